@@ -1,0 +1,170 @@
+"""What the topology file says, once it has been read and found right.
+
+These are the values of the *desired* cluster: names, shapes and limits. They hold no port that was
+allocated, no process and no health. `topology/` makes them from text and is the only maker; everything
+after it may rely on them (every name resolves, there is no cycle, every duration is positive).
+"""
+
+import enum
+
+import attrs
+
+from tierlb.model.address import Address
+
+
+class Kind(enum.Enum):
+    """What a tier balances: connections (l4) or requests (l7)."""
+
+    L4 = "l4"
+    L7 = "l7"
+
+
+class Policy(enum.Enum):
+    """How a node chooses among the members of a destination."""
+
+    RANDOM = "random"
+    ROUND_ROBIN = "round-robin"
+    LEAST_REQUESTS = "least-requests"
+    TWO_CHOICES = "two-choices"
+
+
+@attrs.frozen
+class Share:
+    """One part of a weighted split: `weight` parts of the items go to the members of all `targets` together."""
+
+    weight: float
+    targets: tuple[str, ...]
+
+
+@attrs.frozen
+class Forward:
+    """Send on to tiers or pools. One share unless the file gives a weighted split."""
+
+    shares: tuple[Share, ...]
+
+
+@attrs.frozen
+class Respond:
+    """Answer at this node with a fixed response."""
+
+    status: int = 200
+    body: str = ""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+@attrs.frozen
+class Redirect:
+    """Answer with a redirect. `location` may hold {scheme}, {host}, {path} and {query} of the request."""
+
+    location: str
+    status: int = 308
+
+
+Action = Forward | Respond | Redirect
+
+
+@attrs.frozen
+class Match:
+    """Conditions on a request that must all hold; an empty match holds for every request.
+
+    `hosts` are lower-case names, `*.example.com` matches any name below example.com. `path_prefix` matches whole
+    segments (`/api` matches `/api` and `/api/x`, not `/apix`). `headers` and `query` map a name to the value
+    it must have, or to None where presence is enough; header names are lower case.
+    """
+
+    path: str | None = None
+    path_prefix: str | None = None
+    hosts: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str | None], ...] = ()
+    query: tuple[tuple[str, str | None], ...] = ()
+
+
+@attrs.frozen
+class Route:
+    """The first route whose match holds decides what happens to a request."""
+
+    match: Match
+    action: Action
+
+
+@attrs.frozen
+class Timeouts:
+    """How long each phase may last, in seconds. `head` and `response` are for l7 tiers only.
+
+    head: first byte of a request head to its last · idle: a kept-alive connection between requests (l7), no byte
+    either way (l4) · connect: to a member · response: request sent to response head · stream: no byte of a body.
+    """
+
+    head: float = 10.0
+    idle: float = 75.0
+    connect: float = 2.0
+    response: float = 60.0
+    stream: float = 60.0
+
+
+@attrs.frozen
+class Limits:
+    """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length."""
+
+    connections: int = 10_000
+    head: int = 32 * 1024
+    headers: int = 100
+    body: int | None = None
+
+
+@attrs.frozen
+class Tier:
+    """A set of interchangeable nodes. An l4 tier has exactly one route, with an empty match, that forwards."""
+
+    name: str
+    kind: Kind
+    routes: tuple[Route, ...]
+    listen: Address | None = None
+    replicas: int = 1
+    balance: Policy = Policy.LEAST_REQUESTS
+    trusted_peers: tuple[str, ...] = ()
+    """Networks in CIDR form whose X-Forwarded-* and request id are kept; parents always are."""
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of all tiers and pools this tier sends to, in the file's order, each once."""
+        names: dict[str, None] = {}
+        for route in self.routes:
+            if isinstance(route.action, Forward):
+                for share in route.action.shares:
+                    names.update(dict.fromkeys(share.targets))
+        return tuple(names)
+
+
+@attrs.frozen
+class Run:
+    """Start the pool's endpoints here: `{port}` in `command` becomes each replica's port."""
+
+    command: str
+    replicas: int = 1
+
+
+@attrs.frozen
+class Pool:
+    """A named group of interchangeable endpoints: either listed, or started by `run`."""
+
+    name: str
+    endpoints: tuple[Address, ...] = ()
+    run: Run | None = None
+
+
+@attrs.frozen
+class Topology:
+    """The whole file. Mappings keep the file's order."""
+
+    cluster: str
+    tiers: dict[str, Tier]
+    pools: dict[str, Pool]
+    admin: Address = Address("127.0.0.1", 7900)
+
+    def parents(self, name: str) -> tuple[Tier, ...]:
+        """The tiers that send to the tier or pool `name`."""
+        return tuple(tier for tier in self.tiers.values() if name in tier.targets)
