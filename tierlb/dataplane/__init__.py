@@ -1,0 +1,1 @@
+"""What carries traffic: synchronous handlers in the reactor, reading one immutable snapshot."""

@@ -1,0 +1,1 @@
+"""Sockets, readiness and time, with no opinion about who gets what."""

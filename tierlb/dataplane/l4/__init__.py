@@ -1,0 +1,1 @@
+"""Connections: each whole one is given to one member, unread."""

@@ -1,0 +1,62 @@
+"""When a member that cannot be reached is passed over, and for how long.
+
+Passive outlier ejection in the manner of Envoy, on connects only: a member that refuses, or fails
+`FAILURES_TO_EJECT` connects in a row, is ejected for 1 s, doubling with every further ejection up to 30 s
+(BALANCING.md §5); one success forgets it all. The owner probes an ejected member when its time is up, and only a
+probe that succeeds brings it back, so no client has to find out.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+FAILURES_TO_EJECT = 5
+FIRST_EJECTION_S = 1.0
+LONGEST_EJECTION_S = 30.0
+MOST_EJECTED = 0.5
+"""Of the members of one destination; beyond it health is more likely to be wrong than everybody to be dead."""
+
+
+@attrs.define
+class Ejection:
+    """One member's record. `until` is 0 while it is not ejected."""
+
+    failures: int = 0
+    times: int = 0
+    until: float = 0.0
+
+    @property
+    def ejected(self) -> bool:
+        return self.until > 0
+
+    def succeeded(self) -> None:
+        self.failures = self.times = 0
+        self.until = 0.0
+
+    def failed(self, now: float, *, refused: bool) -> bool:
+        """Note a failed connect (or probe); true if the member is newly ejected, or ejected again.
+
+        A refusal is a certain sign (the host answered that nobody listens), so one is enough.
+        """
+        self.failures += 1
+        if not refused and not self.ejected and self.failures < FAILURES_TO_EJECT:
+            return False
+        if self.until > now:
+            return False
+        self.until = now + ejection_s(self.times)
+        self.times += 1
+        return True
+
+
+def ejection_s(times: int) -> float:
+    """How long the ejection after `times` earlier ones lasts: 1, 2, 4 … 30 seconds."""
+    return float(min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2 ** min(times, 10)))
+
+
+def available(ejected: Iterable[bool]) -> list[int]:
+    """The positions to choose from: those not ejected, or all of them once more than half are (panic rule)."""
+    flags = list(ejected)
+    ready = [index for index, out in enumerate(flags) if not out]
+    if len(flags) - len(ready) > MOST_EJECTED * len(flags):
+        return list(range(len(flags)))
+    return ready

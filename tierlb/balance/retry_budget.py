@@ -1,0 +1,39 @@
+"""How many retries are affordable, so that an outage below is not doubled by those above.
+
+A retry is allowed while retries stay under 20 % of the items of the last ten seconds plus ten a second (finagle's
+retry budget; constants from BALANCING.md §5). It reads a counter of items that the caller keeps anyway, so an
+ordinary request pays nothing.
+"""
+
+from collections import deque
+
+import attrs
+
+RETRY_SHARE = 0.2
+FREE_RETRIES_PER_S = 10.0
+WINDOW_S = 10.0
+
+
+@attrs.define
+class RetryBudget:
+    """Asked only when something failed. `items` is a cumulative count of everything started."""
+
+    _spent: deque[float] = attrs.field(factory=deque)
+    _marks: deque[tuple[float, int]] = attrs.field(factory=deque)
+
+    def spend(self, now: float, items: int) -> bool:
+        """True, and noted, if one more retry is affordable at `now`."""
+        while self._spent and self._spent[0] <= now - WINDOW_S:
+            self._spent.popleft()
+        if len(self._spent) >= self._allowed(now, items):
+            return False
+        self._spent.append(now)
+        return True
+
+    def _allowed(self, now: float, items: int) -> float:
+        if not self._marks or now - self._marks[-1][0] >= 1.0:
+            self._marks.append((now, items))
+        while len(self._marks) > 1 and self._marks[1][0] <= now - WINDOW_S:
+            self._marks.popleft()
+        recent = items - self._marks[0][1]
+        return FREE_RETRIES_PER_S * WINDOW_S + RETRY_SHARE * recent

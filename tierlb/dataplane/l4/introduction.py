@@ -1,0 +1,66 @@
+"""An l4 node below another one: the parent's PROXY header is read before the connection is relayed."""
+
+import socket
+from typing import TYPE_CHECKING
+
+from tierlb.dataplane.l4.relay import relay
+from tierlb.net.stream import Stream
+from tierlb.wire.proxy_protocol import BadProxyHeader, parse_v2
+
+if TYPE_CHECKING:
+    from tierlb.dataplane.l4.front import L4Front
+
+HEADER_S = 5.0
+LONGEST_HEADER_BYTES = 16 + 536
+
+
+class Introduction(Stream):
+    """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket."""
+
+    __slots__ = ("front", "peer")
+
+    def __init__(self, front: "L4Front", sock: socket.socket, peer: tuple[str, int]) -> None:
+        super().__init__(front.reactor, sock)
+        self.front = front
+        self.peer = peer
+        front.introductions.add(self)
+        self.watch()
+        self.arm(HEADER_S)
+
+    def _read(self) -> None:
+        try:
+            seen = self.sock.recv(LONGEST_HEADER_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        try:
+            header = parse_v2(seen)
+        except BadProxyHeader as error:
+            self._refuse(error.reason)
+            return
+        if header is not None:
+            self.sock.recv(header.length)
+            self.front.introductions.discard(self)
+            relay(self.front, self.detach(), header.source or self.peer)
+        elif not seen or self.mask == 0:
+            self._refuse("the connection ended before its PROXY header")
+        else:
+            self._wait_for_more(len(seen))
+
+    def _wait_for_more(self, seen_bytes: int) -> None:
+        """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen_bytes + 1)
+
+    def _refuse(self, reason: str) -> None:
+        self.front.counters.rejected += 1
+        self.on_deadline()
+
+    def on_broken(self, error: OSError) -> None:
+        self.on_deadline()
+
+    def on_deadline(self) -> None:
+        self.front.introductions.discard(self)
+        self.front.counters.connections -= 1
+        self.close()

@@ -1,0 +1,314 @@
+"""A client's connection: request heads in, responses out, one exchange at a time, answers in order.
+
+Pipelined requests wait in `buffer`, whose size is bounded by not reading on. A client that shuts down its sending
+side still gets its answer. Refusals close the connection, and do so *lingering*: our side is shut, what the client is
+still sending is thrown away for a while, because closing with unread bytes makes the kernel reset the
+connection and the answer may be lost with it (RFC 9112 §9.6).
+"""
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from tierlb.dataplane.l7.exchange import Exchange
+from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.reply import own_answer
+from tierlb.model.topology import Redirect, Respond
+from tierlb.net.stream import READ_BYTES, Stream
+from tierlb.wire.http_head import BadHead, find_head_end
+from tierlb.wire.proxy_protocol import BadProxyHeader, parse_v2
+
+if TYPE_CHECKING:
+    from tierlb.dataplane.l7.front import L7Front
+
+PIPELINED_BYTES = 64 * 1024
+LINGER_S = 2.0
+
+
+class ClientConnection(Stream):
+    """`peer_end` is the rest of an upstream head: the client's address and the end of that line."""
+
+    __slots__ = ("buffer", "exchange", "front", "keep_alive", "lingering", "peer_end", "proxied", "pumping", "trusted")
+
+    def __init__(
+        self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, proxied: bool
+    ) -> None:
+        super().__init__(front.reactor, sock)
+        self.front = front
+        self.buffer = b""
+        self.exchange: Exchange | None = None
+        self.keep_alive = True
+        self.lingering = False
+        self.pumping = False
+        self.proxied = proxied
+        self.trusted = trusted
+        self.peer_end = b"%b\r\n" % peer.encode()
+        self.watch()
+        self.arm(front.snapshot.timeouts.head if proxied else front.snapshot.timeouts.idle)
+
+    def head_end(self, has_id: bool) -> bytes:
+        """What closes an upstream head after `X-Forwarded-For: `."""
+        if has_id:
+            return self.peer_end + b"\r\n"
+        front = self.front
+        front.requests_named = number = front.requests_named + 1
+        return b"%bX-Request-Id: %b%x\r\n\r\n" % (self.peer_end, front.id_prefix, number)
+
+    # Reading.
+
+    def on_data(self, data: bytes) -> None:
+        counters = self.front.counters
+        counters.bytes_in += len(data)
+        exchange = self.exchange
+        if exchange is None:
+            if self.lingering:
+                return
+            if not self.buffer and not self.proxied:
+                plan = self.front.books[self.trusted].younger.get(data)
+                if plan is not None and plan.body_bytes == 0:
+                    self._begin(plan)
+                    return
+            self.buffer += data
+            self._pump()
+        elif not exchange.request_done:
+            rest = exchange.on_request_data(data)
+            if rest:
+                self._put_by(rest)
+        else:
+            self._put_by(data)
+
+    def _put_by(self, data: bytes) -> None:
+        """Keep pipelined bytes until their turn comes."""
+        self.buffer += data
+        if len(self.buffer) > PIPELINED_BYTES:
+            self.pause()
+
+    def take_buffer(self) -> bytes:
+        taken, self.buffer = self.buffer, b""
+        return taken
+
+    def _pump(self) -> None:
+        """Begin exchanges while there are complete heads and nothing is in the way. A loop: answers may come at once."""
+        if self.pumping:
+            return
+        self.pumping = True
+        while self.exchange is None and self.buffer and not self.lingering and not self.closed:
+            if not self._next_head():
+                break
+        self.pumping = False
+
+    def _next_head(self) -> bool:
+        """Take one head out of the buffer and act on it; false when more bytes are needed."""
+        if self.proxied and not self._take_proxy_header():
+            return False
+        buffer = self.buffer
+        if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: one empty line before a request is forgiven
+            buffer = self.buffer = buffer[2:]
+        end = find_head_end(buffer)
+        limit = self.front.snapshot.limits.head
+        if end > limit or (end < 0 and len(buffer) > limit):
+            self._refuse_large_head(buffer[:limit])
+            return False
+        if end < 0:
+            self._await_head()
+            return False
+        try:
+            plan = self.front.books[self.trusted].plan(buffer[:end])
+        except BadHead as error:
+            self.front.counters.rejected += 1
+            self.refuse(error.status, error.reason)
+            return False
+        self.buffer = buffer[end:]
+        self._begin(plan)
+        return True
+
+    def _await_head(self) -> None:
+        """The head has begun: its deadline runs from its first byte and is not moved by later ones."""
+        head_s = self.front.snapshot.timeouts.head
+        if self.buffer and self.deadline > self.reactor.now + head_s:
+            self.arm(head_s)
+
+    def _refuse_large_head(self, start: bytes) -> None:
+        self.front.counters.rejected += 1
+        if b"\r\n" in start:
+            self.refuse(431, f"the request head is larger than the {len(start)} bytes allowed here")
+        else:
+            self.refuse(414, f"the request line is longer than the {len(start)} bytes allowed here")
+
+    def _take_proxy_header(self) -> bool:
+        try:
+            header = parse_v2(self.buffer)
+        except BadProxyHeader as error:
+            self.front.counters.rejected += 1
+            self.front.log.warning("connection refused", reason=f"no PROXY header where a parent sends one: {error.reason}")
+            self.close()
+            return False
+        if header is None:
+            return False
+        self.buffer = self.buffer[header.length :]
+        self.proxied = False
+        if header.source is not None:
+            self.peer_end = b"%b\r\n" % header.source[0].encode()
+            self.trusted = self.front.trusts(header.source[0])
+        self.arm(self.front.snapshot.timeouts.idle)
+        return True
+
+    # Acting.
+
+    def _begin(self, plan: Plan) -> None:
+        front = self.front
+        front.counters.items += 1
+        self.disarm()
+        action = front.action(plan)
+        if isinstance(action, Respond | Redirect) or action is None:
+            self._answer_here(plan, action)
+            return
+        front.counters.in_flight += 1
+        self.exchange = exchange = Exchange(self, plan, action)
+        self.keep_alive = plan.keep_alive
+        if not exchange.request_done and self.buffer:
+            self.buffer = exchange.on_request_data(self.take_buffer())
+            if self.exchange is not exchange:
+                return
+        exchange.start()
+
+    def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
+        """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
+        keep_alive = plan.keep_alive and plan.body_bytes == 0 and not self.front.draining and not self.eof
+        if action is None:
+            status, body, kind, extra = 404, f"{self.front.name}: no route matches this request\n", None, b""
+        elif isinstance(action, Redirect):
+            status, body, kind = action.status, "", None
+            extra = b"Location: " + self.front.location(action, plan.head) + b"\r\n"
+        else:
+            status, body, kind, extra = action.status, action.body, action.content_type, b""
+        self.send(
+            own_answer(
+                status,
+                body.encode(),
+                keep_alive=keep_alive,
+                minor=plan.head.minor,
+                is_head=plan.is_head,
+                content_type=kind or "text/plain; charset=utf-8",
+                extra=extra,
+            )
+        )
+        self._next_or_close(keep_alive, unread=plan.body_bytes != 0)
+
+    def exchange_over(self) -> None:
+        """The response has been handed over whole."""
+        exchange = self.exchange
+        assert exchange is not None
+        self.exchange = None
+        self.front.counters.in_flight -= 1
+        self._next_or_close(self.keep_alive, unread=not exchange.request_done)
+
+    def answer_error(self, status: int, reason: str, *, retry_after: bool) -> None:
+        """Answer a request that could not be served; the connection stays if its framing is still certain."""
+        exchange = self.exchange
+        assert exchange is not None
+        keep_alive = exchange.plan.keep_alive and exchange.request_done and not self.front.draining and not self.eof
+        self.exchange = None
+        self.front.counters.in_flight -= 1
+        self.send(
+            own_answer(
+                status,
+                f"{self.front.name}: {reason}\n".encode(),
+                keep_alive=keep_alive,
+                minor=exchange.plan.head.minor,
+                is_head=exchange.plan.is_head,
+                extra=b"Retry-After: 1\r\n" if retry_after else b"",
+            )
+        )
+        self._next_or_close(keep_alive, unread=not exchange.request_done)
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer input that cannot be understood or allowed, and close."""
+        if self.exchange is not None:
+            self.exchange = None
+            self.front.counters.in_flight -= 1
+        self.send(own_answer(status, f"{self.front.name}: {reason}\n".encode(), keep_alive=False))
+        self._next_or_close(False, unread=True)
+
+    def _next_or_close(self, keep_alive: bool, *, unread: bool) -> None:
+        if not keep_alive:
+            self._finish(linger=unread or bool(self.buffer))
+            return
+        self.read_bytes = READ_BYTES
+        self.deadline = at = self.reactor.now + self.front.snapshot.timeouts.idle
+        if at < self.filed:
+            self.reactor.wheel.file(self)
+        if self.paused:
+            self.resume()
+        if self.buffer:
+            self._pump()
+
+    def _finish(self, *, linger: bool) -> None:
+        """Close once everything is written; `linger` first if the client may still be sending."""
+        if self.backlog is None and not linger:
+            self.close()
+            return
+        self.lingering = True
+        self.buffer = b""
+        self.arm(LINGER_S if self.backlog is None else self.front.snapshot.timeouts.stream)
+        self.resume()
+        if self.backlog is None:
+            self.shutdown_write()
+
+    # What the stream reports.
+
+    def on_eof(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            if self.backlog is None:
+                self.close()
+            else:
+                self._finish(linger=False)
+        elif not exchange.request_done:
+            exchange.on_client_gone()
+            self.close()
+        else:
+            self.keep_alive = False
+
+    def on_broken(self, error: OSError) -> None:
+        if self.exchange is not None:
+            self.exchange.on_client_gone()
+        self.close()
+
+    def on_drained(self) -> None:
+        if self.exchange is not None:
+            self.exchange.on_client_drained()
+        elif self.lingering:
+            if self.eof:
+                self.close()
+            else:
+                self.arm(LINGER_S)
+                self.shutdown_write()
+
+    def on_deadline(self) -> None:
+        if self.exchange is not None:
+            self.on_broken(OSError(errno.ETIMEDOUT, "the client stalled"))
+        elif self.buffer and not self.lingering and not self.proxied:
+            self.front.counters.rejected += 1
+            self.refuse(408, "the request head did not arrive in time")
+        else:
+            self.close()
+
+    def drain(self) -> None:
+        """Close politely: now if no request is under way, else with its answer."""
+        if self.exchange is None and not self.buffer and not self.lingering:
+            self._finish(linger=False)
+
+    def leave(self) -> socket.socket:
+        """The socket becomes a tunnel's; the request that asked for it stays in flight until the tunnel ends."""
+        self.exchange = None
+        self.front.clients.discard(self)
+        return self.detach()
+
+    def close(self) -> None:
+        if not self.closed:
+            if self.exchange is not None:
+                self.exchange = None
+                self.front.counters.in_flight -= 1
+            super().close()
+            self.front.client_gone(self)

@@ -1,0 +1,431 @@
+"""One request and its response: from a member being chosen to the last byte handed to the client.
+
+An exchange stands between a client connection and the pooled connection it borrowed. Request and response are
+two independent streams (a member may answer before it has read the whole body), each with backpressure: who
+cannot write makes the other side stop reading. Both bodies are counted and re-framed, never trusted to be as long as they say.
+
+When may it be tried again? A connect that failed has cost nothing, any request may go elsewhere (`CONNECTS` times). A
+request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has no body, and
+not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in which a member closes a
+kept connection just as a request is put on it.
+"""
+
+import errno
+from typing import TYPE_CHECKING
+
+from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.pooled import PooledConnection
+from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.roster import Candidate, Group
+from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
+from tierlb.wire.http_head import BadHead
+
+if TYPE_CHECKING:
+    from tierlb.dataplane.l7.client import ClientConnection
+
+CONNECTS = 3
+RESPONSE_HEAD_BYTES = 64 * 1024
+
+
+class Exchange:
+    """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing."""
+
+    __slots__ = (
+        "candidate",
+        "client",
+        "connection",
+        "connects",
+        "front",
+        "group",
+        "head_so_far",
+        "plan",
+        "reply",
+        "request_bytes",
+        "request_decoder",
+        "request_done",
+        "request_left",
+        "response_decoder",
+        "response_left",
+        "retried",
+        "tried",
+        "unsent",
+    )
+
+    def __init__(self, client: "ClientConnection", plan: Plan, group: Group) -> None:
+        self.client = client
+        self.front = client.front
+        self.plan = plan
+        self.group = group
+        self.candidate: Candidate | None = None
+        self.connection: PooledConnection | None = None
+        self.reply: Reply | None = None
+        self.head_so_far = b""
+        self.tried: tuple[Candidate, ...] = ()
+        self.connects = 0
+        self.retried = False
+        self.unsent = b""
+        self.request_left = plan.body_bytes
+        self.request_done = plan.body_bytes == 0
+        if not self.request_done:
+            self.request_bytes = 0
+            self.request_decoder = ChunkedDecoder() if plan.body_bytes is None else None
+
+    # Towards a member.
+
+    def start(self) -> None:
+        """Choose a member and send the request, on a kept connection if there is one."""
+        candidate = self.candidate = self.group.choose(self.tried)
+        if candidate is None:
+            self._refuse_without_member()
+            return
+        candidate.in_flight += 1
+        idle = candidate.idle
+        while idle and not self.retried:
+            connection = idle.pop()
+            if self.plan.repeatable or connection.is_alive():
+                connection.exchange = self
+                self.connection = connection
+                self._send_request()
+                return
+            connection.close()
+        self._connect(candidate)
+
+    def _connect(self, candidate: Candidate) -> None:
+        self.connects += 1
+        connection = PooledConnection.open(self.front.reactor, candidate, self.front.snapshot.timeouts.connect)
+        if isinstance(connection, int):
+            self.on_connect_failed(connection)
+            return
+        connection.exchange = self
+        self.connection = connection
+        if not self.request_done:
+            self.client.pause()
+
+    def on_connected(self) -> None:
+        if not self.request_done:
+            self.client.resume()
+        self._send_request()
+
+    def on_connect_failed(self, code: int) -> None:
+        """Nothing was sent: another member may have it."""
+        candidate = self.candidate
+        assert candidate is not None
+        candidate.connect_failed(refused=code == errno.ECONNREFUSED)
+        self._let_go(reusable=False)
+        self.tried = (*self.tried, candidate)
+        if self.connects < CONNECTS and self.group.choose(self.tried) is not None:
+            self.start()
+        elif code == errno.ETIMEDOUT:
+            self._refuse(504, f"connecting to {candidate.member.name} took too long")
+        else:
+            self._refuse(502, f"{candidate.member.name} cannot be reached ({errno.errorcode.get(code, code)})")
+
+    def _send_request(self) -> None:
+        connection = self.connection
+        assert connection is not None
+        connection.uses += 1
+        message = self.plan.opening + self.client.head_end(self.plan.has_id)
+        if self.unsent:
+            message += self.unsent
+            self.unsent = b""
+        connection.send(message)
+        timeouts = self.front.snapshot.timeouts
+        connection.arm(timeouts.response if self.request_done else timeouts.stream)
+
+    def on_request_data(self, data: bytes) -> bytes:
+        """Take body bytes from the client; returns what lies behind the body's end."""
+        self.client.arm(self.front.snapshot.timeouts.stream)
+        try:
+            piece, rest = self._cut_body(data)
+        except BadBody as error:
+            self._refuse_body(400, error.reason)
+            return b""
+        limit = self.front.snapshot.limits.body
+        if limit is not None and self.request_bytes > limit:
+            self._refuse_body(413, f"the body is larger than the {limit} bytes allowed here")
+            return b""
+        connection = self.connection
+        if connection is None or connection.connecting:
+            self.unsent += piece
+        else:
+            self._pass_on_body(connection, piece)
+        if self.request_done:
+            self.client.disarm()
+        return rest
+
+    def _cut_body(self, data: bytes) -> tuple[bytes, bytes]:
+        """The bytes to send on, framed, and the rest that is not of this body."""
+        if self.request_decoder is None:
+            left = self.request_left or 0
+            piece, rest = (data, b"") if len(data) <= left else (data[:left], data[left:])
+            self.request_left = left - len(piece)
+            self.request_done = self.request_left == 0
+            self.request_bytes += len(piece)
+            return piece, rest
+        pieces, rest = self.request_decoder.feed(data)
+        self.request_bytes += sum(map(len, pieces))
+        framed = b"".join(map(encode_chunk, pieces))
+        if self.request_decoder.done:
+            self.request_done = True
+            framed += last_chunk(self.request_decoder.trailers)
+        return framed, rest
+
+    def _pass_on_body(self, connection: PooledConnection, piece: bytes) -> None:
+        if piece:
+            connection.send(piece)
+        timeouts = self.front.snapshot.timeouts
+        connection.arm(timeouts.response if self.request_done else timeouts.stream)
+        if connection.backlog is not None and not self.request_done:
+            self.client.pause()
+
+    def _refuse_body(self, status: int, reason: str) -> None:
+        self.front.counters.rejected += 1
+        self._let_go(reusable=False)
+        if self.reply is None:
+            self.client.refuse(status, reason)
+        else:
+            self.client.close()
+
+    def on_upstream_drained(self) -> None:
+        if not self.request_done:
+            self.client.resume()
+
+    # Towards the client.
+
+    def on_response_data(self, data: bytes) -> None:
+        if self.reply is not None:
+            self._response_body(data)
+            return
+        if self.head_so_far:
+            data = self.head_so_far + data
+        while self.reply is None:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == 3:
+                self._keep_partial_head(data)
+                return
+            try:
+                reply = self.front.replies.reply(data[:end])
+            except BadHead as error:
+                self._bad_answer(error.reason)
+                return
+            data = data[end:]
+            if reply.status >= 200:
+                self._response_head(reply, data)
+                return
+            if reply.status == 101:
+                self._switch_protocols(reply, data)
+                return
+            if self.plan.head.minor:
+                self._to_client(reply.lines + b"\r\n")
+            self.head_so_far = b""
+            if not data:
+                return
+
+    def _keep_partial_head(self, data: bytes) -> None:
+        self.head_so_far = data
+        if len(data) > RESPONSE_HEAD_BYTES:
+            self._bad_answer("its response head is too large")
+
+    def _response_head(self, reply: Reply, rest: bytes) -> None:
+        plan, client = self.plan, self.client
+        self.reply = reply
+        self.head_so_far = b""
+        minor = plan.head.minor
+        keep_alive = client.keep_alive = (
+            plan.keep_alive
+            and self.request_done
+            and not self.front.draining
+            and not client.eof
+            and (minor == 1 or reply.length >= 0 or plan.is_head)
+        )
+        left = 0 if plan.is_head else reply.length
+        if left == len(rest) and keep_alive and minor and not plan.is_head:
+            self._to_client(reply.whole + rest)
+            self._complete(reusable=True)
+            return
+        self._to_client(frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive))
+        self.response_left = left
+        self.response_decoder = ChunkedDecoder() if left == CHUNKED else None
+        if left == 0:
+            self._complete(reusable=not rest)
+        elif rest:
+            self._response_body(rest)
+        else:
+            self._await_more()
+
+    def _response_body(self, data: bytes) -> None:
+        left = self.response_left
+        if left >= 0:
+            self._response_bytes(data, left)
+        elif left == CHUNKED:
+            self._response_chunks(data)
+        else:
+            self._to_client(encode_chunk(data) if self.plan.head.minor else data)
+            self._await_more()
+
+    def _response_bytes(self, data: bytes, left: int) -> None:
+        surplus = len(data) > left
+        piece = data[:left] if surplus else data
+        self.response_left = left - len(piece)
+        self._to_client(piece)
+        if self.response_left == 0:
+            self._complete(reusable=not surplus)
+        else:
+            self._await_more()
+
+    def _response_chunks(self, data: bytes) -> None:
+        decoder = self.response_decoder
+        assert decoder is not None
+        try:
+            pieces, rest = decoder.feed(data)
+        except BadBody as error:
+            self._cut_off(error.reason)
+            return
+        minor = self.plan.head.minor
+        framed = b"".join(map(encode_chunk, pieces) if minor else pieces)
+        if decoder.done and minor:
+            framed += last_chunk(decoder.trailers)
+        if framed:
+            self._to_client(framed)
+        if decoder.done:
+            self._complete(reusable=not rest)
+        else:
+            self._await_more()
+
+    def _await_more(self) -> None:
+        connection, client = self.connection, self.client
+        assert connection is not None
+        seconds = self.front.snapshot.timeouts.stream
+        connection.arm(seconds)
+        if client.backlog is not None:
+            connection.pause()
+            connection.disarm()
+            client.arm(seconds)
+
+    def on_client_drained(self) -> None:
+        connection = self.connection
+        if self.reply is not None and connection is not None:
+            self.client.disarm()
+            connection.resume()
+            connection.arm(self.front.snapshot.timeouts.stream)
+
+    def _to_client(self, data: bytes) -> None:
+        self.front.counters.bytes_out += len(data)
+        self.client.send(data)
+
+    def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
+        """101: from here on the two sockets are simply joined."""
+        connection, client, candidate = self.connection, self.client, self.candidate
+        assert connection is not None
+        assert candidate is not None
+        if self.plan.head.upgrade is None or reply.upgrade is None:
+            self._bad_answer("it switched protocols without being asked")
+            return
+        head = reply.lines + b"Connection: upgrade\r\nUpgrade: " + reply.upgrade + b"\r\n\r\n"
+        after_head = client.take_buffer()
+        connection.exchange = None
+        pipe = Pipe(
+            self.front.reactor,
+            client.leave(),
+            connection.detach(),
+            self.front.snapshot.timeouts.idle,
+            lambda pipe, broken: self.front.tunnel_over(pipe, candidate),
+        )
+        self.front.tunnels.add(pipe)
+        pipe.start(to_client=head + rest, to_member=after_head)
+
+    # Ends.
+
+    def on_response_end(self) -> None:
+        """The member closed its side."""
+        if self.reply is None:
+            self._lost("closed the connection without an answer")
+        elif self.response_left == UNTIL_CLOSE:
+            if self.plan.head.minor:
+                self._to_client(last_chunk(()))
+            self._complete(reusable=False)
+        else:
+            self._cut_off("the member closed the connection in the middle of its answer")
+
+    def on_upstream_broken(self) -> None:
+        if self.reply is None:
+            self._lost("reset the connection without an answer")
+        else:
+            self._cut_off("the member reset the connection in the middle of its answer")
+
+    def on_upstream_deadline(self) -> None:
+        if self.reply is None:
+            self._fail(504, "took too long to answer")
+        else:
+            self._cut_off("the member stalled in the middle of its answer")
+
+    def on_client_gone(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._let_go(reusable=False)
+
+    def _lost(self, what: str) -> None:
+        front = self.front
+        if (
+            self.plan.repeatable
+            and not self.retried
+            and not self.head_so_far
+            and front.retry_budget.spend(front.reactor.now, front.counters.items)
+        ):
+            connection, candidate = self.connection, self.candidate
+            assert connection is not None
+            assert candidate is not None
+            if connection.uses == 1 and len(self.group.available) > 1:
+                self.tried = (*self.tried, candidate)
+            self.retried = True
+            self._let_go(reusable=False)
+            self.start()
+        else:
+            self._fail(502, what)
+
+    def _bad_answer(self, reason: str) -> None:
+        self._fail(502, f"sent an answer that cannot be passed on: {reason}")
+
+    def _fail(self, status: int, what: str) -> None:
+        assert self.candidate is not None
+        name = self.candidate.member.name
+        self.candidate.failed += 1
+        self._let_go(reusable=False)
+        self._refuse(status, f"{name} {what}")
+
+    def _cut_off(self, reason: str) -> None:
+        """The answer has begun, so all that is left is not to make its cut look like an end."""
+        self.front.counters.errors += 1
+        if self.candidate is not None:
+            self.candidate.failed += 1
+        self._let_go(reusable=False)
+        self.front.log.debug("response cut", reason=reason)
+        self.client.close()
+
+    def _refuse_without_member(self) -> None:
+        names = ", ".join(self.group.destination.targets)
+        self._refuse(503, f"nobody is there to answer: {names} has no member", retry_after=True)
+
+    def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
+        self.front.counters.errors += 1
+        self.client.answer_error(status, reason, retry_after=retry_after)
+
+    def _complete(self, *, reusable: bool) -> None:
+        assert self.candidate is not None
+        self.candidate.done += 1
+        assert self.reply is not None
+        self._let_go(reusable=reusable and self.reply.keep_alive and self.request_done)
+        self.client.exchange_over()
+
+    def _let_go(self, *, reusable: bool) -> None:
+        """Give the connection back, or close it, and stop counting."""
+        candidate, connection = self.candidate, self.connection
+        self.candidate = self.connection = None
+        if candidate is not None:
+            candidate.in_flight -= 1
+        if connection is not None:
+            connection.exchange = None
+            if reusable and not connection.eof:
+                connection.keep()
+            else:
+                connection.close()

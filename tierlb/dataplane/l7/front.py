@@ -1,0 +1,121 @@
+"""An l7 node's side of the plane: the current snapshot made ready to be read by every connection."""
+
+import ipaddress
+import random
+import secrets
+import socket
+from typing import Any
+
+from tierlb.balance.retry_budget import RetryBudget
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.l7.client import ClientConnection
+from tierlb.dataplane.l7.plan import Plan, PlanBook
+from tierlb.dataplane.l7.reply import ReplyBook
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.roster import Candidate, Group, Roster, Split
+from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.topology import Redirect, Respond
+from tierlb.net.reactor import Reactor
+from tierlb.wire.http_head import RequestHead
+
+
+class L7Front:
+    """Accepts client connections and owns what they share."""
+
+    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any) -> None:
+        self.name = name
+        self.reactor = reactor
+        self.log = log
+        self.rng = rng
+        self.counters = Counters()
+        self.retry_budget = RetryBudget()
+        self.replies = ReplyBook()
+        self.clients: set[ClientConnection] = set()
+        self.tunnels: set[Pipe] = set()
+        self.draining = False
+        self.requests_named = 0
+        self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
+        self.roster = Roster(reactor, rng, self._member_changed)
+        self.snapshot: Snapshot
+        self.books: tuple[PlanBook, PlanBook]
+        self._actions: tuple[Group | Split | Respond | Redirect, ...] = ()
+        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Swap the snapshot whole; exchanges under way end under the one they began with."""
+        destinations = [d for rule in snapshot.rules if isinstance(rule.action, Send) for d in rule.action.destinations]
+        groups = iter(self.roster.regroup(destinations, snapshot.balance))
+        actions: list[Group | Split | Respond | Redirect] = []
+        for rule in snapshot.rules:
+            if isinstance(rule.action, Send):
+                own = [next(groups) for _ in rule.action.destinations]
+                actions.append(own[0] if len(own) == 1 else Split(own, self.rng))
+            else:
+                actions.append(rule.action)
+        self.snapshot = snapshot
+        self._actions = tuple(actions)
+        self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
+        self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
+
+    def action(self, plan: Plan) -> Group | Respond | Redirect | None:
+        """What the snapshot says of a request; a weighted split is drawn here, per request."""
+        if plan.rule is None:
+            return None
+        action = self._actions[plan.rule]
+        return action.pick() if isinstance(action, Split) else action
+
+    def trusts(self, host: str) -> bool:
+        """Whether a peer's X-Forwarded-* and request id are believed."""
+        if not self._networks:
+            return False
+        address = ipaddress.ip_address(host)
+        return any(address in network for network in self._networks)
+
+    def location(self, redirect: Redirect, head: RequestHead) -> bytes:
+        """Fill in a redirect's location from the request."""
+        path, _, query = head.target.decode("ascii").partition("?")
+        text = redirect.location
+        for name, value in (("scheme", "http"), ("host", head.host.decode("ascii")), ("path", path), ("query", query)):
+            text = text.replace("{" + name + "}", value)
+        return text.encode("latin-1", "replace")
+
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """A connection arrived."""
+        host = peer[0]
+        self.counters.connections += 1
+        trusted = (listener.inner and not listener.proxy_protocol) or self.trusts(host)
+        self.clients.add(ClientConnection(self, sock, host, trusted=trusted, proxied=listener.proxy_protocol))
+
+    def client_gone(self, client: ClientConnection) -> None:
+        self.counters.connections -= 1
+        self.clients.discard(client)
+
+    def tunnel_over(self, pipe: Pipe, candidate: Candidate) -> None:
+        self.counters.connections -= 1
+        self.counters.in_flight -= 1
+        self.counters.bytes_in += pipe.bytes_in
+        self.counters.bytes_out += pipe.bytes_out
+        candidate.in_flight -= 1
+        candidate.done += 1
+        self.tunnels.discard(pipe)
+
+    def drain(self) -> None:
+        """Let requests under way finish, close what is idle. Tunnels last until the node's deadline."""
+        self.draining = True
+        for client in list(self.clients):
+            client.drain()
+
+    @property
+    def drained(self) -> bool:
+        return not self.clients and not self.tunnels
+
+    def close(self) -> None:
+        """The deadline is over: cut what is left."""
+        for client in list(self.clients):
+            client.on_broken(OSError("the node ends"))
+        for pipe in list(self.tunnels):
+            pipe.finish(broken=True)
+
+    def _member_changed(self, event: str, candidate: Candidate) -> None:
+        log = self.log.warning if event == "ejected" else self.log.info
+        log(f"member {event}", member=candidate.member.name, address=str(candidate.member.address))

@@ -1,0 +1,144 @@
+"""A connection to a member: made for one exchange, kept for the next.
+
+It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
+lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it.
+"""
+
+import errno
+import socket
+from typing import Protocol
+
+from tierlb.dataplane.roster import Candidate
+from tierlb.net.reactor import READ, WRITE, Reactor
+from tierlb.net.stream import READ_BYTES, Stream, dial
+
+IDLE_S = 60.0
+"""Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
+IDLE_PER_CANDIDATE = 256
+
+
+class Carried(Protocol):
+    """What a connection tells the exchange that it serves."""
+
+    def on_connected(self) -> None: ...
+    def on_connect_failed(self, code: int) -> None: ...
+    def on_response_data(self, data: bytes) -> None: ...
+    def on_response_end(self) -> None: ...
+    def on_upstream_broken(self) -> None: ...
+    def on_upstream_drained(self) -> None: ...
+    def on_upstream_deadline(self) -> None: ...
+
+
+class PooledConnection(Stream):
+    """`connecting` until the handshake is over; `uses` counts the exchanges it has carried."""
+
+    __slots__ = ("candidate", "connecting", "exchange", "uses")
+
+    def __init__(self, reactor: Reactor, sock: socket.socket, candidate: Candidate) -> None:
+        super().__init__(reactor, sock)
+        self.candidate = candidate
+        self.exchange: Carried | None = None
+        self.connecting = True
+        self.uses = 0
+
+    @classmethod
+    def open(cls, reactor: Reactor, candidate: Candidate, timeout_s: float) -> "PooledConnection | int":
+        """Begin to connect; an errno where that failed at once."""
+        try:
+            sock, code = dial(candidate.member.address)
+        except OSError as error:
+            return error.errno or errno.EIO
+        if code:
+            sock.close()
+            return code
+        connection = cls(reactor, sock, candidate)
+        connection.watch(READ | WRITE)
+        connection.arm(timeout_s)
+        return connection
+
+    def keep(self) -> None:
+        """The exchange is over and the connection is good for another."""
+        self.exchange = None
+        self.read_bytes = READ_BYTES
+        idle = self.candidate.idle
+        if self.candidate.retired or len(idle) >= IDLE_PER_CANDIDATE:
+            self.close()
+            return
+        self.resume()
+        idle.append(self)
+        self.deadline = at = self.reactor.now + IDLE_S
+        if at < self.filed:
+            self.reactor.wheel.file(self)
+
+    def is_alive(self) -> bool:
+        """Look (one system call) whether the member has closed it, for requests that must not be sent twice."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False  # its end, or bytes that nobody asked for
+
+    def close(self) -> None:
+        if not self.closed and self.exchange is None and self in self.candidate.idle:
+            self.candidate.idle.remove(self)
+        super().close()
+
+    # What the stream reports.
+
+    def on_ready(self, mask: int) -> None:
+        if self.connecting:
+            self._connected()
+        else:
+            super().on_ready(mask)
+
+    def _connected(self) -> None:
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._connect_failed(code)
+            return
+        self.connecting = False
+        self._set_mask(READ)
+        self.candidate.connected()
+        if self.exchange is None:
+            self.keep()
+        else:
+            self.exchange.on_connected()
+
+    def _connect_failed(self, code: int) -> None:
+        exchange = self.exchange
+        self.exchange = None
+        self.close()
+        if exchange is not None:
+            exchange.on_connect_failed(code)
+
+    def on_data(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.close()  # bytes that nobody asked for: whatever comes next cannot be trusted
+        else:
+            self.exchange.on_response_data(data)
+
+    def on_eof(self) -> None:
+        if self.exchange is None:
+            self.close()
+        else:
+            self.exchange.on_response_end()
+
+    def on_broken(self, error: OSError) -> None:
+        if self.exchange is None:
+            self.close()
+        else:
+            self.exchange.on_upstream_broken()
+
+    def on_drained(self) -> None:
+        if self.exchange is not None:
+            self.exchange.on_upstream_drained()
+
+    def on_deadline(self) -> None:
+        if self.connecting:
+            self._connect_failed(errno.ETIMEDOUT)
+        elif self.exchange is None:
+            self.close()
+        else:
+            self.exchange.on_upstream_deadline()

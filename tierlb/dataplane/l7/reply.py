@@ -1,0 +1,126 @@
+"""What to do with a response head, worked out once per distinct head, and the answers this node makes itself.
+
+How a response ends is decided here, once (RFC 9112 §6.3): not at all for HEAD, 1xx, 204 and 304; by its length; by the last
+chunk; or by the close of the connection. Responses that end by a close are re-framed as chunked for
+HTTP/1.1 clients, so that a cut is never mistaken for an end.
+"""
+
+from http import HTTPStatus
+
+import attrs
+
+from tierlb.wire.http_head import ResponseHead, parse_response_head
+
+GENERATION_ENTRIES = 256
+REMEMBERED_HEAD_BYTES = 2048
+
+CHUNKED = -1
+"""Body length: ends with the last chunk."""
+UNTIL_CLOSE = -2
+"""Body length: ends when the upstream connection closes."""
+
+REWRITTEN = frozenset({b"content-length"})
+
+
+@attrs.frozen(slots=True, eq=False)
+class Reply:
+    """A response head, checked and ready to be sent on.
+
+    `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD.
+    `lines` is the client's head without any framing of ours and without the last empty line; `whole` is the head for the
+    commonest case: an HTTP/1.1 client that stays connected.
+    """
+
+    status: int
+    keep_alive: bool
+    length: int
+    upgrade: bytes | None
+    lines: bytes
+    whole: bytes
+
+
+def make_reply(raw: bytes) -> Reply:
+    """Parse and check one complete response head. Raises BadHead."""
+    head = parse_response_head(raw)
+    lines = client_head(head)
+    length = body_length(head)
+    framing = b"Transfer-Encoding: chunked\r\n\r\n" if length < 0 else b"\r\n"
+    return Reply(head.status, head.keep_alive, length, head.upgrade, lines, lines + framing)
+
+
+def body_length(head: ResponseHead) -> int:
+    """The body's length, or CHUNKED, or UNTIL_CLOSE, if the request was not HEAD."""
+    if head.status < 200 or head.status in (204, 304):
+        return 0
+    if head.chunked:
+        return CHUNKED
+    return UNTIL_CLOSE if head.content_length is None else head.content_length
+
+
+def client_head(head: ResponseHead) -> bytes:
+    """Status line and end-to-end fields, each ended by CRLF. The length stays (HEAD and 304 announce one too)."""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    lines += [
+        b"%b: %b\r\n" % (name, value)
+        for name, value in head.headers
+        if name.lower() not in head.dropped and name.lower() not in REWRITTEN
+    ]
+    if head.content_length is not None and head.status >= 200 and head.status != 204:
+        lines.append(b"Content-Length: %d\r\n" % head.content_length)
+    return b"".join(lines)
+
+
+def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> bytes:
+    """The client's head for any case: version, body or none, kept alive or not."""
+    fields = []
+    if reply.length < 0 and not is_head and minor:
+        fields.append(b"Transfer-Encoding: chunked\r\n")
+    if not keep_alive:
+        fields.append(b"Connection: close\r\n")
+    elif not minor:
+        fields.append(b"Connection: keep-alive\r\n")
+    return reply.lines + b"".join(fields) + b"\r\n"
+
+
+class ReplyBook:
+    """Replies of the response heads seen latest; shaped like PlanBook."""
+
+    __slots__ = ("_older", "younger")
+
+    def __init__(self) -> None:
+        self.younger: dict[bytes, Reply] = {}
+        self._older: dict[bytes, Reply] = {}
+
+    def reply(self, raw: bytes) -> Reply:
+        """The reply for a complete head. Raises BadHead."""
+        reply = self.younger.get(raw)
+        if reply is not None:
+            return reply
+        reply = self._older.get(raw) or make_reply(raw)
+        if len(raw) <= REMEMBERED_HEAD_BYTES:
+            if len(self.younger) >= GENERATION_ENTRIES:
+                self._older, self.younger = self.younger, {}
+            self.younger[raw] = reply
+        return reply
+
+
+def own_answer(
+    status: int,
+    body: bytes,
+    *,
+    keep_alive: bool,
+    minor: int = 1,
+    is_head: bool = False,
+    content_type: str = "text/plain; charset=utf-8",
+    extra: bytes = b"",
+) -> bytes:
+    """A whole response made by this node. `extra` holds further complete header lines."""
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
+    head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase.encode(), extra)
+    if status not in (204, 304):
+        head += b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type.encode(), len(body))
+    if not keep_alive:
+        head += b"Connection: close\r\n"
+    elif not minor:
+        head += b"Connection: keep-alive\r\n"
+    return head + b"\r\n" + (b"" if is_head or status in (204, 304) else body)

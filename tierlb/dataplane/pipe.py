@@ -1,0 +1,217 @@
+"""Two sockets joined: what one says, the other hears. The l4 relay and upgraded l7 connections end up here.
+
+Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on when
+everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its read buffer, its
+direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this process; the pipe is
+handed back as soon as the direction runs dry.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+
+from tierlb.net.reactor import READ, WRITE, Reactor
+from tierlb.net.stream import BULK_READ_BYTES, Stream
+from tierlb.net.wheel import NEVER
+
+SPLICE_BYTES = 1024 * 1024
+SPLICE_AFTER_FULL_READS = 4
+SPLICES_PER_EVENT = 4
+SPARE_PIPES = 32
+
+_spare_pipes: list[tuple[int, int]] = []
+
+
+class Pipe:
+    """The pair of ends, with one idle deadline for both."""
+
+    __slots__ = ("bytes_in", "bytes_out", "client", "deadline", "filed", "idle_s", "member", "on_closed", "over", "reactor")
+
+    def __init__(
+        self, reactor: Reactor, client: socket.socket, member: socket.socket, idle_s: float, on_closed: Callable[["Pipe", bool], None]
+    ) -> None:
+        self.reactor = reactor
+        self.idle_s = idle_s
+        self.on_closed = on_closed
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.over = False
+        self.deadline = NEVER
+        self.filed = NEVER
+        self.client = End(self, client)
+        self.member = End(self, member)
+        self.client.peer = self.member
+        self.member.peer = self.client
+
+    def start(self, to_client: bytes = b"", to_member: bytes = b"") -> None:
+        """Join the sockets; the bytes given are delivered first."""
+        self.client.watch()
+        self.member.watch()
+        self.touch()
+        if to_client:
+            self.member.on_data(to_client)
+        if to_member:
+            self.client.on_data(to_member)
+
+    def touch(self) -> None:
+        """Something moved: the idle time starts again."""
+        self.deadline = at = self.reactor.now + self.idle_s
+        if at < self.filed:
+            self.reactor.wheel.file(self)
+
+    def on_deadline(self) -> None:
+        self.finish(broken=True)
+
+    def finish(self, *, broken: bool) -> None:
+        """Close both sockets."""
+        if self.over:
+            return
+        self.over = True
+        self.reactor.wheel.forget(self)
+        self.client.close()
+        self.member.close()
+        self.on_closed(self, broken)
+
+
+class End(Stream):
+    """One socket of a pipe. `kernel` is the pipe of a direction in bulk, with `held` bytes in it."""
+
+    __slots__ = ("full_reads", "held", "kernel", "peer", "pipe")
+
+    peer: "End"
+
+    def __init__(self, pipe: Pipe, sock: socket.socket) -> None:
+        super().__init__(pipe.reactor, sock)
+        self.pipe = pipe
+        self.full_reads = 0
+        self.kernel: tuple[int, int] | None = None
+        self.held = 0
+
+    def on_data(self, data: bytes) -> None:
+        pipe, peer = self.pipe, self.peer
+        pipe.deadline = self.reactor.now + pipe.idle_s
+        if self is pipe.client:
+            pipe.bytes_in += len(data)
+        else:
+            pipe.bytes_out += len(data)
+        peer.send(data)
+        if peer.backlog is not None:
+            self.pause()
+        if len(data) >= BULK_READ_BYTES // 2:
+            self.full_reads += 1
+        else:
+            self.full_reads = 0
+
+    def on_eof(self) -> None:
+        peer = self.peer
+        if peer.backlog is None:
+            self._pass_on_eof()
+        if peer.eof and self.backlog is None and peer.backlog is None:
+            self.pipe.finish(broken=False)
+
+    def on_drained(self) -> None:
+        """This end caught up: its peer may go on, or its end may be passed on at last."""
+        peer = self.peer
+        if peer.eof:
+            peer._pass_on_eof()
+            if self.eof and peer.backlog is None:
+                self.pipe.finish(broken=False)
+        else:
+            peer.resume()
+
+    def on_broken(self, error: OSError) -> None:
+        self.pipe.finish(broken=True)
+
+    def close(self) -> None:
+        self._return_kernel_pipe()
+        super().close()
+
+    def _pass_on_eof(self) -> None:
+        self.peer.shutdown_write()
+
+    # Bulk.
+
+    def _read(self) -> None:
+        if self.kernel is not None or (self.full_reads >= SPLICE_AFTER_FULL_READS and self._borrow_kernel_pipe()):
+            self._splice()
+        else:
+            super()._read()
+
+    def _splice(self) -> None:
+        assert self.kernel is not None
+        _, into = self.kernel
+        for _ in range(SPLICES_PER_EVENT):
+            try:
+                moved = os.splice(self.fd, into, SPLICE_BYTES, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+            except BlockingIOError:
+                self._leave_bulk()
+                return
+            except OSError as error:
+                self.on_broken(error)
+                return
+            if moved == 0:
+                self._leave_bulk()
+                self.eof = True
+                self._set_mask(self.mask & ~READ)
+                self.on_eof()
+                return
+            self.held += moved
+            self.pipe.touch()
+            if self is self.pipe.client:
+                self.pipe.bytes_in += moved
+            else:
+                self.pipe.bytes_out += moved
+            if not self._empty_into_peer():
+                return
+
+    def _empty_into_peer(self) -> bool:
+        """Move what the kernel pipe holds to the peer; false if some is left (then we stop reading)."""
+        assert self.kernel is not None
+        out_of, _ = self.kernel
+        try:
+            while self.held:
+                self.held -= os.splice(out_of, self.peer.fd, self.held, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+        except BlockingIOError:
+            self.pause()
+            self.peer._set_mask(self.peer.mask | WRITE)
+            return False
+        except OSError as error:
+            self.on_broken(error)
+            return False
+        return True
+
+    def _flush(self) -> None:
+        source = self.peer
+        if source.held:
+            if source._empty_into_peer():
+                self._set_mask(self.mask & ~WRITE)
+                self.pipe.touch()
+                source.resume()
+        else:
+            self.pipe.touch()
+            super()._flush()
+
+    def _borrow_kernel_pipe(self) -> bool:
+        if self.peer.backlog is not None:
+            return False
+        try:
+            self.kernel = _spare_pipes.pop() if _spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # out of descriptors: copying still works
+            self.full_reads = 0
+            return False
+        return True
+
+    def _leave_bulk(self) -> None:
+        self.full_reads = 0
+        self._return_kernel_pipe()
+
+    def _return_kernel_pipe(self) -> None:
+        if self.kernel is None:
+            return
+        if self.held or len(_spare_pipes) >= SPARE_PIPES:
+            os.close(self.kernel[0])
+            os.close(self.kernel[1])
+        else:
+            _spare_pipes.append(self.kernel)
+        self.kernel = None
+        self.held = 0

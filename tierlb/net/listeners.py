@@ -1,0 +1,109 @@
+"""Listening sockets in the reactor: accept in batches, refuse strangers, stand back at the connection cap."""
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+
+from tierlb.model.snapshot import Listener
+from tierlb.net.reactor import READ, Reactor
+from tierlb.net.wheel import NEVER
+
+ACCEPTS_PER_EVENT = 64
+"""Then other connections get their turn; the rest waits in the kernel's queue."""
+BACKLOG = 4096
+OUT_OF_DESCRIPTORS_S = 0.5
+
+Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
+
+
+def open_socket(listener: Listener) -> socket.socket:
+    """Bind and listen. Raises OSError with the address in its message."""
+    address = listener.address
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.bind(address.sockaddr)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    return sock
+
+
+class Acceptor:
+    """One listening socket. `room()` says how many more connections the node may hold."""
+
+    def __init__(
+        self, reactor: Reactor, listener: Listener, sock: socket.socket, room: Callable[[], int], on_accept: Accepted
+    ) -> None:
+        self.reactor = reactor
+        self.listener = listener
+        self.sock = sock
+        self.deadline = NEVER
+        self.filed = NEVER
+        self._room = room
+        self._on_accept = on_accept
+        self._networks = tuple(ipaddress.ip_network(text) for text in listener.accept_from)
+        self._known: dict[str, bool] = {}
+        self._fd = sock.fileno()
+        self.watching = True
+        self.strangers = 0
+        reactor.add(self._fd, READ, self._ready)
+
+    def _ready(self, mask: int) -> None:
+        for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
+            try:
+                sock, peer = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._stand_back(OUT_OF_DESCRIPTORS_S)
+                    return
+                continue  # that one connection died in the queue
+            sock.setblocking(False)
+            if self._networks and not self._welcome(peer[0]):
+                self.strangers += 1
+                sock.close()
+            else:
+                self._on_accept(sock, peer[:2], self.listener)
+        if self._room() <= 0:
+            self._stand_back(NEVER)
+
+    def _welcome(self, host: str) -> bool:
+        welcome = self._known.get(host)
+        if welcome is None:
+            address = ipaddress.ip_address(host)
+            welcome = any(address in network for network in self._networks)
+            if len(self._known) < 4096:
+                self._known[host] = welcome
+        return welcome
+
+    def _stand_back(self, seconds: float) -> None:
+        """Leave the queue to the kernel: for a while, or until `come_back`."""
+        if self.watching:
+            self.watching = False
+            self.reactor.modify(self._fd, 0)
+        if seconds is not NEVER:
+            self.deadline = self.reactor.now + seconds
+            self.reactor.wheel.file(self)
+
+    def on_deadline(self) -> None:
+        self.come_back()
+
+    def come_back(self) -> None:
+        """There is room again."""
+        if not self.watching:
+            self.watching = True
+            self.reactor.modify(self._fd, READ)
+
+    def close(self) -> None:
+        self.reactor.wheel.forget(self)
+        self.reactor.close(self.sock)

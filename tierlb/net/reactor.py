@@ -1,0 +1,148 @@
+"""One epoll set, drained in batches by one trio task: the clock that drives the whole data plane.
+
+The cost of a small proxied request is four system calls, so whatever is added per event has to be small beside
+them. A trio task per connection adds a park and a wake-up, each through trio's own poll, to every one of the
+four. Here the kernel is asked once per batch, handlers are plain calls that never await, and trio sees a single task.
+
+A *stint* is what that task does between two visits to trio's scheduler: poll, run the handlers, poll again while
+there is work, at most `STINT_S` long. Inside a stint the poll waits `LINGER_S` for more before it gives the thread
+back; under load that saves the round through trio per wake-up, and it bounds what control-plane tasks wait for the
+thread to about STINT_S plus one handler. With nothing to do the task sleeps in `wait_readable` on the epoll
+descriptor and the process uses no CPU.
+
+Sockets are closed at the end of the batch in which they were given up, so that a descriptor number that the kernel
+would hand out again can never meet an event that was meant for its previous owner.
+
+Left out: io_uring (no maintained Python binding), threads (one process per core instead).
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+import trio
+
+from tierlb.net.wheel import TICK_S, Wheel
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+ERROR = select.EPOLLERR
+HANGUP = select.EPOLLHUP
+
+BATCH_EVENTS = 256
+STINT_S = 0.005
+LINGER_S = 0.001
+
+Handler = Callable[[int], None]
+
+
+class Reactor:
+    """Registers descriptors with handlers and calls `handler(epoll mask)` when they are ready."""
+
+    __slots__ = ("_closing", "_epoll", "_handlers", "_on_crash", "batches", "events", "now", "started", "waited_s", "wheel")
+
+    def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
+        """`on_crash` hears of exceptions that a handler let through; its descriptor is dropped."""
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._closing: list[socket.socket] = []
+        self._on_crash = on_crash
+        self.now = self.started = time.monotonic()
+        self.wheel = Wheel(self.now)
+        self.waited_s = 0.0
+        self.batches = 0
+        self.events = 0
+
+    def add(self, fd: int, mask: int, handler: Handler) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, mask)
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._epoll.modify(fd, mask)
+
+    def replace(self, fd: int, mask: int, handler: Handler) -> None:
+        """Give a registered descriptor to another handler."""
+        self._handlers[fd] = handler
+        self._epoll.modify(fd, mask)
+
+    def remove(self, fd: int) -> None:
+        """Stop watching a descriptor that stays open."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def close(self, sock: socket.socket) -> None:
+        """Forget the socket now, close it when the batch is over (closing takes it out of the epoll set)."""
+        self._handlers.pop(sock.fileno(), None)
+        self._closing.append(sock)
+
+    def busy_since(self, then: float, waited_then_s: float) -> float:
+        """The share 0..1 of the wall time since `then` in which this thread did not wait for events."""
+        wall_s = time.monotonic() - then
+        return 0.0 if wall_s <= 0 else min(1.0, max(0.0, 1 - (self.waited_s - waited_then_s) / wall_s))
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            try:
+                while True:
+                    if self._stint():
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        asleep = time.monotonic()
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                        self.waited_s += time.monotonic() - asleep
+            finally:
+                self._bury()
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self.now = time.monotonic()
+            self.wheel.advance(self.now)
+            self._bury()
+
+    def _stint(self) -> bool:
+        """Serve ready descriptors for up to STINT_S; true when it stopped with work left."""
+        poll, handlers, monotonic = self._epoll.poll, self._handlers, time.monotonic
+        events = poll(0, BATCH_EVENTS)
+        self.now = monotonic()
+        end = self.now + STINT_S
+        while events:
+            self.batches += 1
+            self.events += len(events)
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(mask)
+                    except Exception as error:  # noqa: BLE001 (one broken connection must not end the others)
+                        self._crashed(fd, error)
+            if self._closing:
+                self._bury()
+            before = monotonic()
+            if before > end:
+                return True
+            events = poll(LINGER_S, BATCH_EVENTS)
+            self.now = now = monotonic()
+            self.waited_s += now - before
+        return False
+
+    def _crashed(self, fd: int, error: Exception) -> None:
+        """Report it and shut the connection's socket; its owner hears of a broken socket and cleans up as usual."""
+        self._on_crash(error)
+        handler = self._handlers.get(fd)
+        abort = getattr(getattr(handler, "__self__", None), "abort", None)
+        if abort is not None:
+            abort()
+
+    def _bury(self) -> None:
+        for sock in self._closing:
+            sock.close()
+        self._closing.clear()
+
+    def dispose(self) -> None:
+        """Release the epoll descriptor; nothing may be registered afterwards."""
+        self._bury()
+        self._epoll.close()

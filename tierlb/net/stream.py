@@ -1,0 +1,216 @@
+"""A non-blocking socket in the reactor: what is read is handed on, what cannot be written yet is kept.
+
+Subclasses say what bytes mean. They see `on_data`, `on_eof` (the peer will send no more; it may still read),
+`on_broken` (reset, timed out), `on_drained` (the backlog is written) and `on_deadline`, never a readiness mask. There
+is one deadline at a time; the phase that runs decides what it means.
+
+Backpressure is the pair `backlog` / `pause()`: whoever forwards into a stream stops reading its source while the
+stream has a backlog, so memory per connection is bounded by one read.
+"""
+
+import errno
+import socket
+from collections import deque
+
+from tierlb.model.address import Address
+from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
+from tierlb.net.wheel import NEVER
+
+READ_BYTES = 16 * 1024
+"""One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next."""
+BULK_READ_BYTES = 256 * 1024
+
+
+class Stream:
+    """One connected (or connecting) stream socket."""
+
+    __slots__ = ("__weakref__", "backlog", "closed", "deadline", "eof", "fd", "filed", "mask", "paused", "reactor", "read_bytes", "sock")
+
+    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
+        self.reactor = reactor
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.mask = 0
+        self.backlog: deque[bytes | memoryview] | None = None
+        self.closed = False
+        self.eof = False
+        self.paused = False
+        self.read_bytes = READ_BYTES
+        self.deadline = NEVER
+        self.filed = NEVER
+
+    # What subclasses answer.
+
+    def on_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_eof(self) -> None:
+        raise NotImplementedError
+
+    def on_broken(self, error: OSError) -> None:
+        raise NotImplementedError
+
+    def on_drained(self) -> None:
+        """The backlog is empty again."""
+
+    def on_deadline(self) -> None:
+        raise NotImplementedError
+
+    # What they call.
+
+    def watch(self, mask: int = READ) -> None:
+        """Enter the reactor."""
+        self.mask = mask
+        self.reactor.add(self.fd, mask, self.on_ready)
+
+    def arm(self, seconds: float) -> None:
+        """Set the deadline to so many seconds from now."""
+        self.deadline = at = self.reactor.now + seconds
+        if at < self.filed:
+            self.reactor.wheel.file(self)
+
+    def disarm(self) -> None:
+        self.deadline = NEVER
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Write now what the kernel takes and keep the rest; never raises (see `on_broken`)."""
+        if self.closed:
+            return
+        if self.backlog is not None:
+            self.backlog.append(data)
+            return
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # a reset; the reader hears of it, after what the peer had still sent
+        if sent < len(data):
+            self.backlog = deque((memoryview(data)[sent:] if sent else data,))
+            self._set_mask(self.mask | WRITE)
+
+    def pause(self) -> None:
+        """Stop reading until `resume`."""
+        if not self.paused and not self.closed:
+            self.paused = True
+            self._set_mask(self.mask & ~READ)
+
+    def resume(self) -> None:
+        if self.paused and not self.closed:
+            self.paused = False
+            if not self.eof:
+                self._set_mask(self.mask | READ)
+
+    def shutdown_write(self) -> None:
+        """Tell the peer that no more will come. Call it with no backlog."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.backlog = None
+            self.reactor.wheel.forget(self)
+            self.reactor.close(self.sock)
+
+    def abort(self) -> None:
+        """A handler of this stream failed: drop it as if the peer had reset it."""
+        if not self.closed:
+            self.on_broken(OSError(errno.ECONNABORTED, "dropped after an internal error"))
+            self.close()
+
+    def detach(self) -> socket.socket:
+        """Give the socket away; the stream is over, the descriptor leaves the reactor."""
+        if self.mask >= 0:
+            self.reactor.remove(self.fd)
+        self.closed = True
+        self.reactor.wheel.forget(self)
+        return self.sock
+
+    # What the reactor calls.
+
+    def on_ready(self, mask: int) -> None:
+        if mask & WRITE:
+            self._flush()
+            if self.closed:
+                return
+        if mask & READ and not self.paused:
+            self._read()
+        elif mask & (ERROR | HANGUP):
+            self._hung_up(mask)
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(self.read_bytes)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        if data:
+            if len(data) == self.read_bytes:
+                self.read_bytes = BULK_READ_BYTES
+            self.on_data(data)
+        else:
+            self.eof = True
+            self._set_mask(self.mask & ~READ)
+            self.on_eof()
+
+    def _hung_up(self, mask: int) -> None:
+        """An error or a full hang-up while we were not reading. What the peer sent before stays readable."""
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.on_broken(OSError(code, errno.errorcode.get(code, "?")))
+        elif self.eof:
+            self.on_broken(OSError(errno.ECONNRESET, "both directions are closed"))
+        else:
+            self.reactor.remove(self.fd)  # HANGUP cannot be masked: leave the set until reading resumes
+            self.mask = -1
+
+    def _flush(self) -> None:
+        backlog = self.backlog
+        if backlog is None:
+            self._set_mask(self.mask & ~WRITE)
+            return
+        try:
+            while backlog:
+                piece = backlog[0]
+                sent = self.sock.send(piece)
+                if sent < len(piece):
+                    backlog[0] = memoryview(piece)[sent:]
+                    return
+                backlog.popleft()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        self.backlog = None
+        self._set_mask(self.mask & ~WRITE)
+        self.on_drained()
+
+    def _set_mask(self, mask: int) -> None:
+        if self.mask == -1:
+            mask = (READ if not self.paused and not self.eof else 0) | (WRITE if self.backlog else 0)
+            if mask:
+                self.mask = mask
+                self.reactor.add(self.fd, mask, self.on_ready)
+        elif mask != self.mask:
+            self.mask = mask
+            self.reactor.modify(self.fd, mask)
+
+
+def dial(address: Address) -> tuple[socket.socket, int]:
+    """Begin a TCP connection; returns the socket and 0 or the errno of an immediate refusal.
+
+    The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
+    socket can be had.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    code = sock.connect_ex(address.sockaddr)
+    return sock, 0 if code == errno.EINPROGRESS else code

@@ -1,0 +1,79 @@
+"""A coarse timer wheel: every deadline of the data plane, with no timer object per operation.
+
+An owner carries its own `deadline` (seconds, `inf` for none) and the tick it is `filed` under. Moving a deadline
+*later*, what nearly every request does, is one attribute write: when the old tick comes up, the wheel looks at the
+owner's deadline and files it again. Only a deadline that became *earlier* than the filed tick costs a set insertion.
+Deadlines fire up to `TICK_S` late and never early. After Varghese and Lauck, "Hashed and Hierarchical Timing
+Wheels" (1987), with the buckets in a dict because deadlines here span minutes, not a fixed circle.
+"""
+
+import math
+from typing import Protocol
+
+TICK_S = 0.25
+"""Coarse on purpose: the shortest configurable phase is far longer, and each tick is one wake-up."""
+
+NEVER = math.inf
+
+
+class Timed(Protocol):
+    """What the wheel keeps: anything with these two slots, both `NEVER` at first."""
+
+    deadline: float
+    filed: float
+
+    def on_deadline(self) -> None: ...
+
+
+class Wheel:
+    """All deadlines of one reactor."""
+
+    __slots__ = ("_buckets", "_tick")
+
+    def __init__(self, now: float) -> None:
+        self._tick = int(now / TICK_S)
+        self._buckets: dict[int, set[Timed]] = {}
+
+    def file(self, owner: Timed) -> None:
+        """Note the owner under its deadline; call it when the deadline moved before `filed`."""
+        self.forget(owner)
+        tick = max(math.ceil(owner.deadline / TICK_S), self._tick + 1)
+        owner.filed = tick * TICK_S
+        self._buckets.setdefault(tick, set()).add(owner)
+
+    def forget(self, owner: Timed) -> None:
+        """Drop an owner that is going away, so that the wheel keeps nothing alive."""
+        if owner.filed is NEVER:
+            return
+        tick = round(owner.filed / TICK_S)
+        bucket = self._buckets.get(tick)
+        if bucket is not None:
+            bucket.discard(owner)
+            if not bucket:
+                del self._buckets[tick]
+        owner.filed = NEVER
+
+    def advance(self, now: float) -> None:
+        """Call `on_deadline` of every owner whose deadline is at or before `now`."""
+        last = int(now / TICK_S)
+        if last - self._tick > len(self._buckets):
+            due = sorted(tick for tick in self._buckets if tick <= last)
+        else:
+            due = [tick for tick in range(self._tick + 1, last + 1) if tick in self._buckets]
+        self._tick = max(self._tick, last)
+        for tick in due:
+            self._fire(self._buckets.pop(tick), now)
+
+    def _fire(self, owners: set[Timed], now: float) -> None:
+        for owner in owners:
+            owner.filed = NEVER
+        for owner in owners:
+            if owner.deadline > now:
+                if owner.deadline is not NEVER and owner.filed is NEVER:
+                    self.file(owner)
+            else:
+                owner.deadline = NEVER
+                owner.on_deadline()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets.values()))
