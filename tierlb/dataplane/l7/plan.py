@@ -9,11 +9,13 @@ The book is bounded in entries and in entry size, and forgets in halves (the old
 full), so a client that sends a new head every time costs an insertion and never more memory than the cap.
 """
 
+from collections.abc import Sequence
+
 import attrs
 
-from tierlb.dataplane.l7.routes import find_rule
+from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
 from tierlb.model.snapshot import Snapshot
-from tierlb.wire.http_head import BadHead, RequestHead, parse_request_head
+from tierlb.wire.http_head import HOP_BY_HOP, BadHead, Field, RequestHead, parse_request_head
 
 GENERATION_ENTRIES = 512
 REMEMBERED_HEAD_BYTES = 2048
@@ -22,17 +24,17 @@ REMEMBERED_HEAD_BYTES = 2048
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
 
-FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
-REQUEST_ID = b"x-request-id"
+FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"x-request-id"})
+WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
-@attrs.frozen(slots=True, eq=False)
+@attrs.frozen(slots=False, eq=False)  # without slots: half the cost of making one
 class Plan:
     """A request head, checked, routed and ready to be sent on.
 
-    `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its peer's
-    address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's rules or None.
-    `body_bytes` is 0 for no body, None for a chunked one.
+    `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
+    peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
+    rules or None. `body_bytes` is 0 for no body, None for a chunked one.
     """
 
     head: RequestHead
@@ -45,21 +47,23 @@ class Plan:
     is_head: bool
 
 
-def make_plan(raw: bytes, snapshot: Snapshot, *, trusted: bool) -> Plan:
+def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, trusted: bool) -> Plan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
-    if snapshot.limits.body is not None and (head.content_length or 0) > snapshot.limits.body:
+    length = head.content_length
+    if length and snapshot.limits.body is not None and length > snapshot.limits.body:
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
-    body_bytes = None if head.chunked else (head.content_length or 0)
+    body_bytes = None if head.chunked else (length or 0)
+    method = head.method
     return Plan(
-        head=head,
-        rule=find_rule(snapshot.rules, head),
-        opening=upstream_head(head, trusted=trusted),
-        has_id=trusted and head.get(REQUEST_ID) is not None,
-        body_bytes=body_bytes,
-        keep_alive=head.keep_alive,
-        repeatable=head.method in IDEMPOTENT and body_bytes == 0 and head.upgrade is None,
-        is_head=head.method == b"HEAD",
+        head,
+        find_rule(matchers, head),
+        upstream_head(head, trusted=trusted),
+        trusted and head.get(b"x-request-id") is not None,
+        body_bytes,
+        head.keep_alive,
+        method in IDEMPOTENT and body_bytes == 0 and head.upgrade is None,
+        method == b"HEAD",
     )
 
 
@@ -68,40 +72,51 @@ def upstream_head(head: RequestHead, *, trusted: bool) -> bytes:
 
     A trusted peer's word on the client is kept and added to; anybody else's is replaced.
     """
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target), b"Host: " + head.host]
-    lines += [b"%b: %b" % (name, value) for name, value in head.headers if _passes(head, name.lower(), trusted)]
+    host, dropped = head.host, head.dropped
+    if dropped is HOP_BY_HOP:
+        passing = [field.line for field in head.fields if not field.special or _passes(field, dropped, trusted)]
+    else:
+        passing = [field.line for field in head.fields if _passes(field, dropped, trusted)]
     if head.content_length is not None:
-        lines.append(b"Content-Length: %d" % head.content_length)
-    if head.chunked:
-        lines.append(b"Transfer-Encoding: chunked")
+        passing.append(b"Content-Length: %d" % head.content_length)
+    elif head.chunked:
+        passing.append(b"Transfer-Encoding: chunked")
     if head.upgrade is not None:
-        lines.append(b"Connection: upgrade\r\nUpgrade: " + head.upgrade)
-    lines.append(b"Via: 1.%d tierlb" % head.minor)
-    if not trusted or head.get(b"x-forwarded-proto") is None:
-        lines.append(b"X-Forwarded-Proto: http")
-    if not trusted or head.get(b"x-forwarded-host") is None:
-        lines.append(b"X-Forwarded-Host: " + head.host)
-    before = [value for name, value in head.headers if trusted and name.lower() == b"x-forwarded-for" and value]
-    lines.append(b"X-Forwarded-For: " + b"".join(value + b", " for value in before))
-    return b"\r\n".join(lines)
+        passing.append(b"Connection: upgrade\r\nUpgrade: " + head.upgrade)
+    if trusted:
+        passing.append(_continued(head))
+    else:
+        passing.append(b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\nX-Forwarded-For: " % host)
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\nVia: 1.%d tierlb\r\n%b" % (
+        head.method,
+        head.target,
+        host,
+        head.minor,
+        b"\r\n".join(passing),
+    )
 
 
-REWRITTEN = frozenset({b"host", b"content-length", b"x-forwarded-for"})
+def _continued(head: RequestHead) -> bytes:
+    """The end of the head behind a trusted peer: what it says of the client stands, and is completed."""
+    said = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
+    proto = b"" if head.get(b"x-forwarded-proto") else b"X-Forwarded-Proto: http\r\n"
+    host = b"" if head.get(b"x-forwarded-host") else b"X-Forwarded-Host: %b\r\n" % head.host
+    return b"%b%bX-Forwarded-For: %b" % (proto, host, said)
 
 
-def _passes(head: RequestHead, name: bytes, trusted: bool) -> bool:
-    if name in REWRITTEN or name in head.dropped:
-        return False
-    return trusted or (name not in FORWARDED and name != REQUEST_ID)
+def _passes(field: Field, dropped: frozenset[bytes], trusted: bool) -> bool:
+    name = field.lower
+    return name not in dropped and name not in WRITTEN_HERE and (trusted or name not in FORWARDED)
 
 
 class PlanBook:
     """Plans of the heads seen latest, for one snapshot and one level of trust."""
 
-    __slots__ = ("_older", "_snapshot", "_trusted", "younger")
+    __slots__ = ("_matchers", "_older", "_snapshot", "_trusted", "younger")
 
     def __init__(self, snapshot: Snapshot, *, trusted: bool) -> None:
         self._snapshot = snapshot
+        self._matchers = compile_rules(snapshot.rules)
         self._trusted = trusted
         self.younger: dict[bytes, Plan] = {}
         self._older: dict[bytes, Plan] = {}
@@ -111,7 +126,7 @@ class PlanBook:
         plan = self.younger.get(raw)
         if plan is not None:
             return plan
-        plan = self._older.get(raw) or make_plan(raw, self._snapshot, trusted=self._trusted)
+        plan = self._older.get(raw) or make_plan(raw, self._snapshot, self._matchers, trusted=self._trusted)
         if len(raw) <= REMEMBERED_HEAD_BYTES:
             if len(self.younger) >= GENERATION_ENTRIES:
                 self._older, self.younger = self.younger, {}

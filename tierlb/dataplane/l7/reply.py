@@ -60,10 +60,11 @@ def body_length(head: ResponseHead) -> int:
 def client_head(head: ResponseHead) -> bytes:
     """Status line and end-to-end fields, each ended by CRLF. The length stays (HEAD and 304 announce one too)."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    dropped = head.dropped
     lines += [
-        b"%b: %b\r\n" % (name, value)
-        for name, value in head.headers
-        if name.lower() not in head.dropped and name.lower() not in REWRITTEN
+        field.line + b"\r\n"
+        for field in head.fields
+        if field.lower not in dropped and field.lower not in REWRITTEN
     ]
     if head.content_length is not None and head.status >= 200 and head.status != 204:
         lines.append(b"Content-Length: %d\r\n" % head.content_length)

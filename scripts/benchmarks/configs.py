@@ -1,0 +1,212 @@
+"""The configuration each peer gets: text in, text out.
+
+All do the same work: one worker, round robin, kept-alive upstream connections, X-Forwarded-For and -Proto and
+Via added, no access log, PROXY protocol between the two levels of a stack. Otherwise each keeps its own
+defaults, except caps that the load would run into.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+NGINX_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+ANSWER = "ok " * 33 + "\\n"
+CONNECTIONS = 8192
+"""Above the 2 × 1000 connections that the idle measure holds open."""
+
+
+@attrs.frozen
+class Hop:
+    """One proxy process: where it listens, what it sends to (all `127.0.0.1:port`)."""
+
+    listen: str
+    upstreams: tuple[str, ...]
+    after_proxy: bool = False
+    """Connections open with a PROXY protocol header."""
+    before_proxy: bool = False
+    """Upstream connections are to open with one."""
+
+
+def backend(listen: str, directory: Path) -> str:
+    """An nginx that answers everything with a small 200 and never ends a connection by itself."""
+    server = f"""
+    server {{
+        listen {listen} backlog=4096;
+        default_type text/plain;
+        location / {{ return 200 "{ANSWER}"; }}
+    }}"""
+    return _nginx(directory, "http", _nginx_http_common(directory) + server)
+
+
+def nginx_http(hop: Hop, directory: Path) -> str:
+    """nginx as an L7 proxy."""
+    from_edge = "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;" if hop.after_proxy else ""
+    body = f"""
+    upstream out {{
+        {_lines("server {};", hop.upstreams)}
+        keepalive 64;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {hop.listen}{" proxy_protocol" if hop.after_proxy else ""} backlog=4096;
+        {from_edge}
+        location / {{
+            proxy_pass http://out;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header Via "1.1 nginx";
+        }}
+    }}"""
+    return _nginx(directory, "http", _nginx_http_common(directory) + body)
+
+
+def nginx_stream(hop: Hop, directory: Path) -> str:
+    """nginx as an L4 proxy."""
+    body = f"""
+    access_log off;
+    upstream out {{
+        {_lines("server {};", hop.upstreams)}
+    }}
+    server {{
+        listen {hop.listen} backlog=4096;
+        proxy_pass out;
+        {"proxy_protocol on;" if hop.before_proxy else ""}
+    }}"""
+    return f"load_module {NGINX_STREAM_MODULE};\n" + _nginx(directory, "stream", body)
+
+
+def _nginx(directory: Path, section: str, body: str) -> str:
+    return f"""daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections {CONNECTIONS}; }}
+{section} {{{body}
+}}
+"""
+
+
+def _nginx_http_common(directory: Path) -> str:
+    spools = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return f"""
+    access_log off;
+    keepalive_requests 1000000000;
+    {_lines("{0}_temp_path " + str(directory) + "/{0};", spools)}"""
+
+
+def haproxy(hop: Hop, mode: str) -> str:
+    """HAProxy in mode `http` or `tcp`."""
+    http = """
+    option forwardfor
+    http-reuse always
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header Via "1.1 haproxy"
+"""
+    servers = [f"s{number} {upstream}" for number, upstream in enumerate(hop.upstreams)]
+    return f"""global
+    nbthread 1
+    maxconn 4000
+
+defaults
+    mode {mode}
+    maxconn 4000
+    timeout connect 5s
+    timeout client 75s
+    timeout server 75s
+
+listen in
+    bind {hop.listen}{" accept-proxy" if hop.after_proxy else ""}
+    balance roundrobin{http if mode == "http" else ""}
+    {_lines("server {}" + (" send-proxy-v2" if hop.before_proxy else ""), servers)}
+"""
+
+
+def envoy_http(hop: Hop) -> str:
+    """Envoy as an L7 proxy."""
+    return _envoy(
+        hop,
+        "http_connection_manager.v3.HttpConnectionManager",
+        {
+            "use_remote_address": True,
+            "via": "envoy",
+            "http_filters": [
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": _envoy_type("filters.http.router.v3.Router")},
+                }
+            ],
+            "route_config": {
+                "virtual_hosts": [
+                    {
+                        "name": "all",
+                        "domains": ["*"],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "out"}}],
+                    }
+                ]
+            },
+        },
+    )
+
+
+def envoy_tcp(hop: Hop) -> str:
+    """Envoy as an L4 proxy."""
+    return _envoy(hop, "tcp_proxy.v3.TcpProxy", {"cluster": "out"})
+
+
+def _envoy(hop: Hop, filter_type: str, settings: dict[str, object]) -> str:
+    network_filter = {
+        "name": "in",
+        "typed_config": {
+            "@type": _envoy_type(f"filters.network.{filter_type}"),
+            "stat_prefix": "in",
+            **settings,
+        },
+    }
+    caps = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 100_000)
+    cluster = {
+        "name": "out",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "lb_policy": "ROUND_ROBIN",
+        "circuit_breakers": {"thresholds": [caps]},
+        "load_assignment": {
+            "cluster_name": "out",
+            "endpoints": [{"lb_endpoints": [{"endpoint": _envoy_address(to)} for to in hop.upstreams]}],
+        },
+    }
+    listener = {"name": "in", **_envoy_address(hop.listen), "filter_chains": [{"filters": [network_filter]}]}
+    return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, indent=1)
+
+
+def _envoy_type(name: str) -> str:
+    return f"type.googleapis.com/envoy.extensions.{name}"
+
+
+def _envoy_address(text: str) -> dict[str, object]:
+    host, _, port = text.rpartition(":")
+    return {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
+
+
+def tierlb(shape: str, listen: str, admin: str, endpoints: Sequence[str]) -> str:
+    """A topology file: `l7` or `l4` alone, or an l4 edge over two l7 nodes (`stacked`). JSON is YAML."""
+    front = {"listen": listen, "balance": "round-robin"}
+    tiers = {
+        "l7": {"web": {"kind": "l7", **front, "to": "app"}},
+        "l4": {"edge": {"kind": "l4", **front, "to": "app"}},
+        "stacked": {
+            "edge": {"kind": "l4", **front, "to": "web"},
+            "web": {"kind": "l7", "replicas": 2, "balance": "round-robin", "to": "app"},
+        },
+    }[shape]
+    pools = {"app": {"endpoints": list(endpoints)}}
+    whole = {"cluster": "bench", "admin": {"listen": admin}, "tiers": tiers, "pools": pools}
+    return json.dumps(whole, indent=1)
+
+
+def _lines(template: str, values: Sequence[str]) -> str:
+    return "\n        ".join(template.format(value) for value in values)

@@ -1,0 +1,168 @@
+"""What a request and a connection cost: tierlb beside nginx, HAProxy and Envoy, on this machine, in one run.
+
+Peers take turns within every round, because absolute figures drift from minute to minute on a shared machine.
+Each cell is a fresh proxy with one worker before four nginx backends, warmed up, then loaded by wrk. CPU time
+is that of the processes that carry data: a supervisor, a controller or an nginx master does not count. A run
+in which wrk saw an error or another status than 2xx makes its cell invalid.
+"""
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import click
+import httpx
+import trio
+
+from scripts.benchmarks import configs, table
+from scripts.benchmarks.cpu import memory_kib
+from scripts.benchmarks.load import VARIED, WARM_UP_S, idle_connections, measure_wrk, wrk
+from scripts.benchmarks.peers import PEERS, Peer, Proxy, Shape, nginx_command
+from scripts.benchmarks.processes import DidNotStartError, free_addresses, running, wait_for_200
+from scripts.benchmarks.results import brief, finish, machine, need
+from scripts.benchmarks.table import Sample, Target
+
+BACKENDS = 4
+IDLE_CONNECTIONS = 1000
+SETTLE_S = 0.5
+"""Between opening the idle connections and looking at the memory."""
+CLOSE = ("-H", "Connection: close")
+
+
+@attrs.frozen
+class Measure:
+    """One line of questions to every peer. Without `wrk_options` it is the idle measure."""
+
+    name: str
+    title: str
+    shape: Shape
+    wrk_options: tuple[str, ...] | None
+
+
+MEASURES = (
+    Measure("l7", "L7 request", Shape.L7, ()),
+    Measure("l7-varied", "L7 varied request", Shape.L7, ("-s", str(VARIED))),
+    Measure("l4", "L4 request", Shape.L4, ()),
+    Measure("l7-close", "L7 connection", Shape.L7, CLOSE),
+    Measure("l4-close", "L4 connection", Shape.L4, CLOSE),
+    Measure("l7-idle", "L7 idle connection", Shape.L7, None),
+    Measure("l4-idle", "L4 idle connection", Shape.L4, None),
+    Measure("stacked", "L4 → 2 L7 request", Shape.STACKED, ()),
+    Measure("stacked-close", "L4 → 2 L7 connection", Shape.STACKED, CLOSE),
+)
+TARGETS = (
+    Target("L7 request", "CPU µs", "nginx", 1.1),
+    Target("L7 varied request", "CPU µs", "nginx", 1.1),
+    Target("L4 request", "CPU µs", "haproxy", 1.1),
+    Target("L4 connection", "CPU µs", "haproxy", 1.1),
+)
+NAMES = [*(peer.name for peer in PEERS), *(measure.name for measure in MEASURES)]
+
+
+class Names(click.ParamType):
+    """A comma-separated list of peers and measures."""
+
+    name = "NAME,..."
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[str]:
+        chosen = frozenset(value.split(","))
+        if unknown := sorted(chosen - set(NAMES)):
+            known = ", ".join(NAMES)
+            self.fail(f"no peer or measure is named {', '.join(unknown)}; there are {known}", param, ctx)
+        return chosen
+
+
+@click.command(help="CPU, throughput, latency and memory beside nginx, HAProxy and Envoy.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=4, show_default=True, help="Of each measurement.")
+@click.option("--only", type=Names(), default=frozenset(), help=f"Peers and measures: {', '.join(NAMES)}.")
+def main(rounds: int, seconds: int, only: frozenset[str]) -> None:
+    """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
+    need("nginx", "wrk")
+    peers = _present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
+    measures = [each for each in MEASURES if _chosen(each.name, only, [m.name for m in MEASURES])]
+    samples = trio.run(_measure_all, peers, measures, rounds, seconds)
+    lines = table.rows(samples)
+    verdicts = table.target_lines([*TARGETS, *table.better_than("envoy", lines)], lines)
+    subtitle = f"{rounds} rounds of {seconds} s, {machine()}"
+    sys.exit(finish("cost", subtitle, samples, table.markdown(lines), verdicts))
+
+
+def _chosen(name: str, only: frozenset[str], family: Sequence[str]) -> bool:
+    """Whether `only` names it, or names none of its family."""
+    return name in only or not only.intersection(family)
+
+
+def _present(peers: Sequence[Peer]) -> list[Peer]:
+    for peer in peers:
+        if how := peer.missing():
+            click.echo(f"{peer.name} is not installed and is left out; to have it: {how}", err=True)
+    return [peer for peer in peers if peer.missing() is None]
+
+
+async def _measure_all(
+    peers: Sequence[Peer], measures: Sequence[Measure], rounds: int, seconds: int
+) -> list[Sample]:
+    samples = []
+    with tempfile.TemporaryDirectory(prefix="tierlb-bench-") as directory:
+        async with _backends(Path(directory)) as endpoints:
+            for number in range(rounds):
+                for measure in measures:
+                    for peer in _turn(peers, number):
+                        if measure.shape in peer.shapes:
+                            sample = await _sample(measure, peer, endpoints, seconds)
+                            samples.append(sample)
+                            click.echo(f"round {number + 1}/{rounds}  {brief(sample)}", err=True)
+    return samples
+
+
+def _turn(peers: Sequence[Peer], number: int) -> list[Peer]:
+    """Another one starts each round, so that none always follows the same one."""
+    first = number % len(peers) if peers else 0
+    return [*peers[first:], *peers[:first]]
+
+
+@asynccontextmanager
+async def _backends(directory: Path) -> AsyncIterator[list[str]]:
+    endpoints = free_addresses(BACKENDS)
+    async with AsyncExitStack() as stack:
+        for number, listen in enumerate(endpoints):
+            place = directory / f"backend-{number}"
+            place.mkdir()
+            command = nginx_command(configs.backend(listen, place), place)
+            await stack.enter_async_context(running(command, place / "log"))
+            await wait_for_200(f"http://{listen}/", place / "log")
+        yield endpoints
+
+
+async def _sample(measure: Measure, peer: Peer, endpoints: Sequence[str], seconds: int) -> Sample:
+    """One cell of one round, on a fresh proxy; a failure becomes the sample's problem."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"tierlb-bench-{peer.name}-") as directory:
+            async with peer.serving(measure.shape, endpoints, Path(directory)) as proxy:
+                if measure.wrk_options is None:
+                    values, problem = await _idle(proxy)
+                else:
+                    values, problem = await measure_wrk(
+                        proxy.listen, proxy.pids, seconds, measure.wrk_options
+                    )
+    except (DidNotStartError, OSError, httpx.HTTPError, trio.TooSlowError) as error:
+        values, problem = {}, f"{type(error).__name__}: {error}"
+    return Sample(measure.title, peer.name, values, problem)
+
+
+async def _idle(proxy: Proxy) -> tuple[dict[str, float], str | None]:
+    """Memory per connection. One connection warms up: more would leave a heap for the idle ones to fill."""
+    warm = await wrk(f"http://{proxy.listen}/", WARM_UP_S, connections=1)
+    before = memory_kib(proxy.pids)
+    with idle_connections(proxy.listen, IDLE_CONNECTIONS):
+        await trio.sleep(SETTLE_S)
+        grown = memory_kib(proxy.pids) - before
+    return {"KiB": grown / IDLE_CONNECTIONS}, warm.problem
+
+
+if __name__ == "__main__":
+    main()

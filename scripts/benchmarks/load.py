@@ -1,0 +1,113 @@
+"""The two loads: wrk, and many connections that are idle after one request each."""
+
+import contextlib
+import http.client
+import re
+import select
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from scripts.benchmarks.cpu import cpu_ns
+
+VARIED = Path(__file__).with_name("varied.lua")
+GRACE_S = 20.0
+"""wrk ends by itself after its duration; this long after that it is stuck."""
+WARM_UP_S = 1
+SOCKET_TIMEOUT_S = 5.0
+UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+
+
+@attrs.frozen
+class WrkResult:
+    """What one run of wrk printed. `problem`: why its figures must not be used."""
+
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    problem: str | None
+
+
+async def wrk(url: str, seconds: float, options: Sequence[str] = (), connections: int = 64) -> WrkResult:
+    """Run wrk with one thread. Raises trio.TooSlowError if it does not end."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *options, url]
+    with trio.fail_after(seconds + GRACE_S):
+        done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        return WrkResult(0, 0.0, 0.0, 0.0, f"wrk ended with {done.returncode}: {done.stdout.decode()[-200:]}")
+    return parse_wrk(done.stdout.decode())
+
+
+async def measure_wrk(
+    listen: str, pids: Sequence[int], seconds: float, options: Sequence[str] = (), connections: int = 64
+) -> tuple[dict[str, float], str | None]:
+    """Warm up, then load and see what `pids` used. Returns figures by name, and why they must not be used."""
+    url = f"http://{listen}/"
+    await wrk(url, WARM_UP_S, options, connections)
+    before = cpu_ns(pids)
+    result = await wrk(url, seconds, options, connections)
+    used_us = (cpu_ns(pids) - before) / 1000
+    values = {
+        "CPU µs": used_us / max(1, result.requests),
+        "per second": result.per_second,
+        "p50 ms": result.p50_ms,
+        "p99 ms": result.p99_ms,
+    }
+    return values, result.problem
+
+
+def parse_wrk(output: str) -> WrkResult:
+    """Read what `wrk --latency` prints. Raises ValueError if a figure is not there."""
+    problems = re.findall(r"^\s*(Socket errors: .*|Non-2xx or 3xx responses: .*)$", output, re.MULTILINE)
+    requests = int(_figure(r"^\s*(\d+) requests in", output))
+    if requests == 0:
+        problems.append("no request was answered")
+    return WrkResult(
+        requests=requests,
+        per_second=float(_figure(r"^Requests/sec:\s+([\d.]+)", output)),
+        p50_ms=_milliseconds(_figure(r"^\s*50%\s+(\S+)", output)),
+        p99_ms=_milliseconds(_figure(r"^\s*99%\s+(\S+)", output)),
+        problem="; ".join(problems) or None,
+    )
+
+
+def _figure(pattern: str, output: str) -> str:
+    found = re.search(pattern, output, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"wrk printed nothing like {pattern!r}:\n{output}")
+    return found[1]
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()
+    return float(number) * UNIT_MS[unit]
+
+
+@contextlib.contextmanager
+def idle_connections(listen: str, count: int) -> Iterator[None]:
+    """Hold `count` kept-alive connections that have each had one 200, so all are connected through.
+
+    Raises OSError if one cannot be made, gets another answer, or is closed before the block ends.
+    """
+    readable = select.poll()
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            connection = http.client.HTTPConnection(listen, timeout=SOCKET_TIMEOUT_S)
+            stack.callback(connection.close)
+            _get(connection)
+            readable.register(connection.sock, select.POLLIN)
+        yield
+        if ended := readable.poll(0):
+            raise ConnectionError(f"{len(ended)} of {count} idle connections were closed")
+
+
+def _get(connection: http.client.HTTPConnection) -> None:
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != 200 or answer.will_close:
+        raise ConnectionError(f"a connection to be idle got {answer.status}, closing: {answer.will_close}")

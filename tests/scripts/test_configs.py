@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.benchmarks import configs
+from scripts.benchmarks.configs import Hop
+from scripts.benchmarks.peers import Shape, hops_of
+
+ENDPOINTS = ("127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003", "127.0.0.1:9004")
+HOP = Hop("127.0.0.1:8080", ENDPOINTS)
+PLACE = Path("/somewhere")
+
+ALL = {
+    "nginx http": configs.nginx_http(HOP, PLACE),
+    "nginx stream": configs.nginx_stream(HOP, PLACE),
+    "haproxy http": configs.haproxy(HOP, "http"),
+    "haproxy tcp": configs.haproxy(HOP, "tcp"),
+    "tierlb l7": configs.tierlb("l7", HOP.listen, "127.0.0.1:7900", ENDPOINTS),
+    "tierlb l4": configs.tierlb("l4", HOP.listen, "127.0.0.1:7900", ENDPOINTS),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_config_listens_where_told_and_names_every_endpoint_once(name: str) -> None:
+    assert [ALL[name].count(address) for address in (HOP.listen, *ENDPOINTS)] == [1] * 5
+
+
+@pytest.mark.parametrize("config", [configs.envoy_http(HOP), configs.envoy_tcp(HOP)])
+def test_envoy_gets_every_endpoint_in_order(config: str) -> None:
+    [cluster] = json.loads(config)["static_resources"]["clusters"]
+    ends = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    addresses = [end["endpoint"]["address"]["socket_address"] for end in ends]
+    assert tuple(f"{each['address']}:{each['port_value']}" for each in addresses) == ENDPOINTS
+
+
+def test_the_proxy_protocol_is_spoken_by_an_edge_and_expected_behind_it() -> None:
+    edge = Hop(HOP.listen, ENDPOINTS, before_proxy=True)
+    inner = Hop(HOP.listen, ENDPOINTS, after_proxy=True)
+    assert "proxy_protocol on;" in configs.nginx_stream(edge, PLACE)
+    assert "8080 proxy_protocol" in configs.nginx_http(inner, PLACE)
+    assert configs.haproxy(edge, "tcp").count("send-proxy-v2") == len(ENDPOINTS)
+    assert "accept-proxy" in configs.haproxy(inner, "http")
+    assert not [name for name, config in ALL.items() if "proxy_protocol" in config or "-proxy" in config]
+
+
+@pytest.mark.parametrize("shape", [Shape.L7, Shape.L4])
+def test_a_single_proxy_sends_to_the_endpoints(shape: Shape) -> None:
+    [(level, hop)] = hops_of(shape, ENDPOINTS)
+    assert (level, hop.upstreams, hop.after_proxy, hop.before_proxy) == (shape, ENDPOINTS, False, False)
+
+
+def test_a_stack_is_two_l7_proxies_and_then_the_edge_over_them() -> None:
+    (_, left), (_, right), (level, edge) = hops_of(Shape.STACKED, ENDPOINTS)
+    assert level is Shape.L4
+    assert edge.upstreams == (left.listen, right.listen)
+    assert left.upstreams == right.upstreams == ENDPOINTS
+    assert (left.after_proxy, right.after_proxy, edge.before_proxy) == (True, True, True)

@@ -1,0 +1,49 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scripts.benchmarks.cpu import children, cpu_ns, memory_kib, pss_kib
+
+ROLLUP = """558550cca000-7ffcefc58000 ---p 00000000 00:00 0                          [rollup]
+Rss:                1676 kB
+Pss:                 397 kB
+Pss_Dirty:           116 kB
+"""
+
+
+def test_the_proportional_set_size_is_taken_not_the_resident_or_dirty_one() -> None:
+    assert pss_kib(ROLLUP) == 397
+
+
+def test_a_file_without_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="no Pss line"):
+        pss_kib("Rss: 1 kB\n")
+
+
+def test_cpu_time_grows_with_work_and_adds_up_over_processes() -> None:
+    own = os.getpid()
+    before = cpu_ns([own])
+    sum(number * number for number in range(200_000))
+    after = cpu_ns([own])
+    assert after > before
+    assert cpu_ns([own, own]) >= 2 * after
+
+
+def test_a_process_that_has_ended_is_an_error_not_zero() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(30)
+    with pytest.raises(OSError, match=r".+"):
+        cpu_ns([ended.pid])
+
+
+def test_memory_is_that_of_all_processes_named() -> None:
+    assert memory_kib([os.getpid()]) > 1000
+
+
+def test_children_are_those_that_run() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children(os.getpid())
+        child.communicate(b"\n", timeout=30)
+    assert child.pid not in children(os.getpid())

@@ -1,0 +1,73 @@
+"""`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
+
+import random
+from pathlib import Path
+
+import click
+import trio
+
+from tierlb.cli.check import load_or_exit
+from tierlb.cli.log import LazyLog
+from tierlb.cluster.ports import PortTaken, check_free, listen
+from tierlb.cluster.supervisor import Supervisor
+from tierlb.controlplane.controller import Controller
+from tierlb.model.topology import Kind, Topology
+from tierlb.topology.tree import draw
+
+
+def run_up(file: Path) -> None:
+    """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve."""
+    topology = load_or_exit(file)
+    trio.run(_up, topology)
+
+
+async def _up(topology: Topology) -> None:
+    log = LazyLog()
+    try:
+        check_free(topology)
+        admin = listen(topology.admin, "admin.listen")
+    except PortTaken as error:
+        raise click.ClickException(str(error)) from error
+    controller = Controller(topology, log)
+
+    async def on_serving(background: trio.Nursery) -> None:
+        from tierlb.dashboard.app import serve_admin
+
+        admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
+        await background.start(serve_admin, admin, controller.status)
+        click.echo(ready_block(topology, admin_at))
+
+    try:
+        problem = await Supervisor(topology, controller, log, random.Random()).run(on_serving)
+    finally:
+        admin.close()
+    if problem:
+        raise click.ClickException(problem)
+    log.info("stopped")
+
+
+def ready_block(topology: Topology, admin_url: str) -> str:
+    """What a person needs once the cluster serves."""
+    public = [tier for tier in topology.tiers.values() if tier.listen is not None]
+    lines = ["", f"{topology.cluster} is ready", ""]
+    lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
+    lines += [f"  {'admin':<12} {admin_url}", "", *(f"  {line}" for line in draw(topology).splitlines()), ""]
+    lines += ["  Try:", *(f"    {command}" for command in _to_try(topology, admin_url))]
+    return "\n".join((*lines, "", "  Ctrl-C stops everything.", ""))
+
+
+def _to_try(topology: Topology, admin_url: str) -> list[str]:
+    commands = [
+        f"curl http://{tier.listen}/"
+        for tier in topology.tiers.values()
+        if tier.listen is not None and _speaks_http(topology, tier.name)
+    ]
+    return [*commands[:1], f"tierlb status --admin {admin_url}"]
+
+
+def _speaks_http(topology: Topology, name: str) -> bool:
+    """An l7 tier stands somewhere below, so what arrives here is HTTP."""
+    tier = topology.tiers.get(name)
+    return tier is not None and (
+        tier.kind is Kind.L7 or any(_speaks_http(topology, target) for target in tier.targets)
+    )

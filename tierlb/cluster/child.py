@@ -1,0 +1,115 @@
+"""One supervised process: started, restarted with back-off when it ends, stopped when asked.
+
+Each is the leader of its own session, so a terminal's Ctrl-C reaches only the supervisor, and the leader of a
+process group, so that what it started itself ends with it.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+import trio
+
+from tierlb.cluster.guard import Guard
+from tierlb.controlplane.backoff import Backoff
+from tierlb.controlplane.log import Log
+
+
+async def _watch_nothing(pid: int) -> None:
+    """A process whose being alive is all there is to know."""
+
+
+def _note_nothing(pid: int) -> None:
+    """Nobody needs to know."""
+
+
+@attrs.define
+class Child:
+    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = attrs.field(repr=False)
+    log: Log
+    guard: Guard
+    watch: Callable[[int], Awaitable[None]] = _watch_nothing
+    on_exit: Callable[[int], None] = _note_nothing
+    problem: str = attrs.field(default="", init=False)
+    _backoff: Backoff = attrs.field(factory=Backoff, init=False)
+    _pid: int | None = attrs.field(default=None, init=False)
+    _stop: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def run(self) -> None:
+        """Keep the process running until `stop`; when cancelled, kill it."""
+        try:
+            while not self._stop.is_set():
+                started_s = trio.current_time()
+                await self._run_once()
+                if not self._stop.is_set():
+                    await self._wait(self._backoff.wait_s(trio.current_time() - started_s))
+        finally:
+            self._ended.set()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Ask it to end; kill it when the deadline has passed. Returns when it is gone."""
+        self._stop.set()
+        self._signal(signal.SIGTERM)
+        with trio.move_on_after(deadline_s):
+            await self._ended.wait()
+            return
+        self.log.warning("killed at its deadline", process=self.name, deadline_s=deadline_s)
+        self._signal(signal.SIGKILL)
+        await self._ended.wait()
+
+    async def _run_once(self) -> None:
+        try:
+            process = await trio.lowlevel.open_process(
+                self.argv, stdin=subprocess.DEVNULL, env=self.env, start_new_session=True
+            )
+        except OSError as error:
+            self.problem = f"{self.name} cannot be started: {error}"
+            self.log.error("cannot be started", process=self.name, reason=str(error))
+            return
+        self.guard.add(process.pid)
+        self._pid = process.pid
+        try:
+            await self._attend(process)
+        finally:
+            self._signal(signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                await process.wait()
+            self.guard.remove(process.pid)
+            self._pid = None
+            self.on_exit(process.pid)
+        self._note_end(process)
+
+    async def _attend(self, process: trio.Process) -> None:
+        if self._stop.is_set():
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.watch, process.pid)
+            await process.wait()
+            nursery.cancel_scope.cancel()
+
+    def _note_end(self, process: trio.Process) -> None:
+        if self._stop.is_set():
+            return
+        code = process.returncode or 0
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        self.problem = f"{self.name} ended with {how}"
+        self.log.warning("ended, starting it again", process=self.name, pid=process.pid, how=how)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid is None:
+            return
+        try:
+            os.killpg(self._pid, number)
+        except ProcessLookupError:
+            return
+
+    async def _wait(self, wait_s: float) -> None:
+        with trio.move_on_after(wait_s):
+            await self._stop.wait()

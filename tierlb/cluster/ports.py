@@ -1,0 +1,92 @@
+"""Ports on this machine: which the topology asks for and whether they are free, and some for local endpoints.
+
+Ports for endpoints come from below the kernel's ephemeral range, so that neither an outgoing connection nor a
+node's own `port 0` can take one while its process is being restarted.
+"""
+
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from tierlb.model.address import Address
+from tierlb.model.topology import Topology
+
+EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+EPHEMERAL_FROM = 32768
+"""Linux' default, used where /proc does not say."""
+LOWEST_PORT = 20000
+BACKLOG = 128
+
+
+class PortTaken(Exception):  # noqa: N818 (the text is the whole message)
+    """A port that is needed cannot be had; the text says for what, why and what to do."""
+
+
+def check_free(topology: Topology) -> None:
+    """Raise PortTaken for the first public address of a tier that cannot be listened on."""
+    for tier in topology.tiers.values():
+        if tier.listen is not None:
+            listen(tier.listen, f"tiers.{tier.name}.listen").close()
+
+
+def listen(address: Address, purpose: str) -> socket.socket:
+    """A listening socket, or PortTaken."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address.sockaddr)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise PortTaken(_advice(address, purpose, error)) from error
+    return sock
+
+
+@attrs.define
+class FreePorts:
+    """Gives free ports, each once."""
+
+    rng: random.Random
+    _given: set[int] = attrs.field(factory=set, init=False)
+
+    def take(self) -> int:
+        """A port that nothing listens on now and that was not given before."""
+        for port in self._candidates():
+            if port not in self._given and _is_free(port):
+                self._given.add(port)
+                return port
+        raise PortTaken(f"no free port from {LOWEST_PORT} up: stop something that listens there")
+
+    def _candidates(self) -> Iterator[int]:
+        end = max(LOWEST_PORT + 1000, _ephemeral_from())
+        start = self.rng.randrange(LOWEST_PORT, end)
+        yield from range(start, end)
+        yield from range(LOWEST_PORT, start)
+
+
+def _advice(address: Address, purpose: str, error: OSError) -> str:
+    return (
+        f"{purpose}: cannot listen on {address}: {error.strerror}. "
+        f"See who has it with `ss -ltnp 'sport = :{address.port}'` and stop that, "
+        "or change the address in the file"
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _ephemeral_from() -> int:
+    try:
+        return int(EPHEMERAL_RANGE.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return EPHEMERAL_FROM

@@ -1,0 +1,90 @@
+"""The parent's side of one control connection: carries out what its session asks for.
+
+Two tasks: one reads, one sends the newest snapshot whenever there is another. A child that is silent after
+connecting, breaks the protocol or does not read loses this connection and harms nothing else.
+"""
+
+import attrs
+import trio
+
+from tierlb.controlplane.controller import Controller, Link, Seat, Unwelcome
+from tierlb.net.websocket import Channel, Disconnected, converse
+from tierlb.wire.control import Close, Effect, ParentSession, Transmit
+from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+
+HELLO_TIMEOUT_S = 5.0
+SEND_TIMEOUT_S = 10.0
+
+
+async def serve_child(controller: Controller, channel: Channel) -> None:
+    """Run one child's connection until it ends."""
+    conversation = _Conversation(controller, channel, ParentSession(controller.report_interval_s))
+    with trio.move_on_after(HELLO_TIMEOUT_S):
+        await conversation.receive_once()
+    if conversation.seat is None:
+        await channel.close("no hello came in time")
+        return
+    try:
+        reason = await converse(conversation.receive_all, conversation.send_all)
+        controller.log.info("node disconnected", node=conversation.seat.name, reason=reason)
+    finally:
+        controller.lost(conversation.seat, conversation.link)
+
+
+@attrs.define
+class _Conversation:
+    controller: Controller
+    channel: Channel
+    session: ParentSession
+    link: Link = attrs.field(factory=Link)
+    seat: Seat | None = None
+
+    async def receive_all(self) -> None:
+        while True:
+            await self.receive_once()
+
+    async def receive_once(self) -> None:
+        await self._carry_out(self.session.receive(await self.channel.receive()))
+
+    async def send_all(self) -> None:
+        assert self.seat is not None
+        sent = 0
+        while not self.link.replaced:
+            wanted = self.seat.wanted
+            if wanted is not None and wanted.revision != sent:
+                sent = wanted.revision
+                await self._carry_out(self.session.configure(wanted))
+                continue
+            self.link.wake = trio.Event()
+            await self.link.wake.wait()
+        await self.channel.close("another connection or process of this node took over")
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit(data):
+                    await self._send(data)
+                case Close(reason):
+                    await self._leave(reason)
+                case Hello():
+                    await self._join(effect)
+                case Ack() | Refuse() | Report() | Drain() if self.seat and not self.link.replaced:
+                    self.controller.receive(self.seat, effect)
+
+    async def _join(self, hello: Hello) -> None:
+        try:
+            self.seat = self.controller.join(hello, self.link)
+        except Unwelcome as problem:
+            await self._leave(str(problem))
+        await self._carry_out(self.session.accept())
+
+    async def _leave(self, reason: str) -> None:
+        self.controller.log.warning("node turned away", reason=reason)
+        await self.channel.close(reason)
+        raise Disconnected(reason)
+
+    async def _send(self, data: bytes) -> None:
+        with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+            await self.channel.send(data)
+        if scope.cancelled_caught:
+            raise Disconnected("the node does not read")

@@ -1,0 +1,16 @@
+"""The logger the control plane writes events to: structlog's, or anything with its three methods."""
+
+from typing import Any, Protocol
+
+
+class Log(Protocol):
+    """One call is one event: a short name in the present tense and its fields."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Something happened as it should."""
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Something failed that the cluster mends by itself."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Something failed that a person must mend."""

@@ -1,0 +1,87 @@
+"""The admin API, read only: what the cluster is doing, for people, programs and health checks.
+
+`GET /v1/status` is the whole tree as JSON, `GET /healthz` answers 200 while every tier and pool has at least
+one that serves, else 503. The Host header must be a loopback name or the address listened on, so that no web
+page can reach the API by a name that it points at loopback (DNS rebinding).
+"""
+
+import socket
+from collections.abc import Callable
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_asgi
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tierlb.controlplane.status import ClusterStatus, as_json
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+GRACE_S = 0.5
+
+
+def make_app(status: Callable[[], ClusterStatus], listen_host: str) -> Starlette:
+    """The API over whatever gives the status."""
+
+    async def show_status(_: Request) -> Response:
+        return JSONResponse(as_json(status()))
+
+    async def show_health(_: Request) -> Response:
+        now = status()
+        if now.serving:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
+
+    return Starlette(
+        routes=[
+            Route("/v1/status", show_status, methods=["GET"]),
+            Route("/healthz", show_health, methods=["GET"]),
+        ],
+        middleware=[Middleware(_KnownHostsOnly, hosts=LOOPBACK_NAMES | {listen_host})],
+    )
+
+
+async def serve_admin(
+    bound: socket.socket,
+    status: Callable[[], ClusterStatus],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the API on a listening socket, which becomes Hypercorn's, until cancelled."""
+    config = Config()
+    host: str = bound.getsockname()[0]
+    config.bind = [f"fd://{bound.detach()}"]
+    config.graceful_timeout = GRACE_S
+    config.errorlog = None
+    config.include_server_header = False
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_asgi, make_app(status, host), config)
+        task_status.started()
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, lower case, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+class _KnownHostsOnly:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and host_name(_host_header(scope)) not in self._hosts:
+            refusal = PlainTextResponse("this Host is not served here: use 127.0.0.1\n", status_code=421)
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _host_header(scope: Scope) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")

@@ -1,0 +1,187 @@
+"""Chunked bodies (RFC 9112 §7.1), decoded as they arrive and encoded anew.
+
+Chunk framing is the second place where proxies are made to disagree, so the decoder knows one spelling: CRLF
+and nothing else ends a line, a size is 1 to 16 hexadecimal digits, and extensions, which nobody may rely on,
+are read over and never passed on. What it must hold back (one unfinished line) is bounded, as is what it
+reads over: the size of a body says nothing about the memory it takes.
+
+Left out: content codings, and bodies framed by length or by the end of the connection, which need no decoder.
+"""
+
+import enum
+import re
+
+from tierlb.wire.http_head import BadHead, Field, Header, read_field
+
+CHUNK_LINE_LIMIT_BYTES = 1024
+EXTENSIONS_LIMIT_BYTES = 16 * 1024  # of one message; more is a way to make a proxy read for nothing
+TRAILERS_LIMIT_BYTES = 16 * 1024
+TRAILERS_LIMIT = 64
+SIZE_LIMIT = 2**63 - 1
+
+_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever may follow, no need to wait for it
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*)?")
+
+FORBIDDEN_TRAILERS = frozenset(
+    b"""
+    connection content-length host keep-alive proxy-connection te trailer transfer-encoding upgrade
+    authorization cookie proxy-authenticate proxy-authorization set-cookie www-authenticate
+    content-encoding content-range content-type
+    cache-control expect max-forwards pragma range
+    if-match if-modified-since if-none-match if-range if-unmodified-since
+    age date expires location retry-after vary warning
+    forwarded via x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-request-id
+    """.split()
+)  # RFC 9110 §6.5.1: framing, routing, authentication, request modifiers; and what this proxy says itself
+
+
+class BadBody(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
+    """A body that must not be forwarded, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _State(enum.Enum):
+    SIZE = enum.auto()
+    DATA = enum.auto()
+    DATA_END = enum.auto()
+    TRAILERS = enum.auto()
+    DONE = enum.auto()
+    BROKEN = enum.auto()
+
+
+class ChunkedDecoder:
+    """Decodes one message body. After BadBody every further `feed` raises it again."""
+
+    __slots__ = ("_extension_bytes", "_held", "_left", "_reason", "_state", "_trailer_bytes", "_trailers")
+
+    def __init__(self) -> None:
+        self._state = _State.SIZE
+        self._held = b""
+        self._left = 0
+        self._extension_bytes = 0
+        self._trailer_bytes = 0
+        self._trailers: list[Field] = []
+        self._reason = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether the last chunk and the trailer section have been read."""
+        return self._state is _State.DONE
+
+    @property
+    def trailers(self) -> tuple[Header, ...]:
+        """The trailer fields that may be passed on; empty until done."""
+        if not self.done:
+            return ()
+        kept = (field for field in self._trailers if field.lower not in FORBIDDEN_TRAILERS)
+        return tuple((field.name, field.value) for field in kept)
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """Take the next bytes: the pieces of body in them, and what follows the message (b"" unless done).
+
+        A piece is the very `data` where that lies within one chunk. Raises BadBody.
+        """
+        if self._held:
+            data, self._held = self._held + data, b""
+        pieces: list[bytes] = []
+        position = 0
+        try:
+            while position < len(data) and self._state is not _State.DONE:
+                advanced = self._step(data, position, pieces)
+                if advanced == position:
+                    self._held = data[position:]
+                    return pieces, b""
+                position = advanced
+        except BadBody as error:
+            self._state, self._reason = _State.BROKEN, error.reason
+            raise
+        return pieces, data[position:]
+
+    def _step(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Read one part of the grammar at `position`; return its end, or `position` if unfinished."""
+        if self._state is _State.DATA:
+            return self._read_data(data, position, pieces)
+        if self._state is _State.SIZE:
+            return self._read_size(data, position)
+        if self._state is _State.DATA_END:
+            return self._read_data_end(data, position)
+        if self._state is _State.TRAILERS:
+            return self._read_trailer(data, position)
+        raise BadBody(self._reason)
+
+    def _read_size(self, data: bytes, position: int) -> int:
+        end = _line_end(data, position, CHUNK_LINE_LIMIT_BYTES, "a chunk size line is too long")
+        if end < 0:
+            return position
+        match = _SIZE_LINE.fullmatch(data, position, end)
+        if match is None:
+            raise BadBody("a chunk size is not a hexadecimal number")
+        self._left = int(match[1], 16)
+        if self._left > SIZE_LIMIT:
+            raise BadBody("a chunk size is not below 2^63")
+        self._extension_bytes += len(match[2] or b"")
+        if self._extension_bytes > EXTENSIONS_LIMIT_BYTES:
+            raise BadBody("too many bytes of chunk extensions")
+        self._state = _State.DATA if self._left else _State.TRAILERS
+        return end + 2
+
+    def _read_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        end = min(position + self._left, len(data))
+        pieces.append(data[position:end])  # the whole of a bytes object is itself, not a copy
+        self._left -= end - position
+        if not self._left:
+            self._state = _State.DATA_END
+        return end
+
+    def _read_data_end(self, data: bytes, position: int) -> int:
+        ending = data[position : position + 2]
+        if ending == b"\r\n":
+            self._state = _State.SIZE
+            return position + 2
+        if ending != b"\r":
+            raise BadBody("a chunk is longer than its size says")
+        return position
+
+    def _read_trailer(self, data: bytes, position: int) -> int:
+        room = TRAILERS_LIMIT_BYTES - self._trailer_bytes
+        end = _line_end(data, position, room, "the trailer section is too long")
+        if end < 0:
+            return position
+        self._trailer_bytes += end - position
+        if end == position:
+            self._state = _State.DONE
+        elif len(self._trailers) == TRAILERS_LIMIT:
+            raise BadBody(f"more than {TRAILERS_LIMIT} trailer fields")
+        else:
+            self._trailers.append(_trailer(data[position:end]))
+        return end + 2
+
+
+def encode_chunk(piece: bytes) -> bytes:
+    """One chunk; nothing for an empty piece, since a chunk of size 0 would end the body."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+
+
+def last_chunk(trailers: tuple[Header, ...] = ()) -> bytes:
+    """The end of a body. `trailers` come from a decoder and are not checked again."""
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailers])
+
+
+def _line_end(data: bytes, start: int, limit: int, too_long: str) -> int:
+    """Where the line's CRLF starts, or -1. Raises BadBody for a long line, finished or not."""
+    end = data.find(b"\r\n", start, start + limit + 2)
+    if end < 0 and len(data) >= start + limit + 2:
+        raise BadBody(too_long)
+    if end < 0 and _NEVER_A_LINE.search(data, start):
+        raise BadBody("a line holds a bare CR, a bare LF or a control character")
+    return end
+
+
+def _trailer(line: bytes) -> Field:
+    try:
+        return read_field(line)
+    except BadHead as error:
+        raise BadBody(f"trailers: {error.reason}") from None

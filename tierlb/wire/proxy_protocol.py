@@ -1,0 +1,122 @@
+"""PROXY protocol version 2: who the client is, said once at the start of a connection.
+
+The format is HAProxy's (proxy-protocol.txt). An l4 parent writes the header, an l7 child reads it before the
+first byte of HTTP. Only TCP over IPv4 and IPv6 is spoken, and LOCAL, which a parent's own probe uses: then
+the addresses of the connection itself count.
+
+The reader refuses at the first byte that cannot be part of a header, so that a stray HTTP client is closed at
+once instead of waiting for a header to complete. Left out: version 1, and what TLVs mean; they are skipped.
+"""
+
+import functools
+import ipaddress
+import struct
+from typing import TypeAlias
+
+import attrs
+
+Endpoint: TypeAlias = tuple[str, int]
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+ADDRESS_LIMIT_BYTES = 536  # with the fixed part it fits the smallest MTU's segment, as the protocol intends
+
+_FIXED_BYTES = 16
+_LOCAL = 0x20
+_PROXY = 0x21
+_UNSPEC = 0x00
+_TCP4 = 0x11
+_TCP6 = 0x21
+_BLOCKS = {_UNSPEC: struct.Struct("!"), _TCP4: struct.Struct("!4s4sHH"), _TCP6: struct.Struct("!16s16sHH")}
+
+
+class BadProxyHeader(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
+    """The connection does not start with a header that is spoken here, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@attrs.frozen
+class ProxyHeader:
+    """A whole header. Both ends are None for LOCAL and UNSPEC; `length` is how many bytes to consume."""
+
+    source: Endpoint | None
+    destination: Endpoint | None
+    length: int
+
+
+def encode_v2(source: Endpoint, destination: Endpoint) -> bytes:
+    """The header for a TCP connection; if one end is IPv6, an IPv4 end is written as ::ffff:a.b.c.d.
+
+    Raises ValueError for a host that is not an IP address.
+    """
+    source_host, destination_host = _packed(source[0]), _packed(destination[0])
+    family = _TCP4 if len(source_host) == len(destination_host) == 4 else _TCP6
+    if family == _TCP6:
+        source_host, destination_host = _mapped(source_host), _mapped(destination_host)
+    block = _BLOCKS[family].pack(source_host, destination_host, source[1], destination[1])
+    return _fixed(_PROXY, family, len(block)) + block
+
+
+def encode_local() -> bytes:
+    """The header of a connection that a parent makes on its own behalf."""
+    return _fixed(_LOCAL, _UNSPEC, 0)
+
+
+def parse_v2(buffer: bytes) -> ProxyHeader | None:
+    """The header at the start of `buffer`, or None while it is unfinished. Raises BadProxyHeader.
+
+    Mapped addresses (::ffff:a.b.c.d) are given back as IPv4, so that one client has one name.
+    """
+    _check_fixed(buffer[:_FIXED_BYTES])
+    if len(buffer) < _FIXED_BYTES:
+        return None
+    length = _FIXED_BYTES + int.from_bytes(buffer[14:16])
+    if len(buffer) < length:
+        return None
+    if buffer[12] == _LOCAL or buffer[13] == _UNSPEC:
+        return ProxyHeader(None, None, length)
+    source, destination, source_port, destination_port = _BLOCKS[buffer[13]].unpack_from(buffer, _FIXED_BYTES)
+    return ProxyHeader((_text(source), source_port), (_text(destination), destination_port), length)
+
+
+def _check_fixed(fixed: bytes) -> None:
+    """Judge as much of the fixed part as is there."""
+    if not SIGNATURE.startswith(fixed[:12]):
+        raise BadProxyHeader("no PROXY protocol signature")
+    if len(fixed) > 12 and fixed[12] not in (_LOCAL, _PROXY):
+        raise BadProxyHeader("not version 2 with LOCAL or PROXY")
+    if len(fixed) > 13 and fixed[12] == _PROXY and fixed[13] not in _BLOCKS:
+        raise BadProxyHeader("neither TCP over IPv4 nor over IPv6")
+    if len(fixed) > 14 and fixed[14] > ADDRESS_LIMIT_BYTES >> 8:
+        raise BadProxyHeader("the header is too long")
+    if len(fixed) > 15:
+        _check_length(fixed)
+
+
+def _check_length(fixed: bytes) -> None:
+    length = int.from_bytes(fixed[14:16])
+    if length > ADDRESS_LIMIT_BYTES:
+        raise BadProxyHeader("the header is too long")
+    if fixed[12] == _PROXY and length < _BLOCKS[fixed[13]].size:
+        raise BadProxyHeader("the header is too short for its addresses")
+
+
+def _fixed(command: int, family: int, length: int) -> bytes:
+    return SIGNATURE + struct.pack("!BBH", command, family, length)
+
+
+@functools.lru_cache(1024)
+def _packed(host: str) -> bytes:
+    return ipaddress.ip_address(host).packed
+
+
+def _mapped(packed: bytes) -> bytes:
+    return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
+
+
+def _text(packed: bytes) -> str:
+    if packed.startswith(bytes(10) + b"\xff\xff") and len(packed) == 16:
+        packed = packed[12:]
+    return str(ipaddress.ip_address(packed))
