@@ -1,4 +1,4 @@
-"""A whole cluster as a user starts it: `tierlb up FILE`, watched through its admin API, ended by Ctrl-C's signal."""
+"""A whole cluster as a user starts it: `tierlb up FILE`, watched through its admin API, ended as by Ctrl-C."""
 
 import contextlib
 import random
@@ -30,7 +30,7 @@ class ClusterFailed(Exception):  # noqa: N818 (the text is the whole message)
 
 
 def free_address() -> str:
-    """A `127.0.0.1:port` nobody listens on, from below the ports that the kernel gives outgoing connections."""
+    """A `127.0.0.1:port` nobody listens on, from below the ports that outgoing connections are given."""
     return f"127.0.0.1:{_ports.take()}"
 
 
@@ -54,7 +54,10 @@ class Cluster:
     def serves(self) -> bool:
         """Whether every tier and pool has somebody that serves."""
         try:
-            return httpx.get(f"http://{self.admin}/healthz", timeout=ANSWER_S, trust_env=False).status_code == 200
+            return (
+                httpx.get(f"http://{self.admin}/healthz", timeout=ANSWER_S, trust_env=False).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 

@@ -21,7 +21,7 @@ from scripts.benchmarks import configs, table
 from scripts.benchmarks.cpu import memory_kib
 from scripts.benchmarks.load import VARIED, WARM_UP_S, idle_connections, measure_wrk, wrk
 from scripts.benchmarks.peers import PEERS, Peer, Proxy, Shape, nginx_command
-from scripts.benchmarks.processes import DidNotStartError, free_addresses, running, wait_for_200
+from scripts.benchmarks.processes import DidNotStartError, free_addresses, running
 from scripts.benchmarks.results import brief, finish, machine, need
 from scripts.benchmarks.table import Sample, Target
 
@@ -62,23 +62,21 @@ TARGETS = (
 NAMES = [*(peer.name for peer in PEERS), *(measure.name for measure in MEASURES)]
 
 
-class Names(click.ParamType):
-    """A comma-separated list of peers and measures."""
-
-    name = "NAME,..."
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[str]:
-        chosen = frozenset(value.split(","))
-        if unknown := sorted(chosen - set(NAMES)):
-            known = ", ".join(NAMES)
-            self.fail(f"no peer or measure is named {', '.join(unknown)}; there are {known}", param, ctx)
-        return chosen
+def _names(context: click.Context, parameter: click.Parameter, value: str) -> frozenset[str]:
+    """Read a comma-separated list of peers and measures."""
+    chosen = frozenset(filter(None, value.split(",")))
+    if unknown := sorted(chosen - set(NAMES)):
+        known = ", ".join(NAMES)
+        raise click.BadParameter(f"no peer or measure is named {', '.join(unknown)}; there are {known}")
+    return chosen
 
 
 @click.command(help="CPU, throughput, latency and memory beside nginx, HAProxy and Envoy.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=4, show_default=True, help="Of each measurement.")
-@click.option("--only", type=Names(), default=frozenset(), help=f"Peers and measures: {', '.join(NAMES)}.")
+@click.option(
+    "--only", callback=_names, default="", metavar="NAME,...", help=f"Peers and measures: {', '.join(NAMES)}."
+)
 def main(rounds: int, seconds: int, only: frozenset[str]) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("nginx", "wrk")
@@ -133,8 +131,8 @@ async def _backends(directory: Path) -> AsyncIterator[list[str]]:
             place = directory / f"backend-{number}"
             place.mkdir()
             command = nginx_command(configs.backend(listen, place), place)
-            await stack.enter_async_context(running(command, place / "log"))
-            await wait_for_200(f"http://{listen}/", place / "log")
+            started = await stack.enter_async_context(running(command, place / "log"))
+            await started.serves(f"http://{listen}/")
         yield endpoints
 
 

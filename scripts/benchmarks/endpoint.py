@@ -1,6 +1,6 @@
 """An endpoint that costs next to nothing: a thread per connection, plain blocking sockets, no HTTP library.
 
-`GET /zeros/N` sends N zero bytes, `POST` counts its body and answers with the count, anything else is answered `ok`.
+`GET …/zeros/N` sends N zero bytes, `POST` counts its body and answers with the count, anything else gets `ok`.
 Bodies go through one buffer whatever their size. It understands what a proxy sends it, a Content-Length or
 no body, and nothing more.
 
@@ -16,7 +16,7 @@ BUFFER_BYTES = 1024 * 1024
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 OK = ANSWER % 3 + b"ok\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
-ZEROS = re.compile(rb"GET /zeros/(\d+) ")
+ZEROS = re.compile(rb"GET \S*/zeros/(\d+) ")
 BACKLOG = 1024
 
 

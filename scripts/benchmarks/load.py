@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import re
 import select
+import string
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,8 +84,8 @@ def _figure(pattern: str, output: str) -> str:
 
 
 def _milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()
-    return float(number) * UNIT_MS[unit]
+    number = text.rstrip(string.ascii_lowercase)
+    return float(number) * UNIT_MS[text.removeprefix(number)]
 
 
 @contextlib.contextmanager

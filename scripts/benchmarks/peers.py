@@ -12,11 +12,12 @@ from typing import Protocol
 
 import attrs
 import httpx
+import trio
 
 from scripts.benchmarks import configs
 from scripts.benchmarks.configs import Hop
 from scripts.benchmarks.cpu import children
-from scripts.benchmarks.processes import free_addresses, running, wait_for_200
+from scripts.benchmarks.processes import RETRY_S, START_S, free_addresses, running
 
 
 class Shape(enum.Enum):
@@ -77,8 +78,8 @@ class Installed:
                 place.mkdir()
                 command = self.commands[level](hop, place)
                 started.append(await stack.enter_async_context(running(command, place / "log")))
-            await wait_for_200(f"http://{listen}/", place / "log")
-            yield Proxy(listen, tuple(pid for parent in started for pid in self.carriers(parent)))
+            await started[-1].serves(f"http://{listen}/")
+            yield Proxy(listen, tuple(pid for each in started for pid in self.carriers(each.pid)))
 
 
 def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
@@ -104,18 +105,25 @@ class Tierlb:
     async def serving(self, shape: Shape, endpoints: Sequence[str], directory: Path) -> AsyncIterator[Proxy]:
         """`tierlb up` on a file of its own, until the whole tree serves."""
         listen, admin = free_addresses(2)
-        topology, log = directory / "topology.yaml", directory / "log"
+        topology = directory / "topology.yaml"
         topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints))
-        async with running([sys.executable, "-m", "tierlb", "up", str(topology)], log):
-            await wait_for_200(f"http://{admin}/healthz", log)
-            await wait_for_200(f"http://{listen}/", log)
-            yield Proxy(listen, await _node_pids(admin))
+        command = [sys.executable, "-m", "tierlb", "up", str(topology)]
+        async with running(command, directory / "log") as cluster:
+            await cluster.serves(f"http://{admin}/healthz")
+            await cluster.serves(f"http://{listen}/")
+            yield Proxy(listen, await _node_pids(admin, 3 if shape is Shape.STACKED else 1))
 
 
-async def _node_pids(admin: str) -> tuple[int, ...]:
-    async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
-        answer = await client.get(f"http://{admin}/v1/status")
-    return tuple(node["pid"] for tier in answer.raise_for_status().json()["tiers"] for node in tier["nodes"])
+async def _node_pids(admin: str, count: int) -> tuple[int, ...]:
+    """Wait until so many nodes serve. Raises trio.TooSlowError."""
+    with trio.fail_after(START_S):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                status = (await client.get(f"http://{admin}/v1/status")).raise_for_status().json()
+                nodes = [node for tier in status["tiers"].values() for node in tier["nodes"]]
+                if [node["state"] for node in nodes] == ["serving"] * count:
+                    return tuple(node["pid"] for node in nodes)
+                await trio.sleep(RETRY_S)
 
 
 def _nginx_missing() -> str | None:

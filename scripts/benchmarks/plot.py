@@ -36,15 +36,15 @@ def _bars(axis: Axes, panel: Sequence[Row]) -> None:
     peers = list(panel[0].cells)
     width = 0.8 / len(peers)
     for number, peer in enumerate(peers):
-        cells = [(place, row.cells[peer]) for place, row in enumerate(panel) if row.cells[peer] is not None]
+        cells = {place: cell for place, row in enumerate(panel) if (cell := row.cells[peer]) is not None}
         axis.bar(
-            [place + number * width for place, _ in cells],
-            [cell.median for _, cell in cells],
+            [place + number * width for place in cells],
+            [cell.median for cell in cells.values()],
             width,
             label=peer,
             yerr=(
-                [cell.median - cell.low for _, cell in cells],
-                [cell.high - cell.median for _, cell in cells],
+                [cell.median - cell.low for cell in cells.values()],
+                [cell.high - cell.median for cell in cells.values()],
             ),
         )
     axis.set_xticks(

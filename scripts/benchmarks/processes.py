@@ -6,27 +6,66 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import attrs
 import httpx
 import trio
 
 START_S = 20.0
 STOP_S = 10.0
+RETRY_S = 0.05
 LOG_TAIL_LINES = 8
 
 
 class DidNotStartError(Exception):
-    """A process ended, or did not serve in time; says which and ends with what it printed."""
+    """A process ended, or did not serve in time; ends with what it printed last."""
+
+
+@attrs.frozen
+class Running:
+    """A process and the file that its output goes to."""
+
+    process: trio.Process
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def serves(self, url: str) -> None:
+        """Return once a GET of `url` is answered with 200. Raises DidNotStartError."""
+        last = "no answer"
+        with trio.move_on_after(START_S):
+            async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
+                while self.process.poll() is None:
+                    last = await _attempt(client, url)
+                    if last == "200":
+                        return
+                    await trio.sleep(RETRY_S)
+                last = f"the process ended with {self.process.returncode}"
+        raise DidNotStartError(f"{url}: {last}\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+
+async def _attempt(client: httpx.AsyncClient, url: str) -> str:
+    """The status as text, or the error."""
+    try:
+        answer = await client.get(url, headers={"connection": "close"})
+    except httpx.TransportError as error:
+        return repr(error)
+    return str(answer.status_code)
 
 
 @contextlib.asynccontextmanager
-async def running(command: Sequence[str], log: Path) -> AsyncIterator[int]:
-    """The process id of `command` while the block runs; its output goes to `log`."""
+async def running(command: Sequence[str], log: Path) -> AsyncIterator[Running]:
+    """Run `command` while the block runs."""
     with log.open("wb") as output:
         process = await trio.lowlevel.open_process(
             list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        yield process.pid
+        yield Running(process, log)
     finally:
         await _stop(process)
 
@@ -39,28 +78,6 @@ async def _stop(process: trio.Process) -> None:
     process.kill()
     with trio.CancelScope(shield=True):
         await process.wait()
-
-
-async def wait_for_200(url: str, log: Path) -> None:
-    """Return once a GET of `url` is answered with 200. Raises DidNotStartError."""
-    last = "no answer"
-    with trio.move_on_after(START_S):
-        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-            while True:
-                try:
-                    answer = await client.get(url, headers={"connection": "close"})
-                except httpx.TransportError as error:
-                    last = repr(error)
-                else:
-                    if answer.status_code == 200:
-                        return
-                    last = f"status {answer.status_code}"
-                await trio.sleep(0.05)
-    raise DidNotStartError(f"{url}: {last} after {START_S:.0f} s\n{_tail(log)}")
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
 
 def free_addresses(count: int) -> list[str]:

@@ -14,7 +14,7 @@ import trio
 
 from scripts.benchmarks import table
 from scripts.benchmarks.load import measure_wrk
-from scripts.benchmarks.processes import DidNotStartError, free_addresses, running, wait_for_200
+from scripts.benchmarks.processes import DidNotStartError, free_addresses, running
 from scripts.benchmarks.results import brief, finish, machine, need
 from scripts.benchmarks.table import Sample
 
@@ -49,9 +49,11 @@ async def _sample(variant: str, connections: int, seconds: int) -> Sample:
     command = [sys.executable, "-m", "scripts.benchmarks.responders", variant, listen]
     try:
         with tempfile.NamedTemporaryFile(prefix="tierlb-bench-") as log:
-            async with running(command, Path(log.name)) as pid:
-                await wait_for_200(f"http://{listen}/", Path(log.name))
-                values, problem = await measure_wrk(listen, (pid,), seconds, connections=connections)
+            async with running(command, Path(log.name)) as responder:
+                await responder.serves(f"http://{listen}/")
+                values, problem = await measure_wrk(
+                    listen, (responder.pid,), seconds, connections=connections
+                )
     except (DidNotStartError, OSError, httpx.HTTPError, trio.TooSlowError) as error:
         values, problem = {}, f"{type(error).__name__}: {error}"
     return Sample(measure, variant, values, problem)

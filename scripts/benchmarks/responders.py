@@ -28,12 +28,12 @@ class Heads:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes) -> int:
+    def feed(self, data: bytes | bytearray) -> int:
         """How many heads these bytes complete."""
-        data = self._rest + data
-        end = data.rfind(HEAD_END)
-        self._rest = data if end < 0 else data[end + len(HEAD_END) :]
-        return data.count(HEAD_END)
+        seen = self._rest + data
+        end = seen.rfind(HEAD_END)
+        self._rest = seen if end < 0 else seen[end + len(HEAD_END) :]
+        return seen.count(HEAD_END)
 
 
 async def serve_by_tasks(host: str, port: int) -> None:

@@ -106,7 +106,7 @@ REFUSED = {
     "a trailer with a bare LF": b"0\r\nX: 1\nY: 2\r\n\r\n",
     "a trailer with a bare CR": b"0\r\nX: 1\rY: 2\r\n\r\n",
     "an end with a bare LF": b"0\r\n\nX: 1\r\n\r\n",
-    "a long size line": b"5;" + b"a" * CHUNK_LINE_LIMIT_BYTES + b"\r\nhello\r\n",
+    "a long size line": b"5;" + b"a" * (CHUNK_LINE_LIMIT_BYTES - 1) + b"\r\nhello\r\n",
     "many trailers": b"0\r\n" + b"X: 1\r\n" * (TRAILERS_LIMIT + 1) + b"\r\n",
 }
 

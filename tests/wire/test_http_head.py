@@ -107,6 +107,7 @@ REFUSED_FIELDS = {
     "a name with NUL": (b"X-A\x00: 1",),
     "a framing name in CGI spelling": (b"Content_Length: 5",),
     "a coding name in CGI spelling": (b"Transfer_Encoding: chunked",),
+    "a client's address in CGI spelling": (b"X_Forwarded-For: 10.0.0.1",),
     "two Hosts": (b"Host: b",),
     "two equal Hosts": (b"Host: a",),
     "two Hosts in different case": (b"hOST: a",),

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import click
 
 TIMEOUT_S = 5.0
+WIDTH_IN_A_FILE = 140
 STYLES = {"serving": "green", "starting": "yellow", "draining": "yellow", "gone": "red"}
 
 
@@ -20,6 +21,8 @@ def show_status(admin_url: str, as_json: bool) -> None:
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_IN_A_FILE)
     serving = "[green]serving[/]" if status["serving"] else "[red]not serving[/]"
     console.print(f"[bold]{status['cluster']}[/]  {serving}  revision {status['revision']}")
     console.print(_table(status))
@@ -58,8 +61,8 @@ def _table(status: dict[str, Any]) -> Any:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("node", "state", "pid", "address"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("connections", "in flight", "per second", "items", "errors"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("conns", "in flight", "/s", "items", "errors"):
         table.add_column(heading, justify="right")
     for name, tier in status["tiers"].items():
         table.add_row(f"[bold]{name}[/] {tier['kind']}", "", "", tier["listen"] or "")

@@ -59,7 +59,7 @@ class Guard:
         self._tell(f"- {group}\n")
 
     def _tell(self, line: str) -> None:
-        """One short write, which a pipe takes whole; no await, so that no process runs unguarded meanwhile."""
+        """One short write, which a pipe takes whole; no await, so that nothing runs unguarded meanwhile."""
         assert self._process is not None
         assert self._process.stdin is not None
         try:

@@ -26,7 +26,8 @@ async def serve_child(controller: Controller, channel: Channel) -> None:
         return
     try:
         reason = await converse(conversation.receive_all, conversation.send_all)
-        controller.log.info("node disconnected", node=conversation.seat.name, reason=reason)
+        if not conversation.seat.draining and not conversation.link.replaced:
+            controller.log.warning("node disconnected", node=conversation.seat.name, reason=reason)
     finally:
         controller.lost(conversation.seat, conversation.link)
 

@@ -88,12 +88,11 @@ class Uplink:
             await trio.sleep(wait_s)
 
     async def leave(self) -> None:
-        """Say that this node drains, if anybody sends to it, and wait until parents can know."""
-        if self._applied is None or not any(listener.inner for listener in self._applied.listeners):
-            return
+        """Say that this node drains, and where others send to it, wait until they can know."""
         self._leaving.set()
         with trio.move_on_after(NOTICE_S):
             await self._told.wait()
+        if self._applied is not None and any(listener.inner for listener in self._applied.listeners):
             await trio.sleep(NOTICE_S)
 
     async def _converse(self, channel: Channel) -> str:

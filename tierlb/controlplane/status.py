@@ -73,11 +73,18 @@ class ClusterStatus:
 
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
-    """The status as a mapping that `json.dumps` takes."""
-    return attrs.asdict(status, value_serializer=_plain)
+    """The status as a mapping that `json.dumps` takes; addresses and states as text."""
+    plain: dict[str, Any] = _plain(status)
+    return plain
 
 
-def _plain(_: object, __: object, value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Address):
         return str(value)
-    return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if attrs.has(type(value)):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

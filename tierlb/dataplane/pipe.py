@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from tierlb.net.reactor import READ, WRITE, Reactor
-from tierlb.net.stream import BULK_READ_BYTES, Stream
+from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream
 from tierlb.net.wheel import NEVER
 
 SPLICE_BYTES = 1024 * 1024
@@ -25,7 +25,7 @@ _spare_pipes: list[tuple[int, int]] = []
 class Pipe:
     """The pair of ends, with one idle deadline for both."""
 
-    __slots__ = ("bytes_in", "bytes_out", "client", "deadline", "filed", "idle_s", "member", "on_closed", "over", "reactor")
+    __slots__ = ("client", "deadline", "filed", "idle_s", "member", "on_closed", "over", "reactor")
 
     def __init__(
         self, reactor: Reactor, client: socket.socket, member: socket.socket, idle_s: float, on_closed: Callable[["Pipe", bool], None]
@@ -33,8 +33,6 @@ class Pipe:
         self.reactor = reactor
         self.idle_s = idle_s
         self.on_closed = on_closed
-        self.bytes_in = 0
-        self.bytes_out = 0
         self.over = False
         self.deadline = NEVER
         self.filed = NEVER
@@ -63,37 +61,73 @@ class Pipe:
         self.finish(broken=True)
 
     def finish(self, *, broken: bool) -> None:
-        """Close both sockets."""
+        """Close both sockets; if one `broken`, so that neither peer takes the cut for an end."""
         if self.over:
             return
         self.over = True
         self.reactor.wheel.forget(self)
-        self.client.close()
-        self.member.close()
+        for end in (self.client, self.member):
+            if broken:
+                end.reset()
+            else:
+                end.close()
         self.on_closed(self, broken)
 
 
 class End(Stream):
-    """One socket of a pipe. `kernel` is the pipe of a direction in bulk, with `held` bytes in it."""
+    """One socket of a pipe; `carried` counts the bytes read from it.
 
-    __slots__ = ("full_reads", "held", "kernel", "peer", "pipe")
+    `kernel` is the kernel pipe of a direction in bulk, with `held` bytes in it.
+    """
+
+    __slots__ = ("carried", "full_reads", "held", "kernel", "peer", "pipe")
 
     peer: "End"
 
     def __init__(self, pipe: Pipe, sock: socket.socket) -> None:
         super().__init__(pipe.reactor, sock)
         self.pipe = pipe
+        self.carried = 0
         self.full_reads = 0
         self.kernel: tuple[int, int] | None = None
         self.held = 0
 
+    def on_ready(self, mask: int) -> None:
+        """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
+        peer = self.peer
+        if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None:
+            super().on_ready(mask)
+            return
+        try:
+            data = self.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        size = len(data)
+        if not 0 < size < READ_BYTES:
+            self._take(data)
+            return
+        self.carried += size
+        pipe = self.pipe
+        pipe.deadline = self.reactor.now + pipe.idle_s
+        try:
+            sent = peer.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            peer._write_failed(error)
+            return
+        if sent != size:
+            peer.send(data[sent:])
+            if peer.backlog is not None:
+                self.pause()
+
     def on_data(self, data: bytes) -> None:
         pipe, peer = self.pipe, self.peer
         pipe.deadline = self.reactor.now + pipe.idle_s
-        if self is pipe.client:
-            pipe.bytes_in += len(data)
-        else:
-            pipe.bytes_out += len(data)
+        self.carried += len(data)
         peer.send(data)
         if peer.backlog is not None:
             self.pause()
@@ -151,16 +185,11 @@ class End(Stream):
                 return
             if moved == 0:
                 self._leave_bulk()
-                self.eof = True
-                self._set_mask(self.mask & ~READ)
-                self.on_eof()
+                self._take(b"")
                 return
             self.held += moved
             self.pipe.touch()
-            if self is self.pipe.client:
-                self.pipe.bytes_in += moved
-            else:
-                self.pipe.bytes_out += moved
+            self.carried += moved
             if not self._empty_into_peer():
                 return
 
@@ -176,7 +205,8 @@ class End(Stream):
             self.peer._set_mask(self.peer.mask | WRITE)
             return False
         except OSError as error:
-            self.on_broken(error)
+            self._leave_bulk()
+            self.peer._write_failed(error)
             return False
         return True
 

@@ -55,13 +55,15 @@ class Plane:
         self._front: Front | None = None
         self._snapshot: Snapshot | None = None
         self._acceptors: dict[Listener, Acceptor] = {}
+        self._addresses: dict[Listener, Address] = {}
         self._drained = trio.Event()
         self._load_at = (time.monotonic(), 0.0)
 
     def apply(self, snapshot: Snapshot) -> tuple[Address, ...]:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners.
 
-        Raises Refused, and goes on as before, if a port cannot be opened or the tier's kind would change.
+        A draining node opens nothing; its ports are told as they were. Raises Refused, and goes on as before, if
+        a port cannot be opened or the tier's kind would change.
         """
         if self._snapshot is not None and self._snapshot.kind is not snapshot.kind:
             raise Refused(f"a node cannot change from {self._snapshot.kind.value} to {snapshot.kind.value}")
@@ -75,7 +77,8 @@ class Plane:
             self._acceptors.pop(listener).close()
         for listener, sock in opened.items():
             self._acceptors[listener] = Acceptor(self.reactor, listener, sock, self._room, self._front.accept)
-        return tuple(self._bound(listener) for listener in snapshot.listeners)
+            self._addresses[listener] = Address(*sock.getsockname()[:2])
+        return tuple(self._addresses.get(listener, listener.address) for listener in snapshot.listeners)
 
     def _open_new(self, snapshot: Snapshot) -> dict[Listener, Any]:
         opened: dict[Listener, Any] = {}
@@ -88,10 +91,6 @@ class Plane:
                 sock.close()
             raise Refused(str(error.strerror)) from None
         return opened
-
-    def _bound(self, listener: Listener) -> Address:
-        host, port = self._acceptors[listener].sock.getsockname()[:2]
-        return Address(host, port)
 
     def _room(self) -> int:
         assert self._front is not None

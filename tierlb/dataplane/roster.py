@@ -30,7 +30,7 @@ in_flight: Callable[["Candidate"], float] = attrgetter("in_flight")
 class Candidate:
     """One member as this node knows it. `idle` holds kept connections, the freshest last."""
 
-    __slots__ = ("deadline", "done", "ejection", "failed", "filed", "groups", "idle", "in_flight", "member", "retired", "roster")
+    __slots__ = ("deadline", "done", "ejection", "failed", "filed", "groups", "idle", "in_flight", "member", "probe", "retired", "roster")
 
     def __init__(self, member: Member, roster: "Roster") -> None:
         self.member = member
@@ -41,6 +41,7 @@ class Candidate:
         self.failed = 0
         self.idle: list[Any] = []
         self.ejection = Ejection()
+        self.probe: Probe | None = None
         self.retired = False
         self.deadline = NEVER
         self.filed = NEVER
@@ -63,7 +64,7 @@ class Candidate:
 
     def on_deadline(self) -> None:
         """The ejection is over: ask the member itself before any client does."""
-        if not self.retired:
+        if self.ejection.ejected and self.probe is None:
             Probe.start(self)
 
     def _regroup(self, event: str) -> None:
@@ -77,7 +78,8 @@ class Candidate:
         self.roster.reactor.wheel.forget(self)
         for connection in self.idle[:]:
             connection.close()
-        self.idle.clear()
+        if self.probe is not None:
+            self.probe.close()
 
     def load(self) -> MemberLoad:
         return MemberLoad(self.member.name, self.in_flight, self.done, self.failed, self.ejection.ejected)
@@ -158,6 +160,12 @@ class Roster:
         kept[key] = candidate
         return candidate
 
+    def close(self) -> None:
+        """The node ends."""
+        for candidate in self._candidates.values():
+            candidate.retire()
+        self._candidates = {}
+
     def loads(self) -> tuple[MemberLoad, ...]:
         return tuple(candidate.load() for candidate in self._candidates.values())
 
@@ -176,7 +184,7 @@ class Probe(Stream):
         except OSError:
             candidate.connect_failed(refused=False)
             return
-        probe = cls(candidate.roster.reactor, sock)
+        probe = candidate.probe = cls(candidate.roster.reactor, sock)
         probe.candidate = candidate
         if code:
             probe._finish(code)
@@ -197,8 +205,11 @@ class Probe(Stream):
         if self.closed:
             return
         self.close()
-        if not self.candidate.retired:
-            if code:
-                self.candidate.connect_failed(refused=code == errno.ECONNREFUSED)
-            else:
-                self.candidate.connected()
+        if code:
+            self.candidate.connect_failed(refused=code == errno.ECONNREFUSED)
+        else:
+            self.candidate.connected()
+
+    def close(self) -> None:
+        self.candidate.probe = None
+        super().close()

@@ -49,7 +49,7 @@ class Reactor:
         self._closing: list[socket.socket] = []
         self._on_crash = on_crash
         self.now = self.started = time.monotonic()
-        self.wheel = Wheel(self.now)
+        self.wheel = Wheel(self.now, self._crashed)
         self.waited_s = 0.0
         self.batches = 0
         self.events = 0
@@ -118,7 +118,7 @@ class Reactor:
                     try:
                         handler(mask)
                     except Exception as error:  # noqa: BLE001 (one broken connection must not end the others)
-                        self._crashed(fd, error)
+                        self._crashed(getattr(handler, "__self__", None), error)
             if self._closing:
                 self._bury()
             before = monotonic()
@@ -129,13 +129,15 @@ class Reactor:
             self.waited_s += now - before
         return False
 
-    def _crashed(self, fd: int, error: Exception) -> None:
-        """Report it and shut the connection's socket; its owner hears of a broken socket and cleans up as usual."""
+    def _crashed(self, owner: object, error: Exception) -> None:
+        """Report it and have the owner drop its connection, as if the peer had broken it."""
         self._on_crash(error)
-        handler = self._handlers.get(fd)
-        abort = getattr(getattr(handler, "__self__", None), "abort", None)
+        abort = getattr(owner, "abort", None)
         if abort is not None:
-            abort()
+            try:
+                abort()
+            except Exception as second:
+                self._on_crash(second)
 
     def _bury(self) -> None:
         for sock in self._closing:

@@ -10,6 +10,7 @@ stream has a backlog, so memory per connection is bounded by one read.
 
 import errno
 import socket
+import struct
 from collections import deque
 
 from tierlb.model.address import Address
@@ -19,12 +20,29 @@ from tierlb.net.wheel import NEVER
 READ_BYTES = 16 * 1024
 """One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next."""
 BULK_READ_BYTES = 256 * 1024
+LINGER_ZERO = struct.pack("ii", 1, 0)
+"""SO_LINGER on, 0 seconds: `close` sends a reset."""
 
 
 class Stream:
     """One connected (or connecting) stream socket."""
 
-    __slots__ = ("__weakref__", "backlog", "closed", "deadline", "eof", "fd", "filed", "mask", "paused", "reactor", "read_bytes", "sock")
+    __slots__ = (
+        "__weakref__",
+        "backlog",
+        "closed",
+        "deadline",
+        "eof",
+        "fd",
+        "filed",
+        "lost",
+        "mask",
+        "paused",
+        "reactor",
+        "read_bytes",
+        "shut",
+        "sock",
+    )
 
     def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
         self.reactor = reactor
@@ -34,6 +52,8 @@ class Stream:
         self.backlog: deque[bytes | memoryview] | None = None
         self.closed = False
         self.eof = False
+        self.lost: OSError | None = None
+        self.shut = False
         self.paused = False
         self.read_bytes = READ_BYTES
         self.deadline = NEVER
@@ -49,6 +69,9 @@ class Stream:
 
     def on_broken(self, error: OSError) -> None:
         raise NotImplementedError
+
+    def on_progress(self) -> None:
+        """Some of the backlog was written, some is left."""
 
     def on_drained(self) -> None:
         """The backlog is empty again."""
@@ -83,8 +106,9 @@ class Stream:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            return  # a reset; the reader hears of it, after what the peer had still sent
+        except OSError as error:
+            self._write_failed(error)
+            return
         if sent < len(data):
             self.backlog = deque((memoryview(data)[sent:] if sent else data,))
             self._set_mask(self.mask | WRITE)
@@ -103,6 +127,7 @@ class Stream:
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more will come. Call it with no backlog."""
+        self.shut = True
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -116,11 +141,19 @@ class Stream:
             self.reactor.wheel.forget(self)
             self.reactor.close(self.sock)
 
+    def reset(self) -> None:
+        """Close so that the peer sees an error, not an end: what it has is not all there was to come."""
+        if not self.closed:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            self.close()
+
     def abort(self) -> None:
         """A handler of this stream failed: drop it as if the peer had reset it."""
         if not self.closed:
-            self.on_broken(OSError(errno.ECONNABORTED, "dropped after an internal error"))
-            self.close()
+            try:
+                self.on_broken(OSError(errno.ECONNABORTED, "dropped after an internal error"))
+            finally:
+                self.close()
 
     def detach(self) -> socket.socket:
         """Give the socket away; the stream is over, the descriptor leaves the reactor."""
@@ -150,10 +183,16 @@ class Stream:
         except OSError as error:
             self.on_broken(error)
             return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Hand on what a read returned; an empty read is the end of what the peer sends."""
         if data:
             if len(data) == self.read_bytes:
                 self.read_bytes = BULK_READ_BYTES
             self.on_data(data)
+        elif self.lost is not None:
+            self.on_broken(self.lost)
         else:
             self.eof = True
             self._set_mask(self.mask & ~READ)
@@ -164,10 +203,12 @@ class Stream:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self.on_broken(OSError(code, errno.errorcode.get(code, "?")))
-        elif self.eof:
-            self.on_broken(OSError(errno.ECONNRESET, "both directions are closed"))
+        elif self.lost is not None:
+            self.on_broken(self.lost)
+        elif self.eof and not self.shut:
+            self.on_broken(OSError(errno.ECONNRESET, "the peer closed both directions"))
         else:
-            self.reactor.remove(self.fd)  # HANGUP cannot be masked: leave the set until reading resumes
+            self.reactor.remove(self.fd)  # HANGUP cannot be masked: leave the set until reading resumes, if ever
             self.mask = -1
 
     def _flush(self) -> None:
@@ -181,16 +222,29 @@ class Stream:
                 sent = self.sock.send(piece)
                 if sent < len(piece):
                     backlog[0] = memoryview(piece)[sent:]
+                    self.on_progress()
                     return
                 backlog.popleft()
         except BlockingIOError:
+            self.on_progress()
             return
         except OSError as error:
-            self.on_broken(error)
+            self._write_failed(error)
             return
         self.backlog = None
         self._set_mask(self.mask & ~WRITE)
         self.on_drained()
+
+    def _write_failed(self, error: OSError) -> None:
+        """The peer takes no more. What it sent before it went is still to be read; then the reader reports this.
+
+        Writing uses up the socket's error, so that reading would find a plain end. EPIPE alone is no news: the
+        peer's end had come before.
+        """
+        self.backlog = None
+        if error.errno != errno.EPIPE:
+            self.lost = error
+        self._set_mask(self.mask & ~WRITE)
 
     def _set_mask(self, mask: int) -> None:
         if self.mask == -1:

@@ -8,6 +8,7 @@ Wheels" (1987), with the buckets in a dict because deadlines here span minutes, 
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 TICK_S = 0.25
@@ -28,21 +29,27 @@ class Timed(Protocol):
 class Wheel:
     """All deadlines of one reactor."""
 
-    __slots__ = ("_buckets", "_tick")
+    __slots__ = ("_buckets", "_on_crash", "_tick")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, on_crash: Callable[[Timed, Exception], None]) -> None:
+        """`on_crash` hears of exceptions that an `on_deadline` let through; the others of its tick still fire."""
+        self._on_crash = on_crash
         self._tick = int(now / TICK_S)
         self._buckets: dict[int, set[Timed]] = {}
 
     def file(self, owner: Timed) -> None:
         """Note the owner under its deadline; call it when the deadline moved before `filed`."""
-        self.forget(owner)
+        self._take_out(owner)
         tick = max(math.ceil(owner.deadline / TICK_S), self._tick + 1)
         owner.filed = tick * TICK_S
         self._buckets.setdefault(tick, set()).add(owner)
 
     def forget(self, owner: Timed) -> None:
-        """Drop an owner that is going away, so that the wheel keeps nothing alive."""
+        """Drop an owner that is going away, deadline and all: it may be due in the very tick that is firing."""
+        owner.deadline = NEVER
+        self._take_out(owner)
+
+    def _take_out(self, owner: Timed) -> None:
         if owner.filed is NEVER:
             return
         tick = round(owner.filed / TICK_S)
@@ -73,7 +80,10 @@ class Wheel:
                     self.file(owner)
             else:
                 owner.deadline = NEVER
-                owner.on_deadline()
+                try:
+                    owner.on_deadline()
+                except Exception as error:  # one broken connection must not end the others
+                    self._on_crash(owner, error)
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))

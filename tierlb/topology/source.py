@@ -1,9 +1,9 @@
 """YAML text → plain mappings, lists and scalars, with the place of every one of them.
 
-Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes with its place,
-duplicate keys can be reported without stopping, and depth and size are bounded before anything is built (deep
-nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the key they stand under says
-what they should be: a header value `1.10` is not 1.1, and `no` is not false.
+Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes
+with its place, duplicate keys can be reported without stopping, and depth and size are bounded before
+anything is built (deep nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the
+key they stand under says what they should be: a header value `1.10` is not 1.1, and `no` is not false.
 
 Left out on purpose: merge keys (`<<`), tags (`!x`) and several documents in a file.
 """
@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
+    CollectionStartEvent,
     DocumentStartEvent,
     Event,
     MappingEndEvent,
@@ -79,7 +80,7 @@ class Source:
         return self.values.get((), Place(1, 1))
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The text is no YAML that could be a topology; there is one place to say why."""
 
     def __init__(self, place: Place, message: str, path: Path = ()) -> None:
@@ -89,28 +90,28 @@ class Unreadable(Exception):
 
 
 def read_source(text: str) -> Source:
-    """Parse the text. Raises Unreadable where no data can be had at all."""
+    """Parse the text. Raises UnreadableError where no data can be had at all."""
     lines = Lines(text)
     if len(text) > MAX_CHARS:
-        raise Unreadable(Place(1, 1), f"the file is too large: at most {MAX_CHARS} characters are read")
+        raise UnreadableError(Place(1, 1), f"the file is too large: at most {MAX_CHARS} characters are read")
     if "\0" in text:
-        raise Unreadable(lines.place_of(text.index("\0")), "not a text file: it holds a NUL character")
+        raise UnreadableError(lines.place_of(text.index("\0")), "not a text file: it holds a NUL character")
     builder = Builder(lines)
     try:
         return builder.build(YAML(typ="safe", pure=True).parse(text))
-    except Unreadable:
+    except UnreadableError:
         raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = lines.within(mark.line, mark.column) if mark else Place(1, 1)
         reason = error.problem or error.context or "syntax error"
-        raise Unreadable(place, f"not valid YAML: {one_line(reason)}") from None
+        raise UnreadableError(place, f"not valid YAML: {one_line(reason)}") from None
     except ReaderError as error:
         message = f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
-        raise Unreadable(lines.place_of(error.position), message) from None
+        raise UnreadableError(lines.place_of(error.position), message) from None
     except Exception as error:
-        # ruamel lets other exceptions out on hostile text (ValueError on "\UFFFFFFFF", for one); they mean the same.
-        raise Unreadable(builder.at, f"not valid YAML near here: {one_line(str(error))}") from None
+        # ruamel lets other exceptions out on hostile text (ValueError on "\UFFFFFFFF", for one): same meaning
+        raise UnreadableError(builder.at, f"not valid YAML near here: {one_line(str(error))}") from None
 
 
 class Lines:
@@ -170,12 +171,14 @@ class Builder:
         self._seen = 0
 
     def build(self, events: Iterator[Event]) -> Source:
-        """Read all events. Raises Unreadable, and whatever ruamel raises."""
+        """Read all events. Raises UnreadableError, and whatever ruamel raises."""
         root: Node | None = None
         for event in events:
             if isinstance(event, DocumentStartEvent):
                 if root is not None:
-                    raise Unreadable(self._mark(event), "a second YAML document begins: a topology is one")
+                    raise UnreadableError(
+                        self._mark(event), "a second YAML document begins: a topology is one"
+                    )
                 root = self._node(next(events), events, 0)
         self._seen = 0
         data = self._expand(root, (), 0) if root else None
@@ -190,8 +193,10 @@ class Builder:
         self._count(place, depth)
         if isinstance(event, AliasEvent):
             return self._alias(event.anchor, place)
+        assert isinstance(event, (ScalarEvent, CollectionStartEvent))
         if event.tag is not None:
-            self._faults.append((place, Fault((), f"tags such as {shown(str(event.tag))} have no meaning here")))
+            tag = shown(str(event.tag))
+            self._faults.append((place, Fault((), f"tags such as {tag} have no meaning here")))
         node = self._content(event, events, depth, place)
         if event.anchor:
             self._anchors[event.anchor] = node
@@ -212,15 +217,17 @@ class Builder:
 
     def _alias(self, anchor: str, place: Place) -> Node:
         if anchor not in self._anchors:
-            raise Unreadable(place, f"the alias *{anchor[:60]} stands before the end of what it refers to")
+            raise UnreadableError(
+                place, f"the alias *{anchor[:60]} stands before the end of what it refers to"
+            )
         return self._anchors[anchor]
 
     def _count(self, place: Place, depth: int) -> None:
         self._seen += 1
         if depth > MAX_DEPTH:
-            raise Unreadable(place, f"nested more than {MAX_DEPTH} levels deep")
+            raise UnreadableError(place, f"nested more than {MAX_DEPTH} levels deep")
         if self._seen > MAX_VALUES:
-            raise Unreadable(place, f"more than {MAX_VALUES} keys and values, aliases counted in full")
+            raise UnreadableError(place, f"more than {MAX_VALUES} keys and values, aliases counted in full")
 
     def _expand(self, node: Node, path: Path, depth: int) -> Data:
         """Give a node its path. Counts again, since aliases can multiply nodes."""
@@ -241,13 +248,14 @@ class Builder:
             if not isinstance(key, ScalarNode):
                 self._faults.append((key.place, Fault(path, "a key must be plain text")))
                 continue
-            here = (*path, key.scalar.text if key.scalar else "null")
+            name = key.scalar.text if key.scalar else "null"
+            here = (*path, name)
             if here in self._keys:
                 first = self._keys[here].line
                 self._faults.append((key.place, Fault(here, f"duplicate key, first given in line {first}")))
                 continue
             self._keys[here] = key.place
-            data[here[-1]] = self._expand(value, here, depth + 1)
+            data[name] = self._expand(value, here, depth + 1)
         return data
 
 

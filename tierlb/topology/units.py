@@ -36,11 +36,11 @@ SIZE = re.compile(rf"({NUMBER}) ?([a-z]*)", re.IGNORECASE)
 def parse_duration_s(text: str) -> float:
     """Read `250ms`, `2s`, `1m30s` or `1.5h` as seconds, between a tenth of a second and a day."""
     if not DURATION.fullmatch(text):
-        raise ValueError(f"{shown(text)} is not a duration: write a number with a unit, such as 250ms, 2s or 1m30s")
+        raise ValueError(f"{shown(text)} is not a duration: write one such as 250ms, 2s or 1m30s")
     parts = DURATION_PART.findall(text)
     scales = [SECONDS_PER[unit] for _, unit in parts]
     if scales != sorted(set(scales), reverse=True):
-        raise ValueError(f"{shown(text)} is not a duration: write each unit once, the largest first, such as 1m30s")
+        raise ValueError(f"{shown(text)} is not a duration: write the largest unit first, each once")
     seconds = sum(float(number) * scale for (number, _), scale in zip(parts, scales, strict=True))
     if seconds < SHORTEST_S:
         raise ValueError(f"{shown(text)} is too short: write at least 100ms")
@@ -55,12 +55,12 @@ def parse_size_bytes(value: str | int) -> int:
     found = SIZE.fullmatch(text)
     scale = BYTES_PER.get(found[2].lower()) if found else None
     if found is None or scale is None:
-        raise ValueError(f"{shown(text)} is not a size: write bytes or a number with a unit, such as 64KiB or 10MB")
+        raise ValueError(f"{shown(text)} is not a size: write one such as 64KiB or 10MB, or bytes")
     size = float(found[1]) * scale if "." in found[1] else int(found[1]) * scale
     if size != int(size):
         raise ValueError(f"{shown(text)} is not a whole number of bytes")
     if not 1 <= size <= LARGEST_BYTES:
-        raise ValueError(f"{shown(text)} is out of range: write between 1 byte and {LARGEST_BYTES // 2**40}TiB")
+        raise ValueError(f"{shown(text)} is out of range: write 1 byte to {LARGEST_BYTES // 2**40}TiB")
     return int(size)
 
 

@@ -19,7 +19,7 @@ TRAILERS_LIMIT_BYTES = 16 * 1024
 TRAILERS_LIMIT = 64
 SIZE_LIMIT = 2**63 - 1
 
-_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever may follow, no need to wait for it
+_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever follows
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*)?")
 
 FORBIDDEN_TRAILERS = frozenset(

@@ -184,7 +184,7 @@ def read_field(line: bytes) -> Field:
     if _NOT_IN_VALUE.search(value):
         raise BadHead(400, "a field value holds a control character")
     lower = name.lower()
-    if b"_" in lower and lower.replace(b"_", b"-") in _MEANINGFUL:
+    if b"_" in lower and lower.replace(b"_", b"-") in _OF_THIS_HOP:
         raise BadHead(400, "a field name becomes another one where `_` and `-` are the same (CGI)")
     value = value.strip(b" \t")
     return Field(name, value, lower, b"%b: %b" % (name, value), lower in _OF_THIS_HOP)

@@ -57,8 +57,8 @@ class L4Front:
         counters = self.counters
         counters.connections -= 1
         counters.in_flight -= 1
-        counters.bytes_in += pipe.bytes_in
-        counters.bytes_out += pipe.bytes_out
+        counters.bytes_in += pipe.client.carried
+        counters.bytes_out += pipe.member.carried
         candidate.in_flight -= 1
         candidate.done += 1
         self.pipes.discard(pipe)
@@ -82,8 +82,11 @@ class L4Front:
         """The deadline is over: cut what is left."""
         for pipe in list(self.pipes):
             pipe.finish(broken=True)
+        for handshake in self.handshakes:
+            handshake.client.close()
         for waiting in [*self.handshakes, *self.introductions]:
             waiting.close()
+        self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
         log = self.log.warning if event == "ejected" else self.log.info

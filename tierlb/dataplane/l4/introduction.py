@@ -17,12 +17,13 @@ LONGEST_HEADER_BYTES = 16 + 536
 class Introduction(Stream):
     """Waits for the PROXY header of one connection. It peeks: what follows the header stays in the socket."""
 
-    __slots__ = ("front", "peer")
+    __slots__ = ("front", "peer", "seen_bytes")
 
     def __init__(self, front: "L4Front", sock: socket.socket, peer: tuple[str, int]) -> None:
         super().__init__(front.reactor, sock)
         self.front = front
         self.peer = peer
+        self.seen_bytes = 0
         front.introductions.add(self)
         self.watch()
         self.arm(HEADER_S)
@@ -42,19 +43,22 @@ class Introduction(Stream):
             return
         if header is not None:
             self.sock.recv(header.length)
+            self._wake_at(1)
             self.front.introductions.discard(self)
             relay(self.front, self.detach(), header.source or self.peer)
-        elif not seen or self.mask == 0:
+        elif len(seen) == self.seen_bytes:
             self._refuse("the connection ended before its PROXY header")
         else:
-            self._wait_for_more(len(seen))
+            self.seen_bytes = len(seen)
+            self._wake_at(self.seen_bytes + 1)
 
-    def _wait_for_more(self, seen_bytes: int) -> None:
-        """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen_bytes + 1)
+    def _wake_at(self, count: int) -> None:
+        """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _refuse(self, reason: str) -> None:
         self.front.counters.rejected += 1
+        self.front.log.warning("connection refused", reason=f"no PROXY header where a parent sends one: {reason}")
         self.on_deadline()
 
     def on_broken(self, error: OSError) -> None:

@@ -15,6 +15,7 @@ from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.model.topology import Redirect, Respond
 from tierlb.net.stream import READ_BYTES, Stream
+from tierlb.net.wheel import NEVER
 from tierlb.wire.http_head import BadHead, find_head_end
 from tierlb.wire.proxy_protocol import BadProxyHeader, parse_v2
 
@@ -28,7 +29,7 @@ LINGER_S = 2.0
 class ClientConnection(Stream):
     """`peer_end` is the rest of an upstream head: the client's address and the end of that line."""
 
-    __slots__ = ("buffer", "exchange", "front", "keep_alive", "lingering", "peer_end", "proxied", "pumping", "trusted")
+    __slots__ = ("buffer", "exchange", "front", "in_head", "keep_alive", "lingering", "peer_end", "proxied", "pumping", "trusted")
 
     def __init__(
         self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, proxied: bool
@@ -38,6 +39,7 @@ class ClientConnection(Stream):
         self.buffer = b""
         self.exchange: Exchange | None = None
         self.keep_alive = True
+        self.in_head = False
         self.lingering = False
         self.pumping = False
         self.proxied = proxied
@@ -63,12 +65,12 @@ class ClientConnection(Stream):
         if exchange is None:
             if self.lingering:
                 return
-            if not self.buffer and not self.proxied:
+            if not self.buffer and not self.proxied and self.backlog is None:
                 plan = self.front.books[self.trusted].younger.get(data)
                 if plan is not None and plan.body_bytes == 0:
                     self._begin(plan)
                     return
-            self.buffer += data
+            self._put_by(data)
             self._pump()
         elif not exchange.request_done:
             rest = exchange.on_request_data(data)
@@ -88,14 +90,19 @@ class ClientConnection(Stream):
         return taken
 
     def _pump(self) -> None:
-        """Begin exchanges while there are complete heads and nothing is in the way. A loop: answers may come at once."""
+        """Begin exchanges while there are complete heads and nothing is in the way. A loop: answers may come at once.
+
+        A client that does not read its answers is in the way too: they would pile up here.
+        """
         if self.pumping:
             return
         self.pumping = True
-        while self.exchange is None and self.buffer and not self.lingering and not self.closed:
+        while self.exchange is None and self.backlog is None and self.buffer and not self.lingering and not self.closed:
             if not self._next_head():
                 break
         self.pumping = False
+        if self.exchange is None and self.eof and self.backlog is None and not self.closed:
+            self.close()  # the end of the client's requests came before the answers to the last
 
     def _next_head(self) -> bool:
         """Take one head out of the buffer and act on it; false when more bytes are needed."""
@@ -124,9 +131,10 @@ class ClientConnection(Stream):
 
     def _await_head(self) -> None:
         """The head has begun: its deadline runs from its first byte and is not moved by later ones."""
-        head_s = self.front.snapshot.timeouts.head
-        if self.buffer and self.deadline > self.reactor.now + head_s:
-            self.arm(head_s)
+        self.resume()
+        if self.buffer and not self.in_head:
+            self.in_head = True
+            self.arm(self.front.snapshot.timeouts.head)
 
     def _refuse_large_head(self, start: bytes) -> None:
         self.front.counters.rejected += 1
@@ -155,9 +163,15 @@ class ClientConnection(Stream):
 
     # Acting.
 
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether further requests are welcome and possible; those that came before the client's end still count."""
+        return not self.front.draining and (not self.eof or bool(self.buffer))
+
     def _begin(self, plan: Plan) -> None:
         front = self.front
         front.counters.items += 1
+        self.in_head = False
         self.disarm()
         action = front.action(plan)
         if isinstance(action, Respond | Redirect) or action is None:
@@ -170,11 +184,14 @@ class ClientConnection(Stream):
             self.buffer = exchange.on_request_data(self.take_buffer())
             if self.exchange is not exchange:
                 return
+        if self.eof and not exchange.request_done:
+            self.on_broken(OSError(errno.ECONNRESET, "the request ended before its body"))
+            return
         exchange.start()
 
     def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
         """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
-        keep_alive = plan.keep_alive and plan.body_bytes == 0 and not self.front.draining and not self.eof
+        keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
         if action is None:
             status, body, kind, extra = 404, f"{self.front.name}: no route matches this request\n", None, b""
         elif isinstance(action, Redirect):
@@ -201,13 +218,13 @@ class ClientConnection(Stream):
         assert exchange is not None
         self.exchange = None
         self.front.counters.in_flight -= 1
-        self._next_or_close(self.keep_alive, unread=not exchange.request_done)
+        self._next_or_close(self.keep_alive and self.may_ask_again, unread=not exchange.request_done)
 
     def answer_error(self, status: int, reason: str, *, retry_after: bool) -> None:
         """Answer a request that could not be served; the connection stays if its framing is still certain."""
         exchange = self.exchange
         assert exchange is not None
-        keep_alive = exchange.plan.keep_alive and exchange.request_done and not self.front.draining and not self.eof
+        keep_alive = exchange.plan.keep_alive and exchange.request_done and self.may_ask_again
         self.exchange = None
         self.front.counters.in_flight -= 1
         self.send(
@@ -238,14 +255,14 @@ class ClientConnection(Stream):
         self.deadline = at = self.reactor.now + self.front.snapshot.timeouts.idle
         if at < self.filed:
             self.reactor.wheel.file(self)
-        if self.paused:
+        if self.paused and len(self.buffer) <= PIPELINED_BYTES:
             self.resume()
         if self.buffer:
             self._pump()
 
     def _finish(self, *, linger: bool) -> None:
         """Close once everything is written; `linger` first if the client may still be sending."""
-        if self.backlog is None and not linger:
+        if self.backlog is None and (self.eof or not linger):
             self.close()
             return
         self.lingering = True
@@ -262,33 +279,41 @@ class ClientConnection(Stream):
         if exchange is None:
             if self.backlog is None:
                 self.close()
-            else:
+            elif not self.buffer:
                 self._finish(linger=False)
         elif not exchange.request_done:
             exchange.on_client_gone()
             self.close()
-        else:
-            self.keep_alive = False
 
     def on_broken(self, error: OSError) -> None:
         if self.exchange is not None:
             self.exchange.on_client_gone()
         self.close()
 
+    def on_progress(self) -> None:
+        if self.deadline is not NEVER:
+            self.arm(self.front.snapshot.timeouts.stream)
+
     def on_drained(self) -> None:
         if self.exchange is not None:
             self.exchange.on_client_drained()
-        elif self.lingering:
-            if self.eof:
-                self.close()
-            else:
-                self.arm(LINGER_S)
-                self.shutdown_write()
+        elif not self.lingering:
+            self._next_or_close(self.may_ask_again, unread=False)
+        elif self.eof:
+            self.close()
+        else:
+            self.arm(LINGER_S)
+            self.shutdown_write()
 
     def on_deadline(self) -> None:
-        if self.exchange is not None:
+        exchange = self.exchange
+        if exchange is not None and exchange.reply is None and self.backlog is None:
+            exchange.on_client_gone()
+            self.front.counters.rejected += 1
+            self.refuse(408, "the request body stopped coming")
+        elif exchange is not None:
             self.on_broken(OSError(errno.ETIMEDOUT, "the client stalled"))
-        elif self.buffer and not self.lingering and not self.proxied:
+        elif self.in_head and self.backlog is None and not self.lingering:
             self.front.counters.rejected += 1
             self.refuse(408, "the request head did not arrive in time")
         else:

@@ -93,8 +93,8 @@ class L7Front:
     def tunnel_over(self, pipe: Pipe, candidate: Candidate) -> None:
         self.counters.connections -= 1
         self.counters.in_flight -= 1
-        self.counters.bytes_in += pipe.bytes_in
-        self.counters.bytes_out += pipe.bytes_out
+        self.counters.bytes_in += pipe.client.carried
+        self.counters.bytes_out += pipe.member.carried
         candidate.in_flight -= 1
         candidate.done += 1
         self.tunnels.discard(pipe)
@@ -115,6 +115,7 @@ class L7Front:
             client.on_broken(OSError("the node ends"))
         for pipe in list(self.tunnels):
             pipe.finish(broken=True)
+        self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
         log = self.log.warning if event == "ejected" else self.log.info

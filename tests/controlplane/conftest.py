@@ -1,0 +1,83 @@
+"""A small tree, a log that keeps events, and a data plane that binds nothing."""
+
+import pytest
+import trio
+
+from tierlb.controlplane.controller import Controller
+from tierlb.model.address import Address
+from tierlb.model.load import NodeLoad
+from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+
+
+class KeptLog:
+    def __init__(self):
+        self.events = []
+
+    def info(self, event, **fields):
+        self.events.append((event, fields))
+
+    warning = error = info
+
+
+class DeclinedError(Exception):
+    pass
+
+
+class FakePlane:
+    """Claims the addresses in `addresses`; declines where `reason` is set."""
+
+    def __init__(self, addresses=(Address("127.0.0.1", 4001),)):
+        self.addresses = addresses
+        self.reason = ""
+        self.applied = []
+        self.draining = trio.Event()
+
+    def apply(self, snapshot):
+        if self.reason:
+            raise DeclinedError(self.reason)
+        self.applied.append(snapshot)
+        return self.addresses
+
+    def load(self):
+        return NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
+
+    def drain(self):
+        self.draining.set()
+
+    async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
+        task_status.started()
+        await self.draining.wait()
+
+
+def tier(name, kind, target, **more):
+    return Tier(name, kind, (Route(Match(), Forward((Share(1.0, (target,)),))),), **more)
+
+
+@pytest.fixture
+def log():
+    return KeptLog()
+
+
+@pytest.fixture
+def topology():
+    tiers = (
+        tier("edge", Kind.L4, "web", listen=Address("127.0.0.1", 8080)),
+        tier("web", Kind.L7, "demo", replicas=2),
+    )
+    pools = {"demo": Pool("demo", run=Run("demo --port {port}"))}
+    return Topology("shop", {t.name: t for t in tiers}, pools)
+
+
+@pytest.fixture
+def controller(topology, log):
+    return Controller(topology, log, report_interval_s=0.02)
+
+
+@pytest.fixture
+def plane():
+    return FakePlane()
+
+
+@pytest.fixture
+def declined():
+    return DeclinedError

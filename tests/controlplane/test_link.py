@@ -1,0 +1,98 @@
+"""The parent's side over real websockets, against children that do not behave."""
+
+from functools import partial
+
+import pytest
+import trio
+
+from tierlb.controlplane import link as link_module
+from tierlb.controlplane.link import serve_child
+from tierlb.model.address import Address
+from tierlb.net.websocket import Disconnected, connect, serve
+from tierlb.wire.frames import Configure, Hello, Welcome, decode, encode
+
+HELLO = Hello(1, "web-1", "web", "one", 7)
+
+
+@pytest.fixture
+async def url(controller, nursery):
+    nursery.start_soon(controller.run)
+    listen = Address("127.0.0.1", 0)
+    address = await nursery.start(serve, partial(serve_child, controller), "secret", listen)
+    return f"ws://{address}"
+
+
+async def receive(channel):
+    return decode(await channel.receive())
+
+
+async def close_reason(channel):
+    with pytest.raises(Disconnected) as caught:
+        while True:
+            await channel.receive()
+    return str(caught.value)
+
+
+async def test_a_child_is_welcomed_and_configured(url):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            assert await receive(channel) == Welcome(0.02)
+            frame = await receive(channel)
+            assert isinstance(frame, Configure)
+            assert frame.snapshot.tier == "web"
+
+
+async def test_one_that_breaks_the_protocol_is_closed_with_the_reason(url):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(b"\xc1")
+            assert "not msgpack" in await close_reason(channel)
+
+
+async def test_a_node_of_an_unknown_tier_is_told_so(url):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(Hello(1, "db-1", "db", "one", 7)))
+            assert "db-1 is not a node of tier db" in await close_reason(channel)
+
+
+async def test_one_that_says_nothing_is_closed(url, monkeypatch):
+    monkeypatch.setattr(link_module, "HELLO_TIMEOUT_S", 0.02)
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            assert await close_reason(channel) == "no hello came in time"
+
+
+async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as good, connect(url, "secret") as bad:
+            await good.send(encode(HELLO))
+            assert await receive(good) == Welcome(0.02)
+            await bad.send(b"garbage")
+            assert await close_reason(bad)
+            assert isinstance(await receive(good), Configure)
+            assert controller.seats["web-1"].link is not None
+
+
+async def test_the_second_connection_of_a_node_takes_over(url, controller):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as first:
+            await first.send(encode(HELLO))
+            assert await receive(first) == Welcome(0.02)
+            async with connect(url, "secret") as second:
+                await second.send(encode(HELLO))
+                assert await receive(second) == Welcome(0.02)
+                assert "took over" in await close_reason(first)
+                assert isinstance(await receive(second), Configure)
+                assert controller.seats["web-1"].link is not None
+
+
+async def test_the_seat_knows_when_its_socket_is_gone(url, controller):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            await receive(channel)
+        while controller.seats["web-1"].link is not None:
+            await controller.wait_progress()
+    assert controller.seats["web-1"].hello == HELLO

@@ -1,0 +1,300 @@
+"""The forms a single value can have: how each is read, and how the JSON Schema describes it, side by side.
+
+A form is a type of its own (`Seconds` rather than float), so that the shapes of the file can be written as
+plain attrs classes and both the converter and the schema look the form up by the type. Every reader takes the
+scalar as written and raises ValueError with a sentence that says what to write.
+"""
+
+import ipaddress
+import math
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any, NewType
+
+import attrs
+
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import Kind, Policy
+from tierlb.topology.problems import suggestion
+from tierlb.topology.source import Scalar
+from tierlb.topology.units import parse_duration_s, parse_size_bytes, shown
+
+Name = NewType("Name", str)
+Listen = NewType("Listen", Address)
+Endpoint = NewType("Endpoint", Address)
+Network = NewType("Network", str)
+Seconds = NewType("Seconds", float)
+Size = NewType("Size", int)
+HeadSize = NewType("HeadSize", int)
+Replicas = NewType("Replicas", int)
+ConnectionCount = NewType("ConnectionCount", int)
+HeaderCount = NewType("HeaderCount", int)
+Weight = NewType("Weight", float)
+Command = NewType("Command", str)
+UrlPath = NewType("UrlPath", str)
+UrlPrefix = NewType("UrlPrefix", str)
+Host = NewType("Host", str)
+Method = NewType("Method", str)
+HeaderName = NewType("HeaderName", str)
+QueryName = NewType("QueryName", str)
+Wanted = NewType("Wanted", object)
+"""The value a header or query field must have, or None where presence is enough."""
+Status = NewType("Status", int)
+RedirectStatus = NewType("RedirectStatus", int)
+Body = NewType("Body", str)
+ContentType = NewType("ContentType", str)
+Location = NewType("Location", str)
+
+NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2 # noqa: S105
+HOST_LABELS = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
+HOST = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
+PATH = r"/[!-\"$->@-~]*"
+VISIBLE = r"[ -~]*"
+WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
+DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PLACEHOLDERS = ("scheme", "host", "path", "query")
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+MAX_TEXT_CHARS = 4096
+MAX_BODY_CHARS = 64 * 1024
+"""A fixed answer is kept in memory at every node; files belong behind an endpoint."""
+MAX_WEIGHT = 1_000_000.0
+
+Schema = dict[str, Any]
+
+
+@attrs.frozen
+class Form:
+    """How one kind of value is read, and what JSON Schema says of it."""
+
+    read: Callable[[Scalar], Any]
+    schema: Schema
+    accepts_null: bool = False
+
+
+def _name(scalar: Scalar) -> str:
+    if not re.fullmatch(NAME, scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a name: write up to 40 of a-z, 0-9 and -, not beginning with -"
+        )
+    return scalar.text
+
+
+def _endpoint(scalar: Scalar) -> Address:
+    address = parse_address(scalar.text)
+    if address.port == 0:
+        raise ValueError("an endpoint needs a port from 1 to 65535")
+    if ipaddress.ip_address(address.host).is_unspecified:
+        raise ValueError("an endpoint needs the host to connect to, such as 127.0.0.1:9001")
+    return address
+
+
+def _network(scalar: Scalar) -> str:
+    try:
+        return str(ipaddress.ip_network(scalar.text))
+    except ValueError as error:
+        hint = f": {error}" if "host bits" in str(error) else ""
+        raise ValueError(f"write a network such as 10.0.0.0/8 or an address such as ::1{hint}") from None
+
+
+def _duration_s(scalar: Scalar) -> float:
+    return parse_duration_s(scalar.text)
+
+
+def _size(smallest: int, largest: int) -> Callable[[Scalar], int]:
+    def read(scalar: Scalar) -> int:
+        size = parse_size_bytes(scalar.text)
+        if not smallest <= size <= largest:
+            raise ValueError(f"{shown(scalar.text)} is out of range: write {smallest} to {largest} bytes")
+        return size
+
+    return read
+
+
+def _whole(smallest: int, largest: int) -> Callable[[Scalar], int]:
+    def read(scalar: Scalar) -> int:
+        if scalar.quoted or not WHOLE_NUMBER.fullmatch(scalar.text):
+            raise ValueError(f"{shown(scalar.text)} is not a whole number: write {smallest} to {largest}")
+        if not smallest <= int(scalar.text) <= largest:
+            raise ValueError(f"{shown(scalar.text)} is out of range: write {smallest} to {largest}")
+        return int(scalar.text)
+
+    return read
+
+
+def _weight(scalar: Scalar) -> float:
+    if scalar.quoted or not DECIMAL.fullmatch(scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a weight: write a number, 0 or more")
+    weight = float(scalar.text)
+    if not math.isfinite(weight) or not 0 <= weight <= MAX_WEIGHT:
+        raise ValueError(f"{shown(scalar.text)} is out of range: write a weight of 0 to {MAX_WEIGHT:.0f}")
+    return weight
+
+
+def _command(scalar: Scalar) -> str:
+    if any(ord(c) < 32 and c not in "\n\t" for c in scalar.text):
+        raise ValueError("a command cannot hold control characters")
+    try:
+        words = shlex.split(scalar.text)
+    except ValueError as error:
+        raise ValueError(f"{shown(scalar.text)} is not a command line: {error}") from None
+    if not any("{port}" in word for word in words):
+        raise ValueError("write {port} where the command takes the port to listen on")
+    return scalar.text.strip()
+
+
+def _path(scalar: Scalar) -> str:
+    if not re.fullmatch(PATH, scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a path: begin with /, percent-encode, leave out ? and #"
+        )
+    return scalar.text
+
+
+def _prefix(scalar: Scalar) -> str:
+    if DOT_SEGMENT.search(_path(scalar)):
+        raise ValueError(f"{shown(scalar.text)} can never match: paths with . or .. segments match no prefix")
+    return scalar.text
+
+
+def _host(scalar: Scalar) -> str:
+    name = scalar.text.lower()
+    if not re.fullmatch(HOST, name):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port"
+        )
+    return name
+
+
+def _method(scalar: Scalar) -> str:
+    if not re.fullmatch(TOKEN, scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a method: write one such as GET")
+    if scalar.text not in KNOWN_METHODS and scalar.text.upper() in KNOWN_METHODS:
+        raise ValueError(f"methods are told apart by case: write {scalar.text.upper()}")
+    return scalar.text
+
+
+def _header_name(scalar: Scalar) -> str:
+    name = scalar.text.lower()
+    if not re.fullmatch(TOKEN, name):
+        raise ValueError(f"{shown(scalar.text)} is not a header name")
+    if name == "host":
+        raise ValueError("write the key host of the match instead of the header")
+    return name
+
+
+def _query_name(scalar: Scalar) -> str:
+    return _printable(scalar, smallest=1)
+
+
+def _wanted(scalar: Scalar) -> str:
+    return _printable(scalar, smallest=0)
+
+
+def _printable(scalar: Scalar, smallest: int) -> str:
+    if not scalar.text.isprintable():
+        raise ValueError("cannot hold control characters or line breaks")
+    if not smallest <= len(scalar.text) <= MAX_TEXT_CHARS:
+        raise ValueError(f"write {smallest} to {MAX_TEXT_CHARS} characters")
+    return scalar.text
+
+
+def _body(scalar: Scalar) -> str:
+    if len(scalar.text) > MAX_BODY_CHARS:
+        raise ValueError(f"a fixed answer holds at most {MAX_BODY_CHARS} characters")
+    return scalar.text
+
+
+def _content_type(scalar: Scalar) -> str:
+    if not re.fullmatch(rf"{TOKEN}/{TOKEN}( *;{VISIBLE})?", scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a media type: write one such as text/html; charset=utf-8"
+        )
+    return scalar.text
+
+
+def _location(scalar: Scalar) -> str:
+    if not re.fullmatch(r"[!-~]+", scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a URL: write visible ASCII characters, no spaces")
+    for found in PLACEHOLDER.findall(scalar.text):
+        if found not in PLACEHOLDERS:
+            choice = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ValueError(
+                f"{{{found[:60]}}} has no meaning: write {choice}{suggestion(found, PLACEHOLDERS)}"
+            )
+    if "{" in PLACEHOLDER.sub("", scalar.text) or "}" in PLACEHOLDER.sub("", scalar.text):
+        raise ValueError("a { or } stands alone: percent-encode it as %7B or %7D")
+    return scalar.text
+
+
+def _redirect_status(scalar: Scalar) -> int:
+    status = _whole(300, 399)(scalar)
+    if status not in REDIRECT_STATUSES:
+        raise ValueError(f"{status} does not redirect: write {', '.join(map(str, REDIRECT_STATUSES))}")
+    return status
+
+
+def _one_of(choices: type[Kind] | type[Policy]) -> Form:
+    words = [choice.value for choice in choices]
+
+    def read(scalar: Scalar) -> Kind | Policy:
+        if scalar.text not in words:
+            listed = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise ValueError(
+                f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}"
+            )
+        return choices(scalar.text)
+
+    return Form(read, {"enum": words})
+
+
+def _text_schema(pattern: str, **more: Any) -> Schema:
+    return {"type": "string", "pattern": f"^(?:{pattern})$", **more}
+
+
+def _range_schema(smallest: int, largest: int) -> Schema:
+    return {"type": "integer", "minimum": smallest, "maximum": largest}
+
+
+SIZE_SCHEMA: Schema = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtT][iI]?)?[bB]?$"},
+    ]
+}
+ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ":[0-9]{1,5}$"}
+PLAIN_VALUE: Schema = {"type": ["string", "number", "boolean"]}
+MOST_BODY_BYTES = 2**40
+
+FORMS: dict[Any, Form] = {
+    Kind: _one_of(Kind),
+    Policy: _one_of(Policy),
+    Name: Form(_name, _text_schema(NAME)),
+    Listen: Form(lambda scalar: parse_address(scalar.text), ADDRESS_SCHEMA),
+    Endpoint: Form(_endpoint, ADDRESS_SCHEMA),
+    Network: Form(_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"}),
+    Seconds: Form(_duration_s, _text_schema(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")),
+    Size: Form(_size(1, MOST_BODY_BYTES), SIZE_SCHEMA),
+    HeadSize: Form(_size(1024, 2**20), SIZE_SCHEMA),
+    Replicas: Form(_whole(1, 1000), _range_schema(1, 1000)),
+    ConnectionCount: Form(_whole(1, 1_000_000), _range_schema(1, 1_000_000)),
+    HeaderCount: Form(_whole(1, 10_000), _range_schema(1, 10_000)),
+    Weight: Form(_weight, {"type": "number", "minimum": 0, "maximum": MAX_WEIGHT}),
+    Command: Form(_command, {"type": "string", "pattern": r"\{port\}"}),
+    UrlPath: Form(_path, _text_schema(PATH)),
+    UrlPrefix: Form(_prefix, _text_schema(PATH)),
+    Host: Form(_host, _text_schema(HOST.replace("a-z", "a-zA-Z").replace("a-f", "a-fA-F"))),
+    Method: Form(_method, _text_schema(TOKEN)),
+    HeaderName: Form(_header_name, _text_schema(TOKEN)),
+    QueryName: Form(_query_name, {"type": "string", "minLength": 1}),
+    Wanted: Form(_wanted, {"type": [*PLAIN_VALUE["type"], "null"]}, accepts_null=True),
+    Status: Form(_whole(200, 599), _range_schema(200, 599)),
+    RedirectStatus: Form(_redirect_status, {"enum": list(REDIRECT_STATUSES)}),
+    Body: Form(_body, PLAIN_VALUE),
+    ContentType: Form(_content_type, _text_schema(rf"{TOKEN}/{TOKEN}( *;{VISIBLE})?")),
+    Location: Form(_location, _text_schema(r"[!-~]+")),
+}

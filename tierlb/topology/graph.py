@@ -1,0 +1,208 @@
+"""Cross checks of a whole cluster: names resolve, traffic ends somewhere, nothing is out of reach, no port
+twice.
+
+The graph's nodes are tiers and pools, its edges the names under `to`. Walks use explicit stacks, since a file
+may chain more tiers than Python has recursion.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from itertools import dropwhile
+from typing import Any
+
+import attrs
+
+from tierlb.model.address import Address
+from tierlb.model.topology import Topology
+from tierlb.topology.problems import Fault, Path, path_text, suggestion
+from tierlb.topology.shapes import FileShape, TierShape, To
+from tierlb.topology.structure import Reading
+
+DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
+
+
+@attrs.frozen
+class Edge:
+    """One name under a `to`, and where it is written."""
+
+    target: str
+    path: Path
+
+
+Edges = dict[str, list[Edge]]
+"""From each tier, in the file's order."""
+
+
+def graph_faults(
+    file: FileShape, reading: Reading, tier_names: list[str], pool_names: list[str]
+) -> Iterator[Fault]:
+    """Faults between mappings. The names are all the file gives, those cut out included."""
+    edges: Edges = {name: list(_edges(("tiers", name), tier)) for name, tier in file.tiers.items()}
+    yield from _shared_name_faults(tier_names, pool_names)
+    yield from _unresolved_faults(edges, [*tier_names, *pool_names])
+    yield from _cycle_faults(edges)
+    yield from _port_faults(file)
+    yield from _loop_faults(file, edges)
+    if not reading.damaged:
+        yield from _unreached_faults(file, edges)
+
+
+def _edges(path: Path, tier: TierShape) -> Iterator[Edge]:
+    yield from _targets((*path, "to"), tier.to)
+    for index, route in enumerate(tier.routes or ()):
+        yield from _targets((*path, "routes", index, "to"), route.to)
+
+
+def _targets(path: Path, to: To | None) -> Iterator[Edge]:
+    if isinstance(to, str):
+        yield Edge(to, path)
+    elif isinstance(to, tuple):
+        yield from (Edge(name, (*path, index)) for index, name in enumerate(to))
+    elif to is not None:
+        yield from (Edge(name, (*path, name)) for name in to)
+
+
+def _shared_name_faults(tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
+    for name in set(tier_names) & set(pool_names):
+        yield Fault(
+            ("pools", name), "a tier has this name too: tiers and pools share their names", at_key=True
+        )
+
+
+def _unresolved_faults(edges: Edges, names: list[str]) -> Iterator[Fault]:
+    known = set(names)
+    for edge in _all(edges):
+        if edge.target not in known:
+            message = f"no tier or pool named {edge.target!r}{suggestion(edge.target, names)}"
+            yield Fault(edge.path, message, at_key=edge.path[-1] == edge.target)
+
+
+def _all(edges: Edges) -> Iterator[Edge]:
+    for each in edges.values():
+        yield from each
+
+
+def _cycle_faults(edges: Edges) -> Iterator[Fault]:
+    """Depth first; an edge to a tier on the way here closes a cycle (one fault for each such edge)."""
+    done: set[str] = set()
+    for start in edges:
+        way: dict[str, None] = {}
+        stack: list[tuple[str, Iterator[Edge]]] = []
+        _enter(start, edges, done, way, stack)
+        while stack:
+            edge = next(stack[-1][1], None)
+            if edge is None:
+                done.add(way.popitem()[0])
+                stack.pop()
+            elif edge.target in way:
+                cycle = [*dropwhile(lambda name: name != edge.target, way), edge.target]
+                yield Fault(edge.path, f"a cycle: {_arrows(cycle)}")
+            else:
+                _enter(edge.target, edges, done, way, stack)
+
+
+def _enter(
+    name: str,
+    edges: Edges,
+    done: set[str],
+    way: dict[str, None],
+    stack: list[tuple[str, Iterator[Edge]]],
+) -> None:
+    if name in edges and name not in done:
+        way[name] = None
+        stack.append((name, iter(edges[name])))
+
+
+def _arrows(cycle: list[str]) -> str:
+    if len(cycle) > 12:
+        cycle = [*cycle[:6], "…", *cycle[-5:]]
+    return " → ".join(cycle)
+
+
+def _port_faults(file: FileShape) -> Iterator[Fault]:
+    taken = Ports()
+    taken.claim(file.admin.listen if file.admin else DEFAULT_ADMIN, ("admin", "listen"))
+    for name, tier in file.tiers.items():
+        if tier.listen is None or tier.listen.port == 0:
+            continue
+        path = ("tiers", name, "listen")
+        owner = taken.claim(tier.listen, path)
+        if owner is not None:
+            yield Fault(path, f"port {tier.listen.port} is already used by {path_text(owner)}")
+
+
+class Ports:
+    """Who listens where. A wildcard host overlaps every host of its family."""
+
+    def __init__(self) -> None:
+        self._exact: dict[Address, Path] = {}
+        self._wild: dict[tuple[int, int], Path] = {}
+        self._any: dict[tuple[int, int], Path] = {}
+
+    def claim(self, address: Address, path: Path) -> Path | None:
+        """Note the address; the path of one noted before that it overlaps with, if any."""
+        host = ipaddress.ip_address(address.host)
+        family = (host.version, address.port)
+        owner = self._exact.get(address) or self._wild.get(family)
+        if host.is_unspecified:
+            owner = owner or self._any.get(family)
+            self._wild.setdefault(family, path)
+        self._exact.setdefault(address, path)
+        self._any.setdefault(family, path)
+        return owner
+
+
+def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
+    """An endpoint that is a listening tier above it: connections would go round until a limit ends it."""
+    listening: dict[Address, str] = {
+        tier.listen: name for name, tier in file.tiers.items() if tier.listen and tier.listen.port
+    }
+    for pool_name, pool in (file.pools or {}).items():
+        for index, endpoint in enumerate(pool.endpoints or ()):
+            tier_name = next(
+                (listening[address] for address in _heard_at(endpoint) if address in listening), None
+            )
+            if tier_name and pool_name in _reached([tier_name], edges):
+                message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
+                yield Fault(("pools", pool_name, "endpoints", index), message)
+
+
+def _heard_at(endpoint: Address) -> tuple[Address, ...]:
+    """Listen addresses that surely receive what is sent to the endpoint."""
+    host = ipaddress.ip_address(endpoint.host)
+    if not host.is_loopback:
+        return (endpoint,)
+    return (endpoint, Address("0.0.0.0" if host.version == 4 else "::", endpoint.port))  # noqa: S104 (compared only)
+
+
+def _unreached_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
+    reached = _reached((name for name, tier in file.tiers.items() if tier.listen), edges)
+    senders: dict[str, str] = {}
+    for name, each in edges.items():
+        for edge in each:
+            senders.setdefault(edge.target, name)
+    for name in file.tiers:
+        if name not in reached:
+            yield Fault(("tiers", name), _why_unreached(senders.get(name)), at_key=True)
+    for name in file.pools or {}:
+        if name not in senders:
+            yield Fault(("pools", name), "no tier sends to this pool", at_key=True)
+
+
+def _why_unreached(sender: str | None) -> str:
+    if sender is None:
+        return "nothing reaches this tier: give it a listen address or name it in another tier's to"
+    return (
+        f"nothing reaches this tier: only tiers such as {sender!r} send to it, which nothing reaches either"
+    )
+
+
+def _reached(starts: Iterable[str], edges: Edges) -> set[str]:
+    reached: set[str] = set()
+    ahead = list(starts)
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead += [edge.target for edge in edges.get(name, ())]
+    return reached

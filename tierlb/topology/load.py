@@ -1,0 +1,75 @@
+"""Text or file → a topology that everything after may rely on, or all of its problems at once.
+
+Four stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
+within a mapping (`rules`), rules between them (`graph`). A stage that finds faults does not stop the next
+one, as far as there is something left to look at.
+"""
+
+import os
+from pathlib import Path as FilePath
+
+from tierlb.model.topology import Topology
+from tierlb.topology.build import build
+from tierlb.topology.graph import graph_faults
+from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
+from tierlb.topology.rules import local_faults
+from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, Source, UnreadableError, read_source
+from tierlb.topology.structure import structure
+
+MAX_FILE_BYTES = 4 * MAX_CHARS
+"""UTF-8 takes at most four bytes a character."""
+
+
+def load_file(path: str | os.PathLike[str]) -> Topology:
+    """Read a topology file. Raises TopologyError, also if there is no such file."""
+    file = os.fspath(path)
+    start = Place(1, 1)
+    try:
+        with FilePath(file).open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise TopologyError([_problem(file, start, Fault((), f"cannot be read: {reason}"))]) from None
+    try:
+        return load_text(content.decode("utf-8-sig"), file)
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", "replace")
+        place = Lines(before + "?").place_of(len(before))
+        message = f"not UTF-8 text: the byte {content[error.start]:#04x} cannot stand here"
+        raise TopologyError([_problem(file, place, Fault((), message))]) from None
+
+
+def load_text(text: str, file: str) -> Topology:
+    """Read a topology from text; `file` is what problems are reported under. Raises TopologyError."""
+    try:
+        source = read_source(text)
+    except UnreadableError as error:
+        raise TopologyError([_problem(file, error.place, error.fault)]) from None
+    if not isinstance(source.data, dict):
+        what = "the file is empty" if source.data is None else "a topology is a mapping"
+        fault = Fault((), f"{what}: begin with cluster: NAME, then tiers and pools")
+        raise TopologyError([_problem(file, source.place(()), fault)])
+    return _checked(source, file)
+
+
+def _checked(source: Source, file: str) -> Topology:
+    reading = structure(source.data)
+    faults = list(reading.faults)
+    if reading.shape is not None:
+        faults += local_faults(reading.shape, reading)
+        tiers, pools = _names(source.data, "tiers"), _names(source.data, "pools")
+        faults += graph_faults(reading.shape, reading, tiers, pools)
+    placed = [*source.faults, *((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)]
+    if placed or reading.shape is None:
+        raise TopologyError(_problem(file, place, fault) for place, fault in placed)
+    return build(reading.shape)
+
+
+def _names(data: Data, key: str) -> list[str]:
+    """The names under tiers or pools as the file gives them, right or not."""
+    named = data.get(key) if isinstance(data, dict) else None
+    return list(named) if isinstance(named, dict) else []
+
+
+def _problem(file: str, place: Place, fault: Fault) -> Problem:
+    return Problem(file, place.line, place.column, path_text(fault.path), fault.message)
