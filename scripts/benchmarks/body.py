@@ -1,7 +1,7 @@
 """A huge body through edge and l7 tier, up and down: how fast, and how much memory the nodes take meanwhile.
 
-Client and endpoint are plain blocking sockets with one buffer, so neither holds the body. Memory is the peak of
-each node's resident set while the body passed (VmHWM, reset before), less what it had before.
+Client and endpoint are plain blocking sockets with one buffer, so neither holds the body. Memory is the peak
+of each node's resident set while the body passed (VmHWM, reset before), less what it had before.
 """
 
 import re
@@ -50,8 +50,8 @@ class Passage:
 
     def __str__(self) -> str:
         growth = ", ".join(f"{name} +{count / 1024**2:.1f} MiB" for name, count in self.growth_bytes.items())
-        speed = self.received_bytes / self.seconds / 1024**2
-        return f"{self.direction} {self.received_bytes / GIB:g} GiB in {self.seconds:.1f} s ({speed:.0f} MiB/s): {growth}"
+        gib, speed = self.received_bytes / GIB, self.received_bytes / self.seconds / 1024**2
+        return f"{self.direction} {gib:g} GiB in {self.seconds:.1f} s ({speed:.0f} MiB/s): {growth}"
 
 
 def pass_up(address: tuple[str, int], prefix: str, count: int, pids: Mapping[str, int]) -> Passage:

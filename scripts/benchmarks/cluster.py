@@ -1,4 +1,4 @@
-"""A whole cluster as a user starts it: `tierlb up FILE`, watched through its admin API, ended as by Ctrl-C."""
+"""A whole cluster as a user starts it: `tierlb up FILE`, seen through its admin API, ended as by Ctrl-C."""
 
 import contextlib
 import random

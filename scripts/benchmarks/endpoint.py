@@ -1,6 +1,6 @@
 """An endpoint that costs next to nothing: a thread per connection, plain blocking sockets, no HTTP library.
 
-`GET …/zeros/N` sends N zero bytes, `POST` counts its body and answers with the count, anything else gets `ok`.
+`GET …/zeros/N` sends N zero bytes, `POST` answers with the count of its body's bytes, all else gets `ok`.
 Bodies go through one buffer whatever their size. It understands what a proxy sends it, a Content-Length or
 no body, and nothing more.
 

@@ -2,8 +2,8 @@
 
 Every connection has one request outstanding, so what may be lost is counted, not estimated: at most one
 request for each connection that was open when the node died and that it held. Most connections are kept alive
-for the whole run, a few *visitors* are opened afresh every few requests, and those must not notice that a node is
-missing. A connection learns its node from its first request, which no route matches: the 404 names the node.
+for the whole run, a few *visitors* are opened afresh every few requests; those must not notice that a node
+is missing. A connection learns its node from its first request, which no route matches: the 404 names it.
 """
 
 import contextlib

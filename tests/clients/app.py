@@ -1,6 +1,6 @@
 """The real application behind the cluster: Starlette under Hypercorn's trio worker.
 
-Run as `python app.py --bind HOST:PORT`. `/headers` and `/slow` tell what arrived, `/upload` counts and hashes,
+Run as `python app.py --bind HOST:PORT`. `/headers` tells what arrived, `/upload` counts and hashes,
 `/download/N` and `/stream/N` send N bytes with and without a length, `/events` waits for a `/tick` before each event.
 """
 

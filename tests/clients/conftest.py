@@ -1,4 +1,4 @@
-"""One real cluster for all tests here: edge (l4) → three l7 nodes → a Starlette application and raw endpoints."""
+"""One real cluster for all tests here: edge (l4) → three l7 nodes → Starlette and raw endpoints."""
 
 import shutil
 import sys

@@ -85,11 +85,13 @@ async def test_server_sent_events_arrive_one_by_one(site: Site) -> None:
     """The application sends the next event only after the client, having seen the last one, asks for it."""
     received: list[int] = []
     with trio.fail_after(DEADLINE_S):
-        async with httpx.AsyncClient(base_url=site.url, trust_env=False, timeout=DEADLINE_S) as http:
-            async with http.stream("GET", "/events") as answer:
-                assert answer.headers["content-type"].startswith("text/event-stream")
-                async for line in answer.aiter_lines():
-                    if line.startswith("data: "):
-                        received.append(json.loads(line.removeprefix("data: "))["number"])
-                        await http.post("/tick")
+        async with (
+            httpx.AsyncClient(base_url=site.url, trust_env=False, timeout=DEADLINE_S) as http,
+            http.stream("GET", "/events") as answer,
+        ):
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    received.append(json.loads(line.removeprefix("data: "))["number"])
+                    await http.post("/tick")
     assert received == [0, 1, 2]

@@ -72,7 +72,7 @@ async def test_head_has_the_length_and_no_body(site: Site) -> None:
 async def test_a_file_is_uploaded_whole(site: Site, upload: Path, expect: str) -> None:
     got = await curl("--header", expect, "--data-binary", f"@{upload}", "--verbose", f"{site.url}/upload")
     said = json.loads(got.body)
-    assert {key: said[key] for key in ("bytes", "sha256")} == as_received(upload.read_bytes())
+    assert {key: said[key] for key in ("bytes", "sha256")} == as_received(pattern(UPLOAD_BYTES))
     assert said["framing"] == str(UPLOAD_BYTES)
     assert ("HTTP/1.1 100" in got.said) == expect.endswith("continue")
 

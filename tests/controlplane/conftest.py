@@ -24,10 +24,10 @@ class DeclinedError(Exception):
 
 
 class FakePlane:
-    """Claims the addresses in `addresses`; declines where `reason` is set."""
+    """Claims to have bound `addresses`; declines where `reason` is set."""
 
-    def __init__(self, addresses=(Address("127.0.0.1", 4001),)):
-        self.addresses = addresses
+    def __init__(self):
+        self.addresses = (Address("127.0.0.1", 4001),)
         self.reason = ""
         self.applied = []
         self.draining = trio.Event()

@@ -60,7 +60,8 @@ async def parent(controller, nursery):
 async def until(controller, condition):
     with trio.fail_after(DEADLINE_S):
         while not condition():
-            await controller.wait_progress()
+            with trio.move_on_after(0.01):
+                await controller.wait_progress()
 
 
 async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_uplink, nursery, plane):
@@ -84,10 +85,9 @@ async def test_a_change_reaches_the_node(parent, make_uplink, nursery, plane):
 
 async def test_a_node_reports_its_load_at_the_interval_it_was_given(parent, make_uplink, nursery, plane):
     nursery.start_soon(make_uplink(parent.url).run)
-    with trio.fail_after(DEADLINE_S):
-        while parent.controller.seats["web-1"].items_per_s is None:
-            await trio.sleep(0.005)
-    assert parent.controller.seats["web-1"].load == plane.load()
+    controller = parent.controller
+    await until(controller, lambda: controller.seats["web-1"].items_per_s is not None)
+    assert controller.seats["web-1"].load == plane.load()
 
 
 async def test_a_refused_snapshot_is_told_with_its_reason(parent, make_uplink, nursery, plane):
@@ -113,9 +113,7 @@ async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, m
 
 async def test_a_wrong_token_is_refused(parent, make_uplink, nursery, log):
     nursery.start_soon(make_uplink(parent.url, "guess").run)
-    with trio.fail_after(DEADLINE_S):
-        while not log.events:
-            await trio.sleep(0.005)
+    await until(parent.controller, lambda: log.events)
     event, fields = log.events[0]
     assert event == "parent lost"
     assert "refused the connection with status 401" in fields["reason"]

@@ -29,7 +29,10 @@ def tier(name, kind, *targets, **more):
     return Tier(name, kind, (Route(Match(), Forward((Share(1.0, targets),))),), **more)
 
 
-def topology(*tiers, pools=(Pool("app", (at(1), at(2))),)):
+APP = Pool("app", (at(1), at(2)))
+
+
+def topology(*tiers, pools=(APP,)):
     return Topology("shop", {t.name: t for t in tiers}, {p.name: p for p in pools})
 
 

@@ -67,7 +67,7 @@ def test_fields_of_a_later_version_are_ignored(frame):
 @pytest.mark.parametrize("frame", FRAMES[:-1], ids=lambda frame: type(frame).__name__)
 def test_a_missing_field_is_named(frame):
     shorter = msgpack.unpackb(encode(frame))[:-1]
-    with pytest.raises(ProtocolError, match="field '.+' is missing"):
+    with pytest.raises(ProtocolError, match=r"field '.+' is missing"):
         decode(msgpack.packb(shorter))
 
 
@@ -113,13 +113,18 @@ def test_keys_that_are_not_text_are_refused():
         decode(msgpack.packb(["report", {1: 2}]))
 
 
+def decoded_or_reason(data):
+    try:
+        return decode(data)
+    except ProtocolError as error:
+        return str(error)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_frame_or_a_protocol_error(data):
-    try:
-        frame = decode(data)
-    except ProtocolError as error:
-        assert str(error)
-    else:
+    frame = decoded_or_reason(data)
+    assert frame
+    if not isinstance(frame, str):
         assert decode(encode(frame)) == frame
 
 
@@ -127,7 +132,4 @@ def test_any_bytes_are_a_frame_or_a_protocol_error(data):
 def test_a_damaged_frame_is_a_frame_or_a_protocol_error(frame, data):
     packed = bytearray(encode(frame))
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        assert type(decode(bytes(packed))).__name__
-    except ProtocolError as error:
-        assert str(error)
+    assert decoded_or_reason(bytes(packed))

@@ -7,7 +7,7 @@ a little state of its own (where the round stands), never anything about a membe
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tierlb.model.topology import Policy
 
@@ -25,7 +25,7 @@ def make_chooser(policy: Policy, metric: Metric[T], rng: random.Random) -> Choos
     """The chooser for a policy. The same seed and the same candidates give the same choices."""
     match policy:
         case Policy.RANDOM:
-            return rng.choice
+            return lambda candidates: rng.choice(candidates)
         case Policy.ROUND_ROBIN:
             return RoundRobin(rng)
         case Policy.LEAST_REQUESTS:
@@ -34,7 +34,7 @@ def make_chooser(policy: Policy, metric: Metric[T], rng: random.Random) -> Choos
             return TwoChoices(metric, rng)
 
 
-class RoundRobin:
+class RoundRobin(Generic[T]):
     """Each candidate in turn, from a random start so that many nodes do not march in step."""
 
     __slots__ = ("_turn",)
@@ -47,7 +47,7 @@ class RoundRobin:
         return candidates[turn % len(candidates)]
 
 
-class LeastLoaded:
+class LeastLoaded(Generic[T]):
     """The lowest metric; among equals in turn, so that an idle tier is used evenly.
 
     One pass in C (map, min, index): cheaper than a Python loop from two candidates on.
@@ -70,7 +70,7 @@ class LeastLoaded:
             return candidates[loads.index(lowest)]
 
 
-class TwoChoices:
+class TwoChoices(Generic[T]):
     """The less loaded of two drawn at random.
 
     Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001): nearly the tail of looking at

@@ -109,9 +109,10 @@ class Controller:
 
     def join(self, hello: Hello, link: Link) -> Seat:
         """Seat a node that said hello; a second connection of the same node replaces the first."""
-        seat = self.seats.setdefault(hello.node, Seat(hello.node, hello.tier))
+        seat = self.seats.get(hello.node, Seat(hello.node, hello.tier))
         if hello.tier not in self.topology.tiers or seat.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
+        self.seats[hello.node] = seat
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
             seat = self._vacate(seat)
             self.log.info("node joined", node=hello.node, pid=hello.pid)

@@ -175,6 +175,7 @@ class Probe(Stream):
 
     __slots__ = ("candidate",)
 
+    candidate: Candidate
     PROBE_S = 1.0
 
     @classmethod

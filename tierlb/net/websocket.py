@@ -9,6 +9,7 @@ Left out: TLS, and reconnecting, which is the child's business.
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -18,8 +19,8 @@ from trio_websocket import (
     HandshakeError,
     WebSocketConnection,
     WebSocketRequest,
-    open_websocket_url,
     serve_websocket,
+    wrap_client_stream,
 )
 
 from tierlb.model.address import Address
@@ -67,24 +68,65 @@ class Channel:
 
 @asynccontextmanager
 async def connect(url: str, token: str) -> AsyncIterator[Channel]:
-    """Open a channel to a parent; raises Disconnected, also when the token is refused."""
-    headers = [(b"authorization", b"Bearer " + token.encode())]
+    """Open a channel to a parent; raises Disconnected, also when the token is refused.
+
+    The stream is opened and closed here, because trio-websocket leaves a client's socket to the garbage
+    collector when the parent was the first to close.
+    """
+    stream, host, path = await _dial(url)
     try:
-        async with open_websocket_url(
-            url,
-            subprotocols=[SUBPROTOCOL],
-            extra_headers=headers,
-            max_message_size=MAX_FRAME_BYTES,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            disconnect_timeout=CLOSE_TIMEOUT_S,
-        ) as connection:
-            if connection.subprotocol != SUBPROTOCOL:
-                raise Disconnected(f"{url} does not speak {SUBPROTOCOL}")
-            yield Channel(connection)
+        async with stream, trio.open_nursery() as nursery:
+            connection = await _upgrade(nursery, stream, host, path, token)
+            try:
+                yield Channel(connection)
+            finally:
+                with trio.move_on_after(CLOSE_TIMEOUT_S):
+                    await connection.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only(group) from group
+
+
+async def _dial(url: str) -> tuple[trio.SocketStream, str, str]:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 80
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            stream = await trio.open_tcp_stream(host, port)
+    except (OSError, trio.TooSlowError) as error:
+        raise Disconnected(f"{url}: {error or 'no answer'}") from error
+    return stream, parts.netloc, parts.path or "/"
+
+
+async def _upgrade(
+    nursery: trio.Nursery, stream: trio.SocketStream, host: str, path: str, token: str
+) -> WebSocketConnection:
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            connection = await wrap_client_stream(
+                nursery,
+                stream,
+                host,
+                path,
+                subprotocols=[SUBPROTOCOL],
+                extra_headers=[(b"authorization", b"Bearer " + token.encode())],
+                max_message_size=MAX_FRAME_BYTES,
+            )
     except ConnectionRejected as error:
-        raise Disconnected(f"{url} refused the connection with status {error.status_code}") from error
-    except (HandshakeError, ConnectionClosed) as error:
-        raise Disconnected(f"{url}: {error.__cause__ or type(error).__name__}") from error
+        raise Disconnected(f"{host} refused the connection with status {error.status_code}") from error
+    except (HandshakeError, ConnectionClosed, trio.TooSlowError) as error:
+        raise Disconnected(f"{host} does not answer as a parent ({type(error).__name__})") from error
+    if connection.subprotocol != SUBPROTOCOL:
+        raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
+    return connection
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception in the group where it holds just one, as if there had been no nursery."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def serve(

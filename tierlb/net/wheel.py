@@ -32,7 +32,7 @@ class Wheel:
     __slots__ = ("_buckets", "_on_crash", "_tick")
 
     def __init__(self, now: float, on_crash: Callable[[Timed, Exception], None]) -> None:
-        """`on_crash` hears of exceptions that an `on_deadline` let through; the others of its tick still fire."""
+        """`on_crash` hears of exceptions from `on_deadline`; the other owners of that tick still fire."""
         self._on_crash = on_crash
         self._tick = int(now / TICK_S)
         self._buckets: dict[int, set[Timed]] = {}
@@ -45,7 +45,7 @@ class Wheel:
         self._buckets.setdefault(tick, set()).add(owner)
 
     def forget(self, owner: Timed) -> None:
-        """Drop an owner that is going away, deadline and all: it may be due in the very tick that is firing."""
+        """Drop an owner that is going away, with its deadline: it may be due in the tick that is firing."""
         owner.deadline = NEVER
         self._take_out(owner)
 

@@ -7,7 +7,6 @@ may chain more tiers than Python has recursion.
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from itertools import dropwhile
 from typing import Any
 
 import attrs
@@ -18,6 +17,7 @@ from tierlb.topology.problems import Fault, Path, path_text, suggestion
 from tierlb.topology.shapes import FileShape, TierShape, To
 from tierlb.topology.structure import Reading
 
+KEYS_WITHOUT_NAMES = ("replicas", "balance", "timeouts", "limits", "trusted_peers")
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
 
 
@@ -43,8 +43,13 @@ def graph_faults(
     yield from _cycle_faults(edges)
     yield from _port_faults(file)
     yield from _loop_faults(file, edges)
-    if not reading.damaged:
+    if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, edges)
+
+
+def _cannot_connect(path: Path) -> bool:
+    """Whether what was cut out cannot have linked tiers, so that a missing link is really missing."""
+    return path[:1] != ("tiers",) or (len(path) > 2 and path[2] in KEYS_WITHOUT_NAMES)
 
 
 def _edges(path: Path, tier: TierShape) -> Iterator[Edge]:
@@ -95,8 +100,7 @@ def _cycle_faults(edges: Edges) -> Iterator[Fault]:
                 done.add(way.popitem()[0])
                 stack.pop()
             elif edge.target in way:
-                cycle = [*dropwhile(lambda name: name != edge.target, way), edge.target]
-                yield Fault(edge.path, f"a cycle: {_arrows(cycle)}")
+                yield Fault(edge.path, f"a cycle: {_cycle_text(list(way), edge.target)}")
             else:
                 _enter(edge.target, edges, done, way, stack)
 
@@ -113,7 +117,8 @@ def _enter(
         stack.append((name, iter(edges[name])))
 
 
-def _arrows(cycle: list[str]) -> str:
+def _cycle_text(way: list[str], target: str) -> str:
+    cycle = [*way[way.index(target) :], target]
     if len(cycle) > 12:
         cycle = [*cycle[:6], "…", *cycle[-5:]]
     return " → ".join(cycle)

@@ -118,9 +118,8 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook_factory(attrs.has, lambda cls: _mapping_hook(cls, converter))
     converter.register_structure_hook_factory(_is(tuple), lambda kind: _tuple_hook(kind, converter))
     converter.register_structure_hook_factory(_is(dict), lambda kind: _dict_hook(kind, converter))
-    converter.register_structure_hook_factory(
-        _is(types.UnionType, Union), lambda kind: _union_hook(kind, converter)
-    )
+    union = _is(types.UnionType, Union)
+    converter.register_structure_hook_factory(union, lambda kind: _union_hook(kind, converter))
     converter.register_structure_hook_func(lambda kind: kind in FORMS, _read_form)
     return converter
 

@@ -71,7 +71,6 @@ class ClientConnection(Stream):
                     self._begin(plan)
                     return
             self._put_by(data)
-            self._pump()
         elif not exchange.request_done:
             rest = exchange.on_request_data(data)
             if rest:
@@ -80,9 +79,10 @@ class ClientConnection(Stream):
             self._put_by(data)
 
     def _put_by(self, data: bytes) -> None:
-        """Keep pipelined bytes until their turn comes."""
+        """Keep bytes until their turn comes, which may be now."""
         self.buffer += data
-        if len(self.buffer) > PIPELINED_BYTES:
+        self._pump()
+        if len(self.buffer) > PIPELINED_BYTES and not self.in_head:
             self.pause()
 
     def take_buffer(self) -> bytes:

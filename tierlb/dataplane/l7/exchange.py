@@ -103,8 +103,6 @@ class Exchange:
             self.client.pause()
 
     def on_connected(self) -> None:
-        if not self.request_done:
-            self.client.resume()
         self._send_request()
 
     def on_connect_failed(self, code: int) -> None:
@@ -130,12 +128,14 @@ class Exchange:
             message += self.unsent
             self.unsent = b""
         connection.send(message)
-        timeouts = self.front.snapshot.timeouts
-        connection.arm(timeouts.response if self.request_done else timeouts.stream)
+        if self.request_done:
+            connection.arm(self.front.snapshot.timeouts.response)
+        else:
+            self.client.resume()
+            self._await_request(connection)
 
     def on_request_data(self, data: bytes) -> bytes:
         """Take body bytes from the client; returns what lies behind the body's end."""
-        self.client.arm(self.front.snapshot.timeouts.stream)
         try:
             piece, rest = self._cut_body(data)
         except BadBody as error:
@@ -150,8 +150,6 @@ class Exchange:
             self.unsent += piece
         else:
             self._pass_on_body(connection, piece)
-        if self.request_done:
-            self.client.disarm()
         return rest
 
     def _cut_body(self, data: bytes) -> tuple[bytes, bytes]:
@@ -174,10 +172,28 @@ class Exchange:
     def _pass_on_body(self, connection: PooledConnection, piece: bytes) -> None:
         if piece:
             connection.send(piece)
-        timeouts = self.front.snapshot.timeouts
-        connection.arm(timeouts.response if self.request_done else timeouts.stream)
-        if connection.backlog is not None and not self.request_done:
+        if self.reply is not None:
+            if not connection.paused:
+                connection.arm(self.front.snapshot.timeouts.stream)
+            if connection.backlog is not None and not self.request_done:
+                self.client.pause()
+        elif self.request_done:
+            self.client.disarm()
+            connection.arm(self.front.snapshot.timeouts.response)
+        else:
+            self._await_request(connection)
+
+    def _await_request(self, connection: PooledConnection) -> None:
+        """The body goes on. Who is to blame if it does not: the client that does not send, or the member that
+        does not read."""
+        seconds = self.front.snapshot.timeouts.stream
+        if connection.backlog is None:
+            connection.disarm()
+            self.client.arm(seconds)
+        else:
+            self.client.disarm()
             self.client.pause()
+            connection.arm(seconds)
 
     def _refuse_body(self, status: int, reason: str) -> None:
         self.front.counters.rejected += 1
@@ -187,9 +203,19 @@ class Exchange:
         else:
             self.client.close()
 
+    def on_upstream_progress(self) -> None:
+        """The member reads on."""
+        timeouts = self.front.snapshot.timeouts
+        if self.connection is not None and not self.connection.paused:
+            self.connection.arm(timeouts.response if self.request_done and self.reply is None else timeouts.stream)
+
     def on_upstream_drained(self) -> None:
-        if not self.request_done:
-            self.client.resume()
+        connection = self.connection
+        if self.request_done or connection is None:
+            return
+        self.client.resume()
+        if self.reply is None:
+            self._await_request(connection)
 
     # Towards the client.
 
@@ -231,12 +257,12 @@ class Exchange:
         plan, client = self.plan, self.client
         self.reply = reply
         self.head_so_far = b""
+        client.disarm()
         minor = plan.head.minor
         keep_alive = client.keep_alive = (
             plan.keep_alive
             and self.request_done
-            and not self.front.draining
-            and not client.eof
+            and client.may_ask_again
             and (minor == 1 or reply.length >= 0 or plan.is_head)
         )
         left = 0 if plan.is_head else reply.length
@@ -319,11 +345,11 @@ class Exchange:
         connection, client, candidate = self.connection, self.client, self.candidate
         assert connection is not None
         assert candidate is not None
-        if self.plan.head.upgrade is None or reply.upgrade is None:
+        if self.plan.head.upgrade is None or reply.upgrade is None or not self.request_done:
             self._bad_answer("it switched protocols without being asked")
             return
-        head = reply.lines + b"Connection: upgrade\r\nUpgrade: " + reply.upgrade + b"\r\n\r\n"
-        after_head = client.take_buffer()
+        head = b"".join(client.backlog or ()) + reply.lines + b"Connection: upgrade\r\nUpgrade: " + reply.upgrade + b"\r\n\r\n"
+        after_head = b"".join(connection.backlog or ()) + client.take_buffer()
         connection.exchange = None
         pipe = Pipe(
             self.front.reactor,
@@ -400,7 +426,10 @@ class Exchange:
             self.candidate.failed += 1
         self._let_go(reusable=False)
         self.front.log.debug("response cut", reason=reason)
-        self.client.close()
+        if self.plan.head.minor:
+            self.client.close()
+        else:
+            self.client.reset()  # an HTTP/1.0 answer may end by the connection's end
 
     def _refuse_without_member(self) -> None:
         names = ", ".join(self.group.destination.targets)

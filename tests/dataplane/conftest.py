@@ -1,0 +1,305 @@
+"""A laboratory: a real `Plane` in a nursery, real loopback sockets, members that the test plays itself.
+
+Nothing here waits without a deadline. A test holds both ends of the conversation: it speaks as the client, accepts as the
+member, and says in order who sends what and who hears what.
+"""
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tierlb.dataplane.plane import Plane
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
+from tierlb.model.topology import Kind, Match, Policy
+
+DEADLINE_S = 5.0
+QUIET_S = 0.03
+"""Long enough for what would come to come: on loopback it takes microseconds."""
+
+
+@attrs.define
+class Log:
+    """Remembers what was logged, as (event, fields)."""
+
+    events: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    def _note(self, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+    debug = info = warning = error = _note
+
+    def count(self, event: str) -> int:
+        return sum(1 for name, _ in self.events if name == event)
+
+
+class Message:
+    """An HTTP message as it was heard: the first line, the fields, the decoded body."""
+
+    def __init__(self, head: bytes) -> None:
+        first, *lines = head[:-4].split(b"\r\n")
+        self.raw = head
+        self.first = first.decode()
+        self.fields = [(line.partition(b":")[0].decode().lower(), line.partition(b":")[2].strip().decode()) for line in lines]
+        self.body = b""
+        self.trailers: list[bytes] = []
+
+    @property
+    def status(self) -> int:
+        return int(self.first.split()[1])
+
+    def all(self, name: str) -> list[str]:
+        return [value for field, value in self.fields if field == name]
+
+    def __getitem__(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.all(name))
+
+
+class Reset(Exception):  # noqa: N818
+    """The other side reset the connection."""
+
+
+class Voice:
+    """One end of one connection, in the hands of the test."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.ahead = b""
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The own address, as the other side sees it."""
+        return self.stream.socket.getsockname()[:2]
+
+    async def says(self, *pieces: bytes) -> None:
+        with trio.fail_after(DEADLINE_S):
+            for piece in pieces:
+                await self.stream.send_all(piece)
+
+    async def _more(self) -> bytes:
+        with trio.fail_after(DEADLINE_S):
+            try:
+                return await self.stream.receive_some(256 * 1024)
+            except trio.BrokenResourceError:
+                raise Reset from None
+
+    async def hears_up_to(self, end: bytes) -> bytes:
+        """Everything up to and including `end`."""
+        while end not in self.ahead:
+            more = await self._more()
+            assert more, f"the connection ended after {self.ahead[-200:]!r}"
+            self.ahead += more
+        head, _, self.ahead = self.ahead.partition(end)
+        return head + end
+
+    async def hears_count(self, count: int) -> bytes:
+        while len(self.ahead) < count:
+            more = await self._more()
+            assert more, f"the connection ended after {len(self.ahead)} of {count} bytes"
+            self.ahead += more
+        taken, self.ahead = self.ahead[:count], self.ahead[count:]
+        return taken
+
+    async def hears(self, expected: bytes) -> None:
+        assert await self.hears_count(len(expected)) == expected
+
+    async def hears_rest(self) -> bytes:
+        """Everything up to the end of the connection; raises Reset if it was cut."""
+        parts = [self.ahead]
+        self.ahead = b""
+        while more := await self._more():
+            parts.append(more)
+        return b"".join(parts)
+
+    async def hears_end(self) -> None:
+        assert await self.hears_rest() == b""
+
+    async def hears_reset(self) -> None:
+        """Whatever comes before it, the connection is cut and not ended."""
+        with pytest.raises(Reset):
+            await self.hears_rest()
+
+    async def hears_nothing(self) -> None:
+        """Nothing comes and nothing ends for a moment."""
+        assert self.ahead == b""
+        with trio.move_on_after(QUIET_S):
+            more = await self.stream.receive_some(100)
+            raise AssertionError(f"heard {more!r}")
+
+    async def hears_head(self) -> Message:
+        return Message(await self.hears_up_to(b"\r\n\r\n"))
+
+    async def hears_message(self, *, bodiless: bool = False) -> Message:
+        """A whole message; `bodiless` for answers to HEAD, and 1xx, 204 and 304."""
+        message = await self.hears_head()
+        if bodiless:
+            return message
+        if "transfer-encoding" in message:
+            assert message["transfer-encoding"] == "chunked"
+            assert "content-length" not in message
+            await self._chunks(message)
+        elif "content-length" in message:
+            message.body = await self.hears_count(int(message["content-length"]))
+        return message
+
+    async def _chunks(self, message: Message) -> None:
+        while size := int(await self.hears_up_to(b"\r\n"), 16):
+            message.body += await self.hears_count(size)
+            await self.hears(b"\r\n")
+        while (line := await self.hears_up_to(b"\r\n")) != b"\r\n":
+            message.trailers.append(line[:-2])
+
+    async def asks(self, request: bytes) -> Message:
+        await self.says(request)
+        return await self.hears_message()
+
+    async def ends(self) -> None:
+        """Will say no more, still listens."""
+        await self.stream.send_eof()
+
+    async def leaves(self) -> None:
+        await self.stream.aclose()
+
+    def resets(self) -> None:
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stream.socket.close()
+
+    def listens_little(self) -> None:
+        """A small receive buffer, so that what is not read piles up at the node. Call it first."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+
+class PlayedMember:
+    """A listening socket that answers nothing by itself."""
+
+    def __init__(self, sock: trio.socket.SocketType, *, target: str = "app", proxy_protocol: bool = False) -> None:
+        self.sock = sock
+        self.address = Address(*sock.getsockname()[:2])
+        self.member = Member(f"{target}/{self.address}", target, self.address, proxy_protocol)
+        self.voices: list[Voice] = []
+
+    async def accepts(self) -> Voice:
+        with trio.fail_after(DEADLINE_S):
+            sock, _ = await self.sock.accept()
+        voice = Voice(trio.SocketStream(sock))
+        self.voices.append(voice)
+        return voice
+
+    async def is_left_alone(self) -> None:
+        """Nobody connects for a moment."""
+        with trio.move_on_after(QUIET_S):
+            await self.sock.accept()
+            raise AssertionError("somebody connected")
+
+    def falls(self) -> None:
+        """Nobody listens any more; the port stays reserved by nobody."""
+        self.sock.close()
+
+
+class Lab:
+    """Makes members, planes and clients, and closes all of them at the end."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.log = Log()
+        self.voices: list[Voice] = []
+        self.members: list[PlayedMember] = []
+        self.planes: list[Plane] = []
+        self.at = Address("127.0.0.1", 0)
+
+    @property
+    def plane(self) -> Plane:
+        return self.planes[-1]
+
+    @property
+    def front(self) -> Any:
+        return self.plane._front
+
+    async def member(self, *, at: Address | None = None, backlog: int = 100, **says: Any) -> PlayedMember:
+        sock = trio.socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await sock.bind(at.sockaddr if at else ("127.0.0.1", 0))
+        sock.listen(backlog)
+        member = PlayedMember(sock, **says)
+        self.members.append(member)
+        return member
+
+    async def nobody(self, target: str = "app") -> PlayedMember:
+        """A member that refuses connections."""
+        member = await self.member(target=target)
+        member.falls()
+        return member
+
+    async def serves(self, snapshot: Snapshot) -> Address:
+        """Run a node with this snapshot; the address of its first listener."""
+        plane = Plane(f"node-{len(self.planes) + 1}", self.log, seed=1)
+        (self.at, *_) = plane.apply(snapshot)
+        self.planes.append(plane)
+        await self.nursery.start(plane.run)
+        return self.at
+
+    async def connects(self, to: Address | None = None) -> Voice:
+        with trio.fail_after(DEADLINE_S):
+            voice = Voice(await trio.open_tcp_stream(*(to or self.at).sockaddr))
+        self.voices.append(voice)
+        return voice
+
+    async def converses(self, **options: Any) -> tuple[Voice, PlayedMember]:
+        """The usual: one l7 node, one member behind it, one client connected."""
+        member = await self.member()
+        await self.serves(l7(member, **options))
+        return await self.connects(), member
+
+    async def until(self, condition: Any) -> None:
+        """Wait for a state that nothing announces."""
+        with trio.fail_after(DEADLINE_S):
+            while not condition():
+                await trio.sleep(0.001)
+
+    async def close(self) -> None:
+        for voice in [*self.voices, *(voice for member in self.members for voice in member.voices)]:
+            voice.stream.socket.close()
+        for member in self.members:
+            member.sock.close()
+
+
+ANY_PORT = Listener(Address("127.0.0.1", 0))
+
+
+def send(*members: PlayedMember, weight: float = 1) -> Send:
+    return Send((Destination(weight, ("app",), tuple(member.member for member in members)),))
+
+
+def snapshot(
+    kind: Kind, *members: PlayedMember, rules: tuple[Rule, ...] = (), listener: Listener = ANY_PORT, **options: Any
+) -> Snapshot:
+    rules = rules or (Rule(Match(), send(*members)),)
+    options.setdefault("balance", Policy.ROUND_ROBIN)
+    return Snapshot(options.pop("revision", 1), "test", "tier", kind, (listener,), rules, **options)
+
+
+def l7(*members: PlayedMember, **options: Any) -> Snapshot:
+    return snapshot(Kind.L7, *members, **options)
+
+
+def l4(*members: PlayedMember, **options: Any) -> Snapshot:
+    return snapshot(Kind.L4, *members, **options)
+
+
+@pytest.fixture
+async def lab(nursery: trio.Nursery) -> AsyncIterator[Lab]:
+    laboratory = Lab(nursery)
+    yield laboratory
+    await laboratory.close()
+    crashes = laboratory.log.count("a connection was dropped after an internal error")
+    assert crashes == 0, laboratory.log.events
+    nursery.cancel_scope.cancel()
