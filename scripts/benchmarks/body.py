@@ -5,6 +5,7 @@ of each node's resident set while the body passed (VmHWM, reset before), less wh
 """
 
 import re
+import shlex
 import socket
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import click
 
 from scripts.benchmarks.cluster import ClusterFailed, free_address, running_cluster
 
-ENDPOINT = Path(__file__).with_name("endpoint.py")
+COMMAND = shlex.join((sys.executable, str(Path(__file__).with_name("endpoint.py")), "{port}"))
 GIB = 1024**3
 MOST_GROWTH_BYTES = 32 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
@@ -56,7 +57,7 @@ class Passage:
 
 def pass_up(address: tuple[str, int], prefix: str, count: int, pids: Mapping[str, int]) -> Passage:
     """POST that many zeros. Raises OSError, also when nothing moves for SILENCE_S."""
-    before = {name: _reset_peak(pid) for name, pid in pids.items()}
+    before = {name: reset_peak(pid) for name, pid in pids.items()}
     begun_s = time.monotonic()
     with socket.create_connection(address, SILENCE_S) as sock:
         sock.sendall(
@@ -72,7 +73,7 @@ def pass_up(address: tuple[str, int], prefix: str, count: int, pids: Mapping[str
 
 def pass_down(address: tuple[str, int], prefix: str, count: int, pids: Mapping[str, int]) -> Passage:
     """GET that many zeros. Raises OSError, also when nothing moves for SILENCE_S."""
-    before = {name: _reset_peak(pid) for name, pid in pids.items()}
+    before = {name: reset_peak(pid) for name, pid in pids.items()}
     begun_s = time.monotonic()
     buffer, arrived = memoryview(bytearray(BUFFER_BYTES)), 0
     with socket.create_connection(address, SILENCE_S) as sock:
@@ -108,17 +109,18 @@ def _read_answer(sock: socket.socket) -> bytes:
     return body
 
 
-def _reset_peak(pid: int) -> int:
+def reset_peak(pid: int) -> int:
     """Make what is resident now the peak, and return it."""
     Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK)
-    return _peak_bytes(pid)
+    return peak_bytes(pid)
 
 
 def _growth(before: Mapping[str, int], pids: Mapping[str, int]) -> dict[str, int]:
-    return {name: _peak_bytes(pid) - before[name] for name, pid in pids.items()}
+    return {name: peak_bytes(pid) - before[name] for name, pid in pids.items()}
 
 
-def _peak_bytes(pid: int) -> int:
+def peak_bytes(pid: int) -> int:
+    """The most that was ever resident since the last reset."""
     line = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     if line is None:
         raise OSError(f"no VmHWM for process {pid}: is it dead?")
@@ -134,7 +136,7 @@ tiers:
   edge: {{kind: l4, listen: "{listen}", to: web}}
   web: {{kind: l7, to: app}}
 pools:
-  app: {{run: {{command: "{sys.executable} {ENDPOINT} {{port}}"}}}}
+  app: {{run: {{command: "{COMMAND}"}}}}
 """
 
 

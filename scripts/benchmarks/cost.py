@@ -82,10 +82,10 @@ def main(rounds: int, seconds: int, only: frozenset[str]) -> None:
     need("nginx", "wrk")
     peers = _present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
     measures = [each for each in MEASURES if _chosen(each.name, only, [m.name for m in MEASURES])]
+    subtitle = f"{rounds} rounds of {seconds} s, {machine()}"
     samples = trio.run(_measure_all, peers, measures, rounds, seconds)
     lines = table.rows(samples)
     verdicts = table.target_lines([*TARGETS, *table.better_than("envoy", lines)], lines)
-    subtitle = f"{rounds} rounds of {seconds} s, {machine()}"
     sys.exit(finish("cost", subtitle, samples, table.markdown(lines), verdicts))
 
 

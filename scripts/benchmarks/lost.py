@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -25,7 +26,7 @@ import trio
 
 from scripts.benchmarks.cluster import Cluster, ClusterFailed, free_address, running_cluster
 
-ENDPOINT = Path(__file__).with_name("endpoint.py")
+COMMAND = shlex.join((sys.executable, str(Path(__file__).with_name("endpoint.py")), "{port}"))
 TIER = "web"
 KEPT = 32
 VISITORS = 4
@@ -222,7 +223,7 @@ tiers:
     routes:
       - {{match: {{path: /work}}, to: app}}
 pools:
-  app: {{run: {{command: "{sys.executable} {ENDPOINT} {{port}}", replicas: 4}}}}
+  app: {{run: {{command: "{COMMAND}", replicas: 4}}}}
 """
 
 

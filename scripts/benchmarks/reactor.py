@@ -28,9 +28,10 @@ VARIANTS = ("tasks", "reactor")
 def main(rounds: int, seconds: int) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("wrk")
+    subtitle = f"{rounds} rounds of {seconds} s, {machine()}"
     samples = trio.run(_measure_all, rounds, seconds)
     printed = table.markdown(table.rows(samples), subject="reactor")
-    sys.exit(finish("reactor", f"{rounds} rounds of {seconds} s, {machine()}", samples, printed))
+    sys.exit(finish("reactor", subtitle, samples, printed))
 
 
 async def _measure_all(rounds: int, seconds: int) -> Sequence[Sample]:

@@ -1,7 +1,8 @@
 """The real application behind the cluster: Starlette under Hypercorn's trio worker.
 
 Run as `python app.py --bind HOST:PORT`. `/headers` tells what arrived, `/upload` counts and hashes,
-`/download/N` and `/stream/N` send N bytes with and without a length, `/events` waits for a `/tick` before each event.
+`/download/N` and `/stream/N` send N bytes with and without a length, `/events` waits for a `/tick` before
+each event.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 PATTERN = bytes(range(256)) * 256
@@ -57,9 +59,17 @@ async def upload(request: Request) -> Response:
     return JSONResponse({"bytes": count, "sha256": digest.hexdigest(), "framing": framing})
 
 
-async def echo(request: Request) -> Response:
-    """Send the body back while it still comes in."""
-    return StreamingResponse(request.stream(), media_type="application/octet-stream")
+class Echo:
+    """Send the body back while it comes in. Plain ASGI: a StreamingResponse would eat some of it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/octet-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        more = True
+        while more:
+            message = await receive()
+            more = message.get("more_body", False)
+            await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more})
 
 
 async def download(request: Request) -> Response:
@@ -144,7 +154,7 @@ def make_app() -> Starlette:
     app = Starlette(
         routes=[
             Route("/upload", upload, methods=["POST", "PUT"]),
-            Route("/echo", echo, methods=["POST"]),
+            Route("/echo", Echo()),
             Route("/download/{count:int}", download),
             Route("/stream/{count:int}", stream),
             Route("/headers", headers, methods=["GET", "POST", "DELETE", "OPTIONS"]),

@@ -1,5 +1,6 @@
 """One real cluster for all tests here: edge (l4) → three l7 nodes → Starlette and raw endpoints."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 from scripts.benchmarks import endpoint
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
 
-APP = Path(__file__).with_name("app.py")
+APP = shlex.join((sys.executable, str(Path(__file__).with_name("app.py")), "--bind", "127.0.0.1:{port}"))
+RAW = shlex.join((sys.executable, str(endpoint.__file__), "{port}"))
 
 TOPOLOGY = """\
 cluster: clients
@@ -26,8 +28,8 @@ tiers:
         to: raw
       - to: app
 pools:
-  app: {{run: {{command: "{python} {app} --bind 127.0.0.1:{{port}}", replicas: 1}}}}
-  raw: {{run: {{command: "{python} {raw} {{port}}", replicas: 2}}}}
+  app: {{run: {{command: "{app}", replicas: 1}}}}
+  raw: {{run: {{command: "{raw}", replicas: 2}}}}
 """
 
 
@@ -57,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Started once, stopped after the last test."""
     listen, admin = free_address(), free_address()
-    text = TOPOLOGY.format(listen=listen, admin=admin, python=sys.executable, app=APP, raw=endpoint.__file__)
+    text = TOPOLOGY.format(listen=listen, admin=admin, app=APP, raw=RAW)
     with running_cluster(text, admin, tmp_path_factory.mktemp("clients")) as cluster:
         yield Site(cluster, listen)
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.clients.app import MAX_MESSAGE_BYTES, pattern
 from tests.clients.conftest import Site
@@ -16,12 +16,20 @@ MIB = 1024 * 1024
 
 @asynccontextmanager
 async def conversation(site: Site, *subprotocols: str) -> AsyncIterator[WebSocketConnection]:
-    url = f"ws://{site.listen}/conversation"
+    """A websocket on a stream of ours: the library leaves its own one open when the peer closes first."""
     with trio.fail_after(DEADLINE_S):
-        async with open_websocket_url(
-            url, subprotocols=list(subprotocols) or None, max_message_size=MAX_MESSAGE_BYTES
-        ) as websocket:
+        async with await trio.open_tcp_stream(*site.sockaddr) as stream, trio.open_nursery() as nursery:
+            websocket = await wrap_client_stream(
+                nursery,
+                stream,
+                site.listen,
+                "/conversation",
+                subprotocols=list(subprotocols) or None,
+                max_message_size=MAX_MESSAGE_BYTES,
+            )
             yield websocket
+            await websocket.aclose()
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("message", ["hello", "grüße, 世界", b"\x00\xff", b"", pattern(MIB)], ids=len)

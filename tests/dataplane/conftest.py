@@ -265,7 +265,7 @@ class Lab:
             while not condition():
                 await trio.sleep(0.001)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         for voice in [*self.voices, *(voice for member in self.members for voice in member.voices)]:
             voice.stream.socket.close()
         for member in self.members:
@@ -298,8 +298,9 @@ def l4(*members: PlayedMember, **options: Any) -> Snapshot:
 @pytest.fixture
 async def lab(nursery: trio.Nursery) -> AsyncIterator[Lab]:
     laboratory = Lab(nursery)
-    yield laboratory
-    await laboratory.close()
+    try:
+        yield laboratory
+    finally:
+        laboratory.close()
     crashes = laboratory.log.count("a connection was dropped after an internal error")
     assert crashes == 0, laboratory.log.events
-    nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Every form, right and wrong, as a table; and each form's schema never refuses what its reader takes as written."""
+"""Every form, right and wrong, as a table; and what a form's reader takes its schema takes too."""
 
 from typing import Any
 

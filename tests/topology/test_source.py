@@ -75,7 +75,7 @@ BILLION = "a: &a [1, 1]\n" + "".join(
         ("a: *x\n", Place(1, 4), "alias"),
         ("a: &x [*x]\n", Place(1, 8), "alias"),
         ("[" * 100_000, Place(1, 22), "levels deep"),
-        (BILLION, Place(1, 8), "aliases counted in full"),
+        (BILLION, Place(1, 4), "aliases counted in full"),
         ("x" * (MAX_CHARS + 1), Place(1, 1), "too large"),
         ('a: "\\UFFFFFFFF"', Place(1, 1), "not valid YAML"),
     ],

@@ -95,11 +95,10 @@ def test_any_text_gives_a_bounded_quantity_or_a_value_error(text: str) -> None:
     for read, low, high in ((parse_duration_s, SHORTEST_S, LONGEST_S), (parse_size_bytes, 1, LARGEST_BYTES)):
         try:
             quantity = read(text)
-        except ValueError as error:
-            assert str(error)
-        else:
-            assert math.isfinite(quantity)
-            assert low <= quantity <= high
+        except ValueError:
+            continue
+        assert math.isfinite(quantity)
+        assert low <= quantity <= high
 
 
 def test_long_text_is_cut_in_messages() -> None:

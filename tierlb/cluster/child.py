@@ -36,8 +36,8 @@ class Child:
     guard: Guard
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
+    backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
-    _backoff: Backoff = attrs.field(factory=Backoff, init=False)
     _pid: int | None = attrs.field(default=None, init=False)
     _stop: trio.Event = attrs.field(factory=trio.Event, init=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -49,7 +49,7 @@ class Child:
                 started_s = trio.current_time()
                 await self._run_once()
                 if not self._stop.is_set():
-                    await self._wait(self._backoff.wait_s(trio.current_time() - started_s))
+                    await self._wait(self.backoff.wait_s(trio.current_time() - started_s))
         finally:
             self._ended.set()
 

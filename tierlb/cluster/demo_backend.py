@@ -98,6 +98,7 @@ class _Connection:
     backend: Backend
     stream: trio.SocketStream
     http: h11.Connection = attrs.field(factory=lambda: h11.Connection(h11.SERVER))
+    is_head: bool = False
 
     async def run(self) -> None:
         while (request := await self._next_request()) is not None:
@@ -128,6 +129,7 @@ class _Connection:
             self.http.receive_data(await self.stream.receive_some(READ_BYTES))
 
     async def _answer(self, request: h11.Request) -> None:
+        self.is_head = request.method == b"HEAD"
         target = urlsplit(request.target.decode("latin-1"))
         try:
             wish = read_wish(target.query)
@@ -164,14 +166,15 @@ class _Connection:
         headers = [(name, value) for name, value in request.headers if name in kept]
         await self._send(self._head(wish.status, headers))
         while isinstance(event := await self._next_event(), h11.Data):
-            await self._send(h11.Data(data=bytes(event.data)))
+            if self._may_have_body(wish.status):
+                await self._send(h11.Data(data=bytes(event.data)))
         await self._send(h11.EndOfMessage())
 
     async def _stream(self, wish: Wish) -> None:
         left = wish.size_bytes or 0
         length = (b"content-length", str(left).encode())
         await self._send(self._head(wish.status, [(b"content-type", b"application/octet-stream"), length]))
-        while left:
+        while left and self._may_have_body(wish.status):
             part = CHUNK[:left]
             await self._send(h11.Data(data=part))
             left -= len(part)
@@ -180,7 +183,8 @@ class _Connection:
     async def _respond(self, status: int, content_type: str, body: bytes) -> None:
         length = (b"content-length", str(len(body)).encode())
         head = self._head(status, [(b"content-type", content_type.encode()), length])
-        parts = (head, h11.Data(data=body), h11.EndOfMessage())
+        data = h11.Data(data=body if self._may_have_body(status) else b"")
+        parts = (head, data, h11.EndOfMessage())
         await self.stream.send_all(b"".join(self.http.send(part) or b"" for part in parts))
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
@@ -188,6 +192,10 @@ class _Connection:
         if self.backend.stopping:
             own.append((b"connection", b"close"))
         return h11.Response(status_code=status, headers=[*own, *headers])
+
+    def _may_have_body(self, status: int) -> bool:
+        """RFC 9110, 6.4.1: an answer to HEAD, a 204 and a 304 end with their head."""
+        return not self.is_head and status not in (204, 304)
 
     async def _read_body(self) -> int:
         total = 0

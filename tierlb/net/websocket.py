@@ -84,7 +84,7 @@ async def connect(url: str, token: str) -> AsyncIterator[Channel]:
                     await connection.aclose()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _only(group) from group
+        raise _plain(_only(group), host) from None
 
 
 async def _dial(url: str) -> tuple[trio.SocketStream, str, str]:
@@ -112,13 +112,18 @@ async def _upgrade(
                 extra_headers=[(b"authorization", b"Bearer " + token.encode())],
                 max_message_size=MAX_FRAME_BYTES,
             )
-    except ConnectionRejected as error:
-        raise Disconnected(f"{host} refused the connection with status {error.status_code}") from error
     except (HandshakeError, ConnectionClosed, trio.TooSlowError) as error:
         raise Disconnected(f"{host} does not answer as a parent ({type(error).__name__})") from error
     if connection.subprotocol != SUBPROTOCOL:
         raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
     return connection
+
+
+def _plain(error: BaseException, host: str) -> BaseException:
+    """A refusal shows in trio-websocket's reader task, as its own exception."""
+    if isinstance(error, ConnectionRejected):
+        return Disconnected(f"{host} refused the connection with status {error.status_code}")
+    return error
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -78,9 +78,7 @@ class Form:
 
 def _name(scalar: Scalar) -> str:
     if not re.fullmatch(NAME, scalar.text):
-        raise ValueError(
-            f"{shown(scalar.text)} is not a name: write up to 40 of a-z, 0-9 and -, not beginning with -"
-        )
+        raise ValueError(f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)")
     return scalar.text
 
 

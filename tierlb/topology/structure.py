@@ -95,7 +95,7 @@ def _step(error: Exception) -> tuple[str | int | None, bool]:
 
 
 def _nearest_key(path: Path) -> Path:
-    """The path up to its last key: list items are not cut out singly, the others would change their places."""
+    """The path up to its last key: list items are not cut out singly, the others would move."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     return path

@@ -1,11 +1,697 @@
-from tests.dataplane.conftest import Lab, l7
+"""One request and its response, told from both ends: what the member hears, what the client hears."""
+
+import socket
+
+import pytest
+import trio
+
+from tests.dataplane.conftest import DEADLINE_S, Lab, Voice, l7
+from tierlb.model.topology import Limits, Timeouts
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNTIL_CLOSE_OK = b"HTTP/1.1 200 OK\r\n\r\n"
+MIB = 1024 * 1024
 
-async def test_x(lab: Lab) -> None:
+
+async def exchange(lab: Lab, request: bytes, answer: bytes) -> tuple[Voice, Voice]:
+    """One request asked, heard by its member and answered; the client has heard nothing yet."""
     client, member = await lab.converses()
+    await client.says(request)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(answer)
+    return client, voice
+
+
+# Which member, which connection.
+
+
+async def test_both_connections_are_kept_and_used_again(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    assert (await client.hears_message()).body == b"ok"
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    assert len(lab.members[0].voices) == 1
+
+
+async def test_each_request_of_a_connection_is_picked_separately(lab: Lab) -> None:
+    one, two = await lab.member(), await lab.member()
+    await lab.serves(l7(one, two))
+    client = await lab.connects()
+    heard = []
+    for member in (two, one):
+        await client.says(GET)
+        voice = await member.accepts()
+        heard.append((await voice.hears_head()).first)
+        await voice.says(OK)
+        await client.hears_message()
+    assert heard == ["GET / HTTP/1.1"] * 2
+
+
+async def test_a_connection_kept_by_one_client_serves_another(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    await client.hears_message()
+    other = await lab.connects()
+    await other.says(GET)
+    await voice.hears_head()
+    await voice.says(OK)
+    assert (await other.hears_message()).status == 200
+
+
+async def test_a_refused_connect_costs_nothing_when_another_member_is_there(lab: Lab) -> None:
+    nobody, somebody = await lab.nobody(), await lab.member()
+    await lab.serves(l7(somebody, nobody))
+    client = await lab.connects()
+    await client.says(POST)
+    voice = await somebody.accepts()
+    await voice.hears_head()
+    await voice.hears(b"body")
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+    assert lab.front.counters.errors == 0
+
+
+async def test_a_body_goes_on_when_the_second_member_has_a_kept_connection(lab: Lab) -> None:
+    falling, standing = await lab.member(), await lab.member()
+    await lab.serves(l7(standing, falling))
+    client = await lab.connects()
+    for member in (falling, standing):
+        await client.says(GET)
+        voice = await member.accepts()
+        await voice.hears_head()
+        await voice.says(OK)
+        await client.hears_message()
+    await falling.voices[0].leaves()
+    falling.falls()
+    await lab.until(lambda: not lab.front.roster._candidates[(falling.member.name, str(falling.address))].idle)
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    await voice.hears_head()
+    await client.says(b"0123456789")
+    await voice.hears(b"0123456789")
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_all_members_refusing_is_502_by_name(lab: Lab) -> None:
+    await lab.serves(l7(await lab.nobody(), await lab.nobody()))
+    answer = await (await lab.connects()).asks(GET)
+    assert answer.status == 502
+    assert answer.body.startswith(b"node-1: app/127.0.0.1:")
+    assert b"ECONNREFUSED" in answer.body
+
+
+async def test_a_member_that_does_not_accept_in_time_is_504(lab: Lab) -> None:
+    member = await lab.member(backlog=0)
+    stuffing = [socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock.setblocking(False)
+        sock.connect_ex(member.address.sockaddr)
+    await lab.serves(l7(member, timeouts=Timeouts(connect=0.1)))
+    answer = await (await lab.connects()).asks(GET)
+    for sock in stuffing:
+        sock.close()
+    assert answer.status == 504
+    assert answer.body.startswith(b"node-1: ")
+
+
+async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab) -> None:
+    await lab.serves(l7())
+    client = await lab.connects()
+    answer = await client.asks(GET)
+    assert (answer.status, answer["retry-after"]) == (503, "1")
+    assert answer.body == b"node-1: nobody is there to answer: app has no member\n"
+    assert (await client.asks(GET)).status == 503
+
+
+# Requests that may be sent again.
+
+
+async def test_a_get_is_repeated_when_a_kept_connection_closes_under_it(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    await client.hears_message()
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.leaves()
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    assert lab.front.counters.errors == 0
+
+
+async def test_a_post_is_not_repeated_when_a_kept_connection_closes_under_it(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    await client.hears_message()
+    await client.says(POST)
+    await voice.hears_head()
+    await voice.leaves()
+    answer = await client.hears_message()
+    assert answer.status == 502
+    assert b"closed the connection without an answer" in answer.body or b"reset" in answer.body
+    await lab.members[0].is_left_alone()
+
+
+async def test_a_post_never_meets_a_connection_that_the_member_has_closed(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    await client.hears_message()
+    await voice.leaves()
+    await client.says(POST)
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.hears(b"body")
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_a_request_is_repeated_once_only(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    for _ in range(2):
+        voice = await member.accepts()
+        await voice.hears_head()
+        await voice.leaves()
+    assert (await client.hears_message()).status == 502
+    await member.is_left_alone()
+
+
+async def test_nothing_is_repeated_after_the_first_byte_of_an_answer(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, b"HTTP/1.1 200")
+    await voice.leaves()
+    assert (await client.hears_message()).status == 502
+    await lab.members[0].is_left_alone()
+
+
+# Deadlines.
+
+
+async def test_a_member_that_does_not_answer_in_time_is_504(lab: Lab) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(response=0.1))
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
-    await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    answer = await client.hears_message()
+    assert answer.status == 504
+    assert answer.body.endswith(b"took too long to answer\n")
+    await voice.hears_end()
+
+
+async def test_a_member_that_stalls_in_its_answer_is_cut_off(lab: Lab) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(CHUNKED_OK, b"2\r\nok\r\n")
+    assert (await client.hears_rest()).endswith(b"2\r\nok\r\n")
+    assert lab.front.counters.errors == 1
+
+
+async def test_a_client_that_stalls_in_its_body_is_408_and_not_the_members_fault(lab: Lab) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+    voice = await member.accepts()
+    await voice.hears_up_to(b"\r\n\r\nbo")
+    assert (await client.hears_message()).status == 408
+    await client.hears_end()
+    await voice.hears_end()
+    assert lab.plane.load().members[0].failed == 0
+
+
+async def test_a_client_that_takes_long_over_its_body_does_not_use_up_the_answers_time(lab: Lab) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(response=0.1, stream=5))
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await trio.sleep(0.4)
+    await client.says(b"body")
+    await voice.hears(b"body")
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+# A cut is never an end.
+
+
+@pytest.mark.parametrize("begun", [CHUNKED_OK + b"2\r\nok\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"])
+async def test_an_answer_that_breaks_off_is_not_ended(lab: Lab, begun: bytes) -> None:
+    client, voice = await exchange(lab, GET, begun)
+    await voice.leaves()
+    heard = await client.hears_rest()
+    assert heard == begun
+    assert lab.front.counters.errors == 1
+
+
+async def test_a_reset_of_an_answer_that_ends_by_close_is_not_an_end(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, UNTIL_CLOSE_OK + b"half")
+    await client.hears_up_to(b"half\r\n")
+    voice.resets()
+    assert await client.hears_rest() == b""
+
+
+async def test_http_1_0_hears_a_reset_where_its_answer_was_cut(lab: Lab) -> None:
+    client, voice = await exchange(lab, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", CHUNKED_OK + b"4\r\nhalf\r\n")
+    await client.hears_up_to(b"half")
+    await voice.leaves()
+    await client.hears_reset()
+
+
+async def test_a_malformed_chunk_in_an_answer_cuts_it(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, CHUNKED_OK + b"2\r\nok\r\nnonsense\r\n")
+    assert (await client.hears_rest()).endswith(b"\r\n\r\n")
+
+
+# Bodies and their framing.
+
+
+async def test_a_body_with_a_length_passes(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(POST[:-2])
+    voice = await member.accepts()
+    head = await voice.hears_head()
+    assert head["content-length"] == "4"
+    await voice.hears(b"bo")
+    await client.says(b"dy" + GET)
+    await voice.hears(b"dy")
+    await voice.hears_nothing()
+    await voice.says(OK)
+    await client.hears_message()
+    assert (await voice.hears_head()).first == "GET / HTTP/1.1"
+
+
+async def test_a_chunked_body_is_framed_anew_and_its_trailers_pass(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CHUNKED_POST, b"3;a=b\r\nabc", b"\r\n0", b"2\r\nde\r\n0\r\nX-Sum: 5\r\nHost: b\r\n\r\n" + GET)
+    voice = await member.accepts()
+    request = await voice.hears_message()
+    assert request.body == b"abcde"
+    assert request.trailers == [b"X-Sum: 5"]
+    await voice.says(OK)
+    await client.hears_message()
+    await voice.hears_head()
+
+
+async def test_a_chunked_answer_and_its_trailers_pass(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, CHUNKED_OK + b"3;x\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n")
+    answer = await client.hears_message()
+    assert (answer.body, answer.trailers) == (b"abcde", [b"X-Sum: 5"])
+
+
+async def test_an_answer_that_ends_by_close_becomes_chunked(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, UNTIL_CLOSE_OK + b"some")
+    await voice.says(b"thing")
+    await voice.leaves()
+    answer = await client.hears_message()
+    assert (answer["transfer-encoding"], answer.body) == ("chunked", b"something")
+    await client.says(GET)
+    assert await lab.members[0].accepts()
+
+
+async def test_a_chunked_answer_ends_by_close_for_http_1_0(lab: Lab) -> None:
+    request = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+    client, _ = await exchange(lab, request, CHUNKED_OK + b"2\r\nok\r\n0\r\n\r\n")
+    head = await client.hears_head()
+    assert "transfer-encoding" not in head
+    assert head["connection"] == "close"
+    assert await client.hears_rest() == b"ok"
+
+
+async def test_an_answer_in_many_pieces_arrives_whole(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":
+        await voice.says(bytes([byte]))
+        await trio.lowlevel.checkpoint()
     assert (await client.hears_message()).body == b"ok"
+
+
+BODILESS = [
+    (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", "999"),
+    (b"HEAD", CHUNKED_OK, None),
+    (b"HEAD", UNTIL_CLOSE_OK, None),
+    (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", None),
+    (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\nETag: x\r\n\r\n", "999"),
+    (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "0"),
+]
+
+
+@pytest.mark.parametrize(("method", "answer", "length"), BODILESS)
+async def test_an_answer_without_a_body_ends_at_its_head(
+    lab: Lab, method: bytes, answer: bytes, length: str | None
+) -> None:
+    request = method + GET[3:]
+    client, voice = await exchange(lab, request, answer)
+    head = await client.hears_message(bodiless=True)
+    assert head.all("content-length") == ([length] if length else [])
+    await client.says(request)
+    await voice.hears_head()
+    await voice.says(answer)
+    assert (await client.hears_message(bodiless=True)).first == head.first
+
+
+async def test_bytes_behind_an_answer_reach_nobody_and_end_the_members_connection(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    assert (await client.hears_message()).body == b"ok"
+    await voice.hears_reset()
+    await client.hears_nothing()
+
+
+async def test_a_member_that_closes_after_its_answer_is_not_used_again(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+    answer = await client.hears_message()
+    assert "connection" not in answer
+    await voice.hears_end()
+    await client.says(GET)
+    await lab.members[0].accepts()
+
+
+# Interim answers.
+
+
+async def test_100_continue_makes_its_round_trip(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+    voice = await member.accepts()
+    assert (await voice.hears_head())["expect"] == "100-continue"
+    await voice.says(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert (await client.hears_message(bodiless=True)).status == 100
+    await client.says(b"body")
+    await voice.hears(b"body")
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_103_early_hints_pass(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK)
+    hints = await client.hears_message(bodiless=True)
+    assert (hints.status, hints["link"]) == (103, "</x>")
+    assert (await client.hears_message()).body == b"ok"
+
+
+async def test_http_1_0_hears_no_interim_answer(lab: Lab) -> None:
+    request = b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"
+    client, _ = await exchange(lab, request, b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    assert (await client.hears_message()).status == 200
+
+
+# Answers that cannot be passed on.
+
+UNUSABLE = [
+    b"nonsense\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000,
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", UNUSABLE, ids=range(len(UNUSABLE)))
+async def test_an_answer_that_cannot_be_passed_on_is_502(lab: Lab, answer: bytes) -> None:
+    client, voice = await exchange(lab, GET, answer)
+    refusal = await client.hears_message()
+    assert refusal.status == 502
+    assert refusal.body.startswith(b"node-1: app/")
+    assert await closes(voice)
+
+
+async def closes(voice: Voice) -> bool:
+    with trio.fail_after(DEADLINE_S):
+        try:
+            return await voice.stream.receive_some() == b""
+        except trio.BrokenResourceError:
+            return True
+
+
+# Answers that come early.
+
+
+async def test_an_answer_may_come_while_the_body_still_does(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nsome")
+    voice = await member.accepts()
+    await voice.hears_up_to(b"some")
+    await voice.says(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"], answer.body) == (403, "close", b"no")
+    await client.says(b"x" * 50)
+    await client.hears_end()
+    await voice.hears_end()
+
+
+async def test_an_early_answer_survives_the_reset_that_follows_it(lab: Lab) -> None:
+    """The member answers and closes with most of the body unread: the kernel resets, the answer still counts."""
+    client, member = await lab.converses()
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n")
+    voice = await member.accepts()
+    voice.listens_little()
+    await voice.hears_head()
+    with trio.move_on_after(0.1):
+        await client.stream.send_all(bytes(16 * MIB))
+    await voice.says(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+    await voice.leaves()
+    assert (await client.hears_message()).status == 413
+
+
+async def test_both_bodies_may_flow_at_once(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CHUNKED_POST)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(CHUNKED_OK)
+    head = await client.hears_head()
+    assert head["connection"] == "close"
+    for letter in (b"a", b"b", b"c"):
+        await client.says(b"1\r\n" + letter + b"\r\n")
+        await voice.hears(b"1\r\n" + letter + b"\r\n")
+        await voice.says(b"1\r\n" + letter.upper() + b"\r\n")
+        await client.hears(b"1\r\n" + letter.upper() + b"\r\n")
+    await client.says(b"0\r\n\r\n")
+    await voice.hears(b"0\r\n\r\n")
+    await voice.says(b"0\r\n\r\n")
+    assert await client.hears_rest() == b"0\r\n\r\n"
+
+
+# Caps on the request body.
+
+
+async def test_a_length_over_the_cap_is_413_and_reaches_no_member(lab: Lab) -> None:
+    client, member = await lab.converses(limits=Limits(body=3))
+    assert (await client.asks(POST)).status == 413
+    await client.hears_end()
+    await member.is_left_alone()
+
+
+async def test_chunks_over_the_cap_are_413_and_end_the_members_request(lab: Lab) -> None:
+    client, member = await lab.converses(limits=Limits(body=3))
+    await client.says(CHUNKED_POST + b"3\r\nabc\r\n")
+    voice = await member.accepts()
+    await voice.hears_up_to(b"3\r\nabc\r\n")
+    await client.says(b"1\r\nd\r\n")
+    assert (await client.hears_message()).status == 413
+    await client.hears_end()
+    await voice.hears_end()
+
+
+# Backpressure.
+
+
+def backlog_bytes(lab: Lab) -> int:
+    """What the node holds in its memory for all its clients and members."""
+    streams = [*lab.front.clients, *(c.exchange.connection for c in lab.front.clients if c.exchange)]
+    return sum(len(piece) for stream in streams if stream is not None for piece in stream.backlog or ())
+
+
+async def test_a_slow_client_slows_the_member_down_and_the_node_holds_little(lab: Lab) -> None:
+    size = 64 * MIB
+    client, member = await lab.converses()
+    client.listens_little()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    lab.nursery.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
+    await client.hears_head()
+    held = await hear_slowly(lab, client, size)
+    assert max(held) <= MIB
+    assert any(held)
+
+
+async def test_a_slow_member_slows_the_client_down_and_the_node_holds_little(lab: Lab) -> None:
+    size = 64 * MIB
+    client, member = await lab.converses()
+    lab.nursery.start_soon(say_much, client, b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, size)
+    voice = await member.accepts()
+    voice.listens_little()
+    await voice.hears_head()
+    held = await hear_slowly(lab, voice, size)
+    assert max(held) <= MIB
+    assert any(held)
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def say_much(voice: Voice, head: bytes, size: int) -> None:
+    await voice.says(head)
+    block = bytes(range(256)) * 4096
+    with trio.fail_after(30):
+        for _ in range(size // len(block)):
+            await voice.stream.send_all(block)
+
+
+async def hear_slowly(lab: Lab, voice: Voice, size: int) -> list[int]:
+    """Hear `size` bytes, the first MiB in pauses; what the node held at each step."""
+    held = []
+    heard = len(voice.ahead)
+    pattern = bytes(range(256)) * 4097
+    while heard < size:
+        if heard < MIB:
+            await trio.sleep(0.002)
+        held.append(backlog_bytes(lab))
+        with trio.fail_after(DEADLINE_S):
+            more = await voice.stream.receive_some(MIB if heard > MIB else 64 * 1024)
+        assert more == pattern[heard % 256 : heard % 256 + len(more)]
+        heard += len(more)
+    return held
+
+
+async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab) -> None:
+    size = 8 * MIB
+    client, member = await lab.converses(timeouts=Timeouts(stream=0.3))
+    client.listens_little()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    lab.nursery.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
+    await client.hears_head()
+    heard = len(client.ahead)
+    for _ in range(12):
+        await trio.sleep(0.1)
+        heard += len(await client.stream.receive_some(64 * 1024))
+    while heard < size:
+        with trio.fail_after(DEADLINE_S):
+            more = await client.stream.receive_some(MIB)
+        assert more, f"cut after {heard} bytes"
+        heard += len(more)
+    assert heard == size
+
+
+async def test_a_client_that_stops_reading_is_cut(lab: Lab) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    client.listens_little()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    with pytest.raises(trio.BrokenResourceError):
+        await say_much(voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MIB), 64 * MIB)
+    assert not lab.front.clients
+
+
+# Clients that go away.
+
+
+@pytest.mark.parametrize("request_bytes", [GET, POST[:-2]])
+async def test_a_client_that_resets_ends_the_members_work(lab: Lab, request_bytes: bytes) -> None:
+    client, member = await lab.converses()
+    await client.says(request_bytes)
+    voice = await member.accepts()
+    await voice.hears_head()
+    client.resets()
+    assert await closes_after_rest(voice)
+    await lab.until(lambda: lab.front.counters.in_flight == 0)
+    assert lab.front.counters.connections == 0
+
+
+async def closes_after_rest(voice: Voice) -> bool:
+    return await voice.hears_rest() in (b"", b"bo")
+
+
+# Upgrades.
+
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Y: z\r\n\r\n"
+
+
+async def test_an_upgrade_joins_both_sides(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(UPGRADE + b"right behind the request")
+    voice = await member.accepts()
+    request = await voice.hears_head()
+    assert (request["upgrade"], request["connection"]) == ("websocket", "upgrade")
+    await voice.says(SWITCH + b"right behind the 101")
+    answer = await client.hears_message(bodiless=True)
+    assert (answer.status, answer["upgrade"], answer["x-y"]) == (101, "websocket", "z")
+    await client.hears(b"right behind the 101")
+    await voice.hears(b"right behind the request")
+    await client.says(b"ping")
+    await voice.hears(b"ping")
+    await voice.says(b"pong")
+    await client.hears(b"pong")
+    await client.ends()
+    await voice.hears_end()
+    await voice.says(b"last words")
+    await voice.leaves()
+    assert await client.hears_rest() == b"last words"
+    await lab.until(lambda: lab.front.counters.in_flight == 0)
+    assert lab.front.counters.connections == 0
+
+
+async def test_an_upgrade_that_the_member_declines_is_an_ordinary_answer(lab: Lab) -> None:
+    client, voice = await exchange(lab, UPGRADE, OK)
+    assert (await client.hears_message()).body == b"ok"
+    await client.says(GET)
+    await voice.hears_head()
+
+
+async def test_an_upgrade_behind_an_answer_still_being_written_loses_no_byte(lab: Lab) -> None:
+    size = 8 * MIB
+    client, member = await lab.converses()
+    client.listens_little()
+    await client.says(GET + UPGRADE)
+    voice = await member.accepts()
+    await voice.hears_head()
+    lab.nursery.start_soon(answer_and_switch, voice, size)
+    await client.hears_head()
+    assert len(await client.hears_count(size)) == size
+    assert (await client.hears_message(bodiless=True)).status == 101
+
+
+async def answer_and_switch(voice: Voice, size: int) -> None:
+    await say_much(voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
+    await voice.hears_head()
+    await voice.says(SWITCH)
+
+
+async def test_h2c_is_not_asked_for(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
+    request = await (await member.accepts()).hears_head()
+    assert "upgrade" not in request
+    assert "connection" not in request
+
+
+# What the node counts.
+
+
+async def test_every_exchange_is_counted_once(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, OK)
+    await client.hears_message()
+    load = lab.plane.load()
+    assert (load.items, load.errors, load.rejected, load.in_flight, load.connections) == (1, 0, 0, 0, 1)
+    assert (load.bytes_in, load.bytes_out) == (len(GET), len(OK))
+    (member,) = load.members
+    assert (member.done, member.failed, member.in_flight, member.ejected) == (1, 0, 0, False)
+
+
+async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    await (await member.accepts()).hears_head()
+    load = lab.plane.load()
+    assert (load.in_flight, load.members[0].in_flight) == (1, 1)
+
+

@@ -1,0 +1,102 @@
+from tierlb.model.address import Address
+from tierlb.model.topology import (
+    Forward,
+    Kind,
+    Limits,
+    Match,
+    Policy,
+    Pool,
+    Redirect,
+    Respond,
+    Route,
+    Run,
+    Share,
+    Timeouts,
+)
+from tierlb.topology.build import build_match
+from tierlb.topology.load import load_text
+from tierlb.topology.shapes import MatchShape
+
+EVERYTHING = """
+cluster: shop
+admin: {listen: 127.0.0.1:7901}
+tiers:
+  edge: {kind: l4, listen: ':80', to: [web, app], timeouts: {connect: 1s}, limits: {connections: 7}}
+  web:
+    kind: l7
+    replicas: 3
+    balance: two-choices
+    trusted_peers: [10.0.0.0/8]
+    timeouts: {head: 1s, idle: 2s, connect: 3s, response: 4s, stream: 5s}
+    limits: {connections: 1, head: 2KiB, headers: 3, body: 4MB}
+    routes:
+      - match:
+          path_prefix: /api/
+          host: [Example.com, "*.example.net"]
+          method: GET
+          headers: {X-Env: canary, x-flag: }
+          query: {v: 2, preview: }
+        to: {app: 90, demo: 10}
+      - match: {path: /healthz}
+        respond: {status: 202, body: "ok\\n", content_type: text/x-ok}
+      - match: {path: /old}
+        redirect: {location: /new, status: 301}
+      - match: {path: /bare}
+        respond: {}
+      - to: app
+pools:
+  app: {endpoints: [127.0.0.1:9001, "[::1]:9002"]}
+  demo: {run: {command: "serve {port}", replicas: 4}}
+"""
+
+
+def test_every_key_reaches_the_model() -> None:
+    topology = load_text(EVERYTHING, "f")
+    edge, web = topology.tiers["edge"], topology.tiers["web"]
+    assert (topology.cluster, topology.admin) == ("shop", Address("127.0.0.1", 7901))
+    assert (edge.kind, edge.listen, edge.replicas) == (Kind.L4, Address("0.0.0.0", 80), 1)
+    assert edge.routes == (Route(Match(), Forward((Share(1.0, ("web", "app")),))),)
+    assert (edge.timeouts, edge.limits) == (Timeouts(idle=300.0, connect=1.0), Limits(connections=7))
+    assert (web.kind, web.listen, web.replicas, web.balance) == (Kind.L7, None, 3, Policy.TWO_CHOICES)
+    assert web.trusted_peers == ("10.0.0.0/8",)
+    assert web.timeouts == Timeouts(1.0, 2.0, 3.0, 4.0, 5.0)
+    assert web.limits == Limits(1, 2048, 3, 4_000_000)
+    assert topology.pools == {
+        "app": Pool("app", endpoints=(Address("127.0.0.1", 9001), Address("::1", 9002))),
+        "demo": Pool("demo", run=Run("serve {port}", 4)),
+    }
+
+
+def test_routes_keep_their_order_matches_and_actions() -> None:
+    first, *others = load_text(EVERYTHING, "f").tiers["web"].routes
+    assert first.match == Match(
+        path_prefix="/api",
+        hosts=("example.com", "*.example.net"),
+        methods=("GET",),
+        headers=(("x-env", "canary"), ("x-flag", None)),
+        query=(("v", "2"), ("preview", None)),
+    )
+    assert first.action == Forward((Share(90.0, ("app",)), Share(10.0, ("demo",))))
+    assert others == [
+        Route(Match(path="/healthz"), Respond(202, "ok\n", "text/x-ok")),
+        Route(Match(path="/old"), Redirect("/new", 301)),
+        Route(Match(path="/bare"), Respond()),
+        Route(Match(), Forward((Share(1.0, ("app",)),))),
+    ]
+
+
+def test_what_is_left_out_has_the_models_defaults() -> None:
+    topology = load_text("cluster: x\ntiers: {a: {kind: l7, listen: ':0', routes: [{respond: {}}]}}", "f")
+    assert topology.admin == Address("127.0.0.1", 7900)
+    assert topology.pools == {}
+    tier = topology.tiers["a"]
+    assert (tier.replicas, tier.balance, tier.timeouts, tier.limits) == (
+        1,
+        Policy.LEAST_REQUESTS,
+        Timeouts(),
+        Limits(),
+    )
+
+
+def test_a_prefix_of_a_slash_is_no_condition() -> None:
+    assert build_match(MatchShape(path_prefix="/")) == build_match(None) == Match()

@@ -1,0 +1,126 @@
+import pytest
+
+from tierlb.topology.load import load_text
+from tierlb.topology.problems import TopologyError
+
+
+def problems_of(tiers: str, pools: str = "", admin: str = "") -> list[str]:
+    """`PATH: MESSAGE` of each problem of a file with these tiers and pools."""
+    text = (
+        f"cluster: x\n{admin}\ntiers:\n" + indented(tiers) + (f"pools:\n{indented(pools)}" if pools else "")
+    )
+    try:
+        load_text(text, "f")
+    except TopologyError as error:
+        return [f"{problem.path}: {problem.message}" for problem in error.problems]
+    return []
+
+
+def indented(block: str) -> str:
+    return "".join(f"  {line}\n" for line in block.splitlines())
+
+
+P = "p: {endpoints: [127.0.0.1:9001]}"
+
+
+@pytest.mark.parametrize(
+    ("tiers", "pools"),
+    [
+        ("a: {kind: l7, listen: ':80', to: [b, p]}\nb: {kind: l4, to: p}", P),
+        ("a: {kind: l7, listen: ':0', to: p}\nb: {kind: l7, listen: ':0', to: p}", P),
+        ("a: {kind: l7, listen: '127.0.0.1:80', to: p}\nb: {kind: l7, listen: '127.0.0.2:80', to: p}", P),
+        ("a: {kind: l7, listen: '[::]:80', to: p}\nb: {kind: l7, listen: '127.0.0.1:80', to: p}", P),
+        ("a: {kind: l7, listen: ':80', replicas: 5, to: p}", P),
+        ("a: {kind: l7, listen: ':80', to: {b: 0, p: 1}}\nb: {kind: l7, to: p}", P),
+        ("a: {kind: l7, listen: ':80', to: p}", "p: {endpoints: [10.0.0.7:80]}"),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', to: q}",
+            P + "\nq: {endpoints: ['[::1]:80']}",
+        ),
+    ],
+)
+def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
+    assert problems_of(tiers, pools) == []
+
+
+@pytest.mark.parametrize(
+    ("tiers", "pools", "problem"),
+    [
+        ("a: {kind: l7, listen: ':80', to: [p, ap]}", P, "tiers.a.to[1]: no tier or pool named 'ap'"),
+        ("apple: {kind: l7, listen: ':80', to: {p: 1, aple: 1}}", P, "named 'aple' (did you mean 'apple'?)"),
+        (
+            "a: {kind: l7, listen: ':80', routes: [{to: x}]}",
+            "",
+            "tiers.a.routes[0].to: no tier or pool named 'x'",
+        ),
+        ("p: {kind: l7, listen: ':80', to: q}", P, "pools.p: a tier has this name too"),
+        ("a: {kind: l7, listen: ':80', to: a}", "", "tiers.a.to: a cycle: a → a"),
+        (
+            "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: c}\nc: {kind: l7, to: [p, b]}",
+            P,
+            "tiers.c.to[1]: a cycle: b → c → b",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, to: p}",
+            P,
+            "tiers.b: nothing reaches this tier: give",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, to: c}\nc: {kind: l7, to: p}",
+            P,
+            "tiers.c: nothing reaches this tier: only tiers such as 'b'",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: p}",
+            P + "\nq: {endpoints: [127.0.0.1:1]}",
+            "pools.q: no tier sends",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':80', to: p}",
+            P,
+            "already used by tiers.a.listen",
+        ),
+        (
+            "a: {kind: l7, listen: '127.0.0.1:80', to: p}\nb: {kind: l7, listen: ':80', to: p}",
+            P,
+            "tiers.b.listen: port 80 is already used by tiers.a.listen",
+        ),
+        (
+            "a: {kind: l7, listen: '*:80', to: p}\nb: {kind: l7, listen: '10.0.0.1:80', to: p}",
+            P,
+            "tiers.b.listen: port 80 is already used by tiers.a.listen",
+        ),
+        ("a: {kind: l7, listen: ':7900', to: p}", P, "port 7900 is already used by admin.listen"),
+        (
+            "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: p}",
+            "p: {endpoints: [127.0.0.1:9001, 127.0.0.1:80]}",
+            "pools.p.endpoints[1]: tier 'a' listens here and sends to this pool: a loop",
+        ),
+    ],
+)
+def test_each_cross_check_says_what_is_wrong_and_where(tiers: str, pools: str, problem: str) -> None:
+    assert any(problem in found for found in problems_of(tiers, pools)), problems_of(tiers, pools)
+
+
+def test_the_admin_port_can_be_moved_out_of_the_way() -> None:
+    tier = "a: {kind: l7, listen: '127.0.0.1:7900', to: p}"
+    assert problems_of(tier, P, "admin: {listen: 127.0.0.1:7901}") == []
+    assert len(problems_of(tier, P)) == 1
+
+
+def test_a_problem_elsewhere_does_not_hide_an_unreached_tier() -> None:
+    tiers = "a: {kind: l7, listen: ':80', replicas: 0, to: p}\nb: {kind: l7, to: p}"
+    assert [found.split(":")[0] for found in problems_of(tiers, P)] == ["tiers.a.replicas", "tiers.b"]
+
+
+def test_a_link_that_was_cut_out_makes_no_false_alarm() -> None:
+    tiers = "a: {kind: l7, listen: ':80', to: [b, -], balance: random}\nb: {kind: l7, to: p}"
+    assert [found.split(":")[0] for found in problems_of(tiers, P)] == ["tiers.a.to[1]"]
+
+
+def test_chains_longer_than_the_recursion_limit_are_walked() -> None:
+    chain = "a0: {kind: l7, listen: ':80', to: a1}\n"
+    chain += "".join(f"a{n}: {{kind: l7, to: a{n + 1}}}\n" for n in range(1, 1500))
+    assert problems_of(chain + "a1500: {kind: l7, to: p}", P) == []
+    (found,) = problems_of(chain + "a1500: {kind: l7, to: [p, a0]}", P)
+    assert "a cycle: a0 → a1 → a2 → a3 → a4 → a5 → … →" in found

@@ -1,0 +1,95 @@
+import pytest
+
+from tierlb.topology.problems import path_text
+from tierlb.topology.rules import local_faults
+from tierlb.topology.source import read_source
+from tierlb.topology.structure import structure
+
+
+def faults_of(tiers: str, pools: str = "") -> list[str]:
+    reading = structure(read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
+    assert reading.shape is not None
+    return [f"{path_text(fault.path)}: {fault.message}" for fault in local_faults(reading.shape, reading)]
+
+
+@pytest.mark.parametrize(
+    "tier",
+    [
+        "{kind: l7, to: {a: 0, b: 1}}",
+        "{kind: l4, to: [a, b], timeouts: {idle: 1s, connect: 1s}, limits: {connections: 3}}",
+        "{kind: l7, to: a, timeouts: {head: 1s}, limits: {body: 1MB}, trusted_peers: [::1]}",
+        "{kind: l7, routes: [{match: {path: /a}, respond: {}}, {match: {path: /b}, to: a}, {to: a}]}",
+        "{kind: l7, routes: [{respond: {status: 204}}]}",
+    ],
+)
+def test_what_is_right_has_no_fault(tier: str) -> None:
+    assert faults_of(tier) == []
+
+
+@pytest.mark.parametrize(
+    ("tier", "fault"),
+    [
+        ("{kind: l7}", "tiers.web: needs one of the keys to, routes"),
+        ("{kind: l7, to: a, routes: [{to: a}]}", "tiers.web.routes: cannot stand beside 'to'"),
+        (
+            "{kind: l7, routes: [{match: {path: /}}]}",
+            "routes[0]: needs one of the keys to, respond, redirect",
+        ),
+        ("{kind: l7, routes: [{to: a, respond: {}}]}", "routes[0].respond: cannot stand beside 'to'"),
+        (
+            "{kind: l7, routes: [{match: {path: /a, path_prefix: /a}, to: a}]}",
+            "match.path_prefix: cannot stand beside 'path'",
+        ),
+        ("{kind: l4, routes: [{to: a}]}", "tiers.web.routes: is for l7 tiers"),
+        ("{kind: l4, to: a, trusted_peers: [::1]}", "tiers.web.trusted_peers: is for l7 tiers"),
+        ("{kind: l4, to: a, timeouts: {head: 1s}}", "tiers.web.timeouts.head: is for l7 tiers"),
+        ("{kind: l4, to: a, timeouts: {response: 1s}}", "tiers.web.timeouts.response: is for l7 tiers"),
+        ("{kind: l4, to: a, timeouts: {stream: 1s}}", "tiers.web.timeouts.stream: is for l7 tiers"),
+        ("{kind: l4, to: a, limits: {headers: 9}}", "tiers.web.limits.headers: is for l7 tiers"),
+        ("{kind: l4, to: a, limits: {head: 9KiB}}", "tiers.web.limits.head: is for l7 tiers"),
+        ("{kind: l4, to: a, limits: {body: 9KiB}}", "tiers.web.limits.body: is for l7 tiers"),
+        ("{kind: l7, to: [a, b, a]}", "tiers.web.to[2]: a is listed twice, first as to[0]"),
+        ("{kind: l7, to: {a: 0, b: 0.0}}", "tiers.web.to: every share is 0"),
+        ("{kind: l7, routes: [{to: {a: 0}}]}", "routes[0].to: every share is 0"),
+        (
+            "{kind: l7, routes: [{to: a}, {to: b}]}",
+            "routes[1]: is never reached: routes[0] before it takes every",
+        ),
+        (
+            "{kind: l7, routes: [{match: {path_prefix: /}, to: a}, {match: {path: /x}, to: b}]}",
+            "routes[1]: is never reached: routes[0] before it takes every",
+        ),
+        (
+            "{kind: l7, routes: [{match: {host: A.b}, to: a}, {match: {host: [a.b]}, to: b}]}",
+            "routes[1]: is never reached: routes[0] before it has the same match",
+        ),
+        (
+            "{kind: l7, routes: [{respond: {status: 304, body: x}}]}",
+            "respond.body: an answer with status 304",
+        ),
+    ],
+)
+def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
+    (found,) = faults_of(tier)
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("pool", "fault"),
+    [
+        ("{}", "pools.p: needs one of the keys endpoints, run"),
+        (
+            "{endpoints: ['[::1]:1'], run: {command: 'x {port}'}}",
+            "pools.p.run: cannot stand beside 'endpoints'",
+        ),
+        ("{endpoints: [127.0.0.1:1, localhost:1]}", "pools.p.endpoints[1]: 127.0.0.1:1 is listed twice"),
+    ],
+)
+def test_each_pool_rule_yields_its_one_fault(pool: str, fault: str) -> None:
+    (found,) = faults_of("{kind: l7, to: p}", f"pools:\n  p: {pool}\n")
+    assert fault in found
+
+
+def test_a_mapping_is_not_blamed_for_a_part_that_was_cut_out() -> None:
+    assert faults_of("{kind: l7, to: [Wrong]}") == []
+    assert faults_of("{kind: l7, routes: [{match: {path: wrong}, to: a}, {to: b}]}") == []

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from tierlb.topology import shapes
+from tierlb.topology.schema import json_schema
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "topology").glob("*.yaml"))
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
+def plain(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_it_is_a_schema_and_plain_json() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    assert json.loads(json.dumps(json_schema())) == json_schema()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_valid(path: Path) -> None:
+    VALIDATOR.validate(plain(path.read_text()))
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 5
+
+
+def test_every_key_of_every_shape_is_described() -> None:
+    definitions = json_schema()["$defs"]
+    for name, shape in vars(shapes).items():
+        if name.endswith("Shape"):
+            properties = definitions[name.removesuffix("Shape").lower()]["properties"]
+            assert list(properties) == [field.name for field in attrs.fields(shape)]
+            assert all(entry["description"] for entry in properties.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "{cluster: x}",
+        "{cluster: X, tiers: {a: {kind: l7, to: p}}}",
+        "{cluster: x, tiers: {}}",
+        "{cluster: x, tiers: {A: {kind: l7, to: p}}}",
+        "{cluster: x, tiers: {a: {to: p}}}",
+        "{cluster: x, tiers: {a: {kind: l5, to: p}}}",
+        "{cluster: x, tiers: {a: {kind: l7}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, routes: [{to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, routes: [{to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, timeouts: {head: 1s}}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, limits: {body: 1MB}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, timeouts: {head: 1}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, replicas: 0}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, health: {}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: {p: -1}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, routes: [{match: {path: /, path_prefix: /}, to: p}]}}}",
+        "{cluster: x, tiers: {a: {kind: l7, routes: [{to: p, respond: {}}]}}}",
+        "{cluster: x, tiers: {a: {kind: l7, routes: [{redirect: {status: 301}}]}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {dns: 'x:1'}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {run: {command: serve}}}}",
+    ],
+)
+def test_wrong_files_are_invalid(text: str) -> None:
+    assert not VALIDATOR.is_valid(plain(text))

@@ -1,0 +1,100 @@
+import pytest
+
+from tierlb.topology.problems import path_text
+from tierlb.topology.source import read_source
+from tierlb.topology.structure import Reading, structure
+
+TIER = '{kind: l7, listen: "*:80", to: app}'
+BASE = f"""
+cluster: shop
+tiers:
+  web: {TIER}
+pools:
+  app: {{endpoints: [127.0.0.1:9001]}}
+"""
+
+
+def reading_of(text: str) -> Reading:
+    return structure(read_source(text).data)
+
+
+def faults_of(text: str) -> list[str]:
+    return [f"{path_text(fault.path)}: {fault.message}" for fault in reading_of(text).faults]
+
+
+def test_a_right_file_is_structured_without_a_fault() -> None:
+    reading = reading_of(BASE)
+    assert reading.faults == ()
+    assert reading.damaged == frozenset()
+    assert reading.shape is not None
+    assert reading.shape.tiers["web"].to == "app"
+
+
+@pytest.mark.parametrize(
+    ("tier", "fault"),
+    [
+        ("l7", "tiers.web: must be a mapping with the keys kind, listen,"),
+        ("[l7]", "tiers.web: must be a mapping with the keys kind, listen,"),
+        ("", "tiers.web: has no value: write a mapping with the keys"),
+        ("{to: app}", "tiers.web: the key 'kind' is missing"),
+        ("{kind: [l7], to: app}", "tiers.web.kind: must be a single value, not a list"),
+        ("{kind: l7, to: }", "tiers.web.to: has no value: write a single value or a list or a mapping"),
+        ("{kind: l7, to: []}", "tiers.web.to: is empty: fill it or leave the key out"),
+        ("{kind: l7, to: {}}", "tiers.web.to: is empty: fill it or leave the key out"),
+        ("{kind: l7, to: [App]}", "tiers.web.to[0]: 'App' is not a name"),
+        ("{kind: l7, to: {app: many}}", "tiers.web.to.app: 'many' is not a weight"),
+        ("{kind: l7, to: {App: 1}}", "tiers.web.to.App: 'App' is not a name"),
+        ("{kind: l7, to: app, listen: }", "tiers.web.listen: has no value"),
+        ("{kind: l7, to: app, replicas: [1]}", "tiers.web.replicas: must be a single value, not a list"),
+        (
+            "{kind: l7, to: app, timeouts: 2s}",
+            "tiers.web.timeouts: must be a mapping with the keys head, idle",
+        ),
+        ("{kind: l7, to: app, forward: auto}", "tiers.web.forward: unknown key: known here are kind, listen"),
+        ("{kind: l7, to: app, lissten: ':1'}", "tiers.web.lissten: unknown key (did you mean 'listen'?)"),
+        ("{kind: l7, to: app, <<: {}}", "tiers.web.'<<': unknown key"),
+        ("{kind: l7, routes: {to: app}}", "tiers.web.routes: must be a list, not a mapping"),
+        (
+            "{kind: l7, routes: [{match: {headers: {X-A: 1, x-a: 2}}, to: app}]}",
+            "tiers.web.routes[0].match.headers: two names differ only in upper and lower case",
+        ),
+        (
+            "{kind: l7, routes: [{redirect: {status: 301}}]}",
+            "routes[0].redirect: the key 'location' is missing",
+        ),
+    ],
+)
+def test_each_wrong_shape_is_one_fault_with_its_path(tier: str, fault: str) -> None:
+    (found,) = faults_of(BASE.replace(TIER, tier))
+    assert fault in found
+
+
+@pytest.mark.parametrize("key", ["dns: x:1", "agents: true", "health: {path: /}"])
+def test_keys_of_later_versions_are_not_accepted_yet(key: str) -> None:
+    (found,) = faults_of(BASE.replace("]}", f"], {key}}}"))
+    assert "unknown key" in found
+
+
+def test_all_faults_come_in_one_pass() -> None:
+    text = BASE.replace("cluster", "clutser").replace("*:80", "80").replace("9001", "90010")
+    assert {line.split(":")[0] for line in faults_of(text)} == {
+        "",
+        "clutser",
+        "tiers.web.listen",
+        "pools.app.endpoints[0]",
+    }
+
+
+def test_what_is_right_is_structured_beside_what_is_not() -> None:
+    reading = reading_of(BASE.replace("*:80", "80").replace("shop", "A Shop"))
+    assert reading.shape is not None
+    assert reading.shape.tiers["web"].to == "app"
+    assert reading.damaged == {("tiers", "web", "listen"), ("cluster",)}
+    assert not reading.intact(("tiers", "web"))
+    assert reading.intact(("pools", "app"))
+
+
+def test_a_file_without_right_tiers_has_no_shape_but_its_faults() -> None:
+    reading = reading_of("cluster: x\ntiers: 3\n")
+    assert reading.shape is None
+    assert [fault.path for fault in reading.faults] == [("tiers",)]
