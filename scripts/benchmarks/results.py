@@ -58,7 +58,7 @@ def brief(sample: Sample) -> str:
 
 
 def machine() -> str:
-    """What a reader needs to judge the figures. Ask before the run: the load average is to be that of others."""
+    """What a reader needs to judge the figures. Ask before the run, for the load that others make."""
     load = os.getloadavg()[0]
     release, python = platform.release(), platform.python_version()
     return f"{os.cpu_count()} cores, load average {load:.1f} before the run, Linux {release}, Python {python}"

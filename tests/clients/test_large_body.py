@@ -52,6 +52,7 @@ def test_a_huge_body_passes_with_flat_memory(site: Site, direction: Pass) -> Non
 
 async def test_a_client_that_does_not_read_stops_the_sender(site: Site) -> None:
     before = {pid: reset_peak(pid) for pid in pids(site).values()}
+    await site.cluster.wait_until("nodes report anew", reported_since(site, time.monotonic()), DEADLINE_S)
     passed_before = bytes_out(site)
     with socket.create_connection(site.sockaddr, DEADLINE_S) as sock:
         sock.sendall(b"GET /raw/zeros/%d HTTP/1.1\r\nHost: body\r\n\r\n" % STALLED_BYTES)
@@ -79,6 +80,16 @@ def test_an_endpoint_that_does_not_read_stops_the_client(site: Site) -> None:
 def bytes_out(site: Site) -> int:
     """What the l7 nodes handed on towards clients, as they reported."""
     return sum(node["load"]["bytes_out"] for node in site.cluster.nodes("web").values() if node["load"])
+
+
+def reported_since(site: Site, then_s: float) -> Callable[[], bool]:
+    """A condition that holds once every l7 node's report is younger than that."""
+
+    def holds() -> bool:
+        ages_s = [node["report_age_s"] for node in site.cluster.nodes("web").values()]
+        return all(age is not None and age < time.monotonic() - then_s for age in ages_s)
+
+    return holds
 
 
 def still(read: Callable[[], int]) -> Callable[[], bool]:

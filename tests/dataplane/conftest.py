@@ -174,8 +174,8 @@ class Voice:
         self.stream.socket.close()
 
     def listens_little(self) -> None:
-        """A small receive buffer, so that what is not read piles up at the node. Call it first."""
-        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        """A receive buffer that does not grow (and holds a few loopback segments): the rest piles up before it."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
 
 
 class PlayedMember:
@@ -258,6 +258,20 @@ class Lab:
         member = await self.member()
         await self.serves(l7(member, **options))
         return await self.connects(), member
+
+    async def accepts(self, *members: PlayedMember) -> tuple[PlayedMember, Voice]:
+        """Whoever of the members is chosen, and its new connection."""
+        chosen: list[tuple[PlayedMember, Voice]] = []
+
+        async def accept(member: PlayedMember, scope: trio.CancelScope) -> None:
+            chosen.append((member, await member.accepts()))
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(accept, member, nursery.cancel_scope)
+        (choice,) = chosen
+        return choice
 
     async def until(self, condition: Any) -> None:
         """Wait for a state that nothing announces."""

@@ -124,3 +124,8 @@ def test_chains_longer_than_the_recursion_limit_are_walked() -> None:
     assert problems_of(chain + "a1500: {kind: l7, to: p}", P) == []
     (found,) = problems_of(chain + "a1500: {kind: l7, to: [p, a0]}", P)
     assert "a cycle: a0 → a1 → a2 → a3 → a4 → a5 → … →" in found
+
+
+def test_a_mistyped_name_is_not_told_again_as_an_unreached_tier() -> None:
+    (found,) = problems_of("edge: {kind: l4, listen: ':80', to: wep}\nweb: {kind: l7, to: p}", P)
+    assert found == "tiers.edge.to: no tier or pool named 'wep' (did you mean 'web'?)"

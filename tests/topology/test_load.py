@@ -143,6 +143,8 @@ def check_promise(text: str) -> None:
 
 @given(st.text() | st.text(alphabet="abl7:{}[]&*!|>-? \n\t'\"#%,0\\\x85\ufeff"))
 @example("\ufeff")
+@example("# \ud800")
+@example("!x")
 @example("%YAML 1.1\n---\na: 12:30")
 @example("a: |\n\n")
 @example("? a\n? b\n")

@@ -16,7 +16,7 @@ QUIET_AFTER_S = 2.0
 """By then the cluster that started this node serves, so an import delays nobody's start."""
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
-"""Finished exchanges are freed by their reference counts; the collector is only there for cycles after errors."""
+"""Finished exchanges are freed by their reference counts; the collector is there for cycles after errors."""
 
 
 def start_node(name: str, tier: str, parent_url: str) -> None:

@@ -42,9 +42,10 @@ class Pipe:
         self.member.peer = self.client
 
     def start(self, to_client: bytes = b"", to_member: bytes = b"") -> None:
-        """Join the sockets; the bytes given are delivered first."""
-        self.client.watch()
-        self.member.watch()
+        """Join the sockets; the bytes given are delivered first. An end that took over a stream is watched already."""
+        for end in (self.client, self.member):
+            if not end.mask:
+                end.watch()
         self.touch()
         if to_client:
             self.member.on_data(to_client)
@@ -138,10 +139,10 @@ class End(Stream):
 
     def on_eof(self) -> None:
         peer = self.peer
-        if peer.backlog is None:
-            self._pass_on_eof()
         if peer.eof and self.backlog is None and peer.backlog is None:
             self.pipe.finish(broken=False)
+        elif peer.backlog is None:
+            self._pass_on_eof()
 
     def on_drained(self) -> None:
         """This end caught up: its peer may go on, or its end may be passed on at last."""

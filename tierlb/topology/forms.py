@@ -78,7 +78,9 @@ class Form:
 
 def _name(scalar: Scalar) -> str:
     if not re.fullmatch(NAME, scalar.text):
-        raise ValueError(f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)")
+        raise ValueError(
+            f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)"
+        )
     return scalar.text
 
 

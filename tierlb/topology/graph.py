@@ -7,17 +7,20 @@ may chain more tiers than Python has recursion.
 
 import ipaddress
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import attrs
 
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
-from tierlb.topology.problems import Fault, Path, path_text, suggestion
+from tierlb.topology.problems import Fault, Path, nearest, path_text
 from tierlb.topology.shapes import FileShape, TierShape, To
 from tierlb.topology.structure import Reading
 
 KEYS_WITHOUT_NAMES = ("replicas", "balance", "timeouts", "limits", "trusted_peers")
+MAX_GUESSES = 100
+"""Guessing is slow; who got more names than this wrong did not mistype them."""
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
 
 
@@ -39,12 +42,13 @@ def graph_faults(
     """Faults between mappings. The names are all the file gives, those cut out included."""
     edges: Edges = {name: list(_edges(("tiers", name), tier)) for name, tier in file.tiers.items()}
     yield from _shared_name_faults(tier_names, pool_names)
-    yield from _unresolved_faults(edges, [*tier_names, *pool_names])
+    guesses = _guesses(edges, [*tier_names, *pool_names])
+    yield from _unresolved_faults(edges, guesses)
     yield from _cycle_faults(edges)
     yield from _port_faults(file)
     yield from _loop_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
-        yield from _unreached_faults(file, edges)
+        yield from _unreached_faults(file, _as_meant(edges, guesses))
 
 
 def _cannot_connect(path: Path) -> bool:
@@ -74,17 +78,27 @@ def _shared_name_faults(tier_names: list[str], pool_names: list[str]) -> Iterato
         )
 
 
-def _unresolved_faults(edges: Edges, names: list[str]) -> Iterator[Fault]:
+def _guesses(edges: Edges, names: list[str]) -> dict[str, str | None]:
+    """What was meant by each name that nothing has."""
     known = set(names)
-    for edge in _all(edges):
-        if edge.target not in known:
-            message = f"no tier or pool named {edge.target!r}{suggestion(edge.target, names)}"
-            yield Fault(edge.path, message, at_key=edge.path[-1] == edge.target)
+    unresolved = {edge.target: None for each in edges.values() for edge in each if edge.target not in known}
+    return unresolved | {name: nearest(name, names) for name in islice(unresolved, MAX_GUESSES)}
 
 
-def _all(edges: Edges) -> Iterator[Edge]:
-    for each in edges.values():
-        yield from each
+def _unresolved_faults(edges: Edges, guesses: dict[str, str | None]) -> Iterator[Fault]:
+    for edge in (edge for each in edges.values() for edge in each if edge.target in guesses):
+        guess = guesses[edge.target]
+        advice = f" (did you mean {guess!r}?)" if guess else ""
+        message = f"no tier or pool named {edge.target!r}{advice}"
+        yield Fault(edge.path, message, at_key=edge.path[-1] == edge.target)
+
+
+def _as_meant(edges: Edges, guesses: dict[str, str | None]) -> Edges:
+    """The graph with mistyped names put right, so that one typing error is not told as two."""
+    return {
+        name: [attrs.evolve(edge, target=guesses.get(edge.target) or edge.target) for edge in each]
+        for name, each in edges.items()
+    }
 
 
 def _cycle_faults(edges: Edges) -> Iterator[Fault]:

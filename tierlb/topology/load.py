@@ -48,7 +48,8 @@ def load_text(text: str, file: str) -> Topology:
     if not isinstance(source.data, dict):
         what = "the file is empty" if source.data is None else "a topology is a mapping"
         fault = Fault((), f"{what}: begin with cluster: NAME, then tiers and pools")
-        raise TopologyError([_problem(file, source.place(()), fault)])
+        placed = [*source.faults, (source.place(()), fault)]
+        raise TopologyError(_problem(file, place, fault) for place, fault in placed)
     return _checked(source, file)
 
 

@@ -64,7 +64,13 @@ def path_text(path: Path) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'app'?)`, or nothing if no known name is near."""
+    near = nearest(word, known)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant, if any is near."""
     if len(word) > 60:
-        return ""
+        return None
     near = difflib.get_close_matches(word.lower(), islice(known, COMPARED_NAMES), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return near[0] if near else None

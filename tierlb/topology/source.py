@@ -30,8 +30,8 @@ from ruamel.yaml.reader import ReaderError
 from tierlb.topology.problems import Fault, Path
 from tierlb.topology.units import shown
 
-MAX_CHARS = 1 << 20
-"""A thousand tiers fit in a tenth of it."""
+MAX_CHARS = 1 << 18
+"""Thousands of tiers fit, and the worst text of this length takes the parser a few seconds."""
 MAX_VALUES = 50_000
 """Keys and values, aliases counted out in full."""
 MAX_DEPTH = 20

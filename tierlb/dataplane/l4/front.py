@@ -11,6 +11,7 @@ from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Roster, Split
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.net.reactor import Reactor
+from tierlb.net.stream import Stream
 
 
 class L4Front:
@@ -45,12 +46,13 @@ class L4Front:
         else:
             relay(self, sock, peer)
 
-    def join(self, client: socket.socket, member: socket.socket, candidate: Candidate, first: bytes) -> None:
+    def join(self, client: socket.socket, member: Stream, candidate: Candidate, first: bytes) -> None:
         """A member accepted: from here on bytes are copied both ways."""
         self.counters.items += 1
         self.counters.in_flight += 1
-        pipe = Pipe(self.reactor, client, member, self.snapshot.timeouts.idle, TunnelEnd(self, candidate))
+        pipe = Pipe(self.reactor, client, member.sock, self.snapshot.timeouts.idle, TunnelEnd(self, candidate))
         self.pipes.add(pipe)
+        pipe.member.take_over(member)
         pipe.start(to_member=first)
 
     def over(self, pipe: Pipe, candidate: Candidate) -> None:

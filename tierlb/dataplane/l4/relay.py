@@ -60,7 +60,7 @@ class Handshake(Stream):
             first += client.recv(READ_BYTES)
         except OSError:
             pass  # nothing yet, or broken: the pipe hears of either
-        front.join(client, self.detach(), candidate, first)
+        front.join(client, self, candidate, first)
 
     def on_deadline(self) -> None:
         self.fail(errno.ETIMEDOUT)
@@ -85,7 +85,7 @@ def relay(front: "L4Front", client: socket.socket, source: tuple[str, int], trie
         if candidate is None:
             break
         try:
-            sock, code = dial(candidate.member.address)
+            sock, code = dial(candidate.member.address, speaks_first=candidate.member.proxy_protocol)
         except OSError as error:
             front.log.error("no socket for a connection", error=str(error))
             break

@@ -425,7 +425,7 @@ class Exchange:
         if self.candidate is not None:
             self.candidate.failed += 1
         self._let_go(reusable=False)
-        self.front.log.debug("response cut", reason=reason)
+        self.front.log.warning("response cut", reason=reason)
         if self.plan.head.minor:
             self.client.close()
         else:

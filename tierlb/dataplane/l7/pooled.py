@@ -46,7 +46,7 @@ class PooledConnection(Stream):
     def open(cls, reactor: Reactor, candidate: Candidate, timeout_s: float) -> "PooledConnection | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            sock, code = dial(candidate.member.address)
+            sock, code = dial(candidate.member.address, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
         if code:

@@ -1,0 +1,28 @@
+"""What each kind of process may import: a cluster starts one per node, so an import is paid many times."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
+
+
+@pytest.mark.parametrize(
+    ("modules", "never"),
+    [
+        (("tierlb.cli.main",), (*HEAVY, "trio", "cattrs", "msgpack")),
+        (("tierlb.cli.main", "tierlb.cli.node"), HEAVY),
+        (
+            ("tierlb.cli.main", "tierlb.cluster.demo_backend"),
+            (*HEAVY, "cattrs", "msgpack", "httptools", "trio_websocket"),
+        ),
+        (("tierlb.cli.main", "tierlb.cli.up"), ("asyncio", "hypercorn", "rich", "starlette", "structlog")),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(modules, never):
+    script = f"import sys, {', '.join(modules)}; print(*(m for m in {never} if m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == []

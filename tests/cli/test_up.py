@@ -1,0 +1,26 @@
+from tierlb.cli.up import ready_block
+from tierlb.model.address import Address
+from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Share, Tier, Topology
+
+
+def tier(name, kind, target, **more):
+    return Tier(name, kind, (Route(Match(), Forward((Share(1.0, (target,)),))),), **more)
+
+
+def block(*tiers):
+    pools = {"app": Pool("app", (Address("127.0.0.1", 9001),))}
+    return ready_block(Topology("shop", {t.name: t for t in tiers}, pools), "http://127.0.0.1:7900")
+
+
+LISTEN = Address("127.0.0.1", 8080)
+
+
+def test_addresses_and_what_to_try_are_told():
+    text = block(tier("edge", Kind.L4, "web", listen=LISTEN), tier("web", Kind.L7, "app"))
+    assert "shop is ready" in text
+    assert "curl http://127.0.0.1:8080/" in text
+    assert "tierlb status --admin http://127.0.0.1:7900" in text
+
+
+def test_curl_is_not_offered_where_no_http_is_spoken():
+    assert "curl" not in block(tier("edge", Kind.L4, "app", listen=LISTEN))

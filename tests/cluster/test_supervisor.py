@@ -1,0 +1,236 @@
+"""Real processes: `tierlb up` as a person runs it, and what must be left when it ends in whatever way."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import httpx
+import pytest
+import trio
+
+from tierlb.cluster.ports import FreePorts
+from tierlb.cluster.supervisor import STOP_DEADLINE_S, Supervisor, stop_order
+from tierlb.controlplane.controller import Controller
+from tierlb.model.address import Address
+from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+
+DEADLINE_S = 30
+DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
+FILE = """\
+cluster: small
+admin: {{listen: "127.0.0.1:{admin}"}}
+tiers:
+  edge: {{kind: l4, listen: "127.0.0.1:{edge}", to: web}}
+  web: {{kind: l7, replicas: 2, to: demo}}
+pools:
+  demo: {{run: {{command: "{command}", replicas: 2}}}}
+"""
+
+
+@attrs.define
+class Up:
+    """A running `tierlb up`."""
+
+    process: trio.Process
+    edge: str
+    admin: str
+    output: str = ""
+
+    async def status(self):
+        async with httpx.AsyncClient() as http:
+            return (await http.get(f"{self.admin}/v1/status")).json()
+
+    async def pids(self):
+        status = await self.status()
+        rows = [node for tier in status["tiers"].values() for node in tier["nodes"]]
+        rows += [endpoint for pool in status["pools"].values() for endpoint in pool["endpoints"]]
+        return [row["pid"] for row in rows]
+
+    async def answer(self):
+        async with httpx.AsyncClient() as http:
+            return await http.get(f"{self.edge}/hello")
+
+    async def read_until(self, text):
+        while text not in self.output:
+            chunk = await self.process.stdout.receive_some()
+            assert chunk, f"it ended with:\n{self.output}"
+            self.output += chunk.decode()
+
+
+async def start(tmp_path):
+    ports = FreePorts(random.Random(os.getpid()))
+    admin, edge = ports.take(), ports.take()
+    file = tmp_path / "small.yaml"
+    file.write_text(FILE.format(admin=admin, edge=edge, command=DEMO))
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "tierlb", "up", str(file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return Up(process, f"http://127.0.0.1:{edge}", f"http://127.0.0.1:{admin}")
+
+
+@pytest.fixture
+async def up(tmp_path):
+    up = await start(tmp_path)
+    try:
+        yield up
+    finally:
+        with trio.CancelScope(shield=True):
+            if up.process.poll() is None:
+                up.process.kill()
+            await up.process.wait()
+            await up.process.stdout.aclose()
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def until(condition):
+    while not await condition():
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_cluster_serves_restarts_what_is_killed_and_leaves_nothing_behind(up):
+    with trio.fail_after(DEADLINE_S):
+        await up.read_until("Ctrl-C stops everything")
+        assert f"curl {up.edge}/" in up.output
+        answer = await up.answer()
+        assert answer.status_code == 200
+        assert answer.json()["path"] == "/hello"
+
+        killed = (await up.status())["tiers"]["web"]["nodes"][0]["pid"]
+        os.kill(killed, signal.SIGKILL)
+
+        async def is_back():
+            status = await up.status()
+            node = status["tiers"]["web"]["nodes"][0]
+            return node["pid"] not in (killed, None) and not status["missing"]
+
+        await until(is_back)
+        assert (await up.answer()).status_code == 200
+
+        pids = await up.pids()
+        assert len(pids) == 5
+        up.process.send_signal(signal.SIGINT)
+        assert await up.process.wait() == 0
+        assert [pid for pid in pids if is_alive(pid)] == []
+        for url in (up.edge, up.admin):
+            with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))) as free:
+                assert free.fileno() > 0
+
+
+async def test_a_killed_supervisor_leaves_no_orphan(up):
+    with trio.fail_after(DEADLINE_S):
+        await up.read_until("Ctrl-C stops everything")
+        pids = await up.pids()
+        assert all(map(is_alive, pids))
+        up.process.kill()
+        await up.process.wait()
+        while any(map(is_alive, pids)):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_signal_while_starting_stops_what_was_started(up):
+    with trio.fail_after(DEADLINE_S):
+        await up.read_until("node joined")
+        up.process.send_signal(signal.SIGTERM)
+        while chunk := await up.process.stdout.receive_some():
+            up.output += chunk.decode()
+        assert await up.process.wait() == 0
+    assert "is ready" not in up.output
+    assert json.loads(up.output.splitlines()[-1])["event"] == "stopped"
+
+
+def tier(name, kind, *targets, **more):
+    return Tier(name, kind, (Route(Match(), Forward((Share(1.0, targets),))),), **more)
+
+
+def topology(*tiers, pools):
+    return Topology("small", {t.name: t for t in tiers}, {p.name: p for p in pools})
+
+
+def test_each_tier_stops_after_all_that_send_to_it_and_pools_last():
+    deep = topology(
+        tier("api", Kind.L7, "app"),
+        tier("web", Kind.L7, "api", "app"),
+        tier("edge", Kind.L4, "web"),
+        tier("door", Kind.L4, "api"),
+        pools=(Pool("app"), Pool("other")),
+    )
+    assert stop_order(deep) == (("edge", "door"), ("web",), ("api",), ("app", "other"))
+
+
+class KeptLog:
+    def __init__(self):
+        self.events = []
+
+    def info(self, event, **fields):
+        self.events.append((event, fields))
+
+    warning = error = info
+
+
+async def never_serves(_):
+    pytest.fail("it serves")
+
+
+async def supervise(command, deadline_s=30.0, on_serving=never_serves, log=None):
+    edge = tier("edge", Kind.L4, "demo", listen=Address("127.0.0.1", 0))
+    small = topology(edge, pools=(Pool("demo", run=Run(command)),))
+    log = log or KeptLog()
+    supervisor = Supervisor(small, Controller(small, log), log, random.Random(1), deadline_s)
+    with trio.fail_after(DEADLINE_S):
+        return await supervisor.run(on_serving)
+
+
+STUBBORN = """
+import signal, socket, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    while True:
+        server.accept()[0].close()
+"""
+
+
+async def test_a_second_ctrl_c_kills_what_will_not_stop():
+    log = KeptLog()
+
+    async def interrupt_twice(background):
+        async def again():
+            while ("stopping", {"signal": "SIGINT", "hint": "again to kill at once"}) not in log.events:
+                await trio.lowlevel.checkpoint()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        background.start_soon(again)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started_s = trio.current_time()
+    command = shlex.join((sys.executable, "-c", STUBBORN, "{port}"))
+    assert await supervise(command, on_serving=interrupt_twice, log=log) == ""
+    assert ("killing everything", {"signal": "SIGINT"}) in log.events
+    assert trio.current_time() - started_s < STOP_DEADLINE_S
+
+
+async def test_a_command_that_does_not_exist_is_told_before_anything_starts():
+    problem = await supervise("no-such-program --port {port}")
+    assert problem.startswith("pools.demo.run.command: there is no program 'no-such-program'")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("sleep 60", "does not accept connections yet"), ("sh -c 'exit 3'", "ended with status 3")],
+)
+async def test_what_keeps_a_cluster_from_serving_is_named_at_the_deadline(command, told):
+    problem = await supervise(command, deadline_s=0.3)
+    assert problem.startswith("the cluster does not serve after 0.3 s:")
+    assert told in problem

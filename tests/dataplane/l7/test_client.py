@@ -1,0 +1,395 @@
+"""The client's side of a connection: heads in, answers in order, refusals that arrive, and when it is closed."""
+
+import pytest
+import trio
+
+from tests.dataplane.conftest import ANY_PORT, Lab, Voice, l7, send
+from tierlb.model.snapshot import Listener, Rule
+from tierlb.model.topology import Limits, Match, Respond, Timeouts
+from tierlb.wire.proxy_protocol import encode_local, encode_v2
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+HELLO = (Rule(Match(), Respond(200, "hello\n")),)
+BIG = (Rule(Match(), Respond(200, "x" * 100_000)),)
+
+
+# Keeping and closing.
+
+
+async def test_http_1_0_is_closed_after_its_answer(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET / HTTP/1.0\r\n\r\n")
+    voice = await member.accepts()
+    assert (await voice.hears_head()).first == "GET / HTTP/1.1"
+    await voice.says(OK)
+    answer = await client.hears_message()
+    assert (answer["connection"], answer.body) == ("close", b"ok")
+    await client.hears_end()
+
+
+async def test_http_1_0_is_kept_if_it_asks_for_that(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    voice = await member.accepts()
+    for _ in range(2):
+        await voice.hears_head()
+        await voice.says(OK)
+        answer = await client.hears_message()
+        assert (answer["connection"], answer.body) == ("keep-alive", b"ok")
+        await client.says(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+
+
+async def test_a_client_that_says_close_is_closed_and_the_member_is_kept(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    voice = await member.accepts()
+    assert "connection" not in await voice.hears_head()
+    await voice.says(OK)
+    assert (await client.hears_message())["connection"] == "close"
+    await client.hears_end()
+    await voice.hears_nothing()
+
+
+async def test_a_half_closed_client_still_gets_its_answer(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    await client.ends()
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    answer = await client.hears_message()
+    assert answer.body == b"ok"
+    await client.hears_end()
+
+
+async def test_a_half_closed_client_gets_all_answers_it_asked_for(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET * 3 + b"GET / unfinis")
+    await client.ends()
+    voice = await member.accepts()
+    for _ in range(3):
+        await voice.hears_head()
+        await voice.says(OK)
+        assert (await client.hears_message()).body == b"ok"
+    await client.hears_end()
+
+
+async def test_a_half_closed_client_that_reads_late_gets_all_answers(lab: Lab) -> None:
+    await lab.serves(l7(rules=BIG))
+    client = await lab.connects()
+    client.listens_little()
+    await client.says(GET * 100)
+    await client.ends()
+    await lab.until(lambda: all(c.eof for c in lab.front.clients))
+    for _ in range(100):
+        assert len((await client.hears_message()).body) == 100_000
+    await client.hears_end()
+
+
+async def test_a_request_cut_short_by_its_clients_end_is_not_passed_on_as_whole(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+    voice = await member.accepts()
+    await voice.hears_up_to(b"half")
+    await client.ends()
+    await voice.hears_end()
+    await client.hears_end()
+
+
+async def test_a_client_that_never_asks_is_closed_when_the_idle_time_is_over(lab: Lab) -> None:
+    client, _ = await lab.converses(timeouts=Timeouts(idle=0.1))
+    await client.hears_end()
+    assert lab.front.counters.rejected == 0
+
+
+async def test_a_kept_client_is_closed_when_the_idle_time_is_over(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO, timeouts=Timeouts(idle=0.1)))
+    client = await lab.connects()
+    assert (await client.asks(GET)).body == b"hello\n"
+    await client.hears_end()
+
+
+# Deadlines of heads.
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_a_head_that_does_not_end_in_time_is_408(lab: Lab, before: bytes) -> None:
+    await lab.serves(l7(rules=HELLO, timeouts=Timeouts(head=0.2)))
+    client = await lab.connects()
+    await client.says(before + b"GET / HTTP/1.1\r\n")
+    if before:
+        await client.hears_message()
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"]) == (408, "close")
+    assert answer.body == b"node-1: the request head did not arrive in time\n"
+    await client.hears_end()
+
+
+async def test_a_head_that_trickles_does_not_move_its_deadline(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO, timeouts=Timeouts(head=0.3)))
+    client = await lab.connects()
+    heard = []
+
+    async def hear() -> None:
+        heard.append(await client.hears_message())
+
+    with trio.fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hear)
+            await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            while not heard:
+                await client.says(b"a")
+                await trio.sleep(0.05)
+    assert heard[0].status == 408
+
+
+async def test_a_head_has_its_own_time_even_where_idle_time_is_short(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO, timeouts=Timeouts(head=5, idle=0.3)))
+    client = await lab.connects()
+    await client.says(b"GET / HTTP/1.1\r\n")
+    await trio.sleep(0.7)
+    assert (await client.asks(b"Host: a\r\n\r\n")).status == 200
+
+
+# Pipelining.
+
+
+async def test_a_thousand_pipelined_requests_are_answered_in_order(lab: Lab) -> None:
+    client, member = await lab.converses()
+    lab.nursery.start_soon(client.says, b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(1000)))
+    voice = await member.accepts()
+    for number in range(1000):
+        assert (await voice.hears_head()).first == f"GET /{number} HTTP/1.1"
+        await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%04d" % number)
+    for number in range(1000):
+        assert (await client.hears_message()).body == b"%04d" % number
+
+
+async def test_a_thousand_pipelined_requests_answered_here_are_answered_in_order(lab: Lab) -> None:
+    rules = (Rule(Match(path="/odd"), Respond(200, "odd")), Rule(Match(), Respond(200, "even")))
+    await lab.serves(l7(rules=rules))
+    client = await lab.connects()
+    paths = [b"/even", b"/odd"] * 500
+    await client.says(b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in paths))
+    assert [(await client.hears_message()).body for _ in paths] == [path[1:] for path in paths]
+
+
+async def test_answers_made_here_and_elsewhere_keep_their_order(lab: Lab) -> None:
+    member = await lab.member()
+    await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond(200, "here")), Rule(Match(), send(member)))))
+    client = await lab.connects()
+    await client.says(GET + GET.replace(b"/ ", b"/here ") + GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await client.hears_nothing()
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    assert (await client.hears_message()).body == b"here"
+    await voice.hears_head()
+
+
+@pytest.mark.parametrize("rules", [BIG, ()])
+async def test_a_client_that_asks_and_never_reads_cannot_fill_the_node(lab: Lab, rules: tuple[Rule, ...]) -> None:
+    member = await lab.member()
+    await lab.serves(l7(member, rules=rules))
+    client = await lab.connects()
+    client.listens_little()
+    if not rules:
+        lab.nursery.start_soon(answer_all, await_first(member), b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000))
+    with trio.move_on_after(0.5):
+        while True:
+            await client.stream.send_all(GET * 1000)
+    (connection,) = lab.front.clients
+    assert connection.paused
+    assert len(connection.buffer) < 512 * 1024
+    assert sum(map(len, connection.backlog)) < 512 * 1024
+
+
+def await_first(member):  # type: ignore[no-untyped-def]
+    return member.accepts
+
+
+async def answer_all(accepts, answer: bytes) -> None:  # type: ignore[no-untyped-def]
+    voice = await accepts()
+    while True:
+        await voice.hears_head()
+        await voice.says(answer)
+
+
+# What is refused, and that nothing of it reaches a member.
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+REFUSED = {
+    "length and coding": (HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "coding and length": (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400),
+    "two lengths": (HEAD + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nbody", 400),
+    "two equal lengths": (HEAD + b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nbody", 400),
+    "a list of lengths": (HEAD + b"Content-Length: 4, 4\r\n\r\nbody", 400),
+    "a signed length": (HEAD + b"Content-Length: +4\r\n\r\nbody", 400),
+    "a hexadecimal length": (HEAD + b"Content-Length: 0x4\r\n\r\nbody", 400),
+    "another coding": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "chunked not last": (HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+    "chunked twice": (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "coding in 1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "coding with a vertical tab": (HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    "a folded line": (HEAD + b"X: a\r\n b\r\n\r\n", 400),
+    "a line that starts with a space": (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
+    "a bare line feed": (HEAD + b"X: a\nY: b\r\n\r\n", 400),
+    "a bare carriage return": (HEAD + b"X: a\rY: b\r\n\r\n", 400),
+    "a zero byte": (HEAD + b"X: a\x00b\r\n\r\n", 400),
+    "a zero byte in the target": (b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a space before the colon": (HEAD + b"Content-Length : 4\r\n\r\nbody", 400),
+    "an underscore in a framing field": (HEAD + b"Content_Length: 4\r\n\r\nbody", 400),
+    "two hosts": (HEAD + b"Host: b\r\n\r\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    "an unknown version": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    "no version": (b"GET /\r\nHost: a\r\n\r\n", 400),
+    "a tunnel": (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "an absolute target of another scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a length named hop by hop": (HEAD + b"Connection: content-length\r\nContent-Length: 4\r\n\r\nbody", 400),
+    "a chunk size that is no number": (CHUNKED + b"x\r\n", 400),
+    "a chunk size with a prefix": (CHUNKED + b"0x2\r\nok\r\n0\r\n\r\n", 400),
+    "a chunk size with a space": (CHUNKED + b"2 \r\nok\r\n0\r\n\r\n", 400),
+    "a negative chunk size": (CHUNKED + b"-2\r\nok\r\n0\r\n\r\n", 400),
+    "an empty chunk size": (CHUNKED + b"\r\nok\r\n0\r\n\r\n", 400),
+    "a chunk size too large": (CHUNKED + b"ffffffffffffffff\r\nok", 400),
+    "a chunk size of many zeros": (CHUNKED + b"0" * 40 + b"2\r\nok\r\n0\r\n\r\n", 400),
+    "a chunk size line with a bare line feed": (CHUNKED + b"2;a\nb\r\nok\r\n0\r\n\r\n", 400),
+    "a chunk longer than its size": (CHUNKED + b"2\r\nokk\r\n0\r\n\r\n", 400),
+    "a long chunk extension": (CHUNKED + b"2;" + b"x" * 2000 + b"\r\nok\r\n0\r\n\r\n", 400),
+    "a TLS client": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n\r\n", 400),
+    "an HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_could_be_read_in_two_ways_is_refused_and_reaches_no_member(lab: Lab, name: str) -> None:
+    request, status = REFUSED[name]
+    client, member = await lab.converses()
+    await client.says(request + GET)
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"]) == (status, "close")
+    assert answer.body.startswith(b"node-1: ")
+    await client.hears_end()
+    assert lab.front.counters.rejected == 1
+    await member.is_left_alone()
+
+
+async def test_an_absolute_target_decides_the_host(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET http://right.example/x?y HTTP/1.1\r\nHost: wrong.example\r\n\r\n")
+    request = await (await member.accepts()).hears_head()
+    assert request.first == "GET /x?y HTTP/1.1"
+    assert request["host"] == request["x-forwarded-host"] == "right.example"
+
+
+async def test_chunk_extensions_do_not_pass(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CHUNKED + b"2;a=b\r\nok\r\n0;c\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.hears(b"2\r\nok\r\n0\r\n\r\n")
+
+
+async def test_one_empty_line_before_a_request_is_forgiven(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    for _ in range(2):
+        assert (await client.asks(b"\r\n" + GET)).status == 200
+
+
+async def test_requests_before_a_refused_one_are_answered(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    await client.says(GET + b"nonsense\r\n\r\n" + GET)
+    assert [(await client.hears_message()).status for _ in range(2)] == [200, 400]
+    await client.hears_end()
+
+
+LARGE = [
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 2000 + b"\r\n\r\n", 431),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 2000, 431),
+    (b"GET /" + b"a" * 2000, 414),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 10 + b"\r\n", 431),
+]
+
+
+@pytest.mark.parametrize(("head", "status"), LARGE)
+async def test_large_heads_are_refused(lab: Lab, head: bytes, status: int) -> None:
+    client, member = await lab.converses(limits=Limits(head=1000, headers=10))
+    answer = await client.asks(head)
+    assert answer.status == status
+    await client.hears_end()
+    await member.is_left_alone()
+
+
+async def test_a_head_as_large_as_allowed_passes(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO, limits=Limits(head=1000)))
+    start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+    client = await lab.connects()
+    assert (await client.asks(start + b"a" * (1000 - len(start) - 4) + b"\r\n\r\n")).status == 200
+    assert (await client.asks(start + b"a" * (1001 - len(start) - 4) + b"\r\n\r\n")).status == 431
+
+
+async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> None:
+    client, _ = await lab.converses(limits=Limits(body=10))
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n", bytes(4_000_000))
+    answer = await client.hears_message()
+    assert answer.status == 413
+    await client.says(bytes(1_000_000))
+    await client.hears_end()
+
+
+# Behind an l4 parent.
+
+INNER = Listener(ANY_PORT.address, proxy_protocol=True, inner=True)
+
+
+async def test_the_client_is_who_the_proxy_header_says(lab: Lab) -> None:
+    client, member = await lab.converses(listener=INNER)
+    header = encode_v2(("192.0.2.7", 1234), ("192.0.2.1", 80))
+    await client.says(header + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    request = await (await member.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["192.0.2.7"]
+
+
+async def test_a_proxy_header_may_come_in_pieces(lab: Lab) -> None:
+    client, member = await lab.converses(listener=INNER)
+    for byte in encode_v2(("2001:db8::7", 1234), ("2001:db8::1", 80)) + GET:
+        await client.says(bytes([byte]))
+        await trio.lowlevel.checkpoint()
+    assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "2001:db8::7"
+
+
+async def test_a_local_header_leaves_the_peer_as_the_client(lab: Lab) -> None:
+    client, member = await lab.converses(listener=INNER)
+    await client.says(encode_local() + GET)
+    assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("start", [GET, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET, encode_local()[:12] + b"\x11" + GET])
+async def test_a_connection_without_a_proxy_header_is_closed_unanswered(lab: Lab, start: bytes) -> None:
+    client, member = await lab.converses(listener=INNER)
+    await client.says(start)
+    assert await silent_end(client) == b""
+    await member.is_left_alone()
+    assert lab.front.counters.rejected == 1
+
+
+async def silent_end(client: Voice) -> bytes:
+    """What a client hears before it is closed, however that is done."""
+    try:
+        return await client.hears_rest()
+    except Exception as error:
+        assert type(error).__name__ == "Reset"
+        return b""
+
+
+async def test_a_proxy_header_that_does_not_come_is_not_waited_for_long(lab: Lab) -> None:
+    client, _ = await lab.converses(listener=INNER, timeouts=Timeouts(head=0.1))
+    await client.says(encode_local()[:10])
+    await client.hears_end()
