@@ -41,9 +41,7 @@ class Passage:
     def problems(self) -> list[str]:
         """What must not be; empty when the body arrived whole and memory stayed flat."""
         found = [
-            f"{name} grew by {growth} bytes"
-            for name, growth in self.growth_bytes.items()
-            if growth > MOST_GROWTH_BYTES
+            f"{name} grew by {growth} bytes" for name, growth in self.growth_bytes.items() if growth > MOST_GROWTH_BYTES
         ]
         if self.sent_bytes != self.received_bytes:
             found.append(f"{self.sent_bytes} bytes were sent, {self.received_bytes} arrived")
@@ -60,9 +58,7 @@ def pass_up(address: tuple[str, int], prefix: str, count: int, pids: Mapping[str
     before = {name: reset_peak(pid) for name, pid in pids.items()}
     begun_s = time.monotonic()
     with socket.create_connection(address, SILENCE_S) as sock:
-        sock.sendall(
-            b"POST %b/sink HTTP/1.1\r\nHost: body\r\nContent-Length: %d\r\n\r\n" % (prefix.encode(), count)
-        )
+        sock.sendall(b"POST %b/sink HTTP/1.1\r\nHost: body\r\nContent-Length: %d\r\n\r\n" % (prefix.encode(), count))
         zeros, left = memoryview(bytes(BUFFER_BYTES)), count
         while left:
             left -= sock.send(zeros[: min(left, BUFFER_BYTES)])

@@ -54,10 +54,7 @@ class Cluster:
     def serves(self) -> bool:
         """Whether every tier and pool has somebody that serves."""
         try:
-            return (
-                httpx.get(f"http://{self.admin}/healthz", timeout=ANSWER_S, trust_env=False).status_code
-                == 200
-            )
+            return httpx.get(f"http://{self.admin}/healthz", timeout=ANSWER_S, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -103,9 +103,7 @@ def _present(peers: Sequence[Peer]) -> list[Peer]:
     return [peer for peer in peers if peer.missing() is None]
 
 
-async def _measure_all(
-    peers: Sequence[Peer], measures: Sequence[Measure], rounds: int, seconds: int
-) -> list[Sample]:
+async def _measure_all(peers: Sequence[Peer], measures: Sequence[Measure], rounds: int, seconds: int) -> list[Sample]:
     samples = []
     with tempfile.TemporaryDirectory(prefix="tierlb-bench-") as directory:
         async with _backends(Path(directory)) as endpoints:
@@ -146,9 +144,7 @@ async def _sample(measure: Measure, peer: Peer, endpoints: Sequence[str], second
                 if measure.wrk_options is None:
                     values, problem = await _idle(proxy)
                 else:
-                    values, problem = await measure_wrk(
-                        proxy.listen, proxy.pids, seconds, measure.wrk_options
-                    )
+                    values, problem = await measure_wrk(proxy.listen, proxy.pids, seconds, measure.wrk_options)
     except (DidNotStartError, OSError, httpx.HTTPError, trio.TooSlowError) as error:
         values, problem = {}, f"{type(error).__name__}: {error}"
     return Sample(measure.title, peer.name, values, problem)

@@ -20,14 +20,10 @@ DIRECTORY = Path("bench-results")
 def need(*programs: str) -> None:
     """Raises click.ClickException that says how to install those that are not on the PATH."""
     if missing := [program for program in programs if shutil.which(program) is None]:
-        raise click.ClickException(
-            f"not installed: {', '.join(missing)}; apt-get install {' '.join(missing)}"
-        )
+        raise click.ClickException(f"not installed: {', '.join(missing)}; apt-get install {' '.join(missing)}")
 
 
-def finish(
-    verb: str, subtitle: str, samples: Sequence[Sample], printed: str, verdicts: Sequence[str] = ()
-) -> int:
+def finish(verb: str, subtitle: str, samples: Sequence[Sample], printed: str, verdicts: Sequence[str] = ()) -> int:
     """Print and write everything. Returns the exit code: 1 if a sample is invalid or there is none."""
     click.echo("\n".join(["", f"Median (min–max); {subtitle}", "", printed, "", *verdicts]))
     DIRECTORY.mkdir(exist_ok=True)

@@ -17,9 +17,7 @@ STATUS = {
     "revision": 7,
     "serving": True,
     "missing": ["edge-2 has not joined"],
-    "tiers": {
-        "edge": {"kind": "l4", "listen": "127.0.0.1:8080", "nodes": [{"name": "edge-1", **NODE}, GONE]}
-    },
+    "tiers": {"edge": {"kind": "l4", "listen": "127.0.0.1:8080", "nodes": [{"name": "edge-1", **NODE}, GONE]}},
     "pools": {"app": {"endpoints": [{"address": "127.0.0.1:9001", "state": "serving", "pid": 77}]}},
 }
 

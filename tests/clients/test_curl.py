@@ -34,9 +34,7 @@ async def curl(*arguments: str, stdin: bytes = b"") -> Curled:
     """Run curl; it must end with 0."""
     command = ["curl", "--silent", "--show-error", "--http1.1", "--write-out", WRITE_OUT, *arguments]
     with trio.fail_after(DEADLINE_S):
-        done = await trio.run_process(
-            command, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False
-        )
+        done = await trio.run_process(command, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     body, _, written = done.stdout.rpartition(b"\n")
     status, version, connects, received = written.decode().split()

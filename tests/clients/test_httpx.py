@@ -100,6 +100,4 @@ async def test_two_hundred_requests_at_once_are_all_answered(site: Site) -> None
             for number in range(CONCURRENT):
                 nursery.start_soon(get, http, number)
     assert len(answers) == CONCURRENT
-    assert all(
-        body == (b"at last\n" if number % 2 else pattern(number * 100)) for number, body in answers.items()
-    )
+    assert all(body == (b"at last\n" if number % 2 else pattern(number * 100)) for number, body in answers.items())

@@ -10,9 +10,7 @@ import trio
 from tierlb.cluster.child import Child
 from tierlb.controlplane.backoff import Backoff
 
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 
 
 class Recorder:

@@ -138,9 +138,7 @@ async def test_sigterm_drains_after_the_parent_was_told(parent, make_uplink, nur
     assert plane.draining.is_set()
 
 
-async def test_a_plane_that_does_not_finish_is_left_at_the_deadline(
-    make_uplink, plane, autojump_clock, nursery
-):
+async def test_a_plane_that_does_not_finish_is_left_at_the_deadline(make_uplink, plane, autojump_clock, nursery):
     plane.drain = lambda: None
 
     async def terminate():

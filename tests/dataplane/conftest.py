@@ -1,7 +1,7 @@
 """A laboratory: a real `Plane` in a nursery, real loopback sockets, members that the test plays itself.
 
-Nothing here waits without a deadline. A test holds both ends of the conversation: it speaks as the client, accepts as the
-member, and says in order who sends what and who hears what.
+Nothing here waits without a deadline. A test holds both ends of the conversation: it speaks as the client,
+accepts as the member, and says in order who sends what and who hears what.
 """
 
 import socket
@@ -45,7 +45,9 @@ class Message:
         first, *lines = head[:-4].split(b"\r\n")
         self.raw = head
         self.first = first.decode()
-        self.fields = [(line.partition(b":")[0].decode().lower(), line.partition(b":")[2].strip().decode()) for line in lines]
+        self.fields = [
+            (line.partition(b":")[0].decode().lower(), line.partition(b":")[2].strip().decode()) for line in lines
+        ]
         self.body = b""
         self.trailers: list[bytes] = []
 
@@ -276,7 +278,7 @@ class Lab:
     async def until(self, condition: Any) -> None:
         """Wait for a state that nothing announces."""
         with trio.fail_after(DEADLINE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 (nothing announces it)
                 await trio.sleep(0.001)
 
     def close(self) -> None:

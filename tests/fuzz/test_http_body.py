@@ -17,9 +17,7 @@ from tierlb.wire.http_body import (
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 PIECES = st.lists(st.binary(min_size=1, max_size=40), max_size=5)
-TRAILERS = st.lists(
-    st.tuples(st.sampled_from([b"X-A", b"Grpc-Status", b"Host", b"X_B"]), st.just(b"1")), max_size=3
-)
+TRAILERS = st.lists(st.tuples(st.sampled_from([b"X-A", b"Grpc-Status", b"Host", b"X_B"]), st.just(b"1")), max_size=3)
 FRAGMENTS = st.sampled_from(
     [
         b"0",

@@ -31,9 +31,7 @@ MEANINGFUL = st.sampled_from(
         b"Accept:",
     ]
 )
-FRAMING = st.sampled_from(
-    [(), (b"Content-Length: 5",), (b"content-length:\t0005 ",), (b"Transfer-Encoding: Chunked",)]
-)
+FRAMING = st.sampled_from([(), (b"Content-Length: 5",), (b"content-length:\t0005 ",), (b"Transfer-Encoding: Chunked",)])
 HOSTILE = st.sampled_from(
     [
         b"Transfer-Encoding: chunked",
@@ -57,9 +55,7 @@ HOSTILE = st.sampled_from(
         b"Connection: content-length",
     ]
 )
-PIECES = st.sampled_from(
-    [b"\r", b"\n", b"\r\n", b" ", b"\t", b"\x00", b":", b",", b"\x0b", b"\xff", b"#", b"@", b"0"]
-)
+PIECES = st.sampled_from([b"\r", b"\n", b"\r\n", b" ", b"\t", b"\x00", b":", b",", b"\x0b", b"\xff", b"#", b"@", b"0"])
 
 
 @st.composite

@@ -31,9 +31,7 @@ def test_the_figures_of_a_clean_run_are_read() -> None:
     assert (result.p50_ms, result.p99_ms) == (pytest.approx(0.95), pytest.approx(3.31))
 
 
-@pytest.mark.parametrize(
-    ("shown", "ms"), [("12.50us", 0.0125), ("3.31ms", 3.31), ("1.51s", 1510), ("1.00m", 6e4)]
-)
+@pytest.mark.parametrize(("shown", "ms"), [("12.50us", 0.0125), ("3.31ms", 3.31), ("1.51s", 1510), ("1.00m", 6e4)])
 def test_each_unit_of_time_becomes_milliseconds(shown: str, ms: float) -> None:
     assert parse_wrk(CLEAN.replace("3.31ms", shown)).p99_ms == pytest.approx(ms)
 

@@ -80,9 +80,7 @@ def test_a_target_is_a_cap_where_less_is_better_and_a_floor_where_more_is(
 
 def test_targets_are_listed_only_where_both_sides_took_part() -> None:
     targets = [Target("L7", "CPU µs", peer, 1.1) for peer in ("nginx", "haproxy")]
-    assert target_lines(targets, [row(10.0, 20.0)]) == [
-        "met           L7, CPU µs: ≤ 1.1 × nginx, reached 0.50"
-    ]
+    assert target_lines(targets, [row(10.0, 20.0)]) == ["met           L7, CPU µs: ≤ 1.1 × nginx, reached 0.50"]
     assert target_lines(targets, rows(samples("nginx", 1.0))) == []
 
 

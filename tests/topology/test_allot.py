@@ -121,9 +121,7 @@ def test_weights_stay_with_their_targets_and_fixed_answers_stay_as_they_are():
     split = Forward((Share(90.0, ("app",)), Share(10.0, ("next",))))
     routes = (Route(Match(path="/x"), Respond(204)), Route(Match(), split))
     web = Tier("web", Kind.L7, routes, listen=PUBLIC)
-    snapshot = snapshot_for(
-        topology(web, pools=(Pool("app", (at(1),)), Pool("next", (at(2),)))), "web", 9, {}, {}
-    )
+    snapshot = snapshot_for(topology(web, pools=(Pool("app", (at(1),)), Pool("next", (at(2),)))), "web", 9, {}, {})
     assert snapshot.revision == 9
     assert snapshot.rules[0].action == Respond(204)
     action = snapshot.rules[1].action

@@ -6,9 +6,7 @@ from tierlb.topology.problems import TopologyError
 
 def problems_of(tiers: str, pools: str = "", admin: str = "") -> list[str]:
     """`PATH: MESSAGE` of each problem of a file with these tiers and pools."""
-    text = (
-        f"cluster: x\n{admin}\ntiers:\n" + indented(tiers) + (f"pools:\n{indented(pools)}" if pools else "")
-    )
+    text = f"cluster: x\n{admin}\ntiers:\n" + indented(tiers) + (f"pools:\n{indented(pools)}" if pools else "")
     try:
         load_text(text, "f")
     except TopologyError as error:

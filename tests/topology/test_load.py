@@ -44,8 +44,7 @@ def test_every_problem_is_reported_at_its_place_in_one_go() -> None:
         "shop.yaml:2:1: admn: unknown key (did you mean 'admin'?)",
         "shop.yaml:7:5: tiers.edge.listen: duplicate key, first given in line 6",
         "shop.yaml:8:16: tiers.edge.timeouts.head: is for l7 tiers; an l4 tier sees connections only",
-        "shop.yaml:8:32: tiers.edge.timeouts.idle: "
-        "'3' is not a duration: write one such as 250ms, 2s or 1m30s",
+        "shop.yaml:8:32: tiers.edge.timeouts.idle: '3' is not a duration: write one such as 250ms, 2s or 1m30s",
         "shop.yaml:9:15: tiers.edge.to[1]: no tier or pool named 'ap' (did you mean 'app'?)",
         "shop.yaml:12:15: tiers.web.replicas: '0' is out of range: write 1 to 1000",
         "shop.yaml:14:7: tiers.web.to: every share is 0: nothing could be sent anywhere",
@@ -187,12 +186,8 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@given(
-    st.sampled_from(TEXTS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), FRAGMENTS), max_size=4)
-)
-def test_damaged_examples_give_a_topology_or_placed_problems(
-    text: str, damage: list[tuple[float, int, str]]
-) -> None:
+@given(st.sampled_from(TEXTS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), FRAGMENTS), max_size=4))
+def test_damaged_examples_give_a_topology_or_placed_problems(text: str, damage: list[tuple[float, int, str]]) -> None:
     for where, length, fragment in damage:
         at = int(where * len(text))
         text = text[:at] + fragment + text[at + length :]
@@ -200,9 +195,7 @@ def test_damaged_examples_give_a_topology_or_placed_problems(
 
 
 @given(st.sampled_from(TEXTS), st.data())
-def test_examples_with_a_line_moved_give_a_topology_or_placed_problems(
-    text: str, data: st.DataObject
-) -> None:
+def test_examples_with_a_line_moved_give_a_topology_or_placed_problems(text: str, data: st.DataObject) -> None:
     lines = text.splitlines(keepends=True)
     moved = lines.pop(data.draw(st.integers(0, len(lines) - 1)))
     lines.insert(data.draw(st.integers(0, len(lines))), moved)

@@ -13,9 +13,7 @@ def test_a_problem_of_the_whole_file_has_no_path() -> None:
 
 
 def test_problems_come_once_each_and_in_the_order_of_the_file() -> None:
-    first, second, third = (
-        Problem("f", line, column, "", "x") for line, column in ((2, 9), (2, 10), (10, 1))
-    )
+    first, second, third = (Problem("f", line, column, "", "x") for line, column in ((2, 9), (2, 10), (10, 1)))
     error = TopologyError([third, second, first, second])
     assert error.problems == (first, second, third)
     assert str(error).splitlines() == [str(first), str(second), str(third)]

@@ -58,8 +58,7 @@ def test_tags_and_keys_that_are_no_text_are_faults() -> None:
 
 
 BILLION = "a: &a [1, 1]\n" + "".join(
-    f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n"
-    for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+    f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
 )
 
 

@@ -362,9 +362,7 @@ def test_transfer_encoding_in_http_1_0_is_refused() -> None:
         (b"1.0", (b"Connection: keep-alive", b"Connection: close"), False),
     ],
 )
-def test_version_and_connection_decide_about_keep_alive(
-    version: bytes, fields: tuple[bytes, ...], keep: bool
-) -> None:
+def test_version_and_connection_decide_about_keep_alive(version: bytes, fields: tuple[bytes, ...], keep: bool) -> None:
     assert request(*fields, line=b"GET / HTTP/" + version).keep_alive is keep
     assert response(*fields, line=b"HTTP/" + version + b" 200 OK").keep_alive is keep
 

@@ -18,7 +18,5 @@ def load_or_exit(file: Path) -> Topology:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         count = len(error.problems)
-        click.echo(
-            f"{file}: {count} {'problem' if count == 1 else 'problems'}, nothing was started", err=True
-        )
+        click.echo(f"{file}: {count} {'problem' if count == 1 else 'problems'}, nothing was started", err=True)
         sys.exit(2)

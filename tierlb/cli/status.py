@@ -48,9 +48,7 @@ def fetch_status(admin_url: str) -> dict[str, Any]:
     finally:
         connection.close()
     if response.status != 200:
-        raise click.ClickException(
-            f"{admin_url} answered {response.status}: {body[:200].decode(errors='replace')}"
-        )
+        raise click.ClickException(f"{admin_url} answered {response.status}: {body[:200].decode(errors='replace')}")
     status: dict[str, Any] = json.loads(body)
     return status
 

@@ -68,6 +68,4 @@ def _to_try(topology: Topology, admin_url: str) -> list[str]:
 def _speaks_http(topology: Topology, name: str) -> bool:
     """An l7 tier stands somewhere below, so what arrives here is HTTP."""
     tier = topology.tiers.get(name)
-    return tier is not None and (
-        tier.kind is Kind.L7 or any(_speaks_http(topology, target) for target in tier.targets)
-    )
+    return tier is not None and (tier.kind is Kind.L7 or any(_speaks_http(topology, target) for target in tier.targets))

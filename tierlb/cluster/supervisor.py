@@ -84,9 +84,7 @@ class Supervisor:
                 background.cancel_scope.cancel()
         return problem
 
-    async def _run_children(
-        self, background: trio.Nursery, signals: AsyncIterator[int], on_serving: OnServing
-    ) -> str:
+    async def _run_children(self, background: trio.Nursery, signals: AsyncIterator[int], on_serving: OnServing) -> str:
         problem = ""
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
@@ -177,9 +175,7 @@ class Supervisor:
     def _node(self, tier: Tier, name: str, control_url: str, env: dict[str, str], guard: Guard) -> Child:
         argv = (sys.executable, "-m", "tierlb", "node")
         options = ("--name", name, "--tier", tier.name, "--join", control_url)
-        return Child(
-            name, (*argv, *options), env, self.log, guard, on_exit=partial(self.controller.exited, name)
-        )
+        return Child(name, (*argv, *options), env, self.log, guard, on_exit=partial(self.controller.exited, name))
 
     def _endpoint(self, pool: Pool, run: Run, port: int, env: dict[str, str], guard: Guard) -> Child:
         address = Address("127.0.0.1", port)
@@ -195,9 +191,7 @@ class Supervisor:
         note(State.GONE, None)
         argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
         name = f"{pool.name}/{address}"
-        return Child(
-            name, argv, env, self.log, guard, watch=watch, on_exit=lambda pid: note(State.GONE, None)
-        )
+        return Child(name, argv, env, self.log, guard, watch=watch, on_exit=lambda pid: note(State.GONE, None))
 
 
 def _search_path() -> str:

@@ -183,9 +183,9 @@ class Controller:
             for tier in self.topology.tiers.values()
         }
         pools = {name: PoolStatus(self._endpoints_of(name)) for name in self.topology.pools}
-        serving = all(
-            any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()
-        ) and all(any(e.state is State.SERVING for e in pool.endpoints) for pool in pools.values())
+        serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
+            any(e.state is State.SERVING for e in pool.endpoints) for pool in pools.values()
+        )
         return ClusterStatus(self.topology.cluster, self.revision, serving, self.missing(), tiers, pools)
 
     def _endpoints_of(self, pool_name: str) -> tuple[EndpointStatus, ...]:
@@ -224,9 +224,7 @@ class Controller:
     def _contents(self) -> dict[str, Snapshot]:
         """What the nodes of each tier should serve now, as revision 0."""
         announced, endpoints = self._announced(), self._run_endpoints()
-        return {
-            name: snapshot_for(self.topology, name, 0, announced, endpoints) for name in self.topology.tiers
-        }
+        return {name: snapshot_for(self.topology, name, 0, announced, endpoints) for name in self.topology.tiers}
 
     def _announced(self) -> Announced:
         announced: dict[str, dict[str, tuple[Address, ...]]] = {}

@@ -97,9 +97,7 @@ class Uplink:
 
     async def _converse(self, channel: Channel) -> str:
         identity = self.identity
-        session = ChildSession(
-            Hello(PROTOCOL_VERSION, identity.name, identity.tier, identity.boot_id, identity.pid)
-        )
+        session = ChildSession(Hello(PROTOCOL_VERSION, identity.name, identity.tier, identity.boot_id, identity.pid))
         welcomed = trio.Event()
 
         async def receive() -> None:

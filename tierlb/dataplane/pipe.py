@@ -1,9 +1,9 @@
 """Two sockets joined: what one says, the other hears. The l4 relay and upgraded l7 connections end up here.
 
-Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on when
-everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its read buffer, its
-direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this process; the pipe is
-handed back as soon as the direction runs dry.
+Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on
+when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
+read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
+process; the pipe is handed back as soon as the direction runs dry.
 """
 
 import os
@@ -28,7 +28,12 @@ class Pipe:
     __slots__ = ("client", "deadline", "filed", "idle_s", "member", "on_closed", "over", "reactor")
 
     def __init__(
-        self, reactor: Reactor, client: socket.socket, member: socket.socket, idle_s: float, on_closed: Callable[["Pipe", bool], None]
+        self,
+        reactor: Reactor,
+        client: socket.socket,
+        member: socket.socket,
+        idle_s: float,
+        on_closed: Callable[["Pipe", bool], None],
     ) -> None:
         self.reactor = reactor
         self.idle_s = idle_s

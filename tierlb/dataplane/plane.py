@@ -106,7 +106,15 @@ class Plane:
             return NodeLoad(0, 0, 0, 0, 0, 0, 0, busy)
         c = self._front.counters
         return NodeLoad(
-            c.connections, c.in_flight, c.items, c.errors, c.rejected, c.bytes_in, c.bytes_out, busy, self._front.roster.loads()
+            c.connections,
+            c.in_flight,
+            c.items,
+            c.errors,
+            c.rejected,
+            c.bytes_in,
+            c.bytes_out,
+            busy,
+            self._front.roster.loads(),
         )
 
     def drain(self) -> None:
@@ -126,7 +134,7 @@ class Plane:
                 nursery.start_soon(self._make_room)
                 task_status.started()
                 await self._drained.wait()
-                while self._front is not None and not self._front.drained:
+                while self._front is not None and not self._front.drained:  # noqa: ASYNC110 (no hook in the hot path)
                     await trio.sleep(DRAIN_CHECK_S)
                 nursery.cancel_scope.cancel()
         finally:

@@ -30,7 +30,20 @@ in_flight: Callable[["Candidate"], float] = attrgetter("in_flight")
 class Candidate:
     """One member as this node knows it. `idle` holds kept connections, the freshest last."""
 
-    __slots__ = ("deadline", "done", "ejection", "failed", "filed", "groups", "idle", "in_flight", "member", "probe", "retired", "roster")
+    __slots__ = (
+        "deadline",
+        "done",
+        "ejection",
+        "failed",
+        "filed",
+        "groups",
+        "idle",
+        "in_flight",
+        "member",
+        "probe",
+        "retired",
+        "roster",
+    )
 
     def __init__(self, member: Member, roster: "Roster") -> None:
         self.member = member
@@ -90,7 +103,9 @@ class Group:
 
     __slots__ = ("available", "candidates", "chooser", "destination")
 
-    def __init__(self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate]) -> None:
+    def __init__(
+        self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate]
+    ) -> None:
         self.destination = destination
         self.candidates = candidates
         self.chooser = chooser

@@ -40,7 +40,18 @@ Handler = Callable[[int], None]
 class Reactor:
     """Registers descriptors with handlers and calls `handler(epoll mask)` when they are ready."""
 
-    __slots__ = ("_closing", "_epoll", "_handlers", "_on_crash", "batches", "events", "now", "started", "waited_s", "wheel")
+    __slots__ = (
+        "_closing",
+        "_epoll",
+        "_handlers",
+        "_on_crash",
+        "batches",
+        "events",
+        "now",
+        "started",
+        "waited_s",
+        "wheel",
+    )
 
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
         """`on_crash` hears of exceptions that a handler let through; its descriptor is dropped."""
@@ -117,7 +128,7 @@ class Reactor:
                 if handler is not None:
                     try:
                         handler(mask)
-                    except Exception as error:  # noqa: BLE001 (one broken connection must not end the others)
+                    except Exception as error:
                         self._crashed(getattr(handler, "__self__", None), error)
             if self._closing:
                 self._bury()

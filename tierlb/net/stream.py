@@ -269,7 +269,8 @@ def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket
     """Begin a TCP connection; returns the socket and 0 or the errno of an immediate refusal.
 
     Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a
-    packet less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK. The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
+    packet less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK.
+    The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
     socket can be had.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -47,9 +47,7 @@ def snapshot_for(
 
     def destination(share: Share) -> Destination:
         members = (
-            member
-            for target in share.targets
-            for member in _members(topology, tier, target, announced, run_endpoints)
+            member for target in share.targets for member in _members(topology, tier, target, announced, run_endpoints)
         )
         return Destination(share.weight, share.targets, tuple(members))
 
@@ -106,8 +104,7 @@ def _children(topology: Topology, parent: Tier, child: Tier, announced: Announce
     )
     nodes = announced.get(child.name, {})
     return tuple(
-        Member(name, child.name, nodes[name][position], proxy_protocol)
-        for name in sorted(nodes, key=_by_number)
+        Member(name, child.name, nodes[name][position], proxy_protocol) for name in sorted(nodes, key=_by_number)
     )
 
 

@@ -98,6 +98,4 @@ def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 def _given(shape: Any) -> dict[str, Any]:
     """The keys the file gives; the others keep the model's defaults."""
-    return (
-        {} if shape is None else attrs.asdict(shape, recurse=False, filter=lambda _, value: value is not None)
-    )
+    return {} if shape is None else attrs.asdict(shape, recurse=False, filter=lambda _, value: value is not None)

@@ -78,9 +78,7 @@ class Form:
 
 def _name(scalar: Scalar) -> str:
     if not re.fullmatch(NAME, scalar.text):
-        raise ValueError(
-            f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)"
-        )
+        raise ValueError(f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)")
     return scalar.text
 
 
@@ -149,9 +147,7 @@ def _command(scalar: Scalar) -> str:
 
 def _path(scalar: Scalar) -> str:
     if not re.fullmatch(PATH, scalar.text):
-        raise ValueError(
-            f"{shown(scalar.text)} is not a path: begin with /, percent-encode, leave out ? and #"
-        )
+        raise ValueError(f"{shown(scalar.text)} is not a path: begin with /, percent-encode, leave out ? and #")
     return scalar.text
 
 
@@ -164,9 +160,7 @@ def _prefix(scalar: Scalar) -> str:
 def _host(scalar: Scalar) -> str:
     name = scalar.text.lower()
     if not re.fullmatch(HOST, name):
-        raise ValueError(
-            f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port"
-        )
+        raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port")
     return name
 
 
@@ -211,9 +205,7 @@ def _body(scalar: Scalar) -> str:
 
 def _content_type(scalar: Scalar) -> str:
     if not re.fullmatch(rf"{TOKEN}/{TOKEN}( *;{VISIBLE})?", scalar.text):
-        raise ValueError(
-            f"{shown(scalar.text)} is not a media type: write one such as text/html; charset=utf-8"
-        )
+        raise ValueError(f"{shown(scalar.text)} is not a media type: write one such as text/html; charset=utf-8")
     return scalar.text
 
 
@@ -223,9 +215,7 @@ def _location(scalar: Scalar) -> str:
     for found in PLACEHOLDER.findall(scalar.text):
         if found not in PLACEHOLDERS:
             choice = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise ValueError(
-                f"{{{found[:60]}}} has no meaning: write {choice}{suggestion(found, PLACEHOLDERS)}"
-            )
+            raise ValueError(f"{{{found[:60]}}} has no meaning: write {choice}{suggestion(found, PLACEHOLDERS)}")
     if "{" in PLACEHOLDER.sub("", scalar.text) or "}" in PLACEHOLDER.sub("", scalar.text):
         raise ValueError("a { or } stands alone: percent-encode it as %7B or %7D")
     return scalar.text
@@ -244,9 +234,7 @@ def _one_of(choices: type[Kind] | type[Policy]) -> Form:
     def read(scalar: Scalar) -> Kind | Policy:
         if scalar.text not in words:
             listed = f"{', '.join(words[:-1])} or {words[-1]}"
-            raise ValueError(
-                f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}"
-            )
+            raise ValueError(f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}")
         return choices(scalar.text)
 
     return Form(read, {"enum": words})

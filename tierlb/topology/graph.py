@@ -36,9 +36,7 @@ Edges = dict[str, list[Edge]]
 """From each tier, in the file's order."""
 
 
-def graph_faults(
-    file: FileShape, reading: Reading, tier_names: list[str], pool_names: list[str]
-) -> Iterator[Fault]:
+def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
     """Faults between mappings. The names are all the file gives, those cut out included."""
     edges: Edges = {name: list(_edges(("tiers", name), tier)) for name, tier in file.tiers.items()}
     yield from _shared_name_faults(tier_names, pool_names)
@@ -73,9 +71,7 @@ def _targets(path: Path, to: To | None) -> Iterator[Edge]:
 
 def _shared_name_faults(tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
     for name in set(tier_names) & set(pool_names):
-        yield Fault(
-            ("pools", name), "a tier has this name too: tiers and pools share their names", at_key=True
-        )
+        yield Fault(("pools", name), "a tier has this name too: tiers and pools share their names", at_key=True)
 
 
 def _guesses(edges: Edges, names: list[str]) -> dict[str, str | None]:
@@ -178,9 +174,7 @@ def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
     }
     for pool_name, pool in (file.pools or {}).items():
         for index, endpoint in enumerate(pool.endpoints or ()):
-            tier_name = next(
-                (listening[address] for address in _heard_at(endpoint) if address in listening), None
-            )
+            tier_name = next((listening[address] for address in _heard_at(endpoint) if address in listening), None)
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
                 yield Fault(("pools", pool_name, "endpoints", index), message)
@@ -211,9 +205,7 @@ def _unreached_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
 def _why_unreached(sender: str | None) -> str:
     if sender is None:
         return "nothing reaches this tier: give it a listen address or name it in another tier's to"
-    return (
-        f"nothing reaches this tier: only tiers such as {sender!r} send to it, which nothing reaches either"
-    )
+    return f"nothing reaches this tier: only tiers such as {sender!r} send to it, which nothing reaches either"
 
 
 def _reached(starts: Iterable[str], edges: Edges) -> set[str]:

@@ -81,9 +81,7 @@ def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
             continue
         for field in attrs.fields(type(shape)):
             if field.metadata.get("l7_only") and getattr(shape, field.name) is not None:
-                yield Fault(
-                    (*place, field.name), "is for l7 tiers; an l4 tier sees connections only", at_key=True
-                )
+                yield Fault((*place, field.name), "is for l7 tiers; an l4 tier sees connections only", at_key=True)
 
 
 def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: Reading) -> Iterator[Fault]:
@@ -112,7 +110,5 @@ def _repeated(path: Path, items: tuple[Any, ...]) -> Iterator[Fault]:
     first: dict[Any, int] = {}
     for index, item in enumerate(items):
         if item in first:
-            yield Fault(
-                (*path, index), f"{item} is listed twice, first as {path_text((path[-1], first[item]))}"
-            )
+            yield Fault((*path, index), f"{item} is listed twice, first as {path_text((path[-1], first[item]))}")
         first.setdefault(item, index)

@@ -5,8 +5,6 @@ They hold what the file says and nothing else: a key that is not given is None, 
 `EXACTLY_ONE` and the `l7_only` mark say what one class alone cannot.
 """
 
-# ruff: noqa: RUF009 (required and optional make attrs fields, evaluated once on purpose)
-
 from typing import Any
 
 import attrs
@@ -71,17 +69,13 @@ class LimitsShape:
     connections: ConnectionCount | None = optional("open connections per node")
     head: HeadSize | None = optional("bytes of a request head, such as 32KiB", l7_only=True)
     headers: HeaderCount | None = optional("fields in a request head", l7_only=True)
-    body: Size | None = optional(
-        "bytes of a request body, such as 10MB; any length if left out", l7_only=True
-    )
+    body: Size | None = optional("bytes of a request body, such as 10MB; any length if left out", l7_only=True)
 
 
 @attrs.frozen(kw_only=True)
 class MatchShape:
     path: UrlPath | None = optional("the whole path, as sent")
-    path_prefix: UrlPrefix | None = optional(
-        "whole leading segments: /api matches /api and /api/x, not /apix"
-    )
+    path_prefix: UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
     host: Host | tuple[Host, ...] | None = optional("a host name, *.example.com for all below it, or a list")
     method: Method | tuple[Method, ...] | None = optional("a request method or a list of them")
     headers: dict[HeaderName, Wanted] | None = optional("header name to value; no value: it is present")
@@ -117,9 +111,7 @@ class TierShape:
     balance: Policy | None = optional("how a node chooses among members (default least-requests)")
     to: To | None = optional("a tier or pool, a list of them (all together), or a mapping of name to share")
     routes: tuple[RouteShape, ...] | None = optional("the first that matches a request decides", l7_only=True)
-    trusted_peers: tuple[Network, ...] | None = optional(
-        "networks whose X-Forwarded-* fields are kept", l7_only=True
-    )
+    trusted_peers: tuple[Network, ...] | None = optional("networks whose X-Forwarded-* fields are kept", l7_only=True)
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
 

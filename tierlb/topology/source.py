@@ -176,9 +176,7 @@ class Builder:
         for event in events:
             if isinstance(event, DocumentStartEvent):
                 if root is not None:
-                    raise UnreadableError(
-                        self._mark(event), "a second YAML document begins: a topology is one"
-                    )
+                    raise UnreadableError(self._mark(event), "a second YAML document begins: a topology is one")
                 root = self._node(next(events), events, 0)
         self._seen = 0
         data = self._expand(root, (), 0) if root else None
@@ -217,9 +215,7 @@ class Builder:
 
     def _alias(self, anchor: str, place: Place) -> Node:
         if anchor not in self._anchors:
-            raise UnreadableError(
-                place, f"the alias *{anchor[:60]} stands before the end of what it refers to"
-            )
+            raise UnreadableError(place, f"the alias *{anchor[:60]} stands before the end of what it refers to")
         return self._anchors[anchor]
 
     def _count(self, place: Place, depth: int) -> None:

@@ -103,11 +103,7 @@ def _nearest_key(path: Path) -> Path:
 
 def _without(data: Data, cuts: set[Path], path: Path) -> Data:
     if isinstance(data, dict):
-        return {
-            key: _without(value, cuts, (*path, key))
-            for key, value in data.items()
-            if (*path, key) not in cuts
-        }
+        return {key: _without(value, cuts, (*path, key)) for key, value in data.items() if (*path, key) not in cuts}
     if isinstance(data, list):
         return [_without(value, cuts, (*path, index)) for index, value in enumerate(data)]
     return data

@@ -116,9 +116,7 @@ class ParentSession:
             raise ProtocolError(f"revision {answer.revision} is not the one to be answered")
         snapshot = self._unanswered.popleft()
         if isinstance(answer, Ack) and len(answer.addresses) != len(snapshot.listeners):
-            raise ProtocolError(
-                f"ack: {len(answer.addresses)} addresses for {len(snapshot.listeners)} listeners"
-            )
+            raise ProtocolError(f"ack: {len(answer.addresses)} addresses for {len(snapshot.listeners)} listeners")
 
 
 @attrs.define

@@ -43,9 +43,7 @@ _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-_MEANINGFUL = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
-)
+_MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
 _OF_THIS_HOP = (
     HOP_BY_HOP
     | _MEANINGFUL
@@ -158,9 +156,7 @@ def parse_request_head(head: bytes, max_headers: int = 100) -> RequestHead:
     length, chunked = _framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
-    return RequestHead(
-        method, target, minor, host, fields, length, chunked, keep_alive, expect, upgrade, dropped
-    )
+    return RequestHead(method, target, minor, host, fields, length, chunked, keep_alive, expect, upgrade, dropped)
 
 
 def parse_response_head(head: bytes) -> ResponseHead:
@@ -178,9 +174,7 @@ def read_field(line: bytes) -> Field:
     name, colon, value = line.partition(b":")
     if not colon or not is_token(name):
         folded = line.startswith((b" ", b"\t"))
-        raise BadHead(
-            400, "a line starts with whitespace" if folded else "a field name is not a token and a colon"
-        )
+        raise BadHead(400, "a line starts with whitespace" if folded else "a field name is not a token and a colon")
     if _NOT_IN_VALUE.search(value):
         raise BadHead(400, "a field value holds a control character")
     lower = name.lower()

@@ -196,7 +196,9 @@ async def test_a_client_that_asks_and_never_reads_cannot_fill_the_node(lab: Lab,
     client = await lab.connects()
     client.listens_little()
     if not rules:
-        lab.nursery.start_soon(answer_all, await_first(member), b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000))
+        lab.nursery.start_soon(
+            answer_all, await_first(member), b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000)
+        )
     with trio.move_on_after(0.5):
         while True:
             await client.stream.send_all(GET * 1000)
@@ -371,7 +373,9 @@ async def test_a_local_header_leaves_the_peer_as_the_client(lab: Lab) -> None:
     assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("start", [GET, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET, encode_local()[:12] + b"\x11" + GET])
+@pytest.mark.parametrize(
+    "start", [GET, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET, encode_local()[:12] + b"\x11" + GET]
+)
 async def test_a_connection_without_a_proxy_header_is_closed_unanswered(lab: Lab, start: bytes) -> None:
     client, member = await lab.converses(listener=INNER)
     await client.says(start)

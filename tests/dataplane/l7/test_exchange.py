@@ -677,7 +677,7 @@ async def test_h2c_is_not_asked_for(lab: Lab) -> None:
 
 
 async def test_every_exchange_is_counted_once(lab: Lab) -> None:
-    client, voice = await exchange(lab, GET, OK)
+    client, _ = await exchange(lab, GET, OK)
     await client.hears_message()
     load = lab.plane.load()
     assert (load.items, load.errors, load.rejected, load.in_flight, load.connections) == (1, 0, 0, 0, 1)
@@ -692,5 +692,3 @@ async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
     await (await member.accepts()).hears_head()
     load = lab.plane.load()
     assert (load.in_flight, load.members[0].in_flight) == (1, 1)
-
-

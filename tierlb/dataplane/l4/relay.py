@@ -5,6 +5,7 @@ member gets the connection. On the handshake's end the client's first bytes, mos
 packet as the PROXY header.
 """
 
+import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING
@@ -56,10 +57,8 @@ class Handshake(Stream):
         first = b""
         if candidate.member.proxy_protocol:
             first = encode_v2(self.source, client.getsockname()[:2])
-        try:
+        with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
             first += client.recv(READ_BYTES)
-        except OSError:
-            pass  # nothing yet, or broken: the pipe hears of either
         front.join(client, self, candidate, first)
 
     def on_deadline(self) -> None:

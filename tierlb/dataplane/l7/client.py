@@ -29,11 +29,20 @@ LINGER_S = 2.0
 class ClientConnection(Stream):
     """`peer_end` is the rest of an upstream head: the client's address and the end of that line."""
 
-    __slots__ = ("buffer", "exchange", "front", "in_head", "keep_alive", "lingering", "peer_end", "proxied", "pumping", "trusted")
+    __slots__ = (
+        "buffer",
+        "exchange",
+        "front",
+        "in_head",
+        "keep_alive",
+        "lingering",
+        "peer_end",
+        "proxied",
+        "pumping",
+        "trusted",
+    )
 
-    def __init__(
-        self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, proxied: bool
-    ) -> None:
+    def __init__(self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, proxied: bool) -> None:
         super().__init__(front.reactor, sock)
         self.front = front
         self.buffer = b""
@@ -148,7 +157,9 @@ class ClientConnection(Stream):
             header = parse_v2(self.buffer)
         except BadProxyHeader as error:
             self.front.counters.rejected += 1
-            self.front.log.warning("connection refused", reason=f"no PROXY header where a parent sends one: {error.reason}")
+            self.front.log.warning(
+                "connection refused", reason=f"no PROXY header where a parent sends one: {error.reason}"
+            )
             self.close()
             return False
         if header is None:

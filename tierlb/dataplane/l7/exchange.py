@@ -2,12 +2,13 @@
 
 An exchange stands between a client connection and the pooled connection it borrowed. Request and response are
 two independent streams (a member may answer before it has read the whole body), each with backpressure: who
-cannot write makes the other side stop reading. Both bodies are counted and re-framed, never trusted to be as long as they say.
+cannot write makes the other side stop reading. Both bodies are counted and re-framed, never trusted to be as
+long as they say.
 
-When may it be tried again? A connect that failed has cost nothing, any request may go elsewhere (`CONNECTS` times). A
-request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has no body, and
-not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in which a member closes a
-kept connection just as a request is put on it.
+When may it be tried again? A connect that failed has cost nothing, any request may go elsewhere (`CONNECTS`
+times). A request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has
+no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in
+which a member closes a kept connection just as a request is put on it.
 """
 
 import errno
@@ -348,7 +349,13 @@ class Exchange:
         if self.plan.head.upgrade is None or reply.upgrade is None or not self.request_done:
             self._bad_answer("it switched protocols without being asked")
             return
-        head = b"".join(client.backlog or ()) + reply.lines + b"Connection: upgrade\r\nUpgrade: " + reply.upgrade + b"\r\n\r\n"
+        head = (
+            b"".join(client.backlog or ())
+            + reply.lines
+            + b"Connection: upgrade\r\nUpgrade: "
+            + reply.upgrade
+            + b"\r\n\r\n"
+        )
         after_head = b"".join(connection.backlog or ()) + client.take_buffer()
         connection.exchange = None
         pipe = Pipe(

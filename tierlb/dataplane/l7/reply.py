@@ -1,7 +1,7 @@
 """What to do with a response head, worked out once per distinct head, and the answers this node makes itself.
 
-How a response ends is decided here, once (RFC 9112 §6.3): not at all for HEAD, 1xx, 204 and 304; by its length; by the last
-chunk; or by the close of the connection. Responses that end by a close are re-framed as chunked for
+How a response ends is decided here, once (RFC 9112 §6.3): not at all for HEAD, 1xx, 204 and 304; by its length;
+by the last chunk; or by the close of the connection. Responses that end by a close are re-framed as chunked for
 HTTP/1.1 clients, so that a cut is never mistaken for an end.
 """
 
@@ -26,8 +26,8 @@ REWRITTEN = frozenset({b"content-length"})
 class Reply:
     """A response head, checked and ready to be sent on.
 
-    `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD.
-    `lines` is the client's head without any framing of ours and without the last empty line; `whole` is the head for the
+    `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
+    the client's head without any framing of ours and without the last empty line; `whole` is the head for the
     commonest case: an HTTP/1.1 client that stays connected.
     """
 
@@ -62,9 +62,7 @@ def client_head(head: ResponseHead) -> bytes:
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     dropped = head.dropped
     lines += [
-        field.line + b"\r\n"
-        for field in head.fields
-        if field.lower not in dropped and field.lower not in REWRITTEN
+        field.line + b"\r\n" for field in head.fields if field.lower not in dropped and field.lower not in REWRITTEN
     ]
     if head.content_length is not None and head.status >= 200 and head.status != 204:
         lines.append(b"Content-Length: %d\r\n" % head.content_length)
