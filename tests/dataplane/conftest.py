@@ -103,6 +103,12 @@ class Voice:
         head, _, self.ahead = self.ahead.partition(end)
         return head + end
 
+    async def hears_up_to_or_end(self, end: bytes) -> bytes:
+        """As `hears_up_to`; empty if the connection ended instead."""
+        if not self.ahead:
+            self.ahead = await self._more()
+        return await self.hears_up_to(end) if self.ahead else b""
+
     async def hears_count(self, count: int) -> bytes:
         while len(self.ahead) < count:
             more = await self._more()
@@ -210,6 +216,9 @@ class PlayedMember:
 class Lab:
     """Makes members, planes and clients, and closes all of them at the end."""
 
+    background: trio.Nursery
+    """For what a test has done meanwhile."""
+
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.log = Log()
@@ -315,7 +324,9 @@ def l4(*members: PlayedMember, **options: Any) -> Snapshot:
 async def lab(nursery: trio.Nursery) -> AsyncIterator[Lab]:
     laboratory = Lab(nursery)
     try:
-        yield laboratory
+        async with trio.open_nursery() as laboratory.background:
+            yield laboratory
+            laboratory.background.cancel_scope.cancel()
     finally:
         laboratory.close()
     crashes = laboratory.log.count("a connection was dropped after an internal error")

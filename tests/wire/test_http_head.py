@@ -42,23 +42,22 @@ def _outcome(head: bytes) -> RequestHead | BadHead:
 
 def test_a_plain_request_is_read() -> None:
     head = request(b"User-Agent:  x y\t", b"X-Empty:", line=b"GET /a?b=%20 HTTP/1.1", host=b"Host: shop:8080")
-    assert head == RequestHead(
-        method=b"GET",
-        target=b"/a?b=%20",
-        minor=1,
-        host=b"shop:8080",
-        fields=(
-            Field(b"Host", b"shop:8080", b"host", b"Host: shop:8080", special=True),
-            Field(b"User-Agent", b"x y", b"user-agent", b"User-Agent: x y", special=False),
-            Field(b"X-Empty", b"", b"x-empty", b"X-Empty: ", special=False),
-        ),
-        content_length=None,
-        chunked=False,
-        keep_alive=True,
-        expect_continue=False,
-        upgrade=None,
-        dropped=HOP_BY_HOP,
+    assert (head.method, head.target, head.minor, head.host) == (b"GET", b"/a?b=%20", 1, b"shop:8080")
+    assert head.fields == (
+        Field(b"Host", b"shop:8080", b"host", b"Host: shop:8080", special=True),
+        Field(b"User-Agent", b"x y", b"user-agent", b"User-Agent: x y", special=False),
+        Field(b"X-Empty", b"", b"x-empty", b"X-Empty: ", special=False),
     )
+    assert (head.content_length, head.chunked, head.keep_alive) == (None, False, True)
+    assert (head.expect_continue, head.upgrade, head.dropped) == (False, None, HOP_BY_HOP)
+
+
+def test_a_block_seen_before_is_not_read_again_and_its_version_counts() -> None:
+    first, second = request(b"X-Once: 1"), request(b"X-Once: 1", line=b"GET /other HTTP/1.1")
+    older = request(b"X-Once: 1", line=b"GET /other HTTP/1.0")
+    assert first.block is second.block
+    assert older.block is not first.block
+    assert (first.keep_alive, older.keep_alive) == (True, False)
 
 
 def test_headers_are_the_fields_as_sent_in_order() -> None:

@@ -6,8 +6,9 @@ with CRLF and nothing else, names are tokens, there is one Host, at most one fra
 (`chunked`). What it accepts, h11 and llhttp read the same way; the tests hold it to that.
 
 It is written by hand because llhttp calls back for every field and knows fewer rules: bytes are split into
-lines by the interpreter's C code, and a line seen before is one look-up in a bounded memo that only holds
-lines found valid. Lines carrying credentials are not kept there.
+lines by the interpreter's C code, and what was seen before is one look-up in a bounded memo that only holds what
+was found valid. There are two: of single lines, and of the whole block after a request line, because a client
+sends the same block again and again and only the request line changes.
 
 Left out on purpose: obs-fold, leading empty lines, CONNECT, h2c (a tunnel past every route), transfer codings
 other than chunked. Whether a message has a body also depends on what it answers (HEAD, 1xx, 204, 304); the
@@ -27,6 +28,8 @@ TARGET_LIMIT_BYTES = 16 * 1024  # RFC 9112 §3 asks for at least 8000
 LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
 MEMO_LINES = 2048
 MEMO_LINE_BYTES = 256
+MEMO_BLOCKS = 1024
+MEMO_BLOCK_BYTES = 2048
 
 HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
@@ -94,9 +97,26 @@ class _Lookup:
         return None
 
 
+@attrs.frozen(slots=False, eq=False)
+class Block(_Lookup):
+    """What the field lines of a request say, whatever its request line is; shared by all heads that have it.
+
+    Compared by identity, so that it is a cheap key for what is worked out from it.
+    """
+
+    fields: tuple[Field, ...]
+    host: bytes
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    expect_continue: bool
+    upgrade: bytes | None
+    dropped: frozenset[bytes]
+
+
 # Without slots attrs fills the instance's dict in one go: half the cost of a frozen instance with slots.
 @attrs.frozen(slots=False)
-class RequestHead(_Lookup):
+class RequestHead:
     """A request head found valid.
 
     `target` is in origin-form or `*`. `fields` keep names as sent, order and all, except that the one Host
@@ -107,14 +127,49 @@ class RequestHead(_Lookup):
     method: bytes
     target: bytes
     minor: int
-    host: bytes
-    fields: tuple[Field, ...]
-    content_length: int | None
-    chunked: bool
-    keep_alive: bool
-    expect_continue: bool
-    upgrade: bytes | None
-    dropped: frozenset[bytes]
+    block: Block
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self.block.fields
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """(name as sent, value), in order."""
+        return self.block.headers
+
+    @property
+    def host(self) -> bytes:
+        return self.block.host
+
+    @property
+    def content_length(self) -> int | None:
+        return self.block.content_length
+
+    @property
+    def chunked(self) -> bool:
+        return self.block.chunked
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client means to stay connected, from its version and Connection."""
+        return self.block.keep_alive
+
+    @property
+    def expect_continue(self) -> bool:
+        return self.block.expect_continue
+
+    @property
+    def upgrade(self) -> bytes | None:
+        return self.block.upgrade
+
+    @property
+    def dropped(self) -> frozenset[bytes]:
+        return self.block.dropped
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of the field with this lower-case name."""
+        return self.block.get(name)
 
 
 @attrs.frozen(slots=False)
@@ -140,23 +195,42 @@ def find_head_end(buffer: bytes, start: int = 0) -> int:
 
 def parse_request_head(head: bytes, max_headers: int = 100) -> RequestHead:
     """Read a head that ends with its empty line. Raises BadHead."""
-    lines = _lines(head)
-    method, target, minor = _request_line(lines.pop(0))
-    if len(lines) > max_headers:
+    line, _, rest = head.partition(b"\r\n")
+    method, target, minor = _request_line(line)
+    blocks = _blocks[minor]
+    block = blocks.get(rest) or _read_block(rest, minor, max_headers)
+    if len(block.fields) > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
-    fields, meaning = _fields(lines)
+    if not target.startswith(b"/"):
+        target, block = _other_form(method, target, block)
+    return RequestHead(method, target, minor, block)
+
+
+_blocks: tuple[dict[bytes, Block], dict[bytes, Block]] = ({}, {})
+"""Valid blocks by their bytes: of HTTP/1.0 heads, and of HTTP/1.1 heads."""
+
+
+def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
+    """The block in the bytes after the request line; remembered if it is not too large."""
+    if rest.count(b"\r\n") - 1 > max_headers:
+        raise BadHead(431, f"more than {max_headers} header fields")
+    fields, meaning = _fields(_lines(b"\r\n" + rest)[1:])
     host = meaning.get(b"host", b"")
     if not host:
         if minor or b"host" in meaning:
             raise BadHead(400, "the Host field is missing or empty")
     elif not _is_host(host):
         raise BadHead(400, "the Host field is not a host and port")
-    if not target.startswith(b"/"):
-        target, host, fields = _other_form(method, target, host, fields)
     length, chunked = _framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
-    return RequestHead(method, target, minor, host, fields, length, chunked, keep_alive, expect, upgrade, dropped)
+    block = Block(fields, host, length, chunked, keep_alive, expect, upgrade, dropped)
+    if len(rest) <= MEMO_BLOCK_BYTES:
+        blocks = _blocks[minor]
+        if len(blocks) >= MEMO_BLOCKS:
+            blocks.clear()
+        blocks[rest] = block
+    return block
 
 
 def parse_response_head(head: bytes) -> ResponseHead:
@@ -278,12 +352,10 @@ def _is_host(host: bytes) -> bool:
     return match is not None and int(match[1] or 0) <= 65535
 
 
-def _other_form(
-    method: bytes, target: bytes, host: bytes, fields: tuple[Field, ...]
-) -> tuple[bytes, bytes, tuple[Field, ...]]:
+def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Block]:
     """`*` stays; absolute-form becomes origin-form, and its authority replaces Host (RFC 9112 §3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
-        return target, host, fields
+        return target, block
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise BadHead(400, "the target is neither a path nor an http URL")
@@ -292,8 +364,8 @@ def _other_form(
         raise BadHead(400, "the target's authority is not a host and port")
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
-    others = tuple(field for field in fields if field.lower != b"host")
-    return path, authority, (read_field(b"Host: " + authority), *others)
+    others = tuple(field for field in block.fields if field.lower != b"host")
+    return path, attrs.evolve(block, fields=(read_field(b"Host: " + authority), *others), host=authority)
 
 
 def _framing(meaning: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:

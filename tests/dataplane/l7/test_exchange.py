@@ -518,7 +518,7 @@ async def test_a_slow_client_slows_the_member_down_and_the_node_holds_little(lab
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
-    lab.nursery.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
+    lab.background.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
     await client.hears_head()
     held = await hear_slowly(lab, client, size)
     assert max(held) <= MIB
@@ -528,7 +528,7 @@ async def test_a_slow_client_slows_the_member_down_and_the_node_holds_little(lab
 async def test_a_slow_member_slows_the_client_down_and_the_node_holds_little(lab: Lab) -> None:
     size = 64 * MIB
     client, member = await lab.converses()
-    lab.nursery.start_soon(say_much, client, b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, size)
+    lab.background.start_soon(say_much, client, b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, size)
     voice = await member.accepts()
     voice.listens_little()
     await voice.hears_head()
@@ -570,7 +570,7 @@ async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab) -> None
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
-    lab.nursery.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
+    lab.background.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
     await client.hears_head()
     heard = 0
     for _ in range(12):
@@ -653,7 +653,7 @@ async def test_an_upgrade_behind_an_answer_still_being_written_loses_no_byte(lab
     await client.says(GET + UPGRADE)
     voice = await member.accepts()
     await voice.hears_head()
-    lab.nursery.start_soon(answer_and_switch, voice, size)
+    lab.background.start_soon(answer_and_switch, voice, size)
     await client.hears_head()
     assert len(await client.hears_count(size)) == size
     assert (await client.hears_message(bodiless=True)).status == 101

@@ -2,6 +2,7 @@
 
 import ipaddress
 import random
+import re
 import secrets
 import socket
 from typing import Any
@@ -17,6 +18,8 @@ from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Redirect, Respond
 from tierlb.net.reactor import Reactor
 from tierlb.wire.http_head import RequestHead
+
+PLACEHOLDER = re.compile(r"\{(scheme|host|path|query)\}")
 
 
 class L7Front:
@@ -74,9 +77,8 @@ class L7Front:
     def location(self, redirect: Redirect, head: RequestHead) -> bytes:
         """Fill in a redirect's location from the request."""
         path, _, query = head.target.decode("ascii").partition("?")
-        text = redirect.location
-        for name, value in (("scheme", "http"), ("host", head.host.decode("ascii")), ("path", path), ("query", query)):
-            text = text.replace("{" + name + "}", value)
+        parts = {"scheme": "http", "host": head.host.decode("ascii"), "path": path, "query": query}
+        text = PLACEHOLDER.sub(lambda found: parts[found[1]], redirect.location)
         return text.encode("latin-1", "replace")
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:

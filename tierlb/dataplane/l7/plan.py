@@ -9,17 +9,21 @@ The book is bounded in entries and in entry size, and forgets in halves (the old
 full), so a client that sends a new head every time costs an insertion and never more memory than the cap.
 """
 
+import functools
 from collections.abc import Sequence
 
 import attrs
 
 from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
 from tierlb.model.snapshot import Snapshot
-from tierlb.wire.http_head import HOP_BY_HOP, BadHead, Field, RequestHead, parse_request_head
+from tierlb.wire.http_head import HOP_BY_HOP, BadHead, Block, Field, RequestHead, parse_request_head
 
 GENERATION_ENTRIES = 512
 REMEMBERED_HEAD_BYTES = 2048
 """With both generations full of the largest heads: 2 × 512 × ~5 KiB ≈ 5 MiB a book."""
+
+BLOCKS = 1024
+"""Blocks of fields whose upstream form is kept; see `wire.http_head.Block`."""
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
@@ -50,50 +54,47 @@ class Plan:
 def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, trusted: bool) -> Plan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
-    length = head.content_length
+    block, method = head.block, head.method
+    length = block.content_length
     if length and snapshot.limits.body is not None and length > snapshot.limits.body:
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
-    body_bytes = None if head.chunked else (length or 0)
-    method = head.method
+    body_bytes = None if block.chunked else (length or 0)
+    passing = _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
     return Plan(
         head,
         find_rule(matchers, head),
-        upstream_head(head, trusted=trusted),
-        trusted and head.get(b"x-request-id") is not None,
+        b"%b %b HTTP/1.1\r\nVia: 1.%d tierlb\r\n%b" % (method, head.target, head.minor, passing),
+        trusted and block.get(b"x-request-id") is not None,
         body_bytes,
-        head.keep_alive,
-        method in IDEMPOTENT and body_bytes == 0 and head.upgrade is None,
+        block.keep_alive,
+        method in IDEMPOTENT and body_bytes == 0 and block.upgrade is None,
         method == b"HEAD",
     )
 
 
-def upstream_head(head: RequestHead, *, trusted: bool) -> bytes:
-    """The head to send on, open at its end: `… X-Forwarded-For: ` (RFC 9110 §7.6: hop-by-hop fields do not pass).
-
-    A trusted peer's word on the client is kept and added to; anybody else's is replaced.
-    """
-    host, dropped = head.host, head.dropped
-    if dropped is HOP_BY_HOP:
-        passing = [field.line for field in head.fields if not field.special or _passes(field, dropped, trusted)]
-    else:
-        passing = [field.line for field in head.fields if _passes(field, dropped, trusted)]
-    if head.content_length is not None:
-        passing.append(b"Content-Length: %d" % head.content_length)
-    elif head.chunked:
-        passing.append(b"Transfer-Encoding: chunked")
-    if head.upgrade is not None:
-        passing.append(b"Connection: upgrade\r\nUpgrade: " + head.upgrade)
-    if trusted:
-        passing.append(_continued(head))
-    else:
-        passing.append(b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\nX-Forwarded-For: " % host)
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\nVia: 1.%d tierlb\r\n%b" % (
-        head.method,
-        head.target,
-        host,
-        head.minor,
-        b"\r\n".join(passing),
+@functools.lru_cache(BLOCKS)
+def _passing_untrusted(block: Block) -> bytes:
+    """The fields to send on for a client whose word about itself does not count, open at its end."""
+    return b"%bX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\nX-Forwarded-For: " % (
+        _passing(block, trusted=False),
+        block.host,
     )
+
+
+def _passing(block: Block, *, trusted: bool) -> bytes:
+    """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew."""
+    lines = [b"Host: " + block.host]
+    lines += [field.line for field in block.fields if not field.special or _passes(field, block.dropped, trusted)]
+    if block.dropped is not HOP_BY_HOP:
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in block.dropped]
+    if block.content_length is not None:
+        lines.append(b"Content-Length: %d" % block.content_length)
+    elif block.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    if block.upgrade is not None:
+        lines.append(b"Connection: upgrade\r\nUpgrade: " + block.upgrade)
+    lines.append(b"")
+    return b"\r\n".join(lines)
 
 
 def _continued(head: RequestHead) -> bytes:

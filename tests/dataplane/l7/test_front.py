@@ -1,0 +1,264 @@
+"""The l7 front: rules that answer here, splits, trust, request ids, draining and snapshots that change under traffic."""
+
+import collections
+
+import attrs
+import pytest
+import trio
+
+from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, l7, send
+from tierlb.model.snapshot import Destination, Listener, Rule, Send
+from tierlb.model.topology import Match, Redirect, Respond
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPBACK = ("127.0.0.0/8",)
+
+
+async def serve_for_ever(member: PlayedMember, body: bytes) -> None:
+    """A member that answers every request of every connection with this body."""
+
+    async def converse() -> None:
+        voice = await member.accepts()
+        nursery.start_soon(converse)
+        while await voice.hears_up_to_or_end(b"\r\n\r\n"):
+            await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(converse)
+
+
+# Answers of the node itself.
+
+
+async def test_a_request_that_no_route_matches_is_404(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond()),)))
+    client = await lab.connects()
+    answer = await client.asks(GET)
+    assert (answer.status, answer.body) == (404, b"node-1: no route matches this request\n")
+    assert (await client.asks(GET.replace(b"/ ", b"/here "))).status == 200
+
+
+async def test_respond_says_what_the_file_says(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(418, "té\n", "text/x-tea")),)))
+    answer = await (await lab.connects()).asks(GET)
+    assert (answer.status, answer["content-type"], answer.body) == (418, "text/x-tea", "té\n".encode())
+
+
+async def test_respond_to_head_has_a_length_and_no_body(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "hello")),)))
+    client = await lab.connects()
+    await client.says(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    assert (await client.hears_message(bodiless=True))["content-length"] == "5"
+    assert (await client.hears_message()).body == b"hello"
+
+
+async def test_respond_to_a_request_with_a_body_closes(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Respond(200, "hello")),)))
+    client = await lab.connects()
+    answer = await client.asks(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" + GET)
+    assert (answer["connection"], answer.body) == ("close", b"hello")
+    await client.hears_end()
+
+
+async def test_redirect_fills_in_the_request(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Redirect("https://{host}{path}?{query}&via={scheme}", 307)),)))
+    answer = await (await lab.connects()).asks(b"GET /x/y?a=b HTTP/1.1\r\nHost: example.org\r\n\r\n")
+    assert (answer.status, answer["location"]) == (307, "https://example.org/x/y?a=b&via=http")
+
+
+async def test_what_a_request_holds_is_not_filled_in_twice(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Redirect("https://other{path}?{query}")),)))
+    answer = await (await lab.connects()).asks(b"GET /{query}?secret HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer["location"] == "https://other/{query}?secret"
+
+
+# Splits.
+
+
+async def test_a_split_keeps_its_shares_request_by_request(lab: Lab) -> None:
+    old, new = await lab.member(), await lab.member(target="new")
+    split = Send((Destination(90, ("app",), (old.member,)), Destination(10, ("new",), (new.member,))))
+    await lab.serves(l7(rules=(Rule(Match(), split),)))
+    lab.background.start_soon(serve_for_ever, old, b"old")
+    lab.background.start_soon(serve_for_ever, new, b"new")
+    client = await lab.connects()
+    bodies = collections.Counter([(await client.asks(GET)).body for _ in range(500)])
+    assert bodies[b"old"] + bodies[b"new"] == 500
+    assert 25 <= bodies[b"new"] <= 80  # the mean is 50, its standard deviation 6.7
+
+
+# Who the client is.
+
+CLAIMS = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n"
+    b"X-Forwarded-Host: shop\r\nX-Request-Id: given\r\nForwarded: for=192.0.2.3\r\n\r\n"
+)
+INNER = Listener(ANY_PORT.address, inner=True)
+
+
+async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CLAIMS)
+    request = await (await member.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["127.0.0.1"]
+    assert request.all("x-forwarded-proto") == ["http"]
+    assert request.all("x-forwarded-host") == ["a"]
+    assert request["x-request-id"] != "given"
+    assert "forwarded" not in request
+
+
+@pytest.mark.parametrize("options", [{"trusted_peers": LOOPBACK}, {"listener": INNER}])
+async def test_claims_of_a_trusted_peer_are_kept_and_completed(lab: Lab, options: dict[str, object]) -> None:
+    client, member = await lab.converses(**options)
+    await client.says(CLAIMS)
+    request = await (await member.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["192.0.2.1, 192.0.2.2, 127.0.0.1"]
+    assert request.all("x-forwarded-proto") == ["https"]
+    assert request.all("x-forwarded-host") == ["shop"]
+    assert request.all("x-request-id") == ["given"]
+
+
+async def test_every_request_has_an_id_of_its_own(lab: Lab) -> None:
+    client, member = await lab.converses()
+    voice = None
+    ids = set()
+    for _ in range(20):
+        await client.says(GET)
+        voice = voice or await member.accepts()
+        ids.add((await voice.hears_head())["x-request-id"])
+        await voice.says(OK)
+        await client.hears_message()
+    assert len(ids) == 20
+
+
+async def test_the_request_says_through_whom_it_came(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET.replace(b"\r\n\r\n", b"\r\nVia: 1.0 before\r\n\r\n"))
+    request = await (await member.accepts()).hears_head()
+    assert sorted(request.all("via")) == ["1.0 before", "1.1 tierlb"]
+
+
+async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
+        b"TE: trailers\r\nProxy-Connection: keep-alive\r\nX-End: 2\r\n\r\n"
+    )
+    voice = await member.accepts()
+    request = await voice.hears_head()
+    assert [name for name in ("connection", "x-hop", "keep-alive", "te", "proxy-connection") if name in request] == []
+    assert request["x-end"] == "2"
+    await voice.says(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-End: 2\r\n\r\n"
+    )
+    answer = await client.hears_message()
+    assert [name for name in ("connection", "x-hop", "keep-alive") if name in answer] == []
+    assert answer["x-end"] == "2"
+
+
+# Draining.
+
+
+async def test_drain_closes_idle_connections_and_ends_the_run(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    lab.plane.drain()
+    await client.hears_end()
+    await voice.hears_end()
+
+
+async def test_drain_finishes_what_is_under_way_and_says_close(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    lab.plane.drain()
+    await client.hears_nothing()
+    await voice.says(OK)
+    answer = await client.hears_message()
+    assert (answer["connection"], answer.body) == ("close", b"ok")
+    await client.hears_end()
+
+
+async def test_drain_closes_behind_an_answer_whose_head_had_promised_to_stay(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK[:-1])
+    assert "connection" not in await client.hears_head()
+    lab.plane.drain()
+    await voice.says(OK[-1:])
+    assert await client.hears_rest() == b"ok"
+
+
+async def test_drain_accepts_nobody(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    await (await member.accepts()).hears_head()
+    lab.plane.drain()
+    await trio.sleep(0.3)
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await lab.connects()
+
+
+# Snapshots that change.
+
+
+async def test_a_new_snapshot_counts_from_the_next_request_on(lab: Lab) -> None:
+    client, old = await lab.converses()
+    new = await lab.member()
+    await client.says(GET)
+    voice = await old.accepts()
+    await voice.hears_head()
+    lab.plane.apply(l7(new, revision=2))
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    await voice.hears_end()
+    await client.says(GET)
+    newer = await new.accepts()
+    await newer.hears_head()
+    await newer.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_no_request_fails_while_snapshots_change(lab: Lab) -> None:
+    members = [await lab.member() for _ in range(4)]
+    for member in members:
+        lab.background.start_soon(serve_for_ever, member, b"ok")
+    await lab.serves(l7(*members))
+    stop = False
+    answered = collections.Counter[int]()
+
+    async def ask() -> None:
+        client = await lab.connects()
+        while not stop:
+            answered[(await client.asks(GET)).status] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(ask)
+        for revision in range(2, 60):
+            lab.plane.apply(l7(*members[revision % 3 : revision % 3 + 2], revision=revision))
+            await trio.sleep(0.005)
+        stop = True
+    assert set(answered) == {200}
+    assert answered[200] > 100
+
+
+async def test_a_member_that_stays_keeps_its_connections_and_counts(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    lab.plane.apply(attrs.evolve(l7(member), revision=2, trusted_peers=LOOPBACK))
+    assert lab.plane.load().members[0].done == 1
+    await client.says(CLAIMS)
+    assert (await voice.hears_head())["x-forwarded-for"] == "127.0.0.1"

@@ -1,0 +1,115 @@
+"""Connections to members: kept, looked at, thrown away."""
+
+import pytest
+
+from tests.dataplane.conftest import Lab, Voice, l7
+from tierlb.dataplane.l7 import pooled
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def kept(lab: Lab) -> tuple[Voice, Voice]:
+    """A client and a member's connection that has served one exchange."""
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    return client, voice
+
+
+def idle_count(lab: Lab) -> int:
+    return sum(len(candidate.idle) for candidate in lab.front.roster._candidates.values())
+
+
+async def test_a_kept_connection_that_the_member_closes_leaves_the_pool(lab: Lab) -> None:
+    _, voice = await kept(lab)
+    assert idle_count(lab) == 1
+    await voice.leaves()
+    await lab.until(lambda: idle_count(lab) == 0)
+    assert lab.front.counters.errors == 0
+
+
+async def test_a_kept_connection_that_the_member_resets_leaves_the_pool(lab: Lab) -> None:
+    _, voice = await kept(lab)
+    voice.resets()
+    await lab.until(lambda: idle_count(lab) == 0)
+
+
+async def test_bytes_that_nobody_asked_for_end_a_kept_connection(lab: Lab) -> None:
+    client, voice = await kept(lab)
+    await voice.says(OK)
+    await lab.until(lambda: idle_count(lab) == 0)
+    await client.says(GET)
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.says(OK.replace(b"ok", b"no"))
+    assert (await client.hears_message()).body == b"no"
+
+
+async def test_the_freshest_connection_is_used_first(lab: Lab) -> None:
+    first, member = await lab.converses()
+    second = await lab.connects()
+    voices = []
+    for client in (first, second):
+        await client.says(GET)
+        voices.append(await member.accepts())
+        await voices[-1].hears_head()
+    for client, voice in zip((first, second), voices, strict=True):
+        await voice.says(OK)
+        await client.hears_message()
+    await first.says(GET)
+    await voices[1].hears_head()
+    await voices[0].hears_nothing()
+
+
+async def test_a_kept_connection_is_given_up_after_its_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooled, "IDLE_S", 0.1)
+    _, voice = await kept(lab)
+    await voice.hears_end()
+    assert idle_count(lab) == 0
+
+
+async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooled, "IDLE_PER_CANDIDATE", 1)
+    first, member = await lab.converses()
+    second = await lab.connects()
+    voices = []
+    for client in (first, second):
+        await client.says(GET)
+        voices.append(await member.accepts())
+        await voices[-1].hears_head()
+    for client, voice in zip((first, second), voices, strict=True):
+        await voice.says(OK)
+        await client.hears_message()
+    await voices[1].hears_end()
+    assert idle_count(lab) == 1
+
+
+async def test_a_request_that_must_not_be_repeated_looks_before_it_uses_a_connection(lab: Lab) -> None:
+    client, voice = await kept(lab)
+    (candidate,) = lab.front.roster._candidates.values()
+    (connection,) = candidate.idle
+    assert connection.is_alive()
+    await voice.ends()
+    assert not connection.is_alive()
+    await client.says(POST)
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_the_end_of_a_node_closes_what_is_kept(lab: Lab) -> None:
+    _, voice = await kept(lab)
+    lab.plane.drain()
+    await voice.hears_end()
+
+
+async def test_a_member_that_left_the_snapshot_has_no_kept_connection(lab: Lab) -> None:
+    _, voice = await kept(lab)
+    lab.plane.apply(l7(revision=2))
+    await voice.hears_end()

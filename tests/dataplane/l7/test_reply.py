@@ -1,0 +1,163 @@
+"""Response heads turned into what the client is told, and the answers a node makes itself. Pure tables."""
+
+import pytest
+
+from tierlb.dataplane.l7.reply import (
+    CHUNKED,
+    GENERATION_ENTRIES,
+    REMEMBERED_HEAD_BYTES,
+    UNTIL_CLOSE,
+    ReplyBook,
+    frame_for,
+    make_reply,
+    own_answer,
+)
+from tierlb.wire.http_head import BadHead
+
+LENGTHS = [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", 7),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", CHUNKED),
+    (b"HTTP/1.1 200 OK\r\n\r\n", UNTIL_CLOSE),
+    (b"HTTP/1.0 200 OK\r\n\r\n", UNTIL_CLOSE),
+    (b"HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", 0),
+    (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 0),
+    (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", 0),
+    (b"HTTP/1.1 100 Continue\r\n\r\n", 0),
+    (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 0),
+]
+
+
+@pytest.mark.parametrize(("raw", "length"), LENGTHS)
+def test_where_a_body_ends(raw: bytes, length: int) -> None:
+    assert make_reply(raw).length == length
+
+
+WHOLE = [
+    (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-End: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-End: 2\r\nContent-Length: 7\r\n\r\n",
+    ),
+    (
+        b"HTTP/1.0 404 Nowhere To Be Found\r\nServer: old\r\n\r\n",
+        b"HTTP/1.1 404 Nowhere To Be Found\r\nServer: old\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ),
+    (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+    ),
+    (
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "whole"), WHOLE)
+def test_the_head_for_a_client_of_http_1_1_that_stays(raw: bytes, whole: bytes) -> None:
+    reply = make_reply(raw)
+    assert reply.whole == whole
+    assert frame_for(reply, is_head=False, minor=1, keep_alive=True) == whole
+
+
+FRAMES = [
+    (False, 1, False, b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"),
+    (False, 0, False, b"Connection: close\r\n\r\n"),
+    (True, 1, True, b"\r\n"),
+    (True, 0, True, b"Connection: keep-alive\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize(("is_head", "minor", "keep_alive", "end"), FRAMES)
+def test_a_chunked_answer_is_framed_as_its_client_understands(
+    is_head: bool, minor: int, keep_alive: bool, end: bytes
+) -> None:
+    reply = make_reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    frame = frame_for(reply, is_head=is_head, minor=minor, keep_alive=keep_alive)
+    assert frame == b"HTTP/1.1 200 OK\r\n" + end
+
+
+UNUSABLE = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/2.0 200 OK\r\n\r\n",
+    b"HTTP/1.1 99 No\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+    b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("raw", UNUSABLE)
+def test_a_head_with_two_meanings_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadHead):
+        make_reply(raw)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [(b"", True), (b"Connection: close\r\n", False), (b"Connection: X-Hop, Close\r\n", False)],
+)
+def test_whether_the_members_connection_stays(fields: bytes, kept: bool) -> None:
+    assert make_reply(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n").keep_alive is kept
+
+
+def test_the_book_gives_the_same_reply_for_the_same_head() -> None:
+    book = ReplyBook()
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+    assert book.reply(raw) is book.reply(bytes(raw))
+
+
+def test_the_book_never_holds_more_than_two_generations() -> None:
+    book = ReplyBook()
+    for number in range(3 * GENERATION_ENTRIES):
+        book.reply(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % number)
+        assert len(book.younger) + len(book._older) <= 2 * GENERATION_ENTRIES
+    assert book.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n").length == 3
+
+
+def test_the_book_does_not_remember_large_heads() -> None:
+    book = ReplyBook()
+    book.reply(b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"a" * REMEMBERED_HEAD_BYTES))
+    assert not book.younger
+
+
+OWN = [
+    (
+        {"keep_alive": True},
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nno",
+    ),
+    (
+        {"keep_alive": False, "is_head": True},
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n"
+        b"Connection: close\r\n\r\n",
+    ),
+    (
+        {"keep_alive": True, "minor": 0, "extra": b"Retry-After: 1\r\n", "content_type": "a/b"},
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: a/b\r\nContent-Length: 2\r\n"
+        b"Connection: keep-alive\r\n\r\nno",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "whole"), OWN)
+def test_answers_made_here(options: dict[str, object], whole: bytes) -> None:
+    assert own_answer(503, b"no", **options) == whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_answers_without_a_body_made_here(status: int) -> None:
+    answer = own_answer(status, b"ignored", keep_alive=True)
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length" not in answer
+
+
+def test_a_status_without_a_name_is_still_a_status_line() -> None:
+    assert own_answer(599, b"", keep_alive=True).startswith(b"HTTP/1.1 599 Unknown\r\n")
