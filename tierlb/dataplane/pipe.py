@@ -102,7 +102,7 @@ class End(Stream):
         """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
         peer = self.peer
         if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None:
-            super().on_ready(mask)
+            self._ready_for(mask)
             return
         try:
             data = self.sock.recv(READ_BYTES)

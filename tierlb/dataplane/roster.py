@@ -121,6 +121,10 @@ class Group:
             )
         return self.chooser(candidates) if candidates else None
 
+    def first_choice(self) -> Candidate | None:
+        """`choose` for an item that was not tried anywhere yet."""
+        return self.chooser(self.available) if self.available else None
+
     def refresh(self) -> None:
         """Work out again who is available."""
         ready = available(candidate.ejection.ejected for candidate in self.candidates)

@@ -173,14 +173,31 @@ class Stream:
     # What the reactor calls.
 
     def on_ready(self, mask: int) -> None:
+        """Nearly every event is one short read; that much is done in one call, the rest in `_ready_for`."""
+        if mask != READ or self.paused:
+            self._ready_for(mask)
+            return
+        try:
+            data = self.sock.recv(self.read_bytes)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_broken(error)
+            return
+        if data and len(data) < self.read_bytes:
+            self.on_data(data)
+        else:
+            self._take(data)
+
+    def _ready_for(self, mask: int) -> None:
         if mask & WRITE:
             self._flush()
             if self.closed:
                 return
         if mask & READ and not self.paused:
             self._read()
-        elif mask & (ERROR | HANGUP):
-            self._hung_up(mask)
+        elif mask & (ERROR | HANGUP) and not self.mask & READ:
+            self._hung_up()  # with READ (resumed since the poll) the next poll reports what there is to read as well
 
     def _read(self) -> None:
         try:
@@ -206,7 +223,7 @@ class Stream:
             if not self.closed:
                 self._set_mask(self.mask & ~READ)
 
-    def _hung_up(self, mask: int) -> None:
+    def _hung_up(self) -> None:
         """An error or a full hang-up while we were not reading. What the peer sent before stays readable."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

@@ -22,6 +22,8 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
+from tierlb.wire.memo import Memo
+
 Header: TypeAlias = tuple[bytes, bytes]
 
 TARGET_LIMIT_BYTES = 16 * 1024  # RFC 9112 §3 asks for at least 8000
@@ -29,7 +31,6 @@ LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit i
 MEMO_LINES = 2048
 MEMO_LINE_BYTES = 256
 MEMO_BLOCKS = 1024
-MEMO_BLOCK_BYTES = 2048
 
 HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
@@ -197,8 +198,7 @@ def parse_request_head(head: bytes, max_headers: int = 100) -> RequestHead:
     """Read a head that ends with its empty line. Raises BadHead."""
     line, _, rest = head.partition(b"\r\n")
     method, target, minor = _request_line(line)
-    blocks = _blocks[minor]
-    block = blocks.get(rest) or _read_block(rest, minor, max_headers)
+    block = _blocks[minor].kept.get(rest) or _read_block(rest, minor, max_headers)
     if len(block.fields) > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
     if not target.startswith(b"/"):
@@ -206,12 +206,12 @@ def parse_request_head(head: bytes, max_headers: int = 100) -> RequestHead:
     return RequestHead(method, target, minor, block)
 
 
-_blocks: tuple[dict[bytes, Block], dict[bytes, Block]] = ({}, {})
+_blocks: tuple[Memo[Block], Memo[Block]] = (Memo(MEMO_BLOCKS), Memo(MEMO_BLOCKS))
 """Valid blocks by their bytes: of HTTP/1.0 heads, and of HTTP/1.1 heads."""
 
 
 def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
-    """The block in the bytes after the request line; remembered if it is not too large."""
+    """The block in the bytes after the request line; remembered if it comes again."""
     if rest.count(b"\r\n") - 1 > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
     fields, meaning = _fields(_lines(b"\r\n" + rest)[1:])
@@ -225,11 +225,7 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
     block = Block(fields, host, length, chunked, keep_alive, expect, upgrade, dropped)
-    if len(rest) <= MEMO_BLOCK_BYTES:
-        blocks = _blocks[minor]
-        if len(blocks) >= MEMO_BLOCKS:
-            blocks.clear()
-        blocks[rest] = block
+    _blocks[minor].offer(rest, block)
     return block
 
 

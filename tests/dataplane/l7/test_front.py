@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, l7, send
+from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, l7
 from tierlb.model.snapshot import Destination, Listener, Rule, Send
 from tierlb.model.topology import Match, Redirect, Respond
 

@@ -28,6 +28,9 @@ class Introduction(Stream):
         self.watch()
         self.arm(HEADER_S)
 
+    def on_ready(self, mask: int) -> None:
+        self._ready_for(mask)
+
     def _read(self) -> None:
         try:
             seen = self.sock.recv(LONGEST_HEADER_BYTES, socket.MSG_PEEK)

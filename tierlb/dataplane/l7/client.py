@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import own_answer
+from tierlb.dataplane.roster import Group
 from tierlb.model.topology import Redirect, Respond
 from tierlb.net.stream import READ_BYTES, Stream
 from tierlb.net.wheel import NEVER
@@ -75,7 +76,7 @@ class ClientConnection(Stream):
             if self.lingering:
                 return
             if not self.buffer and not self.proxied and self.backlog is None:
-                plan = self.front.books[self.trusted].younger.get(data)
+                plan = self.front.books[self.trusted].known.get(data)
                 if plan is not None and plan.body_bytes == 0:
                     self._begin(plan)
                     return
@@ -183,9 +184,9 @@ class ClientConnection(Stream):
         front = self.front
         front.counters.items += 1
         self.in_head = False
-        self.disarm()
+        self.deadline = NEVER
         action = front.action(plan)
-        if isinstance(action, Respond | Redirect) or action is None:
+        if not isinstance(action, Group):
             self._answer_here(plan, action)
             return
         front.counters.in_flight += 1
@@ -197,8 +198,8 @@ class ClientConnection(Stream):
                 return
         if self.eof and not exchange.request_done:
             self.on_broken(OSError(errno.ECONNRESET, "the request ended before its body"))
-            return
-        exchange.start()
+        else:
+            exchange.start()
 
     def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
         """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
@@ -229,7 +230,10 @@ class ClientConnection(Stream):
         assert exchange is not None
         self.exchange = None
         self.front.counters.in_flight -= 1
-        self._next_or_close(self.keep_alive and self.may_ask_again, unread=not exchange.request_done)
+        if self.keep_alive and (not self.eof or self.buffer):
+            self._next()
+        else:
+            self._finish(linger=not exchange.request_done or bool(self.buffer))
 
     def answer_error(self, status: int, reason: str, *, retry_after: bool) -> None:
         """Answer a request that could not be served; the connection stays if its framing is still certain."""
@@ -261,9 +265,13 @@ class ClientConnection(Stream):
     def _next_or_close(self, keep_alive: bool, *, unread: bool) -> None:
         if not keep_alive:
             self._finish(linger=unread or bool(self.buffer))
-            return
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Wait for the next request, or take it if it is here."""
         self.read_bytes = READ_BYTES
-        self.deadline = at = self.reactor.now + self.front.snapshot.timeouts.idle
+        self.deadline = at = self.reactor.now + self.front.idle_s
         if at < self.filed:
             self.reactor.wheel.file(self)
         if self.paused and len(self.buffer) <= PIPELINED_BYTES:

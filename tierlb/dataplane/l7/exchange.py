@@ -19,6 +19,7 @@ from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Group
+from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
 
@@ -76,7 +77,8 @@ class Exchange:
 
     def start(self) -> None:
         """Choose a member and send the request, on a kept connection if there is one."""
-        candidate = self.candidate = self.group.choose(self.tried)
+        group = self.group
+        candidate = self.candidate = group.choose(self.tried) if self.tried else group.first_choice()
         if candidate is None:
             self._refuse_without_member()
             return
@@ -130,7 +132,7 @@ class Exchange:
             self.unsent = b""
         connection.send(message)
         if self.request_done:
-            connection.arm(self.front.snapshot.timeouts.response)
+            connection.arm(self.front.response_s)
         else:
             self.client.resume()
             self._await_request(connection)
@@ -180,7 +182,7 @@ class Exchange:
                 self.client.pause()
         elif self.request_done:
             self.client.disarm()
-            connection.arm(self.front.snapshot.timeouts.response)
+            connection.arm(self.front.response_s)
         else:
             self._await_request(connection)
 
@@ -258,7 +260,7 @@ class Exchange:
         plan, client = self.plan, self.client
         self.reply = reply
         self.head_so_far = b""
-        client.disarm()
+        client.deadline = NEVER
         minor = plan.head.minor
         keep_alive = client.keep_alive = (
             plan.keep_alive
@@ -268,7 +270,9 @@ class Exchange:
         )
         left = 0 if plan.is_head else reply.length
         if left == len(rest) and keep_alive and minor and not plan.is_head:
-            self._to_client(reply.whole + rest)
+            message = reply.whole + rest
+            self.front.counters.bytes_out += len(message)
+            client.send(message)
             self._complete(reusable=True)
             return
         self._to_client(frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive))

@@ -56,6 +56,8 @@ class L7Front:
             else:
                 actions.append(rule.action)
         self.snapshot = snapshot
+        self.idle_s = snapshot.timeouts.idle
+        self.response_s = snapshot.timeouts.response
         self._actions = tuple(actions)
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))

@@ -4,9 +4,6 @@ Parsing, checking, routing and re-serialising a request head depend on nothing b
 whether the peer is trusted; so the result, a `Plan`, is a value that can be kept. Kept-alive clients repeat their
 heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dictionary look-up instead of a
 parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed head.
-
-The book is bounded in entries and in entry size, and forgets in halves (the older generation goes when the younger is
-full), so a client that sends a new head every time costs an insertion and never more memory than the cap.
 """
 
 import functools
@@ -17,10 +14,10 @@ import attrs
 from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.http_head import HOP_BY_HOP, BadHead, Block, Field, RequestHead, parse_request_head
+from tierlb.wire.memo import Memo
 
-GENERATION_ENTRIES = 512
-REMEMBERED_HEAD_BYTES = 2048
-"""With both generations full of the largest heads: 2 × 512 × ~5 KiB ≈ 5 MiB a book."""
+PLANS = 1024
+"""Full of the largest heads that are kept: 1024 × ~5 KiB ≈ 5 MiB a book."""
 
 BLOCKS = 1024
 """Blocks of fields whose upstream form is kept; see `wire.http_head.Block`."""
@@ -111,25 +108,21 @@ def _passes(field: Field, dropped: frozenset[bytes], trusted: bool) -> bool:
 
 
 class PlanBook:
-    """Plans of the heads seen latest, for one snapshot and one level of trust."""
+    """Plans of heads that came more than once, for one snapshot and one level of trust."""
 
-    __slots__ = ("_matchers", "_older", "_snapshot", "_trusted", "younger")
+    __slots__ = ("_matchers", "_memo", "_snapshot", "_trusted", "known")
 
     def __init__(self, snapshot: Snapshot, *, trusted: bool) -> None:
         self._snapshot = snapshot
         self._matchers = compile_rules(snapshot.rules)
         self._trusted = trusted
-        self.younger: dict[bytes, Plan] = {}
-        self._older: dict[bytes, Plan] = {}
+        self._memo: Memo[Plan] = Memo(PLANS)
+        self.known = self._memo.kept
 
     def plan(self, raw: bytes) -> Plan:
         """The plan for a complete head. Raises BadHead; what is refused is not remembered."""
-        plan = self.younger.get(raw)
-        if plan is not None:
-            return plan
-        plan = self._older.get(raw) or make_plan(raw, self._snapshot, self._matchers, trusted=self._trusted)
-        if len(raw) <= REMEMBERED_HEAD_BYTES:
-            if len(self.younger) >= GENERATION_ENTRIES:
-                self._older, self.younger = self.younger, {}
-            self.younger[raw] = plan
+        plan = self.known.get(raw)
+        if plan is None:
+            plan = make_plan(raw, self._snapshot, self._matchers, trusted=self._trusted)
+            self._memo.offer(raw, plan)
         return plan

@@ -53,7 +53,8 @@ class PooledConnection(Stream):
             sock.close()
             return code
         connection = cls(reactor, sock, candidate)
-        connection.watch(READ | WRITE)
+        connection.mask = READ | WRITE
+        reactor.add(connection.fd, READ | WRITE, connection.on_connected)
         connection.arm(timeout_s)
         return connection
 
@@ -65,7 +66,8 @@ class PooledConnection(Stream):
         if self.candidate.retired or len(idle) >= IDLE_PER_CANDIDATE:
             self.close()
             return
-        self.resume()
+        if self.paused:
+            self.resume()
         idle.append(self)
         self.deadline = at = self.reactor.now + IDLE_S
         if at < self.filed:
@@ -88,19 +90,15 @@ class PooledConnection(Stream):
 
     # What the stream reports.
 
-    def on_ready(self, mask: int) -> None:
-        if self.connecting:
-            self._connected()
-        else:
-            super().on_ready(mask)
-
-    def _connected(self) -> None:
+    def on_connected(self, mask: int) -> None:
+        """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._connect_failed(code)
             return
         self.connecting = False
-        self._set_mask(READ)
+        self.mask = READ
+        self.reactor.replace(self.fd, READ, self.on_ready)
         self.candidate.connected()
         if self.exchange is None:
             self.keep()

@@ -10,9 +10,9 @@ from http import HTTPStatus
 import attrs
 
 from tierlb.wire.http_head import ResponseHead, parse_response_head
+from tierlb.wire.memo import Memo
 
-GENERATION_ENTRIES = 256
-REMEMBERED_HEAD_BYTES = 2048
+REPLIES = 512
 
 CHUNKED = -1
 """Body length: ends with the last chunk."""
@@ -82,24 +82,20 @@ def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> b
 
 
 class ReplyBook:
-    """Replies of the response heads seen latest; shaped like PlanBook."""
+    """Replies of the response heads that came more than once; shaped like PlanBook."""
 
-    __slots__ = ("_older", "younger")
+    __slots__ = ("_known", "_memo")
 
     def __init__(self) -> None:
-        self.younger: dict[bytes, Reply] = {}
-        self._older: dict[bytes, Reply] = {}
+        self._memo: Memo[Reply] = Memo(REPLIES)
+        self._known = self._memo.kept
 
     def reply(self, raw: bytes) -> Reply:
         """The reply for a complete head. Raises BadHead."""
-        reply = self.younger.get(raw)
-        if reply is not None:
-            return reply
-        reply = self._older.get(raw) or make_reply(raw)
-        if len(raw) <= REMEMBERED_HEAD_BYTES:
-            if len(self.younger) >= GENERATION_ENTRIES:
-                self._older, self.younger = self.younger, {}
-            self.younger[raw] = reply
+        reply = self._known.get(raw)
+        if reply is None:
+            reply = make_reply(raw)
+            self._memo.offer(raw, reply)
         return reply
 
 

@@ -1,0 +1,93 @@
+"""The l4 front: what it counts, how it drains, snapshots that change."""
+
+import socket
+
+import trio
+
+from tests.dataplane.conftest import Lab, Voice, l4, send
+from tierlb.model.snapshot import Destination, Rule, Send
+from tierlb.model.topology import Match, Timeouts
+
+
+async def joined(lab: Lab) -> tuple[Voice, Voice]:
+    member = await lab.member()
+    await lab.serves(l4(member))
+    client = await lab.connects()
+    return client, await member.accepts()
+
+
+async def test_a_connection_is_counted_while_it_lasts_and_its_bytes_after(lab: Lab) -> None:
+    client, voice = await joined(lab)
+    await client.says(b"12345")
+    await voice.hears(b"12345")
+    load = lab.plane.load()
+    assert (load.connections, load.in_flight, load.items, load.members[0].in_flight) == (1, 1, 1, 1)
+    await voice.says(b"123")
+    await client.hears(b"123")
+    await client.leaves()
+    await voice.leaves()
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    load = lab.plane.load()
+    assert (load.in_flight, load.items, load.bytes_in, load.bytes_out) == (0, 1, 5, 3)
+    assert (load.members[0].in_flight, load.members[0].done) == (0, 1)
+
+
+async def test_drain_lets_connections_end_and_takes_no_new_one(lab: Lab) -> None:
+    client, voice = await joined(lab)
+    lab.plane.drain()
+    await client.says(b"still")
+    await voice.hears(b"still")
+    assert not lab.front.drained
+    await client.ends()
+    await voice.hears_end()
+    await voice.leaves()
+    await client.hears_end()
+    await lab.until(lambda: lab.front.drained)
+
+
+async def test_a_connection_stays_with_its_member_when_the_snapshot_changes(lab: Lab) -> None:
+    client, voice = await joined(lab)
+    other = await lab.member()
+    lab.plane.apply(l4(other, revision=2))
+    await client.says(b"as before")
+    await voice.hears(b"as before")
+    newcomer = await lab.connects()
+    await newcomer.says(b"hello")
+    await (await other.accepts()).hears(b"hello")
+
+
+async def test_a_split_gives_each_part_its_share_of_the_connections(lab: Lab) -> None:
+    many, few = await lab.member(), await lab.member()
+    parts = (send(many, weight=9).destinations[0], Destination(1, ("few",), (few.member,)))
+    await lab.serves(l4(rules=(Rule(Match(), Send(parts)),)))
+    for _ in range(50):
+        await lab.connects()
+        await lab.accepts(many, few)
+    assert len(many.voices) + len(few.voices) == 50
+    assert 1 <= len(few.voices) <= 13  # the mean is 5, its standard deviation 2.1
+
+
+async def test_the_end_of_a_node_cuts_what_is_left(lab: Lab) -> None:
+    full = await lab.member(backlog=0)
+    stuffing = [socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock.setblocking(False)
+        sock.connect_ex(full.address.sockaddr)
+    open_member = await lab.member()
+    async with trio.open_nursery() as nursery:
+        lab.nursery = nursery
+        at = await lab.serves(l4(open_member, full, timeouts=Timeouts(connect=60)))
+        clients = [await lab.connects(at) for _ in range(2)]
+        await open_member.accepts()
+        await lab.until(lambda: lab.front.pipes and lab.front.handshakes)
+        nursery.cancel_scope.cancel()
+    for sock in stuffing:
+        sock.close()
+    heard = []
+    for client in clients:
+        with trio.fail_after(1):
+            try:
+                heard.append(await client.stream.receive_some())
+            except trio.BrokenResourceError:
+                heard.append(b"reset")
+    assert sorted(heard) == [b"", b"reset"]

@@ -1,0 +1,295 @@
+"""An l4 node's conversation: connections given whole to one member, unread."""
+
+import hashlib
+import socket
+
+import pytest
+import trio
+
+from tests.dataplane.conftest import Lab, Voice, l4
+from tierlb.model.topology import Policy, Timeouts
+from tierlb.wire.proxy_protocol import parse_v2
+
+MIB = 1024 * 1024
+
+
+async def relayed(lab: Lab, **options: object) -> tuple[Voice, Voice]:
+    """A client, and the member's end of its connection."""
+    member = await lab.member()
+    await lab.serves(l4(member, **options))
+    client = await lab.connects()
+    return client, await member.accepts()
+
+
+async def test_both_sides_hear_each_other(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    await client.says(b"hello")
+    await voice.hears(b"hello")
+    await voice.says(b"welcome")
+    await client.hears(b"welcome")
+
+
+async def test_the_member_may_speak_first(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    await voice.says(b"220 ready\r\n")
+    await client.hears(b"220 ready\r\n")
+
+
+async def test_half_close_is_passed_on_to_the_member(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    await client.says(b"question")
+    await client.ends()
+    assert await voice.hears_rest() == b"question"
+    await voice.says(b"answer")
+    await voice.leaves()
+    assert await client.hears_rest() == b"answer"
+    await lab.until(lambda: lab.front.counters.connections == 0)
+
+
+async def test_half_close_is_passed_on_to_the_client(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    await voice.says(b"all I know")
+    await voice.ends()
+    assert await client.hears_rest() == b"all I know"
+    await client.says(b"thanks")
+    await client.leaves()
+    assert await voice.hears_rest() == b"thanks"
+    await lab.until(lambda: lab.front.counters.connections == 0)
+
+
+@pytest.mark.parametrize("who", ["client", "member"])
+async def test_a_reset_is_passed_on(lab: Lab, who: str) -> None:
+    client, voice = await relayed(lab)
+    await client.says(b"x")
+    await voice.hears(b"x")
+    gone, left = (client, voice) if who == "client" else (voice, client)
+    gone.resets()
+    await left.hears_reset()
+    assert lab.front.counters.connections == 0
+
+
+async def test_a_refused_member_costs_no_byte(lab: Lab) -> None:
+    nobody, somebody = await lab.nobody(), await lab.member()
+    await lab.serves(l4(nobody, somebody))
+    for text in (b"first", b"second"):
+        client = await lab.connects()
+        await client.says(text)
+        await (await somebody.accepts()).hears(text)
+    assert lab.front.counters.errors == 0
+
+
+async def test_a_connection_that_no_member_takes_is_closed_and_counted(lab: Lab) -> None:
+    await lab.serves(l4(await lab.nobody(), await lab.nobody()))
+    client = await lab.connects()
+    await client.hears_end()
+    load = lab.plane.load()
+    assert (load.errors, load.items, load.connections) == (1, 0, 0)
+    assert lab.log.count("connection dropped") == 1
+
+
+async def test_a_connection_without_members_is_closed(lab: Lab) -> None:
+    await lab.serves(l4())
+    await (await lab.connects()).hears_end()
+    assert lab.plane.load().errors == 1
+
+
+async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) -> None:
+    full, free = await lab.member(backlog=0), await lab.member()
+    stuffing = [socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock.setblocking(False)
+        sock.connect_ex(full.address.sockaddr)
+    await lab.serves(l4(full, free, timeouts=Timeouts(connect=0.1)))
+    for _ in range(2):
+        client = await lab.connects()
+        await client.says(b"hello")
+        await (await free.accepts()).hears(b"hello")
+    for sock in stuffing:
+        sock.close()
+
+
+async def test_the_member_hears_who_the_client_is_with_its_first_bytes(lab: Lab) -> None:
+    member = await lab.member(proxy_protocol=True)
+    at = await lab.serves(l4(member))
+    client = await lab.connects()
+    await client.says(b"hello")
+    voice = await member.accepts()
+    await voice.hears_up_to(b"hello")
+    client_name = client.name
+    voice_two_client = await lab.connects()
+    second = await member.accepts()
+    header = parse_v2(await second.hears_count(28))
+    assert header is not None
+    assert header.source == voice_two_client.name != client_name
+    assert header.destination == at.sockaddr
+
+
+async def test_each_connection_is_picked_separately(lab: Lab) -> None:
+    one, two = await lab.member(), await lab.member()
+    await lab.serves(l4(one, two, balance=Policy.LEAST_REQUESTS))
+    for _ in range(6):
+        await lab.connects()
+        await lab.accepts(one, two)
+    assert (len(one.voices), len(two.voices)) == (3, 3)
+
+
+async def test_a_connection_on_which_nothing_moves_is_cut(lab: Lab) -> None:
+    client, voice = await relayed(lab, timeouts=Timeouts(idle=0.1))
+    await client.hears_reset()
+    await voice.hears_reset()
+    assert lab.front.counters.connections == 0
+
+
+async def test_a_connection_on_which_something_moves_is_not_cut(lab: Lab) -> None:
+    client, voice = await relayed(lab, timeouts=Timeouts(idle=0.5))
+    for _ in range(12):
+        await voice.says(b".")
+        await client.hears(b".")
+        await trio.sleep(0.1)
+    await client.says(b"still here")
+    await voice.hears(b"still here")
+
+
+# Bulk.
+
+
+def block(number: int) -> bytes:
+    return number.to_bytes(8) * (MIB // 8)
+
+
+async def say_blocks(voice: Voice, count: int) -> None:
+    with trio.fail_after(60):
+        for number in range(count):
+            await voice.stream.send_all(block(number))
+        await voice.ends()
+
+
+async def hear_digest(voice: Voice) -> tuple[int, bytes]:
+    digest, heard = hashlib.blake2b(), 0
+    with trio.fail_after(60):
+        while more := await voice.stream.receive_some(MIB):
+            digest.update(more)
+            heard += len(more)
+    return heard, digest.digest()
+
+
+def digest_of(count: int) -> tuple[int, bytes]:
+    digest = hashlib.blake2b()
+    for number in range(count):
+        digest.update(block(number))
+    return count * MIB, digest.digest()
+
+
+async def test_bulk_arrives_whole_both_ways_at_once(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    heard: dict[str, tuple[int, bytes]] = {}
+
+    async def hear(name: str, by: Voice) -> None:
+        heard[name] = await hear_digest(by)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say_blocks, client, 256)
+        nursery.start_soon(say_blocks, voice, 256)
+        nursery.start_soon(hear, "client", client)
+        nursery.start_soon(hear, "member", voice)
+    assert heard == {"client": digest_of(256), "member": digest_of(256)}
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    load = lab.plane.load()
+    assert (load.bytes_in, load.bytes_out) == (256 * MIB, 256 * MIB)
+
+
+async def test_a_slow_reader_slows_its_peer_down_and_the_node_holds_little(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    client.listens_little()
+    lab.background.start_soon(say_blocks, voice, 64)
+    (pipe,) = await one_pipe(lab)
+    held, heard, digest = [], 0, hashlib.blake2b()
+    with trio.fail_after(30):
+        while more := await client.stream.receive_some(64 * 1024 if heard < MIB else MIB):
+            heard += len(more)
+            digest.update(more)
+            held.append(pipe.member.held + sum(map(len, pipe.client.backlog or ())))
+            if heard < MIB:
+                await trio.sleep(0.002)
+    assert (heard, digest.digest()) == digest_of(64)
+    assert max(held) <= MIB
+    assert any(held)
+
+
+async def one_pipe(lab: Lab) -> set[object]:
+    await lab.until(lambda: len(lab.front.pipes) == 1)
+    return lab.front.pipes  # type: ignore[no-any-return]
+
+
+async def test_small_talk_goes_on_after_bulk(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    lab.background.start_soon(client.says, bytes(32 * MIB))
+    await voice.hears_count(32 * MIB)
+    for _ in range(3):
+        await client.says(b"more?")
+        await voice.hears(b"more?")
+        await voice.says(b"no")
+        await client.hears(b"no")
+
+
+async def test_what_is_under_way_survives_both_half_closes(lab: Lab) -> None:
+    """The member ends first, then the client, with megabytes still on their way to the member."""
+    client, voice = await relayed(lab)
+    voice.listens_little()
+    lab.background.start_soon(say_blocks, client, 16)
+    await trio.sleep(0.1)
+    await voice.ends()
+    await client.hears_end()
+    assert await hear_digest(voice) == digest_of(16)
+
+
+async def test_the_last_words_of_a_member_that_refuses_the_rest_arrive(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    with trio.move_on_after(0.2):
+        await client.stream.send_all(bytes(32 * MIB))
+    await voice.says(b"no more of that")
+    await voice.leaves()
+    heard = b""
+    with pytest.raises(trio.BrokenResourceError):
+        with trio.fail_after(5):
+            while True:
+                heard += await client.stream.receive_some()
+                if heard.endswith(b"that"):
+                    await client.stream.send_all(bytes(MIB))
+    assert heard == b"no more of that"
+
+
+# Ejection.
+
+
+async def test_a_member_that_refused_is_left_alone_until_a_probe_finds_it_again(lab: Lab) -> None:
+    falling, standing = await lab.member(), await lab.member()
+    at = falling.address
+    await lab.serves(l4(falling, standing))
+    falling.falls()
+    for _ in range(2):
+        await lab.connects()
+        await standing.accepts()
+    assert [member.ejected for member in lab.plane.load().members] == [True, False]
+    assert lab.log.count("member ejected") == 1
+    risen = await lab.member(at=at)
+    with trio.fail_after(5):
+        probe = await risen.accepts()
+        await probe.hears_end()
+    await lab.until(lambda: lab.log.count("member restored") == 1)
+    for _ in range(2):
+        await lab.connects()
+        await lab.accepts(risen, standing)
+    assert len(risen.voices) == 2  # the probe and one of the two clients
+
+
+async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) -> None:
+    """The panic rule: with more than half ejected, ejection is not believed."""
+    one, two = await lab.nobody(), await lab.nobody()
+    await lab.serves(l4(one, two))
+    await (await lab.connects()).hears_end()
+    assert all(member.ejected for member in lab.plane.load().members)
+    risen = await lab.member(at=two.address)
+    client = await lab.connects()
+    await client.says(b"hello")
+    await (await risen.accepts()).hears(b"hello")

@@ -1,0 +1,154 @@
+"""Request heads turned into what the member is told. Pure tables."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.dataplane.conftest import l7
+from tierlb.dataplane.l7.plan import Plan, PlanBook
+from tierlb.model.snapshot import Rule
+from tierlb.model.topology import Limits, Match, Respond
+from tierlb.wire.http_head import BadHead, parse_request_head
+
+
+def plan(*lines: bytes, trusted: bool = False, **options: object) -> Plan:
+    raw = b"\r\n".join([*lines, b"", b""])
+    return PlanBook(l7(**options), trusted=trusted).plan(raw)
+
+
+def told(made: Plan) -> list[bytes]:
+    """The lines that the member hears, sorted but for the first; the client is 192.0.2.9."""
+    first, *fields = (made.opening + b"192.0.2.9").split(b"\r\n")
+    return [first, *sorted(fields)]
+
+
+GET = (b"GET / HTTP/1.1", b"Host: a")
+COMMON = [
+    b"Host: a",
+    b"Via: 1.1 tierlb",
+    b"X-Forwarded-For: 192.0.2.9",
+    b"X-Forwarded-Host: a",
+    b"X-Forwarded-Proto: http",
+]
+
+TOLD = [
+    ((), []),
+    ((b"Accept: */*", b"Accept: x"), [b"Accept: */*", b"Accept: x"]),
+    ((b"accept:spaced  ",), [b"accept: spaced"]),
+    ((b"Connection: close",), []),
+    ((b"Connection: X-Hop, keep-alive", b"X-Hop: 1", b"x-hop: 2"), []),
+    ((b"Keep-Alive: 1", b"Proxy-Connection: x", b"TE: trailers"), []),
+    ((b"X-Forwarded-For: 6.6.6.6", b"x-forwarded-proto: https", b"Forwarded: for=x", b"X-Request-Id: 1"), []),
+    ((b"Content-Length: 5",), [b"Content-Length: 5"]),
+    ((b"Transfer-Encoding: Chunked",), [b"Transfer-Encoding: chunked"]),
+    ((b"Connection: upgrade", b"Upgrade: websocket"), [b"Connection: upgrade", b"Upgrade: websocket"]),
+    ((b"Upgrade: websocket",), []),
+    ((b"Connection: upgrade", b"Upgrade: h2c"), []),
+    ((b"Expect: 100-continue",), [b"Expect: 100-continue"]),
+]
+
+
+@pytest.mark.parametrize(("fields", "passed"), TOLD)
+def test_what_a_member_is_told(fields: tuple[bytes, ...], passed: list[bytes]) -> None:
+    assert told(plan(*GET, *fields)) == [b"GET / HTTP/1.1", *sorted(COMMON + passed)]
+
+
+TRUSTED = [
+    ((b"X-Forwarded-For: 1.1.1.1",), {b"X-Forwarded-For: 1.1.1.1, 192.0.2.9"}),
+    ((b"X-Forwarded-For: 1.1.1.1", b"x-forwarded-for: 2.2.2.2"), {b"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.9"}),
+    ((b"X-Forwarded-For:",), {b"X-Forwarded-For: 192.0.2.9"}),
+    ((b"X-Forwarded-Proto: https",), {b"X-Forwarded-Proto: https"}),
+    ((b"X-Forwarded-Host: b",), {b"X-Forwarded-Host: b"}),
+    ((b"Forwarded: for=x",), {b"Forwarded: for=x"}),
+    ((b"X-Request-Id: 1",), {b"X-Request-Id: 1"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), TRUSTED)
+def test_a_trusted_peers_word_is_kept_and_completed(fields: tuple[bytes, ...], expected: set[bytes]) -> None:
+    lines = told(plan(*GET, *fields, trusted=True))
+    assert expected <= set(lines)
+    names = [line.partition(b":")[0].lower() for line in lines]
+    assert len(names) == len(set(names))
+
+
+def test_an_id_counts_only_from_a_trusted_peer() -> None:
+    assert plan(*GET, b"X-Request-Id: 1", trusted=True).has_id
+    assert not plan(*GET, b"X-Request-Id: 1").has_id
+    assert not plan(*GET, trusted=True).has_id
+
+
+def test_http_1_0_is_passed_on_as_1_1_and_says_so_in_via() -> None:
+    lines = told(plan(b"GET / HTTP/1.0", b"Host: a"))
+    assert lines[0] == b"GET / HTTP/1.1"
+    assert b"Via: 1.0 tierlb" in lines
+
+
+BODIES = [((), 0), ((b"Content-Length: 0",), 0), ((b"Content-Length: 5",), 5), ((b"Transfer-Encoding: chunked",), None)]
+
+
+@pytest.mark.parametrize(("fields", "body_bytes"), BODIES)
+def test_how_long_the_body_is(fields: tuple[bytes, ...], body_bytes: int | None) -> None:
+    assert plan(b"POST / HTTP/1.1", b"Host: a", *fields).body_bytes == body_bytes
+
+
+REPEATABLE = [
+    (b"GET", (), True),
+    (b"HEAD", (), True),
+    (b"PUT", (), True),
+    (b"DELETE", (), True),
+    (b"POST", (), False),
+    (b"PATCH", (), False),
+    (b"PUT", (b"Content-Length: 1",), False),
+    (b"GET", (b"Transfer-Encoding: chunked",), False),
+    (b"GET", (b"Connection: upgrade", b"Upgrade: websocket"), False),
+]
+
+
+@pytest.mark.parametrize(("method", "fields", "repeatable"), REPEATABLE)
+def test_what_may_be_repeated(method: bytes, fields: tuple[bytes, ...], repeatable: bool) -> None:
+    assert plan(method + b" / HTTP/1.1", b"Host: a", *fields).repeatable is repeatable
+
+
+def test_a_body_over_the_cap_is_413() -> None:
+    assert plan(*GET, b"Content-Length: 5", limits=Limits(body=5)).body_bytes == 5
+    with pytest.raises(BadHead) as refused:
+        plan(*GET, b"Content-Length: 6", limits=Limits(body=5))
+    assert refused.value.status == 413
+
+
+def test_a_plan_knows_its_rule() -> None:
+    rules = (Rule(Match(path="/x"), Respond()), Rule(Match(path="/y"), Respond()))
+    assert plan(b"GET /y HTTP/1.1", b"Host: a", rules=rules).rule == 1
+    assert plan(*GET, rules=rules).rule is None
+
+
+def test_the_book_keeps_the_plan_of_a_head_that_comes_again() -> None:
+    book = PlanBook(l7(), trusted=False)
+    raw = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    book.plan(raw)
+    kept = book.plan(bytes(bytearray(raw)))
+    assert book.plan(bytes(bytearray(raw))) is kept
+    assert book.known == {raw: kept}
+
+
+def test_the_book_does_not_remember_refused_heads() -> None:
+    book = PlanBook(l7(), trusted=False)
+    for _ in range(3):
+        with pytest.raises(BadHead):
+            book.plan(b"GET / HTTP/1.1\r\n\r\n")
+    assert not book.known
+
+
+NAMES = st.text("abcxyzXYZ-", min_size=1, max_size=12).filter(
+    lambda name: not name.lower().startswith(("x-", "te", "via"))
+)
+VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=8), st.booleans())
+def test_what_is_passed_on_reads_the_same_as_what_came(fields: list[tuple[str, str]], trusted: bool) -> None:
+    lines = [f"{name}: {value}".encode() for name, value in fields]
+    passed = parse_request_head(plan(*GET, *lines, trusted=trusted).opening + b"1.2.3.4\r\n\r\n")
+    ours = (b"host", b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+    assert [(n.decode(), v.decode()) for n, v in passed.headers if n.lower() not in ours] == fields
