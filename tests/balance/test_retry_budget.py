@@ -34,6 +34,7 @@ def test_old_traffic_earns_nothing() -> None:
 
 
 def test_under_load_retries_stay_under_their_share() -> None:
+    """The window slides in steps of a second, so it covers up to a tenth more than itself."""
     budget = RetryBudget()
     spent = sum(budget.spend(ms / 1000, ms) for ms in range(60_000))
-    assert spent <= RETRY_SHARE * 60_000 + FREE_RETRIES_PER_S * 60 + FREE
+    assert spent <= 1.1 * RETRY_SHARE * 60_000 + FREE_RETRIES_PER_S * 60 + FREE

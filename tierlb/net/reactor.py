@@ -116,7 +116,7 @@ class Reactor:
 
     def _stint(self) -> bool:
         """Serve ready descriptors for up to STINT_S; true when it stopped with work left."""
-        poll, handlers, monotonic = self._epoll.poll, self._handlers, time.monotonic
+        poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, time.monotonic
         events = poll(0, BATCH_EVENTS)
         self.now = monotonic()
         end = self.now + STINT_S
@@ -124,7 +124,7 @@ class Reactor:
             self.batches += 1
             self.events += len(events)
             for fd, mask in events:
-                handler = handlers.get(fd)
+                handler = handler_of(fd)
                 if handler is not None:
                     try:
                         handler(mask)

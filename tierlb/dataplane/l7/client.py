@@ -230,7 +230,7 @@ class ClientConnection(Stream):
         assert exchange is not None
         self.exchange = None
         self.front.counters.in_flight -= 1
-        if self.keep_alive and (not self.eof or self.buffer):
+        if self.keep_alive and (not self.eof or self.buffer) and not self.front.draining:
             self._next()
         else:
             self._finish(linger=not exchange.request_done or bool(self.buffer))
