@@ -1,63 +1,94 @@
-"""When a member is passed over, and for how long."""
+"""When a member is passed over, for how long, and when that is not believed."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tierlb.balance.ejection import FAILURES_TO_EJECT, Ejection, available, ejection_s
 
 
-@pytest.mark.parametrize(
-    ("times", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10_000, 30)]
-)
-def test_ejections_double_up_to_half_a_minute(times: int, seconds: float) -> None:
+@pytest.mark.parametrize(("times", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10_000, 30)])
+def test_each_ejection_is_twice_as_long_up_to_thirty_seconds(times: int, seconds: float) -> None:
     assert ejection_s(times) == seconds
 
 
-def test_one_refusal_ejects() -> None:
+def test_one_refusal_is_enough() -> None:
     record = Ejection()
-    assert record.failed(10.0, refused=True)
+    assert record.failed(10, refused=True)
+    assert (record.ejected, record.until) == (True, 11)
+
+
+def test_other_failures_must_come_in_a_row() -> None:
+    record = Ejection()
+    assert not any(record.failed(10, refused=False) for _ in range(FAILURES_TO_EJECT - 1))
+    record.succeeded()
+    assert not any(record.failed(10, refused=False) for _ in range(FAILURES_TO_EJECT - 1))
+    assert record.failed(10, refused=False)
     assert record.ejected
-    assert record.until == 11.0
 
 
-def test_failures_eject_only_in_a_row() -> None:
+def test_failures_during_an_ejection_do_not_lengthen_it() -> None:
     record = Ejection()
-    for _ in range(FAILURES_TO_EJECT - 1):
-        assert not record.failed(1.0, refused=False)
-    record.succeeded()
-    for _ in range(FAILURES_TO_EJECT - 1):
-        assert not record.failed(1.0, refused=False)
-    assert record.failed(1.0, refused=False)
-
-
-def test_further_failures_while_ejected_change_nothing() -> None:
-    record = Ejection()
-    record.failed(10.0, refused=True)
+    record.failed(10, refused=True)
     assert not record.failed(10.5, refused=True)
-    assert record.until == 11.0
+    assert record.until == 11
 
 
-def test_a_failed_probe_ejects_again_for_longer_and_a_good_one_forgets() -> None:
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_probe_that_fails_when_the_time_is_up_ejects_for_longer(refused: bool) -> None:
     record = Ejection()
-    record.failed(10.0, refused=True)
-    assert record.failed(11.0, refused=False)
-    assert record.until == 13.0
+    record.failed(10, refused=True)
+    assert record.failed(11, refused=refused)
+    assert record.until == 13
+    assert record.failed(13, refused=refused)
+    assert record.until == 17
+
+
+def test_a_success_forgets_everything() -> None:
+    record = Ejection()
+    record.failed(10, refused=True)
+    record.failed(11, refused=True)
     record.succeeded()
-    assert not record.ejected
-    record.failed(20.0, refused=True)
-    assert record.until == 21.0
+    assert record == Ejection()
 
 
-@pytest.mark.parametrize(
-    ("ejected", "expected"),
-    [
-        ([], []),
-        ([False, False], [0, 1]),
-        ([True, False], [1]),
-        ([True, True, False], [0, 1, 2]),
-        ([True, True, False, False], [2, 3]),
-        ([True], [0]),
-        ([True, True, True, False, False], [0, 1, 2, 3, 4]),
-    ],
-)
-def test_beyond_half_ejected_nobody_is_passed_over(ejected: list[bool], expected: list[int]) -> None:
-    assert available(ejected) == expected
+AVAILABLE = [
+    ("", []),
+    ("r", [0]),
+    ("e", [0]),
+    ("re", [0]),
+    ("ee", [0, 1]),
+    ("rre", [0, 1]),
+    ("ree", [0, 1, 2]),
+    ("eerr", [2, 3]),
+    ("eeer", [0, 1, 2, 3]),
+]
+
+
+@pytest.mark.parametrize(("members", "expected"), AVAILABLE)
+def test_at_most_half_are_passed_over(members: str, expected: list[int]) -> None:
+    assert available(member == "e" for member in members) == expected
+
+
+@given(st.lists(st.booleans(), min_size=1))
+def test_somebody_is_always_available(ejected: list[bool]) -> None:
+    ready = available(ejected)
+    assert ready
+    assert len(ready) >= len(ejected) / 2
+    assert ready == sorted(set(ready))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["refused", "failed", "succeeded"]), st.floats(0, 40)), max_size=60))
+def test_an_ejection_is_never_longer_than_the_cap_and_ends_with_a_success(events: list[tuple[str, float]]) -> None:
+    record, now = Ejection(), 0.0
+    for event, pause_s in events:
+        now += pause_s
+        if event == "succeeded":
+            record.succeeded()
+            assert not record.ejected
+        else:
+            was_until = record.until
+            changed = record.failed(now, refused=event == "refused")
+            assert changed == (record.until != was_until)
+            assert record.until <= now + 30
+            assert record.ejected or event == "failed"

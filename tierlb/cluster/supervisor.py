@@ -15,7 +15,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,8 @@ from tierlb.topology.allot import node_names
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 12.0
 """A node ends by itself 10 s after SIGTERM at the latest; this leaves it time to do so."""
+STOP_GAP_S = 0.2
+"""Between asking a tier and the one below: longer than a node's notice to its parents, and it no longer accepts."""
 PROBE_EVERY_S = 0.02
 CONTROL_LISTEN = Address("127.0.0.1", 0)
 
@@ -143,10 +145,22 @@ class Supervisor:
         return tuple(c.problem for group in self._children.values() for c in group if c.problem)
 
     async def _stop(self) -> None:
-        for names in stop_order(self.topology):
-            async with trio.open_nursery() as nursery:
-                for child in (child for name in names for child in self._children.get(name, ())):
-                    nursery.start_soon(child.stop, STOP_DEADLINE_S)
+        """Ask tier after tier, a moment apart, then the pools once no node is left.
+
+        A tier is not waited for before the next is asked: an edge relays connections for as long as they last, and it
+        is the l7 tier below that closes those without a request under way.
+        """
+        *tiers, pools = stop_order(self.topology)
+        async with trio.open_nursery() as nursery:
+            for names in tiers:
+                self._ask_to_stop(nursery, names)
+                await trio.sleep(STOP_GAP_S)
+        async with trio.open_nursery() as nursery:
+            self._ask_to_stop(nursery, pools)
+
+    def _ask_to_stop(self, nursery: trio.Nursery, names: Iterable[str]) -> None:
+        for child in (child for name in names for child in self._children.get(name, ())):
+            nursery.start_soon(child.stop, STOP_DEADLINE_S)
 
     def _unknown_command(self) -> str:
         for pool in self.topology.pools.values():

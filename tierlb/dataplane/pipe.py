@@ -25,7 +25,7 @@ _spare_pipes: list[tuple[int, int]] = []
 class Pipe:
     """The pair of ends, with one idle deadline for both."""
 
-    __slots__ = ("client", "deadline", "filed", "idle_s", "member", "on_closed", "over", "reactor")
+    __slots__ = ("client", "deadline", "ending", "filed", "idle_s", "member", "on_closed", "over", "reactor")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Pipe:
         self.idle_s = idle_s
         self.on_closed = on_closed
         self.over = False
+        self.ending = False
         self.deadline = NEVER
         self.filed = NEVER
         self.client = End(self, client)
@@ -56,6 +57,19 @@ class Pipe:
             self.member.on_data(to_client)
         if to_member:
             self.client.on_data(to_member)
+
+    def end_soon(self) -> None:
+        """The node drains: the member's end is enough from now on, the client's is not waited for."""
+        self.ending = True
+        if self.has_ended:
+            self.finish(broken=False)
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more will come, and what came is delivered."""
+        client, member = self.client, self.member
+        ended = member.eof and (client.eof or self.ending)
+        return ended and client.backlog is None and member.backlog is None
 
     def touch(self) -> None:
         """Something moved: the idle time starts again."""
@@ -144,7 +158,7 @@ class End(Stream):
 
     def on_eof(self) -> None:
         peer = self.peer
-        if peer.eof and self.backlog is None and peer.backlog is None:
+        if self.pipe.has_ended:
             self.pipe.finish(broken=False)
         elif peer.backlog is None:
             self._pass_on_eof()
@@ -152,10 +166,10 @@ class End(Stream):
     def on_drained(self) -> None:
         """This end caught up: its peer may go on, or its end may be passed on at last."""
         peer = self.peer
-        if peer.eof:
+        if self.pipe.has_ended:
+            self.pipe.finish(broken=False)
+        elif peer.eof:
             peer._pass_on_eof()
-            if self.eof and peer.backlog is None:
-                self.pipe.finish(broken=False)
         else:
             peer.resume()
 

@@ -101,7 +101,7 @@ class Plane:
         """The counters now; `busy` covers the time since the last call."""
         then, waited = self._load_at
         busy = self.reactor.busy_since(then, waited)
-        self._load_at = (time.monotonic(), self.reactor.waited_s)
+        self._load_at = (time.monotonic(), self.reactor.waited_s())
         if self._front is None:
             return NodeLoad(0, 0, 0, 0, 0, 0, 0, busy)
         c = self._front.counters

@@ -41,15 +41,16 @@ class Reactor:
     """Registers descriptors with handlers and calls `handler(epoll mask)` when they are ready."""
 
     __slots__ = (
+        "_asleep_since",
         "_closing",
         "_epoll",
         "_handlers",
         "_on_crash",
+        "_waited_s",
         "batches",
         "events",
         "now",
         "started",
-        "waited_s",
         "wheel",
     )
 
@@ -61,7 +62,8 @@ class Reactor:
         self._on_crash = on_crash
         self.now = self.started = time.monotonic()
         self.wheel = Wheel(self.now, self._crashed)
-        self.waited_s = 0.0
+        self._waited_s = 0.0
+        self._asleep_since: float | None = None
         self.batches = 0
         self.events = 0
 
@@ -87,10 +89,15 @@ class Reactor:
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
+    def waited_s(self) -> float:
+        """How long it has waited for events since it began, up to now."""
+        asleep = self._asleep_since
+        return self._waited_s if asleep is None else self._waited_s + time.monotonic() - asleep
+
     def busy_since(self, then: float, waited_then_s: float) -> float:
-        """The share 0..1 of the wall time since `then` in which this thread did not wait for events."""
+        """The share 0..1 of the wall time since `then` in which it did not wait for events."""
         wall_s = time.monotonic() - then
-        return 0.0 if wall_s <= 0 else min(1.0, max(0.0, 1 - (self.waited_s - waited_then_s) / wall_s))
+        return 0.0 if wall_s <= 0 else min(1.0, max(0.0, 1 - (self.waited_s() - waited_then_s) / wall_s))
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -101,9 +108,9 @@ class Reactor:
                     if self._stint():
                         await trio.lowlevel.checkpoint()
                     else:
-                        asleep = time.monotonic()
+                        self._asleep_since = time.monotonic()
                         await trio.lowlevel.wait_readable(self._epoll.fileno())
-                        self.waited_s += time.monotonic() - asleep
+                        self._waited_s, self._asleep_since = self.waited_s(), None
             finally:
                 self._bury()
 
@@ -137,7 +144,7 @@ class Reactor:
                 return True
             events = poll(LINGER_S, BATCH_EVENTS)
             self.now = now = monotonic()
-            self.waited_s += now - before
+            self._waited_s += now - before
         return False
 
     def _crashed(self, owner: object, error: Exception) -> None:

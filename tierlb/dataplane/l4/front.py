@@ -54,6 +54,8 @@ class L4Front:
         self.pipes.add(pipe)
         pipe.member.take_over(member)
         pipe.start(to_member=first)
+        if self.draining:
+            pipe.end_soon()
 
     def over(self, pipe: Pipe, candidate: Candidate) -> None:
         counters = self.counters
@@ -73,8 +75,10 @@ class L4Front:
         client.close()
 
     def drain(self) -> None:
-        """Connections under way run on until they end or the node's deadline comes."""
+        """Connections under way run on until their member ends them or the node's deadline comes."""
         self.draining = True
+        for pipe in list(self.pipes):
+            pipe.end_soon()
 
     @property
     def drained(self) -> bool:

@@ -1,0 +1,170 @@
+"""Listening sockets: who is let in, and when the node stands back."""
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener
+from tierlb.net import listeners
+from tierlb.net.listeners import ACCEPTS_PER_EVENT, Acceptor, open_socket
+from tierlb.net.reactor import Reactor
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+class Bench:
+    """An acceptor whose owner has `room` for so many connections."""
+
+    def __init__(self, listener: Listener, room: int) -> None:
+        self.crashes: list[BaseException] = []
+        self.reactor = Reactor(self.crashes.append)
+        self.room = room
+        self.accepted: list[tuple[socket.socket, tuple[str, int]]] = []
+        self.clients: list[socket.socket] = []
+        self.acceptor = Acceptor(self.reactor, listener, open_socket(listener), lambda: self.room, self.accept)
+
+    def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        self.room -= 1
+        self.accepted.append((sock, peer))
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.acceptor.sock.getsockname()[:2])
+        client.settimeout(5)
+        self.clients.append(client)
+        return client
+
+    def turn(self) -> None:
+        for _ in range(3):
+            self.reactor._stint()
+        assert self.crashes == []
+
+    def close(self) -> None:
+        self.acceptor.close()
+        self.reactor.dispose()
+        for sock in [*self.clients, *(sock for sock, _ in self.accepted)]:
+            sock.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench(Listener(LOOPBACK), room=1000)
+    yield bench
+    bench.close()
+
+
+def test_connections_are_accepted_ready_for_the_reactor(bench: Bench) -> None:
+    client = bench.connect()
+    bench.turn()
+    ((sock, peer),) = bench.accepted
+    assert peer == client.getsockname()
+    assert not sock.getblocking()
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_crowd_is_accepted_in_batches(bench: Bench) -> None:
+    for _ in range(ACCEPTS_PER_EVENT + 10):
+        bench.connect()
+    bench.acceptor._ready(1)
+    assert len(bench.accepted) == ACCEPTS_PER_EVENT
+    bench.turn()
+    assert len(bench.accepted) == ACCEPTS_PER_EVENT + 10
+
+
+def test_without_room_the_rest_waits_in_the_kernel(bench: Bench) -> None:
+    bench.room = 2
+    for _ in range(3):
+        bench.connect()
+    bench.turn()
+    assert (len(bench.accepted), bench.acceptor.watching) == (2, False)
+    before = bench.reactor.events
+    bench.turn()
+    assert bench.reactor.events == before
+    bench.room = 1
+    bench.acceptor.come_back()
+    bench.turn()
+    assert len(bench.accepted) == 3
+
+
+def test_out_of_descriptors_it_stands_back_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Exhausted:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.connect()
+    real = bench.acceptor.sock
+    monkeypatch.setattr(bench.acceptor, "sock", Exhausted())
+    bench.turn()
+    assert not bench.acceptor.watching
+    monkeypatch.setattr(bench.acceptor, "sock", real)
+    bench.turn()
+    assert bench.accepted == []
+    bench.reactor.wheel.advance(bench.reactor.now + listeners.OUT_OF_DESCRIPTORS_S + 0.5)
+    bench.turn()
+    assert len(bench.accepted) == 1
+
+
+def test_a_connection_that_died_in_the_queue_is_passed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneDied:
+        def __init__(self, real: socket.socket) -> None:
+            self.real = real
+            self.died = False
+
+        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+            if not self.died:
+                self.died = True
+                raise ConnectionAbortedError
+            return self.real.accept()
+
+    bench.connect()
+    real = bench.acceptor.sock
+    monkeypatch.setattr(bench.acceptor, "sock", OneDied(real))
+    bench.turn()
+    monkeypatch.setattr(bench.acceptor, "sock", real)
+    assert len(bench.accepted) == 1
+
+
+NETWORKS = [
+    ((), True),
+    (("127.0.0.1/32",), True),
+    (("192.0.2.0/24", "127.0.0.0/8"), True),
+    (("192.0.2.0/24",), False),
+    (("::1/128",), False),
+]
+
+
+@pytest.mark.parametrize(("accept_from", "welcome"), NETWORKS)
+def test_only_those_who_are_named_are_welcome(accept_from: tuple[str, ...], welcome: bool) -> None:
+    bench = Bench(Listener(LOOPBACK, accept_from=accept_from), room=1000)
+    clients = [bench.connect() for _ in range(2)]
+    bench.turn()
+    assert len(bench.accepted) == (2 if welcome else 0)
+    assert bench.acceptor.strangers == (0 if welcome else 2)
+    if not welcome:
+        assert [client.recv(1) for client in clients] == [b"", b""]
+    bench.close()
+
+
+def test_a_closed_acceptor_frees_its_port(bench: Bench) -> None:
+    address = bench.acceptor.sock.getsockname()
+    bench.acceptor.close()
+    bench.reactor._bury()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(address):
+        pass
+
+
+def test_a_port_in_use_is_an_error_that_names_it() -> None:
+    with open_socket(Listener(LOOPBACK)) as taken:
+        address = Address(*taken.getsockname())
+        with pytest.raises(OSError, match=f"cannot listen on {address}") as error:
+            open_socket(Listener(address))
+    assert error.value.errno == errno.EADDRINUSE
+
+
+def test_a_shared_port_is_opened_twice() -> None:
+    with open_socket(Listener(LOOPBACK, shared=True)) as first:
+        address = Address(*first.getsockname())
+        with open_socket(Listener(address, shared=True)) as second:
+            assert second.getsockname() == first.getsockname()

@@ -1,0 +1,236 @@
+"""The reactor: batches that cannot be confused, crashes that stay where they are, time that is accounted for."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from tierlb.net.reactor import READ, STINT_S, WRITE, Reactor
+from tierlb.net.wheel import NEVER
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.crashes: list[BaseException] = []
+        self.reactor = Reactor(self.crashes.append)
+        self.sockets: list[socket.socket] = []
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.sockets += [near, far]
+        return near, far
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self.reactor.dispose()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def test_a_handler_hears_what_its_descriptor_is_ready_for(bench: Bench) -> None:
+    near, far = bench.pair()
+    heard: list[int] = []
+
+    def handler(mask: int) -> None:
+        heard.append(mask)
+        bench.reactor.remove(near.fileno())
+
+    bench.reactor.add(near.fileno(), READ, handler)
+    bench.reactor._stint()
+    assert heard == []
+    far.send(b"x")
+    bench.reactor._stint()
+    assert heard == [READ]
+
+
+def test_a_mask_can_be_changed_and_a_descriptor_given_to_another_handler(bench: Bench) -> None:
+    near, far = bench.pair()
+    first: list[int] = []
+    second: list[int] = []
+
+    def take_over(mask: int) -> None:
+        second.append(mask)
+        bench.reactor.modify(near.fileno(), 0)
+
+    bench.reactor.add(near.fileno(), 0, first.append)
+    far.send(b"x")
+    bench.reactor._stint()
+    bench.reactor.replace(near.fileno(), READ | WRITE, take_over)
+    bench.reactor._stint()
+    assert (first, second) == ([], [READ | WRITE])
+
+
+def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous_owner(bench: Bench) -> None:
+    """Both sockets are ready in one batch. Whoever comes first closes the other and opens a new socket, which would
+    get the same number if closing were not put off to the end of the batch."""
+    heard: list[str] = []
+    pairs = [bench.pair() for _ in range(2)]
+
+    def make_handler(mine: socket.socket, other: socket.socket) -> None:
+        def handler(mask: int) -> None:
+            heard.append("ready")
+            bench.reactor.close(other)
+            newcomer, far = bench.pair()
+            assert other.fileno() not in (newcomer.fileno(), far.fileno())
+            bench.reactor.add(newcomer.fileno(), READ, lambda mask: heard.append("confused"))
+            mine.recv(1)
+
+        bench.reactor.add(mine.fileno(), READ, handler)
+
+    make_handler(pairs[0][0], pairs[1][0])
+    make_handler(pairs[1][0], pairs[0][0])
+    for _, far in pairs:
+        far.send(b"x")
+    bench.reactor._stint()
+    assert heard == ["ready"]
+    assert sorted(near.fileno() == -1 for near, _ in pairs) == [False, True]
+
+
+class Fragile:
+    """A handler's owner that fails, and maybe fails again when it is told to go."""
+
+    def __init__(self, bench: Bench, sock: socket.socket, *, twice: bool) -> None:
+        self.bench = bench
+        self.sock = sock
+        self.twice = twice
+        self.deadline = NEVER
+        self.filed = NEVER
+
+    def on_ready(self, mask: int) -> None:
+        raise ValueError("first")
+
+    def on_deadline(self) -> None:
+        raise ValueError("late")
+
+    def abort(self) -> None:
+        self.bench.reactor.close(self.sock)
+        if self.twice:
+            raise ValueError("second")
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_handler_that_fails_drops_its_connection_and_no_other(bench: Bench, twice: bool) -> None:
+    (bad, bad_far), (good, good_far) = bench.pair(), bench.pair()
+    heard: list[bytes] = []
+    bench.reactor.add(bad.fileno(), READ, Fragile(bench, bad, twice=twice).on_ready)
+    bench.reactor.add(good.fileno(), READ, lambda mask: heard.append(good.recv(10)))
+    for word in (b"one", b"two"):
+        good_far.send(word)
+        if not bench.crashes:
+            bad_far.send(b"x")
+        bench.reactor._stint()
+    assert heard == [b"one", b"two"]
+    assert [str(error) for error in bench.crashes] == ["first", "second"][: 1 + twice]
+    assert bad.fileno() == -1
+
+
+def test_a_deadline_that_fails_drops_its_connection(bench: Bench) -> None:
+    near, far = bench.pair()
+    owner = Fragile(bench, near, twice=False)
+    owner.deadline = bench.reactor.now + 0.1
+    bench.reactor.wheel.file(owner)
+    bench.reactor.wheel.advance(bench.reactor.now + 1)
+    bench.reactor._bury()
+    assert [str(error) for error in bench.crashes] == ["late"]
+    assert far.recv(1) == b""
+
+
+def test_a_stint_ends_while_there_is_still_work(bench: Bench) -> None:
+    near, far = bench.pair()
+    far.send(b"never read")
+    calls: list[int] = []
+    bench.reactor.add(near.fileno(), READ, calls.append)
+    began = time.monotonic()
+    assert bench.reactor._stint()
+    assert time.monotonic() - began < STINT_S + 0.1
+    assert calls
+    assert bench.reactor.events == len(calls)
+
+
+async def test_other_tasks_get_their_turn_under_load(bench: Bench) -> None:
+    near, far = bench.pair()
+    far.send(b"never read")
+    bench.reactor.add(near.fileno(), READ, lambda mask: None)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reactor.run)
+            for _ in range(20):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert bench.reactor.batches > 20
+
+
+async def test_it_wakes_for_events_and_keeps_time(bench: Bench) -> None:
+    near, far = bench.pair()
+    heard = trio.Event()
+
+    def handler(mask: int) -> None:
+        near.recv(1)
+        heard.set()
+
+    bench.reactor.add(near.fileno(), READ, handler)
+    owner = Fragile(bench, near, twice=False)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reactor.run)
+            await trio.testing.wait_all_tasks_blocked()
+            far.send(b"x")
+            await heard.wait()
+            owner.deadline = bench.reactor.now + 0.01
+            bench.reactor.wheel.file(owner)
+            while not bench.crashes:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert [str(error) for error in bench.crashes] == ["late"]
+
+
+async def test_waiting_is_not_being_busy_even_before_it_ends(bench: Bench) -> None:
+    began, waited = time.monotonic(), bench.reactor.waited_s()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.reactor.run)
+        await trio.sleep(0.1)
+        assert bench.reactor.busy_since(began, waited) < 0.3
+        nursery.cancel_scope.cancel()
+
+
+async def test_work_is_being_busy(bench: Bench) -> None:
+    near, far = bench.pair()
+    far.send(b"never read")
+    bench.reactor.add(near.fileno(), READ, lambda mask: burn(0.001))
+    began, waited = time.monotonic(), bench.reactor.waited_s()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.reactor.run)
+        await trio.sleep(0.1)
+        assert bench.reactor.busy_since(began, waited) > 0.5
+        nursery.cancel_scope.cancel()
+
+
+def burn(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_busy_of_no_time_is_none(bench: Bench) -> None:
+    assert bench.reactor.busy_since(time.monotonic() + 10, 0.0) == 0.0
+
+
+def test_dispose_gives_every_descriptor_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    bench = Bench()
+    near, _ = bench.pair()
+    bench.reactor.add(near.fileno(), READ, lambda mask: None)
+    bench.reactor.close(near)
+    bench.close()
+    assert len(os.listdir("/proc/self/fd")) == before

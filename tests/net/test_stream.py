@@ -1,0 +1,331 @@
+"""What a stream reports of its socket, one event at a time."""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from tierlb.model.address import Address
+from tierlb.net.reactor import READ, Reactor
+from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream, dial
+from tierlb.net.wheel import NEVER
+
+
+class Noted(Stream):
+    """Notes what it hears."""
+
+    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
+        super().__init__(reactor, sock)
+        self.heard: list[object] = []
+        self.data = b""
+        self.pause_on_data = False
+
+    def on_data(self, data: bytes) -> None:
+        self.data += data
+        self.heard.append(len(data))
+        if self.pause_on_data:
+            self.pause()
+
+    def on_eof(self) -> None:
+        self.heard.append("eof")
+
+    def on_broken(self, error: OSError) -> None:
+        self.heard.append(errno.errorcode[error.errno or 0])
+        self.close()
+
+    def on_progress(self) -> None:
+        if self.heard[-1:] != ["progress"]:
+            self.heard.append("progress")
+
+    def on_drained(self) -> None:
+        self.heard.append("drained")
+
+    def on_deadline(self) -> None:
+        self.heard.append("deadline")
+
+
+class Bench:
+    """A stream and the far end of its connection."""
+
+    def __init__(self) -> None:
+        self.crashes: list[BaseException] = []
+        self.reactor = Reactor(self.crashes.append)
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            self.far = socket.create_connection(listening.getsockname())
+            near, _ = listening.accept()
+        self.far.settimeout(5)
+        near.setblocking(False)
+        self.stream = Noted(self.reactor, near)
+        self.stream.watch()
+
+    def turn(self) -> None:
+        for _ in range(5):
+            self.reactor._stint()
+        assert self.crashes == []
+
+    def reset(self) -> None:
+        self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.far.close()
+
+    def fill(self) -> int:
+        """Send until there is a backlog; how many bytes were given to the stream."""
+        sent = 0
+        while self.stream.backlog is None:
+            self.stream.send(bytes(1 << 20))
+            sent += 1 << 20
+        return sent
+
+    def read(self, count: int) -> int:
+        """Read at the far end, letting the reactor run."""
+        heard = 0
+        while heard < count:
+            heard += len(self.far.recv(min(count - heard, 1 << 20)))
+            self.reactor._stint()
+        return heard
+
+    def close(self) -> None:
+        self.far.close()
+        self.stream.close()
+        self.reactor.dispose()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def test_data_and_end_are_reported_in_order(bench: Bench) -> None:
+    bench.far.sendall(b"hello")
+    bench.turn()
+    bench.far.shutdown(socket.SHUT_WR)
+    bench.turn()
+    assert bench.stream.heard == [5, "eof"]
+    assert bench.stream.data == b"hello"
+
+
+def test_the_end_is_reported_once_and_writing_goes_on(bench: Bench) -> None:
+    bench.far.shutdown(socket.SHUT_WR)
+    bench.turn()
+    bench.turn()
+    bench.stream.send(b"answer")
+    assert bench.far.recv(10) == b"answer"
+    assert bench.stream.heard == ["eof"]
+
+
+def test_a_read_that_fills_its_buffer_makes_the_next_one_larger(bench: Bench) -> None:
+    bench.far.sendall(bytes(READ_BYTES + 5))
+    bench.turn()
+    assert bench.stream.heard[0] == READ_BYTES
+    assert bench.stream.read_bytes == BULK_READ_BYTES
+
+
+def test_a_reset_is_reported_as_one(bench: Bench) -> None:
+    bench.reset()
+    bench.turn()
+    assert bench.stream.heard == ["ECONNRESET"]
+
+
+def test_a_reset_is_reported_after_what_came_before_it(bench: Bench) -> None:
+    bench.far.sendall(b"last words")
+    bench.reset()
+    bench.turn()
+    assert bench.stream.heard == [10, "ECONNRESET"]
+
+
+def test_a_reset_that_a_write_meets_first_is_still_no_end(bench: Bench) -> None:
+    bench.far.sendall(b"last words")
+    bench.reset()
+    bench.stream.send(b"too late")
+    bench.turn()
+    assert bench.stream.heard == [10, "ECONNRESET"]
+
+
+def test_a_reset_that_the_backlog_meets_first_leaves_what_was_said_readable(bench: Bench) -> None:
+    bench.fill()
+    bench.far.sendall(b"last words")
+    bench.far.close()  # with bytes unread: a reset
+    bench.turn()
+    assert bench.stream.heard == [10, "ECONNRESET"]
+
+
+def test_a_paused_stream_does_not_read_and_hears_of_a_reset(bench: Bench) -> None:
+    bench.stream.pause()
+    bench.far.sendall(b"hello")
+    bench.turn()
+    assert bench.stream.heard == []
+    bench.reset()
+    bench.turn()
+    assert bench.stream.heard == ["ECONNRESET"]
+
+
+def test_a_paused_stream_reads_on_when_resumed(bench: Bench) -> None:
+    bench.stream.pause()
+    bench.far.sendall(b"hello")
+    bench.turn()
+    bench.stream.resume()
+    bench.turn()
+    assert bench.stream.data == b"hello"
+
+
+def test_a_hang_up_waits_until_a_paused_stream_has_read_the_rest(bench: Bench) -> None:
+    """Both directions are closed: the kernel reports it without end, so the stream leaves the set meanwhile."""
+    bench.stream.pause()
+    bench.far.sendall(b"the rest")
+    bench.far.shutdown(socket.SHUT_WR)
+    bench.stream.shutdown_write()
+    bench.turn()
+    assert bench.stream.heard == []
+    before = bench.reactor.events
+    bench.turn()
+    assert bench.reactor.events == before
+    bench.stream.resume()
+    bench.turn()
+    assert bench.stream.heard == [8, "eof"]
+
+
+def test_a_hang_up_from_before_it_resumed_is_not_taken_for_news(bench: Bench) -> None:
+    bench.stream.pause()
+    bench.far.sendall(b"the rest")
+    bench.far.shutdown(socket.SHUT_WR)
+    bench.stream.shutdown_write()
+    bench.stream.resume()
+    bench.stream.on_ready(0x10)  # EPOLLHUP of a poll while it was paused
+    bench.turn()
+    assert bench.stream.heard == [8, "eof"]
+
+
+def test_both_directions_ended_orderly_is_not_broken(bench: Bench) -> None:
+    bench.far.shutdown(socket.SHUT_WR)
+    bench.turn()
+    bench.stream.shutdown_write()
+    bench.turn()
+    assert bench.stream.heard == ["eof"]
+
+
+def test_a_peer_that_is_gone_altogether_is_heard_of_after_its_end(bench: Bench) -> None:
+    bench.far.close()
+    bench.turn()
+    bench.stream.send(b"anybody?")
+    bench.turn()
+    bench.stream.send(b"anybody?")
+    bench.turn()
+    assert bench.stream.heard[0] == "eof"
+    assert bench.stream.heard[1] in ("ECONNRESET", "EPIPE")
+
+
+def test_what_the_kernel_does_not_take_waits_and_is_reported_when_gone(bench: Bench) -> None:
+    sent = bench.fill()
+    bench.stream.send(b"more")
+    assert bench.read(sent + 4) == sent + 4
+    bench.turn()
+    assert bench.stream.backlog is None
+    assert bench.stream.heard[-1] == "drained"
+    assert not bench.stream.mask & 4
+
+
+def test_progress_of_a_large_backlog_is_reported(bench: Bench) -> None:
+    sent = bench.fill()
+    for _ in range(32):
+        bench.stream.send(bytes(1 << 20))
+    bench.read(sent + (16 << 20))
+    assert bench.stream.heard == ["progress"]
+
+
+def test_order_is_kept_through_the_backlog(bench: Bench) -> None:
+    sent = bench.fill()
+    for letter in (b"a", b"b", b"c"):
+        bench.stream.send(letter)
+    bench.read(sent)
+    bench.turn()
+    assert bench.far.recv(10) == b"abc"
+
+
+def test_reset_is_seen_as_one(bench: Bench) -> None:
+    bench.stream.send(b"half")
+    bench.stream.reset()
+    bench.reactor._bury()
+    with pytest.raises(ConnectionResetError):
+        while bench.far.recv(100):
+            pass
+
+
+def test_a_closed_stream_takes_no_more(bench: Bench) -> None:
+    bench.stream.arm(1.0)
+    bench.stream.close()
+    bench.stream.close()
+    bench.stream.send(b"x")
+    bench.stream.pause()
+    bench.stream.resume()
+    bench.reactor._bury()
+    assert bench.far.recv(1) == b""
+    assert len(bench.reactor.wheel) == 0
+    assert bench.stream.deadline is NEVER
+
+
+def test_abort_breaks_the_connection_even_if_its_owner_fails_again(bench: Bench) -> None:
+    def fails(error: OSError) -> None:
+        raise ValueError("again")
+
+    bench.stream.on_broken = fails  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="again"):
+        bench.stream.abort()
+    assert bench.stream.closed
+
+
+def test_a_detached_socket_is_nobody_elses(bench: Bench) -> None:
+    bench.stream.arm(1.0)
+    sock = bench.stream.detach()
+    bench.far.sendall(b"for the new owner")
+    bench.turn()
+    assert bench.stream.heard == []
+    assert len(bench.reactor.wheel) == 0
+    again = Noted(bench.reactor, sock)
+    again.watch(READ)
+    bench.turn()
+    assert again.data == b"for the new owner"
+    again.close()
+
+
+def test_a_deadline_moved_later_is_one_assignment(bench: Bench) -> None:
+    bench.stream.arm(1.0)
+    filed = bench.stream.filed
+    bench.stream.arm(10.0)
+    assert bench.stream.filed == filed
+    bench.reactor.wheel.advance(bench.reactor.now + 5)
+    assert bench.stream.heard == []
+    bench.reactor.wheel.advance(bench.reactor.now + 11)
+    assert bench.stream.heard == ["deadline"]
+
+
+def test_disarm_takes_the_deadline_back(bench: Bench) -> None:
+    bench.stream.arm(1.0)
+    bench.stream.disarm()
+    bench.reactor.wheel.advance(bench.reactor.now + 5)
+    assert bench.stream.heard == []
+
+
+def test_dial_connects_without_waiting() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        sock, code = dial(Address(*listening.getsockname()))
+        accepted, _ = listening.accept()
+        with sock, accepted:
+            assert code == 0
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not sock.getblocking()
+
+
+def test_dial_reports_a_refusal() -> None:
+    with socket.socket() as gone:
+        gone.bind(("127.0.0.1", 0))
+        sock, code = dial(Address(*gone.getsockname()))
+    with sock:
+        assert (code or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == errno.ECONNREFUSED
