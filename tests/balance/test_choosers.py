@@ -2,7 +2,6 @@
 
 import collections
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,15 +94,17 @@ def pairs(count: int) -> list[tuple[int, int]]:
     return [(one, other) for one in range(count) for other in range(count) if one != other]
 
 
+def looked_at(count: int, draw: float) -> tuple[int, ...]:
+    """The candidates whose load a draw looks at, in order."""
+    looked: list[int] = []
+    TwoChoices(lambda index: looked.append(index) or 0.0, ScriptedRandom(draw))(range(count))
+    return tuple(looked)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_two_choices_draws_every_pair_with_the_same_chance(count: int) -> None:
     everything = len(pairs(count))
-    seen: list[tuple[Any, ...]] = []
-    for draw in range(everything):
-        looked: list[int] = []
-        chooser = TwoChoices(lambda index: looked.append(index) or 0.0, ScriptedRandom((draw + 0.5) / everything))
-        chooser(range(count))
-        seen.append(tuple(looked))
+    seen = [looked_at(count, (draw + 0.5) / everything) for draw in range(everything)]
     assert sorted(seen) == sorted(pairs(count))
 
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from tierlb.balance.ejection import FAILURES_TO_EJECT, Ejection, available, ejection_s
 
 
-@pytest.mark.parametrize(("times", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10_000, 30)])
+@pytest.mark.parametrize(
+    ("times", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10_000, 30)]
+)
 def test_each_ejection_is_twice_as_long_up_to_thirty_seconds(times: int, seconds: float) -> None:
     assert ejection_s(times) == seconds
 

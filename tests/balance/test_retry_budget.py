@@ -14,9 +14,7 @@ def spent(budget: RetryBudget, now: float, items: int, wanted: int = 10_000) -> 
     return sum(budget.spend(now, items) for _ in range(wanted))
 
 
-@pytest.mark.parametrize(
-    ("items", "allowed"), [(0, FREE), (1, FREE + 1), (500, FREE + 100), (10_000, FREE + 2000)]
-)
+@pytest.mark.parametrize(("items", "allowed"), [(0, FREE), (1, FREE + 1), (500, FREE + 100), (10_000, FREE + 2000)])
 def test_a_fifth_of_the_recent_items_and_some_for_free(items: int, allowed: int) -> None:
     budget = RetryBudget()
     budget.spend(0.0, 0)

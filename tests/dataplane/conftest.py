@@ -136,6 +136,13 @@ class Voice:
         with pytest.raises(Reset):
             await self.hears_rest()
 
+    async def hears_no_word(self) -> None:
+        """The connection is over, however that was done, and nothing was said."""
+        try:
+            assert await self.hears_rest() == b""
+        except Reset:
+            assert self.ahead == b""
+
     async def hears_nothing(self) -> None:
         """Nothing comes and nothing ends for a moment."""
         assert self.ahead == b""

@@ -155,7 +155,7 @@ async def test_an_internal_error_drops_its_connection_and_no_other(lab: Lab, mon
         await victim.says(GET)
         await victim.hears_end()
     assert (await other.asks(GET)).status == 200
-    ((event, fields),) = lab.log.events
+    ((_, fields),) = lab.log.events
     assert isinstance(fields["exc_info"], ZeroDivisionError)
     lab.log.events.clear()
     assert lab.plane.load().connections == 1

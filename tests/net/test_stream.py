@@ -251,8 +251,7 @@ def test_reset_is_seen_as_one(bench: Bench) -> None:
     bench.stream.reset()
     bench.reactor._bury()
     with pytest.raises(ConnectionResetError):
-        while bench.far.recv(100):
-            pass
+        assert bench.far.recv(100) == b"half" and bench.far.recv(100)  # noqa: PT018 (either may be reset)
 
 
 def test_a_closed_stream_takes_no_more(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The l7 front: rules that answer here, splits, trust, request ids, draining and snapshots that change under traffic."""
+"""The l7 front: rules that answer here, splits, trust, request ids, draining, snapshots that change."""
 
 import collections
 
@@ -150,7 +150,8 @@ async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
     assert [name for name in ("connection", "x-hop", "keep-alive", "te", "proxy-connection") if name in request] == []
     assert request["x-end"] == "2"
     await voice.says(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nX-End: 2\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
+        b"X-End: 2\r\n\r\n"
     )
     answer = await client.hears_message()
     assert [name for name in ("connection", "x-hop", "keep-alive") if name in answer] == []
