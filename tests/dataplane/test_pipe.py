@@ -81,6 +81,26 @@ def test_the_pipe_ends_orderly_when_both_sides_have_ended(joined: Joined) -> Non
     assert joined.ended == [False]
 
 
+def test_while_draining_the_members_end_is_enough(joined: Joined) -> None:
+    joined.pipe.end_soon()
+    joined.turn()
+    assert joined.ended == []
+    joined.member.sendall(b"last words")
+    joined.member.shutdown(socket.SHUT_WR)
+    joined.turn()
+    assert joined.client.recv(100) == b"last words"
+    assert joined.client.recv(100) == b""
+    assert joined.ended == [False]
+
+
+def test_draining_ends_a_pipe_whose_member_had_ended(joined: Joined) -> None:
+    joined.member.shutdown(socket.SHUT_WR)
+    joined.turn()
+    assert joined.ended == []
+    joined.pipe.end_soon()
+    assert joined.ended == [False]
+
+
 def test_idle_time_starts_again_with_every_byte(joined: Joined) -> None:
     joined.turn()
     start = joined.reactor.now
