@@ -1,6 +1,8 @@
 """`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
 
 import random
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -62,7 +64,15 @@ def _to_try(topology: Topology, admin_url: str) -> list[str]:
         for tier in topology.tiers.values()
         if tier.listen is not None and _speaks_http(topology, tier.name)
     ]
-    return [*commands[:1], f"tierlb status --admin {admin_url}"]
+    return [*commands[:1], f"{_command()} status --admin {admin_url}"]
+
+
+def _command() -> str:
+    """How to call tierlb from here: by name where the shell finds it, else by its path."""
+    if shutil.which("tierlb"):
+        return "tierlb"
+    path = Path(sys.argv[0]).absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _speaks_http(topology: Topology, name: str) -> bool:

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -191,7 +192,7 @@ class _Connection:
         own = [(b"x-backend", self.backend.name.encode())]
         if self.backend.stopping:
             own.append((b"connection", b"close"))
-        return h11.Response(status_code=status, headers=[*own, *headers])
+        return h11.Response(status_code=status, headers=[*own, *headers], reason=_phrase(status))
 
     def _may_have_body(self, status: int) -> bool:
         """RFC 9110, 6.4.1: an answer to HEAD, a 204 and a 304 end with their head."""
@@ -227,3 +228,7 @@ async def run_backend(
                 accepting.cancel_scope.cancel()
             connections.cancel_scope.deadline = trio.current_time() + STOP_DEADLINE_S
             backend.stop()
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
