@@ -94,11 +94,14 @@ async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
     assert (await second.hears_message()).status == 200
 
 
-async def test_strangers_are_closed_at_once(lab: Lab) -> None:
+async def test_strangers_are_closed_at_once_and_counted(lab: Lab) -> None:
     await lab.serves(l7(rules=HELLO, listener=STRANGERS))
     client = await lab.connects()
     await client.hears_end()
-    assert lab.plane.load().connections == 0
+    load = lab.plane.load()
+    assert (load.connections, load.rejected) == (0, 1)
+    lab.plane.apply(l7(rules=HELLO, listener=FRIENDS))
+    assert lab.plane.load().rejected == 1
 
 
 async def test_friends_are_served(lab: Lab) -> None:

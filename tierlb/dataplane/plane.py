@@ -74,7 +74,9 @@ class Plane:
         self._snapshot = snapshot
         self._front.apply(snapshot)
         for listener in [known for known in self._acceptors if known not in snapshot.listeners]:
-            self._acceptors.pop(listener).close()
+            acceptor = self._acceptors.pop(listener)
+            acceptor.close()
+            self._front.counters.rejected += acceptor.strangers
         for listener, sock in opened.items():
             self._acceptors[listener] = Acceptor(self.reactor, listener, sock, self._room, self._front.accept)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
@@ -110,7 +112,7 @@ class Plane:
             c.in_flight,
             c.items,
             c.errors,
-            c.rejected,
+            c.rejected + sum(acceptor.strangers for acceptor in self._acceptors.values()),
             c.bytes_in,
             c.bytes_out,
             busy,

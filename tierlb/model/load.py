@@ -19,8 +19,8 @@ class NodeLoad:
     """A node's own counters.
 
     `items` are requests at an l7 node and connections at an l4 node; `errors` those that this node answered
-    with 5xx of its own or cut; `rejected` those refused as malformed or over a cap. `busy` is the share of wall
-    time (0..1) the event loop did not wait since the last report.
+    with 5xx of its own or cut; `rejected` those refused as malformed, over a cap, or from an address that is no
+    parent's. `busy` is the share of wall time (0..1) the event loop did not wait since the last report.
     """
 
     connections: int

@@ -50,7 +50,6 @@ class Reactor:
         "batches",
         "events",
         "now",
-        "started",
         "wheel",
     )
 
@@ -60,7 +59,7 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._closing: list[socket.socket] = []
         self._on_crash = on_crash
-        self.now = self.started = time.monotonic()
+        self.now = time.monotonic()
         self.wheel = Wheel(self.now, self._crashed)
         self._waited_s = 0.0
         self._asleep_since: float | None = None

@@ -74,14 +74,6 @@ def snapshot_for(
     )
 
 
-def wanted_members(topology: Topology, target: str) -> int:
-    """How many members the target has once everything runs."""
-    if target in topology.tiers:
-        return topology.tiers[target].replicas
-    pool = topology.pools[target]
-    return pool.run.replicas if pool.run else len(pool.endpoints)
-
-
 def _members(
     topology: Topology, parent: Tier, target: str, announced: Announced, run_endpoints: RunEndpoints
 ) -> tuple[Member, ...]:
