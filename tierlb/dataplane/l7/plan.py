@@ -13,7 +13,7 @@ import attrs
 
 from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
 from tierlb.model.snapshot import Snapshot
-from tierlb.wire.http_head import HOP_BY_HOP, BadHead, Block, Field, RequestHead, parse_request_head
+from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
 from tierlb.wire.memo import Memo
 
 PLANS = 1024
@@ -80,10 +80,13 @@ def _passing_untrusted(block: Block) -> bytes:
 
 def _passing(block: Block, *, trusted: bool) -> bytes:
     """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew."""
+    dropped = block.dropped
     lines = [b"Host: " + block.host]
-    lines += [field.line for field in block.fields if not field.special or _passes(field, block.dropped, trusted)]
-    if block.dropped is not HOP_BY_HOP:
-        lines = [line for line in lines if line.partition(b":")[0].lower() not in block.dropped]
+    lines += [
+        field.line
+        for field in block.fields
+        if field.lower not in dropped and (not field.special or _passes(field.lower, trusted))
+    ]
     if block.content_length is not None:
         lines.append(b"Content-Length: %d" % block.content_length)
     elif block.chunked:
@@ -102,9 +105,8 @@ def _continued(head: RequestHead) -> bytes:
     return b"%b%bX-Forwarded-For: %b" % (proto, host, said)
 
 
-def _passes(field: Field, dropped: frozenset[bytes], trusted: bool) -> bool:
-    name = field.lower
-    return name not in dropped and name not in WRITTEN_HERE and (trusted or name not in FORWARDED)
+def _passes(name: bytes, trusted: bool) -> bool:
+    return name not in WRITTEN_HERE and (trusted or name not in FORWARDED)
 
 
 class PlanBook:
