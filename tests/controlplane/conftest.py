@@ -1,11 +1,12 @@
 """A small tree, a log that keeps events, and a data plane that binds nothing."""
 
+import attrs
 import pytest
 import trio
 
 from tierlb.controlplane.controller import Controller
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 
 
@@ -24,9 +25,16 @@ class DeclinedError(Exception):
 
 
 class FakePlane:
-    """Claims to have bound `addresses`; declines where `reason` is set."""
+    """Claims to have bound `addresses`; declines where `reason` is set; keeps what it is told."""
 
-    def __init__(self):
+    def __init__(self, name="web-1"):
+        self.name = name
+        self.subtree_load = SubtreeLoad(capacity=100.0, in_flight=3, ready_leaves=1, leaves=1)
+        self.guidance = Guidance(0.5)
+        self.reports = []
+        self.lost = []
+        self.heeded = []
+        self.explained = []
         self.addresses = (Address("127.0.0.1", 4001),)
         self.reason = ""
         self.applied = []
@@ -40,6 +48,30 @@ class FakePlane:
 
     def load(self):
         return NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
+
+    def subtree(self):
+        return self.subtree_load
+
+    def echo(self, parent):
+        return Echo(1, 2, len(parent))
+
+    def row(self):
+        return NodeRow(self.name, "web", 0.0, self.load(), self.subtree_load)
+
+    def note_report(self, child, load, echo):
+        self.reports.append((child, load, echo))
+
+    def note_lost(self, child):
+        self.lost.append(child)
+
+    def guide(self, child):
+        return self.guidance
+
+    def heed(self, parent, guidance):
+        self.heeded.append((parent, guidance))
+
+    def explain(self, nonce, until_s):
+        self.explained.append(nonce)
 
     def drain(self):
         self.draining.set()
@@ -69,6 +101,12 @@ def topology():
 
 
 @pytest.fixture
+def shop_with_agents(topology):
+    tiers = {**topology.tiers, "web": tier("web", Kind.L7, "apps", replicas=2)}
+    return attrs.evolve(topology, tiers=tiers, pools={"apps": Pool("apps", agents=True)})
+
+
+@pytest.fixture
 def controller(topology, log):
     return Controller(topology, log, report_interval_s=0.02)
 
@@ -76,6 +114,11 @@ def controller(topology, log):
 @pytest.fixture
 def plane():
     return FakePlane()
+
+
+@pytest.fixture
+def make_plane():
+    return FakePlane
 
 
 @pytest.fixture

@@ -1,19 +1,21 @@
+import attrs
 import pytest
 import trio
 
-from tierlb.controlplane.controller import Link, Unwelcome
+from tierlb.controlplane.controller import AGENT_GONE_S, OBSERVE_WITHIN_S, Controller, Link, Unwelcome
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.topology import Tls
+from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 EDGE = Address("127.0.0.1", 8080)
 WEB = Address("127.0.0.1", 4001)
 ENDPOINT = Address("127.0.0.1", 20001)
 
 
-def hello(node, tier, pid=1, boot_id="one"):
-    return Hello(1, node, tier, boot_id, pid)
+def hello(node, tier, pid=1, boot_id="one", control="", data=""):
+    return Hello(1, node, tier, boot_id, pid, control, data)
 
 
 @pytest.fixture
@@ -159,11 +161,205 @@ async def test_a_refusal_is_told_until_a_later_snapshot_is_served(running, autoj
     assert running.missing() == ()
 
 
-async def test_the_rate_is_what_came_between_two_reports(running, autojump_clock):
-    _, web, _ = await serve_all(running)
+def row(node, tier, items, age_s=0.0, members=()):
+    return NodeRow(node, tier, age_s, NodeLoad(1, 2, items, 0, 0, 0, 0, 0.5, members), SubtreeLoad(capacity=9.0))
+
+
+async def test_the_rate_is_what_came_between_two_rows(running, autojump_clock):
+    edge, _, _ = await serve_all(running)
     for items in (100, 150):
-        running.receive(web, Report(NodeLoad(1, 2, items, 0, 0, 0, 0, 0.5)))
+        running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", items),)))
         await trio.sleep(0.5)
     status = running.status().tiers["web"].nodes[0]
     assert status.items_per_s == pytest.approx(100)
     assert status.report_age_s == pytest.approx(0.5)
+    assert (status.load.items, status.subtree.capacity) == (150, 9.0)
+
+
+async def test_each_node_is_told_who_its_parents_are_as_they_come_and_go(running, autojump_clock):
+    running.join(hello("web-1", "web", 2), Link())
+    await settle()
+    web = running.seats["web-1"]
+    assert web.parents == ()
+    woken = web.link.wake
+    running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001"), Link())
+    await settle()
+    assert web.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    assert woken.is_set()
+    assert running.seats["edge-1"].parents == ()
+    running.exited("edge-1", 1)
+    await settle()
+    assert web.parents == ()
+
+
+async def test_a_parent_that_only_lost_its_socket_or_drains_stays_a_parent(running, autojump_clock):
+    seat = running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
+    running.join(hello("web-1", "web"), Link())
+    running.lost(seat, seat.link)
+    running.receive(seat, Drain())
+    await settle()
+    assert [parent.name for parent in running.seats["web-1"].parents] == ["edge-1"]
+
+
+async def test_with_tls_the_parents_are_joined_by_wss(topology, log, nursery, autojump_clock):
+    controller = Controller(attrs.evolve(topology, tls=Tls("c", "k", "a")), log)
+    nursery.start_soon(controller.run)
+    controller.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
+    controller.join(hello("web-1", "web"), Link())
+    await settle()
+    assert controller.seats["web-1"].parents == (Parent("edge-1", "wss://127.0.0.1:7001"),)
+
+
+async def test_a_watch_goes_to_the_top_of_the_tree_and_to_those_who_join_there_later(running, autojump_clock):
+    running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
+    running.join(hello("web-1", "web"), Link())
+    await settle()
+    edge, web = running.seats["edge-1"], running.seats["web-1"]
+    running.watch(5.0, "n0nce")
+    running.watch(5.0, "n0nce")
+    assert list(edge.link.watches) == [Watch(5.0, "n0nce")]
+    assert list(web.link.watches) == []
+    await trio.sleep(1)
+    late = Link()
+    running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), late)
+    assert list(late.watches) == [Watch(4.0), Watch(4.0, "n0nce")]
+
+
+async def test_a_link_that_is_not_read_keeps_the_latest_watches_only():
+    link = Link()
+    link.watch(*(Watch(float(n)) for n in range(100)))
+    assert [watch.ttl_s for watch in link.watches] == list(range(84, 100))
+
+
+async def test_to_observe_is_to_wait_for_rows_of_all_that_serve(running, autojump_clock, nursery):
+    edge, _, _ = await serve_all(running)
+
+    async def answer():
+        await trio.lowlevel.checkpoint()
+        assert edge.link.watches
+        for items in (100, 150):
+            await trio.sleep(0.2)
+            rows = tuple(row(name, "web", items) for name in ("edge-1", "web-1", "web-2"))
+            running.receive(edge, Report(SubtreeLoad(), Echo(), rows))
+
+    nursery.start_soon(answer)
+    started = trio.current_time()
+    status = await running.observe()
+    assert trio.current_time() - started == pytest.approx(0.4)
+    assert [node.items_per_s for node in status.tiers["web"].nodes] == [pytest.approx(250)] * 2
+
+
+async def test_to_observe_is_not_to_wait_for_those_who_do_not_answer(running, autojump_clock):
+    await serve_all(running)
+    started = trio.current_time()
+    status = await running.observe()
+    assert trio.current_time() - started == pytest.approx(OBSERVE_WITHIN_S)
+    assert status.tiers["web"].nodes[0].load is None
+
+
+async def test_endpoints_are_shown_as_the_nodes_see_them(running, autojump_clock):
+    edge, _, _ = await serve_all(running)
+    member = MemberLoad(f"demo/{ENDPOINT}", 1, 2, 3)
+    running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, members=(member,)),)))
+    assert running.status().pools["demo"].endpoints[0].seen_by == {"web-1": member}
+
+
+@pytest.fixture
+async def with_agents(shop_with_agents, log, nursery):
+    controller = Controller(shop_with_agents, log)
+    nursery.start_soon(controller.run)
+    return controller
+
+
+AGENT = hello("app-1", "apps", 9, data="127.0.0.1:9001")
+
+
+async def web_of(controller):
+    seat = controller.join(hello("web-1", "web", control="127.0.0.1:7002"), Link())
+    await settle()
+    return seat
+
+
+async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_parents(with_agents, autojump_clock):
+    web = await web_of(with_agents)
+    agent = with_agents.join(AGENT, Link())
+    await settle()
+    (member,) = web.wanted.rules[0].action.destinations[0].members
+    assert (member.name, str(member.address), member.reports) == ("app-1", "127.0.0.1:9001", True)
+    assert agent.parents == (Parent("web-1", "ws://127.0.0.1:7002"),)
+    assert (agent.wanted, agent.state) == (None, State.SERVING)
+    status = with_agents.status().pools["apps"]
+    assert [(e.name, e.state, e.pid) for e in status.endpoints] == [("app-1", State.SERVING, 9)]
+    assert [node.name for node in status.agents] == ["app-1"]
+
+
+async def test_an_agent_that_drains_is_no_member_and_gone_with_its_socket(with_agents, autojump_clock):
+    web = await web_of(with_agents)
+    agent = with_agents.join(AGENT, Link())
+    await settle()
+    with_agents.receive(agent, Drain())
+    await settle()
+    assert members(web) == []
+    assert "app-1" in with_agents.seats
+    with_agents.lost(agent, agent.link)
+    assert "app-1" not in with_agents.seats
+
+
+async def test_an_agent_that_is_away_is_a_member_for_ten_more_seconds(with_agents, autojump_clock):
+    web = await web_of(with_agents)
+    agent = with_agents.join(AGENT, Link())
+    with_agents.lost(agent, agent.link)
+    await trio.sleep(AGENT_GONE_S - 1)
+    assert members(web) == ["app-1"]
+    agent = with_agents.join(AGENT, Link())
+    await trio.sleep(AGENT_GONE_S * 2)
+    assert members(web) == ["app-1"]
+    with_agents.lost(agent, agent.link)
+    await trio.sleep(AGENT_GONE_S + 2)
+    assert members(web) == []
+    assert "app-1" not in with_agents.seats
+
+
+async def test_an_agent_that_restarts_elsewhere_is_sent_to_there(with_agents, autojump_clock):
+    web = await web_of(with_agents)
+    with_agents.join(AGENT, Link())
+    with_agents.join(attrs.evolve(AGENT, boot_id="two", data="127.0.0.1:9002"), Link())
+    await settle()
+    (member,) = web.wanted.rules[0].action.destinations[0].members
+    assert member.address.port == 9002
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        (attrs.evolve(AGENT, data=""), "without an address: give --address"),
+        (attrs.evolve(AGENT, node="web-1"), "check --name and --tier"),
+        (attrs.evolve(AGENT, tier="web", node="app-1x"), None),
+    ],
+)
+async def test_an_agent_needs_an_address_and_a_name_of_its_own(shop_with_agents, log, who, reason):
+    controller = Controller(shop_with_agents, log)
+    if reason is None:
+        assert not controller.join(who, Link()).agent
+    else:
+        with pytest.raises(Unwelcome, match=reason):
+            controller.join(who, Link())
+
+
+async def test_a_pool_without_agents_takes_none(controller):
+    with pytest.raises(Unwelcome):
+        controller.join(attrs.evolve(AGENT, tier="demo"), Link())
+
+
+def test_agents_are_not_waited_for_when_the_cluster_starts(shop_with_agents, log):
+    phrases = Controller(shop_with_agents, log).missing()
+    assert phrases == ("edge-1 has not joined", "web-1 has not joined", "web-2 has not joined")
+
+
+async def test_there_is_an_end_to_how_many_may_join(shop_with_agents, log, monkeypatch):
+    monkeypatch.setattr("tierlb.controlplane.controller.MAX_SEATS", 5)
+    controller = Controller(shop_with_agents, log)
+    for number in (1, 2):
+        controller.join(attrs.evolve(AGENT, node=f"app-{number}"), Link())
+    with pytest.raises(Unwelcome, match="5 nodes and agents already"):
+        controller.join(attrs.evolve(AGENT, node="app-3"), Link())

@@ -1,5 +1,6 @@
 """The parent's side over real websockets, against children that do not behave."""
 
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -8,8 +9,9 @@ import trio
 from tierlb.controlplane import link as link_module
 from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address
+from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect, serve
-from tierlb.wire.frames import Configure, Hello, Welcome, decode, encode
+from tierlb.wire.frames import Configure, Hello, Parent, Report, ReportTo, Watch, Welcome, decode, encode
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
 
@@ -97,3 +99,58 @@ async def test_the_seat_knows_when_its_socket_is_gone(url, controller):
         while controller.seats["web-1"].link is not None:
             await controller.wait_progress()
     assert controller.seats["web-1"].hello == HELLO
+
+
+async def next_of(channel, kind):
+    while not isinstance(frame := await receive(channel), kind):
+        pass
+    return frame
+
+
+async def test_a_child_is_told_its_parents_as_they_come(url):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as web, connect(url, "secret") as edge:
+            await web.send(encode(HELLO))
+            assert await next_of(web, ReportTo) == ReportTo(())
+            await edge.send(encode(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
+            assert await next_of(web, ReportTo) == ReportTo((Parent("edge-1", "ws://127.0.0.1:7001"),))
+            assert await next_of(edge, ReportTo) == ReportTo(())
+
+
+async def test_a_watch_is_sent(url, controller):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            await next_of(channel, ReportTo)
+            controller.watch(5.0, "n0nce")
+            assert await next_of(channel, Watch) == Watch(5.0, "n0nce")
+
+
+async def test_a_report_is_noted(url, controller):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            await next_of(channel, ReportTo)
+            await channel.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
+            while controller.picture.of("web-1").subtree() is None:  # noqa: ASYNC110 (a real socket)
+                await trio.sleep(0.005)
+    assert controller.picture.of("web-1").subtree().capacity == 7.0
+
+
+async def test_a_child_that_floods_is_closed(url):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            with suppress(Disconnected):
+                for _ in range(300):
+                    await channel.send(encode(Report(SubtreeLoad(), Echo())))
+            assert "frames" in await close_reason(channel)
+
+
+async def test_a_child_that_falls_silent_is_closed(url, monkeypatch):
+    monkeypatch.setattr("tierlb.wire.control.SILENT_S", 0.1)
+    monkeypatch.setattr(link_module, "TICK_S", 0.02)
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await channel.send(encode(HELLO))
+            assert "silent for" in await close_reason(channel)

@@ -1,27 +1,33 @@
-"""A node's uplink and a controller over a real websocket; the data plane is a fake."""
+"""Nodes and a controller over real websockets; the data planes are fakes."""
 
 import os
 import random
 import signal
 from functools import partial
 
+import attrs
 import pytest
 import trio
+import trustme
 
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.node import Identity, Uplink, run_node
+from tierlb.controlplane.node import Node, data_key, run_node
 from tierlb.controlplane.status import EndpointStatus, State
+from tierlb.controlplane.uplink import Identity
 from tierlb.model.address import Address
+from tierlb.model.topology import Tls
+from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
 
 DEADLINE_S = 5
 
 
 @pytest.fixture
-def make_uplink(plane, declined, log):
+def make_node(plane, declined, log):
     def make(url, token="secret"):
         identity = Identity("web-1", "web", url, token, "boot", os.getpid())
-        return Uplink(identity, plane, declined, log, random.Random(1))
+        return Node(identity, plane, declined, log, random.Random(1))
 
     return make
 
@@ -64,16 +70,16 @@ async def until(controller, condition):
                 await controller.wait_progress()
 
 
-async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_uplink, nursery, plane):
-    nursery.start_soon(make_uplink(parent.url).run)
+async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_node, nursery, plane):
+    nursery.start_soon(make_node(parent.url).run)
     seat = parent.controller.seats
     await until(parent.controller, lambda: seat["web-1"].served)
     assert seat["web-1"].addresses == plane.addresses
     assert [snapshot.revision for snapshot in plane.applied] == [1]
 
 
-async def test_a_change_reaches_the_node(parent, make_uplink, nursery, plane):
-    nursery.start_soon(make_uplink(parent.url).run)
+async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
+    nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
     await until(controller, lambda: controller.seats["web-1"].served == 1)
     endpoint = Address("127.0.0.1", 20001)
@@ -83,25 +89,25 @@ async def test_a_change_reaches_the_node(parent, make_uplink, nursery, plane):
     assert [member.address for member in destination.members] == [endpoint]
 
 
-async def test_a_node_reports_its_load_at_the_interval_it_was_given(parent, make_uplink, nursery, plane):
-    nursery.start_soon(make_uplink(parent.url).run)
+async def test_without_parents_a_node_reports_to_the_controller(parent, make_node, nursery, plane):
+    nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.seats["web-1"].items_per_s is not None)
-    assert controller.seats["web-1"].load == plane.load()
+    await until(controller, lambda: controller.picture.of("web-1").subtree() is not None)
+    assert controller.picture.of("web-1").subtree() == plane.subtree_load
 
 
-async def test_a_refused_snapshot_is_told_with_its_reason(parent, make_uplink, nursery, plane):
+async def test_a_refused_snapshot_is_told_with_its_reason(parent, make_node, nursery, plane):
     plane.reason = "port 80 is taken"
-    nursery.start_soon(make_uplink(parent.url).run)
+    nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
     await until(controller, lambda: controller.seats["web-1"].refusal)
     assert controller.seats["web-1"].refusal == "port 80 is taken"
     assert controller.seats["web-1"].served == 0
 
 
-async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, make_uplink, nursery, plane):
+async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, make_node, nursery, plane):
     controller = parent.controller
-    nursery.start_soon(make_uplink(parent.url).run)
+    nursery.start_soon(make_node(parent.url).run)
     await until(controller, lambda: controller.seats["web-1"].served)
     parent.scope.cancel()
     await until(controller, lambda: controller.seats["web-1"].link is None)
@@ -111,21 +117,21 @@ async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, m
     assert len(plane.applied) == 1
 
 
-async def test_a_wrong_token_is_refused(parent, make_uplink, nursery, log):
-    nursery.start_soon(make_uplink(parent.url, "guess").run)
+async def test_a_wrong_token_is_refused(parent, make_node, nursery, log):
+    nursery.start_soon(make_node(parent.url, "guess").run)
     await until(parent.controller, lambda: log.events)
     event, fields = log.events[0]
-    assert event == "parent lost"
+    assert event == "controller lost"
     assert "refused the connection with status 401" in fields["reason"]
     assert parent.controller.seats["web-1"].hello is None
 
 
-async def test_sigterm_drains_after_the_parent_was_told(parent, make_uplink, nursery, plane):
+async def test_sigterm_drains_after_the_parent_was_told(parent, make_node, nursery, plane):
     controller = parent.controller
     ended = trio.Event()
 
     async def run():
-        await run_node(make_uplink(parent.url))
+        await run_node(make_node(parent.url))
         ended.set()
 
     nursery.start_soon(run)
@@ -138,7 +144,7 @@ async def test_sigterm_drains_after_the_parent_was_told(parent, make_uplink, nur
     assert plane.draining.is_set()
 
 
-async def test_a_plane_that_does_not_finish_is_left_at_the_deadline(make_uplink, plane, autojump_clock, nursery):
+async def test_a_plane_that_does_not_finish_is_left_at_the_deadline(make_node, plane, autojump_clock, nursery):
     plane.drain = lambda: None
 
     async def terminate():
@@ -147,5 +153,90 @@ async def test_a_plane_that_does_not_finish_is_left_at_the_deadline(make_uplink,
 
     nursery.start_soon(terminate)
     started_s = trio.current_time()
-    await run_node(make_uplink("ws://127.0.0.1:1"))
+    await run_node(make_node("ws://127.0.0.1:1"))
     assert 11 <= trio.current_time() - started_s < 12
+
+
+@pytest.fixture
+async def tree(parent, make_plane, declined, log, nursery):
+    """A controller, one edge and two web nodes; each plane by its node's name."""
+    planes = {name: make_plane(name) for name in ("edge-1", "web-1", "web-2")}
+    nodes = {}
+    for name, fake in planes.items():
+        identity = Identity(name, name.partition("-")[0], parent.url, "secret", "boot", os.getpid())
+        nodes[name] = Node(identity, fake, declined, log, random.Random(name))
+        await nursery.start(nodes[name].run)
+    await until(parent.controller, lambda: len(planes["edge-1"].reports) > 4)
+    return planes, nodes
+
+
+async def test_children_report_to_their_parents_and_heed_them(parent, tree):
+    planes, _ = tree
+    edge = planes["edge-1"]
+    assert {name for name, *_ in edge.reports} == {"web-1", "web-2"}
+    assert edge.reports[0][1:] == (planes["web-1"].subtree_load, planes["web-1"].echo("edge-1"))
+    await until(parent.controller, lambda: planes["web-2"].heeded)
+    assert planes["web-2"].heeded[0] == ("edge-1", edge.guidance)
+
+
+async def test_reports_and_guidance_go_on_without_the_controller(parent, tree):
+    planes, _ = tree
+    parent.scope.cancel()
+    await until(parent.controller, lambda: all(seat.link is None for seat in parent.controller.seats.values()))
+    planes["edge-1"].reports.clear()
+    planes["web-1"].heeded.clear()
+    await until(parent.controller, lambda: len(planes["edge-1"].reports) > 8 and planes["web-1"].heeded)
+    assert planes["edge-1"].lost == []
+
+
+async def test_a_look_at_the_controller_brings_rows_of_the_whole_tree(parent, tree):
+    with trio.fail_after(DEADLINE_S):
+        status = await parent.controller.observe()
+    for name, node in (("edge-1", status.tiers["edge"].nodes[0]), ("web-2", status.tiers["web"].nodes[1])):
+        assert (node.name, node.items_per_s) == (name, 0.0)
+        assert node.load == tree[0][name].load()
+
+
+async def test_a_nonce_reaches_every_plane_once(parent, tree):
+    planes, _ = tree
+    parent.controller.watch(5.0, "n0nce")
+    await until(parent.controller, lambda: all(fake.explained for fake in planes.values()))
+    assert [fake.explained for fake in planes.values()] == [["n0nce"]] * 3
+
+
+async def test_a_node_that_leaves_is_draining_in_its_reports_before_its_plane_drains(parent, tree):
+    planes, nodes = tree
+    await nodes["web-1"].leave()
+    await until(parent.controller, lambda: any(load.draining for name, load, _ in planes["edge-1"].reports))
+    assert {name for name, load, _ in planes["edge-1"].reports if load.draining} == {"web-1"}
+    assert not planes["web-1"].draining.is_set()
+
+
+@pytest.fixture
+def tls(tmp_path):
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = ca.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "node.pem"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "node.key"))
+    return Tls(*(str(tmp_path / name) for name in ("node.pem", "node.key", "ca.pem")))
+
+
+async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined, log, nursery, tls):
+    controller = Controller(attrs.evolve(topology, tls=tls), log, 0.02)
+    nursery.start_soon(controller.run)
+    listen = Address("127.0.0.1", 0)
+    address = await nursery.start(serve, partial(serve_child, controller), "secret", listen, server_context(tls))
+    planes = {name: make_plane(name) for name in ("edge-1", "web-1")}
+    for name, fake in planes.items():
+        identity = Identity(name, name.partition("-")[0], f"wss://{address}", "secret", "boot", os.getpid())
+        await nursery.start(Node(identity, fake, declined, log, random.Random(1), tls).run)
+    await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
+    assert controller.seats["web-1"].parents[0].url.startswith("wss://")
+
+
+def test_the_data_key_is_one_way_and_the_same_everywhere():
+    assert data_key("secret") == data_key("secret")
+    assert data_key("secret") != data_key("secret2")
+    assert len(data_key("secret")) == 32
+    assert b"secret" not in data_key("secret")

@@ -13,8 +13,21 @@ from tierlb.dashboard.app import host_name, make_app, serve_admin
 STATUS = ClusterStatus("shop", 3, True, (), {}, {"app": PoolStatus(())})
 
 
+@attrs.frozen
+class Shop:
+    """A controller that knows everything at once."""
+
+    now: ClusterStatus = STATUS
+
+    def status(self):
+        return self.now
+
+    async def observe(self):
+        return attrs.evolve(self.now, revision=4)
+
+
 def client(status=STATUS, host="127.0.0.1"):
-    transport = httpx.ASGITransport(make_app(lambda: status, "10.0.0.5"))
+    transport = httpx.ASGITransport(make_app(Shop(status), "10.0.0.5"))
     return httpx.AsyncClient(transport=transport, base_url=f"http://{host}:7900")
 
 
@@ -22,8 +35,8 @@ async def test_status_is_the_tree_as_json():
     async with client() as http:
         response = await http.get("/v1/status")
     assert response.status_code == 200
-    assert response.json()["revision"] == 3
-    assert response.json()["pools"] == {"app": {"endpoints": []}}
+    assert response.json()["revision"] == 4, "it is what observe gives"
+    assert response.json()["pools"] == {"app": {"endpoints": [], "agents": []}}
 
 
 @pytest.mark.parametrize(("serving", "code"), [(True, 200), (False, 503)])
@@ -71,7 +84,7 @@ async def test_it_is_served_on_the_socket_it_was_given(nursery):
     bound = socket.create_server(("127.0.0.1", 0))
     port = bound.getsockname()[1]
     with trio.fail_after(10):
-        await nursery.start(serve_admin, bound, lambda: STATUS)
+        await nursery.start(serve_admin, bound, Shop())
         async with httpx.AsyncClient() as http:
             response = await http.get(f"http://127.0.0.1:{port}/v1/status")
     assert response.json()["cluster"] == "shop"

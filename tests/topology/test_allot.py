@@ -1,11 +1,15 @@
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Listener, Member, Send
+from tierlb.model.snapshot import Listener, Member, PoolSettings, Send
 from tierlb.model.topology import (
+    Admin,
     Forward,
+    HealthCheck,
     Kind,
     Match,
+    Orca,
+    Policy,
     Pool,
     Respond,
     Route,
@@ -14,11 +18,10 @@ from tierlb.model.topology import (
     Tier,
     Topology,
 )
-from tierlb.topology.allot import ANY_PORT, PARENT_NETWORKS, listeners_of, node_names, snapshot_for
+from tierlb.topology.allot import ANY_PORT, PARENT_NETWORKS, listeners_of, node_names, reports_to, snapshot_for
 
 PUBLIC = Address("127.0.0.1", 8080)
-FOR_L4 = Listener(ANY_PORT, proxy_protocol=True, inner=True, accept_from=PARENT_NETWORKS)
-FOR_L7 = Listener(ANY_PORT, inner=True)
+INNER = Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS)
 
 
 def at(port):
@@ -32,11 +35,11 @@ def tier(name, kind, *targets, **more):
 APP = Pool("app", (at(1), at(2)))
 
 
-def topology(*tiers, pools=(APP,)):
+def topology_of(*tiers, pools=(APP,)):
     return Topology("shop", {t.name: t for t in tiers}, {p.name: p for p in pools})
 
 
-DEEP = topology(
+DEEP = topology_of(
     tier("edge", Kind.L4, "inner", "web", listen=PUBLIC, replicas=2),
     tier("inner", Kind.L4, "web"),
     tier("web", Kind.L7, "api", "app", replicas=2),
@@ -48,12 +51,12 @@ DEEP = topology(
     ("name", "listeners"),
     [
         ("edge", (Listener(PUBLIC, shared=True),)),
-        ("inner", (FOR_L4,)),
-        ("web", (FOR_L4,)),
-        ("api", (Listener(at(8081)), FOR_L7)),
+        ("inner", (INNER,)),
+        ("web", (INNER,)),
+        ("api", (Listener(at(8081)), INNER)),
     ],
 )
-def test_a_tier_listens_for_the_public_and_for_each_kind_of_parent(name, listeners):
+def test_a_tier_listens_for_the_public_and_once_for_all_of_its_parents(name, listeners):
     assert listeners_of(DEEP, DEEP.tiers[name]) == listeners
 
 
@@ -61,39 +64,113 @@ def test_nodes_are_numbered_from_one():
     assert node_names(DEEP.tiers["web"]) == ("web-1", "web-2")
 
 
-def members(topology, name, announced, run_endpoints=None):
-    (rule,) = snapshot_for(topology, name, 5, announced, run_endpoints or {}).rules
+def members(topology, name, announced, run_endpoints=None, **present):
+    (rule,) = snapshot_for(topology, name, 5, announced, run_endpoints or {}, **present).rules
     (destination,) = rule.action.destinations
     return destination.members
 
 
-def test_an_l4_parent_sends_to_the_proxy_protocol_port():
+def child(name, tier, port, parents):
+    return Member(name, tier, at(port), child=True, reports=True, parents=parents)
+
+
+def leaf(pool, port, parents=1, **more):
+    return Member(f"{pool}/127.0.0.1:{port}", pool, at(port), parents=parents, **more)
+
+
+def test_children_are_reached_at_their_inner_port_by_parents_of_any_kind():
     announced = {"inner": {"inner-1": (at(50),)}, "web": {"web-1": (at(61),), "web-2": (at(62),)}}
     assert members(DEEP, "edge", announced) == (
-        Member("inner-1", "inner", at(50), proxy_protocol=True),
-        Member("web-1", "web", at(61), proxy_protocol=True),
-        Member("web-2", "web", at(62), proxy_protocol=True),
+        child("inner-1", "inner", 50, parents=2),
+        child("web-1", "web", 61, parents=3),
+        child("web-2", "web", 62, parents=3),
     )
-
-
-def test_an_l7_parent_sends_to_the_plain_port_and_to_endpoints():
     announced = {"api": {"api-1": (at(8081), at(70))}}
     assert members(DEEP, "web", announced) == (
-        Member("api-1", "api", at(70)),
-        Member("app/127.0.0.1:1", "app", at(1)),
-        Member("app/127.0.0.1:2", "app", at(2)),
+        child("api-1", "api", 70, parents=2),
+        leaf("app", 1, parents=3),
+        leaf("app", 2, parents=3),
     )
 
 
-def test_each_kind_of_parent_gets_its_own_port_of_a_child_below_both():
-    both = topology(
-        tier("edge", Kind.L4, "web", "router", listen=PUBLIC),
-        tier("router", Kind.L7, "web"),
-        tier("web", Kind.L7, "app"),
+def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
+    split = Forward((Share(1.0, ("app",)), Share(2.0, ("app", "web"))))
+    topology = topology_of(
+        Tier("edge", Kind.L7, (Route(Match(path="/x"), split), Route(Match(), split)), listen=PUBLIC, replicas=3),
+        tier("web", Kind.L7, "app", replicas=4),
     )
-    announced = {"web": {"web-1": (at(4), at(7))}, "router": {"router-1": (at(5),)}}
-    assert [member.address for member in members(both, "edge", announced)] == [at(4), at(5)]
-    assert [member.address for member in members(both, "router", announced)] == [at(7)]
+    announced = {"web": {"web-1": (at(7),)}}
+    snapshot = snapshot_for(topology, "edge", 1, announced, {})
+    found = {m.name: m.parents for rule in snapshot.rules for d in rule.action.destinations for m in d.members}
+    assert found == {"app/127.0.0.1:1": 7, "app/127.0.0.1:2": 7, "web-1": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "tiers"), [("edge", ()), ("inner", ("edge",)), ("web", ("edge", "inner")), ("app", ("web", "api"))]
+)
+def test_reports_go_to_all_tiers_that_send(name, tiers):
+    assert reports_to(DEEP, name) == tiers
+
+
+def test_agents_are_members_that_report_under_the_name_they_gave():
+    pools = (Pool("app", agents=True), Pool("other", (at(1),)))
+    topology = topology_of(tier("web", Kind.L7, "app", "other", listen=PUBLIC, replicas=2), pools=pools)
+    agents = {"app": {"shop-10": at(10), "shop-9": at(9)}, "other": {"stranger": at(3)}}
+    assert members(topology, "web", {}, agents=agents) == (
+        Member("shop-9", "app", at(9), reports=True, parents=2),
+        Member("shop-10", "app", at(10), reports=True, parents=2),
+        leaf("other", 1, parents=2),
+    )
+    assert members(topology, "web", {}) == (leaf("other", 1, parents=2),)
+
+
+def test_listed_weights_stay_with_their_endpoints():
+    pools = (Pool("app", (at(1), at(2)), weights=(3.0, 0.5)),)
+    topology = topology_of(tier("web", Kind.L7, "app", listen=PUBLIC), pools=pools)
+    assert members(topology, "web", {}) == (leaf("app", 1, weight=3.0), leaf("app", 2, weight=0.5))
+
+
+def test_what_operators_want_reaches_members_of_every_sort():
+    admin = {"web-1": Admin.MAINTENANCE, "app/127.0.0.1:2": Admin.DRAIN, "nobody": Admin.DRAIN}
+    announced = {"web": {"web-1": (at(61),), "web-2": (at(62),)}}
+    assert [m.admin for m in members(DEEP, "inner", announced, admin=admin)] == [Admin.MAINTENANCE, Admin.READY]
+    assert [m.admin for m in members(DEEP, "api", {}, admin=admin)] == [Admin.READY, Admin.DRAIN]
+
+
+def test_only_pools_sent_to_that_say_something_are_in_the_snapshot():
+    check = HealthCheck(path="/up")
+    pools = (
+        Pool("quiet", (at(1),)),
+        Pool("checked", (at(2),), health=check),
+        Pool("asked", (at(3),), agent_check_port=9),
+        Pool("elsewhere", (at(4),), health=check),
+    )
+    topology = topology_of(
+        tier("web", Kind.L7, "quiet", "asked", "checked", "api", listen=PUBLIC),
+        tier("api", Kind.L7, "elsewhere"),
+        pools=pools,
+    )
+    assert snapshot_for(topology, "web", 1, {}, {}).pools == (
+        PoolSettings("asked", agent_check_port=9),
+        PoolSettings("checked", health=check),
+    )
+    assert snapshot_for(topology, "api", 1, {}, {}).pools == (PoolSettings("elsewhere", health=check),)
+
+
+def test_what_a_tier_says_of_itself_reaches_its_nodes():
+    web = tier(
+        "web",
+        Kind.L7,
+        "app",
+        listen=PUBLIC,
+        balance=Policy.MAGLEV,
+        hash_header="x-user",
+        orca=Orca.JSON,
+        agent_check=at(9777),
+    )
+    snapshot = snapshot_for(topology_of(web), "web", 1, {}, {})
+    assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
+    assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
 
 
 def test_a_tier_that_is_starting_leaves_an_empty_destination():
@@ -101,7 +178,7 @@ def test_a_tier_that_is_starting_leaves_an_empty_destination():
 
 
 def test_nodes_are_ordered_by_number():
-    many = topology(tier("edge", Kind.L4, "web", listen=PUBLIC), tier("web", Kind.L7, "app", replicas=11))
+    many = topology_of(tier("edge", Kind.L4, "web", listen=PUBLIC), tier("web", Kind.L7, "app", replicas=11))
     announced = {"web": {f"web-{n}": (at(n),) for n in (10, 9, 2, 11)}}
     assert [member.name for member in members(many, "edge", announced)] == [
         "web-2",
@@ -112,16 +189,16 @@ def test_nodes_are_ordered_by_number():
 
 
 def test_only_run_endpoints_that_exist_are_members():
-    run = topology(tier("web", Kind.L7, "app", listen=PUBLIC), pools=(Pool("app", run=Run("x", 2)),))
+    run = topology_of(tier("web", Kind.L7, "app", listen=PUBLIC), pools=(Pool("app", run=Run("x", 2)),))
     assert members(run, "web", {}) == ()
-    assert members(run, "web", {}, {"app": (at(9),)}) == (Member("app/127.0.0.1:9", "app", at(9)),)
+    assert members(run, "web", {}, {"app": (at(9),)}) == (leaf("app", 9),)
 
 
 def test_weights_stay_with_their_targets_and_fixed_answers_stay_as_they_are():
     split = Forward((Share(90.0, ("app",)), Share(10.0, ("next",))))
     routes = (Route(Match(path="/x"), Respond(204)), Route(Match(), split))
     web = Tier("web", Kind.L7, routes, listen=PUBLIC)
-    snapshot = snapshot_for(topology(web, pools=(Pool("app", (at(1),)), Pool("next", (at(2),)))), "web", 9, {}, {})
+    snapshot = snapshot_for(topology_of(web, pools=(Pool("app", (at(1),)), Pool("next", (at(2),)))), "web", 9, {}, {})
     assert snapshot.revision == 9
     assert snapshot.rules[0].action == Respond(204)
     action = snapshot.rules[1].action

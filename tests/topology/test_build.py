@@ -1,9 +1,15 @@
+from typing import Any
+
+import pytest
+
 from tierlb.model.address import Address
 from tierlb.model.topology import (
     Forward,
+    HealthCheck,
     Kind,
     Limits,
     Match,
+    Orca,
     Policy,
     Pool,
     Redirect,
@@ -13,9 +19,9 @@ from tierlb.model.topology import (
     Share,
     Timeouts,
 )
-from tierlb.topology.build import build_match
+from tierlb.topology.build import build_health, build_match
 from tierlb.topology.load import load_text
-from tierlb.topology.shapes import MatchShape
+from tierlb.topology.shapes import HealthShape, MatchShape
 
 EVERYTHING = """
 cluster: shop
@@ -92,7 +98,7 @@ def test_what_is_left_out_has_the_models_defaults() -> None:
     tier = topology.tiers["a"]
     assert (tier.replicas, tier.balance, tier.timeouts, tier.limits) == (
         1,
-        Policy.LEAST_REQUESTS,
+        Policy.LOAD_AWARE,
         Timeouts(),
         Limits(),
     )
@@ -100,3 +106,53 @@ def test_what_is_left_out_has_the_models_defaults() -> None:
 
 def test_a_prefix_of_a_slash_is_no_condition() -> None:
     assert build_match(MatchShape(path_prefix="/")) == build_match(None) == Match()
+
+
+LOADS = """
+cluster: shop
+tiers:
+  edge: {kind: l4, listen: ':80', to: [web, old], balance: maglev, hash_on: source, agent_check: 127.0.0.1:9777}
+  web: {kind: l7, to: [app, own], balance: maglev, hash_on: {header: X-User}, orca: text}
+pools:
+  old: {endpoints: {127.0.0.1:9001: 3, "[::1]:9002": 0.5}, agent_check: 9778}
+  app: {endpoints: [127.0.0.1:9001], health: {path: "/up?deep=1", status: [200, 300-399], host: shop:81}}
+  own: {agents: true, health: tcp}
+"""
+
+
+def test_what_steers_choosing_reaches_the_model() -> None:
+    topology = load_text(LOADS, "f")
+    edge, web = topology.tiers["edge"], topology.tiers["web"]
+    assert (edge.balance, edge.hash_header, edge.agent_check) == (Policy.MAGLEV, None, Address("127.0.0.1", 9777))
+    assert (web.balance, web.hash_header, web.orca) == (Policy.MAGLEV, "x-user", Orca.TEXT)
+    assert topology.pools == {
+        "old": Pool(
+            "old",
+            endpoints=(Address("127.0.0.1", 9001), Address("::1", 9002)),
+            weights=(3.0, 0.5),
+            agent_check_port=9778,
+        ),
+        "app": Pool(
+            "app",
+            endpoints=(Address("127.0.0.1", 9001),),
+            health=HealthCheck(path="/up?deep=1", host="shop:81", statuses=((200, 200), (300, 399))),
+        ),
+        "own": Pool("own", agents=True, health=HealthCheck()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "check"),
+    [
+        (None, None),
+        ("tcp", HealthCheck()),
+        (HealthShape(), HealthCheck()),
+        (HealthShape(path="/", status=(200, 204)), HealthCheck(path="/", statuses=((200, 204),))),
+        (HealthShape(interval=5.0), HealthCheck(interval_s=5.0)),
+        (HealthShape(interval=0.2), HealthCheck(interval_s=0.2, timeout_s=0.2)),
+        (HealthShape(interval=0.4, timeout=0.1), HealthCheck(interval_s=0.4, timeout_s=0.1)),
+        (HealthShape(healthy=1, unhealthy=7), HealthCheck(healthy=1, unhealthy=7)),
+    ],
+)
+def test_a_check_has_the_models_defaults_and_never_outlasts_its_interval(shape: Any, check: HealthCheck) -> None:
+    assert build_health(shape) == check

@@ -35,6 +35,13 @@ P = "p: {endpoints: [127.0.0.1:9001]}"
             "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', to: q}",
             P + "\nq: {endpoints: ['[::1]:80']}",
         ),
+        ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
+        ("a: {kind: l7, listen: ':80', balance: maglev, to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', balance: weighted, to: p}",
+            "p: {endpoints: {127.0.0.1:1: 2}}",
+        ),
+        ("a: {kind: l7, listen: '127.0.0.1:80', agent_check: '127.0.0.1:81', to: p}", "p: {agents: true}"),
     ],
 )
 def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
@@ -88,6 +95,26 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             P,
             "tiers.b.listen: port 80 is already used by tiers.a.listen",
         ),
+        (
+            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', agent_check: '127.0.0.1:80', to: p}",
+            P,
+            "tiers.b.agent_check: port 80 is already used by tiers.a.listen",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', agent_check: ':80', to: p}",
+            P,
+            "tiers.a.agent_check: port 80 is already used by tiers.a.listen",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', to: [b, p]}\nb: {kind: l7, to: p}",
+            "p: {endpoints: {127.0.0.1:1: 2}}",
+            "pools.p.endpoints: the weights have no effect: write balance: weighted or maglev at tier 'a', or list",
+        ),
+        (
+            "a: {kind: l7, listen: ':80', balance: weighted, to: b}\nb: {kind: l7, to: p}",
+            "p: {endpoints: {127.0.0.1:81: 2, 127.0.0.1:80: 1}}",
+            "pools.p.endpoints.'127.0.0.1:80': tier 'a' listens here",
+        ),
         ("a: {kind: l7, listen: ':7900', to: p}", P, "port 7900 is already used by admin.listen"),
         (
             "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: p}",
@@ -127,3 +154,9 @@ def test_chains_longer_than_the_recursion_limit_are_walked() -> None:
 def test_a_mistyped_name_is_not_told_again_as_an_unreached_tier() -> None:
     (found,) = problems_of("edge: {kind: l4, listen: ':80', to: wep}\nweb: {kind: l7, to: p}", P)
     assert found == "tiers.edge.to: no tier or pool named 'wep' (did you mean 'web'?)"
+
+
+def test_weights_are_not_blamed_for_a_balance_that_was_mistyped() -> None:
+    tiers = "a: {kind: l7, listen: ':80', balance: weigthed, to: p}"
+    (found,) = problems_of(tiers, "p: {endpoints: {127.0.0.1:1: 2}}")
+    assert found.startswith("tiers.a.balance")

@@ -20,6 +20,9 @@ def faults_of(tiers: str, pools: str = "") -> list[str]:
         "{kind: l7, to: a, timeouts: {head: 1s}, limits: {body: 1MB}, trusted_peers: [::1]}",
         "{kind: l7, routes: [{match: {path: /a}, respond: {}}, {match: {path: /b}, to: a}, {to: a}]}",
         "{kind: l7, routes: [{respond: {status: 204}}]}",
+        "{kind: l4, to: a, balance: maglev, hash_on: source, agent_check: ':9', replicas: 1}",
+        "{kind: l7, to: a, balance: maglev, hash_on: {header: x-a}, agent_check: ':9', orca: json}",
+        "{kind: l7, to: a, balance: leastconn, hash_on: source}",
     ],
 )
 def test_what_is_right_has_no_fault(tier: str) -> None:
@@ -48,6 +51,23 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ("{kind: l4, to: a, limits: {headers: 9}}", "tiers.web.limits.headers: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {head: 9KiB}}", "tiers.web.limits.head: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {body: 9KiB}}", "tiers.web.limits.body: is for l7 tiers"),
+        ("{kind: l4, to: a, orca: text}", "tiers.web.orca: is for l7 tiers"),
+        (
+            "{kind: l4, to: a, balance: maglev, hash_on: {header: x-a}}",
+            "tiers.web.hash_on.header: is for l7 tiers",
+        ),
+        (
+            "{kind: l7, to: a, hash_on: source}",
+            "tiers.web.hash_on: only balance: maglev hashes, and the balance here is load-aware: write balance: maglev",
+        ),
+        (
+            "{kind: l7, to: a, balance: weighted, hash_on: {header: x-a}}",
+            "tiers.web.hash_on: only balance: maglev hashes, and the balance here is weighted",
+        ),
+        (
+            "{kind: l7, to: a, replicas: 2, agent_check: ':9'}",
+            "tiers.web.agent_check: any of the 2 replicas would answer here for another one: write tiers of one",
+        ),
         ("{kind: l7, to: [a, b, a]}", "tiers.web.to[2]: a is listed twice, first as to[0]"),
         ("{kind: l7, to: {a: 0, b: 0.0}}", "tiers.web.to: every share is 0"),
         ("{kind: l7, routes: [{to: {a: 0}}]}", "routes[0].to: every share is 0"),
@@ -77,7 +97,17 @@ def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("pool", "fault"),
     [
-        ("{}", "pools.p: needs one of the keys endpoints, run"),
+        ("{}", "pools.p: needs one of the keys endpoints, run, agents"),
+        ("{agents: true, endpoints: ['[::1]:1']}", "pools.p.agents: cannot stand beside 'endpoints'"),
+        ("{agents: true, agent_check: 9}", "pools.p.agent_check: cannot stand beside 'agents'"),
+        ("{endpoints: {localhost:1: 0, localhost:2: 0.0}}", "pools.p.endpoints: every weight is 0"),
+        ("{agents: true, health: {host: a}}", "pools.p.health.host: says nothing without 'path'"),
+        ("{agents: true, health: {status: 204}}", "pools.p.health.status: says nothing without 'path'"),
+        (
+            "{agents: true, health: {interval: 500ms, timeout: 1s}}",
+            "pools.p.health.timeout: is longer than the interval, 0.5s: write at most that, or a longer interval",
+        ),
+        ("{agents: true, health: {timeout: 3s}}", "pools.p.health.timeout: is longer than the interval, 2s"),
         (
             "{endpoints: ['[::1]:1'], run: {command: 'x {port}'}}",
             "pools.p.run: cannot stand beside 'endpoints'",
@@ -88,6 +118,20 @@ def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
 def test_each_pool_rule_yields_its_one_fault(pool: str, fault: str) -> None:
     (found,) = faults_of("{kind: l7, to: p}", f"pools:\n  p: {pool}\n")
     assert fault in found
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "{endpoints: {localhost:1: 0, localhost:2: 1}, agent_check: 9}",
+        "{agents: true, health: {path: /, host: a, status: 204, interval: 2s, timeout: 2s}}",
+        "{agents: true, health: {interval: 500ms}}",
+        "{agents: true, health: {interval: soon, timeout: 3s}}",
+        "{endpoints: {localhost:1: 0, localhost:2: much}}",
+    ],
+)
+def test_a_right_pool_has_no_fault(pool: str) -> None:
+    assert faults_of("{kind: l7, to: p}", f"pools:\n  p: {pool}\n") == []
 
 
 def test_a_mapping_is_not_blamed_for_a_part_that_was_cut_out() -> None:

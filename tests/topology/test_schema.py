@@ -68,7 +68,39 @@ def test_every_key_of_every_shape_is_described() -> None:
         "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {dns: 'x:1'}}}",
         "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {run: {command: serve}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, hash_on: source}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, balance: random, hash_on: source}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, balance: maglev, hash_on: cookie}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, balance: maglev, hash_on: {header: x}}}}",
+        "{cluster: x, tiers: {a: {kind: l4, to: p, orca: text}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, orca: xml}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, replicas: 2, agent_check: ':9'}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: false}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, agent_check: 9}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, endpoints: ['a:1']}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {endpoints: {'a:1': heavy}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: http}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: {host: a}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: {path: /, status: 2xx}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, security: {}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, security: {tls: {certificate: a, key: b}}}",
     ],
 )
 def test_wrong_files_are_invalid(text: str) -> None:
     assert not VALIDATOR.is_valid(plain(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{cluster: x, tiers: {a: {kind: l4, to: p, balance: maglev, hash_on: source, agent_check: ':9'}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p, balance: maglev, hash_on: {header: X-A}, orca: bin}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: tcp}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {endpoints: {'127.0.0.1:1': 0.5}, agent_check: 9}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: {path: /, status: 204}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, pools: {p: {agents: true, health: {path: /, status: [200-204]}}}}",
+        "{cluster: x, tiers: {a: {kind: l7, to: p}}, security: {tls: {certificate: a, key: b, ca: c}}}",
+    ],
+)
+def test_right_files_are_valid(text: str) -> None:
+    VALIDATOR.validate(plain(text))

@@ -56,8 +56,14 @@ def test_a_right_file_is_structured_without_a_fault() -> None:
         ("{kind: l7, routes: {to: app}}", "tiers.web.routes: must be a list, not a mapping"),
         (
             "{kind: l7, routes: [{match: {headers: {X-A: 1, x-a: 2}}, to: app}]}",
-            "tiers.web.routes[0].match.headers: two names differ only in upper and lower case",
+            "tiers.web.routes[0].match.headers: 'X-A' and 'x-a' are the same: keep one of them",
         ),
+        ("{kind: l7, to: app, balance: leastconn}", "tiers.web.balance: 'leastconn' is not known"),
+        ("{kind: l7, to: app, hash_on: cookie}", "tiers.web.hash_on: 'cookie' is not known: write source or {header"),
+        ("{kind: l7, to: app, hash_on: [source]}", "tiers.web.hash_on: must be a single value or a mapping"),
+        ("{kind: l7, to: app, hash_on: {header: 'a b'}}", "tiers.web.hash_on.header: 'a b' is not a header name"),
+        ("{kind: l7, to: app, orca: xml}", "tiers.web.orca: 'xml' is not known: write text, json or bin"),
+        ("{kind: l7, to: app, agent_check: ':0'}", "tiers.web.agent_check: needs a port from 1 to 65535"),
         (
             "{kind: l7, routes: [{redirect: {status: 301}}]}",
             "routes[0].redirect: the key 'location' is missing",
@@ -69,10 +75,46 @@ def test_each_wrong_shape_is_one_fault_with_its_path(tier: str, fault: str) -> N
     assert fault in found
 
 
-@pytest.mark.parametrize("key", ["dns: x:1", "agents: true", "health: {path: /}"])
-def test_keys_of_later_versions_are_not_accepted_yet(key: str) -> None:
-    (found,) = faults_of(BASE.replace("]}", f"], {key}}}"))
+def test_keys_of_later_versions_are_not_accepted_yet() -> None:
+    (found,) = faults_of(BASE.replace("]}", "], dns: x:1}"))
     assert "unknown key" in found
+
+
+@pytest.mark.parametrize(
+    ("pool", "fault"),
+    [
+        ("{endpoints: 127.0.0.1:1}", "endpoints: must be a list or a mapping, not a single value"),
+        ("{endpoints: {127.0.0.1: 1}}", "endpoints.'127.0.0.1': '127.0.0.1' is not an address"),
+        ("{endpoints: {127.0.0.1:1: heavy}}", "endpoints.'127.0.0.1:1': 'heavy' is not a weight"),
+        (
+            "{endpoints: {127.0.0.1:1: 1, localhost:1: 2}}",
+            "endpoints: '127.0.0.1:1' and 'localhost:1' are the same: keep one of them",
+        ),
+        ("{agents: false}", "agents: 'false' has no meaning here: write true, or leave the key out"),
+        ("{agents: true, health: http}", "health: 'http' is not known: write tcp or {path: PATH}"),
+        ("{agents: true, health: {pth: /}}", "health.pth: unknown key (did you mean 'path'?)"),
+        ("{agents: true, health: {status: [200, 2xx]}}", "health.status[1]: '2xx' is no status"),
+        ("{agents: true, agent_check: ':80'}", "agent_check: ':80' is not a whole number"),
+    ],
+)
+def test_each_wrong_pool_is_one_fault_with_its_path(pool: str, fault: str) -> None:
+    (found,) = faults_of(BASE.replace("{endpoints: [127.0.0.1:9001]}", pool))
+    assert found.startswith(f"pools.app.{fault}")
+
+
+@pytest.mark.parametrize(
+    ("security", "fault"),
+    [
+        ("", "security: has no value: write a mapping with the keys tls"),
+        ("{}", "security: the key 'tls' is missing"),
+        ("{tls: {certificate: a, key: b}}", "security.tls: the key 'ca' is missing"),
+        ("{tls: {certificate: a, key: b, ca: ''}}", "security.tls.ca: write 1 to"),
+        ("{token: x, tls: {certificate: a, key: b, ca: c}}", "security.token: unknown key"),
+    ],
+)
+def test_each_wrong_security_is_one_fault_with_its_path(security: str, fault: str) -> None:
+    (found,) = faults_of(f"{BASE}security: {security}\n")
+    assert found.startswith(fault)
 
 
 def test_all_faults_come_in_one_pass() -> None:

@@ -20,7 +20,7 @@ pools:
 """
     assert draw(load_text(text, "f")).splitlines() == [
         "shop · admin 127.0.0.1:7900",
-        "└─ edge · l4 · listens on 127.0.0.1:8080 · least-requests",
+        "└─ edge · l4 · listens on 127.0.0.1:8080 · load-aware",
         "   └─ web · l7 ×3 · random",
         "      └─ app · pool ×4 · runs serve {port}",
     ]
@@ -45,14 +45,40 @@ pools:
 """
     assert draw(load_text(text, "f")).splitlines() == [
         "shop · admin 127.0.0.1:7900",
-        "├─ web · l7 · listens on 0.0.0.0:80 · least-requests",
+        "├─ web · l7 · listens on 0.0.0.0:80 · load-aware",
         "│  ├─ path /api/…, GET|HEAD, header x-env=canary, query v",
-        "│  │  ├─ 90 % api [1] · l7 · listens on 0.0.0.0:81 · least-requests",
+        "│  │  ├─ 90 % api [1] · l7 · listens on 0.0.0.0:81 · load-aware",
         "│  │  │  └─ app [2] · pool ×2 · 127.0.0.1:1, 127.0.0.1:2",
         "│  │  └─ 10 % app [2] (above)",
         "│  ├─ path /healthz, host a.b → respond 204",
         "│  └─ otherwise → redirect 308 https://{host}/",
         "└─ api [1] (above)",
+    ]
+
+
+def test_what_decides_besides_the_routes_is_shown(tmp_path: Path) -> None:
+    for name, label in (("cert", "CERTIFICATE"), ("key", "PRIVATE KEY"), ("ca", "CERTIFICATE")):
+        (tmp_path / f"{name}.pem").write_text(f"-----BEGIN {label}-----")
+    text = """
+cluster: shop
+security: {tls: {certificate: cert.pem, key: key.pem, ca: ca.pem}}
+tiers:
+  edge: {kind: l4, listen: ":80", balance: maglev, agent_check: 127.0.0.1:9777, to: [web, mail]}
+  web: {kind: l7, balance: maglev, hash_on: {header: X-User}, orca: text, to: [app, api, next]}
+pools:
+  mail: {endpoints: {127.0.0.1:1: 3, 127.0.0.1:2: 0.5}, health: tcp}
+  app: {endpoints: [127.0.0.1:3], agent_check: 9778}
+  api: {run: {command: "serve {port}"}, health: {path: /up, interval: 500ms}}
+  next: {agents: true}
+"""
+    assert draw(load_text(text, str(tmp_path / "shop.yaml"))).splitlines() == [
+        "shop · admin 127.0.0.1:7900 · mutual TLS",
+        "└─ edge · l4 · listens on 0.0.0.0:80 · maglev by source · agent-check on 127.0.0.1:9777",
+        "   ├─ web · l7 · maglev by x-user · orca text",
+        "   │  ├─ app · pool ×1 · agent-check on port 9778 · 127.0.0.1:3",
+        "   │  ├─ api · pool ×1 · GET /up every 0.5s · runs serve {port}",
+        "   │  └─ next · pool of agents",
+        "   └─ mail · pool ×2 · connect every 2s · 127.0.0.1:1 weight 3, 127.0.0.1:2 weight 0.5",
     ]
 
 
@@ -63,7 +89,7 @@ def test_every_tier_and_pool_of_an_example_is_drawn_in_full_once(path: Path) -> 
     for name in topology.tiers:
         kind = topology.tiers[name].kind.value
         assert len(re.findall(rf" {name}(?: \[\d+\])? · {kind}", drawing)) == 1
-    assert drawing.count("· pool ×") == len(topology.pools)
+    assert len(re.findall(r" · pool (?:×|of agents)", drawing)) == len(topology.pools)
 
 
 def test_the_drawing_of_many_ways_stays_small() -> None:

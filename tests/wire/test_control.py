@@ -1,24 +1,57 @@
 """Both ends joined by a list: what one transmits the other receives."""
 
+from collections import deque
+
 import attrs
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Kind
-from tierlb.wire.control import MAX_UNANSWERED, ChildSession, Close, ParentSession, Transmit
-from tierlb.wire.frames import Ack, Configure, Drain, Hello, Refuse, Report, Welcome, encode
+from tierlb.wire.control import (
+    LATE_INTERVALS,
+    MAX_CHILD_FRAME_BYTES,
+    MAX_UNANSWERED,
+    MAX_UNITS,
+    SILENT_S,
+    UNITS_PER_S,
+    Allowance,
+    ChildSession,
+    Close,
+    ParentSession,
+    Transmit,
+)
+from tierlb.wire.frames import (
+    Ack,
+    Configure,
+    Drain,
+    Hello,
+    Parent,
+    Refuse,
+    Report,
+    ReportTo,
+    Watch,
+    Welcome,
+    encode,
+)
 
 HELLO = Hello(1, "web-1", "web", "b00t", 42)
 SNAPSHOT = Snapshot(3, "shop", "web", Kind.L7, (Listener(Address("127.0.0.1", 0)),), ())
 ADDRESSES = (Address("127.0.0.1", 4000),)
-LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
+LOAD = SubtreeLoad(capacity=100.0, in_flight=3)
+ECHO = Echo(1, 2, 3)
+ROW = NodeRow("web-1", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), LOAD, b"")
+PARENTS = (Parent("edge-1", "ws://127.0.0.1:7000"),)
+NOW = 1000.0
 
 
-def carry(effects, to):
+def carry(effects, to, now=NOW):
     """What follows at the other end from the bytes in `effects`."""
-    return [e for effect in effects if isinstance(effect, Transmit) for e in to.receive(effect.data)]
+    clock = (now,) if isinstance(to, ParentSession) else ()
+    return [e for effect in effects if isinstance(effect, Transmit) for e in to.receive(effect.data, *clock)]
 
 
 @pytest.fixture
@@ -43,7 +76,13 @@ def test_hello_is_answered_with_welcome_once_accepted(ends):
 
 def test_a_child_says_nothing_before_it_is_welcome(ends):
     _, child = ends
-    assert child.report(LOAD) == child.drain() == child.ack(1, ()) == []
+    assert child.report(LOAD, ECHO) == child.drain() == child.ack(1, ()) == []
+
+
+def test_a_parent_says_nothing_before_it_accepted(ends):
+    parent, child = ends
+    carry(child.start(), parent)
+    assert parent.guide(Guidance(0.5)) == parent.watch(1.0) == parent.report_to(()) == parent.configure(SNAPSHOT) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +91,7 @@ def test_a_child_says_nothing_before_it_is_welcome(ends):
         (lambda child: child.ack(3, ADDRESSES), Ack(3, ADDRESSES)),
         (lambda child: child.refuse(3, "port taken"), Refuse(3, "port taken")),
         (lambda child: child.refuse(3, ""), Refuse(3, "no reason given")),
-        (lambda child: child.report(LOAD), Report(LOAD)),
+        (lambda child: child.report(LOAD, ECHO, (ROW,)), Report(LOAD, ECHO, (ROW,))),
         (lambda child: child.drain(), Drain()),
     ],
 )
@@ -60,6 +99,100 @@ def test_what_a_child_says_reaches_its_parent(joined, say, heard):
     parent, child = joined
     assert carry(parent.configure(SNAPSHOT), child) == [Configure(SNAPSHOT)]
     assert carry(say(child), parent) == [heard]
+
+
+@pytest.mark.parametrize(
+    ("say", "heard"),
+    [
+        (lambda parent: parent.guide(Guidance(0.5, True)), Guidance(0.5, True)),
+        (lambda parent: parent.watch(5.0, "n0nce"), Watch(5.0, "n0nce")),
+        (lambda parent: parent.report_to(PARENTS), ReportTo(PARENTS)),
+    ],
+)
+def test_what_a_parent_says_reaches_its_child(joined, say, heard):
+    parent, child = joined
+    assert carry(say(parent), child) == [heard]
+
+
+@pytest.mark.parametrize("intent", [Configure(SNAPSHOT), ReportTo(PARENTS)])
+def test_only_the_controller_may_say_what_is_to_be_served_and_who_the_parents_are(intent):
+    child = ChildSession(HELLO, to_controller=False)
+    child.receive(encode(Welcome(1)))
+    (close,) = child.receive(encode(intent))
+    assert "not expected here" in close.reason
+
+
+def test_rows_that_do_not_fit_into_a_frame_stay_away(joined):
+    parent, child = joined
+    rows = tuple(attrs.evolve(ROW, node=f"web-{n}", latency=bytes(4000)) for n in range(400))
+    (report,) = carry(child.report(LOAD, ECHO, rows), parent)
+    assert report.rows == rows[:200]
+
+
+def test_a_frame_that_is_too_long_for_a_child_is_not_even_parsed(joined):
+    (close,) = joined[0].receive(b"\x90" + bytes(MAX_CHILD_FRAME_BYTES), NOW)
+    assert "bytes, more than" in close.reason
+
+
+def frames_until_closed(parent, data, now, step_s):
+    for count in range(1, 10_000):
+        if any(isinstance(effect, Close) for effect in parent.receive(data, now)):
+            return count
+        now += step_s
+    return None
+
+
+@pytest.mark.parametrize(
+    ("per_s", "closed"), [(4, False), (20, False), (0.99 * UNITS_PER_S, False), (2 * UNITS_PER_S, True), (1e6, True)]
+)
+def test_a_child_that_floods_is_closed_and_a_quick_one_is_not(joined, per_s, closed):
+    count = frames_until_closed(joined[0], encode(Report(LOAD, ECHO)), NOW, 1 / per_s)
+    assert (count is not None) is closed
+    assert count is None or count >= MAX_UNITS * 0.9
+
+
+def test_long_frames_count_for_more(joined):
+    rows = tuple(attrs.evolve(ROW, node=f"web-{n}", latency=bytes(4000)) for n in range(200))
+    data = encode(Report(LOAD, ECHO, rows))
+    assert frames_until_closed(joined[0], data, NOW, 0) < MAX_UNITS / 10
+
+
+def test_the_flood_is_named(joined):
+    parent, _ = joined
+    closes = [e for _ in range(1000) for e in parent.receive(encode(Drain()), NOW) if isinstance(e, Close)]
+    assert [close.reason for close in closes] == ["more than 100 frames (of 64 KiB) per second"]
+
+
+def test_an_allowance_never_grows_above_its_size():
+    allowance = Allowance()
+    assert allowance.take(1, 0.0)
+    assert allowance.take(MAX_UNITS, 1e9)
+    assert not allowance.take(1, 1e9)
+
+
+def test_a_silent_child_is_closed_after_half_a_minute(joined):
+    parent, child = joined
+    carry(child.report(LOAD, ECHO), parent, NOW)
+    assert parent.tick(NOW + SILENT_S - 0.1) == []
+    assert parent.tick(NOW + SILENT_S) == [Close("silent for 30 s")]
+    assert parent.tick(NOW + SILENT_S + 1) == []
+
+
+def test_silence_counts_from_the_first_tick_where_nothing_was_ever_said():
+    parent = ParentSession(0.25)
+    assert parent.tick(NOW) == []
+    assert parent.tick(NOW + SILENT_S) == [Close("silent for 30 s")]
+
+
+def test_a_report_is_late_after_ten_intervals_and_that_is_no_reason_to_close(joined):
+    parent, child = joined
+    assert parent.is_late(NOW)
+    carry(child.report(LOAD, ECHO), parent, NOW)
+    late_s = LATE_INTERVALS * parent.report_interval_s
+    assert (parent.is_late(NOW + late_s), parent.is_late(NOW + late_s + 0.1)) == (False, True)
+    carry(child.drain(), parent, NOW + late_s + 0.1)
+    assert parent.is_late(NOW + late_s + 0.1)
+    assert parent.tick(NOW + late_s + 0.1) == []
 
 
 def test_snapshots_are_answered_in_order(joined):
@@ -74,6 +207,9 @@ def test_snapshots_are_answered_in_order(joined):
     [
         (encode(HELLO), "hello frame is not for a parent"),
         (encode(Welcome(1)), "welcome frame is not for a parent"),
+        (encode(Guidance(1)), "guidance frame is not for a parent"),
+        (encode(Watch(1)), "watch frame is not for a parent"),
+        (encode(ReportTo(())), "reportto frame is not for a parent"),
         (encode(Ack(9, ADDRESSES)), "revision 9"),
         (encode(Ack(3, ())), "0 addresses for 1 listeners"),
         (b"\x00", "array"),
@@ -82,10 +218,10 @@ def test_snapshots_are_answered_in_order(joined):
 def test_a_child_that_breaks_the_protocol_is_closed_with_the_reason(joined, data, reason):
     parent, _ = joined
     parent.configure(SNAPSHOT)
-    (close,) = parent.receive(data)
+    (close,) = parent.receive(data, NOW)
     assert isinstance(close, Close)
     assert reason in close.reason
-    assert parent.receive(encode(Report(LOAD))) == []
+    assert parent.receive(encode(Report(LOAD)), NOW) == []
     assert parent.configure(SNAPSHOT) == []
 
 
@@ -95,7 +231,7 @@ def test_a_child_that_breaks_the_protocol_is_closed_with_the_reason(joined, data
 )
 def test_the_first_frame_must_be_a_hello_of_this_version(ends, first, reason):
     parent, _ = ends
-    (close,) = parent.receive(encode(first))
+    (close,) = parent.receive(encode(first), NOW)
     assert reason in close.reason
 
 
@@ -106,7 +242,7 @@ def test_a_child_that_never_answers_is_closed(joined):
     assert sent[-1] == [Close(f"{MAX_UNANSWERED} snapshots without an answer")]
 
 
-@pytest.mark.parametrize("frame", [Configure(SNAPSHOT), Ack(1, ()), HELLO])
+@pytest.mark.parametrize("frame", [Configure(SNAPSHOT), Guidance(1), Watch(1), Ack(1, ()), HELLO])
 def test_a_parent_that_breaks_the_protocol_is_closed(ends, frame):
     _, child = ends
     (close,) = child.receive(encode(frame))
@@ -117,3 +253,106 @@ def test_a_parent_that_breaks_the_protocol_is_closed(ends, frame):
 def test_a_second_welcome_is_a_protocol_error(joined):
     _, child = joined
     assert child.receive(encode(Welcome(1))) == [Close("a welcome frame is not expected here")]
+
+
+def test_a_frame_before_the_welcome_is_a_protocol_error(ends):
+    parent, child = ends
+    carry(child.start(), parent)
+    assert parent.receive(encode(Report(LOAD)), NOW) == [Close("a frame before the welcome")]
+
+
+class Conversation(RuleBasedStateMachine):
+    """Two honest ends and a wire that keeps the order and delays as it likes: neither ever closes, nothing is lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = NOW
+        self.parent, self.child = ParentSession(0.25), ChildSession(HELLO)
+        self.up, self.down = deque(self.child.start()), deque()
+        self.said_up, self.said_down = [], []
+        self.heard_up, self.heard_down = [], []
+        self.revision = 0
+        self.to_answer = deque()
+
+    def say_up(self, effects, frame):
+        self.up += effects
+        self.said_up += [frame] if effects else []
+
+    def say_down(self, effects, frame):
+        self.down += effects
+        self.said_down += [frame] if effects else []
+
+    @precondition(lambda self: self.up)
+    @rule()
+    def carry_up(self):
+        for effect in self.parent.receive(self.up.popleft().data, self.now):
+            assert not isinstance(effect, Close), effect
+            if isinstance(effect, Hello):
+                self.say_down(self.parent.accept(), Welcome(0.25))
+            else:
+                self.heard_up.append(effect)
+
+    @precondition(lambda self: self.down)
+    @rule()
+    def carry_down(self):
+        for effect in self.child.receive(self.down.popleft().data):
+            assert not isinstance(effect, Close), effect
+            self.heard_down.append(effect)
+            if isinstance(effect, Configure):
+                self.to_answer.append(effect.snapshot)
+
+    @rule(seconds=st.floats(0.05, 5))
+    def time_passes(self, seconds):
+        self.now += seconds
+        if self.parent.heard_s is not None and self.now - self.parent.heard_s < SILENT_S:
+            assert self.parent.tick(self.now) == []
+
+    @rule(in_flight=st.integers(0, 10))
+    def report(self, in_flight):
+        self.now += 0.05
+        load = attrs.evolve(LOAD, in_flight=in_flight)
+        self.say_up(self.child.report(load, ECHO), Report(load, ECHO))
+
+    @rule()
+    def drain(self):
+        self.now += 0.05
+        self.say_up(self.child.drain(), Drain())
+
+    @precondition(lambda self: len(self.parent._unanswered) < MAX_UNANSWERED)
+    @rule()
+    def configure(self):
+        self.revision += 1
+        snapshot = attrs.evolve(SNAPSHOT, revision=self.revision)
+        self.say_down(self.parent.configure(snapshot), Configure(snapshot))
+
+    @precondition(lambda self: self.to_answer)
+    @rule(good=st.booleans())
+    def answer(self, good):
+        revision = self.to_answer.popleft().revision
+        if good:
+            self.say_up(self.child.ack(revision, ADDRESSES), Ack(revision, ADDRESSES))
+        else:
+            self.say_up(self.child.refuse(revision, "no"), Refuse(revision, "no"))
+
+    @rule(target_share=st.floats(0, 1))
+    def guide(self, target_share):
+        self.say_down(self.parent.guide(Guidance(target_share)), Guidance(target_share))
+
+    @rule()
+    def watch_and_place(self):
+        self.say_down(self.parent.watch(5.0), Watch(5.0))
+        self.say_down(self.parent.report_to(PARENTS), ReportTo(PARENTS))
+
+    @invariant()
+    def what_is_heard_was_said_and_in_that_order(self):
+        assert self.heard_up == self.said_up[: len(self.heard_up)]
+        assert self.heard_down == self.said_down[: len(self.heard_down)]
+
+    @invariant()
+    def nothing_is_lost(self):
+        up = len(self.heard_up) + len(self.up) - (0 if self.parent.hello else 1)
+        assert up == len(self.said_up)
+        assert len(self.heard_down) + len(self.down) == len(self.said_down)
+
+
+TestConversation = Conversation.TestCase

@@ -1,21 +1,26 @@
+import attrs
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.model.address import Address
-from tierlb.model.load import MemberLoad, NodeLoad
+from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy, Redirect, Respond
 from tierlb.wire.frames import (
     MAX_FRAME_BYTES,
+    MAX_ROWS,
     Ack,
     Configure,
     Drain,
     Hello,
+    Parent,
     ProtocolError,
     Refuse,
     Report,
+    ReportTo,
+    Watch,
     Welcome,
     decode,
     encode,
@@ -26,7 +31,7 @@ SNAPSHOT = Snapshot(
     cluster="shop",
     tier="web",
     kind=Kind.L7,
-    listeners=(Listener(Address("127.0.0.1", 0), proxy_protocol=True, accept_from=("127.0.0.1/32",)),),
+    listeners=(Listener(Address("127.0.0.1", 0), inner=True, accept_from=("127.0.0.1/32",)),),
     rules=(
         Rule(Match(path="/old"), Redirect("/new", 301)),
         Rule(Match(headers=(("x-env", None), ("x-a", "b"))), Respond(204)),
@@ -34,15 +39,21 @@ SNAPSHOT = Snapshot(
     ),
     balance=Policy.TWO_CHOICES,
 )
-LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3, True),))
-HELLO = Hello(1, "web-1", "web", "b00t", 42)
+LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3, "ejected", 99.5, 0.25, None),))
+SUBTREE = SubtreeLoad(812.5, 1999.25, 0.53, 0.81, 17, 1234567, 1234550, 12, 3, 60, 0.0123, 31.25, 0.21, 8, 9, True)
+ECHO = Echo(5, 400000, 20)
+ROW = NodeRow("web-1", "web", 0.5, LOAD, SUBTREE, b"\x01\x02")
+HELLO = Hello(1, "web-1", "web", "b00t", 42, "127.0.0.1:7001", "[::1]:80")
 FRAMES = (
     HELLO,
     Welcome(0.25),
     Configure(SNAPSHOT),
     Ack(7, (Address("127.0.0.1", 80), Address("::1", 81))),
     Refuse(7, "port taken"),
-    Report(LOAD),
+    Report(SUBTREE, ECHO, (ROW,)),
+    Guidance(0.7, True),
+    Watch(5.0, "n0nce"),
+    ReportTo((Parent("edge-1", "ws://127.0.0.1:7000"), Parent("edge-2", "wss://[::1]:7000"))),
     Drain(),
 )
 
@@ -50,7 +61,7 @@ FRAMES = (
 def test_the_examples_hold_every_kind_of_frame():
     from tierlb.wire import frames
 
-    assert {type(frame) for frame in FRAMES} == set(frames._SHAPES)
+    assert {type(frame) for frame in FRAMES} == {*frames._SHAPES, Report}
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
@@ -64,16 +75,76 @@ def test_fields_of_a_later_version_are_ignored(frame):
     assert decode(msgpack.packb(longer)) == frame
 
 
-@pytest.mark.parametrize("frame", FRAMES[:-1], ids=lambda frame: type(frame).__name__)
-def test_a_missing_field_is_named(frame):
-    shorter = msgpack.unpackb(encode(frame))[:-1]
-    with pytest.raises(ProtocolError, match=r"field '.+' is missing"):
-        decode(msgpack.packb(shorter))
+@pytest.mark.parametrize(
+    ("tag", "fields", "missing"),
+    [
+        ("hello", [1, "n", "t", "b"], "pid"),
+        ("welcome", [], "report_interval_s"),
+        ("snapshot", [], "snapshot"),
+        ("ack", [1], "addresses"),
+        ("refuse", [1], "reason"),
+        ("guidance", [], "target"),
+        ("watch", [], "ttl_s"),
+        ("report-to", [], "parents"),
+        ("report", [], "subtree.capacity"),
+        ("report", [0] * 5, "subtree.arrivals"),
+        ("report", [*[0] * 15, False], "echo.in_flight"),
+        ("report", [*[0] * 15, False, 0, 0, 0], "rows"),
+    ],
+)
+def test_a_missing_field_is_named(tag, fields, missing):
+    with pytest.raises(ProtocolError, match=f"{tag}: field '{missing}' is missing"):
+        decode(msgpack.packb([tag, *fields]))
 
 
-def test_unknown_keys_in_a_snapshot_and_a_load_are_ignored():
+@pytest.mark.parametrize(
+    ("shorter", "whole"),
+    [
+        (["hello", 1, "web-1", "web", "b", 9], Hello(1, "web-1", "web", "b", 9)),
+        (["hello", 1, "web-1", "web", "b", 9, "127.0.0.1:1"], Hello(1, "web-1", "web", "b", 9, "127.0.0.1:1", "")),
+        (["guidance", 0.5], Guidance(0.5, False)),
+        (["watch", 2], Watch(2.0, "")),
+    ],
+)
+def test_fields_that_were_appended_later_have_defaults(shorter, whole):
+    assert decode(msgpack.packb(shorter)) == whole
+
+
+def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
     tag, payload = msgpack.unpackb(encode(Configure(SNAPSHOT)))
     assert decode(msgpack.packb([tag, payload | {"later": 1}])) == Configure(SNAPSHOT)
+    *rest, (row,) = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    row["own"]["later"] = 1
+    assert decode(msgpack.packb([*rest, [row]])).rows == (ROW,)
+
+
+def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
+    data = encode(Report(SUBTREE, ECHO))
+    assert len(data) < 110
+    assert b"capacity" not in data
+
+
+REPORT = msgpack.unpackb(encode(Report(SUBTREE, ECHO)))
+NAMES = [f"{part}.{f.name}" for part, kind in (("subtree", SubtreeLoad), ("echo", Echo)) for f in attrs.fields(kind)]
+
+
+@pytest.mark.parametrize("lie", [float("nan"), float("inf"), -float("inf"), -1, -0.5, 1e13, 2**63, "5", None, [1]])
+@pytest.mark.parametrize("at", range(1, 20), ids=lambda at: NAMES[at - 1])
+def test_a_lie_in_a_report_is_refused_with_the_name_of_the_field(at, lie):
+    with pytest.raises(ProtocolError, match=f"report: field '{NAMES[at - 1]}' is not"):
+        decode(msgpack.packb([*REPORT[:at], lie, *REPORT[at + 1 :]]))
+
+
+@pytest.mark.parametrize("lie", [float("nan"), float("inf"), -1, 2**63, True, "5"])
+@pytest.mark.parametrize("path", [("age_s",), ("own", "busy"), ("own", "items"), ("subtree", "capacity")])
+def test_a_lie_in_a_row_is_refused(path, lie):
+    *rest, (row,) = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    place = row
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = lie
+    with pytest.raises(ProtocolError, match="report: field 'rows'"):
+        decode(msgpack.packb([*rest, [row]]))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +157,20 @@ def test_unknown_keys_in_a_snapshot_and_a_load_are_ignored():
         (["welcome", "0.5"], "'report_interval_s' is not a number"),
         (["welcome", 0], "above 0"),
         (["welcome", float("nan")], "is not a number"),
+        (["welcome", float("inf")], "is not a number"),
+        (["hello", 1, "n", "t", "b", 1, "here"], "'control' 'here' is not an address"),
+        (["hello", 1, "n", "t", "b", 1, "", 5], "'data' is not text"),
+        (["guidance", -0.1], "'target' is not a number from 0"),
+        (["guidance", 0.5, 1], "'all_hot' is not true or false"),
+        (["guidance", 0.5, False, 1.5], "'admit' is not a number from 0 to 1"),
+        (["watch", 61], "'ttl_s' is more than 60 s"),
+        (["watch", 5, "x" * 65], "'explain' is not ASCII text of at most 64"),
+        (["watch", 5, "\n\u20ac"], "'explain' is not ASCII text"),
+        (["report-to", [["edge-1"]]], "'parents'"),
+        (["report-to", [["edge-1", "http://x"]]], "neither ws:// nor wss://"),
+        (["report-to", [[]] * 1025], "'parents' is not an array of at most 1024"),
+        ([*REPORT[:-1], [{}] * (MAX_ROWS + 1)], "'rows' is not an array of at most"),
+        ([*REPORT[:-1], [{"node": "web-1"}]], "'rows'"),
         (["hello", 1, "", "web", "b", 1], "'node' is not text of 1"),
         (["hello", 1, "n" * 5000, "web", "b", 1], "'node' is not text of 1"),
         (["hello", 1, b"web-1", "web", "b", 1], "'node' is not text"),
@@ -93,7 +178,6 @@ def test_unknown_keys_in_a_snapshot_and_a_load_are_ignored():
         (["hello", 1, "web-1", "web", "b", -1], "'pid' is not a whole number"),
         (["ack", 1, "127.0.0.1:80"], "'addresses' is not an array"),
         (["ack", 1, ["somewhere:80"]], "is not an IP address"),
-        (["report", {"connections": 1}], "'load'"),
         (["snapshot", {"revision": "7"}], "'snapshot'"),
         (["snapshot", None], "'snapshot'"),
     ],
@@ -111,6 +195,12 @@ def test_a_frame_over_the_cap_is_not_even_parsed():
 def test_keys_that_are_not_text_are_refused():
     with pytest.raises(ProtocolError, match="not msgpack"):
         decode(msgpack.packb(["report", {1: 2}]))
+
+
+def test_a_reader_may_allow_less():
+    data = encode(Report(SUBTREE, ECHO))
+    with pytest.raises(ProtocolError, match=f"{len(data)} bytes, more than 90"):
+        decode(data, 90)
 
 
 def decoded_or_reason(data):

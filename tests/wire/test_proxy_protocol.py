@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.wire.proxy_protocol import (
-    ADDRESS_LIMIT_BYTES,
+    LIMIT_BYTES,
+    KEY,
+    PARENT,
     SIGNATURE,
     BadProxyHeader,
     ProxyHeader,
     encode_local,
+    encode_tlv,
     encode_v2,
     parse_v2,
 )
@@ -67,10 +70,32 @@ def _plain(endpoint: tuple[str, int]) -> tuple[str, int]:
     return str(getattr(address, "ipv4_mapped", None) or address), endpoint[1]
 
 
-def test_tlvs_are_skipped_within_the_length() -> None:
+def test_tlvs_are_read_within_the_length() -> None:
     header = SIGNATURE + b"\x21\x11\x00\x13" + V4[16:] + b"\x04\x00\x04abcd"
     assert parse_v2(header[:-1]) is None
-    assert parse_v2(header + b"x") == ProxyHeader(("10.0.0.1", 54321), ("10.0.0.2", 80), len(header))
+    expected = ProxyHeader(("10.0.0.1", 54321), ("10.0.0.2", 80), len(header), {4: b"abcd"})
+    assert parse_v2(header + b"x") == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        encode_v2(("10.0.0.1", 1), ("10.0.0.2", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
+        encode_v2(("::1", 1), ("::1", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
+        encode_local(encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
+    ],
+)
+def test_a_parent_says_its_name_and_key(header: bytes) -> None:
+    read = parse_v2(header + b"GET /")
+    assert read is not None
+    assert read.length == len(header)
+    assert read.tlvs == {PARENT: b"edge-1", KEY: b"k" * 32}
+
+
+def test_a_tlv_that_is_cut_short_is_left_out() -> None:
+    read = parse_v2(encode_local(encode_tlv(PARENT, b"edge-1") + b"\xe1\x00\x09short"))
+    assert read is not None
+    assert read.tlvs == {PARENT: b"edge-1"}
 
 
 @pytest.mark.parametrize(
@@ -81,11 +106,13 @@ def test_tlvs_are_skipped_within_the_length() -> None:
         SIGNATURE + b"\x20\x31\x00\x00",
         SIGNATURE + b"\x21\x00\x00\x00",
         SIGNATURE + b"\x21\x00\x00\x05hello",
-        SIGNATURE + b"\x21\x00\x02\x18" + bytes(ADDRESS_LIMIT_BYTES),
+        SIGNATURE + b"\x21\x00\x10\x00" + bytes(LIMIT_BYTES),
     ],
 )
 def test_local_and_unspec_leave_the_addresses_of_the_connection(header: bytes) -> None:
-    assert parse_v2(header) == ProxyHeader(None, None, len(header))
+    read = parse_v2(header)
+    assert read is not None
+    assert (read.source, read.destination, read.length) == (None, None, len(header))
     assert parse_v2(header[:-1]) is None
 
 
@@ -127,6 +154,6 @@ def test_any_bytes_are_read_refused_or_waited_for(data: bytes) -> None:
     except BadProxyHeader:
         return
     if header is None:
-        assert len(data) < 16 + ADDRESS_LIMIT_BYTES
+        assert len(data) < 16 + LIMIT_BYTES
     else:
         assert 16 <= header.length <= len(data)

@@ -1,93 +1,64 @@
-"""Which of the candidates gets the next item.
+"""Which of the candidates gets the next item: what all choosers promise, and the chooser for each policy.
 
-Three things are kept apart, after finagle: *membership* decides who the candidates are and hands them in; the *load
-metric* says how loaded one is (a key function, lowest wins); the *chooser* here only chooses. A chooser may keep
-a little state of its own (where the round stands), never anything about a member.
+Three things are kept apart, after finagle: *membership* decides who the candidates are and hands them in with
+`rebuild`; the *load* is an attribute of each candidate, kept by others; the *chooser* only chooses. A chooser may keep
+where its round stands and whatever it can work out beforehand, so that `pick`, once per item, is a short loop.
 """
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
+from tierlb.balance.least import LeastLoaded, TwoChoices
+from tierlb.balance.load_aware import LoadAware, Scored
+from tierlb.balance.maglev import Maglev
+from tierlb.balance.peak import Peaked, PeakEwmaChoices
+from tierlb.balance.turns import RandomTurns, RoundRobin
+from tierlb.balance.weighted import SmoothWeighted, Weighed
 from tierlb.model.topology import Policy
 
 T = TypeVar("T")
-Metric = Callable[[T], float]
+
+
+class Candidate(Scored, Peaked, Weighed, Protocol):
+    """What every policy may ask of a candidate: plain attributes, read in the hot path, never written here."""
+
+
+C = TypeVar("C", bound=Candidate)
 
 
 class Chooser(Protocol[T]):
-    """Takes a non-empty sequence, returns one of its items."""
+    """Chooses among the candidates of the last `rebuild`.
 
-    def __call__(self, candidates: Sequence[T]) -> T: ...
+    `rebuild` is called after every change of membership, availability, weight, capacity, slope, offset or share, and
+    about every 50 ms; `in_flight` and `peak` are read afresh by each pick. `pick` needs at least one candidate. `among`
+    chooses from a non-empty part of them, for items that were tried elsewhere before. `key` is the hash that a
+    policy with affinity goes by; the others ignore it.
+    """
+
+    def rebuild(self, candidates: Sequence[T]) -> None: ...
+
+    def pick(self, key: int) -> T: ...
+
+    def among(self, candidates: Sequence[T], key: int) -> T: ...
 
 
-def make_chooser(policy: Policy, metric: Metric[T], rng: random.Random) -> Chooser[T]:
-    """The chooser for a policy. The same seed and the same candidates give the same choices."""
+def make_chooser(policy: Policy, rng: random.Random) -> Chooser[C]:
+    """The chooser for a policy. The same seed, calls and candidates give the same choices."""
     match policy:
-        case Policy.RANDOM:
-            return lambda candidates: rng.choice(candidates)
+        case Policy.LOAD_AWARE:
+            return LoadAware(rng)
         case Policy.ROUND_ROBIN:
             return RoundRobin(rng)
+        case Policy.RANDOM:
+            return RandomTurns(rng)
         case Policy.LEAST_REQUESTS:
-            return LeastLoaded(metric, rng)
+            return LeastLoaded(rng)
         case Policy.TWO_CHOICES:
-            return TwoChoices(metric, rng)
-
-
-class RoundRobin(Generic[T]):
-    """Each candidate in turn, from a random start so that many nodes do not march in step."""
-
-    __slots__ = ("_turn",)
-
-    def __init__(self, rng: random.Random) -> None:
-        self._turn = rng.randrange(1 << 16)
-
-    def __call__(self, candidates: Sequence[T]) -> T:
-        self._turn = turn = self._turn + 1
-        return candidates[turn % len(candidates)]
-
-
-class LeastLoaded(Generic[T]):
-    """The lowest metric; among equals in turn, so that an idle tier is used evenly.
-
-    One pass in C (map, min, index): cheaper than a Python loop from two candidates on.
-    """
-
-    __slots__ = ("_metric", "_turn")
-
-    def __init__(self, metric: Metric[T], rng: random.Random) -> None:
-        self._metric = metric
-        self._turn = rng.randrange(1 << 16)
-
-    def __call__(self, candidates: Sequence[T]) -> T:
-        loads = list(map(self._metric, candidates))
-        lowest = min(loads)
-        self._turn = turn = self._turn + 1
-        start = turn % len(loads)
-        try:
-            return candidates[loads.index(lowest, start)]
-        except ValueError:
-            return candidates[loads.index(lowest)]
-
-
-class TwoChoices(Generic[T]):
-    """The less loaded of two drawn at random.
-
-    Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001): nearly the tail of looking at
-    all, and it does not stampede to the one that all balancers believe to be the least loaded.
-    """
-
-    __slots__ = ("_metric", "_rng")
-
-    def __init__(self, metric: Metric[T], rng: random.Random) -> None:
-        self._metric = metric
-        self._rng = rng
-
-    def __call__(self, candidates: Sequence[T]) -> T:
-        count = len(candidates)
-        if count == 1:
-            return candidates[0]
-        draw = int(self._rng.random() * count * (count - 1))
-        first, offset = divmod(draw, count - 1)
-        one, other = candidates[first], candidates[(first + 1 + offset) % count]
-        return one if self._metric(one) <= self._metric(other) else other
+            return TwoChoices(rng)
+        case Policy.WEIGHTED:
+            return SmoothWeighted(rng)
+        case Policy.PEAK_EWMA:
+            return PeakEwmaChoices(rng)
+        case Policy.MAGLEV:
+            return Maglev()

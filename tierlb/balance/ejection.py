@@ -3,18 +3,15 @@
 Passive outlier ejection in the manner of Envoy, on connects only: a member that refuses, or fails
 `FAILURES_TO_EJECT` connects in a row, is ejected for 1 s, doubling with every further ejection up to 30 s
 (BALANCING.md §5); one success forgets it all. The owner probes an ejected member when its time is up, and only a
-probe that succeeds brings it back, so no client has to find out.
+probe that succeeds brings it back, so no client has to find out. How many may be ejected at once is the business of
+availability.py.
 """
-
-from collections.abc import Iterable
 
 import attrs
 
 FAILURES_TO_EJECT = 5
 FIRST_EJECTION_S = 1.0
 LONGEST_EJECTION_S = 30.0
-MOST_EJECTED = 0.5
-"""Of the members of one destination; beyond it health is more likely to be wrong than everybody to be dead."""
 
 
 @attrs.define
@@ -51,12 +48,3 @@ class Ejection:
 def ejection_s(times: int) -> float:
     """How long the ejection after `times` earlier ones lasts: 1, 2, 4 … 30 seconds."""
     return float(min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2 ** min(times, 10)))
-
-
-def available(ejected: Iterable[bool]) -> list[int]:
-    """The positions to choose from: those not ejected, or all of them once more than half are (panic rule)."""
-    flags = list(ejected)
-    ready = [index for index, out in enumerate(flags) if not out]
-    if len(flags) - len(ready) > MOST_EJECTED * len(flags):
-        return list(range(len(flags)))
-    return ready

@@ -5,6 +5,7 @@ Parsing only. Each command imports its machinery when it runs: a node must not p
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,27 +61,87 @@ def status(admin: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+@click.option("--interval", default="1s", show_default=True, metavar="TIME", help="How often to ask.")
+@click.option("--once", is_flag=True, help="Print it and leave, as if the output were no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; once.")
+def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
+    """Watch the live tree: load, latency and weights, until Ctrl-C or q."""
+    from tierlb.cli.top import show_top
+
+    show_top(admin, interval, once, as_json)
+
+
+@main.command()
 @click.option("--name", required=True, help="This node's name, such as web-1; the same after a restart.")
 @click.option("--tier", required=True, help="The tier it belongs to.")
-@click.option("--join", required=True, metavar="URL", help="The parent, as ws://HOST:PORT.")
-def node(name: str, tier: str, join: str) -> None:
+@click.option("--join", required=True, metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option(
+    "--control-listen",
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where this node's own children report; they are told this address.",
+)
+@click.option("--tls-certificate", default="", metavar="FILE", help="Shown to the controller, parents and children.")
+@click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
+@click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
+def node(name: str, tier: str, join: str, control_listen: str, tls_certificate: str, tls_key: str, tls_ca: str) -> None:
     """Run one node by itself; the join token comes in the environment variable TIERLB_TOKEN."""
     from tierlb.cli.node import start_node
 
-    start_node(name, tier, join)
+    start_node(name, tier, join, control_listen, (tls_certificate, tls_key, tls_ca))
+
+
+@main.command()
+@click.option("--pool", required=True, help="The pool it joins, one with `agents: true`.")
+@click.option("--name", required=True, help="This agent's name, such as app-1; the same after a restart.")
+@click.option("--join", required=True, metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--address", required=True, metavar="HOST:PORT", help="Where the app takes its traffic.")
+@click.option(
+    "--url", default="", help="Where the app answers with its counters: the reporter's JSON, or ORCA as JSON."
+)
+@click.option("--pid", type=click.IntRange(1), help="Read this process's processor time.")
+@click.option("--cgroup", type=click.Path(path_type=Path), metavar="DIR", help="Read this cgroup's (v2) instead.")
+@click.option("--cores", type=click.FloatRange(0), default=0.0, help="How many it can use.  [default: its quota]")
+@click.option("--slots", type=click.IntRange(0), default=0, help="How many requests the app works on at a time.")
+@click.option("--drain-time", default="10s", show_default=True, help="On SIGTERM, wait at most so long for idleness.")
+@click.option("--tls-certificate", default="", metavar="FILE", help="Shown to the controller and parents.")
+@click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
+@click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
+def agent(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> None:
+    """Report for an app beside this process; the join token comes in the environment variable TIERLB_TOKEN."""
+    from tierlb.cli.agent import AgentOptions, start_agent
+
+    start_agent(AgentOptions(tls=(tls_certificate, tls_key, tls_ca), **options))
 
 
 @main.command("demo-backend")
 @click.option("--port", required=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--name", default="", help="How answers call it.  [default: HOST:PORT]")
-def demo_backend(port: int, host: str, name: str) -> None:
+@click.option("--slots", default=0, type=click.IntRange(0), help="Work on so many requests at a time; others wait.")
+@click.option("--service", default="", metavar="TIME", help="How long each takes in the mean, such as 10ms.")
+@click.option("--fixed", is_flag=True, help="Each takes just that long.  [default: exponentially distributed]")
+@click.option("--seed", type=int, help="Draw the same times again.")
+@click.option("--orca", type=click.Choice(["text", "json", "bin"]), help="Say the load in each response.")
+def demo_backend(
+    port: int, host: str, name: str, slots: int, service: str, fixed: bool, seed: int | None, orca: str | None
+) -> None:
     """Run a small HTTP server that says who answered and what arrived."""
+    import random
+
     import trio
 
-    from tierlb.cluster.demo_backend import run_backend
+    from tierlb.cluster.demo_backend import BadQuery, Station, read_seconds, run_backend
+    from tierlb.model.topology import Orca
 
     try:
-        trio.run(run_backend, name, host, port)
+        service_s = read_seconds("service", service) if service else 0.0
+    except BadQuery as problem:
+        raise click.UsageError(f"--{str(problem).strip()}") from problem
+    station = Station(slots, service_s, fixed, random.Random(seed))
+    try:
+        trio.run(run_backend, name, host, port, station, Orca(orca) if orca else None)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

@@ -9,23 +9,47 @@ import click
 import trio
 
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.node import TOKEN_VARIABLE, Identity, Uplink, run_node
+from tierlb.controlplane.node import TOKEN_VARIABLE, Node, data_key, run_node
+from tierlb.controlplane.uplink import Identity
 from tierlb.dataplane.plane import Plane, Refused
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import Tls
+from tierlb.net.tls import TlsProblem, client_context
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
 """Finished exchanges are freed by their reference counts; the collector is there for cycles after errors."""
 
 
-def start_node(name: str, tier: str, parent_url: str) -> None:
-    """Run until SIGTERM."""
+def start_node(name: str, tier: str, parent_url: str, control_listen: str, tls_files: tuple[str, str, str]) -> None:
+    """Run until SIGTERM. `tls_files` are certificate, key and CA, or three empty texts."""
     token = os.environ.pop(TOKEN_VARIABLE, "")
     if not token:
         raise click.UsageError(f"set {TOKEN_VARIABLE} to the join token of the parent")
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     log = LazyLog({"node": name})
-    rng = random.Random()
     identity = Identity(name, tier, parent_url, token, secrets.token_hex(8), os.getpid())
-    uplink = Uplink(identity, Plane(name, log), Refused, log, rng)
+    plane = Plane(name, log, data_key=data_key(token))
+    node = Node(identity, plane, Refused, log, random.Random(), _tls(tls_files), _listen(control_listen))
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
-    trio.run(run_node, uplink)
+    trio.run(run_node, node)
+
+
+def _listen(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise click.UsageError(f"--control-listen: {error}") from error
+
+
+def _tls(files: tuple[str, str, str]) -> Tls | None:
+    if not any(files):
+        return None
+    if not all(files):
+        raise click.UsageError("give --tls-certificate, --tls-key and --tls-ca together")
+    tls = Tls(*files)
+    try:
+        client_context(tls)
+    except TlsProblem as problem:
+        raise click.UsageError(str(problem)) from problem
+    return tls

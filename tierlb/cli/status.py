@@ -2,40 +2,40 @@
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 TIMEOUT_S = 5.0
-WIDTH_IN_A_FILE = 140
-STYLES = {"serving": "green", "starting": "yellow", "draining": "yellow", "gone": "red"}
+ORDER = (
+    *("node", "state", "address", "pid", "rate", "in flight", "connections", "errors"),
+    *("share", "use", "capacity", "p99", "p50", "age"),
+)
+"""The columns, the most important first: what runs where comes before how it does."""
+ALWAYS = frozenset({"cluster", "revision", "serving", "missing", "tiers", "pools"})
 
 
-def show_status(admin_url: str, as_json: bool) -> None:
-    """Print the live tree."""
+def show_status(admin_url: str, as_json: bool, order: Sequence[str] = ORDER) -> None:
+    """Print the live tree once; all columns where the output is no terminal."""
     status = fetch_status(admin_url)
     if as_json:
         click.echo(json.dumps(status, indent=2))
         return
     from rich.console import Console
 
+    from tierlb.cli.table import natural_width, page
+
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH_IN_A_FILE)
-    serving = "[green]serving[/]" if status["serving"] else "[red]not serving[/]"
-    console.print(f"[bold]{status['cluster']}[/]  {serving}  revision {status['revision']}")
-    console.print(_table(status))
-    for phrase in status["missing"]:
-        console.print(f"  [yellow]{phrase}[/]")
+        console = Console(width=natural_width(status, order))
+    console.print(page(status, order, console.width))
 
 
 def fetch_status(admin_url: str) -> dict[str, Any]:
     """What GET /v1/status answers; a ClickException says what to do when nothing does."""
-    url = urlsplit(admin_url)
-    if url.scheme != "http" or not url.hostname:
-        raise click.UsageError(f"--admin {admin_url}: write it as http://HOST:PORT")
-    connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(*admin_place(admin_url), timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/v1/status")
         response = connection.getresponse()
@@ -49,39 +49,26 @@ def fetch_status(admin_url: str) -> dict[str, Any]:
         connection.close()
     if response.status != 200:
         raise click.ClickException(f"{admin_url} answered {response.status}: {body[:200].decode(errors='replace')}")
-    status: dict[str, Any] = json.loads(body)
+    return _read(admin_url, body)
+
+
+def admin_place(admin_url: str) -> tuple[str, int]:
+    """Host and port in the URL; a UsageError says how to write it."""
+    try:
+        url = urlsplit(admin_url)
+        host, port = url.hostname, url.port or 80
+    except ValueError:
+        host = None
+    if not host or url.scheme != "http":
+        raise click.UsageError(f"--admin {admin_url}: write it as http://HOST:PORT")
+    return host, port
+
+
+def _read(admin_url: str, body: bytes) -> dict[str, Any]:
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = None
+    if not isinstance(status, dict) or not status.keys() >= ALWAYS:
+        raise click.ClickException(f"{admin_url} answers, but not as a cluster does: give what `up` printed as admin")
     return status
-
-
-def _table(status: dict[str, Any]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("node", "state", "pid", "address"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("conns", "in flight", "/s", "items", "errors"):
-        table.add_column(heading, justify="right")
-    for name, tier in status["tiers"].items():
-        table.add_row(f"[bold]{name}[/] {tier['kind']}", "", "", tier["listen"] or "")
-        for node in tier["nodes"]:
-            table.add_row(f"  {node['name']}", *_who(node), " ".join(node["addresses"]), *_figures(node))
-    for name, pool in status["pools"].items():
-        table.add_row(f"[bold]{name}[/] pool")
-        for endpoint in pool["endpoints"]:
-            table.add_row(f"  {endpoint['address']}", *_who(endpoint))
-    return table
-
-
-def _who(row: dict[str, Any]) -> tuple[str, str]:
-    state = row["state"]
-    return f"[{STYLES.get(state, 'white')}]{state}[/]", str(row["pid"] or "")
-
-
-def _figures(node: dict[str, Any]) -> tuple[str, ...]:
-    load = node["load"]
-    if load is None:
-        return ("", "", "", "", "")
-    rate = "" if node["items_per_s"] is None else f"{node['items_per_s']:,.0f}"
-    counts = tuple(f"{load[key]:,}" for key in ("connections", "in_flight", "items", "errors"))
-    return (*counts[:2], rate, *counts[2:])

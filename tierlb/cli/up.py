@@ -36,7 +36,7 @@ async def _up(topology: Topology) -> None:
         from tierlb.dashboard.app import serve_admin
 
         admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
-        await background.start(serve_admin, admin, controller.status)
+        await background.start(serve_admin, admin, controller)
         click.echo(ready_block(topology, admin_at))
 
     try:

@@ -3,13 +3,15 @@
 It says who answered and what arrived: a GET gets JSON with the backend's name and the request as seen here, a
 POST gets its own body back as it streams in, a PUT is swallowed and counted. `?delay=50ms` waits first,
 `?status=503` sets the status, `?bytes=1000000` streams that many bytes. `/healthz` answers ok. SIGTERM lets
-requests in progress finish.
+requests in progress finish. It can pretend to be limited (`Station`), and says its load as a real app with a reporter
+would: at `/.tierlb/load`, and as ORCA in each response.
 
 Written on trio and h11 alone so that it starts fast. Left out: everything a production server needs.
 """
 
 import json
 import os
+import random
 import re
 import signal
 from functools import partial
@@ -20,6 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 import h11
 import trio
+
+from tierlb.agent.reporter import DEFAULT_PATH, ORCA_FIELD, Counts, OrcaField
+from tierlb.model.topology import Orca
+from tierlb.wire.orca import encode, parse
 
 READ_BYTES = 65536
 CHUNK = b"x" * 65536
@@ -46,7 +52,7 @@ def read_wish(query: str) -> Wish:
     values = {name: texts[-1] for name, texts in parse_qs(query).items()}
     wish = Wish()
     if text := values.get("delay"):
-        wish = attrs.evolve(wish, delay_s=_seconds(text))
+        wish = attrs.evolve(wish, delay_s=read_seconds("delay", text))
     if text := values.get("status"):
         wish = attrs.evolve(wish, status=_whole("status", text, 200, 599))
     if text := values.get("bytes"):
@@ -54,10 +60,11 @@ def read_wish(query: str) -> Wish:
     return wish
 
 
-def _seconds(text: str) -> float:
+def read_seconds(name: str, text: str) -> float:
+    """A duration such as 50ms or 2s. Raises BadQuery."""
     match = _DELAY.fullmatch(text)
     if match is None:
-        raise BadQuery(f"delay={text}: write it as 50ms or 2s\n")
+        raise BadQuery(f"{name}={text}: write it as 50ms or 2s\n")
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
@@ -68,13 +75,52 @@ def _whole(name: str, text: str, lowest: int, highest: int) -> int:
 
 
 @attrs.define
+class Station:
+    """So many slots work, each on one request for `service_s` in the mean; who comes when all are taken waits in
+    turn. Without slots nobody waits."""
+
+    slots: int = 0
+    service_s: float = 0.0
+    fixed: bool = False
+    rng: random.Random = attrs.field(factory=random.Random)
+    _free: trio.CapacityLimiter = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._free = trio.CapacityLimiter(self.slots or 1_000_000)
+
+    def draw_s(self) -> float:
+        """How long the next request takes."""
+        return self.service_s if self.fixed or not self.service_s else self.rng.expovariate(1 / self.service_s)
+
+    async def work(self) -> None:
+        """Wait for a slot and take its time."""
+        async with self._free:
+            await trio.sleep(self.draw_s())
+
+
+@attrs.define
 class Backend:
     """The server's name and port as its answers give them, and whether it is about to end."""
 
     name: str
     port: int = 0
+    station: Station = attrs.field(factory=Station)
+    orca: Orca | None = None
+    counts: Counts = attrs.field(init=False)
+    _orca_field: OrcaField = attrs.field(init=False)
     stopping: bool = False
     idle: set[trio.CancelScope] = attrs.field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = Counts(self.station.slots, trio.current_time)
+        self._orca_field = OrcaField(self.counts, trio.current_time)
+
+    def load_fields(self) -> list[tuple[bytes, bytes]]:
+        """The response fields that say its load."""
+        if self.orca is None:
+            return []
+        text = self._orca_field.value().encode()
+        return [(ORCA_FIELD.encode(), text if self.orca is Orca.TEXT else encode(parse(text), self.orca))]
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, until either side has had enough."""
@@ -138,15 +184,32 @@ class _Connection:
             await self._read_body()
             await self._respond(400, "text/plain", str(problem).encode())
             return
-        await trio.sleep(wish.delay_s)
+        if target.path == DEFAULT_PATH:
+            await self._read_body()
+            await self._respond(200, "application/json", json.dumps(self.backend.counts.figures()).encode() + b"\n")
+        elif target.path == "/healthz":
+            await self._read_body()
+            await trio.sleep(wish.delay_s)
+            await self._respond(wish.status, "text/plain", b"ok\n")
+        else:
+            await self._work(request, wish)
+
+    async def _work(self, request: h11.Request, wish: Wish) -> None:
+        began_s = self.backend.counts.begin()
+        try:
+            await self.backend.station.work()
+            await trio.sleep(wish.delay_s)
+            await self._fulfil(request, wish)
+        finally:
+            self.backend.counts.end(began_s, failed=wish.status >= 500)
+
+    async def _fulfil(self, request: h11.Request, wish: Wish) -> None:
         if request.method == b"POST":
             await self._echo(request, wish)
             return
         body_bytes = await self._read_body()
         if wish.size_bytes is not None:
             await self._stream(wish)
-        elif target.path == "/healthz":
-            await self._respond(wish.status, "text/plain", b"ok\n")
         else:
             await self._respond(wish.status, "application/json", self._describe(request, body_bytes))
 
@@ -189,7 +252,7 @@ class _Connection:
         await self.stream.send_all(b"".join(self.http.send(part) or b"" for part in parts))
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
-        own = [(b"x-backend", self.backend.name.encode())]
+        own = [(b"x-backend", self.backend.name.encode()), *self.backend.load_fields()]
         if self.backend.stopping:
             own.append((b"connection", b"close"))
         return h11.Response(status_code=status, headers=[*own, *headers], reason=_phrase(status))
@@ -211,12 +274,18 @@ class _Connection:
 
 
 async def run_backend(
-    name: str, host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    name: str,
+    host: str,
+    port: int,
+    station: Station | None = None,
+    orca: Orca | None = None,
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT; gives the port when it accepts connections."""
     listeners = await trio.open_tcp_listeners(port, host=host)
     port = listeners[0].socket.getsockname()[1]
-    backend = Backend(name or f"{host}:{port}", port)
+    backend = Backend(name or f"{host}:{port}", port, station or Station(), orca)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:

@@ -31,7 +31,8 @@ from tierlb.controlplane.log import Log
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.topology import Pool, Run, Tier, Topology
+from tierlb.model.topology import Pool, Run, Tier, Tls, Topology
+from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.topology.allot import node_names
 
@@ -73,15 +74,17 @@ class Supervisor:
 
     async def run(self, on_serving: OnServing) -> str:
         """Start everything, call `on_serving` once the tree serves, stop when a signal asks for it."""
-        if problem := self._unknown_command():
+        if problem := self._unknown_command() or self._bad_tls():
             return problem
         token = secrets.token_urlsafe(32)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard() as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
                 handler = partial(serve_child, self.controller)
-                control = await background.start(serve, handler, token, CONTROL_LISTEN)
-                self._prepare(guard, f"ws://{control}", token)
+                tls = self.topology.tls
+                context = server_context(tls) if tls is not None else None
+                control = await background.start(serve, handler, token, CONTROL_LISTEN, context)
+                self._prepare(guard, f"{'ws' if tls is None else 'wss'}://{control}", token)
                 problem = await self._run_children(background, signals, on_serving)
                 background.cancel_scope.cancel()
         return problem
@@ -171,6 +174,14 @@ class Supervisor:
                 return f"pools.{pool.name}.run.command: there is no program {program!r}: write its full path"
         return ""
 
+    def _bad_tls(self) -> str:
+        try:
+            if self.topology.tls is not None:
+                server_context(self.topology.tls)
+        except TlsProblem as problem:
+            return f"security.tls: {problem}"
+        return ""
+
     def _prepare(self, guard: Guard, control_url: str, token: str) -> None:
         env = {**os.environ, "PATH": _search_path()}
         env.pop(TOKEN_VARIABLE, None)
@@ -188,7 +199,7 @@ class Supervisor:
 
     def _node(self, tier: Tier, name: str, control_url: str, env: dict[str, str], guard: Guard) -> Child:
         argv = (sys.executable, "-m", "tierlb", "node")
-        options = ("--name", name, "--tier", tier.name, "--join", control_url)
+        options = ("--name", name, "--tier", tier.name, "--join", control_url, *_tls_options(self.topology.tls))
         return Child(name, (*argv, *options), env, self.log, guard, on_exit=partial(self.controller.exited, name))
 
     def _endpoint(self, pool: Pool, run: Run, port: int, env: dict[str, str], guard: Guard) -> Child:
@@ -206,6 +217,12 @@ class Supervisor:
         argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
         name = f"{pool.name}/{address}"
         return Child(name, argv, env, self.log, guard, watch=watch, on_exit=lambda pid: note(State.GONE, None))
+
+
+def _tls_options(tls: Tls | None) -> tuple[str, ...]:
+    if tls is None:
+        return ()
+    return ("--tls-certificate", tls.certificate, "--tls-key", tls.key, "--tls-ca", tls.ca)
 
 
 def _search_path() -> str:

@@ -6,15 +6,22 @@ configuration differs. Each node has one place for the newest snapshot wanted fr
 node costs nothing and skips what is already outdated.
 
 A node whose control socket is gone stays a member of its parents' destinations, for its traffic does not
-depend on that socket. It leaves when it says that it drains or when the supervisor saw its process exit.
+depend on that socket. It leaves when it says that it drains or when the supervisor saw its process exit. An agent,
+which nobody supervises, is a member of its pool from its hello until it drains or has been away for ten seconds.
+
+Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
+parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`picture`).
 
 Left out: sockets (link.py) and processes (cluster/).
 """
+
+from collections import deque
 
 import attrs
 import trio
 
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.picture import Picture
 from tierlb.controlplane.status import (
     ClusterStatus,
     EndpointStatus,
@@ -23,15 +30,25 @@ from tierlb.controlplane.status import (
     State,
     TierStatus,
 )
-from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.controlplane.watching import Watching
+from tierlb.model.address import Address, parse_address
+from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Topology
-from tierlb.topology.allot import Announced, node_names, snapshot_for
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for
+from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 GATHER_S = 0.01
 """Nodes of a starting tier announce themselves within some milliseconds; one revision then serves for all."""
+REPORT_INTERVAL_S = 0.25
+AGENT_GONE_S = 10.0
+"""An agent whose socket has been gone for this long has left: longer than its back-off after a restart of ours."""
+REAP_EVERY_S = 1.0
+MAX_SEATS = 8192
+MAX_WATCHES = 16
+OBSERVE_S = 5.0
+"""How long a single look keeps the rows coming, so that the next one need not wait for them."""
+OBSERVE_WITHIN_S = 1.5
 
 
 class Unwelcome(Exception):  # noqa: N818 (the text is the reason the node is sent)
@@ -40,10 +57,19 @@ class Unwelcome(Exception):  # noqa: N818 (the text is the reason the node is se
 
 @attrs.define(eq=False)
 class Link:
-    """One accepted control connection: `wake` is set when there is something to send, or it is replaced."""
+    """One accepted control connection: `wake` is set when there is something to send, or it is replaced.
+
+    `watches` wait to be sent; a node that does not read misses the earliest.
+    """
 
     wake: trio.Event = attrs.field(factory=trio.Event)
     replaced: bool = False
+    watches: deque[Watch] = attrs.field(factory=lambda: deque(maxlen=MAX_WATCHES))
+
+    def watch(self, *watches: Watch) -> None:
+        """Have them sent."""
+        self.watches.extend(watches)
+        self.wake.set()
 
     def replace(self) -> None:
         """Let the connection close: what it stood for is gone or has another one."""
@@ -53,7 +79,8 @@ class Link:
 
 @attrs.define
 class Seat:
-    """What is known of one node. `wanted` is the snapshot it should serve, `served` the revision it acked."""
+    """What is known of one node or agent. `wanted` is the snapshot it should serve, `served` the revision it acked,
+    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost."""
 
     name: str
     tier: str
@@ -64,18 +91,18 @@ class Seat:
     addresses: tuple[Address, ...] = ()
     draining: bool = False
     refusal: str = ""
-    load: NodeLoad | None = None
-    load_at_s: float = 0.0
-    items_per_s: float | None = None
+    agent: bool = False
+    parents: tuple[Parent, ...] | None = None
+    lost_s: float = 0.0
 
     @property
     def state(self) -> State:
-        """Serving means: it acked the snapshot wanted now, or at least an earlier one."""
+        """Serving means: it acked the snapshot wanted now, or at least an earlier one; an agent does from its hello."""
         if self.hello is None:
             return State.GONE
         if self.draining:
             return State.DRAINING
-        return State.SERVING if self.served else State.STARTING
+        return State.SERVING if self.served or self.agent else State.STARTING
 
 
 @attrs.define
@@ -84,9 +111,12 @@ class Controller:
 
     topology: Topology
     log: Log
-    report_interval_s: float = 1.0
+    report_interval_s: float = REPORT_INTERVAL_S
     revision: int = 0
     seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
+    picture: Picture = attrs.field(factory=Picture, init=False)
+    _watching: Watching = attrs.field(factory=Watching, init=False)
+    _seen: trio.Event = attrs.field(factory=trio.Event, init=False)
     _endpoints: dict[str, dict[Address, EndpointStatus]] = attrs.field(factory=dict, init=False)
     _dirty: trio.Event = attrs.field(factory=trio.Event, init=False)
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -94,14 +124,17 @@ class Controller:
     def __attrs_post_init__(self) -> None:
         for tier in self.topology.tiers.values():
             self.seats.update((name, Seat(name, tier.name)) for name in node_names(tier))
+        self.picture.keep(self.seats)
 
     async def run(self) -> None:
         """Publish a new revision after changes, for ever."""
-        while True:
-            await self._dirty.wait()
-            await trio.sleep(GATHER_S)
-            self._dirty = trio.Event()
-            self._publish()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reap_agents)
+            while True:
+                await self._dirty.wait()
+                await trio.sleep(GATHER_S)
+                self._dirty = trio.Event()
+                self._publish()
 
     async def wait_progress(self) -> None:
         """Return when anything that `missing` reports may have changed."""
@@ -109,17 +142,17 @@ class Controller:
 
     def join(self, hello: Hello, link: Link) -> Seat:
         """Seat a node that said hello; a second connection of the same node replaces the first."""
-        seat = self.seats.get(hello.node, Seat(hello.node, hello.tier))
-        if hello.tier not in self.topology.tiers or seat.tier != hello.tier:
-            raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
-        self.seats[hello.node] = seat
+        seat = self._seat_for(hello)
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
             seat = self._vacate(seat)
             self.log.info("node joined", node=hello.node, pid=hello.pid)
         elif seat.link is not None:
             seat.link.replace()
         seat.hello, seat.link = hello, link
-        link.wake.set()
+        if seat.agent:
+            seat.addresses = (parse_address(hello.data),)
+        self.picture.keep(self.seats)
+        link.watch(*self._watching.current(trio.current_time()) if self._is_top(seat) else ())
         self._changed()
         return seat
 
@@ -132,8 +165,13 @@ class Controller:
                 seat.refusal = frame.reason
                 self.log.error("node refused", node=seat.name, revision=frame.revision, reason=frame.reason)
                 self._moved()
-            case Report():
-                _note_load(seat, frame.load, trio.current_time())
+            case Report(subtree, _, rows):
+                now = trio.current_time()
+                self.picture.note_report(seat.name, subtree, now)
+                if rows:
+                    self.picture.note_rows(rows, now)
+                    self._seen.set()
+                    self._seen = trio.Event()
             case Drain():
                 seat.draining = True
                 self.log.info("node drains", node=seat.name)
@@ -142,15 +180,33 @@ class Controller:
     def lost(self, seat: Seat, link: Link) -> None:
         """The node's control socket is gone; its traffic goes on."""
         if seat.link is link:
-            seat.link = None
+            seat.link, seat.lost_s = None, trio.current_time()
+            if seat.agent and seat.draining:
+                self._remove(seat)
             self._moved()
 
     def exited(self, node: str, pid: int) -> None:
         """The node's process is gone: nobody is to send to it any more."""
-        seat = self.seats[node]
-        if seat.hello is not None and seat.hello.pid == pid:
+        seat = self.seats.get(node)
+        if seat is not None and seat.hello is not None and seat.hello.pid == pid:
             self._vacate(seat)
             self._changed()
+
+    def watch(self, ttl_s: float, explain: str = "") -> None:
+        """Have rows sent up the tree for so long; with a nonce, requests that carry it are explained meanwhile."""
+        watch = Watch(min(ttl_s, MAX_WATCH_S), explain)
+        if self._watching.heed(watch, trio.current_time()):
+            for seat in self.seats.values():
+                if seat.link is not None and self._is_top(seat):
+                    seat.link.watch(watch)
+
+    async def observe(self, within_s: float = OBSERVE_WITHIN_S) -> ClusterStatus:
+        """The status with figures of just now: asks for them and waits a moment, but for nobody who is not there."""
+        self.watch(OBSERVE_S)
+        with trio.move_on_after(within_s):
+            while not self._all_live():
+                await self._seen.wait()
+        return self.status()
 
     def note_endpoint(self, pool: str, endpoint: EndpointStatus) -> None:
         """A locally run endpoint starts, serves or is gone; only serving ones are members."""
@@ -161,7 +217,7 @@ class Controller:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
         contents = self._contents()
         return (
-            *(phrase for seat in self.seats.values() if (phrase := _lack_of(seat, contents[seat.tier]))),
+            *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, contents[seat.tier]))),
             *(
                 f"pool {name}: {endpoint.address} does not accept connections yet"
                 for name, pool in self._endpoints.items()
@@ -172,27 +228,83 @@ class Controller:
 
     def status(self) -> ClusterStatus:
         """Everything that is known now."""
-        now_s = trio.current_time()
+        now = trio.current_time()
         tiers = {
-            tier.name: TierStatus(
-                tier.kind.value,
-                tier.listen,
-                tier.targets,
-                tuple(_node_status(seat, now_s) for seat in self.seats.values() if seat.tier == tier.name),
-            )
+            tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._statuses(tier.name, now))
             for tier in self.topology.tiers.values()
         }
-        pools = {name: PoolStatus(self._endpoints_of(name)) for name in self.topology.pools}
+        seen = self.picture.seen_by(now)
+        pools = {
+            name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now)) for name in self.topology.pools
+        }
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(e.state is State.SERVING for e in pool.endpoints) for pool in pools.values()
         )
         return ClusterStatus(self.topology.cluster, self.revision, serving, self.missing(), tiers, pools)
 
-    def _endpoints_of(self, pool_name: str) -> tuple[EndpointStatus, ...]:
+    def _statuses(self, tier: str, now: float) -> tuple[NodeStatus, ...]:
+        return tuple(self._node_status(seat, now) for seat in self.seats.values() if seat.tier == tier)
+
+    def _node_status(self, seat: Seat, now: float) -> NodeStatus:
+        sight = self.picture.of(seat.name)
+        return NodeStatus(
+            name=seat.name,
+            state=seat.state,
+            connected=seat.link is not None,
+            pid=seat.hello.pid if seat.hello else None,
+            revision=seat.served,
+            addresses=seat.addresses,
+            load=sight.row.own if sight.row else None,
+            items_per_s=sight.items_per_s(),
+            report_age_s=sight.age_s(now),
+            problem=seat.refusal,
+            subtree=sight.subtree(),
+            latency=sight.row.latency if sight.row else b"",
+            parents=tuple(parent.name for parent in seat.parents or ()),
+        )
+
+    def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
         pool = self.topology.pools[pool_name]
         if pool.run is not None:
-            return tuple(self._endpoints.get(pool_name, {}).values())
-        return tuple(EndpointStatus(address, State.SERVING) for address in pool.endpoints)
+            endpoints = list(self._endpoints.get(pool_name, {}).values())
+        elif pool.agents:
+            endpoints = [
+                EndpointStatus(address, seat.state, seat.hello.pid if seat.hello else None, seat.name)
+                for seat in self._agents_of(pool_name)
+                for address in seat.addresses
+            ]
+        else:
+            endpoints = [EndpointStatus(address, State.SERVING) for address in pool.endpoints]
+        return tuple(attrs.evolve(e, seen_by=seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints)
+
+    def _nodes(self) -> list[Seat]:
+        return [seat for seat in self.seats.values() if not seat.agent]
+
+    def _agents_of(self, pool: str) -> list[Seat]:
+        return [seat for seat in self.seats.values() if seat.agent and seat.tier == pool]
+
+    def _is_top(self, seat: Seat) -> bool:
+        return not seat.parents
+
+    def _all_live(self) -> bool:
+        now = trio.current_time()
+        present = (seat for seat in self.seats.values() if seat.link is not None and seat.state is State.SERVING)
+        return all(self.picture.of(seat.name).is_live(now) for seat in present)
+
+    def _seat_for(self, hello: Hello) -> Seat:
+        seat = self.seats.get(hello.node)
+        pool = self.topology.pools.get(hello.tier)
+        if pool is not None and pool.agents:
+            seat = seat or Seat(hello.node, hello.tier, agent=True)
+            if not hello.data:
+                raise Unwelcome(f"{hello.node} joins pool {hello.tier} without an address: give --address")
+        seat = seat or Seat(hello.node, hello.tier)
+        if (hello.tier not in self.topology.tiers and not seat.agent) or seat.tier != hello.tier:
+            raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
+        if hello.node not in self.seats and len(self.seats) >= MAX_SEATS:
+            raise Unwelcome(f"there are {MAX_SEATS} nodes and agents already")
+        self.seats[hello.node] = seat
+        return seat
 
     def _on_ack(self, seat: Seat, ack: Ack) -> None:
         seat.served, seat.refusal = ack.revision, ""
@@ -204,31 +316,67 @@ class Controller:
     def _publish(self) -> None:
         revision = self.revision + 1
         contents = self._contents()
+        parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
-            content = contents[seat.tier]
-            if seat.hello is None or _same(seat.wanted, content):
+            if seat.hello is None:
                 continue
-            seat.wanted = attrs.evolve(content, revision=revision)
-            self.revision = revision
-            if seat.link is not None:
+            moved = seat.parents != parents[seat.tier]
+            seat.parents = parents[seat.tier]
+            if not seat.agent and not _same(seat.wanted, contents[seat.tier]):
+                seat.wanted = attrs.evolve(contents[seat.tier], revision=revision)
+                self.revision, moved = revision, True
+            if moved and seat.link is not None:
                 seat.link.wake.set()
         self._moved()
+
+    def _parents_of(self, name: str) -> tuple[Parent, ...]:
+        """The nodes of the tiers that send to this tier or pool, as far as they are there."""
+        scheme = "ws" if self.topology.tls is None else "wss"
+        tiers = reports_to(self.topology, name)
+        return tuple(
+            Parent(seat.name, f"{scheme}://{seat.hello.control}")
+            for seat in self.seats.values()
+            if seat.tier in tiers and seat.hello is not None and seat.hello.control
+        )
+
+    async def _reap_agents(self) -> None:
+        while True:
+            await trio.sleep(REAP_EVERY_S)
+            now = trio.current_time()
+            away = [seat for seat in self.seats.values() if seat.agent and seat.link is None]
+            for seat in away:
+                if now - seat.lost_s >= AGENT_GONE_S:
+                    self.log.warning("agent left", node=seat.name, away_s=AGENT_GONE_S)
+                    self._remove(seat)
+
+    def _remove(self, seat: Seat) -> None:
+        if self.seats.get(seat.name) is seat:
+            del self.seats[seat.name]
+            self.picture.keep(self.seats)
+            self._changed()
 
     def _vacate(self, seat: Seat) -> Seat:
         """A new seat for the node, which is gone or another process now; its old connection closes."""
         if seat.link is not None:
             seat.link.replace()
-        self.seats[seat.name] = Seat(seat.name, seat.tier)
+        self.seats[seat.name] = Seat(seat.name, seat.tier, agent=seat.agent)
+        self.picture.forget(seat.name)
         return self.seats[seat.name]
 
     def _contents(self) -> dict[str, Snapshot]:
         """What the nodes of each tier should serve now, as revision 0."""
         announced, endpoints = self._announced(), self._run_endpoints()
-        return {name: snapshot_for(self.topology, name, 0, announced, endpoints) for name in self.topology.tiers}
+        agents = {name: self._agent_addresses(name) for name in self.topology.pools}
+        return {
+            name: snapshot_for(self.topology, name, 0, announced, endpoints, agents) for name in self.topology.tiers
+        }
+
+    def _agent_addresses(self, pool: str) -> dict[str, Address]:
+        return {seat.name: seat.addresses[0] for seat in self._agents_of(pool) if seat.addresses and not seat.draining}
 
     def _announced(self) -> Announced:
         announced: dict[str, dict[str, tuple[Address, ...]]] = {}
-        for seat in self.seats.values():
+        for seat in self._nodes():
             if seat.addresses and not seat.draining:
                 announced.setdefault(seat.tier, {})[seat.name] = seat.addresses
         return announced
@@ -260,25 +408,3 @@ def _lack_of(seat: Seat, content: Snapshot) -> str:
     if seat.wanted is None or seat.served != seat.wanted.revision or not _same(seat.wanted, content):
         return f"{seat.name} does not serve its latest configuration yet"
     return ""
-
-
-def _note_load(seat: Seat, load: NodeLoad, now_s: float) -> None:
-    before = seat.load
-    if before is not None and now_s > seat.load_at_s:
-        seat.items_per_s = max(0, load.items - before.items) / (now_s - seat.load_at_s)
-    seat.load, seat.load_at_s = load, now_s
-
-
-def _node_status(seat: Seat, now_s: float) -> NodeStatus:
-    return NodeStatus(
-        name=seat.name,
-        state=seat.state,
-        connected=seat.link is not None,
-        pid=seat.hello.pid if seat.hello else None,
-        revision=seat.served,
-        addresses=seat.addresses,
-        load=seat.load,
-        items_per_s=seat.items_per_s,
-        report_age_s=now_s - seat.load_at_s if seat.load else None,
-        problem=seat.refusal,
-    )

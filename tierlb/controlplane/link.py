@@ -1,7 +1,8 @@
 """The parent's side of one control connection: carries out what its session asks for.
 
-Two tasks: one reads, one sends the newest snapshot whenever there is another. A child that is silent after
-connecting, breaks the protocol or does not read loses this connection and harms nothing else.
+Three tasks: one reads, one sends what is wanted of the node whenever that changed (the newest snapshot, its parents, a
+watch), one looks whether it is still there. A child that is silent, breaks the protocol, floods or does not read
+loses this connection and harms nothing else.
 """
 
 import attrs
@@ -10,10 +11,11 @@ import trio
 from tierlb.controlplane.controller import Controller, Link, Seat, Unwelcome
 from tierlb.net.websocket import Channel, Disconnected, converse
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
+TICK_S = 1.0
 
 
 async def serve_child(controller: Controller, channel: Channel) -> None:
@@ -25,7 +27,7 @@ async def serve_child(controller: Controller, channel: Channel) -> None:
         await channel.close("no hello came in time")
         return
     try:
-        reason = await converse(conversation.receive_all, conversation.send_all)
+        reason = await converse(conversation.receive_all, conversation.send_all, conversation.tick)
         if not conversation.seat.draining and not conversation.link.replaced:
             controller.log.warning("node disconnected", node=conversation.seat.name, reason=reason)
     finally:
@@ -39,26 +41,45 @@ class _Conversation:
     session: ParentSession
     link: Link = attrs.field(factory=Link)
     seat: Seat | None = None
+    configured: int = 0
+    placed: tuple[Parent, ...] | None = None
 
     async def receive_all(self) -> None:
         while True:
             await self.receive_once()
 
     async def receive_once(self) -> None:
-        await self._carry_out(self.session.receive(await self.channel.receive()))
+        data = await self.channel.receive()
+        await self._carry_out(self.session.receive(data, trio.current_time()))
+
+    async def tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            await self._carry_out(self.session.tick(trio.current_time()))
 
     async def send_all(self) -> None:
-        assert self.seat is not None
-        sent = 0
         while not self.link.replaced:
-            wanted = self.seat.wanted
-            if wanted is not None and wanted.revision != sent:
-                sent = wanted.revision
-                await self._carry_out(self.session.configure(wanted))
-                continue
-            self.link.wake = trio.Event()
-            await self.link.wake.wait()
+            effects = self._news()
+            await self._carry_out(effects)
+            if not effects:
+                self.link.wake = trio.Event()
+                await self.link.wake.wait()
         await self.channel.close("another connection or process of this node took over")
+
+    def _news(self) -> list[Effect]:
+        """What is wanted of the node and has not been said on this connection."""
+        assert self.seat is not None
+        effects: list[Effect] = []
+        if self.seat.wanted is not None and self.seat.wanted.revision != self.configured:
+            self.configured = self.seat.wanted.revision
+            effects += self.session.configure(self.seat.wanted)
+        if self.seat.parents is not None and self.seat.parents != self.placed:
+            self.placed = self.seat.parents
+            effects += self.session.report_to(self.seat.parents)
+        while self.link.watches:
+            watch = self.link.watches.popleft()
+            effects += self.session.watch(watch.ttl_s, watch.explain)
+        return effects
 
     async def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -1,42 +1,49 @@
-"""A node's process: the data plane serves; beside it a link to the parent keeps it configured.
+"""A node's process: the data plane serves; beside it the node reports upward, guides downward and is configured.
 
-The data plane reads the snapshot applied last and never waits for the link. The link reconnects for ever with
-back-off and jitter and, after a reconnect, answers a snapshot that is served already without touching
-anything. On SIGTERM the node tells its parent, gives it a moment to send new traffic elsewhere, drains, and
-ends at its deadline whatever is left.
+The data plane reads the snapshot applied last and never waits for any of that. On SIGTERM the node tells the
+controller and its parents, gives them a moment to send new traffic elsewhere, drains, and ends at its deadline
+whatever is left.
 """
 
+import hashlib
+import hmac
 import random
 import signal
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import attrs
 import trio
 
-from tierlb.controlplane.backoff import Backoff
+from tierlb.controlplane.children import Children, Hearer
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.reporting import Reporter
+from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address
 from tierlb.model.load import NodeLoad
 from tierlb.model.snapshot import Snapshot
-from tierlb.net.websocket import Channel, Disconnected, connect, converse
-from tierlb.wire.control import ChildSession, Close, Effect, Transmit
-from tierlb.wire.frames import PROTOCOL_VERSION, Configure, Hello, Welcome
+from tierlb.model.topology import Tls
+from tierlb.net.tls import client_context, server_context
+from tierlb.wire.frames import Ack, Refuse, Watch
 
 DRAIN_DEADLINE_S = 10.0
 TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment variable that holds it)
-NOTICE_S = 0.1
-"""From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
+DATA_KEY_BYTES = 16
+CONTROL_LISTEN = Address("127.0.0.1", 0)
 
 
-class Plane(Protocol):
-    """What a node's process needs of its data plane."""
+class Plane(Reporter, Hearer, Protocol):
+    """What a node's process needs of its data plane, besides what it reports and hears."""
 
     def apply(self, snapshot: Snapshot) -> tuple[Address, ...]:
         """Serve the snapshot; the addresses bound, parallel to its listeners. Raises, keeping the old one."""
 
     def load(self) -> NodeLoad:
         """Counters since the start."""
+
+    def explain(self, nonce: str, until_s: float) -> None:
+        """Explain requests that carry this nonce, until then by `time.monotonic`."""
 
     def drain(self) -> None:
         """Accept nothing new, finish what runs; `run` returns when nothing is left."""
@@ -45,131 +52,86 @@ class Plane(Protocol):
         """Serve until drained."""
 
 
-@attrs.frozen
-class Identity:
-    """Which node this is and where its parent is."""
-
-    name: str
-    tier: str
-    parent_url: str
-    token: str = attrs.field(repr=False)
-    boot_id: str
-    pid: int
+def data_key(token: str) -> bytes:
+    """What nodes of one cluster show each other on the data path, so that the token itself never travels there."""
+    digest = hmac.new(token.encode(), b"tierlb data path", hashlib.sha256).digest()
+    return digest[:DATA_KEY_BYTES].hex().encode()
 
 
 @attrs.define
-class Uplink:
-    """The child's side of the control channel. `refused` is the exception by which a plane declines."""
+class Node:
+    """One node. `refused` is the exception by which a plane declines a snapshot."""
 
     identity: Identity
     plane: Plane
     refused: type[Exception]
     log: Log
     rng: random.Random
+    tls: Tls | None = None
+    control_listen: Address = CONTROL_LISTEN
     on_served: Callable[[], None] = lambda: None
-    report_interval_s: float = 1.0
+    children: Children = attrs.field(init=False)
+    uplink: Uplink = attrs.field(init=False)
     _applied: Snapshot | None = attrs.field(default=None, init=False)
     _bound: tuple[Address, ...] = attrs.field(default=(), init=False)
-    _leaving: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _told: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    async def run(self) -> None:
-        """Stay connected, for ever."""
-        backoff = Backoff()
-        while True:
-            started_s = trio.current_time()
-            try:
-                async with connect(self.identity.parent_url, self.identity.token) as channel:
-                    reason = await self._converse(channel)
-            except Disconnected as problem:
-                reason = str(problem)
-            wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
-            self.log.warning("parent lost", reason=reason, retry_in_s=round(wait_s, 2))
-            await trio.sleep(wait_s)
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen for children, then join and report, until cancelled."""
+        children = Children(self.plane, self.identity.token, self.log)
+        if self.tls is not None:
+            children.tls = server_context(self.tls)
+            self.identity = attrs.evolve(self.identity, tls=client_context(self.tls))
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(children.serve, self.control_listen)
+            self.uplink = self._join(children, address)
+            self.children = children
+            children.on_new_row = self.uplink.reports.soon
+            task_status.started()
+            await self.uplink.run()
 
     async def leave(self) -> None:
         """Say that this node drains, and where others send to it, wait until they can know."""
-        self._leaving.set()
-        with trio.move_on_after(NOTICE_S):
-            await self._told.wait()
+        await self.uplink.leave()
         if self._applied is not None and any(listener.inner for listener in self._applied.listeners):
             await trio.sleep(NOTICE_S)
 
-    async def _converse(self, channel: Channel) -> str:
-        identity = self.identity
-        session = ChildSession(Hello(PROTOCOL_VERSION, identity.name, identity.tier, identity.boot_id, identity.pid))
-        welcomed = trio.Event()
-
-        async def receive() -> None:
-            await self._carry_out(channel, session.start())
-            while True:
-                effects = session.receive(await channel.receive())
-                await self._carry_out(channel, self._answers(session, effects))
-                if session.welcomed:
-                    welcomed.set()
-
-        async def report() -> None:
-            await welcomed.wait()
-            while True:
-                await trio.sleep(self.report_interval_s)
-                await self._carry_out(channel, session.report(self.plane.load()))
-
-        async def announce_leaving() -> None:
-            await welcomed.wait()
-            await self._leaving.wait()
-            await self._carry_out(channel, session.drain())
-            self._told.set()
-            await trio.sleep_forever()
-
-        return await converse(receive, report, announce_leaving)
-
-    def _answers(self, session: ChildSession, effects: list[Effect]) -> list[Effect]:
-        answers: list[Effect] = []
-        for effect in effects:
-            match effect:
-                case Welcome(interval_s):
-                    self.report_interval_s = interval_s
-                case Configure(snapshot):
-                    answers += self._apply(session, snapshot)
-                case _:
-                    answers.append(effect)
-        return answers
-
-    def _apply(self, session: ChildSession, snapshot: Snapshot) -> list[Effect]:
+    def serve(self, snapshot: Snapshot) -> Ack | Refuse:
+        """Apply it unless it is served already."""
         if snapshot == self._applied:
-            return session.ack(snapshot.revision, self._bound)
+            return Ack(snapshot.revision, self._bound)
         try:
             self._bound = self.plane.apply(snapshot)
         except self.refused as problem:
             self.log.error("snapshot refused", revision=snapshot.revision, reason=str(problem))
-            return session.refuse(snapshot.revision, str(problem))
+            return Refuse(snapshot.revision, str(problem))
         if self._applied is None:
             self.on_served()
         self._applied = snapshot
-        return session.ack(snapshot.revision, self._bound)
+        return Ack(snapshot.revision, self._bound)
 
-    async def _carry_out(self, channel: Channel, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Transmit(data):
-                    await channel.send(data)
-                case Close(reason):
-                    await channel.close(reason)
-                    raise Disconnected(reason)
+    def _join(self, children: Children, address: Address) -> Uplink:
+        identity = attrs.evolve(self.identity, control=str(address))
+        shared = (children.watching, children.rows)
+        return Uplink(identity, self.plane, self.log, self.rng, self, self._pass_on, *shared)
+
+    def _pass_on(self, watch: Watch) -> None:
+        if watch.explain:
+            self.plane.explain(watch.explain, time.monotonic() + watch.ttl_s)
+        self.children.watch(watch)
 
 
-async def run_node(uplink: Uplink) -> None:
+async def run_node(node: Node) -> None:
     """Serve until SIGTERM (or SIGINT), then drain and return."""
 
     async def serve(*, task_status: trio.TaskStatus[None]) -> None:
-        await uplink.plane.run(task_status=task_status)
+        await node.plane.run(task_status=task_status)
         nursery.cancel_scope.cancel()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve)
-            nursery.start_soon(uplink.run)
+            await nursery.start(node.run)
             await anext(aiter(signals))
-            await uplink.leave()
-            uplink.plane.drain()
+            await node.leave()
+            node.plane.drain()
             nursery.cancel_scope.deadline = trio.current_time() + DRAIN_DEADLINE_S

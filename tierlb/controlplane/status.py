@@ -1,12 +1,14 @@
 """What the cluster is doing now, as values: the controller makes them, the admin API serves them."""
 
 import enum
+from base64 import b64encode
 from typing import Any
 
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.telemetry.sketch import decode
 
 
 class State(enum.Enum):
@@ -20,7 +22,8 @@ class State(enum.Enum):
 
 @attrs.frozen
 class NodeStatus:
-    """One node. `connected` is the control socket only: traffic does not depend on it."""
+    """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
+    sketch) are what its last row said, `subtree` what it reported last."""
 
     name: str
     state: State
@@ -32,6 +35,9 @@ class NodeStatus:
     items_per_s: float | None
     report_age_s: float | None
     problem: str = ""
+    subtree: SubtreeLoad | None = None
+    latency: bytes = b""
+    parents: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -46,18 +52,24 @@ class TierStatus:
 
 @attrs.frozen
 class EndpointStatus:
-    """One endpoint of a pool; the pid is known where this machine started it."""
+    """One endpoint of a pool; the pid is known where this machine started it, the name is an agent's.
+
+    `seen_by`: how the nodes that send to it see it, by the node's name; only while somebody watches.
+    """
 
     address: Address
     state: State
     pid: int | None = None
+    name: str = ""
+    seen_by: dict[str, MemberLoad] = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class PoolStatus:
-    """A pool and its endpoints."""
+    """A pool and its endpoints; those that joined by themselves are among both."""
 
     endpoints: tuple[EndpointStatus, ...]
+    agents: tuple[NodeStatus, ...] = ()
 
 
 @attrs.frozen
@@ -73,7 +85,7 @@ class ClusterStatus:
 
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
-    """The status as a mapping that `json.dumps` takes; addresses and states as text."""
+    """The status as a mapping that `json.dumps` takes; addresses and states as text, of a latency its quantiles."""
     plain: dict[str, Any] = _plain(status)
     return plain
 
@@ -83,8 +95,19 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, bytes):
+        return _quantiles(value)
     if attrs.has(type(value)):
         return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _quantiles(latency: bytes) -> dict[str, Any] | None:
+    try:
+        sketch = decode(latency)
+    except ValueError:
+        return None
+    figures = {f"p{percent}_s": sketch.quantile_s(percent / 100) for percent in (50, 90, 99)}
+    return {"count": sketch.count, **figures, "sketch": b64encode(latency).decode()}

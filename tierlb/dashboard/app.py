@@ -1,12 +1,13 @@
 """The admin API, read only: what the cluster is doing, for people, programs and health checks.
 
-`GET /v1/status` is the whole tree as JSON, `GET /healthz` answers 200 while every tier and pool has at least
-one that serves, else 503. The Host header must be a loopback name or the address listened on, so that no web
-page can reach the API by a name that it points at loopback (DNS rebinding).
+`GET /v1/status` is the whole tree as JSON, with figures of just now, for which it waits a moment; `GET /healthz`
+answers 200 while every tier and pool has at least one that serves, else 503, at once. The Host header must be a
+loopback name or the address listened on, so that no web page can reach the API by a name that it points at loopback
+(DNS rebinding).
 """
 
 import socket
-from collections.abc import Callable
+from typing import Protocol
 
 import trio
 from hypercorn.config import Config
@@ -24,14 +25,24 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 GRACE_S = 0.5
 
 
-def make_app(status: Callable[[], ClusterStatus], listen_host: str) -> Starlette:
+class Cluster(Protocol):
+    """What the API shows; the controller."""
+
+    def status(self) -> ClusterStatus:
+        """What is known already."""
+
+    async def observe(self) -> ClusterStatus:
+        """The same after asking the nodes for their figures; waits a moment at most."""
+
+
+def make_app(cluster: Cluster, listen_host: str) -> Starlette:
     """The API over whatever gives the status."""
 
     async def show_status(_: Request) -> Response:
-        return JSONResponse(as_json(status()))
+        return JSONResponse(as_json(await cluster.observe()))
 
     async def show_health(_: Request) -> Response:
-        now = status()
+        now = cluster.status()
         if now.serving:
             return PlainTextResponse("ok\n")
         return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
@@ -47,7 +58,7 @@ def make_app(status: Callable[[], ClusterStatus], listen_host: str) -> Starlette
 
 async def serve_admin(
     bound: socket.socket,
-    status: Callable[[], ClusterStatus],
+    cluster: Cluster,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -59,7 +70,7 @@ async def serve_admin(
     config.errorlog = None
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_asgi, make_app(status, host), config)
+        await nursery.start(serve_asgi, make_app(cluster, host), config)
         task_status.started()
 
 

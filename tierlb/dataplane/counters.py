@@ -1,16 +1,34 @@
-"""What a front counts; the plane turns it into a report."""
+"""What a front counts, and for whom; the plane turns it into reports.
+
+Items are counted where they come from (`tallies`), because each parent is told its own part: the echo of
+BALANCING.md §2.
+"""
 
 import attrs
+
+from tierlb.telemetry.tally import Tallies
 
 
 @attrs.define(slots=True)
 class Counters:
-    """Cumulative since the node's start, but for the two gauges `connections` and `in_flight`."""
+    """Cumulative since the node's start, but for the gauge `connections`.
+
+    `seconds` is the sum of all items' times, `ended` and `lived_s` count client connections that ended and how long
+    they lasted.
+    """
 
     connections: int = 0
-    in_flight: int = 0
-    items: int = 0
+    done: int = 0
+    seconds: float = 0.0
+    ended: int = 0
+    lived_s: float = 0.0
     errors: int = 0
     rejected: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    tallies: Tallies = attrs.field(factory=Tallies)
+
+    @property
+    def items(self) -> int:
+        """Items that arrived since the start."""
+        return self.tallies.total().arrivals

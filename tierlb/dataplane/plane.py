@@ -1,6 +1,7 @@
-"""One node's data plane: its listeners, its front (l4 or l7) and the reactor that drives them.
+"""One node's data plane: its listeners, its front (l4 or l7), the reactor that drives them, and their upkeep.
 
-This is the seam to the control plane, which hands in snapshots and takes out counts and never waits here.
+This is the seam to the control plane, which hands in snapshots and what children and parents say, takes out counts and
+loads, and never waits here.
 """
 
 import random
@@ -9,17 +10,19 @@ from typing import Any, Protocol
 
 import trio
 
-from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
-from tierlb.dataplane.roster import Roster
+from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Kind
 from tierlb.net.listeners import Acceptor, open_socket
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
+from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.sketch import Sketch
 
 DRAIN_CHECK_S = 0.05
 ROOM_CHECK_S = 0.1
@@ -29,12 +32,8 @@ class Refused(Exception):  # noqa: N818 (the node refuses a snapshot; it is not 
     """A snapshot that this node cannot carry out; the reason in words."""
 
 
-class Front(Protocol):
+class Front(Served, Protocol):
     """What an l4 and an l7 front have in common."""
-
-    counters: Counters
-    roster: Roster
-    draining: bool
 
     @property
     def drained(self) -> bool: ...
@@ -45,19 +44,24 @@ class Front(Protocol):
 
 
 class Plane:
-    """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name."""
+    """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name.
 
-    def __init__(self, name: str, log: Any, seed: int | None = None) -> None:
+    `data_key` is what nodes of the cluster show each other on the data path.
+    """
+
+    def __init__(self, name: str, log: Any, seed: int | None = None, *, data_key: bytes = b"") -> None:
         self.name = name
         self.log = log
+        self._kin = Kinship(name, data_key)
         self.reactor = Reactor(self._handler_failed)
         self._rng = random.Random(seed)
         self._front: Front | None = None
+        self._upkeep: Upkeep | None = None
+        self._configured = trio.Event()
         self._snapshot: Snapshot | None = None
         self._acceptors: dict[Listener, Acceptor] = {}
         self._addresses: dict[Listener, Address] = {}
         self._drained = trio.Event()
-        self._load_at = (time.monotonic(), 0.0)
 
     def apply(self, snapshot: Snapshot) -> tuple[Address, ...]:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners.
@@ -68,11 +72,14 @@ class Plane:
         if self._snapshot is not None and self._snapshot.kind is not snapshot.kind:
             raise Refused(f"a node cannot change from {self._snapshot.kind.value} to {snapshot.kind.value}")
         opened = self._open_new(snapshot)
-        if self._front is None:
+        if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
-            self._front = kind(self.name, self.reactor, self._rng, self.log)
+            self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
+            self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log)
+            self._configured.set()
         self._snapshot = snapshot
         self._front.apply(snapshot)
+        self._upkeep.apply(snapshot)
         for listener in [known for known in self._acceptors if known not in snapshot.listeners]:
             acceptor = self._acceptors.pop(listener)
             acceptor.close()
@@ -99,25 +106,71 @@ class Plane:
         assert self._snapshot is not None
         return self._snapshot.limits.connections - self._front.counters.connections
 
+    # What is said of this node.
+
     def load(self) -> NodeLoad:
-        """The counters now; `busy` covers the time since the last call."""
-        then, waited = self._load_at
-        busy = self.reactor.busy_since(then, waited)
-        self._load_at = (time.monotonic(), self.reactor.waited_s())
-        if self._front is None:
-            return NodeLoad(0, 0, 0, 0, 0, 0, 0, busy)
-        c = self._front.counters
+        """The counters now; `busy` is of the last second or so."""
+        if self._front is None or self._upkeep is None:
+            return NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0)
+        c, total = self._front.counters, self._front.counters.tallies.total()
         return NodeLoad(
             c.connections,
-            c.in_flight,
-            c.items,
+            total.in_flight,
+            total.arrivals,
             c.errors,
             c.rejected + sum(acceptor.strangers for acceptor in self._acceptors.values()),
             c.bytes_in,
             c.bytes_out,
-            busy,
+            self._upkeep.account.busy,
             self._front.roster.loads(),
         )
+
+    def subtree(self) -> SubtreeLoad:
+        """This node and everything below it."""
+        return SubtreeLoad() if self._upkeep is None else self._upkeep.subtree(time.monotonic())
+
+    def echo(self, parent: str) -> Echo:
+        """What of its counts came from this parent."""
+        return Echo() if self._upkeep is None else self._upkeep.account.echo(parent)
+
+    def row(self) -> NodeRow:
+        """The detail, for those who watch."""
+        if self._snapshot is None or self._upkeep is None:
+            return NodeRow(self.name, "", 0.0, self.load(), SubtreeLoad())
+        latency = self._upkeep.account.latencies.value().encode()
+        return NodeRow(self.name, self._snapshot.tier, 0.0, self.load(), self.subtree(), latency)
+
+    def metrics(self) -> Exposed:
+        """Everything for a page of metrics; latencies since the start."""
+        tier = "" if self._snapshot is None else self._snapshot.tier
+        latency = Sketch() if self._front is None else self._front.latencies
+        return Exposed(self.name, tier, self.load(), self.subtree(), latency)
+
+    # What others say.
+
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
+        """A child says how its subtree fares, and how much of that came from here."""
+        if self._front is not None:
+            self._front.roster.note_report(child, load, echo)
+
+    def note_lost(self, child: str) -> None:
+        """A child's control connection is gone; its data path may work."""
+        if self._front is not None:
+            self._front.roster.note_lost(child)
+
+    def guide(self, child: str) -> Guidance | None:
+        """What a child should know of its siblings, if it is one."""
+        return None if self._front is None else self._front.roster.guidance(child, time.monotonic())
+
+    def heed(self, parent: str, guidance: Guidance) -> None:
+        """What a parent said of this node's siblings."""
+        if self._upkeep is not None:
+            self._upkeep.heed(time.monotonic(), parent, guidance)
+
+    def explain(self, nonce: str, until_s: float) -> None:
+        """Explain requests that carry this nonce, until then by `time.monotonic`."""
+        if self._front is not None:
+            self._front.explaining.begin(nonce.encode(), until_s)
 
     def drain(self) -> None:
         """Stop accepting, finish what is under way, close kept-alive connections politely; `run` then returns."""
@@ -134,6 +187,7 @@ class Plane:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.reactor.run)
                 nursery.start_soon(self._make_room)
+                nursery.start_soon(self._look_after)
                 task_status.started()
                 await self._drained.wait()
                 while self._front is not None and not self._front.drained:  # noqa: ASYNC110 (no hook in the hot path)
@@ -141,6 +195,11 @@ class Plane:
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
+
+    async def _look_after(self) -> None:
+        await self._configured.wait()
+        assert self._upkeep is not None
+        await self._upkeep.run()
 
     async def _make_room(self) -> None:
         """Look whether a node that stood back at its cap can accept again."""

@@ -1,9 +1,9 @@
-"""Membership at run time: who may be sent to, what is in flight there, and who is passed over.
+"""Membership at run time: who may be sent to, what is in flight there, and how each is doing.
 
 `Roster` keeps one `Candidate` per member name and address across snapshots, so that counts, open connections and
-ejections survive a change of configuration. A `Group` is one destination of the current snapshot; its `choose` is
-the only thing the hot path calls. Groups keep a ready-made tuple of the candidates that are available; it is made
-anew only when an ejection begins or ends.
+what was learnt survive a change of configuration. A `Group` is one destination of the current snapshot; its
+`choose` is the only thing the hot path calls. What a choice needs is worked out beforehand: who is available, and for
+each the line that its score lies on (`balance.view`), both anew every tick, with a report, and after an error.
 """
 
 import errno
@@ -11,38 +11,72 @@ import random
 import socket
 from collections.abc import Callable, Iterable
 from itertools import accumulate
-from operator import attrgetter
-from typing import Any
+from statistics import median
+from typing import Any, Protocol
 
+import attrs
+
+from tierlb.balance.availability import availability_of, choosable
+from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser, make_chooser
-from tierlb.balance.ejection import Ejection, available
-from tierlb.model.load import MemberLoad
-from tierlb.model.snapshot import Destination, Member
-from tierlb.model.topology import Policy
+from tierlb.balance.ejection import Ejection
+from tierlb.balance.guidance import NOBODY, Child, guide
+from tierlb.balance.peak import PeakEwma
+from tierlb.balance.view import MemberView
+from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
+from tierlb.model.snapshot import Destination, Member, Snapshot
+from tierlb.model.topology import Admin, Kind
 from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.stream import Stream, dial
 from tierlb.net.wheel import NEVER
+from tierlb.wire.agent_check import AgentSays
 
-in_flight: Callable[["Candidate"], float] = attrgetter("in_flight")
-"""The load metric of this version: items this node has sent there that are not finished."""
+AT_ONCE_S = 0.002
+"""After an error the choice is made anew at once, but not more often than this: a burst of errors is one event."""
+SHARE_S = 1.0
+GUIDANCE_S = 0.2
+LEAST_FACTOR = 0.01
+"""Of a weight: nothing may be divided by zero, and who says 0 % drains anyway."""
 
 
 class Candidate:
-    """One member as this node knows it. `idle` holds kept connections, the freshest last."""
+    """One member as this node knows it.
+
+    `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
+    sum of the times at which items ended less that of the times at which they began, from which the integral of
+    `in_flight` over time follows exactly at the cost of one addition per event. `idle` holds kept connections,
+    the freshest last. `done` counts items that are over, `errors` those of them that were errors.
+    """
 
     __slots__ = (
+        "availability",
+        "capacity",
         "deadline",
         "done",
         "ejection",
+        "errors",
         "failed",
         "filed",
         "groups",
+        "healthy",
         "idle",
         "in_flight",
         "member",
+        "moments",
+        "name",
+        "offset",
+        "peak",
         "probe",
+        "recent_share",
         "retired",
         "roster",
+        "said_admin",
+        "said_up",
+        "share",
+        "slope",
+        "started",
+        "view",
+        "weight",
     )
 
     def __init__(self, member: Member, roster: "Roster") -> None:
@@ -50,21 +84,76 @@ class Candidate:
         self.roster = roster
         self.groups: list[Group] = []
         self.in_flight = 0
+        self.moments = 0.0
         self.done = 0
+        self.errors = 0
         self.failed = 0
+        self.started = 0
+        self.recent_share = 0.0
         self.idle: list[Any] = []
         self.ejection = Ejection()
+        self.healthy: bool | None = None
+        self.said_admin = Admin.READY
+        self.said_up: bool | None = None
         self.probe: Probe | None = None
         self.retired = False
         self.deadline = NEVER
         self.filed = NEVER
+        self.capacity = self.slope = self.offset = 1.0
+        self.peak = PeakEwma()
+        self.view = roster.view_of(member)
+        self.take(member)
+
+    def take(self, member: Member) -> None:
+        """The member as the current snapshot has it."""
+        self.member = member
+        self.name = member.name
+        self.weight = member.weight * max(self.view.factor, LEAST_FACTOR)
+        self.share = self.view.share.value
+        self.assess()
+
+    # Items.
+
+    def begin(self) -> None:
+        """An item is on its way. The l7 exchange does this, and `finish`, in place."""
+        self.in_flight += 1
+        self.moments -= self.roster.reactor.now
+
+    def finish(self) -> None:
+        """It is over, however it ended."""
+        self.in_flight -= 1
+        self.moments += self.roster.reactor.now
+
+    def erred(self) -> None:
+        """An item that is counted as done failed, or was answered with an error for which the member is to blame."""
+        self.errors += 1
+        self.failed += 1
+        now = self.roster.reactor.now
+        self.view.phantom.add(now, self.view.leaf.guess)
+        for group in self.groups:
+            group.settle_at_once(now)
+
+    def given(self) -> int:
+        """Items that it was given in all: requests, as far as it says that it counts them."""
+        view = self.view
+        return view.echo.arrivals if view.by_connection and view.heard is not None else self.done + self.in_flight
+
+    def learn(self, now: float) -> None:
+        """Look at the own counts since the last tick."""
+        self.view.advance(now, self.moments + self.in_flight * now, self.done - self.errors)
+        self.share = self.view.share.value
+        if not self.in_flight:
+            self.peak.idle(now)
+
+    # Connects.
 
     def connected(self) -> None:
         """A connect (or probe) succeeded."""
         was_out = self.ejection.ejected
         self.ejection.succeeded()
         if was_out:
-            self._regroup("restored")
+            self.view.joined = self.roster.reactor.now
+            self.assess("restored")
 
     def connect_failed(self, *, refused: bool) -> None:
         """A connect (or probe) failed; ejects the member when that is due."""
@@ -73,17 +162,49 @@ class Candidate:
         if self.ejection.failed(reactor.now, refused=refused):
             self.deadline = self.ejection.until
             reactor.wheel.file(self)
-            self._regroup("ejected")
+            self.assess("ejected")
 
     def on_deadline(self) -> None:
         """The ejection is over: ask the member itself before any client does."""
         if self.ejection.ejected and self.probe is None:
             Probe.start(self)
 
-    def _regroup(self, event: str) -> None:
+    # What others observe or say.
+
+    def checked(self, healthy: bool | None) -> None:
+        """The result of active checks (None: it is not checked)."""
+        if healthy is not self.healthy:
+            event = "restored" if healthy else "unhealthy"
+            if healthy and self.healthy is False:
+                self.view.joined = self.roster.reactor.now
+            self.healthy = healthy
+            self.assess(event if healthy is not None else "")
+
+    def agent_says(self, says: AgentSays) -> None:
+        """Its agent-check answered: what is not mentioned stays as it was. A weight of 0 is a way to say drain."""
+        if says.maxconn:
+            self.view.leaf.guess = float(says.maxconn)
+        if says.weight is not None:
+            self.view.factor = says.weight
+            self.weight = self.member.weight * max(says.weight, LEAST_FACTOR)
+        before = (self.said_admin, self.said_up)
+        self.said_admin = says.admin or self.said_admin
+        self.said_up = self.said_up if says.health is None else says.health
+        changed = before != (self.said_admin, self.said_up)
+        self.assess("changed by its agent" if changed else "")
+
+    def assess(self, event: str = "") -> None:
+        """Work out the availability again and let the groups know."""
+        load = self.view.heard
+        leaving = load is not None and self.view.connected and load.draining
+        admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
+        healthy = False if self.said_up is False else self.healthy
+        leaving = leaving or not self.view.factor
+        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving)
         for group in self.groups:
             group.refresh()
-        self.roster.on_change(event, self)
+        if event:
+            self.roster.on_change(event, self)
 
     def retire(self) -> None:
         """No longer a member: kept connections close, items in flight finish."""
@@ -94,41 +215,111 @@ class Candidate:
         if self.probe is not None:
             self.probe.close()
 
-    def load(self) -> MemberLoad:
-        return MemberLoad(self.member.name, self.in_flight, self.done, self.failed, self.ejection.ejected)
+    def load(self, now: float) -> MemberLoad:
+        return MemberLoad(
+            self.name,
+            self.in_flight,
+            self.done,
+            self.failed,
+            self.availability.value,
+            0.0 if self.view.equal and not self.view.reports else self.capacity,
+            self.recent_share,
+            self.view.age_s(now),
+        )
+
+
+@attrs.define
+class RequestsBelow:
+    """Requests that this node's children, which count them, had from it: what an l4 node knows of requests.
+
+    `counted` is false where nobody below counts requests. `arrivals` only grows.
+    """
+
+    counted: bool = False
+    in_flight: int = 0
+    arrivals: int = 0
+
+
+class Choice(Protocol):
+    """What an exchange needs to find a member."""
+
+    @property
+    def destination(self) -> Destination: ...
+    @property
+    def available(self) -> tuple[Candidate, ...]: ...
+    def has_other(self, tried: Iterable[Candidate]) -> bool: ...
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None: ...
 
 
 class Group:
     """The candidates of one destination and how to choose among them."""
 
-    __slots__ = ("available", "candidates", "chooser", "destination")
+    __slots__ = ("_guidance", "_guided_at", "_settled_at", "available", "candidates", "chooser", "destination")
 
     def __init__(
-        self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate]
+        self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate], now: float
     ) -> None:
         self.destination = destination
         self.candidates = candidates
         self.chooser = chooser
         self.available = candidates
+        self._settled_at = 0.0
+        self._guided_at = now - GUIDANCE_S
+        self._guidance = NOBODY
+        self.settle(now)
+
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
+        """The candidate for the next item, or None if there is none that was not `tried` yet."""
+        if not tried:
+            return self.chooser.pick(key) if self.available else None
+        left = self._left(tried)
+        return self.chooser.among(left, key) if left else None
+
+    def has_other(self, tried: Iterable[Candidate]) -> bool:
+        """Whether `choose` would find one that was not `tried`."""
+        return bool(self._left(tried))
+
+    def _left(self, tried: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        return tuple(c for c in self.available if c not in tried) or tuple(
+            c for c in self.candidates if c not in tried and c.availability.usable_at_last
+        )
+
+    def settle(self, now: float) -> None:
+        """Draw the lines anew from what is known now."""
+        self._settled_at = now
+        views = [candidate.view for candidate in self.candidates]
+        reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
+        middle = median(reported) if reported else None
+        capacities = settle([view.capacity(now, middle) for view in views])
+        for candidate, capacity in zip(self.candidates, capacities, strict=True):
+            capacity *= max(candidate.view.factor, LEAST_FACTOR)
+            candidate.capacity = capacity
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity)
         self.refresh()
 
-    def choose(self, tried: Iterable[Candidate] = ()) -> Candidate | None:
-        """The candidate for the next item, or None if there is none that was not `tried` yet."""
-        candidates = self.available
-        if tried:
-            candidates = tuple(c for c in candidates if c not in tried) or tuple(
-                c for c in self.candidates if c not in tried
+    def guidance(self, now: float) -> Guidance:
+        """What to tell the children among the candidates of each other; worked out once for all of them."""
+        if now - self._guided_at >= GUIDANCE_S:
+            self._guided_at = now
+            self._guidance = guide(
+                [
+                    Child(view.heard.utilisation, view.heard.capacity)
+                    for view in (candidate.view for candidate in self.available)
+                    if view.heard is not None and view.connected
+                ]
             )
-        return self.chooser(candidates) if candidates else None
+        return self._guidance
 
-    def first_choice(self) -> Candidate | None:
-        """`choose` for an item that was not tried anywhere yet."""
-        return self.chooser(self.available) if self.available else None
+    def settle_at_once(self, now: float) -> None:
+        if now - self._settled_at >= AT_ONCE_S:
+            self.settle(now)
 
     def refresh(self) -> None:
         """Work out again who is available."""
-        ready = available(candidate.ejection.ejected for candidate in self.candidates)
+        ready = choosable([candidate.availability for candidate in self.candidates])
         self.available = tuple(self.candidates[index] for index in ready)
+        if self.available:
+            self.chooser.rebuild(self.available)
 
 
 class Split:
@@ -155,29 +346,102 @@ class Roster:
         self.reactor = reactor
         self.rng = rng
         self.on_change = on_change
+        self.groups: list[Group] = []
+        self._kind = Kind.L7
         self._candidates: dict[tuple[str, str], Candidate] = {}
+        self._shares_at = 0.0
+        self.requests_below = RequestsBelow()
 
-    def regroup(self, destinations: Iterable[Destination], policy: Policy) -> list[Group]:
+    def regroup(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[Group]:
         """Groups for a new snapshot, parallel to `destinations`; candidates that are in none of them retire."""
+        self._kind = snapshot.kind
         kept: dict[tuple[str, str], Candidate] = {}
+        now = self.reactor.now
         groups = []
         for destination in destinations:
             chosen = tuple(self._keep(member, kept) for member in destination.members)
-            groups.append(Group(destination, chosen, make_chooser(policy, in_flight, self.rng)))
+            groups.append(Group(destination, chosen, make_chooser(snapshot.balance, self.rng), now))
         for key, candidate in self._candidates.items():
             if key not in kept:
                 candidate.retire()
-        self._candidates = kept
+        self._candidates, self.groups = kept, groups
         for candidate in kept.values():
             candidate.groups = [group for group in groups if candidate in group.candidates]
         return groups
 
+    def view_of(self, member: Member) -> MemberView:
+        """What is known of a member that has just come: nothing."""
+        connections = self._kind is Kind.L4
+        return MemberView(
+            reports=member.reports,
+            parents=member.parents,
+            joined=self.reactor.now,
+            by_connection=connections and member.reports,
+            equal=connections,
+        )
+
     def _keep(self, member: Member, kept: dict[tuple[str, str], Candidate]) -> Candidate:
         key = (member.name, str(member.address))
         candidate = kept.get(key) or self._candidates.get(key) or Candidate(member, self)
-        candidate.member = member
+        candidate.groups = []
+        candidate.take(member)
         kept[key] = candidate
         return candidate
+
+    def tick(self, now: float) -> None:
+        """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
+        for candidate in self._candidates.values():
+            candidate.learn(now)
+        for group in self.groups:
+            group.settle(now)
+        if now - self._shares_at >= SHARE_S:
+            self._shares_at = now
+            self._share_out()
+
+    def _share_out(self) -> None:
+        """Each candidate's part of the items of the last second."""
+        given = {c: c.given() - c.started for c in self._candidates.values()}
+        total = sum(count for count in given.values() if count > 0)
+        for candidate, count in given.items():
+            candidate.recent_share = max(0, count) / total if total else 0.0
+            candidate.started = candidate.given()
+
+    def named(self, name: str) -> list[Candidate]:
+        """The candidates of one member (two while it changes its address)."""
+        return [candidate for candidate in self._candidates.values() if candidate.name == name]
+
+    def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
+        """A child reported. Who is no member is passed over."""
+        now = self.reactor.now
+        for candidate in self.named(name):
+            left = candidate.view.heard is not None and candidate.view.heard.draining
+            self._count_below(candidate.view.echo, echo)
+            candidate.view.hear(now, load, echo)
+            if left != load.draining:
+                candidate.assess("drains" if load.draining else "returned")
+            for group in candidate.groups:
+                group.settle_at_once(now)
+
+    def _count_below(self, before: Echo, echo: Echo) -> None:
+        if self._kind is not Kind.L4:
+            return
+        below = self.requests_below
+        below.counted = True
+        below.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
+        below.in_flight = max(0, below.in_flight + echo.in_flight - before.in_flight)
+
+    def guidance(self, name: str, now: float) -> Guidance | None:
+        """What a child is to know of its siblings; None for who is no member."""
+        for candidate in self.named(name):
+            for group in candidate.groups:
+                return group.guidance(now)
+        return None
+
+    def note_lost(self, name: str) -> None:
+        """A child's control socket is gone; its data path may well work."""
+        for candidate in self.named(name):
+            gone = candidate.view.lose()
+            self.requests_below.in_flight = max(0, self.requests_below.in_flight - gone)
 
     def close(self) -> None:
         """The node ends."""
@@ -185,8 +449,13 @@ class Roster:
             candidate.retire()
         self._candidates = {}
 
+    @property
+    def candidates(self) -> Iterable[Candidate]:
+        return self._candidates.values()
+
     def loads(self) -> tuple[MemberLoad, ...]:
-        return tuple(candidate.load() for candidate in self._candidates.values())
+        now = self.reactor.now
+        return tuple(candidate.load(now) for candidate in self._candidates.values())
 
 
 class Probe(Stream):

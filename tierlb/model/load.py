@@ -1,17 +1,29 @@
-"""What a node counts, cumulative since its start, so that a lost report costs nothing."""
+"""What is counted and what is said of it: a node's own counters, its members, and a subtree's load.
+
+Counters are cumulative since the node's start, so that a lost report costs nothing. An *item* is a request
+wherever an l7 tier is at or below the node, a connection otherwise.
+"""
 
 import attrs
 
 
 @attrs.frozen
 class MemberLoad:
-    """One member as this node sees it. `ejected`: passed over after failed connects."""
+    """One member as this node sees it.
+
+    `availability` is a word for people: available, ejected, unhealthy, draining or maintenance. `capacity` is in items
+    per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's recent items that it
+    was given, `report_age_s` None for members that send no reports.
+    """
 
     name: str
     in_flight: int
     done: int
     failed: int
-    ejected: bool
+    availability: str = "available"
+    capacity: float = 0.0
+    share: float = 0.0
+    report_age_s: float | None = None
 
 
 @attrs.frozen
@@ -20,7 +32,7 @@ class NodeLoad:
 
     `items` are requests at an l7 node and connections at an l4 node; `errors` those that this node answered
     with 5xx of its own or cut; `rejected` those refused as malformed, over a cap, or from an address that is no
-    parent's. `busy` is the share of wall time (0..1) the event loop did not wait since the last report.
+    parent's. `busy` is the share of wall time (0..1) the event loop did not wait, over the last second or so.
     """
 
     connections: int
@@ -32,3 +44,62 @@ class NodeLoad:
     bytes_out: int
     busy: float
     members: tuple[MemberLoad, ...] = ()
+
+
+@attrs.frozen
+class SubtreeLoad:
+    """What a child says of itself and everything below it, to every parent alike (BALANCING.md §4).
+
+    `capacity` (items per second at full use) is 0 while nothing is known: zero is not a load. `utilisation` is the
+    larger of its own and that of what is below; `hottest` the largest of any node below, for alarms only.
+    `in_flight`, `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the
+    recent mean time of an item, `connection_s` the mean life of a client connection (0: none ended yet). `age_s`
+    says how old the oldest part of what is aggregated is at the time of sending.
+    """
+
+    capacity: float = 0.0
+    own_capacity: float = 0.0
+    utilisation: float = 0.0
+    hottest: float = 0.0
+    in_flight: int = 0
+    arrivals: int = 0
+    done: int = 0
+    errors: int = 0
+    rejected: int = 0
+    connections: int = 0
+    response_s: float = 0.0
+    connection_s: float = 0.0
+    age_s: float = 0.0
+    ready_leaves: int = 0
+    leaves: int = 0
+    draining: bool = False
+
+
+@attrs.frozen
+class Echo:
+    """The part of a child's counts that came from the one parent it reports to."""
+
+    in_flight: int = 0
+    arrivals: int = 0
+    connections: int = 0
+
+
+@attrs.frozen
+class Guidance:
+    """What a parent tells a child: the utilisation its siblings have in the mean, and whether all of them are hot."""
+
+    target: float
+    all_hot: bool = False
+
+
+@attrs.frozen
+class NodeRow:
+    """The detail of one node, sent up only while somebody watches. `latency` is an encoded telemetry sketch of the
+    node's items in the last ten seconds or so."""
+
+    node: str
+    tier: str
+    age_s: float
+    own: NodeLoad
+    subtree: SubtreeLoad
+    latency: bytes = b""

@@ -8,7 +8,18 @@ A snapshot is made by the controller from the desired topology and from the addr
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Kind, Limits, Match, Policy, Redirect, Respond, Timeouts
+from tierlb.model.topology import (
+    Admin,
+    HealthCheck,
+    Kind,
+    Limits,
+    Match,
+    Orca,
+    Policy,
+    Redirect,
+    Respond,
+    Timeouts,
+)
 
 
 @attrs.frozen
@@ -16,13 +27,27 @@ class Member:
     """A child node or an endpoint that this node may send to.
 
     `name` is stable across restarts (`web-2`, `app/127.0.0.1:9001`); `target` is the tier or pool it belongs to.
-    `proxy_protocol`: open each connection with a PROXY protocol v2 header (l4 parent to tierlb child).
+    `child`: a node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection.
+    `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one included.
     """
 
     name: str
     target: str
     address: Address
-    proxy_protocol: bool = False
+    child: bool = False
+    reports: bool = False
+    parents: int = 1
+    weight: float = 1.0
+    admin: Admin = Admin.READY
+
+
+@attrs.frozen
+class PoolSettings:
+    """What a node needs to know of a pool besides its members."""
+
+    name: str
+    health: HealthCheck | None = None
+    agent_check_port: int | None = None
 
 
 @attrs.frozen
@@ -53,14 +78,12 @@ class Rule:
 class Listener:
     """A socket the node opens.
 
-    With `accept_from` (CIDR networks) connections from elsewhere are closed at once. `proxy_protocol`: each
-    connection must open with a PROXY v2 header; the port is for l4 parents only. `inner`: the peers are parents,
-    so what they say of the client (X-Forwarded-*, request id) is believed. A `shared` port (SO_REUSEPORT) is
-    opened by several nodes of one host.
+    With `accept_from` (CIDR networks) connections from elsewhere are closed at once. `inner`: the peers are parents,
+    each connection must open with a PROXY v2 header that names the parent and proves that it belongs to the
+    cluster. A `shared` port (SO_REUSEPORT) is opened by several nodes of one host.
     """
 
     address: Address
-    proxy_protocol: bool = False
     inner: bool = False
     shared: bool = False
     accept_from: tuple[str, ...] = ()
@@ -76,7 +99,11 @@ class Snapshot:
     kind: Kind
     listeners: tuple[Listener, ...]
     rules: tuple[Rule, ...]
-    balance: Policy = Policy.LEAST_REQUESTS
+    balance: Policy = Policy.LOAD_AWARE
+    hash_header: str | None = None
+    orca: Orca | None = None
+    agent_check: Address | None = None
+    pools: tuple[PoolSettings, ...] = ()
     trusted_peers: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

@@ -22,10 +22,56 @@ class Kind(enum.Enum):
 class Policy(enum.Enum):
     """How a node chooses among the members of a destination."""
 
-    RANDOM = "random"
+    LOAD_AWARE = "load-aware"
     ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
     LEAST_REQUESTS = "least-requests"
     TWO_CHOICES = "two-choices"
+    WEIGHTED = "weighted"
+    PEAK_EWMA = "peak-ewma"
+    MAGLEV = "maglev"
+
+
+class Admin(enum.Enum):
+    """What an operator wants of a member; apart from what is observed of it (its health).
+
+    READY: gets its share. DRAIN: nothing new, what runs finishes. MAINTENANCE: nothing at all, not even checks.
+    """
+
+    READY = "ready"
+    DRAIN = "drain"
+    MAINTENANCE = "maintenance"
+
+
+class Orca(enum.Enum):
+    """The formats of the `endpoint-load-metrics` response field (xDS ORCA)."""
+
+    TEXT = "text"
+    JSON = "json"
+    BIN = "bin"
+
+
+@attrs.frozen
+class HealthCheck:
+    """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
+    path a TCP connect is enough. `healthy` and `unhealthy`: so many results in a row change an endpoint's health."""
+
+    path: str | None = None
+    host: str | None = None
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    healthy: int = 2
+    unhealthy: int = 3
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+
+
+@attrs.frozen
+class Tls:
+    """Files in PEM form for the control channel. Both ends show `certificate` and demand one that `ca` signed."""
+
+    certificate: str
+    key: str
+    ca: str
 
 
 @attrs.frozen
@@ -122,7 +168,13 @@ class Tier:
     routes: tuple[Route, ...]
     listen: Address | None = None
     replicas: int = 1
-    balance: Policy = Policy.LEAST_REQUESTS
+    balance: Policy = Policy.LOAD_AWARE
+    hash_header: str | None = None
+    """For maglev: the header field (lower case) that is hashed; None hashes the client's address."""
+    orca: Orca | None = None
+    """Add this node's own load to every response, for a parent that reads ORCA."""
+    agent_check: Address | None = None
+    """Answer HAProxy's agent-check here."""
     trusted_peers: tuple[str, ...] = ()
     """Networks in CIDR form whose X-Forwarded-* and request id are kept; parents always are."""
     timeouts: Timeouts = Timeouts()
@@ -149,11 +201,19 @@ class Run:
 
 @attrs.frozen
 class Pool:
-    """A named group of interchangeable endpoints: either listed, or started by `run`."""
+    """A named group of interchangeable endpoints: listed, started by `run`, or joining by themselves (`agents`).
+
+    `weights` are parallel to `endpoints` (empty: all equal) and count under the policy `weighted` only.
+    `agent_check_port`: each endpoint's host answers HAProxy's agent-check there.
+    """
 
     name: str
     endpoints: tuple[Address, ...] = ()
+    weights: tuple[float, ...] = ()
     run: Run | None = None
+    agents: bool = False
+    health: HealthCheck | None = None
+    agent_check_port: int | None = None
 
 
 @attrs.frozen
@@ -164,6 +224,7 @@ class Topology:
     tiers: dict[str, Tier]
     pools: dict[str, Pool]
     admin: Address = Address("127.0.0.1", 7900)
+    tls: Tls | None = None
 
     def parents(self, name: str) -> tuple[Tier, ...]:
         """The tiers that send to the tier or pool `name`."""

@@ -33,6 +33,8 @@ HANGUP = select.EPOLLHUP
 BATCH_EVENTS = 256
 STINT_S = 0.005
 LINGER_S = 0.001
+POLL_S = 5e-6
+"""What a poll that finds something costs: work, not waiting."""
 
 Handler = Callable[[int], None]
 
@@ -88,15 +90,15 @@ class Reactor:
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
+    def look(self) -> float:
+        """The time now, which becomes the reactor's."""
+        self.now = time.monotonic()
+        return self.now
+
     def waited_s(self) -> float:
         """How long it has waited for events since it began, up to now."""
         asleep = self._asleep_since
         return self._waited_s if asleep is None else self._waited_s + time.monotonic() - asleep
-
-    def busy_since(self, then: float, waited_then_s: float) -> float:
-        """The share 0..1 of the wall time since `then` in which it did not wait for events."""
-        wall_s = time.monotonic() - then
-        return 0.0 if wall_s <= 0 else min(1.0, max(0.0, 1 - (self.waited_s() - waited_then_s) / wall_s))
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -143,7 +145,8 @@ class Reactor:
                 return True
             events = poll(LINGER_S, BATCH_EVENTS)
             self.now = now = monotonic()
-            self._waited_s += now - before
+            if now - before > POLL_S:
+                self._waited_s += now - before - POLL_S
         return False
 
     def _crashed(self, owner: object, error: Exception) -> None:

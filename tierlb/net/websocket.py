@@ -1,172 +1,170 @@
 """The control channel's transport: websockets (RFC 6455) with a join token on the upgrade request.
 
-A thin wrapper that gives both ends the same small `Channel` and one exception, `Disconnected`, whatever way
-the peer went away. The token travels as `Authorization: Bearer` (RFC 6750) and is compared in constant time.
+Both ends get the same small `Channel` and one exception, `Disconnected`, whatever way the peer went away. The token
+travels as `Authorization: Bearer` (RFC 6750) and is compared in constant time. With TLS the URL begins with wss://, and
+a child that has a certificate speaks nothing but TLS: a token never travels in the clear by a mistake in a URL.
 
-Left out: TLS, and reconnecting, which is the child's business.
+Left out: reconnecting, which is the child's business, and parents of many children (crowd.py).
 """
 
 import hmac
+import socket
+import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import attrs
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    WebSocketRequest,
-    serve_websocket,
-    wrap_client_stream,
-)
+from wsproto import WSConnection
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
+from wsproto.utilities import ProtocolError
 
 from tierlb.model.address import Address
-from tierlb.wire.frames import MAX_FRAME_BYTES, SUBPROTOCOL
+from tierlb.net.tls import explain
+from tierlb.wire.frames import SUBPROTOCOL
+from tierlb.wire.websocket import Framing
 
-CLOSE_CODE = 4000
-"""The private range (RFC 6455, 7.4.2): the reason says the rest."""
-MAX_REASON_BYTES = 120
-"""A close frame has 125 bytes, two of them the code (RFC 6455, 5.5)."""
 CLOSE_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 5.0
+UNACKNOWLEDGED_S = 30.0
+"""Then the kernel gives a connection up whose peer has vanished without a word (TCP_USER_TIMEOUT)."""
+READ_BYTES = 64 * 1024
+GOODBYE_READS = 64
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
     """The peer is gone or never was there; the text says what is known."""
 
 
-@attrs.frozen
 class Channel:
-    """One open websocket that carries binary messages."""
+    """One open websocket that carries binary messages: any task may send, one receives."""
 
-    _connection: WebSocketConnection
+    def __init__(self, stream: Stream, ws: WSConnection) -> None:
+        self._stream = stream
+        self._framing = Framing(ws)
+        self._messages = deque(self._framing.feed(None))
+        self._sending = trio.StrictFIFOLock()
+        self._receiving = False
+        self._over = trio.Event()
 
     async def send(self, data: bytes) -> None:
         """Send one message; raises Disconnected."""
-        try:
-            await self._connection.send_message(data)
-        except ConnectionClosed as error:
-            raise Disconnected(_reason(error)) from error
+        async with self._sending:
+            await self._transmit(self._framing.pack(data))
+        if self._framing.ended is not None:
+            raise Disconnected(self._framing.ended)
 
     async def receive(self) -> bytes:
         """The next message, text as its UTF-8 bytes; raises Disconnected."""
-        try:
-            message = await self._connection.get_message()
-        except ConnectionClosed as error:
-            raise Disconnected(_reason(error)) from error
-        return message if isinstance(message, bytes) else message.encode()
+        while not self._messages:
+            if self._framing.ended is not None:
+                self._over.set()
+                raise Disconnected(self._framing.ended)
+            self._messages += self._framing.feed(await self._read())
+            if self._framing.answer:
+                async with self._sending:
+                    await self._transmit(self._framing.answer)
+        return self._messages.popleft()
 
     async def close(self, reason: str) -> None:
-        """Close and tell the peer why."""
-        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        """Tell the peer why, and give it a moment to read that.
+
+        A socket that is closed with unread bytes resets the connection, and the reason would be lost.
+        """
         with trio.move_on_after(CLOSE_TIMEOUT_S):
-            await self._connection.aclose(CLOSE_CODE, text)
+            try:
+                async with self._sending:
+                    await self._transmit(self._framing.close(reason))
+                if self._receiving:
+                    await self._over.wait()
+                for _ in range(GOODBYE_READS):
+                    if self._framing.ended is not None:
+                        return
+                    self._framing.feed(await self._read())
+            except Disconnected:
+                return
+
+    async def _transmit(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise Disconnected("the connection was lost") from error
+
+    async def _read(self) -> bytes:
+        self._receiving = True
+        try:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+        finally:
+            self._receiving = False
 
 
 @asynccontextmanager
-async def connect(url: str, token: str) -> AsyncIterator[Channel]:
-    """Open a channel to a parent; raises Disconnected, also when the token is refused.
-
-    The stream is opened and closed here, because trio-websocket leaves a client's socket to the garbage
-    collector when the parent was the first to close.
-    """
-    stream, host, path = await _dial(url)
-    try:
-        async with stream, trio.open_nursery() as nursery:
-            connection = await _upgrade(nursery, stream, host, path, token)
-            try:
-                yield Channel(connection)
-            finally:
-                with trio.move_on_after(CLOSE_TIMEOUT_S):
-                    await connection.aclose()
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise _plain(_only(group), host) from None
-
-
-async def _dial(url: str) -> tuple[trio.SocketStream, str, str]:
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 80
-    try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
-            stream = await trio.open_tcp_stream(host, port)
-    except (OSError, trio.TooSlowError) as error:
-        raise Disconnected(f"{url}: {error or 'no answer'}") from error
-    return stream, parts.netloc, parts.path or "/"
-
-
-async def _upgrade(
-    nursery: trio.Nursery, stream: trio.SocketStream, host: str, path: str, token: str
-) -> WebSocketConnection:
-    try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
-            connection = await wrap_client_stream(
-                nursery,
-                stream,
-                host,
-                path,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=[(b"authorization", b"Bearer " + token.encode())],
-                max_message_size=MAX_FRAME_BYTES,
-            )
-    except (HandshakeError, ConnectionClosed, trio.TooSlowError) as error:
-        raise Disconnected(f"{host} does not answer as a parent ({type(error).__name__})") from error
-    if connection.subprotocol != SUBPROTOCOL:
-        raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
-    return connection
-
-
-def _plain(error: BaseException, host: str) -> BaseException:
-    """A refusal shows in trio-websocket's reader task, as its own exception."""
-    if isinstance(error, ConnectionRejected):
-        return Disconnected(f"{host} refused the connection with status {error.status_code}")
-    return error
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception in the group where it holds just one, as if there had been no nursery."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+async def connect(url: str, token: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
+    """Open a channel to a parent; raises Disconnected, also when the token is refused."""
+    stream, host, path = await _dial(url, tls)
+    async with stream:
+        channel = await _upgrade(stream, host, path, token)
+        try:
+            yield channel
+        finally:
+            await channel.close("")
 
 
 async def serve(
     handler: Callable[[Channel], Awaitable[None]],
     token: str,
     listen: Address,
+    tls: ssl.SSLContext | None = None,
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept children for ever; each has its own task, and what goes wrong in one stays there."""
 
-    async def on_request(request: WebSocketRequest) -> None:
-        if not _admitted(request, token):
-            await request.reject(401, body=b"the join token is missing or wrong\n")
-        elif SUBPROTOCOL not in request.proposed_subprotocols:
-            await request.reject(400, body=b"speak " + SUBPROTOCOL.encode() + b"\n")
-        else:
-            connection = await request.accept(subprotocol=SUBPROTOCOL)
-            await handler(Channel(connection))
+    async def attend(tcp: trio.SocketStream) -> None:
+        async with guarded(tcp, tls) as stream:
+            ws = await welcome(stream, token)
+            channel = Channel(stream, ws)
+            await handler(channel)
+            await channel.close("")
 
-    async def start(*, task_status: trio.TaskStatus[object]) -> None:
-        await serve_websocket(
-            _contained(on_request),
-            listen.host,
-            listen.port,
-            None,
-            max_message_size=MAX_FRAME_BYTES,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            disconnect_timeout=CLOSE_TIMEOUT_S,
-            task_status=task_status,
-        )
-
+    listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(start)
-        task_status.started(Address(listen.host, server.port))
+        await nursery.start(trio.serve_listeners, attend, listeners)
+        task_status.started(Address(*listeners[0].socket.getsockname()[:2]))
+
+
+@asynccontextmanager
+async def guarded(tcp: trio.SocketStream, tls: ssl.SSLContext | None) -> AsyncIterator[Stream]:
+    """The stream of an accepted connection, closed at the end; that the peer went away is no error."""
+    stream = tcp if tls is None else trio.SSLStream(tcp, tls, server_side=True, https_compatible=True)
+    try:
+        async with stream:
+            yield stream
+    except (Disconnected, trio.BrokenResourceError, trio.ClosedResourceError):
+        return
+
+
+async def welcome(stream: Stream, token: str) -> WSConnection:
+    """Answer the upgrade request; raises Disconnected when that was the end of it, or none came in time."""
+    with trio.move_on_after(CONNECT_TIMEOUT_S):
+        ws = WSConnection(ConnectionType.SERVER)
+        request = await _await_event(stream, ws)
+        if not isinstance(request, Request):
+            raise Disconnected("that was no upgrade request")
+        given = next((value for name, value in request.extra_headers if name.lower() == b"authorization"), b"")
+        if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+            await _reject(stream, ws, 401, b"the join token is missing or wrong\n")
+        if SUBPROTOCOL not in request.subprotocols:
+            await _reject(stream, ws, 400, b"speak " + SUBPROTOCOL.encode() + b"\n")
+        await stream.send_all(ws.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
+        return ws
+    raise Disconnected("no upgrade request came in time")
 
 
 async def converse(*parts: Callable[[], Awaitable[None]]) -> str:
@@ -186,23 +184,73 @@ async def converse(*parts: Callable[[], Awaitable[None]]) -> str:
     return reasons[0] if reasons else "the conversation is over"
 
 
-def _contained(
-    handler: Callable[[WebSocketRequest], Awaitable[None]],
-) -> Callable[[WebSocketRequest], Awaitable[None]]:
-    async def run(request: WebSocketRequest) -> None:
+async def _dial(url: str, tls: ssl.SSLContext | None) -> tuple[Stream, str, str]:
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    if secure is not (tls is not None):
+        lack = "no certificate is given here" if secure else "a certificate is given here: join by wss://"
+        raise Disconnected(f"{url}: {lack}")
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            stream = await trio.open_tcp_stream(host, port)
+    except (OSError, trio.TooSlowError) as error:
+        raise Disconnected(f"{url}: {error or 'no answer'}") from error
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNACKNOWLEDGED_S * 1000))
+    path = parts.path or "/"
+    return (stream if tls is None else await _secure(stream, tls, host)), parts.netloc, path
+
+
+async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> trio.SSLStream[trio.SocketStream]:
+    secured = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            await secured.do_handshake()
+    except (trio.BrokenResourceError, trio.TooSlowError) as error:
+        await trio.aclose_forcefully(stream)
+        raise Disconnected(explain(error, host)) from error
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return secured
+
+
+async def _upgrade(stream: Stream, host: str, path: str, token: str) -> Channel:
+    ws = WSConnection(ConnectionType.CLIENT)
+    bearer = (b"authorization", b"Bearer " + token.encode())
+    request = Request(host=host, target=path, subprotocols=[SUBPROTOCOL], extra_headers=[bearer])
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            await stream.send_all(ws.send(request))
+            answer = await _await_event(stream, ws)
+    except (trio.BrokenResourceError, trio.TooSlowError, Disconnected) as error:
+        why = f": {error}" if isinstance(error, Disconnected) else ""
+        if isinstance(stream, trio.SSLStream):  # trio's server closes without OpenSSL's alert being sent
+            why += ". Is this node's certificate signed by the parent's CA?"
+        raise Disconnected(f"{host} does not answer as a parent{why}") from error
+    if isinstance(answer, RejectConnection):
+        raise Disconnected(f"{host} refused the connection with status {answer.status_code}")
+    if not isinstance(answer, AcceptConnection) or answer.subprotocol != SUBPROTOCOL:
+        raise Disconnected(f"{host} does not speak {SUBPROTOCOL}")
+    return Channel(stream, ws)
+
+
+async def _await_event(stream: Stream, ws: WSConnection) -> object:
+    """The peer's half of the upgrade; raises Disconnected if it says nothing or something else."""
+    while True:
+        data = bytes(await stream.receive_some(READ_BYTES))
+        if not data:
+            raise Disconnected("it closed the connection")
         try:
-            await handler(request)
-        except (Disconnected, ConnectionClosed, HandshakeError, trio.BrokenResourceError):
-            return
-
-    return run
-
-
-def _admitted(request: WebSocketRequest, token: str) -> bool:
-    given = dict(request.headers).get(b"authorization", b"")
-    return hmac.compare_digest(given, b"Bearer " + token.encode())
+            ws.receive_data(data)
+            for event in ws.events():
+                return event
+        except ProtocolError as error:
+            raise Disconnected(str(error)) from error
 
 
-def _reason(error: ConnectionClosed) -> str:
-    closed = error.reason
-    return str(closed.reason or closed.name) if closed is not None else "the connection was lost"
+async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    data = ws.send(RejectConnection(status_code=status, headers=[length], has_body=True))
+    await stream.send_all(data + ws.send(RejectData(data=body, body_finished=True)))
+    raise Disconnected(f"refused with {status}")

@@ -5,10 +5,14 @@ follows from the topology alone (`listeners_of`), so an address's purpose is fou
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
-from tierlb.model.topology import Forward, Kind, Pool, Share, Tier, Topology
+from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.topology import Action, Admin, Forward, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, tuple[Address, ...]]]
 """tier name → node name → the addresses it bound, parallel to `listeners_of` its tier."""
@@ -16,6 +20,10 @@ Announced = Mapping[str, Mapping[str, tuple[Address, ...]]]
 RunEndpoints = Mapping[str, tuple[Address, ...]]
 """pool name → the addresses where replicas of its `run` accept connections now."""
 
+Agents = Mapping[str, Mapping[str, Address]]
+"""pool name → agent name → where it takes items. The name is the one its reports come under."""
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 ANY_PORT = Address("127.0.0.1", 0)
 PARENT_NETWORKS = ("127.0.0.1/32",)
 """All parents are on this machine, so a PROXY header is believed from nowhere else."""
@@ -26,77 +34,110 @@ def node_names(tier: Tier) -> tuple[str, ...]:
     return tuple(f"{tier.name}-{number}" for number in range(1, tier.replicas + 1))
 
 
+@attrs.frozen
+class Present:
+    """Who exists now, and what operators want of whom (member name → state, where it is not ready)."""
+
+    announced: Announced
+    run_endpoints: RunEndpoints
+    agents: Agents
+    admin: Mapping[str, Admin]
+
+
+def reports_to(topology: Topology, name: str) -> tuple[str, ...]:
+    """The tiers whose nodes are parents of the tier or pool `name`; none: it reports to the controller."""
+    return tuple(parent.name for parent in topology.parents(name))
+
+
 def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
-    """What each node of the tier opens: its public port, one for l4 parents, one for l7 parents."""
-    kinds = {parent.kind for parent in topology.parents(tier.name)}
+    """What each node of the tier opens: its public port, and one for all of its parents."""
     listeners = []
     if tier.listen is not None:
         listeners.append(Listener(tier.listen, shared=tier.replicas > 1))
-    if Kind.L4 in kinds:
-        listeners.append(Listener(ANY_PORT, proxy_protocol=True, inner=True, accept_from=PARENT_NETWORKS))
-    if Kind.L7 in kinds:
-        listeners.append(Listener(ANY_PORT, inner=True))
+    if topology.parents(tier.name):
+        listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS))
     return tuple(listeners)
 
 
 def snapshot_for(
-    topology: Topology, tier_name: str, revision: int, announced: Announced, run_endpoints: RunEndpoints
+    topology: Topology,
+    tier_name: str,
+    revision: int,
+    announced: Announced,
+    run_endpoints: RunEndpoints,
+    agents: Agents = NONE,
+    admin: Mapping[str, Admin] = NONE,
 ) -> Snapshot:
     """What a node of the tier is to serve now; the same for all nodes of a tier."""
     tier = topology.tiers[tier_name]
-
-    def destination(share: Share) -> Destination:
-        members = (
-            member for target in share.targets for member in _members(topology, tier, target, announced, run_endpoints)
-        )
-        return Destination(share.weight, share.targets, tuple(members))
-
-    rules = tuple(
-        Rule(
-            route.match,
-            Send(tuple(destination(share) for share in route.action.shares))
-            if isinstance(route.action, Forward)
-            else route.action,
-        )
-        for route in tier.routes
-    )
+    present = Present(announced, run_endpoints, agents, admin)
     return Snapshot(
         revision=revision,
         cluster=topology.cluster,
         tier=tier.name,
         kind=tier.kind,
         listeners=listeners_of(topology, tier),
-        rules=rules,
+        rules=tuple(Rule(route.match, _action(topology, route.action, present)) for route in tier.routes),
         balance=tier.balance,
+        hash_header=tier.hash_header,
+        orca=tier.orca,
+        agent_check=tier.agent_check,
+        pools=_pool_settings(topology, tier),
         trusted_peers=tier.trusted_peers,
         timeouts=tier.timeouts,
         limits=tier.limits,
     )
 
 
-def _members(
-    topology: Topology, parent: Tier, target: str, announced: Announced, run_endpoints: RunEndpoints
-) -> tuple[Member, ...]:
+def _action(topology: Topology, action: Action, present: Present) -> Send | Respond | Redirect:
+    if not isinstance(action, Forward):
+        return action
+    return Send(tuple(_destination(topology, share, present) for share in action.shares))
+
+
+def _destination(topology: Topology, share: Share, present: Present) -> Destination:
+    members = [member for target in share.targets for member in _members(topology, target, present)]
+    return Destination(share.weight, share.targets, tuple(members))
+
+
+def _members(topology: Topology, target: str, present: Present) -> list[Member]:
+    parents = sum(parent.replicas for parent in topology.parents(target))
     if target in topology.pools:
-        return _endpoints(topology.pools[target], run_endpoints)
-    return _children(topology, parent, topology.tiers[target], announced)
+        members = _leaves(topology.pools[target], present)
+    else:
+        members = _children(topology, topology.tiers[target], present)
+    return [
+        attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, Admin.READY)) for member in members
+    ]
 
 
-def _endpoints(pool: Pool, run_endpoints: RunEndpoints) -> tuple[Member, ...]:
-    addresses = run_endpoints.get(pool.name, ()) if pool.run else pool.endpoints
-    return tuple(Member(f"{pool.name}/{address}", pool.name, address) for address in addresses)
+def _leaves(pool: Pool, present: Present) -> list[Member]:
+    if pool.agents:
+        agents = present.agents.get(pool.name, {})
+        return [Member(name, pool.name, agents[name], reports=True) for name in sorted(agents, key=_by_number)]
+    addresses = present.run_endpoints.get(pool.name, ()) if pool.run else pool.endpoints
+    weights = pool.weights or (1.0,) * len(addresses)
+    return [
+        Member(f"{pool.name}/{address}", pool.name, address, weight=weight)
+        for address, weight in zip(addresses, weights, strict=True)
+    ]
 
 
-def _children(topology: Topology, parent: Tier, child: Tier, announced: Announced) -> tuple[Member, ...]:
-    proxy_protocol = parent.kind is Kind.L4
-    position = next(
-        index
-        for index, listener in enumerate(listeners_of(topology, child))
-        if listener.inner and listener.proxy_protocol == proxy_protocol
-    )
-    nodes = announced.get(child.name, {})
+def _children(topology: Topology, tier: Tier, present: Present) -> list[Member]:
+    inner = next(index for index, listener in enumerate(listeners_of(topology, tier)) if listener.inner)
+    nodes = present.announced.get(tier.name, {})
+    return [
+        Member(name, tier.name, nodes[name][inner], child=True, reports=True) for name in sorted(nodes, key=_by_number)
+    ]
+
+
+def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
+    """Of the pools that the tier sends to, those that have something to say."""
+    pools = (topology.pools[name] for name in tier.targets if name in topology.pools)
     return tuple(
-        Member(name, child.name, nodes[name][position], proxy_protocol) for name in sorted(nodes, key=_by_number)
+        PoolSettings(pool.name, pool.health, pool.agent_check_port)
+        for pool in pools
+        if pool.health is not None or pool.agent_check_port is not None
     )
 
 

@@ -7,6 +7,7 @@ import attrs
 from tierlb.model.topology import (
     Action,
     Forward,
+    HealthCheck,
     Kind,
     Limits,
     Match,
@@ -19,20 +20,32 @@ from tierlb.model.topology import (
     Share,
     Tier,
     Timeouts,
+    Tls,
     Topology,
 )
-from tierlb.topology.shapes import FileShape, MatchShape, PoolShape, RouteShape, TierShape, To
+from tierlb.topology.files import resolved
+from tierlb.topology.shapes import (
+    FileShape,
+    HashOnShape,
+    HealthShape,
+    MatchShape,
+    PoolShape,
+    RouteShape,
+    SecurityShape,
+    TierShape,
+    To,
+)
 
 L4_TIMEOUTS = Timeouts(idle=300.0)
 """Connections that may carry anything pause for longer than HTTP does between requests."""
 
 
-def build(file: FileShape) -> Topology:
-    """Make the topology of a file that has no fault."""
+def build(file: FileShape, folder: str = "") -> Topology:
+    """Make the topology of a file that has no fault and stands in `folder`."""
     tiers: dict[str, Tier] = {name: _tier(name, tier) for name, tier in file.tiers.items()}
     pools: dict[str, Pool] = {name: _pool(name, pool) for name, pool in (file.pools or {}).items()}
-    admin = {} if file.admin is None else {"admin": file.admin.listen}
-    return Topology(file.cluster, tiers, pools, **admin)
+    topology = Topology(file.cluster, tiers, pools, tls=_tls(file.security, folder))
+    return topology if file.admin is None else attrs.evolve(topology, admin=file.admin.listen)
 
 
 def build_match(shape: MatchShape | None) -> Match:
@@ -50,6 +63,23 @@ def build_match(shape: MatchShape | None) -> Match:
     )
 
 
+def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
+    """The check in the model's form. Without a timeout of its own a check ends when the next one is due."""
+    if shape is None or isinstance(shape, str):
+        return HealthCheck() if shape else None
+    interval_s = shape.interval or HealthCheck().interval_s
+    status = (shape.status,) if shape.status and isinstance(shape.status[0], int) else shape.status
+    return HealthCheck(
+        path=shape.path,
+        host=shape.host,
+        interval_s=interval_s,
+        timeout_s=shape.timeout or min(HealthCheck().timeout_s, interval_s),
+        healthy=shape.healthy or HealthCheck().healthy,
+        unhealthy=shape.unhealthy or HealthCheck().unhealthy,
+        statuses=status or HealthCheck().statuses,
+    )
+
+
 def _tier(name: str, shape: TierShape) -> Tier:
     defaults = L4_TIMEOUTS if shape.kind is Kind.L4 else Timeouts()
     return Tier(
@@ -58,7 +88,10 @@ def _tier(name: str, shape: TierShape) -> Tier:
         routes=_routes(shape),
         listen=shape.listen,
         replicas=shape.replicas or 1,
-        balance=shape.balance or Policy.LEAST_REQUESTS,
+        balance=shape.balance or Policy.LOAD_AWARE,
+        hash_header=shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None,
+        orca=shape.orca,
+        agent_check=shape.agent_check,
         trusted_peers=shape.trusted_peers or (),
         timeouts=attrs.evolve(defaults, **_given(shape.timeouts)),
         limits=Limits(**_given(shape.limits)),
@@ -86,8 +119,22 @@ def _forward(to: To) -> Forward:
 
 
 def _pool(name: str, shape: PoolShape) -> Pool:
-    run = Run(**_given(shape.run)) if shape.run else None
-    return Pool(name, endpoints=shape.endpoints or (), run=run)
+    listed = shape.endpoints or ()
+    return Pool(
+        name,
+        endpoints=tuple(listed),
+        weights=tuple(listed.values()) if isinstance(listed, dict) else (),
+        run=Run(**_given(shape.run)) if shape.run else None,
+        agents=shape.agents or False,
+        health=build_health(shape.health),
+        agent_check_port=shape.agent_check,
+    )
+
+
+def _tls(security: SecurityShape | None, folder: str) -> Tls | None:
+    if security is None:
+        return None
+    return Tls(**{key: resolved(folder, name) for key, name in _given(security.tls).items()})
 
 
 def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -15,13 +15,15 @@ from typing import Any, NewType
 import attrs
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Kind, Policy
+from tierlb.model.topology import Kind, Orca, Policy
 from tierlb.topology.problems import suggestion
 from tierlb.topology.source import Scalar
 from tierlb.topology.units import parse_duration_s, parse_size_bytes, shown
 
 Name = NewType("Name", str)
 Listen = NewType("Listen", Address)
+FixedListen = NewType("FixedListen", Address)
+"""Where somebody else is configured to call, so port 0 will not do."""
 Endpoint = NewType("Endpoint", Address)
 Network = NewType("Network", str)
 Seconds = NewType("Seconds", float)
@@ -30,28 +32,45 @@ HeadSize = NewType("HeadSize", int)
 Replicas = NewType("Replicas", int)
 ConnectionCount = NewType("ConnectionCount", int)
 HeaderCount = NewType("HeaderCount", int)
+Port = NewType("Port", int)
+ResultCount = NewType("ResultCount", int)
 Weight = NewType("Weight", float)
 Command = NewType("Command", str)
 UrlPath = NewType("UrlPath", str)
 UrlPrefix = NewType("UrlPrefix", str)
+Target = NewType("Target", str)
+"""A path with or without a query."""
 Host = NewType("Host", str)
+HostField = NewType("HostField", str)
+"""The value of a Host field: one name or IP address, with or without a port."""
 Method = NewType("Method", str)
 HeaderName = NewType("HeaderName", str)
+HashHeader = NewType("HashHeader", str)
+HashSource = NewType("HashSource", str)
 QueryName = NewType("QueryName", str)
 Wanted = NewType("Wanted", object)
 """The value a header or query field must have, or None where presence is enough."""
 Status = NewType("Status", int)
+StatusRange = NewType("StatusRange", tuple[int, int])
+"""The first and the last of the statuses meant."""
 RedirectStatus = NewType("RedirectStatus", int)
 Body = NewType("Body", str)
 ContentType = NewType("ContentType", str)
 Location = NewType("Location", str)
+JoinByThemselves = NewType("JoinByThemselves", bool)
+TcpCheck = NewType("TcpCheck", str)
+FileName = NewType("FileName", str)
 
 NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2 # noqa: S105
 HOST_LABELS = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
 HOST = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
+HOST_FIELD = rf"({HOST_LABELS}|\[[0-9a-f:.]+\])(:[0-9]{{1,5}})?"
 PATH = r"/[!-\"$->@-~]*"
+TARGET = r"/[!-\"$-~]*"
 VISIBLE = r"[ -~]*"
+STATUS = r"[2-5][0-9]{2}"
+STATUS_RANGE = re.compile(rf"({STATUS})(?:-({STATUS}))?")
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
@@ -80,6 +99,13 @@ def _name(scalar: Scalar) -> str:
     if not re.fullmatch(NAME, scalar.text):
         raise ValueError(f"{shown(scalar.text)} is not a name: write at most 40 of a-z, 0-9 and - (not first)")
     return scalar.text
+
+
+def _fixed_listen(scalar: Scalar) -> Address:
+    address = parse_address(scalar.text)
+    if address.port == 0:
+        raise ValueError("needs a port from 1 to 65535, since who asks must know it")
+    return address
 
 
 def _endpoint(scalar: Scalar) -> Address:
@@ -151,6 +177,12 @@ def _path(scalar: Scalar) -> str:
     return scalar.text
 
 
+def _target(scalar: Scalar) -> str:
+    if not re.fullmatch(TARGET, scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a path: begin with /, percent-encode, leave out #")
+    return scalar.text
+
+
 def _prefix(scalar: Scalar) -> str:
     if DOT_SEGMENT.search(_path(scalar)):
         raise ValueError(f"{shown(scalar.text)} can never match: paths with . or .. segments match no prefix")
@@ -164,6 +196,13 @@ def _host(scalar: Scalar) -> str:
     return name
 
 
+def _host_field(scalar: Scalar) -> str:
+    value = scalar.text.lower()
+    if not re.fullmatch(HOST_FIELD, value):
+        raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or example.com:8080")
+    return value
+
+
 def _method(scalar: Scalar) -> str:
     if not re.fullmatch(TOKEN, scalar.text):
         raise ValueError(f"{shown(scalar.text)} is not a method: write one such as GET")
@@ -172,10 +211,14 @@ def _method(scalar: Scalar) -> str:
     return scalar.text
 
 
-def _header_name(scalar: Scalar) -> str:
-    name = scalar.text.lower()
-    if not re.fullmatch(TOKEN, name):
+def _hash_header(scalar: Scalar) -> str:
+    if not re.fullmatch(TOKEN, scalar.text):
         raise ValueError(f"{shown(scalar.text)} is not a header name")
+    return scalar.text.lower()
+
+
+def _header_name(scalar: Scalar) -> str:
+    name = _hash_header(scalar)
     if name == "host":
         raise ValueError("write the key host of the match instead of the header")
     return name
@@ -221,6 +264,37 @@ def _location(scalar: Scalar) -> str:
     return scalar.text
 
 
+def _status_range(scalar: Scalar) -> tuple[int, int]:
+    found = STATUS_RANGE.fullmatch(scalar.text)
+    if found is None:
+        raise ValueError(
+            f"{shown(scalar.text)} is no status: write one such as 200, a range such as 200-299, or a list"
+        )
+    first, last = int(found[1]), int(found[2] or found[1])
+    if first > last:
+        raise ValueError(f"{shown(scalar.text)} holds no status: write {last}-{first}")
+    return first, last
+
+
+def _join_by_themselves(scalar: Scalar) -> bool:
+    if scalar.quoted or scalar.text != "true":
+        raise ValueError(f"{shown(scalar.text)} has no meaning here: write true, or leave the key out")
+    return True
+
+
+def _only(word: str, advice: str) -> Form:
+    def read(scalar: Scalar) -> str:
+        if scalar.text != word:
+            raise ValueError(f"{shown(scalar.text)} is not known: write {word} or {advice}")
+        return word
+
+    return Form(read, {"const": word})
+
+
+def _file_name(scalar: Scalar) -> str:
+    return _printable(scalar, smallest=1)
+
+
 def _redirect_status(scalar: Scalar) -> int:
     status = _whole(300, 399)(scalar)
     if status not in REDIRECT_STATUSES:
@@ -228,10 +302,10 @@ def _redirect_status(scalar: Scalar) -> int:
     return status
 
 
-def _one_of(choices: type[Kind] | type[Policy]) -> Form:
+def _one_of(choices: type[Kind] | type[Policy] | type[Orca]) -> Form:
     words = [choice.value for choice in choices]
 
-    def read(scalar: Scalar) -> Kind | Policy:
+    def read(scalar: Scalar) -> Kind | Policy | Orca:
         if scalar.text not in words:
             listed = f"{', '.join(words[:-1])} or {words[-1]}"
             raise ValueError(f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}")
@@ -242,6 +316,10 @@ def _one_of(choices: type[Kind] | type[Policy]) -> Form:
 
 def _text_schema(pattern: str, **more: Any) -> Schema:
     return {"type": "string", "pattern": f"^(?:{pattern})$", **more}
+
+
+def _any_case_schema(pattern: str) -> Schema:
+    return _text_schema(pattern.replace("a-z", "a-zA-Z").replace("a-f", "a-fA-F"))
 
 
 def _range_schema(smallest: int, largest: int) -> Schema:
@@ -255,14 +333,17 @@ SIZE_SCHEMA: Schema = {
     ]
 }
 ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ":[0-9]{1,5}$"}
+STATUS_RANGE_SCHEMA: Schema = {"anyOf": [_range_schema(200, 599), _text_schema(f"{STATUS}(-{STATUS})?")]}
 PLAIN_VALUE: Schema = {"type": ["string", "number", "boolean"]}
 MOST_BODY_BYTES = 2**40
 
 FORMS: dict[Any, Form] = {
     Kind: _one_of(Kind),
     Policy: _one_of(Policy),
+    Orca: _one_of(Orca),
     Name: Form(_name, _text_schema(NAME)),
     Listen: Form(lambda scalar: parse_address(scalar.text), ADDRESS_SCHEMA),
+    FixedListen: Form(_fixed_listen, ADDRESS_SCHEMA),
     Endpoint: Form(_endpoint, ADDRESS_SCHEMA),
     Network: Form(_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"}),
     Seconds: Form(_duration_s, _text_schema(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")),
@@ -271,18 +352,28 @@ FORMS: dict[Any, Form] = {
     Replicas: Form(_whole(1, 1000), _range_schema(1, 1000)),
     ConnectionCount: Form(_whole(1, 1_000_000), _range_schema(1, 1_000_000)),
     HeaderCount: Form(_whole(1, 10_000), _range_schema(1, 10_000)),
+    Port: Form(_whole(1, 65_535), _range_schema(1, 65_535)),
+    ResultCount: Form(_whole(1, 100), _range_schema(1, 100)),
     Weight: Form(_weight, {"type": "number", "minimum": 0, "maximum": MAX_WEIGHT}),
     Command: Form(_command, {"type": "string", "pattern": r"\{port\}"}),
     UrlPath: Form(_path, _text_schema(PATH)),
     UrlPrefix: Form(_prefix, _text_schema(PATH)),
-    Host: Form(_host, _text_schema(HOST.replace("a-z", "a-zA-Z").replace("a-f", "a-fA-F"))),
+    Target: Form(_target, _text_schema(TARGET)),
+    Host: Form(_host, _any_case_schema(HOST)),
+    HostField: Form(_host_field, _any_case_schema(HOST_FIELD)),
     Method: Form(_method, _text_schema(TOKEN)),
     HeaderName: Form(_header_name, _text_schema(TOKEN)),
+    HashHeader: Form(_hash_header, _text_schema(TOKEN)),
+    HashSource: _only("source", "{header: NAME}"),
     QueryName: Form(_query_name, {"type": "string", "minLength": 1}),
     Wanted: Form(_wanted, {"type": [*PLAIN_VALUE["type"], "null"]}, accepts_null=True),
     Status: Form(_whole(200, 599), _range_schema(200, 599)),
+    StatusRange: Form(_status_range, STATUS_RANGE_SCHEMA),
     RedirectStatus: Form(_redirect_status, {"enum": list(REDIRECT_STATUSES)}),
     Body: Form(_body, PLAIN_VALUE),
     ContentType: Form(_content_type, _text_schema(rf"{TOKEN}/{TOKEN}( *;{VISIBLE})?")),
     Location: Form(_location, _text_schema(r"[!-~]+")),
+    JoinByThemselves: Form(_join_by_themselves, {"const": True}),
+    TcpCheck: _only("tcp", "{path: PATH}"),
+    FileName: Form(_file_name, {"type": "string", "minLength": 1}),
 }

@@ -13,12 +13,23 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Topology
+from tierlb.model.topology import Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
-from tierlb.topology.shapes import FileShape, TierShape, To
+from tierlb.topology.shapes import FileShape, PoolShape, TierShape, To
 from tierlb.topology.structure import Reading
 
-KEYS_WITHOUT_NAMES = ("replicas", "balance", "timeouts", "limits", "trusted_peers")
+KEYS_WITHOUT_NAMES = (
+    "replicas",
+    "balance",
+    "hash_on",
+    "orca",
+    "agent_check",
+    "timeouts",
+    "limits",
+    "trusted_peers",
+)
+WEIGHING: tuple[Policy | None, ...] = (Policy.WEIGHTED, Policy.MAGLEV)
+"""The policies that go by the weights listed with endpoints."""
 MAX_GUESSES = 100
 """Guessing is slow; who got more names than this wrong did not mistype them."""
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
@@ -47,6 +58,7 @@ def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_
     yield from _loop_faults(file, edges)
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
+        yield from _weight_faults(file, reading, _as_meant(edges, guesses))
 
 
 def _cannot_connect(path: Path) -> bool:
@@ -138,12 +150,13 @@ def _port_faults(file: FileShape) -> Iterator[Fault]:
     taken = Ports()
     taken.claim(file.admin.listen if file.admin else DEFAULT_ADMIN, ("admin", "listen"))
     for name, tier in file.tiers.items():
-        if tier.listen is None or tier.listen.port == 0:
-            continue
-        path = ("tiers", name, "listen")
-        owner = taken.claim(tier.listen, path)
-        if owner is not None:
-            yield Fault(path, f"port {tier.listen.port} is already used by {path_text(owner)}")
+        for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
+            if address is None or address.port == 0:
+                continue
+            path = ("tiers", name, key)
+            owner = taken.claim(address, path)
+            if owner is not None:
+                yield Fault(path, f"port {address.port} is already used by {path_text(owner)}")
 
 
 class Ports:
@@ -173,11 +186,19 @@ def _loop_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:
         tier.listen: name for name, tier in file.tiers.items() if tier.listen and tier.listen.port
     }
     for pool_name, pool in (file.pools or {}).items():
-        for index, endpoint in enumerate(pool.endpoints or ()):
+        for step, endpoint in _listed(pool):
             tier_name = next((listening[address] for address in _heard_at(endpoint) if address in listening), None)
             if tier_name and pool_name in _reached([tier_name], edges):
                 message = f"tier {tier_name!r} listens here and sends to this pool: a loop"
-                yield Fault(("pools", pool_name, "endpoints", index), message)
+                yield Fault(("pools", pool_name, "endpoints", step), message)
+
+
+def _listed(pool: PoolShape) -> Iterator[tuple[str | int, Address]]:
+    """The pool's endpoints, each with the last step of the path to it."""
+    if isinstance(pool.endpoints, dict):
+        yield from ((str(endpoint), endpoint) for endpoint in pool.endpoints)
+    else:
+        yield from enumerate(pool.endpoints or ())
 
 
 def _heard_at(endpoint: Address) -> tuple[Address, ...]:
@@ -186,6 +207,24 @@ def _heard_at(endpoint: Address) -> tuple[Address, ...]:
     if not host.is_loopback:
         return (endpoint,)
     return (endpoint, Address("0.0.0.0" if host.version == 4 else "::", endpoint.port))  # noqa: S104 (compared only)
+
+
+def _weight_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
+    """Weights that no sender goes by."""
+    weighted = {name for name, pool in (file.pools or {}).items() if isinstance(pool.endpoints, dict)}
+    senders: dict[str, list[str]] = {}
+    for name, each in edges.items():
+        for target in {edge.target for edge in each} & weighted:
+            senders.setdefault(target, []).append(name)
+    weighing = {name for name, tier in file.tiers.items() if tier.balance in WEIGHING}
+    for pool_name, names in senders.items():
+        damaged = not all(reading.intact(("tiers", name, "balance")) for name in names)
+        if not damaged and weighing.isdisjoint(names):
+            message = (
+                f"the weights have no effect: write balance: weighted or maglev at tier {names[0]!r}, "
+                "or list the endpoints without weights"
+            )
+            yield Fault(("pools", pool_name, "endpoints"), message, at_key=True)
 
 
 def _unreached_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:

@@ -1,8 +1,8 @@
 """Text or file → a topology that everything after may rely on, or all of its problems at once.
 
-Four stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
-within a mapping (`rules`), rules between them (`graph`). A stage that finds faults does not stop the next
-one, as far as there is something left to look at.
+Five stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
+within a mapping (`rules`), rules between them (`graph`), the files that are named (`files`). A stage that finds
+faults does not stop the next one, as far as there is something left to look at.
 """
 
 import os
@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 
 from tierlb.model.topology import Topology
 from tierlb.topology.build import build
+from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
 from tierlb.topology.rules import local_faults
@@ -40,7 +41,8 @@ def load_file(path: str | os.PathLike[str]) -> Topology:
 
 
 def load_text(text: str, file: str) -> Topology:
-    """Read a topology from text; `file` is what problems are reported under. Raises TopologyError."""
+    """Read a topology from text; `file` is what problems are reported under, and files that the
+    text names are looked for in its folder. Raises TopologyError."""
     try:
         source = read_source(text)
     except UnreadableError as error:
@@ -54,16 +56,18 @@ def load_text(text: str, file: str) -> Topology:
 
 
 def _checked(source: Source, file: str) -> Topology:
+    folder = os.path.dirname(file)
     reading = structure(source.data)
     faults = list(reading.faults)
     if reading.shape is not None:
         faults += local_faults(reading.shape, reading)
         tiers, pools = _names(source.data, "tiers"), _names(source.data, "pools")
         faults += graph_faults(reading.shape, reading, tiers, pools)
+        faults += file_faults(reading.shape, folder)
     placed = [*source.faults, *((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)]
     if placed or reading.shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    return build(reading.shape)
+    return build(reading.shape, folder)
 
 
 def _names(data: Data, key: str) -> list[str]:

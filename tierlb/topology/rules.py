@@ -1,5 +1,5 @@
-"""What the shape of one mapping cannot say about itself: keys that exclude each other, dead routes, l7 keys
-at l4.
+"""What the shape of one mapping cannot say about itself: keys that exclude or need each other, dead routes, l7
+keys at l4.
 
 Each rule yields the faults it finds. A mapping that lost a part to an error is not blamed for what the part
 may have held.
@@ -10,13 +10,15 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Match
-from tierlb.topology.build import build_match
+from tierlb.model.topology import Kind, Match, Policy
+from tierlb.topology.build import build_health, build_match
 from tierlb.topology.problems import Fault, Path, path_text
 from tierlb.topology.shapes import (
     AT_MOST_ONE,
     EXACTLY_ONE,
+    NEEDS,
     FileShape,
+    HealthShape,
     PoolShape,
     RespondShape,
     RouteShape,
@@ -34,17 +36,24 @@ def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
     for path, shape in shapes_in(file, ()):
         if reading.intact(path):
             yield from _choice_faults(path, shape)
+            yield from _need_faults(path, shape)
         match shape:
             case TierShape():
                 yield from _layer_faults(path, shape)
+                yield from _hash_faults(path, shape, reading)
+                yield from _agent_check_faults(path, shape)
                 yield from _dead_route_faults(path, shape.routes or (), reading)
                 yield from _to_faults((*path, "to"), shape.to)
             case RouteShape():
                 yield from _to_faults((*path, "to"), shape.to)
             case RespondShape(status=status, body=body) if body and status in BODILESS_STATUSES:
                 yield Fault((*path, "body"), f"an answer with status {status} has no body")
-            case PoolShape():
-                yield from _repeated((*path, "endpoints"), shape.endpoints or ())
+            case HealthShape():
+                yield from _health_faults(path, shape, reading)
+            case PoolShape(endpoints=dict() as weights) if not any(weights.values()) and reading.intact(path):
+                yield Fault((*path, "endpoints"), "every weight is 0: nothing could be sent anywhere")
+            case PoolShape(endpoints=tuple() as endpoints):
+                yield from _repeated((*path, "endpoints"), endpoints)
             case _:
                 pass
 
@@ -65,12 +74,19 @@ def shapes_in(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _choice_faults(path: Path, shape: Any) -> Iterator[Fault]:
-    exact, most = EXACTLY_ONE.get(type(shape), ()), AT_MOST_ONE.get(type(shape), ())
-    given = [key for key in exact or most if getattr(shape, key) is not None]
-    if exact and not given:
-        yield Fault(path, f"needs one of the keys {', '.join(exact)}")
-    for key in given[1:]:
-        yield Fault((*path, key), f"cannot stand beside {given[0]!r}: keep one of them", at_key=True)
+    exact = EXACTLY_ONE.get(type(shape), ())
+    for keys in (exact, AT_MOST_ONE.get(type(shape), ())):
+        given = [key for key in keys if getattr(shape, key) is not None]
+        if keys is exact and exact and not given:
+            yield Fault(path, f"needs one of the keys {', '.join(exact)}")
+        for key in given[1:]:
+            yield Fault((*path, key), f"cannot stand beside {given[0]!r}: keep one of them", at_key=True)
+
+
+def _need_faults(path: Path, shape: Any) -> Iterator[Fault]:
+    for key, needed in NEEDS.get(type(shape), {}).items():
+        if getattr(shape, key) is not None and getattr(shape, needed) is None:
+            yield Fault((*path, key), f"says nothing without {needed!r}: write both or none", at_key=True)
 
 
 def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
@@ -82,6 +98,30 @@ def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
         for field in attrs.fields(type(shape)):
             if field.metadata.get("l7_only") and getattr(shape, field.name) is not None:
                 yield Fault((*place, field.name), "is for l7 tiers; an l4 tier sees connections only", at_key=True)
+
+
+def _hash_faults(path: Path, tier: TierShape, reading: Reading) -> Iterator[Fault]:
+    if tier.hash_on is None or tier.balance is Policy.MAGLEV or not reading.intact((*path, "balance")):
+        return
+    is_now = (tier.balance or Policy.LOAD_AWARE).value
+    message = f"only balance: maglev hashes, and the balance here is {is_now}: write balance: maglev, or leave this out"
+    yield Fault((*path, "hash_on"), message, at_key=True)
+
+
+def _agent_check_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
+    if tier.agent_check is not None and (tier.replicas or 1) > 1:
+        message = (
+            f"any of the {tier.replicas} replicas would answer here for another one: "
+            "write tiers of one replica, each with an agent_check of its own"
+        )
+        yield Fault((*path, "agent_check"), message, at_key=True)
+
+
+def _health_faults(path: Path, shape: HealthShape, reading: Reading) -> Iterator[Fault]:
+    check = build_health(shape)
+    if check is not None and check.timeout_s > check.interval_s and reading.intact((*path, "interval")):
+        message = f"is longer than the interval, {check.interval_s:g}s: write at most that, or a longer interval"
+        yield Fault((*path, "timeout"), message)
 
 
 def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: Reading) -> Iterator[Fault]:

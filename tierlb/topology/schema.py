@@ -1,9 +1,9 @@
 """A JSON Schema (draft 2020-12) of the topology file, made from the classes that read it, for editors to
 complete by.
 
-It says what a mapping can say alone: keys, forms, exactly-one-of, l7 keys at l4. What takes a look at the
-whole file (names, cycles, ports) is left to `load`; so the schema accepts some files that `load` refuses, and
-a little less leniently written ones than it (a number as a name, for one).
+It says what a mapping can say alone: keys, forms, exactly-one-of, keys that need others, l7 keys at l4. What takes
+a look at the whole file (names, cycles, ports) or compares quantities is left to `load`; so the schema accepts some
+files that `load` refuses, and a little less leniently written ones than it (a number as a name, for one).
 """
 
 import types
@@ -11,9 +11,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from tierlb.model.topology import Kind
+from tierlb.model.topology import Kind, Policy
 from tierlb.topology.forms import FORMS, Schema
-from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, FileShape, RouteShape, TierShape
+from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, NEEDS, FileShape, RouteShape, TierShape
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -61,15 +61,24 @@ def _mapping(cls: type, definitions: dict[str, Schema]) -> Schema:
     required = [field.name for field in fields if field.default is attrs.NOTHING]
     if required:
         schema["required"] = required
-    return schema | _choices(cls) | (_l4_only() if cls is TierShape else {})
+    return schema | _choices(cls) | (_l4_only() | _tier_conditions() if cls is TierShape else {})
 
 
 def _choices(cls: type) -> Schema:
+    choices: Schema = {}
     if cls in EXACTLY_ONE:
-        return {"oneOf": [{"required": [key]} for key in EXACTLY_ONE[cls]]}
+        choices["oneOf"] = [{"required": [key]} for key in EXACTLY_ONE[cls]]
     if cls in AT_MOST_ONE:
-        return {"not": {"required": list(AT_MOST_ONE[cls])}}
-    return {}
+        choices["not"] = {"required": list(AT_MOST_ONE[cls])}
+    if cls in NEEDS:
+        choices["dependentRequired"] = {key: [needed] for key, needed in NEEDS[cls].items()}
+    return choices
+
+
+def _tier_conditions() -> Schema:
+    hashes = {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]}
+    alone = {"properties": {"replicas": {"maximum": 1}}}
+    return {"dependentSchemas": {"hash_on": hashes, "agent_check": alone}}
 
 
 def _l4_only() -> Schema:

@@ -2,35 +2,46 @@
 
 The converter structures these and the JSON Schema is made from them, so a key exists in both or in neither.
 They hold what the file says and nothing else: a key that is not given is None, defaults are the model's.
-`EXACTLY_ONE` and the `l7_only` mark say what one class alone cannot.
+`EXACTLY_ONE` and its neighbours and the `l7_only` mark say what one class alone cannot.
 """
 
 from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Policy
+from tierlb.model.topology import Kind, Orca, Policy
 from tierlb.topology.forms import (
     Body,
     Command,
     ConnectionCount,
     ContentType,
     Endpoint,
+    FileName,
+    FixedListen,
+    HashHeader,
+    HashSource,
     HeaderCount,
     HeaderName,
     HeadSize,
     Host,
+    HostField,
+    JoinByThemselves,
     Listen,
     Location,
     Method,
     Name,
     Network,
+    Port,
     QueryName,
     RedirectStatus,
     Replicas,
+    ResultCount,
     Seconds,
     Size,
     Status,
+    StatusRange,
+    Target,
+    TcpCheck,
     UrlPath,
     UrlPrefix,
     Wanted,
@@ -40,9 +51,9 @@ from tierlb.topology.forms import (
 To = Name | tuple[Name, ...] | dict[Name, Weight]
 
 
-def required(about: str) -> Any:
+def required(about: str, *, l7_only: bool = False) -> Any:
     """A key that must be given."""
-    return attrs.field(metadata={"about": about})
+    return attrs.field(metadata={"about": about, "l7_only": l7_only})
 
 
 def optional(about: str, *, l7_only: bool = False) -> Any:
@@ -104,13 +115,23 @@ class RouteShape:
 
 
 @attrs.frozen(kw_only=True)
+class HashOnShape:
+    header: HashHeader = required("the header field whose value is hashed", l7_only=True)
+
+
+@attrs.frozen(kw_only=True)
 class TierShape:
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
     listen: Listen | None = optional("HOST:PORT for clients; inner tiers need none")
     replicas: Replicas | None = optional("number of nodes (default 1)")
-    balance: Policy | None = optional("how a node chooses among members (default least-requests)")
+    balance: Policy | None = optional("how a node chooses among members (default load-aware)")
+    hash_on: HashSource | HashOnShape | None = optional(
+        "with balance maglev: what keeps a client at its member, source (its address, the default) or {header: NAME}"
+    )
     to: To | None = optional("a tier or pool, a list of them (all together), or a mapping of name to share")
     routes: tuple[RouteShape, ...] | None = optional("the first that matches a request decides", l7_only=True)
+    orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
+    agent_check: FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
     trusted_peers: tuple[Network, ...] | None = optional("networks whose X-Forwarded-* fields are kept", l7_only=True)
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
@@ -123,15 +144,46 @@ class RunShape:
 
 
 @attrs.frozen(kw_only=True)
+class HealthShape:
+    path: Target | None = optional("GET this, with a query if need be; left out: a TCP connect is enough")
+    host: HostField | None = optional("the request's Host field (default the endpoint's address)")
+    interval: Seconds | None = optional("from one check to the next (default 2s)")
+    timeout: Seconds | None = optional("how long a check may take (default 1s, or the interval if that is shorter)")
+    healthy: ResultCount | None = optional("good results in a row that make an endpoint healthy again (default 2)")
+    unhealthy: ResultCount | None = optional("bad results in a row that make an endpoint unhealthy (default 3)")
+    status: StatusRange | tuple[StatusRange, ...] | None = optional(
+        "the statuses that are good: one, a range such as 200-299, or a list of these (default 200-399)"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class PoolShape:
-    endpoints: tuple[Endpoint, ...] | None = optional("HOST:PORT of each endpoint")
+    endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight] | None = optional(
+        "HOST:PORT of each endpoint: a list, or a mapping to weights for balance weighted and maglev"
+    )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
+    agents: JoinByThemselves | None = optional("true: endpoints join by themselves with `tierlb agent`")
+    health: TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how")
+    agent_check: Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
+
+
+@attrs.frozen(kw_only=True)
+class TlsShape:
+    certificate: FileName = required("PEM file of the certificate that nodes and controller show each other")
+    key: FileName = required("PEM file of its private key, without a passphrase")
+    ca: FileName = required("PEM file of the authorities one of which must have signed the other end's certificate")
+
+
+@attrs.frozen(kw_only=True)
+class SecurityShape:
+    tls: TlsShape = required("TLS with certificates of both ends, for the control channel; files beside this one")
 
 
 @attrs.frozen(kw_only=True)
 class FileShape:
     cluster: Name = required("the cluster's name")
     admin: AdminShape | None = optional("where the controller listens")
+    security: SecurityShape | None = optional("how the cluster's own connections are protected")
     tiers: dict[Name, TierShape] = required("the tiers of balancers, by name")
     pools: dict[Name, PoolShape] | None = optional("the pools of endpoints, by name")
 
@@ -139,8 +191,14 @@ class FileShape:
 EXACTLY_ONE: dict[type, tuple[str, ...]] = {
     TierShape: ("to", "routes"),
     RouteShape: ("to", "respond", "redirect"),
-    PoolShape: ("endpoints", "run"),
+    PoolShape: ("endpoints", "run", "agents"),
 }
 """Of these keys a mapping holds one, no more and no less."""
 
-AT_MOST_ONE: dict[type, tuple[str, ...]] = {MatchShape: ("path", "path_prefix")}
+AT_MOST_ONE: dict[type, tuple[str, ...]] = {
+    MatchShape: ("path", "path_prefix"),
+    PoolShape: ("agents", "agent_check"),
+}
+
+NEEDS: dict[type, dict[str, str]] = {HealthShape: {"host": "path", "status": "path"}}
+"""Keys that say nothing without another."""

@@ -24,6 +24,7 @@ from tierlb.topology.forms import FORMS
 from tierlb.topology.problems import Fault, Path, suggestion
 from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import Data, Scalar
+from tierlb.topology.units import shown
 
 Hook = Callable[[Any, Any], Any]
 
@@ -152,10 +153,20 @@ def _dict_hook(kind: Any, converter: cattrs.Converter) -> Hook:
     def structure_all(value: Any, _: Any) -> Any:
         structured = inner(value, kind)
         if len(structured) < len(value):
-            raise ValueError("two names differ only in upper and lower case")
+            raise ValueError(f"{_twins(value, get_args(kind)[0], converter)} are the same: keep one of them")
         return structured
 
     return _guarded(structure_all, dict, "a mapping by name", may_be_empty=False)
+
+
+def _twins(value: dict[str, Any], key_kind: Any, converter: cattrs.Converter) -> str:
+    """The first two keys that mean the same: X-A and x-a, localhost:80 and 127.0.0.1:80."""
+    first: dict[Any, str] = {}
+    for key in value:
+        twin = first.setdefault(converter.structure(key, key_kind), key)
+        if twin != key:
+            return f"{shown(twin)} and {shown(key)}"
+    raise AssertionError("no two keys are the same")
 
 
 def _union_hook(kind: Any, converter: cattrs.Converter) -> Hook:

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 
 import attrs
 
-from tierlb.model.topology import Action, Forward, Match, Pool, Respond, Route, Share, Tier, Topology
+from tierlb.model.topology import (
+    Action,
+    Forward,
+    HealthCheck,
+    Match,
+    Policy,
+    Pool,
+    Respond,
+    Route,
+    Share,
+    Tier,
+    Topology,
+)
 
 MAX_LABEL_CHARS = 100
 
@@ -26,7 +38,7 @@ class Branch:
 
 def draw(topology: Topology) -> str:
     """The tree as text, one line per node, without a line end at its end."""
-    lines = [f"{topology.cluster} · admin {topology.admin}"]
+    lines = [f"{topology.cluster} · admin {topology.admin}{' · mutual TLS' if topology.tls else ''}"]
     shared = _marks(topology)
     drawn: set[str] = set()
     roots = [Branch("", name) for name, tier in topology.tiers.items() if tier.listen]
@@ -74,13 +86,36 @@ def _target_text(topology: Topology, name: str | None, marks: dict[str, int], ag
 def _tier_text(tier: Tier) -> str:
     replicas = f" ×{tier.replicas}" if tier.replicas > 1 else ""
     listen = f" · listens on {tier.listen}" if tier.listen else ""
-    return f"{tier.kind.value}{replicas}{listen} · {tier.balance.value}"
+    orca = f" · orca {tier.orca.value}" if tier.orca else ""
+    agent_check = f" · agent-check on {tier.agent_check}" if tier.agent_check else ""
+    return f"{tier.kind.value}{replicas}{listen} · {_balance_text(tier)}{orca}{agent_check}"
+
+
+def _balance_text(tier: Tier) -> str:
+    if tier.balance is not Policy.MAGLEV:
+        return str(tier.balance.value)
+    return f"maglev by {tier.hash_header or 'source'}"
 
 
 def _pool_text(pool: Pool) -> str:
+    checks = f" · {_check_text(pool.health)}" if pool.health else ""
+    checks += f" · agent-check on port {pool.agent_check_port}" if pool.agent_check_port else ""
+    if pool.agents:
+        return f"pool of agents{checks}"
     if pool.run is not None:
-        return _short(f"pool ×{pool.run.replicas} · runs {pool.run.command}")
-    return _short(f"pool ×{len(pool.endpoints)} · {', '.join(map(str, pool.endpoints))}")
+        return _short(f"pool ×{pool.run.replicas}{checks} · runs {pool.run.command}")
+    return _short(f"pool ×{len(pool.endpoints)}{checks} · {', '.join(_endpoint_texts(pool))}")
+
+
+def _check_text(check: HealthCheck) -> str:
+    return f"{f'GET {check.path}' if check.path else 'connect'} every {check.interval_s:g}s"
+
+
+def _endpoint_texts(pool: Pool) -> list[str]:
+    if not pool.weights:
+        return list(map(str, pool.endpoints))
+    pairs = zip(pool.endpoints, pool.weights, strict=True)
+    return [f"{endpoint} weight {weight:g}" for endpoint, weight in pairs]
 
 
 def _below(topology: Topology, name: str) -> list[Branch]:

@@ -1,19 +1,23 @@
 """Both ends of the control channel, without a socket: who may say what, and when.
 
-A child connects, says Hello and is accepted or closed with a reason. Then the parent sends snapshots, each
-answered by Ack or Refuse in the order sent, and the child reports. `receive(bytes)` returns effects for the
-driver to carry out: bytes to transmit, a close, or a received frame that is in order and may be acted upon. A
-session that asked for a close ignores what still arrives.
+A child connects, says Hello and is accepted or closed with a reason. Then it reports, and the parent gives guidance and
+asks for detail. Only the controller, the root parent, also sends snapshots, each answered by Ack or Refuse in the
+order sent, and says where else to report; a child that hears such things from another parent closes.
 
-Left out: the transport and its token (net/websocket.py), time, and what the frames mean to either end.
+`receive(bytes)` returns effects for the driver to carry out: bytes to transmit, a close, or a received frame that is
+in order and may be acted upon. A session that asked for a close ignores what still arrives. A child that floods its
+parent, or says nothing for too long, is closed too.
+
+Left out: the transport and its token (net/), the clock (`now` is a number of seconds), and what the frames mean.
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.frames import (
     MAX_TEXT_CHARACTERS,
@@ -23,9 +27,12 @@ from tierlb.wire.frames import (
     Drain,
     Frame,
     Hello,
+    Parent,
     ProtocolError,
     Refuse,
     Report,
+    ReportTo,
+    Watch,
     Welcome,
     decode,
     encode,
@@ -33,6 +40,15 @@ from tierlb.wire.frames import (
 
 MAX_UNANSWERED = 16
 """Snapshots a child may leave unanswered. A healthy one answers in milliseconds: more means it is stuck."""
+MAX_CHILD_FRAME_BYTES = 1024 * 1024
+"""Half a thousand rows with members; a plain report has 106 bytes."""
+FRAME_UNIT_BYTES = 64 * 1024
+UNITS_PER_S = 100.0
+MAX_UNITS = 200.0
+"""A frame is one unit, and another for each 64 KiB. The fastest honest child sends 20 reports a second."""
+LATE_INTERVALS = 10
+SILENT_S = 30.0
+"""A child says something at least every ten seconds, even where it has nothing to report."""
 
 
 @attrs.frozen
@@ -53,6 +69,22 @@ Effect = Frame | Transmit | Close
 
 
 @attrs.define
+class Allowance:
+    """A bucket of units that fills with time; `take` is false when there are not enough."""
+
+    units: float = MAX_UNITS
+    filled_s: float | None = None
+
+    def take(self, units: float, now: float) -> bool:
+        """Take them at `now`, which never goes back."""
+        if self.filled_s is not None:
+            self.units = min(MAX_UNITS, self.units + (now - self.filled_s) * UNITS_PER_S)
+        self.filled_s = now
+        self.units -= units
+        return self.units >= 0
+
+
+@attrs.define
 class ParentSession:
     """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Drain frames, and Close."""
 
@@ -60,20 +92,37 @@ class ParentSession:
     hello: Hello | None = None
     accepted: bool = False
     closed: bool = False
+    heard_s: float | None = None
+    reported_s: float | None = None
+    _allowance: Allowance = attrs.field(factory=Allowance, init=False)
     _unanswered: deque[Snapshot] = attrs.field(factory=deque, init=False)
 
-    def receive(self, data: bytes) -> list[Effect]:
+    def receive(self, data: bytes, now: float) -> list[Effect]:
         """What follows from one message of the child."""
         if self.closed:
             return []
+        self.heard_s = now
+        if not self._allowance.take(1 + len(data) / FRAME_UNIT_BYTES, now):
+            return self._close(f"more than {UNITS_PER_S:g} frames (of 64 KiB) per second")
         try:
-            return self._on_frame(decode(data))
+            return self._on_frame(decode(data, MAX_CHILD_FRAME_BYTES), now)
         except ProtocolError as error:
-            self.closed = True
-            return [Close(str(error))]
+            return self._close(str(error))
+
+    def tick(self, now: float) -> list[Effect]:
+        """To be called about every second: what follows from the time that has passed."""
+        if self.heard_s is None:
+            self.heard_s = now
+        if self.closed or now - self.heard_s < SILENT_S:
+            return []
+        return self._close(f"silent for {SILENT_S:g} s")
+
+    def is_late(self, now: float) -> bool:
+        """Whether its last report is too old to be believed; no reason to close, for its data path may work."""
+        return self.reported_s is None or now - self.reported_s > LATE_INTERVALS * self.report_interval_s
 
     def accept(self) -> list[Effect]:
-        """Welcome the child whose hello was received; only then can it be configured."""
+        """Welcome the child whose hello was received; only then can it be told anything."""
         assert self.hello is not None, "accept comes after hello"
         self.accepted = True
         return [Transmit(encode(Welcome(self.report_interval_s)))]
@@ -83,22 +132,46 @@ class ParentSession:
         if self.closed or not self.accepted:
             return []
         if len(self._unanswered) >= MAX_UNANSWERED:
-            self.closed = True
-            return [Close(f"{MAX_UNANSWERED} snapshots without an answer")]
+            return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
         self._unanswered.append(snapshot)
-        return [Transmit(encode(Configure(snapshot)))]
+        return self._say(Configure(snapshot))
 
-    def _on_frame(self, frame: Frame) -> list[Effect]:
+    def report_to(self, parents: tuple[Parent, ...]) -> list[Effect]:
+        """Name the child's parents; the controller only."""
+        return self._say(ReportTo(parents))
+
+    def guide(self, guidance: Guidance) -> list[Effect]:
+        """Tell how its siblings fare."""
+        return self._say(guidance)
+
+    def watch(self, ttl_s: float, explain: str = "") -> list[Effect]:
+        """Ask for rows in its reports."""
+        return self._say(Watch(ttl_s, explain))
+
+    def _say(self, frame: Frame) -> list[Effect]:
+        if self.closed or not self.accepted:
+            return []
+        return [Transmit(encode(frame))]
+
+    def _close(self, reason: str) -> list[Effect]:
+        self.closed = True
+        return [Close(reason)]
+
+    def _on_frame(self, frame: Frame, now: float) -> list[Effect]:
         if self.hello is None:
             return self._on_first(frame)
+        if not self.accepted:
+            raise ProtocolError("a frame before the welcome")
         match frame:
-            case Report() | Drain():
-                return [frame]
+            case Report():
+                self.reported_s = now
             case Ack() | Refuse():
                 self._settle(frame)
-                return [frame]
+            case Drain():
+                pass
             case _:
                 raise ProtocolError(f"a {type(frame).__name__.lower()} frame is not for a parent in session")
+        return [frame]
 
     def _on_first(self, frame: Frame) -> list[Effect]:
         if not isinstance(frame, Hello):
@@ -121,13 +194,15 @@ class ParentSession:
 
 @attrs.define
 class ChildSession:
-    """The child's end. `receive` gives Welcome and Configure frames and Close."""
+    """The child's end. `receive` gives Welcome, Guidance and Watch frames and Close; if `to_controller`, also
+    Configure and ReportTo."""
 
     hello: Hello
+    to_controller: bool = True
     welcomed: bool = False
     closed: bool = False
 
-    def start(self) -> list[Effect]:
+    def start(self) -> Sequence[Effect]:
         """The first thing to send."""
         return [Transmit(encode(self.hello))]
 
@@ -141,31 +216,38 @@ class ChildSession:
             self.closed = True
             return [Close(str(error))]
 
-    def ack(self, revision: int, addresses: tuple[Address, ...]) -> list[Effect]:
+    def ack(self, revision: int, addresses: tuple[Address, ...]) -> Sequence[Effect]:
         """The snapshot is being served."""
         return self._say(Ack(revision, addresses))
 
-    def refuse(self, revision: int, reason: str) -> list[Effect]:
+    def refuse(self, revision: int, reason: str) -> Sequence[Effect]:
         """The snapshot cannot be served."""
         return self._say(Refuse(revision, reason[:MAX_TEXT_CHARACTERS] or "no reason given"))
 
-    def report(self, load: NodeLoad) -> list[Effect]:
-        """What the node counted until now."""
-        return self._say(Report(load))
+    def report(self, subtree: SubtreeLoad, echo: Echo, rows: tuple[NodeRow, ...] = ()) -> Sequence[Effect]:
+        """How the subtree fares, what of it came from this parent, and detail where it is watched."""
+        effects = self._say(Report(subtree, echo, rows))
+        while rows and effects and len(effects[0].data) > MAX_CHILD_FRAME_BYTES:
+            rows = rows[: len(rows) // 2]  # the rest is sent when it is newer
+            effects = self._say(Report(subtree, echo, rows))
+        return effects
 
-    def drain(self) -> list[Effect]:
+    def drain(self) -> Sequence[Effect]:
         """The node is about to leave."""
         return self._say(Drain())
 
-    def _say(self, frame: Frame) -> list[Effect]:
+    def _say(self, frame: Frame) -> list[Transmit]:
         if self.closed or not self.welcomed:
             return []
         return [Transmit(encode(frame))]
 
     def _checked(self, frame: Frame) -> Frame:
-        if isinstance(frame, Welcome) and not self.welcomed:
-            self.welcomed = True
-            return frame
-        if isinstance(frame, Configure) and self.welcomed:
-            return frame
+        match frame:
+            case Welcome() if not self.welcomed:
+                self.welcomed = True
+                return frame
+            case Guidance() | Watch() if self.welcomed:
+                return frame
+            case Configure() | ReportTo() if self.welcomed and self.to_controller:
+                return frame
         raise ProtocolError(f"a {type(frame).__name__.lower()} frame is not expected here")

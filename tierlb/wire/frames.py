@@ -3,12 +3,16 @@
 A frame is one msgpack array: a tag, then its fields in a fixed order. The order is the compatibility rule:
 fields are only ever appended, so a reader takes the ones it knows and ignores what follows them; a field
 that is missing or of the wrong type is a ProtocolError. Snapshots and loads travel as mappings by field name,
-under the same rule (unknown keys are ignored). Nothing is coerced: "5" is not a number.
+under the same rule (unknown keys are ignored). Nothing is coerced: "5" is not a number, and no number is negative,
+infinite or absurdly large, for every one of them is a count, a duration, a rate or a share.
+
+A report is the frame that is sent all the time, several times a second by every child to every parent. Its numbers lie
+flat in the array and are packed and checked by hand: 106 bytes, and 2 µs instead of 30 through cattrs.
 
 Left out: who may send what and when, which is `control.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 from cattrs.strategies import configure_tagged_union
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import NodeLoad
+from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.model.topology import Redirect, Respond
 
@@ -25,6 +29,14 @@ PROTOCOL_VERSION = 1
 SUBPROTOCOL = "tierlb.v1"
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 4096
+MAX_COUNT = 2**63 - 1
+MAX_NUMBER = 1e12
+MAX_SKETCH_BYTES = 64 * 1024
+MAX_ROWS = 512
+"""Rows in one report; a row has about 1 KB."""
+MAX_PARENTS = 1024
+MAX_WATCH_S = 60.0
+MAX_NONCE_CHARACTERS = 64
 
 
 class ProtocolError(Exception):
@@ -33,13 +45,19 @@ class ProtocolError(Exception):
 
 @attrs.frozen
 class Hello:
-    """Child to parent, first of all: who I am. `boot_id` differs between two runs of one node."""
+    """Child to parent, first of all: who I am. `boot_id` differs between two runs of one node.
+
+    `control` is the address where this node's own children connect, `data` the one that items are to be sent to (agents
+    only, whose `tier` is the name of a pool); "" where there is none.
+    """
 
     version: int
     node: str
     tier: str
     boot_id: str
     pid: int
+    control: str = ""
+    data: str = ""
 
 
 @attrs.frozen
@@ -74,9 +92,38 @@ class Refuse:
 
 @attrs.frozen
 class Report:
-    """Child to parent, at each interval."""
+    """Child to parent, at each interval: the same `subtree` to all parents, what came from this one as `echo`.
 
-    load: NodeLoad
+    `rows` (the child's own and those of nodes below it) are attached only while somebody watches.
+    """
+
+    subtree: SubtreeLoad
+    echo: Echo = Echo()
+    rows: tuple[NodeRow, ...] = ()
+
+
+@attrs.frozen
+class Watch:
+    """Parent to child: attach rows to reports for so long, and pass this on. With a nonce in `explain`, requests that
+    carry it are explained meanwhile."""
+
+    ttl_s: float
+    explain: str = ""
+
+
+@attrs.frozen
+class Parent:
+    """A node to report to: its name and the URL of its control socket."""
+
+    name: str
+    url: str
+
+
+@attrs.frozen
+class ReportTo:
+    """Controller to child: your parents now, instead of those named before; without any, report to me."""
+
+    parents: tuple[Parent, ...]
 
 
 @attrs.frozen
@@ -84,39 +131,90 @@ class Drain:
     """Child to parent: I am about to leave, send me nothing new."""
 
 
-Frame = Hello | Welcome | Configure | Ack | Refuse | Report | Drain
+Frame = Hello | Welcome | Configure | Ack | Refuse | Report | Drain | Guidance | Watch | ReportTo
 Reader = Callable[[Any], Any]
 
 
 def encode(frame: Frame) -> bytes:
     """One frame as bytes."""
+    if type(frame) is Report:
+        return _encode_report(frame)
     tag, _ = _SHAPES[type(frame)]
     values = [getattr(frame, field.name) for field in attrs.fields(type(frame))]
-    packed: bytes = msgpack.packb([tag, *(_converter.unstructure(value) for value in values)])
+    packed: bytes = _pack([tag, *(_converter.unstructure(value) for value in values)])
     return packed
 
 
-def decode(data: bytes) -> Frame:
+def decode(data: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
     """The frame in `data`; raises ProtocolError with a sentence that names the tag and the field."""
-    tag, *fields = _read_array(data)
+    tag, *fields = _read_array(data, limit_bytes)
+    if tag == "report":
+        return _read_report(fields)
     kind = _KINDS.get(tag) if isinstance(tag, str) else None
     if kind is None:
         raise ProtocolError(f"unknown frame {str(tag)[:40]!r}")
-    names = [field.name for field in attrs.fields(kind)]
-    if len(fields) < len(names):
-        raise ProtocolError(f"{tag}: field '{names[len(fields)]}' is missing")
-    values = []
-    for name, read, field in zip(names, _SHAPES[kind][1], fields, strict=False):
-        try:
-            values.append(read(field))
-        except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-            raise ProtocolError(f"{tag}: field '{name}' {_why(error)}") from error
+    known = attrs.fields(kind)
+    if len(fields) < len(known) and known[len(fields)].default is attrs.NOTHING:
+        raise ProtocolError(f"{tag}: field '{known[len(fields)].name}' is missing")
+    values = (
+        _read_field(tag, field.name, read, value)
+        for field, read, value in zip(known, _SHAPES[kind][1], fields, strict=False)
+    )
     return kind(*values)
 
 
-def _read_array(data: bytes) -> list[Any]:
-    if len(data) > MAX_FRAME_BYTES:
-        raise ProtocolError(f"a frame of {len(data)} bytes, more than {MAX_FRAME_BYTES}")
+def _read_field(tag: str, name: str, read: Reader, value: Any) -> Any:
+    try:
+        return read(value)
+    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise ProtocolError(f"{tag}: field '{name}' {_why(error)}") from error
+
+
+def _encode_report(report: Report) -> bytes:
+    s, e = report.subtree, report.echo
+    packed: bytes = _pack(
+        (
+            "report",
+            s.capacity,
+            s.own_capacity,
+            s.utilisation,
+            s.hottest,
+            s.in_flight,
+            s.arrivals,
+            s.done,
+            s.errors,
+            s.rejected,
+            s.connections,
+            s.response_s,
+            s.connection_s,
+            s.age_s,
+            s.ready_leaves,
+            s.leaves,
+            s.draining,
+            e.in_flight,
+            e.arrivals,
+            e.connections,
+            [_converter.unstructure(row) for row in report.rows] if report.rows else (),
+        )
+    )
+    return packed
+
+
+def _read_report(fields: list[Any]) -> Report:
+    if len(fields) <= len(_REPORT):
+        missing = _REPORT[len(fields)][0] if len(fields) < len(_REPORT) else "rows"
+        raise ProtocolError(f"report: field '{missing}' is missing")
+    for (name, kind, most), value in zip(_REPORT, fields, strict=False):
+        given = type(value)
+        if (given is not kind and (given is not int or kind is not float)) or not 0 <= value <= most:  # so is NaN
+            raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
+    rows = _read_field("report", "rows", _rows, fields[_ROWS_AT])
+    return Report(SubtreeLoad(*fields[:_ECHO_AT]), Echo(*fields[_ECHO_AT:_ROWS_AT]), rows)
+
+
+def _read_array(data: bytes, limit_bytes: int) -> list[Any]:
+    if len(data) > limit_bytes:
+        raise ProtocolError(f"a frame of {len(data)} bytes, more than {limit_bytes}")
     try:
         frame = msgpack.unpackb(data, strict_map_key=True, raw=False)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
@@ -133,20 +231,20 @@ def _why(error: Exception) -> str:
 
 
 def _natural(value: object, _: object = None) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("is not a whole number from 0")
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise ValueError(f"is not {_EXPECTED[int]}")
     return value
 
 
 def _number(value: object, _: object = None) -> float:
-    if type(value) not in (int, float) or value != value:
-        raise ValueError("is not a number")
-    return float(value)  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or value is True or value is False or not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"is not {_EXPECTED[float]}")  # NaN is in no range
+    return float(value)
 
 
 def _positive(value: object) -> float:
     number = _number(value)
-    if not 0 < number < float("inf"):
+    if number == 0:
         raise ValueError("is not a number above 0")
     return number
 
@@ -170,21 +268,66 @@ def _label(value: object) -> str:
     return text
 
 
+def _nonce(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_NONCE_CHARACTERS or not text.isascii():
+        raise ValueError(f"is not ASCII text of at most {MAX_NONCE_CHARACTERS} characters")
+    return text
+
+
+def _place(value: object) -> str:
+    return str(parse_address(_text(value))) if value != "" else ""
+
+
+def _duration(value: object) -> float:
+    number = _number(value)
+    if number > MAX_WATCH_S:
+        raise ValueError(f"is more than {MAX_WATCH_S:g} s")
+    return number
+
+
+def _bytes(value: object, _: object = None) -> bytes:
+    if type(value) is not bytes or len(value) > MAX_SKETCH_BYTES:
+        raise ValueError(f"is not a string of at most {MAX_SKETCH_BYTES} bytes")
+    return value
+
+
 def _address(value: object, _: object = None) -> Address:
     return parse_address(_text(value))
 
 
 def _addresses(value: object) -> tuple[Address, ...]:
-    if not isinstance(value, list):
-        raise ValueError("is not an array")
-    return tuple(_address(item) for item in value)
+    return tuple(_address(item) for item in _array(value, MAX_ROWS))
+
+
+def _rows(value: object) -> tuple[NodeRow, ...]:
+    return tuple(_converter.structure(item, NodeRow) for item in _array(value, MAX_ROWS))
+
+
+def _parents(value: object) -> tuple[Parent, ...]:
+    return tuple(_parent(item) for item in _array(value, MAX_PARENTS))
+
+
+def _parent(value: object) -> Parent:
+    name, url = (_label(item) for item in _array(value, 2))
+    if not url.startswith(("ws://", "wss://")):
+        raise ValueError("has a URL that begins with neither ws:// nor wss://")
+    return Parent(name, url)
+
+
+def _array(value: object, longest: int) -> Sequence[Any]:
+    if not isinstance(value, list) or len(value) > longest:
+        raise ValueError(f"is not an array of at most {longest}")
+    return value
 
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
-    for kind, read in ((int, _natural), (float, _number), (bool, _truth), (str, _text), (Address, _address)):
+    readers = ((int, _natural), (float, _number), (bool, _truth), (str, _text), (bytes, _bytes), (Address, _address))
+    for kind, read in readers:
         converter.register_structure_hook(kind, read)
     converter.register_unstructure_hook(Address, str)
+    converter.register_unstructure_hook(Parent, attrs.astuple)
     configure_tagged_union(Send | Respond | Redirect, converter, tag_name="do", tag_generator=_action_tag)
     return converter
 
@@ -197,19 +340,33 @@ def _snapshot(value: object) -> Snapshot:
     return _converter.structure(value, Snapshot)
 
 
-def _load(value: object) -> NodeLoad:
-    return _converter.structure(value, NodeLoad)
-
-
 _converter = _make_converter()
+_pack = msgpack.Packer().pack
+
+_EXPECTED: dict[type, str] = {
+    int: f"a whole number from 0 to {MAX_COUNT}",
+    float: f"a number from 0 to {MAX_NUMBER:g}",
+    bool: "true or false",
+}
+_MOST: dict[type, float] = {int: MAX_COUNT, float: MAX_NUMBER, bool: True}
+_ECHO_AT = len(attrs.fields(SubtreeLoad))
+_ROWS_AT = _ECHO_AT + len(attrs.fields(Echo))
+_REPORT: tuple[tuple[str, type, float], ...] = tuple(
+    (f"{part}.{field.name}", field.type, _MOST[field.type])
+    for part, kind in (("subtree", SubtreeLoad), ("echo", Echo))
+    for field in attrs.fields(kind)
+)
+"""The report's numbers in their order: name, type, largest. What is added to SubtreeLoad later goes behind the rows."""
 
 _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
-    Hello: ("hello", (_natural, _label, _label, _label, _natural)),
+    Hello: ("hello", (_natural, _label, _label, _label, _natural, _place, _place)),
     Welcome: ("welcome", (_positive,)),
     Configure: ("snapshot", (_snapshot,)),
     Ack: ("ack", (_natural, _addresses)),
     Refuse: ("refuse", (_natural, _label)),
-    Report: ("report", (_load,)),
     Drain: ("drain", ()),
+    Guidance: ("guidance", (_number, _truth)),
+    Watch: ("watch", (_duration, _nonce)),
+    ReportTo: ("report-to", (_parents,)),
 }
 _KINDS: dict[str, type[Frame]] = {tag: kind for kind, (tag, _) in _SHAPES.items()}

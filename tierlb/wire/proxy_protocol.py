@@ -4,13 +4,18 @@ The format is HAProxy's (proxy-protocol.txt). An l4 parent writes the header, an
 first byte of HTTP. Only TCP over IPv4 and IPv6 is spoken, and LOCAL, which a parent's own probe uses: then
 the addresses of the connection itself count.
 
+Behind the addresses may stand TLVs. The types that the protocol leaves to applications (0xE0 to 0xEF) carry, between
+nodes of a cluster, the parent's name, the key that proves that it belongs to the cluster, and at times how the
+parent chose; all others are skipped.
+
 The reader refuses at the first byte that cannot be part of a header, so that a stray HTTP client is closed at
-once instead of waiting for a header to complete. Left out: version 1, and what TLVs mean; they are skipped.
+once instead of waiting for a header to complete. Left out: version 1.
 """
 
 import functools
 import ipaddress
 import struct
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import attrs
@@ -18,9 +23,19 @@ import attrs
 Endpoint: TypeAlias = tuple[str, int]
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-ADDRESS_LIMIT_BYTES = 536  # with the fixed part it fits the smallest MTU's segment, as the protocol intends
+LIMIT_BYTES = 4096
+"""What may follow the fixed part. An ordinary header has a tenth of it and fits the smallest segment, as the protocol
+intends; one that explains a choice is longer."""
+
+PARENT = 0xE0
+"""TLV: the sending node's name."""
+KEY = 0xE1
+"""TLV: the cluster's data key."""
+EXPLAINED = 0xE2
+"""TLV: how the sending node chose, as text."""
 
 _FIXED_BYTES = 16
+MAX_HEADER_BYTES = _FIXED_BYTES + LIMIT_BYTES
 _LOCAL = 0x20
 _PROXY = 0x21
 _UNSPEC = 0x00
@@ -44,9 +59,15 @@ class ProxyHeader:
     source: Endpoint | None
     destination: Endpoint | None
     length: int
+    tlvs: Mapping[int, bytes] = {}
 
 
-def encode_v2(source: Endpoint, destination: Endpoint) -> bytes:
+def encode_tlv(kind: int, value: bytes) -> bytes:
+    """One TLV; several are simply joined."""
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+def encode_v2(source: Endpoint, destination: Endpoint, tlvs: bytes = b"") -> bytes:
     """The header for a TCP connection; if one end is IPv6, an IPv4 end is written as ::ffff:a.b.c.d.
 
     Raises ValueError for a host that is not an IP address.
@@ -56,12 +77,12 @@ def encode_v2(source: Endpoint, destination: Endpoint) -> bytes:
     if family == _TCP6:
         source_host, destination_host = _mapped(source_host), _mapped(destination_host)
     block = _BLOCKS[family].pack(source_host, destination_host, source[1], destination[1])
-    return _fixed(_PROXY, family, len(block)) + block
+    return _fixed(_PROXY, family, len(block) + len(tlvs)) + block + tlvs
 
 
-def encode_local() -> bytes:
+def encode_local(tlvs: bytes = b"") -> bytes:
     """The header of a connection that a parent makes on its own behalf."""
-    return _fixed(_LOCAL, _UNSPEC, 0)
+    return _fixed(_LOCAL, _UNSPEC, len(tlvs)) + tlvs
 
 
 def parse_v2(buffer: bytes) -> ProxyHeader | None:
@@ -75,10 +96,25 @@ def parse_v2(buffer: bytes) -> ProxyHeader | None:
     length = _FIXED_BYTES + int.from_bytes(buffer[14:16])
     if len(buffer) < length:
         return None
-    if buffer[12] == _LOCAL or buffer[13] == _UNSPEC:
-        return ProxyHeader(None, None, length)
-    source, destination, source_port, destination_port = _BLOCKS[buffer[13]].unpack_from(buffer, _FIXED_BYTES)
-    return ProxyHeader((_text(source), source_port), (_text(destination), destination_port), length)
+    family = buffer[13] if buffer[13] in _BLOCKS else _UNSPEC
+    tlvs = _tlvs(buffer[_FIXED_BYTES + _BLOCKS[family].size : length])
+    if buffer[12] == _LOCAL or family == _UNSPEC:
+        return ProxyHeader(None, None, length, tlvs)
+    source, destination, source_port, destination_port = _BLOCKS[family].unpack_from(buffer, _FIXED_BYTES)
+    return ProxyHeader((_text(source), source_port), (_text(destination), destination_port), length, tlvs)
+
+
+def _tlvs(data: bytes) -> dict[int, bytes]:
+    """The TLVs by type, the last of each; what is cut short at the end is left out."""
+    found: dict[int, bytes] = {}
+    position = 0
+    while position + 3 <= len(data):
+        end = position + 3 + int.from_bytes(data[position + 1 : position + 3])
+        if end > len(data):
+            break
+        found[data[position]] = data[position + 3 : end]
+        position = end
+    return found
 
 
 def _check_fixed(fixed: bytes) -> None:
@@ -89,7 +125,7 @@ def _check_fixed(fixed: bytes) -> None:
         raise BadProxyHeader("not version 2 with LOCAL or PROXY")
     if len(fixed) > 13 and fixed[12] == _PROXY and fixed[13] not in _BLOCKS:
         raise BadProxyHeader("neither TCP over IPv4 nor over IPv6")
-    if len(fixed) > 14 and fixed[14] > ADDRESS_LIMIT_BYTES >> 8:
+    if len(fixed) > 14 and fixed[14] > LIMIT_BYTES >> 8:
         raise BadProxyHeader("the header is too long")
     if len(fixed) > 15:
         _check_length(fixed)
@@ -97,7 +133,7 @@ def _check_fixed(fixed: bytes) -> None:
 
 def _check_length(fixed: bytes) -> None:
     length = int.from_bytes(fixed[14:16])
-    if length > ADDRESS_LIMIT_BYTES:
+    if length > LIMIT_BYTES:
         raise BadProxyHeader("the header is too long")
     if fixed[12] == _PROXY and length < _BLOCKS[fixed[13]].size:
         raise BadProxyHeader("the header is too short for its addresses")

@@ -4,26 +4,36 @@ import random
 import socket
 from typing import Any
 
+from tierlb.balance.hashing import stable_hash
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
-from tierlb.dataplane.l4.relay import Handshake, TunnelEnd, relay
+from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Roster, Split
+from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.topology import Policy
 from tierlb.net.reactor import Reactor
-from tierlb.net.stream import Stream
+from tierlb.telemetry.sketch import Sketch
 
 
 class L4Front:
     """Accepts connections and owns what they share. `counters.items` are connections relayed."""
 
-    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any) -> None:
+    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, kin: Kinship) -> None:
         self.name = name
+        self.kin = kin
+        self.by_source = False
         self.reactor = reactor
         self.log = log
         self.rng = rng
         self.counters = Counters()
+        self.latencies = Sketch()
         self.draining = False
+        self.explaining = Explaining()
+        self.load_field = b""
         self.handshakes: set[Handshake] = set()
         self.introductions: set[Introduction] = set()
         self.pipes: set[Pipe] = set()
@@ -35,36 +45,57 @@ class L4Front:
         """Swap the snapshot whole; existing connections stay where they are."""
         action = snapshot.rules[0].action
         assert isinstance(action, Send)
-        self.split = Split(self.roster.regroup(action.destinations, snapshot.balance), self.rng)
+        self.split = Split(self.roster.regroup(action.destinations, snapshot), self.rng)
+        self.by_source = snapshot.balance is Policy.MAGLEV
         self.snapshot = snapshot
+
+    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+        """Nothing to do: a relayed connection ends when its client or its member ends it."""
+
+    def hash_of(self, host: str) -> int:
+        """What consistent hashing goes by."""
+        return stable_hash(host.encode())
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         self.counters.connections += 1
-        if listener.proxy_protocol:
+        if listener.inner:
             Introduction(self, sock, peer)
         else:
-            relay(self, sock, peer)
+            relay(self, sock, Caller(peer, self.counters.tallies.outside, self.reactor.now))
 
-    def join(self, client: socket.socket, member: Stream, candidate: Candidate, first: bytes) -> None:
+    def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A member accepted: from here on bytes are copied both ways."""
-        self.counters.items += 1
-        self.counters.in_flight += 1
-        pipe = Pipe(self.reactor, client, member.sock, self.snapshot.timeouts.idle, TunnelEnd(self, candidate))
+        caller = handshake.caller
+        tally = caller.tally
+        tally.arrivals += 1
+        tally.in_flight += 1
+        tally.connections += 1
+        end = TunnelEnd(self, handshake.candidate, caller)
+        pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
         self.pipes.add(pipe)
-        pipe.member.take_over(member)
+        pipe.member.take_over(handshake)
         pipe.start(to_member=first)
         if self.draining:
             pipe.end_soon()
 
-    def over(self, pipe: Pipe, candidate: Candidate) -> None:
+    def over(self, pipe: Pipe, candidate: Candidate, caller: Caller) -> None:
         counters = self.counters
+        lasted_s = self.reactor.now - caller.began
         counters.connections -= 1
-        counters.in_flight -= 1
+        counters.done += 1
+        counters.ended += 1
+        counters.seconds += lasted_s
+        counters.lived_s += lasted_s
+        self.latencies.add(lasted_s)
+        caller.tally.in_flight -= 1
+        caller.tally.connections -= 1
+        caller.tally.done += 1
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.member.carried
-        candidate.in_flight -= 1
+        candidate.finish()
         candidate.done += 1
+        candidate.peak.observe(self.reactor.now, lasted_s)
         self.pipes.discard(pipe)
 
     def give_up(self, client: socket.socket, tried: tuple[Candidate, ...]) -> None:

@@ -1,17 +1,16 @@
-"""An l4 node below another one: the parent's PROXY header is read before the connection is relayed."""
+"""A node below another one at l4: the parent's PROXY header is read before the connection is relayed."""
 
 import socket
 from typing import TYPE_CHECKING
 
-from tierlb.dataplane.l4.relay import relay
+from tierlb.dataplane.l4.relay import Caller, relay
 from tierlb.net.stream import Stream
-from tierlb.wire.proxy_protocol import BadProxyHeader, parse_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, parse_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l4.front import L4Front
 
 HEADER_S = 5.0
-LONGEST_HEADER_BYTES = 16 + 536
 
 
 class Introduction(Stream):
@@ -33,7 +32,7 @@ class Introduction(Stream):
 
     def _read(self) -> None:
         try:
-            seen = self.sock.recv(LONGEST_HEADER_BYTES, socket.MSG_PEEK)
+            seen = self.sock.recv(MAX_HEADER_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError as error:
@@ -45,15 +44,25 @@ class Introduction(Stream):
             self._refuse(error.reason)
             return
         if header is not None:
-            self.sock.recv(header.length)
-            self._wake_at(1)
-            self.front.introductions.discard(self)
-            relay(self.front, self.detach(), header.source or self.peer)
+            self._introduced(header)
         elif len(seen) == self.seen_bytes:
             self._refuse("the connection ended before its PROXY header")
         else:
             self.seen_bytes = len(seen)
             self._wake_at(self.seen_bytes + 1)
+
+    def _introduced(self, header: ProxyHeader) -> None:
+        front = self.front
+        parent = front.kin.parent(header)
+        if parent is None:
+            self._refuse("it does not know the key of this cluster")
+            return
+        self.sock.recv(header.length)
+        self._wake_at(1)
+        front.introductions.discard(self)
+        explained = header.tlvs[EXPLAINED] + b"\n" if header.tlvs.get(EXPLAINED) else b""
+        caller = Caller(header.source or self.peer, front.counters.tallies.of(parent), front.reactor.now, explained)
+        relay(front, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:
         """Bytes that were only peeked at keep the socket readable: ask to be woken for more than these, or the end."""

@@ -10,37 +10,60 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate
 from tierlb.net.reactor import WRITE
 from tierlb.net.stream import READ_BYTES, Stream, dial
-from tierlb.wire.proxy_protocol import encode_v2
+from tierlb.telemetry.tally import Tally
+from tierlb.wire.proxy_protocol import EXPLAINED, encode_tlv, encode_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l4.front import L4Front
 
 CONNECTS = 3
+MOST_EXPLAINED_BYTES = 3500
+
+
+class Caller:
+    """Whose connection it is: the client's address, where it is counted, and since when it is here. `explained`: how
+    l4 nodes above and here chose for it, a line each, while somebody wants to know."""
+
+    __slots__ = ("began", "explained", "source", "tally")
+
+    def __init__(self, source: tuple[str, int], tally: Tally, began: float, explained: bytes = b"") -> None:
+        self.source = source
+        self.tally = tally
+        self.began = began
+        self.explained = explained
+
+    def tlvs(self) -> bytes:
+        """What a child is told of it; as much of the explanation as a header holds."""
+        if not self.explained:
+            return b""
+        return encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
 
 
 class Handshake(Stream):
-    """One connect attempt towards a member on behalf of one client; `source` is the client's address."""
+    """One connect attempt towards a member on behalf of one caller."""
 
-    __slots__ = ("candidate", "client", "front", "source", "tried")
+    __slots__ = ("caller", "candidate", "client", "front", "tried")
 
     def __init__(
         self,
         front: "L4Front",
         sock: socket.socket,
         client: socket.socket,
-        source: tuple[str, int],
+        caller: Caller,
         candidate: Candidate,
         tried: tuple[Candidate, ...],
     ) -> None:
         super().__init__(front.reactor, sock)
         self.front = front
         self.client = client
-        self.source = source
+        self.caller = caller
         self.candidate = candidate
+        candidate.begin()
         self.tried = tried
         front.handshakes.add(self)
         self.watch(WRITE)
@@ -55,11 +78,12 @@ class Handshake(Stream):
         front.handshakes.discard(self)
         candidate.connected()
         first = b""
-        if candidate.member.proxy_protocol:
-            first = encode_v2(self.source, client.getsockname()[:2])
+        if candidate.member.child:
+            tlvs = front.kin.credentials + self.caller.tlvs()
+            first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
         with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
             first += client.recv(READ_BYTES)
-        front.join(client, self, candidate, first)
+        front.join(client, self, first)
 
     def on_deadline(self) -> None:
         self.fail(errno.ETIMEDOUT)
@@ -72,25 +96,27 @@ class Handshake(Stream):
         front, candidate = self.front, self.candidate
         front.handshakes.discard(self)
         self.close()
-        candidate.in_flight -= 1
+        candidate.finish()
         candidate.connect_failed(refused=code == errno.ECONNREFUSED)
-        relay(front, self.client, self.source, (*self.tried, candidate))
+        relay(front, self.client, self.caller, (*self.tried, candidate))
 
 
-def relay(front: "L4Front", client: socket.socket, source: tuple[str, int], tried: tuple[Candidate, ...] = ()) -> None:
+def relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Candidate, ...] = ()) -> None:
     """Give the client's connection to a member that was not `tried` yet; closes it when there is none."""
     while len(tried) < CONNECTS:
-        candidate = front.split.pick().choose(tried)
+        group = front.split.pick()
+        candidate = group.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
+        if front.explaining.active(front.reactor.now):
+            caller.explained += explain(front.name, front.snapshot.balance, group.candidates, candidate) + b"\n"
         if candidate is None:
             break
         try:
-            sock, code = dial(candidate.member.address, speaks_first=candidate.member.proxy_protocol)
+            sock, code = dial(candidate.member.address, speaks_first=candidate.member.child)
         except OSError as error:
             front.log.error("no socket for a connection", error=str(error))
             break
         if not code:
-            candidate.in_flight += 1
-            Handshake(front, sock, client, source, candidate, tried)
+            Handshake(front, sock, client, caller, candidate, tried)
             return
         sock.close()
         candidate.connect_failed(refused=code == errno.ECONNREFUSED)
@@ -101,11 +127,12 @@ def relay(front: "L4Front", client: socket.socket, source: tuple[str, int], trie
 class TunnelEnd:
     """What to settle when a relayed connection is over."""
 
-    __slots__ = ("candidate", "front")
+    __slots__ = ("caller", "candidate", "front")
 
-    def __init__(self, front: "L4Front", candidate: Candidate) -> None:
+    def __init__(self, front: "L4Front", candidate: Candidate, caller: Caller) -> None:
         self.front = front
         self.candidate = candidate
+        self.caller = caller
 
     def __call__(self, pipe: Pipe, broken: bool) -> None:
-        self.front.over(pipe, self.candidate)
+        self.front.over(pipe, self.candidate, self.caller)

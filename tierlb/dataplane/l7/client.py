@@ -7,10 +7,12 @@ connection and the answer may be lost with it (RFC 9112 §9.6).
 """
 
 import errno
+import math
 import socket
 from typing import TYPE_CHECKING
 
 from tierlb.dataplane.l7.exchange import Exchange
+from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.dataplane.roster import Group
@@ -18,7 +20,7 @@ from tierlb.model.topology import Redirect, Respond
 from tierlb.net.stream import READ_BYTES, Stream
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_head import BadHead, find_head_end
-from tierlb.wire.proxy_protocol import BadProxyHeader, parse_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, ProxyHeader, parse_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l7.front import L7Front
@@ -28,22 +30,31 @@ LINGER_S = 2.0
 
 
 class ClientConnection(Stream):
-    """`peer_end` is the rest of an upstream head: the client's address and the end of that line."""
+    """`peer_end` is the rest of an upstream head: the client's address and the end of that line.
+
+    `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
+    ends at `expires`, or when there is too much here. `explained` is how its l4 parents chose.
+    """
 
     __slots__ = (
+        "began",
         "buffer",
         "exchange",
+        "expires",
+        "explained",
         "front",
         "in_head",
+        "introduced",
         "keep_alive",
         "lingering",
+        "movable",
         "peer_end",
-        "proxied",
         "pumping",
+        "tally",
         "trusted",
     )
 
-    def __init__(self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, proxied: bool) -> None:
+    def __init__(self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, introduced: bool) -> None:
         super().__init__(front.reactor, sock)
         self.front = front
         self.buffer = b""
@@ -52,11 +63,17 @@ class ClientConnection(Stream):
         self.in_head = False
         self.lingering = False
         self.pumping = False
-        self.proxied = proxied
+        self.introduced = introduced
+        self.movable = False
+        self.expires = math.inf
+        self.explained: tuple[bytes, ...] = ()
+        self.began = front.reactor.now
+        self.tally = front.counters.tallies.outside
+        self.tally.connections += 1
         self.trusted = trusted
         self.peer_end = b"%b\r\n" % peer.encode()
         self.watch()
-        self.arm(front.snapshot.timeouts.head if proxied else front.snapshot.timeouts.idle)
+        self.arm(front.snapshot.timeouts.head if not introduced else front.snapshot.timeouts.idle)
 
     def head_end(self, has_id: bool) -> bytes:
         """What closes an upstream head after `X-Forwarded-For: `."""
@@ -75,7 +92,7 @@ class ClientConnection(Stream):
         if exchange is None:
             if self.lingering:
                 return
-            if not self.buffer and not self.proxied and self.backlog is None:
+            if not self.buffer and self.introduced and self.backlog is None:
                 plan = self.front.books[self.trusted].known.get(data)
                 if plan is not None and plan.body_bytes == 0:
                     self._begin(plan)
@@ -116,7 +133,7 @@ class ClientConnection(Stream):
 
     def _next_head(self) -> bool:
         """Take one head out of the buffer and act on it; false when more bytes are needed."""
-        if self.proxied and not self._take_proxy_header():
+        if not self.introduced and not self._take_proxy_header():
             return False
         buffer = self.buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: one empty line before a request is forgiven
@@ -157,21 +174,39 @@ class ClientConnection(Stream):
         try:
             header = parse_v2(self.buffer)
         except BadProxyHeader as error:
-            self.front.counters.rejected += 1
-            self.front.log.warning(
-                "connection refused", reason=f"no PROXY header where a parent sends one: {error.reason}"
-            )
-            self.close()
-            return False
+            return self._turn_away(error.reason)
         if header is None:
             return False
+        parent = self.front.kin.parent(header)
+        if parent is None:
+            return self._turn_away("it does not know the key of this cluster")
         self.buffer = self.buffer[header.length :]
-        self.proxied = False
+        self._introduce(parent, header)
+        return True
+
+    def _introduce(self, parent: str, header: ProxyHeader) -> None:
+        """An l4 parent speaks for a client, whose own word counts little; an l7 parent says who the client is."""
+        self.introduced = True
+        self.tally.connections -= 1
+        self.tally = self.front.counters.tallies.of(parent)
+        self.tally.connections += 1
         if header.source is not None:
             self.peer_end = b"%b\r\n" % header.source[0].encode()
             self.trusted = self.front.trusts(header.source[0])
+            self.movable = True
+            self.expires = self.front.expiry()
+            self.front.movable += 1
+            if header.tlvs.get(EXPLAINED):
+                self.explained = tuple(header.tlvs[EXPLAINED].split(b"\n"))
+        else:
+            self.trusted = True
         self.arm(self.front.snapshot.timeouts.idle)
-        return True
+
+    def _turn_away(self, reason: str) -> bool:
+        self.front.counters.rejected += 1
+        self.front.log.warning("connection refused", reason=f"no PROXY header as a parent sends it: {reason}")
+        self.close()
+        return False
 
     # Acting.
 
@@ -180,17 +215,26 @@ class ClientConnection(Stream):
         """Whether further requests are welcome and possible; those that came before the client's end still count."""
         return not self.front.draining and (not self.eof or bool(self.buffer))
 
+    def is_to_move(self) -> bool:
+        """Whether this connection is to end with the answer under way, so that its client finds a better place."""
+        if not self.movable:
+            return False
+        now = self.reactor.now
+        return now >= self.expires or self.front.closing.take(now)
+
     def _begin(self, plan: Plan) -> None:
         front = self.front
-        front.counters.items += 1
+        tally = self.tally
+        tally.arrivals += 1
         self.in_head = False
         self.deadline = NEVER
         action = front.action(plan)
         if not isinstance(action, Group):
             self._answer_here(plan, action)
             return
-        front.counters.in_flight += 1
-        self.exchange = exchange = Exchange(self, plan, action)
+        tally.in_flight += 1
+        asked = plan.nonce is not None and front.explaining.covers(plan.nonce, self.reactor.now)
+        self.exchange = exchange = (ExplainedExchange if asked else Exchange)(self, plan, action)
         self.keep_alive = plan.keep_alive
         if not exchange.request_done and self.buffer:
             self.buffer = exchange.on_request_data(self.take_buffer())
@@ -204,13 +248,14 @@ class ClientConnection(Stream):
     def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
         """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
         keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
+        extra = self.front.load_field
         if action is None:
-            status, body, kind, extra = 404, f"{self.front.name}: no route matches this request\n", None, b""
+            status, body, kind = 404, f"{self.front.name}: no route matches this request\n", None
         elif isinstance(action, Redirect):
             status, body, kind = action.status, "", None
-            extra = b"Location: " + self.front.location(action, plan.head) + b"\r\n"
+            extra += b"Location: " + self.front.location(action, plan.head) + b"\r\n"
         else:
-            status, body, kind, extra = action.status, action.body, action.content_type, b""
+            status, body, kind = action.status, action.body, action.content_type
         self.send(
             own_answer(
                 status,
@@ -229,8 +274,15 @@ class ClientConnection(Stream):
         exchange = self.exchange
         assert exchange is not None
         self.exchange = None
-        self.front.counters.in_flight -= 1
-        if self.keep_alive and (not self.eof or self.buffer) and not self.front.draining:
+        tally, front = self.tally, self.front
+        tally.in_flight -= 1
+        tally.done += 1
+        counters = front.counters
+        took_s = front.reactor.now - exchange.began
+        counters.done += 1
+        counters.seconds += took_s
+        front.latencies.add(took_s)
+        if self.keep_alive and (not self.eof or self.buffer) and not front.draining:
             self._next()
         else:
             self._finish(linger=not exchange.request_done or bool(self.buffer))
@@ -241,7 +293,7 @@ class ClientConnection(Stream):
         assert exchange is not None
         keep_alive = exchange.plan.keep_alive and exchange.request_done and self.may_ask_again
         self.exchange = None
-        self.front.counters.in_flight -= 1
+        self.tally.in_flight -= 1
         self.send(
             own_answer(
                 status,
@@ -249,7 +301,7 @@ class ClientConnection(Stream):
                 keep_alive=keep_alive,
                 minor=exchange.plan.head.minor,
                 is_head=exchange.plan.is_head,
-                extra=b"Retry-After: 1\r\n" if retry_after else b"",
+                extra=self.front.load_field + (b"Retry-After: 1\r\n" if retry_after else b""),
             )
         )
         self._next_or_close(keep_alive, unread=not exchange.request_done)
@@ -258,7 +310,7 @@ class ClientConnection(Stream):
         """Answer input that cannot be understood or allowed, and close."""
         if self.exchange is not None:
             self.exchange = None
-            self.front.counters.in_flight -= 1
+            self.tally.in_flight -= 1
         self.send(own_answer(status, f"{self.front.name}: {reason}\n".encode(), keep_alive=False))
         self._next_or_close(False, unread=True)
 
@@ -346,13 +398,21 @@ class ClientConnection(Stream):
     def leave(self) -> socket.socket:
         """The socket becomes a tunnel's; the request that asked for it stays in flight until the tunnel ends."""
         self.exchange = None
+        self._settle_down()
         self.front.clients.discard(self)
         return self.detach()
+
+    def _settle_down(self) -> None:
+        """It cannot be moved any more."""
+        if self.movable:
+            self.movable = False
+            self.front.movable -= 1
 
     def close(self) -> None:
         if not self.closed:
             if self.exchange is not None:
                 self.exchange = None
-                self.front.counters.in_flight -= 1
+                self.tally.in_flight -= 1
             super().close()
+            self._settle_down()
             self.front.client_gone(self)

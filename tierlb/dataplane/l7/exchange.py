@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
-from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for
+from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Group
+from tierlb.dataplane.roster import Candidate, Choice
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
@@ -34,6 +34,7 @@ class Exchange:
     """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing."""
 
     __slots__ = (
+        "began",
         "candidate",
         "client",
         "connection",
@@ -54,11 +55,12 @@ class Exchange:
         "unsent",
     )
 
-    def __init__(self, client: "ClientConnection", plan: Plan, group: Group) -> None:
+    def __init__(self, client: "ClientConnection", plan: Plan, group: Choice) -> None:
         self.client = client
         self.front = client.front
         self.plan = plan
         self.group = group
+        self.began = client.reactor.now
         self.candidate: Candidate | None = None
         self.connection: PooledConnection | None = None
         self.reply: Reply | None = None
@@ -77,12 +79,14 @@ class Exchange:
 
     def start(self) -> None:
         """Choose a member and send the request, on a kept connection if there is one."""
-        group = self.group
-        candidate = self.candidate = group.choose(self.tried) if self.tried else group.first_choice()
+        front = self.front
+        key = front.key_of(self.client, self.plan) if front.hashes else 0
+        candidate = self.candidate = self.group.choose(self.tried, key)
         if candidate is None:
             self._refuse_without_member()
             return
         candidate.in_flight += 1
+        candidate.moments -= front.reactor.now
         idle = candidate.idle
         while idle and not self.retried:
             connection = idle.pop()
@@ -115,7 +119,7 @@ class Exchange:
         candidate.connect_failed(refused=code == errno.ECONNREFUSED)
         self._let_go(reusable=False)
         self.tried = (*self.tried, candidate)
-        if self.connects < CONNECTS and self.group.choose(self.tried) is not None:
+        if self.connects < CONNECTS and self.group.has_other(self.tried):
             self.start()
         elif code == errno.ETIMEDOUT:
             self._refuse(504, f"connecting to {candidate.member.name} took too long")
@@ -127,6 +131,8 @@ class Exchange:
         assert connection is not None
         connection.uses += 1
         message = self.plan.opening + self.client.head_end(self.plan.has_id)
+        if connection.uses == 1 and connection.candidate.member.child:
+            message = self.front.preface + message
         if self.unsent:
             message += self.unsent
             self.unsent = b""
@@ -258,8 +264,12 @@ class Exchange:
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
+        if self.front.load_field:
+            reply = with_lines(reply, self.front.load_field)
         self.reply = reply
         self.head_so_far = b""
+        if reply.telling:
+            self._heed(reply)
         client.deadline = NEVER
         minor = plan.head.minor
         keep_alive = client.keep_alive = (
@@ -267,6 +277,7 @@ class Exchange:
             and self.request_done
             and client.may_ask_again
             and (minor == 1 or reply.length >= 0 or plan.is_head)
+            and not client.is_to_move()
         )
         left = 0 if plan.is_head else reply.length
         if left == len(rest) and keep_alive and minor and not plan.is_head:
@@ -284,6 +295,15 @@ class Exchange:
             self._response_body(rest)
         else:
             self._await_more()
+
+    def _heed(self, reply: Reply) -> None:
+        """What the member's answer says of the member."""
+        candidate, said = self.candidate, reply.orca
+        assert candidate is not None
+        if reply.blamed:
+            candidate.erred()
+        if said is not None:
+            candidate.view.state(self.front.reactor.now, said.rps, said.busy, said.slots)
 
     def _response_body(self, data: bytes) -> None:
         left = self.response_left
@@ -367,7 +387,7 @@ class Exchange:
             client.leave(),
             connection.detach(),
             self.front.snapshot.timeouts.idle,
-            lambda pipe, broken: self.front.tunnel_over(pipe, candidate),
+            lambda pipe, broken: self.front.tunnel_over(pipe, candidate, client.tally, client.began),
         )
         self.front.tunnels.add(pipe)
         pipe.start(to_client=head + rest, to_member=after_head)
@@ -426,7 +446,8 @@ class Exchange:
     def _fail(self, status: int, what: str) -> None:
         assert self.candidate is not None
         name = self.candidate.member.name
-        self.candidate.failed += 1
+        self.candidate.done += 1
+        self.candidate.erred()
         self._let_go(reusable=False)
         self._refuse(status, f"{name} {what}")
 
@@ -434,7 +455,8 @@ class Exchange:
         """The answer has begun, so all that is left is not to make its cut look like an end."""
         self.front.counters.errors += 1
         if self.candidate is not None:
-            self.candidate.failed += 1
+            self.candidate.done += 1
+            self.candidate.erred()
         self._let_go(reusable=False)
         self.front.log.warning("response cut", reason=reason)
         if self.plan.head.minor:
@@ -451,10 +473,14 @@ class Exchange:
         self.client.answer_error(status, reason, retry_after=retry_after)
 
     def _complete(self, *, reusable: bool) -> None:
-        assert self.candidate is not None
-        self.candidate.done += 1
-        assert self.reply is not None
-        self._let_go(reusable=reusable and self.reply.keep_alive and self.request_done)
+        candidate, reply = self.candidate, self.reply
+        assert candidate is not None
+        assert reply is not None
+        candidate.done += 1
+        if self.front.times_members:
+            now = self.front.reactor.now
+            candidate.peak.observe(now, now - self.began)
+        self._let_go(reusable=reusable and reply.keep_alive and self.request_done)
         self.client.exchange_over()
 
     def _let_go(self, *, reusable: bool) -> None:
@@ -463,6 +489,7 @@ class Exchange:
         self.candidate = self.connection = None
         if candidate is not None:
             candidate.in_flight -= 1
+            candidate.moments += self.front.reactor.now
         if connection is not None:
             connection.exchange = None
             if reusable and not connection.eof:

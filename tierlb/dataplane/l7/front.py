@@ -7,35 +7,53 @@ import secrets
 import socket
 from typing import Any
 
+from tierlb.balance.guidance import CloseBudget, closing_rate_per_s
+from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Group, Roster, Split
+from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
-from tierlb.model.topology import Redirect, Respond
+from tierlb.model.topology import Policy, Redirect, Respond
 from tierlb.net.reactor import Reactor
+from tierlb.telemetry.sketch import Sketch
+from tierlb.telemetry.tally import Tally
 from tierlb.wire.http_head import RequestHead
+from tierlb.wire.proxy_protocol import encode_local
 
+LONGEST_AGE_S = 300.0
+AGE_JITTER = 0.1
+"""However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
 PLACEHOLDER = re.compile(r"\{(scheme|host|path|query)\}")
 
 
 class L7Front:
     """Accepts client connections and owns what they share."""
 
-    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any) -> None:
+    def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, kin: Kinship) -> None:
         self.name = name
+        self.kin = kin
+        self.preface = encode_local(kin.credentials)
         self.reactor = reactor
         self.log = log
         self.rng = rng
         self.counters = Counters()
+        self.latencies = Sketch()
         self.retry_budget = RetryBudget()
         self.replies = ReplyBook()
         self.clients: set[ClientConnection] = set()
         self.tunnels: set[Pipe] = set()
         self.draining = False
+        self.explaining = Explaining()
+        self.closing = CloseBudget()
+        self.movable = 0
+        self.load_field = b""
         self.requests_named = 0
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
         self.roster = Roster(reactor, rng, self._member_changed)
@@ -47,7 +65,7 @@ class L7Front:
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the snapshot whole; exchanges under way end under the one they began with."""
         destinations = [d for rule in snapshot.rules if isinstance(rule.action, Send) for d in rule.action.destinations]
-        groups = iter(self.roster.regroup(destinations, snapshot.balance))
+        groups = iter(self.roster.regroup(destinations, snapshot))
         actions: list[Group | Split | Respond | Redirect] = []
         for rule in snapshot.rules:
             if isinstance(rule.action, Send):
@@ -56,6 +74,9 @@ class L7Front:
             else:
                 actions.append(rule.action)
         self.snapshot = snapshot
+        self.hashes = snapshot.balance is Policy.MAGLEV
+        self.times_members = snapshot.balance is Policy.PEAK_EWMA
+        self._hash_header = snapshot.hash_header.encode() if snapshot.hash_header else None
         self.idle_s = snapshot.timeouts.idle
         self.response_s = snapshot.timeouts.response
         self._actions = tuple(actions)
@@ -68,6 +89,21 @@ class L7Front:
             return None
         action = self._actions[plan.rule]
         return action.pick() if isinstance(action, Split) else action
+
+    def key_of(self, client: ClientConnection, plan: Plan) -> int:
+        """What consistent hashing goes by: the header field named, where it is there, else the client's address."""
+        if self._hash_header is not None and (value := plan.head.get(self._hash_header)) is not None:
+            return stable_hash(value)
+        said = plan.head.get(b"x-forwarded-for") if client.trusted else None
+        return stable_hash(said.partition(b",")[0].strip() if said else client.peer_end[:-2])
+
+    def expiry(self) -> float:
+        """When a connection that begins now has lasted long enough."""
+        return self.reactor.now + self.rng.uniform(1 - AGE_JITTER, 1 + AGE_JITTER) * LONGEST_AGE_S
+
+    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+        """What the parents say of this node's siblings: if there is too much here, kept connections are closed."""
+        self.closing.set_rate(now, closing_rate_per_s(self.movable, load.utilisation, guidance))
 
     def trusts(self, host: str) -> bool:
         """Whether a peer's X-Forwarded-* and request id are believed."""
@@ -87,19 +123,28 @@ class L7Front:
         """A connection arrived."""
         host = peer[0]
         self.counters.connections += 1
-        trusted = (listener.inner and not listener.proxy_protocol) or self.trusts(host)
-        self.clients.add(ClientConnection(self, sock, host, trusted=trusted, proxied=listener.proxy_protocol))
+        trusted = not listener.inner and self.trusts(host)
+        self.clients.add(ClientConnection(self, sock, host, trusted=trusted, introduced=not listener.inner))
 
     def client_gone(self, client: ClientConnection) -> None:
-        self.counters.connections -= 1
+        self._connection_over(client.tally, client.began)
         self.clients.discard(client)
 
-    def tunnel_over(self, pipe: Pipe, candidate: Candidate) -> None:
-        self.counters.connections -= 1
-        self.counters.in_flight -= 1
+    def _connection_over(self, tally: Tally, began: float) -> None:
+        counters = self.counters
+        counters.connections -= 1
+        counters.ended += 1
+        counters.lived_s += self.reactor.now - began
+        tally.connections -= 1
+
+    def tunnel_over(self, pipe: Pipe, candidate: Candidate, tally: Tally, began: float) -> None:
+        """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
+        self._connection_over(tally, began)
+        tally.in_flight -= 1
+        tally.done += 1
         self.counters.bytes_in += pipe.client.carried
         self.counters.bytes_out += pipe.member.carried
-        candidate.in_flight -= 1
+        candidate.finish()
         candidate.done += 1
         self.tunnels.discard(pipe)
 

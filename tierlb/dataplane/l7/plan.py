@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
@@ -35,7 +36,7 @@ class Plan:
 
     `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
     peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
-    rules or None. `body_bytes` is 0 for no body, None for a chunked one.
+    rules or None. `body_bytes` is 0 for no body, None for a chunked one. `nonce`: it asks to be explained.
     """
 
     head: RequestHead
@@ -46,6 +47,7 @@ class Plan:
     keep_alive: bool
     repeatable: bool
     is_head: bool
+    nonce: bytes | None
 
 
 def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, trusted: bool) -> Plan:
@@ -66,6 +68,7 @@ def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, tr
         block.keep_alive,
         method in IDEMPOTENT and body_bytes == 0 and block.upgrade is None,
         method == b"HEAD",
+        block.get(FIELD),
     )
 
 

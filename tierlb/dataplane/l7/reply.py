@@ -9,8 +9,10 @@ from http import HTTPStatus
 
 import attrs
 
+from tierlb.wire import orca
 from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
+from tierlb.wire.orca import OrcaBook, OrcaReport
 
 REPLIES = 512
 
@@ -19,7 +21,11 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """Body length: ends when the upstream connection closes."""
 
-REWRITTEN = frozenset({b"content-length"})
+BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
+"""Answers that more of the same traffic would get too; 501 and 505 are about the request."""
+
+NOT_PASSED = frozenset({b"content-length", orca.FIELD, orca.BIN_FIELD})
+"""The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382)."""
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -28,7 +34,8 @@ class Reply:
 
     `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
     the client's head without any framing of ours and without the last empty line; `whole` is the head for the
-    commonest case: an HTTP/1.1 client that stays connected.
+    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the member failed or is overloaded. `orca`: what
+    it said of its load; such fields are for this node and go no further. `telling`: either of the two.
     """
 
     status: int
@@ -37,15 +44,41 @@ class Reply:
     upgrade: bytes | None
     lines: bytes
     whole: bytes
+    blamed: bool
+    orca: OrcaReport | None
+    telling: bool
 
 
-def make_reply(raw: bytes) -> Reply:
+def make_reply(raw: bytes, orca_book: OrcaBook) -> Reply:
     """Parse and check one complete response head. Raises BadHead."""
     head = parse_response_head(raw)
     lines = client_head(head)
     length = body_length(head)
-    framing = b"Transfer-Encoding: chunked\r\n\r\n" if length < 0 else b"\r\n"
-    return Reply(head.status, head.keep_alive, length, head.upgrade, lines, lines + framing)
+    blamed, said = head.status in BLAMED, _orca(head, orca_book)
+    telling = blamed or said is not None
+    return Reply(
+        head.status, head.keep_alive, length, head.upgrade, lines, lines + _framing(length), blamed, said, telling
+    )
+
+
+def _framing(length: int) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n" if length < 0 else b"\r\n"
+
+
+def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
+    for field in head.fields:
+        if field.lower == orca.FIELD:
+            return book.read(field.value)
+        if field.lower == orca.BIN_FIELD:
+            return book.read_bin(field.value)
+    return None
+
+
+def with_lines(reply: Reply, extra: bytes) -> Reply:
+    """The same with further complete lines before the member's own."""
+    status, _, rest = reply.lines.partition(b"\r\n")
+    lines = b"%b\r\n%b%b" % (status, extra, rest)
+    return attrs.evolve(reply, lines=lines, whole=lines + _framing(reply.length))
 
 
 def body_length(head: ResponseHead) -> int:
@@ -62,7 +95,7 @@ def client_head(head: ResponseHead) -> bytes:
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     dropped = head.dropped
     lines += [
-        field.line + b"\r\n" for field in head.fields if field.lower not in dropped and field.lower not in REWRITTEN
+        field.line + b"\r\n" for field in head.fields if field.lower not in dropped and field.lower not in NOT_PASSED
     ]
     if head.content_length is not None and head.status >= 200 and head.status != 204:
         lines.append(b"Content-Length: %d\r\n" % head.content_length)
@@ -84,9 +117,10 @@ def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> b
 class ReplyBook:
     """Replies of the response heads that came more than once; shaped like PlanBook."""
 
-    __slots__ = ("_known", "_memo")
+    __slots__ = ("_known", "_memo", "orca")
 
     def __init__(self) -> None:
+        self.orca = OrcaBook()
         self._memo: Memo[Reply] = Memo(REPLIES)
         self._known = self._memo.kept
 
@@ -94,7 +128,7 @@ class ReplyBook:
         """The reply for a complete head. Raises BadHead."""
         reply = self._known.get(raw)
         if reply is None:
-            reply = make_reply(raw)
+            reply = make_reply(raw, self.orca)
             self._memo.offer(raw, reply)
         return reply
 

@@ -1,0 +1,28 @@
+"""Candidates as the tests of choosers write them down."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from tierlb.balance.peak import PeakEwma
+
+
+@attrs.define(eq=False)
+class Member:
+    name: str = "m"
+    in_flight: int = 0
+    slope: float = 1.0
+    offset: float = 1.0
+    capacity: float = 1.0
+    share: float = 1.0
+    weight: float = 1.0
+    peak: PeakEwma = attrs.field(factory=PeakEwma)
+
+
+def members(count: int) -> list[Member]:
+    return [Member(f"m{index}") for index in range(count)]
+
+
+def loaded(loads: Sequence[int]) -> list[Member]:
+    """Members with these items in flight."""
+    return [Member(f"m{index}", load) for index, load in enumerate(loads)]

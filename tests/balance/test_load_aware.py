@@ -1,0 +1,120 @@
+"""The lowest line, in a scan of all and of two drawn by capacity, against the definition."""
+
+import collections
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.balance.members import Member, members
+from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, scans, score_of
+
+LINES = st.lists(
+    st.builds(
+        Member,
+        in_flight=st.integers(0, 20),
+        slope=st.sampled_from([0.1, 0.5, 1.0, 3.0, 1e9]),
+        offset=st.sampled_from([0.0, 0.1, 1.0, 7.0]),
+        share=st.just(0.5),
+    ),
+    min_size=1,
+    max_size=SCAN_AT_MOST,
+)
+
+
+def built(candidates: list[Member], seed: int = 1) -> LoadAware[Member]:
+    chooser: LoadAware[Member] = LoadAware(random.Random(seed))
+    chooser.rebuild(candidates)
+    return chooser
+
+
+@given(LINES, st.integers())
+def test_a_scan_finds_the_lowest_score(candidates: list[Member], seed: int) -> None:
+    chooser = built(candidates, seed)
+    lowest = min(score_of(candidate) for candidate in candidates)
+    assert all(score_of(chooser.pick(0)) == lowest for _ in range(5))
+    assert score_of(chooser.among(candidates, 0)) == lowest
+
+
+def test_in_flight_counts_at_the_time_of_the_pick() -> None:
+    candidates = members(2)
+    chooser = built(candidates)
+    candidates[0].in_flight = 5
+    assert [chooser.pick(0).name for _ in range(4)] == ["m1"] * 4
+    candidates[1].in_flight = 6
+    assert [chooser.pick(0).name for _ in range(4)] == ["m0"] * 4
+
+
+def test_lines_count_from_the_next_rebuild_on() -> None:
+    candidates = members(2)
+    chooser = built(candidates)
+    candidates[0].offset = 5.0
+    chooser.rebuild(candidates)
+    assert {chooser.pick(0).name for _ in range(4)} == {"m1"}
+
+
+def test_equals_take_turns() -> None:
+    chooser = built(members(5))
+    counts = collections.Counter(chooser.pick(0).name for _ in range(500))
+    assert set(counts.values()) == {100}
+
+
+def test_equals_among_worse_ones_are_used_evenly_over_many_rebuilds() -> None:
+    candidates = members(8)
+    for slow in candidates[6:]:
+        slow.offset = 9.0
+    chooser = built(candidates)
+    counts: collections.Counter[str] = collections.Counter()
+    for _ in range(1000):
+        chooser.rebuild(candidates)
+        counts.update(chooser.pick(0).name for _ in range(8))
+    assert set(counts) == {f"m{index}" for index in range(6)}
+    assert max(counts.values()) < 1.15 * min(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(1, 1.0, True), (32, 0.2, True), (33, 1.0, False), (8, 0.19, False), (2, 0.25, True)],
+)
+def test_a_parent_looks_at_all_where_it_sends_a_fair_part(count: int, share: float, expected: bool) -> None:
+    candidates = members(count)
+    for candidate in candidates:
+        candidate.share = share
+    assert scans(candidates) is expected
+
+
+def drawing(*capacities: float) -> list[Member]:
+    """Members of which a parent with a small share sees two."""
+    return [Member(f"m{index}", share=0.1, capacity=capacity) for index, capacity in enumerate(capacities)]
+
+
+def test_one_of_many_parents_draws_two_by_capacity() -> None:
+    """The chance of each pair, by the definition: draw one, put it aside, draw another."""
+    capacities = [1.0, 2.0, 5.0]
+    expected: dict[int, float] = collections.defaultdict(float)
+    for one, first in enumerate(capacities):
+        for other, second in enumerate(capacities):
+            if one != other:
+                expected[min(one, other)] += first / 8 * second / (8 - first)
+    candidates = drawing(*capacities)
+    for index, candidate in enumerate(candidates):
+        candidate.offset = float(index)
+    chooser = built(candidates)
+    counts = collections.Counter(chooser.pick(0).name for _ in range(20_000))
+    assert {f"m{index}": round(20_000 * part / 400) for index, part in expected.items()} == pytest.approx(
+        {name: count / 400 for name, count in counts.items()}, abs=1.5
+    )
+
+
+def test_two_drawn_are_two_different_ones() -> None:
+    candidates = drawing(1000.0, 1.0)
+    candidates[0].in_flight = 1
+    assert {built(candidates, seed).pick(0).name for seed in range(200)} == {"m1"}
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40), st.integers())
+def test_drawing_never_falls_off_the_end(capacities: list[float], seed: int) -> None:
+    candidates = drawing(*capacities)
+    chooser = built(candidates, seed)
+    assert all(chooser.pick(0) in candidates for _ in range(20))

@@ -1,0 +1,44 @@
+"""Errors as queue, against the recurrence of BALANCING.md §3."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.balance.phantom import DECAY_S, FORGOTTEN, MOST_ERRORS, Phantom
+
+
+def test_no_error_is_no_queue() -> None:
+    assert Phantom().value(5) == 0
+
+
+def test_an_error_is_as_much_as_the_endpoint_can_work_on_and_fades() -> None:
+    phantom = Phantom()
+    phantom.add(10, 8)
+    assert [phantom.value(10 + after) for after in (0, DECAY_S, 2 * DECAY_S)] == pytest.approx(
+        [8, 8 / math.e, 8 / math.e**2]
+    )
+
+
+def test_an_old_error_is_forgotten() -> None:
+    phantom = Phantom()
+    phantom.add(0, 8)
+    assert phantom.value(20) == 0
+
+
+def test_time_that_goes_back_adds_nothing() -> None:
+    phantom = Phantom()
+    phantom.add(10, 8)
+    assert phantom.value(9) == 8
+
+
+@given(st.lists(st.floats(0, 5), max_size=300), st.floats(1, 64))
+def test_errors_add_up_to_a_bound(pauses_s: list[float], concurrency: float) -> None:
+    phantom, expected, now = Phantom(), 0.0, 0.0
+    for pause_s in pauses_s:
+        now += pause_s
+        kept = expected * math.exp(-pause_s / DECAY_S)
+        expected = min(MOST_ERRORS * concurrency, (kept if kept > FORGOTTEN else 0.0) + concurrency)
+        phantom.add(now, concurrency)
+        assert phantom.value(now) == pytest.approx(expected)

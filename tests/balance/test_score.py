@@ -1,0 +1,111 @@
+"""The score as a table, against the definition in BALANCING.md §2, and the share that a parent reads from echoes."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.balance.score import LEAST_SHARE, ParentShare, connection_tau_s, freshness, line, tau_s
+
+
+@pytest.mark.parametrize(
+    ("response_s", "expected"), [(0, 0.05), (0.005, 0.05), (0.02, 0.1), (0.1, 0.5), (0.2, 1), (30, 1)]
+)
+def test_a_report_is_worth_five_response_times(response_s: float, expected: float) -> None:
+    assert tau_s(response_s) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("connection_s", "expected"), [(0, 1), (4, 1), (20, 5), (60, 15), (300, 15)])
+def test_for_connections_it_is_worth_a_quarter_of_their_life(connection_s: float, expected: float) -> None:
+    assert connection_tau_s(connection_s) == expected
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(0, 1), (-1, 1), (0.1, math.exp(-0.2)), (math.inf, 0)])
+def test_what_was_reported_fades(age_s: float, expected: float) -> None:
+    assert freshness(age_s, 0.5) == pytest.approx(expected)
+
+
+LINES = [
+    # fresh, others, share, phantom, capacity, per_item, ahead, part -> slope, offset
+    ((0, 0, 1, 0, 100), (0.01, 0.01)),
+    ((0, 0, 0.25, 0, 100), (0.04, 0.01)),
+    ((1, 40, 0.25, 0, 100), (0.01, 0.41)),
+    ((1, -5, 0.25, 0, 100), (0.01, 0.01)),
+    ((0.5, 40, 0.25, 0, 100), (0.025, 0.21)),
+    ((0, 0, 1, 9, 100), (0.01, 0.1)),
+    ((1, 0, 1, 0, 100, 0.3), (0.003, 0.01)),
+    ((0, 0, 1, 0, 100, 1, 8), (0.01, 0.08)),
+    ((1, 4, 1, 0, 100, 1, 8, 0.1), (0.1, 0.48)),
+]
+
+
+@pytest.mark.parametrize(("given_", "expected"), LINES)
+def test_the_line_as_a_table(given_: tuple[float, ...], expected: tuple[float, float]) -> None:
+    assert line(*given_) == pytest.approx(expected)
+
+
+@given(
+    own=st.integers(0, 1000),
+    fresh=st.floats(0, 1),
+    others=st.integers(-50, 1000),
+    share=st.floats(LEAST_SHARE, 1),
+    phantom=st.floats(0, 800),
+    capacity=st.floats(0.1, 1e6),
+)
+def test_the_line_is_predicted_queue_over_capacity(
+    own: int, fresh: float, others: int, share: float, phantom: float, capacity: float
+) -> None:
+    queue = fresh * (own + max(0, others)) + (1 - fresh) * own / share
+    slope, offset = line(fresh, others, share, phantom, capacity)
+    assert own * slope + offset == pytest.approx((queue + phantom + 1) / capacity)
+
+
+def test_before_the_first_report_parents_are_alike() -> None:
+    assert [ParentShare(parents).value for parents in (0, 1, 4, 1000)] == [1, 1, 0.25, LEAST_SHARE]
+
+
+def test_the_share_follows_what_arrives() -> None:
+    share = ParentShare(4)
+    for report in range(40):
+        share.update(arrivals=100 * report, own=60 * report)
+    assert share.value == pytest.approx(0.6, abs=0.01)
+
+
+def test_few_arrivals_say_little() -> None:
+    few, many = ParentShare(2), ParentShare(2)
+    for report in range(3):
+        few.update(arrivals=report, own=0)
+        many.update(arrivals=1000 * report, own=0)
+    assert many.value < 0.35 < 0.48 < few.value
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((100, 50), (10, 0)),  # the child restarted
+        ((100, 50), (200, 10)),  # a restart between two reports that caught up
+        ((100, 50), (100, 50)),  # nothing arrived
+        ((100, 50), (100, 60)),  # nonsense
+    ],
+)
+def test_counters_that_tell_nothing_change_nothing(before: tuple[int, int], after: tuple[int, int]) -> None:
+    share = ParentShare(4)
+    share.update(*before)
+    share.update(*after)
+    assert share.value == 0.25
+
+
+def test_after_a_restart_the_new_counters_are_the_base() -> None:
+    share = ParentShare(4)
+    for arrivals, own in ((1000, 250), (10, 1), (110, 101)):
+        share.update(arrivals, own)
+    assert share.value == pytest.approx(0.25 * 0.8 + 0.2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=30))
+def test_the_share_stays_within_its_bounds_whatever_is_reported(reports: list[tuple[int, int]]) -> None:
+    share = ParentShare(3)
+    for arrivals, own in reports:
+        share.update(arrivals, own)
+        assert LEAST_SHARE <= share.value <= 1

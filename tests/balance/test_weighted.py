@@ -1,0 +1,59 @@
+"""Smooth weighted round robin against nginx's own example and against arithmetic."""
+
+import collections
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.balance.members import Member
+from tierlb.balance.weighted import SmoothWeighted
+
+
+class NoRandom(random.Random):
+    def random(self) -> float:
+        return 0.0
+
+
+def weighing(*weights: float) -> list[Member]:
+    return [Member(name, weight=weight) for name, weight in zip("abcdefgh", weights, strict=False)]
+
+
+def built(candidates: list[Member], rng: random.Random) -> SmoothWeighted[Member]:
+    chooser: SmoothWeighted[Member] = SmoothWeighted(rng)
+    chooser.rebuild(candidates)
+    return chooser
+
+
+def test_five_one_one_is_spread_as_in_nginx() -> None:
+    chooser = built(weighing(5, 1, 1), NoRandom())
+    assert "".join(chooser.pick(0).name for _ in range(14)) == "aabacaaaabacaa"
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers())
+def test_every_round_of_the_sum_of_weights_is_exact(weights: list[int], seed: int) -> None:
+    chooser = built(weighing(*weights), NoRandom())
+    for _ in range(2):
+        counts = collections.Counter(chooser.pick(0).name for _ in range(sum(weights)))
+        assert counts == dict(zip("abcdefgh", weights, strict=False))
+    assert built(weighing(*weights), random.Random(seed)).pick(0).name in "abcdefgh"
+
+
+def test_many_nodes_do_not_start_with_the_same() -> None:
+    firsts = {built(weighing(1, 1, 1), random.Random(seed)).pick(0).name for seed in range(40)}
+    assert firsts == set("abc")
+
+
+def test_who_was_just_chosen_waits_although_another_left() -> None:
+    candidates = weighing(1, 1, 1)
+    chooser = built(candidates, NoRandom())
+    assert chooser.pick(0).name == "a"
+    chooser.rebuild(candidates[:2])
+    assert chooser.pick(0).name == "b"
+
+
+def test_those_left_are_drawn_by_weight() -> None:
+    chooser = built(weighing(1, 1, 8), random.Random(1))
+    left = weighing(1, 9)
+    counts = collections.Counter(chooser.among(left, 0).name for _ in range(2000))
+    assert 1700 < counts["b"] < 1900

@@ -1,0 +1,134 @@
+"""`tierlb agent`: what it refuses, and a real one beside a real app, joined to a controller in this process."""
+
+import contextlib
+import os
+import signal
+import sys
+from functools import partial
+
+import attrs
+import httpx
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import free_address
+from tests.cli.conftest import run
+from tests.controlplane.conftest import KeptLog, tier
+from tierlb.cli.agent import AgentOptions
+from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.link import serve_child
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import Kind, Pool, Topology
+from tierlb.net.websocket import serve
+
+DEADLINE_S = 20.0
+REQUIRED = ("--pool", "app", "--name", "app-1", "--join", "ws://127.0.0.1:1", "--address", "127.0.0.1:9001")
+
+
+def test_an_agent_without_a_token_says_how_to_give_it():
+    result = run("agent", *REQUIRED, env={"TIERLB_TOKEN": ""})
+    assert (result.exit_code, "set TIERLB_TOKEN" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "says"),
+    [
+        (("--address", "here"), 2, "--address: 'here' is not an address"),
+        (("--url", "https://a/"), 2, "--url: 'https://a/' cannot be read: write it as http://"),
+        (("--slots", "4"), 2, "--slots goes with --url"),
+        (("--pid", "1", "--cgroup", "/sys/fs/cgroup"), 2, "--pid or --cgroup, not both"),
+        (("--pid", "4194305"), 1, "process 4194305 has ended"),
+        (("--cgroup", "/nowhere"), 1, "holds no cpu.stat"),
+        (("--drain-time", "10"), 2, "--drain-time:"),
+        (("--tls-ca", "ca.pem"), 2, "--tls-certificate, --tls-key and --tls-ca together"),
+        (("--tls-ca", "/no", "--tls-key", "/no", "--tls-certificate", "/no"), 2, "/no cannot be used"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_started(options, exit_code, says):
+    result = run("agent", *REQUIRED, *options, env={"TIERLB_TOKEN": "x"})
+    assert (result.exit_code, says in result.stderr) == (exit_code, True), result.stderr
+
+
+def test_the_options_default_to_no_source_at_all():
+    options = AgentOptions("app", "app-1", "ws://127.0.0.1:1", "127.0.0.1:9001")
+    assert (options.url, options.pid, options.cgroup, options.slots) == ("", None, None, 0)
+
+
+@attrs.define
+class Site:
+    """A controller in this process; its node, apps and agents are processes of their own."""
+
+    controller: Controller
+    join: str
+    listen: str
+    nursery: trio.Nursery
+
+    async def start(self, *arguments):
+        command = [sys.executable, "-m", "tierlb", *arguments]
+        env = {**os.environ, "TIERLB_TOKEN": "secret"}
+        return await trio.lowlevel.open_process(command, env=env, stdin=None, stderr=None)
+
+    async def until_app_answers(self, names):
+        """Return once all of `names` and nobody else answer."""
+        seen = []
+        with trio.move_on_after(DEADLINE_S):
+            while set(seen[-20:]) != names or len(seen) < 20:
+                seen.append(await self.ask())
+                await trio.sleep(0.01)
+            return
+        raise AssertionError(f"last answers: {seen[-20:]}")
+
+    async def ask(self):
+        async with httpx.AsyncClient(base_url=f"http://{self.listen}", trust_env=False, timeout=5) as http:
+            with contextlib.suppress(httpx.TransportError):
+                return (await http.get("/")).headers.get("x-backend", "nobody")
+        return "nobody"
+
+
+@pytest.fixture
+async def site(nursery):
+    listen = free_address()
+    web = tier("web", Kind.L7, "app", listen=parse_address(listen))
+    controller = Controller(Topology("shop", {"web": web}, {"app": Pool("app", agents=True)}), KeptLog())
+    nursery.start_soon(controller.run)
+    handler = partial(serve_child, controller)
+    address = await nursery.start(serve, handler, "secret", Address("127.0.0.1", 0))
+    return Site(controller, f"ws://{address}", listen, nursery)
+
+
+async def test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_any(site):
+    processes = {}
+    try:
+        with trio.fail_after(4 * DEADLINE_S):
+            processes["node"] = await site.start("node", "--name", "web-1", "--tier", "web", "--join", site.join)
+            for name in ("a", "b"):
+                app = free_address()
+                port = app.rpartition(":")[2]
+                station = ("--slots", "2", "--service", "2ms")
+                processes[name] = await site.start("demo-backend", "--port", port, "--name", name, *station)
+                arguments = ("--pool", "app", "--name", f"agent-{name}", "--join", site.join, "--address", app)
+                processes[f"agent-{name}"] = await site.start(
+                    "agent", *arguments, "--url", f"http://{app}/.tierlb/load"
+                )
+            await site.until_app_answers({"a", "b"})
+
+            answers = []
+            async with trio.open_nursery() as asking:
+                asking.start_soon(keep_asking, site, answers)
+                processes["agent-a"].send_signal(signal.SIGTERM)
+                assert await processes["agent-a"].wait() == 0
+                asking.cancel_scope.cancel()
+            await site.until_app_answers({"b"})
+            assert "nobody" not in answers
+            assert "agent-a" not in site.controller.seats
+    finally:
+        for process in processes.values():
+            process.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + DEADLINE_S):
+            for process in processes.values():
+                await process.wait()
+
+
+async def keep_asking(site, answers):
+    while True:
+        answers.append(await site.ask())

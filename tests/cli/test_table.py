@@ -1,0 +1,165 @@
+import io
+
+import attrs
+import pytest
+from rich.console import Console
+
+from tests.cli.conftest import shop, words
+from tierlb.cli import status, top
+from tierlb.cli.rows import Group, Row, groups_of
+from tierlb.cli.table import (
+    COLUMNS,
+    age_text,
+    count_text,
+    duration_text,
+    fitting,
+    natural_width,
+    page,
+    percent_text,
+    printable,
+    rate_text,
+    shortened,
+)
+from tierlb.controlplane.status import as_json
+
+
+def drawn(told, width=100, height=None, order=top.ORDER):
+    console = Console(width=width, file=io.StringIO())
+    console.print(page(told, order, width, height))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (count_text(None), ""),
+        (count_text(0), "0"),
+        (count_text(12345), "12,345"),
+        (rate_text(None), ""),
+        (rate_text(0.0), "0/s"),
+        (rate_text(0.44), "0.4/s"),
+        (rate_text(3.0), "3/s"),
+        (rate_text(9.96), "10/s"),
+        (rate_text(1234.4), "1,234/s"),
+        (rate_text(12.0, " conn"), "12 conn/s"),
+        (percent_text(None), ""),
+        (percent_text(0.0), "0 %"),
+        (percent_text(0.004), "0.4 %"),
+        (percent_text(0.62), "62 %"),
+        (percent_text(1.0), "100 %"),
+        (duration_text(None), ""),
+        (duration_text(0.00085), "850 µs"),
+        (duration_text(0.00123), "1.2 ms"),
+        (duration_text(0.00994), "9.9 ms"),
+        (duration_text(0.00999), "10 ms"),
+        (duration_text(0.012), "12 ms"),
+        (duration_text(0.25), "0.25 s"),
+        (duration_text(9.999), "10 s"),
+        (age_text(None), ""),
+        (age_text(0.0874), "0.09 s"),
+        (age_text(12.3), "12 s"),
+        (age_text(300.0), "5 min"),
+        (age_text(10800.0), "3 h"),
+        (printable("web-1\x1b[2J\n→"), "web-1�[2J�→"),
+    ],
+)
+def test_figures_are_written_with_their_units(text, expected):
+    assert text == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (40, (["a", "b", "c"], 2)),
+        (34, (["a", "b", "c"], 2)),
+        (33, (["a", "b", "c"], 1)),
+        (32, (["a", "b", "c"], 1)),
+        (31, (["a", "b"], 2)),
+        (5, (["a", "b"], 1)),
+    ],
+)
+def test_columns_move_together_and_then_the_least_important_goes(width, expected):
+    assert fitting([("a", 10), ("b", 10), ("c", 10)], width) == expected
+
+
+def group(name, *states):
+    return Group(Row(name), tuple(Row(f"{name}-{number}", state) for number, state in enumerate(states, start=1)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (9, ["a", "a-1", "b", "b-1", "b-2", "b-3", "b-4", "b-5"]),
+        (8, ["a", "a-1", "b", "b-1", "b-2", "b-3", "b-4", "b-5"]),
+        (7, ["a", "a-1", "b", "b-1", "b-2", "b-4", "… 2 more"]),
+        (5, ["a", "a-1", "b", "b-4", "… 4 more"]),
+        (4, ["a", "a-1", "b", "… 5 more"]),
+        (3, ["a", "b", "… 5 more"]),
+        (2, ["a", "b"]),
+        (0, ["a", "b"]),
+    ],
+)
+def test_members_that_simply_serve_give_way_first(lines, expected):
+    groups = (group("a", "serving"), group("b", "serving", "serving", "serving", "ejected", "serving"))
+    shown = [row.name for g in shortened(groups, lines) for row in (g.total, *g.members)]
+    assert shown == expected
+
+
+def test_both_commands_rank_all_columns():
+    assert sorted(top.ORDER) == sorted(status.ORDER) == sorted(COLUMNS)
+
+
+def test_at_100_columns_there_is_everything_that_top_is_for():
+    lines = drawn(as_json(shop())).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines[1].split()) == "node state in flight rate capacity use p50 p99 age share"
+    row = next(line for line in lines if "web-1" in line)
+    assert row.split() == "web-1 serving 2 1,500/s 2,000/s 62 % 12 ms 12 ms 0.25 s 75 %".split()
+
+
+def test_figures_end_below_the_end_of_their_heading():
+    lines = drawn(as_json(shop())).splitlines()
+    end = lines[1].index("rate") + len("rate")
+    assert [line[:end].split()[-1] for line in lines if "web-" in line] == ["1,500/s", "0/s"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
+@pytest.mark.parametrize("order", [top.ORDER, status.ORDER])
+def test_no_line_is_longer_than_the_terminal_is_wide(width, order):
+    lines = drawn(as_json(shop()), width, order=order).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) == len(drawn(as_json(shop()), 200).splitlines())
+
+
+@pytest.mark.parametrize("height", [7, 8, 9, 10, 40])
+def test_no_more_lines_than_the_terminal_has(height):
+    assert len(drawn(as_json(shop()), height=height).splitlines()) <= height
+
+
+def test_the_natural_width_leaves_nothing_out():
+    told = as_json(shop())
+    assert len(words(drawn(told, natural_width(told, top.ORDER)))[1]) == len(COLUMNS) + len("in flight".split()) - 1
+
+
+def test_many_phrases_are_cut_short():
+    told = as_json(attrs.evolve(shop(), missing=tuple(f"web-{number} has not joined" for number in range(9))))
+    assert [" ".join(line) for line in words(drawn(told))[-2:]] == ["web-3 has not joined", "… 5 more"]
+
+
+def test_square_brackets_and_escapes_from_nodes_are_only_text():
+    told = as_json(attrs.evolve(shop(), missing=("web-1 refused: [red]no[/] \x1b[2J",)))
+    assert words(drawn(told))[-1] == ["web-1", "refused:", "[red]no[/]", "�[2J"]
+
+
+def test_what_is_out_of_the_ordinary_has_its_colour():
+    by_name = {row.name: row for group in groups_of(as_json(shop())) for row in (group.total, *group.members)}
+    styles = {name: COLUMNS["state"].style(row) for name, row in by_name.items()}
+    assert (styles["web-1"], styles["web-2"], styles["edge-2"]) == ("green", "red", "red")
+    assert (styles["edge l4 → web"], styles["app pool"]) == ("yellow", "")
+    assert [COLUMNS["use"].style(Row("x", utilisation=use)) for use in (None, 0.5, 0.8, 1.2)] == [
+        "",
+        "",
+        "yellow",
+        "red",
+    ]
+    assert [COLUMNS["age"].style(Row("x", age_s=age)) for age in (None, 0.2, 3.0, 60.0)] == ["", "", "yellow", "red"]

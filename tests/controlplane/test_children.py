@@ -1,0 +1,216 @@
+"""A node's children over real websockets: honest ones and others."""
+
+from contextlib import suppress
+
+import attrs
+import msgpack
+import pytest
+import trio
+
+from tierlb.controlplane import children as children_module
+from tierlb.controlplane.children import Children
+from tierlb.model.address import Address
+from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.net.websocket import Disconnected, connect
+from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
+
+LOAD = SubtreeLoad(capacity=50.0, in_flight=2)
+ECHO = Echo(1, 2, 3)
+ROW = NodeRow("web-1", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), LOAD)
+NONE = Guidance(0.0)
+
+
+@pytest.fixture
+def children(plane, log):
+    plane.guidance = None
+    return Children(plane, "secret", log)
+
+
+@pytest.fixture
+async def url(children, nursery):
+    return f"ws://{await nursery.start(children.serve, Address('127.0.0.1', 0))}"
+
+
+async def join(channel, name="web-1", boot_id="one"):
+    await channel.send(encode(Hello(1, name, "web", boot_id, 7)))
+    assert decode(await channel.receive()) == Welcome(0.25)
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 (real sockets)
+        await trio.sleep(0.005)
+
+
+async def close_reason(channel):
+    try:
+        while True:
+            await channel.receive()
+    except Disconnected as gone:
+        return str(gone)
+
+
+async def next_of(channel, kind):
+    while not isinstance(frame := decode(await channel.receive()), kind):
+        pass
+    return frame
+
+
+async def test_a_report_reaches_the_data_plane_under_the_childs_name(url, plane):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            await channel.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: plane.reports)
+    assert plane.reports == [("web-1", LOAD, ECHO)]
+
+
+async def test_a_lost_socket_is_told_once(url, plane, children):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            assert children.names() == ("web-1",)
+        await until(lambda: plane.lost)
+    assert plane.lost == ["web-1"]
+    assert children.names() == ()
+
+
+async def test_a_second_connection_replaces_the_first_and_nothing_is_lost(url, plane, children):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as first, connect(url, "secret") as second:
+            await join(first)
+            await join(second, boot_id="two")
+            assert "took over" in await close_reason(first)
+            await second.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: plane.reports)
+            assert plane.lost == []
+
+
+async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(url, plane, monkeypatch):
+    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.01)
+    plane.guidance = Guidance(0.5)
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            assert await next_of(channel, Guidance) == Guidance(0.5)
+            plane.guidance = Guidance(0.6)
+            started = trio.current_time()
+            assert await next_of(channel, Guidance) == Guidance(0.6)
+            assert trio.current_time() - started > 0.8
+            plane.guidance = Guidance(0.95, True)
+            started = trio.current_time()
+            assert await next_of(channel, Guidance) == Guidance(0.95, True)
+            assert trio.current_time() - started < 0.5
+
+
+async def test_a_watch_reaches_those_that_are_there_and_those_that_come_later(url, children):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as early, connect(url, "secret") as late:
+            await join(early)
+            watch = Watch(5.0, "n0nce")
+            children.watching.heed(watch, trio.current_time())
+            children.watch(watch)
+            assert await next_of(early, Watch) == watch
+            await join(late, "web-2")
+            assert (await next_of(late, Watch)).ttl_s == pytest.approx(5, abs=0.5)
+            assert (await next_of(late, Watch)).explain == "n0nce"
+
+
+async def test_rows_are_kept_while_somebody_watches_and_a_new_node_is_news(url, children, plane):
+    news = []
+    children.on_new_row = lambda: news.append(len(plane.reports))
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
+            await until(lambda: len(plane.reports) == 1)
+            assert children.rows.since(0, 0.0) == ((), 0)
+            children.watching.heed(Watch(5.0), trio.current_time())
+            for _ in range(2):
+                await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
+            await until(lambda: len(plane.reports) == 3)
+    (row,), _ = children.rows.since(0, trio.current_time())
+    assert attrs.evolve(row, age_s=0.0) == ROW
+    assert news == [2]
+
+
+async def test_a_name_that_is_no_members_is_passed_on_for_the_plane_to_ignore(url, plane):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel, "who-ever")
+            await channel.send(encode(Report(LOAD, ECHO)))
+            await channel.send(encode(Drain()))
+            await channel.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: len(plane.reports) == 2)
+    assert plane.reports[0][0] == "who-ever"
+
+
+LIES = {
+    "garbage": b"\xc1\x00",
+    "no hello": encode(Report(LOAD, ECHO)),
+    "huge": bytes(2_000_000),
+}
+LATER_LIES = {
+    "NaN": msgpack.packb(["report", float("nan"), *[0] * 14, False, 0, 0, 0, []]),
+    "negative": msgpack.packb(["report", -1.0, *[0] * 14, False, 0, 0, 0, []]),
+    "absurd": msgpack.packb(["report", 1e300, *[0] * 14, False, 0, 0, 0, []]),
+    "a parent's frame": encode(Guidance(0.5)),
+    "a second hello": encode(Hello(1, "web-2", "web", "x", 1)),
+}
+
+
+@pytest.mark.parametrize("lie", [*LIES, *LATER_LIES])
+async def test_a_child_that_lies_is_cut_off_with_a_reason_and_harms_nobody(url, plane, lie):
+    with trio.fail_after(5):
+        async with connect(url, "secret") as good, connect(url, "secret") as bad:
+            await join(good)
+            if lie in LATER_LIES:
+                await join(bad, "web-2")
+            await bad.send(LIES.get(lie) or LATER_LIES[lie])
+            reason = await close_reason(bad)
+            assert reason not in ("", "the connection was lost")
+            await good.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: plane.reports)
+    assert [name for name, *_ in plane.reports] == ["web-1"]
+
+
+async def test_a_child_that_floods_is_cut_off_and_harms_nobody(url, plane):
+    report = encode(Report(LOAD, ECHO))
+    with trio.fail_after(10):
+        async with connect(url, "secret") as good, connect(url, "secret") as bad:
+            await join(good)
+            await join(bad, "web-2")
+            with suppress(Disconnected):
+                for _ in range(100_000):
+                    await bad.send(report)
+            await good.send(report)
+            await until(lambda: "web-1" in [name for name, *_ in plane.reports])
+            assert plane.lost == ["web-2"]
+    assert len(plane.reports) < 400
+
+
+async def test_a_silent_child_is_cut_off(url, plane, monkeypatch):
+    monkeypatch.setattr("tierlb.wire.control.SILENT_S", 0.1)
+    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.02)
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            assert "silent for" in await close_reason(channel)
+    assert plane.lost == ["web-1"]
+
+
+async def test_one_that_never_says_hello_is_cut_off(url, monkeypatch):
+    monkeypatch.setattr(children_module, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.02)
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            assert await close_reason(channel) == "no hello came in time"
+
+
+async def test_a_bug_in_the_data_plane_costs_one_connection(url, plane, log):
+    plane.note_report = None
+    with trio.fail_after(5):
+        async with connect(url, "secret") as channel:
+            await join(channel)
+            await channel.send(encode(Report(LOAD, ECHO)))
+            assert "internal error" in await close_reason(channel)
+    assert "a child was dropped after an internal error" in [event for event, _ in log.events]

@@ -1,0 +1,286 @@
+"""The crowd against real children, and against bytes that no child would send."""
+
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import pytest
+import trio
+import trio.lowlevel
+
+from tierlb.model.address import Address
+from tierlb.net import crowd as crowd_module
+from tierlb.net import websocket as websocket_module
+from tierlb.net.crowd import Crowd
+from tierlb.net.websocket import Disconnected, connect
+from tierlb.wire.frames import MAX_FRAME_BYTES
+
+LISTEN = Address("127.0.0.1", 0)
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: tierlb.v1\r\n"
+    b"Authorization: Bearer secret\r\n\r\n"
+)
+
+
+@attrs.define(eq=False)
+class Guest:
+    """Sends everything back; `fail` makes it a buggy one."""
+
+    line: object
+    heard: list = attrs.field(factory=list)
+    reasons: list = attrs.field(factory=list)
+    came: trio.Event = attrs.field(factory=trio.Event)
+    fail: bool = False
+
+    def receive(self, data, now):
+        if self.fail or data == b"crash":
+            raise RuntimeError("a bug")
+        self.heard.append(data)
+        self.came.set()
+        if data == b"bye":
+            self.line.close("go away")
+        else:
+            self.line.send(data)
+
+    def ended(self, reason):
+        self.reasons.append(reason)
+        self.came.set()
+
+
+@attrs.define
+class Party:
+    """A running crowd and all that have been its guests."""
+
+    url: str
+    address: Address
+    guests: list
+    crashes: list
+
+    async def guest(self, index=0):
+        with trio.fail_after(5):
+            while len(self.guests) <= index:  # noqa: ASYNC110 (a real socket is on its way)
+                await trio.sleep(0.005)
+        return self.guests[index]
+
+    async def ended(self, index=0):
+        guest = await self.guest(index)
+        with trio.fail_after(5):
+            while not guest.reasons:  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        (reason,) = guest.reasons
+        return reason
+
+
+@pytest.fixture
+async def party(nursery):
+    guests, crashes = [], []
+
+    def greet(line):
+        guests.append(Guest(line))
+        return guests[-1]
+
+    address = await nursery.start(Crowd(greet, "secret", crashes.append).serve, LISTEN)
+    return Party(f"ws://{address}", address, guests, crashes)
+
+
+@asynccontextmanager
+async def raw(party, first=UPGRADE):
+    with trio.fail_after(5):
+        async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(first)
+            if first == UPGRADE:
+                assert b"101" in await stream.receive_some(4096)
+            yield stream
+
+
+async def read_all(stream):
+    data = b""
+    with suppress(trio.BrokenResourceError):
+        while chunk := await stream.receive_some(65536):
+            data += chunk
+    return data
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000])
+async def test_messages_of_all_sizes_pass_both_ways(party, size):
+    with trio.fail_after(5):
+        async with connect(party.url, "secret") as channel:
+            await channel.send(bytes(size))
+            assert await channel.receive() == bytes(size)
+
+
+async def test_many_children_are_heard_in_order(party):
+    async def talk(number):
+        async with connect(party.url, "secret") as channel:
+            for count in range(20):
+                await channel.send(b"%d %d" % (number, count))
+            for count in range(20):
+                assert await channel.receive() == b"%d %d" % (number, count)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(talk, number)
+
+
+@pytest.mark.parametrize("token", ["?", "Secret", "secret2"])
+async def test_a_wrong_token_is_refused(party, token):
+    with trio.fail_after(5), pytest.raises(Disconnected, match="status 401"):
+        async with connect(party.url, token):
+            pytest.fail("connected")
+    assert party.guests == []
+
+
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        (UPGRADE.replace(b"tierlb.v1", b"other.v9"), b"HTTP/1.1 400"),
+        (UPGRADE.replace(b"Authorization", b"X-Other"), b"HTTP/1.1 401"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+        (b"\x16\x03\x01\x02\x00\x01", None),
+        (b"GET /" + b"x" * 100_000, b""),
+    ],
+)
+async def test_what_is_no_upgrade_request_gets_no_further(party, first, answer, monkeypatch):
+    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.2)
+    async with raw(party, first) as stream:
+        assert (await read_all(stream)).startswith(answer or b"")
+    assert party.guests == []
+
+
+async def test_one_that_never_finishes_its_request_is_cut_off(party, monkeypatch):
+    monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.05)
+    async with raw(party, UPGRADE[:50]) as stream:
+        assert await read_all(stream) == b""
+
+
+async def test_a_message_in_fragments_byte_by_byte_is_one_message(party):
+    frames = b"\x02\x82\x00\x00\x00\x00he" + b"\x89\x80\x00\x00\x00\x00" + b"\x80\x83\x00\x00\x00\x00llo"
+    async with raw(party) as stream:
+        for at in range(len(frames)):
+            await stream.send_all(frames[at : at + 1])
+            await trio.lowlevel.checkpoint()
+        data = b""
+        while b"\x82\x05hello" not in data:
+            data += await stream.receive_some(4096)
+    assert b"\x8a\x00" in data, "the ping in between was answered"
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (b"\x82\x05hello", "unmasked"),
+        (b"\xf2\x80\x00\x00\x00\x00", "Reserved bit"),
+        (b"\x83\x80\x00\x00\x00\x00", "Invalid opcode"),
+        (b"\x81\x81\x00\x00\x00\x00\xff", "utf-8"),
+        (b"\x88\x82\x00\x00\x00\x00\x03\xe8", "1000"),
+    ],
+)
+async def test_frames_that_break_the_rules_end_the_line(party, frames, reason):
+    async with raw(party) as stream:
+        await stream.send_all(frames)
+        assert await read_all(stream)
+    assert reason.lower() in (await party.ended()).lower()
+
+
+async def test_a_guest_may_close_and_the_child_hears_why(party):
+    with trio.fail_after(5):
+        async with connect(party.url, "secret") as channel:
+            await channel.send(b"bye")
+            with pytest.raises(Disconnected, match="go away"):
+                await channel.receive()
+    assert await party.ended() == "go away"
+
+
+async def test_a_child_that_leaves_ends_its_line(party):
+    with trio.fail_after(5):
+        async with connect(party.url, "secret") as channel:
+            await channel.send(b"x")
+            await channel.receive()
+            await channel.close("done here")
+    assert await party.ended() == "done here"
+
+
+async def test_a_child_that_is_cut_off_ends_its_line(party):
+    async with raw(party):
+        pass
+    assert await party.ended() == "the connection was lost"
+
+
+async def test_a_bug_in_a_guest_costs_only_its_own_line(party):
+    with trio.fail_after(5):
+        async with connect(party.url, "secret") as good, connect(party.url, "secret") as bad:
+            await bad.send(b"crash")
+            with pytest.raises(Disconnected, match="internal error"):
+                await bad.receive()
+            await good.send(b"x")
+            assert await good.receive() == b"x"
+    assert [str(error) for error in party.crashes] == ["a bug"]
+
+
+async def test_a_message_over_the_cap_ends_only_its_own_line(party):
+    with trio.fail_after(20):
+        async with connect(party.url, "secret") as big, connect(party.url, "secret") as small:
+            with suppress(Disconnected):
+                await big.send(bytes(MAX_FRAME_BYTES + 1))
+            with pytest.raises(Disconnected):
+                await big.receive()
+            await small.send(b"x")
+            assert await small.receive() == b"x"
+
+
+async def test_a_child_that_does_not_read_is_cut_off_and_a_slow_one_gets_everything(party):
+    async with raw(party) as stream:
+        line = (await party.guest(0)).line
+        for _ in range(1000):
+            line.send(bytes(100_000))
+        assert party.guests[0].reasons == ["the child does not read"]
+    async with raw(party) as stream:
+        line = (await party.guest(1)).line
+        sent = 0
+        while not line._wire._unsent:
+            line.send(bytes(60_000))
+            sent += 60_000
+        got = 0
+        while got < sent:
+            got += len(await stream.receive_some(65536))
+    assert line._wire._unsent == b""
+
+
+async def test_a_stopped_crowd_ends_all_lines(nursery):
+    guests = []
+
+    def greet(line):
+        guests.append(Guest(line))
+        return guests[-1]
+
+    async def run(task_status):
+        with trio.CancelScope() as scope:
+            crowd = Crowd(greet, "secret", pytest.fail)
+            async with trio.open_nursery() as inner:
+                address = await inner.start(crowd.serve, LISTEN)
+                task_status.started((address, scope))
+
+    address, scope = await nursery.start(run)
+    with trio.fail_after(5):
+        async with connect(f"ws://{address}", "secret") as channel:
+            await channel.send(b"x")
+            await channel.receive()
+            scope.cancel()
+            with pytest.raises(Disconnected):
+                await channel.receive()
+    assert guests[0].reasons == ["this parent stops"]
+
+
+async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
+    monkeypatch.setattr(crowd_module, "MAX_LINES", 1)
+    with trio.fail_after(5):
+        async with connect(party.url, "secret") as channel:
+            await channel.send(b"x")
+            await channel.receive()
+            with pytest.raises(Disconnected):
+                async with connect(party.url, "secret"):
+                    pytest.fail("connected")
+            await channel.send(b"y")
+            assert await channel.receive() == b"y"

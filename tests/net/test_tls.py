@@ -1,0 +1,166 @@
+"""Both ends over real sockets: who gets in, and what the others are told to do."""
+
+import ssl
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tierlb.model.address import Address
+from tierlb.net.crowd import Crowd
+from tierlb.net.tls import TlsProblem, client_context, explain, server_context
+from tierlb.net.websocket import Disconnected, connect, serve
+
+LISTEN = Address("127.0.0.1", 0)
+
+
+class Echo:
+    def __init__(self, line):
+        self.line = line
+
+    def receive(self, data, now):
+        self.line.send(data)
+
+    def ended(self, reason):
+        pass
+
+
+async def echo(channel):
+    while True:
+        await channel.send(await channel.receive())
+
+
+@pytest.fixture(params=["channel", "crowd"])
+async def start(request, nursery):
+    """Both kinds of parents must behave alike."""
+
+    async def start(context):
+        if request.param == "channel":
+            return await nursery.start(serve, echo, "secret", LISTEN, context)
+        return await nursery.start(Crowd(Echo, "secret", pytest.fail, context).serve, LISTEN)
+
+    return start
+
+
+async def say(url, tls):
+    with trio.fail_after(10):
+        async with connect(url, "secret", tls) as channel:
+            for data in (b"hello", bytes(200_000)):
+                await channel.send(data)
+                assert await channel.receive() == data
+
+
+async def refusal(url, tls):
+    with pytest.raises(Disconnected) as caught:
+        await say(url, tls)
+    return str(caught.value)
+
+
+@pytest.fixture
+async def port(start, authority):
+    return (await start(server_context(authority.issue("127.0.0.1", "localhost")))).port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_both_with_a_certificate_of_the_ca_understand_each_other(port, authority, host):
+    await say(f"wss://{host}:{port}", client_context(authority.issue("web-1")))
+
+
+async def test_a_child_without_a_certificate_is_refused(port, authority):
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    assert "Is this node's certificate signed by the parent's CA?" in await refusal(f"wss://127.0.0.1:{port}", context)
+
+
+async def test_a_child_with_a_certificate_of_another_ca_is_refused(port, authority, stranger):
+    tls = attrs.evolve(stranger.issue("web-1"), ca=authority.ca_file)
+    reason = await refusal(f"wss://127.0.0.1:{port}", client_context(tls))
+    assert "Is this node's certificate signed by the parent's CA?" in reason
+
+
+async def test_a_parent_with_a_certificate_of_another_ca_is_not_believed(port, stranger):
+    reason = await refusal(f"wss://127.0.0.1:{port}", client_context(stranger.issue("web-1")))
+    assert "the certificate of 127.0.0.1 is not trusted" in reason
+
+
+async def test_a_parent_whose_certificate_names_another_host_is_not_believed(start, authority):
+    address = await start(server_context(authority.issue("edge.example")))
+    reason = await refusal(f"wss://{address}", client_context(authority.issue("web-1")))
+    assert reason == "the certificate of 127.0.0.1 is for another name: add 127.0.0.1 to its subjectAltName"
+
+
+async def test_tls_to_a_parent_without_it_says_so(start, authority):
+    address = await start(None)
+    await refusal(f"wss://{address}", client_context(authority.issue("web-1")))
+
+
+async def test_a_token_never_travels_in_the_clear_by_mistake(port, authority):
+    context = client_context(authority.issue("web-1"))
+    assert "join by wss://" in await refusal(f"ws://127.0.0.1:{port}", context)
+    assert "no certificate is given here" in await refusal(f"wss://127.0.0.1:{port}", None)
+
+
+async def test_one_that_speaks_plainly_is_cut_off_and_harms_nobody(port, authority):
+    assert "does not answer as a parent" in await refusal(f"ws://127.0.0.1:{port}", None)
+    await say(f"wss://127.0.0.1:{port}", client_context(authority.issue("web-1")))
+
+
+async def test_nothing_older_than_tls_1_2_is_spoken(port, authority):
+    tls = authority.issue("web-1")
+    for context in (server_context(tls), client_context(tls)):
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert context.verify_mode is ssl.CERT_REQUIRED
+    assert client_context(tls).check_hostname
+
+
+ENCRYPTED = """-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHeMEkGCSqGSIb3DQEFDTA8MBsGCSqGSIb3DQEFDDAOBAh9LyhTNk3JxAICCAAw
+HQYJYIZIAWUDBAEqBBD2bJbD1O8pfg==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "problem"),
+    [
+        ("ca", None, "the CA file .* No such file"),
+        ("ca", "", "the CA file"),
+        ("certificate", None, "the certificate .* No such file"),
+        ("certificate", "garbage", "the certificate .* cannot be used"),
+        ("key", None, "No such file"),
+        ("key", "garbage", "cannot be used with the key"),
+        ("key", ENCRYPTED, "cannot be used with the key"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(authority, tmp_path, field, content, problem):
+    file = tmp_path / "bad.pem"
+    if content is not None:
+        file.write_text(content)
+    tls = attrs.evolve(authority.issue("web-1"), **{field: str(file)})
+    for make in (server_context, client_context):
+        with pytest.raises(TlsProblem, match=problem) as caught:
+            make(tls)
+        assert str(file) in str(caught.value)
+
+
+def test_an_encrypted_key_is_not_asked_for_at_the_terminal(authority, tmp_path):
+    from cryptography.hazmat.primitives import serialization as forms
+
+    tls = authority.issue("web-1")
+    key = forms.load_pem_private_key(Path(tls.key).read_bytes(), None)
+    locked = forms.BestAvailableEncryption(b"x")
+    file = tmp_path / "locked.key"
+    file.write_bytes(key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, locked))
+    with pytest.raises(TlsProblem, match="without a passphrase"):
+        server_context(attrs.evolve(tls, key=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "failed"),
+        (trio.BrokenResourceError(), "broke the connection off"),
+    ],
+)
+def test_what_went_wrong_is_said_in_words(error, words):
+    assert words in explain(error, "edge")

@@ -1,0 +1,103 @@
+"""A small tree, looked at from inside."""
+
+import random
+
+import pytest
+
+from tierlb.simulate.agenda import Agenda
+from tierlb.simulate.leaf import Service
+from tierlb.simulate.node import Item, Node
+from tierlb.simulate.tree import Shape, TierShape, Tree
+
+
+def tree_of(agenda: Agenda, cost_s: float = 0.0, report_delay_s: float = 0.0) -> Tree:
+    tiers = [TierShape(2), TierShape(2, parents=2, cost_s=cost_s)]
+    shape = Shape(tiers, leaves=4, slots=1, service=Service(0.05, 0), report_delay_s=report_delay_s)
+    return Tree(shape, agenda, random.Random(1))
+
+
+def feed(agenda: Agenda, node: Node, rate: float, taken: list[float] | None = None) -> None:
+    """An item every 1/rate seconds from now on."""
+
+    def served(item: Item) -> None:
+        if taken is not None:
+            taken.append(agenda.now - item.began)
+
+    def arrive(_: object) -> None:
+        node.accept(Item(agenda.now, node.tallies.outside, served))
+        agenda.at(agenda.now + 1 / rate, arrive)
+
+    agenda.at(agenda.now, arrive)
+
+
+def test_counts_agree_all_the_way_down() -> None:
+    agenda = Agenda()
+    tree = tree_of(agenda)
+    for node in tree.levels[0]:
+        feed(agenda, node, 20)
+    agenda.run(5.01)
+    top, web = ([node.tallies.total() for node in level] for level in tree.levels)
+    assert sum(t.arrivals for t in top) == sum(t.arrivals for t in web) == sum(leaf.arrivals for leaf in tree.leaves)
+    assert sum(t.in_flight for t in top) == sum(t.in_flight for t in web) == sum(leaf.in_flight for leaf in tree.leaves)
+    for node in (*tree.levels[0], *tree.levels[1]):
+        total = node.tallies.total()
+        assert total.in_flight == sum(c.in_flight for c in node.candidates)
+        assert total.done == sum(c.done for c in node.candidates)
+        assert total.arrivals == total.in_flight + total.done
+
+
+def test_an_echo_tells_each_parent_its_part() -> None:
+    agenda = Agenda()
+    tree = tree_of(agenda)
+    for node, rate in zip(tree.levels[0], (30, 10), strict=True):
+        feed(agenda, node, rate)
+    agenda.run(10.0)
+    for node, share in zip(tree.levels[0], (0.75, 0.25), strict=True):
+        for candidate in node.candidates:
+            assert candidate.view.share.value == pytest.approx(share, abs=0.12)
+            assert candidate.view.echo.arrivals == pytest.approx(candidate.tally.arrivals, rel=0.05)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 2.0])
+def test_reports_come_every_quarter_of_a_second_and_as_late_as_asked(delay_s: float) -> None:
+    agenda = Agenda()
+    tree = tree_of(agenda, report_delay_s=delay_s)
+    feed(agenda, tree.levels[0][0], 20)
+    agenda.run(10.0)
+    sent = sum(node.reports for node in tree.levels[1])
+    assert 0.8 * 160 <= sent <= 2 * 160
+    for candidate in tree.levels[0][0].candidates:
+        view = candidate.view
+        assert view.heard is not None
+        assert agenda.now - view.heard_at <= 0.35
+        late = candidate.tally.arrivals - view.echo.arrivals
+        assert late == pytest.approx(10 * delay_s, abs=6)
+
+
+def test_a_subtree_says_what_its_leaves_can_do() -> None:
+    agenda = Agenda()
+    tree = tree_of(agenda)
+    for node in tree.levels[0]:
+        feed(agenda, node, 30)
+    agenda.run(20.0)
+    for node in tree.levels[1]:
+        load = node.subtree(agenda.now)
+        assert (load.ready_leaves, load.leaves) == (2, 2)
+        assert load.capacity == pytest.approx(sum(c.view.leaf.capacity or 0 for c in node.candidates))
+        assert load.response_s == pytest.approx(0.05, rel=0.5)
+
+
+def test_a_node_with_a_cost_is_a_queue_and_learns_its_own_capacity() -> None:
+    """10 ms an item, 80 a second: busy four fifths of the time, good for 90 by its own account."""
+    agenda, taken = Agenda(), []
+    tree = Tree(
+        Shape([TierShape(1, cost_s=0.01)], leaves=8, slots=1, service=Service(0.05, 0)), agenda, random.Random(1)
+    )
+    [node] = tree.levels[0]
+    feed(agenda, node, 80, taken)
+    agenda.run(10.0)
+    load = node.subtree(agenda.now)
+    assert taken[0] == pytest.approx(0.06)
+    assert load.own_capacity == pytest.approx(90, rel=0.05)
+    assert load.utilisation >= 0.75
+    assert node.waited_s() == pytest.approx(2.0, abs=0.2)

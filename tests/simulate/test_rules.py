@@ -1,0 +1,88 @@
+"""What the policies are measured against does what its name says."""
+
+import random
+
+import attrs
+import pytest
+
+from tierlb.balance.view import MemberView
+from tierlb.model.load import SubtreeLoad
+from tierlb.model.topology import Policy
+from tierlb.simulate.rules import Rule, chooser_for
+
+
+@attrs.define(eq=False)
+class Below:
+    in_flight: int
+
+
+@attrs.define(eq=False)
+class Known:
+    """A candidate with everything that a rule may read."""
+
+    name: str
+    below: Below
+    view: MemberView
+    in_flight: int = 0
+    slope: float = 1.0
+    offset: float = 1.0
+    capacity: float = 1.0
+    share: float = 1.0
+    weight: float = 1.0
+    peak: None = None
+
+
+def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float = 1.0, own: int = 0) -> Known:
+    view = MemberView(reports=True, parents=1, joined=0.0)
+    view.heard = reported
+    return Known(name, Below(truth), view, own, capacity=capacity)
+
+
+CANDIDATES = [
+    known("idle in truth", 0, SubtreeLoad(in_flight=9, utilisation=0.98)),
+    known("idle by report", 9, SubtreeLoad(in_flight=0, utilisation=0.5)),
+    known("large", 6, SubtreeLoad(in_flight=6, utilisation=0.9), capacity=10.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "chosen"),
+    [
+        (Rule.PERFECT, {"large"}),
+        (Rule.SHORTEST_BY_REPORT, {"large"}),
+        (Rule.TWO_BY_REPORT, {"large", "idle by report"}),
+    ],
+)
+def test_the_queue_counts_over_capacity(rule: Rule, chosen: set[str]) -> None:
+    chooser = chooser_for(rule, random.Random(1))
+    chooser.rebuild(CANDIDATES)
+    assert {chooser.pick(0).name for _ in range(200)} == chosen
+
+
+def test_the_truth_and_the_report_are_told_apart() -> None:
+    for rule, name in ((Rule.PERFECT, "idle in truth"), (Rule.SHORTEST_BY_REPORT, "idle by report")):
+        chooser = chooser_for(rule, random.Random(1))
+        assert {chooser.among(CANDIDATES[:2], 0).name for _ in range(20)} == {name}
+
+
+def test_weights_by_headroom_follow_what_is_left() -> None:
+    chooser = chooser_for(Rule.HEADROOM, random.Random(1))
+    chooser.rebuild(CANDIDATES)
+    picks = [chooser.pick(0).name for _ in range(4000)]
+    assert picks.count("idle in truth") / 4000 == pytest.approx(0.02 / 1.52, abs=0.01)
+    assert picks.count("idle by report") / 4000 == pytest.approx(0.5 / 1.52, abs=0.03)
+    assert picks.count("large") / 4000 == pytest.approx(1.0 / 1.52, abs=0.03)
+
+
+@pytest.mark.parametrize("rule", [Rule.SHORTEST_BY_REPORT, Rule.TWO_BY_REPORT, Rule.HEADROOM])
+def test_without_a_report_the_own_count_decides(rule: Rule) -> None:
+    chooser = chooser_for(rule, random.Random(1))
+    chooser.rebuild([known("full", 0, None, own=1000), known("free", 0, None)])
+    picks = [chooser.pick(0).name for _ in range(200)]
+    assert picks.count("free") > 180
+
+
+def test_a_policy_is_the_products_own() -> None:
+    chooser = chooser_for(Policy.LEAST_REQUESTS, random.Random(1))
+    chooser.rebuild([known("one", 0, None, own=1), known("other", 0, None)])
+    assert chooser.pick(0).name == "other"

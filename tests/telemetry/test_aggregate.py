@@ -1,0 +1,227 @@
+"""What a subtree says of itself, by table and against a slow second way."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.model.load import SubtreeLoad
+from tierlb.telemetry.aggregate import (
+    Child,
+    Counters,
+    Recent,
+    RecentRates,
+    Target,
+    TrafficMix,
+    aggregate,
+    subtree_capacity,
+    target_capacity,
+)
+
+
+def children(*capacities: float | None) -> list[Child]:
+    return [Child(capacity) for capacity in capacities]
+
+
+@pytest.mark.parametrize(
+    ("capacities", "expected"),
+    [
+        ([], 0),
+        ([None, 0], 0),
+        ([10, 20], 30),
+        ([10, None, 20], 45),
+        ([10, 0.0, 20, None], 60),
+    ],
+)
+def test_a_child_that_is_not_known_counts_like_its_siblings(capacities: list[float | None], expected: float) -> None:
+    assert target_capacity(children(*capacities)) == expected
+
+
+def test_only_ready_children_have_capacity() -> None:
+    assert target_capacity([Child(10), Child(90, ready=False), Child(None)]) == 20
+
+
+CAPACITIES = [
+    ("nothing is known", 0, [], 0),
+    ("only the node itself is known", 50, [Target(1.0, children(None))], 50),
+    ("only what is below is known", 0, [Target(1.0, children(30, 30))], 60),
+    ("the node is the limit", 50, [Target(1.0, children(30, 30))], 50),
+    ("the children are the limit", 70, [Target(1.0, children(30, 30))], 60),
+    ("the pool with too much traffic is the limit", 0, [Target(0.9, children(90)), Target(0.1, children(20))], 100),
+    ("a pool that gets nothing is no limit", 0, [Target(1.0, children(90)), Target(0.0, children(1))], 90),
+    ("a pool that is not known is no limit", 0, [Target(0.5, children(90)), Target(0.5, children(None))], 180),
+    ("a pool without ready members is no limit", 0, [Target(0.5, children(9)), Target(0.5, [Child(5, False)])], 18),
+]
+
+
+@pytest.mark.parametrize(("own", "targets", "expected"), [c[1:] for c in CAPACITIES], ids=[c[0] for c in CAPACITIES])
+def test_capacity_is_the_smallest_known_limit(own: float, targets: list[Target], expected: float) -> None:
+    assert subtree_capacity(own, targets) == pytest.approx(expected)
+
+
+def test_counts_are_the_nodes_own_and_leaves_are_sums() -> None:
+    below = [
+        Child(100, hottest=0.7, age_s=0.3, ready_leaves=3, leaves=4),
+        Child(100, hottest=0.95, age_s=9.0, ready_leaves=2, leaves=2, ready=False),
+        Child(None, age_s=0.1),
+    ]
+    load = aggregate(
+        Counters(in_flight=7, arrivals=50, done=43, errors=2, rejected=1, connections=5),
+        Recent(done_per_s=60, response_s=0.01, connection_s=4.0),
+        0.2,
+        1000,
+        [Target(1.0, below)],
+        draining=True,
+    )
+    assert load == SubtreeLoad(
+        capacity=200,
+        own_capacity=1000,
+        utilisation=0.3,
+        hottest=0.7,
+        in_flight=7,
+        arrivals=50,
+        done=43,
+        errors=2,
+        rejected=1,
+        connections=5,
+        response_s=0.01,
+        connection_s=4.0,
+        age_s=0.3,
+        ready_leaves=4,
+        leaves=7,
+        draining=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("busy", "done_per_s", "below", "utilisation", "hottest"),
+    [
+        (0.5, 10, 0.1, 0.5, 0.5),
+        (0.1, 80, 0.1, 0.8, 0.8),
+        (0.1, 10, 0.9, 0.1, 0.9),
+        (0.1, 150, 0.9, 1.5, 1.5),
+    ],
+)
+def test_the_hottest_below_is_carried_apart_from_utilisation(
+    busy: float, done_per_s: float, below: float, utilisation: float, hottest: float
+) -> None:
+    load = aggregate(Counters(), Recent(done_per_s), busy, 0, [Target(1.0, [Child(100, hottest=below)])])
+    assert (load.utilisation, load.hottest) == (utilisation, hottest)
+
+
+def test_a_node_of_which_nothing_is_known_says_zero_and_its_loop() -> None:
+    assert aggregate(Counters(), Recent(done_per_s=10), 0.25, 0, []) == SubtreeLoad(utilisation=0.25, hottest=0.25)
+
+
+CHILD = st.builds(
+    Child,
+    capacity=st.one_of(st.none(), st.just(0.0), st.floats(0.1, 1e5)),
+    ready=st.booleans(),
+    hottest=st.floats(0, 2),
+    age_s=st.floats(0, 10),
+    ready_leaves=st.integers(0, 9),
+    leaves=st.integers(9, 20),
+)
+TARGETS = st.lists(st.builds(Target, st.floats(0, 1), st.lists(CHILD, max_size=5)), max_size=4)
+
+
+def slow_capacity(own: float, targets: list[Target]) -> float:
+    """The largest rate that no known part forbids, found by trying rates."""
+
+    def allowed(rate: float) -> bool:
+        if own and rate > own:
+            return False
+        for target in targets:
+            known = [c.capacity for c in target.children if c.ready and c.capacity]
+            if known:
+                mean = math.fsum(known) / len(known)
+                there = math.fsum(c.capacity or mean for c in target.children if c.ready)
+                if rate * target.share > there:
+                    return False
+        return True
+
+    low, high = 0.0, 1e300
+    if allowed(high):
+        return 0.0
+    for _ in range(1100):
+        middle = (low * high) ** 0.5 if low else high / 2**40
+        low, high = (middle, high) if allowed(middle) else (low, middle)
+    return low
+
+
+@given(st.one_of(st.just(0.0), st.floats(1, 1e6)), TARGETS)
+def test_capacity_agrees_with_trying_rates(own: float, targets: list[Target]) -> None:
+    targets = [target for target in targets if target.share > 1e-3 or target.share == 0]
+    expected = slow_capacity(own, targets)
+    assert subtree_capacity(own, targets) == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1e6), TARGETS)
+def test_whatever_is_below_the_figures_are_finite_and_not_negative(
+    busy: float, rate: float, targets: list[Target]
+) -> None:
+    load = aggregate(Counters(), Recent(rate), busy, 0, targets)
+    assert all(
+        math.isfinite(value) and value >= 0 for value in (load.capacity, load.utilisation, load.hottest, load.age_s)
+    )
+    assert load.hottest >= load.utilisation >= busy
+    assert load.ready_leaves <= load.leaves
+
+
+def test_rates_and_means_come_from_one_window_and_hold_while_nothing_ends() -> None:
+    rates = RecentRates()
+    assert rates.sample(0.0, Counters()) == Recent()
+    assert rates.sample(0.5, Counters(done=5, in_flight_s=1.0)) == Recent()
+    assert rates.sample(1.0, Counters(done=20, in_flight_s=2.0, closed=2, connected_s=10)) == Recent(20, 0.1, 5.0)
+    assert rates.sample(2.0, Counters(done=20, in_flight_s=9.0, closed=2, connected_s=12)) == Recent(0, 0.1, 5.0)
+
+
+@given(st.lists(st.tuples(st.integers(7, 90), st.integers(0, 40), st.floats(0, 5)), min_size=1, max_size=60))
+def test_rates_agree_with_a_list_of_everything(steps: list[tuple[int, int, float]]) -> None:
+    rates, history = RecentRates(), [(0.0, 0, 0.0)]
+    rates.sample(0.0, Counters())
+    response_s = 0.0
+    for pause, completions, area in steps:
+        last = history[-1]
+        history.append((last[0] + pause / 128, last[1] + completions, last[2] + area))
+        now, done, in_flight_s = history[-1]
+        value = rates.sample(now, Counters(done=done, in_flight_s=in_flight_s))
+        then = [entry for entry in history if now - entry[0] >= 1.0]
+        if not then:
+            assert value == Recent()
+            continue
+        begin, done_then, area_then = then[-1]
+        assert value.done_per_s == pytest.approx((done - done_then) / (now - begin))
+        if done > done_then:
+            response_s = (in_flight_s - area_then) / (done - done_then)
+        assert value.response_s == pytest.approx(response_s)
+
+
+def test_the_mix_follows_the_traffic_and_holds_while_there_is_none() -> None:
+    mix = TrafficMix()
+    assert mix.sample(0.0, {"app": 0, "api": 0}) == {"app": 0.5, "api": 0.5}
+    for second in range(1, 60):
+        shares = mix.sample(float(second), {"app": 90 * second, "api": 10 * second})
+    assert shares == pytest.approx({"app": 0.9, "api": 0.1}, abs=0.002)
+    assert mix.sample(1000.0, {"app": 90 * 59, "api": 10 * 59}) == pytest.approx(shares)
+    for second in range(1, 30):
+        shares = mix.sample(1000.0 + second, {"app": 90 * 59, "api": 590 + 100 * second})
+    assert shares["api"] > 0.99
+
+
+def test_targets_come_and_go_in_the_mix() -> None:
+    mix = TrafficMix()
+    mix.sample(0.0, {"app": 0})
+    assert mix.sample(1.0, {"app": 99, "new": 0})["new"] < 0.02
+    assert mix.sample(2.0, {"new": 50}) == {"new": 1.0}
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(-5, 100), st.integers(0, 100)), min_size=1, max_size=40))
+def test_shares_always_add_up_to_one(steps: list[tuple[float, int, int]]) -> None:
+    mix, now, one, other = TrafficMix(), 0.0, 10, 0
+    for pause_s, growth, more in steps:
+        now, one, other = now + pause_s, one + growth, other + more
+        shares = mix.sample(now, {"one": one, "other": other})
+        assert math.isclose(sum(shares.values()), 1.0)
+        assert all(0 <= share <= 1 for share in shares.values())

@@ -1,0 +1,101 @@
+"""The page is what Prometheus' own parser reads, and says what the values say."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.telemetry.exposition import Exposed, expose
+from tierlb.telemetry.sketch import Sketch
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def node(name: str, *durations_s: float) -> Exposed:
+    latency = Sketch()
+    for duration_s in durations_s:
+        latency.add(duration_s)
+    members = (
+        MemberLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75),
+        MemberLoad('od"d\\na\nme', 0, 5, 5, availability="ejected", report_age_s=0.25),
+    )
+    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, members)
+    subtree = SubtreeLoad(capacity=500, own_capacity=900, utilisation=0.6, hottest=0.8, ready_leaves=1, leaves=2)
+    return Exposed(name, "web", own, subtree, latency)
+
+
+def parsed(*nodes: Exposed) -> Samples:
+    text = expose(nodes).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, tuple(sorted({"node": "web-1", "tier": "web", **labels}.items()))]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tierlb_items_total", 1000),
+        ("tierlb_errors_total", 7),
+        ("tierlb_rejected_total", 2),
+        ("tierlb_received_bytes_total", 4096),
+        ("tierlb_sent_bytes_total", 8192),
+        ("tierlb_connections", 12),
+        ("tierlb_in_flight", 4),
+        ("tierlb_busy_ratio", 0.5),
+        ("tierlb_subtree_capacity", 500),
+        ("tierlb_own_capacity", 900),
+        ("tierlb_subtree_utilisation_ratio", 0.6),
+        ("tierlb_subtree_hottest_ratio", 0.8),
+        ("tierlb_subtree_ready_leaves", 1),
+        ("tierlb_subtree_leaves", 2),
+        ("tierlb_draining", 0),
+    ],
+)
+def test_a_nodes_figures_are_on_the_page(name: str, expected: float) -> None:
+    assert value(parsed(node("web-1")), name) == expected
+
+
+def test_members_have_a_label_of_their_own_whatever_they_are_called() -> None:
+    samples = parsed(node("web-1"))
+    plain, odd = "app/127.0.0.1:9001", 'od"d\\na\nme'
+    assert value(samples, "tierlb_member_done_total", member=plain) == 90
+    assert value(samples, "tierlb_member_share_ratio", member=plain) == 0.75
+    assert [value(samples, "tierlb_member_available", member=name) for name in (plain, odd)] == [1, 0]
+    assert value(samples, "tierlb_member_report_age_seconds", member=odd) == 0.25
+
+
+def test_a_member_that_sends_no_reports_has_no_age() -> None:
+    ages = [key for key in parsed(node("web-1")) if key[0] == "tierlb_member_report_age_seconds"]
+    assert len(ages) == 1
+
+
+def test_the_histogram_counts_exactly_and_is_cumulative() -> None:
+    durations = [0.0001 * 1.3**step for step in range(60)]
+    samples = parsed(node("web-1", *durations))
+    buckets = {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in samples.items()
+        if name == "tierlb_item_duration_seconds_bucket"
+    }
+    assert len(buckets) > 20
+    for bound_s, count in buckets.items():
+        assert count == sum(duration <= bound_s for duration in durations)
+    assert value(samples, "tierlb_item_duration_seconds_count") == 60
+    assert value(samples, "tierlb_item_duration_seconds_sum") == pytest.approx(sum(durations), rel=0.02)
+
+
+def test_several_nodes_share_one_page_and_each_metric_is_described_once() -> None:
+    text = expose([node("web-1"), node("web-2")]).decode()
+    assert text.count("# TYPE tierlb_in_flight gauge") == 1
+    samples = parsed(node("web-1"), node("web-2"))
+    names = {dict(labels)["node"] for _, labels in samples}
+    assert names == {"web-1", "web-2"}
+
+
+def test_no_nodes_are_a_page_without_samples() -> None:
+    assert parsed() == {}

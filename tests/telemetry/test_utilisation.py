@@ -1,0 +1,71 @@
+"""How busy the loop was, and what follows for the node's capacity."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, own_capacity
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "busy"),
+    [(1.0, 0.0), (0.25, 0.75), (0.0, 1.0), (1.5, 0.0), (-0.5, 1.0)],
+    ids=["idle", "busy", "never waits", "more waited than passed", "a clock that went back"],
+)
+def test_busy_is_the_share_that_was_not_waited(waited_s: float, busy: float) -> None:
+    use = LoopUse()
+    assert use.sample(100.0, 50.0) == 0.0
+    assert use.sample(100.5, 50.0 + waited_s / 2) == 0.0
+    assert use.sample(101.0, 50.0 + waited_s) == pytest.approx(busy)
+    assert use.busy == pytest.approx(busy)
+
+
+def test_a_short_peak_is_spread_over_the_window() -> None:
+    use = LoopUse()
+    for step in range(11):
+        use.sample(step / 10, step / 10)
+    use.sample(1.1, 1.0)
+    assert use.busy == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "busy", "most_served", "capacity"),
+    [
+        (300, 0.6, 300, 450),
+        (300, 0.5, 300, 450),
+        (300, 0.9, 300, 300),
+        (100, 0.1, 500, 750),
+        (100, 0.1, 1000, 900),
+    ],
+)
+def test_own_capacity_is_rate_over_busy_and_never_far_beyond_what_was_served(
+    rate: float, busy: float, most_served: float, capacity: float
+) -> None:
+    assert own_capacity(rate, busy, most_served) == pytest.approx(capacity)
+
+
+def test_own_capacity_is_learnt_and_held_while_the_node_is_too_idle_to_tell() -> None:
+    own = OwnCapacity()
+    assert own.sample(0.0, 0.0, 0) == 0.0
+    assert own.sample(1.0, 0.25, 600) == pytest.approx(0.9 * 600 / 0.75)
+    assert own.sample(2.0, 1.2, 610) == pytest.approx(720)
+    assert own.sample(3.0, 1.4, 910) == pytest.approx(0.9 * 300 / 0.8)
+
+
+def test_a_loop_that_is_busy_and_serves_nothing_says_nothing_of_its_capacity() -> None:
+    own = OwnCapacity()
+    own.sample(0.0, 0.0, 0)
+    assert own.sample(1.0, 0.0, 0) == 0.0
+
+
+@given(st.lists(st.tuples(st.floats(0.05, 2.0), st.floats(0, 1), st.integers(0, 5000)), max_size=40))
+def test_own_capacity_is_never_more_than_half_beyond_the_largest_rate(
+    steps: list[tuple[float, float, int]],
+) -> None:
+    own, now, waited, done, best = OwnCapacity(), 0.0, 0.0, 0, 0.0
+    own.sample(now, waited, done)
+    for pause_s, idle, served in steps:
+        now, waited, done = now + pause_s, waited + idle * pause_s, done + served
+        capacity = own.sample(now, waited, done)
+        best = max(best, served / pause_s)
+        assert 0 <= capacity <= 1.5 * best * (1 + 1e-9)

@@ -1,0 +1,111 @@
+"""Files that a topology names, right and wrong, as they are on a disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tierlb.model.topology import Tls
+from tierlb.topology.files import resolved
+from tierlb.topology.load import load_file, load_text
+from tierlb.topology.problems import TopologyError
+
+TEXT = """\
+cluster: x
+security:
+  tls:
+    certificate: tls/cert.pem
+    key: tls/key.pem
+    ca: tls/ca.pem
+tiers: {a: {kind: l7, listen: ":80", to: p}}
+pools: {p: {agents: true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, authority: trustme.CA) -> Path:
+    """A topology file with all that it names beside it."""
+    issued = authority.issue_cert("127.0.0.1")
+    (tmp_path / "tls").mkdir()
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "tls/cert.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "tls/key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "tls/ca.pem")
+    (tmp_path / "shop.yaml").write_text(TEXT)
+    return tmp_path
+
+
+def problems_of(folder: Path, text: str = TEXT) -> list[str]:
+    try:
+        load_text(text, str(folder / "shop.yaml"))
+    except TopologyError as error:
+        return [str(problem).removeprefix(f"{folder}/") for problem in error.problems]
+    return []
+
+
+def test_names_are_relative_to_the_topology_file_wherever_it_is_read_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Tls(str(folder / "tls/cert.pem"), str(folder / "tls/key.pem"), str(folder / "tls/ca.pem"))
+    assert load_file(folder / "shop.yaml").tls == wanted
+    monkeypatch.chdir(folder)
+    assert load_file("shop.yaml").tls == wanted
+    monkeypatch.chdir(folder / "tls")
+    assert load_file("../shop.yaml").tls == Tls(*(f"{folder}/tls/../tls/{name}.pem" for name in ("cert", "key", "ca")))
+
+
+def test_whole_paths_stay_as_they_are() -> None:
+    assert resolved("/etc/shop", "/run/key.pem") == "/run/key.pem"
+
+
+def test_a_file_that_is_not_there_is_a_problem_at_its_place(folder: Path) -> None:
+    (folder / "tls/key.pem").unlink()
+    assert problems_of(folder) == [
+        "shop.yaml:5:10: security.tls.key: 'tls/key.pem' cannot be read: No such file or directory"
+    ]
+
+
+def test_all_files_are_looked_at_beside_other_problems(folder: Path) -> None:
+    for name in ("cert", "key", "ca"):
+        (folder / f"tls/{name}.pem").unlink()
+    found = problems_of(folder, TEXT.replace("agents: true", "agents: maybe"))
+    assert [line.split(": ")[1] for line in found] == [
+        "security.tls.certificate",
+        "security.tls.key",
+        "security.tls.ca",
+        "pools.p.agents",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("certificate", "key.pem", "'tls/key.pem' holds no certificate in PEM form"),
+        ("ca", "key.pem", "'tls/key.pem' holds no certificate in PEM form"),
+        ("key", "cert.pem", "'tls/cert.pem' holds no private key in PEM form"),
+        ("key", "locked.pem", "'tls/locked.pem' has a passphrase, which nodes cannot type"),
+        ("key", "", "'tls/' cannot be read: it is not a file"),
+        ("ca", "pipe", "'tls/pipe' cannot be read: it is not a file"),
+        ("ca", "x" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_what_cannot_be_the_file_meant_is_refused(folder: Path, key: str, name: str, said: str) -> None:
+    plain = load_pem_private_key((folder / "tls/key.pem").read_bytes(), None)
+    locked = plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (folder / "tls/locked.pem").write_bytes(locked)
+    os.mkfifo(folder / "tls/pipe")
+    own = {"certificate": "cert.pem", "key": "key.pem", "ca": "ca.pem"}[key]
+    (found,) = problems_of(folder, TEXT.replace(f"{key}: tls/{own}", f"{key}: tls/{name}"))
+    assert f": security.tls.{key}: " in found
+    assert said in found

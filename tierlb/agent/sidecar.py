@@ -1,0 +1,127 @@
+"""The sidecar beside an app: it joins as a leaf of a pool, reads its app four times a second and reports.
+
+Traffic goes to the app's own address and never through here; if the sidecar dies the parents go on with what they
+see themselves. On SIGTERM it says that the app drains, goes on reading and reporting until nothing is in flight any
+more or the drain time is over, and ends: whoever stops both stops the sidecar first.
+
+An app that cannot be reached is reported as not ready. One that is slow to answer is not: it may be slow because it is
+busy, and taking its traffic away would only make its siblings so. Its figures grow old instead, which parents see.
+"""
+
+import signal
+from pathlib import Path
+
+import attrs
+import trio
+
+from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
+from tierlb.agent.fetch import NoAnswer, Unreachable, Url, get
+from tierlb.agent.figures import MAX_BODY_BYTES, BadFigures, read_figures
+from tierlb.agent.leaf import Leaf
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.uplink import Uplink
+from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+
+READ_EVERY_S = 0.25
+ANSWER_S = 1.0
+"""The app is asked four times a second, but never twice at a time: this is the longest gap a slow one makes."""
+NOTICE_S = 1.0
+"""From saying that it drains to believing that the app is idle: parents heard it, and what they sent has arrived."""
+
+
+@attrs.define
+class Sidecar:
+    """Reads the app and answers for it (controlplane.reporting.Reporter). `parents` is set once it has joined."""
+
+    name: str
+    pool: str
+    log: Log
+    leaf: Leaf
+    url: Url | None = None
+    meter: ProcessMeter | CgroupMeter | None = None
+    uplink: Uplink | None = None
+    _problem: str = attrs.field(default="", init=False)
+
+    async def run(self) -> None:
+        """Read for ever."""
+        while True:
+            started_s = trio.current_time()
+            await self.read()
+            await trio.sleep_until(started_s + READ_EVERY_S)
+
+    async def read(self) -> None:
+        """One round. A problem is logged when it begins or changes, not each time."""
+        problem = ""
+        if self.url is not None:
+            problem = await self._ask(self.url)
+        if self.meter is not None:
+            problem = self._read_meter(self.meter) or problem
+        if problem and problem != self._problem:
+            self.log.warning("the app cannot be read", reason=problem)
+        elif self._problem and not problem:
+            self.log.info("the app can be read again")
+        self._problem = problem
+
+    def subtree(self) -> SubtreeLoad:
+        """The app's load."""
+        return self.leaf.subtree(trio.current_time())
+
+    def echo(self, parent: str) -> Echo:
+        """Each parent's part: an equal one."""
+        return self.leaf.echo(len(self.uplink.parents.names()) if self.uplink is not None else 1)
+
+    def row(self) -> NodeRow:
+        """The detail, for those who watch."""
+        return self.leaf.row(trio.current_time(), self.name, self.pool)
+
+    def heed(self, parent: str, guidance: Guidance) -> None:
+        """Nothing to do with it: a leaf has no connections of its own to close."""
+
+    async def idle(self) -> None:
+        """Wait until the app said that nothing is in flight; for ever where it does not say."""
+        await trio.sleep(NOTICE_S)
+        while not self.leaf.idle:  # noqa: ASYNC110 (it is read at that pace anyway)
+            await trio.sleep(READ_EVERY_S)
+
+    async def _ask(self, url: Url) -> str:
+        try:
+            self.leaf.hear(trio.current_time(), read_figures(await get(url, ANSWER_S, MAX_BODY_BYTES)))
+        except Unreachable as problem:
+            self.leaf.down()
+            return str(problem)
+        except (NoAnswer, BadFigures) as problem:
+            return str(problem)
+        return ""
+
+    def _read_meter(self, meter: ProcessMeter | CgroupMeter) -> str:
+        try:
+            self.leaf.meter(trio.current_time(), meter.read())
+        except Gone as problem:
+            self.leaf.down()
+            return str(problem)
+        return ""
+
+
+def make_meter(pid: int | None, cgroup: Path | None, cores: float) -> ProcessMeter | CgroupMeter | None:
+    """The meter that was asked for, read once. Raises Gone if there is nothing to read."""
+    if pid is None and cgroup is None:
+        return None
+    meter = ProcessMeter(pid, cores) if pid is not None else CgroupMeter(cgroup or Path(), cores)
+    meter.read()
+    return meter
+
+
+async def run_agent(sidecar: Sidecar, uplink: Uplink, drain_time_s: float) -> None:
+    """Report until SIGTERM (or SIGINT), then drain and return."""
+    sidecar.uplink = uplink
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            await sidecar.read()
+            nursery.start_soon(sidecar.run)
+            nursery.start_soon(uplink.run)
+            await anext(aiter(signals))
+            sidecar.log.info("draining", at_most_s=drain_time_s)
+            await uplink.leave()
+            with trio.move_on_after(drain_time_s):
+                await sidecar.idle()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,48 @@
+"""Whether a member may be sent to: a pure function of what was observed of it and of what an operator wants.
+
+The three are kept apart by those who know them: active checks say *healthy*, failed connects *eject*, people and the
+member itself say *drain* or *maintenance*. Observation can be wrong about many members at once, intent cannot:
+when fewer than half of a group's members are available, ejection and health are no longer believed (the panic rule of
+Envoy), admin state always is.
+"""
+
+import enum
+from collections.abc import Sequence
+
+from tierlb.model.topology import Admin
+
+PANIC_BELOW = 0.5
+"""Of the members that nobody took out on purpose."""
+
+
+class Availability(enum.Enum):
+    """The values are words for people."""
+
+    AVAILABLE = "available"
+    EJECTED = "ejected"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    MAINTENANCE = "maintenance"
+
+    @property
+    def usable_at_last(self) -> bool:
+        """Whether it may be tried when nothing better is left: nobody took it out on purpose."""
+        return self not in (Availability.DRAINING, Availability.MAINTENANCE)
+
+
+def availability_of(healthy: bool | None, admin: Admin, ejected: bool, leaving: bool = False) -> Availability:
+    """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains."""
+    if admin is Admin.MAINTENANCE:
+        return Availability.MAINTENANCE
+    if leaving or admin is Admin.DRAIN:
+        return Availability.DRAINING
+    if healthy is False:
+        return Availability.UNHEALTHY
+    return Availability.EJECTED if ejected else Availability.AVAILABLE
+
+
+def choosable(members: Sequence[Availability]) -> list[int]:
+    """The positions in a group to choose from. Empty if and only if all are out on purpose."""
+    wanted = [index for index, member in enumerate(members) if member.usable_at_last]
+    ready = [index for index in wanted if members[index] is Availability.AVAILABLE]
+    return wanted if len(ready) < PANIC_BELOW * len(wanted) else ready

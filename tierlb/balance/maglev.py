@@ -1,0 +1,116 @@
+"""The policy `maglev`: the same key goes to the same candidate, on every node, and few keys move when those change.
+
+Maglev (Eisenbud et al., NSDI 2016, section 3.4): every candidate has its own permutation of a table's slots, and
+they take turns at claiming the next free one of theirs, in proportion to weight. A lookup is one index.
+Bounded load (Mirrokni et al. 2016): a candidate that has more than 1.25 times its part of what is in flight passes the
+key on to the next slot. Weight changes below 5 % leave the table alone: jitter would remap keys for nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from tierlb.balance.hashing import stable_hash
+from tierlb.balance.least import Counted
+from tierlb.balance.weighted import Weighed
+
+TABLE = 65537
+BOUND = 1.25
+DEADBAND = 0.05
+LONGEST_WALK = 512
+"""Slots looked at for one key: enough to meet any of a hundred candidates with near certainty."""
+
+
+class Keyed(Counted, Weighed, Protocol):
+    """The candidates of this policy."""
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+class Maglev(Generic[K]):
+    """A table is kept while its names contain those of the candidates: the keys of one that is missing go to the
+    next slots until it is back. Filling a table takes tens of milliseconds, and no node may stop for that
+    because a member was ejected."""
+
+    __slots__ = ("_by_slot", "_candidates", "_shares", "_table", "_weights")
+
+    def __init__(self) -> None:
+        self._candidates: dict[str, K] = {}
+        self._weights: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+        self._table: list[int] = []
+        self._by_slot: list[K | None] = []
+
+    def rebuild(self, candidates: Sequence[K]) -> None:
+        self._candidates = {candidate.name: candidate for candidate in candidates}
+        weights = {name: candidate.weight for name, candidate in self._candidates.items()}
+        if weights and not still_good(self._weights, weights):
+            self._weights = dict(sorted(weights.items()))
+            self._table = filled(self._weights)
+        self._by_slot = [self._candidates.get(name) for name in self._weights]
+        total = sum(weights.values())
+        self._shares = {name: BOUND * weight / total for name, weight in weights.items()}
+
+    def pick(self, key: int) -> K:
+        return self._walk(key, self._candidates)
+
+    def among(self, candidates: Sequence[K], key: int) -> K:
+        return self._walk(key, {candidate.name: candidate for candidate in candidates})
+
+    def _walk(self, key: int, wanted: dict[str, K]) -> K:
+        """The first with room from the key's slot on; the first at all if a few hundred slots hold none."""
+        table, by_slot, shares = self._table, self._by_slot, self._shares
+        in_flight = -1
+        first: K | None = None
+        for slot in range(key, key + LONGEST_WALK):
+            candidate = by_slot[table[slot % TABLE]]
+            if candidate is None or candidate.name not in wanted:
+                continue
+            if not candidate.in_flight:
+                return candidate
+            if in_flight < 0:
+                in_flight = 1 + sum(other.in_flight for other in self._candidates.values())
+            if candidate.in_flight < shares[candidate.name] * in_flight:
+                return candidate
+            first = first or candidate
+        return first or min(wanted.values(), key=lambda candidate: candidate.in_flight)
+
+
+def still_good(before: dict[str, float], now: dict[str, float]) -> bool:
+    """Whether a table for the weights `before` serves `now`: no new name, half of the old ones still there, and no
+    weight, relative to the others, more than `DEADBAND` off."""
+    if not now.keys() <= before.keys() or 2 * len(now) < len(before):
+        return False
+    scale = sum(now.values()) / sum(before[name] for name in now)
+    return all(abs(weight - before[name] * scale) <= DEADBAND * before[name] * scale for name, weight in now.items())
+
+
+def filled(weights: dict[str, float]) -> list[int]:
+    """The table: for every slot the position of a name in `weights`. Depends on names and weights only, if sorted."""
+    heaviest = max(weights.values())
+    gains = [weight / heaviest for weight in weights.values()]
+    steps = [permutation(name) for name in weights]
+    at = [start for start, _ in steps]
+    turn = [0.0] * len(gains)
+    table = [-1] * TABLE
+    free = TABLE
+    while True:
+        for index, gain in enumerate(gains):
+            turn[index] += gain
+            if turn[index] < 1:
+                continue
+            turn[index] -= 1
+            slot, step = at[index], steps[index][1]
+            while table[slot] >= 0:
+                slot = (slot + step) % TABLE
+            table[slot] = index
+            at[index] = slot
+            free -= 1
+            if not free:
+                return table
+
+
+def permutation(name: str) -> tuple[int, int]:
+    """Where a name starts in the table and how far it steps; the size is prime, so it visits every slot."""
+    text = name.encode()
+    return stable_hash(b"start " + text) % TABLE, stable_hash(b"step " + text) % (TABLE - 1) + 1

@@ -1,0 +1,99 @@
+"""From reports and own counts to a line: what one candidate's load will look like to the pick (BALANCING.md §2).
+
+A parent knows its own items in flight at a child exactly, and everybody's as of the child's last report. The older
+the report, the less it says: `freshness` fades from it to the parent's own count, scaled up by the share of the child's
+traffic that this parent sends. The predicted queue over capacity is a line in the own count, so the pick
+needs one multiplication and one addition per candidate; the lines are worked out between picks.
+
+    Q     = a·(n + max(0, R − r)) + (1 − a)·n/share
+    score = (Q/part + phantom + ahead) / capacity = n·slope + offset
+
+`ahead` is the item itself. A leaf works on up to c items at once and each takes c/capacity, so there it is c: with 1 a
+slow endpoint looks as good as a fast one that has a few in flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the
+scenario of tests/simulation/test_load_aware.py: steady, just after a fast endpoint became slow, later).
+"""
+
+import math
+
+import attrs
+
+SHORTEST_TAU_S, LONGEST_TAU_S = 0.05, 1.0
+RESPONSES_PER_TAU = 5.0
+SHORTEST_CONNECTION_TAU_S, LONGEST_CONNECTION_TAU_S = 1.0, 15.0
+TAUS_PER_CONNECTION = 4.0
+LEAST_SHARE = 0.02
+SHARE_KEPT = 0.8
+USUAL_ARRIVALS = 20
+"""A report that tells of this many arrivals or more replaces a fifth of the share; one that tells of few is mostly
+chance and replaces less."""
+UNHEARD = -1
+ON_TRIAL = (1e9, 0.0)
+"""The line of a member that is to get the next item and, while it has that, no other (capacity.LeafCapacity)."""
+
+
+def tau_s(response_s: float) -> float:
+    """How long a report says something of a child whose items take `response_s`."""
+    return min(LONGEST_TAU_S, max(SHORTEST_TAU_S, RESPONSES_PER_TAU * response_s))
+
+
+def connection_tau_s(connection_s: float) -> float:
+    """The same at a parent that counts connections and sees none of their items."""
+    return min(LONGEST_CONNECTION_TAU_S, max(SHORTEST_CONNECTION_TAU_S, connection_s / TAUS_PER_CONNECTION))
+
+
+def freshness(age_s: float, tau_s: float) -> float:
+    """How much of a report is believed: 1 as it comes, 0 when it is old or there never was one (age infinite)."""
+    return math.exp(-max(0.0, age_s) / tau_s)
+
+
+def line(
+    fresh: float,
+    others: float,
+    share: float,
+    phantom: float,
+    capacity: float,
+    per_item: float = 1.0,
+    ahead: float = 1.0,
+    part: float = 1.0,
+) -> tuple[float, float]:
+    """`(slope, offset)` of the score in the own in-flight count.
+
+    `others`: items in flight from other parents as of the report (R − r; below zero is read as zero). `per_item`: the
+    child's items for one of this parent's, where this parent counts connections and the child requests. `ahead`: 1, or
+    at a leaf its concurrency, so that the score is the time an item will take there: the wait and the service itself.
+    `part` (0..1): of the queue of its equals, what a child in slow start may have.
+    """
+    slope = per_item * (fresh + (1 - fresh) / share) / (capacity * part)
+    return slope, (fresh * max(0.0, others) / part + phantom + ahead) / capacity
+
+
+@attrs.define
+class ParentShare:
+    """The part of a child's arrivals that comes from this parent, from the counters in its reports. Before the first
+    report all `parents` are alike."""
+
+    parents: int
+    value: float = attrs.field(init=False)
+    _own: int = attrs.field(default=UNHEARD, init=False)
+    _all: int = attrs.field(default=UNHEARD, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.value = within(1 / max(1, self.parents))
+
+    def update(self, arrivals: int, own: int) -> None:
+        """A report with everybody's arrivals and this parent's, cumulative since the child's start.
+
+        Counters that went back mean that the child has restarted: they are a new base, no more.
+        """
+        more, more_own = arrivals - self._all, own - self._own
+        known = self._all != UNHEARD
+        self._all, self._own = arrivals, own
+        if not known or more <= 0 or more_own < 0:
+            return
+        kept = SHARE_KEPT ** min(1.0, more / USUAL_ARRIVALS)
+        self.value = self.value * kept + within(more_own / more) * (1 - kept)
+
+
+def within(share: float) -> float:
+    """A share above zero: it is divided by."""
+    return min(1.0, max(LEAST_SHARE, share))

@@ -1,0 +1,127 @@
+"""What a node knows of one member, and the line that it chooses by.
+
+Everything a parent can know meets here: its own counts (exact), the member's reports (late), and how the member did
+lately. `line` turns it into `score = in_flight * slope + offset`, which the hot path evaluates with nothing but its own
+count; the line is drawn anew every `TICK_S`, when a report comes and after an error.
+
+One class serves the three kinds of member: an endpoint that says nothing (its capacity is learnt, BALANCING.md
+§3), a node or agent that reports (§2), and a reporter that fell silent (DESIGN.md §8). The data plane and the
+simulator both use it. Left out: who else could be chosen, which is the choosers' business.
+"""
+
+import attrs
+
+from tierlb.balance.capacity import LeafCapacity
+from tierlb.balance.phantom import Phantom
+from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
+from tierlb.balance.slow_start import slow_start
+from tierlb.balance.staleness import trusted_capacity
+from tierlb.model.load import Echo, SubtreeLoad
+
+TICK_S = 0.05
+REPORT_INTERVAL_S = 0.25
+ITEMS_PER_CONNECTION_GAIN = 0.25
+LEAST_BUSY = 0.1
+"""Below it what an endpoint does besides items is too large a part of its use to divide by."""
+STATED_FOR_S = 3.0
+"""What an endpoint said of its capacity counts for so long. The lower of that and of what was learnt from outside is
+believed: others' load shows in the one first, a change of the endpoint in the other, and nobody gains by boasting."""
+
+
+@attrs.define(slots=True)
+class MemberView:
+    """`reports` and `parents` are the member's own (model.snapshot.Member); `by_connection`: this node gives it
+    connections while it counts requests; `equal`: what is given are connections to an endpoint, whose capacity cannot
+    be told from when they end, so that all endpoints count the same. `factor`: what its agent says of its weight."""
+
+    reports: bool
+    parents: int
+    joined: float
+    by_connection: bool = False
+    equal: bool = False
+    connected: bool = False
+    heard: SubtreeLoad | None = None
+    echo: Echo = Echo()
+    heard_at: float = 0.0
+    items_per_connection: float = 1.0
+    factor: float = 1.0
+    leaf: LeafCapacity = attrs.field(init=False)
+    phantom: Phantom = attrs.field(factory=Phantom)
+    share: ParentShare = attrs.field(init=False)
+    _at: float = attrs.field(init=False)
+    _area_s: float = attrs.field(default=0.0, init=False)
+    _done: int = attrs.field(default=0, init=False)
+    _stated: float = attrs.field(default=0.0, init=False)
+    _stated_at: float = attrs.field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.share = ParentShare(self.parents)
+        self.leaf = LeafCapacity(parents=self.parents)
+        self._at = self.joined
+
+    def hear(self, now: float, load: SubtreeLoad, echo: Echo) -> None:
+        """A report came."""
+        self.share.update(load.arrivals, echo.arrivals)
+        if self.by_connection and load.connections:
+            recent = load.in_flight / load.connections
+            self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
+        self.heard, self.echo, self.heard_at, self.connected = load, echo, now, True
+
+    def state(self, now: float, rate: float, busy: float, slots: int) -> None:
+        """An endpoint said with a response how many items per second it completes, how busy (0..1) it is with that, and
+        how many it works on at a time (0: not said). Rate and busy are of one window, so that their ratio is its
+        capacity (gRPC A58)."""
+        if slots:
+            self.leaf.guess = float(slots)
+        if rate > 0 and busy >= LEAST_BUSY:
+            self._stated, self._stated_at = rate / busy, now
+
+    def lose(self) -> int:
+        """The control connection is gone. Returns how many of this node's items the member last had in flight, which
+        nobody tells any more."""
+        last = self.echo.in_flight
+        self.connected = False
+        self.echo = attrs.evolve(self.echo, in_flight=0)
+        return last
+
+    def age_s(self, now: float) -> float | None:
+        """How old what was heard last is, or None if nothing was."""
+        return None if self.heard is None else now - self.heard_at + self.heard.age_s
+
+    def advance(self, now: float, area_s: float, done: int) -> None:
+        """Learn from this node's own counts: the integral of its in-flight there, and completions without error."""
+        if not self.equal:
+            self.leaf.advance(now - self._at, max(0, done - self._done), area_s - self._area_s)
+        self._at, self._area_s, self._done = now, area_s, max(self._done, done)
+
+    def capacity(self, now: float, median: float | None) -> float | None:
+        """Items per second, as far as it can be trusted now; None: no idea. `median` is that of its siblings."""
+        if self.reports:
+            reported = self.heard.capacity if self.heard is not None and self.heard.capacity > 0 else None
+            age_s = self.age_s(now)
+            known = trusted_capacity(reported, age_s, REPORT_INTERVAL_S, self.connected, median)
+            if known is not None or self.equal:
+                return known
+        if self.equal:
+            return None
+        learnt = self.leaf.capacity
+        if self._stated and now - self._stated_at <= STATED_FOR_S:
+            learnt = self._stated if learnt is None else min(learnt, self._stated)
+        return learnt
+
+    def line(self, now: float, capacity: float) -> tuple[float, float]:
+        """Slope and offset of the score; `capacity` has been settled among the siblings."""
+        part = slow_start(now - self.joined)
+        phantom = self.phantom.value(now)
+        load = self.heard
+        if not self.reports:
+            if self.leaf.trial and not phantom:
+                return ON_TRIAL
+            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
+        if load is None or not self.connected:
+            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, 1.0, part)
+        age_s = now - self.heard_at + load.age_s
+        tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
+        others = max(0, load.in_flight - self.echo.in_flight)
+        items = self.items_per_connection if self.by_connection else 1.0
+        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, 1.0, part)

@@ -1,0 +1,106 @@
+"""`tierlb agent`: the sidecar's process, from its arguments and the token in its environment."""
+
+import os
+import random
+import secrets
+import ssl
+from pathlib import Path
+
+import attrs
+import click
+import trio
+
+from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
+from tierlb.agent.fetch import Url, parse_url
+from tierlb.agent.leaf import Leaf
+from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
+from tierlb.cli.log import LazyLog
+from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.controlplane.uplink import Identity, Uplink
+from tierlb.model.address import parse_address
+from tierlb.model.topology import Tls
+from tierlb.net.tls import TlsProblem, client_context
+from tierlb.topology.units import parse_duration_s
+
+
+@attrs.frozen
+class AgentOptions:
+    """The command's options as they were given."""
+
+    pool: str
+    name: str
+    join: str
+    address: str
+    url: str = ""
+    pid: int | None = None
+    cgroup: Path | None = None
+    slots: int = 0
+    cores: float = 0.0
+    drain_time: str = "10s"
+    tls: tuple[str, str, str] = ("", "", "")
+
+
+def start_agent(options: AgentOptions) -> None:
+    """Run until SIGTERM."""
+    token = os.environ.pop(TOKEN_VARIABLE, "")
+    if not token:
+        raise click.UsageError(f"set {TOKEN_VARIABLE} to the join token of the cluster")
+    if options.slots and not options.url:
+        raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
+    url, meter, drain_time_s, identity = (
+        _url(options),
+        _meter(options),
+        _drain_time_s(options),
+        _identity(options, token),
+    )
+    log = LazyLog({"agent": options.name})
+    leaf = Leaf(asked=url is not None, metered=meter is not None, slots=options.slots)
+    sidecar = Sidecar(options.name, options.pool, log, leaf, url, meter)
+    uplink = Uplink(identity, sidecar, log, random.Random())
+    log.warm()
+    trio.run(run_agent, sidecar, uplink, drain_time_s)
+
+
+def _identity(options: AgentOptions, token: str) -> Identity:
+    try:
+        data = str(parse_address(options.address))
+    except ValueError as error:
+        raise click.UsageError(f"--address: {error}") from error
+    boot_id = secrets.token_hex(8)
+    return Identity(
+        options.name, options.pool, options.join, token, boot_id, os.getpid(), data=data, tls=_tls(options.tls)
+    )
+
+
+def _url(options: AgentOptions) -> Url | None:
+    try:
+        return parse_url(options.url) if options.url else None
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}") from error
+
+
+def _meter(options: AgentOptions) -> ProcessMeter | CgroupMeter | None:
+    if options.pid is not None and options.cgroup is not None:
+        raise click.UsageError("give --pid or --cgroup, not both")
+    try:
+        return make_meter(options.pid, options.cgroup, options.cores)
+    except Gone as problem:
+        raise click.ClickException(str(problem)) from problem
+
+
+def _drain_time_s(options: AgentOptions) -> float:
+    try:
+        return parse_duration_s(options.drain_time)
+    except ValueError as error:
+        raise click.UsageError(f"--drain-time: {error}") from error
+
+
+def _tls(files: tuple[str, str, str]) -> ssl.SSLContext | None:
+    if not any(files):
+        return None
+    if not all(files):
+        raise click.UsageError("give --tls-certificate, --tls-key and --tls-ca together")
+    try:
+        return client_context(Tls(*files))
+    except TlsProblem as problem:
+        raise click.UsageError(str(problem)) from problem

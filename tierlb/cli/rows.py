@@ -1,0 +1,275 @@
+"""The admin API's status as the rows that people look at: a group for each tier and pool, its total and its members.
+
+Pure, and nothing of it is text yet but names and states (table.py). A figure that nobody told is None, never 0: zero is
+not a load. What a parent says of its members counts by the traffic that the parent has: a member's share is its
+part of all that its parents send together, to whichever tier or pool.
+"""
+
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from tierlb.telemetry.sketch import Sketch, decode
+
+Json = dict[str, Any]
+Number = TypeVar("Number", int, float)
+
+STALE_S = 10.0
+"""A node's latency sketch reaches back so far: what is older says nothing of now."""
+AVAILABLE = "available"
+SERVING = "serving"
+
+
+@attrs.frozen
+class Row:
+    """One line. `by_connection`: the rate is one of connections. `counts`: it takes part in the capacity of its group,
+    that is, it serves and not all of its parents keep away from it."""
+
+    name: str
+    state: str = ""
+    counts: bool = False
+    pid: int | None = None
+    address: str = ""
+    connections: int | None = None
+    in_flight: int | None = None
+    rate: float | None = None
+    by_connection: bool = False
+    capacity: float | None = None
+    utilisation: float | None = None
+    latency: Sketch | None = None
+    age_s: float | None = None
+    share: float | None = None
+    errors: int | None = None
+
+    def quantile_s(self, q: float) -> float | None:
+        """None while there was no item."""
+        return self.latency.quantile_s(q) if self.latency is not None and self.latency.count else None
+
+
+@attrs.frozen
+class Group:
+    """A tier or a pool: `total` is its headline."""
+
+    total: Row
+    members: tuple[Row, ...]
+
+
+@attrs.frozen
+class View:
+    """How a parent sees one member. `part` (0..1) is the member's of what that parent sends, `weight` the parent's of
+    what all parents send; `part` is None where the parent sends nothing."""
+
+    availability: str
+    in_flight: int
+    failed: int
+    capacity: float | None
+    part: float | None
+    weight: float
+    rate: float | None
+    by_connection: bool
+    age_s: float | None
+
+
+def groups_of(status: Json) -> tuple[Group, ...]:
+    """Tiers, then pools, in the order of the topology file."""
+    parents = _live_nodes(status)
+    tiers = (_tier(name, tier, parents) for name, tier in status["tiers"].items())
+    pools = (_pool(name, pool, parents) for name, pool in status["pools"].items())
+    return (*tiers, *pools)
+
+
+def state_word(state: str, availabilities: Sequence[str]) -> str:
+    """What to call it: its own state, or what parents hold against it and how many of them do (`ejected 1/3`)."""
+    bad = Counter(word for word in availabilities if word != AVAILABLE)
+    if state != SERVING or not bad:
+        return state
+    word, times = bad.most_common(1)[0]
+    return word if times == len(availabilities) else f"{word} {times}/{len(availabilities)}"
+
+
+def parts(members: Sequence[Json]) -> list[float | None]:
+    """How a parent splits its traffic among its members now: by the items of the last second, or, where there was none,
+    by what is in flight. None for each: it sends nothing."""
+    for figures in ([member["share"] for member in members], [member["in_flight"] for member in members]):
+        if (whole := sum(figures)) > 0:
+            return [figure / whole for figure in figures]
+    return [None for _ in members]
+
+
+def weights(parents: Sequence[Json]) -> list[float]:
+    """What part of their traffic taken together each parent has (sums to 1): by rate, or else by items in flight."""
+    rates = [parent["items_per_s"] or 0.0 for parent in parents]
+    held = [parent["load"]["in_flight"] for parent in parents]
+    figures = next((some for some in (rates, held) if sum(some) > 0), [1.0] * len(parents))
+    return [figure / sum(figures) for figure in figures]
+
+
+def _live_nodes(status: Json) -> list[Json]:
+    """Nodes whose rows say how things are now, with the kind of their tier."""
+    nodes = [{**node, "kind": tier["kind"]} for tier in status["tiers"].values() for node in tier["nodes"]]
+    return [node for node in nodes if node["load"] is not None and _is_live(node)]
+
+
+def _is_live(node: Json) -> bool:
+    return node["report_age_s"] is None or node["report_age_s"] < STALE_S
+
+
+def _tier(name: str, tier: Json, parents: Sequence[Json]) -> Group:
+    seen = _views({node["name"] for node in tier["nodes"]}, parents)
+    rows = tuple(_node(node, tier["kind"] == "l4", seen.get(node["name"], [])) for node in tier["nodes"])
+    to = f" → {', '.join(tier['to'])}" if tier["to"] else ""
+    return Group(_total(f"{name} {tier['kind']}{to}", tier["listen"] or "", rows), rows)
+
+
+def _pool(name: str, pool: Json, parents: Sequence[Json]) -> Group:
+    agents = {agent["name"]: agent for agent in pool["agents"]}
+    keys = [endpoint["name"] or f"{name}/{endpoint['address']}" for endpoint in pool["endpoints"]]
+    seen = _views(set(keys), parents)
+    rows = tuple(
+        _endpoint(endpoint, agents.get(endpoint["name"]), seen.get(key, []))
+        for key, endpoint in zip(keys, pool["endpoints"], strict=True)
+    )
+    return Group(_total(f"{name} pool", "", rows), rows)
+
+
+def _views(names: set[str], parents: Sequence[Json]) -> dict[str, list[View]]:
+    """By member, how each of the parents sees it; parents are those that have any of these members."""
+    involved = [parent for parent in parents if any(m["name"] in names for m in parent["load"]["members"])]
+    splits = [parts(parent["load"]["members"]) for parent in involved]
+    sending = [parent for parent, split in zip(involved, splits, strict=True) if any(split)]
+    weight_of = {parent["name"]: weight for parent, weight in zip(sending, weights(sending), strict=True)}
+    seen: dict[str, list[View]] = {}
+    for parent, split in zip(involved, splits, strict=True):
+        for member, part in zip(parent["load"]["members"], split, strict=True):
+            if member["name"] in names:
+                view = _view(parent, member, part, weight_of.get(parent["name"], 0.0))
+                seen.setdefault(member["name"], []).append(view)
+    return seen
+
+
+def _view(parent: Json, member: Json, part: float | None, weight: float) -> View:
+    rate = None if parent["items_per_s"] is None else parent["items_per_s"] * member["share"]
+    return View(
+        availability=member["availability"],
+        in_flight=member["in_flight"],
+        failed=member["failed"],
+        capacity=member["capacity"] or None,
+        part=part,
+        weight=weight,
+        rate=rate,
+        by_connection=parent["kind"] == "l4",
+        age_s=member["report_age_s"],
+    )
+
+
+def _node(node: Json, by_connection: bool, views: Sequence[View]) -> Row:
+    """What it says of itself, and its share as its parents have it."""
+    load, live = node["load"] or {}, _is_live(node)
+    subtree = node["subtree"] or {}
+    return Row(
+        name=node["name"],
+        state=state_word(node["state"], [view.availability for view in views]),
+        counts=_counts(node["state"], views),
+        pid=node["pid"],
+        address=" ".join(node["addresses"]),
+        connections=load.get("connections") if live else None,
+        in_flight=load.get("in_flight") if live else None,
+        rate=node["items_per_s"] if live else None,
+        by_connection=by_connection,
+        capacity=subtree.get("capacity") or None,
+        utilisation=subtree.get("utilisation") if live else None,
+        latency=_sketch(node["latency"]) if live else None,
+        age_s=node["report_age_s"],
+        share=_share(views),
+        errors=load.get("errors"),
+    )
+
+
+def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
+    """What its parents say of it, and what it reports itself if it has an agent."""
+    reported = (agent and agent["subtree"]) or {}
+    ages = [view.age_s for view in views if view.age_s is not None]
+    return Row(
+        name=endpoint["name"] or endpoint["address"],
+        state=state_word(endpoint["state"], [view.availability for view in views]),
+        counts=_counts(endpoint["state"], views),
+        pid=endpoint["pid"],
+        address=endpoint["address"] if endpoint["name"] else "",
+        in_flight=sum(view.in_flight for view in views) if views else None,
+        rate=_sum(view.rate for view in views),
+        by_connection=bool(views) and all(view.by_connection for view in views),
+        capacity=reported.get("capacity") or _mean([view.capacity for view in views]),
+        utilisation=reported.get("utilisation") if agent and _is_live(agent) else None,
+        latency=_sketch(agent["latency"]) if agent and _is_live(agent) else None,
+        age_s=agent["report_age_s"] if agent else min(ages, default=None),
+        share=_share(views),
+        errors=sum(view.failed for view in views) if views else None,
+    )
+
+
+def _counts(state: str, views: Sequence[View]) -> bool:
+    kept_away = bool(views) and all(view.availability != AVAILABLE for view in views)
+    return state == SERVING and not kept_away
+
+
+def _share(views: Sequence[View]) -> float | None:
+    """Of all that the parents send; None while none of them sends anything, and for whom nobody sends to."""
+    return _sum(None if view.part is None else view.part * view.weight for view in views)
+
+
+def _total(name: str, address: str, rows: Sequence[Row]) -> Row:
+    able = [row for row in rows if row.counts]
+    return Row(
+        name=name,
+        state=f"{len(able)}/{len(rows)}",
+        counts=bool(able),
+        address=address,
+        connections=_sum(row.connections for row in rows),
+        in_flight=_sum(row.in_flight for row in rows),
+        rate=_sum(row.rate for row in rows),
+        by_connection=any(row.by_connection for row in rows),
+        capacity=_sum(row.capacity for row in able),
+        utilisation=_utilisation(able),
+        latency=_merged(row.latency for row in rows),
+        share=_sum(row.share for row in rows),
+        errors=_sum(row.errors for row in rows),
+    )
+
+
+def _utilisation(rows: Iterable[Row]) -> float | None:
+    """The mean, in which each counts by its capacity: what is used of all there is."""
+    known = [(row.utilisation, row.capacity) for row in rows if row.utilisation is not None]
+    whole = sum(capacity or 0.0 for _, capacity in known)
+    if whole:
+        return sum(utilisation * (capacity or 0.0) for utilisation, capacity in known) / whole
+    return _mean([utilisation for utilisation, _ in known])
+
+
+def _sketch(latency: Json | None) -> Sketch | None:
+    if latency is None:
+        return None
+    try:
+        return decode(b64decode(latency["sketch"]))
+    except ValueError:
+        return None
+
+
+def _merged(sketches: Iterable[Sketch | None]) -> Sketch | None:
+    merged = Sketch()
+    for sketch in sketches:
+        if sketch is not None:
+            merged.merge(sketch)
+    return merged if merged.count else None
+
+
+def _sum(values: Iterable[Number | None]) -> Number | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,220 @@
+"""The status as a table, for `tierlb status` and `tierlb top`: what is shown, how figures are written, what gives way.
+
+Columns keep a least width, so that nothing jumps while figures change. Where the terminal is narrow, columns are left
+out, the least important first, which is for the command to say; where it is low, members are, those that are in
+trouble last. Nothing that a node says of itself can do more to a terminal than be printed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group as Lines
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from tierlb.cli.rows import SERVING, STALE_S, Group, Row, groups_of
+
+MOST_PHRASES = 5
+INDENT = "  "
+HEADLINES = 3
+"""What stands above the rows: the cluster, the headings, the rule."""
+LATE_S = 2.0
+"""A report that old is out of the ordinary (DESIGN.md §8)."""
+WARM, HOT = 0.8, 0.95
+STATE_STYLES = {SERVING: "green", "starting": "yellow", "draining": "yellow", "maintenance": "yellow"}
+
+
+@attrs.frozen
+class Column:
+    """`least`: in characters; `style` is for its cells, by what the row says."""
+
+    heading: str
+    text: Callable[[Row], str]
+    least: int = 0
+    justify: JustifyMethod = "right"
+    style: Callable[[Row], str] = lambda _: ""
+
+
+def page(status: dict[str, Any], order: Sequence[str], width: int, height: int | None = None) -> Lines:
+    """Everything, in so many characters and lines; `order` names the columns, the most important first."""
+    groups, phrases = groups_of(status), _first(status["missing"], MOST_PHRASES)
+    if height is not None:
+        groups = shortened(groups, height - HEADLINES - len(phrases))
+    return Lines(_headline(status), _table(groups, order, width), *(_line(phrase, "yellow") for phrase in phrases))
+
+
+def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
+    """How wide the page is if nothing has to be left out."""
+    rows = _rows(groups_of(status))
+    wide = sum(_width(COLUMNS[key], rows) + 2 for key in order)
+    return max(wide, *(cell_len(phrase) for phrase in status["missing"]), 0)
+
+
+def shortened(groups: Sequence[Group], lines: int) -> tuple[Group, ...]:
+    """The same in no more lines, if there is one for each headline: members give way to the words `… 7 more`, those
+    that simply serve first. Small groups stay whole as long as they can."""
+    if sum(1 + len(group.members) for group in groups) <= lines:
+        return tuple(groups)
+    spare, left, result = lines - len(groups), len(groups), {}
+    for index, group in sorted(enumerate(groups), key=lambda item: len(item[1].members)):
+        result[index] = attrs.evolve(group, members=_foremost(group.members, max(0, spare // left)))
+        spare -= len(result[index].members)
+        left -= 1
+    return tuple(result[index] for index in range(len(groups)))
+
+
+def fitting(columns: Sequence[tuple[str, int]], width: int) -> tuple[list[str], int]:
+    """Which of these columns, the most important first, each with its width, have room; and how far apart they stand.
+    The first two always do."""
+    chosen = list(columns)
+    while len(chosen) > 2 and _total_width(chosen, 1) > width:
+        chosen.pop()
+    return [key for key, _ in chosen], 2 if _total_width(chosen, 2) <= width else 1
+
+
+def count_text(value: int | None) -> str:
+    """`1,234`."""
+    return "" if value is None else f"{value:,}"
+
+
+def rate_text(value: float | None, of: str = "") -> str:
+    """`1,234/s`, `0.4/s`, `12 conn/s`."""
+    if value is None:
+        return ""
+    return f"{_short_number(value)}{of}/s"
+
+
+def percent_text(value: float | None) -> str:
+    """`62 %`, `0.4 %`."""
+    return "" if value is None else f"{_short_number(100 * value)} %"
+
+
+def duration_text(value_s: float | None) -> str:
+    """`850 µs`, `1.2 ms`, `12 ms`, `0.25 s`, `12 s`: two or three digits that matter."""
+    if value_s is None:
+        return ""
+    if value_s < 0.001:
+        return f"{value_s * 1e6:.0f} µs"
+    if value_s < 0.1:
+        return f"{value_s * 1e3:.{0 if value_s >= 0.00995 else 1}f} ms"
+    return age_text(value_s)
+
+
+def age_text(value_s: float | None) -> str:
+    """`0.25 s`, `12 s`, `5 min`, `3 h`: always in a unit in which it does not jump."""
+    if value_s is None:
+        return ""
+    if value_s < 9.995:
+        return f"{value_s:.2f} s"
+    if value_s < 120:
+        return f"{value_s:.0f} s"
+    return f"{value_s / 60:.0f} min" if value_s < 7200 else f"{value_s / 3600:.0f} h"
+
+
+def printable(text: str) -> str:
+    """Without anything that moves a cursor or changes a colour."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _short_number(value: float) -> str:
+    return f"{value:,.1f}" if 0 < value < 9.95 and value != int(value) else f"{value:,.0f}"
+
+
+def _state_style(row: Row) -> str:
+    word = row.state.partition(" ")[0]
+    if "/" in word:
+        return "yellow" if word.partition("/")[0] != word.partition("/")[2] else ""
+    return STATE_STYLES.get(word, "red")
+
+
+def _use_style(row: Row) -> str:
+    if row.utilisation is None or row.utilisation < WARM:
+        return ""
+    return "red" if row.utilisation >= HOT else "yellow"
+
+
+def _age_style(row: Row) -> str:
+    if row.age_s is None or row.age_s <= LATE_S:
+        return ""
+    return "red" if row.age_s >= STALE_S else "yellow"
+
+
+COLUMNS = {
+    "node": Column("node", lambda row: row.name, justify="left"),
+    "state": Column("state", lambda row: row.state, least=8, justify="left", style=_state_style),
+    "pid": Column("pid", lambda row: "" if row.pid is None else str(row.pid), justify="left"),
+    "address": Column("address", lambda row: row.address, justify="left"),
+    "connections": Column("conns", lambda row: count_text(row.connections)),
+    "in flight": Column("in flight", lambda row: count_text(row.in_flight)),
+    "rate": Column("rate", lambda row: rate_text(row.rate, " conn" if row.by_connection else ""), least=9),
+    "capacity": Column("capacity", lambda row: rate_text(row.capacity), least=9),
+    "use": Column("use", lambda row: percent_text(row.utilisation), least=5, style=_use_style),
+    "p50": Column("p50", lambda row: duration_text(row.quantile_s(0.5)), least=7),
+    "p99": Column("p99", lambda row: duration_text(row.quantile_s(0.99)), least=7),
+    "age": Column("age", lambda row: age_text(row.age_s), least=6, style=_age_style),
+    "share": Column("share", lambda row: percent_text(row.share), least=5),
+    "errors": Column("errors", lambda row: count_text(row.errors)),
+}
+"""In the order in which they stand."""
+
+
+def _headline(status: dict[str, Any]) -> Text:
+    serving = ("serving", "green") if status["serving"] else ("not serving", "red")
+    name = (printable(status["cluster"]), "bold")
+    return Text.assemble(name, "  ", serving, f"  revision {status['revision']}", no_wrap=True, overflow="ellipsis")
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(INDENT + printable(text), style, no_wrap=True, overflow="ellipsis")
+
+
+def _first(phrases: Sequence[str], most: int) -> list[str]:
+    if len(phrases) <= most:
+        return list(phrases)
+    return [*phrases[: most - 1], f"… {len(phrases) - most + 1} more"]
+
+
+def _foremost(members: Sequence[Row], most: int) -> tuple[Row, ...]:
+    """So many lines of them, in their order; none if even `… more` has no place."""
+    if len(members) <= most:
+        return tuple(members)
+    if most == 0:
+        return ()
+    by_need = sorted(range(len(members)), key=lambda index: members[index].state == SERVING)
+    kept = sorted(by_need[: most - 1])
+    return (*(members[index] for index in kept), Row(f"… {len(members) - len(kept)} more"))
+
+
+def _rows(groups: Sequence[Group]) -> list[Row]:
+    """All lines, members indented."""
+    return [
+        row
+        for group in groups
+        for row in (group.total, *(attrs.evolve(member, name=INDENT + member.name) for member in group.members))
+    ]
+
+
+def _width(column: Column, rows: Sequence[Row]) -> int:
+    return max(column.least, cell_len(column.heading), *(cell_len(printable(column.text(row))) for row in rows), 0)
+
+
+def _total_width(columns: Sequence[tuple[str, int]], gap: int) -> int:
+    return sum(width for _, width in columns) + gap * (len(columns) - 1)
+
+
+def _table(groups: Sequence[Group], order: Sequence[str], width: int) -> Table:
+    rows = _rows(groups)
+    widths = {key: _width(COLUMNS[key], rows) for key in order}
+    chosen, gap = fitting(list(widths.items()), width)
+    shown = [(column, widths[key]) for key, column in COLUMNS.items() if key in chosen]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    for column, least in shown:
+        table.add_column(column.heading, justify=column.justify, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in rows:
+        cells = (Text(printable(column.text(row)), column.style(row)) for column, _ in shown)
+        table.add_row(*cells, style="" if row.name.startswith(INDENT) else "bold")
+    return table

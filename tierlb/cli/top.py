@@ -1,0 +1,123 @@
+"""`tierlb top`: the table of `tierlb status` in the whole terminal, anew all the time, until Ctrl-C or q.
+
+It stands on the terminal's other screen, which is written over in place: nothing flickers, and what was there before
+is there again afterwards. When the admin API is gone, the last figures stay, dimmed, and it keeps asking, for traffic
+does not depend on the controller.
+"""
+
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import attrs
+import click
+from rich.console import Console, RenderableType
+from rich.console import Group as Lines
+from rich.live import Live
+from rich.styled import Styled
+from rich.text import Text
+
+from tierlb.cli.status import admin_place, fetch_status, show_status
+from tierlb.cli.table import age_text, page, printable
+from tierlb.topology.units import parse_duration_s
+
+ORDER = (
+    *("node", "state", "rate", "in flight", "use", "share", "p99", "capacity"),
+    *("p50", "age", "errors", "connections", "address", "pid"),
+)
+"""The columns, the most important first."""
+REDRAW_S = 0.5
+"""A terminal that changed its size is drawn anew that soon, however seldom the cluster is asked."""
+KEYS_BYTES = 64
+
+
+@attrs.frozen
+class Look:
+    """The last answer and when it came; the problem, if there was none since."""
+
+    status: dict[str, Any] | None = None
+    taken_s: float = 0.0
+    problem: str = ""
+
+
+def show_top(admin_url: str, interval: str, once: bool, as_json: bool) -> None:
+    """Watch until told to stop; print once where that is wanted, or where there is no terminal to draw on."""
+    admin_place(admin_url)
+    try:
+        interval_s = parse_duration_s(interval)
+    except ValueError as error:
+        raise click.UsageError(f"--interval: {error}") from error
+    console = Console()
+    if once or as_json or not console.is_terminal or console.is_dumb_terminal:
+        show_status(admin_url, as_json, ORDER)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        _watch(console, admin_url, interval_s)
+
+
+def look(admin_url: str, last: Look, now: float) -> Look:
+    """Ask; if there is no answer, what was known before and why."""
+    try:
+        return Look(fetch_status(admin_url), now)
+    except click.ClickException as problem:
+        return attrs.evolve(last, problem=printable(problem.message))
+
+
+def screen(seen: Look, admin_url: str, now: float, width: int, height: int) -> RenderableType:
+    """What to draw in so many characters and lines."""
+    if seen.status is None:
+        return Text(f"{seen.problem}\n\nStill trying.", "red") if seen.problem else Text(f"asking {admin_url}")
+    if not seen.problem:
+        return page(seen.status, ORDER, width, height)
+    warning = Text(f"no answer for {age_text(now - seen.taken_s)}, still trying: {seen.problem}", "red")
+    lines = len(warning.wrap(Console(width=width), width))
+    return Lines(warning, Styled(page(seen.status, ORDER, width, height - lines), "dim"))
+
+
+def _watch(console: Console, admin_url: str, interval_s: float) -> None:
+    seen = Look()
+
+    def draw() -> None:
+        live.update(screen(seen, admin_url, monotonic(), console.width, console.height), refresh=True)
+
+    with _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        draw()
+        while True:
+            seen = look(admin_url, seen, monotonic())
+            until_s = monotonic() + interval_s
+            while (left_s := until_s - monotonic()) > 0:
+                draw()
+                if _quits(keys, min(left_s, REDRAW_S)):
+                    return
+
+
+@contextmanager
+def _keys() -> Iterator[int | None]:
+    """The descriptor on which keys come one by one and are not shown, if there is a keyboard."""
+    if not sys.stdin.isatty():
+        yield None
+        return
+    keys = sys.stdin.fileno()
+    before = termios.tcgetattr(keys)
+    tty.setcbreak(keys)
+    try:
+        yield keys
+    finally:
+        termios.tcsetattr(keys, termios.TCSADRAIN, before)
+
+
+def _quits(keys: int | None, wait_s: float) -> bool:
+    """Wait so long, or until a key is pressed; whether it was q, or the terminal is gone."""
+    ready, _, _ = select.select([] if keys is None else [keys], [], [], wait_s)
+    if keys is None or not ready:
+        return False
+    pressed = os.read(keys, KEYS_BYTES)
+    return not pressed or b"q" in pressed.lower()

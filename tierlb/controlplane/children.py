@@ -1,0 +1,176 @@
+"""A node's side towards its children: hears their reports, guides them, and passes on who watches.
+
+Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
+for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
+else. A second connection under the same name replaces the first, because a child that restarted may be here before
+its old socket is known to be dead. Names that no member bears are fine: the data plane ignores them.
+
+Left out: what a report changes, which is the data plane's business (`Hearer`).
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import trio
+
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.watching import Rows, Watching
+from tierlb.model.address import Address
+from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.net.crowd import Crowd, Line
+from tierlb.wire.control import Close, Effect, ParentSession, Transmit
+from tierlb.wire.frames import Drain, Hello, Report, Watch
+
+REPORT_INTERVAL_S = 0.25
+HELLO_TIMEOUT_S = 5.0
+GUIDE_EVERY_S = 1.0
+LOOK_EVERY_S = 0.25
+"""How soon a child hears that all are hot."""
+
+
+class Hearer(Protocol):
+    """What is done with reports, and what guidance follows from them."""
+
+    def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
+        """The child says how its subtree fares, and how much of that came from here."""
+
+    def note_lost(self, child: str) -> None:
+        """The child's control connection is gone; its data path may work."""
+
+    def guide(self, child: str) -> Guidance | None:
+        """What the child should know of its siblings, if anything."""
+
+
+@attrs.define
+class Children:
+    """`serve` accepts children; `watch` and new rows pass through `watching` and `rows`, shared with the other side."""
+
+    hearer: Hearer
+    token: str = attrs.field(repr=False)
+    log: Log
+    watching: Watching = attrs.field(factory=Watching)
+    rows: Rows = attrs.field(factory=Rows)
+    tls: ssl.SSLContext | None = None
+    report_interval_s: float = REPORT_INTERVAL_S
+    on_new_row: Callable[[], None] = lambda: None
+    _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
+    _nameless: list["Child"] = attrs.field(factory=list, init=False)
+
+    async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept children until cancelled; tells the address bound."""
+        crowd = Crowd(self._greet, self.token, self._crashed, self.tls)
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(crowd.serve, listen)
+            nursery.start_soon(self._look_after_all)
+            task_status.started(address)
+
+    def watch(self, watch: Watch) -> None:
+        """Pass a watch on to every child."""
+        for child in tuple(self._present.values()):
+            child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
+
+    def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
+        """Keep them for the parents; those that are heard of for the first time are passed on soon."""
+        if self.watching.active(now) and self.rows.note(rows, now):
+            self.on_new_row()
+
+    def names(self) -> tuple[str, ...]:
+        """Who is connected."""
+        return tuple(self._present)
+
+    def seat(self, child: "Child", hello: Hello) -> None:
+        """The child said who it is."""
+        self._nameless.remove(child)
+        former = self._present.get(hello.node)
+        self._present[hello.node] = child
+        if former is not None:
+            former.line.close("another connection of this node took over")
+        now = trio.current_time()
+        child.carry_out(child.session.accept())
+        for watch in self.watching.current(now):
+            child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
+
+    def unseat(self, child: "Child", reason: str) -> None:
+        """The child's connection is over; no loss where another one has replaced it."""
+        hello = child.session.hello
+        if hello is None:
+            self._nameless.remove(child)
+            self.log.warning("child turned away", reason=reason)
+        elif self._present.get(hello.node) is child:
+            del self._present[hello.node]
+            self.log.warning("child disconnected", child=hello.node, reason=reason)
+            self.hearer.note_lost(hello.node)
+
+    def _greet(self, line: Line) -> "Child":
+        child = Child(self, line, trio.current_time())
+        self._nameless.append(child)
+        return child
+
+    async def _look_after_all(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            now = trio.current_time()
+            for name, child in tuple(self._present.items()):
+                child.look_after(self.hearer.guide(name), now)
+            for child in [child for child in self._nameless if now - child.came_s > HELLO_TIMEOUT_S]:
+                child.line.close("no hello came in time")
+
+    def _crashed(self, error: Exception) -> None:
+        self.log.error("a child was dropped after an internal error", exc_info=error)
+
+
+@attrs.define(eq=False)
+class Child:
+    """One child's connection: the guest of a line, driving its session."""
+
+    _children: Children
+    line: Line
+    came_s: float
+    session: ParentSession = attrs.field(init=False)
+    _guided: Guidance | None = attrs.field(default=None, init=False)
+    _guided_s: float = attrs.field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.session = ParentSession(self._children.report_interval_s)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """One message of the child."""
+        for effect in self.session.receive(data, now):
+            match effect:
+                case Report(subtree, echo, rows):
+                    assert self.session.hello is not None
+                    self._children.hearer.note_report(self.session.hello.node, subtree, echo)
+                    if rows:
+                        self._children.note_rows(rows, now)
+                case Hello():
+                    self._children.seat(self, effect)
+                case Drain():
+                    pass  # its report says so too, and to the one who decides
+                case _:
+                    self.carry_out([effect])
+
+    def ended(self, reason: str) -> None:
+        """The line is over."""
+        self._children.unseat(self, reason)
+
+    def look_after(self, guidance: Guidance | None, now: float) -> None:
+        """Close it if it is silent, guide it if it is time or something changed that cannot wait."""
+        self.carry_out(self.session.tick(now))
+        if guidance is not None and (now - self._guided_s >= GUIDE_EVERY_S or _is_news(self._guided, guidance)):
+            self._guided, self._guided_s = guidance, now
+            self.carry_out(self.session.guide(guidance))
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        """Send or close, as the session says."""
+        for effect in effects:
+            match effect:
+                case Transmit(data):
+                    self.line.send(data)
+                case Close(reason):
+                    self.line.close(reason)
+
+
+def _is_news(before: Guidance | None, after: Guidance) -> bool:
+    return before is None or before.all_hot is not after.all_hot

@@ -1,0 +1,340 @@
+"""Where the controller keeps what must outlive it: the history, what operators want of members, the apply on its way.
+
+`Store` is what a controller needs; `FileStore` keeps it in a directory of one machine. Every save names the version
+it was made from (compare-and-swap). One controller has a directory to itself, so there a mismatch is a mistake or
+somebody else's hand in the files; in a store that several share it is everyday life.
+
+A file is replaced whole: written beside the old one, synced, renamed over it, and the directory synced. So a process
+that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. Against what
+no care in writing helps with, a file that is damaged later, there is a checksum, and the version before is kept.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import cattrs
+
+from tierlb.controlplane.history import History, Rollout
+from tierlb.model.topology import Admin
+
+FORMAT = 1
+"""Of the document. A reader of an older one is told to update; fields with a default may be added without a new one."""
+STATE_FILE = "state.json"
+BACKUP_FILE = "state.previous.json"
+DAMAGED_FILE = "state.damaged.json"
+LOCK_FILE = "lock"
+ADVICE = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there, or have the quota raised",
+    errno.EFBIG: "have the limit on file sizes raised (ulimit -f)",
+    errno.EROFS: "have it mounted for writing, or choose another directory",
+    errno.EACCES: "allow it to the user that tierlb runs as, or choose another directory",
+    errno.EPERM: "allow it to the user that tierlb runs as, or choose another directory",
+}
+OTHER_ADVICE = "check the directory and the disk it is on"
+
+
+class StoreError(Exception):
+    """It could not be read or kept; the text says where, why and what to do."""
+
+
+class StaleError(StoreError):
+    """The save was made from a version that is not the stored one; load, and decide again."""
+
+
+def _wishes(states: Mapping[str, Admin]) -> dict[str, Admin]:
+    """Ready is what everything is without a wish, so it is not kept."""
+    return {member: wish for member, wish in states.items() if wish is not Admin.READY}
+
+
+@attrs.frozen
+class Stored:
+    """What is kept. `admin_states` holds the members that an operator wants in drain or maintenance, by name."""
+
+    history: History = History()
+    admin_states: dict[str, Admin] = attrs.field(factory=dict, converter=_wishes)
+    rollout: Rollout | None = None
+
+
+@attrs.frozen
+class Loaded:
+    """What was found, and the version to name in the next save (0: nothing was there).
+
+    `warning`, where there is one, is for the operator: it is not the newest version, which is damaged.
+    """
+
+    stored: Stored
+    version: int
+    warning: str = ""
+
+
+class Store(Protocol):
+    """Keeps one `Stored`."""
+
+    def load(self) -> Loaded:
+        """What is kept now. Raises StoreError."""
+
+    def save(self, stored: Stored, expected_version: int) -> int:
+        """Replace the version that is named; the new version's number, which is larger. Raises StaleError if another
+        one is stored, and StoreError, with the old one still stored, if it could not be kept."""
+
+    def close(self) -> None:
+        """Let others have it."""
+
+
+@attrs.define
+class FileStore:
+    """A store in `directory`, which is made if it is not there, and locked from the first use to `close`.
+
+    May be called from any thread. An error of the last step alone, syncing the directory, leaves the new version
+    stored; the next save then meets a StaleError.
+    """
+
+    directory: Path
+    _lock: int | None = attrs.field(default=None, init=False)
+    _one_at_a_time: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def load(self) -> Loaded:
+        """What is kept; from the backup, with a warning, if the current file is damaged."""
+        with self._one_at_a_time:
+            self._hold()
+            return self._find()[0]
+
+    def save(self, stored: Stored, expected_version: int) -> int:
+        """Replace the version that is named, and keep it as the backup."""
+        with self._one_at_a_time:
+            self._hold()
+            found, current = self._find()
+            if found.version != expected_version:
+                raise StaleError(
+                    f"{self.directory / STATE_FILE} has version {found.version}, not {expected_version}: load it again"
+                )
+            self._set_aside(current)
+            write_atomically(self.directory / STATE_FILE, _to_bytes(stored, found.version + 1))
+            return found.version + 1
+
+    def close(self) -> None:
+        """Let another controller have the directory."""
+        with self._one_at_a_time:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def _hold(self) -> None:
+        if self._lock is None:
+            make_directory(self.directory)
+            self._lock = _lock(self.directory / LOCK_FILE)
+
+    def _find(self) -> tuple[Loaded, "_Reading | None"]:
+        """What is stored, and how the current file reads."""
+        current = _read(self.directory / STATE_FILE)
+        if current is not None and current.loaded is not None:
+            return current.loaded, current
+        backup = _read(self.directory / BACKUP_FILE)
+        if backup is not None and backup.loaded is not None:
+            return attrs.evolve(backup.loaded, warning=self._warning(current, backup.loaded.version)), current
+        if current is None and backup is None:
+            return Loaded(Stored(), 0), None
+        raise StoreError(
+            f"{self.directory / STATE_FILE} {_fault(current)} and {BACKUP_FILE} beside it {_fault(backup)}: put back a "
+            "copy of one, or move both away and apply the topology file again"
+        )
+
+    def _warning(self, current: "_Reading | None", version: int) -> str:
+        then = f", and is copied to {DAMAGED_FILE} at the next change" if current else ""
+        return (
+            f"{self.directory / STATE_FILE} {_fault(current)}{then}; the version before, {version}, is used: what "
+            "changed last may have to be applied again"
+        )
+
+    def _set_aside(self, current: "_Reading | None") -> None:
+        """What is about to be replaced: the backup if it is whole; else, as far as there is room, evidence."""
+        if current is not None and current.loaded is not None:
+            write_atomically(self.directory / BACKUP_FILE, current.content)
+        elif current is not None:
+            with contextlib.suppress(StoreError):
+                write_atomically(self.directory / DAMAGED_FILE, current.content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file, or make it, readable by its owner alone: after a crash at any moment it is the old one or the
+    new one. Raises StoreError, and then leaves nothing beside it; one writer at a time."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        _write_synced(temporary, content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _store_error(path, "written", error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def make_directory(directory: Path) -> None:
+    """Make it and those above that are missing, for this user alone. One that exists is left as it is: its owner may
+    mean others to read it, and the files in it are private anyway. Raises StoreError."""
+    try:
+        if directory.is_dir():
+            return
+        make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _store_error(directory, "made", error) from error
+    with contextlib.suppress(StoreError):  # who may make a directory there may still not be allowed to open it
+        _sync_directory(directory.parent)
+
+
+@attrs.frozen
+class _Reading:
+    """A file's bytes, and what they say or why they say nothing."""
+
+    content: bytes
+    loaded: Loaded | None = None
+    fault: str = ""
+
+
+class _Damaged(ValueError):  # noqa: N818 (a verdict on the input)
+    """The document is not one that was written here."""
+
+
+def _read(path: Path) -> _Reading | None:
+    """None if there is no such file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _store_error(path, "read", error) from error
+    try:
+        return _Reading(content, _from_bytes(content, path))
+    except _Damaged as damage:
+        return _Reading(content, fault=str(damage))
+
+
+def _fault(reading: _Reading | None) -> str:
+    return "is missing" if reading is None else f"is damaged ({reading.fault})"
+
+
+def _to_bytes(stored: Stored, version: int) -> bytes:
+    plain = _converter.unstructure(stored)
+    document = {"format": FORMAT, "version": version, "sha256": _digest(version, plain), "stored": plain}
+    return json.dumps(document).encode()
+
+
+def _from_bytes(content: bytes, path: Path) -> Loaded:
+    """Raises _Damaged, and StoreError if it is whole but written by a newer tierlb."""
+    document = _parse(content)
+    number = document.get("format") if isinstance(document, dict) else None
+    if type(number) is not int or number < 1:
+        raise _Damaged("not a document of tierlb")
+    if number > FORMAT:
+        raise StoreError(
+            f"{path} has format {number} and was written by a newer tierlb; this one reads up to {FORMAT}: "
+            "start the newer one, or choose another directory"
+        )
+    version, plain = document.get("version"), document.get("stored")
+    if type(version) is not int or version < 1 or document.get("sha256") != _digest(version, plain):
+        raise _Damaged("its checksum is wrong")
+    try:
+        return Loaded(_converter.structure(plain, Stored), version)
+    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise _Damaged(_why(error)) from None
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _Damaged(f"not JSON: {error}") from None
+
+
+def _digest(version: int, plain: object) -> str:
+    return hashlib.sha256(json.dumps([version, plain], sort_keys=True).encode()).hexdigest()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, cattrs.BaseValidationError):
+        return "; ".join(cattrs.transform_error(error))[:200]
+    return str(error)
+
+
+def _exactly(kind: type[Any]) -> Callable[[object, object], Any]:
+    """Nothing is coerced: a number in quotes was not written here."""
+
+    def read(value: object, _: object) -> Any:
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"is not of type {kind.__name__}")
+        return kind(value)
+
+    return read
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    for kind in (int, float, str):
+        converter.register_structure_hook(kind, _exactly(kind))
+    return converter
+
+
+_converter = _make_converter()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)  # of a process that was killed
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name last. Some network file systems cannot (EINVAL), and need not."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise _store_error(directory, "synced", error) from error
+
+
+def _lock(path: Path) -> int:
+    """The open lock file. The kernel lets go of the lock when the process ends, however it ends."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _store_error(path, "opened", error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        taken = isinstance(error, BlockingIOError)
+        problem = _in_use(path, descriptor) if taken else _store_error(path, "locked", error)
+        os.close(descriptor)
+        raise problem from error
+    with contextlib.suppress(OSError):  # on a full disk there is a lock without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _in_use(path: Path, descriptor: int) -> StoreError:
+    pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    owner = f"the process with pid {pid}" if pid else "another process"
+    return StoreError(f"{path.parent} is used by {owner}: stop that controller, or choose another directory")
+
+
+def _store_error(path: Path, done: str, error: OSError) -> StoreError:
+    advice = ADVICE.get(error.errno or 0, OTHER_ADVICE)
+    return StoreError(f"{path} cannot be {done}: {error.strerror or error}; {advice}")

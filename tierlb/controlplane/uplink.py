@@ -1,0 +1,190 @@
+"""The child's side of everything: a link to the controller, and reports to the parents that the controller names.
+
+Nodes and agents use it alike. The link reconnects for ever with back-off and jitter. A node is sent snapshots, and
+after a reconnect answers one that is served already without touching anything (`Servant`); an agent is sent none.
+Where there are no parents, the controller is the parent and hears the reports; otherwise it hears a sign of life now
+and then, with whoever watches asking for detail through the tree.
+
+Left out: a node's own children (children.py), and when reports are due (reporting.py).
+"""
+
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+import trio
+
+from tierlb.controlplane.backoff import Backoff
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.parents import Parents, carry_out
+from tierlb.controlplane.reporting import Reporter, Reports
+from tierlb.controlplane.watching import Rows, Watching
+from tierlb.model.load import Guidance
+from tierlb.model.snapshot import Snapshot
+from tierlb.net.websocket import Channel, Disconnected, connect, converse
+from tierlb.wire.control import ChildSession, Effect
+from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Refuse, ReportTo, Watch, Welcome
+
+NOTICE_S = 0.1
+"""From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
+CONTROLLER = ""
+"""The controller's name as a parent: no node bears it, for it sends no items."""
+
+
+class Servant(Protocol):
+    """Whoever is configured by snapshots."""
+
+    def serve(self, snapshot: Snapshot) -> Ack | Refuse:
+        """Serve it, or say why not."""
+
+
+@attrs.frozen
+class Identity:
+    """Who joins, and where the controller is. `control` and `data` are as in Hello; `tls` goes with wss:// URLs."""
+
+    name: str
+    tier: str
+    parent_url: str
+    token: str = attrs.field(repr=False)
+    boot_id: str
+    pid: int
+    control: str = ""
+    data: str = ""
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def hello(self) -> Hello:
+        """What is said first on each connection."""
+        return Hello(PROTOCOL_VERSION, self.name, self.tier, self.boot_id, self.pid, self.control, self.data)
+
+
+def _pass_on_to_nobody(watch: Watch) -> None:
+    """An agent has no children."""
+
+
+@attrs.define
+class Uplink:
+    """`run` keeps the link and all reports going; `pass_on` is called with each watch that is news."""
+
+    identity: Identity
+    reporter: Reporter
+    log: Log
+    rng: random.Random
+    servant: Servant | None = None
+    pass_on: Callable[[Watch], None] = _pass_on_to_nobody
+    watching: Watching = attrs.field(factory=Watching)
+    rows: Rows = attrs.field(factory=Rows)
+    reports: Reports = attrs.field(init=False)
+    parents: Parents = attrs.field(init=False)
+    _leaving: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _told: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _has_parents: bool = attrs.field(default=False, init=False)
+    _placed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        identity = self.identity
+        self.reports = Reports(self.reporter, self.rng, self.watching, self.rows)
+        self.parents = Parents(
+            identity.hello, identity.token, self.reports, self.heed_watch, self.log, self.rng, identity.tls
+        )
+
+    async def run(self) -> None:
+        """Stay connected, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.reports.run)
+            nursery.start_soon(self.parents.run)
+            await self._keep_link()
+
+    async def leave(self) -> None:
+        """Say to the controller and the parents that this one drains, as far as they can be told in a moment."""
+        self._leaving.set()
+        self.reports.leaving = True
+        self.reports.hurry()
+        with trio.move_on_after(NOTICE_S):
+            await self._told.wait()
+
+    def heed_watch(self, watch: Watch) -> None:
+        """Somebody watches; pass it on if it is news, and let the parents see at once."""
+        now = trio.current_time()
+        if not self.watching.active(now):
+            self.rows.clear()
+        if self.watching.heed(watch, now):
+            self.pass_on(watch)
+            self.reports.hurry()
+
+    async def _keep_link(self) -> None:
+        backoff = Backoff()
+        while True:
+            started_s = trio.current_time()
+            try:
+                async with connect(self.identity.parent_url, self.identity.token, self.identity.tls) as channel:
+                    reason = await self._converse(channel)
+            except Disconnected as problem:
+                reason = str(problem)
+            wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
+            self.log.warning("controller lost", reason=reason, retry_in_s=round(wait_s, 2))
+            await trio.sleep(wait_s)
+
+    async def _converse(self, channel: Channel) -> str:
+        session = ChildSession(self.identity.hello)
+        welcomed = trio.Event()
+
+        async def receive() -> None:
+            await carry_out(channel, session.start())
+            while True:
+                for effect in session.receive(await channel.receive()):
+                    await carry_out(channel, self._follow(session, effect))
+                if session.welcomed:
+                    welcomed.set()
+
+        async def report() -> None:
+            await welcomed.wait()
+            await self._placed.wait()
+            while True:
+                await self._report(channel, session)
+
+        async def announce_leaving() -> None:
+            await welcomed.wait()
+            await self._leaving.wait()
+            await carry_out(channel, session.drain())
+            self._told.set()
+            await trio.sleep_forever()
+
+        return await converse(receive, report, announce_leaving)
+
+    async def _report(self, channel: Channel, session: ChildSession) -> None:
+        """For as long as it stays decided whether the controller is the only parent."""
+        sparse = self._has_parents
+        with self.reports.outlet(CONTROLLER, sparse) as outlet:
+            while sparse is self._has_parents:
+                await carry_out(channel, session.report(*await self.reports.next(outlet)))
+
+    def _follow(self, session: ChildSession, effect: Effect) -> Sequence[Effect]:
+        match effect:
+            case Welcome(interval_s):
+                self.reports.interval_s = interval_s
+            case ReportTo(parents):
+                self._has_parents = bool(parents)
+                self._placed.set()
+                self.parents.report_to(parents)
+                self.reports.hurry()
+            case Watch():
+                self.heed_watch(effect)
+            case Guidance():
+                self.reporter.heed(CONTROLLER, effect)
+            case Configure(snapshot):
+                return self._serve(session, snapshot)
+            case _:
+                return [effect]
+        return []
+
+    def _serve(self, session: ChildSession, snapshot: Snapshot) -> Sequence[Effect]:
+        if self.servant is None:
+            return session.refuse(snapshot.revision, "an agent serves no configuration")
+        match self.servant.serve(snapshot):
+            case Ack(revision, addresses):
+                return session.ack(revision, addresses)
+            case Refuse(revision, reason):
+                return session.refuse(revision, reason)

@@ -1,0 +1,104 @@
+"""What a node says of itself and of all below it, from its own counts and its children's reports.
+
+The formulas are telemetry's; here the live numbers are gathered for them. An l4 node over children that count requests
+says how many requests pass it, which it learns from their echoes: so all tiers above an l7 tier count the same
+thing.
+"""
+
+from collections.abc import Iterable
+
+from tierlb.balance.availability import Availability
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.roster import Candidate, Roster
+from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.telemetry import aggregate
+from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix
+from tierlb.telemetry.sketch import RecentSketch, Sketch
+from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
+
+
+class Account:
+    """`sample` every tick; the rest is worked out when it is asked for."""
+
+    def __init__(self, counters: Counters, roster: Roster, latencies: Sketch, now: float) -> None:
+        self._counters = counters
+        self._roster = roster
+        self._rates = RecentRates()
+        self._use = LoopUse()
+        self._own = OwnCapacity()
+        self._mix = TrafficMix()
+        self._requests_s = 0.0
+        self._sampled_at = now
+        self.latencies = RecentSketch(latencies, now)
+
+    @property
+    def recent(self) -> aggregate.Recent:
+        """Rates of the last second or so."""
+        return self._rates.value
+
+    @property
+    def busy(self) -> float:
+        """The event loop's share of the last second or so."""
+        return self._use.busy
+
+    def sample(self, now: float, waited_s: float) -> None:
+        """Look at everything once; `waited_s` is how long the event loop has waited since the start."""
+        self._requests_s += self._roster.requests_below.in_flight * (now - self._sampled_at)
+        self._sampled_at = now
+        counts = self._counts()
+        self._rates.sample(now, counts)
+        self._use.sample(now, waited_s)
+        self._own.sample(now, waited_s, counts.done)
+        self.latencies.turn(now)
+
+    def subtree(self, now: float, *, draining: bool) -> SubtreeLoad:
+        """What all parents are told."""
+        by_target: dict[str, list[Candidate]] = {}
+        for candidate in self._roster.candidates:
+            by_target.setdefault(candidate.member.target, []).append(candidate)
+        shares = self._mix.sample(now, {name: _given(members) for name, members in by_target.items()})
+        targets = [Target(shares[name], _children(members, now)) for name, members in by_target.items()]
+        return aggregate.aggregate(
+            self._counts(), self._rates.value, self._use.busy, self._own.capacity, targets, draining=draining
+        )
+
+    def echo(self, parent: str) -> Echo:
+        """What this one parent is told of its own part."""
+        echo = self._counters.tallies.echo(parent)
+        below = self._roster.requests_below
+        if not below.counted:
+            return echo
+        total = self._counters.tallies.total()
+        here = echo.connections / total.connections if total.connections else 0.0
+        ever = echo.arrivals / total.arrivals if total.arrivals else 0.0
+        return Echo(round(below.in_flight * here), round(below.arrivals * ever), echo.connections)
+
+    def _counts(self) -> aggregate.Counters:
+        c, total, below = self._counters, self._counters.tallies.total(), self._roster.requests_below
+        in_flight, arrivals, done, seconds = total.in_flight, total.arrivals, total.done, c.seconds
+        if below.counted:
+            in_flight, arrivals, seconds = below.in_flight, below.arrivals, self._requests_s
+            done = max(0, arrivals - in_flight)
+        return aggregate.Counters(
+            in_flight, arrivals, done, c.errors, c.rejected, c.connections, c.ended, seconds, c.lived_s
+        )
+
+
+def _given(members: Iterable[Candidate]) -> int:
+    return sum(member.done + member.in_flight for member in members)
+
+
+def _children(members: Iterable[Candidate], now: float) -> list[Child]:
+    return [_child(member, now) for member in members]
+
+
+def _child(candidate: Candidate, now: float) -> Child:
+    """This node's part of the member: what several parents share is not counted several times."""
+    view, ready = candidate.view, candidate.availability is Availability.AVAILABLE
+    known = view.capacity(now, None)
+    capacity = None if known is None else known / view.parents
+    load = view.heard
+    if load is None:
+        return Child(capacity, ready)
+    age_s = view.age_s(now) or 0.0
+    return Child(capacity, ready, load.hottest, age_s, load.ready_leaves, load.leaves)

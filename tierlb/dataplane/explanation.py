@@ -1,0 +1,126 @@
+"""Why was this member chosen? One choice as a line of JSON, with the candidates it was made from.
+
+Somebody who wants to know sends a request that carries a nonce (`FIELD`), which the controller has made known to all
+nodes for a while. An l7 node then adds a line for each of its choices to the response; an l4 node, which sees no
+request, says in the PROXY header of every connection that it makes meanwhile how it chose (`EXPLAINED`), and the l7
+node below passes that on. So the response tells the whole way, from the first tier down.
+
+Figures are those that the choice was made by, before the item was counted.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from tierlb.balance.load_aware import score_of
+from tierlb.balance.peak import expected_s
+from tierlb.dataplane.roster import Candidate, Choice, Group
+from tierlb.model.snapshot import Destination
+from tierlb.model.topology import Policy
+
+FIELD = b"x-tierlb-explain"
+MOST_MEMBERS = 8
+"""Of a larger group the best are told, and how many more there were."""
+
+
+def _in_flight(candidate: Candidate) -> float:
+    return candidate.in_flight
+
+
+def _weight(candidate: Candidate) -> float:
+    return -candidate.weight
+
+
+SCORES: dict[Policy, Callable[[Candidate], float]] = {
+    Policy.LOAD_AWARE: score_of,
+    Policy.LEAST_REQUESTS: _in_flight,
+    Policy.TWO_CHOICES: _in_flight,
+    Policy.PEAK_EWMA: expected_s,
+    Policy.WEIGHTED: _weight,
+    Policy.MAGLEV: _weight,
+}
+"""What each policy goes by, lower being better; the others go by nothing."""
+
+
+@attrs.define
+class Explaining:
+    """The nonce in force, and until when (by the reactor's clock)."""
+
+    _nonce: bytes = b""
+    _until_s: float = 0.0
+
+    def begin(self, nonce: bytes, until_s: float) -> None:
+        self._nonce, self._until_s = nonce, until_s
+
+    def active(self, now: float) -> bool:
+        return now < self._until_s
+
+    def covers(self, nonce: bytes, now: float) -> bool:
+        """Whether a request with this nonce is to be explained."""
+        return nonce == self._nonce and self.active(now)
+
+
+@attrs.define
+class RecordedGroup:
+    """A group whose choices are written down, for one item."""
+
+    group: Group
+    node: str
+    policy: Policy
+    lines: list[bytes] = attrs.field(factory=list)
+
+    @property
+    def destination(self) -> Destination:
+        return self.group.destination
+
+    @property
+    def available(self) -> tuple[Candidate, ...]:
+        return self.group.available
+
+    def has_other(self, tried: Iterable[Candidate]) -> bool:
+        return self.group.has_other(tried)
+
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
+        chosen = self.group.choose(tried, key)
+        self.lines.append(explain(self.node, self.policy, self.group.candidates, chosen))
+        return chosen
+
+
+def recorded(group: Choice, node: str, policy: Policy) -> RecordedGroup:
+    """The group, with a list of what was chosen from it."""
+    assert isinstance(group, Group)
+    return RecordedGroup(group, node, policy)
+
+
+def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen: Candidate | None) -> bytes:
+    """One line of JSON, in ASCII."""
+    score = SCORES.get(policy)
+    order = sorted(candidates, key=lambda each: (each is not chosen, score(each) if score else 0.0))
+    told: dict[str, object] = {
+        "node": node,
+        "policy": policy.value,
+        "chose": chosen.name if chosen is not None else None,
+        "members": [_member(each, score) for each in order[:MOST_MEMBERS]],
+    }
+    if len(order) > MOST_MEMBERS:
+        told["more"] = len(order) - MOST_MEMBERS
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _member(candidate: Candidate, score: Callable[[Candidate], float] | None) -> dict[str, object]:
+    load = candidate.load(candidate.roster.reactor.now)
+    told: dict[str, object] = {"member": candidate.name, "in_flight": candidate.in_flight}
+    if score is not None:
+        told["score"] = _short(score(candidate))
+    if load.capacity:
+        told["capacity"] = _short(load.capacity)
+    if load.report_age_s is not None:
+        told["report_age_s"] = round(load.report_age_s, 3)
+    if load.availability != "available":
+        told["availability"] = load.availability
+    return told
+
+
+def _short(figure: float) -> float:
+    return float(f"{figure:.4g}")

@@ -1,0 +1,208 @@
+"""Active health checks: ask each endpoint whether it works, and tell when the answer changes.
+
+Plain trio beside the reactor, one task per endpoint: it checks, waits, and checks again, so checks never pile up. What
+results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own (RFC 9112, by h11).
+The response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
+
+Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to hear an answer in
+time, there is no result. Left out: TLS to endpoints, and sharing results between nodes (each sees its own network).
+"""
+
+import errno
+import os
+import random
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
+
+import attrs
+import h11
+import trio
+
+from tierlb.balance.health import Health, pauses_s
+from tierlb.model.address import Address
+from tierlb.model.topology import HealthCheck
+
+CHECKS_AT_ONCE = 256
+"""Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
+READ_BYTES = 16 * 1024
+MAX_HEAD_BYTES = 16 * 1024
+MAX_ANSWER_BYTES = 256 * 1024
+"""Who answers checks with more is judged by the status alone."""
+LATE_SHARE = 0.5
+"""If this node noticed the end of a check later than by this share of its timeout, it is the node that is slow."""
+OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+K = TypeVar("K", bound=Hashable)
+
+
+@attrs.frozen
+class Result:
+    """Of one check. `good` is None where the check itself could not be made."""
+
+    good: bool | None
+    reason: str
+
+
+Probe = Callable[[Address, HealthCheck], Awaitable[Result]]
+
+
+@attrs.define(eq=False)
+class _Round(Generic[K]):
+    """The checks of one endpoint. `reason` is that of the last result."""
+
+    key: K
+    address: Address
+    check: HealthCheck
+    health: Health
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    reason: str = ""
+    hindered: bool = False
+
+
+class HealthChecks(Generic[K]):
+    """Checks the endpoints of the last `replace`. `on_change(key, healthy, reason)` is told of each change; an endpoint
+    counts as healthy from the start, and again from when it is checked no more."""
+
+    def __init__(
+        self, on_change: Callable[[K, bool, str], None], rng: random.Random, log: Any, probe: Probe | None = None
+    ) -> None:
+        self._on_change = on_change
+        self._rng = rng
+        self._log = log
+        self._probe = probe or check_once
+        self._rounds: dict[K, _Round[K]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._at_once = trio.CapacityLimiter(CHECKS_AT_ONCE)
+
+    def replace(self, endpoints: Iterable[tuple[K, Address, HealthCheck]]) -> None:
+        """Check these from now on, also before `run` or after it. What is known of an address stays known."""
+        before, self._rounds = self._rounds, {}
+        for key, address, check in endpoints:
+            old = before.get(key)
+            same = old is not None and (old.address, old.check) == (address, check)
+            self._rounds[key] = old if old and same else self._next_round(old, key, address, check)
+        for key, old in before.items():
+            now = self._rounds.get(key)
+            if now is not old:
+                old.scope.cancel()
+                if not old.health.healthy and (now is None or now.health.healthy):
+                    self._tell(key, True, "is not checked any more" if now is None else "has another address")
+        self._start_new(before)
+
+    def unhealthy(self) -> dict[K, str]:
+        """The endpoints that are unhealthy, each with what the last check found."""
+        return {key: each.reason for key, each in self._rounds.items() if not each.health.healthy}
+
+    async def run(self) -> None:
+        """Check for ever."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                self._start_new({})
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def _next_round(self, old: _Round[K] | None, key: K, address: Address, check: HealthCheck) -> _Round[K]:
+        health = Health(check.healthy, check.unhealthy)
+        if old is None or old.address != address:
+            return _Round(key, address, check, health)
+        health.healthy, health.known = old.health.healthy, old.health.known
+        return _Round(key, address, check, health, reason=old.reason)
+
+    def _start_new(self, before: dict[K, _Round[K]]) -> None:
+        if self._nursery is not None:
+            for key, each in self._rounds.items():
+                if before.get(key) is not each:
+                    self._nursery.start_soon(self._check_for_ever, each)
+
+    async def _check_for_ever(self, each: _Round[K]) -> None:
+        with each.scope:
+            due_s = trio.current_time()
+            for pause_s in pauses_s(each.check.interval_s, self._rng):
+                due_s = max(due_s + pause_s, trio.current_time())  # a round that was held up is not made up for
+                await trio.sleep_until(due_s)
+                result = await self._checked(each)
+                if self._rounds.get(each.key) is not each:
+                    return
+                self._note(each, result)
+
+    async def _checked(self, each: _Round[K]) -> Result:
+        try:
+            async with self._at_once:
+                return await self._probe(each.address, each.check)
+        except Exception as error:  # whatever it is, checks go on, and the endpoint is not to blame for a fault here
+            self._log.error("health_check_broke", endpoint=str(each.key), error=repr(error))
+            return Result(None, repr(error))
+
+    def _note(self, each: _Round[K], result: Result) -> None:
+        if result.good is None:
+            if not each.hindered:
+                self._log.warning("health_check_hindered", endpoint=str(each.key), reason=result.reason)
+            each.hindered = True
+            return
+        each.hindered = False
+        each.reason = result.reason
+        if each.health.result(result.good):
+            self._tell(each.key, result.good, result.reason)
+
+    def _tell(self, key: K, healthy: bool, reason: str) -> None:
+        try:
+            self._on_change(key, healthy, reason)
+        except Exception as error:  # a fault of the listener must not end the checks of all other endpoints
+            self._log.error("health_change_not_taken", endpoint=str(key), error=repr(error))
+
+
+async def check_once(address: Address, check: HealthCheck) -> Result:
+    """One check, within its timeout."""
+    with trio.move_on_after(check.timeout_s) as scope:
+        try:
+            return await _connect_and_ask(address, check)
+        except h11.RemoteProtocolError as error:
+            return Result(False, f"gave no proper HTTP answer: {error}")
+        except trio.BrokenResourceError:
+            return Result(False, "reset the connection")
+        except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            return Result(None if error.errno in OWN_ERRORS else False, reason)
+    if trio.current_time() > scope.deadline + LATE_SHARE * check.timeout_s:
+        return Result(None, "this node is too busy to check")
+    return Result(False, f"gave no answer in {check.timeout_s:g}s")
+
+
+async def _connect_and_ask(address: Address, check: HealthCheck) -> Result:
+    family = trio.socket.AF_INET6 if ":" in address.host else trio.socket.AF_INET
+    with trio.socket.socket(family) as sock:
+        await sock.connect(address.sockaddr)
+        if sock.getsockname() == sock.getpeername():
+            # a loopback port in the range of free ones, where nobody listens, can be connected to itself
+            return Result(False, "connection refused")
+        if check.path is None:
+            return Result(True, "connected")
+        return await _ask(trio.SocketStream(sock), check, check.host or str(address))
+
+
+async def _ask(stream: trio.abc.Stream, check: HealthCheck, host: str) -> Result:
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    fields = [("Host", host), ("User-Agent", "tierlb-health-check"), ("Accept", "*/*"), ("Connection", "close")]
+    request = http.send(h11.Request(method="GET", target=check.path or "/", headers=fields))
+    await stream.send_all((request or b"") + (http.send(h11.EndOfMessage()) or b""))
+    status, answer_bytes = 0, 0
+    while not isinstance(event := http.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            status = event.status_code
+        elif event is h11.NEED_DATA:
+            if answer_bytes > MAX_ANSWER_BYTES:
+                break
+            data = bytes(await stream.receive_some(READ_BYTES))
+            answer_bytes += len(data)
+            http.receive_data(data)
+        elif not isinstance(event, (h11.InformationalResponse, h11.Data)):
+            break
+    return _judged(status, check)
+
+
+def _judged(status: int, check: HealthCheck) -> Result:
+    if not status:
+        return Result(False, "gave no answer")
+    return Result(any(first <= status <= last for first, last in check.statuses), f"answered {status}")

@@ -1,0 +1,171 @@
+"""What a node does beside its traffic: learn all the time, check its endpoints, heed its parents, say how it is.
+
+Plain trio next to the reactor. The tick is the same for all: candidates learn from their counts, lines are drawn anew,
+the account is sampled, and what parents said of the siblings becomes a rate of connections to close.
+
+Left out: reports to parents, which are the control plane's (controlplane/reporting.py).
+"""
+
+import random
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from tierlb.balance.guidance import combine
+from tierlb.balance.view import TICK_S
+from tierlb.dataplane.account import Account
+from tierlb.dataplane.agent_check import AgentChecks, serve_agent_check
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.health import HealthChecks
+from tierlb.dataplane.roster import Candidate, Roster
+from tierlb.model.address import Address
+from tierlb.model.load import Guidance, SubtreeLoad
+from tierlb.model.snapshot import PoolSettings, Snapshot
+from tierlb.model.topology import Admin, Orca
+from tierlb.net.reactor import Reactor
+from tierlb.telemetry.sketch import Sketch
+from tierlb.wire import orca
+from tierlb.wire.agent_check import AgentSays, NodeVoice, encode
+
+GUIDANCE_FOR_S = 5.0
+"""A parent guides every second; one that has fallen silent for this long guides no more."""
+SAY_EVERY_S = 0.25
+LISTEN_AGAIN_S = 5.0
+
+
+class Served(Protocol):
+    """What upkeep needs of a front."""
+
+    name: str
+    counters: Counters
+    roster: Roster
+    latencies: Sketch
+    draining: bool
+    explaining: Explaining
+    load_field: bytes
+
+    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
+
+
+@attrs.define
+class Said:
+    """A parent's last word."""
+
+    at: float
+    guidance: Guidance
+
+
+class Upkeep:
+    """`apply` with each snapshot; `run` for as long as the node serves."""
+
+    def __init__(self, front: Served, reactor: Reactor, rng: random.Random, log: Any) -> None:
+        self._front = front
+        self._reactor = reactor
+        self._log = log
+        self.account = Account(front.counters, front.roster, front.latencies, reactor.now)
+        self._health: HealthChecks[Candidate] = HealthChecks(self._checked, rng, log)
+        self._agents = AgentChecks(self._agent_says, rng, agent_send=front.name.encode() + b"\n")
+        self._voice = NodeVoice()
+        self._guidance: dict[str, Said] = {}
+        self._orca: Orca | None = None
+        self._said_at = 0.0
+        self._agent_check: Address | None = None
+        self._agent_check_moved = trio.Event()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Check the endpoints that this snapshot names, and speak as it says."""
+        pools = {pool.name: pool for pool in snapshot.pools}
+        asked = [(each, pool) for each in self._front.roster.candidates if (pool := _asked(each, pools)) is not None]
+        checks = [(each, each.member.address, pool.health) for each, pool in asked if pool.health is not None]
+        self._health.replace(checks)
+        checked = {each for each, _, _ in checks}
+        for candidate in self._front.roster.candidates:
+            if candidate not in checked:
+                candidate.checked(None)
+        self._agents.replace(
+            {
+                each: Address(each.member.address.host, pool.agent_check_port)
+                for each, pool in asked
+                if pool.agent_check_port is not None
+            }
+        )
+        self._orca = snapshot.orca
+        if snapshot.agent_check != self._agent_check:
+            self._agent_check = snapshot.agent_check
+            self._agent_check_moved.set()
+
+    def subtree(self, now: float) -> SubtreeLoad:
+        """What parents are told."""
+        return self.account.subtree(now, draining=self._front.draining)
+
+    def heed(self, now: float, parent: str, guidance: Guidance) -> None:
+        """A parent's word on this node's siblings."""
+        self._guidance[parent] = Said(now, guidance)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._health.run)
+            nursery.start_soon(self._agents.run)
+            nursery.start_soon(self._answer_agent_checks)
+            while True:
+                self.tick(self._reactor.look())
+                await trio.sleep(TICK_S)
+
+    def tick(self, now: float) -> None:
+        """Everything that is due."""
+        self._front.roster.tick(now)
+        self.account.sample(now, self._reactor.waited_s())
+        if now - self._said_at >= SAY_EVERY_S:
+            self._said_at = now
+            self._say(now)
+
+    def _say(self, now: float) -> None:
+        load = self.subtree(now)
+        self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
+        self._front.heed(now, load, combine(said.guidance for said in self._guidance.values()))
+        self._voice.say(now, load)
+        self._front.load_field = b"" if self._orca is None else self._orca_field(load, self._orca)
+
+    def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
+        recent = self.account.recent
+        value = orca.encode(orca.node_report(load, recent.done_per_s, recent.errors_per_s), form)
+        return b"%b: %b\r\n" % (orca.FIELD, value)
+
+    async def _answer_agent_checks(self) -> None:
+        """Serve at the address named now; whatever is wrong with it harms nothing else."""
+        while True:
+            self._agent_check_moved = trio.Event()
+            async with trio.open_nursery() as nursery:
+                if self._agent_check is not None:
+                    nursery.start_soon(self._serve_agent_check, self._agent_check)
+                await self._agent_check_moved.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _serve_agent_check(self, address: Address) -> None:
+        def say() -> bytes:
+            now = self._reactor.look()
+            return encode(self._voice.say(now, self.subtree(now)))
+
+        while True:
+            try:
+                await serve_agent_check(address, say)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                self._log.error("agent-check cannot listen", address=str(address), reason=reason)
+                await trio.sleep(LISTEN_AGAIN_S)
+
+    def _checked(self, candidate: Candidate, healthy: bool, reason: str) -> None:
+        candidate.checked(healthy)
+
+    def _agent_says(self, candidate: Any, says: AgentSays) -> None:
+        if says.problem:
+            self._log.warning("agent-check word not understood", member=candidate.name, word=says.problem)
+        candidate.agent_says(says)
+
+
+def _asked(candidate: Candidate, pools: dict[str, PoolSettings]) -> PoolSettings | None:
+    """How to check a candidate, if it is checked: nobody asks what is in maintenance."""
+    return None if candidate.member.admin is Admin.MAINTENANCE else pools.get(candidate.member.target)

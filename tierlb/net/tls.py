@@ -1,0 +1,67 @@
+"""TLS for the control channel: both ends show a certificate and demand one that the cluster's CA signed.
+
+What to do when it does not work is said in words, because `ssl` says it in OpenSSL's. Left out: reloading files that
+changed (restart the node), revocation lists, and system-wide trust: only the one CA that is named counts.
+"""
+
+import ssl
+
+from tierlb.model.topology import Tls
+
+
+class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)
+    """A certificate, key or CA file cannot be used; the text says which and why."""
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """For a parent: nobody without a certificate from the CA gets to speak. Raises TlsProblem."""
+    context = _context(ssl.Purpose.CLIENT_AUTH, tls)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """For a child: the parent's certificate must be from the CA and name the host of its URL. Raises TlsProblem."""
+    return _context(ssl.Purpose.SERVER_AUTH, tls)
+
+
+def explain(error: BaseException, host: str) -> str:
+    """What went wrong in a handshake with `host`, and what to do; `error` or its cause is from `ssl`."""
+    cause = error.__cause__ or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if "doesn't match" in str(cause) or "not valid for" in str(cause) or cause.verify_code in (62, 64):
+            return f"the certificate of {host} is for another name: add {host} to its subjectAltName"
+        return f"the certificate of {host} is not trusted ({cause.verify_message}): is it signed by the CA given?"
+    if isinstance(cause, ssl.SSLError):
+        reason = (getattr(cause, "reason", "") or "").replace("_", " ").lower()
+        if "wrong version number" in reason or "record layer failure" in reason:
+            return f"{host} does not speak TLS: give the parent its certificate, or join it by ws://"
+        if "alert" in reason or "certificate" in reason:
+            return f"{host} refused this node's certificate ({reason}): is it signed by the parent's CA?"
+        return f"TLS with {host} failed ({reason or cause})"
+    return f"{host} broke the connection off during the TLS handshake"
+
+
+def _context(purpose: ssl.Purpose, tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(purpose, cafile=tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsProblem(f"the CA file {tls.ca} cannot be used: {_short(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_passphrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        problem = f"the certificate {tls.certificate} cannot be used with the key {tls.key}: {_short(error)}"
+        raise TlsProblem(problem) from error
+    return context
+
+
+def _no_passphrase() -> str:
+    """Without this OpenSSL would ask at the terminal."""
+    raise ValueError("the key is encrypted; write it without a passphrase")
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "it is not in PEM form").replace("_", " ").lower()
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,283 @@
+"""A node in virtual time: the product's choosers, views and reports around counts that a simulation moves.
+
+What the data plane does with sockets happens here at once and without cost, unless the node is given a cost per item:
+then its event loop is a queue with one server. Items pass down through `take`, and back up through `item_done`; every
+`TICK_S` the node learns, draws its lines anew, and reports to those parents whose report is due.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import attrs
+
+from tierlb.balance import guidance as guided
+from tierlb.balance.capacity import settle
+from tierlb.balance.choosers import Chooser
+from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide
+from tierlb.balance.view import TICK_S, MemberView
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
+from tierlb.model.topology import Policy
+from tierlb.simulate.agenda import Agenda
+from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.rules import Rule, chooser_for
+from tierlb.telemetry.aggregate import Child, Counters, RecentRates, Target, aggregate
+from tierlb.telemetry.pace import Pace
+from tierlb.telemetry.tally import Tallies, Tally
+from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
+
+GUIDE_S = 1.0
+LONG_AGO = -60.0
+"""When members joined: slow start is over."""
+
+
+class Candidate:
+    """One member as its parent knows it; `below` is what it really is."""
+
+    __slots__ = (
+        "below",
+        "capacity",
+        "done",
+        "in_flight",
+        "moments",
+        "name",
+        "offset",
+        "parent",
+        "share",
+        "slope",
+        "tally",
+        "view",
+        "weight",
+    )
+
+    def __init__(self, parent: "Node", below: "Node | Leaf", parents: int, *, connections: bool = False) -> None:
+        self.parent = parent
+        self.below = below
+        self.name = below.name
+        self.in_flight = 0
+        self.done = 0
+        self.moments = 0.0
+        self.weight = self.capacity = self.slope = self.offset = 1.0
+        reports = isinstance(below, Node)
+        self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
+        self.view = MemberView(reports, parents, LONG_AGO, by_connection=connections and reports, equal=connections)
+        self.share = self.view.share.value
+
+    def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
+        """The child's report has arrived."""
+        self.view.hear(self.parent.agenda.now, *report)
+        self.share = self.view.share.value
+
+
+@attrs.define
+class Item:
+    """One item on its way: when and to whom each node gave it, from the top down. `entry`: the first node's tally;
+    `served` is called at the end."""
+
+    began: float
+    entry: Tally
+    served: Callable[["Item"], None]
+    path: list[tuple[Candidate, float]] = attrs.field(factory=list)
+
+
+@attrs.define
+class Uplink:
+    """One parent as its child knows it."""
+
+    candidate: Candidate
+    pace: Pace
+
+
+class Node:
+    """`cost_s`: what an item costs the event loop; 0: nothing. `report_delay_s`: how long reports and guidance are on
+    their way. A node of `connections` chooses for connections (clients.py) and sees none of their items."""
+
+    def __init__(
+        self,
+        name: str,
+        agenda: Agenda,
+        rng: random.Random,
+        rule: Policy | Rule = Policy.LOAD_AWARE,
+        cost_s: float = 0.0,
+        report_delay_s: float = 0.0,
+        *,
+        connections: bool = False,
+    ) -> None:
+        self.name = name
+        self.agenda = agenda
+        self.tallies = Tallies()
+        self.candidates: list[Candidate] = []
+        self.connections = connections
+        self.seconds = 0.0
+        self.reports = 0
+        self.closed = 0
+        self.connected_s = 0.0
+        self.closing = CloseBudget()
+        self.guidances: dict[str, Guidance] = {}
+        self._rng = rng
+        self._chooser: Chooser[Candidate] = chooser_for(rule, rng)
+        self._cost_s = cost_s
+        self._work_s = 0.0
+        self._free_at = 0.0
+        self._report_delay_s = report_delay_s
+        self._uplinks: list[Uplink] = []
+        self._rates = RecentRates()
+        self._use = LoopUse()
+        self._own = OwnCapacity()
+
+    def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | Leaf", int]]) -> None:
+        """Join the tree: the members with their numbers of parents. Top-down: a node's parents start before it."""
+        self.candidates = [Candidate(self, *child, connections=self.connections) for child in children]
+        for parent in parents:
+            own = next(candidate for candidate in parent.candidates if candidate.below is self)
+            self._uplinks.append(Uplink(own, Pace(self._rng)))
+        self.settle(self.agenda.now)
+        self.agenda.at(self.agenda.now + self._rng.uniform(0, TICK_S), self._tick)
+        if self.connections:
+            self.agenda.at(self.agenda.now + self._rng.uniform(0, GUIDE_S), self._guide)
+
+    # Items.
+
+    def accept(self, item: Item) -> None:
+        """An item has come from outside the tree."""
+        item.entry.arrivals += 1
+        item.entry.in_flight += 1
+        self.take(item)
+
+    def take(self, item: Item) -> None:
+        """An item has come; whoever gave it has counted it in this node's tally."""
+        if self._cost_s:
+            self._free_at = max(self._free_at, self.agenda.now) + self._cost_s
+            self._work_s += self._cost_s
+            self.agenda.at(self._free_at, self._pass_on, item)
+        else:
+            self._pass_on(item)
+
+    def _pass_on(self, item: Item) -> None:
+        now = self.agenda.now
+        candidate = self.choose()
+        tally = candidate.tally
+        tally.arrivals += 1
+        tally.in_flight += 1
+        item.path.append((candidate, now))
+        below = candidate.below
+        if isinstance(below, Leaf):
+            below.serve(item_done, item)
+        else:
+            below.take(item)
+
+    def choose(self) -> Candidate:
+        """The member for the next item or connection, which is counted there."""
+        candidate = self._chooser.pick(0)
+        candidate.in_flight += 1
+        candidate.moments -= self.agenda.now
+        return candidate
+
+    @property
+    def in_flight(self) -> int:
+        return self.tallies.total().in_flight
+
+    def waited_s(self) -> float:
+        """How long the event loop has waited since the start."""
+        now = self.agenda.now
+        return now - self._work_s + max(0.0, self._free_at - now)
+
+    # Choices.
+
+    def settle(self, now: float) -> None:
+        """Draw the lines anew, as dataplane.roster does every tick."""
+        candidates = self.candidates
+        reported = [c.view.heard.capacity for c in candidates if c.view.heard is not None and c.view.heard.capacity > 0]
+        middle = median(reported) if reported else None
+        capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
+        for candidate, capacity in zip(candidates, capacities, strict=True):
+            candidate.capacity = capacity
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity)
+        self._chooser.rebuild(candidates)
+
+    # Reports.
+
+    def _tick(self, _: Any) -> None:
+        now = self.agenda.now
+        for c in self.candidates:
+            c.view.advance(now, c.moments + c.in_flight * now, c.done)
+        self.settle(now)
+        counters = self.counters()
+        self._rates.sample(now, counters)
+        self._use.sample(now, self.waited_s())
+        self._own.sample(now, self.waited_s(), counters.done)
+        if self._uplinks:
+            load = self.subtree(now)
+            self._report(now, load)
+            guidance = combine(self.guidances.values())
+            self.closing.set_rate(now, closing_rate_per_s(load.connections, load.utilisation, guidance))
+        self.agenda.at(now + TICK_S, self._tick)
+
+    def counters(self) -> Counters:
+        total = self.tallies.total()
+        return Counters(
+            total.in_flight,
+            total.arrivals,
+            total.done,
+            connections=total.connections,
+            closed=self.closed,
+            in_flight_s=self.seconds,
+            connected_s=self.connected_s,
+        )
+
+    def subtree(self, now: float) -> SubtreeLoad:
+        """What all parents are told."""
+        target = Target(1.0, [child_of(candidate, now) for candidate in self.candidates])
+        return aggregate(self.counters(), self._rates.value, self._use.busy, self._own.capacity, [target])
+
+    def _report(self, now: float, load: SubtreeLoad) -> None:
+        for uplink in self._uplinks:
+            if uplink.pace.wait_s(now, load) <= 0:
+                uplink.pace.sent(now, load)
+                self.reports += 1
+                report = (load, uplink.candidate.tally.echo())
+                self.agenda.at(now + self._report_delay_s, uplink.candidate.hear, report)
+
+    # Guidance.
+
+    def _guide(self, _: Any) -> None:
+        """Tell the children what the others are doing."""
+        heard = [(c, c.view.heard) for c in self.candidates if c.view.heard is not None]
+        guidance = guide([guided.Child(load.utilisation, load.capacity) for _, load in heard])
+        for candidate, _load in heard:
+            if isinstance(candidate.below, Node):
+                self.agenda.at(self.agenda.now + self._report_delay_s, candidate.below.heed, (self.name, guidance))
+        self.agenda.at(self.agenda.now + GUIDE_S, self._guide)
+
+    def heed(self, said: tuple[str, Guidance]) -> None:
+        """A parent's guidance has arrived."""
+        self.guidances[said[0]] = said[1]
+
+
+def item_done(item: Item) -> None:
+    """The leaf has served it; all nodes on the way learn that at once."""
+    item.entry.in_flight -= 1
+    item.entry.done += 1
+    for candidate, given_at in item.path:
+        node = candidate.parent
+        now = node.agenda.now
+        candidate.in_flight -= 1
+        candidate.done += 1
+        candidate.moments += now
+        node.seconds += now - given_at
+        tally = candidate.tally
+        tally.in_flight -= 1
+        tally.done += 1
+    item.served(item)
+
+
+def child_of(candidate: Candidate, now: float) -> Child:
+    """The parent's part of a member, as dataplane.account tells it."""
+    view = candidate.view
+    known = view.capacity(now, None)
+    capacity = None if known is None else known / view.parents
+    load = view.heard
+    if load is None:
+        return Child(capacity)
+    return Child(capacity, True, load.hottest, view.age_s(now) or 0.0, load.ready_leaves, load.leaves)

@@ -1,0 +1,168 @@
+"""From a node's own counts and its children's reports to what it says of its subtree (BALANCING.md §4).
+
+Counts are the node's own, so a figure is one hop old at any depth. Only capacity, leaves and age are made of what is
+below. A child, or a whole target, whose capacity is not known is left out, never taken as zero: a child counts like
+its known siblings, a target does not limit. A target without a ready child does not limit either, because a
+capacity of zero could not be told from one that is not known; it shows in `ready_leaves` and in errors.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from tierlb.model.load import SubtreeLoad
+from tierlb.telemetry.window import WINDOW_S, Window
+
+MIX_S = 5.0
+"""Memory of the traffic mix: long enough that a few items do not swing a capacity, short beside a deployment."""
+MIX_PRIOR = 1.0
+"""Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
+LEAST_SHARE = 1e-6
+"""A target that gets less of the traffic than this is no limit, and division by it no figure."""
+
+
+@attrs.frozen
+class Counters:
+    """A node's own counts at one moment. Cumulative but for `in_flight` and `connections`.
+
+    `in_flight_s` and `connected_s` are the integrals of the two gauges over time, `closed` counts ended connections.
+    """
+
+    in_flight: int = 0
+    arrivals: int = 0
+    done: int = 0
+    errors: int = 0
+    rejected: int = 0
+    connections: int = 0
+    closed: int = 0
+    in_flight_s: float = 0.0
+    connected_s: float = 0.0
+
+
+@attrs.frozen
+class Recent:
+    """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
+    life of a connection) hold their last value while nothing ends, and are 0 before the first end."""
+
+    done_per_s: float = 0.0
+    response_s: float = 0.0
+    connection_s: float = 0.0
+    errors_per_s: float = 0.0
+
+
+@attrs.frozen
+class Child:
+    """One member of a target as the node sees it now. `capacity` None or 0: not known.
+
+    An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
+    since.
+    """
+
+    capacity: float | None
+    ready: bool = True
+    hottest: float = 0.0
+    age_s: float = 0.0
+    ready_leaves: int = 1
+    leaves: int = 1
+
+
+@attrs.frozen
+class Target:
+    """A group of children that get a common `share` (0..1) of the node's traffic."""
+
+    share: float
+    children: Sequence[Child]
+
+
+class RecentRates:
+    """Rates and mean times over the last second, from samples of the counters."""
+
+    __slots__ = ("_window", "value")
+
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window = Window(window_s)
+        self.value = Recent()
+
+    def sample(self, now: float, counters: Counters) -> Recent:
+        c = counters
+        self._window.sample(now, c.done, c.in_flight_s, c.closed, c.connected_s, c.errors)
+        if growth := self._window.growth():
+            seconds, (done, in_flight_s, closed, connected_s, errors) = growth
+            self.value = Recent(
+                done / seconds,
+                in_flight_s / done if done > 0 else self.value.response_s,
+                connected_s / closed if closed > 0 else self.value.connection_s,
+                errors / seconds,
+            )
+        return self.value
+
+
+class TrafficMix:
+    """Each target's share of the recent arrivals: counts that fade with `MIX_S`."""
+
+    __slots__ = ("_at", "_faded", "_seen")
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._seen: dict[str, int] = {}
+        self._faded: dict[str, float] = {}
+
+    def sample(self, now: float, arrivals: Mapping[str, int]) -> dict[str, float]:
+        """The shares of these targets, from their cumulative arrivals; they add up to 1."""
+        keep = 1.0 if self._at is None else math.exp(-max(0.0, now - self._at) / MIX_S)
+        grown = {name: max(0, count - self._seen.get(name, 0)) for name, count in arrivals.items()}
+        fresh = sum(grown.values())
+        if not fresh:
+            keep = 1.0
+        self._faded = {name: self._faded.get(name, MIX_PRIOR) * keep + grown[name] for name in arrivals}
+        self._seen, self._at = dict(arrivals), now
+        whole = sum(self._faded.values())
+        return {name: faded / whole for name, faded in self._faded.items()}
+
+
+def aggregate(
+    counters: Counters,
+    recent: Recent,
+    busy: float,
+    own_capacity: float,
+    targets: Sequence[Target],
+    *,
+    draining: bool = False,
+) -> SubtreeLoad:
+    """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown."""
+    capacity = subtree_capacity(own_capacity, targets)
+    utilisation = max(busy, recent.done_per_s / capacity if capacity else 0.0)
+    children = [child for target in targets for child in target.children]
+    ready = [child for child in children if child.ready]
+    return SubtreeLoad(
+        capacity=capacity,
+        own_capacity=own_capacity,
+        utilisation=utilisation,
+        hottest=max(utilisation, *(child.hottest for child in ready), 0.0),
+        in_flight=counters.in_flight,
+        arrivals=counters.arrivals,
+        done=counters.done,
+        errors=counters.errors,
+        rejected=counters.rejected,
+        connections=counters.connections,
+        response_s=recent.response_s,
+        connection_s=recent.connection_s,
+        age_s=max((child.age_s for child in ready), default=0.0),
+        ready_leaves=sum(child.ready_leaves for child in ready),
+        leaves=sum(child.leaves for child in children),
+        draining=draining,
+    )
+
+
+def subtree_capacity(own_capacity: float, targets: Iterable[Target]) -> float:
+    """The smallest of what is known: the node itself, and each target's capacity over its share of the traffic."""
+    limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    return min((limit for limit in (own_capacity, *limits) if limit > 0), default=0.0)
+
+
+def target_capacity(children: Iterable[Child]) -> float:
+    """The sum over ready children, one that is not known counting as the mean of those that are; 0 if none is."""
+    ready = [child.capacity or 0.0 for child in children if child.ready]
+    known = [capacity for capacity in ready if capacity > 0]
+    return sum(known) * len(ready) / len(known) if known else 0.0

@@ -1,0 +1,119 @@
+"""Counts and sketches of nodes as Prometheus text.
+
+The client library writes the format; the metrics are made when somebody asks, from values that are kept anyway, so
+nothing is counted twice. The histogram's buckets are every seventeenth bound of the sketch (each about twice the one
+before), so their counts are exact; its sum is within the sketch's accuracy. The library is imported when the first
+page is asked for, as it costs start-up time that most processes never need back.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.telemetry.sketch import BOUNDS_S, Sketch
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = range(118, len(BOUNDS_S), 17)
+"""Positions of the histogram's bounds: from 0.1 ms to 17 minutes, each about twice the one before."""
+
+
+@attrs.frozen
+class Exposed:
+    """One node's figures. `latency` holds the durations of all of its items since its start."""
+
+    node: str
+    tier: str
+    own: NodeLoad
+    subtree: SubtreeLoad
+    latency: Sketch
+
+
+Read = tuple[str, str, Callable[[Exposed], float]]
+ReadMember = tuple[str, str, Callable[[MemberLoad], float | None]]
+
+COUNTERS: Sequence[Read] = (
+    ("items", "Requests (connections at a pure TCP tier) begun", lambda e: e.own.items),
+    ("errors", "Items this node answered with a 5xx of its own or cut", lambda e: e.own.errors),
+    ("rejected", "Items or connections refused", lambda e: e.own.rejected),
+    ("received_bytes", "Bytes from clients", lambda e: e.own.bytes_in),
+    ("sent_bytes", "Bytes to clients", lambda e: e.own.bytes_out),
+)
+GAUGES: Sequence[Read] = (
+    ("connections", "Client connections open", lambda e: e.own.connections),
+    ("in_flight", "Items under way", lambda e: e.own.in_flight),
+    ("busy_ratio", "Share of wall time the event loop did not wait", lambda e: e.own.busy),
+    ("subtree_capacity", "Items per second the subtree could complete; 0: not known", lambda e: e.subtree.capacity),
+    ("own_capacity", "Items per second the node itself could pass on; 0: not known", lambda e: e.subtree.own_capacity),
+    ("subtree_utilisation_ratio", "Use of the subtree's capacity", lambda e: e.subtree.utilisation),
+    ("subtree_hottest_ratio", "Largest utilisation of any node in the subtree", lambda e: e.subtree.hottest),
+    ("subtree_age_seconds", "Age of the oldest part of the subtree's figures", lambda e: e.subtree.age_s),
+    ("subtree_ready_leaves", "Endpoints that are ready", lambda e: e.subtree.ready_leaves),
+    ("subtree_leaves", "Endpoints", lambda e: e.subtree.leaves),
+    ("draining", "1 while the node drains", lambda e: e.subtree.draining),
+)
+MEMBER_COUNTERS: Sequence[ReadMember] = (
+    ("member_done", "Items finished at the member", lambda m: m.done),
+    ("member_failed", "Items and connects that failed at the member", lambda m: m.failed),
+)
+MEMBER_GAUGES: Sequence[ReadMember] = (
+    ("member_in_flight", "Items under way at the member", lambda m: m.in_flight),
+    ("member_available", "1 if the member may be sent to", lambda m: m.availability == "available"),
+    ("member_capacity", "Items per second as used for choosing; 0: not known", lambda m: m.capacity),
+    ("member_share_ratio", "Part of the recent items that the member was given", lambda m: m.share),
+    ("member_report_age_seconds", "Age of the member's last report", lambda m: m.report_age_s),
+)
+
+
+def expose(nodes: Sequence[Exposed]) -> bytes:
+    """The page for these nodes, of type `CONTENT_TYPE`."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Page(Collector):
+        def collect(self) -> Iterable["Metric"]:
+            return _metrics(nodes)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Page())
+    page: bytes = generate_latest(registry)
+    return page
+
+
+def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    labels = ("node", "tier")
+    for family, table in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+        for name, text, read in table:
+            metric = family(f"tierlb_{name}", text, labels=labels)
+            for each in nodes:
+                metric.add_metric((each.node, each.tier), read(each))
+            yield metric
+    for family, members in ((CounterMetricFamily, MEMBER_COUNTERS), (GaugeMetricFamily, MEMBER_GAUGES)):
+        for name, text, read_member in members:
+            metric = family(f"tierlb_{name}", text, labels=(*labels, "member"))
+            for each in nodes:
+                for member in each.own.members:
+                    if (value := read_member(member)) is not None:
+                        metric.add_metric((each.node, each.tier, member.name), value)
+            yield metric
+    yield _durations(nodes)
+
+
+def _durations(nodes: Sequence[Exposed]) -> "Metric":
+    from prometheus_client.core import HistogramMetricFamily
+
+    text = "Time of an item from its first byte to its end"
+    metric = HistogramMetricFamily("tierlb_item_duration_seconds", text, labels=("node", "tier"))
+    for each in nodes:
+        cumulative = list(accumulate(each.latency.counts))
+        buckets = [(f"{BOUNDS_S[index]:.6g}", float(cumulative[index])) for index in BUCKETS]
+        buckets.append(("+Inf", float(cumulative[-1])))
+        metric.add_metric((each.node, each.tier), buckets, sum_value=each.latency.sum_s)
+    return metric

@@ -1,0 +1,61 @@
+"""What came from each parent: the *echo* that tells a parent how much of this node's load is its own.
+
+The hot path holds the `Tally` of its connection and counts on its plain attributes; clients that are no parents
+share the one called `outside`. A parent finds its share of this node's arrivals, and what the other parents have in
+flight here, from its echo beside the totals (BALANCING.md §2).
+"""
+
+from tierlb.model.load import Echo
+
+MOST_PARENTS = 4096
+"""More than any tier has nodes; those beyond count as outside, so that no stream of names fills the memory."""
+
+
+class Tally:
+    """`in_flight` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start."""
+
+    __slots__ = ("arrivals", "connections", "done", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.arrivals = 0
+        self.done = 0
+        self.connections = 0
+
+    def echo(self) -> Echo:
+        return Echo(self.in_flight, self.arrivals, self.connections)
+
+    def take(self, other: "Tally") -> None:
+        """Add what `other` counted."""
+        self.in_flight += other.in_flight
+        self.arrivals += other.arrivals
+        self.done += other.done
+        self.connections += other.connections
+
+
+class Tallies:
+    """One tally per parent's name, and `outside`."""
+
+    def __init__(self) -> None:
+        self.outside = Tally()
+        self._parents: dict[str, Tally] = {}
+
+    def of(self, parent: str) -> Tally:
+        """The parent's tally; made when it is seen first."""
+        tally = self._parents.get(parent)
+        if tally is None:
+            if len(self._parents) >= MOST_PARENTS:
+                return self.outside
+            tally = self._parents[parent] = Tally()
+        return tally
+
+    def echo(self, parent: str) -> Echo:
+        """What the report to this parent says; all zero for one that never sent anything."""
+        tally = self._parents.get(parent)
+        return Echo() if tally is None else tally.echo()
+
+    def total(self) -> Tally:
+        total = Tally()
+        for tally in (self.outside, *self._parents.values()):
+            total.take(tally)
+        return total

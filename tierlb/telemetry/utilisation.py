@@ -1,0 +1,64 @@
+"""How busy the node's own event loop is, and how much the node could do if it never waited.
+
+Busy is the share of wall time not spent waiting for events. A node that served 300 items in a second at 60 % busy
+would do 500 at full use; the last tenth is not counted on, because the tail grows before the loop is full
+(BALANCING.md §4).
+"""
+
+from tierlb.telemetry.window import WINDOW_S, Window
+
+USABLE = 0.9
+LEAST_BUSY = 0.1
+"""Below it, fixed work (timers, reports) is too large a part of the busy time to divide by."""
+MOST_BEYOND_SERVED = 1.5
+"""How far above the largest rate ever served an estimate may lie: what was never tried is not promised."""
+
+
+class LoopUse:
+    """The busy share over the last second or so, from samples of the cumulative time waited."""
+
+    __slots__ = ("_window", "busy")
+
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window = Window(window_s)
+        self.busy = 0.0
+
+    def sample(self, now: float, waited_s: float) -> float:
+        """The busy share 0..1; 0 until there is a whole window."""
+        self._window.sample(now, waited_s)
+        if growth := self._window.growth():
+            seconds, (waited,) = growth
+            self.busy = busy_share(seconds, waited)
+        return self.busy
+
+
+class OwnCapacity:
+    """Items per second that this node itself could serve; 0 until that is known."""
+
+    __slots__ = ("_most_served", "_window", "capacity")
+
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window = Window(window_s)
+        self._most_served = 0.0
+        self.capacity = 0.0
+
+    def sample(self, now: float, waited_s: float, done: int) -> float:
+        """`waited_s` and `done` are cumulative; the estimate holds while the node is too idle to tell."""
+        self._window.sample(now, waited_s, done)
+        if growth := self._window.growth():
+            seconds, (waited, completions) = growth
+            rate = completions / seconds
+            self._most_served = max(self._most_served, rate)
+            busy = busy_share(seconds, waited)
+            if busy >= LEAST_BUSY and rate > 0:
+                self.capacity = own_capacity(rate, busy, self._most_served)
+        return self.capacity
+
+
+def busy_share(seconds: float, waited_s: float) -> float:
+    return min(1.0, max(0.0, 1 - waited_s / seconds))
+
+
+def own_capacity(rate: float, busy: float, most_served: float) -> float:
+    """From items per second and busy share over the same stretch of time."""
+    return min(USABLE * rate / busy, MOST_BEYOND_SERVED * most_served)

@@ -1,0 +1,40 @@
+"""How much cumulative figures grew in the last second or so: two figures from one window can be divided by each other.
+
+A ratio of two rates (served per second over busy share) is only right if both come from the same stretch of time
+(BALANCING.md §1), so a window takes all its figures in one sample.
+"""
+
+from collections import deque
+
+WINDOW_S = 1.0
+SAMPLES = 20
+"""Per window; more frequent samples replace the last one."""
+
+
+class Window:
+    """The growth of `figures` over at least `span_s`: from the youngest sample that is that old to the newest."""
+
+    __slots__ = ("_closest_s", "_samples", "_span_s")
+
+    def __init__(self, span_s: float = WINDOW_S) -> None:
+        self._span_s = span_s
+        self._closest_s = span_s / SAMPLES
+        self._samples: deque[tuple[float, tuple[float, ...]]] = deque()
+
+    def sample(self, now: float, *figures: float) -> None:
+        """Note the figures as they are at `now`; always as many of them and in the same order."""
+        samples = self._samples
+        if len(samples) > 1 and samples[-1][0] - samples[-2][0] < self._closest_s:
+            samples.pop()
+        samples.append((now, figures))
+        while now - samples[1 if len(samples) > 1 else 0][0] >= self._span_s:
+            samples.popleft()
+
+    def growth(self) -> tuple[float, tuple[float, ...]] | None:
+        """Seconds and growth of each figure in them; None until there is a whole window."""
+        if not self._samples:
+            return None
+        (first, before), (last, after) = self._samples[0], self._samples[-1]
+        if last - first < self._span_s:
+            return None
+        return last - first, tuple(new - old for new, old in zip(after, before, strict=True))

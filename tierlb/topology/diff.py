@@ -1,0 +1,338 @@
+"""What differs between two topologies: one value for each thing that a person would name.
+
+A change of settings carries keys and values as the topology file writes them, so that programs and people read the
+same words as in the file. Settings are compared field by field as the model declares them: one that the model gains
+later is reported without a line here. So there are no differences exactly when the topologies are equal.
+
+Two sorts of change cannot be carried out while the cluster runs, and say why: what the controller has from its
+start, and a name that would stand for something of another nature.
+
+Left out: in which order changes happen and what they do to connections (`plan`).
+"""
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import attrs
+
+from tierlb.model.address import Address
+from tierlb.model.topology import HealthCheck, Limits, Pool, Tier, Timeouts, Topology
+from tierlb.topology.problems import path_text
+from tierlb.topology.units import BYTES_PER
+
+BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")
+
+
+@attrs.frozen
+class Field:
+    """One setting that changed: its key and its values as the file writes them, None where it is not set."""
+
+    key: str
+    before: str | None
+    after: str | None
+
+
+class Possible:
+    """A change that a running cluster can make."""
+
+    __slots__ = ()
+    supported: ClassVar[bool] = True
+
+
+@attrs.frozen
+class TierAdded(Possible):
+    name: str
+    change: str = attrs.field(default="tier-added", init=False)
+
+
+@attrs.frozen
+class TierRemoved(Possible):
+    name: str
+    change: str = attrs.field(default="tier-removed", init=False)
+
+
+@attrs.frozen
+class TierScaled(Possible):
+    """Its number of nodes changed."""
+
+    name: str
+    before: int
+    after: int
+    change: str = attrs.field(default="tier-scaled", init=False)
+
+
+@attrs.frozen
+class TierMoved(Possible):
+    """Its routes changed. The targets may be the same: another split, other conditions."""
+
+    name: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    change: str = attrs.field(default="tier-moved", init=False)
+
+
+@attrs.frozen
+class TierChanged(Possible):
+    """Other settings of the tier."""
+
+    name: str
+    fields: tuple[Field, ...]
+    change: str = attrs.field(default="tier-changed", init=False)
+
+
+@attrs.frozen
+class PoolAdded(Possible):
+    name: str
+    change: str = attrs.field(default="pool-added", init=False)
+
+
+@attrs.frozen
+class PoolRemoved(Possible):
+    name: str
+    change: str = attrs.field(default="pool-removed", init=False)
+
+
+@attrs.frozen
+class PoolScaled(Possible):
+    """The number of processes that run for it changed."""
+
+    name: str
+    before: int
+    after: int
+    change: str = attrs.field(default="pool-scaled", init=False)
+
+
+@attrs.frozen
+class PoolChanged(Possible):
+    """Other settings of the pool, and endpoints that joined and left the list."""
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    added: tuple[Address, ...] = ()
+    removed: tuple[Address, ...] = ()
+    change: str = attrs.field(default="pool-changed", init=False)
+
+
+@attrs.frozen
+class ClusterChanged:
+    """What the controller and all nodes have from their start."""
+
+    supported: ClassVar[bool] = False
+    fields: tuple[Field, ...]
+    change: str = attrs.field(default="cluster-changed", init=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be done, and what to do instead."""
+        keys = ", ".join(field.key for field in self.fields)
+        return f"{keys}: taken up at the start only: stop the cluster and start it from the new file"
+
+
+@attrs.frozen
+class Replaced:
+    """A name that stood for one thing and would stand for another: an l4 tier for an l7 tier, a tier for a pool."""
+
+    supported: ClassVar[bool] = False
+    name: str
+    before: str
+    after: str
+    change: str = attrs.field(default="replaced", init=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be done, and what to do instead."""
+        return (
+            f"{self.name} cannot turn from {self.before} into {self.after} while it serves: "
+            f"add {self.after} under another name, send to that, then remove {self.name}"
+        )
+
+
+Change = (
+    TierAdded
+    | TierRemoved
+    | TierScaled
+    | TierMoved
+    | TierChanged
+    | PoolAdded
+    | PoolRemoved
+    | PoolScaled
+    | PoolChanged
+    | ClusterChanged
+    | Replaced
+)
+
+
+def differences(old: Topology, new: Topology) -> tuple[Change, ...]:
+    """All changes from `old` to `new`: the cluster's, the tiers', the pools', in the order of the old file and then of the new."""
+    changes: list[Change] = []
+    if cluster := tuple(_fields(old, new, skip=("tiers", "pools"))):
+        changes.append(ClusterChanged(cluster))
+    for name in {**old.tiers, **new.tiers, **old.pools, **new.pools}:
+        before, after = _nature(old, name), _nature(new, name)
+        if before and after and before != after:
+            changes.append(Replaced(name, before, after))
+        elif name in old.tiers or name in new.tiers:
+            changes += _tier_changes(name, old.tiers.get(name), new.tiers.get(name))
+        else:
+            changes += _pool_changes(name, old.pools.get(name), new.pools.get(name))
+    return tuple(changes)
+
+
+def _nature(topology: Topology, name: str) -> str:
+    """What the name stands for, as far as that cannot change in place; empty: nothing."""
+    if name in topology.tiers:
+        return f"an {topology.tiers[name].kind.value} tier"
+    pool = topology.pools.get(name)
+    if pool is None:
+        return ""
+    if pool.agents:
+        return "a pool of agents"
+    return "a pool of listed endpoints" if pool.run is None else "a pool that is run here"
+
+
+def _tier_changes(name: str, before: Tier | None, after: Tier | None) -> Iterator[Change]:
+    if after is None:
+        yield TierRemoved(name)
+    elif before is None:
+        yield TierAdded(name)
+    else:
+        if before.replicas != after.replicas:
+            yield TierScaled(name, before.replicas, after.replicas)
+        if before.routes != after.routes:
+            yield TierMoved(name, before.targets, after.targets)
+        if fields := tuple(_fields(before, after, skip=("replicas", "routes"))):
+            yield TierChanged(name, fields)
+
+
+def _pool_changes(name: str, before: Pool | None, after: Pool | None) -> Iterator[Change]:
+    if after is None:
+        yield PoolRemoved(name)
+    elif before is None:
+        yield PoolAdded(name)
+    else:
+        if before.run and after.run and before.run.replicas != after.run.replicas:
+            yield PoolScaled(name, before.run.replicas, after.run.replicas)
+        added = tuple(address for address in after.endpoints if address not in before.endpoints)
+        removed = tuple(address for address in before.endpoints if address not in after.endpoints)
+        fields = list(_fields(before, after, skip=("endpoints", "weights", "run")))
+        if before.run and after.run:
+            fields += _fields(before.run, after.run, "run.", skip=("replicas",))
+        fields += _weight_fields(before, after, same_members=not (added or removed))
+        if fields or added or removed:
+            yield PoolChanged(name, tuple(fields), added, removed)
+
+
+def _weight_fields(before: Pool, after: Pool, same_members: bool) -> Iterator[Field]:
+    """Weights of endpoints that stay; and the whole list, if it changed in no other way than in how it is written."""
+    weights, others = weights_of(before), weights_of(after)
+    kept = [address for address in others if address in weights]
+    changed = [address for address in kept if weights[address] != others[address]]
+    for address in changed:
+        key = path_text(("endpoints", str(address)))
+        yield Field(key, f"{weights[address]:g}", f"{others[address]:g}")
+    same_lists = (before.endpoints, before.weights) == (after.endpoints, after.weights)
+    if same_members and not changed and not same_lists:
+        yield Field("endpoints", _listing(before), _listing(after))
+
+
+def weights_of(pool: Pool) -> dict[Address, float]:
+    """The weight of each listed endpoint, 1 where none is given."""
+    return dict(zip(pool.endpoints, pool.weights or (1.0,) * len(pool.endpoints), strict=True))
+
+
+def _listing(pool: Pool) -> str:
+    if not pool.weights:
+        return _text(pool.endpoints)
+    return "{" + ", ".join(f"{address}: {weight:g}" for address, weight in weights_of(pool).items()) + "}"
+
+
+def _fields(before: Any, after: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> Iterator[Field]:
+    """The fields in which two values of one class differ; down to theirs, where both have a mapping there."""
+    owner = type(before)
+    for name in (field.name for field in attrs.fields(owner) if field.name not in skip):
+        one, other = getattr(before, name), getattr(after, name)
+        key = prefix + KEYS.get((owner, name), name)
+        if one == other:
+            continue
+        if _is_mapping(one) and _is_mapping(other):
+            yield from _fields(one, other, f"{key}.")
+        else:
+            yield Field(key, _said(owner, name, one), _said(owner, name, other))
+
+
+def _is_mapping(value: Any) -> bool:
+    return attrs.has(type(value)) and not isinstance(value, Address)
+
+
+def _said(owner: type, name: str, value: Any) -> str | None:
+    return None if value is None else FORMS.get((owner, name), _text)(value)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case Address():
+            return str(value)
+        case enum.Enum():
+            return str(value.value)
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return f"[{', '.join(map(_text, value))}]"
+        case _ if _is_mapping(value):
+            owner = type(value)
+            pairs = [(field.name, getattr(value, field.name)) for field in attrs.fields(owner)]
+            said = {KEYS.get((owner, name), name): _said(owner, name, item) for name, item in pairs}
+            return "{" + ", ".join(f"{key}: {text}" for key, text in said.items() if text is not None) + "}"
+        case _:
+            return str(value)
+
+
+def duration_text(seconds: float) -> str:
+    """As `units.parse_duration_s` reads it: 250ms, 2.5s, 1m30s."""
+    if seconds < 1:
+        return f"{1000 * seconds:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    rest = round(rest, 3)
+    parts = (f"{hours}h" if hours else "", f"{minutes}m" if minutes else "", f"{rest:g}s" if rest else "")
+    return "".join(parts)
+
+
+def size_text(count: int) -> str:
+    """As `units.parse_size_bytes` reads it, in the largest unit of which it is a whole number: 64KiB, 10MB, 1000."""
+    unit = next((unit for unit in BYTE_UNITS if count % BYTES_PER[unit.lower()] == 0), "")
+    return f"{count // BYTES_PER[unit.lower()]}{unit}"
+
+
+def _statuses_text(statuses: tuple[tuple[int, int], ...]) -> str:
+    return f"[{', '.join(f'{low}-{high}' if low < high else str(low) for low, high in statuses)}]"
+
+
+def _hash_text(header: str) -> str:
+    return f"{{header: {header}}}"
+
+
+KEYS: dict[tuple[type, str], str] = {
+    (Topology, "admin"): "admin.listen",
+    (Topology, "tls"): "security.tls",
+    (Tier, "hash_header"): "hash_on",
+    (Pool, "agent_check_port"): "agent_check",
+    (HealthCheck, "interval_s"): "interval",
+    (HealthCheck, "timeout_s"): "timeout",
+    (HealthCheck, "statuses"): "status",
+}
+"""The file's key, where the model's field has another name."""
+
+FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
+    **{(Timeouts, field.name): duration_text for field in attrs.fields(Timeouts)},
+    (Limits, "head"): size_text,
+    (Limits, "body"): size_text,
+    (Tier, "hash_header"): _hash_text,
+    (HealthCheck, "interval_s"): duration_text,
+    (HealthCheck, "timeout_s"): duration_text,
+    (HealthCheck, "statuses"): _statuses_text,
+}
+"""How a field's value is written in the file, where it is more than its plain text."""

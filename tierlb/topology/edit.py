@@ -1,0 +1,299 @@
+"""The verbs of the command line as edits of a topology file's text: text in, text out.
+
+An edit is worked out on the model (who sends to whom, what is one forward) and carried out on the text
+(`rewrite.Sheet`), so that comments, order, quotes and layout stay as somebody wrote them. What comes out has been
+through the loader, which knows all rules of the file; only what the loader cannot know is checked here.
+
+Adding a tier and removing it again gives the same text. Left out: edits of pools and routes, and the admin state of
+nodes, which is no part of the file.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+
+import attrs
+
+from tierlb.model.topology import Forward, Kind, Match, Policy, Tier, Topology
+from tierlb.topology.forms import FORMS, Name, Replicas
+from tierlb.topology.load import load_text
+from tierlb.topology.problems import TopologyError, suggestion
+from tierlb.topology.rewrite import LayoutError, Mapping, Series, Sheet, Splice, Word, entry_text, meant, word
+from tierlb.topology.source import Scalar
+from tierlb.topology.units import shown
+
+BEFORE_LISTEN = ("kind",)
+BEFORE_REPLICAS = (*BEFORE_LISTEN, "listen", "command")
+BEFORE_BALANCE = (*BEFORE_REPLICAS, "replicas")
+"""Behind which keys a new one is written, as the examples order them."""
+NAME_CHARS = 40
+
+
+@attrs.frozen
+class AddTier:
+    """Put a new tier in: `between` a tier and what it sends to, `above` a tier or pool (all its senders send to the
+    new tier then), or `below` a tier (which sends to the new tier then). One of the three is given."""
+
+    name: str
+    kind: Kind = attrs.field(converter=Kind)
+    between: tuple[str, str] | None = None
+    above: str | None = None
+    below: str | None = None
+    replicas: int = 1
+
+
+@attrs.frozen
+class RemoveTier:
+    """Take a tier out; what sent to it sends to what it sent to."""
+
+    name: str
+
+
+@attrs.frozen
+class Scale:
+    """Set the replicas of tiers, and of pools with `run`, by their names."""
+
+    replicas: dict[str, int]
+
+
+@attrs.frozen
+class SetPolicy:
+    """Set how the nodes of a tier choose among members."""
+
+    tier: str
+    policy: Policy = attrs.field(converter=Policy)
+
+
+Edit = AddTier | RemoveTier | Scale | SetPolicy
+
+
+class EditError(ValueError):
+    """The edit does not apply to this file; the message says what to do."""
+
+
+def edited(text: str, edit: Edit, name: str = "FILE") -> str:
+    """The text of a topology file after the edit; `name` is the file's path, for problems and for the files it names.
+
+    Raises EditError if the edit does not apply, and TopologyError if the text has problems or would have some then (at
+    their places in the edited text)."""
+    topology = load_text(text, name)
+    try:
+        sheet = Sheet(text)
+        result = sheet.spliced(_splices(sheet, topology, edit))
+    except LayoutError as error:
+        raise EditError(str(error)) from None
+    _check(result, edit, name)
+    return result
+
+
+def parse_scale(*words: str) -> Scale:
+    """Read `web=5`, once or more. Raises EditError."""
+    replicas: dict[str, int] = {}
+    for text in words:
+        name, number = _pair(text, "web=5")
+        if name in replicas:
+            raise EditError(f"{shown(name)} is given twice: write it once")
+        replicas[name] = _read(Replicas, number, f"{name}: ")
+    return Scale(replicas)
+
+
+def parse_policy(text: str) -> SetPolicy:
+    """Read `web=round-robin`. Raises EditError."""
+    tier, policy = _pair(text, "web=round-robin")
+    return SetPolicy(tier, _read(Policy, policy, f"{tier}: "))
+
+
+def _pair(text: str, example: str) -> tuple[str, str]:
+    name, _, value = (part.strip() for part in text.partition("="))
+    if not name or not value:
+        raise EditError(f"{shown(text)} says too little: write NAME=VALUE, such as {example}")
+    return name, value
+
+
+def _read(form: Any, text: str, subject: str = "") -> Any:
+    """Read a value as the file's loader does."""
+    try:
+        return FORMS[form].read(Scalar(text))
+    except ValueError as error:
+        raise EditError(f"{subject}{error}") from None
+
+
+def _check(text: str, edit: Edit, name: str) -> None:
+    try:
+        load_text(text, name)
+    except TopologyError as error:
+        if not isinstance(edit, RemoveTier):
+            raise
+        hint = f"; the file would be so without tier {edit.name!r}: change this first, then remove the tier"
+        problems = [attrs.evolve(problem, message=problem.message + hint) for problem in error.problems]
+        raise TopologyError(problems) from None
+
+
+def _splices(sheet: Sheet, topology: Topology, edit: Edit) -> Iterator[Splice]:
+    match edit:
+        case AddTier():
+            yield from _adding(sheet, topology, edit)
+        case RemoveTier(name):
+            yield from _removing(sheet, topology, _tier(topology, name))
+        case Scale(replicas):
+            for name, count in replicas.items():
+                yield from _scaling(sheet, topology, name, count)
+        case SetPolicy(name, policy):
+            if _tier(topology, name).balance is not policy:
+                yield sheet.with_key(sheet.mapping("tiers", name), "balance", policy.value, BEFORE_BALANCE)
+
+
+def _scaling(sheet: Sheet, topology: Topology, name: str, count: int) -> Iterator[Splice]:
+    if name in topology.pools:
+        run, path = topology.pools[name].run, ("pools", name, "run")
+        if run is None:
+            raise EditError(f"pool {name!r} starts nothing: only tiers, and pools with run, have replicas")
+        replicas = run.replicas
+    else:
+        replicas, path = _tier(topology, name, "tier or pool").replicas, ("tiers", name)
+    if replicas != count:
+        yield sheet.with_key(sheet.mapping(*path), "replicas", str(count), BEFORE_REPLICAS)
+
+
+def _adding(sheet: Sheet, topology: Topology, edit: AddTier) -> Iterator[Splice]:
+    _check_new_name(topology, edit.name)
+    match edit:
+        case AddTier(between=(above, below), above=None, below=None):
+            yield from _adding_between(sheet, topology, edit, above, below)
+        case AddTier(between=None, above=str(target), below=None):
+            yield from _adding_above(sheet, topology, edit, target)
+        case AddTier(between=None, above=None, below=str(sender)):
+            yield from _adding_below(sheet, topology, edit, sender)
+        case _:
+            raise EditError("say where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
+
+
+def _check_new_name(topology: Topology, name: str) -> None:
+    _read(Name, name)
+    known = {**topology.tiers, **topology.pools}
+    if name in known:
+        what = "tier" if name in topology.tiers else "pool"
+        numbered = (f"{name[: NAME_CHARS - 5]}-{number}" for number in count(2))
+        free = next(other for other in numbered if other not in known)
+        raise EditError(f"there is a {what} named {name!r} already: choose another name, such as {free!r}")
+
+
+def _adding_between(sheet: Sheet, topology: Topology, edit: AddTier, above: str, below: str) -> Iterator[Splice]:
+    sender = _tier(topology, above)
+    _check_known(topology, below)
+    if below not in sender.targets:
+        if not sender.targets:
+            raise EditError(f"tier {above!r} sends nowhere: it answers by itself; choose a tier that sends to {below!r}")
+        advice = f"write --between {above} {sender.targets[0]}" if len(sender.targets) == 1 else "choose one of these"
+        raise EditError(f"tier {above!r} sends to {_listed(sender.targets)}, not to {below!r}: {advice}")
+    yield from _redirecting(sheet, above, below, edit.name)
+    yield _new_tier(sheet, edit, f" {word(below)}", after=above)
+
+
+def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) -> Iterator[Splice]:
+    _check_known(topology, target)
+    senders = topology.parents(target)
+    for sender in senders:
+        yield from _redirecting(sheet, sender.name, target, edit.name)
+    to = f" {word(target)}"
+    if target in topology.pools:
+        yield _new_tier(sheet, edit, to, after=senders[-1].name)
+    elif senders:
+        yield _new_tier(sheet, edit, to, before=target)
+    else:
+        inner = sheet.mapping("tiers", target)
+        yield sheet.without(inner, "listen")
+        yield _new_tier(sheet, edit, to, before=target, listen=inner)
+
+
+def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) -> Iterator[Splice]:
+    sender = _tier(topology, name)
+    forwards = {route.action for route in sender.routes if isinstance(route.action, Forward)}
+    if not forwards:
+        raise EditError(f"tier {name!r} sends nowhere: it answers by itself; choose a tier that sends to others")
+    if len(forwards) > 1:
+        raise EditError(
+            f"the routes of tier {name!r} send to {_listed(sender.targets)}, and one tier below cannot tell "
+            f"them apart: write --between {name} and one of them"
+        )
+    holders = list(_holders(sheet, name))
+    column = sheet.inner_column(sheet.mapping("tiers"), name)
+    for holder in holders:
+        moves = column is not None and holder is holders[0]
+        yield sheet.with_value(holder.entries["to"], f" {word(edit.name)}", comment=moves)
+    yield _new_tier(sheet, edit, sheet.value_text(holders[0], "to", column), after=name)
+
+
+def _new_tier(
+    sheet: Sheet,
+    edit: AddTier,
+    to: str,
+    *,
+    before: str | None = None,
+    after: str = "",
+    listen: Mapping | None = None,
+) -> Splice:
+    tiers = sheet.mapping("tiers")
+    outer, inner = sheet.column(tiers), sheet.inner_column(tiers, before or after)
+    lines = [entry_text("kind", f" {edit.kind.value}", inner)]
+    if listen:
+        lines.append(sheet.moved(listen, "listen", inner))
+    if edit.replicas != 1:
+        lines.append(entry_text("replicas", f" {edit.replicas}", inner))
+    lines.append(entry_text("to", to, inner))
+    if outer is None:
+        block = f"{word(edit.name)}: {{{', '.join(lines)}}}"
+    else:
+        block = entry_text(word(edit.name), "", outer) + "".join(lines)
+    return sheet.with_block(tiers, block, before=before, after=after)
+
+
+def _redirecting(sheet: Sheet, sender: str, old: str, new: str) -> Iterator[Splice]:
+    """Every mention of a name under the sender's `to` becomes another one."""
+    for holder in _holders(sheet, sender):
+        value = holder.entries["to"].value
+        match meant(value):
+            case Word(text=text) if text == old:
+                yield sheet.renamed(value, new)
+            case Series(items=items):
+                yield from (sheet.renamed(item, new) for item in items if _text(item) == old)
+            case Mapping(entries=entries) if old in entries:
+                yield sheet.renamed(entries[old].key, new)
+
+
+def _removing(sheet: Sheet, topology: Topology, tier: Tier) -> Iterator[Splice]:
+    senders = topology.parents(tier.name)
+    heir = _heir(topology, tier)
+    forward = _only_forward(tier)
+    if forward is None and (senders or heir):
+        others = _listed([sender.name for sender in senders] or [heir or ""])
+        raise EditError(
+            f"tier {tier.name!r} decides by its routes, which {others} cannot do for it: "
+            f"write one `to` in it instead of routes, or let nothing send to it, then remove it"
+        )
+    tiers = sheet.mapping("tiers")
+    yield sheet.without(tiers, tier.name)
+    if heir:
+        inner = sheet.mapping("tiers", heir)
+        listen = sheet.moved(sheet.mapping("tiers", tier.name), "listen", sheet.column(inner))
+        yield sheet.with_entry(inner, listen, BEFORE_LISTEN)
+    for sender in senders:
+        assert forward is not None
+        for holder in _holders(sheet, sender.name):
+            yield from _bypassing(sheet, holder, sender.name, tier.name, forward)
+
+
+def _heir(topology: Topology, tier: Tier) -> str | None:
+    """The tier that takes over the address where clients call, if there is one that can."""
+    if tier.listen is None or len(tier.targets) != 1:
+        return None
+    target = topology.tiers.get(tier.targets[0])
+    return target.name if target and target.listen is None else None
+
+
+def _only_forward(tier: Tier) -> Forward | None:
+    """What is done with everything that the tier gets, if it is one thing and sends on."""
+    actions = {route.action for route in tier.routes}
+    action = tier.routes[-1].action
+    if len(actions) == 1 and isinstance(action, Forward) and tier.routes[-1].match == Match():
+        return action
+    return None
