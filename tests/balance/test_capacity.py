@@ -55,6 +55,39 @@ def test_capacity_is_what_full_use_would_complete(guess: float, rate: float, in_
     assert leaf.capacity == pytest.approx(expected, rel=0.08)
 
 
+SHARED = [
+    # parents, guess, rate and in flight of all of them -> capacity, as each of them learns it
+    (3, 8, 200, 12, 200),  # full, though each has but four items there and sees no others
+    (3, 8, 200, 60, 200),
+    (3, 8, 200, 8, 200),  # just full
+    (3, 8, 150, 1.5, 800),  # 10 ms each
+    (3, 8, 200, 4, 400),  # half full
+    (2, 8, 200, 12, 200),
+    (1, 8, 200, 12, 200),
+]
+
+
+@pytest.mark.parametrize(("parents", "guess", "rate", "in_flight", "expected"), SHARED)
+def test_parents_that_share_an_endpoint_each_learn_what_all_of_it_completes(
+    parents: int, guess: float, rate: float, in_flight: float, expected: float
+) -> None:
+    leaf = steady(LeafCapacity(guess, parents), 20, rate / parents, in_flight / parents)
+    assert leaf.capacity == pytest.approx(expected, rel=0.08)
+
+
+def test_a_parent_that_knew_of_no_others_would_take_a_full_endpoint_for_less() -> None:
+    """Four of the twelve items there are its own, so it would take the endpoint for half idle."""
+    leaf = steady(LeafCapacity(8, parents=1), 20, 200 / 3, 4)
+    assert leaf.capacity == pytest.approx(200 * 2 / 3, rel=0.08)
+
+
+@pytest.mark.parametrize("parents", [4, 5, 8, 1000])
+@pytest.mark.parametrize("in_flight", [1, 2, 30])
+def test_the_part_of_a_parent_is_no_less_than_one_item(parents: int, in_flight: float) -> None:
+    """50 items a second with one of them there all the time: 20 ms each, of which the endpoint works on four."""
+    assert steady(LeafCapacity(4, parents), 20, 50, in_flight).capacity == pytest.approx(200, rel=0.08)
+
+
 def test_nothing_is_known_before_the_first_completion() -> None:
     leaf = steady(LeafCapacity(), 5, 0, 3)
     assert leaf.capacity is None
@@ -96,16 +129,16 @@ def test_the_window_holds_a_few_response_times(capacity: float, expected: float)
     assert window_s(8, capacity) == expected
 
 
-@given(st.lists(st.tuples(st.integers(10, 40), st.floats(0.01, 12)), min_size=1, max_size=30))
-def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float]]) -> None:
+@given(st.lists(st.tuples(st.integers(10, 40), st.floats(0.01, 12)), min_size=1, max_size=30), st.integers(1, 12))
+def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float]], parents: int) -> None:
     """Completions and busy time weighed by age, all summed anew at each tick; loads under which the window is 1 s."""
-    leaf, believed = LeafCapacity(8), 0.0
+    leaf, believed, full = LeafCapacity(8, parents), 0.0, max(1.0, 8 / parents)
     for count in range(1, len(ticks) + 1):
         done, in_flight = ticks[count - 1]
         leaf.advance(TICK_S, done, in_flight * TICK_S)
         weights = [math.exp(-TICK_S * (count - 1 - index)) for index in range(count)]
         successes = sum(weight * tick[0] for weight, tick in zip(weights, ticks, strict=False))
-        busy_s = sum(weight * min(8, tick[1]) * TICK_S for weight, tick in zip(weights, ticks, strict=False))
+        busy_s = sum(weight * min(full, tick[1]) * TICK_S for weight, tick in zip(weights, ticks, strict=False))
         if count == 1:
             expected = believed = 8 * successes / busy_s
         else:

@@ -52,11 +52,11 @@ def sketch_of(*values_s):
     return sketch.encode()
 
 
-def node(name, port, *members, in_flight=2, rate=None, **more):
+def node(name, port, *members, in_flight=2, rate=None, state=State.SERVING, **more):
     load = NodeLoad(3, in_flight, 12345, 1, 0, 0, 0, 0.2, members)
     known = {"pid": 42, "revision": 7, "report_age_s": 0.25, **more}
     where = (Address("127.0.0.1", port),)
-    return NodeStatus(name, State.SERVING, True, addresses=where, load=load, items_per_s=rate, **known)
+    return NodeStatus(name, state, True, addresses=where, load=load, items_per_s=rate, **known)
 
 
 def gone(name):
@@ -71,7 +71,7 @@ def shop():
     """One edge and one that has not joined, two web nodes of which one is ejected, and a pool of one endpoint."""
     edge = node("edge-1", 8080, member("web-1", 0.75), member("web-2", 0.25, availability="ejected"), rate=12.0)
     app = member("app/127.0.0.1:9001", 1.0, capacity=2000.0)
-    load = {"subtree": SubtreeLoad(capacity=2000.0, utilisation=0.62), "latency": sketch_of(0.012)}
+    load = {"subtree": SubtreeLoad(capacity=2000.0, utilisation=0.62, in_flight=2), "latency": sketch_of(0.012)}
     web = (node("web-1", 7001, app, rate=1500.4, **load), node("web-2", 7002, app, rate=0.0))
     seen_by = {"web-1": app, "web-2": app}
     return ClusterStatus(

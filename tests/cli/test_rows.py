@@ -9,12 +9,13 @@ from tierlb.model.load import SubtreeLoad
 
 
 def groups(tiers, pools=None):
-    """By tier or pool, the total and the members by name."""
-    status = ClusterStatus("shop", 1, True, (), {}, pools or {})
-    kinds = {"edge": "l4"}
-    tiers = {name: TierStatus(kinds.get(name, "l7"), None, (), tuple(nodes)) for name, nodes in tiers.items()}
-    made = groups_of(as_json(attrs.evolve(status, tiers=tiers)))
+    """By tier or pool, the total and the members by name; `edge` is l4, and each sends to the next."""
     names = (*tiers, *(pools or {}))
+    tiers = {
+        name: TierStatus("l4" if name == "edge" else "l7", None, tuple(names[at : at + 1]), tuple(tiers[name]))
+        for at, name in enumerate(tiers, start=1)
+    }
+    made = groups_of(as_json(ClusterStatus("shop", 1, True, (), tiers, pools or {})))
     return {name: (g.total, {row.name: row for row in g.members}) for name, g in zip(names, made, strict=True)}
 
 
@@ -102,11 +103,11 @@ def test_top_tiers_have_no_share():
 
 
 def test_a_total_adds_up_and_merges_latencies():
-    subtree = [SubtreeLoad(capacity=3000.0, utilisation=0.9), SubtreeLoad(capacity=1000.0, utilisation=0.5)]
+    subtree = [SubtreeLoad(3000.0, utilisation=0.9, in_flight=3), SubtreeLoad(1000.0, utilisation=0.5, in_flight=4)]
     fast, slow = sketch_of(*[0.001] * 98), sketch_of(1.0, 1.0)
     web = [
-        node("web-1", 1, rate=100.0, in_flight=3, subtree=subtree[0], latency=fast),
-        node("web-2", 2, rate=50.0, in_flight=4, subtree=subtree[1], latency=slow),
+        node("web-1", 1, rate=100.0, subtree=subtree[0], latency=fast),
+        node("web-2", 2, rate=50.0, subtree=subtree[1], latency=slow),
         node("web-3", 3),
         gone("web-4"),
     ]
@@ -160,11 +161,18 @@ def test_an_endpoint_is_as_its_parents_see_it():
     assert total.rate == pytest.approx(320.0)
 
 
-def test_endpoints_of_an_l4_tier_are_given_connections():
-    edge = [node("edge-1", 8, member("db/127.0.0.1:1", 1.0), rate=3.0)]
-    total, rows = groups({"edge": edge}, {"db": PoolStatus((endpoint(1),))})["db"]
-    assert rows["127.0.0.1:1"].by_connection
-    assert total.by_connection
+def test_items_are_connections_where_nothing_below_counts_requests():
+    edge = [node("edge-1", 8, member("db/127.0.0.1:1", 1.0), rate=3.0, latency=sketch_of(60.0))]
+    both = groups({"edge": edge}, {"db": PoolStatus((endpoint(1),))})
+    rows = [both["edge"][0], both["edge"][1]["edge-1"], both["db"][0], both["db"][1]["127.0.0.1:1"]]
+    assert [row.by_connection for row in rows] == [True] * 4
+    assert rows[0].quantile_s(0.5) == pytest.approx(60.0, rel=0.03)
+
+
+def test_an_l4_tier_above_an_l7_tier_counts_requests_and_shows_no_lives_of_connections():
+    edge = [node("edge-1", 8, in_flight=64, latency=sketch_of(60.0), subtree=SubtreeLoad(in_flight=5))]
+    total, rows = groups({"edge": edge, "web": []})["edge"]
+    assert (total.by_connection, total.in_flight, rows["edge-1"].quantile_s(0.5)) == (False, 5, None)
 
 
 def test_an_agent_says_more_of_its_endpoint_than_parents_can():

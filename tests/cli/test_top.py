@@ -21,6 +21,8 @@ from tierlb.cli.top import Look, look, screen
 from tierlb.controlplane.status import as_json
 
 DEADLINE_S = 20.0
+HOME, BOLD = "\x1b[H", "\x1b[1m"
+OTHER_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -143,13 +145,13 @@ def watch():
 @pytest.mark.parametrize("keys", [b"\x03", b"q"], ids=["ctrl-c", "q"])
 def test_it_ends_quietly_and_leaves_the_terminal_as_it_was(serve, watch, keys):
     terminal = watch(serve(answer(shop())))
-    terminal.wait_for("\x1b[?1049h")
+    terminal.wait_for(OTHER_SCREEN)
     terminal.wait_for("web-1")
     assert not terminal.echoes()
     terminal.press(keys)
     assert terminal.ends() == 0
     assert terminal.echoes()
-    terminal.wait_for("\x1b[?1049l")
+    terminal.wait_for(FIRST_SCREEN)
     assert "Traceback" not in terminal.text
     assert "Aborted" not in terminal.text
 
@@ -159,7 +161,7 @@ def test_a_termination_ends_it_likewise(serve, watch):
     terminal.wait_for("web-1")
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.ends() == 0
-    terminal.wait_for("\x1b[?1049l")
+    terminal.wait_for(FIRST_SCREEN)
 
 
 def test_it_keeps_trying_until_the_cluster_is_there_again(serve, watch):
@@ -167,8 +169,7 @@ def test_it_keeps_trying_until_the_cluster_is_there_again(serve, watch):
     terminal = watch(serve(answer(shop()), *away, answer(shop())))
     terminal.wait_for("web-1")
     terminal.wait_for("no answer for")
-    terminal.wait_for("revision 7")
-    terminal.wait_for("\x1b[Hshop")
+    terminal.wait_for(f"{HOME}{BOLD}shop")
     terminal.wait_for("web-1")
     terminal.press(b"x")  # means nothing
     terminal.wait_for("web-1")

@@ -161,19 +161,20 @@ async def test_a_refusal_is_told_until_a_later_snapshot_is_served(running, autoj
     assert running.missing() == ()
 
 
-def row(node, tier, items, age_s=0.0, members=()):
-    return NodeRow(node, tier, age_s, NodeLoad(1, 2, items, 0, 0, 0, 0, 0.5, members), SubtreeLoad(capacity=9.0))
+def row(node, tier, arrivals, age_s=0.0, members=()):
+    load = NodeLoad(1, 2, 3, 0, 0, 0, 0, 0.5, members)
+    return NodeRow(node, tier, age_s, load, SubtreeLoad(capacity=9.0, arrivals=arrivals))
 
 
 async def test_the_rate_is_what_came_between_two_rows(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    for items in (100, 150):
-        running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", items),)))
+    for arrivals in (100, 150):
+        running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", arrivals),)))
         await trio.sleep(0.5)
     status = running.status().tiers["web"].nodes[0]
     assert status.items_per_s == pytest.approx(100)
     assert status.report_age_s == pytest.approx(0.5)
-    assert (status.load.items, status.subtree.capacity) == (150, 9.0)
+    assert (status.load.items, status.subtree.arrivals, status.subtree.capacity) == (3, 150, 9.0)
 
 
 async def test_each_node_is_told_who_its_parents_are_as_they_come_and_go(running, autojump_clock):
@@ -237,9 +238,9 @@ async def test_to_observe_is_to_wait_for_rows_of_all_that_serve(running, autojum
     async def answer():
         await trio.lowlevel.checkpoint()
         assert edge.link.watches
-        for items in (100, 150):
+        for arrivals in (100, 150):
             await trio.sleep(0.2)
-            rows = tuple(row(name, "web", items) for name in ("edge-1", "web-1", "web-2"))
+            rows = tuple(row(name, "web", arrivals) for name in ("edge-1", "web-1", "web-2"))
             running.receive(edge, Report(SubtreeLoad(), Echo(), rows))
 
     nursery.start_soon(answer)

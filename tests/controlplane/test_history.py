@@ -1,5 +1,7 @@
 """The list of revisions, who may add to it, and the record of an apply."""
 
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given
@@ -200,7 +202,7 @@ def test_what_is_said_to_have_changed_is_enough_to_get_from_one_to_the_other(old
     assert ((added, removed) == (0, 0)) == (old == new)
 
 
-def rollout(**more: object) -> Rollout:
+def rollout(**more: Any) -> Rollout:
     return attrs.evolve(Rollout(target=7, previous=5, deadline_s=100.0), **more)
 
 

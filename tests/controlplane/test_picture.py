@@ -7,9 +7,10 @@ from tierlb.model.load import MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 MEMBER = MemberLoad("app/x", 1, 2, 3)
 
 
-def row(node, items, age_s=0.0, capacity=0.0):
+def row(node, arrivals, age_s=0.0, capacity=0.0, items=3):
+    """`items` is what the node itself counts: at l4 connections, while arrivals are requests as capacity is."""
     own = NodeLoad(1, 2, items, 4, 5, 6, 7, 0.5, (MEMBER,))
-    return NodeRow(node, "web", age_s, own, SubtreeLoad(capacity=capacity))
+    return NodeRow(node, "web", age_s, own, SubtreeLoad(capacity=capacity, arrivals=arrivals))
 
 
 @pytest.fixture
@@ -34,9 +35,17 @@ def picture():
     ],
 )
 def test_the_rate_is_what_came_between_two_rows(picture, rows, rate):
-    for now, items, age_s in rows:
-        picture.note_rows([row("web-1", items, age_s)], now)
+    for now, arrivals, age_s in rows:
+        picture.note_rows([row("web-1", arrivals, age_s)], now)
     assert picture.of("web-1").items_per_s() == (rate if rate is None else pytest.approx(rate))
+
+
+def test_the_rate_is_in_the_unit_of_capacity_where_the_node_itself_counts_connections(picture):
+    picture.note_rows([row("web-1", 1000, items=10)], 10.0)
+    picture.note_rows([row("web-1", 1400, items=11)], 11.0)
+    assert picture.of("web-1").items_per_s() == pytest.approx(400)
+    picture.note_rows([row("web-1", 1400, items=99)], 12.0)
+    assert picture.of("web-1").items_per_s() == 0.0
 
 
 def test_a_node_is_live_with_two_recent_rows(picture):

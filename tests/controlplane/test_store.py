@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -99,11 +100,9 @@ def fill(disk: Path) -> Path:
     """A file that leaves no room on the disk."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as stream:
-        try:
-            while True:
-                stream.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+        assert stream.write(bytes(64 * 1024)) < 64 * 1024
+        with pytest.raises(OSError, match="No space left"):
+            stream.write(b"x")
     return filler
 
 
@@ -204,13 +203,10 @@ def test_a_file_where_the_directory_should_be_is_an_error(tmp_path: Path, name: 
         FileStore(tmp_path / name).load()
 
 
-# Two controllers.
-
-
 def test_a_second_controller_hears_which_process_has_the_directory(store: FileStore, directory: Path) -> None:
     store.load()
     said = in_child(FileStore(directory).load)
-    assert said.startswith("StoreError") and f"{directory} is used by the process with pid {os.getpid()}:" in said
+    assert said.startswith(f"StoreError: {directory} is used by the process with pid {os.getpid()}:")
     with pytest.raises(StoreError, match="stop that controller"):
         FileStore(directory).save(stored("a"), 0)
 
@@ -238,9 +234,6 @@ def test_a_killed_controller_leaves_no_lock(store: FileStore, directory: Path) -
     assert (directory / LOCK_FILE).read_text() != f"{os.getpid()}\n"
     assert store.load() == Loaded(stored("a"), 1)
     assert (directory / LOCK_FILE).read_text() == f"{os.getpid()}\n"
-
-
-# Damage.
 
 
 def test_a_file_that_was_cut_off_anywhere_gives_the_version_before(two_versions: Path, store: FileStore) -> None:
@@ -305,9 +298,8 @@ def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, sto
         document(STORED, version=0),
         document(STORED, version="2"),
         document(STORED, version=True),
-        document([]),
         document(None),
-        document({**STORED, "history": []}),
+        document({**STORED, "history": 5}),
         document({**STORED, "history": {**HISTORY, "active": 2}}),
         document({**STORED, "history": {**HISTORY, "active": "1"}}),
         document({**STORED, "history": {**HISTORY, "revisions": 5}}),
@@ -384,9 +376,6 @@ def test_a_file_that_cannot_be_read_is_no_damaged_file(two_versions: Path, store
         store.load()
 
 
-# Disks.
-
-
 def test_on_a_disk_that_is_full_the_old_state_stays_and_can_be_loaded(disk: Path) -> None:
     store = FileStore(disk / "controller")
     store.save(stored("a"), 0)
@@ -398,6 +387,18 @@ def test_on_a_disk_that_is_full_the_old_state_stays_and_can_be_loaded(disk: Path
     assert store.load() == Loaded(stored("a"), 1)
     filler.unlink()
     assert store.save(stored("b"), 1) == 2
+    store.close()
+
+
+def test_on_a_full_disk_a_directory_is_locked_without_a_pid(disk: Path) -> None:
+    store = FileStore(disk / "controller")
+    store.save(stored("a"), 0)
+    store.close()
+    (store.directory / LOCK_FILE).write_text("")
+    fill(disk)
+    assert store.load() == Loaded(stored("a"), 1)
+    with pytest.raises(StoreError, match="used by another process"):
+        FileStore(store.directory).load()
     store.close()
 
 
@@ -421,13 +422,13 @@ def test_a_history_that_outgrows_its_disk_stops_growing(disk: Path) -> None:
 def test_a_disk_that_was_mounted_read_only_is_an_error(disk: Path) -> None:
     store = FileStore(disk / "controller")
     store.save(stored("a"), 0)
+    store.close()
     assert mount("-o", "remount,ro", str(disk)).returncode == 0
-    with pytest.raises(StoreError, match="Read-only file system; have it mounted for writing"):
-        store.save(stored("b"), 1)
+    with pytest.raises(StoreError, match=f"{LOCK_FILE} cannot be opened: Read-only file system; have it mounted for"):
+        store.load()
+    assert mount("-o", "remount,rw", str(disk)).returncode == 0
     assert store.load() == Loaded(stored("a"), 1)
     store.close()
-    with pytest.raises(StoreError, match="lock cannot be opened: Read-only"):
-        store.load()
 
 
 def test_a_file_that_may_not_grow_leaves_the_old_one(store: FileStore, directory: Path) -> None:
@@ -459,7 +460,7 @@ def test_without_permission_nothing_is_changed() -> None:
             return FileStore(place).save(stored("b"), 1)
 
         said = in_child(save)
-        assert said.startswith("StoreError") and "cannot be written: Permission denied; allow it to the user" in said
+        assert said.startswith(f"StoreError: {place / BACKUP_FILE} cannot be written: Permission denied; allow it to")
         assert store.load() == Loaded(stored("a"), 1)
         store.close()
     finally:
@@ -467,9 +468,8 @@ def test_without_permission_nothing_is_changed() -> None:
         shutil.rmtree(place)
 
 
-# Crashes. A step is a call by which a save touches the disk.
-
 STEPS = ("open", "fsync", "replace", "unlink")
+"""The calls by which a save changes what is on the disk, and at each of which it may end."""
 
 
 class Steps:
@@ -502,6 +502,23 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps(monkeypatch)
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_is(tmp_path: Path, steps: Steps) -> None:
+    """Without this order a loss of power may leave a name without content; nothing else can show it."""
+    seen = []
+
+    def note(name: str, subject: object) -> None:
+        is_directory = isinstance(subject, int) and stat.S_ISDIR(os.fstat(subject).st_mode)
+        seen.append((name, is_directory))
+
+    def write() -> None:
+        write_atomically(tmp_path / "file", b"content")
+
+    for at in range(1, 1 + steps.run(write, 0, note)):
+        steps.run(write, at, note)
+    order = [step for step in seen if step[0] in ("fsync", "replace")]
+    assert order == [("fsync", False), ("replace", False), ("fsync", True)]
 
 
 def no_space(name: str, subject: object) -> None:
@@ -544,10 +561,11 @@ def test_a_controller_killed_at_any_step_of_a_save_leaves_the_old_state_or_the_n
     directory: Path, steps: Steps, damaged: bool
 ) -> None:
     found = []
-    count = steps.run(lambda: save_new(directory, prepare(directory, damaged)), 0, kill)
+    version = prepare(directory, damaged)
+    count = steps.run(lambda: save_new(directory, version), 0, kill)
     for at in range(1, count + 2):
         version = prepare(directory, damaged)
-        said = in_child(lambda at=at, version=version: steps.run(lambda: save_new(directory, version), at, kill))
+        said = in_child(partial(steps.run, partial(save_new, directory, version), at, kill))
         assert (said == "") == (at <= count), "the steps of a save are always the same"
         store = FileStore(directory)
         loaded = store.load()
@@ -575,7 +593,7 @@ def test_a_disk_that_fails_at_any_step_of_a_save_leaves_the_old_state_or_the_new
         store.load()
         expected = Loaded(NEW, version + 1)
         try:
-            steps.run(lambda version=version: store.save(NEW, version), at, no_space)
+            steps.run(partial(store.save, NEW, version), at, no_space)
         except StoreError as error:
             failures += 1
             assert "No space left on device; free some space" in str(error)  # noqa: PT017 (some steps may fail)
@@ -623,16 +641,13 @@ def test_what_a_killed_writer_left_beside_a_file_is_overwritten(tmp_path: Path) 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "whole"}
 
 
-# Everything in any order, against a model: what was saved last is there.
-
-
 class Crash(BaseException):
     """The end of the process, as far as the code under test can tell."""
 
 
-@settings(max_examples=60, stateful_step_count=25, deadline=None)
+@settings(max_examples=40, stateful_step_count=25, deadline=None)
 class Controllers(RuleBasedStateMachine):
-    """Controllers that come and go over one directory."""
+    """Controllers that come and go over one directory, in which is what was saved last, whatever happens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -731,11 +746,8 @@ class Controllers(RuleBasedStateMachine):
         return any(revision.number == number for revision in self.state.history.revisions)
 
     @invariant()
-    def what_was_saved_last_is_there(self) -> None:
+    def what_was_saved_last_is_there_and_nothing_else(self) -> None:
         assert self.store.load() == Loaded(self.state, self.version)
-
-    @invariant()
-    def nothing_lies_about(self) -> None:
         assert names(self.directory) <= {LOCK_FILE, STATE_FILE, BACKUP_FILE, DAMAGED_FILE}
 
 

@@ -13,12 +13,17 @@ import attrs
 import pytest
 import trio
 
+from tierlb.dataplane import plane
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
+from tierlb.net import reactor
+from tierlb.wire.proxy_protocol import EXPLAINED, KEY, PARENT, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
 
 DEADLINE_S = 5.0
+DATA_KEY = b"the key of this cluster"
+AGENT_INTERVAL_S = 0.02
 QUIET_S = 0.03
 """Long enough for what would come to come: on loopback it takes microseconds."""
 
@@ -136,6 +141,13 @@ class Voice:
         with pytest.raises(Reset):
             await self.hears_rest()
 
+    async def hears_proxy_header(self) -> ProxyHeader:
+        """The PROXY header that a parent says first, and no byte more."""
+        fixed = await self.hears_count(16)
+        header = parse_v2(fixed + await self.hears_count(int.from_bytes(fixed[14:])))
+        assert header is not None
+        return header
+
     async def hears_no_word(self) -> None:
         """The connection is over, however that was done, and nothing was said."""
         try:
@@ -196,11 +208,23 @@ class Voice:
 class PlayedMember:
     """A listening socket that answers nothing by itself."""
 
-    def __init__(self, sock: trio.socket.SocketType, *, target: str = "app", proxy_protocol: bool = False) -> None:
+    def __init__(self, sock: trio.socket.SocketType, *, target: str = "app", name: str = "", **says: Any) -> None:
         self.sock = sock
         self.address = Address(*sock.getsockname()[:2])
-        self.member = Member(f"{target}/{self.address}", target, self.address, proxy_protocol)
+        self.member = Member(name or f"{target}/{self.address}", target, self.address, **says)
         self.voices: list[Voice] = []
+
+    async def answers_all(self, answer: bytes) -> None:
+        """Every request without a body, on every connection, is answered with this, for ever."""
+
+        async def converse() -> None:
+            voice = await self.accepts()
+            nursery.start_soon(converse)
+            while await voice.hears_up_to_or_end(b"\r\n\r\n"):
+                await voice.says(answer)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(converse)
 
     async def accepts(self) -> Voice:
         with trio.fail_after(DEADLINE_S):
@@ -242,6 +266,15 @@ class Lab:
     def front(self) -> Any:
         return self.plane._front
 
+    @property
+    def upkeep(self) -> Any:
+        return self.plane._upkeep
+
+    def candidate(self, member: PlayedMember) -> Any:
+        """What the node knows of this member."""
+        (candidate,) = self.front.roster.named(member.member.name)
+        return candidate
+
     async def member(self, *, at: Address | None = None, backlog: int = 100, **says: Any) -> PlayedMember:
         sock = trio.socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -259,10 +292,10 @@ class Lab:
 
     async def serves(self, snapshot: Snapshot) -> Address:
         """Run a node with this snapshot; the address of its first listener."""
-        plane = Plane(f"node-{len(self.planes) + 1}", self.log, seed=1)
-        (self.at, *_) = plane.apply(snapshot)
-        self.planes.append(plane)
-        await self.nursery.start(plane.run)
+        self.planes.append(Plane(f"node-{len(self.planes) + 1}", self.log, seed=1, data_key=DATA_KEY))
+        (self.at, *_) = self.plane.apply(snapshot)
+        self.upkeep._agents.interval_s = AGENT_INTERVAL_S
+        await self.nursery.start(self.plane.run)
         return self.at
 
     async def connects(self, to: Address | None = None) -> Voice:
@@ -291,6 +324,10 @@ class Lab:
         (choice,) = chosen
         return choice
 
+    def ticks(self) -> None:
+        """What the node does beside its traffic, done now and not in the next twentieth of a second."""
+        self.upkeep.tick(self.plane.reactor.look())
+
     async def until(self, condition: Any) -> None:
         """Wait for a state that nothing announces."""
         with trio.fail_after(DEADLINE_S):
@@ -305,6 +342,31 @@ class Lab:
 
 
 ANY_PORT = Listener(Address("127.0.0.1", 0))
+INNER = Listener(ANY_PORT.address, inner=True)
+CLIENT = ("192.0.2.7", 1234)
+
+
+def l4_parent(
+    source: tuple[str, int] = CLIENT, *, name: str = "edge-1", key: bytes = DATA_KEY, explained: bytes = b""
+) -> bytes:
+    """What an l4 parent says first on a connection that it makes for a client."""
+    tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key)
+    if explained:
+        tlvs += encode_tlv(EXPLAINED, explained)
+    return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)
+
+
+def l7_parent(*, name: str = "web-1", key: bytes = DATA_KEY) -> bytes:
+    """What an l7 parent says first on each of its connections."""
+    return encode_local(encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key))
+
+
+def below(at: Address, name: str, **says: Any) -> Any:
+    """A node that this test runs, as a member of another."""
+    stand_in = PlayedMember.__new__(PlayedMember)
+    stand_in.address = at
+    stand_in.member = Member(name, "below", at, child=True, reports=True, **says)
+    return stand_in
 
 
 def send(*members: PlayedMember, weight: float = 1) -> Send:
@@ -325,6 +387,25 @@ def l7(*members: PlayedMember, **options: Any) -> Snapshot:
 
 def l4(*members: PlayedMember, **options: Any) -> Snapshot:
     return snapshot(Kind.L4, *members, **options)
+
+
+class Clock:
+    """Stands in for the module `time`, and moves only when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The data plane's clock; take it before the node begins."""
+    clock = Clock()
+    monkeypatch.setattr(reactor, "time", clock)
+    monkeypatch.setattr(plane, "time", clock)
+    return clock
 
 
 @pytest.fixture

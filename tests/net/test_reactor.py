@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from tierlb.net.reactor import READ, STINT_S, WRITE, Reactor
+from tierlb.net import reactor
+from tierlb.net.reactor import LINGER_S, POLL_S, READ, STINT_S, WRITE, Reactor
 from tierlb.net.wheel import NEVER
 
 
@@ -196,25 +197,103 @@ async def test_it_wakes_for_events_and_keeps_time(bench: Bench) -> None:
     assert [str(error) for error in bench.crashes] == ["late"]
 
 
-async def test_waiting_is_not_being_busy_even_before_it_ends(bench: Bench) -> None:
-    began, waited = time.monotonic(), bench.reactor.waited_s()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bench.reactor.run)
-        await trio.sleep(0.1)
-        assert bench.reactor.busy_since(began, waited) < 0.3
-        nursery.cancel_scope.cancel()
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
-async def test_work_is_being_busy(bench: Bench) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(reactor, "time", clock)
+    return clock
+
+
+class ScriptedPolls:
+    """An epoll set of which it is known how long each poll takes; all but the last find something."""
+
+    def __init__(self, clock: Clock, lasting_s: list[float]) -> None:
+        self.clock = clock
+        self.lasting_s = lasting_s
+
+    def poll(self, timeout_s: float, most: int) -> list[tuple[int, int]]:
+        self.clock.now += self.lasting_s.pop(0)
+        return [(-1, READ)] if self.lasting_s else []
+
+    def close(self) -> None:
+        pass
+
+
+POLLS = [
+    # how long each poll takes after the first, which never waits -> how much of that was waiting
+    ([], 0),
+    ([POLL_S / 2], 0),  # the system call itself is work
+    ([POLL_S], 0),
+    ([POLL_S, POLL_S / 2, POLL_S], 0),  # and however many there are do not add up
+    ([POLL_S + 2e-6], 2e-6),
+    ([0.0005, LINGER_S], 0.0005 + LINGER_S - 2 * POLL_S),
+]
+
+
+@pytest.mark.parametrize(("polls", "waited_s"), POLLS)
+def test_a_poll_is_waiting_beyond_what_it_costs(
+    bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
+) -> None:
+    monkeypatch.setattr(bench.reactor, "_epoll", ScriptedPolls(clock, [POLL_S / 2, *polls]))
+    assert not bench.reactor._stint()
+    assert bench.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
+
+
+async def test_sleep_is_waiting_even_before_it_ends_and_work_is_not(clock: Clock) -> None:
+    bench = Bench()
+    near, far = bench.pair()
+    served = trio.Event()
+
+    def handler(mask: int) -> None:
+        near.recv(1)
+        clock.now += 5
+        served.set()
+
+    bench.reactor.add(near.fileno(), READ, handler)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reactor.run)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.now += 10
+            assert bench.reactor.waited_s() == 10
+            far.send(b"x")
+            await served.wait()
+            assert bench.reactor.waited_s() == 10
+            nursery.cancel_scope.cancel()
+    bench.close()
+
+
+async def test_a_loop_that_waits_is_idle(bench: Bench) -> None:
+    assert await busy(bench) < 0.3
+
+
+async def test_a_loop_that_works_is_busy(bench: Bench) -> None:
     near, far = bench.pair()
     far.send(b"never read")
     bench.reactor.add(near.fileno(), READ, lambda mask: burn(0.001))
-    began, waited = time.monotonic(), bench.reactor.waited_s()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bench.reactor.run)
-        await trio.sleep(0.1)
-        assert bench.reactor.busy_since(began, waited) > 0.5
-        nursery.cancel_scope.cancel()
+    assert await busy(bench) > 0.5
+
+
+async def busy(bench: Bench) -> float:
+    """The share of a tenth of a second in which it did not wait."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reactor.run)
+            began, waited_s = time.monotonic(), bench.reactor.waited_s()
+            await trio.sleep(0.1)
+            share = 1 - (bench.reactor.waited_s() - waited_s) / (time.monotonic() - began)
+            nursery.cancel_scope.cancel()
+    return share
 
 
 def burn(seconds: float) -> None:
@@ -223,8 +302,10 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_busy_of_no_time_is_none(bench: Bench) -> None:
-    assert bench.reactor.busy_since(time.monotonic() + 10, 0.0) == 0.0
+def test_a_look_at_the_clock_is_the_time_for_all_that_follows(bench: Bench, clock: Clock) -> None:
+    clock.now = bench.reactor.now + 7
+    assert bench.reactor.look() == clock.now
+    assert bench.reactor.now == clock.now
 
 
 def test_dispose_gives_every_descriptor_back() -> None:

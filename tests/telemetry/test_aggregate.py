@@ -177,6 +177,22 @@ def test_rates_and_means_come_from_one_window_and_hold_while_nothing_ends() -> N
     assert rates.sample(2.0, Counters(done=20, in_flight_s=9.0, closed=2, connected_s=12)) == Recent(0, 0.1, 5.0)
 
 
+def test_the_rate_of_errors_is_of_the_last_second_and_falls_to_zero_with_them() -> None:
+    rates = RecentRates()
+    seen = [
+        rates.sample(now, Counters(done=done, errors=errors)).errors_per_s
+        for now, done, errors in [(0.0, 0, 0), (0.5, 9, 9), (1.0, 20, 20), (2.0, 40, 25), (4.0, 80, 31), (5.0, 99, 31)]
+    ]
+    assert seen == [0, 0, 20, 5, 3, 0]
+
+
+def test_errors_are_a_rate_while_nothing_is_done() -> None:
+    rates = RecentRates()
+    for second in range(3):
+        recent = rates.sample(float(second), Counters(errors=7 * second))
+    assert recent == Recent(errors_per_s=7)
+
+
 @given(st.lists(st.tuples(st.integers(7, 90), st.integers(0, 40), st.floats(0, 5)), min_size=1, max_size=60))
 def test_rates_agree_with_a_list_of_everything(steps: list[tuple[int, int, float]]) -> None:
     rates, history = RecentRates(), [(0.0, 0, 0.0)]

@@ -48,23 +48,36 @@ def test_parents_beyond_the_cap_count_as_outside(monkeypatch) -> None:
     assert [tallies.of("a"), tallies.of("b")] == known
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abco"), st.sampled_from(["begin", "end", "keep"])), max_size=60),
-    st.sets(st.sampled_from("abc")),
-)
-def test_totals_never_lose_anything_when_parents_leave(events: list[tuple[str, str]], kept: set[str]) -> None:
+@given(st.lists(st.tuples(st.sampled_from("abco"), st.booleans()), max_size=60))
+def test_the_parts_add_up_to_all_that_came(events: list[tuple[str, bool]]) -> None:
     tallies, began, ended = Tallies(), 0, 0
-    for parent, event in events:
+    for parent, is_end in events:
         mine = tallies.outside if parent == "o" else tallies.of(parent)
-        if event == "begin":
+        if not is_end:
             begin(mine)
             began += 1
-        elif event == "end" and mine.in_flight:
+        elif mine.in_flight:
             end(mine)
             ended += 1
-        elif event == "keep":
-            busy = {name for name in "abc" if tallies.echo(name).in_flight}
-            tallies.keep(kept)
-            assert set(tallies._parents) <= kept | busy
-            assert busy <= set(tallies._parents)
         assert fields(tallies.total()) == (began - ended, began, ended, 0)
+        echoes = [tallies.echo(name) for name in "abc"]
+        assert tallies.outside.arrivals + sum(echo.arrivals for echo in echoes) == began
+        assert tallies.outside.in_flight + sum(echo.in_flight for echo in echoes) == began - ended
+
+
+def test_a_tally_takes_what_another_counted() -> None:
+    one, other = Tally(), Tally()
+    for tally_ in (one, other, other):
+        begin(tally_)
+    end(other)
+    other.connections = 3
+    one.take(other)
+    assert fields(one) == (2, 3, 1, 3)
+    assert fields(other) == (1, 2, 1, 3)
+
+
+def test_a_total_is_a_copy() -> None:
+    tallies = Tallies()
+    begin(tallies.outside)
+    end(tallies.total())
+    assert fields(tallies.total()) == (1, 1, 0, 0)

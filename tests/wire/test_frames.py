@@ -162,7 +162,6 @@ def test_a_lie_in_a_row_is_refused(path, lie):
         (["hello", 1, "n", "t", "b", 1, "", 5], "'data' is not text"),
         (["guidance", -0.1], "'target' is not a number from 0"),
         (["guidance", 0.5, 1], "'all_hot' is not true or false"),
-        (["guidance", 0.5, False, 1.5], "'admit' is not a number from 0 to 1"),
         (["watch", 61], "'ttl_s' is more than 60 s"),
         (["watch", 5, "x" * 65], "'explain' is not ASCII text of at most 64"),
         (["watch", 5, "\n\u20ac"], "'explain' is not ASCII text"),

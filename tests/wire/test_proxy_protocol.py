@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.wire.proxy_protocol import (
-    LIMIT_BYTES,
+    EXPLAINED,
     KEY,
+    LIMIT_BYTES,
+    MAX_HEADER_BYTES,
     PARENT,
     SIGNATURE,
     BadProxyHeader,
@@ -92,6 +94,16 @@ def test_a_parent_says_its_name_and_key(header: bytes) -> None:
     assert read.tlvs == {PARENT: b"edge-1", KEY: b"k" * 32}
 
 
+def test_the_longest_header_there_may_be_is_read() -> None:
+    room = LIMIT_BYTES - 12 - len(encode_tlv(EXPLAINED, b""))
+    header = encode_v2(("10.0.0.1", 1), ("10.0.0.2", 2), encode_tlv(EXPLAINED, b"e" * room))
+    assert len(header) == MAX_HEADER_BYTES
+    assert parse_v2(header[:-1]) is None
+    read = parse_v2(header + b"GET /")
+    assert read is not None
+    assert (read.length, read.tlvs) == (MAX_HEADER_BYTES, {EXPLAINED: b"e" * room})
+
+
 def test_a_tlv_that_is_cut_short_is_left_out() -> None:
     read = parse_v2(encode_local(encode_tlv(PARENT, b"edge-1") + b"\xe1\x00\x09short"))
     assert read is not None
@@ -130,9 +142,10 @@ REFUSED = {
     "a unix stream": SIGNATURE + b"\x21\x31",
     "a unix datagram": SIGNATURE + b"\x21\x32",
     "IPv4 without a transport": SIGNATURE + b"\x21\x10",
-    "a length over 767": SIGNATURE + b"\x21\x11\x03",
-    "a length over the limit": SIGNATURE + b"\x21\x11\x02\x19",
-    "a LOCAL over the limit": SIGNATURE + b"\x20\x00\xff",
+    "a length over 0x10ff": SIGNATURE + b"\x21\x11\x11",
+    "a length over the limit": SIGNATURE + b"\x21\x11\x10\x01",
+    "a LOCAL over 0x10ff": SIGNATURE + b"\x20\x00\xff",
+    "a LOCAL over the limit": SIGNATURE + b"\x20\x00\x10\x01",
     "a length too short for IPv4": SIGNATURE + b"\x21\x11\x00\x0b",
     "a length too short for IPv6": SIGNATURE + b"\x21\x21\x00\x23",
 }

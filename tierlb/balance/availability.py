@@ -1,7 +1,7 @@
 """Whether a member may be sent to: a pure function of what was observed of it and of what an operator wants.
 
-The three are kept apart by those who know them: active checks say *healthy*, failed connects *eject*, people and the
-member itself say *drain* or *maintenance*. Observation can be wrong about many members at once, intent cannot:
+They are kept apart by those who know them: active checks say *healthy*, failed connects *eject*, a node that stops
+reporting is *silent*, people and the member itself say *drain* or *maintenance*. Observation can be wrong about many members at once, intent cannot:
 when fewer than half of a group's members are available, ejection and health are no longer believed (the panic rule of
 Envoy), admin state always is.
 """
@@ -21,6 +21,7 @@ class Availability(enum.Enum):
     AVAILABLE = "available"
     EJECTED = "ejected"
     UNHEALTHY = "unhealthy"
+    SILENT = "silent"
     DRAINING = "draining"
     MAINTENANCE = "maintenance"
 
@@ -30,15 +31,20 @@ class Availability(enum.Enum):
         return self not in (Availability.DRAINING, Availability.MAINTENANCE)
 
 
-def availability_of(healthy: bool | None, admin: Admin, ejected: bool, leaving: bool = False) -> Availability:
-    """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains."""
+def availability_of(
+    healthy: bool | None, admin: Admin, ejected: bool, leaving: bool = False, silent: bool = False
+) -> Availability:
+    """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains; `silent`: a
+    node that used to report does not."""
     if admin is Admin.MAINTENANCE:
         return Availability.MAINTENANCE
     if leaving or admin is Admin.DRAIN:
         return Availability.DRAINING
     if healthy is False:
         return Availability.UNHEALTHY
-    return Availability.EJECTED if ejected else Availability.AVAILABLE
+    if ejected:
+        return Availability.EJECTED
+    return Availability.SILENT if silent else Availability.AVAILABLE
 
 
 def choosable(members: Sequence[Availability]) -> list[int]:

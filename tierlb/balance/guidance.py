@@ -4,6 +4,11 @@ Weights steer new connections only. A child that is hotter than its siblings the
 their responses, so that their clients come back through the parent and land elsewhere (BALANCING.md §6: rebalancing in
 about 6 s, against over 40 s without). When all children are hot nothing is moved: there is no better place.
 
+Two things make a child hot: more use of its capacity than the siblings, and answers that take far longer than theirs. The
+second is needed because use says nothing to clients that wait for one answer after the other: on a child that is ten
+times slower each of them gets a tenth, at the same use as elsewhere. It spares one connection, preferably a quiet one
+(who asks seldom is seldom closed), by which it is found out when the child is fast again.
+
 Left out: shedding, which needs a limit that is surer than a learnt capacity.
 """
 
@@ -11,36 +16,57 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from tierlb.model.load import Guidance
+from tierlb.model.load import Guidance, SubtreeLoad
 
 HOT = 0.9
 MARGIN = 1.1
 """A child that is less than a tenth above its siblings closes nothing."""
+SLOW_MARGIN = 3.0
+"""Answers may take so many times as long as at the siblings: machines and mixes of requests differ."""
 CLOSE_OVER_S = 2.0
+CLOSE_SLOW_OVER_S = 1.0
 FASTEST_CLOSE_PER_S = 0.2
 """Of all connections: their clients open new ones, which costs more than requests do."""
+FEW_PER_S = 25.0
+"""So many cost next to nothing, whatever part of the connections they are."""
 NOBODY = Guidance(1.0)
 """Without a parent that says otherwise: as hot as can be is fine, so nothing is closed."""
 
 
 @attrs.frozen
 class Child:
-    """A ready child: utilisation (0..1, more when overloaded) and capacity in items per second (0: not known)."""
+    """A ready child: utilisation (0..1, more when overloaded), capacity in items per second and recent mean time of an
+    item (0: not known)."""
 
     utilisation: float
     capacity: float
+    response_s: float = 0.0
 
 
 def guide(children: Sequence[Child]) -> Guidance:
-    """What to tell all of them. Children that do not know their capacity (0) weigh as much as the others' mean."""
+    """What to tell all of them.
+
+    Children that do not know their capacity (0) weigh as much as the others' mean. So do those that know of little but
+    are not slow: what a child that has just recovered knows of its capacity is old, and until it has more to do nothing
+    tells it better. Where use is even the weights make no difference.
+    """
     if not children:
         return NOBODY
     known = [child.capacity for child in children if child.capacity > 0]
     usual = sum(known) / len(known) if known else 1.0
-    weights = [child.capacity if child.capacity > 0 else usual for child in children]
-    pairs = zip(weights, children, strict=True)
-    mean = sum(weight * child.utilisation for weight, child in pairs) / sum(weights)
-    return Guidance(mean, all(child.utilisation > HOT for child in children))
+    weighed = [(child.capacity if child.capacity > 0 else usual, child) for child in children]
+    response_s = _mean([(weight, child.response_s) for weight, child in weighed if child.response_s > 0])
+    evened = [
+        (weight if child.response_s > SLOW_MARGIN * response_s else max(weight, usual), child.utilisation)
+        for weight, child in weighed
+    ]
+    return Guidance(_mean(evened), all(child.utilisation > HOT for child in children), response_s)
+
+
+def _mean(pairs: Sequence[tuple[float, float]]) -> float:
+    """Of values with their weights; 0 of none."""
+    whole = sum(weight for weight, _ in pairs)
+    return sum(weight * value for weight, value in pairs) / whole if whole else 0.0
 
 
 def combine(guidances: Iterable[Guidance]) -> Guidance:
@@ -50,16 +76,23 @@ def combine(guidances: Iterable[Guidance]) -> Guidance:
     if not said:
         return NOBODY
     target = sum(guidance.target for guidance in said) / len(said)
-    return Guidance(target, all(g.all_hot for g in said))
+    times = [guidance.response_s for guidance in said if guidance.response_s > 0]
+    return Guidance(target, all(g.all_hot for g in said), sum(times) / len(times) if times else 0.0)
 
 
-def closing_rate_per_s(connections: int, utilisation: float, guidance: Guidance) -> float:
-    """How many kept connections a child is to close in a second."""
-    target = guidance.target
-    if guidance.all_hot or target >= HOT or utilisation <= MARGIN * target:
+def closing_rate_per_s(connections: int, load: SubtreeLoad, guidance: Guidance) -> float:
+    """How many of its kept connections a child with this load is to close in a second."""
+    if guidance.all_hot:
         return 0.0
-    too_many = connections * (utilisation - MARGIN * target) / utilisation
-    return min(too_many / CLOSE_OVER_S, FASTEST_CLOSE_PER_S * connections)
+    used = excess(load.utilisation, MARGIN * guidance.target) if guidance.target < HOT else 0.0
+    slow = excess(load.response_s, SLOW_MARGIN * guidance.response_s) if guidance.response_s else 0.0
+    rate = max(connections * used / CLOSE_OVER_S, (connections - 1) * slow / CLOSE_SLOW_OVER_S)
+    return min(rate, max(FEW_PER_S, FASTEST_CLOSE_PER_S * connections))
+
+
+def excess(figure: float, most: float) -> float:
+    """The part (0..1) of a figure that is above `most`."""
+    return (figure - most) / figure if figure > most else 0.0
 
 
 @attrs.define

@@ -8,6 +8,9 @@ needs one multiplication and one addition per candidate; the lines are worked ou
     Q     = a·(n + max(0, R − r)) + (1 − a)·n/share
     score = (Q/part + phantom + ahead) / capacity = n·slope + offset
 
+For a connection, which cannot be placed anew with its next item, the time that items take at the child counts too:
+there `ahead` is capacity times mean response. For requests it is 1, so that a child that has recovered is found again.
+
 `ahead` is the item itself. A leaf works on up to c items at once and each takes c/capacity, so there it is c: with 1 a
 slow endpoint looks as good as a fast one that has a few in flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the
 scenario of tests/simulation/test_load_aware.py: steady, just after a fast endpoint became slow, later).
@@ -78,7 +81,13 @@ class ParentShare:
     _all: int = attrs.field(default=UNHEARD, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.value = within(1 / max(1, self.parents))
+        self.expect(self.parents)
+
+    def expect(self, parents: int) -> None:
+        """So many parents send to it now. What was learnt from its reports is nearer to the truth and stays."""
+        self.parents = parents
+        if self._all == UNHEARD:
+            self.value = within(1 / max(1, parents))
 
     def update(self, arrivals: int, own: int) -> None:
         """A report with everybody's arrivals and this parent's, cumulative since the child's start.

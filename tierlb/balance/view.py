@@ -15,7 +15,7 @@ from tierlb.balance.capacity import LeafCapacity
 from tierlb.balance.phantom import Phantom
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import slow_start
-from tierlb.balance.staleness import trusted_capacity
+from tierlb.balance.staleness import is_old, trusted_capacity
 from tierlb.model.load import Echo, SubtreeLoad
 
 TICK_S = 0.05
@@ -40,6 +40,7 @@ class MemberView:
     by_connection: bool = False
     equal: bool = False
     connected: bool = False
+    silent: bool = False
     heard: SubtreeLoad | None = None
     echo: Echo = Echo()
     heard_at: float = 0.0
@@ -59,13 +60,19 @@ class MemberView:
         self.leaf = LeafCapacity(parents=self.parents)
         self._at = self.joined
 
+    def shared_by(self, parents: int) -> None:
+        """So many nodes send to it now."""
+        if parents != self.parents:
+            self.parents = self.leaf.parents = parents
+            self.share.expect(parents)
+
     def hear(self, now: float, load: SubtreeLoad, echo: Echo) -> None:
         """A report came."""
         self.share.update(load.arrivals, echo.arrivals)
         if self.by_connection and load.connections:
             recent = load.in_flight / load.connections
             self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
-        self.heard, self.echo, self.heard_at, self.connected = load, echo, now, True
+        self.heard, self.echo, self.heard_at, self.connected, self.silent = load, echo, now, True, False
 
     def state(self, now: float, rate: float, busy: float, slots: int) -> None:
         """An endpoint said with a response how many items per second it completes, how busy (0..1) it is with that, and
@@ -75,6 +82,12 @@ class MemberView:
             self.leaf.guess = float(slots)
         if rate > 0 and busy >= LEAST_BUSY:
             self._stated, self._stated_at = rate / busy, now
+
+    def listen(self, now: float) -> None:
+        """Note if nothing has come for too long on a connection that is open. One that is lost after that leaves it
+        at this: who did not answer on the old connection may well not be there."""
+        if self.connected and is_old(now - self.heard_at, REPORT_INTERVAL_S):
+            self.silent = True
 
     def lose(self) -> int:
         """The control connection is gone. Returns how many of this node's items the member last had in flight, which
@@ -118,10 +131,11 @@ class MemberView:
             if self.leaf.trial and not phantom:
                 return ON_TRIAL
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
+        items = self.items_per_connection if self.by_connection else 1.0
         if load is None or not self.connected:
-            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, 1.0, part)
+            return line(0.0, 0, self.share.value, phantom, capacity, items, 1.0, part)
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)
-        items = self.items_per_connection if self.by_connection else 1.0
-        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, 1.0, part)
+        ahead = max(1.0, capacity * load.response_s) if self.by_connection and load.connections else 1.0
+        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part)

@@ -17,15 +17,15 @@ from tierlb.telemetry.sketch import Sketch, decode
 Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
-STALE_S = 10.0
-"""A node's latency sketch reaches back so far: what is older says nothing of now."""
+STALE_S = 2.5
+"""Ten report intervals: what is older is not believed by parents either, and says nothing of now (DESIGN.md §8)."""
 AVAILABLE = "available"
 SERVING = "serving"
 
 
 @attrs.frozen
 class Row:
-    """One line. `by_connection`: the rate is one of connections. `counts`: it takes part in the capacity of its group,
+    """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
     that is, it serves and not all of its parents keep away from it."""
 
     name: str
@@ -75,8 +75,9 @@ class View:
 
 def groups_of(status: Json) -> tuple[Group, ...]:
     """Tiers, then pools, in the order of the topology file."""
-    parents = _live_nodes(status)
-    tiers = (_tier(name, tier, parents) for name, tier in status["tiers"].items())
+    unit = {name: _counts_connections(name, status["tiers"]) for name in status["tiers"]}
+    parents = _live_nodes(status, unit)
+    tiers = (_tier(name, tier, unit[name], parents) for name, tier in status["tiers"].items())
     pools = (_pool(name, pool, parents) for name, pool in status["pools"].items())
     return (*tiers, *pools)
 
@@ -107,9 +108,15 @@ def weights(parents: Sequence[Json]) -> list[float]:
     return [figure / sum(figures) for figure in figures]
 
 
-def _live_nodes(status: Json) -> list[Json]:
-    """Nodes whose rows say how things are now, with the kind of their tier."""
-    nodes = [{**node, "kind": tier["kind"]} for tier in status["tiers"].values() for node in tier["nodes"]]
+def _counts_connections(name: str, tiers: Json) -> bool:
+    """Whether no l7 tier is at or below this tier; pools are no tiers."""
+    tier = tiers.get(name)
+    return tier is None or (tier["kind"] != "l7" and all(_counts_connections(target, tiers) for target in tier["to"]))
+
+
+def _live_nodes(status: Json, unit: dict[str, bool]) -> list[Json]:
+    """Nodes whose rows say how things are now, with the unit of their items."""
+    nodes = [{**node, "by_connection": unit[name]} for name, tier in status["tiers"].items() for node in tier["nodes"]]
     return [node for node in nodes if node["load"] is not None and _is_live(node)]
 
 
@@ -117,9 +124,10 @@ def _is_live(node: Json) -> bool:
     return node["report_age_s"] is None or node["report_age_s"] < STALE_S
 
 
-def _tier(name: str, tier: Json, parents: Sequence[Json]) -> Group:
+def _tier(name: str, tier: Json, by_connection: bool, parents: Sequence[Json]) -> Group:
     seen = _views({node["name"] for node in tier["nodes"]}, parents)
-    rows = tuple(_node(node, tier["kind"] == "l4", seen.get(node["name"], [])) for node in tier["nodes"])
+    timed = by_connection or tier["kind"] == "l7"
+    rows = tuple(_node(node, by_connection, timed, seen.get(node["name"], [])) for node in tier["nodes"])
     to = f" → {', '.join(tier['to'])}" if tier["to"] else ""
     return Group(_total(f"{name} {tier['kind']}{to}", tier["listen"] or "", rows), rows)
 
@@ -160,13 +168,13 @@ def _view(parent: Json, member: Json, part: float | None, weight: float) -> View
         part=part,
         weight=weight,
         rate=rate,
-        by_connection=parent["kind"] == "l4",
+        by_connection=parent["by_connection"],
         age_s=member["report_age_s"],
     )
 
 
-def _node(node: Json, by_connection: bool, views: Sequence[View]) -> Row:
-    """What it says of itself, and its share as its parents have it."""
+def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -> Row:
+    """What it says of itself, and its share as its parents have it. `timed`: it times the items that it counts."""
     load, live = node["load"] or {}, _is_live(node)
     subtree = node["subtree"] or {}
     return Row(
@@ -176,12 +184,12 @@ def _node(node: Json, by_connection: bool, views: Sequence[View]) -> Row:
         pid=node["pid"],
         address=" ".join(node["addresses"]),
         connections=load.get("connections") if live else None,
-        in_flight=load.get("in_flight") if live else None,
+        in_flight=subtree.get("in_flight", load.get("in_flight")) if live else None,
         rate=node["items_per_s"] if live else None,
         by_connection=by_connection,
         capacity=subtree.get("capacity") or None,
         utilisation=subtree.get("utilisation") if live else None,
-        latency=_sketch(node["latency"]) if live else None,
+        latency=_sketch(node["latency"]) if live and timed else None,
         age_s=node["report_age_s"],
         share=_share(views),
         errors=load.get("errors"),

@@ -22,8 +22,6 @@ MOST_PHRASES = 5
 INDENT = "  "
 HEADLINES = 3
 """What stands above the rows: the cluster, the headings, the rule."""
-LATE_S = 2.0
-"""A report that old is out of the ordinary (DESIGN.md §8)."""
 WARM, HOT = 0.8, 0.95
 STATE_STYLES = {SERVING: "green", "starting": "yellow", "draining": "yellow", "maintenance": "yellow"}
 
@@ -81,11 +79,9 @@ def count_text(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def rate_text(value: float | None, of: str = "") -> str:
+def rate_text(value: float | None, by_connection: bool = False) -> str:
     """`1,234/s`, `0.4/s`, `12 conn/s`."""
-    if value is None:
-        return ""
-    return f"{_short_number(value)}{of}/s"
+    return "" if value is None else f"{_short_number(value)}{' conn' if by_connection else ''}/s"
 
 
 def percent_text(value: float | None) -> str:
@@ -121,7 +117,7 @@ def printable(text: str) -> str:
 
 
 def _short_number(value: float) -> str:
-    return f"{value:,.1f}" if 0 < value < 9.95 and value != int(value) else f"{value:,.0f}"
+    return f"{value:,.1f}" if 0.05 <= value < 9.95 and value != int(value) else f"{value:,.0f}"
 
 
 def _state_style(row: Row) -> str:
@@ -138,9 +134,7 @@ def _use_style(row: Row) -> str:
 
 
 def _age_style(row: Row) -> str:
-    if row.age_s is None or row.age_s <= LATE_S:
-        return ""
-    return "red" if row.age_s >= STALE_S else "yellow"
+    return "red" if row.age_s is not None and row.age_s >= STALE_S else ""
 
 
 COLUMNS = {
@@ -150,8 +144,8 @@ COLUMNS = {
     "address": Column("address", lambda row: row.address, justify="left"),
     "connections": Column("conns", lambda row: count_text(row.connections)),
     "in flight": Column("in flight", lambda row: count_text(row.in_flight)),
-    "rate": Column("rate", lambda row: rate_text(row.rate, " conn" if row.by_connection else ""), least=9),
-    "capacity": Column("capacity", lambda row: rate_text(row.capacity), least=9),
+    "rate": Column("rate", lambda row: rate_text(row.rate, row.by_connection), least=9),
+    "capacity": Column("capacity", lambda row: rate_text(row.capacity, row.by_connection), least=9),
     "use": Column("use", lambda row: percent_text(row.utilisation), least=5, style=_use_style),
     "p50": Column("p50", lambda row: duration_text(row.quantile_s(0.5)), least=7),
     "p99": Column("p99", lambda row: duration_text(row.quantile_s(0.99)), least=7),

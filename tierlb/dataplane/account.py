@@ -100,5 +100,5 @@ def _child(candidate: Candidate, now: float) -> Child:
     load = view.heard
     if load is None:
         return Child(capacity, ready)
-    age_s = view.age_s(now) or 0.0
+    age_s = (view.age_s(now) or 0.0) if view.connected else 0.0  # else its capacity is not from a report
     return Child(capacity, ready, load.hottest, age_s, load.ready_leaves, load.leaves)

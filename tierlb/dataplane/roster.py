@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from tierlb.balance.availability import availability_of, choosable
+from tierlb.balance.availability import Availability, availability_of, choosable
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.ejection import Ejection
@@ -34,6 +34,8 @@ from tierlb.wire.agent_check import AgentSays
 AT_ONCE_S = 0.002
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event."""
 SHARE_S = 1.0
+TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
+"""What `on_change` is told of that an operator should see."""
 GUIDANCE_S = 0.2
 LEAST_FACTOR = 0.01
 """Of a weight: nothing may be divided by zero, and who says 0 % drains anyway."""
@@ -101,13 +103,18 @@ class Candidate:
         self.filed = NEVER
         self.capacity = self.slope = self.offset = 1.0
         self.peak = PeakEwma()
+        self.availability = Availability.AVAILABLE
         self.view = roster.view_of(member)
         self.take(member)
+
+    def __str__(self) -> str:
+        return self.name
 
     def take(self, member: Member) -> None:
         """The member as the current snapshot has it."""
         self.member = member
         self.name = member.name
+        self.view.shared_by(member.parents)
         self.weight = member.weight * max(self.view.factor, LEAST_FACTOR)
         self.share = self.view.share.value
         self.assess()
@@ -144,6 +151,10 @@ class Candidate:
         self.share = self.view.share.value
         if not self.in_flight:
             self.peak.idle(now)
+        if self.member.child:
+            self.view.listen(now)
+            if self.view.silent is not (self.availability is Availability.SILENT):
+                self.assess()
 
     # Connects.
 
@@ -159,7 +170,7 @@ class Candidate:
         """A connect (or probe) failed; ejects the member when that is due."""
         self.failed += 1
         reactor = self.roster.reactor
-        if self.ejection.failed(reactor.now, refused=refused):
+        if self.ejection.failed(reactor.now, refused=refused) and not self.retired:
             self.deadline = self.ejection.until
             reactor.wheel.file(self)
             self.assess("ejected")
@@ -193,6 +204,13 @@ class Candidate:
         changed = before != (self.said_admin, self.said_up)
         self.assess("changed by its agent" if changed else "")
 
+    def agent_gone(self) -> None:
+        """It has no agent to ask, or none any more: what one said holds no longer."""
+        if (self.said_admin, self.said_up, self.view.factor) != (Admin.READY, None, 1.0):
+            self.said_admin, self.said_up, self.view.factor = Admin.READY, None, 1.0
+            self.weight = self.member.weight
+            self.assess()
+
     def assess(self, event: str = "") -> None:
         """Work out the availability again and let the groups know."""
         load = self.view.heard
@@ -200,10 +218,14 @@ class Candidate:
         admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
         healthy = False if self.said_up is False else self.healthy
         leaving = leaving or not self.view.factor
-        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving)
+        before = self.availability
+        silent = self.view.silent and self.member.child
+        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving, silent)
+        if Availability.SILENT in (before, self.availability) and before is not self.availability:
+            event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
             group.refresh()
-        if event:
+        if event and not self.retired:
             self.roster.on_change(event, self)
 
     def retire(self) -> None:
@@ -216,13 +238,14 @@ class Candidate:
             self.probe.close()
 
     def load(self, now: float) -> MemberLoad:
+        known = self.view.capacity(now, None) is not None
         return MemberLoad(
             self.name,
             self.in_flight,
             self.done,
             self.failed,
             self.availability.value,
-            0.0 if self.view.equal and not self.view.reports else self.capacity,
+            self.capacity if known else 0.0,
             self.recent_share,
             self.view.age_s(now),
         )
@@ -303,7 +326,7 @@ class Group:
             self._guided_at = now
             self._guidance = guide(
                 [
-                    Child(view.heard.utilisation, view.heard.capacity)
+                    Child(view.heard.utilisation, view.heard.capacity, view.heard.response_s)
                     for view in (candidate.view for candidate in self.available)
                     if view.heard is not None and view.connected
                 ]
@@ -364,6 +387,7 @@ class Roster:
         for key, candidate in self._candidates.items():
             if key not in kept:
                 candidate.retire()
+                self._lose(candidate)
         self._candidates, self.groups = kept, groups
         for candidate in kept.values():
             candidate.groups = [group for group in groups if candidate in group.candidates]
@@ -414,11 +438,14 @@ class Roster:
         """A child reported. Who is no member is passed over."""
         now = self.reactor.now
         for candidate in self.named(name):
-            left = candidate.view.heard is not None and candidate.view.heard.draining
-            self._count_below(candidate.view.echo, echo)
-            candidate.view.hear(now, load, echo)
+            view = candidate.view
+            left, connected = view.heard is not None and view.heard.draining, view.connected
+            self._count_below(view.echo, echo)
+            view.hear(now, load, echo)
             if left != load.draining:
                 candidate.assess("drains" if load.draining else "returned")
+            elif not connected or candidate.availability is Availability.SILENT:
+                candidate.assess()
             for group in candidate.groups:
                 group.settle_at_once(now)
 
@@ -440,8 +467,12 @@ class Roster:
     def note_lost(self, name: str) -> None:
         """A child's control socket is gone; its data path may well work."""
         for candidate in self.named(name):
-            gone = candidate.view.lose()
-            self.requests_below.in_flight = max(0, self.requests_below.in_flight - gone)
+            self._lose(candidate)
+
+    def _lose(self, candidate: Candidate) -> None:
+        """Nobody tells any more how many requests are in flight below it."""
+        gone = candidate.view.lose()
+        self.requests_below.in_flight = max(0, self.requests_below.in_flight - gone)
 
     def close(self) -> None:
         """The node ends."""

@@ -33,6 +33,8 @@ GUIDANCE_FOR_S = 5.0
 """A parent guides every second; one that has fallen silent for this long guides no more."""
 SAY_EVERY_S = 0.25
 LISTEN_AGAIN_S = 5.0
+NOTHING_TO_SAY = orca.OrcaReport()
+"""Of an idle node. An empty report would be one that cannot be read: fields end before the blanks at their end."""
 
 
 class Served(Protocol):
@@ -71,6 +73,7 @@ class Upkeep:
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
         self._said_at = 0.0
+        self._odd_words: dict[str, str] = {}
         self._agent_check: Address | None = None
         self._agent_check_moved = trio.Event()
 
@@ -84,6 +87,10 @@ class Upkeep:
         for candidate in self._front.roster.candidates:
             if candidate not in checked:
                 candidate.checked(None)
+            pool = pools.get(candidate.member.target)
+            if pool is None or pool.agent_check_port is None:
+                candidate.agent_gone()
+        self._odd_words = {}
         self._agents.replace(
             {
                 each: Address(each.member.address.host, pool.agent_check_port)
@@ -131,7 +138,10 @@ class Upkeep:
 
     def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
         recent = self.account.recent
-        value = orca.encode(orca.node_report(load, recent.done_per_s, recent.errors_per_s), form)
+        report = orca.node_report(load, recent.done_per_s, recent.errors_per_s)
+        if report == NOTHING_TO_SAY:
+            return b""
+        value = orca.encode(report, form)
         return b"%b: %b\r\n" % (orca.FIELD, value)
 
     async def _answer_agent_checks(self) -> None:
@@ -161,8 +171,9 @@ class Upkeep:
         candidate.checked(healthy)
 
     def _agent_says(self, candidate: Any, says: AgentSays) -> None:
-        if says.problem:
+        if says.problem and says.problem != self._odd_words.get(candidate.name):
             self._log.warning("agent-check word not understood", member=candidate.name, word=says.problem)
+        self._odd_words[candidate.name] = says.problem
         candidate.agent_says(says)
 
 

@@ -86,10 +86,12 @@ class Echo:
 
 @attrs.frozen
 class Guidance:
-    """What a parent tells a child: the utilisation its siblings have in the mean, and whether all of them are hot."""
+    """What a parent tells a child: the utilisation its siblings have in the mean, whether all of them are hot, and the
+    mean time of their items (0: not known). Means are weighted by capacity and include the child itself."""
 
     target: float
     all_hot: bool = False
+    response_s: float = 0.0
 
 
 @attrs.frozen

@@ -211,7 +211,7 @@ class Node:
             load = self.subtree(now)
             self._report(now, load)
             guidance = combine(self.guidances.values())
-            self.closing.set_rate(now, closing_rate_per_s(load.connections, load.utilisation, guidance))
+            self.closing.set_rate(now, closing_rate_per_s(load.connections, load, guidance))
         self.agenda.at(now + TICK_S, self._tick)
 
     def counters(self) -> Counters:
@@ -244,7 +244,7 @@ class Node:
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing."""
         heard = [(c, c.view.heard) for c in self.candidates if c.view.heard is not None]
-        guidance = guide([guided.Child(load.utilisation, load.capacity) for _, load in heard])
+        guidance = guide([guided.Child(load.utilisation, load.capacity, load.response_s) for _, load in heard])
         for candidate, _load in heard:
             if isinstance(candidate.below, Node):
                 self.agenda.at(self.agenda.now + self._report_delay_s, candidate.below.heed, (self.name, guidance))

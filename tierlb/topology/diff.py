@@ -164,7 +164,7 @@ Change = (
 
 
 def differences(old: Topology, new: Topology) -> tuple[Change, ...]:
-    """All changes from `old` to `new`: the cluster's, the tiers', the pools', in the order of the old file and then of the new."""
+    """All changes: the cluster's, those of tiers and those of pools, in the order of `old` and then of `new`."""
     changes: list[Change] = []
     if cluster := tuple(_fields(old, new, skip=("tiers", "pools"))):
         changes.append(ClusterChanged(cluster))
@@ -311,6 +311,10 @@ def _statuses_text(statuses: tuple[tuple[int, int], ...]) -> str:
     return f"[{', '.join(f'{low}-{high}' if low < high else str(low) for low, high in statuses)}]"
 
 
+def _health_text(check: HealthCheck) -> str:
+    return "tcp" if check == HealthCheck() else _text(check)
+
+
 def _hash_text(header: str) -> str:
     return f"{{header: {header}}}"
 
@@ -331,6 +335,7 @@ FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
     (Limits, "head"): size_text,
     (Limits, "body"): size_text,
     (Tier, "hash_header"): _hash_text,
+    (Pool, "health"): _health_text,
     (HealthCheck, "interval_s"): duration_text,
     (HealthCheck, "timeout_s"): duration_text,
     (HealthCheck, "statuses"): _statuses_text,

@@ -8,16 +8,19 @@ Adding a tier and removing it again gives the same text. Left out: edits of pool
 nodes, which is no part of the file.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import count
+from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Forward, Kind, Match, Policy, Tier, Topology
+from tierlb.model.topology import Forward, Kind, Match, Policy, Run, Tier, Topology
 from tierlb.topology.forms import FORMS, Name, Replicas
 from tierlb.topology.load import load_text
+from tierlb.topology.parts import Mapping, Part, Series, Word, meant
 from tierlb.topology.problems import TopologyError, suggestion
-from tierlb.topology.rewrite import LayoutError, Mapping, Series, Sheet, Splice, Word, entry_text, meant, word
+from tierlb.topology.rewrite import LayoutError, Sheet, Splice, entry_text, word
 from tierlb.topology.source import Scalar
 from tierlb.topology.units import shown
 
@@ -28,17 +31,38 @@ BEFORE_BALANCE = (*BEFORE_REPLICAS, "replicas")
 NAME_CHARS = 40
 
 
+class EditError(ValueError):
+    """The edit does not apply to this file; the message says what to do."""
+
+
+def _read(form: Any, text: str, subject: str = "") -> Any:
+    """Read a value as the file's loader does."""
+    try:
+        return FORMS[form].read(Scalar(text))
+    except ValueError as error:
+        raise EditError(f"{subject}{error}") from None
+
+
+def _kind(value: Kind | str) -> Kind:
+    return _read(Kind, value) if isinstance(value, str) else value
+
+
+def _policy(value: Policy | str) -> Policy:
+    return _read(Policy, value) if isinstance(value, str) else value
+
+
 @attrs.frozen
 class AddTier:
     """Put a new tier in: `between` a tier and what it sends to, `above` a tier or pool (all its senders send to the
     new tier then), or `below` a tier (which sends to the new tier then). One of the three is given."""
 
     name: str
-    kind: Kind = attrs.field(converter=Kind)
+    kind: Kind = attrs.field(converter=_kind)
     between: tuple[str, str] | None = None
     above: str | None = None
     below: str | None = None
     replicas: int = 1
+    balance: Policy | None = None
 
 
 @attrs.frozen
@@ -60,14 +84,10 @@ class SetPolicy:
     """Set how the nodes of a tier choose among members."""
 
     tier: str
-    policy: Policy = attrs.field(converter=Policy)
+    policy: Policy = attrs.field(converter=_policy)
 
 
 Edit = AddTier | RemoveTier | Scale | SetPolicy
-
-
-class EditError(ValueError):
-    """The edit does not apply to this file; the message says what to do."""
 
 
 def edited(text: str, edit: Edit, name: str = "FILE") -> str:
@@ -109,14 +129,6 @@ def _pair(text: str, example: str) -> tuple[str, str]:
     return name, value
 
 
-def _read(form: Any, text: str, subject: str = "") -> Any:
-    """Read a value as the file's loader does."""
-    try:
-        return FORMS[form].read(Scalar(text))
-    except ValueError as error:
-        raise EditError(f"{subject}{error}") from None
-
-
 def _check(text: str, edit: Edit, name: str) -> None:
     try:
         load_text(text, name)
@@ -135,23 +147,24 @@ def _splices(sheet: Sheet, topology: Topology, edit: Edit) -> Iterator[Splice]:
         case RemoveTier(name):
             yield from _removing(sheet, topology, _tier(topology, name))
         case Scale(replicas):
-            for name, count in replicas.items():
-                yield from _scaling(sheet, topology, name, count)
+            for name, number in replicas.items():
+                yield from _scaling(sheet, topology, name, number)
         case SetPolicy(name, policy):
             if _tier(topology, name).balance is not policy:
                 yield sheet.with_key(sheet.mapping("tiers", name), "balance", policy.value, BEFORE_BALANCE)
 
 
-def _scaling(sheet: Sheet, topology: Topology, name: str, count: int) -> Iterator[Splice]:
+def _scaling(sheet: Sheet, topology: Topology, name: str, number: int) -> Iterator[Splice]:
+    path: tuple[str, ...] = ("tiers", name)
+    scaled: Tier | Run | None
     if name in topology.pools:
-        run, path = topology.pools[name].run, ("pools", name, "run")
-        if run is None:
-            raise EditError(f"pool {name!r} starts nothing: only tiers, and pools with run, have replicas")
-        replicas = run.replicas
+        path, scaled = ("pools", name, "run"), topology.pools[name].run
     else:
-        replicas, path = _tier(topology, name, "tier or pool").replicas, ("tiers", name)
-    if replicas != count:
-        yield sheet.with_key(sheet.mapping(*path), "replicas", str(count), BEFORE_REPLICAS)
+        scaled = _tier(topology, name)
+    if scaled is None:
+        raise EditError(f"pool {name!r} starts nothing: only tiers, and pools with run, have replicas")
+    if scaled.replicas != number:
+        yield sheet.with_key(sheet.mapping(*path), "replicas", str(number), BEFORE_REPLICAS)
 
 
 def _adding(sheet: Sheet, topology: Topology, edit: AddTier) -> Iterator[Splice]:
@@ -182,7 +195,9 @@ def _adding_between(sheet: Sheet, topology: Topology, edit: AddTier, above: str,
     _check_known(topology, below)
     if below not in sender.targets:
         if not sender.targets:
-            raise EditError(f"tier {above!r} sends nowhere: it answers by itself; choose a tier that sends to {below!r}")
+            raise EditError(
+                f"tier {above!r} sends nowhere: it answers by itself; choose a tier that sends to {below!r}"
+            )
         advice = f"write --between {above} {sender.targets[0]}" if len(sender.targets) == 1 else "choose one of these"
         raise EditError(f"tier {above!r} sends to {_listed(sender.targets)}, not to {below!r}: {advice}")
     yield from _redirecting(sheet, above, below, edit.name)
@@ -239,6 +254,8 @@ def _new_tier(
         lines.append(sheet.moved(listen, "listen", inner))
     if edit.replicas != 1:
         lines.append(entry_text("replicas", f" {edit.replicas}", inner))
+    if edit.balance:
+        lines.append(entry_text("balance", f" {edit.balance.value}", inner))
     lines.append(entry_text("to", to, inner))
     if outer is None:
         block = f"{word(edit.name)}: {{{', '.join(lines)}}}"
@@ -297,3 +314,108 @@ def _only_forward(tier: Tier) -> Forward | None:
     if len(actions) == 1 and isinstance(action, Forward) and tier.routes[-1].match == Match():
         return action
     return None
+
+
+def _bypassing(sheet: Sheet, holder: Mapping, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
+    """What the tier sent to takes its place under one `to` of a sender."""
+    entry = holder.entries["to"]
+    value = meant(entry.value)
+    if _text(value) == name or (isinstance(value, Mapping) and [*value.entries] == [name]):
+        source = next(_holders(sheet, name))
+        yield sheet.with_value(entry, sheet.value_text(source, "to", sheet.column(holder)))
+    elif isinstance(value, Series) and name in map(_text, value.items):
+        yield _bypassing_item(sheet, value, sender, name, forward)
+    elif isinstance(value, Mapping) and name in value.entries:
+        yield from _bypassing_share(sheet, value, sender, name, forward)
+
+
+def _bypassing_item(sheet: Sheet, series: Series, sender: str, name: str, forward: Forward) -> Splice:
+    if len(forward.shares) > 1:
+        raise EditError(
+            f"tier {name!r} splits by shares, and a list in tier {sender!r} that names it cannot: "
+            f"write tiers.{name}.to as a list, or the list in tier {sender!r} as shares, then remove it"
+        )
+    others = [_text(item) for item in series.items]
+    names = [target for target in forward.shares[0].targets if target not in others]
+    index = others.index(name)
+    return sheet.with_items(series, index, names) if names else sheet.without_item(series, index)
+
+
+def _bypassing_share(sheet: Sheet, shares: Mapping, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
+    parts: dict[str, Fraction] = {}
+    own = _weight(shares, name)
+    total = sum(Fraction(share.weight) for share in forward.shares)
+    for share in forward.shares:
+        if len(share.targets) > 1:
+            raise EditError(
+                f"tier {name!r} sends to {_listed(share.targets)} together, and shares in tier {sender!r} that name it "
+                f"cannot: write tiers.{name}.to as shares, then remove it"
+            )
+        parts[share.targets[0]] = own * Fraction(share.weight) / total
+    pairs: dict[str, str] = {}
+    for target, part in parts.items():
+        there = target in shares.entries
+        weight = _decimal(part + _weight(shares, target) if there else part)
+        if weight is None:
+            raise EditError(
+                f"the {float(own):g} parts of {name!r} in tier {sender!r} cannot be divided by its own shares: "
+                f"multiply all shares there by {float(total):g}, then remove it"
+            )
+        if there:
+            yield sheet.replaced(shares.entries[target].value, weight)
+        else:
+            pairs[target] = weight
+    if len(forward.shares) == len(pairs) == 1:
+        yield sheet.renamed(shares.entries[name].key, *pairs)
+    elif pairs:
+        yield sheet.with_pairs(shares, name, pairs)
+    else:
+        yield sheet.without(shares, name)
+
+
+def _weight(shares: Mapping, name: str) -> Fraction:
+    return Fraction(_text(shares.entries[name].value))
+
+
+def _decimal(weight: Fraction) -> str | None:
+    """The weight as the file would have it, if it can be written exactly."""
+    text = f"{float(weight):.12g}"
+    return text if Fraction(text) == weight else None
+
+
+def _holders(sheet: Sheet, name: str) -> Iterator[Mapping]:
+    """The mappings in a tier that have a `to`: its own, or those of its routes."""
+    tier = sheet.mapping("tiers", name)
+    if "to" in tier.entries:
+        yield tier
+        return
+    routes = meant(tier.entries["routes"].value)
+    assert isinstance(routes, Series)
+    for item in routes.items:
+        route = meant(item)
+        if isinstance(route, Mapping) and "to" in route.entries:
+            yield route
+
+
+def _text(part: Part) -> str:
+    scalar = meant(part)
+    return scalar.text if isinstance(scalar, Word) else ""
+
+
+def _tier(topology: Topology, name: str) -> Tier:
+    _check_known(topology, name)
+    if name in topology.pools:
+        raise EditError(f"{name!r} is a pool, which sends nowhere: name a tier here ({_listed(topology.tiers)})")
+    return topology.tiers[name]
+
+
+def _check_known(topology: Topology, name: str) -> None:
+    known = [*topology.tiers, *topology.pools]
+    if name not in known:
+        guess = suggestion(name, known) or f": there are {_listed(known)}"
+        raise EditError(f"no tier or pool named {shown(name)}{guess}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    quoted = [repr(name) for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

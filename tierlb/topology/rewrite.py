@@ -1,14 +1,11 @@
-"""A YAML text with the place of every part of it, and changes to it that leave all other characters as they are.
+"""Changes to a YAML text that leave all other characters as they are.
 
 ruamel.yaml's round trip writes the whole file anew: comments survive, but lists move to another indentation and empty
-values become `null`. So only its parser is used here: events → parts with their offsets → splices of the text.
+values become `null`. So only its parser is used: text → parts with their offsets (`parts`) → splices of the text.
 
 Which comments belong to an entry of a block mapping is a matter of layout: the lines right above its key at the key's
 own indentation, what follows on its last line, and the lines right below it that are indented deeper. They go where it
-goes; all others stay.
-
-The text must have been loaded (`load.load_text`) before: nothing here is bounded, and every key is taken to be unique
-text. What anchors share between places is never changed in one of them only: `Sheet.spliced` refuses.
+goes; all others stay. What an anchor shares between places is never changed in one of them: `Sheet.spliced` refuses.
 """
 
 import bisect
@@ -16,20 +13,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 import attrs
-from ruamel.yaml import YAML
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    DocumentStartEvent,
-    Event,
-    MappingStartEvent,
-    ScalarEvent,
-)
 
+from tierlb.topology.parts import Alias, Entry, Mapping, Part, Series, Word, meant, parse
 from tierlb.topology.source import LINE_END
 
-ANCHOR = re.compile(r"&\S+\s*")
 COMMENT = re.compile(r" *#")
 DASH = re.compile(r" *-\s+")
 PLAIN_WORD = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9-]*")
@@ -42,55 +29,6 @@ class LayoutError(ValueError):
 
 
 @attrs.frozen
-class Word:
-    """A scalar. Offsets are those of its first character, after an anchor, and past its last one."""
-
-    start: int
-    end: int
-    text: str
-
-
-@attrs.frozen
-class Series:
-    """A list. `flow`: in brackets."""
-
-    start: int
-    end: int
-    flow: bool
-    items: "tuple[Part, ...]"
-
-
-@attrs.frozen
-class Mapping:
-    """A mapping by the text of its keys, in the file's order. `flow`: in braces."""
-
-    start: int
-    end: int
-    flow: bool
-    entries: "dict[str, Entry]"
-
-
-@attrs.frozen
-class Alias:
-    """`*name`, standing for a part that is written elsewhere."""
-
-    start: int
-    end: int
-    part: "Word | Series | Mapping"
-
-
-Part = Word | Series | Mapping | Alias
-
-
-@attrs.frozen
-class Entry:
-    """A key with its value."""
-
-    key: Word
-    value: Part
-
-
-@attrs.frozen
 class Splice:
     """Put `text` (lines end in a line feed) in the place of the characters from `start` to `end`. `within`: an offset
     inside of what is changed, even where an insertion itself stands behind it."""
@@ -99,11 +37,6 @@ class Splice:
     end: int
     text: str
     within: int
-
-
-def meant(part: Part) -> Word | Series | Mapping:
-    """The part itself, or what the alias stands for."""
-    return part.part if isinstance(part, Alias) else part
 
 
 def entry_text(key: str, value: str, column: int | None) -> str:
@@ -122,14 +55,13 @@ class Sheet:
     def __init__(self, text: str) -> None:
         self.text = text
         self._starts = [0, *(found.end() for found in LINE_END.finditer(text))]
-        reader = Reader(text)
-        self._root = reader.read(YAML(typ="safe", pure=True).parse(text))
-        self._shared = reader.shared
-        self._taken = {line for start, end in reader.spans for line in range(self._line(start), self._line(end) + 1)}
+        self._parsed = parse(text)
+        spans = [(self._line(start), self._line(end)) for start, end in self._parsed.spans]
+        self._taken = {line for first, last in spans for line in range(first, last + 1)}
 
     def mapping(self, *path: str) -> Mapping:
         """The mapping that the keys lead to."""
-        found = meant(self._root)
+        found = meant(self._parsed.root)
         for key in path:
             assert isinstance(found, Mapping)
             found = meant(found.entries[key].value)
@@ -160,7 +92,12 @@ class Sheet:
     def with_value(self, entry: Entry, value: str, *, comment: bool = False) -> Splice:
         """Write another value, as `value_text` gives it, in the place of the entry's; and of the comment behind it."""
         end = entry.value.end + (len(self._tail(entry)) if comment else 0)
-        return Splice(self._after_colon(entry), end, value, entry.value.start)
+        if isinstance(entry.value, Mapping | Series) and not entry.value.flow:
+            return Splice(self._after_colon(entry), end, value, entry.value.start)
+        plain = value.removeprefix(" ")
+        is_block = plain.lstrip(" ")[:1] in "#\n"
+        start = self._after_colon(entry) if is_block else entry.value.start
+        return Splice(start, end, value if is_block else plain, entry.value.start)
 
     def with_key(self, mapping: Mapping, key: str, value: str, after: Iterable[str]) -> Splice:
         """Set a scalar; a key that is not there yet comes behind the last of those in `after` that is."""
@@ -229,13 +166,13 @@ class Sheet:
         """How far the keys of a block mapping are indented; None for a flow mapping."""
         return None if mapping.flow else self._column_of(next(iter(mapping.entries.values())))
 
-    def inner_column(self, mapping: Mapping, beside: str | None) -> int | None:
+    def inner_column(self, mapping: Mapping, beside: str) -> int | None:
         """The column for the keys of a new mapping in a mapping, by the example of those that are there."""
         column = self.column(mapping)
         if column is None:
             return None
         entries = mapping.entries
-        for entry in ([entries[beside]] if beside else []) + list(entries.values()):
+        for entry in (entries[beside], *entries.values()):
             if isinstance(entry.value, Mapping) and not entry.value.flow:
                 return self.column(entry.value)
         return column + (column or DEFAULT_INDENT)
@@ -265,7 +202,7 @@ class Sheet:
         match meant(part):
             case Word(start, end, text):
                 raw = self.text[start:end]
-                return word(text) if raw[:1] in "|>" or LINE_END.search(raw) else raw
+                return word(text) if raw[:1] in "|>*" or LINE_END.search(raw) else raw
             case Series(items=items):
                 return "[" + ", ".join(map(self.flow_text, items)) + "]"
             case Mapping(entries=entries):
@@ -273,7 +210,7 @@ class Sheet:
                 return "{" + ", ".join(pairs) + "}"
 
     def _refuse_shared(self, splice: Splice) -> None:
-        for start, end in self._shared:
+        for start, end in self._parsed.shared:
             covers = splice.start <= start and end <= splice.end
             if covers or start <= splice.within < end:
                 name = self.text[start:end].split(None, 1)[0]
@@ -360,69 +297,6 @@ class Sheet:
         """Where the line ends, without what ends it."""
         found = LINE_END.search(self.text, self._starts[line])
         return found.start() if found else len(self.text)
-
-
-class Reader:
-    """Events → parts. `shared` are the anchored parts that have an alias, `spans` all that is no comment."""
-
-    def __init__(self, text: str) -> None:
-        self.shared: list[tuple[int, int]] = []
-        self.spans: list[tuple[int, int]] = []
-        self._text = text
-        self._anchors: dict[str, tuple[int, Word | Series | Mapping]] = {}
-
-    def read(self, events: Iterator[Event]) -> Part:
-        while not isinstance(next(events), DocumentStartEvent):
-            pass
-        return self._part(next(events), events)
-
-    def _part(self, event: Event, events: Iterator[Event]) -> Part:
-        start = event.start_mark.index
-        if isinstance(event, AliasEvent):
-            at, part = self._anchors[event.anchor]
-            self.shared.append((at, part.end))
-            return self._noted(Alias(start, event.end_mark.index, part))
-        assert isinstance(event, ScalarEvent | CollectionStartEvent)
-        found = ANCHOR.match(self._text, start) if event.anchor else None
-        inner = found.end() if found else start
-        part = self._word(event, inner) if isinstance(event, ScalarEvent) else self._collection(event, inner, events)
-        if event.anchor:
-            self._anchors[event.anchor] = (start, part)
-        return part
-
-    def _noted(self, part: Part) -> Part:
-        self.spans.append((part.start, part.end))
-        return part
-
-    def _word(self, event: ScalarEvent, start: int) -> Word:
-        end: int = event.end_mark.index
-        if event.style in ("|", ">"):
-            # the parser goes on to the next line that is not blank
-            raw = self._text[start:end]
-            kept = "+" in LINE_END.split(raw)[0]
-            end = start + len(raw[:-1] if kept and raw.endswith("\n") else raw.rstrip())
-        found = Word(min(start, end), end, event.value)
-        self._noted(found)
-        return found
-
-    def _collection(self, event: CollectionStartEvent, start: int, events: Iterator[Event]) -> Series | Mapping:
-        parts = []
-        while not isinstance(last := next(events), CollectionEndEvent):
-            parts.append(self._part(last, events))
-        flow = bool(event.flow_style)
-        if not flow:
-            start = parts[0].start
-        end = last.end_mark.index if flow else parts[-1].end
-        if flow:
-            self.spans.append((start, end))
-        if not isinstance(event, MappingStartEvent):
-            return Series(start, end, flow, tuple(parts))
-        entries = {}
-        for key, value in zip(parts[::2], parts[1::2], strict=True):
-            scalar = meant(key)
-            assert isinstance(scalar, Word)
-            entries[scalar.text] = Entry(Word(key.start, key.end, scalar.text), value)
-        return Mapping(start, end, flow, entries)
 
 
 def _shifted(lines: list[str], by: int) -> Iterator[str]:

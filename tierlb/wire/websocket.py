@@ -64,7 +64,7 @@ class Framing:
             match event:
                 case BytesMessage() | TextMessage():
                     self._gather(event, whole)
-                case Ping():
+                case Ping() if self._ws.state is ConnectionState.OPEN:  # none is owed once this end has closed
                     self.answer += self._ws.send(event.response())
                 case CloseConnection():
                     self._end(event)

@@ -3,14 +3,28 @@
 import pytest
 import trio
 
-from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, Voice, l7, send
-from tierlb.model.snapshot import Listener, Rule
+from tests.dataplane.conftest import (
+    CLIENT,
+    DATA_KEY,
+    INNER,
+    Clock,
+    Lab,
+    Voice,
+    l4_parent,
+    l7,
+    l7_parent,
+    send,
+)
+from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
+from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
-from tierlb.wire.proxy_protocol import encode_local, encode_v2
+from tierlb.wire.proxy_protocol import encode_local
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
+PATIENT = Timeouts(idle=1e6)
 BIG = (Rule(Match(), Respond(200, "x" * 100_000)),)
 
 
@@ -197,7 +211,7 @@ async def test_a_client_that_asks_and_never_reads_cannot_fill_the_node(lab: Lab,
     client.listens_little()
     if not rules:
         lab.background.start_soon(
-            answer_all, member, b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000)
+            member.answers_all, b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000)
         )
     lab.background.start_soon(ask_for_ever, client)
     await lab.until(lambda: any(c.paused and c.backlog for c in lab.front.clients))
@@ -211,13 +225,6 @@ async def test_a_client_that_asks_and_never_reads_cannot_fill_the_node(lab: Lab,
 async def ask_for_ever(client: Voice) -> None:
     while True:
         await client.stream.send_all(GET * 1000)
-
-
-async def answer_all(member: PlayedMember, answer: bytes) -> None:
-    voice = await member.accepts()
-    while True:
-        await voice.hears_head()
-        await voice.says(answer)
 
 
 # What is refused, and that nothing of it reaches a member.
@@ -347,45 +354,184 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> Non
     await client.hears_end()
 
 
-# Behind an l4 parent.
-
-INNER = Listener(ANY_PORT.address, proxy_protocol=True, inner=True)
+# Behind a parent.
 
 
-async def test_the_client_is_who_the_proxy_header_says(lab: Lab) -> None:
+async def introduced(lab: Lab, header: bytes, **options: object) -> tuple[Voice, Voice]:
+    """A parent's connection that has served one request, and the member's end of it."""
+    client, member = await lab.converses(listener=INNER, **options)
+    await client.says(header + GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    return client, voice
+
+
+async def test_the_client_is_who_an_l4_parent_says(lab: Lab) -> None:
     client, member = await lab.converses(listener=INNER)
-    header = encode_v2(("192.0.2.7", 1234), ("192.0.2.1", 80))
-    await client.says(header + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
     request = await (await member.accepts()).hears_head()
-    assert request.all("x-forwarded-for") == ["192.0.2.7"]
+    assert request.all("x-forwarded-for") == [CLIENT[0]]
+
+
+async def test_a_trusted_client_of_an_l4_parent_is_believed(lab: Lab) -> None:
+    client, member = await lab.converses(listener=INNER, trusted_peers=("192.0.2.0/24",))
+    await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    request = await (await member.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["6.6.6.6, 192.0.2.7"]
 
 
 async def test_a_proxy_header_may_come_in_pieces(lab: Lab) -> None:
     client, member = await lab.converses(listener=INNER)
-    for byte in encode_v2(("2001:db8::7", 1234), ("2001:db8::1", 80)) + GET:
+    for byte in l4_parent(("2001:db8::7", 1234)) + GET:
         await client.says(bytes([byte]))
         await trio.lowlevel.checkpoint()
     assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "2001:db8::7"
 
 
-async def test_a_local_header_leaves_the_peer_as_the_client(lab: Lab) -> None:
+async def test_an_l7_parent_is_believed_about_its_client(lab: Lab) -> None:
     client, member = await lab.converses(listener=INNER)
-    await client.says(encode_local() + GET)
-    assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "127.0.0.1"
+    await client.says(l7_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+    request = await (await member.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["192.0.2.7, 127.0.0.1"]
 
 
-@pytest.mark.parametrize(
-    "start", [GET, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET, encode_local()[:12] + b"\x11" + GET]
-)
-async def test_a_connection_without_a_proxy_header_is_closed_unanswered(lab: Lab, start: bytes) -> None:
+STRANGERS = {
+    "no header": GET,
+    "the header in text": b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET,
+    "another version": l7_parent()[:12] + b"\x11" + GET,
+    "no key": encode_local() + GET,
+    "a wrong key": l7_parent(key=b"guessed") + GET,
+    "a wrong key at l4": l4_parent(key=b"guessed") + GET,
+    "the right key cut short": l4_parent(key=DATA_KEY[:-1]) + GET,
+}
+
+
+@pytest.mark.parametrize("start", STRANGERS.values(), ids=STRANGERS)
+async def test_who_does_not_show_that_it_is_a_parent_is_turned_away_unanswered_and_counted(
+    lab: Lab, start: bytes
+) -> None:
     client, member = await lab.converses(listener=INNER)
     await client.says(start)
     await client.hears_no_word()
     await member.is_left_alone()
-    assert lab.front.counters.rejected == 1
+    load = lab.plane.load()
+    assert (load.rejected, load.items, load.connections) == (1, 0, 0)
+    assert lab.log.count("connection refused") == 1
 
 
 async def test_a_proxy_header_that_does_not_come_is_not_waited_for_long(lab: Lab) -> None:
     client, _ = await lab.converses(listener=INNER, timeouts=Timeouts(head=0.1))
-    await client.says(encode_local()[:10])
+    await client.says(l4_parent()[:10])
     await client.hears_end()
+
+
+async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:
+    client, _ = await introduced(lab, l4_parent(name="edge-1"))
+    other = await lab.connects()
+    await other.says(l7_parent(name="web-9") + GET)
+    await lab.until(lambda: lab.plane.load().in_flight == 1)
+    assert lab.plane.echo("edge-1") == Echo(0, 1, 1)
+    assert lab.plane.echo("web-9") == Echo(1, 1, 1)
+    assert lab.plane.echo("edge-2") == Echo()
+    subtree = lab.plane.subtree()
+    assert (subtree.in_flight, subtree.arrivals, subtree.done, subtree.connections) == (1, 2, 1, 2)
+    await client.leaves()
+    await lab.until(lambda: lab.plane.load().connections == 1)
+    assert lab.plane.echo("edge-1") == Echo(0, 1, 0)
+
+
+async def test_who_comes_without_a_parent_is_no_parents(lab: Lab) -> None:
+    client, _ = await lab.converses(rules=HELLO)
+    await client.asks(GET)
+    assert lab.plane.subtree().arrivals == 1
+    assert lab.plane.echo("") == Echo()
+
+
+# Connections that are to move.
+
+
+async def is_closed_with_its_answer(client: Voice, voice: Voice) -> bool:
+    """Ask again, and whether the answer says goodbye and the end follows it."""
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.says(OK)
+    answer = await client.hears_message()
+    assert answer.status == 200
+    if "connection" not in answer:
+        return False
+    assert answer["connection"] == "close"
+    await client.hears_end()
+    return True
+
+
+async def test_a_connection_that_an_l4_parent_placed_ends_at_its_age(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(), timeouts=PATIENT)
+    clock.now += LONGEST_AGE_S * (1 - AGE_JITTER) - 1
+    assert not await is_closed_with_its_answer(client, voice)
+    clock.now += LONGEST_AGE_S * 2 * AGE_JITTER + 2
+    assert await is_closed_with_its_answer(client, voice)
+
+
+@pytest.mark.parametrize("parent", [b"", l7_parent()], ids=["a client", "an l7 parent"])
+async def test_other_connections_are_kept_whatever_their_age(lab: Lab, clock: Clock, parent: bytes) -> None:
+    client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
+    clock.now += 10 * LONGEST_AGE_S
+    assert not await is_closed_with_its_answer(client, voice)
+
+
+async def direct(lab: Lab, **options: object) -> tuple[Voice, Voice]:
+    """As `introduced`, for a client that comes without a parent."""
+    client, member = await lab.converses(**options)
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    return client, voice
+
+
+def grows_hot(lab: Lab, clock: Clock) -> None:
+    """The node is at 90 %, its siblings at 30 %, and a second passes."""
+    lab.upkeep.account.subtree = lambda now, draining: SubtreeLoad(utilisation=0.9)
+    lab.plane.heed("edge-1", Guidance(0.3))
+    for _ in range(2):
+        clock.now += 1.0
+        lab.ticks()
+
+
+async def test_a_node_hotter_than_its_siblings_closes_a_few_connections_politely(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent())
+    clients = [client]
+    for _ in range(9):
+        clients.append(await lab.connects())
+        await clients[-1].says(l4_parent())
+        assert not await is_closed_with_its_answer(clients[-1], voice)
+    grows_hot(lab, clock)
+    closed = [await is_closed_with_its_answer(client, voice) for client in clients]
+    assert closed.count(True) == 2  # a fifth of them in a second
+    assert lab.front.movable == 8
+
+
+async def test_a_node_as_hot_as_its_siblings_closes_nothing(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent())
+    grows_hot(lab, clock)
+    lab.plane.heed("edge-1", Guidance(0.95, all_hot=True))
+    clock.now += 1.0
+    lab.ticks()
+    clock.now += 100.0
+    assert not await is_closed_with_its_answer(client, voice)
+
+
+@pytest.mark.parametrize("parent", [b"", l7_parent()], ids=["a client", "an l7 parent"])
+async def test_a_hot_node_leaves_connections_alone_that_nobody_would_place_better(
+    lab: Lab, clock: Clock, parent: bytes
+) -> None:
+    client, voice = await introduced(lab, parent) if parent else await direct(lab)
+    for _ in range(10):
+        grows_hot(lab, clock)
+    assert lab.front.movable == 0
+    lab.front.closing.set_rate(clock.now, 100.0)
+    clock.now += 1.0
+    assert not await is_closed_with_its_answer(client, voice)

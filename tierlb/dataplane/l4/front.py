@@ -11,7 +11,7 @@ from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Roster, Split
+from tierlb.dataplane.roster import TROUBLES, Candidate, Roster, Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Policy
@@ -126,5 +126,5 @@ class L4Front:
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log = self.log.warning if event == "ejected" else self.log.info
+        log = self.log.warning if event in TROUBLES else self.log.info
         log(f"member {event}", member=candidate.member.name, address=str(candidate.member.address))

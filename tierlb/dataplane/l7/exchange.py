@@ -432,8 +432,11 @@ class Exchange:
             connection, candidate = self.connection, self.candidate
             assert connection is not None
             assert candidate is not None
-            if connection.uses == 1 and len(self.group.available) > 1:
-                self.tried = (*self.tried, candidate)
+            if connection.uses == 1:  # not the race in which a kept connection is closed: it took it and failed
+                candidate.done += 1
+                candidate.erred()
+                if len(self.group.available) > 1:
+                    self.tried = (*self.tried, candidate)
             self.retried = True
             self._let_go(reusable=False)
             self.start()

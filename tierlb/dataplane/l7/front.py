@@ -17,7 +17,7 @@ from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Group, Roster, Split
+from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster, Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Policy, Redirect, Respond
@@ -103,7 +103,7 @@ class L7Front:
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """What the parents say of this node's siblings: if there is too much here, kept connections are closed."""
-        self.closing.set_rate(now, closing_rate_per_s(self.movable, load.utilisation, guidance))
+        self.closing.set_rate(now, closing_rate_per_s(self.movable, load, guidance))
 
     def trusts(self, host: str) -> bool:
         """Whether a peer's X-Forwarded-* and request id are believed."""
@@ -167,5 +167,5 @@ class L7Front:
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log = self.log.warning if event == "ejected" else self.log.info
+        log = self.log.warning if event in TROUBLES else self.log.info
         log(f"member {event}", member=candidate.member.name, address=str(candidate.member.address))

@@ -1,0 +1,319 @@
+"""What a node believes of one member, by tables: an endpoint that is silent, one that states figures, a reporter."""
+
+import math
+from collections.abc import Callable
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.balance.capacity import CONCURRENCY, LeafCapacity
+from tierlb.balance.score import ON_TRIAL
+from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.balance.staleness import OLD_INTERVALS
+from tierlb.balance.view import (
+    ITEMS_PER_CONNECTION_GAIN,
+    LEAST_BUSY,
+    REPORT_INTERVAL_S,
+    STATED_FOR_S,
+    TICK_S,
+    MemberView,
+)
+from tierlb.model.load import Echo, SubtreeLoad
+
+NOW = 1000.0
+LONG_AGO = NOW - 600
+OLD_S = OLD_INTERVALS * REPORT_INTERVAL_S
+LOAD = SubtreeLoad(capacity=300.0, in_flight=40, response_s=0.1)
+
+
+def endpoint(*, parents: int = 1, learnt: float | None = None, equal: bool = False) -> MemberView:
+    """One that sends no reports and has been there for long."""
+    view = MemberView(reports=False, parents=parents, joined=LONG_AGO, equal=equal)
+    view.leaf.capacity = learnt
+    return view
+
+
+def reporter(
+    *, parents: int = 1, learnt: float | None = None, by_connection: bool = False, equal: bool = False
+) -> MemberView:
+    view = MemberView(reports=True, parents=parents, joined=LONG_AGO, by_connection=by_connection, equal=equal)
+    view.leaf.capacity = learnt
+    return view
+
+
+# Learning from own counts.
+
+
+@pytest.mark.parametrize(
+    ("parents", "rate", "in_flight", "expected"), [(1, 200, 2, 800), (1, 200, 40, 200), (3, 200 / 3, 4, 200)]
+)
+def test_what_a_silent_endpoint_can_do_is_learnt(parents: int, rate: float, in_flight: float, expected: float) -> None:
+    view = endpoint(parents=parents)
+    assert view.capacity(LONG_AGO, 5.0) is None
+    for tick in range(1, 401):
+        passed_s = tick * TICK_S
+        view.advance(LONG_AGO + passed_s, in_flight * passed_s, int(passed_s * rate))
+    assert view.capacity(LONG_AGO + 20, 5.0) == pytest.approx(expected, rel=0.08)
+
+
+STEPS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 16), st.integers(-5, 30)), max_size=30)
+
+
+@given(STEPS)
+def test_completions_are_counted_once_and_never_negative(steps: list[tuple[int, int, int]]) -> None:
+    """An item may turn out to be an error after it was counted as done, so that the count of good ones can go back."""
+    view, expected, seen = endpoint(), LeafCapacity(), []
+    now, area_s, done = LONG_AGO, 0.0, 0
+    for ticks, in_flight, more in steps:
+        now, area_s, done = now + ticks / 64, area_s + in_flight * ticks / 64, max(0, done + more)
+        view.advance(now, area_s, done)
+        expected.advance(ticks / 64, max(0, done - max([0, *seen])), in_flight * ticks / 64)
+        seen.append(done)
+    assert view.leaf == expected
+
+
+def test_a_count_that_went_back_is_made_up_for_before_anything_counts_again() -> None:
+    view, fed = endpoint(), []
+    view.leaf = Fed(fed)  # type: ignore[assignment]
+    for at, done in enumerate((10, 8, 10, 12), 1):
+        view.advance(LONG_AGO + at, float(at), done)
+    assert fed == [(1.0, 10, 1.0), (1.0, 0, 1.0), (1.0, 0, 1.0), (1.0, 2, 1.0)]
+
+
+@attrs.define
+class Fed:
+    """Keeps what it is told to learn from."""
+
+    told: list[tuple[float, int, float]]
+
+    def advance(self, dt_s: float, completions: int, busy_area_s: float) -> None:
+        self.told.append((dt_s, completions, busy_area_s))
+
+
+# What an endpoint states.
+
+STATED = [
+    # learnt, rate, busy, seconds ago -> believed
+    (800.0, 100, 0.5, 0.0, 200.0),  # the lower of the two
+    (800.0, 900, 0.5, 0.0, 800.0),  # nobody gains by boasting
+    (None, 100, 0.5, 0.0, 200.0),
+    (800.0, 300, 1.5, 0.0, 200.0),  # more than busy
+    (800.0, 100, 0.5, STATED_FOR_S, 200.0),
+    (800.0, 100, 0.5, STATED_FOR_S + 0.01, 800.0),
+    (None, 100, 0.5, STATED_FOR_S + 0.01, None),
+    (800.0, 10, LEAST_BUSY, 0.0, 100.0),
+    (800.0, 10, LEAST_BUSY - 0.001, 0.0, 800.0),  # too idle to tell
+    (800.0, 0, 0.9, 0.0, 800.0),  # no rate was said
+    (800.0, 100, 0.0, 0.0, 800.0),  # nor how busy it is
+]
+
+
+@pytest.mark.parametrize(("learnt", "rate", "busy", "ago_s", "expected"), STATED)
+def test_of_what_is_stated_and_what_is_learnt_the_lower_is_believed(
+    learnt: float | None, rate: float, busy: float, ago_s: float, expected: float | None
+) -> None:
+    view = endpoint(learnt=learnt)
+    view.state(NOW, rate, busy, 0)
+    assert view.capacity(NOW + ago_s, None) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_the_last_statement_counts_and_one_that_says_nothing_changes_nothing() -> None:
+    view = endpoint(learnt=800.0)
+    view.state(NOW, 100, 0.5, 0)
+    view.state(NOW + 1, 150, 0.5, 0)
+    view.state(NOW + 2, 5, 0.01, 0)
+    assert view.capacity(NOW + 2, None) == 300
+    assert view.capacity(NOW + 1 + STATED_FOR_S, None) == 300
+    assert view.capacity(NOW + 2 + STATED_FOR_S, None) == 800
+
+
+def test_slots_are_how_many_items_it_works_on_at_once() -> None:
+    view = endpoint(learnt=800.0)
+    assert view.leaf.guess == CONCURRENCY
+    view.state(NOW, 0, 0, 3)
+    assert view.leaf.guess == 3
+    view.state(NOW, 100, 0.5, 0)
+    assert view.leaf.guess == 3
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.03))
+
+
+# What a reporter says.
+
+
+@attrs.frozen
+class Heard:
+    """A reporter's past: what it said, how old that was already (`age_s`) and how long it is since."""
+
+    capacity: float | None = None
+    since_s: float = 0.0
+    age_s: float = 0.0
+    lost: bool = False
+
+
+LADDER = [
+    # learnt, past, siblings' median -> believed
+    (70.0, Heard(), None, 70.0),  # not even connected yet
+    (70.0, Heard(), 100.0, 100.0),
+    (None, Heard(), None, None),
+    (70.0, Heard(300.0), 100.0, 300.0),  # fresh
+    (70.0, Heard(0.0), 100.0, 70.0),  # zero is not a capacity: it does not know it yet
+    (None, Heard(0.0), 100.0, None),
+    (70.0, Heard(300.0, OLD_S), 100.0, 300.0),  # late is normal
+    (70.0, Heard(300.0, OLD_S + 0.01), 100.0, 100.0),  # old: no more than the others
+    (70.0, Heard(50.0, OLD_S + 0.01), 100.0, 50.0),
+    (70.0, Heard(300.0, OLD_S + 0.01), None, 300.0),
+    (70.0, Heard(300.0, 1.0, OLD_S - 0.9), 100.0, 100.0),  # what it said was old when it came
+    (70.0, Heard(300.0, lost=True), 100.0, 100.0),  # the socket is gone
+    (70.0, Heard(50.0, lost=True), 100.0, 100.0),
+    (70.0, Heard(300.0, lost=True), None, 70.0),
+    (None, Heard(300.0, lost=True), None, None),
+]
+
+
+def remembering(view: MemberView, past: Heard) -> MemberView:
+    """The view after that, as of NOW."""
+    if past.capacity is not None:
+        view.hear(NOW - past.since_s, attrs.evolve(LOAD, capacity=past.capacity, age_s=past.age_s), Echo(10))
+    if past.lost:
+        view.lose()
+    return view
+
+
+@pytest.mark.parametrize(("learnt", "past", "median", "expected"), LADDER)
+def test_a_reporter_is_believed_as_far_as_the_ladder_says(
+    learnt: float | None, past: Heard, median: float | None, expected: float | None
+) -> None:
+    assert remembering(reporter(learnt=learnt), past).capacity(NOW, median) == expected
+
+
+def test_one_that_is_heard_again_is_believed_again() -> None:
+    view = remembering(reporter(), Heard(50.0, 60.0, lost=True))
+    assert view.capacity(NOW, 100.0) == 100.0
+    view.hear(NOW, LOAD, Echo())
+    assert view.capacity(NOW, 100.0) == 300.0
+
+
+def test_a_report_is_as_old_as_it_was_when_it_came_and_the_time_since() -> None:
+    view = reporter()
+    assert view.age_s(NOW) is None
+    view.hear(NOW, attrs.evolve(LOAD, age_s=0.25), Echo())
+    assert view.age_s(NOW + 1) == 1.25
+    view.lose()
+    assert view.age_s(NOW + 2) == 2.25
+
+
+def test_what_it_had_in_flight_is_told_once_when_it_is_lost() -> None:
+    view = remembering(reporter(), Heard(300.0))
+    assert view.lose() == 10
+    assert view.lose() == 0
+    assert view.heard is not None
+
+
+def test_the_share_of_its_traffic_is_read_from_the_echoes() -> None:
+    view = reporter(parents=4)
+    assert view.share.value == 0.25
+    for hundred in range(1, 60):
+        view.hear(NOW, attrs.evolve(LOAD, arrivals=100 * hundred), Echo(arrivals=75 * hundred))
+    assert view.share.value == pytest.approx(0.75, abs=0.01)
+
+
+# The line.
+
+
+def test_the_line_of_a_silent_endpoint_is_its_own_queue_and_the_items_it_works_on() -> None:
+    assert endpoint().line(NOW, 100) == pytest.approx((0.01, 0.08))
+    assert endpoint(parents=4).line(NOW, 100) == pytest.approx((0.04, 0.08)), "the others send as much"
+
+
+def test_an_endpoint_on_trial_gets_the_next_item_unless_it_erred_just_now() -> None:
+    view = endpoint()
+    view.leaf.trial = True
+    assert view.line(NOW, 100) == ON_TRIAL
+    view.phantom.add(NOW, 8)
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.16))
+    assert view.line(NOW + 60, 100) == ON_TRIAL
+
+
+LINES = [
+    # others' items are 30 of 40, the share is a quarter, tau half a second
+    ("fresh", Heard(300.0), (0.01, 0.31)),
+    ("one tau old", Heard(300.0, 0.5), ((math.exp(-1) + (1 - math.exp(-1)) * 4) / 100, (30 * math.exp(-1) + 1) / 100)),
+    ("old as it came", Heard(300.0, 0, 0.5), (0.01 * (4 - 3 * math.exp(-1)), (30 * math.exp(-1) + 1) / 100)),
+    ("ancient", Heard(300.0, 60.0), (0.04, 0.01)),
+    ("never heard", Heard(), (0.04, 0.01)),
+    ("lost", Heard(300.0, lost=True), (0.04, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("past", "expected"), [row[1:] for row in LINES], ids=[row[0] for row in LINES])
+def test_the_line_of_a_reporter_fades_from_everybodys_items_to_its_own(
+    past: Heard, expected: tuple[float, float]
+) -> None:
+    assert remembering(reporter(parents=4), past).line(NOW, 100) == pytest.approx(expected)
+
+
+def test_others_are_never_less_than_none() -> None:
+    view = reporter()
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=3), Echo(in_flight=10))
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.01))
+
+
+@pytest.mark.parametrize("make", [endpoint, reporter])
+def test_errors_lie_in_the_queue_and_a_newcomer_starts_slowly(make: Callable[[], MemberView]) -> None:
+    usual = make().line(NOW, 100)
+    failed = make()
+    failed.phantom.add(NOW, 8)
+    assert failed.line(NOW, 100) == pytest.approx((usual[0], usual[1] + 0.08))
+    newcomer = make()
+    newcomer.joined = NOW
+    assert newcomer.line(NOW, 100) == pytest.approx((10 * usual[0], usual[1]))
+    assert newcomer.line(NOW + FULL_AFTER_S, 100) == pytest.approx(usual)
+
+
+# Where connections are given.
+
+
+def test_items_per_connection_follow_what_is_reported() -> None:
+    view = reporter(by_connection=True)
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=30, connections=10), Echo())
+    assert view.items_per_connection == 1 + ITEMS_PER_CONNECTION_GAIN * 2
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=30, connections=0), Echo())
+    assert view.items_per_connection == 1 + ITEMS_PER_CONNECTION_GAIN * 2
+    for _ in range(60):
+        view.hear(NOW, attrs.evolve(LOAD, in_flight=2, connections=10), Echo())
+    assert view.items_per_connection == pytest.approx(0.2)
+
+
+def test_a_connection_weighs_as_many_items_as_it_carries_and_fades_with_its_life() -> None:
+    view = reporter(by_connection=True, parents=2)
+    view.items_per_connection = 3.0
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=40, connection_s=8.0), Echo(in_flight=10))
+    assert view.line(NOW, 100) == pytest.approx((0.03, 0.31))
+    faded = math.exp(-1)
+    assert view.line(NOW + 2, 100) == pytest.approx((0.03 * (faded + (1 - faded) * 2), (30 * faded + 1) / 100))
+
+
+def test_where_requests_are_counted_a_connection_has_no_weight() -> None:
+    view = reporter()
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=30, connections=10), Echo(in_flight=30))
+    assert view.items_per_connection == 1.0
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.01))
+
+
+def test_of_endpoints_that_are_given_connections_nothing_is_learnt() -> None:
+    view = endpoint(equal=True)
+    for tick in range(1, 100):
+        view.advance(LONG_AGO + tick, float(tick), tick)
+    assert view.leaf == LeafCapacity()
+    view.state(NOW, 100, 0.5, 0)
+    assert view.capacity(NOW, 50.0) is None
+
+
+@pytest.mark.parametrize(("past", "expected"), [(Heard(300.0), 300.0), (Heard(0.0), None), (Heard(), 100.0)])
+def test_a_reporter_that_is_given_connections_is_believed_but_nothing_is_learnt_of_it(
+    past: Heard, expected: float | None
+) -> None:
+    view = remembering(reporter(learnt=70.0, equal=True), past)
+    assert view.capacity(NOW, 100.0) == expected

@@ -1,0 +1,240 @@
+"""One end of a websocket without its socket: frames whole, byte by byte and with others behind; breaches; closing."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request
+from wsproto.frame_protocol import CloseReason
+
+from tierlb.wire import websocket
+from tierlb.wire.websocket import CLOSE_CODE, MAX_REASON_BYTES, Framing
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+LAST = 0x80
+
+
+def opened() -> tuple[WSConnection, WSConnection]:
+    """A child's and a parent's end after the upgrade."""
+    child, parent = WSConnection(ConnectionType.CLIENT), WSConnection(ConnectionType.SERVER)
+    parent.receive_data(child.send(Request(host="parent", target="/")))
+    assert isinstance(next(parent.events()), Request)
+    child.receive_data(parent.send(AcceptConnection()))
+    assert isinstance(next(child.events()), AcceptConnection)
+    return child, parent
+
+
+@pytest.fixture
+def child() -> Framing:
+    """Reads what a parent sends, which is not masked."""
+    return Framing(opened()[0])
+
+
+def frame(opcode: int, payload: bytes = b"", *, last: bool = True) -> bytes:
+    """As a parent writes it."""
+    size = len(payload)
+    length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 2**16 else b"\x7f" + size.to_bytes(8)
+    return bytes([opcode | LAST * last]) + length + payload
+
+
+def bye(code: int, reason: bytes = b"") -> bytes:
+    return frame(CLOSE, code.to_bytes(2) + reason)
+
+
+def feed(end: Framing, data: bytes, chunk: int) -> tuple[list[bytes], bytes]:
+    """All messages and answers that follow from the bytes, fed in chunks."""
+    messages, answers = [], b""
+    for at in range(0, len(data), chunk):
+        messages += end.feed(data[at : at + chunk])
+        answers += end.answer
+    return messages, answers
+
+
+def heard(data: bytes) -> list[tuple[int, bytes]]:
+    """The frames that a child sent, small ones: opcode and payload."""
+    frames = []
+    while data:
+        size = data[1] & 0x7F
+        assert data[1] & 0x80, "a child masks"
+        mask, body = data[2:6], data[6 : 6 + size]
+        frames.append((data[0] & 0xF, bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))))
+        data = data[6 + size :]
+    return frames
+
+
+MESSAGES = [
+    ("one", frame(BINARY, b"one"), [b"one"]),
+    ("none in it", frame(BINARY), [b""]),
+    ("some at once", frame(BINARY, b"one") + frame(BINARY, b"two"), [b"one", b"two"]),
+    ("of a longer length", frame(BINARY, b"x" * 300), [b"x" * 300]),
+    ("of the longest length", frame(BINARY, b"x" * 70_000), [b"x" * 70_000]),
+    ("text", frame(TEXT, "naïve".encode()), ["naïve".encode()]),
+    (
+        "in fragments",
+        frame(BINARY, b"o", last=False) + frame(CONTINUATION, b"n", last=False) + frame(CONTINUATION, b"e"),
+        [b"one"],
+    ),
+    (
+        "in fragments, each with the next message behind it",
+        (frame(BINARY, b"on", last=False) + frame(CONTINUATION, b"e")) * 2 + frame(BINARY, b"two"),
+        [b"one", b"one", b"two"],
+    ),
+    (
+        "text torn within a character",
+        frame(TEXT, b"na\xc3", last=False) + frame(CONTINUATION, b"\xafve"),
+        ["naïve".encode()],
+    ),
+    ("a pong that nobody asked for", frame(PONG, b"x") + frame(BINARY, b"one"), [b"one"]),
+]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1_000_000])
+@pytest.mark.parametrize(("data", "expected"), [row[1:] for row in MESSAGES], ids=[row[0] for row in MESSAGES])
+def test_messages_come_out_whole_however_they_arrive(
+    child: Framing, data: bytes, expected: list[bytes], chunk: int
+) -> None:
+    assert feed(child, data, chunk) == (expected, b"")
+    assert child.ended is None
+
+
+def test_what_one_end_packs_the_other_reads() -> None:
+    child, parent = (Framing(ws) for ws in opened())
+    for message in (b"", b"\x00\xff", b"x" * 100_000):
+        assert parent.feed(child.pack(message)) == [message]
+        assert child.feed(parent.pack(message)) == [message]
+
+
+def test_what_came_together_with_the_upgrade_is_not_lost() -> None:
+    child, parent = WSConnection(ConnectionType.CLIENT), WSConnection(ConnectionType.SERVER)
+    parent.receive_data(child.send(Request(host="parent", target="/")))
+    next(parent.events())
+    child.receive_data(parent.send(AcceptConnection()) + parent.send(BytesMessage(b"early")))
+    next(child.events())
+    framing = Framing(child)
+    assert framing.feed(None) == [b"early"]
+    assert framing.feed(None) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_a_ping_is_answered_even_between_fragments(child: Framing, chunk: int) -> None:
+    data = frame(BINARY, b"o", last=False) + frame(PING, b"?") + frame(CONTINUATION, b"ne") + frame(PING)
+    messages, answers = feed(child, data, chunk)
+    assert messages == [b"one"]
+    assert heard(answers) == [(PONG, b"?"), (PONG, b"")]
+    child.feed(frame(BINARY))
+    assert child.answer == b"", "each answer is given once"
+
+
+CLOSES = [
+    (bye(4000, b"enough"), "enough"),
+    (bye(4000, "genug für heute".encode()), "genug für heute"),
+    (bye(1001), "closed with code 1001"),
+    (frame(CLOSE), "closed with code 1005"),
+]
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+@pytest.mark.parametrize(("close", "reason"), CLOSES)
+def test_a_close_of_the_peer_is_answered_and_ends_it_with_the_reason(
+    child: Framing, close: bytes, reason: str, chunk: int
+) -> None:
+    messages, answers = feed(child, frame(BINARY, b"one") + close + frame(BINARY, b"too late"), chunk)
+    assert (messages, child.ended) == ([b"one"], reason)
+    assert heard(answers) == [(CLOSE, close[2:])]
+    assert child.feed(frame(BINARY, b"too late")) == []
+    assert (child.answer, child.pack(b"x"), child.close("me too")) == (b"", b"", b"")
+
+
+BREACHES = {
+    "a reserved bit": (b"\xc2\x00", CloseReason.PROTOCOL_ERROR),
+    "an unknown opcode": (frame(0x3), CloseReason.PROTOCOL_ERROR),
+    "a masked frame of a parent": (b"\x82\x80\x00\x00\x00\x00", CloseReason.PROTOCOL_ERROR),
+    "a control frame in fragments": (frame(PING, last=False), CloseReason.PROTOCOL_ERROR),
+    "a control frame that is too long": (frame(PING, b"x" * 126), CloseReason.PROTOCOL_ERROR),
+    "a continuation of nothing": (frame(CONTINUATION, b"x"), CloseReason.PROTOCOL_ERROR),
+    "a message within another": (frame(BINARY, last=False) + frame(BINARY), CloseReason.PROTOCOL_ERROR),
+    "a close of half a code": (frame(CLOSE, b"\x03"), CloseReason.PROTOCOL_ERROR),
+    "a close with a code that is never sent": (bye(1006), CloseReason.PROTOCOL_ERROR),
+    "text that is not UTF-8": (frame(TEXT, b"\xff"), CloseReason.INVALID_FRAME_PAYLOAD_DATA),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+@pytest.mark.parametrize(("breach", "code"), BREACHES.values(), ids=BREACHES.keys())
+def test_a_breach_of_the_rules_ends_it_with_a_reason_and_the_peer_is_told(
+    child: Framing, breach: bytes, code: CloseReason, chunk: int
+) -> None:
+    messages, answers = feed(child, frame(BINARY, b"one") + breach, chunk)
+    assert messages == [b"one"]
+    assert child.ended
+    ((opcode, said),) = heard(answers)
+    assert (opcode, int.from_bytes(said[:2]), said[2:].decode()) == (CLOSE, code, child.ended)
+    assert child.feed(frame(BINARY, b"too late")) == []
+
+
+def in_fragments(message: bytes) -> bytes:
+    half = len(message) // 2
+    return frame(BINARY, message[:half], last=False) + frame(CONTINUATION, message[half:])
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+@pytest.mark.parametrize("make", [lambda message: frame(BINARY, message), in_fragments])
+def test_a_message_over_the_cap_ends_it_as_soon_as_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, child: Framing, make: Callable[[bytes], bytes], chunk: int
+) -> None:
+    monkeypatch.setattr(websocket, "MAX_FRAME_BYTES", 100)
+    longest = make(b"x" * 100)
+    assert feed(child, longest * 3, chunk) == ([b"x" * 100] * 3, b""), "the cap is for each"
+    messages, answers = feed(child, make(b"x" * 102)[:-1] + b"x" * 1000, chunk)
+    assert (messages, child.ended) == ([], "a message of more than 100 bytes")
+    assert heard(answers) == [(CLOSE, CLOSE_CODE.to_bytes(2) + b"a message of more than 100 bytes")]
+
+
+def test_the_end_of_the_bytes_is_the_end(child: Framing) -> None:
+    assert child.feed(frame(BINARY, b"half")[:-1]) == []
+    assert child.feed(b"") == []
+    assert child.ended == "the connection was lost"
+
+
+def test_who_closes_still_reads_and_sends_no_more(child: Framing) -> None:
+    assert heard(child.close("enough")) == [(CLOSE, CLOSE_CODE.to_bytes(2) + b"enough")]
+    assert child.ended is None
+    assert (child.close("again"), child.pack(b"x")) == (b"", b"")
+    assert child.feed(frame(BINARY, b"crossed")) == [b"crossed"]
+    child.feed(bye(CLOSE_CODE, b"enough"))
+    assert (child.ended, child.answer) == ("enough", b"")
+
+
+def test_a_ping_that_crosses_the_close_is_no_end(child: Framing) -> None:
+    child.close("enough")
+    assert child.feed(frame(PING, b"?") + frame(BINARY, b"crossed")) == [b"crossed"]
+    assert (child.ended, child.answer) == (None, b"")
+    child.feed(bye(CLOSE_CODE, b"enough"))
+    assert child.ended == "enough"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("", ""), ("x" * 500, "x" * MAX_REASON_BYTES), ("é" * 100, "é" * 60), ("x" + "é" * 100, "x" + "é" * 59)],
+)
+def test_a_reason_is_cut_between_characters_to_what_a_close_holds(reason: str, told: str) -> None:
+    child, parent = opened()
+    child.receive_data(Framing(parent).close(reason))
+    (event,) = child.events()
+    assert isinstance(event, CloseConnection)
+    assert (event.code, event.reason or "") == (CLOSE_CODE, told)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
+def test_any_bytes_in_any_chunks_are_messages_or_an_end(chunks: list[bytes], closing: bool) -> None:
+    end = Framing(opened()[0])
+    if closing:
+        end.close("enough")
+    for chunk in chunks:
+        ended = end.ended is not None
+        messages = end.feed(chunk)
+        assert not ended or (messages, end.answer) == ([], b"")
+        assert all(isinstance(message, bytes) for message in messages)
+    assert end.ended is not None or b"" not in chunks
