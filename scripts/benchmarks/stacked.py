@@ -78,19 +78,23 @@ def judge(played: Played) -> tuple[dict[str, float], Series]:
 def share_figures(arrivals: Sequence[Sequence[int]]) -> dict[str, float]:
     """When the first node's share settled within TOLERANCE of its part of the capacity, after each change.
 
-    A share that never did gets the whole length of the phase.
+    A share that never did gets the whole length of the phase. Clients that wait for each answer are best served by
+    nobody slow as long as the others have room, so that it also counts when the share is no more than its part.
     """
     first = _first_share(arrivals, STRETCH_BINS)
     return {
         "share settled s": _settled_s(first, SLOW_FROM_S, SLOW_UNTIL_S),
+        "share low s": _settled_s(first, SLOW_FROM_S, SLOW_UNTIL_S, least=0.0),
         "share back s": _settled_s(first, SLOW_UNTIL_S, SECONDS),
         "share 15–30 s / ideal": _mean_share(arrivals, 15, SLOW_UNTIL_S) / ideal_share(SLOW_FROM_S),
     }
 
 
-def _settled_s(share: Sequence[float], from_s: float, until_s: float) -> float:
+def _settled_s(share: Sequence[float], from_s: float, until_s: float, least: float = 1 - TOLERANCE) -> float:
+    """Seconds from the change until the share is between `least` and 1 + TOLERANCE times its ideal."""
     phase = share[round(from_s / BIN_S) : round(until_s / BIN_S) - STRETCH_BINS + 1]
-    place = settled_after(phase, ideal_share(from_s), TOLERANCE)
+    ideal = ideal_share(from_s)
+    place = settled_after(phase, least * ideal, (1 + TOLERANCE) * ideal)
     return until_s - from_s if place is None else place * BIN_S
 
 

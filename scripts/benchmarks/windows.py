@@ -69,12 +69,12 @@ def shares(part: Sequence[int], whole: Sequence[int], width: int) -> list[float]
     return [sum(part[k : k + width]) / max(1, sum(whole[k : k + width])) for k in stretches]
 
 
-def settled_after(values: Sequence[float], ideal: float, tolerance: float) -> int | None:
-    """The first place from which on the values are within the tolerance of the ideal, or None.
+def settled_after(values: Sequence[float], least: float, most: float) -> int | None:
+    """The first place from which on the values are within these bounds, or None.
 
     The value there is within bounds, and so are SETTLED_PART of those from there to the end.
     """
-    within = [abs(each - ideal) <= tolerance * ideal for each in values]
+    within = [least <= each <= most for each in values]
     for place, holds in enumerate(within):
         if holds and sum(within[place:]) >= SETTLED_PART * len(within[place:]):
             return place

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tierlb.balance.availability import Availability, availability_of, choosable
 from tierlb.model.topology import Admin
 
-A, E, U, D, M = Availability
+A, E, U, S, D, M = Availability
 
 TABLE = [
     (None, Admin.READY, False, False, A),
@@ -26,6 +26,8 @@ def test_intent_comes_before_observation(
     healthy: bool | None, admin: Admin, ejected: bool, leaving: bool, expected: Availability
 ) -> None:
     assert availability_of(healthy, admin, ejected, leaving) is expected
+    silent = availability_of(healthy, admin, ejected, leaving, silent=True)
+    assert silent is (S if expected is A else expected)
 
 
 GROUPS = [
@@ -34,6 +36,8 @@ GROUPS = [
     ([E], [0]),
     ([A, E], [0]),
     ([A, U], [0]),
+    ([A, S], [0]),
+    ([S, S, A], [0, 1, 2]),
     ([E, U], [0, 1]),
     ([A, E, U], [0, 1, 2]),
     ([E, E, A, A], [2, 3]),

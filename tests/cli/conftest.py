@@ -98,19 +98,24 @@ def words(text):
 
 @pytest.fixture
 def serve():
-    """Answers GETs with these (status code, body) in turn, and further ones with the last."""
+    """Answers with these (status code, body) in turn, and further requests with the last; `asked` is what was asked."""
     servers = []
+    asked = []
 
     def start(*answers):
         left = list(answers)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                asked.append((self.command, self.path))
                 code, body = left.pop(0) if len(left) > 1 else left[0]
                 self.send_response(code)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self):
+                self.do_GET()
 
             def log_message(self, *_):
                 pass
@@ -121,6 +126,7 @@ def serve():
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"
 
+    start.asked = asked
     yield start
     for server, thread in servers:
         server.shutdown()

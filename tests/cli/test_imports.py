@@ -12,11 +12,12 @@ HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
     ("modules", "never"),
     [
         (("tierlb.cli.main",), (*HEAVY, "trio", "cattrs", "msgpack")),
-        (("tierlb.cli.main", "tierlb.cli.node"), HEAVY),
+        (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, "prometheus_client")),
         (
             ("tierlb.cli.main", "tierlb.cluster.demo_backend"),
             (*HEAVY, "cattrs", "msgpack", "httptools", "trio_websocket"),
         ),
+        (("tierlb.cli.main", "tierlb.cli.explain"), ("asyncio", "hypercorn", "msgpack", "starlette", "structlog", "trio")),
         (("tierlb.cli.main", "tierlb.cli.up"), ("asyncio", "hypercorn", "rich", "starlette", "structlog")),
     ],
 )

@@ -22,5 +22,14 @@ def test_addresses_and_what_to_try_are_told():
     assert " status --admin http://127.0.0.1:7900" in text
 
 
+def test_how_an_agent_joins_is_told_where_one_can():
+    text = ready_block(
+        Topology("shop", {"web": tier("web", Kind.L7, "app", listen=LISTEN)}, {"app": Pool("app", agents=True)}),
+        "http://127.0.0.1:7900",
+    )
+    assert " agent --join-file .tierlb/shop --pool app --name app-1 --address HOST:PORT" in text
+    assert "--join-file" not in block(tier("web", Kind.L7, "app", listen=LISTEN))
+
+
 def test_curl_is_not_offered_where_no_http_is_spoken():
     assert "curl" not in block(tier("edge", Kind.L4, "app", listen=LISTEN))

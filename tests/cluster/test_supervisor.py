@@ -16,7 +16,8 @@ import pytest
 import trio
 
 from tierlb.cluster.ports import FreePorts
-from tierlb.cluster.supervisor import STOP_DEADLINE_S, Supervisor, stop_order
+from tierlb.cluster.fleet import STOP_DEADLINE_S
+from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology

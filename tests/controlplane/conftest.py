@@ -8,6 +8,8 @@ from tierlb.controlplane.controller import Controller
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.sketch import Sketch
 
 
 class KeptLog:
@@ -57,6 +59,9 @@ class FakePlane:
 
     def row(self):
         return NodeRow(self.name, "web", 0.0, self.load(), self.subtree_load)
+
+    def metrics(self):
+        return Exposed(self.name, "web", self.load(), self.subtree_load, Sketch())
 
     def note_report(self, child, load, echo):
         self.reports.append((child, load, echo))

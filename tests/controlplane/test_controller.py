@@ -2,11 +2,12 @@ import attrs
 import pytest
 import trio
 
+from tests.controlplane.conftest import tier
 from tierlb.controlplane.controller import AGENT_GONE_S, OBSERVE_WITHIN_S, Controller, Link, Unwelcome
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.model.topology import Tls
+from tierlb.model.topology import Admin, Kind, Tls
 from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 EDGE = Address("127.0.0.1", 8080)
@@ -138,12 +139,68 @@ async def test_a_reconnected_node_keeps_its_place_and_replaces_its_old_link(runn
 
 async def test_a_restarted_node_is_a_member_again_at_its_new_address(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    running.exited("web-1", running.seats["web-1"].hello.pid)
     await settle()
     assert members(edge) == ["web-2"]
+    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    await settle()
     running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4999),)))
     await settle()
     assert edge.wanted.rules[0].action.destinations[0].members[0].address.port == 4999
+
+
+async def test_a_process_that_takes_over_leaves_the_old_address_until_it_serves_itself(running, autojump_clock):
+    edge, _, _ = await serve_all(running)
+    before = edge.wanted.rules[0].action.destinations[0].members
+    old = running.seats["web-1"]
+    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    await settle()
+    assert edge.wanted.rules[0].action.destinations[0].members == before
+    running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4999),)))
+    running.exited("web-1", old.hello.pid)
+    await settle()
+    members_now = edge.wanted.rules[0].action.destinations[0].members
+    assert [member.address.port for member in members_now if member.name == "web-1"] == [4999]
+
+
+async def test_a_node_that_the_topology_names_no_more_gets_no_traffic_and_goes_with_its_process(
+    running, topology, autojump_clock
+):
+    edge, _, web2 = await serve_all(running)
+    smaller = attrs.evolve(topology.tiers["web"], replicas=1)
+    running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
+    await settle()
+    assert members(edge) == ["web-1"]
+    assert running.seats["web-2"].state is State.DRAINING
+    running.exited("web-2", web2.hello.pid)
+    assert "web-2" not in running.seats
+
+
+async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(running, topology, autojump_clock):
+    edge, _, _ = await serve_all(running)
+    mid = tier("mid", Kind.L7, "web")
+    moved = tier("edge", Kind.L4, "mid", listen=topology.tiers["edge"].listen)
+    running.adopt(attrs.evolve(topology, tiers={"edge": moved, "mid": mid, "web": topology.tiers["web"]}))
+    assert "mid-1 has not joined" in running.missing()
+    seat = running.join(hello("mid-1", "mid", 77), Link())
+    await settle()
+    running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4777),)))
+    await settle()
+    assert members(edge) == ["mid-1"]
+
+
+async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(running, autojump_clock):
+    edge, web1, _ = await serve_all(running)
+    running.wish("web-1", Admin.DRAIN)
+    await settle()
+    assert web1.wanted.admin is Admin.DRAIN
+    states = {m.name: m.admin for m in edge.wanted.rules[0].action.destinations[0].members}
+    assert states == {"web-1": Admin.DRAIN, "web-2": Admin.READY}
+    running.wish("web-1", Admin.READY)
+    await settle()
+    assert web1.wanted.admin is Admin.READY
+    with pytest.raises(KeyError):
+        running.wish("web-9", Admin.DRAIN)
 
 
 @pytest.mark.parametrize(("node", "tier"), [("db-1", "db"), ("web-1", "edge")])
@@ -224,6 +281,19 @@ async def test_a_watch_goes_to_the_top_of_the_tree_and_to_those_who_join_there_l
     late = Link()
     running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), late)
     assert list(late.watches) == [Watch(4.0), Watch(4.0, "n0nce")]
+
+
+async def test_all_who_want_explanations_share_a_nonce_until_nobody_has_asked_for_its_time(running, autojump_clock):
+    running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
+    await settle()
+    link = running.seats["edge-1"].link
+    nonce = running.explain(10.0)
+    assert len(nonce) >= 20
+    await trio.sleep(9)
+    assert running.explain(10.0) == nonce
+    assert list(link.watches) == [Watch(10.0, nonce)] * 2
+    await trio.sleep(10)
+    assert running.explain(10.0) != nonce
 
 
 async def test_a_link_that_is_not_read_keeps_the_latest_watches_only():

@@ -6,9 +6,11 @@ import signal
 from functools import partial
 
 import attrs
+import httpx
 import pytest
 import trio
 import trustme
+from prometheus_client.parser import text_string_to_metric_families
 
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
@@ -19,6 +21,7 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Tls
 from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
+from tierlb.telemetry.exposition import CONTENT_TYPE
 
 DEADLINE_S = 5
 
@@ -202,6 +205,16 @@ async def test_a_nonce_reaches_every_plane_once(parent, tree):
     parent.controller.watch(5.0, "n0nce")
     await until(parent.controller, lambda: all(fake.explained for fake in planes.values()))
     assert [fake.explained for fake in planes.values()] == [["n0nce"]] * 3
+
+
+async def test_a_nodes_metrics_are_at_the_address_that_the_status_gives(parent, tree):
+    status = parent.controller.status()
+    for node in (*status.tiers["edge"].nodes, *status.tiers["web"].nodes):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            response = await http.get(f"http://{node.control}/metrics", timeout=DEADLINE_S)
+        assert response.headers["content-type"] == CONTENT_TYPE
+        (items,) = (f for f in text_string_to_metric_families(response.text) if f.name == "tierlb_items")
+        assert [(s.labels["node"], s.value) for s in items.samples] == [(node.name, tree[0][node.name].load().items)]
 
 
 async def test_a_node_that_leaves_is_draining_in_its_reports_before_its_plane_drains(parent, tree):

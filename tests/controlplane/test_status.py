@@ -17,8 +17,9 @@ from tierlb.model.address import Address
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.sketch import Sketch, decode
 
+WHERE = "127.0.0.1:4000"
 LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("web-1", 1, 2, 3),))
-NODE = NodeStatus("edge-1", State.SERVING, True, 42, 3, (Address("127.0.0.1", 80),), LOAD, 1.5, 0.1)
+NODE = NodeStatus("edge-1", State.SERVING, True, 42, 3, (Address("127.0.0.1", 80),), LOAD, 1.5, 0.1, control=WHERE)
 
 
 def test_a_status_is_plain_json_with_addresses_and_states_as_text():
@@ -29,7 +30,7 @@ def test_a_status_is_plain_json_with_addresses_and_states_as_text():
     plain = json.loads(json.dumps(as_json(status)))
     assert plain["tiers"]["edge"]["listen"] == "[::1]:80"
     node = plain["tiers"]["edge"]["nodes"][0]
-    assert (node["state"], node["addresses"]) == ("serving", ["127.0.0.1:80"])
+    assert (node["state"], node["addresses"], node["control"]) == ("serving", ["127.0.0.1:80"], WHERE)
     assert node["load"]["members"][0]["name"] == "web-1"
     (endpoint,) = plain["pools"]["app"]["endpoints"]
     assert (endpoint["address"], endpoint["state"], endpoint["pid"]) == ("127.0.0.1:9", "gone", None)

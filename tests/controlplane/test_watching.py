@@ -51,6 +51,14 @@ def test_a_nonce_that_comes_by_two_parents_is_news_once_and_outlives_a_plain_wat
     assert watching.current(1.0)[1:] == (Watch(5.0, "other"),)
 
 
+def test_a_nonce_is_in_force_until_its_time_is_over():
+    watching = Watching()
+    assert watching.nonce(0.0) == ""
+    watching.heed(Watch(5.0, "n"), 0.0)
+    watching.heed(Watch(9.0), 1.0)
+    assert (watching.nonce(4.9), watching.nonce(5.0)) == ("n", "")
+
+
 def test_nobody_watches_for_longer_than_a_minute():
     watching = Watching()
     watching.heed(Watch(1e9), 0.0)

@@ -19,7 +19,16 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import reactor
-from tierlb.wire.proxy_protocol import EXPLAINED, KEY, PARENT, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
+from tierlb.wire.proxy_protocol import (
+    EXPLAINED,
+    KEY,
+    PARENT,
+    ProxyHeader,
+    encode_local,
+    encode_tlv,
+    encode_v2,
+    parse_v2,
+)
 
 DEADLINE_S = 5.0
 DATA_KEY = b"the key of this cluster"
@@ -304,9 +313,9 @@ class Lab:
         self.voices.append(voice)
         return voice
 
-    async def converses(self, **options: Any) -> tuple[Voice, PlayedMember]:
-        """The usual: one l7 node, one member behind it, one client connected."""
-        member = await self.member()
+    async def converses(self, says: dict[str, Any] | None = None, **options: Any) -> tuple[Voice, PlayedMember]:
+        """The usual: one l7 node, one member behind it (of which the snapshot `says` more), one client connected."""
+        member = await self.member(**says or {})
         await self.serves(l7(member, **options))
         return await self.connects(), member
 

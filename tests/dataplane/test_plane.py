@@ -1,35 +1,39 @@
 """The seam to the control plane: snapshots in, counts out, ports kept, caps held."""
 
 import socket
+from typing import Any
 
 import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import ANY_PORT, Lab, l4, l7
+from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, Voice, l4, l7, l7_parent
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Rule
-from tierlb.model.topology import Limits, Match, Respond
+from tierlb.model.topology import Limits, Match, Policy, Respond
+from tierlb.telemetry.sketch import decode
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CHILD = {"child": True, "reports": True}
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 STRANGERS = Listener(ANY_PORT.address, accept_from=("192.0.2.0/24", "2001:db8::/32"))
 FRIENDS = Listener(ANY_PORT.address, accept_from=("192.0.2.0/24", "127.0.0.0/8"))
 
 
 async def test_the_addresses_bound_are_parallel_to_the_listeners(lab: Lab) -> None:
-    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, attrs.evolve(ANY_PORT, inner=True)))
+    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, INNER))
     await lab.serves(snapshot)
     first, second = lab.plane.apply(attrs.evolve(snapshot, revision=2))
     assert first == lab.at != second
-    for address in (first, second):
-        assert (await (await lab.connects(address)).asks(GET)).status == 200
+    for address, introduction in ((first, b""), (second, l7_parent())):
+        assert (await (await lab.connects(address)).asks(introduction + GET)).status == 200
     assert lab.plane.apply(attrs.evolve(snapshot, revision=3, listeners=snapshot.listeners[::-1])) == (second, first)
 
 
 async def test_a_port_that_is_no_longer_named_closes_and_its_connections_stay(lab: Lab) -> None:
-    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, attrs.evolve(ANY_PORT, inner=True)))
+    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, INNER))
     first = await lab.serves(snapshot)
     client = await lab.connects()
     lab.plane.apply(attrs.evolve(snapshot, revision=2, listeners=snapshot.listeners[1:]))
@@ -45,7 +49,7 @@ async def test_a_port_in_use_is_refused_and_the_node_goes_on(lab: Lab) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = Address(*taken.getsockname())
-        wanted = attrs.evolve(l7(), revision=2, listeners=(attrs.evolve(ANY_PORT, inner=True), Listener(address)))
+        wanted = attrs.evolve(l7(), revision=2, listeners=(INNER, Listener(address)))
         with pytest.raises(Refused, match=f"cannot listen on {address}"):
             lab.plane.apply(wanted)
     assert (await (await lab.connects()).asks(GET)).body == b"hello\n"
@@ -118,14 +122,131 @@ async def test_a_node_without_a_snapshot_has_nothing_to_report(lab: Lab) -> None
 
 async def test_load_tells_how_busy_the_thread_was(lab: Lab) -> None:
     await lab.serves(l7(rules=HELLO))
-    lab.plane.load()
-    await trio.sleep(0.3)
-    assert lab.plane.load().busy < 0.3
+    now, waited_s = lab.plane.reactor.look(), lab.plane.reactor.waited_s()
+    for step in range(41):
+        lab.upkeep.account.sample(now + step * 0.05, waited_s + step * 0.05 * 0.75)
+    assert lab.plane.load().busy == pytest.approx(0.25)
+
+
+# What children say, and what is said of this node.
+
+
+async def two_children(lab: Lab, snapshot_of: type = l7) -> tuple[PlayedMember, PlayedMember]:
+    """A node that chooses by load between two children it knows nothing of."""
+    one, two = await lab.member(name="web-1", **CHILD), await lab.member(name="web-2", **CHILD)
+    await lab.serves(snapshot_of(one, two, balance=Policy.LOAD_AWARE))
+    return one, two
+
+
+def reports(lab: Lab, name: str, echo: Echo | None = None, **load: Any) -> None:
+    lab.plane.note_report(name, SubtreeLoad(**{"capacity": 100.0, "response_s": 1.0, **load}), echo or Echo())
+    lab.ticks()
+
+
+async def serves_next(lab: Lab, client: Voice, *members: PlayedMember) -> str:
+    """Who gets the next request, on a new connection; the answer says that it is not kept."""
+    await client.says(GET)
+    member, voice = await lab.accepts(*members)
+    await voice.hears_proxy_header()
+    await voice.hears_head()
+    await voice.says(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    assert (await client.hears_message()).status == 200
+    return member.member.name
+
+
+async def test_a_childs_report_moves_the_choice(lab: Lab, clock: Clock) -> None:
+    one, two = await two_children(lab)
     client = await lab.connects()
-    lab.plane.load()
-    for _ in range(200):
-        await client.asks(GET * 1)
-    assert 0 < lab.plane.load().busy <= 1
+    reports(lab, "web-1", in_flight=50)
+    reports(lab, "web-2", in_flight=5)
+    assert [await serves_next(lab, client, one, two) for _ in range(4)] == ["web-2"] * 4
+    reports(lab, "web-2", in_flight=90)
+    assert [await serves_next(lab, client, one, two) for _ in range(4)] == ["web-1"] * 4
+
+
+async def test_a_childs_report_moves_the_choice_of_connections(lab: Lab, clock: Clock) -> None:
+    one, two = await two_children(lab, l4)
+    for hot, cool in (("web-1", two), ("web-2", one)):
+        reports(lab, "web-1", Echo(1, 1, 1), in_flight=50 if hot == "web-1" else 0, connections=10)
+        reports(lab, "web-2", Echo(1, 1, 1), in_flight=50 if hot == "web-2" else 0, connections=10)
+        client = await lab.connects()
+        await cool.accepts()
+        await client.leaves()
+
+
+async def test_a_child_that_drains_gets_nothing_new(lab: Lab) -> None:
+    one, two = await two_children(lab)
+    client = await lab.connects()
+    reports(lab, "web-1", draining=True)
+    reports(lab, "web-2", in_flight=1000)
+    assert [await serves_next(lab, client, one, two) for _ in range(4)] == ["web-2"] * 4
+    reports(lab, "web-1")
+    assert await serves_next(lab, client, one, two) == "web-1"
+
+
+async def test_a_child_whose_control_connection_is_lost_still_gets_traffic(lab: Lab) -> None:
+    one, two = await two_children(lab)
+    client = await lab.connects()
+    for name in ("web-1", "web-2"):
+        reports(lab, name)
+    lab.plane.note_lost("web-1")
+    reports(lab, "web-2", in_flight=10)
+    assert await serves_next(lab, client, one, two) == "web-1"
+    assert [load.availability for load in lab.plane.load().members] == ["available", "available"]
+
+
+async def test_who_is_no_child_is_not_heard_and_not_guided(lab: Lab) -> None:
+    await two_children(lab)
+    reports(lab, "web-1", utilisation=0.4)
+    reports(lab, "web-9", utilisation=0.9)
+    lab.plane.note_lost("web-9")
+    assert lab.plane.guide("web-9") is None
+    guidance = lab.plane.guide("web-2")
+    assert guidance is not None
+    assert guidance.target == pytest.approx(0.4)
+
+
+async def test_what_is_below_is_part_of_what_is_said(lab: Lab) -> None:
+    await two_children(lab)
+    reports(lab, "web-1", leaves=3, ready_leaves=2)
+    reports(lab, "web-2", leaves=3, ready_leaves=3)
+    load = lab.plane.subtree()
+    assert (load.capacity, load.ready_leaves, load.leaves, load.draining) == (200.0, 5, 6, False)
+    row = lab.plane.row()
+    assert (row.node, row.tier, row.subtree.leaves) == ("node-1", "tier", 6)
+    assert [each.name for each in row.own.members] == ["web-1", "web-2"]
+    client = await lab.connects()
+    await client.says(GET[:-4])
+    await lab.until(lambda: any(each.in_head for each in lab.front.clients))
+    lab.plane.drain()
+    assert lab.plane.subtree().draining
+
+
+async def test_times_of_items_are_kept_for_rows_and_since_the_start(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    clock.now += 0.2
+    await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    await client.hears_message()
+    lab.ticks()
+    recent = decode(lab.plane.row().latency)
+    for sketch in (recent, lab.plane.metrics().latency):
+        assert sketch.count == 1
+        assert sketch.quantile_s(0.5) == pytest.approx(0.2, rel=0.03)
+
+
+async def test_before_the_first_snapshot_whatever_is_said_is_taken_in_silence(lab: Lab) -> None:
+    plane = Plane("n", lab.log)
+    plane.note_report("web-1", SubtreeLoad(), Echo())
+    plane.note_lost("web-1")
+    plane.heed("edge-1", Guidance(0.5))
+    plane.explain("n1", 1e9)
+    assert plane.guide("web-1") is None
+    assert (plane.subtree(), plane.echo("edge-1")) == (SubtreeLoad(), Echo())
+    assert (plane.row().node, plane.metrics().node) == ("n", "n")
+    plane.reactor.dispose()
 
 
 async def test_run_returns_once_drained(lab: Lab) -> None:

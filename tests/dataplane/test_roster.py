@@ -6,54 +6,21 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import Lab, PlayedMember
+from tests.dataplane.rosters import Harness, available, by_name, child, chosen, destination, member
 from tierlb.balance import ejection
-from tierlb.balance.ejection import FIRST_EJECTION_S
-from tierlb.dataplane.roster import Candidate, Group, Roster, Split
+from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
+from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.dataplane.roster import AT_ONCE_S, SHARE_S, Group, Split
 from tierlb.model.address import Address
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member
-from tierlb.model.topology import Policy
-from tierlb.net.reactor import Reactor
-
-
-class Harness:
-    """A roster on a reactor that only this test drives."""
-
-    def __init__(self) -> None:
-        self.changes: list[tuple[str, str]] = []
-        self.crashes: list[BaseException] = []
-        self.reactor = Reactor(self.crashes.append)
-        self.roster = Roster(
-            self.reactor, random.Random(1), lambda event, candidate: self.changes.append((event, candidate.member.name))
-        )
-
-    def group(self, *names: str, policy: Policy = Policy.LEAST_REQUESTS) -> Group:
-        (group,) = self.roster.regroup([destination(*names)], policy)
-        return group
-
-    def pass_time(self, seconds: float) -> None:
-        self.reactor.now += seconds
-        self.reactor.wheel.advance(self.reactor.now)
+from tierlb.model.topology import Admin, Kind, Policy
+from tierlb.wire.agent_check import parse
 
 
 @pytest.fixture
 def harness() -> Harness:
     return Harness()
-
-
-def member(name: str) -> Member:
-    return Member(name, "app", Address("127.0.0.1", 1))
-
-
-def destination(*names: str, weight: float = 1) -> Destination:
-    return Destination(weight, ("app",), tuple(member(name) for name in names))
-
-
-def by_name(group: Group) -> dict[str, Candidate]:
-    return {candidate.member.name: candidate for candidate in group.candidates}
-
-
-def available(group: Group) -> list[str]:
-    return [candidate.member.name for candidate in group.available]
 
 
 def test_a_group_without_members_chooses_nobody(harness: Harness) -> None:
@@ -88,7 +55,7 @@ def test_more_than_half_ejected_is_not_believed(harness: Harness) -> None:
     a.connect_failed(refused=True)
     b.connect_failed(refused=True)
     assert available(group) == ["a", "b", "c"]
-    assert [load.ejected for load in harness.roster.loads()] == [True, True, False]
+    assert [load.availability for load in harness.roster.loads()] == ["ejected", "ejected", "available"]
 
 
 def test_a_success_restores_a_member(harness: Harness) -> None:
@@ -101,7 +68,7 @@ def test_a_success_restores_a_member(harness: Harness) -> None:
 
 
 def test_an_ejection_counts_in_every_group_of_the_member(harness: Harness) -> None:
-    one, two = harness.roster.regroup([destination("a", "b"), destination("a", "c")], Policy.ROUND_ROBIN)
+    one, two = harness.groups(destination("a", "b"), destination("a", "c"))
     assert one.candidates[0] is two.candidates[0]
     one.candidates[0].connect_failed(refused=True)
     assert (available(one), available(two)) == (["b"], ["c"])
@@ -122,7 +89,7 @@ def test_an_ejection_survives_a_new_snapshot(harness: Harness) -> None:
 def test_the_same_name_at_another_address_is_another_member(harness: Harness) -> None:
     group = harness.group("a")
     moved = Destination(1, ("app",), (Member("a", "app", Address("127.0.0.1", 2)),))
-    (again,) = harness.roster.regroup([moved], Policy.ROUND_ROBIN)
+    (again,) = harness.groups(moved)
     assert again.candidates[0] is not group.candidates[0]
     assert group.candidates[0].retired
 
@@ -148,11 +115,439 @@ def test_a_restored_member_is_not_probed(harness: Harness) -> None:
 
 def test_a_split_draws_by_weight() -> None:
     harness = Harness()
-    groups = harness.roster.regroup([destination("a", weight=3), destination("b", weight=1)], Policy.ROUND_ROBIN)
+    groups = harness.groups(destination("a", weight=3), destination("b", weight=1))
     split = Split(groups, random.Random(1))
     drawn = [split.pick() is groups[0] for _ in range(4000)]
     assert 2850 <= sum(drawn) <= 3150
     assert Split(groups[:1], random.Random(1)).pick() is groups[0]
+
+
+def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harness) -> None:
+    a, b, c = harness.group("a", member("b", admin=Admin.DRAIN), "c").candidates
+    group = a.groups[0]
+    a.connect_failed(refused=True)
+    for tried, expected in [((), True), ((c,), True), ((a, c), False), ((a,), True), ((a, b, c), False)]:
+        assert group.has_other(tried) is expected
+        assert (group.choose(tried) is not None) is expected
+
+
+# What is learnt of a member.
+
+
+def test_a_members_capacity_is_learnt_from_what_it_completes(harness: Harness) -> None:
+    a, b = harness.group("a", "b").candidates
+    for _ in range(40):
+        harness.serve(a, 5, 0.01)
+        harness.serve(b, 1, 0.1)
+        harness.tick(0.0)
+    assert a.capacity == pytest.approx(8 / 0.01, rel=0.1)
+    assert b.capacity == pytest.approx(8 / 0.1, rel=0.1)
+
+
+def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) -> None:
+    a = harness.group("a").candidates[0]
+    harness.serve(a, 100, 0.01)
+    harness.tick(0.0)
+    a.begin()
+    harness.tick(times=40)
+    assert a.capacity < 0.2 * 8 / 0.01, "it takes two seconds over one item"
+
+
+def test_errors_complete_nothing(harness: Harness) -> None:
+    a = harness.group("a").candidates[0]
+    for _ in range(20):
+        harness.serve(a, 5, 0.01)
+        for _ in range(4):
+            a.erred()
+        harness.tick(0.0)
+    assert a.capacity == pytest.approx(8 / 0.01 / 5, rel=0.3)
+
+
+def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
+    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    a, b = group.candidates
+    for each in (a, b):
+        harness.serve(each, 20, 0.01)
+    harness.tick(FULL_AFTER_S)
+    assert set(chosen(group, 10)) == {"a", "b"}
+    harness.pass_time(2 * AT_ONCE_S)
+    a.erred()
+    assert chosen(group, 10) == ["b"] * 10
+    assert harness.roster.loads()[0].failed == 1
+
+
+def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    drawn: list[float] = []
+    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
+    group._settled_at = harness.reactor.now
+    for _ in range(100):
+        group.candidates[0].erred()
+    assert drawn == []
+    harness.pass_time(2 * AT_ONCE_S)
+    group.candidates[0].erred()
+    assert len(drawn) == 1
+
+
+def test_a_bad_memory_of_response_times_fades_while_nothing_is_in_flight(harness: Harness) -> None:
+    a = harness.group("a", balance=Policy.PEAK_EWMA).candidates[0]
+    a.peak.observe(harness.reactor.now, 2.0)
+    a.in_flight = 1
+    harness.tick(10.0)
+    assert a.peak.cost == 2.0
+    a.in_flight = 0
+    harness.tick(10.0)
+    assert a.peak.cost < 1.0
+
+
+def test_shares_are_of_the_items_of_the_last_second(harness: Harness) -> None:
+    group = harness.group("a", "b")
+    a, b = group.candidates
+    a.done, b.done, b.in_flight = 30, 9, 1
+    harness.tick(SHARE_S)
+    assert [load.share for load in harness.roster.loads()] == [0.75, 0.25]
+    b.done += 5
+    harness.tick(SHARE_S)
+    assert [load.share for load in harness.roster.loads()] == [0.0, 1.0]
+    harness.tick(SHARE_S)
+    assert [load.share for load in harness.roster.loads()] == [0.0, 0.0]
+
+
+def test_a_capacity_is_told_when_there_is_one(harness: Harness) -> None:
+    a = harness.group("a").candidates[0]
+    assert harness.roster.loads()[0].capacity == 0.0
+    harness.serve(a, 10, 0.01)
+    harness.tick(0.0)
+    assert harness.roster.loads()[0].capacity == a.capacity > 1
+
+
+def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness: Harness) -> None:
+    a, _ = harness.group("a", child("c")).candidates
+    assert a.share == 1.0
+    one, reporter = harness.group(member("a", parents=4), child("c", parents=4)).candidates
+    assert one is a
+    assert (a.view.parents, a.view.leaf.parents, a.share) == (4, 4, 0.25)
+    harness.report("c", Echo(0, 0), arrivals=0)
+    harness.report("c", Echo(0, 100), arrivals=100)
+    learnt = reporter.share
+    assert learnt > 0.25
+    harness.group(child("c", parents=8))
+    assert reporter.share == learnt, "what reports tell is nearer to the truth"
+
+
+# What children report.
+
+
+def reported_on(harness: Harness, kind: Kind = Kind.L7) -> Group:
+    """Two children of equal capacity, of which nothing else is known."""
+    group = harness.group(child("a"), child("b"), kind=kind, balance=Policy.LOAD_AWARE)
+    harness.tick(FULL_AFTER_S)
+    for name in ("a", "b"):
+        harness.report(name, capacity=100.0, response_s=1.0)
+    return group
+
+
+def test_a_report_moves_the_choice(harness: Harness) -> None:
+    group = reported_on(harness)
+    assert set(chosen(group, 10)) == {"a", "b"}
+    harness.report("a", capacity=100.0, in_flight=30, response_s=1.0)
+    assert chosen(group, 10) == ["b"] * 10
+    harness.report("b", capacity=100.0, in_flight=60, response_s=1.0)
+    assert chosen(group, 10) == ["a"] * 10
+
+
+def test_a_report_moves_the_choice_before_the_next_tick(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.pass_time(2 * AT_ONCE_S)
+    harness.roster.note_report("a", SubtreeLoad(capacity=100.0, in_flight=30, response_s=1.0), Echo())
+    assert chosen(group, 10) == ["b"] * 10
+
+
+def test_the_own_items_in_a_report_are_not_counted_twice(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.report("a", Echo(in_flight=30), capacity=100.0, in_flight=30, response_s=1.0)
+    assert set(chosen(group, 10)) == {"a", "b"}
+
+
+def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.report("a", capacity=200.0, response_s=1.0)
+    for _ in range(300):
+        candidate = group.choose()
+        assert candidate is not None
+        candidate.begin()
+    assert by_name(group)["a"].in_flight == pytest.approx(200, abs=3)
+
+
+def test_a_report_of_a_stranger_is_passed_over(harness: Harness) -> None:
+    reported_on(harness)
+    harness.roster.note_report("c", SubtreeLoad(capacity=1e9), Echo(5, 5, 5))
+    harness.roster.note_lost("c")
+    assert harness.roster.guidance("c", harness.reactor.now) is None
+    assert [load.name for load in harness.roster.loads()] == ["a", "b"]
+
+
+def test_a_child_that_drains_gets_nothing_new_and_comes_back(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.report("a", draining=True)
+    assert available(group) == ["b"]
+    assert harness.roster.loads()[0].availability == "draining"
+    harness.report("a", draining=True)
+    harness.report("a")
+    assert available(group) == ["a", "b"]
+    assert harness.changes == [("drains", "a"), ("returned", "a")]
+
+
+def test_when_all_children_drain_nobody_is_chosen(harness: Harness) -> None:
+    group = reported_on(harness)
+    for name in ("a", "b"):
+        harness.report(name, draining=True)
+    assert group.choose() is None
+
+
+def test_a_child_that_still_drains_when_it_is_heard_again_gets_nothing(harness: Harness) -> None:
+    reported_on(harness)
+    harness.report("a", draining=True)
+    harness.roster.note_lost("a")
+    group = harness.group(child("a"), child("b"))
+    harness.report("a", draining=True)
+    assert available(group) == ["b"]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_child_whose_control_connection_is_lost_keeps_its_part(harness: Harness, kind: Kind) -> None:
+    group = reported_on(harness, kind)
+    a, _ = group.candidates
+    for _ in range(20):
+        for name in ("a", "b"):
+            harness.report(name, Echo(5, 100, 50), capacity=100.0, in_flight=5, connections=50, response_s=0.05)
+    harness.roster.note_lost("a")
+    harness.tick()
+    for _ in range(100):
+        candidate = group.choose()
+        assert candidate is not None
+        candidate.begin()
+    assert available(group) == ["a", "b"]
+    assert 25 <= a.in_flight <= 75
+
+
+def test_a_child_that_falls_silent_on_an_open_connection_is_passed_over_until_it_speaks(harness: Harness) -> None:
+    group = reported_on(harness)
+    for _ in range(5):
+        harness.tick(1.0)
+        harness.report("b", capacity=100.0)
+    assert available(group) == ["b"]
+    harness.report("a", capacity=100.0)
+    assert available(group) == ["a", "b"]
+
+
+def test_children_are_told_of_each_other_alike_for_a_while(harness: Harness) -> None:
+    reported_on(harness)
+    harness.report("a", capacity=100.0, utilisation=0.2)
+    harness.report("b", capacity=100.0, utilisation=0.6)
+    now = harness.reactor.now
+    first = harness.roster.guidance("a", now)
+    assert first is not None
+    assert first.target == pytest.approx(0.4)
+    harness.report("b", capacity=100.0, utilisation=1.0)
+    assert harness.roster.guidance("b", now) is first
+    later = harness.roster.guidance("b", now + 1)
+    assert later is not None
+    assert later.target == pytest.approx(0.6)
+
+
+def test_who_is_lost_or_leaving_is_no_sibling(harness: Harness) -> None:
+    reported_on(harness)
+    harness.report("a", capacity=100.0, utilisation=0.2)
+    harness.report("b", capacity=100.0, utilisation=0.6, draining=True)
+    guidance = harness.roster.guidance("a", harness.reactor.now)
+    assert guidance is not None
+    assert guidance.target == pytest.approx(0.2)
+    harness.roster.note_lost("a")
+    assert harness.roster.guidance("a", harness.reactor.now + 1) == Guidance(1.0)
+
+
+# What an l4 node knows of requests.
+
+
+def requests_below(harness: Harness) -> tuple[bool, int, int]:
+    below = harness.roster.requests_below
+    return below.counted, below.in_flight, below.arrivals
+
+
+def test_requests_are_counted_by_the_echoes_of_children(harness: Harness) -> None:
+    reported_on(harness, Kind.L4)
+    harness.report("a", Echo(3, 10, 1))
+    harness.report("b", Echo(2, 20, 1))
+    harness.report("a", Echo(1, 15, 1))
+    assert requests_below(harness) == (True, 3, 35)
+
+
+def test_a_child_that_has_restarted_counts_anew(harness: Harness) -> None:
+    reported_on(harness, Kind.L4)
+    harness.report("a", Echo(3, 10, 1))
+    harness.roster.note_lost("a")
+    assert requests_below(harness) == (True, 0, 10)
+    harness.report("a", Echo(1, 4, 1))
+    assert requests_below(harness) == (True, 1, 14)
+
+
+def test_what_was_in_flight_at_a_child_that_left_is_in_flight_no_more(harness: Harness) -> None:
+    reported_on(harness, Kind.L4)
+    harness.report("a", Echo(3, 10, 1))
+    harness.report("b", Echo(2, 20, 1))
+    harness.group(child("b"), kind=Kind.L4)
+    assert requests_below(harness) == (True, 2, 30)
+
+
+def test_an_l7_node_counts_for_itself(harness: Harness) -> None:
+    reported_on(harness)
+    harness.report("a", Echo(3, 10, 1))
+    assert requests_below(harness) == (False, 0, 0)
+
+
+def test_shares_at_l4_are_of_requests_where_children_count_them(harness: Harness) -> None:
+    group = reported_on(harness, Kind.L4)
+    for candidate in group.candidates:
+        candidate.done = 10
+    harness.tick(SHARE_S)
+    harness.report("a", Echo(0, 100, 10))
+    harness.report("b", Echo(0, 300, 10))
+    harness.tick(SHARE_S)
+    harness.report("a", Echo(0, 200, 10))
+    harness.report("b", Echo(0, 600, 10))
+    harness.tick(SHARE_S)
+    assert [load.share for load in harness.roster.loads()] == [0.25, 0.75]
+
+
+# What checks, agents and operators say.
+
+
+def test_an_unhealthy_member_is_out_and_starts_slowly_when_it_is_back(harness: Harness) -> None:
+    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    harness.tick(FULL_AFTER_S)
+    a, b = group.candidates
+    for each in (a, b):
+        harness.serve(each, 20, 0.01)
+    a.checked(False)
+    assert available(group) == ["b"]
+    a.checked(True)
+    harness.tick(0.0)
+    assert available(group) == ["a", "b"]
+    assert a.slope == pytest.approx(10 * b.slope)
+    assert harness.changes == [("unhealthy", "a"), ("restored", "a")]
+
+
+def test_who_is_checked_no_more_is_taken_for_healthy(harness: Harness) -> None:
+    group = harness.group("a", "b")
+    group.candidates[0].checked(False)
+    group.candidates[0].checked(None)
+    assert available(group) == ["a", "b"]
+
+
+@pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
+def test_what_operators_want_holds_even_when_nobody_is_left(harness: Harness, admin: Admin) -> None:
+    group = harness.group(member("a", admin=admin), member("b", admin=admin))
+    assert group.choose() is None
+    again = harness.group(member("a", admin=admin), "b")
+    assert again.choose() is by_name(again)["b"]
+    assert again.choose((by_name(again)["b"],)) is None
+
+
+WORDS = [
+    # lines, one after the other -> availability, part of its weight
+    (["up"], "available", 1.0),
+    (["down"], "unhealthy", 1.0),
+    (["fail"], "unhealthy", 1.0),
+    (["stopped # for the day"], "unhealthy", 1.0),
+    (["drain"], "draining", 1.0),
+    (["maint"], "maintenance", 1.0),
+    (["50%"], "available", 0.5),
+    (["200%"], "available", 2.0),
+    (["0%"], "draining", 0.01),
+    (["drain 50%", "up"], "draining", 0.5),
+    (["drain 50%", "ready"], "available", 0.5),
+    (["down", "100%"], "unhealthy", 1.0),
+    (["down", "up"], "available", 1.0),
+    (["0%", "100%"], "available", 1.0),
+    (["maint", "down", "ready"], "unhealthy", 1.0),
+    (["nonsense"], "available", 1.0),
+]
+
+
+@pytest.mark.parametrize(("lines", "availability", "part"), WORDS)
+def test_an_agents_words_take_effect_until_it_takes_them_back(
+    harness: Harness, lines: list[str], availability: str, part: float
+) -> None:
+    a = harness.group(member("a", weight=3.0), "b").candidates[0]
+    for line in lines:
+        a.agent_says(parse(line.encode() + b"\n"))
+    assert (a.availability.value, a.weight) == (availability, pytest.approx(3.0 * part))
+    again = harness.group(member("a", weight=5.0), "b").candidates[0]
+    assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
+
+
+def test_an_agents_weight_counts_in_the_learnt_capacity_too(harness: Harness) -> None:
+    a, b = harness.group("a", "b", balance=Policy.LOAD_AWARE).candidates
+    for each in (a, b):
+        harness.serve(each, 20, 0.01)
+    a.agent_says(parse(b"50%\n"))
+    harness.tick(FULL_AFTER_S)
+    assert a.capacity == pytest.approx(b.capacity / 2)
+
+
+def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
+    a = harness.group("a").candidates[0]
+    a.agent_says(parse(b"maxconn:3\n"))
+    assert a.view.leaf.guess == 3
+    a.agent_says(parse(b"up\n"))
+    a.agent_says(parse(b"maxconn:0\n"))
+    assert a.view.leaf.guess == 3
+
+
+def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:
+    a = harness.group(member("a", admin=Admin.DRAIN), "b").candidates[0]
+    a.agent_says(parse(b"ready up 100%\n"))
+    assert a.availability.value == "draining"
+
+
+def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
+    a = harness.group("a", "b").candidates[0]
+    for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
+        a.agent_says(parse(line))
+    assert harness.changes == [("changed by its agent", "a")]
+
+
+def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:
+    group = harness.group("a", "b")
+    a = group.candidates[0]
+    a.agent_says(parse(b"down drain 10%\n"))
+    a.agent_gone()
+    assert available(group) == ["a", "b"]
+    assert a.weight == 1.0
+
+
+# Members that leave.
+
+
+def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness: Harness) -> None:
+    a = harness.group("a", "b").candidates[0]
+    harness.group("b")
+    for _ in range(FAILURES_TO_EJECT):
+        a.connect_failed(refused=False)
+    a.connect_failed(refused=True)
+    a.checked(False)
+    assert len(harness.reactor.wheel) == 0
+    assert harness.changes == []
+
+
+def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
+    a = harness.group("a", "b").candidates[0]
+    a.done = 7
+    harness.group("b")
+    again = harness.group("a", "b").candidates[0]
+    assert again is not a
+    assert (again.done, again.retired, a.retired) == (0, False, True)
 
 
 # Probes, against real sockets.
@@ -160,7 +555,7 @@ def test_a_split_draws_by_weight() -> None:
 
 async def probing(lab: Lab, *members: PlayedMember) -> tuple[Harness, Group]:
     harness = Harness()
-    (group,) = harness.roster.regroup([Destination(1, ("app",), tuple(m.member for m in members))], Policy.ROUND_ROBIN)
+    group = harness.group(*(member.member for member in members), balance=Policy.ROUND_ROBIN)
     lab.nursery.start_soon(harness.reactor.run)
     return harness, group
 

@@ -40,8 +40,16 @@ def test_a_share_that_follows_after_four_seconds_settled_then() -> None:
     by_bin = [1 / 3 if not 10 + after_s <= number * BIN_S < 30 else ideal for number in range(BINS)]
     figures = share_figures(arrivals(by_bin))
     assert figures["share settled s"] == pytest.approx(after_s, abs=BIN_S)
+    assert figures["share low s"] == figures["share settled s"]
     assert figures["share back s"] == 0.0
     assert figures["share 15–30 s / ideal"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_share_below_its_part_is_low_but_has_not_settled() -> None:
+    by_bin = [1 / 3 if not 12 <= number * BIN_S < 30 else 0.0 for number in range(BINS)]
+    figures = share_figures(arrivals(by_bin))
+    assert figures["share low s"] == pytest.approx(2.0, abs=BIN_S)
+    assert figures["share settled s"] == 20.0
 
 
 def test_a_share_that_never_follows_gets_the_whole_length_of_the_phase() -> None:

@@ -55,7 +55,7 @@ def test_where_nothing_came_the_share_is_none_and_not_an_error() -> None:
     ],
 )
 def test_a_share_has_settled_where_it_is_near_the_ideal_and_stays(values: list[float], place: int | None) -> None:
-    assert settled_after(values, ideal=0.1, tolerance=0.2) == place
+    assert settled_after(values, least=0.1 * 0.8, most=0.1 * 1.2) == place
 
 
 def test_rows_that_end_early_count_as_nothing_more() -> None:

@@ -48,7 +48,12 @@ def of_first(share: Callable[[float], float]) -> list[list[float]]:
 SETTLINGS = [
     ("at once", lambda s: FLOODED if 2 <= s < 4 else FAIR, 0.0, 0.0),
     ("one and a half seconds late", lambda s: FLOODED if 3 <= s < 4 else FAIR, 1.0, 0.0),
-    ("half a second late in recovery", lambda s: FLOODED if 2 <= s < 4.5 else FAIR, 0.0, 0.3),  # in the mean over the next second
+    (
+        "half a second late in recovery",
+        lambda s: FLOODED if 2 <= s < 4.5 else FAIR,
+        0.0,
+        0.3,
+    ),  # in the mean over the next second
     ("never slowed", lambda s: FAIR, None, 0.0),
     ("never recovered", lambda s: FLOODED if s >= 2 else FAIR, 0.0, None),
     ("less than its ideal while slow is no fault", lambda s: 0.0 if 2 <= s < 4 else FAIR, 0.0, 0.0),

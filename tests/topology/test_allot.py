@@ -53,7 +53,7 @@ DEEP = topology_of(
         ("edge", (Listener(PUBLIC, shared=True),)),
         ("inner", (INNER,)),
         ("web", (INNER,)),
-        ("api", (Listener(at(8081)), INNER)),
+        ("api", (Listener(at(8081), shared=True), INNER)),
     ],
 )
 def test_a_tier_listens_for_the_public_and_once_for_all_of_its_parents(name, listeners):
@@ -79,13 +79,13 @@ def leaf(pool, port, parents=1, **more):
 
 
 def test_children_are_reached_at_their_inner_port_by_parents_of_any_kind():
-    announced = {"inner": {"inner-1": (at(50),)}, "web": {"web-1": (at(61),), "web-2": (at(62),)}}
+    announced = {"inner": {"inner-1": at(50)}, "web": {"web-1": at(61), "web-2": at(62)}}
     assert members(DEEP, "edge", announced) == (
         child("inner-1", "inner", 50, parents=2),
         child("web-1", "web", 61, parents=3),
         child("web-2", "web", 62, parents=3),
     )
-    announced = {"api": {"api-1": (at(8081), at(70))}}
+    announced = {"api": {"api-1": at(70)}}
     assert members(DEEP, "web", announced) == (
         child("api-1", "api", 70, parents=2),
         leaf("app", 1, parents=3),
@@ -99,7 +99,7 @@ def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
         Tier("edge", Kind.L7, (Route(Match(path="/x"), split), Route(Match(), split)), listen=PUBLIC, replicas=3),
         tier("web", Kind.L7, "app", replicas=4),
     )
-    announced = {"web": {"web-1": (at(7),)}}
+    announced = {"web": {"web-1": at(7)}}
     snapshot = snapshot_for(topology, "edge", 1, announced, {})
     found = {m.name: m.parents for rule in snapshot.rules for d in rule.action.destinations for m in d.members}
     assert found == {"app/127.0.0.1:1": 7, "app/127.0.0.1:2": 7, "web-1": 3}
@@ -132,7 +132,7 @@ def test_listed_weights_stay_with_their_endpoints():
 
 def test_what_operators_want_reaches_members_of_every_sort():
     admin = {"web-1": Admin.MAINTENANCE, "app/127.0.0.1:2": Admin.DRAIN, "nobody": Admin.DRAIN}
-    announced = {"web": {"web-1": (at(61),), "web-2": (at(62),)}}
+    announced = {"web": {"web-1": at(61), "web-2": at(62)}}
     assert [m.admin for m in members(DEEP, "inner", announced, admin=admin)] == [Admin.MAINTENANCE, Admin.READY]
     assert [m.admin for m in members(DEEP, "api", {}, admin=admin)] == [Admin.READY, Admin.DRAIN]
 
@@ -179,7 +179,7 @@ def test_a_tier_that_is_starting_leaves_an_empty_destination():
 
 def test_nodes_are_ordered_by_number():
     many = topology_of(tier("edge", Kind.L4, "web", listen=PUBLIC), tier("web", Kind.L7, "app", replicas=11))
-    announced = {"web": {f"web-{n}": (at(n),) for n in (10, 9, 2, 11)}}
+    announced = {"web": {f"web-{n}": at(n) for n in (10, 9, 2, 11)}}
     assert [member.name for member in members(many, "edge", announced)] == [
         "web-2",
         "web-9",

@@ -360,6 +360,7 @@ LOWER = "  low: {{kind: l7, to: {to}}}\n"
         ("{c: 10, low: 90}", "a", "{c: 10, a: 90}"),
         ("{c: 10, low: 90}", "{a: 2, b: 1}", "{c: 10, a: 60, b: 30}"),
         ("{c: 1, low: 1}", "{a: 3, b: 1}", "{c: 1, a: 0.75, b: 0.25}"),
+        ("{c: 1, low: 4}", "{a: .1, b: .3}", "{c: 1, a: 1, b: 3}"),
         ("{c: 1, low: 0}", "{a: 3, b: 1}", "{c: 1, a: 0, b: 0}"),
         ("{a: 10, low: 90}", "a", "{a: 100}"),
         ("{a: 10, low: 90}", "{a: 2, b: 1}", "{a: 70, b: 30}"),
@@ -833,7 +834,7 @@ def check_edits(text: str, random: Random, count: int = 6) -> None:
         text = after
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(TEXTS), st.randoms(use_true_random=False))
 def test_random_edits_of_the_examples_load_to_what_they_say(text: str, random: Random) -> None:
     check_edits(text, random)
@@ -866,6 +867,7 @@ class Writer:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.comments = 0
+        self.anchored = 0
         self.anchors: dict[str, str] = {}
 
     def text(self) -> str:
@@ -918,7 +920,8 @@ class Writer:
         text = self.unshared(value)
         if self.random.random() > 0.1:
             return text
-        self.anchors[repr(value)] = f"a{len(self.anchors)}"
+        self.anchored += 1
+        self.anchors[repr(value)] = f"a{self.anchored}"
         return f"&{self.anchors[repr(value)]} {text}"
 
     def unshared(self, value: Any) -> str:
@@ -958,7 +961,7 @@ class Writer:
         return [f"{margin}-{lines[0][column + 1 :]}", *lines[1:]] if plain else [f"{margin}-", *lines]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.randoms(use_true_random=False))
 def test_random_edits_of_files_in_any_style_load_to_what_they_say(random: Random) -> None:
     check_edits(Writer(random).text(), random)

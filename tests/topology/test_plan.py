@@ -23,6 +23,7 @@ API = "api: {endpoints: [127.0.0.1:9002]}"
 EDGE = "edge: {kind: l4, listen: 127.0.0.1:8080, to: %s}"
 MID = "mid: {kind: l7, to: web}"
 WEB = "web: {kind: l7, replicas: 2, to: app}"
+RUN = "run: {command: '%s {port}', replicas: %d}"
 ALONE = "web: {kind: l7, listen: 127.0.0.1:8080, replicas: 2, to: app}"
 
 
@@ -88,13 +89,16 @@ def test_a_tier_that_is_removed_gets_nothing_before_it_goes() -> None:
 
 
 def test_what_grows_does_so_before_anything_shrinks() -> None:
-    pool = "app: {run: {command: 'serve {port}', replicas: %d}}"
-    old = shop("web: {kind: l7, listen: ':80', replicas: 4, to: app}", pools=(pool % 1,))
-    new = shop("web: {kind: l7, listen: ':80', replicas: 2, to: app}", pools=(pool % 3,))
-    grown, last = transition(old, new)
-    assert grown.tiers == old.tiers
-    assert grown.pools == new.pools
-    assert last is new
+    def sized(*sizes: int) -> Topology:
+        edge, web, app, api = sizes
+        return shop(
+            f"edge: {{kind: l4, listen: ':80', replicas: {edge}, to: web}}",
+            f"web: {{kind: l7, replicas: {web}, to: [app, api]}}",
+            pools=(f"app: {{{RUN % ('a', app)}}}", f"api: {{{RUN % ('a', api)}}}"),
+        )
+
+    new = sized(2, 5, 1, 4)
+    assert transition(sized(3, 1, 4, 2), new) == (sized(3, 5, 4, 4), new)
 
 
 def test_listed_endpoints_join_before_others_leave() -> None:
@@ -372,9 +376,6 @@ def test_what_tiers_do_in_words(old: str, new: str, lines: list[str]) -> None:
 
 def pool_plan(old: str, new: str) -> Plan:
     return describe(*(shop(ALONE, pools=(f"app: {{{keys}}}",)) for keys in (old, new)))
-
-
-RUN = "run: {command: '%s {port}', replicas: %d}"
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ Weights steer new connections only. A child that is hotter than its siblings the
 their responses, so that their clients come back through the parent and land elsewhere (BALANCING.md §6: rebalancing in
 about 6 s, against over 40 s without). When all children are hot nothing is moved: there is no better place.
 
-Two things make a child hot: more use of its capacity than the siblings, and answers that take far longer than theirs. The
-second is needed because use says nothing to clients that wait for one answer after the other: on a child that is ten
-times slower each of them gets a tenth, at the same use as elsewhere. It spares one connection, preferably a quiet one
-(who asks seldom is seldom closed), by which it is found out when the child is fast again.
+Two things make a child hot: more use of its capacity than the siblings, and answers that take far longer than theirs.
+The second is needed because use says nothing to clients that wait for one answer after the other: on a child that is
+ten times slower each of them gets a tenth, at the same use as elsewhere. It spares one connection, preferably a quiet
+one (who asks seldom is seldom closed), by which it is found out when the child is fast again.
 
 Left out: shedding, which needs a limit that is surer than a learnt capacity.
 """

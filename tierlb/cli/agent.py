@@ -1,4 +1,4 @@
-"""`tierlb agent`: the sidecar's process, from its arguments and the token in its environment."""
+"""`tierlb agent`: the sidecar's process, from its arguments."""
 
 import os
 import random
@@ -14,8 +14,9 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
+from tierlb.cli.join import invitation_or_exit
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.uplink import Identity, Uplink
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Tls
@@ -29,8 +30,9 @@ class AgentOptions:
 
     pool: str
     name: str
-    join: str
     address: str
+    join: str = ""
+    join_file: Path | None = None
     url: str = ""
     pid: int | None = None
     cgroup: Path | None = None
@@ -42,16 +44,14 @@ class AgentOptions:
 
 def start_agent(options: AgentOptions) -> None:
     """Run until SIGTERM."""
-    token = os.environ.pop(TOKEN_VARIABLE, "")
-    if not token:
-        raise click.UsageError(f"set {TOKEN_VARIABLE} to the join token of the cluster")
+    invitation = invitation_or_exit(options.join, options.join_file)
     if options.slots and not options.url:
         raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
     url, meter, drain_time_s, identity = (
         _url(options),
         _meter(options),
         _drain_time_s(options),
-        _identity(options, token),
+        _identity(options, invitation),
     )
     log = LazyLog({"agent": options.name})
     leaf = Leaf(asked=url is not None, metered=meter is not None, slots=options.slots)
@@ -61,15 +61,13 @@ def start_agent(options: AgentOptions) -> None:
     trio.run(run_agent, sidecar, uplink, drain_time_s)
 
 
-def _identity(options: AgentOptions, token: str) -> Identity:
+def _identity(options: AgentOptions, invitation: Invitation) -> Identity:
     try:
         data = str(parse_address(options.address))
     except ValueError as error:
         raise click.UsageError(f"--address: {error}") from error
-    boot_id = secrets.token_hex(8)
-    return Identity(
-        options.name, options.pool, options.join, token, boot_id, os.getpid(), data=data, tls=_tls(options.tls)
-    )
+    joins = (options.name, options.pool, invitation.url, invitation.token)
+    return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_tls(options.tls))
 
 
 def _url(options: AgentOptions) -> Url | None:

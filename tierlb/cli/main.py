@@ -13,6 +13,7 @@ import tierlb
 
 DEFAULT_ADMIN = "http://127.0.0.1:7900"
 TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
+JoinPath = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,11 +24,17 @@ def main() -> None:
 
 @main.command()
 @click.argument("file", type=TopologyPath)
-def up(file: Path) -> None:
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where history and wishes are kept.  [default: .tierlb/CLUSTER]",
+)
+def up(file: Path, state: Path | None) -> None:
     """Run the whole cluster of FILE on this machine until Ctrl-C."""
     from tierlb.cli.up import run_up
 
-    run_up(file)
+    run_up(file, state)
 
 
 @main.command()
@@ -73,9 +80,26 @@ def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("url", default="/")
+@click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Of the request; repeatable.")
+@click.option("-X", "--method", default="GET", show_default=True, help="Of the request, which has no body.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json: bool) -> None:
+    """Send one request and show how each tier chose for it: whom, against which others, by which figures.
+
+    URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first of them that has HTTP.
+    """
+    from tierlb.cli.explain import run_explain
+
+    run_explain(url, admin, headers, method, as_json)
+
+
+@main.command()
 @click.option("--name", required=True, help="This node's name, such as web-1; the same after a restart.")
 @click.option("--tier", required=True, help="The tier it belongs to.")
-@click.option("--join", required=True, metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--join", default="", metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
 @click.option(
     "--control-listen",
     default="127.0.0.1:0",
@@ -86,17 +110,29 @@ def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
 @click.option("--tls-certificate", default="", metavar="FILE", help="Shown to the controller, parents and children.")
 @click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
 @click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
-def node(name: str, tier: str, join: str, control_listen: str, tls_certificate: str, tls_key: str, tls_ca: str) -> None:
-    """Run one node by itself; the join token comes in the environment variable TIERLB_TOKEN."""
+def node(
+    name: str,
+    tier: str,
+    join: str,
+    join_file: Path | None,
+    control_listen: str,
+    tls_certificate: str,
+    tls_key: str,
+    tls_ca: str,
+) -> None:
+    """Run one node by itself. With --join the token comes in the environment variable TIERLB_TOKEN."""
+    from tierlb.cli.join import invitation_or_exit
     from tierlb.cli.node import start_node
 
-    start_node(name, tier, join, control_listen, (tls_certificate, tls_key, tls_ca))
+    invitation = invitation_or_exit(join, join_file)
+    start_node(name, tier, invitation, control_listen, (tls_certificate, tls_key, tls_ca))
 
 
 @main.command()
 @click.option("--pool", required=True, help="The pool it joins, one with `agents: true`.")
 @click.option("--name", required=True, help="This agent's name, such as app-1; the same after a restart.")
-@click.option("--join", required=True, metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--join", default="", metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where the app takes its traffic.")
 @click.option(
     "--url", default="", help="Where the app answers with its counters: the reporter's JSON, or ORCA as JSON."
@@ -110,7 +146,12 @@ def node(name: str, tier: str, join: str, control_listen: str, tls_certificate: 
 @click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
 @click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
 def agent(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> None:
-    """Report for an app beside this process; the join token comes in the environment variable TIERLB_TOKEN."""
+    """Report for an app beside this process.
+
+    Where to join: --join-file is a directory with the files control-url and join-token. `tierlb up` writes them to
+    .tierlb/CLUSTER in its working directory, for its own user alone, anew at each start. With --join the token comes in
+    the environment variable TIERLB_TOKEN.
+    """
     from tierlb.cli.agent import AgentOptions, start_agent
 
     start_agent(AgentOptions(tls=(tls_certificate, tls_key, tls_ca), **options))

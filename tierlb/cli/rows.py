@@ -75,11 +75,17 @@ class View:
 
 def groups_of(status: Json) -> tuple[Group, ...]:
     """Tiers, then pools, in the order of the topology file."""
-    unit = {name: _counts_connections(name, status["tiers"]) for name in status["tiers"]}
+    unit = {name: counts_connections(name, status["tiers"]) for name in status["tiers"]}
     parents = _live_nodes(status, unit)
     tiers = (_tier(name, tier, unit[name], parents) for name, tier in status["tiers"].items())
     pools = (_pool(name, pool, parents) for name, pool in status["pools"].items())
     return (*tiers, *pools)
+
+
+def counts_connections(name: str, tiers: Json) -> bool:
+    """Whether no l7 tier is at or below this tier; pools are no tiers."""
+    tier = tiers.get(name)
+    return tier is None or (tier["kind"] != "l7" and all(counts_connections(target, tiers) for target in tier["to"]))
 
 
 def state_word(state: str, availabilities: Sequence[str]) -> str:
@@ -106,12 +112,6 @@ def weights(parents: Sequence[Json]) -> list[float]:
     held = [parent["load"]["in_flight"] for parent in parents]
     figures = next((some for some in (rates, held) if sum(some) > 0), [1.0] * len(parents))
     return [figure / sum(figures) for figure in figures]
-
-
-def _counts_connections(name: str, tiers: Json) -> bool:
-    """Whether no l7 tier is at or below this tier; pools are no tiers."""
-    tier = tiers.get(name)
-    return tier is None or (tier["kind"] != "l7" and all(_counts_connections(target, tiers) for target in tier["to"]))
 
 
 def _live_nodes(status: Json, unit: dict[str, bool]) -> list[Json]:

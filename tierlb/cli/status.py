@@ -35,9 +35,14 @@ def show_status(admin_url: str, as_json: bool, order: Sequence[str] = ORDER) -> 
 
 def fetch_status(admin_url: str) -> dict[str, Any]:
     """What GET /v1/status answers; a ClickException says what to do when nothing does."""
+    return ask_admin(admin_url, "GET", "/v1/status", ALWAYS)
+
+
+def ask_admin(admin_url: str, method: str, path: str, keys: frozenset[str]) -> dict[str, Any]:
+    """The mapping that the admin API answers, which has these keys; a ClickException says what to do when none comes."""
     connection = http.client.HTTPConnection(*admin_place(admin_url), timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/v1/status")
+        connection.request(method, path)
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -49,7 +54,7 @@ def fetch_status(admin_url: str) -> dict[str, Any]:
         connection.close()
     if response.status != 200:
         raise click.ClickException(f"{admin_url} answered {response.status}: {body[:200].decode(errors='replace')}")
-    return _read(admin_url, body)
+    return _read(admin_url, body, keys)
 
 
 def admin_place(admin_url: str) -> tuple[str, int]:
@@ -64,11 +69,11 @@ def admin_place(admin_url: str) -> tuple[str, int]:
     return host, port
 
 
-def _read(admin_url: str, body: bytes) -> dict[str, Any]:
+def _read(admin_url: str, body: bytes, keys: frozenset[str]) -> dict[str, Any]:
     try:
-        status = json.loads(body)
+        answer = json.loads(body)
     except ValueError:
-        status = None
-    if not isinstance(status, dict) or not status.keys() >= ALWAYS:
+        answer = None
+    if not isinstance(answer, dict) or not answer.keys() >= keys:
         raise click.ClickException(f"{admin_url} answers, but not as a cluster does: give what `up` printed as admin")
-    return status
+    return answer

@@ -1,5 +1,6 @@
 """`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
 
+import getpass
 import random
 import shutil
 import sys
@@ -12,37 +13,50 @@ from tierlb.cli.check import load_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
+from tierlb.controlplane.changes import Changes
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.invitation import usual_directory
+from tierlb.controlplane.store import FileStore, StoreError
 from tierlb.model.topology import Kind, Topology
 from tierlb.topology.tree import draw
 
 
-def run_up(file: Path) -> None:
-    """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve."""
+def run_up(file: Path, state: Path | None = None) -> None:
+    """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve. `state`: where the controller
+    keeps what must outlive it."""
     topology = load_or_exit(file)
-    trio.run(_up, topology)
+    trio.run(_up, topology, file, state or usual_directory(topology.cluster))
 
 
-async def _up(topology: Topology) -> None:
+async def _up(topology: Topology, file: Path, state: Path) -> None:
     log = LazyLog()
+    controller = Controller(topology, log)
+    store = FileStore(state)
+    changes = Changes(controller, store, log, file)
     try:
         check_free(topology)
         admin = listen(topology.admin, "admin.listen")
+        changes.start(file.read_text(encoding="utf-8-sig"), getpass.getuser())
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
-    controller = Controller(topology, log)
+    except StoreError as error:
+        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+    supervisor = Supervisor(topology, controller, log, random.Random(), invite=state)
 
     async def on_serving(background: trio.Nursery) -> None:
         from tierlb.dashboard.app import serve_admin
 
+        changes.machines = supervisor.fleet
+        await background.start(changes.run)
         admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
         await background.start(serve_admin, admin, controller)
         click.echo(ready_block(topology, admin_at))
 
     try:
-        problem = await Supervisor(topology, controller, log, random.Random()).run(on_serving)
+        problem = await supervisor.run(on_serving)
     finally:
         admin.close()
+        store.close()
     if problem:
         raise click.ClickException(problem)
     log.info("stopped")
@@ -64,7 +78,13 @@ def _to_try(topology: Topology, admin_url: str) -> list[str]:
         for tier in topology.tiers.values()
         if tier.listen is not None and _speaks_http(topology, tier.name)
     ]
-    return [*commands[:1], f"{_command()} status --admin {admin_url}"]
+    joins = [
+        f"{_command()} agent --join-file {usual_directory(topology.cluster)} --pool {pool.name} --name {pool.name}-1 "
+        "--address HOST:PORT"
+        for pool in topology.pools.values()
+        if pool.agents
+    ]
+    return [*commands[:1], f"{_command()} status --admin {admin_url}", *joins[:1]]
 
 
 def _command() -> str:

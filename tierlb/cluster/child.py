@@ -13,8 +13,10 @@ import attrs
 import trio
 
 from tierlb.cluster.guard import Guard
+from tierlb.cluster.sockets import Sockets, pair
 from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
+from tierlb.net.broker import DESCRIPTOR_VARIABLE
 
 
 async def _watch_nothing(pid: int) -> None:
@@ -27,7 +29,8 @@ def _note_nothing(pid: int) -> None:
 
 @attrs.define
 class Child:
-    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid."""
+    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `sockets`
+    the process can ask for public listening sockets."""
 
     name: str
     argv: tuple[str, ...]
@@ -36,11 +39,18 @@ class Child:
     guard: Guard
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
+    sockets: Sockets | None = None
     backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
+    crashes: int = attrs.field(default=0, init=False)
     _pid: int | None = attrs.field(default=None, init=False)
     _stop: trio.Event = attrs.field(factory=trio.Event, init=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._pid
 
     async def run(self) -> None:
         """Keep the process running until `stop`; when cancelled, kill it."""
@@ -65,19 +75,25 @@ class Child:
         await self._ended.wait()
 
     async def _run_once(self) -> None:
+        ours, theirs = pair()
+        env = {**self.env, DESCRIPTOR_VARIABLE: str(theirs.fileno())} if self.sockets is not None else self.env
+        fds = (theirs.fileno(),) if self.sockets is not None else ()
         try:
-            process = await trio.lowlevel.open_process(
-                self.argv, stdin=subprocess.DEVNULL, env=self.env, start_new_session=True
-            )
+            with theirs:
+                process = await trio.lowlevel.open_process(
+                    self.argv, stdin=subprocess.DEVNULL, env=env, pass_fds=fds, start_new_session=True
+                )
         except OSError as error:
+            ours.close()
             self.problem = f"{self.name} cannot be started: {error}"
             self.log.error("cannot be started", process=self.name, reason=str(error))
             return
         self.guard.add(process.pid)
         self._pid = process.pid
         try:
-            await self._attend(process)
+            await self._attend(process, ours)
         finally:
+            ours.close()
             self._signal(signal.SIGKILL)
             with trio.CancelScope(shield=True):
                 await process.wait()
@@ -86,17 +102,20 @@ class Child:
             self.on_exit(process.pid)
         self._note_end(process)
 
-    async def _attend(self, process: trio.Process) -> None:
+    async def _attend(self, process: trio.Process, ours: trio.socket.SocketType) -> None:
         if self._stop.is_set():
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.watch, process.pid)
+            if self.sockets is not None:
+                nursery.start_soon(self.sockets.serve, ours)
             await process.wait()
             nursery.cancel_scope.cancel()
 
     def _note_end(self, process: trio.Process) -> None:
         if self._stop.is_set():
             return
+        self.crashes += 1
         code = process.returncode or 0
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
         self.problem = f"{self.name} ended with {how}"

@@ -21,7 +21,7 @@ LOWEST_PORT = 20000
 BACKLOG = 128
 
 
-class PortTaken(Exception):  # noqa: N818 (the text is the whole message)
+class PortTaken(OSError):  # noqa: N818 (the text is the whole message)
     """A port that is needed cannot be had; the text says for what, why and what to do."""
 
 

@@ -3,45 +3,38 @@
 Everything starts at once; nodes and endpoints find their place in whatever order they come up, for the
 controller gives each what exists by then. The tree serves when every node has acked the configuration that
 names all its members. Stopping goes the way of the traffic: edges first, each tier after all its parents, the
-pools last, so that nothing is cut while something may still send to it.
+pools last, so that nothing is cut while something may still send to it. Whoever else may join, such as agents, is told
+how by the invitation's files.
 
 Left out: the admin API, which the caller starts in `on_serving`, for this layer does not know it.
 """
 
-import os
+import contextlib
 import random
 import secrets
-import shlex
-import shutil
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import attrs
 import trio
 
-from tierlb.cluster.child import Child
+from tierlb.cluster.fleet import Fleet, unknown_command
 from tierlb.cluster.guard import Guard
-from tierlb.cluster.ports import FreePorts
+from tierlb.cluster.ports import FreePorts, PortTaken
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import serve_child
 from tierlb.controlplane.log import Log
-from tierlb.controlplane.node import TOKEN_VARIABLE
-from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.topology import Pool, Run, Tier, Tls, Topology
+from tierlb.model.topology import Topology
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
-from tierlb.topology.allot import node_names
 
 START_DEADLINE_S = 30.0
-STOP_DEADLINE_S = 12.0
-"""A node ends by itself 10 s after SIGTERM at the latest; this leaves it time to do so."""
 STOP_GAP_S = 0.2
 """Between asking a tier and the one below: longer than a node's notice to its parents, and it no longer accepts."""
-PROBE_EVERY_S = 0.02
 CONTROL_LISTEN = Address("127.0.0.1", 0)
 
 OnServing = Callable[[trio.Nursery], Awaitable[None]]
@@ -62,19 +55,23 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
 
 @attrs.define
 class Supervisor:
-    """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop."""
+    """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop.
+
+    `invite`: the directory in which others find how to join.
+    """
 
     topology: Topology
     controller: Controller
     log: Log
     rng: random.Random
     start_deadline_s: float = START_DEADLINE_S
-    _children: dict[str, list[Child]] = attrs.field(factory=dict, init=False)
+    invite: Path | None = None
+    fleet: Fleet = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, on_serving: OnServing) -> str:
         """Start everything, call `on_serving` once the tree serves, stop when a signal asks for it."""
-        if problem := self._unknown_command() or self._bad_tls():
+        if problem := unknown_command(self.topology) or self._bad_tls():
             return problem
         token = secrets.token_urlsafe(32)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
@@ -84,20 +81,42 @@ class Supervisor:
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
                 control = await background.start(serve, handler, token, CONTROL_LISTEN, context)
-                self._prepare(guard, f"{'ws' if tls is None else 'wss'}://{control}", token)
-                problem = await self._run_children(background, signals, on_serving)
+                invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", token)
+                with self._inviting(invitation):
+                    problem = await self._run_fleet(background, guard, invitation, signals, on_serving)
                 background.cancel_scope.cancel()
         return problem
 
-    async def _run_children(self, background: trio.Nursery, signals: AsyncIterator[int], on_serving: OnServing) -> str:
+    @contextlib.contextmanager
+    def _inviting(self, invitation: Invitation) -> Iterator[None]:
+        """The cluster itself needs no invitation, so it runs without if the files cannot be written."""
+        with contextlib.ExitStack() as stack:
+            if self.invite is not None:
+                try:
+                    stack.enter_context(posted(self.invite, invitation))
+                except OSError as error:
+                    self.log.warning("nobody else is told how to join", directory=str(self.invite), reason=str(error))
+            yield
+
+    async def _run_fleet(
+        self,
+        background: trio.Nursery,
+        guard: Guard,
+        invitation: Invitation,
+        signals: AsyncIterator[int],
+        on_serving: OnServing,
+    ) -> str:
         problem = ""
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
-            for group in self._children.values():
-                for child in group:
-                    nursery.start_soon(child.run)
+            self.fleet = Fleet(self.controller, invitation, guard, self.log, FreePorts(self.rng), nursery)
+            try:
+                self.fleet.grow(self.topology)
+            except PortTaken as taken:
+                return str(taken)
             problem = await self._serve(background, on_serving)
             await self._stop()
+        self.fleet.sockets.close()
         return problem
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
@@ -132,7 +151,7 @@ class Supervisor:
                     return problem
                 await self.controller.wait_progress()
             return ""
-        missing = (*self.controller.missing(), *self._problems())
+        missing = (*self.controller.missing(), *self.fleet.problems())
         return "\n  ".join((f"the cluster does not serve after {self.start_deadline_s:g} s:", *missing))
 
     def _hopeless(self) -> str:
@@ -144,35 +163,20 @@ class Supervisor:
         )
         return next(refusals, "")
 
-    def _problems(self) -> tuple[str, ...]:
-        return tuple(c.problem for group in self._children.values() for c in group if c.problem)
-
     async def _stop(self) -> None:
         """Ask tier after tier, a moment apart, then the pools once no node is left.
 
         A tier is not waited for before the next is asked: an edge relays connections for as long as they last, and it
         is the l7 tier below that closes those without a request under way.
         """
-        *tiers, pools = stop_order(self.topology)
+        *tiers, pools = stop_order(self.controller.topology)
         async with trio.open_nursery() as nursery:
             for names in tiers:
-                self._ask_to_stop(nursery, names)
+                self.fleet.ask_to_stop(nursery, names)
                 await trio.sleep(STOP_GAP_S)
         async with trio.open_nursery() as nursery:
-            self._ask_to_stop(nursery, pools)
-
-    def _ask_to_stop(self, nursery: trio.Nursery, names: Iterable[str]) -> None:
-        for child in (child for name in names for child in self._children.get(name, ())):
-            nursery.start_soon(child.stop, STOP_DEADLINE_S)
-
-    def _unknown_command(self) -> str:
-        for pool in self.topology.pools.values():
-            if pool.run is None:
-                continue
-            program = shlex.split(pool.run.command)[0]
-            if shutil.which(program, path=_search_path()) is None:
-                return f"pools.{pool.name}.run.command: there is no program {program!r}: write its full path"
-        return ""
+            self.fleet.ask_to_stop(nursery, pools)
+            self.fleet.ask_to_stop(nursery)
 
     def _bad_tls(self) -> str:
         try:
@@ -181,61 +185,3 @@ class Supervisor:
         except TlsProblem as problem:
             return f"security.tls: {problem}"
         return ""
-
-    def _prepare(self, guard: Guard, control_url: str, token: str) -> None:
-        env = {**os.environ, "PATH": _search_path()}
-        env.pop(TOKEN_VARIABLE, None)
-        ports = FreePorts(self.rng)
-        for tier in self.topology.tiers.values():
-            node_env = {**env, TOKEN_VARIABLE: token}
-            self._children[tier.name] = [
-                self._node(tier, name, control_url, node_env, guard) for name in node_names(tier)
-            ]
-        for pool in self.topology.pools.values():
-            if pool.run is not None:
-                self._children[pool.name] = [
-                    self._endpoint(pool, pool.run, ports.take(), env, guard) for _ in range(pool.run.replicas)
-                ]
-
-    def _node(self, tier: Tier, name: str, control_url: str, env: dict[str, str], guard: Guard) -> Child:
-        argv = (sys.executable, "-m", "tierlb", "node")
-        options = ("--name", name, "--tier", tier.name, "--join", control_url, *_tls_options(self.topology.tls))
-        return Child(name, (*argv, *options), env, self.log, guard, on_exit=partial(self.controller.exited, name))
-
-    def _endpoint(self, pool: Pool, run: Run, port: int, env: dict[str, str], guard: Guard) -> Child:
-        address = Address("127.0.0.1", port)
-
-        def note(state: State, pid: int | None) -> None:
-            self.controller.note_endpoint(pool.name, EndpointStatus(address, state, pid))
-
-        async def watch(pid: int) -> None:
-            note(State.STARTING, pid)
-            await _until_it_accepts(address)
-            note(State.SERVING, pid)
-
-        note(State.GONE, None)
-        argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
-        name = f"{pool.name}/{address}"
-        return Child(name, argv, env, self.log, guard, watch=watch, on_exit=lambda pid: note(State.GONE, None))
-
-
-def _tls_options(tls: Tls | None) -> tuple[str, ...]:
-    if tls is None:
-        return ()
-    return ("--tls-certificate", tls.certificate, "--tls-key", tls.key, "--tls-ca", tls.ca)
-
-
-def _search_path() -> str:
-    """PATH with this interpreter's directory first, so that `tierlb` in a command is this very tierlb."""
-    return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-
-
-async def _until_it_accepts(address: Address) -> None:
-    while True:
-        try:
-            stream = await trio.open_tcp_stream(address.host, address.port)
-        except OSError:
-            await trio.sleep(PROBE_EVERY_S)
-        else:
-            await stream.aclose()
-            return

@@ -5,6 +5,8 @@ for each. A child that breaks the protocol, floods, falls silent or does not rea
 else. A second connection under the same name replaces the first, because a child that restarted may be here before
 its old socket is known to be dead. Names that no member bears are fine: the data plane ignores them.
 
+Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
+
 Left out: what a report changes, which is the data plane's business (`Hearer`).
 """
 
@@ -20,6 +22,7 @@ from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.net.crowd import Crowd, Line
+from tierlb.net.page import Pages
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.frames import Drain, Hello, Report, Watch
 
@@ -53,6 +56,7 @@ class Children:
     watching: Watching = attrs.field(factory=Watching)
     rows: Rows = attrs.field(factory=Rows)
     tls: ssl.SSLContext | None = None
+    pages: Pages | None = None
     report_interval_s: float = REPORT_INTERVAL_S
     on_new_row: Callable[[], None] = lambda: None
     _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
@@ -60,7 +64,7 @@ class Children:
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
-        crowd = Crowd(self._greet, self.token, self._crashed, self.tls)
+        crowd = Crowd(self._greet, self.token, self._crashed, self.tls, self.pages)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(crowd.serve, listen)
             nursery.start_soon(self._look_after_all)

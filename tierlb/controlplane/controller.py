@@ -15,7 +15,9 @@ parents are. `watch` asks the top tiers for detail, which they gather from the w
 Left out: sockets (link.py) and processes (cluster/).
 """
 
+import secrets
 from collections import deque
+from collections.abc import Iterable
 
 import attrs
 import trio
@@ -33,8 +35,8 @@ from tierlb.controlplane.status import (
 from tierlb.controlplane.watching import Watching
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
-from tierlb.model.snapshot import Snapshot
-from tierlb.model.topology import Topology
+from tierlb.model.snapshot import Snapshot, process_name
+from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
@@ -46,6 +48,7 @@ AGENT_GONE_S = 10.0
 REAP_EVERY_S = 1.0
 MAX_SEATS = 8192
 MAX_WATCHES = 16
+NONCE_BYTES = 12
 OBSERVE_S = 5.0
 """How long a single look keeps the rows coming, so that the next one need not wait for them."""
 OBSERVE_WITHIN_S = 1.5
@@ -79,8 +82,12 @@ class Link:
 
 @attrs.define
 class Seat:
-    """What is known of one node or agent. `wanted` is the snapshot it should serve, `served` the revision it acked,
-    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost."""
+    """What is known of one node or agent.
+
+    `wanted` is the snapshot it should serve, `served` the revision it acked, `inner` where its parents reach it,
+    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `leaving`: it is
+    in the topology no more; it goes on as it was, without new traffic, until its process ends.
+    """
 
     name: str
     tier: str
@@ -89,18 +96,20 @@ class Seat:
     wanted: Snapshot | None = None
     served: int = 0
     addresses: tuple[Address, ...] = ()
+    inner: Address | None = None
     draining: bool = False
     refusal: str = ""
     agent: bool = False
     parents: tuple[Parent, ...] | None = None
     lost_s: float = 0.0
+    leaving: bool = False
 
     @property
     def state(self) -> State:
         """Serving means: it acked the snapshot wanted now, or at least an earlier one; an agent does from its hello."""
         if self.hello is None:
             return State.GONE
-        if self.draining:
+        if self.draining or self.leaving:
             return State.DRAINING
         return State.SERVING if self.served or self.agent else State.STARTING
 
@@ -113,6 +122,8 @@ class Controller:
     log: Log
     report_interval_s: float = REPORT_INTERVAL_S
     revision: int = 0
+    admin: dict[str, Admin] = attrs.field(factory=dict)
+    _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     picture: Picture = attrs.field(factory=Picture, init=False)
     _watching: Watching = attrs.field(factory=Watching, init=False)
@@ -122,9 +133,7 @@ class Controller:
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        for tier in self.topology.tiers.values():
-            self.seats.update((name, Seat(name, tier.name)) for name in node_names(tier))
-        self.picture.keep(self.seats)
+        self._make_seats()
 
     async def run(self) -> None:
         """Publish a new revision after changes, for ever."""
@@ -140,11 +149,47 @@ class Controller:
         """Return when anything that `missing` reports may have changed."""
         await self._progress.wait()
 
+    def adopt(self, topology: Topology) -> None:
+        """This is the desired topology from now on. Nodes that it does not name get nothing new and wait to be stopped;
+        nodes that it names anew are expected."""
+        self.topology = topology
+        self._make_seats()
+        self._changed()
+
+    def wish(self, member: str, state: Admin) -> None:
+        """What an operator wants of a node or agent. Raises KeyError if there is none of that name."""
+        seat = self.seats[member]
+        if state is Admin.READY:
+            self.admin.pop(seat.name, None)
+        else:
+            self.admin[seat.name] = state
+        self._changed()
+
+    def retire(self, nodes: Iterable[str]) -> None:
+        """These nodes are about to be stopped: nobody sends to them any more, and whatever connections they placed or
+        hold are ended politely. Replaces those named before."""
+        self._retiring = frozenset(nodes)
+        self._changed()
+
+    def settled(self) -> bool:
+        """Whether every node that is connected serves what is wanted of it now."""
+        contents = self._contents()
+        return all(
+            seat.wanted is not None
+            and seat.served == seat.wanted.revision
+            and _same(seat.wanted, self._content_for(seat, contents))
+            for seat in self._nodes()
+            if seat.link is not None and not seat.draining
+        )
+
     def join(self, hello: Hello, link: Link) -> Seat:
-        """Seat a node that said hello; a second connection of the same node replaces the first."""
+        """Seat a node that said hello; a second connection of the same node replaces the first, and so does another
+        process that is to take over from one that still runs, whose addresses stay until the new one has its own."""
         seat = self._seat_for(hello)
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
+            addresses, inner = seat.addresses, seat.inner
             seat = self._vacate(seat)
+            seat.addresses, seat.inner = addresses, inner
             self.log.info("node joined", node=hello.node, pid=hello.pid)
         elif seat.link is not None:
             seat.link.replace()
@@ -188,9 +233,12 @@ class Controller:
     def exited(self, node: str, pid: int) -> None:
         """The node's process is gone: nobody is to send to it any more."""
         seat = self.seats.get(node)
-        if seat is not None and seat.hello is not None and seat.hello.pid == pid:
-            self._vacate(seat)
-            self._changed()
+        if seat is None or seat.hello is None or seat.hello.pid != pid:
+            return
+        seat = self._vacate(seat)
+        if seat.leaving:
+            self._remove(seat)
+        self._changed()
 
     def watch(self, ttl_s: float, explain: str = "") -> None:
         """Have rows sent up the tree for so long; with a nonce, requests that carry it are explained meanwhile."""
@@ -199,6 +247,12 @@ class Controller:
             for seat in self.seats.values():
                 if seat.link is not None and self._is_top(seat):
                     seat.link.watch(watch)
+
+    def explain(self, ttl_s: float) -> str:
+        """A nonce: requests with it are explained for so long. All who ask meanwhile share it, for nodes know only one."""
+        nonce = self._watching.nonce(trio.current_time()) or secrets.token_hex(NONCE_BYTES)
+        self.watch(ttl_s, nonce)
+        return nonce
 
     async def observe(self, within_s: float = OBSERVE_WITHIN_S) -> ClusterStatus:
         """The status with figures of just now: asks for them and waits a moment, but for nobody who is not there."""
@@ -213,11 +267,28 @@ class Controller:
         self._endpoints.setdefault(pool, {})[endpoint.address] = endpoint
         self._changed()
 
+    def has_leaves(self, node: str) -> bool:
+        """Whether the node, as far as it has said, has an endpoint below it that is ready, or needs none."""
+        report = self.picture.of(node).subtree()
+        return report is not None and (not report.leaves or report.ready_leaves > 0)
+
+    def forget_endpoint(self, pool: str, address: Address) -> None:
+        """A locally run endpoint is to be no member any more."""
+        if self._endpoints.get(pool, {}).pop(address, None) is not None:
+            self._changed()
+
+    def is_served_by(self, node: str, pid: int | None) -> bool:
+        """Whether this process is the node now and serves what is wanted of it."""
+        seat = self.seats.get(node)
+        if pid is None or seat is None or seat.hello is None or seat.hello.pid != pid or seat.wanted is None:
+            return False
+        return seat.served == seat.wanted.revision and _same(seat.wanted, self._content_for(seat, self._contents()))
+
     def missing(self) -> tuple[str, ...]:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
         contents = self._contents()
         return (
-            *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, contents[seat.tier]))),
+            *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, self._content_for(seat, contents)))),
             *(
                 f"pool {name}: {endpoint.address} does not accept connections yet"
                 for name, pool in self._endpoints.items()
@@ -261,6 +332,7 @@ class Controller:
             subtree=sight.subtree(),
             latency=sight.row.latency if sight.row else b"",
             parents=tuple(parent.name for parent in seat.parents or ()),
+            control=seat.hello.control if seat.hello else "",
         )
 
     def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
@@ -278,7 +350,8 @@ class Controller:
         return tuple(attrs.evolve(e, seen_by=seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints)
 
     def _nodes(self) -> list[Seat]:
-        return [seat for seat in self.seats.values() if not seat.agent]
+        """Those that the topology names."""
+        return [seat for seat in self.seats.values() if not seat.agent and not seat.leaving]
 
     def _agents_of(self, pool: str) -> list[Seat]:
         return [seat for seat in self.seats.values() if seat.agent and seat.tier == pool]
@@ -308,9 +381,11 @@ class Controller:
 
     def _on_ack(self, seat: Seat, ack: Ack) -> None:
         seat.served, seat.refusal = ack.revision, ""
-        if seat.addresses != ack.addresses:
-            seat.addresses = ack.addresses
-            self._changed()
+        if seat.wanted is not None and seat.wanted.revision == ack.revision:
+            inner = next((a for each, a in zip(seat.wanted.listeners, ack.addresses, strict=True) if each.inner), None)
+            if (seat.addresses, seat.inner) != (ack.addresses, inner):
+                seat.addresses, seat.inner = ack.addresses, inner
+                self._changed()
         self._moved()
 
     def _publish(self) -> None:
@@ -318,12 +393,13 @@ class Controller:
         contents = self._contents()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
-            if seat.hello is None:
+            if seat.hello is None or seat.leaving:
                 continue
             moved = seat.parents != parents[seat.tier]
             seat.parents = parents[seat.tier]
-            if not seat.agent and not _same(seat.wanted, contents[seat.tier]):
-                seat.wanted = attrs.evolve(contents[seat.tier], revision=revision)
+            content = None if seat.agent else self._content_for(seat, contents)
+            if content is not None and not _same(seat.wanted, content):
+                seat.wanted = attrs.evolve(content, revision=revision)
                 self.revision, moved = revision, True
             if moved and seat.link is not None:
                 seat.link.wake.set()
@@ -355,30 +431,64 @@ class Controller:
             self.picture.keep(self.seats)
             self._changed()
 
+    def _make_seats(self) -> None:
+        """One for each node that is to be; those of others stay for as long as somebody sits there."""
+        tiers = self.topology.tiers.values()
+        wanted = {name: tier.name for tier in tiers for name in node_names(tier)}
+        for name, seat in list(self.seats.items()):
+            gone = seat.tier not in self.topology.pools if seat.agent else wanted.get(name) != seat.tier
+            seat.leaving = gone
+            if gone and seat.hello is None:
+                del self.seats[name]
+        for name, tier in wanted.items():
+            self.seats.setdefault(name, Seat(name, tier))
+        self.picture.keep(self.seats)
+
     def _vacate(self, seat: Seat) -> Seat:
         """A new seat for the node, which is gone or another process now; its old connection closes."""
         if seat.link is not None:
             seat.link.replace()
-        self.seats[seat.name] = Seat(seat.name, seat.tier, agent=seat.agent)
+        empty = Seat(seat.name, seat.tier, agent=seat.agent, leaving=seat.leaving)
+        self.seats[seat.name] = empty
         self.picture.forget(seat.name)
-        return self.seats[seat.name]
+        return empty
 
     def _contents(self) -> dict[str, Snapshot]:
         """What the nodes of each tier should serve now, as revision 0."""
         announced, endpoints = self._announced(), self._run_endpoints()
         agents = {name: self._agent_addresses(name) for name in self.topology.pools}
-        return {
-            name: snapshot_for(self.topology, name, 0, announced, endpoints, agents) for name in self.topology.tiers
+        contents = {
+            name: snapshot_for(self.topology, name, 0, announced, endpoints, agents, self._wishes())
+            for name in self.topology.tiers
         }
+        return {name: attrs.evolve(content, parents=self._processes_above(name)) for name, content in contents.items()}
+
+    def _processes_above(self, tier: str) -> tuple[str, ...]:
+        """Those that may place connections at this tier."""
+        tiers, out = reports_to(self.topology, tier), self._wishes().keys()
+        return tuple(
+            process_name(seat.name, seat.hello.boot_id)
+            for seat in self._nodes()
+            if seat.tier in tiers and seat.hello is not None and seat.name not in out
+        )
+
+    def _content_for(self, seat: Seat, contents: dict[str, Snapshot]) -> Snapshot:
+        content = contents[seat.tier]
+        wish = self._wishes().get(seat.name, Admin.READY)
+        return content if wish is Admin.READY else attrs.evolve(content, admin=wish)
+
+    def _wishes(self) -> dict[str, Admin]:
+        """What is wanted of whom, where it is not ready."""
+        return {**self.admin, **dict.fromkeys(self._retiring, Admin.DRAIN)}
 
     def _agent_addresses(self, pool: str) -> dict[str, Address]:
         return {seat.name: seat.addresses[0] for seat in self._agents_of(pool) if seat.addresses and not seat.draining}
 
     def _announced(self) -> Announced:
-        announced: dict[str, dict[str, tuple[Address, ...]]] = {}
+        announced: dict[str, dict[str, Address]] = {}
         for seat in self._nodes():
-            if seat.addresses and not seat.draining:
-                announced.setdefault(seat.tier, {})[seat.name] = seat.addresses
+            if seat.inner is not None and not seat.draining:
+                announced.setdefault(seat.tier, {})[seat.name] = seat.inner
         return announced
 
     def _run_endpoints(self) -> dict[str, tuple[Address, ...]]:

@@ -18,6 +18,7 @@ import trio
 
 from tierlb.controlplane.children import Children, Hearer
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.metrics import MetricsPage
 from tierlb.controlplane.reporting import Reporter
 from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address
@@ -25,6 +26,7 @@ from tierlb.model.load import NodeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Tls
 from tierlb.net.tls import client_context, server_context
+from tierlb.telemetry.exposition import Exposed
 from tierlb.wire.frames import Ack, Refuse, Watch
 
 DRAIN_DEADLINE_S = 10.0
@@ -41,6 +43,9 @@ class Plane(Reporter, Hearer, Protocol):
 
     def load(self) -> NodeLoad:
         """Counters since the start."""
+
+    def metrics(self) -> Exposed:
+        """Everything for a page of metrics."""
 
     def explain(self, nonce: str, until_s: float) -> None:
         """Explain requests that carry this nonce, until then by `time.monotonic`."""
@@ -77,7 +82,8 @@ class Node:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
-        children = Children(self.plane, self.identity.token, self.log)
+        pages = MetricsPage(self.plane.metrics).find
+        children = Children(self.plane, self.identity.token, self.log, pages=pages)
         if self.tls is not None:
             children.tls = server_context(self.tls)
             self.identity = attrs.evolve(self.identity, tls=client_context(self.tls))

@@ -23,7 +23,8 @@ class State(enum.Enum):
 @attrs.frozen
 class NodeStatus:
     """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
-    sketch) are what its last row said, `subtree` what it reported last."""
+    sketch) are what its last row said, `subtree` what it reported last. `control` is the address where its children
+    report and where it answers `GET /metrics`."""
 
     name: str
     state: State
@@ -38,6 +39,7 @@ class NodeStatus:
     subtree: SubtreeLoad | None = None
     latency: bytes = b""
     parents: tuple[str, ...] = ()
+    control: str = ""
 
 
 @attrs.frozen

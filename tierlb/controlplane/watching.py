@@ -48,9 +48,13 @@ class Watching:
         watches = []
         if now < self._until_s:
             watches.append(Watch(self._until_s - now))
-        if self._nonce and now < self._nonce_until_s:
-            watches.append(Watch(self._nonce_until_s - now, self._nonce))
+        if nonce := self.nonce(now):
+            watches.append(Watch(self._nonce_until_s - now, nonce))
         return tuple(watches)
+
+    def nonce(self, now: float) -> str:
+        """The one in force, or ""."""
+        return self._nonce if now < self._nonce_until_s else ""
 
 
 @attrs.define

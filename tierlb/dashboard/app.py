@@ -1,9 +1,13 @@
-"""The admin API, read only: what the cluster is doing, for people, programs and health checks.
+"""The admin API: what the cluster is doing, for people, programs and health checks.
 
 `GET /v1/status` is the whole tree as JSON, with figures of just now, for which it waits a moment; `GET /healthz`
-answers 200 while every tier and pool has at least one that serves, else 503, at once. The Host header must be a
-loopback name or the address listened on, so that no web page can reach the API by a name that it points at loopback
-(DNS rebinding).
+answers 200 while every tier and pool has at least one that serves, else 503, at once. `POST /v1/explain` gives a nonce;
+requests with `X-Tierlb-Explain: NONCE` are then explained for a while. It answers when most nodes should know of it,
+which they confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce.
+
+The Host header must be a loopback name or the address listened on, so that no web page can reach the API by a name that
+it points at loopback (DNS rebinding). A page of another origin can send a POST to loopback all the same, but it says
+where it comes from, and is refused.
 """
 
 import socket
@@ -22,7 +26,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tierlb.controlplane.status import ClusterStatus, as_json
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+READING = frozenset({"GET", "HEAD"})
 GRACE_S = 0.5
+EXPLAIN_S = 10.0
+LEARN_S = 0.1
+"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
 
 
 class Cluster(Protocol):
@@ -33,6 +41,9 @@ class Cluster(Protocol):
 
     async def observe(self) -> ClusterStatus:
         """The same after asking the nodes for their figures; waits a moment at most."""
+
+    def explain(self, ttl_s: float) -> str:
+        """A nonce: requests that carry it are explained for so long."""
 
 
 def make_app(cluster: Cluster, listen_host: str) -> Starlette:
@@ -47,10 +58,16 @@ def make_app(cluster: Cluster, listen_host: str) -> Starlette:
             return PlainTextResponse("ok\n")
         return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
 
+    async def begin_explaining(_: Request) -> Response:
+        nonce = cluster.explain(EXPLAIN_S)
+        await trio.sleep(LEARN_S)
+        return JSONResponse({"nonce": nonce, "ttl_s": EXPLAIN_S})
+
     return Starlette(
         routes=[
             Route("/v1/status", show_status, methods=["GET"]),
             Route("/healthz", show_health, methods=["GET"]),
+            Route("/v1/explain", begin_explaining, methods=["POST"]),
         ],
         middleware=[Middleware(_KnownHostsOnly, hosts=LOOPBACK_NAMES | {listen_host})],
     )
@@ -87,12 +104,20 @@ class _KnownHostsOnly:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and host_name(_host_header(scope)) not in self._hosts:
-            refusal = PlainTextResponse("this Host is not served here: use 127.0.0.1\n", status_code=421)
-            await refusal(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        if host_name(_field(scope, b"host") or "") not in self._hosts:
+            return PlainTextResponse("this Host is not served here: use 127.0.0.1\n", status_code=421)
+        origin = _field(scope, b"origin")
+        if origin is not None and scope["method"] not in READING and not self._is_own(origin):
+            return PlainTextResponse("pages of another origin can change nothing here\n", status_code=403)
+        return None
+
+    def _is_own(self, origin: str) -> bool:
+        return host_name(origin.partition("://")[2]) in self._hosts
 
 
-def _host_header(scope: Scope) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+def _field(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for field, value in scope["headers"] if field == name), None)

@@ -1,9 +1,10 @@
 """Why was this member chosen? One choice as a line of JSON, with the candidates it was made from.
 
 Somebody who wants to know sends a request that carries a nonce (`FIELD`), which the controller has made known to all
-nodes for a while. An l7 node then adds a line for each of its choices to the response; an l4 node, which sees no
-request, says in the PROXY header of every connection that it makes meanwhile how it chose (`EXPLAINED`), and the l7
-node below passes that on. So the response tells the whole way, from the first tier down.
+nodes for a while. An l7 node then adds a line for each of its choices to the response, or one that says that it
+answers itself; an l4 node, which sees no request, says in the PROXY header of every connection that it makes meanwhile
+how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response tells the whole way, from the first
+tier down.
 
 Figures are those that the choice was made by, before the item was counted.
 """
@@ -91,6 +92,16 @@ def recorded(group: Choice, node: str, policy: Policy) -> RecordedGroup:
     """The group, with a list of what was chosen from it."""
     assert isinstance(group, Group)
     return RecordedGroup(group, node, policy)
+
+
+def response_fields(lines: Iterable[bytes]) -> bytes:
+    """The lines as complete fields of a response."""
+    return b"".join(b"%b: %b\r\n" % (FIELD, line) for line in lines)
+
+
+def answered(node: str, status: int) -> bytes:
+    """The line of a node that answers itself, because a route says so or none matches."""
+    return json.dumps({"node": node, "answered": status}, separators=(",", ":")).encode()
 
 
 def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen: Candidate | None) -> bytes:

@@ -8,22 +8,30 @@ import hmac
 
 import attrs
 
-from tierlb.wire.proxy_protocol import KEY, PARENT, ProxyHeader, encode_tlv
+from tierlb.model.snapshot import process_name
+from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, ProxyHeader, encode_tlv
 
 
 @attrs.frozen
 class Kinship:
-    """This node's name and its cluster's key; `credentials` are the TLVs that say both to a child."""
+    """This node's name, its cluster's key and its process; `credentials` are the TLVs that say all to a child."""
 
     name: str
     key: bytes = attrs.field(repr=False)
+    boot_id: str = ""
     credentials: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "credentials", encode_tlv(PARENT, self.name.encode()) + encode_tlv(KEY, self.key))
+        tlvs = ((PARENT, self.name.encode()), (KEY, self.key), (PROCESS, self.boot_id.encode()))
+        object.__setattr__(self, "credentials", b"".join(encode_tlv(kind, value) for kind, value in tlvs))
 
     def parent(self, header: ProxyHeader) -> str | None:
         """The name of the parent that sent the header, or None if it does not know the key."""
         if not hmac.compare_digest(header.tlvs.get(KEY, b""), self.key):
             return None
         return header.tlvs.get(PARENT, b"").decode("latin-1")
+
+
+def process_of(parent: str, header: ProxyHeader) -> str:
+    """Which process of the parent it was, as a snapshot names it."""
+    return process_name(parent, header.tlvs.get(PROCESS, b"").decode("latin-1"))

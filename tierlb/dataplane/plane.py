@@ -17,7 +17,8 @@ from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
-from tierlb.model.topology import Kind
+from tierlb.model.topology import Admin, Kind
+from tierlb.net.broker import Broker
 from tierlb.net.listeners import Acceptor, open_socket
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
@@ -46,13 +47,23 @@ class Front(Served, Protocol):
 class Plane:
     """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name.
 
-    `data_key` is what nodes of the cluster show each other on the data path.
+    `data_key` is what nodes of the cluster show each other on the data path; public sockets come from `broker`.
     """
 
-    def __init__(self, name: str, log: Any, seed: int | None = None, *, data_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Any,
+        seed: int | None = None,
+        *,
+        data_key: bytes = b"",
+        boot_id: str = "",
+        broker: Broker | None = None,
+    ) -> None:
+        self._broker = broker
         self.name = name
         self.log = log
-        self._kin = Kinship(name, data_key)
+        self._kin = Kinship(name, data_key, boot_id)
         self.reactor = Reactor(self._handler_failed)
         self._rng = random.Random(seed)
         self._front: Front | None = None
@@ -94,7 +105,7 @@ class Plane:
         try:
             for listener in snapshot.listeners:
                 if listener not in self._acceptors and listener not in opened and not self._drained.is_set():
-                    opened[listener] = open_socket(listener)
+                    opened[listener] = open_socket(listener, self._broker)
         except OSError as error:
             for sock in opened.values():
                 sock.close()
@@ -104,6 +115,8 @@ class Plane:
     def _room(self) -> int:
         assert self._front is not None
         assert self._snapshot is not None
+        if self._snapshot.admin is not Admin.READY:
+            return 0
         return self._snapshot.limits.connections - self._front.counters.connections
 
     # What is said of this node.

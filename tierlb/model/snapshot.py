@@ -74,6 +74,11 @@ class Rule:
     action: Send | Respond | Redirect
 
 
+def process_name(node: str, boot_id: str) -> str:
+    """A process of a node, of which there are two while one takes over from the other."""
+    return f"{node}/{boot_id}"
+
+
 @attrs.frozen
 class Listener:
     """A socket the node opens.
@@ -91,7 +96,11 @@ class Listener:
 
 @attrs.frozen
 class Snapshot:
-    """One node's configuration at `revision`."""
+    """One node's configuration at `revision`.
+
+    `parents` are the processes (`process_name`) that may send to it: a connection that another one placed is closed
+    politely. `admin`: what an operator wants of this node itself; in drain it closes all kept connections so.
+    """
 
     revision: int
     cluster: str
@@ -107,3 +116,5 @@ class Snapshot:
     trusted_peers: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    parents: tuple[str, ...] = ()
+    admin: Admin = Admin.READY

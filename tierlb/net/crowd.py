@@ -8,6 +8,8 @@ a socket, checks and takes the messages apart, and what is sent is written at on
 Each connection still has a trio task of its own, which greets it, sleeps, and closes it. With TLS that task also
 reads and decrypts, as only trio knows how to: it costs what it costs.
 
+Who asks for a page by plain HTTP instead gets it (page.py), and counts as a connection while that lasts.
+
 Left out: what is said (`Guest`), and the child's side (websocket.py).
 """
 
@@ -21,7 +23,8 @@ import trio
 from wsproto import WSConnection
 
 from tierlb.model.address import Address
-from tierlb.net.websocket import Stream, guarded, welcome
+from tierlb.net.page import Pages, say_goodbye
+from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
 from tierlb.wire.websocket import Framing
 
 GATHER_S = 0.02
@@ -29,7 +32,6 @@ READ_BYTES = 64 * 1024
 """Per connection and batch, so a child that floods gets 3 MB/s at most and its siblings their turn."""
 BATCH_EVENTS = 1024
 GOODBYE_S = 1.0
-GOODBYE_READS = 64
 MAX_UNSENT_BYTES = 256 * 1024
 """What is kept for a peer that does not read; a parent says some 20 bytes a second."""
 MAX_LINES = 4096
@@ -160,7 +162,8 @@ class StreamWire:
 
 
 class Crowd:
-    """Accepts children that know the token. `greet` makes the guest of each; `on_crash` hears of its bugs."""
+    """Accepts children that know the token. `greet` makes the guest of each; `on_crash` hears of its bugs, and of those
+    of `pages`, which are for all who ask."""
 
     def __init__(
         self,
@@ -168,11 +171,13 @@ class Crowd:
         token: str,
         on_crash: Callable[[Exception], object],
         tls: ssl.SSLContext | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._greet = greet
         self._token = token
         self._on_crash = on_crash
         self._tls = tls
+        self._pages = pages
         self._epoll = select.epoll()
         self._lines: dict[int, tuple[Line, SocketWire]] = {}
         self._count = 0
@@ -227,13 +232,22 @@ class Crowd:
         self._count += 1
         try:
             async with guarded(tcp, self._tls) as stream:
-                ws = await welcome(stream, self._token)
+                ws = await self._welcome(stream)
                 if isinstance(stream, trio.SSLStream):
                     await self._converse_by_stream(stream, ws)
                 else:
                     await self._converse_plainly(stream, ws)
         finally:
             self._count -= 1
+
+    async def _welcome(self, stream: Stream) -> WSConnection:
+        try:
+            return await welcome(stream, self._token, self._pages)
+        except (Disconnected, trio.BrokenResourceError, trio.ClosedResourceError):
+            raise
+        except Exception as error:
+            self._on_crash(error)
+            raise Disconnected("a page could not be made") from error
 
     async def _converse_plainly(self, tcp: trio.SocketStream, ws: WSConnection) -> None:
         fd = tcp.socket.fileno()
@@ -247,7 +261,7 @@ class Crowd:
         finally:
             self._forget(fd)
             line.end("this parent stops")
-        await _say_goodbye(tcp)
+        await say_goodbye(tcp)
 
     async def _converse_by_stream(self, stream: Stream, ws: WSConnection) -> None:
         wire = StreamWire()
@@ -278,15 +292,6 @@ class Crowd:
     def _seat(self, line: Line) -> None:
         line.guest = self._greet(line)
         self._feed(line, None, trio.current_time())
-
-
-async def _say_goodbye(stream: trio.SocketStream) -> None:
-    """Let the peer read why: a socket closed with unread bytes resets the connection and drops the reason."""
-    with trio.move_on_after(GOODBYE_S):
-        await stream.send_eof()
-        for _ in range(GOODBYE_READS):
-            if not await stream.receive_some(READ_BYTES):
-                return
 
 
 def _read(fd: int) -> bytes:

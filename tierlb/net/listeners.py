@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from tierlb.model.snapshot import Listener
+from tierlb.net.broker import Broker
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 
@@ -17,9 +18,12 @@ OUT_OF_DESCRIPTORS_S = 0.5
 Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
 
 
-def open_socket(listener: Listener) -> socket.socket:
-    """Bind and listen. Raises OSError with the address in its message."""
+def open_socket(listener: Listener, broker: Broker | None = None) -> socket.socket:
+    """Bind and listen, or borrow a public address's socket where there is somebody who keeps them. Raises OSError with
+    the address in its message."""
     address = listener.address
+    if broker is not None and listener.shared and address.port:
+        return broker.listen(address)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -105,5 +109,7 @@ class Acceptor:
             self.reactor.modify(self._fd, READ)
 
     def close(self) -> None:
+        """Others may hold the same socket, so closing it does not take it out of the epoll set."""
         self.reactor.wheel.forget(self)
+        self.reactor.remove(self._fd)
         self.reactor.close(self.sock)

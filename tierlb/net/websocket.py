@@ -22,6 +22,7 @@ from wsproto.events import AcceptConnection, RejectConnection, RejectData, Reque
 from wsproto.utilities import ProtocolError
 
 from tierlb.model.address import Address
+from tierlb.net.page import Pages, upgrade_or_page
 from tierlb.net.tls import explain
 from tierlb.wire.frames import SUBPROTOCOL
 from tierlb.wire.websocket import Framing
@@ -150,11 +151,17 @@ async def guarded(tcp: trio.SocketStream, tls: ssl.SSLContext | None) -> AsyncIt
         return
 
 
-async def welcome(stream: Stream, token: str) -> WSConnection:
-    """Answer the upgrade request; raises Disconnected when that was the end of it, or none came in time."""
+async def welcome(stream: Stream, token: str, pages: Pages | None = None) -> WSConnection:
+    """Answer the upgrade request; raises Disconnected when that was the end of it, or none came in time.
+
+    With `pages`, who asks plainly gets one of them, without a token, and that is the end of it too.
+    """
     with trio.move_on_after(CONNECT_TIMEOUT_S):
         ws = WSConnection(ConnectionType.SERVER)
-        request = await _await_event(stream, ws)
+        first = b"" if pages is None else await upgrade_or_page(stream, pages)
+        if pages is not None and not first:
+            raise Disconnected("that was no upgrade request")
+        request = await _await_event(stream, ws, first)
         if not isinstance(request, Request):
             raise Disconnected("that was no upgrade request")
         given = next((value for name, value in request.extra_headers if name.lower() == b"authorization"), b"")
@@ -235,10 +242,12 @@ async def _upgrade(stream: Stream, host: str, path: str, token: str) -> Channel:
     return Channel(stream, ws)
 
 
-async def _await_event(stream: Stream, ws: WSConnection) -> object:
-    """The peer's half of the upgrade; raises Disconnected if it says nothing or something else."""
+async def _await_event(stream: Stream, ws: WSConnection, first: bytes = b"") -> object:
+    """The peer's half of the upgrade, of which `first` has come; raises Disconnected if it says nothing or something
+    else."""
+    data = first
     while True:
-        data = bytes(await stream.receive_some(READ_BYTES))
+        data = data or bytes(await stream.receive_some(READ_BYTES))
         if not data:
             raise Disconnected("it closed the connection")
         try:
@@ -247,6 +256,7 @@ async def _await_event(stream: Stream, ws: WSConnection) -> object:
                 return event
         except ProtocolError as error:
             raise Disconnected(str(error)) from error
+        data = b""
 
 
 async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) -> None:

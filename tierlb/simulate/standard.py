@@ -1,12 +1,12 @@
 """The scenarios behind BALANCING.md's figures, and the figures taken from them.
 
 *A slow subtree* (§1, §9): four tiers, 8 → 32 → 64 nodes → 256 leaves; the leaves of one node of the third tier
-become ten times slower for a while. *An even tier* (§2): many parents over nodes that are all alike, where nothing should swing.
-*Clients* (§6): connections are kept, and the first tier only places them.
+become ten times slower for a while. *An even tier* (§2): many parents over nodes that are all alike, where nothing
+should swing. *Clients* (§6): connections are kept, and the first tier only places them.
 
 *Ideal* is a child's share of the capacity. A parent that sees queues gives a slow child less than that while others
-have room, so that what is asked is how soon its share is no more than a fifth above the ideal, and how soon it is no less
-than a fifth below after it recovered.
+have room, so that what is asked is how soon its share is no more than a fifth above the ideal, and how soon it is no
+less than a fifth below after it recovered.
 """
 
 import itertools

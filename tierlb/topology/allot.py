@@ -1,7 +1,6 @@
 """Who listens where and who sends to whom: from what is desired and what exists to one node's snapshot.
 
-Pure. The addresses a node announced are parallel to the listeners it was given, and which listeners those are
-follows from the topology alone (`listeners_of`), so an address's purpose is found again by its position.
+Pure. What a node opens follows from the topology alone (`listeners_of`); where its parents find it is what it said.
 """
 
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Action, Admin, Forward, Pool, Redirect, Respond, Share, Tier, Topology
 
-Announced = Mapping[str, Mapping[str, tuple[Address, ...]]]
-"""tier name → node name → the addresses it bound, parallel to `listeners_of` its tier."""
+Announced = Mapping[str, Mapping[str, Address]]
+"""tier name → node name → the address that it opened for its parents."""
 
 RunEndpoints = Mapping[str, tuple[Address, ...]]
 """pool name → the addresses where replicas of its `run` accept connections now."""
@@ -53,7 +52,7 @@ def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:
     """What each node of the tier opens: its public port, and one for all of its parents."""
     listeners = []
     if tier.listen is not None:
-        listeners.append(Listener(tier.listen, shared=tier.replicas > 1))
+        listeners.append(Listener(tier.listen, shared=True))
     if topology.parents(tier.name):
         listeners.append(Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS))
     return tuple(listeners)
@@ -105,7 +104,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[Member]:
     if target in topology.pools:
         members = _leaves(topology.pools[target], present)
     else:
-        members = _children(topology, topology.tiers[target], present)
+        members = _children(topology.tiers[target], present)
     return [
         attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, Admin.READY)) for member in members
     ]
@@ -123,12 +122,9 @@ def _leaves(pool: Pool, present: Present) -> list[Member]:
     ]
 
 
-def _children(topology: Topology, tier: Tier, present: Present) -> list[Member]:
-    inner = next(index for index, listener in enumerate(listeners_of(topology, tier)) if listener.inner)
+def _children(tier: Tier, present: Present) -> list[Member]:
     nodes = present.announced.get(tier.name, {})
-    return [
-        Member(name, tier.name, nodes[name][inner], child=True, reports=True) for name in sorted(nodes, key=_by_number)
-    ]
+    return [Member(name, tier.name, nodes[name], child=True, reports=True) for name in sorted(nodes, key=_by_number)]
 
 
 def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:

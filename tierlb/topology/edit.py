@@ -4,8 +4,8 @@ An edit is worked out on the model (who sends to whom, what is one forward) and 
 (`rewrite.Sheet`), so that comments, order, quotes and layout stay as somebody wrote them. What comes out has been
 through the loader, which knows all rules of the file; only what the loader cannot know is checked here.
 
-Adding a tier and removing it again gives the same text. Left out: edits of pools and routes, and the admin state of
-nodes, which is no part of the file.
+Adding a tier and removing it again gives the same text, but for spaces in braces. Left out: edits of pools and routes,
+and the admin state of nodes, which is no part of the file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,6 +29,7 @@ BEFORE_REPLICAS = (*BEFORE_LISTEN, "listen", "command")
 BEFORE_BALANCE = (*BEFORE_REPLICAS, "replicas")
 """Behind which keys a new one is written, as the examples order them."""
 NAME_CHARS = 40
+"""The longest that `forms.NAME` allows."""
 
 
 class EditError(ValueError):
@@ -320,7 +321,8 @@ def _bypassing(sheet: Sheet, holder: Mapping, sender: str, name: str, forward: F
     """What the tier sent to takes its place under one `to` of a sender."""
     entry = holder.entries["to"]
     value = meant(entry.value)
-    if _text(value) == name or (isinstance(value, Mapping) and [*value.entries] == [name]):
+    several = forward.shares[1:] or forward.shares[0].targets[1:]
+    if _text(value) == name or (several and isinstance(value, Mapping) and [*value.entries] == [name]):
         source = next(_holders(sheet, name))
         yield sheet.with_value(entry, sheet.value_text(source, "to", sheet.column(holder)))
     elif isinstance(value, Series) and name in map(_text, value.items):
@@ -344,14 +346,14 @@ def _bypassing_item(sheet: Sheet, series: Series, sender: str, name: str, forwar
 def _bypassing_share(sheet: Sheet, shares: Mapping, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
     parts: dict[str, Fraction] = {}
     own = _weight(shares, name)
-    total = sum(Fraction(share.weight) for share in forward.shares)
+    total = sum(Fraction(str(share.weight)) for share in forward.shares)
     for share in forward.shares:
         if len(share.targets) > 1:
             raise EditError(
                 f"tier {name!r} sends to {_listed(share.targets)} together, and shares in tier {sender!r} that name it "
                 f"cannot: write tiers.{name}.to as shares, then remove it"
             )
-        parts[share.targets[0]] = own * Fraction(share.weight) / total
+        parts[share.targets[0]] = own * Fraction(str(share.weight)) / total
     pairs: dict[str, str] = {}
     for target, part in parts.items():
         there = target in shares.entries

@@ -18,6 +18,8 @@ from tierlb.topology.parts import Alias, Entry, Mapping, Part, Series, Word, mea
 from tierlb.topology.source import LINE_END
 
 COMMENT = re.compile(r" *#")
+NOT_ANYWHERE = re.compile(rf"{LINE_END.pattern}|[#&*]")
+"""What may keep a flow mapping or list from being copied as it is."""
 DASH = re.compile(r" *-\s+")
 PLAIN_WORD = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9-]*")
 """Names that no YAML reader takes for something else; all others are quoted."""
@@ -198,16 +200,17 @@ class Sheet:
         return (" " if entry.value.flow else "") + "\n".join([first, *_shifted(others, shift)])
 
     def flow_text(self, part: Part) -> str:
-        """The part on one line, as it can stand anywhere."""
-        match meant(part):
-            case Word(start, end, text):
-                raw = self.text[start:end]
-                return word(text) if raw[:1] in "|>*" or LINE_END.search(raw) else raw
-            case Series(items=items):
-                return "[" + ", ".join(map(self.flow_text, items)) + "]"
-            case Mapping(entries=entries):
-                pairs = (f"{self.flow_text(entry.key)}: {self.flow_text(entry.value)}" for entry in entries.values())
-                return "{" + ", ".join(pairs) + "}"
+        """The part on one line, as it can stand anywhere; as it is written, if that is so."""
+        found = meant(part)
+        raw = self.text[found.start : found.end]
+        if isinstance(found, Word):
+            return word(found.text) if raw[:1] in "|>*" or LINE_END.search(raw) else raw
+        if found.flow and not NOT_ANYWHERE.search(raw):
+            return raw
+        if isinstance(found, Series):
+            return "[" + ", ".join(map(self.flow_text, found.items)) + "]"
+        pairs = (f"{self.flow_text(entry.key)}: {self.flow_text(entry.value)}" for entry in found.entries.values())
+        return "{" + ", ".join(pairs) + "}"
 
     def _refuse_shared(self, splice: Splice) -> None:
         for start, end in self._parsed.shared:

@@ -31,6 +31,8 @@ PARENT = 0xE0
 """TLV: the sending node's name."""
 KEY = 0xE1
 """TLV: the cluster's data key."""
+PROCESS = 0xE3
+"""TLV: the boot id of the sending node's process."""
 EXPLAINED = 0xE2
 """TLV: how the sending node chose, as text."""
 

@@ -2,11 +2,13 @@
 
 import socket
 
+import pytest
 import trio
 
-from tests.dataplane.conftest import Lab, Voice, l4, send
+from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
+from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination, Rule, Send
-from tierlb.model.topology import Match, Timeouts
+from tierlb.model.topology import Match, Policy, Timeouts
 
 
 async def joined(lab: Lab) -> tuple[Voice, Voice]:
@@ -65,6 +67,57 @@ async def test_a_split_gives_each_part_its_share_of_the_connections(lab: Lab) ->
         await lab.accepts(many, few)
     assert len(many.voices) + len(few.voices) == 50
     assert 1 <= len(few.voices) <= 13  # the mean is 5, its standard deviation 2.1
+
+
+async def member_of(lab: Lab, members: list[PlayedMember], source: tuple[str, int]) -> str:
+    """Who gets the connection of this client; it is over afterwards."""
+    client = await lab.connects()
+    await client.says(l4_parent(source))
+    member, voice = await lab.accepts(*members)
+    await client.leaves()
+    await voice.hears_end()
+    await voice.leaves()
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    return member.member.name
+
+
+async def test_maglev_gives_a_clients_connections_always_to_the_same_member(lab: Lab) -> None:
+    members = [await lab.member() for _ in range(4)]
+    await lab.serves(l4(*members, balance=Policy.MAGLEV, listener=INNER))
+    hosts = [f"192.0.2.{number}" for number in range(1, 13)]
+    chosen = {host: await member_of(lab, members, (host, 1000)) for host in hosts}
+    assert len(set(chosen.values())) > 1
+    assert {host: await member_of(lab, members, (host, 2000)) for host in hosts} == chosen
+
+
+async def test_other_policies_go_by_no_client(lab: Lab) -> None:
+    members = [await lab.member() for _ in range(2)]
+    await lab.serves(l4(*members, balance=Policy.ROUND_ROBIN, listener=INNER))
+    assert len({await member_of(lab, members, ("192.0.2.1", 1000)) for _ in range(2)}) == 2
+
+
+async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -> None:
+    member = await lab.member()
+    await lab.serves(l4(member, balance=Policy.PEAK_EWMA))
+    client = await lab.connects()
+    voice = await member.accepts()
+    await lab.until(lambda: lab.front.pipes)
+    clock.now += 3.0
+    await client.leaves()
+    await voice.leaves()
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    assert lab.candidate(member).peak.cost == pytest.approx(3.0, rel=0.01)
+    assert lab.front.counters.lived_s == pytest.approx(3.0)
+
+
+async def test_guidance_closes_no_connection(lab: Lab, clock: Clock) -> None:
+    client, voice = await joined(lab)
+    for _ in range(20):
+        lab.plane.heed("edge-1", Guidance(0.01))
+        clock.now += 1.0
+        lab.ticks()
+    await client.says(b"still")
+    await voice.hears(b"still")
 
 
 async def test_the_end_of_a_node_cuts_what_is_left(lab: Lab) -> None:

@@ -3,38 +3,35 @@
 import pytest
 import trio
 
-from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, Voice, l4
+from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, Lab, PlayedMember, Voice, below, l4, l4_parent, l7_parent
 from tierlb.dataplane.l4 import introduction
-from tierlb.model.snapshot import Listener
-from tierlb.wire.proxy_protocol import encode_local, encode_v2, parse_v2
+from tierlb.model.load import Echo
+from tierlb.wire.proxy_protocol import KEY, PARENT, encode_local
 
-INNER = Listener(ANY_PORT.address, proxy_protocol=True, inner=True)
-HEADER = encode_v2(("192.0.2.7", 1234), ("192.0.2.1", 80))
+HEADER = l4_parent(name="edge-1")
 
 
 async def introduced(lab: Lab) -> tuple[Voice, PlayedMember]:
-    member = await lab.member(proxy_protocol=True)
+    member = await lab.member(child=True)
     await lab.serves(l4(member, listener=INNER))
     return await lab.connects(), member
 
 
-async def source_heard(voice: Voice) -> tuple[str, int]:
-    header = parse_v2(await voice.hears_count(28))
-    assert header is not None
-    assert header.source is not None
-    return header.source
+async def source_heard(voice: Voice) -> tuple[str, int] | None:
+    return (await voice.hears_proxy_header()).source
 
 
 async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
-    member = await lab.member(proxy_protocol=True)
+    member = await lab.member(child=True)
     inner = await lab.serves(l4(member, listener=INNER))
-    parent_view = PlayedMember.__new__(PlayedMember)
-    parent_view.member = member.member.__class__("inner", "inner", inner, True)
-    outer = await lab.serves(l4(parent_view))
+    outer = await lab.serves(l4(below(inner, "node-1")))
     client = await lab.connects(outer)
     await client.says(b"hello")
     voice = await member.accepts()
-    assert await source_heard(voice) == client.name
+    header = await voice.hears_proxy_header()
+    assert header.source == client.name
+    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY}, "each parent speaks for itself"
+    assert lab.planes[0].echo("node-2") == Echo(1, 1, 1)
     await voice.hears(b"hello")
     await voice.says(b"welcome")
     await client.hears(b"welcome")
@@ -46,7 +43,7 @@ async def test_what_follows_the_header_is_relayed(lab: Lab) -> None:
     client, member = await introduced(lab)
     await client.says(HEADER + b"hello")
     voice = await member.accepts()
-    assert await source_heard(voice) == ("192.0.2.7", 1234)
+    assert await source_heard(voice) == CLIENT
     await voice.hears(b"hello")
 
 
@@ -56,7 +53,7 @@ async def test_a_header_in_pieces_is_read_and_small_talk_goes_on(lab: Lab) -> No
         await client.says(bytes([byte]))
         await trio.sleep(0.002)
     voice = await member.accepts()
-    assert await source_heard(voice) == ("192.0.2.7", 1234)
+    assert await source_heard(voice) == CLIENT
     for letter in (b"a", b"b"):
         await client.says(letter)
         await voice.hears(letter)
@@ -64,18 +61,42 @@ async def test_a_header_in_pieces_is_read_and_small_talk_goes_on(lab: Lab) -> No
 
 async def test_a_local_header_leaves_the_peer_as_the_client(lab: Lab) -> None:
     client, member = await introduced(lab)
-    await client.says(encode_local())
+    await client.says(l7_parent())
     assert await source_heard(await member.accepts()) == client.name
 
 
-@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", HEADER[:12] + b"\x11", b"\x00"])
-async def test_anything_else_is_refused(lab: Lab, start: bytes) -> None:
+REFUSED = {
+    "a request": b"GET / HTTP/1.1\r\n\r\n",
+    "another version": HEADER[:12] + b"\x11",
+    "a zero byte": b"\x00",
+    "no key": encode_local(),
+    "a wrong key": l4_parent(key=b"guessed"),
+    "a wrong key of an l7 parent": l7_parent(key=b"guessed"),
+}
+
+
+@pytest.mark.parametrize("start", REFUSED.values(), ids=REFUSED)
+async def test_anything_else_is_refused_and_counted(lab: Lab, start: bytes) -> None:
     client, member = await introduced(lab)
     await client.says(start)
     await client.hears_no_word()
     await member.is_left_alone()
     load = lab.plane.load()
-    assert (load.rejected, load.connections) == (1, 0)
+    assert (load.rejected, load.items, load.connections) == (1, 0, 0)
+    assert lab.log.count("connection refused") == 1
+
+
+async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:
+    client, member = await introduced(lab)
+    await client.says(HEADER)
+    voice = await member.accepts()
+    await lab.until(lambda: lab.front.pipes)
+    assert lab.plane.echo("edge-1") == Echo(1, 1, 1)
+    assert lab.plane.echo("edge-2") == Echo()
+    await client.leaves()
+    await voice.leaves()
+    await lab.until(lambda: lab.plane.load().connections == 0)
+    assert lab.plane.echo("edge-1") == Echo(0, 1, 0)
 
 
 @pytest.mark.parametrize("start", [b"", HEADER[:20]])

@@ -6,9 +6,9 @@ import socket
 import pytest
 import trio
 
-from tests.dataplane.conftest import Lab, Voice, l4
+from tests.dataplane.conftest import DATA_KEY, Lab, Voice, l4
 from tierlb.model.topology import Policy, Timeouts
-from tierlb.wire.proxy_protocol import parse_v2
+from tierlb.wire.proxy_protocol import KEY, PARENT
 
 MIB = 1024 * 1024
 
@@ -126,19 +126,32 @@ async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) ->
 
 
 async def test_the_member_hears_who_the_client_is_with_its_first_bytes(lab: Lab) -> None:
-    member = await lab.member(proxy_protocol=True)
+    member = await lab.member(child=True)
     at = await lab.serves(l4(member))
-    client = await lab.connects()
-    await client.says(b"hello")
-    voice = await member.accepts()
-    await voice.hears_up_to(b"hello")
-    client_name = client.name
-    voice_two_client = await lab.connects()
-    second = await member.accepts()
-    header = parse_v2(await second.hears_count(28))
-    assert header is not None
-    assert header.source == voice_two_client.name != client_name
-    assert header.destination == at.sockaddr
+    clients = [await lab.connects(), await lab.connects()]
+    voices = [await member.accepts(), await member.accepts()]
+    headers = []
+    for client in clients:
+        await client.says(b"hello")
+    for voice in voices:
+        headers.append(await voice.hears_proxy_header())
+        await voice.hears(b"hello")
+    assert {header.source for header in headers} == {client.name for client in clients}
+    assert {header.destination for header in headers} == {at.sockaddr}
+
+
+async def test_a_child_hears_its_parents_name_and_the_clusters_key(lab: Lab) -> None:
+    member = await lab.member(child=True)
+    await lab.serves(l4(member))
+    await lab.connects()
+    header = await (await member.accepts()).hears_proxy_header()
+    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY}
+
+
+async def test_an_endpoint_hears_nothing_but_the_client(lab: Lab) -> None:
+    client, voice = await relayed(lab)
+    await client.says(b"x")
+    assert await voice.hears_count(1) == b"x"
 
 
 async def test_each_connection_is_picked_separately(lab: Lab) -> None:
@@ -282,7 +295,7 @@ async def test_a_member_that_refused_is_left_alone_until_a_probe_finds_it_again(
     for _ in range(2):
         await lab.connects()
         await standing.accepts()
-    assert [member.ejected for member in lab.plane.load().members] == [True, False]
+    assert [member.availability for member in lab.plane.load().members] == ["ejected", "available"]
     assert lab.log.count("member ejected") == 1
     risen = await lab.member(at=at)
     with trio.fail_after(5):
@@ -300,7 +313,7 @@ async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) ->
     one, two = await lab.nobody(), await lab.nobody()
     await lab.serves(l4(one, two))
     await (await lab.connects()).hears_end()
-    assert all(member.ejected for member in lab.plane.load().members)
+    assert all(member.availability == "ejected" for member in lab.plane.load().members)
     risen = await lab.member(at=two.address)
     client = await lab.connects()
     await client.says(b"hello")

@@ -5,8 +5,12 @@ import socket
 import pytest
 import trio
 
-from tests.dataplane.conftest import DEADLINE_S, Lab, Voice, l7
-from tierlb.model.topology import Limits, Timeouts
+from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Voice, below, l7
+from tierlb.balance.capacity import CONCURRENCY
+from tierlb.model.load import Echo
+from tierlb.model.topology import Limits, Orca, Policy, Timeouts
+from tierlb.wire.orca import OrcaReport, encode
+from tierlb.wire.proxy_protocol import KEY, PARENT
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -133,6 +137,38 @@ async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab) -> N
     assert (await client.asks(GET)).status == 503
 
 
+async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab) -> None:
+    client, member = await lab.converses(says={"child": True})
+    other = await lab.connects()
+    voices = []
+    for each in (client, other):
+        await each.says(GET)
+        voices.append(await member.accepts())
+        header = await voices[-1].hears_proxy_header()
+        assert (header.source, header.tlvs) == (None, {PARENT: b"node-1", KEY: DATA_KEY})
+        assert (await voices[-1].hears_head()).first == "GET / HTTP/1.1"
+    for each, voice in zip((client, other), voices, strict=True):
+        await voice.says(OK)
+        await each.hears_message()
+    await client.says(GET)
+    assert (await voices[-1].hears_head()).first == "GET / HTTP/1.1"
+
+
+async def test_two_l7_tiers_pass_the_client_on(lab: Lab) -> None:
+    member = await lab.member()
+    inner = await lab.serves(l7(member, listener=INNER))
+    await lab.serves(l7(below(inner, "node-1")))
+    client = await lab.connects()
+    await client.says(GET)
+    voice = await member.accepts()
+    request = await voice.hears_head()
+    assert request.all("x-forwarded-for") == ["127.0.0.1, 127.0.0.1"]
+    assert len(request.all("x-request-id")) == 1
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    assert lab.planes[0].echo("node-2") == Echo(0, 1, 1)
+
+
 # Requests that may be sent again.
 
 
@@ -147,6 +183,25 @@ async def test_a_get_is_repeated_when_a_kept_connection_closes_under_it(lab: Lab
     await again.says(OK)
     assert (await client.hears_message()).body == b"ok"
     assert lab.front.counters.errors == 0
+    assert lab.plane.load().members[0].failed == 0, "it was free to close what lay idle"
+
+
+async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though_another_answers(lab: Lab) -> None:
+    one, two = await lab.member(), await lab.member()
+    await lab.serves(l7(one, two))
+    client = await lab.connects()
+    await client.says(GET)
+    failing, voice = await lab.accepts(one, two)
+    await voice.hears_head()
+    await voice.leaves()
+    again = await (two if failing is one else one).accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+    failed = {load.name: (load.done, load.failed) for load in lab.plane.load().members}
+    assert failed.pop(failing.member.name) == (1, 1)
+    assert list(failed.values()) == [(1, 0)]
+    assert lab.candidate(failing).view.phantom.value(lab.plane.reactor.now) > 0
 
 
 async def test_a_post_is_not_repeated_when_a_kept_connection_closes_under_it(lab: Lab) -> None:
@@ -601,7 +656,7 @@ async def test_a_client_that_resets_ends_the_members_work(lab: Lab, request_byte
     await voice.hears_head()
     client.resets()
     assert await closes_after_rest(voice)
-    await lab.until(lambda: lab.front.counters.in_flight == 0)
+    await lab.until(lambda: lab.plane.load().in_flight == 0)
     assert lab.front.counters.connections == 0
 
 
@@ -635,7 +690,7 @@ async def test_an_upgrade_joins_both_sides(lab: Lab) -> None:
     await voice.says(b"last words")
     await voice.leaves()
     assert await client.hears_rest() == b"last words"
-    await lab.until(lambda: lab.front.counters.in_flight == 0)
+    await lab.until(lambda: lab.plane.load().in_flight == 0)
     assert lab.front.counters.connections == 0
 
 
@@ -673,6 +728,80 @@ async def test_h2c_is_not_asked_for(lab: Lab) -> None:
     assert "connection" not in request
 
 
+# What the member's answers say of the member.
+
+REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 3.0})
+LOADS = {
+    "text": b"endpoint-load-metrics: " + encode(REPORT, Orca.TEXT),
+    "json": b"endpoint-load-metrics: " + encode(REPORT, Orca.JSON),
+    "bin": b"endpoint-load-metrics: " + encode(REPORT, Orca.BIN),
+    "grpc": b"endpoint-load-metrics-bin: " + encode(REPORT, Orca.BIN)[4:],
+}
+
+
+def loaded(field: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + field + b"\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("field", LOADS.values(), ids=LOADS)
+async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: bytes) -> None:
+    client, _ = await exchange(lab, GET, loaded(field))
+    answer = await client.hears_message()
+    assert [name for name, _ in answer.fields] == ["content-length"]
+    view = lab.candidate(lab.members[0]).view
+    assert view.leaf.guess == 3
+    assert view.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
+
+
+async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
+    answer = await client.hears_message()
+    assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
+    assert lab.candidate(lab.members[0]).view.leaf.guess == CONCURRENCY
+    assert lab.front.replies.orca.bad == 1
+
+
+@pytest.mark.parametrize(("status", "failed"), [(200, 0), (404, 0), (429, 1), (500, 1), (501, 0), (503, 1)])
+async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: int, failed: int) -> None:
+    client, _ = await exchange(lab, GET, b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status)
+    assert (await client.hears_message()).status == status
+    load = lab.plane.load()
+    assert (load.members[0].done, load.members[0].failed, load.errors) == (1, failed, 0)
+    assert (lab.candidate(lab.members[0]).view.phantom.value(lab.plane.reactor.now) > 0) is bool(failed)
+
+
+async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
+    good, bad = await lab.member(), await lab.member()
+    lab.background.start_soon(good.answers_all, OK)
+    lab.background.start_soon(bad.answers_all, b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+    await lab.serves(l7(good, bad, balance=Policy.LOAD_AWARE))
+    client = await lab.connects()
+    statuses = [(await client.asks(GET)).status for _ in range(300)]
+    assert 1 <= statuses.count(500) <= 6
+
+
+async def test_a_slow_answer_is_remembered_by_the_policy_that_goes_by_it(lab: Lab, clock: Clock) -> None:
+    one, two = await lab.member(), await lab.member()
+    await lab.serves(l7(one, two, balance=Policy.PEAK_EWMA))
+    client = await lab.connects()
+    took_s = {}
+    for seconds in (0.3, 0.01):
+        await client.says(GET)
+        member, voice = await lab.accepts(one, two)
+        await voice.hears_head()
+        clock.now += seconds
+        await voice.says(OK)
+        await client.hears_message()
+        took_s[member.member.name] = seconds
+    costs = {each.name: each.peak.cost for each in lab.front.roster.candidates}
+    assert costs == pytest.approx(took_s, rel=0.01)
+    for _ in range(5):
+        await client.says(GET)
+        await voice.hears_head()
+        await voice.says(OK)
+        await client.hears_message()
+
+
 # What the node counts.
 
 
@@ -683,7 +812,7 @@ async def test_every_exchange_is_counted_once(lab: Lab) -> None:
     assert (load.items, load.errors, load.rejected, load.in_flight, load.connections) == (1, 0, 0, 0, 1)
     assert (load.bytes_in, load.bytes_out) == (len(GET), len(OK))
     (member,) = load.members
-    assert (member.done, member.failed, member.in_flight, member.ejected) == (1, 0, 0, False)
+    assert (member.done, member.failed, member.in_flight, member.availability) == (1, 0, 0, "available")
 
 
 async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:

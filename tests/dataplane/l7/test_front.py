@@ -6,26 +6,14 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import ANY_PORT, Lab, PlayedMember, l7
-from tierlb.model.snapshot import Destination, Listener, Rule, Send
-from tierlb.model.topology import Match, Redirect, Respond
+from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, l4_parent, l7, l7_parent, send
+from tierlb.model.snapshot import Destination, Rule, Send
+from tierlb.model.topology import Match, Orca, Policy, Redirect, Respond
+from tierlb.wire.orca import OrcaBook
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = ("127.0.0.0/8",)
-
-
-async def serve_for_ever(member: PlayedMember, body: bytes) -> None:
-    """A member that answers every request of every connection with this body."""
-
-    async def converse() -> None:
-        voice = await member.accepts()
-        nursery.start_soon(converse)
-        while await voice.hears_up_to_or_end(b"\r\n\r\n"):
-            await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(converse)
 
 
 # Answers of the node itself.
@@ -80,8 +68,8 @@ async def test_a_split_keeps_its_shares_request_by_request(lab: Lab) -> None:
     old, new = await lab.member(), await lab.member(target="new")
     split = Send((Destination(90, ("app",), (old.member,)), Destination(10, ("new",), (new.member,))))
     await lab.serves(l7(rules=(Rule(Match(), split),)))
-    lab.background.start_soon(serve_for_ever, old, b"old")
-    lab.background.start_soon(serve_for_ever, new, b"new")
+    lab.background.start_soon(old.answers_all, OK.replace(b"ok", b"old").replace(b": 2", b": 3"))
+    lab.background.start_soon(new.answers_all, OK.replace(b"ok", b"new").replace(b": 2", b": 3"))
     client = await lab.connects()
     bodies = collections.Counter([(await client.asks(GET)).body for _ in range(500)])
     assert bodies[b"old"] + bodies[b"new"] == 500
@@ -94,7 +82,6 @@ CLAIMS = (
     b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n"
     b"X-Forwarded-Host: shop\r\nX-Request-Id: given\r\nForwarded: for=192.0.2.3\r\n\r\n"
 )
-INNER = Listener(ANY_PORT.address, inner=True)
 
 
 async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
@@ -108,10 +95,12 @@ async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
     assert "forwarded" not in request
 
 
-@pytest.mark.parametrize("options", [{"trusted_peers": LOOPBACK}, {"listener": INNER}])
-async def test_claims_of_a_trusted_peer_are_kept_and_completed(lab: Lab, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(("options", "first"), [({"trusted_peers": LOOPBACK}, b""), ({"listener": INNER}, l7_parent())])
+async def test_claims_of_a_trusted_peer_are_kept_and_completed(
+    lab: Lab, options: dict[str, object], first: bytes
+) -> None:
     client, member = await lab.converses(**options)
-    await client.says(CLAIMS)
+    await client.says(first + CLAIMS)
     request = await (await member.accepts()).hears_head()
     assert request.all("x-forwarded-for") == ["192.0.2.1, 192.0.2.2, 127.0.0.1"]
     assert request.all("x-forwarded-proto") == ["https"]
@@ -156,6 +145,135 @@ async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
     answer = await client.hears_message()
     assert [name for name in ("connection", "x-hop", "keep-alive") if name in answer] == []
     assert answer["x-end"] == "2"
+
+
+# The same key to the same member.
+
+
+async def named(lab: Lab, count: int) -> list[PlayedMember]:
+    """Members that answer with their own names."""
+    members = [await lab.member() for _ in range(count)]
+    for member in members:
+        name = member.member.name.encode()
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name)
+        lab.background.start_soon(member.answers_all, answer)
+    return members
+
+
+async def chosen_for(lab: Lab, first: bytes, field: bytes = b"") -> bytes:
+    """Whom a new connection that begins so meets with its request."""
+    client = await lab.connects()
+    answer = await client.asks(first + GET.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n"))
+    await client.leaves()
+    return answer.body
+
+
+async def test_maglev_sends_a_client_always_to_the_same_member(lab: Lab) -> None:
+    await lab.serves(l7(*await named(lab, 4), balance=Policy.MAGLEV, listener=INNER))
+    sources = [(f"192.0.2.{number}", 1000) for number in range(1, 17)]
+    chosen = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
+    assert len(set(chosen.values())) > 1
+    for host, port in sources:
+        assert await chosen_for(lab, l4_parent((host, port + 1))) == chosen[host, port]
+
+
+async def test_maglev_goes_by_the_field_that_is_named(lab: Lab) -> None:
+    await lab.serves(l7(*await named(lab, 4), balance=Policy.MAGLEV, hash_header="x-user", listener=INNER))
+    users = [b"X-User: %d\r\n" % number for number in range(16)]
+    chosen = {user: await chosen_for(lab, l4_parent(("192.0.2.1", 1)), user) for user in users}
+    assert len(set(chosen.values())) > 1
+    for user in users:
+        assert await chosen_for(lab, l4_parent(("192.0.2.99", 1)), user) == chosen[user]
+
+
+async def test_maglev_goes_by_the_client_where_the_field_is_missing(lab: Lab) -> None:
+    await lab.serves(l7(*await named(lab, 4), balance=Policy.MAGLEV, hash_header="x-user", listener=INNER))
+    sources = [(f"192.0.2.{number}", 1000) for number in range(1, 17)]
+    chosen = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
+    assert len(set(chosen.values())) > 1
+    assert {source: await chosen_for(lab, l4_parent(source)) for source in sources} == chosen
+
+
+async def test_maglev_below_an_l7_tier_goes_by_the_client_and_not_by_the_parent(lab: Lab) -> None:
+    await lab.serves(l7(*await named(lab, 4), balance=Policy.MAGLEV, listener=INNER))
+    for number in range(1, 17):
+        host = f"192.0.2.{number}"
+        said = b"X-Forwarded-For: %b, 10.0.0.1\r\n" % host.encode()
+        assert await chosen_for(lab, l7_parent(), said) == await chosen_for(lab, l4_parent((host, 1)))
+
+
+async def test_maglev_believes_no_stranger_about_the_client(lab: Lab) -> None:
+    await lab.serves(l7(*await named(lab, 4), balance=Policy.MAGLEV))
+    said = [b"X-Forwarded-For: 192.0.2.%d\r\n" % number for number in range(16)]
+    assert len({await chosen_for(lab, b"", field) for field in said}) == 1
+
+
+async def test_maglev_moves_the_keys_of_a_member_that_is_out_and_no_others(lab: Lab) -> None:
+    members = await named(lab, 4)
+    await lab.serves(l7(*members, balance=Policy.MAGLEV, listener=INNER))
+    sources = [(f"192.0.2.{number}", 1000) for number in range(1, 17)]
+    before = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
+    out = lab.candidate(members[0])
+    out.checked(False)
+    name = members[0].member.name.encode()
+    after = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
+    assert name not in after.values()
+    assert {s: to for s, to in after.items() if before[s] != name} == {s: to for s, to in before.items() if to != name}
+    out.checked(True)
+    assert {source: await chosen_for(lab, l4_parent(source)) for source in sources} == before
+
+
+# Its own load, for a parent that reads ORCA.
+
+
+@pytest.mark.parametrize("form", Orca)
+async def test_a_node_says_its_load_with_each_answer_where_the_snapshot_says_so(
+    lab: Lab, clock: Clock, form: Orca
+) -> None:
+    client, member = await lab.converses(orca=form)
+    voice = None
+    for _ in range(30):
+        await client.says(GET)
+        voice = voice or await member.accepts()
+        await voice.hears_head()
+        clock.now += 0.05
+        lab.ticks()
+        await voice.says(OK.replace(b"\r\n\r\n", b"\r\nEndpoint-Load-Metrics: TEXT rps_fractional=7\r\n\r\n"))
+        answer = await client.hears_message()
+    said = answer["endpoint-load-metrics"]
+    assert said.startswith(form.value.upper() + " ")
+    report = OrcaBook().read(said.encode())
+    assert report is not None
+    assert report.rps == pytest.approx(20, rel=0.1)
+    assert report.busy > 0
+
+
+SAID = b"endpoint-load-metrics: TEXT rps_fractional=1.0\r\n"
+
+
+async def test_answers_of_its_own_say_the_load_too(lab: Lab, clock: Clock) -> None:
+    rules = (
+        Rule(Match(path="/respond"), Respond(200, "hello")),
+        Rule(Match(path="/redirect"), Redirect("https://{host}/")),
+        Rule(Match(path="/nobody"), send()),
+    )
+    await lab.serves(l7(rules=rules))
+    lab.ticks()
+    lab.front.load_field = SAID
+    client = await lab.connects()
+    for path, status in [(b"/respond", 200), (b"/redirect", 308), (b"/nobody", 503), (b"/unknown", 404)]:
+        answer = await client.asks(GET.replace(b"/ ", path + b" "))
+        assert (answer.status, answer["endpoint-load-metrics"]) == (status, "TEXT rps_fractional=1.0")
+
+
+async def test_without_the_snapshots_word_no_load_is_said(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    lab.ticks()
+    await voice.says(OK)
+    assert "endpoint-load-metrics" not in await client.hears_message()
 
 
 # Draining.
@@ -231,7 +349,7 @@ async def test_a_new_snapshot_counts_from_the_next_request_on(lab: Lab) -> None:
 async def test_no_request_fails_while_snapshots_change(lab: Lab) -> None:
     members = [await lab.member() for _ in range(4)]
     for member in members:
-        lab.background.start_soon(serve_for_ever, member, b"ok")
+        lab.background.start_soon(member.answers_all, OK)
     await lab.serves(l7(*members))
     stop = False
     answered = collections.Counter[int]()

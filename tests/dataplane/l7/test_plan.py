@@ -123,6 +123,13 @@ def test_a_plan_knows_its_rule() -> None:
     assert plan(*GET, rules=rules).rule is None
 
 
+def test_who_asks_to_have_the_choice_explained_asks_the_tier_below_too() -> None:
+    made = plan(*GET, b"X-Tierlb-Explain: n1")
+    assert made.nonce == b"n1"
+    assert b"X-Tierlb-Explain: n1" in told(made)
+    assert plan(*GET).nonce is None
+
+
 def test_the_book_keeps_the_plan_of_a_head_that_comes_again() -> None:
     book = PlanBook(l7(), trusted=False)
     raw = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -9,8 +9,11 @@ from tierlb.dataplane.l7.reply import (
     frame_for,
     make_reply,
     own_answer,
+    with_lines,
 )
+from tierlb.model.topology import Orca
 from tierlb.wire.http_head import BadHead
+from tierlb.wire.orca import OrcaBook, OrcaReport, encode
 
 LENGTHS = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", 7),
@@ -28,7 +31,7 @@ LENGTHS = [
 
 @pytest.mark.parametrize(("raw", "length"), LENGTHS)
 def test_where_a_body_ends(raw: bytes, length: int) -> None:
-    assert make_reply(raw).length == length
+    assert make_reply(raw, OrcaBook()).length == length
 
 
 WHOLE = [
@@ -61,7 +64,7 @@ WHOLE = [
 
 @pytest.mark.parametrize(("raw", "whole"), WHOLE)
 def test_the_head_for_a_client_of_http_1_1_that_stays(raw: bytes, whole: bytes) -> None:
-    reply = make_reply(raw)
+    reply = make_reply(raw, OrcaBook())
     assert reply.whole == whole
     assert frame_for(reply, is_head=False, minor=1, keep_alive=True) == whole
 
@@ -78,9 +81,60 @@ FRAMES = [
 def test_a_chunked_answer_is_framed_as_its_client_understands(
     is_head: bool, minor: int, keep_alive: bool, end: bytes
 ) -> None:
-    reply = make_reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    reply = make_reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", OrcaBook())
     frame = frame_for(reply, is_head=is_head, minor=minor, keep_alive=keep_alive)
     assert frame == b"HTTP/1.1 200 OK\r\n" + end
+
+
+BLAMED = [(200, False), (404, False), (428, False), (429, True), (430, False), (499, False), (500, True), (501, False)]
+BLAMED += [(502, True), (503, True), (504, True), (505, False), (507, True), (599, True)]
+
+
+@pytest.mark.parametrize(("status", "blamed"), BLAMED)
+def test_for_what_a_member_is_blamed(status: int, blamed: bool) -> None:
+    reply = make_reply(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status, OrcaBook())
+    assert (reply.blamed, reply.telling) == (blamed, blamed)
+
+
+REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 4.0})
+FIELDS = {
+    "text": b"Endpoint-Load-Metrics: " + encode(REPORT, Orca.TEXT),
+    "json": b"endpoint-load-metrics: " + encode(REPORT, Orca.JSON),
+    "bin": b"endpoint-load-metrics: " + encode(REPORT, Orca.BIN),
+    "grpc": b"endpoint-load-metrics-bin: " + encode(REPORT, Orca.BIN)[4:],
+}
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+def test_what_a_member_says_of_its_load_is_read_and_goes_no_further(field: bytes) -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n%b\r\nX-End: 1\r\n\r\n" % field
+    reply = make_reply(raw, OrcaBook())
+    assert reply.orca == REPORT
+    assert reply.telling
+    assert reply.whole == b"HTTP/1.1 200 OK\r\nX-End: 1\r\nContent-Length: 7\r\n\r\n"
+
+
+def test_a_load_that_cannot_be_read_is_no_load_and_goes_no_further_either() -> None:
+    book = OrcaBook()
+    reply = make_reply(b"HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: lots\r\nContent-Length: 7\r\n\r\n", book)
+    assert (reply.orca, reply.telling, book.bad) == (None, False, 1)
+    assert reply.whole == b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        (b"Content-Length: 7\r\n", b"Content-Length: 7\r\n\r\n"),
+        (b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: chunked\r\n\r\n"),
+        (b"", b"Transfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_lines_of_this_node_come_before_the_members_own(fields: bytes, end: bytes) -> None:
+    plain = make_reply(b"HTTP/1.1 404 No Such Thing\r\nX: 1\r\n%b\r\n" % fields, OrcaBook())
+    reply = with_lines(plain, b"A: 1\r\nB: 2\r\n")
+    assert reply.whole == b"HTTP/1.1 404 No Such Thing\r\nA: 1\r\nB: 2\r\nX: 1\r\n" + end
+    assert frame_for(reply, is_head=False, minor=1, keep_alive=True) == reply.whole
+    assert (reply.status, reply.length, reply.keep_alive) == (plain.status, plain.length, plain.keep_alive)
 
 
 UNUSABLE = [
@@ -96,7 +150,7 @@ UNUSABLE = [
 @pytest.mark.parametrize("raw", UNUSABLE)
 def test_a_head_with_two_meanings_is_refused(raw: bytes) -> None:
     with pytest.raises(BadHead):
-        make_reply(raw)
+        make_reply(raw, OrcaBook())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +158,7 @@ def test_a_head_with_two_meanings_is_refused(raw: bytes) -> None:
     [(b"", True), (b"Connection: close\r\n", False), (b"Connection: X-Hop, Close\r\n", False)],
 )
 def test_whether_the_members_connection_stays(fields: bytes, kept: bool) -> None:
-    assert make_reply(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n").keep_alive is kept
+    assert make_reply(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n", OrcaBook()).keep_alive is kept
 
 
 def test_the_book_keeps_the_reply_of_a_head_that_comes_again() -> None:

@@ -11,6 +11,8 @@ import math
 import socket
 from typing import TYPE_CHECKING
 
+from tierlb.dataplane.explanation import answered, response_fields
+from tierlb.dataplane.kinship import process_of
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.plan import Plan
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 PIPELINED_BYTES = 64 * 1024
 LINGER_S = 2.0
+IDLE_GRACE_S = 1.0
+"""For a connection on which nothing is asked: closing it just as a request comes is what it is to avoid."""
 
 
 class ClientConnection(Stream):
@@ -48,6 +52,7 @@ class ClientConnection(Stream):
         "keep_alive",
         "lingering",
         "movable",
+        "parent",
         "peer_end",
         "pumping",
         "tally",
@@ -65,6 +70,7 @@ class ClientConnection(Stream):
         self.pumping = False
         self.introduced = introduced
         self.movable = False
+        self.parent = ""
         self.expires = math.inf
         self.explained: tuple[bytes, ...] = ()
         self.began = front.reactor.now
@@ -194,6 +200,7 @@ class ClientConnection(Stream):
             self.peer_end = b"%b\r\n" % header.source[0].encode()
             self.trusted = self.front.trusts(header.source[0])
             self.movable = True
+            self.parent = process_of(parent, header)
             self.expires = self.front.expiry()
             self.front.movable += 1
             if header.tlvs.get(EXPLAINED):
@@ -214,6 +221,12 @@ class ClientConnection(Stream):
     def may_ask_again(self) -> bool:
         """Whether further requests are welcome and possible; those that came before the client's end still count."""
         return not self.front.draining and (not self.eof or bool(self.buffer))
+
+    def end_within(self, seconds: float) -> None:
+        """End with the first answer after so long; if there is none by then, when nothing is under way."""
+        self.expires = min(self.expires, self.reactor.now + seconds)
+        if self.exchange is None and not self.in_head and not self.lingering and self.backlog is None:
+            self.arm(min(seconds + IDLE_GRACE_S, max(0.0, self.deadline - self.reactor.now)))
 
     def is_to_move(self) -> bool:
         """Whether this connection is to end with the answer under way, so that its client finds a better place."""
@@ -256,6 +269,8 @@ class ClientConnection(Stream):
             extra += b"Location: " + self.front.location(action, plan.head) + b"\r\n"
         else:
             status, body, kind = action.status, action.body, action.content_type
+        if plan.nonce is not None and self.front.explaining.covers(plan.nonce, self.reactor.now):
+            extra += response_fields((*self.explained, answered(self.front.name, status)))
         self.send(
             own_answer(
                 status,
@@ -287,8 +302,11 @@ class ClientConnection(Stream):
         else:
             self._finish(linger=not exchange.request_done or bool(self.buffer))
 
-    def answer_error(self, status: int, reason: str, *, retry_after: bool) -> None:
-        """Answer a request that could not be served; the connection stays if its framing is still certain."""
+    def answer_error(self, status: int, reason: str, *, retry_after: bool, extra: bytes = b"") -> None:
+        """Answer a request that could not be served; the connection stays if its framing is still certain.
+
+        `extra` holds further complete header lines.
+        """
         exchange = self.exchange
         assert exchange is not None
         keep_alive = exchange.plan.keep_alive and exchange.request_done and self.may_ask_again
@@ -301,7 +319,7 @@ class ClientConnection(Stream):
                 keep_alive=keep_alive,
                 minor=exchange.plan.head.minor,
                 is_head=exchange.plan.is_head,
-                extra=self.front.load_field + (b"Retry-After: 1\r\n" if retry_after else b""),
+                extra=self.front.load_field + (b"Retry-After: 1\r\n" if retry_after else b"") + extra,
             )
         )
         self._next_or_close(keep_alive, unread=not exchange.request_done)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tierlb.dataplane.explanation import FIELD, recorded
+from tierlb.dataplane.explanation import recorded, response_fields
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import Reply, with_lines
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class ExplainedExchange(Exchange):
-    """`lines` are the choices made here. Lines of nodes below are in the member's own response already."""
+    """`lines` are the choices made here. Lines of nodes below are in the member's own response already.
+
+    A request for which no member could be found is explained in the answer that says so, and one that becomes a tunnel
+    in the head before it.
+    """
 
     __slots__ = ("lines",)
 
@@ -24,5 +28,14 @@ class ExplainedExchange(Exchange):
         self.lines = noted.lines
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
-        told = [*self.client.explained, *self.lines]
-        super()._response_head(with_lines(reply, b"".join(b"%b: %b\r\n" % (FIELD, line) for line in told)), rest)
+        super()._response_head(with_lines(reply, self._told()), rest)
+
+    def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
+        super()._switch_protocols(with_lines(reply, self._told()), rest)
+
+    def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
+        self.front.counters.errors += 1
+        self.client.answer_error(status, reason, retry_after=retry_after, extra=self._told())
+
+    def _told(self) -> bytes:
+        return response_fields((*self.client.explained, *self.lines))

@@ -20,7 +20,7 @@ from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster, Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
-from tierlb.model.topology import Policy, Redirect, Respond
+from tierlb.model.topology import Admin, Policy, Redirect, Respond
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
@@ -28,6 +28,7 @@ from tierlb.wire.http_head import RequestHead
 from tierlb.wire.proxy_protocol import encode_local
 
 LONGEST_AGE_S = 300.0
+MOVE_WITHIN_S = 3.0
 AGE_JITTER = 0.1
 """However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
 PLACEHOLDER = re.compile(r"\{(scheme|host|path|query)\}")
@@ -82,6 +83,14 @@ class L7Front:
         self._actions = tuple(actions)
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
+        self._move_on()
+
+    def _move_on(self) -> None:
+        """Connections that were placed by who is no parent any more, or all of them in drain, are to end politely."""
+        stays = self.snapshot.parents if self.snapshot.admin is Admin.READY else ()
+        for client in self.clients:
+            if client.movable and client.parent not in stays:
+                client.end_within(self.rng.uniform(0.0, MOVE_WITHIN_S))
 
     def action(self, plan: Plan) -> Group | Respond | Redirect | None:
         """What the snapshot says of a request; a weighted split is drawn here, per request."""

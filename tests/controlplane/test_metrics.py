@@ -1,0 +1,42 @@
+"""The page of metrics: from a plane's figures to what Prometheus reads, and not more often than needed."""
+
+import attrs
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from tierlb.controlplane.metrics import KEPT_S, MetricsPage
+from tierlb.model.load import NodeLoad, SubtreeLoad
+from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed
+from tierlb.telemetry.sketch import Sketch
+
+
+@attrs.define
+class Counting:
+    """Counts how often it was read, in the figures that it gives."""
+
+    items: int = 0
+
+    def __call__(self):
+        self.items += 1
+        return Exposed("web-1", "web", NodeLoad(0, 0, self.items, 0, 0, 0, 0, 0.0), SubtreeLoad(), Sketch())
+
+
+def items_on(page):
+    kind, text = page
+    assert kind == CONTENT_TYPE
+    samples = [s for family in text_string_to_metric_families(text.decode()) for s in family.samples]
+    return next(sample.value for sample in samples if sample.name == "tierlb_items_total")
+
+
+async def test_the_page_is_written_once_a_second_at_most(autojump_clock):
+    pages = MetricsPage(Counting())
+    assert [items_on(pages.find("/metrics")) for _ in range(3)] == [1, 1, 1]
+    await trio.sleep(KEPT_S)
+    assert items_on(pages.find("/metrics")) == 2
+
+
+async def test_there_is_no_other_page_and_nothing_is_read_for_it():
+    read = Counting()
+    assert MetricsPage(read).find("/metrics/") is None
+    assert MetricsPage(read).find("/") is None
+    assert read.items == 0

@@ -1,0 +1,179 @@
+"""The way of one request, told in its response: from the first tier down, to who asks with the nonce in time."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.dataplane.conftest import INNER, Clock, Lab, Message, PlayedMember, Voice, below, l4, l4_parent, l7
+from tierlb.dataplane.plane import Plane
+from tierlb.model.topology import Policy
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ASKING = b"GET / HTTP/1.1\r\nHost: a\r\nX-Tierlb-Explain: n1\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def explains(lab: Lab, *planes: Plane, for_s: float = 60.0) -> None:
+    """The controller has let all nodes know."""
+    for plane in planes or lab.planes:
+        plane.explain("n1", plane.reactor.look() + for_s)
+
+
+def lines(answer: Message) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.all("x-tierlb-explain")]
+
+
+def nodes(answer: Message) -> list[str]:
+    return [line["node"] for line in lines(answer)]
+
+
+async def answering(lab: Lab, answer: bytes = OK, **says: Any) -> PlayedMember:
+    member = await lab.member(**says)
+    lab.background.start_soon(member.answers_all, answer)
+    return member
+
+
+async def one_tier(lab: Lab) -> Voice:
+    await lab.serves(l7(await answering(lab), balance=Policy.LEAST_REQUESTS))
+    return await lab.connects()
+
+
+async def test_the_response_tells_who_was_chosen_and_by_what(lab: Lab) -> None:
+    client = await one_tier(lab)
+    explains(lab)
+    answer = await client.asks(ASKING)
+    assert answer.body == b"ok"
+    (member,) = lab.members
+    (line,) = lines(answer)
+    assert line == {
+        "node": "node-1",
+        "policy": "least-requests",
+        "chose": member.member.name,
+        "members": [{"member": member.member.name, "in_flight": 0, "score": 0.0}],
+    }
+
+
+async def test_only_who_asks_with_the_nonce_is_told_and_only_for_its_time(lab: Lab, clock: Clock) -> None:
+    client = await one_tier(lab)
+    assert nodes(await client.asks(ASKING)) == []
+    explains(lab, for_s=5.0)
+    assert nodes(await client.asks(ASKING)) == ["node-1"]
+    assert nodes(await client.asks(GET)) == []
+    for wrong in (b"n2", b"n11", b"N1", b""):
+        assert nodes(await client.asks(ASKING.replace(b"n1", wrong))) == []
+    clock.now += 4.9
+    assert nodes(await client.asks(ASKING)) == ["node-1"]
+    clock.now += 0.2
+    assert nodes(await client.asks(ASKING)) == []
+
+
+ANSWERS = [
+    (ASKING, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", b"ok"),
+    (ASKING, b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", b"no"),
+    (ASKING.replace(b"GET", b"HEAD"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b""),
+    (ASKING, b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", b""),
+]
+
+
+@pytest.mark.parametrize(("request_bytes", "said", "body"), ANSWERS)
+async def test_nothing_else_of_the_answer_changes(lab: Lab, request_bytes: bytes, said: bytes, body: bytes) -> None:
+    await lab.serves(l7(await answering(lab, said)))
+    client = await lab.connects()
+    explains(lab)
+    await client.says(request_bytes)
+    answer = await client.hears_message(bodiless=not body)
+    assert (nodes(answer), answer.body) == (["node-1"], body)
+    await client.says(request_bytes)
+    again = await client.hears_message(bodiless=not body)
+    assert (again.status, again.body) == (answer.status, body)
+
+
+async def test_every_choice_for_a_request_is_told(lab: Lab) -> None:
+    nobody, somebody = await lab.nobody(), await answering(lab)
+    await lab.serves(l7(nobody, somebody))
+    explains(lab)
+    first = await (await lab.connects()).asks(ASKING)
+    lab.candidate(nobody).connected()
+    second = await (await lab.connects()).asks(ASKING)
+    chosen = [[line["chose"] for line in lines(answer)] for answer in (first, second)]
+    assert [nobody.member.name, somebody.member.name] in chosen
+    assert all(names[-1] == somebody.member.name for names in chosen)
+
+
+async def test_its_own_load_and_the_choice_are_told_together(lab: Lab, clock: Clock) -> None:
+    client = await one_tier(lab)
+    lab.ticks()
+    explains(lab)
+    lab.front.load_field = b"endpoint-load-metrics: TEXT rps_fractional=1.0\r\n"
+    answer = await client.asks(ASKING)
+    assert nodes(answer) == ["node-1"]
+    assert answer["endpoint-load-metrics"] == "TEXT rps_fractional=1.0"
+
+
+# Tiers.
+
+
+async def l7_below(lab: Lab) -> PlayedMember:
+    """An l7 node with an endpoint, as a member of others."""
+    return below(await lab.serves(l7(await answering(lab), listener=INNER)), "node-1")
+
+
+async def test_an_l4_tier_tells_its_choice_through_the_l7_tier_below(lab: Lab) -> None:
+    web = await l7_below(lab)
+    await lab.serves(l4(web))
+    explains(lab)
+    client = await lab.connects()
+    answer = await client.asks(ASKING)
+    assert nodes(answer) == ["node-2", "node-1"]
+    assert [line["chose"] for line in lines(answer)] == ["node-1", lab.members[0].member.name]
+    assert nodes(await client.asks(GET)) == []
+    assert nodes(await client.asks(ASKING)) == ["node-2", "node-1"]
+
+
+async def test_an_l4_tier_tells_nothing_of_connections_made_before_it_was_asked(lab: Lab) -> None:
+    web = await l7_below(lab)
+    await lab.serves(l4(web))
+    client = await lab.connects()
+    await client.asks(GET)
+    explains(lab)
+    assert nodes(await client.asks(ASKING)) == ["node-1"]
+
+
+async def test_two_l7_tiers_tell_their_choices_from_the_top(lab: Lab) -> None:
+    web = await l7_below(lab)
+    await lab.serves(l7(web))
+    explains(lab)
+    client = await lab.connects()
+    for _ in range(2):
+        assert nodes(await client.asks(ASKING)) == ["node-2", "node-1"]
+    assert nodes(await client.asks(GET)) == []
+
+
+async def test_all_tiers_tell_their_choices_from_the_top(lab: Lab) -> None:
+    web = await l7_below(lab)
+    front = below(await lab.serves(l7(web, listener=INNER)), "node-2")
+    inner = below(await lab.serves(l4(front, listener=INNER)), "node-3")
+    await lab.serves(l4(inner))
+    explains(lab)
+    answer = await (await lab.connects()).asks(ASKING)
+    assert nodes(answer) == ["node-4", "node-3", "node-2", "node-1"]
+    assert [line["chose"] for line in lines(answer)][:3] == ["node-3", "node-2", "node-1"]
+
+
+async def test_a_tier_that_was_not_told_to_explain_passes_on_what_others_say(lab: Lab) -> None:
+    web = await l7_below(lab)
+    await lab.serves(l4(web))
+    explains(lab, lab.planes[0])
+    assert nodes(await (await lab.connects()).asks(ASKING)) == ["node-1"]
+    explains(lab, lab.planes[1])
+    lab.planes[0].explain("n1", 0.0)
+    assert nodes(await (await lab.connects()).asks(ASKING)) == []
+
+
+async def test_what_a_parent_says_is_told_line_by_line(lab: Lab) -> None:
+    await lab.serves(l7(await answering(lab), listener=INNER))
+    explains(lab)
+    client = await lab.connects()
+    answer = await client.asks(l4_parent(explained=b'{"node":"edge-1"}\n{"node":"mid-1"}') + ASKING)
+    assert nodes(answer) == ["edge-1", "mid-1", "node-1"]

@@ -1,0 +1,219 @@
+"""What a node says of itself and of all below it, from counts that the test sets and in time that it passes."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.dataplane.rosters import Harness, child, destination, member
+from tierlb.dataplane.account import Account
+from tierlb.dataplane.counters import Counters
+from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.topology import Admin, Kind
+from tierlb.telemetry.sketch import Sketch
+
+
+class Books(Harness):
+    """An account over a roster; `waited_s` is how long the event loop has waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counters = Counters()
+        self.latencies = Sketch()
+        self.waited_s = 0.0
+        self.account = Account(self.counters, self.roster, self.latencies, self.reactor.now)
+
+    def passes(self, seconds: float, *, busy: float = 0.0) -> None:
+        """Time passes in ticks, of which the loop is busy for this part."""
+        for _ in range(round(seconds / 0.05)):
+            self.waited_s += 0.05 * (1 - busy)
+            self.tick(0.05)
+            self.account.sample(self.reactor.now, self.waited_s)
+
+    def subtree(self, *, draining: bool = False) -> SubtreeLoad:
+        return self.account.subtree(self.reactor.now, draining=draining)
+
+    def items(self, parent: str, count: int, *, connections: int = 0) -> None:
+        """So many are over."""
+        tally = self.counters.tallies.of(parent)
+        tally.arrivals += count
+        tally.done += count
+        tally.connections += connections
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
+    books.group("a", "b")
+    books.passes(2.0)
+    load = books.subtree()
+    assert load.utilisation == pytest.approx(0, abs=1e-6)
+    assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2)
+
+
+def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
+    books.group("a")
+    books.items("edge-1", 10, connections=2)
+    books.items("edge-2", 5, connections=1)
+    books.counters.tallies.outside.arrivals += 1
+    books.counters.tallies.outside.in_flight += 1
+    books.counters.errors, books.counters.rejected, books.counters.connections = 3, 4, 5
+    load = books.subtree()
+    assert (load.in_flight, load.arrivals, load.done) == (1, 16, 15)
+    assert (load.errors, load.rejected, load.connections) == (3, 4, 5)
+    assert books.account.echo("edge-1") == Echo(0, 10, 2)
+    assert books.account.echo("edge-3") == Echo()
+
+
+def test_busy_is_the_loops_share_of_the_last_second(books: Books) -> None:
+    books.group("a")
+    books.passes(2.0, busy=0.25)
+    assert books.account.busy == pytest.approx(0.25)
+    assert books.subtree().utilisation == pytest.approx(0.25)
+    books.passes(1.1, busy=0.75)
+    assert books.account.busy == pytest.approx(0.75)
+
+
+def test_what_the_node_itself_could_do_follows_from_what_it_does(books: Books) -> None:
+    books.group("a")
+    for _ in range(40):
+        books.items("edge-1", 10)
+        books.passes(0.05, busy=0.5)
+    assert 200 < books.subtree().own_capacity < 1.05 * 0.9 * 200 / 0.5
+    assert books.account.recent.done_per_s == pytest.approx(200, rel=0.05)
+
+
+def test_times_are_means_of_the_last_second(books: Books) -> None:
+    books.group("a")
+    books.passes(1.0)
+    for _ in range(20):
+        books.items("edge-1", 1)
+        books.counters.seconds += 0.03
+        books.counters.ended += 1
+        books.counters.lived_s += 7.0
+        books.passes(0.05)
+    load = books.subtree()
+    assert (load.response_s, load.connection_s) == (pytest.approx(0.03), pytest.approx(7.0))
+
+
+def test_recent_latencies_can_be_read(books: Books) -> None:
+    books.group("a")
+    books.latencies.add(0.5)
+    books.passes(0.05)
+    assert books.account.latencies.value().count == 1
+
+
+# Below.
+
+
+def reported(books: Books, name: str, **load: Any) -> None:
+    books.report(name, **{"capacity": 100.0, "leaves": 4, "ready_leaves": 4, **load})
+
+
+def test_capacity_and_leaves_are_sums_over_the_children(books: Books) -> None:
+    books.group(child("a"), child("b"))
+    reported(books, "a", ready_leaves=3, hottest=0.4)
+    reported(books, "b", capacity=50.0, hottest=0.8)
+    load = books.subtree()
+    assert (load.capacity, load.ready_leaves, load.leaves, load.hottest) == (150.0, 7, 8, 0.8)
+
+
+def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
+    books.group(child("a", "app", parents=2), member("b", parents=4))
+    reported(books, "a")
+    books.serve(books.roster.named("b")[0], 40, 0.01)
+    books.tick()
+    learnt = books.roster.named("b")[0].view.leaf.capacity
+    assert learnt is not None
+    assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
+
+
+def test_who_is_out_is_not_counted_on(books: Books) -> None:
+    books.group(child("a"), child("b"), child("c", admin=Admin.DRAIN), child("d"))
+    for name in "abcd":
+        reported(books, name)
+    books.roster.named("b")[0].connect_failed(refused=True)
+    reported(books, "d", draining=True)
+    load = books.subtree()
+    assert (load.capacity, load.ready_leaves, load.leaves) == (100.0, 4, 16)
+
+
+def test_the_oldest_report_below_is_the_age(books: Books) -> None:
+    books.group(child("a"), child("b"))
+    reported(books, "a", age_s=0.3)
+    books.tick(0.1)
+    reported(books, "b")
+    books.tick(0.1)
+    assert books.subtree().age_s == pytest.approx(0.5)
+
+
+def test_a_child_that_is_lost_makes_nothing_old(books: Books) -> None:
+    """Its capacity is not from a report any more, so how old its last one is says nothing of the others."""
+    books.group(child("a"), child("b"))
+    reported(books, "a")
+    books.roster.note_lost("a")
+    books.tick(60.0)
+    reported(books, "b")
+    load = books.subtree()
+    assert load.age_s == 0.0
+    assert (load.capacity, load.ready_leaves) == (200.0, 8), "the lost one counts like its sibling"
+
+
+def test_the_scarcest_pool_for_its_traffic_is_the_limit(books: Books) -> None:
+    books.groups(destination(child("a", "api")), destination(child("b", "web")))
+    a, b = books.roster.named("a")[0], books.roster.named("b")[0]
+    reported(books, "a")
+    reported(books, "b", capacity=900.0)
+    a.done, b.done = 2000, 8000
+    assert books.subtree().capacity == pytest.approx(100 / 0.2, rel=0.01)
+
+
+def test_draining_is_said(books: Books) -> None:
+    books.group("a")
+    assert books.subtree(draining=True).draining
+
+
+# An l4 node over children that count requests.
+
+
+def above_l7(books: Books) -> None:
+    """50 requests came over ten connections, 30 of them of one parent's; six are in flight."""
+    books.group(child("a"), child("b"), kind=Kind.L4)
+    books.items("edge-1", 6, connections=6)
+    books.items("edge-2", 4, connections=4)
+    books.counters.connections = 10
+    books.report("a", Echo(4, 30, 5))
+    books.report("b", Echo(2, 20, 5))
+
+
+def test_an_l4_node_says_how_many_requests_pass_it(books: Books) -> None:
+    above_l7(books)
+    load = books.subtree()
+    assert (load.in_flight, load.arrivals, load.done, load.connections) == (6, 50, 44, 10)
+
+
+def test_its_parents_are_told_their_part_by_their_connections(books: Books) -> None:
+    above_l7(books)
+    assert books.account.echo("edge-1") == Echo(4, 30, 6)
+    assert books.account.echo("edge-2") == Echo(2, 20, 4)
+    assert books.account.echo("edge-3") == Echo()
+
+
+def test_the_time_of_requests_follows_from_how_many_are_in_flight(books: Books) -> None:
+    above_l7(books)
+    arrivals = 30
+    for _ in range(30):
+        books.passes(0.05)
+        arrivals += 3
+        books.report("a", Echo(4, arrivals, 5))
+    assert books.subtree().response_s == pytest.approx(6 / 60, rel=0.1)
+
+
+def test_without_children_that_count_requests_its_items_are_connections(books: Books) -> None:
+    books.group("a", kind=Kind.L4)
+    books.items("edge-1", 7, connections=3)
+    assert books.subtree().arrivals == 7
+    assert books.account.echo("edge-1") == Echo(0, 7, 3)

@@ -1,0 +1,127 @@
+"""One choice as a line of JSON, and when anybody may ask for it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.dataplane.rosters import Harness, by_name, child, member
+from tierlb.dataplane.explanation import MOST_MEMBERS, Explaining, explain, recorded
+from tierlb.dataplane.roster import Candidate, Group
+from tierlb.model.topology import Admin, Policy
+
+WINDOW = [
+    # nonce, seconds after the start -> whether it is covered, whether anything is
+    (b"n1", 0.0, True, True),
+    (b"n1", 9.9, True, True),
+    (b"n1", 10.0, False, False),
+    (b"n2", 0.0, False, True),
+    (b"", 0.0, False, True),
+    (b"N1", 0.0, False, True),
+]
+
+
+@pytest.mark.parametrize(("nonce", "after_s", "covered", "active"), WINDOW)
+def test_only_the_nonce_and_only_for_its_time(nonce: bytes, after_s: float, covered: bool, active: bool) -> None:
+    explaining = Explaining()
+    explaining.begin(b"n1", 110.0)
+    assert explaining.covers(nonce, 100.0 + after_s) is covered
+    assert explaining.active(100.0 + after_s) is active
+
+
+def test_nobody_asks_at_first() -> None:
+    assert not Explaining().active(0.0)
+    assert not Explaining().covers(b"", 0.0)
+
+
+def test_the_last_nonce_counts() -> None:
+    explaining = Explaining()
+    explaining.begin(b"n1", 110.0)
+    explaining.begin(b"n2", 120.0)
+    assert not explaining.covers(b"n1", 100.0)
+    assert explaining.covers(b"n2", 115.0)
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+def told(group: Group, chosen: Candidate | None, policy: Policy = Policy.LEAST_REQUESTS) -> dict[str, Any]:
+    line = explain("web-1", policy, group.candidates, chosen)
+    assert line.isascii()
+    assert b"\n" not in line
+    return json.loads(line)
+
+
+def names(line: dict[str, Any]) -> list[str]:
+    return [each["member"] for each in line["members"]]
+
+
+def test_the_chosen_comes_first_and_the_others_from_the_best_on(harness: Harness) -> None:
+    group = harness.group("a", "b", "c", "d")
+    for name, in_flight in (("a", 3), ("b", 1), ("c", 2), ("d", 0)):
+        by_name(group)[name].in_flight = in_flight
+    line = told(group, by_name(group)["c"])
+    assert (line["node"], line["policy"], line["chose"]) == ("web-1", "least-requests", "c")
+    assert names(line) == ["c", "d", "b", "a"]
+    assert [(each["in_flight"], each["score"]) for each in line["members"]] == [(2, 2), (0, 0), (1, 1), (3, 3)]
+
+
+def test_of_many_members_the_best_are_told_and_how_many_more_there_are(harness: Harness) -> None:
+    group = harness.group(*(f"m{number}" for number in range(MOST_MEMBERS + 3)))
+    for number, candidate in enumerate(group.candidates):
+        candidate.in_flight = number
+    line = told(group, group.candidates[-1])
+    assert names(line) == [f"m{MOST_MEMBERS + 2}", *(f"m{number}" for number in range(MOST_MEMBERS - 1))]
+    assert line["more"] == 3
+
+
+def test_nobody_chosen_is_told_too(harness: Harness) -> None:
+    group = harness.group(member("a", admin=Admin.DRAIN))
+    assert told(group, None) == {
+        "node": "web-1",
+        "policy": "least-requests",
+        "chose": None,
+        "members": [{"member": "a", "in_flight": 0, "score": 0.0, "availability": "draining"}],
+    }
+    assert told(harness.group(), None)["members"] == []
+
+
+def test_what_is_known_of_a_member_is_told(harness: Harness) -> None:
+    group = harness.group(child("a"), child("b"), balance=Policy.LOAD_AWARE)
+    harness.report("a", capacity=123.456, in_flight=5)
+    harness.tick(0.125)
+    line = told(group, by_name(group)["a"], Policy.LOAD_AWARE)
+    a, b = line["members"]
+    assert (a["capacity"], a["report_age_s"]) == (123.5, 0.125)
+    assert a["score"] > 0
+    assert "capacity" not in b
+    assert "report_age_s" not in b
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_choice_by_any_policy_can_be_told(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", balance=policy)
+    for _ in range(5):
+        candidate = group.choose()
+        line = told(group, candidate, policy)
+        assert line["chose"] == names(line)[0]
+        goes_by_something = policy not in (Policy.ROUND_ROBIN, Policy.RANDOM)
+        assert all(("score" in each) is goes_by_something for each in line["members"])
+
+
+def test_a_recorded_group_chooses_as_the_group_does_and_writes_it_down(harness: Harness) -> None:
+    group = harness.group("a", "b")
+    a, b = group.candidates
+    a.in_flight = 1
+    noted = recorded(group, "web-1", Policy.LEAST_REQUESTS)
+    assert noted.destination is group.destination
+    assert noted.available == group.available
+    assert noted.choose() is b
+    assert noted.choose((b,)) is a
+    assert noted.has_other((b,))
+    assert not noted.has_other((a, b))
+    assert noted.choose((a, b)) is None
+    assert [json.loads(line)["chose"] for line in noted.lines] == ["b", "a", None]
+    assert recorded(group, "web-1", Policy.LEAST_REQUESTS).lines == []

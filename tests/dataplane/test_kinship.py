@@ -1,0 +1,48 @@
+"""Who is a parent: the name counts only beside the cluster's key."""
+
+import pytest
+
+from tierlb.dataplane.kinship import Kinship
+from tierlb.wire.proxy_protocol import KEY, PARENT, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
+
+OURS = Kinship("edge-1", b"our key")
+
+
+def heard(data: bytes) -> ProxyHeader:
+    header = parse_v2(data)
+    assert header is not None
+    return header
+
+
+@pytest.mark.parametrize("header", [encode_local, lambda tlvs: encode_v2(("192.0.2.7", 1), ("192.0.2.1", 80), tlvs)])
+def test_a_child_of_the_same_cluster_knows_its_parent(header: type) -> None:
+    assert Kinship("web-1", b"our key").parent(heard(header(OURS.credentials))) == "edge-1"
+
+
+STRANGERS = {
+    "another key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"a key"),
+    "a part of the key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"our"),
+    "the key and more": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"our key!"),
+    "an empty key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b""),
+    "a name alone": encode_tlv(PARENT, b"edge-1"),
+    "nothing": b"",
+    "a wrong key after the right one": OURS.credentials + encode_tlv(KEY, b"a key"),
+}
+
+
+@pytest.mark.parametrize("tlvs", STRANGERS.values(), ids=STRANGERS)
+def test_nobody_else_is_a_parent(tlvs: bytes) -> None:
+    assert OURS.parent(heard(encode_local(tlvs))) is None
+
+
+def test_a_parent_without_a_name_is_a_parent_all_the_same() -> None:
+    assert OURS.parent(heard(encode_local(encode_tlv(KEY, b"our key")))) == ""
+
+
+def test_a_name_of_odd_bytes_harms_nobody() -> None:
+    tlvs = encode_tlv(PARENT, b"\xff\x00\n") + encode_tlv(KEY, b"our key")
+    assert OURS.parent(heard(encode_local(tlvs))) == "\xff\x00\n"
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "our key" not in repr(OURS)

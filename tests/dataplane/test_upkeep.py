@@ -1,0 +1,429 @@
+"""What a node does beside its traffic: ticks in time that the test passes; checks and agents against real sockets."""
+
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, Lab, Log, PlayedMember, l7
+from tests.dataplane.rosters import Harness, member
+from tierlb.balance.guidance import NOBODY
+from tierlb.dataplane import upkeep as upkeep_module
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.roster import Roster
+from tierlb.dataplane.upkeep import GUIDANCE_FOR_S, SAY_EVERY_S, Upkeep
+from tierlb.model.address import Address
+from tierlb.model.load import Guidance, SubtreeLoad
+from tierlb.model.snapshot import Member, PoolSettings, Snapshot
+from tierlb.model.topology import Admin, HealthCheck, Orca
+from tierlb.telemetry.sketch import Sketch
+from tierlb.wire.agent_check import parse
+from tierlb.wire.orca import FIELD, OrcaBook, OrcaReport
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@attrs.define
+class Front:
+    """Notes what it is to heed."""
+
+    roster: Roster
+    name: str = "web-1"
+    counters: Counters = attrs.field(factory=Counters)
+    latencies: Sketch = attrs.field(factory=Sketch)
+    draining: bool = False
+    explaining: Explaining = attrs.field(factory=Explaining)
+    load_field: bytes = b""
+    heeded: list[tuple[SubtreeLoad, Guidance]] = attrs.field(factory=list)
+
+    def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
+        self.heeded.append((load, guidance))
+
+
+class Kept(Harness):
+    """Upkeep of a front that this test plays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = Log()
+        self.front = Front(self.roster)
+        self.upkeep = Upkeep(self.front, self.reactor, random.Random(1), self.log)
+
+    def serves(self, *members: str | Member, **options: Any) -> None:
+        self.group(*members)
+        self.upkeep.apply(l7(**options))
+
+    def passes(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.05)):
+            self.pass_time(0.05)
+            self.upkeep.tick(self.reactor.now)
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+# What parents say.
+
+
+def guided(kept: Kept) -> Guidance:
+    """What the front heard last."""
+    kept.passes(SAY_EVERY_S + 0.05)
+    return kept.front.heeded[-1][1]
+
+
+def test_without_parents_nothing_moves(kept: Kept) -> None:
+    kept.serves("a")
+    assert guided(kept) == NOBODY
+
+
+def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) -> None:
+    kept.serves("a")
+    kept.upkeep.heed(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
+    kept.upkeep.heed(kept.reactor.now, "edge-2", Guidance(0.3))
+    kept.upkeep.heed(kept.reactor.now, "edge-2", Guidance(0.6))
+    assert guided(kept) == Guidance(pytest.approx(0.4), all_hot=False)
+    kept.passes(GUIDANCE_FOR_S / 2)
+    kept.upkeep.heed(kept.reactor.now, "edge-1", Guidance(0.2, all_hot=True))
+    kept.passes(GUIDANCE_FOR_S / 2)
+    assert guided(kept) == Guidance(pytest.approx(0.2), all_hot=True)
+    kept.passes(GUIDANCE_FOR_S)
+    assert guided(kept) == NOBODY
+
+
+def test_the_front_hears_of_the_load_a_few_times_a_second(kept: Kept) -> None:
+    kept.serves("a")
+    kept.front.counters.tallies.of("edge-1").arrivals = 7
+    kept.passes(2.0)
+    assert 6 <= len(kept.front.heeded) <= 8
+    assert kept.front.heeded[-1][0].arrivals == 7
+
+
+def test_a_draining_front_is_said_to_drain(kept: Kept) -> None:
+    kept.serves("a")
+    kept.front.draining = True
+    assert kept.upkeep.subtree(kept.reactor.now).draining
+
+
+def test_members_are_learnt_about_at_every_tick(kept: Kept) -> None:
+    kept.serves("a")
+    (candidate,) = kept.roster.candidates
+    kept.serve(candidate, 20, 0.01)
+    kept.upkeep.tick(kept.reactor.now)
+    assert candidate.capacity == pytest.approx(800, rel=0.1)
+    assert kept.upkeep.subtree(kept.reactor.now).capacity == pytest.approx(800, rel=0.1)
+
+
+# Its own word to whoever reads ORCA.
+
+
+def busy_for(kept: Kept, seconds: float) -> None:
+    """A hundred requests a second of ten milliseconds each; every tenth is an error."""
+    (candidate,) = kept.roster.candidates
+    tally = kept.front.counters.tallies.outside
+    for number in range(round(seconds * 20)):
+        kept.serve(candidate, 5, 0.01)
+        tally.done += 5
+        kept.front.counters.errors += number % 2
+        kept.upkeep.tick(kept.reactor.now)
+
+
+@pytest.mark.parametrize("form", Orca)
+def test_its_load_is_said_in_the_form_that_the_snapshot_names(kept: Kept, form: Orca) -> None:
+    kept.serves("a", orca=form)
+    busy_for(kept, 2.5)
+    name, _, value = kept.front.load_field.partition(b": ")
+    assert name == FIELD
+    assert value.startswith(form.value.upper().encode())
+    assert value.endswith(b"\r\n")
+    report = OrcaBook().read(value.strip())
+    assert report is not None
+    assert report.rps == pytest.approx(100, rel=0.1)
+    assert report.eps == pytest.approx(10, rel=0.2)
+    assert report.rps / report.busy == pytest.approx(kept.upkeep.subtree(kept.reactor.now).capacity, rel=0.1)
+
+
+def test_nothing_is_said_of_load_unless_the_snapshot_says_so(kept: Kept) -> None:
+    kept.serves("a")
+    busy_for(kept, 2.5)
+    assert kept.front.load_field == b""
+    kept.serves("a", orca=Orca.TEXT)
+    kept.passes(SAY_EVERY_S + 0.05)
+    assert kept.front.load_field
+    kept.serves("a")
+    kept.passes(SAY_EVERY_S + 0.05)
+    assert kept.front.load_field == b""
+
+
+@pytest.mark.parametrize("form", Orca)
+def test_an_idle_node_says_nothing_rather_than_an_empty_report(kept: Kept, form: Orca) -> None:
+    kept.serves("a", orca=form)
+    kept.passes(0.5)
+    read = OrcaBook().read(kept.front.load_field.partition(b": ")[2].strip()) if kept.front.load_field else OrcaReport()
+    assert read is not None
+
+
+# What agents say.
+
+
+def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed(kept: Kept) -> None:
+    pools = (PoolSettings("app", agent_check_port=1),)
+    kept.serves("a", pools=pools)
+    (candidate,) = kept.roster.candidates
+    for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
+        kept.upkeep._agent_says(candidate, parse(line + b"\n"))
+    assert [fields["word"] for _, fields in kept.log.events] == ["bogus", "bogus", "other"]
+    kept.serves("a", pools=pools)
+    kept.upkeep._agent_says(candidate, parse(b"other\n"))
+    assert len(kept.log.events) == 4
+    assert candidate.weight == 0.5
+
+
+def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
+    pools = (PoolSettings("app", agent_check_port=1),)
+    kept.serves("a", "b", pools=pools)
+    a, _ = kept.roster.candidates
+    a.agent_says(parse(b"down\n"))
+    kept.serves("a", "b", pools=pools)
+    assert a.availability.value == "unhealthy"
+    kept.serves(member("a", admin=Admin.MAINTENANCE), "b", pools=pools)
+    kept.serves("a", "b", pools=pools)
+    assert a.availability.value == "unhealthy", "maintenance takes back nothing that was said before"
+    kept.serves("a", "b", pools=(PoolSettings("app", HealthCheck()),))
+    assert a.availability.value == "available"
+
+
+# Checks and agents for real.
+
+
+@attrs.define(eq=False)
+class Endpoint:
+    """Answers checks with `status` and everything else with its name."""
+
+    played: PlayedMember
+    name: bytes
+    status: int = 200
+    checks: int = 0
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                sock, _ = await self.played.sock.accept()
+                nursery.start_soon(self._converse, trio.SocketStream(sock))
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            while head := await stream.receive_some(4096):
+                checking = head.startswith(b"GET /up ")
+                self.checks += checking
+                said = (self.status, len(self.name), self.name)
+                await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % said)
+                if checking:
+                    return
+
+
+async def endpoint(lab: Lab, name: bytes, **says: Any) -> Endpoint:
+    made = Endpoint(await lab.member(**says), name)
+    lab.background.start_soon(made.run)
+    return made
+
+
+def checked(*endpoints: Endpoint, path: str | None = "/up", **options: Any) -> Snapshot:
+    health = HealthCheck(path, interval_s=0.02, timeout_s=2.0, healthy=1, unhealthy=1)
+    return l7(*(each.played for each in endpoints), pools=(PoolSettings("app", health),), **options)
+
+
+def states(lab: Lab) -> list[str]:
+    return [load.availability for load in lab.plane.load().members]
+
+
+async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
+    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    await lab.serves(checked(a, b))
+    client = await lab.connects()
+    assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
+    a.status = 503
+    await lab.until(lambda: states(lab) == ["unhealthy", "available"])
+    assert {(await client.asks(GET)).body for _ in range(4)} == {b"b"}
+    a.status = 200
+    await lab.until(lambda: states(lab) == ["available", "available"])
+    assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
+    assert (lab.log.count("member unhealthy"), lab.log.count("member restored")) == (1, 1)
+
+
+async def test_an_endpoint_that_refuses_checks_is_out_before_any_client_meets_it(lab: Lab) -> None:
+    a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
+    await lab.serves(checked(a, b, path=None))
+    await lab.until(lambda: states(lab) == ["available", "unhealthy"])
+    assert lab.plane.load().members[1].failed == 0
+
+
+async def test_when_checks_fail_everywhere_they_are_not_believed(lab: Lab) -> None:
+    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    await lab.serves(checked(a, b))
+    a.status = b.status = 500
+    await lab.until(lambda: states(lab) == ["unhealthy", "unhealthy"])
+    client = await lab.connects()
+    assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
+
+
+async def test_without_checks_nobody_stays_unhealthy(lab: Lab) -> None:
+    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    await lab.serves(checked(a, b))
+    a.status = 500
+    await lab.until(lambda: states(lab) == ["unhealthy", "available"])
+    lab.plane.apply(l7(a.played, b.played, revision=2))
+    assert states(lab) == ["available", "available"]
+
+
+async def test_a_member_in_maintenance_is_asked_nothing(lab: Lab) -> None:
+    resting = await lab.member(admin=Admin.MAINTENANCE)
+    other = await endpoint(lab, b"b")
+    port = resting.address.port
+    health = HealthCheck("/up", interval_s=0.02)
+    await lab.serves(l7(resting, pools=(PoolSettings("app", health, agent_check_port=port),)))
+    await resting.is_left_alone()
+    lab.plane.apply(checked(Endpoint(resting, b""), other, revision=2))
+    await lab.until(lambda: other.checks >= 2)
+    await resting.is_left_alone()
+
+
+@attrs.define
+class Agent:
+    """Says its line to whoever asks."""
+
+    line: bytes
+    heard: list[bytes] = attrs.field(factory=list)
+
+    async def answer(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(self.line)
+            await stream.send_eof()
+            self.heard.append(await stream.receive_some())
+
+    async def listen(self, lab: Lab) -> PoolSettings:
+        listeners = await lab.background.start(partial(trio.serve_tcp, self.answer, 0, host="127.0.0.1"))
+        return PoolSettings("app", agent_check_port=listeners[0].socket.getsockname()[1])
+
+
+async def test_an_agents_word_takes_effect(lab: Lab) -> None:
+    agent = Agent(b"up ready\n")
+    served = await endpoint(lab, b"a")
+    await lab.serves(l7(served.played, pools=(await agent.listen(lab),)))
+    client = await lab.connects()
+    for line, state, status in [
+        (b"up ready\n", "available", 200),
+        (b"drain\n", "draining", 503),
+        (b"ready\n", "available", 200),
+        (b"maint\n", "maintenance", 503),
+        (b"ready 0%\n", "draining", 503),
+        (b"50% maxconn:3\n", "available", 200),
+        (b"down\n", "unhealthy", 200),  # the only one: who says that nobody works is not believed
+    ]:
+        agent.line = line
+        await lab.until(lambda state=state: states(lab) == [state])
+        assert (await client.asks(GET)).status == status
+    candidate = lab.candidate(served.played)
+    assert (candidate.weight, candidate.view.leaf.guess) == (0.5, 3.0)
+    assert set(agent.heard) == {b"node-1\n"}
+
+
+async def test_an_agent_that_is_not_asked_any_more_changes_nothing(lab: Lab) -> None:
+    agent = Agent(b"drain\n")
+    served = await endpoint(lab, b"a")
+    await lab.serves(l7(served.played, pools=(await agent.listen(lab),)))
+    await lab.until(lambda: states(lab) == ["draining"])
+    lab.plane.apply(l7(served.played, revision=2))
+    assert states(lab) == ["available"]
+    await trio.sleep(2 * AGENT_INTERVAL_S)
+    assert states(lab) == ["available"]
+
+
+# Being asked.
+
+
+async def ask(address: Address) -> bytes:
+    with trio.fail_after(DEADLINE_S):
+        async with await trio.open_tcp_stream(*address.sockaddr) as stream:
+            return b"".join([chunk async for chunk in stream])
+
+
+async def answers(address: Address) -> bool:
+    try:
+        return bool(await ask(address))
+    except OSError:
+        return False
+
+
+async def goes_down(address: Address) -> None:
+    with trio.fail_after(DEADLINE_S):
+        while await answers(address):  # noqa: ASYNC110 (nothing announces it)
+            await trio.sleep(0.001)
+
+
+async def comes_up(address: Address) -> None:
+    with trio.fail_after(DEADLINE_S):
+        while not await answers(address):  # noqa: ASYNC110 (nothing announces it)
+            await trio.sleep(0.001)
+
+
+@contextmanager
+def reserved() -> Iterator[Address]:
+    """A free port of which nobody else takes possession, nor meets himself there: bound, but nobody listens."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        yield Address(*sock.getsockname())
+
+
+async def test_a_port_for_agent_checks_that_is_taken_is_said_and_tried_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "LISTEN_AGAIN_S", 0.01)
+    served = await endpoint(lab, b"a")
+    with reserved() as address:
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(address.sockaddr)
+            taken.listen()
+            await lab.serves(l7(served.played, agent_check=address))
+            await lab.until(lambda: lab.log.count("agent-check cannot listen") >= 2)
+            fields = lab.log.events[-1][1]
+            assert (fields["address"], fields["reason"]) == (str(address), "Address already in use")
+            assert (await (await lab.connects()).asks(GET)).body == b"a", "the traffic does not suffer"
+        await comes_up(address)
+        assert await ask(address) == b"ready up 100%\n"
+
+
+async def test_a_node_answers_agent_checks_where_the_snapshot_says(lab: Lab) -> None:
+    served = await endpoint(lab, b"a")
+    with reserved() as first, reserved() as second:
+        await lab.serves(l7(served.played, agent_check=first))
+        await comes_up(first)
+        lab.plane.apply(l7(served.played, agent_check=second, revision=2))
+        await comes_up(second)
+        assert not await answers(first)
+        lab.plane.apply(l7(served.played, revision=3))
+        await goes_down(second)
+
+
+async def test_agent_checks_are_told_what_holds(lab: Lab) -> None:
+    served = await endpoint(lab, b"a")
+    with reserved() as address:
+        await lab.serves(l7(served.played, agent_check=address))
+        await comes_up(address)
+        lab.candidate(served.played).checked(False)
+        assert await ask(address) == b"ready down 100% #nothing below is ready\n"
+        client = await lab.connects()
+        await client.says(GET[:-4])
+        await lab.until(lambda: any(each.in_head for each in lab.front.clients))
+        lab.plane.drain()
+        assert await ask(address) == b"drain 100%\n"

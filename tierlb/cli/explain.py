@@ -1,0 +1,244 @@
+"""`tierlb explain`: one real request, and how each tier chose for it.
+
+The admin API makes a nonce known to all nodes, the request carries it, and the response says how it was chosen for.
+Nodes learn of a nonce some ms later, and say so to nobody: a request whose explanation has gaps is sent again, a few
+times. One that could change something (POST and so on) is sent once, when the nodes have had all that time.
+"""
+
+import socket
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+import click
+import h11
+
+from tierlb.cli.choices import Way, as_json, follow, page
+from tierlb.cli.rows import counts_connections
+from tierlb.cli.status import admin_place, ask_admin, fetch_status
+from tierlb.cli.table import printable
+from tierlb.model.address import Address, parse_address
+
+FIELD = "X-Tierlb-Explain"
+ATTEMPTS = 10
+"""The admin API takes a tenth of a second for each, so a second in all."""
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
+"""There is no body, which these have to say (RFC 9110 §8.6)."""
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+WIDE = 500
+"""Characters a line has in a file."""
+READ_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 256 * 1024
+IN_TARGETS = "!$%&'()*+,-./:;=?@_~"
+"""Besides letters and digits, what stays as it was typed; the rest is percent-encoded."""
+
+
+@attrs.frozen
+class Entry:
+    """The tier that takes the request, and where."""
+
+    tier: str
+    address: Address
+
+
+@attrs.frozen
+class Question:
+    """The request but for its nonce; `url` is for people."""
+
+    url: str
+    method: str
+    target: str
+    fields: tuple[tuple[str, str], ...]
+
+    def send(self, connection: h11.Connection, nonce: str) -> bytes:
+        """The request as bytes. Raises h11.LocalProtocolError for what is no HTTP."""
+        head = h11.Request(method=self.method, target=self.target, headers=[*self.fields, (FIELD, nonce)])
+        return (connection.send(head) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+
+
+@attrs.frozen
+class Answer:
+    """What of the response is shown."""
+
+    status: int
+    reason: str
+    lines: tuple[str, ...]
+
+
+def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, as_json_: bool) -> None:
+    """Ask, and print what was found; exits with 1 if a tier did not explain itself."""
+    admin_place(admin_url)
+    given = tuple(map(_field, headers))
+    status = fetch_status(admin_url)
+    entry = find_entry(status, url, admin_url)
+    question = ask_for(url, entry, method.upper(), given)
+    answer, way = _explained(admin_url, status, entry, question)
+    if as_json_:
+        _print_json(question, answer, way)
+    elif way.choices:
+        _print(question, answer, way)
+    if way.missing is not None:
+        raise click.ClickException(
+            f"{question.url} answered {answer.status}, but {printable(way.missing)} did not explain its choice: "
+            f"is it connected to its parents and the controller? See `tierlb status --admin {admin_url}`"
+        )
+
+
+def find_entry(status: dict[str, Any], url: str, admin_url: str) -> Entry:
+    """The tier that the URL means: the one at its host and port, or the first that listens and has HTTP to explain.
+
+    Raises a UsageError for a URL that leads elsewhere, a ClickException where only connections are balanced.
+    """
+    tiers = status["tiers"]
+    public = {name: parse_address(tier["listen"]) for name, tier in tiers.items() if tier["listen"]}
+    speaking = {name: address for name, address in public.items() if not counts_connections(name, tiers)}
+    if url.startswith("/"):
+        if not speaking:
+            raise _tcp_only(public)
+        name = next(iter(speaking))
+    else:
+        host, port = _place(url)
+        hosts = _resolved(host)
+        name = next((n for n, a in public.items() if a.port == port and _is_at(a, hosts)), "")
+        if not name:
+            known = ", ".join(f"http://{address}/ ({name})" for name, address in public.items())
+            raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
+        if name not in speaking:
+            raise _tcp_only({name: public[name]})
+    return Entry(name, _reachable(public[name], admin_place(admin_url)[0]))
+
+
+def ask_for(url: str, entry: Entry, method: str, given: Sequence[tuple[str, str]]) -> Question:
+    """The request for this URL, or path, with the fields given. Raises a UsageError for what is no HTTP."""
+    parts = urlsplit(f"http://{entry.address}{url}" if url.startswith("/") else url)
+    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=IN_TARGETS)
+    names = {name.lower() for name, _ in given}
+    usual = [("Host", parts.netloc.rpartition("@")[2]), ("User-Agent", "tierlb-explain"), ("Accept", "*/*")]
+    usual += [("Connection", "close")]
+    usual += [("Content-Length", "0")] if method in WITH_LENGTH and "transfer-encoding" not in names else []
+    fields = (*((name, value) for name, value in usual if name.lower() not in names), *given)
+    question = Question(f"http://{parts.netloc}{target}", method, target, fields)
+    try:
+        question.send(h11.Connection(h11.CLIENT), "nonce")
+    except h11.LocalProtocolError as error:
+        raise click.UsageError(f"that is no HTTP request without a body: {error}") from error
+    return question
+
+
+def ask(address: Address, question: Question, nonce: str) -> Answer:
+    """Send it on a new connection and read the head of the answer; its body is nobody's concern."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    message = question.send(connection, nonce)
+    try:
+        with socket.create_connection(address.sockaddr, CONNECT_TIMEOUT_S) as sock:
+            sock.settimeout(ANSWER_TIMEOUT_S)
+            sock.sendall(message)
+            return _read_answer(connection, sock)
+    except EOFError as error:
+        raise click.ClickException(f"{question.url} closed the connection without an answer") from error
+    except TimeoutError as error:
+        raise click.ClickException(f"{question.url} did not answer in time") from error
+    except OSError as error:
+        raise click.ClickException(f"{question.url} cannot be reached: {error.strerror or error}") from error
+    except h11.RemoteProtocolError as error:
+        raise click.ClickException(f"{question.url} does not answer as HTTP does: {error}") from error
+
+
+def _read_answer(connection: h11.Connection, sock: socket.socket) -> Answer:
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            data = sock.recv(READ_BYTES)
+            if not data:
+                raise EOFError
+            connection.receive_data(data)
+        elif isinstance(event, h11.Response) or (
+            isinstance(event, h11.InformationalResponse) and event.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+        ):
+            told = tuple(value.decode("latin-1") for name, value in event.headers if name == FIELD.lower().encode())
+            return Answer(event.status_code, bytes(event.reason).decode("latin-1"), told)
+
+
+def _explained(admin_url: str, status: dict[str, Any], entry: Entry, question: Question) -> tuple[Answer, Way]:
+    for attempt in range(1, ATTEMPTS + 1):
+        nonce = str(ask_admin(admin_url, "POST", "/v1/explain", frozenset({"nonce"}))["nonce"])
+        if question.method not in SAFE and attempt < ATTEMPTS:
+            continue
+        answer = ask(entry.address, question, nonce)
+        way = follow(status, entry.tier, answer.lines)
+        if way.missing is None:
+            break
+    return answer, way
+
+
+def _print(question: Question, answer: Answer, way: Way) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    by = f" from {way.by}" if way.by else ""
+    said = f"{answer.status} {answer.reason}".strip() + by
+    console.print(
+        Text(f"{question.method} {printable(question.url)}\n", "bold"), page(way), Text(f"\n{printable(said)}")
+    )
+
+
+def _print_json(question: Question, answer: Answer, way: Way) -> None:
+    import json
+
+    asked = {"method": question.method, "url": question.url}
+    click.echo(json.dumps({**asked, "status": answer.status, "reason": answer.reason, **as_json(way)}, indent=2))
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"-H {text!r}: write it as 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _place(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:
+        host = None
+    if not host or parts.scheme != "http":
+        raise click.UsageError(f"{url}: write it as http://HOST:PORT/PATH, or /PATH alone")
+    return host, port
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise click.ClickException(f"{host}: {error.strerror or error}") from error
+
+
+def _is_at(address: Address, hosts: set[str]) -> bool:
+    return address.host in hosts or _is_wildcard(address)
+
+
+def _is_wildcard(address: Address) -> bool:
+    return address.host in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
+
+
+def _reachable(address: Address, admin_host: str) -> Address:
+    """Who listens on every interface of a machine does so, for one, where its admin API is."""
+    if not _is_wildcard(address):
+        return address
+    hosts = sorted(_resolved(admin_host), key=lambda host: (":" in host) is not (":" in address.host))
+    return Address(hosts[0], address.port)
+
+
+def _tcp_only(places: dict[str, Address]) -> click.ClickException:
+    names = " and ".join(f"{name} ({address})" for name, address in places.items()) or "this cluster"
+    return click.ClickException(
+        f"only HTTP can be explained, and {names} carries plain TCP: no l7 tier stands at or below it"
+    )

@@ -1,0 +1,233 @@
+"""The processes of a cluster on this machine, by name: started, replaced and stopped as the topology changes.
+
+`grow` starts what a topology names and is not there, `shrink` stops what it does not name, `replace` puts a new process
+in a node's place while the old one still serves. Nothing here decides when: that is controlplane/changes.py, which
+knows what the nodes have acknowledged.
+
+Who is stopped is retired first: the controller tells those above to send nothing more, and those that hold kept
+connections end them politely. So at SIGTERM there is little left to drain.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from tierlb.cluster.child import Child
+from tierlb.cluster.guard import Guard
+from tierlb.cluster.ports import FreePorts
+from tierlb.cluster.sockets import Sockets
+from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.invitation import Invitation
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.controlplane.status import EndpointStatus, State
+from tierlb.model.address import Address
+from tierlb.model.topology import Pool, Run, Tier, Tls, Topology
+from tierlb.topology.allot import node_names
+
+STOP_DEADLINE_S = 12.0
+"""A node ends by itself 10 s after SIGTERM at the latest; this leaves it time to do so."""
+RETIRE_S = 4.5
+"""From telling everybody to the signal: l7 nodes end kept connections within 3 s, idle ones a second later."""
+UNPUBLISH_S = 0.5
+PROBE_EVERY_S = 0.02
+
+
+@attrs.define
+class Endpoint:
+    """One local endpoint of a pool: its process, where it listens and the command it was started with."""
+
+    child: Child
+    address: Address
+    command: str
+
+
+@attrs.define
+class Fleet:
+    """`nursery` holds the processes; when it is cancelled they are killed."""
+
+    controller: Controller
+    invitation: Invitation
+    guard: Guard
+    log: Log
+    ports: FreePorts
+    nursery: trio.Nursery
+    sockets: Sockets = attrs.field(factory=Sockets)
+    _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
+    _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
+
+    def grow(self, topology: Topology) -> None:
+        """Start what is not there. Raises PortTaken, having started nothing, if a public address cannot be had."""
+        for tier in topology.tiers.values():
+            if tier.listen is not None:
+                self.sockets.open(tier.listen, f"tiers.{tier.name}.listen")
+        for tier in topology.tiers.values():
+            for name in node_names(tier):
+                if name not in self._nodes:
+                    self._nodes[name] = self._start(self._node(topology, tier, name))
+        for pool in topology.pools.values():
+            if pool.run is not None:
+                self._grow_pool(pool, pool.run)
+
+    def surplus(self, topology: Topology) -> tuple[str, ...]:
+        """The nodes that run and that the topology does not name."""
+        wanted = {name for tier in topology.tiers.values() for name in node_names(tier)}
+        return tuple(name for name in self._nodes if name not in wanted)
+
+    async def stop_nodes(self, names: Iterable[str], retire_s: float = RETIRE_S) -> None:
+        """Retire them, then end their processes."""
+        leaving = [name for name in names if name in self._nodes]
+        if not leaving:
+            return
+        self.controller.retire(leaving)
+        await trio.sleep(retire_s)
+        async with trio.open_nursery() as nursery:
+            for name in leaving:
+                nursery.start_soon(self._nodes.pop(name).stop, STOP_DEADLINE_S)
+        self.controller.retire(())
+
+    async def shrink(self, topology: Topology) -> None:
+        """Stop endpoints that the topology does not name, and let go of public addresses. Nodes are stopped before."""
+        async with trio.open_nursery() as nursery:
+            for name in list(self._endpoints):
+                pool = topology.pools.get(name)
+                for endpoint in self._surplus_endpoints(name, pool.run if pool is not None else None):
+                    nursery.start_soon(self._stop_endpoint, name, endpoint)
+        self.sockets.keep(tier.listen for tier in topology.tiers.values() if tier.listen is not None)
+
+    async def replace(self, topology: Topology, name: str) -> None:
+        """A new process for the node; the old one is asked to end once the new one serves. The caller bounds it."""
+        tier = next(tier for tier in topology.tiers.values() if name in node_names(tier))
+        old = self._nodes[name]
+        new = self._nodes[name] = self._start(self._node(topology, tier, name))
+        try:
+            while not self.controller.is_served_by(name, new.pid):
+                await self.controller.wait_progress()
+        except trio.Cancelled:
+            self._nodes[name] = old
+            with trio.CancelScope(shield=True):
+                await new.stop(STOP_DEADLINE_S)
+            raise
+        await old.stop(STOP_DEADLINE_S)
+
+    def problems(self) -> tuple[str, ...]:
+        """What went wrong with processes, each a phrase."""
+        children = [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
+        return tuple(child.problem for child in children if child.problem)
+
+    def crashes(self, names: Iterable[str]) -> int:
+        """How often the process of any of these nodes ended by itself, at most."""
+        return max((self._nodes[name].crashes for name in names if name in self._nodes), default=0)
+
+    def ask_to_stop(self, nursery: trio.Nursery, names: Iterable[str] | None = None) -> None:
+        """The end of everything: signal the nodes of these tiers and endpoints of these pools, or all, as they are."""
+        wanted = None if names is None else frozenset(names)
+        for name, child in self._nodes.items():
+            if wanted is None or name.rpartition("-")[0] in wanted:
+                nursery.start_soon(child.stop, STOP_DEADLINE_S)
+        for pool, group in self._endpoints.items():
+            if wanted is None or pool in wanted:
+                for endpoint in group:
+                    nursery.start_soon(endpoint.child.stop, STOP_DEADLINE_S)
+
+    def _start(self, child: Child) -> Child:
+        self.nursery.start_soon(child.run)
+        return child
+
+    def _node(self, topology: Topology, tier: Tier, name: str) -> Child:
+        argv = (sys.executable, "-m", "tierlb", "node")
+        options = ("--name", name, "--tier", tier.name, "--join", self.invitation.url, *_tls_options(topology.tls))
+        env = {**environment(), TOKEN_VARIABLE: self.invitation.token}
+        on_exit = partial(self.controller.exited, name)
+        return Child(name, (*argv, *options), env, self.log, self.guard, on_exit=on_exit, sockets=self.sockets)
+
+    def _grow_pool(self, pool: Pool, run: Run) -> None:
+        group = self._endpoints.setdefault(pool.name, [])
+        there = sum(endpoint.command == run.command for endpoint in group)
+        for _ in range(run.replicas - there):
+            group.append(self._endpoint(pool, run, self.ports.take()))
+
+    def _surplus_endpoints(self, pool: str, run: Run | None) -> list[Endpoint]:
+        group = self._endpoints[pool]
+        kept = [endpoint for endpoint in group if run is not None and endpoint.command == run.command]
+        kept = kept[: run.replicas] if run is not None else []
+        return [endpoint for endpoint in group if endpoint not in kept]
+
+    async def _stop_endpoint(self, pool: str, endpoint: Endpoint) -> None:
+        self._endpoints[pool].remove(endpoint)
+        self.controller.forget_endpoint(pool, endpoint.address)
+        await trio.sleep(UNPUBLISH_S)
+        await endpoint.child.stop(STOP_DEADLINE_S)
+        self.controller.forget_endpoint(pool, endpoint.address)
+
+    def _endpoint(self, pool: Pool, run: Run, port: int) -> Endpoint:
+        address = Address("127.0.0.1", port)
+
+        def note(state: State, pid: int | None) -> None:
+            if any(endpoint.address == address for endpoint in self._endpoints.get(pool.name, ())):
+                self.controller.note_endpoint(pool.name, EndpointStatus(address, state, pid))
+
+        async def watch(pid: int) -> None:
+            note(State.STARTING, pid)
+            await _until_it_accepts(address)
+            note(State.SERVING, pid)
+
+        argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
+        child = Child(
+            f"{pool.name}/{address}",
+            argv,
+            environment(),
+            self.log,
+            self.guard,
+            watch=watch,
+            on_exit=lambda pid: note(State.GONE, None),
+        )
+        self.controller.note_endpoint(pool.name, EndpointStatus(address, State.GONE))
+        return Endpoint(self._start(child), address, run.command)
+
+
+def environment() -> dict[str, str]:
+    """Of processes that are started here."""
+    env = {**os.environ, "PATH": search_path()}
+    env.pop(TOKEN_VARIABLE, None)
+    return env
+
+
+def search_path() -> str:
+    """PATH with this interpreter's directory first, so that `tierlb` in a command is this very tierlb."""
+    return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+
+
+def unknown_command(topology: Topology) -> str:
+    """What is wrong with a pool's command, if its program is not there."""
+    for pool in topology.pools.values():
+        if pool.run is None:
+            continue
+        program = shlex.split(pool.run.command)[0]
+        if shutil.which(program, path=search_path()) is None:
+            return f"pools.{pool.name}.run.command: there is no program {program!r}: write its full path"
+    return ""
+
+
+def _tls_options(tls: Tls | None) -> tuple[str, ...]:
+    if tls is None:
+        return ()
+    return ("--tls-certificate", tls.certificate, "--tls-key", tls.key, "--tls-ca", tls.ca)
+
+
+async def _until_it_accepts(address: Address) -> None:
+    while True:
+        try:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        except OSError:
+            await trio.sleep(PROBE_EVERY_S)
+        else:
+            await stream.aclose()
+            return

@@ -1,0 +1,415 @@
+"""Changes of a running cluster: one at a time, stage by stage, and back if a stage does not come off.
+
+A change is a new text of the topology file. It is accepted into the history, which is stored before anything else
+happens; then each stage of the transition (topology/plan.py) is made the desired topology, processes that it needs
+are started, and everybody's acknowledgement is waited for. Processes that nothing sends to any more are stopped last.
+A stage that is not reached in time, whose new nodes keep ending or whose snapshot a node refuses ends the change: the
+way back is a transition like any other, from the stage that was reached to the topology before.
+
+Verbs are edits of the text (topology/edit.py), so there is one way for every change. What an operator wants of single
+nodes (drain) is no part of the text; it is stored beside it.
+
+Left out: starting processes (`Machines`, cluster/fleet.py), HTTP (dashboard/), and several controllers on one store.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import trio
+
+from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.history import History, Rollout
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.status import State
+from tierlb.controlplane.store import Store, Stored, StoreError, write_atomically
+from tierlb.model.topology import Admin, Topology
+from tierlb.topology.allot import node_names
+from tierlb.topology.edit import Edit, edited
+from tierlb.topology.load import load_text
+from tierlb.topology.plan import Plan, describe, transition
+
+DEADLINE_S = 60.0
+BACK_S = 30.0
+"""For each stage on the way back, whatever the deadline was."""
+REPLACE_S = 20.0
+CRASHES = 3
+LOOK_EVERY_S = 0.25
+READY_PART = 0.5
+MAX_LINES = 200
+
+
+class Machines(Protocol):
+    """Who starts and stops processes."""
+
+    def grow(self, topology: Topology) -> None: ...
+    def surplus(self, topology: Topology) -> tuple[str, ...]: ...
+    async def stop_nodes(self, names: Iterable[str]) -> None: ...
+    async def shrink(self, topology: Topology) -> None: ...
+    async def replace(self, topology: Topology, name: str) -> None: ...
+    def crashes(self, names: Iterable[str]) -> int: ...
+    def problems(self) -> tuple[str, ...]: ...
+
+
+class Busy(Exception):  # noqa: N818 (a verdict on the request: another change is on its way)
+    """Another change is being carried out; the text says which."""
+
+
+class NotPossible(ValueError):  # noqa: N818 (a verdict on the request)
+    """The change cannot be made; the text says why and what to do."""
+
+
+class GaveUp(Exception):  # noqa: N818 (it did not come off, and the text says why)
+    """A stage was not reached."""
+
+
+@attrs.frozen
+class Line:
+    """Something that happened: seconds since the change began, and what."""
+
+    at_s: float
+    text: str
+
+
+@attrs.define
+class Progress:
+    """One change, as far as it is. `outcome` is running, done, rolled back or failed; `revision` its number in the
+    history (0 for a restart, which changes no text)."""
+
+    what: str
+    revision: int
+    who: str
+    stage: int = 0
+    stages: int = 0
+    outcome: str = "running"
+    reason: str = ""
+    lines: list[Line] = attrs.field(factory=list)
+    _began_s: float = attrs.field(factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        """Note what happens."""
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(Line(round(time.monotonic() - self._began_s, 2), text))
+
+    @property
+    def over(self) -> bool:
+        return self.outcome != "running"
+
+
+@attrs.frozen
+class Request:
+    """Who wants what. `expected`: the revision that it was made from (None: whatever is current)."""
+
+    who: str
+    why: str = ""
+    expected: int | None = None
+    deadline_s: float = DEADLINE_S
+
+
+@attrs.define
+class Changes:
+    """`start` once, before the cluster runs; `run` for as long as it does; then `apply` and the others.
+
+    `file`: the topology file, which is kept in step where nobody has changed it meanwhile. `now`: Unix seconds.
+    """
+
+    controller: Controller
+    store: Store
+    log: Log
+    file: Path | None = None
+    now: Callable[[], float] = time.time
+    machines: Machines | None = None
+    progress: Progress | None = None
+    _stored: Stored = attrs.field(factory=Stored, init=False)
+    _version: int = attrs.field(default=0, init=False)
+    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+
+    @property
+    def history(self) -> History:
+        """Every revision that is kept."""
+        return self._stored.history
+
+    @property
+    def text(self) -> str:
+        """Of the active revision."""
+        current = self.history.current
+        return current.text if current is not None else ""
+
+    def start(self, text: str, who: str) -> None:
+        """Begin with this text, as a new revision unless it is the active one. A change that a dead controller had
+        begun is taken back: nothing of it runs any more. Raises StoreError."""
+        found = self.store.load()
+        if found.warning:
+            self.log.warning("the state is not the newest", reason=found.warning)
+        self._stored, self._version = found.stored, found.version
+        rollout = self._stored.rollout
+        if rollout is not None and not rollout.over:
+            self.log.warning("a change was cut short and is taken back", revision=rollout.target)
+            self._keep(history=self.history.activate(rollout.previous), rollout=None)
+        if text != self.text:
+            self._keep(history=self.history.accept(text, who, "the file at the start", self.now(), None))
+        self.controller.admin.update(self._stored.admin_states)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry changes out, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    # What can be asked for. Nothing of it waits for the cluster.
+
+    def plan(self, text: str) -> Plan:
+        """What this text would do. Raises TopologyError."""
+        return describe(self.controller.topology, self._load(text))
+
+    def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
+        """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
+        and then nothing has changed."""
+        self._demand_idle()
+        before, after = self.controller.topology, self._load(text)
+        plan = describe(before, after)
+        if plan.unsupported:
+            raise NotPossible("; ".join(each.reason for each in plan.unsupported))
+        base = self.text
+        history = self.history.accept(text, request.who, request.why, self.now(), request.expected)
+        stages = transition(before, after)
+        if not stages and text == base:
+            raise NotPossible("nothing would change")
+        rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s)
+        self._keep(history=history, rollout=rollout)
+        self._write_file(base, text)
+        progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)))
+        for line in plan.lines:
+            progress.say(line)
+        self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
+        return progress
+
+    def edit(self, edit: Edit, request: Request, what: str) -> Progress:
+        """A verb. Raises EditError too."""
+        return self.apply(self.edited(edit), request, what)
+
+    def edited(self, edit: Edit) -> str:
+        """The text that a verb would make. Raises EditError and TopologyError."""
+        return edited(self.text, edit, str(self.file or "FILE"))
+
+    def rollback(self, number: int, request: Request) -> Progress:
+        """Apply the text of an old revision anew. Raises UnknownRevision too."""
+        revision = self.history.get(number)
+        why = request.why or f"back to revision {number}"
+        return self.apply(revision.text, attrs.evolve(request, why=why), f"rollback {number}")
+
+    def restart(self, tier: str, request: Request) -> Progress:
+        """Put a new process in the place of each node of the tier, one after the other."""
+        self._demand_idle()
+        if tier not in self.controller.topology.tiers:
+            raise NotPossible(f"there is no tier {tier}: there are {', '.join(self.controller.topology.tiers)}")
+        progress = self._begin(Progress(f"restart {tier}", 0, request.who))
+        self._spawn(self._restart, progress, tier)
+        return progress
+
+    def wish(self, node: str, state: Admin) -> None:
+        """What an operator wants of one node or agent: drain, or ready again. Raises NotPossible and StoreError."""
+        seat = self.controller.seats.get(node)
+        if seat is None:
+            raise NotPossible(f"there is no node or agent {node}: see `tierlb status`")
+        peers = [
+            each.name
+            for each in self.controller.seats.values()
+            if each.tier == seat.tier and each.state is State.SERVING and each.name not in self.controller.admin
+        ]
+        if state is not Admin.READY and peers == [node]:
+            raise NotPossible(f"{node} is the last one of {seat.tier} that serves: scale {seat.tier} first")
+        wishes = {**self.controller.admin, node: state}
+        self._keep(admin_states=wishes)
+        self.controller.wish(node, state)
+
+    # How it is carried out.
+
+    async def _carry_out(
+        self, progress: Progress, before: Topology, stages: tuple[Topology, ...], deadline_s: float
+    ) -> None:
+        reached = before
+        try:
+            with trio.fail_after(deadline_s):
+                for number, stage in enumerate(stages, start=1):
+                    progress.stage = number
+                    await self._reach(progress, reached, stage, last=number == len(stages))
+                    reached = stage
+        except (GaveUp, trio.TooSlowError, OSError) as problem:
+            reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
+            await self._go_back(progress, before, reason)
+        else:
+            self._end(progress, "done")
+
+    async def _reach(self, progress: Progress, before: Topology, stage: Topology, *, last: bool) -> None:
+        """Make this stage the desired topology and wait until it is."""
+        machines = self._machines()
+        fresh = _nodes(stage) - _nodes(before)
+        crashes = machines.crashes(fresh)
+        machines.grow(stage)
+        vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]
+        if vanished:
+            progress.say(f"stopping {', '.join(vanished)}")
+            await machines.stop_nodes(vanished)
+        moves = _moves(before, stage)
+        self.controller.adopt(stage)
+        while lack := self._lack(stage, fresh, whole=last):
+            self._despair(fresh, crashes)
+            with trio.move_on_after(LOOK_EVERY_S):
+                await self.controller.wait_progress()
+            del lack
+        progress.say(f"stage {progress.stage} of {progress.stages}: every node serves it")
+        if moves and not last:
+            await trio.sleep(FULL_AFTER_S)
+        if surplus := machines.surplus(stage):
+            progress.say(f"stopping {', '.join(surplus)}")
+            await machines.stop_nodes(surplus)
+        await machines.shrink(stage)
+
+    def _lack(self, stage: Topology, fresh: frozenset[str], *, whole: bool) -> str:
+        """What this stage still waits for; at the end that is everything, before it half of each tier."""
+        if whole:
+            return "; ".join(self.controller.missing()[:3])
+        if not self.controller.settled():
+            return "not all nodes serve their latest configuration yet"
+        for tier in stage.tiers.values():
+            nodes = [self.controller.seats[name] for name in node_names(tier)]
+            ready = sum(node.state is State.SERVING and self.controller.has_leaves(node.name) for node in nodes)
+            if ready < math.ceil(READY_PART * len(nodes)):
+                return f"of {tier.name} only {ready} of {len(nodes)} nodes are ready"
+        return ""
+
+    def _despair(self, fresh: frozenset[str], crashes: int) -> None:
+        """Raise GaveUp where waiting will not help."""
+        if self._machines().crashes(fresh) - crashes >= CRASHES:
+            raise GaveUp("; ".join(self._machines().problems()[:3]) or "new nodes keep ending")
+        for seat in self.controller.seats.values():
+            if seat.refusal and not seat.leaving:
+                raise GaveUp(f"{seat.name} refused its configuration: {seat.refusal}")
+
+    async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
+        progress.reason = reason
+        progress.say(f"taken back: {reason}")
+        self.log.error("a change is taken back", what=progress.what, reason=reason)
+        reached = self.controller.topology
+        outcome = "rolled back"
+        try:
+            stages = transition(reached, before) or (before,)
+            for number, stage in enumerate(stages, start=1):
+                with trio.fail_after(BACK_S):
+                    await self._reach(progress, reached, stage, last=number == len(stages))
+                reached = stage
+        except (GaveUp, trio.TooSlowError, OSError, ValueError) as problem:
+            self.controller.adopt(before)
+            progress.say(f"and the way back is not over yet: {problem or self._lacking()}")
+            outcome = "failed"
+        rollout = self._stored.rollout
+        if rollout is not None:
+            failed = self.history.get(rollout.target).text
+            self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
+            self._write_file(failed, self.text)
+        self._end(progress, outcome)
+
+    async def _restart(self, progress: Progress, tier: str) -> None:
+        topology = self.controller.topology
+        names = node_names(topology.tiers[tier])
+        progress.stages = len(names)
+        for number, name in enumerate(names, start=1):
+            progress.stage = number
+            try:
+                with trio.fail_after(REPLACE_S):
+                    await self._machines().replace(topology, name)
+            except trio.TooSlowError:
+                progress.reason = f"the new process of {name} does not serve after {REPLACE_S:g} s: the old one stays"
+                progress.say(progress.reason)
+                self._end(progress, "failed")
+                return
+            progress.say(f"{name} is a new process")
+        self._end(progress, "done")
+
+    def _lacking(self) -> str:
+        return "; ".join(self.controller.missing()[:3]) or "nothing is missing"
+
+    # Bookkeeping.
+
+    def _load(self, text: str) -> Topology:
+        return load_text(text, str(self.file or "FILE"))
+
+    def _machines(self) -> Machines:
+        assert self.machines is not None, "changes come after the start"
+        return self.machines
+
+    def _demand_idle(self) -> None:
+        if self.progress is not None and not self.progress.over:
+            which = f"revision {self.progress.revision} " if self.progress.revision else ""
+            raise Busy(
+                f"{which}({self.progress.what}, by {self.progress.who}) is being carried out: wait until it is over"
+            )
+        if self._nursery is None:
+            raise Busy("the cluster is still starting")
+
+    def _begin(self, progress: Progress) -> Progress:
+        self.progress = progress
+        self.log.info("a change begins", what=progress.what, revision=progress.revision, who=progress.who)
+        return progress
+
+    def _spawn(self, run: Callable[..., object], *arguments: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(run, *arguments)  # type: ignore[arg-type]
+
+    def _end(self, progress: Progress, outcome: str) -> None:
+        rollout = self._stored.rollout
+        if rollout is not None and progress.revision:
+            self._keep_or_log(rollout=None)
+        progress.outcome = outcome
+        self.log.info("a change ended", what=progress.what, revision=progress.revision, outcome=outcome)
+
+    def _keep(self, **changes: object) -> None:
+        stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
+        self._version = self.store.save(stored, self._version)
+        self._stored = stored
+
+    def _keep_or_log(self, **changes: object) -> None:
+        """For what has happened already: what cannot be stored is still true until the next start."""
+        try:
+            self._keep(**changes)
+        except StoreError as problem:
+            self._stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
+            self.log.error("the state cannot be stored", reason=str(problem))
+
+    def _write_file(self, before: str, after: str) -> None:
+        """Keep the file in step, unless somebody else has edited it."""
+        if self.file is None or before == after:
+            return
+        try:
+            if self.file.read_text() != before:
+                if self.file.read_text() != after:
+                    self.log.warning("the file was edited meanwhile and is left alone", file=str(self.file))
+                return
+            mode = self.file.stat().st_mode
+            write_atomically(self.file, after.encode())
+            self.file.chmod(mode)
+        except (OSError, StoreError) as problem:
+            self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+
+
+def _nodes(topology: Topology) -> frozenset[str]:
+    return frozenset(name for tier in topology.tiers.values() for name in node_names(tier))
+
+
+def _tier_of(node: str) -> str:
+    return node.rpartition("-")[0]
+
+
+def _moves(before: Topology, after: Topology) -> bool:
+    """Whether some tier sends to a target that it did not send to before."""
+    return any(
+        not set(after.tiers[name].targets) <= set(tier.targets)
+        for name, tier in before.tiers.items()
+        if name in after.tiers
+    )

@@ -1,0 +1,82 @@
+"""What it takes to join a running cluster, as two files in a directory: where its controller is, and the token.
+
+`tierlb up` makes both anew at every start and takes them away when it stops, so whoever joins reads them when it
+starts, and starts again with the cluster. Only the user who runs the cluster can read them.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+URL_FILE = "control-url"
+TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
+MAX_BYTES = 1024
+
+
+class NoInvitation(Exception):  # noqa: N818 (the text is what the user is told)
+    """The directory holds none that can be used; the text says what to do."""
+
+
+@attrs.frozen
+class Invitation:
+    """The controller's URL (ws:// or wss://) and the join token."""
+
+    url: str
+    token: str = attrs.field(repr=False)
+
+
+def usual_directory(cluster: str) -> Path:
+    """Where `tierlb up` leaves the invitation of a cluster, from its working directory."""
+    return Path(".tierlb") / cluster
+
+
+@contextlib.contextmanager
+def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
+    """Keep it there for as long as the block runs. Raises OSError if it cannot be written.
+
+    The URL comes last and goes first: whoever finds it finds its token. One that another start has put in its place
+    meanwhile is left alone.
+    """
+    url, token = directory / URL_FILE, directory / TOKEN_FILE
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    url.unlink(missing_ok=True)
+    _write(token, invitation.token)
+    _write(url, invitation.url)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if token.read_bytes() == f"{invitation.token}\n".encode():
+                url.unlink()
+                token.unlink()
+
+
+def read(directory: Path) -> Invitation:
+    """The invitation there. Raises NoInvitation."""
+    try:
+        return Invitation(*(_read(directory / name) for name in (URL_FILE, TOKEN_FILE)))
+    except FileNotFoundError as missing:
+        problem = f"there is no {missing.filename}: `tierlb up` writes it there and removes it when it stops"
+        raise NoInvitation(problem) from missing
+    except OSError as error:
+        raise NoInvitation(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
+        stream.write(f"{text}\n")
+
+
+def _read(path: Path) -> str:
+    with path.open() as stream:
+        try:
+            text = stream.read(MAX_BYTES).strip()
+        except UnicodeDecodeError:
+            text = ""
+    if not text or not text.isprintable():
+        raise NoInvitation(f"{path} holds nothing that can be used: start the cluster again")
+    return text

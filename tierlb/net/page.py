@@ -1,0 +1,92 @@
+"""Plain HTTP on a port for websockets: a page for who asks with a simple GET, such as one that gathers metrics.
+
+One request, one answer, and the connection ends. Only a whole head says whether somebody wants a page or a websocket,
+so all heads are read here, by the strict parser of the data path. Whoever asks may be anybody: the head's size is
+bounded here and the time by the caller, and a page that is costly to make should not be made anew for each that asks.
+
+Left out: bodies, connections that stay, and every method but GET.
+"""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+import trio
+
+from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
+
+MAX_HEAD_BYTES = 16 * 1024
+READ_BYTES = 16 * 1024
+GOODBYE_S = 1.0
+GOODBYE_READS = 64
+
+Page = tuple[str, bytes]
+"""The type of the content, and the content."""
+Pages = Callable[[str], Page | None]
+"""By path, without its query; None: there is no such page."""
+
+
+async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
+    """What came of a request to upgrade, for the caller to answer; b"" where there was none, which is dealt with then.
+
+    Raises what `pages` raises, after the asker was told that something went wrong.
+    """
+    data = b""
+    while (end := find_head_end(data)) < 0:
+        if len(data) > MAX_HEAD_BYTES:
+            await _refuse(stream, 431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+            return b""
+        piece = bytes(await stream.receive_some(READ_BYTES))
+        data += piece
+        if not piece or not data[:1].isupper():  # gone, or no HTTP: a method begins with a capital letter
+            return b""
+    try:
+        head = parse_request_head(data[:end])
+    except BadHead as error:
+        await _refuse(stream, error.status, error.reason)
+        return b""
+    if head.upgrade is not None:
+        return data
+    await _answer_plainly(stream, pages, head.method, head.target)
+    return b""
+
+
+async def say_goodbye(stream: trio.SocketStream) -> None:
+    """Let the peer read the last words: a socket closed with unread bytes resets the connection and drops them."""
+    with trio.move_on_after(GOODBYE_S):
+        await stream.send_eof()
+        for _ in range(GOODBYE_READS):
+            if not await stream.receive_some(READ_BYTES):
+                return
+
+
+async def _answer_plainly(stream: trio.abc.Stream, pages: Pages, method: bytes, target: bytes) -> None:
+    if method != b"GET":
+        await _refuse(stream, 400, "only GET is answered here")
+        return
+    try:
+        page = pages(target.partition(b"?")[0].decode("latin-1"))
+    except Exception:
+        await _refuse(stream, 500, "this page cannot be made: see the log")
+        raise
+    if page is None:
+        await _refuse(stream, 404, "there is no such page")
+    else:
+        await _answer(stream, 200, page)
+
+
+async def _refuse(stream: trio.abc.Stream, status: int, reason: str) -> None:
+    await _answer(stream, status, ("text/plain; charset=utf-8", f"{reason}\n".encode()))
+
+
+async def _answer(stream: trio.abc.Stream, status: int, page: Page) -> None:
+    kind, body = page
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    await stream.send_all(head.encode())
+    await stream.send_all(body)
+    if isinstance(stream, trio.SocketStream):
+        await say_goodbye(stream)
