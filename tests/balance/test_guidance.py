@@ -4,38 +4,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.guidance import Child, CloseBudget, closing_rate_per_s, combine, guide
-from tierlb.model.load import Guidance
+from tierlb.balance.guidance import (
+    CLOSE_OVER_S,
+    CLOSE_SLOW_OVER_S,
+    FASTEST_CLOSE_PER_S,
+    FEW_PER_S,
+    Child,
+    CloseBudget,
+    closing_rate_per_s,
+    combine,
+    excess,
+    guide,
+)
+from tierlb.model.load import Guidance, SubtreeLoad
 
 GUIDES = [
     ([], Guidance(1.0)),
     ([Child(0.5, 100)], Guidance(0.5)),
-    ([Child(0.5, 300), Child(0.9, 100)], Guidance(0.6)),
+    ([Child(0.5, 300), Child(0.9, 100)], Guidance((0.5 * 300 + 0.9 * 200) / 500)),  # that knows of little yet
     ([Child(0.2, 0), Child(0.4, 0)], Guidance(0.3)),
     ([Child(0.2, 100), Child(0.6, 0)], Guidance(0.4)),
     ([Child(2.0, 100), Child(0.89, 100)], Guidance(1.445)),
     ([Child(1.9, 100)], Guidance(1.9, True)),
     ([Child(0.95, 100), Child(1.05, 100)], Guidance(1.0, True)),
     ([Child(0.95, 0)], Guidance(0.95, True)),
+    ([Child(0.5, 300, 0.01), Child(0.9, 100, 0.05)], Guidance(0.66, response_s=0.02)),  # slower, not slow
+    ([Child(0.5, 300, 0.01), Child(0.9, 100, 0.13)], Guidance(0.6, response_s=0.04)),  # slow: it can do little
+    ([Child(0.5, 100, 0.01), Child(0.5, 100), Child(0.5, 0, 0.03)], Guidance(0.5, response_s=0.02)),
 ]
 
 
 @pytest.mark.parametrize(("children", "expected"), GUIDES)
 def test_what_a_parent_tells_its_children(children: list[Child], expected: Guidance) -> None:
     said = guide(children)
-    assert said.target == pytest.approx(expected.target)
+    assert (said.target, said.response_s) == pytest.approx((expected.target, expected.response_s))
     assert said.all_hot is expected.all_hot
 
 
+MOST = FASTEST_CLOSE_PER_S * 1000
 RATES = [
     # connections, utilisation, target, all hot -> closed per second
     (100, 0.5, 0.5, False, 0),
     (100, 0.55, 0.5, False, 0),
-    (100, 0.6, 0.5, False, 100 * 0.05 / 0.6 / 2),
-    (100, 1.0, 0.5, False, 20),
+    (100, 0.6, 0.5, False, 100 * 0.05 / 0.6 / CLOSE_OVER_S),
+    (100, 1.0, 0.5, False, 100 * 0.45 / CLOSE_OVER_S),
     (100, 1.0, 0.95, False, 0),
     (100, 0.9, 0.5, True, 0),
-    (100, 1.0, 0.0, False, 20),
+    (100, 1.0, 0.0, False, FEW_PER_S),
+    (1000, 1.0, 0.5, False, MOST),
     (100, 0.0, 0.0, False, 0),
     (0, 1.0, 0.5, False, 0),
 ]
@@ -45,7 +61,58 @@ RATES = [
 def test_a_child_hotter_than_its_siblings_closes_what_is_too_much(
     connections: int, utilisation: float, target: float, all_hot: bool, expected: float
 ) -> None:
-    assert closing_rate_per_s(connections, utilisation, Guidance(target, all_hot)) == pytest.approx(expected)
+    load = SubtreeLoad(utilisation=utilisation, response_s=0.01)
+    for usual_s in (0.0, 0.01):
+        rate = closing_rate_per_s(connections, load, Guidance(target, all_hot, usual_s))
+        assert rate == pytest.approx(expected)
+
+
+SLOW_RATES = [
+    # connections, response, the siblings' response, utilisation, all hot -> closed per second
+    (11, 0.3, 0.1, 0.5, False, 0),  # three times as long is no fault
+    (11, 0.4, 0.1, 0.5, False, 10 * 0.25 / CLOSE_SLOW_OVER_S),
+    (11, 3.0, 0.1, 0.5, False, 10 * 0.9 / CLOSE_SLOW_OVER_S),
+    (1, 3.0, 0.1, 0.5, False, 0),  # one stays, to find out when it is fast again
+    (0, 3.0, 0.1, 0.5, False, 0),
+    (11, 3.0, 0.0, 0.5, False, 0),  # nobody knows how long answers take elsewhere
+    (11, 3.0, 0.1, 0.5, True, 0),  # there is no better place
+    (1000, 3.0, 0.1, 0.5, False, MOST),
+    (11, 0.4, 0.1, 1.0, False, max(11 * 0.45 / CLOSE_OVER_S, 10 * 0.25 / CLOSE_SLOW_OVER_S)),  # and hot as well
+]
+
+
+@pytest.mark.parametrize(("connections", "response_s", "usual_s", "utilisation", "all_hot", "expected"), SLOW_RATES)
+def test_a_child_much_slower_than_its_siblings_closes_all_but_one(
+    connections: int, response_s: float, usual_s: float, utilisation: float, all_hot: bool, expected: float
+) -> None:
+    load = SubtreeLoad(utilisation=utilisation, response_s=response_s)
+    assert closing_rate_per_s(connections, load, Guidance(0.5, all_hot, usual_s)) == pytest.approx(expected)
+
+
+def test_one_that_is_slow_where_all_are_busy_still_closes() -> None:
+    load = SubtreeLoad(utilisation=0.95, response_s=1.0)
+    assert closing_rate_per_s(11, load, Guidance(0.95)) == 0
+    assert closing_rate_per_s(11, load, Guidance(0.95, response_s=0.1)) > 5
+
+
+@given(
+    connections=st.integers(0, 10**5),
+    utilisation=st.floats(0, 10),
+    response_s=st.floats(0, 100),
+    guidance=st.builds(Guidance, st.floats(0, 10), st.booleans(), st.floats(0, 100)),
+)
+def test_whatever_is_said_the_rate_is_bounded_and_never_negative(
+    connections: int, utilisation: float, response_s: float, guidance: Guidance
+) -> None:
+    load = SubtreeLoad(utilisation=utilisation, response_s=response_s)
+    rate = closing_rate_per_s(connections, load, guidance)
+    assert 0 <= rate <= max(FEW_PER_S, FASTEST_CLOSE_PER_S * connections)
+    assert rate <= connections / min(CLOSE_OVER_S, CLOSE_SLOW_OVER_S)
+
+
+@pytest.mark.parametrize(("figure", "most", "expected"), [(1, 1, 0), (1, 2, 0), (2, 1, 0.5), (5, 0, 1), (0, 0, 0)])
+def test_the_excess_is_a_part_of_the_figure(figure: float, most: float, expected: float) -> None:
+    assert excess(figure, most) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,10 +122,13 @@ def test_a_child_hotter_than_its_siblings_closes_what_is_too_much(
         ([Guidance(0.4, True)], Guidance(0.4, True)),
         ([Guidance(0.4, True), Guidance(0.6)], Guidance(0.5, False)),
         ([Guidance(0.9, True), Guidance(1.1, True)], Guidance(1.0, True)),
+        ([Guidance(0.5, response_s=0.2), Guidance(0.5), Guidance(0.5, response_s=0.4)], Guidance(0.5, False, 0.3)),
     ],
 )
 def test_several_parents_are_heard_as_one(said: list[Guidance], expected: Guidance) -> None:
-    assert combine(said) == expected
+    heard = combine(said)
+    assert (heard.target, heard.response_s) == pytest.approx((expected.target, expected.response_s))
+    assert heard.all_hot is expected.all_hot
 
 
 def closed(budget: CloseBudget, every_s: float, seconds: float, start: float = 0.0) -> int:

@@ -72,6 +72,22 @@ def test_the_share_follows_what_arrives() -> None:
     assert share.value == pytest.approx(0.6, abs=0.01)
 
 
+def test_parents_that_come_and_go_change_what_is_expected_but_not_what_was_learnt() -> None:
+    share = ParentShare(2)
+    share.expect(4)
+    assert (share.parents, share.value) == (4, 0.25)
+    for report in range(3):
+        share.update(arrivals=100 * report, own=90 * report)
+    learnt = share.value
+    share.expect(1)
+    assert (share.parents, share.value) == (1, learnt)
+
+
+@pytest.mark.parametrize(("parents", "expected"), [(0, 1), (1, 1), (4, 0.25), (1000, LEAST_SHARE)])
+def test_before_any_report_all_parents_are_alike(parents: int, expected: float) -> None:
+    assert ParentShare(parents).value == expected
+
+
 def test_few_arrivals_say_little() -> None:
     few, many = ParentShare(2), ParentShare(2)
     for report in range(3):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.balance.staleness import trusted_capacity
+from tierlb.balance.staleness import OLD_INTERVALS, is_old, trusted_capacity
 
 LADDER = [
     # reported, age in intervals, connected, siblings' median -> trusted
@@ -25,3 +25,9 @@ def test_the_older_the_less_it_is_believed(
 ) -> None:
     age_s = None if intervals is None else intervals * 0.25
     assert trusted_capacity(reported, age_s, 0.25, connected, median) == expected
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(None, False), (0.0, False), (2.5, False), (2.51, True), (1e9, True)])
+def test_a_child_has_fallen_silent_after_ten_intervals(age_s: float | None, expected: bool) -> None:
+    assert OLD_INTERVALS == 10
+    assert is_old(age_s, 0.25) is expected

@@ -92,6 +92,14 @@ class Fed:
         self.told.append((dt_s, completions, busy_area_s))
 
 
+def test_when_parents_come_and_go_its_part_of_a_full_endpoint_is_another() -> None:
+    view = endpoint(parents=1)
+    view.shared_by(4)
+    assert (view.parents, view.leaf.parents, view.share.value) == (4, 4, 0.25)
+    view.advance(LONG_AGO + 1, 8.0, 50)
+    assert view.leaf.capacity == pytest.approx(CONCURRENCY * 50 / 2)
+
+
 # What an endpoint states.
 
 STATED = [
@@ -211,6 +219,47 @@ def test_what_it_had_in_flight_is_told_once_when_it_is_lost() -> None:
     assert view.heard is not None
 
 
+SILENCES = [
+    # what happened after the last report -> silent
+    ("listened in time", [("listen", OLD_S)], False),
+    ("listened too late", [("listen", OLD_S + 0.01)], True),
+    ("heard again", [("listen", OLD_S + 1), ("hear", OLD_S + 2)], False),
+    ("lost at once", [("lose", 0.1), ("listen", 600)], False),  # its data path may work without the connection
+    ("lost after it was silent", [("listen", OLD_S + 1), ("lose", OLD_S + 2), ("listen", 600)], True),
+    ("silent, lost, and back", [("listen", OLD_S + 1), ("lose", OLD_S + 2), ("hear", 20)], False),
+]
+
+
+@pytest.mark.parametrize(("events", "silent"), [row[1:] for row in SILENCES], ids=[row[0] for row in SILENCES])
+def test_it_is_silent_when_nothing_comes_on_a_connection_that_is_open(
+    events: list[tuple[str, float]], silent: bool
+) -> None:
+    view = reporter()
+    view.hear(NOW, LOAD, Echo())
+    for event, after_s in events:
+        match event:
+            case "listen":
+                view.listen(NOW + after_s)
+            case "hear":
+                view.hear(NOW + after_s, LOAD, Echo())
+            case "lose":
+                view.lose()
+    assert view.silent is silent
+
+
+def test_a_report_of_old_figures_is_no_silence() -> None:
+    view = reporter()
+    view.hear(NOW, attrs.evolve(LOAD, age_s=60.0), Echo())
+    view.listen(NOW + 0.25)
+    assert not view.silent
+
+
+def test_one_that_was_never_heard_is_not_silent() -> None:
+    view = reporter()
+    view.listen(NOW + 3600)
+    assert not view.silent
+
+
 def test_the_share_of_its_traffic_is_read_from_the_echoes() -> None:
     view = reporter(parents=4)
     assert view.share.value == 0.25
@@ -293,6 +342,27 @@ def test_a_connection_weighs_as_many_items_as_it_carries_and_fades_with_its_life
     assert view.line(NOW, 100) == pytest.approx((0.03, 0.31))
     faded = math.exp(-1)
     assert view.line(NOW + 2, 100) == pytest.approx((0.03 * (faded + (1 - faded) * 2), (30 * faded + 1) / 100))
+    view.lose()
+    assert view.line(NOW, 100) == pytest.approx((0.06, 0.01)), "what it carries is known still"
+
+
+@pytest.mark.parametrize(
+    ("response_s", "connections", "ahead"),
+    [
+        (0.5, 10, 50),  # who is slow keeps a client waiting with each of its items
+        (0.01, 10, 1),
+        (0.001, 10, 1),
+        (0.5, 0, 1),  # nobody is there, so that its times are of long ago
+    ],
+)
+def test_the_time_of_an_item_lies_ahead_of_a_connection(response_s: float, connections: int, ahead: float) -> None:
+    view = reporter(by_connection=True)
+    load = SubtreeLoad(capacity=300.0, connections=connections, response_s=response_s)
+    view.hear(NOW, load, Echo())
+    assert view.line(NOW, 100)[1] == pytest.approx(ahead / 100)
+    view = reporter()
+    view.hear(NOW, load, Echo())
+    assert view.line(NOW, 100)[1] == pytest.approx(0.01), "a request that comes after it can be placed elsewhere"
 
 
 def test_where_requests_are_counted_a_connection_has_no_weight() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.cli.conftest import words
-from tierlb.cli.choices import Choice, Rival, Way, as_json, follow, page
+from tierlb.cli.choices import Choice, Rival, Way, as_plain, follow, page
 
 TIERS = {
     "edge": ("l4", ["web"], 2),
@@ -54,6 +54,7 @@ EDGE, WEB = line("edge-1", "web-2", "web-1"), line("web-2", ENDPOINT, OTHER)
         ("edge", [EDGE, line("web-2", OTHER), WEB], ["edge-1", "web-2", "web-2"], ENDPOINT, None, ENDPOINT),
         ("edge", [line("edge-2", "web-1"), EDGE], ["edge-2"], None, "web-1", ""),
         ("edge", [EDGE, answered("web-2")], ["edge-1", "web-2"], None, None, "web-2"),
+        ("edge", [EDGE, WEB, answered("web-2", 502)], ["edge-1", "web-2", "web-2"], None, None, "web-2"),
         ("edge", [EDGE, line("web-2", None)], ["edge-1", "web-2"], None, None, "web-2"),
         ("edge", [], [], None, "tier edge", ""),
         ("edge", [WEB], [], None, "tier edge", ""),
@@ -133,7 +134,7 @@ def test_whatever_is_said_can_be_shown(told):
     way = follow(STATUS, "edge", [json.dumps(each) for each in told])
     text = shown(way)
     assert all(character.isprintable() or character == "\n" for character in text)
-    json.dumps(as_json(way))
+    json.dumps(as_plain(way))
 
 
 def shown(way, width=120):
@@ -191,6 +192,6 @@ def test_ends_that_are_no_endpoint_are_told(way, said):
 
 
 def test_for_programs_it_is_all_there():
-    plain = json.loads(json.dumps(as_json(Way(CHOICES, ENDPOINT))))
+    plain = json.loads(json.dumps(as_plain(Way(CHOICES, ENDPOINT))))
     assert (plain["endpoint"], plain["missing"]) == (ENDPOINT, None)
     assert plain["choices"][0]["members"][1] == attrs.asdict(CHOICES[0].members[1])

@@ -277,9 +277,7 @@ def test_who_listens_everywhere_is_asked_where_the_admin_api_is(ask, listener, h
 def test_a_url_that_leads_elsewhere_is_wrong_usage(ask, listener, url):
     result = ask(url.replace("{port}", str(listener.address.port)))
     assert result.exit_code == 2
-    assert (
-        f"does not listen there, but at http://127.0.0.1:1/ (plain), http://{listener.address}/ (edge)" in result.stderr
-    )
+    assert f"does not listen there, but at 127.0.0.1:1 (plain), {listener.address} (edge)" in result.stderr
 
 
 @pytest.mark.parametrize(

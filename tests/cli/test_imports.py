@@ -17,7 +17,10 @@ HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
             ("tierlb.cli.main", "tierlb.cluster.demo_backend"),
             (*HEAVY, "cattrs", "msgpack", "httptools", "trio_websocket"),
         ),
-        (("tierlb.cli.main", "tierlb.cli.explain"), ("asyncio", "hypercorn", "msgpack", "starlette", "structlog", "trio")),
+        (
+            ("tierlb.cli.main", "tierlb.cli.explain"),
+            ("asyncio", "hypercorn", "msgpack", "starlette", "structlog", "trio"),
+        ),
         (("tierlb.cli.main", "tierlb.cli.up"), ("asyncio", "hypercorn", "rich", "starlette", "structlog")),
     ],
 )

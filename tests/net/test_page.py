@@ -148,6 +148,9 @@ async def test_what_is_no_http_is_closed_at_once(port, first):
 
 async def test_a_bug_in_a_page_is_told_and_costs_nobody_else_anything(port):
     assert (await port.asks(GET.replace(b"metrics", b"crash")))[0] == 500
+    with trio.fail_after(5):
+        while not port.crashes:  # noqa: ASYNC110 (a real socket says goodbye first)
+            await trio.sleep(0.005)
     assert [str(error) for error in port.crashes] == ["a bug"]
     assert (await port.asks(GET))[0] == 200
 

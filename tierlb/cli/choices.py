@@ -107,7 +107,7 @@ def page(way: Way) -> RenderableType:
     return Group(table, Text(f"{printable(way.missing)} did not say how it chose", "yellow"))
 
 
-def as_json(way: Way) -> Json:
+def as_plain(way: Way) -> Json:
     """For programs."""
     return attrs.asdict(way)
 
@@ -185,9 +185,12 @@ def _number(told: Json, key: str) -> float | None:
 
 def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
     words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy]
-    words += ["once more"] if again else []
-    words += [f"answered itself with {choice.answered}"] if choice.answered is not None else []
-    words += ["found nobody"] if choice.answered is None and choice.chose is None else []
+    if choice.answered is not None:
+        words.append(f"answered itself with {choice.answered}")
+    elif choice.chose is None:
+        words.append("found nobody")
+    elif again:
+        words.append("once more")
     table.add_row(Text(indent + printable(" · ".join(word for word in words if word)), "bold"))
     for rival in choice.members:
         _add_rival(table, indent, rival, chosen=rival.member == choice.chose)

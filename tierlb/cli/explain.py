@@ -15,7 +15,7 @@ import attrs
 import click
 import h11
 
-from tierlb.cli.choices import Way, as_json, follow, page
+from tierlb.cli.choices import Way, as_plain, follow, page
 from tierlb.cli.rows import counts_connections
 from tierlb.cli.status import admin_place, ask_admin, fetch_status
 from tierlb.cli.table import printable
@@ -69,7 +69,7 @@ class Answer:
     lines: tuple[str, ...]
 
 
-def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, as_json_: bool) -> None:
+def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, as_json: bool) -> None:
     """Ask, and print what was found; exits with 1 if a tier did not explain itself."""
     admin_place(admin_url)
     given = tuple(map(_field, headers))
@@ -77,7 +77,7 @@ def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, a
     entry = find_entry(status, url, admin_url)
     question = ask_for(url, entry, method.upper(), given)
     answer, way = _explained(admin_url, status, entry, question)
-    if as_json_:
+    if as_json:
         _print_json(question, answer, way)
     elif way.choices:
         _print(question, answer, way)
@@ -105,7 +105,7 @@ def find_entry(status: dict[str, Any], url: str, admin_url: str) -> Entry:
         hosts = _resolved(host)
         name = next((n for n, a in public.items() if a.port == port and _is_at(a, hosts)), "")
         if not name:
-            known = ", ".join(f"http://{address}/ ({name})" for name, address in public.items())
+            known = ", ".join(f"{address} ({name})" for name, address in public.items())
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
@@ -193,7 +193,7 @@ def _print_json(question: Question, answer: Answer, way: Way) -> None:
     import json
 
     asked = {"method": question.method, "url": question.url}
-    click.echo(json.dumps({**asked, "status": answer.status, "reason": answer.reason, **as_json(way)}, indent=2))
+    click.echo(json.dumps({**asked, "status": answer.status, "reason": answer.reason, **as_plain(way)}, indent=2))
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def fetch_status(admin_url: str) -> dict[str, Any]:
 
 
 def ask_admin(admin_url: str, method: str, path: str, keys: frozenset[str]) -> dict[str, Any]:
-    """The mapping that the admin API answers, which has these keys; a ClickException says what to do when none comes."""
+    """The mapping with these keys that the admin API answers; a ClickException says what to do when none comes."""
     connection = http.client.HTTPConnection(*admin_place(admin_url), timeout=TIMEOUT_S)
     try:
         connection.request(method, path)

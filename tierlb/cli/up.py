@@ -25,10 +25,11 @@ def run_up(file: Path, state: Path | None = None) -> None:
     """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve. `state`: where the controller
     keeps what must outlive it."""
     topology = load_or_exit(file)
-    trio.run(_up, topology, file, state or usual_directory(topology.cluster))
+    text = file.read_text(encoding="utf-8-sig")
+    trio.run(_up, topology, file, text, state or usual_directory(topology.cluster))
 
 
-async def _up(topology: Topology, file: Path, state: Path) -> None:
+async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
     log = LazyLog()
     controller = Controller(topology, log)
     store = FileStore(state)
@@ -36,7 +37,7 @@ async def _up(topology: Topology, file: Path, state: Path) -> None:
     try:
         check_free(topology)
         admin = listen(topology.admin, "admin.listen")
-        changes.start(file.read_text(encoding="utf-8-sig"), getpass.getuser())
+        changes.start(text, getpass.getuser())
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:

@@ -14,6 +14,7 @@ Left out: starting processes (`Machines`, cluster/fleet.py), HTTP (dashboard/), 
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,8 @@ CRASHES = 3
 LOOK_EVERY_S = 0.25
 READY_PART = 0.5
 MAX_LINES = 200
+KEPT_CHANGES = 16
+"""Whoever follows a change asks a few times a second, so its end is heard of also when others have begun since."""
 
 
 class Machines(Protocol):
@@ -63,6 +66,10 @@ class NotPossible(ValueError):  # noqa: N818 (a verdict on the request)
     """The change cannot be made; the text says why and what to do."""
 
 
+class NothingToDo(NotPossible):
+    """The cluster is that already."""
+
+
 class GaveUp(Exception):  # noqa: N818 (it did not come off, and the text says why)
     """A stage was not reached."""
 
@@ -78,7 +85,7 @@ class Line:
 @attrs.define
 class Progress:
     """One change, as far as it is. `outcome` is running, done, rolled back or failed; `revision` its number in the
-    history (0 for a restart, which changes no text)."""
+    history (0 for a restart, which changes no text), `number` its own among the changes since the start."""
 
     what: str
     revision: int
@@ -88,6 +95,7 @@ class Progress:
     outcome: str = "running"
     reason: str = ""
     lines: list[Line] = attrs.field(factory=list)
+    number: int = 0
     _began_s: float = attrs.field(factory=time.monotonic)
 
     def say(self, text: str) -> None:
@@ -124,6 +132,7 @@ class Changes:
     now: Callable[[], float] = time.time
     machines: Machines | None = None
     progress: Progress | None = None
+    recent: deque[Progress] = attrs.field(factory=lambda: deque(maxlen=KEPT_CHANGES), init=False)
     _stored: Stored = attrs.field(factory=Stored, init=False)
     _version: int = attrs.field(default=0, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
@@ -164,7 +173,8 @@ class Changes:
     # What can be asked for. Nothing of it waits for the cluster.
 
     def plan(self, text: str) -> Plan:
-        """What this text would do. Raises TopologyError."""
+        """What this text would do. Raises TopologyError, and Busy, for then nobody can say."""
+        self._demand_idle()
         return describe(self.controller.topology, self._load(text))
 
     def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
@@ -179,7 +189,7 @@ class Changes:
         history = self.history.accept(text, request.who, request.why, self.now(), request.expected)
         stages = transition(before, after)
         if not stages and text == base:
-            raise NotPossible("nothing would change")
+            raise NothingToDo("nothing would change")
         rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s)
         self._keep(history=history, rollout=rollout)
         self._write_file(base, text)
@@ -354,7 +364,9 @@ class Changes:
             raise Busy("the cluster is still starting")
 
     def _begin(self, progress: Progress) -> Progress:
+        progress.number = self.recent[-1].number + 1 if self.recent else 1
         self.progress = progress
+        self.recent.append(progress)
         self.log.info("a change begins", what=progress.what, revision=progress.revision, who=progress.who)
         return progress
 

@@ -249,7 +249,7 @@ class Controller:
                     seat.link.watch(watch)
 
     def explain(self, ttl_s: float) -> str:
-        """A nonce: requests with it are explained for so long. All who ask meanwhile share it, for nodes know only one."""
+        """A nonce: requests with it are explained for so long. All who ask meanwhile share it; nodes know only one."""
         nonce = self._watching.nonce(trio.current_time()) or secrets.token_hex(NONCE_BYTES)
         self.watch(ttl_s, nonce)
         return nonce

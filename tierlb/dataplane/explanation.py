@@ -100,7 +100,7 @@ def response_fields(lines: Iterable[bytes]) -> bytes:
 
 
 def answered(node: str, status: int) -> bytes:
-    """The line of a node that answers itself, because a route says so or none matches."""
+    """The line of a node that answers itself: a route says so, none matches, or no member was of use."""
     return json.dumps({"node": node, "answered": status}, separators=(",", ":")).encode()
 
 

@@ -29,6 +29,7 @@ from tierlb.model.topology import Admin, Kind
 from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.stream import Stream, dial
 from tierlb.net.wheel import NEVER
+from tierlb.telemetry.pace import is_news
 from tierlb.wire.agent_check import AgentSays
 
 AT_ONCE_S = 0.002
@@ -372,6 +373,7 @@ class Roster:
         self.groups: list[Group] = []
         self._kind = Kind.L7
         self._candidates: dict[tuple[str, str], Candidate] = {}
+        self._by_name: dict[str, list[Candidate]] = {}
         self._shares_at = 0.0
         self.requests_below = RequestsBelow()
 
@@ -389,6 +391,9 @@ class Roster:
                 candidate.retire()
                 self._lose(candidate)
         self._candidates, self.groups = kept, groups
+        self._by_name = {}
+        for candidate in kept.values():
+            self._by_name.setdefault(candidate.name, []).append(candidate)
         for candidate in kept.values():
             candidate.groups = [group for group in groups if candidate in group.candidates]
         return groups
@@ -432,22 +437,28 @@ class Roster:
 
     def named(self, name: str) -> list[Candidate]:
         """The candidates of one member (two while it changes its address)."""
-        return [candidate for candidate in self._candidates.values() if candidate.name == name]
+        return self._by_name.get(name, [])
 
     def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported. Who is no member is passed over."""
+        """A child reported. Who is no member is passed over.
+
+        What a parent would act on at once makes new lines at once, anything else with the next tick: to draw a
+        hundred lines for each of four hundred reports a second would be most of what reports cost.
+        """
         now = self.reactor.now
         for candidate in self.named(name):
             view = candidate.view
-            left, connected = view.heard is not None and view.heard.draining, view.connected
+            known, connected = view.heard, view.connected
+            left = known is not None and known.draining
             self._count_below(view.echo, echo)
             view.hear(now, load, echo)
             if left != load.draining:
                 candidate.assess("drains" if load.draining else "returned")
             elif not connected or candidate.availability is Availability.SILENT:
                 candidate.assess()
-            for group in candidate.groups:
-                group.settle_at_once(now)
+            if known is None or not connected or is_news(known, load):
+                for group in candidate.groups:
+                    group.settle_at_once(now)
 
     def _count_below(self, before: Echo, echo: Echo) -> None:
         if self._kind is not Kind.L4:
@@ -478,7 +489,7 @@ class Roster:
         """The node ends."""
         for candidate in self._candidates.values():
             candidate.retire()
-        self._candidates = {}
+        self._candidates, self._by_name = {}, {}
 
     @property
     def candidates(self) -> Iterable[Candidate]:

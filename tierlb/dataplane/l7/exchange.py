@@ -435,8 +435,8 @@ class Exchange:
             if connection.uses == 1:  # not the race in which a kept connection is closed: it took it and failed
                 candidate.done += 1
                 candidate.erred()
-                if len(self.group.available) > 1:
-                    self.tried = (*self.tried, candidate)
+            if len(self.group.available) > 1 and (connection.uses == 1 or not front.hashes):
+                self.tried = (*self.tried, candidate)  # it may have died, and a retry is not tried again
             self.retried = True
             self._let_go(reusable=False)
             self.start()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tierlb.dataplane.explanation import recorded, response_fields
+from tierlb.dataplane.explanation import answered, recorded, response_fields
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import Reply, with_lines
@@ -34,6 +34,7 @@ class ExplainedExchange(Exchange):
         super()._switch_protocols(with_lines(reply, self._told()), rest)
 
     def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
+        self.lines.append(answered(self.front.name, status))
         self.front.counters.errors += 1
         self.client.answer_error(status, reason, retry_after=retry_after, extra=self._told())
 

@@ -1,0 +1,35 @@
+"""A controller without a supervisor, for nodes that are started by hand: `python -m tests.cluster.controller FILE PORT`.
+
+It prints the cluster's status, one line of JSON, for each line that it reads.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tierlb.cli.log import LazyLog
+from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.link import serve_child
+from tierlb.controlplane.status import as_json
+from tierlb.model.address import Address
+from tierlb.net.websocket import serve
+from tierlb.topology.load import load_file
+
+TOKEN = "of the ladder"  # noqa: S105 (of a test)
+
+
+async def main(file: Path, port: int) -> None:
+    controller = Controller(load_file(file), LazyLog())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(controller.run)
+        await nursery.start(serve, partial(serve_child, controller), TOKEN, Address("127.0.0.1", port))
+        while await trio.to_thread.run_sync(sys.stdin.readline):
+            print(json.dumps(as_json(await controller.observe())), flush=True)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))

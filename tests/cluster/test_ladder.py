@@ -1,0 +1,162 @@
+"""The failure ladder, rung by rung, with real processes and traffic going on: edge (l4) → 3 l7 → pool, and through
+another l7 tier. Requests that fail are counted one by one."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from scripts.benchmarks.lost import kill
+from tests.cluster.traffic import Traffic
+from tierlb.model.address import parse_address
+
+DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
+TOPOLOGY = """\
+cluster: ladder
+admin: {{listen: {admin}}}
+tiers:
+  edge: {{kind: l4, listen: "{listen}", to: web}}
+  web:
+    kind: l7
+    replicas: 3
+    routes:
+      - {{match: {{path_prefix: /deep}}, to: back}}
+      - {{match: {{path: /work}}, to: demo}}
+  back:
+    kind: l7
+    replicas: 3
+    routes:
+      - {{match: {{path: /deep/work}}, to: demo}}
+pools:
+  demo: {{run: {{command: "{demo}", replicas: 2}}}}
+"""
+DEADLINE_S = 60.0
+START_S = 20.0
+LATE_S = 0.8
+"""The child says nothing for so long: several reports are missing, but it is far from ten intervals."""
+FAIR = 1 / 3
+BACK = FAIR / 2
+"""A third of what is fair tells that a node is in use again; chance alone does not go below this in sixty draws."""
+
+
+@attrs.frozen
+class Site:
+    """The cluster, where it is reached, and what its processes have logged."""
+
+    cluster: Cluster
+    address: tuple[str, int]
+
+    @property
+    def shallow(self) -> Traffic:
+        return Traffic(self.address)
+
+    @property
+    def deep(self) -> Traffic:
+        """Through the second l7 tier, whose nodes it counts."""
+        return Traffic(self.address, "/deep/who", "/deep/work?delay=10ms")
+
+    def pid(self, node: str) -> int:
+        return int(self.cluster.nodes(node.partition("-")[0])[node]["pid"])
+
+    def is_serving(self, node: str, but: int = 0) -> bool:
+        """Whether it serves, by another process than `but`."""
+        row = self.cluster.nodes(node.partition("-")[0])[node]
+        return row["state"] == "serving" and row["pid"] != but
+
+    def logged(self, event: str, member: str, since: int = 0) -> set[str]:
+        """The nodes that have said this of the member, past that many bytes of the log."""
+        lines = self.cluster.log.read_bytes()[since:].splitlines()
+        events = [json.loads(line) for line in lines if line.startswith(b"{")]
+        return {e["node"] for e in events if e["event"] == event and e.get("member") == member}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    listen, admin = free_address(), free_address()
+    text = TOPOLOGY.format(admin=admin, listen=listen, demo=DEMO)
+    with running_cluster(text, admin, tmp_path_factory.mktemp("ladder")) as cluster:
+        address = parse_address(listen)
+        yield Site(cluster, (address.host, address.port))
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """These processes stand still for the length of the block."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_child_whose_reports_are_late_loses_no_request_and_not_its_place(site: Site) -> None:
+    shallow, deep, since = site.shallow, site.deep, site.cluster.log.stat().st_size
+    with trio.fail_after(DEADLINE_S):
+        async with shallow.flowing(), deep.flowing():
+            await shallow.until_share("web-2", BACK)
+            await deep.until_share("back-1", BACK)
+            with frozen(site.pid("web-2"), site.pid("back-1")):
+                await trio.sleep(LATE_S)
+            await shallow.until_share("web-2", BACK)
+            await deep.until_share("back-1", BACK)
+    assert shallow.failures == deep.failures == []
+    assert site.logged("member silent", "web-2", since) | site.logged("member silent", "back-1", since) == set()
+
+
+async def test_a_frozen_child_gets_nothing_new_until_it_speaks_again(site: Site) -> None:
+    shallow, deep, since = site.shallow, site.deep, site.cluster.log.stat().st_size
+    with trio.fail_after(DEADLINE_S):
+        async with shallow.flowing(), deep.flowing():
+            with frozen(site.pid("web-2"), site.pid("back-1")):
+                await shallow.until("edge-1 notices", lambda: site.logged("member silent", "web-2", since))
+                noticed = {"web-1", "web-3"}
+                await deep.until(
+                    "the l7 nodes notice", lambda: noticed <= site.logged("member silent", "back-1", since)
+                )
+                visits, ways = trio.current_time(), (Traffic(site.address), Traffic(site.address, deep.who, deep.work))
+                for way in ways:
+                    for _ in range(50):
+                        await way.visit()
+                    assert way.failures == []
+                    assert {"web-2", "back-1"} & set(way.reached(visits)) == set()
+                    assert max((r.ended_s or 0.0) - r.begun_s for r in way.requests) < 2.0
+            await shallow.until_share("web-2", BACK)
+            await deep.until_share("back-1", BACK)
+    assert shallow.failures == deep.failures == []
+    assert site.logged("member speaks again", "web-2", since) == {"edge-1"}
+    assert noticed <= site.logged("member speaks again", "back-1", since)
+
+
+async def test_of_a_killed_child_only_what_was_in_flight_there_fails(site: Site) -> None:
+    traffic, pid = site.shallow, site.pid("web-2")
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing():
+            await traffic.until_share("web-2", BACK)
+            kill(pid)
+            exposed = traffic.excuse("web-2")
+            await site.cluster.wait_until("web-2 is back", lambda: site.is_serving("web-2", but=pid), START_S)
+            await traffic.until_share("web-2", BACK)
+    assert traffic.failures == []
+    assert traffic.excused <= exposed <= 8
+
+
+async def test_of_a_killed_child_of_an_l7_node_nothing_fails_that_can_be_asked_again(site: Site) -> None:
+    traffic, pid = site.deep, site.pid("back-1")
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing():
+            await traffic.until_share("back-1", BACK)
+            kill(pid)
+            await site.cluster.wait_until("back-1 is back", lambda: site.is_serving("back-1", but=pid), START_S)
+            await traffic.until_share("back-1", BACK)
+    assert traffic.failures == []

@@ -1,0 +1,169 @@
+"""Clients that ask without pause over kept and fresh connections, and keep a record of every request.
+
+A client first asks a path that no route matches: the 404 names the l7 node that answered. Then it asks for what it came
+for. A kept connection does so again and again, a fresh one closes. Each has one request outstanding at all times, so what
+a node had in flight when it died can be counted.
+"""
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+import trio
+
+from scripts.benchmarks.lost import whole
+
+PATIENCE_S = 20.0
+"""For one answer. It is longer than anything here stands still for."""
+NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
+POLL_S = 0.02
+
+
+@attrs.define(eq=False)
+class Request:
+    """One request; `node` as far as it is known, `failure` in words or "". `excused`: the node died on it."""
+
+    path: str
+    fresh: bool
+    begun_s: float
+    node: str = ""
+    ended_s: float | None = None
+    failure: str = ""
+    excused: bool = False
+
+
+class Failed(Exception):  # noqa: N818 (the text is what the record says)
+    """No proper answer."""
+
+
+@attrs.define
+class Traffic:
+    """`who` is a path that a node answers with its name, `work` what is asked for."""
+
+    address: tuple[str, int]
+    who: str = "/who"
+    work: str = "/work?delay=10ms"
+    requests: list[Request] = attrs.field(factory=list)
+    connections: set["Connection"] = attrs.field(factory=set)
+
+    @contextlib.asynccontextmanager
+    async def flowing(self, kept: int = 4, fresh: int = 4) -> AsyncIterator["Traffic"]:
+        """So many clients of each kind ask for as long as the block lasts; then all get their last answer."""
+        ending = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for number in range(kept + fresh):
+                nursery.start_soon(self._ask_on, number >= kept, ending)
+            try:
+                yield self
+            finally:
+                ending.set()
+
+    async def visit(self) -> str:
+        """One fresh connection; the node that it came to. The record tells if it failed."""
+        async with Connection(self, fresh=True) as connection:
+            await connection.ask_both()
+            return connection.node
+
+    @property
+    def failures(self) -> list[str]:
+        """Those that nobody's death excuses."""
+        return [f"{r.node or '?'} {r.path}: {r.failure}" for r in self.requests if r.failure and not r.excused]
+
+    @property
+    def excused(self) -> int:
+        """How many failed because a node died."""
+        return sum(request.excused for request in self.requests)
+
+    def excuse(self, node: str) -> int:
+        """This node is dead now: each of its connections may fail once. How many it may have had."""
+        exposed = [connection for connection in self.connections if connection.node in (node, "")]
+        for connection in exposed:
+            connection.exposed = True
+        return len(exposed)
+
+    def reached(self, since_s: float, last: int | None = None) -> Counter[str]:
+        """Which nodes the (last) fresh connections of that time came to."""
+        named = [r.node for r in self.requests if r.fresh and r.path == self.who and r.begun_s >= since_s and r.node]
+        return Counter(named[-last:] if last is not None else named)
+
+    async def until(self, what: str, holds: Callable[[], bool], deadline_s: float = PATIENCE_S) -> None:
+        """Wait while the clients ask."""
+        with trio.move_on_after(deadline_s):
+            while not holds():
+                await trio.sleep(POLL_S)
+            return
+        raise AssertionError(f"not within {deadline_s:g} s: {what}; last reached: {self.reached(0.0, 60)}")
+
+    async def until_share(self, node: str, least: float, most: float = 1.0, of: int = 60) -> None:
+        """Wait until the node has that part of the fresh connections that begin from now on."""
+        since_s = trio.current_time()
+
+        def holds() -> bool:
+            seen = self.reached(since_s, of)
+            return seen.total() == of and least <= seen[node] / of <= most
+
+        await self.until(f"{node} has {least:.0%} to {most:.0%} of {of} fresh connections", holds)
+
+    async def _ask_on(self, fresh: bool, ending: trio.Event) -> None:
+        while not ending.is_set():
+            async with Connection(self, fresh) as connection:
+                going = await connection.ask_both()
+                while going and not fresh and not ending.is_set():
+                    going = await connection.ask_both()
+            if not going:
+                await trio.sleep(POLL_S)
+
+
+class Connection:
+    """One client connection. What fails is recorded, and ends it."""
+
+    def __init__(self, traffic: Traffic, fresh: bool) -> None:
+        self.node = ""
+        self.exposed = False
+        self._traffic = traffic
+        self._fresh = fresh
+        self._stream: trio.SocketStream | None = None
+
+    async def __aenter__(self) -> "Connection":
+        self._traffic.connections.add(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._traffic.connections.discard(self)
+        if self._stream is not None:
+            await trio.aclose_forcefully(self._stream)
+
+    async def ask_both(self) -> bool:
+        """Whether the connection can be used again."""
+        return await self._ask(self._traffic.who, b"404") and await self._ask(self._traffic.work, b"200")
+
+    async def _ask(self, path: str, expected: bytes) -> bool:
+        record = Request(path, self._fresh, trio.current_time(), self.node)
+        self._traffic.requests.append(record)
+        answer = b""
+        try:
+            with trio.fail_after(PATIENCE_S):
+                answer = await self._exchange(path)
+            if not answer.startswith(b"HTTP/1.1 " + expected):
+                raise Failed(repr(answer[-70:]))
+        except (Failed, OSError, trio.BrokenResourceError, trio.TooSlowError) as problem:
+            record.failure = str(problem.__cause__ or problem) or type(problem).__name__
+            record.excused = self.exposed
+        record.ended_s = trio.current_time()
+        if named := NAMED.match(answer):
+            record.node = self.node = named[1].decode()
+        return not record.failure and b"\r\nconnection: close\r\n" not in answer.lower()
+
+    async def _exchange(self, path: str) -> bytes:
+        if self._stream is None:
+            self._stream = await trio.open_tcp_stream(*self._traffic.address)
+        await self._stream.send_all(f"GET {path} HTTP/1.1\r\nHost: ladder\r\n\r\n".encode())
+        answer = b""
+        while not whole(answer):
+            data = await self._stream.receive_some()
+            if not data:
+                raise Failed("closed without an answer" if not answer else "cut in the middle")
+            answer += data
+        return answer
