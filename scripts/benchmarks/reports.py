@@ -7,6 +7,7 @@ child connected and with all of them, so that what it does anyway is told apart.
 Run as `python -m scripts.benchmarks.reports parent COUNT` or `… children URL COUNT` it is one of the two.
 """
 
+import gc
 import random
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from scripts.benchmarks.processes import DidNotStartError, running
 from scripts.benchmarks.results import brief, finish, machine
 from scripts.benchmarks.table import Sample
 from tierlb.cli.log import LazyLog
+from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
 from tierlb.controlplane.children import REPORT_INTERVAL_S, Children
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
@@ -110,6 +112,8 @@ async def _percent(pid: int, seconds: int) -> float:
 
 async def run_parent(count: int) -> None:
     """A node's data plane and its children's listener, until killed."""
+    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)  # as `tierlb node` does
+    gc.freeze()
     log = LazyLog()
     plane = Plane("parent", log, seed=1)
     plane.apply(_snapshot(count))

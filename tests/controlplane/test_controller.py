@@ -3,7 +3,7 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
-from tierlb.controlplane.controller import AGENT_GONE_S, OBSERVE_WITHIN_S, Controller, Link, Unwelcome
+from tierlb.controlplane.controller import AGENT_GONE_S, BACK_S, OBSERVE_WITHIN_S, Controller, Link, Unwelcome
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -343,6 +343,57 @@ async def with_agents(shop_with_agents, log, nursery):
 
 
 AGENT = hello("app-1", "apps", 9, data="127.0.0.1:9001")
+
+
+async def test_after_a_restart_an_edge_is_told_nothing_until_all_below_it_are_back(running, autojump_clock):
+    edge = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
+    web = running.join(hello("web-1", "web", 2, control="127.0.0.1:7002", data=str(WEB)), Link())
+    await settle()
+    assert (edge.wanted, edge.parents) == (None, None)
+    assert web.wanted.revision == 1
+    running.join(hello("web-2", "web", 3, data="127.0.0.1:4002"), Link())
+    await settle()
+    assert [(m.name, m.address.port) for m in edge.wanted.rules[0].action.destinations[0].members] == [
+        ("web-1", 4001),
+        ("web-2", 4002),
+    ]
+
+
+async def test_after_a_restart_a_child_keeps_its_parents_until_all_are_back(running, autojump_clock):
+    web = running.join(hello("web-1", "web", 2, data=str(WEB)), Link())
+    await settle()
+    assert (web.wanted, web.parents) == (None, None)
+    running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001", data=str(EDGE)), Link())
+    await settle()
+    assert web.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
+
+
+async def test_who_does_not_come_back_is_not_waited_for_for_ever(running, autojump_clock):
+    edge = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
+    running.join(hello("web-1", "web", 2, data=str(WEB)), Link())
+    await trio.sleep(BACK_S - 1)
+    assert edge.wanted is None
+    await trio.sleep(2)
+    assert members(edge) == ["web-1"]
+
+
+async def test_later_than_after_a_restart_nobody_waits(running, autojump_clock):
+    await trio.sleep(BACK_S + 1)
+    edge = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
+    await settle()
+    assert members(edge) == []
+
+
+async def test_after_a_restart_agents_have_time_to_come_back(with_agents, autojump_clock):
+    running = with_agents
+    running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
+    web = running.join(hello("web-1", "web", 2, data=str(WEB)), Link())
+    running.join(hello("web-2", "web", 3, data="127.0.0.1:4002"), Link())
+    await trio.sleep(BACK_S - 1)
+    running.join(AGENT, Link())
+    assert web.wanted is None
+    await trio.sleep(2)
+    assert members(web) == ["app-1"]
 
 
 async def web_of(controller):

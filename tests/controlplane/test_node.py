@@ -18,10 +18,12 @@ from tierlb.controlplane.node import Node, data_key, run_node
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.controlplane.uplink import Identity
 from tierlb.model.address import Address
-from tierlb.model.topology import Tls
+from tierlb.model.snapshot import Listener, Snapshot
+from tierlb.model.topology import Kind, Tls
 from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.exposition import CONTENT_TYPE
+from tierlb.topology.allot import ANY_PORT
 
 DEADLINE_S = 5
 
@@ -79,6 +81,25 @@ async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_n
     await until(parent.controller, lambda: seat["web-1"].served)
     assert seat["web-1"].addresses == plane.addresses
     assert [snapshot.revision for snapshot in plane.applied] == [1]
+
+
+PUBLIC, INNER = Address("127.0.0.1", 8080), Address("127.0.0.1", 4002)
+
+
+@pytest.mark.parametrize(
+    ("listeners", "place"),
+    [
+        ((), ""),
+        ((Listener(PUBLIC),), "127.0.0.1:8080"),
+        ((Listener(PUBLIC), Listener(ANY_PORT, inner=True)), "127.0.0.1:4002"),
+    ],
+)
+async def test_a_node_says_where_it_serves_to_its_parents_if_it_has_any(make_node, plane, listeners, place):
+    node = make_node("ws://127.0.0.1:1")
+    assert node.place() == ""
+    plane.addresses = (PUBLIC, INNER)[: len(listeners)]
+    node.serve(Snapshot(1, "shop", "web", Kind.L7, listeners, ()))
+    assert node.place() == place
 
 
 async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):

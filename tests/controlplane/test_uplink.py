@@ -130,6 +130,9 @@ class FakeServant:
         self.served = []
         self.reason = ""
 
+    def place(self):
+        return "127.0.0.1:7003" if self.served else ""
+
     def serve(self, snapshot):
         self.served.append(snapshot)
         return Refuse(snapshot.revision, self.reason) if self.reason else Ack(snapshot.revision, ())
@@ -289,6 +292,18 @@ async def test_a_lost_controller_is_joined_again_while_reports_to_parents_go_on(
     assert (event, fields["reason"]) == ("controller lost", "I restart")
     await end.say(Welcome(0.25))
     assert await end.hear(Report), "it is still known who the parents are"
+
+
+async def test_one_that_serves_says_where_so_that_a_controller_that_restarted_knows(
+    uplink, net, servant, autojump_clock
+):
+    end, hello = await net.accept()
+    assert hello.data == ""
+    await end.say(Welcome(0.25), Configure(SNAPSHOT))
+    await end.hear(Ack)
+    await end.close("I restart")
+    _, hello = await net.accept()
+    assert hello == attrs.evolve(uplink.identity.hello, data=servant.place())
 
 
 async def test_a_controller_that_speaks_out_of_turn_is_told_so_and_joined_again(uplink, net, log, autojump_clock):

@@ -23,6 +23,7 @@ from tierlb.wire.proxy_protocol import (
     EXPLAINED,
     KEY,
     PARENT,
+    PROCESS,
     ProxyHeader,
     encode_local,
     encode_tlv,
@@ -301,7 +302,8 @@ class Lab:
 
     async def serves(self, snapshot: Snapshot) -> Address:
         """Run a node with this snapshot; the address of its first listener."""
-        self.planes.append(Plane(f"node-{len(self.planes) + 1}", self.log, seed=1, data_key=DATA_KEY))
+        number = len(self.planes) + 1
+        self.planes.append(Plane(f"node-{number}", self.log, seed=1, data_key=DATA_KEY, boot_id=f"boot-{number}"))
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep._agents.interval_s = AGENT_INTERVAL_S
         await self.nursery.start(self.plane.run)
@@ -335,7 +337,10 @@ class Lab:
 
     def ticks(self) -> None:
         """What the node does beside its traffic, done now and not in the next twentieth of a second."""
-        self.upkeep.tick(self.plane.reactor.look())
+        now = self.plane.reactor.look()
+        self.upkeep.tick(now)
+        for group in self.front.roster.groups:
+            group.settle(now)
 
     async def until(self, condition: Any) -> None:
         """Wait for a state that nothing announces."""
@@ -356,10 +361,15 @@ CLIENT = ("192.0.2.7", 1234)
 
 
 def l4_parent(
-    source: tuple[str, int] = CLIENT, *, name: str = "edge-1", key: bytes = DATA_KEY, explained: bytes = b""
+    source: tuple[str, int] = CLIENT,
+    *,
+    name: str = "edge-1",
+    key: bytes = DATA_KEY,
+    boot_id: str = "boot",
+    explained: bytes = b"",
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
-    tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key)
+    tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key) + encode_tlv(PROCESS, boot_id.encode())
     if explained:
         tlvs += encode_tlv(EXPLAINED, explained)
     return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)

@@ -44,7 +44,8 @@ class Harness:
     def report(self, name: str, echo: Echo | None = None, **load: Any) -> None:
         """A child's report comes; the lines are drawn anew."""
         self.roster.note_report(name, SubtreeLoad(**load), echo or Echo())
-        self.tick(0.0)
+        for group in self.roster.groups:
+            group.settle(self.reactor.now)
 
     def serve(self, candidate: Candidate, count: int, each_s: float) -> None:
         """So many items, one after the other."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.dataplane.kinship import Kinship
+from tierlb.dataplane.kinship import Kinship, process_of
 from tierlb.wire.proxy_protocol import KEY, PARENT, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
 
 OURS = Kinship("edge-1", b"our key")
@@ -33,6 +33,12 @@ STRANGERS = {
 @pytest.mark.parametrize("tlvs", STRANGERS.values(), ids=STRANGERS)
 def test_nobody_else_is_a_parent(tlvs: bytes) -> None:
     assert OURS.parent(heard(encode_local(tlvs))) is None
+
+
+def test_a_child_can_tell_a_parents_processes_apart() -> None:
+    processes = [Kinship("edge-1", b"our key", boot_id).credentials for boot_id in ("b1", "b2")]
+    assert [process_of("edge-1", heard(encode_local(tlvs))) for tlvs in processes] == ["edge-1/b1", "edge-1/b2"]
+    assert process_of("edge-1", heard(encode_local(b""))) == "edge-1/"
 
 
 def test_a_parent_without_a_name_is_a_parent_all_the_same() -> None:

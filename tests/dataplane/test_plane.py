@@ -12,7 +12,7 @@ from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Rule
-from tierlb.model.topology import Limits, Match, Policy, Respond
+from tierlb.model.topology import Admin, Limits, Match, Policy, Respond
 from tierlb.telemetry.sketch import decode
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -96,6 +96,19 @@ async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
     await second.hears_nothing()
     lab.plane.apply(l7(rules=HELLO, limits=Limits(connections=2), revision=2))
     assert (await second.hears_message()).status == 200
+
+
+async def test_a_node_in_drain_accepts_nobody_until_it_is_ready_again(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    assert (await client.asks(GET)).status == 200
+    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+    waiting = await lab.connects()
+    await waiting.says(GET)
+    await waiting.hears_nothing()
+    assert (await client.asks(GET)).status == 200
+    lab.plane.apply(l7(rules=HELLO, revision=3))
+    assert (await waiting.hears_message()).status == 200
 
 
 async def test_strangers_are_closed_at_once_and_counted(lab: Lab) -> None:

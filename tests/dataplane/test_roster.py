@@ -1,6 +1,7 @@
 """Membership at run time: who is chosen from, who is passed over, what survives a change."""
 
 import random
+from typing import Any
 
 import pytest
 import trio
@@ -229,6 +230,7 @@ def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness:
     assert (a.view.parents, a.view.leaf.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
     harness.report("c", Echo(0, 100), arrivals=100)
+    harness.tick()
     learnt = reporter.share
     assert learnt > 0.25
     harness.group(child("c", parents=8))
@@ -256,11 +258,21 @@ def test_a_report_moves_the_choice(harness: Harness) -> None:
     assert chosen(group, 10) == ["a"] * 10
 
 
-def test_a_report_moves_the_choice_before_the_next_tick(harness: Harness) -> None:
-    group = reported_on(harness)
+NEWS = [({"capacity": 50.0}, True), ({"ready_leaves": 1}, True), ({}, False), ({"in_flight": 30}, False)]
+
+
+@pytest.mark.parametrize(("said", "at_once"), NEWS)
+def test_what_a_parent_acts_on_at_once_does_not_wait_for_the_next_tick(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], at_once: bool
+) -> None:
+    reported_on(harness)
     harness.pass_time(2 * AT_ONCE_S)
-    harness.roster.note_report("a", SubtreeLoad(capacity=100.0, in_flight=30, response_s=1.0), Echo())
-    assert chosen(group, 10) == ["b"] * 10
+    drawn: list[float] = []
+    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
+    harness.roster.note_report("a", SubtreeLoad(**{"capacity": 100.0, "response_s": 1.0, **said}), Echo())
+    assert bool(drawn) is at_once
+    harness.tick()
+    assert drawn
 
 
 def test_the_own_items_in_a_report_are_not_counted_twice(harness: Harness) -> None:

@@ -42,7 +42,8 @@ class Bench:
         assert self.crashes == []
 
     def close(self) -> None:
-        self.acceptor.close()
+        if self.acceptor.sock.fileno() != -1:
+            self.acceptor.close()
         self.reactor.dispose()
         for sock in [*self.clients, *(sock for sock, _ in self.accepted)]:
             sock.close()
@@ -153,6 +154,19 @@ def test_a_closed_acceptor_frees_its_port(bench: Bench) -> None:
     bench.reactor._bury()
     with pytest.raises(ConnectionRefusedError), socket.create_connection(address):
         pass
+
+
+def test_a_closed_acceptor_hears_nothing_of_a_socket_that_others_keep_open(bench: Bench) -> None:
+    address = bench.acceptor.sock.getsockname()
+    with bench.acceptor.sock.dup() as kept:
+        bench.acceptor.close()
+        bench.reactor._bury()
+        with socket.create_connection(address):
+            events = bench.reactor.events
+            bench.turn()
+            assert bench.reactor.events == events
+            assert kept.accept()[0].detach() > 0, "it waits for the next who listens there"
+    assert bench.accepted == []
 
 
 def test_a_port_in_use_is_an_error_that_names_it() -> None:

@@ -3,6 +3,7 @@
 See net/broker.py for why nodes do not open them themselves.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ class Sockets:
 
     async def serve(self, sock: trio.socket.SocketType) -> None:
         """Answer one node until its end of the pair is closed."""
-        with sock:
+        with sock, contextlib.suppress(ConnectionResetError):  # it ended with an answer unread
             while request := await sock.recv(MAX_BYTES):
                 self._answer(sock, request)
 
@@ -50,19 +51,19 @@ class Sockets:
             address = parse_address(request.decode())
             self.open(address, self._purposes.get(address, "a listener"))
         except (ValueError, PortTaken) as problem:
-            _send(sock, str(problem).encode()[:MAX_BYTES], [])
+            _send(sock, request, str(problem).encode(), [])
             return
         if address in self._open:
-            _send(sock, OK, [self._open[address].fileno()])
+            _send(sock, request, OK, [self._open[address].fileno()])
         else:
-            _send(sock, b"a public address needs a port", [])
+            _send(sock, request, b"a public address needs a port", [])
 
 
-def _send(sock: trio.socket.SocketType, answer: bytes, descriptors: list[int]) -> None:
+def _send(sock: trio.socket.SocketType, request: bytes, answer: bytes, descriptors: list[int]) -> None:
     """At once: the peer waits for nothing else. One that does not read is dead, and its own business."""
     try:
         with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
-            socket.send_fds(duplicate, [answer], descriptors)
+            socket.send_fds(duplicate, [(request + b" " + answer)[:MAX_BYTES]], descriptors)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
         return
 

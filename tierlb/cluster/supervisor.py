@@ -87,6 +87,10 @@ class Supervisor:
                 background.cancel_scope.cancel()
         return problem
 
+    def stop(self) -> None:
+        """Stop as the first signal does: orderly."""
+        self._stop_asked.set()
+
     @contextlib.contextmanager
     def _inviting(self, invitation: Invitation) -> Iterator[None]:
         """The cluster itself needs no invitation, so it runs without if the files cannot be written."""

@@ -172,15 +172,24 @@ class Changes:
 
     # What can be asked for. Nothing of it waits for the cluster.
 
+    def demand_idle(self) -> None:
+        """Raises Busy while a change is on its way: nothing else can begin, nor can anybody say what it would do."""
+        if self.progress is not None and not self.progress.over:
+            which = f"revision {self.progress.revision} " if self.progress.revision else ""
+            raise Busy(
+                f"{which}({self.progress.what}, by {self.progress.who}) is being carried out: wait until it is over"
+            )
+        if self._nursery is None:
+            raise Busy("the cluster is still starting")
+
     def plan(self, text: str) -> Plan:
-        """What this text would do. Raises TopologyError, and Busy, for then nobody can say."""
-        self._demand_idle()
+        """What this text would do. Raises TopologyError."""
         return describe(self.controller.topology, self._load(text))
 
     def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
         """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
         and then nothing has changed."""
-        self._demand_idle()
+        self.demand_idle()
         before, after = self.controller.topology, self._load(text)
         plan = describe(before, after)
         if plan.unsupported:
@@ -215,7 +224,7 @@ class Changes:
 
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
-        self._demand_idle()
+        self.demand_idle()
         if tier not in self.controller.topology.tiers:
             raise NotPossible(f"there is no tier {tier}: there are {', '.join(self.controller.topology.tiers)}")
         progress = self._begin(Progress(f"restart {tier}", 0, request.who))
@@ -353,15 +362,6 @@ class Changes:
     def _machines(self) -> Machines:
         assert self.machines is not None, "changes come after the start"
         return self.machines
-
-    def _demand_idle(self) -> None:
-        if self.progress is not None and not self.progress.over:
-            which = f"revision {self.progress.revision} " if self.progress.revision else ""
-            raise Busy(
-                f"{which}({self.progress.what}, by {self.progress.who}) is being carried out: wait until it is over"
-            )
-        if self._nursery is None:
-            raise Busy("the cluster is still starting")
 
     def _begin(self, progress: Progress) -> Progress:
         progress.number = self.recent[-1].number + 1 if self.recent else 1

@@ -29,6 +29,9 @@ from tierlb.wire.frames import Drain, Hello, Report, Watch
 REPORT_INTERVAL_S = 0.25
 HELLO_TIMEOUT_S = 5.0
 GUIDE_EVERY_S = 1.0
+REMIND_EVERY_S = 4.0
+"""Each message wakes a child that sleeps, so what it knows already is said again only this often."""
+LITTLE = 0.05
 LOOK_EVERY_S = 0.25
 """How soon a child hears that all are hot."""
 
@@ -162,9 +165,14 @@ class Child:
     def look_after(self, guidance: Guidance | None, now: float) -> None:
         """Close it if it is silent, guide it if it is time or something changed that cannot wait."""
         self.carry_out(self.session.tick(now))
-        if guidance is not None and (now - self._guided_s >= GUIDE_EVERY_S or _is_news(self._guided, guidance)):
+        if guidance is not None and self._is_due(guidance, now):
             self._guided, self._guided_s = guidance, now
             self.carry_out(self.session.guide(guidance))
+
+    def _is_due(self, guidance: Guidance, now: float) -> bool:
+        if self._guided is None or _is_news(self._guided, guidance) or now - self._guided_s >= REMIND_EVERY_S:
+            return True
+        return now - self._guided_s >= GUIDE_EVERY_S and _differs(self._guided, guidance)
 
     def carry_out(self, effects: list[Effect]) -> None:
         """Send or close, as the session says."""
@@ -176,5 +184,12 @@ class Child:
                     self.line.close(reason)
 
 
-def _is_news(before: Guidance | None, after: Guidance) -> bool:
-    return before is None or before.all_hot is not after.all_hot
+def _is_news(before: Guidance, after: Guidance) -> bool:
+    """Whether it cannot wait."""
+    return before.all_hot is not after.all_hot
+
+
+def _differs(before: Guidance, after: Guidance) -> bool:
+    """Whether a child might do something else."""
+    pairs = ((before.target, after.target), (before.response_s, after.response_s))
+    return any(abs(old - new) > LITTLE * max(old, new) for old, new in pairs)

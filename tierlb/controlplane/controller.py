@@ -9,6 +9,10 @@ A node whose control socket is gone stays a member of its parents' destinations,
 depend on that socket. It leaves when it says that it drains or when the supervisor saw its process exit. An agent,
 which nobody supervises, is a member of its pool from its hello until it drains or has been away for ten seconds.
 
+After a restart nothing is known but the topology. Nodes that serve go on as they are, and are told nothing new until
+those above and below are back too, or have had the time: with what is known by then, an edge that is the first to come
+back would be told that nobody is below it.
+
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
 parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`picture`).
 
@@ -46,6 +50,8 @@ REPORT_INTERVAL_S = 0.25
 AGENT_GONE_S = 10.0
 """An agent whose socket has been gone for this long has left: longer than its back-off after a restart of ours."""
 REAP_EVERY_S = 1.0
+BACK_S = 12.0
+"""After a restart, who is still there has come back within it: the longest back-off is 10 s."""
 MAX_SEATS = 8192
 MAX_WATCHES = 16
 NONCE_BYTES = 12
@@ -85,8 +91,9 @@ class Seat:
     """What is known of one node or agent.
 
     `wanted` is the snapshot it should serve, `served` the revision it acked, `inner` where its parents reach it,
-    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `leaving`: it is
-    in the topology no more; it goes on as it was, without new traffic, until its process ends.
+    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
+    node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
+    traffic, until its process ends.
     """
 
     name: str
@@ -102,6 +109,7 @@ class Seat:
     agent: bool = False
     parents: tuple[Parent, ...] | None = None
     lost_s: float = 0.0
+    back: bool = False
     leaving: bool = False
 
     @property
@@ -126,6 +134,7 @@ class Controller:
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     picture: Picture = attrs.field(factory=Picture, init=False)
+    _all_back_s: float = attrs.field(default=0.0, init=False)
     _watching: Watching = attrs.field(factory=Watching, init=False)
     _seen: trio.Event = attrs.field(factory=trio.Event, init=False)
     _endpoints: dict[str, dict[Address, EndpointStatus]] = attrs.field(factory=dict, init=False)
@@ -137,8 +146,10 @@ class Controller:
 
     async def run(self) -> None:
         """Publish a new revision after changes, for ever."""
+        self._all_back_s = trio.current_time() + BACK_S
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reap_agents)
+            nursery.start_soon(self._wait_for_no_longer)
             while True:
                 await self._dirty.wait()
                 await trio.sleep(GATHER_S)
@@ -190,6 +201,7 @@ class Controller:
             addresses, inner = seat.addresses, seat.inner
             seat = self._vacate(seat)
             seat.addresses, seat.inner = addresses, inner
+            self._take_back(seat, hello)
             self.log.info("node joined", node=hello.node, pid=hello.pid)
         elif seat.link is not None:
             seat.link.replace()
@@ -393,7 +405,7 @@ class Controller:
         contents = self._contents()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
-            if seat.hello is None or seat.leaving:
+            if seat.hello is None or seat.leaving or self._waits(seat):
                 continue
             moved = seat.parents != parents[seat.tier]
             seat.parents = parents[seat.tier]
@@ -404,6 +416,29 @@ class Controller:
             if moved and seat.link is not None:
                 seat.link.wake.set()
         self._moved()
+
+    def _take_back(self, seat: Seat, hello: Hello) -> None:
+        """A node that served before it came here has been configured by a controller before this one."""
+        seat.back = bool(hello.data) and not seat.agent
+        if seat.back and seat.inner is None and reports_to(self.topology, seat.tier):
+            seat.inner = parse_address(hello.data)
+
+    def _waits(self, seat: Seat) -> bool:
+        """Whether it is back before all those next to it. How many agents there were nobody knows."""
+        if not seat.back or seat.parents is not None or trio.current_time() >= self._all_back_s:
+            return False
+        above, below = reports_to(self.topology, seat.tier), self.topology.tiers[seat.tier].targets
+        if any(name in self.topology.pools and self.topology.pools[name].agents for name in below):
+            return True
+        return any(
+            other.hello is None or (other.tier in below and other.inner is None)
+            for other in self._nodes()
+            if other.tier in above or other.tier in below
+        )
+
+    async def _wait_for_no_longer(self) -> None:
+        await trio.sleep_until(self._all_back_s)
+        self._changed()
 
     def _parents_of(self, name: str) -> tuple[Parent, ...]:
         """The nodes of the tiers that send to this tier or pool, as far as they are there."""

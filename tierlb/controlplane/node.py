@@ -101,6 +101,12 @@ class Node:
         if self._applied is not None and any(listener.inner for listener in self._applied.listeners):
             await trio.sleep(NOTICE_S)
 
+    def place(self) -> str:
+        """Where its parents reach it, or its clients where there are none; "" while it serves nothing."""
+        listeners = self._applied.listeners if self._applied is not None else ()
+        bound = sorted(zip(listeners, self._bound, strict=True), key=lambda pair: not pair[0].inner)
+        return str(bound[0][1]) if bound else ""
+
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
         """Apply it unless it is served already."""
         if snapshot == self._applied:

@@ -36,6 +36,9 @@ CONTROLLER = ""
 class Servant(Protocol):
     """Whoever is configured by snapshots."""
 
+    def place(self) -> str:
+        """Where it takes items already; "" while it serves nothing."""
+
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
         """Serve it, or say why not."""
 
@@ -128,7 +131,7 @@ class Uplink:
             await trio.sleep(wait_s)
 
     async def _converse(self, channel: Channel) -> str:
-        session = ChildSession(self.identity.hello)
+        session = ChildSession(self._hello())
         welcomed = trio.Event()
 
         async def receive() -> None:
@@ -153,6 +156,11 @@ class Uplink:
             await trio.sleep_forever()
 
         return await converse(receive, report, announce_leaving)
+
+    def _hello(self) -> Hello:
+        """A controller that has restarted learns from it where this node serves."""
+        hello = self.identity.hello
+        return hello if self.servant is None else attrs.evolve(hello, data=self.servant.place())
 
     async def _report(self, channel: Channel, session: ChildSession) -> None:
         """For as long as it stays decided whether the controller is the only parent."""

@@ -1,81 +1,58 @@
-"""The admin API: what the cluster is doing, for people, programs and health checks.
+"""The admin API: what the cluster is and does, and the verbs that change it, for people, programs and health checks.
 
-`GET /v1/status` is the whole tree as JSON, with figures of just now, for which it waits a moment; `GET /healthz`
-answers 200 while every tier and pool has at least one that serves, else 503, at once. `POST /v1/explain` gives a nonce;
-requests with `X-Tierlb-Explain: NONCE` are then explained for a while. It answers when most nodes should know of it,
-which they confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce.
-
-The Host header must be a loopback name or the address listened on, so that no web page can reach the API by a name that
-it points at loopback (DNS rebinding). A page of another origin can send a POST to loopback all the same, but it says
-where it comes from, and is refused.
+What can be asked is listed in operations.py, who is heard in access.py. Here the list becomes an ASGI app, in which
+whatever is refused is told in one form, and is served on a socket. It listens where the topology file says, on
+loopback unless told otherwise.
 """
 
 import socket
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_asgi
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tierlb.controlplane.status import ClusterStatus, as_json
+from tierlb.controlplane.changes import Changes
+from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly, demand_token
+from tierlb.dashboard.answers import Answer
+from tierlb.dashboard.openapi import document
+from tierlb.dashboard.operations import Cluster, Operation, operations
+from tierlb.dashboard.reading import read_body
+from tierlb.dashboard.refusals import REFUSALS, Refusal, Refused, refusal_of
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-READING = frozenset({"GET", "HEAD"})
 GRACE_S = 0.5
-EXPLAIN_S = 10.0
-LEARN_S = 0.1
-"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
+DESCRIPTION = "/v1/openapi.json"
 
 
-class Cluster(Protocol):
-    """What the API shows; the controller."""
+def make_app(cluster: Cluster, changes: Changes, token: str, listen_host: str) -> Starlette:
+    """The API over whatever gives the status and carries changes out; `token` is what changes need."""
+    listed = operations(cluster, changes)
+    described = Answer(document(listed))
 
-    def status(self) -> ClusterStatus:
-        """What is known already."""
-
-    async def observe(self) -> ClusterStatus:
-        """The same after asking the nodes for their figures; waits a moment at most."""
-
-    def explain(self, ttl_s: float) -> str:
-        """A nonce: requests that carry it are explained for so long."""
-
-
-def make_app(cluster: Cluster, listen_host: str) -> Starlette:
-    """The API over whatever gives the status."""
-
-    async def show_status(_: Request) -> Response:
-        return JSONResponse(as_json(await cluster.observe()))
-
-    async def show_health(_: Request) -> Response:
-        now = cluster.status()
-        if now.serving:
-            return PlainTextResponse("ok\n")
-        return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
-
-    async def begin_explaining(_: Request) -> Response:
-        nonce = cluster.explain(EXPLAIN_S)
-        await trio.sleep(LEARN_S)
-        return JSONResponse({"nonce": nonce, "ttl_s": EXPLAIN_S})
+    async def describe(_: Request) -> Response:
+        return described
 
     return Starlette(
         routes=[
-            Route("/v1/status", show_status, methods=["GET"]),
-            Route("/healthz", show_health, methods=["GET"]),
-            Route("/v1/explain", begin_explaining, methods=["POST"]),
+            *(Route(each.path, _endpoint(each, changes, token), methods=[each.method]) for each in listed),
+            Route(DESCRIPTION, describe, methods=["GET"]),
         ],
-        middleware=[Middleware(_KnownHostsOnly, hosts=LOOPBACK_NAMES | {listen_host})],
+        middleware=[Middleware(KnownHostsOnly, hosts=LOOPBACK_NAMES | {listen_host})],
+        exception_handlers={HTTPException: _not_served},
     )
 
 
 async def serve_admin(
     bound: socket.socket,
     cluster: Cluster,
+    changes: Changes,
+    token: str,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -87,37 +64,27 @@ async def serve_admin(
     config.errorlog = None
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_asgi, make_app(cluster, host), config)
+        await nursery.start(serve_asgi, make_app(cluster, changes, token, host), config)
         task_status.started()
 
 
-def host_name(header: str) -> str:
-    """The name in a Host header, lower case, without port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()
+def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            if operation.token:
+                demand_token(request.headers.get("authorization", ""), token)
+            body = await read_body(request, operation.body) if operation.body is not None else None
+            return await operation.handle(request, body)
+        except Refused as refused:
+            return Answer(refused.refusal, refused.status, refused.fields)
+        except REFUSALS as problem:
+            status, refusal = refusal_of(problem, changes.progress)
+            return Answer(refusal, status)
+
+    return endpoint
 
 
-class _KnownHostsOnly:
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        if host_name(_field(scope, b"host") or "") not in self._hosts:
-            return PlainTextResponse("this Host is not served here: use 127.0.0.1\n", status_code=421)
-        origin = _field(scope, b"origin")
-        if origin is not None and scope["method"] not in READING and not self._is_own(origin):
-            return PlainTextResponse("pages of another origin can change nothing here\n", status_code=403)
-        return None
-
-    def _is_own(self, origin: str) -> bool:
-        return host_name(origin.partition("://")[2]) in self._hosts
-
-
-def _field(scope: Scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for field, value in scope["headers"] if field == name), None)
+async def _not_served(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    said = f"{problem.detail}: see {DESCRIPTION}"
+    return Answer(Refusal("request", said), problem.status_code, dict(problem.headers or {}))

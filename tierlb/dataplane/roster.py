@@ -37,6 +37,7 @@ AT_ONCE_S = 0.002
 SHARE_S = 1.0
 TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 """What `on_change` is told of that an operator should see."""
+SETTLE_S_PER_CANDIDATE = 0.001
 GUIDANCE_S = 0.2
 LEAST_FACTOR = 0.01
 """Of a weight: nothing may be divided by zero, and who says 0 % drains anyway."""
@@ -334,6 +335,11 @@ class Group:
             )
         return self._guidance
 
+    def settle_in_turn(self, now: float) -> None:
+        """With a tick; a large group, whose lines cost as much as a hundred requests, not with each."""
+        if now - self._settled_at >= SETTLE_S_PER_CANDIDATE * len(self.candidates):
+            self.settle(now)
+
     def settle_at_once(self, now: float) -> None:
         if now - self._settled_at >= AT_ONCE_S:
             self.settle(now)
@@ -422,7 +428,7 @@ class Roster:
         for candidate in self._candidates.values():
             candidate.learn(now)
         for group in self.groups:
-            group.settle(now)
+            group.settle_in_turn(now)
         if now - self._shares_at >= SHARE_S:
             self._shares_at = now
             self._share_out()

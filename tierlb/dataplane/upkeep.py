@@ -29,8 +29,8 @@ from tierlb.telemetry.sketch import Sketch
 from tierlb.wire import orca
 from tierlb.wire.agent_check import AgentSays, NodeVoice, encode
 
-GUIDANCE_FOR_S = 5.0
-"""A parent guides every second; one that has fallen silent for this long guides no more."""
+GUIDANCE_FOR_S = 12.0
+"""A parent says it again every four seconds; one that has fallen silent for this long guides no more."""
 SAY_EVERY_S = 0.25
 LISTEN_AGAIN_S = 5.0
 NOTHING_TO_SAY = orca.OrcaReport()

@@ -7,7 +7,8 @@ tier accept from one queue, and so does a process that takes over from another, 
 another: whatever comes and goes, the queue stays.
 
 A node asks seldom, when its snapshot changes, and waits for the answer: it takes some ten µs. Requests and answers are
-datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `ok` and a descriptor, or with the reason why not.
+datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `HOST:PORT ok` and a descriptor, or with the reason why
+not in the place of `ok`. The answer to a request that was given up may come later; it is known by its address.
 """
 
 import errno
@@ -38,8 +39,7 @@ class Broker:
     def listen(self, address: Address) -> socket.socket:
         """A non-blocking listening socket; raises OSError with a reason."""
         try:
-            self._sock.send(str(address).encode())
-            answer, descriptors, _, _ = socket.recv_fds(self._sock, MAX_BYTES, 1)
+            answer, descriptors = self._ask(str(address).encode())
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address}: the supervisor does not answer") from None
         if answer != OK or not descriptors:
@@ -47,3 +47,13 @@ class Broker:
         sock = socket.socket(fileno=descriptors[0])
         sock.setblocking(False)
         return sock
+
+    def _ask(self, request: bytes) -> tuple[bytes, list[int]]:
+        self._sock.send(request)
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._sock, MAX_BYTES, 1)
+            asked, _, answer = data.partition(b" ")
+            if asked == request or not data:
+                return answer, descriptors
+            for descriptor in descriptors:
+                os.close(descriptor)

@@ -27,7 +27,7 @@ from tierlb.net.page import Pages, say_goodbye
 from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
 from tierlb.wire.websocket import Framing
 
-GATHER_S = 0.02
+GATHER_S = 0.05
 READ_BYTES = 64 * 1024
 """Per connection and batch, so a child that floods gets 3 MB/s at most and its siblings their turn."""
 BATCH_EVENTS = 1024

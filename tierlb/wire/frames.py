@@ -47,8 +47,8 @@ class ProtocolError(Exception):
 class Hello:
     """Child to parent, first of all: who I am. `boot_id` differs between two runs of one node.
 
-    `control` is the address where this node's own children connect, `data` the one that items are to be sent to (agents
-    only, whose `tier` is the name of a pool); "" where there is none.
+    `control` is the address where this node's own children connect, `data` the one that items are to be sent to: of an
+    agent, whose `tier` is the name of a pool, and of a node that serves already; "" where there is none.
     """
 
     version: int

@@ -6,7 +6,7 @@ import trio
 from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, Lab, PlayedMember, Voice, below, l4, l4_parent, l7_parent
 from tierlb.dataplane.l4 import introduction
 from tierlb.model.load import Echo
-from tierlb.wire.proxy_protocol import KEY, PARENT, encode_local
+from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, encode_local
 
 HEADER = l4_parent(name="edge-1")
 
@@ -30,7 +30,7 @@ async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
     voice = await member.accepts()
     header = await voice.hears_proxy_header()
     assert header.source == client.name
-    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY}, "each parent speaks for itself"
+    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}, "each parent speaks for itself"
     assert lab.planes[0].echo("node-2") == Echo(1, 1, 1)
     await voice.hears(b"hello")
     await voice.says(b"welcome")

@@ -8,7 +8,7 @@ import trio
 
 from tests.dataplane.conftest import DATA_KEY, Lab, Voice, l4
 from tierlb.model.topology import Policy, Timeouts
-from tierlb.wire.proxy_protocol import KEY, PARENT
+from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
 MIB = 1024 * 1024
 
@@ -140,12 +140,12 @@ async def test_the_member_hears_who_the_client_is_with_its_first_bytes(lab: Lab)
     assert {header.destination for header in headers} == {at.sockaddr}
 
 
-async def test_a_child_hears_its_parents_name_and_the_clusters_key(lab: Lab) -> None:
+async def test_a_child_hears_its_parents_name_and_process_and_the_clusters_key(lab: Lab) -> None:
     member = await lab.member(child=True)
     await lab.serves(l4(member))
     await lab.connects()
     header = await (await member.accepts()).hears_proxy_header()
-    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY}
+    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
 
 
 async def test_an_endpoint_hears_nothing_but_the_client(lab: Lab) -> None:

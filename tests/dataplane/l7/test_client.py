@@ -1,9 +1,12 @@
 """The client's side of a connection: heads in, answers in order, refusals that arrive, and when it is closed."""
 
+from functools import partial
+
 import pytest
 import trio
 
 from tests.dataplane.conftest import (
+    ANY_PORT,
     CLIENT,
     DATA_KEY,
     INNER,
@@ -15,10 +18,11 @@ from tests.dataplane.conftest import (
     l7_parent,
     send,
 )
-from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S
+from tierlb.dataplane.l7.client import IDLE_GRACE_S
+from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S, MOVE_WITHIN_S
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Rule
-from tierlb.model.topology import Limits, Match, Respond, Timeouts
+from tierlb.model.topology import Admin, Limits, Match, Respond, Timeouts
 from tierlb.wire.proxy_protocol import encode_local
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -490,6 +494,42 @@ async def direct(lab: Lab, **options: object) -> tuple[Voice, Voice]:
     await voice.says(OK)
     await client.hears_message()
     return client, voice
+
+
+async def test_a_connection_that_a_former_parent_placed_ends_soon_and_politely(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(name="edge-1", boot_id="b1"), timeouts=PATIENT)
+    (member,) = lab.members
+    again = partial(l7, member, listener=INNER, timeouts=PATIENT)
+    lab.plane.apply(again(revision=2, parents=("edge-1/b1", "edge-1/b2")))
+    clock.now += MOVE_WITHIN_S
+    assert not await is_closed_with_its_answer(client, voice)
+    lab.plane.apply(again(revision=3, parents=("edge-1/b2",)))
+    clock.now += MOVE_WITHIN_S
+    assert await is_closed_with_its_answer(client, voice)
+
+
+async def test_a_connection_of_a_former_parent_on_which_nothing_is_asked_ends_too(lab: Lab, clock: Clock) -> None:
+    client, _ = await introduced(lab, l4_parent(), timeouts=PATIENT)
+    lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2))
+    clock.now += MOVE_WITHIN_S + IDLE_GRACE_S + 0.5
+    await client.hears_end()
+
+
+async def test_in_drain_connections_that_can_move_end_soon_and_politely(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(), timeouts=PATIENT)
+    drained = {"parents": ("edge-1/boot",), "admin": Admin.DRAIN}
+    lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2, **drained))
+    clock.now += MOVE_WITHIN_S
+    assert await is_closed_with_its_answer(client, voice)
+
+
+@pytest.mark.parametrize("parent", [b"", l7_parent()], ids=["a client", "an l7 parent"])
+async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: Clock, parent: bytes) -> None:
+    client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
+    listener = INNER if parent else ANY_PORT
+    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += 10 * MOVE_WITHIN_S
+    assert not await is_closed_with_its_answer(client, voice)
 
 
 def grows_hot(lab: Lab, clock: Clock) -> None:

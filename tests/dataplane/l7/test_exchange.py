@@ -10,7 +10,7 @@ from tierlb.balance.capacity import CONCURRENCY
 from tierlb.model.load import Echo
 from tierlb.model.topology import Limits, Orca, Policy, Timeouts
 from tierlb.wire.orca import OrcaReport, encode
-from tierlb.wire.proxy_protocol import KEY, PARENT
+from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -145,7 +145,8 @@ async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab)
         await each.says(GET)
         voices.append(await member.accepts())
         header = await voices[-1].hears_proxy_header()
-        assert (header.source, header.tlvs) == (None, {PARENT: b"node-1", KEY: DATA_KEY})
+        assert header.source is None
+        assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
         assert (await voices[-1].hears_head()).first == "GET / HTTP/1.1"
     for each, voice in zip((client, other), voices, strict=True):
         await voice.says(OK)
@@ -202,6 +203,25 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     assert failed.pop(failing.member.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
     assert lab.candidate(failing).view.phantom.value(lab.plane.reactor.now) > 0
+
+
+@pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
+async def test_who_closes_a_kept_connection_may_be_dead_so_another_is_asked_unless_clients_have_their_own(
+    lab: Lab, balance: Policy
+) -> None:
+    members = [await lab.member(weight=100), await lab.member()]
+    await lab.serves(l7(*members, balance=balance))
+    client = await lab.connects()
+    await client.says(GET)
+    first, voice = await lab.accepts(*members)
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.leaves()
+    again, _ = await lab.accepts(*members)
+    assert (again is first) is (balance is Policy.MAGLEV)
 
 
 async def test_a_post_is_not_repeated_when_a_kept_connection_closes_under_it(lab: Lab) -> None:

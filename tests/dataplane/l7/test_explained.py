@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conftest import INNER, Clock, Lab, Message, PlayedMember, Voice, below, l4, l4_parent, l7
+from tests.dataplane.conftest import INNER, Clock, Lab, Message, PlayedMember, Voice, below, l4, l4_parent, l7, send
 from tierlb.dataplane.plane import Plane
-from tierlb.model.topology import Policy
+from tierlb.model.snapshot import Rule
+from tierlb.model.topology import Match, Policy, Redirect, Respond
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ASKING = b"GET / HTTP/1.1\r\nHost: a\r\nX-Tierlb-Explain: n1\r\n\r\n"
@@ -99,6 +100,44 @@ async def test_every_choice_for_a_request_is_told(lab: Lab) -> None:
     chosen = [[line["chose"] for line in lines(answer)] for answer in (first, second)]
     assert [nobody.member.name, somebody.member.name] in chosen
     assert all(names[-1] == somebody.member.name for names in chosen)
+
+
+async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
+    rules = (
+        Rule(Match(path="/respond"), Respond(200, "hello")),
+        Rule(Match(path="/redirect"), Redirect("https://{host}/")),
+        Rule(Match(path="/empty"), send()),
+        Rule(Match(path="/dead"), send(await lab.nobody())),
+    )
+    await lab.serves(l7(rules=rules))
+    explains(lab)
+    client = await lab.connects()
+    for path, status, choices in [
+        (b"/respond", 200, 0),
+        (b"/redirect", 308, 0),
+        (b"/unknown", 404, 0),
+        (b"/empty", 503, 1),
+        (b"/dead", 502, 1),
+    ]:
+        answer = await client.asks(ASKING.replace(b"/ ", path + b" "))
+        *chosen, last = lines(answer)
+        assert answer.status == status
+        assert last == {"node": "node-1", "answered": status}
+        assert len(chosen) == choices
+        assert nodes(await client.asks(GET.replace(b"/ ", path + b" "))) == []
+
+
+async def test_a_request_that_becomes_a_tunnel_is_told_of_before_it(lab: Lab) -> None:
+    client, member = await lab.converses()
+    explains(lab)
+    await client.says(ASKING[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    answer = await client.hears_message(bodiless=True)
+    assert (answer.status, nodes(answer)) == (101, ["node-1"])
+    await client.says(b"ping")
+    await voice.hears(b"ping")
 
 
 async def test_its_own_load_and_the_choice_are_told_together(lab: Lab, clock: Clock) -> None:

@@ -1,0 +1,123 @@
+"""The supervisor's listening sockets, and what nodes are told when they ask for them."""
+
+import os
+import random
+import socket
+
+import pytest
+import trio
+
+from tierlb.cluster.ports import FreePorts, PortTaken
+from tierlb.cluster.sockets import Sockets, pair
+from tierlb.model.address import Address
+from tierlb.net.broker import Broker
+
+
+@pytest.fixture
+def addresses():
+    ports = FreePorts(random.Random(os.getpid()))
+    return [Address("127.0.0.1", ports.take()) for _ in range(3)]
+
+
+@pytest.fixture
+def sockets():
+    sockets = Sockets()
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+async def node(sockets, nursery):
+    """Asks as a node does, which waits: from a thread."""
+    ours, theirs = pair()
+    nursery.start_soon(sockets.serve, ours)
+    broker = Broker(theirs)
+
+    async def listen(address):
+        with trio.fail_after(5):
+            return await trio.to_thread.run_sync(broker.listen, address)
+
+    yield listen
+    theirs.close()
+
+
+def is_open(address):
+    try:
+        socket.create_connection(address.sockaddr).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
+    kept, other, _ = addresses
+    for address in (kept, other, kept):
+        sockets.open(address, "tiers.edge.listen")
+    assert [is_open(address) for address in addresses] == [True, True, False]
+    sockets.keep([kept, addresses[2]])
+    assert [is_open(address) for address in addresses] == [True, False, False]
+    sockets.close()
+    assert not is_open(kept)
+
+
+def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses):
+    with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
+        sockets.open(addresses[0], "tiers.edge.listen")
+    sockets.open(addresses[0], "tiers.edge.listen")
+    assert is_open(addresses[0])
+
+
+async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
+    sockets.open(addresses[0], "tiers.edge.listen")
+    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as one:
+        one.accept()[0].close()
+    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as another:
+        another.accept()[0].close()
+    assert is_open(addresses[0]), "whoever borrowed it has closed it, and it is still there"
+
+
+async def test_what_is_not_open_yet_is_opened(sockets, addresses, node):
+    with await node(addresses[0]):
+        assert is_open(addresses[0])
+    sockets.keep(addresses[:1])
+    assert is_open(addresses[0])
+
+
+async def test_a_refusal_names_the_purpose_and_the_next_request_is_answered(sockets, addresses, node):
+    taken, free, _ = addresses
+    sockets.open(taken, "tiers.edge.listen")
+    sockets.keep([taken])
+    sockets._open.pop(taken).close()
+    with socket.create_server(taken.sockaddr), pytest.raises(OSError, match=r"tiers\.edge\.listen: cannot listen"):
+        await node(taken)
+    with pytest.raises(OSError, match="a public address needs a port"):
+        await node(Address("127.0.0.1", 0))
+    (await node(free)).close()
+
+
+async def test_nonsense_is_answered_too(sockets, nursery):
+    ours, theirs = pair()
+    nursery.start_soon(sockets.serve, ours)
+    with trio.fail_after(5), theirs:
+        for nonsense in (b"nonsense", b"\xff\xfe", b"x" * 512):
+            theirs.send(nonsense)
+            answer = await trio.to_thread.run_sync(theirs.recv, 1000)
+            assert answer.startswith(nonsense)
+
+
+@pytest.mark.parametrize("asks", [0, 1, 1000])
+async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresses, asks):
+    """With answers unread its end resets the pair; with thousands of requests the answers find no room."""
+    ours, theirs = pair()
+    theirs.setblocking(False)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sockets.serve, ours)
+            for _ in range(asks):
+                try:
+                    theirs.send(str(addresses[0]).encode())
+                except BlockingIOError:
+                    await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.close()
+    assert is_open(addresses[0]) is (asks > 0)

@@ -1,0 +1,174 @@
+"""What may be sent to the admin API: one class for each body, with its bounds, and a class for each verb.
+
+`who` says who asks, for the history; it is nobody's proof of anything. `expected` is the revision of the history that
+the change was made from: if another one is current by now, nothing is done. With `dry_run` nothing is done either, and
+the answer is what would be.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import attrs
+
+from tierlb.controlplane.changes import DEADLINE_S, Request
+from tierlb.dashboard.shapes import Between, Chars
+from tierlb.model.topology import Admin, Kind, Policy
+from tierlb.topology import edit as verbs
+from tierlb.topology.source import MAX_CHARS
+
+MAX_WHY = 500
+MAX_WHO = 64
+SOMEBODY = "somebody"
+LONGEST_S = 3600.0
+
+Name = Annotated[str, Chars(1, 100)]
+Text = Annotated[str, Chars(0, MAX_CHARS + 1, line=False)]
+"""One more character than is read of a file, so that too long a text is refused in the same words."""
+Who = Annotated[str, Chars(1, MAX_WHO)]
+Why = Annotated[str, Chars(0, MAX_WHY)]
+Number = Annotated[int, Between(1, 10**9)]
+Replicas = Annotated[int, Between(1, 1000)]
+Deadline = Annotated[float, Between(1.0, LONGEST_S)]
+
+
+@attrs.frozen
+class AddTier:
+    """A new tier: between a tier and what it sends to, above a tier or pool, or below a tier."""
+
+    ONE_OF: ClassVar = ("between", "above", "below")
+    verb: Literal["tier-add"]
+    name: Name
+    kind: Kind
+    between: tuple[Name, Name] | None = None
+    above: Name | None = None
+    below: Name | None = None
+    replicas: Replicas = 1
+    policy: Policy | None = None
+
+    def edit(self) -> verbs.Edit:
+        """As an edit of the text."""
+        return verbs.AddTier(
+            self.name, self.kind, self.between, self.above, self.below, self.replicas, balance=self.policy
+        )
+
+    @property
+    def what(self) -> str:
+        return f"tier add {self.name}"
+
+
+@attrs.frozen
+class RemoveTier:
+    """What sent to the tier sends to what it sent to."""
+
+    verb: Literal["tier-remove"]
+    name: Name
+
+    def edit(self) -> verbs.Edit:
+        """As an edit of the text."""
+        return verbs.RemoveTier(self.name)
+
+    @property
+    def what(self) -> str:
+        return f"tier remove {self.name}"
+
+
+@attrs.frozen
+class Scale:
+    """The number of nodes of tiers, and of processes of pools with `run`."""
+
+    verb: Literal["scale"]
+    replicas: dict[Name, Replicas]
+
+    def edit(self) -> verbs.Edit:
+        """As an edit of the text."""
+        return verbs.Scale(self.replicas)
+
+    @property
+    def what(self) -> str:
+        return f"scale {' '.join(f'{name}={number}' for name, number in self.replicas.items())}"
+
+
+@attrs.frozen
+class SetPolicy:
+    """How the nodes of a tier choose among members."""
+
+    verb: Literal["policy"]
+    tier: Name
+    policy: Policy
+
+    def edit(self) -> verbs.Edit:
+        """As an edit of the text."""
+        return verbs.SetPolicy(self.tier, self.policy)
+
+    @property
+    def what(self) -> str:
+        return f"policy {self.tier}={self.policy.value}"
+
+
+Edit = AddTier | RemoveTier | Scale | SetPolicy
+
+
+@attrs.frozen
+class PlanBody:
+    """A whole topology file, or an edit of the active one."""
+
+    ONE_OF: ClassVar = ("text", "edit")
+    text: Text | None = None
+    edit: Edit | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What every change of the topology says of itself."""
+
+    who: Who = SOMEBODY
+    why: Why = ""
+    expected: Number | None = None
+    dry_run: bool = False
+    deadline_s: Deadline = DEADLINE_S
+
+    @property
+    def request(self) -> Request:
+        """For controlplane/changes.py."""
+        return Request(self.who, self.why, self.expected, self.deadline_s)
+
+
+@attrs.frozen(kw_only=True)
+class ApplyBody(Wanted):
+    """A whole topology file."""
+
+    text: Text
+
+
+@attrs.frozen(kw_only=True)
+class EditBody(Wanted):
+    """A verb, carried out on the text of the active revision."""
+
+    edit: Edit
+
+
+@attrs.frozen(kw_only=True)
+class RollbackBody(Wanted):
+    """An old revision, whose text is applied anew."""
+
+    number: Number
+
+
+@attrs.frozen
+class RestartBody:
+    """A tier whose nodes get new processes, one after the other."""
+
+    tier: Name
+    who: Who = SOMEBODY
+
+    @property
+    def request(self) -> Request:
+        """For controlplane/changes.py."""
+        return Request(self.who)
+
+
+@attrs.frozen
+class WishBody:
+    """What an operator wants of a node or agent."""
+
+    node: Name
+    state: Admin

@@ -1,0 +1,241 @@
+"""What the admin API can be asked: each operation with its handler, what it takes, answers and refuses.
+
+The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for whoever can
+connect; what changes something needs the token. A change is answered as soon as it has begun (202): how it goes on is
+read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or because nothing would change.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from tierlb.controlplane.changes import Changes, NothingToDo, Progress
+from tierlb.controlplane.history import Revision, Row
+from tierlb.controlplane.status import ClusterStatus, as_json
+from tierlb.dashboard.answers import Answer
+from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted, WishBody
+from tierlb.dashboard.refusals import Refused
+from tierlb.model.topology import Admin
+from tierlb.topology.plan import Plan
+from tierlb.topology.units import shown
+
+EXPLAIN_S = 10.0
+LEARN_S = 0.1
+"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
+
+
+class Cluster(Protocol):
+    """What the API shows; the controller."""
+
+    def status(self) -> ClusterStatus:
+        """What is known already."""
+
+    async def observe(self) -> ClusterStatus:
+        """The same after asking the nodes for their figures; waits a moment at most."""
+
+    def explain(self, ttl_s: float) -> str:
+        """A nonce: requests that carry it are explained for so long."""
+
+
+@attrs.frozen
+class HistoryAnswer:
+    """The revisions that are kept, newest last, and the number of the active one."""
+
+    active: int
+    revisions: tuple[Row, ...]
+
+
+@attrs.frozen
+class TopologyAnswer:
+    """The active topology file, its revision, and where it is kept in step on disk."""
+
+    cluster: str
+    revision: int
+    text: str
+    file: str | None
+
+
+@attrs.frozen
+class ProgressAnswer:
+    """The change under way, or else the latest one; null if there was none since the start."""
+
+    change: Progress | None
+
+
+@attrs.frozen
+class WishAnswer:
+    """What is wanted of the node from now on."""
+
+    node: str
+    state: Admin
+
+
+@attrs.frozen
+class ExplainAnswer:
+    """Requests with this nonce in X-Tierlb-Explain are explained for so long."""
+
+    nonce: str
+    ttl_s: float
+
+
+Handler = Callable[[Request, Any], Awaitable[Response]]
+
+
+@attrs.frozen
+class Operation:
+    """`body`: the class of what it takes; `answers`: by status, the class of what it gives (None: plain text);
+    `refusals`: the statuses of refusals that are its own."""
+
+    method: str
+    path: str
+    handle: Handler
+    answers: dict[int, Any]
+    body: Any = None
+    token: bool = False
+    refusals: tuple[int, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Its docstring."""
+        return " ".join((self.handle.__doc__ or "").split())
+
+
+def operations(cluster: Cluster, changes: Changes) -> tuple[Operation, ...]:
+    """Everything that can be asked of a cluster."""
+    view, change = Views(cluster, changes), Orders(changes)
+    begun = {200: Plan, 202: Progress}
+    conflicting, storing = (409, 422), (409, 422, 503, 507)
+    return (
+        Operation("GET", "/healthz", view.health, {200: None, 503: None}),
+        Operation("GET", "/v1/status", view.status, {200: ClusterStatus}),
+        Operation("GET", "/v1/topology", view.topology, {200: TopologyAnswer}),
+        Operation("GET", "/v1/history", view.history, {200: HistoryAnswer}),
+        Operation("GET", "/v1/history/{number}", view.revision, {200: Revision}, refusals=(404,)),
+        Operation("GET", "/v1/progress", view.progress, {200: ProgressAnswer}),
+        Operation("GET", "/v1/progress/{number}", view.progress_of, {200: Progress}, refusals=(404,)),
+        Operation("POST", "/v1/explain", view.explain, {200: ExplainAnswer}),
+        Operation("POST", "/v1/plan", change.plan, {200: Plan}, PlanBody, token=True, refusals=conflicting),
+        Operation("POST", "/v1/apply", change.apply, begun, ApplyBody, token=True, refusals=storing),
+        Operation("POST", "/v1/edit", change.edit, begun, EditBody, token=True, refusals=storing),
+        Operation("POST", "/v1/rollback", change.rollback, begun, RollbackBody, token=True, refusals=(404, *storing)),
+        Operation(
+            "POST", "/v1/restart", change.restart, {202: Progress}, RestartBody, token=True, refusals=conflicting
+        ),
+        Operation("POST", "/v1/wish", change.wish, {200: WishAnswer}, WishBody, token=True, refusals=(422, 503, 507)),
+    )
+
+
+@attrs.frozen
+class Views:
+    """What can be read."""
+
+    cluster: Cluster
+    changes: Changes
+
+    async def health(self, _: Request, __: None) -> Response:
+        """Whether every tier and pool has at least one that serves."""
+        now = self.cluster.status()
+        if now.serving:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
+
+    async def status(self, _: Request, __: None) -> Response:
+        """The whole tree with figures of just now, for which it waits a moment."""
+        return Answer(as_json(await self.cluster.observe()))
+
+    async def topology(self, _: Request, __: None) -> Response:
+        """The active topology file."""
+        changes = self.changes
+        file = str(changes.file) if changes.file is not None else None
+        return Answer(TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file))
+
+    async def history(self, _: Request, __: None) -> Response:
+        """Who asked for which topology, when and why."""
+        return Answer(HistoryAnswer(self.changes.history.active, self.changes.history.rows()))
+
+    async def revision(self, request: Request, _: None) -> Response:
+        """One revision with its text."""
+        return Answer(self.changes.history.get(_number(request)))
+
+    async def progress(self, _: Request, __: None) -> Response:
+        """How far the change under way is, or how the latest one ended."""
+        return Answer(ProgressAnswer(self.changes.progress))
+
+    async def progress_of(self, request: Request, _: None) -> Response:
+        """How far one change is, by its number; the latest ones are kept."""
+        number = _number(request)
+        for change in self.changes.recent:
+            if change.number == number:
+                return Answer(change)
+        raise Refused(404, "unknown", f"there is no change {number}, or none any more")
+
+    async def explain(self, _: Request, __: None) -> Response:
+        """A nonce for requests that are to be explained. It answers when most nodes should know of it, which they
+        confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce."""
+        nonce = self.cluster.explain(EXPLAIN_S)
+        await trio.sleep(LEARN_S)
+        return Answer(ExplainAnswer(nonce, EXPLAIN_S))
+
+
+@attrs.frozen
+class Orders:
+    """What changes something, or says what would change."""
+
+    changes: Changes
+
+    async def plan(self, _: Request, body: PlanBody) -> Response:
+        """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
+        if body.edit is not None:
+            return Answer(self._rehearse(self.changes.edited(body.edit.edit()), None))
+        return Answer(self._rehearse(body.text or "", None))
+
+    async def apply(self, _: Request, body: ApplyBody) -> Response:
+        """Make the cluster what this topology file says."""
+        return self._begin(body, body.text, partial(self.changes.apply, body.text, body.request))
+
+    async def edit(self, _: Request, body: EditBody) -> Response:
+        """Edit the active topology file by a verb, and make the cluster what it says then."""
+        text = self.changes.edited(body.edit.edit())
+        return self._begin(body, text, partial(self.changes.apply, text, body.request, body.edit.what))
+
+    async def rollback(self, _: Request, body: RollbackBody) -> Response:
+        """Apply the text of an old revision anew."""
+        text = self.changes.history.get(body.number).text
+        return self._begin(body, text, partial(self.changes.rollback, body.number, body.request))
+
+    async def restart(self, _: Request, body: RestartBody) -> Response:
+        """Put a new process in the place of each node of a tier, one after the other."""
+        return Answer(self.changes.restart(body.tier, body.request), 202)
+
+    async def wish(self, _: Request, body: WishBody) -> Response:
+        """Have a node or agent drained, kept out for maintenance, or ready again; stored, but no revision."""
+        self.changes.wish(body.node, body.state)
+        return Answer(WishAnswer(body.node, body.state))
+
+    def _begin(self, body: Wanted, text: str, begin: Callable[[], Progress]) -> Response:
+        if body.dry_run:
+            return Answer(self._rehearse(text, body.expected))
+        try:
+            return Answer(begin(), 202)
+        except NothingToDo:
+            return Answer(self.changes.plan(text))
+
+    def _rehearse(self, text: str, expected: int | None) -> Plan:
+        """The plan, with the refusals that an apply would meet now."""
+        self.changes.demand_idle()
+        plan = self.changes.plan(text)
+        self.changes.history.accept(text, "", "", 0.0, expected)
+        return plan
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise Refused(404, "unknown", f"{shown(text)} is no number of one")
+    return int(text)
