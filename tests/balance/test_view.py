@@ -344,6 +344,7 @@ def test_a_connection_weighs_as_many_items_as_it_carries_and_fades_with_its_life
     assert view.line(NOW + 2, 100) == pytest.approx((0.03 * (faded + (1 - faded) * 2), (30 * faded + 1) / 100))
     view.lose()
     assert view.line(NOW, 100) == pytest.approx((0.06, 0.01)), "what it carries is known still"
+    assert view.line(NOW, 100, 0.5) == pytest.approx((0.06, 0.5)), "its items are taken to be as long as elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ class Site:
 @contextlib.asynccontextmanager
 async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
     """The cluster from its start to its orderly end, after which nothing of it may be left."""
+    before = open_descriptors()
     topology, log = load_text(text, "FILE"), KeptLog()
     store = FileStore(directory / "state")
     controller = Controller(topology, log)
@@ -198,7 +199,6 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
     changes.start(text, "tester")
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=directory / "state")
     site = Site(changes, supervisor, log)
-    before = open_descriptors()
     ended: list[str] = []
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:

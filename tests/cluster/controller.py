@@ -1,4 +1,4 @@
-"""A controller without a supervisor, for nodes that are started by hand: `python -m tests.cluster.controller FILE PORT`.
+"""`python -m tests.cluster.controller FILE PORT`: a controller and no supervisor, for nodes that are started by hand.
 
 It prints the cluster's status, one line of JSON, for each line that it reads.
 """
@@ -18,7 +18,7 @@ from tierlb.model.address import Address
 from tierlb.net.websocket import serve
 from tierlb.topology.load import load_file
 
-TOKEN = "of the ladder"  # noqa: S105 (of a test)
+TOKEN = "of the ladder"
 
 
 async def main(file: Path, port: int) -> None:

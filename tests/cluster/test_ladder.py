@@ -8,7 +8,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import attrs
 import pytest

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import trio
 
-from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.fleet import STOP_DEADLINE_S
+from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
 from tierlb.model.address import Address

@@ -5,8 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from scripts.benchmarks.lost import kill
 from tests.cluster.controller import TOKEN
-from tests.cluster.traffic import Traffic
+from tests.cluster.traffic import Endpoint, Traffic
 from tests.processes import Process, running, tierlb
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.model.address import Address, parse_address
@@ -40,31 +39,6 @@ pools:
 
 
 @attrs.define
-class Endpoint:
-    """Answers each request after `takes_s`."""
-
-    address: str = ""
-    takes_s: float = NORMAL_S
-
-    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(partial(trio.serve_tcp, self._answer, 0, host="127.0.0.1"))
-            self.address = "127.0.0.1:{}".format(listeners[0].socket.getsockname()[1])
-            task_status.started()
-
-    async def _answer(self, stream: trio.SocketStream) -> None:
-        received = b""
-        with contextlib.suppress(trio.BrokenResourceError):
-            async with stream:
-                while data := await stream.receive_some():
-                    received += data
-                    while b"\r\n\r\n" in received:
-                        _, _, received = received.partition(b"\r\n\r\n")
-                        await trio.sleep(self.takes_s)
-                        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
-
-
-@attrs.define
 class Orphans:
     """The nodes' processes, and a controller that comes and goes."""
 
@@ -76,8 +50,8 @@ class Orphans:
     nodes: dict[str, "Process[bytes]"] = attrs.field(factory=dict)
 
     @contextlib.contextmanager
-    def controlled(self) -> Any:
-        """A controller of their own for as long as the block runs; how to ask it for the status."""
+    def controlled(self) -> Iterator["Process[bytes]"]:
+        """A controller for as long as the block runs."""
         argv = [sys.executable, "-m", "tests.cluster.controller", str(self.file), self.control.rpartition(":")[2]]
         with running(argv, self.log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             yield process
@@ -93,7 +67,7 @@ class Orphans:
             return dict(json.loads(controller.stdout.readline()))
 
         with trio.fail_after(START_S):
-            while (status := await trio.to_thread.run_sync(ask))["missing"]:
+            while (status := await trio.to_thread.run_sync(ask))["missing"]:  # noqa: ASYNC110 (asked anew each time)
                 await trio.sleep(0.05)
         return status
 

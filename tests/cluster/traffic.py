@@ -1,14 +1,15 @@
 """Clients that ask without pause over kept and fresh connections, and keep a record of every request.
 
 A client first asks a path that no route matches: the 404 names the l7 node that answered. Then it asks for what it came
-for. A kept connection does so again and again, a fresh one closes. Each has one request outstanding at all times, so what
-a node had in flight when it died can be counted.
+for. A kept connection does so again and again, a fresh one closes. Each has one request outstanding at all times, so
+what a node had in flight when it died can be counted. `Endpoint` is somebody to ask, in this process, as slow as told.
 """
 
 import contextlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import attrs
 import trio
@@ -47,6 +48,8 @@ class Traffic:
     work: str = "/work?delay=10ms"
     requests: list[Request] = attrs.field(factory=list)
     connections: set["Connection"] = attrs.field(factory=set)
+    asked_to_leave: Counter[str] = attrs.field(factory=Counter)
+    """By node: how many connections it has ended politely."""
 
     @contextlib.asynccontextmanager
     async def flowing(self, kept: int = 4, fresh: int = 4) -> AsyncIterator["Traffic"]:
@@ -91,7 +94,7 @@ class Traffic:
     async def until(self, what: str, holds: Callable[[], bool], deadline_s: float = PATIENCE_S) -> None:
         """Wait while the clients ask."""
         with trio.move_on_after(deadline_s):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 (several parties move; none tells)
                 await trio.sleep(POLL_S)
             return
         raise AssertionError(f"not within {deadline_s:g} s: {what}; last reached: {self.reached(0.0, 60)}")
@@ -154,7 +157,10 @@ class Connection:
         record.ended_s = trio.current_time()
         if named := NAMED.match(answer):
             record.node = self.node = named[1].decode()
-        return not record.failure and b"\r\nconnection: close\r\n" not in answer.lower()
+        if b"\r\nconnection: close\r\n" in answer.lower():
+            self._traffic.asked_to_leave[self.node] += 1
+            return False
+        return not record.failure
 
     async def _exchange(self, path: str) -> bytes:
         if self._stream is None:
@@ -167,3 +173,29 @@ class Connection:
                 raise Failed("closed without an answer" if not answer else "cut in the middle")
             answer += data
         return answer
+
+
+@attrs.define
+class Endpoint:
+    """Answers each request after `takes_s`."""
+
+    address: str = ""
+    takes_s: float = 0.01
+
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Until cancelled; `address` is known when this has started."""
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, self._answer, 0, host="127.0.0.1"))
+            self.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+            task_status.started()
+
+    async def _answer(self, stream: trio.SocketStream) -> None:
+        received = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            async with stream:
+                while data := await stream.receive_some():
+                    received += data
+                    while b"\r\n\r\n" in received:
+                        _, _, received = received.partition(b"\r\n\r\n")
+                        await trio.sleep(self.takes_s)
+                        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")

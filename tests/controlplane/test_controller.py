@@ -485,3 +485,13 @@ async def test_there_is_an_end_to_how_many_may_join(shop_with_agents, log, monke
         controller.join(attrs.evolve(AGENT, node=f"app-{number}"), Link())
     with pytest.raises(Unwelcome, match="5 nodes and agents already"):
         controller.join(attrs.evolve(AGENT, node="app-3"), Link())
+
+
+async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(running, autojump_clock):
+    await serve_all(running)
+    old = running.seats["web-1"].hello
+    running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    with pytest.raises(Unwelcome, match="taken over"):
+        running.join(old, Link())
+    running.exited("web-1", 22)
+    assert running.join(old, Link()).hello is old

@@ -327,12 +327,15 @@ def test_a_child_that_still_drains_when_it_is_heard_again_gets_nothing(harness: 
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_child_whose_control_connection_is_lost_keeps_its_part(harness: Harness, kind: Kind) -> None:
+@pytest.mark.parametrize("response_s", [0.05, 1.0])
+def test_a_child_whose_control_connection_is_lost_keeps_its_part(
+    harness: Harness, kind: Kind, response_s: float
+) -> None:
     group = reported_on(harness, kind)
     a, _ = group.candidates
     for _ in range(20):
         for name in ("a", "b"):
-            harness.report(name, Echo(5, 100, 50), capacity=100.0, in_flight=5, connections=50, response_s=0.05)
+            harness.report(name, Echo(5, 100, 50), capacity=100.0, in_flight=5, connections=50, response_s=response_s)
     harness.roster.note_lost("a")
     harness.tick()
     for _ in range(100):

@@ -122,8 +122,8 @@ class MemberView:
             learnt = self._stated if learnt is None else min(learnt, self._stated)
         return learnt
 
-    def line(self, now: float, capacity: float) -> tuple[float, float]:
-        """Slope and offset of the score; `capacity` has been settled among the siblings."""
+    def line(self, now: float, capacity: float, usual_s: float = 0.0) -> tuple[float, float]:
+        """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`."""
         part = slow_start(now - self.joined)
         phantom = self.phantom.value(now)
         load = self.heard
@@ -133,7 +133,8 @@ class MemberView:
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
         items = self.items_per_connection if self.by_connection else 1.0
         if load is None or not self.connected:
-            return line(0.0, 0, self.share.value, phantom, capacity, items, 1.0, part)
+            ahead = max(1.0, capacity * usual_s) if self.by_connection else 1.0  # else it would draw all that is new
+            return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)

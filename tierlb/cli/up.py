@@ -2,6 +2,7 @@
 
 import getpass
 import random
+import secrets
 import shutil
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
 from tierlb.controlplane.changes import Changes
 from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.invitation import usual_directory
+from tierlb.controlplane.invitation import admin_token_posted, usual_directory
 from tierlb.controlplane.store import FileStore, StoreError
 from tierlb.model.topology import Kind, Topology
 from tierlb.topology.tree import draw
+
+TOKEN_BYTES = 32
 
 
 def run_up(file: Path, state: Path | None = None) -> None:
@@ -42,6 +45,7 @@ async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
         raise click.ClickException(str(error)) from error
     except StoreError as error:
         raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+    token = secrets.token_urlsafe(TOKEN_BYTES)
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state)
 
     async def on_serving(background: trio.Nursery) -> None:
@@ -50,11 +54,12 @@ async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
         changes.machines = supervisor.fleet
         await background.start(changes.run)
         admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
-        await background.start(serve_admin, admin, controller)
+        await background.start(serve_admin, admin, controller, changes, token)
         click.echo(ready_block(topology, admin_at))
 
     try:
-        problem = await supervisor.run(on_serving)
+        with admin_token_posted(state, token):
+            problem = await supervisor.run(on_serving)
     finally:
         admin.close()
         store.close()

@@ -63,6 +63,10 @@ class Child:
         finally:
             self._ended.set()
 
+    async def wait_ended(self) -> None:
+        """Return when it was stopped and its process is gone."""
+        await self._ended.wait()
+
     async def stop(self, deadline_s: float) -> None:
         """Ask it to end; kill it when the deadline has passed. Returns when it is gone."""
         self._stop.set()
@@ -75,16 +79,10 @@ class Child:
         await self._ended.wait()
 
     async def _run_once(self) -> None:
-        ours, theirs = pair()
-        env = {**self.env, DESCRIPTOR_VARIABLE: str(theirs.fileno())} if self.sockets is not None else self.env
-        fds = (theirs.fileno(),) if self.sockets is not None else ()
         try:
-            with theirs:
-                process = await trio.lowlevel.open_process(
-                    self.argv, stdin=subprocess.DEVNULL, env=env, pass_fds=fds, start_new_session=True
-                )
+            process, ours = await self._start()
         except OSError as error:
-            ours.close()
+            self.crashes += 1
             self.problem = f"{self.name} cannot be started: {error}"
             self.log.error("cannot be started", process=self.name, reason=str(error))
             return
@@ -101,6 +99,22 @@ class Child:
             self._pid = None
             self.on_exit(process.pid)
         self._note_end(process)
+
+    async def _start(self) -> tuple[trio.Process, trio.socket.SocketType]:
+        """The process, and our end of the socket pair that it inherits. Raises OSError."""
+        ours, theirs = pair()
+        env, fds = self.env, ()
+        if self.sockets is not None:
+            env, fds = {**env, DESCRIPTOR_VARIABLE: str(theirs.fileno())}, (theirs.fileno(),)
+        try:
+            with theirs:
+                process = await trio.lowlevel.open_process(
+                    self.argv, stdin=subprocess.DEVNULL, env=env, pass_fds=fds, start_new_session=True
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return process, ours
 
     async def _attend(self, process: trio.Process, ours: trio.socket.SocketType) -> None:
         if self._stop.is_set():

@@ -36,6 +36,9 @@ STOP_DEADLINE_S = 12.0
 """A node ends by itself 10 s after SIGTERM at the latest; this leaves it time to do so."""
 RETIRE_S = 4.5
 """From telling everybody to the signal: l7 nodes end kept connections within 3 s, idle ones a second later."""
+HANDOVER_S = 0.5
+"""From a new process being known everywhere to the end of the old one: by then it reports to its parents too, which hear
+the old one no longer."""
 UNPUBLISH_S = 0.5
 PROBE_EVERY_S = 0.02
 
@@ -62,9 +65,13 @@ class Fleet:
     sockets: Sockets = attrs.field(factory=Sockets)
     _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
+    _ending: bool = attrs.field(default=False, init=False)
 
     def grow(self, topology: Topology) -> None:
-        """Start what is not there. Raises PortTaken, having started nothing, if a public address cannot be had."""
+        """Start what is not there, unless everything is about to end. Raises PortTaken, having started nothing, if a
+        public address cannot be had."""
+        if self._ending:
+            return
         for tier in topology.tiers.values():
             if tier.listen is not None:
                 self.sockets.open(tier.listen, f"tiers.{tier.name}.listen")
@@ -82,40 +89,54 @@ class Fleet:
         return tuple(name for name in self._nodes if name not in wanted)
 
     async def stop_nodes(self, names: Iterable[str], retire_s: float = RETIRE_S) -> None:
-        """Retire them, then end their processes."""
+        """Retire them, then end their processes. Those that were asked to end do so even if nobody waits any more."""
         leaving = [name for name in names if name in self._nodes]
         if not leaving:
             return
         self.controller.retire(leaving)
-        await trio.sleep(retire_s)
-        async with trio.open_nursery() as nursery:
-            for name in leaving:
-                nursery.start_soon(self._nodes.pop(name).stop, STOP_DEADLINE_S)
-        self.controller.retire(())
+        try:
+            await trio.sleep(retire_s)
+            children = [self._nodes.pop(name) for name in leaving]
+            for child in children:
+                self.nursery.start_soon(child.stop, STOP_DEADLINE_S)
+            for child in children:
+                await child.wait_ended()
+        finally:
+            self.controller.retire(())
 
     async def shrink(self, topology: Topology) -> None:
-        """Stop endpoints that the topology does not name, and let go of public addresses. Nodes are stopped before."""
-        async with trio.open_nursery() as nursery:
-            for name in list(self._endpoints):
-                pool = topology.pools.get(name)
-                for endpoint in self._surplus_endpoints(name, pool.run if pool is not None else None):
-                    nursery.start_soon(self._stop_endpoint, name, endpoint)
+        """Stop endpoints that the topology does not name, and let go of public addresses. Nodes are stopped before.
+        Whoever is asked to end does so even if nobody waits any more."""
         self.sockets.keep(tier.listen for tier in topology.tiers.values() if tier.listen is not None)
+        leaving = []
+        for name in list(self._endpoints):
+            pool = topology.pools.get(name)
+            for endpoint in self._surplus_endpoints(name, pool.run if pool is not None else None):
+                self._endpoints[name].remove(endpoint)
+                self.nursery.start_soon(self._stop_endpoint, name, endpoint)
+                leaving.append(endpoint.child)
+        for child in leaving:
+            await child.wait_ended()
 
     async def replace(self, topology: Topology, name: str) -> None:
-        """A new process for the node; the old one is asked to end once the new one serves. The caller bounds it."""
+        """A new process for the node; the old one is asked to end once the new one serves. The caller bounds how long
+        that may take."""
+        if self._ending:
+            return
         tier = next(tier for tier in topology.tiers.values() if name in node_names(tier))
         old = self._nodes[name]
         new = self._nodes[name] = self._start(self._node(topology, tier, name))
         try:
-            while not self.controller.is_served_by(name, new.pid):
+            while not (self.controller.is_served_by(name, new.pid) and self.controller.settled()):
                 await self.controller.wait_progress()
+            await trio.sleep(HANDOVER_S)
         except trio.Cancelled:
             self._nodes[name] = old
             with trio.CancelScope(shield=True):
                 await new.stop(STOP_DEADLINE_S)
             raise
-        await old.stop(STOP_DEADLINE_S)
+        with trio.CancelScope(shield=True):
+            await old.stop(STOP_DEADLINE_S)
 
     def problems(self) -> tuple[str, ...]:
         """What went wrong with processes, each a phrase."""
@@ -127,7 +148,9 @@ class Fleet:
         return max((self._nodes[name].crashes for name in names if name in self._nodes), default=0)
 
     def ask_to_stop(self, nursery: trio.Nursery, names: Iterable[str] | None = None) -> None:
-        """The end of everything: signal the nodes of these tiers and endpoints of these pools, or all, as they are."""
+        """The end of everything: signal the nodes of these tiers and endpoints of these pools, or all, as they are.
+        Nothing is started any more."""
+        self._ending = True
         wanted = None if names is None else frozenset(names)
         for name, child in self._nodes.items():
             if wanted is None or name.rpartition("-")[0] in wanted:
@@ -161,11 +184,9 @@ class Fleet:
         return [endpoint for endpoint in group if endpoint not in kept]
 
     async def _stop_endpoint(self, pool: str, endpoint: Endpoint) -> None:
-        self._endpoints[pool].remove(endpoint)
         self.controller.forget_endpoint(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
         await endpoint.child.stop(STOP_DEADLINE_S)
-        self.controller.forget_endpoint(pool, endpoint.address)
 
     def _endpoint(self, pool: Pool, run: Run, port: int) -> Endpoint:
         address = Address("127.0.0.1", port)

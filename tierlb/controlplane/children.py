@@ -3,7 +3,9 @@
 Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
 for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
 else. A second connection under the same name replaces the first, because a child that restarted may be here before
-its old socket is known to be dead. Names that no member bears are fine: the data plane ignores them.
+its old socket is known to be dead. A process from which another one of its name took over stays out for as long as that
+is here: it is to drain, and would say so in the name of both. Names that no member bears are fine: the data plane
+ignores them.
 
 Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
 
@@ -64,6 +66,8 @@ class Children:
     on_new_row: Callable[[], None] = lambda: None
     _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
     _nameless: list["Child"] = attrs.field(factory=list, init=False)
+    _former: dict[str, str] = attrs.field(factory=dict, init=False)
+    """By name, the boot id of the process that the present one took over from."""
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
@@ -91,8 +95,13 @@ class Children:
         """The child said who it is."""
         self._nameless.remove(child)
         former = self._present.get(hello.node)
+        if self._former.get(hello.node) == hello.boot_id:
+            child.line.close("another process of this node took over from this one")
+            return
         self._present[hello.node] = child
-        if former is not None:
+        if former is not None and former.session.hello is not None:
+            if former.session.hello.boot_id != hello.boot_id:
+                self._former[hello.node] = former.session.hello.boot_id
             former.line.close("another connection of this node took over")
         now = trio.current_time()
         child.carry_out(child.session.accept())
@@ -107,6 +116,7 @@ class Children:
             self.log.warning("child turned away", reason=reason)
         elif self._present.get(hello.node) is child:
             del self._present[hello.node]
+            self._former.pop(hello.node, None)
             self.log.warning("child disconnected", child=hello.node, reason=reason)
             self.hearer.note_lost(hello.node)
 

@@ -41,7 +41,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Topology
-from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for
+from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 GATHER_S = 0.01
@@ -52,7 +52,7 @@ AGENT_GONE_S = 10.0
 REAP_EVERY_S = 1.0
 BACK_S = 12.0
 """After a restart, who is still there has come back within it: the longest back-off is 10 s."""
-MAX_SEATS = 8192
+MAX_SEATS = 32768
 MAX_WATCHES = 16
 NONCE_BYTES = 12
 OBSERVE_S = 5.0
@@ -93,7 +93,8 @@ class Seat:
     `wanted` is the snapshot it should serve, `served` the revision it acked, `inner` where its parents reach it,
     `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
     node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
-    traffic, until its process ends.
+    traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
+    which has the seat again if this one ends first.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Seat:
     lost_s: float = 0.0
     back: bool = False
     leaving: bool = False
+    former: "Seat | None" = None
 
     @property
     def state(self) -> State:
@@ -198,9 +200,9 @@ class Controller:
         process that is to take over from one that still runs, whose addresses stay until the new one has its own."""
         seat = self._seat_for(hello)
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
-            addresses, inner = seat.addresses, seat.inner
-            seat = self._vacate(seat)
-            seat.addresses, seat.inner = addresses, inner
+            former, seat = seat, self._vacate(seat)
+            seat.addresses, seat.inner = former.addresses, former.inner
+            seat.former, former.former = former if former.hello is not None else None, None
             self._take_back(seat, hello)
             self.log.info("node joined", node=hello.node, pid=hello.pid)
         elif seat.link is not None:
@@ -243,12 +245,22 @@ class Controller:
             self._moved()
 
     def exited(self, node: str, pid: int) -> None:
-        """The node's process is gone: nobody is to send to it any more."""
+        """The node's process is gone: nobody is to send to it any more, unless it is one that another has taken over
+        from, or that had not taken over yet."""
         seat = self.seats.get(node)
-        if seat is None or seat.hello is None or seat.hello.pid != pid:
+        if seat is None or seat.hello is None:
+            return
+        former = seat.former
+        if former is not None and former.hello is not None and former.hello.pid == pid:
+            seat.former = None
+            return
+        if seat.hello.pid != pid:
             return
         seat = self._vacate(seat)
-        if seat.leaving:
+        if former is not None:
+            former.leaving = seat.leaving
+            self.seats[node] = former
+        elif seat.leaving:
             self._remove(seat)
         self._changed()
 
@@ -386,6 +398,9 @@ class Controller:
         seat = seat or Seat(hello.node, hello.tier)
         if (hello.tier not in self.topology.tiers and not seat.agent) or seat.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
+        former = seat.former.hello if seat.former is not None and seat.link is not None else None
+        if former is not None and former.boot_id == hello.boot_id:
+            raise Unwelcome(f"another process of {hello.node} took over from this one")
         if hello.node not in self.seats and len(self.seats) >= MAX_SEATS:
             raise Unwelcome(f"there are {MAX_SEATS} nodes and agents already")
         self.seats[hello.node] = seat
@@ -499,8 +514,8 @@ class Controller:
         return {name: attrs.evolve(content, parents=self._processes_above(name)) for name, content in contents.items()}
 
     def _processes_above(self, tier: str) -> tuple[str, ...]:
-        """Those that may place connections at this tier."""
-        tiers, out = reports_to(self.topology, tier), self._wishes().keys()
+        """Those through which connections may come to this tier."""
+        tiers, out = ways_to(self.topology, tier), self._wishes().keys()
         return tuple(
             process_name(seat.name, seat.hello.boot_id)
             for seat in self._nodes()

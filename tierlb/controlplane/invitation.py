@@ -1,6 +1,7 @@
-"""What it takes to join a running cluster, as two files in a directory: where its controller is, and the token.
+"""What it takes to join a running cluster, as two files in a directory: where its controller is, and the token. And a
+third, to change the cluster by its admin API: another token, for who joins need not be allowed to change anything.
 
-`tierlb up` makes both anew at every start and takes them away when it stops, so whoever joins reads them when it
+`tierlb up` makes them anew at every start and takes them away when it stops, so whoever joins reads them when it
 starts, and starts again with the cluster. Only the user who runs the cluster can read them.
 """
 
@@ -13,6 +14,7 @@ import attrs
 
 URL_FILE = "control-url"
 TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
+ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
 MAX_BYTES = 1024
 
 
@@ -49,9 +51,23 @@ def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if token.read_bytes() == f"{invitation.token}\n".encode():
+            if _holds(token, invitation.token):
                 url.unlink()
                 token.unlink()
+
+
+@contextlib.contextmanager
+def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
+    """Keep what changes need in the directory for as long as the block runs. Raises OSError if it cannot be written."""
+    file = directory / ADMIN_TOKEN_FILE
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(file, token)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if _holds(file, token):
+                file.unlink()
 
 
 def read(directory: Path) -> Invitation:
@@ -63,6 +79,21 @@ def read(directory: Path) -> Invitation:
         raise NoInvitation(problem) from missing
     except OSError as error:
         raise NoInvitation(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def read_admin_token(file: Path) -> str:
+    """The token in the file. Raises NoInvitation."""
+    try:
+        return _read(file)
+    except FileNotFoundError as missing:
+        problem = f"there is no {file}: `tierlb up` writes it there and removes it when it stops"
+        raise NoInvitation(problem) from missing
+    except OSError as error:
+        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.read_bytes() == f"{text}\n".encode()
 
 
 def _write(path: Path, text: str) -> None:

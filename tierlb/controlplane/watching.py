@@ -16,7 +16,7 @@ from tierlb.wire.frames import MAX_NONCE_CHARACTERS, MAX_ROWS, MAX_WATCH_S, Watc
 
 WORTH_S = 0.5
 """A watch that ends less than this later than the one in force is the same one by another way."""
-MAX_NODES = 8192
+MAX_NODES = 32768
 
 
 @attrs.define

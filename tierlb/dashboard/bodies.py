@@ -112,6 +112,7 @@ class PlanBody:
     """A whole topology file, or an edit of the active one."""
 
     ONE_OF: ClassVar = ("text", "edit")
+    EXAMPLE: ClassVar = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
     text: Text | None = None
     edit: Edit | None = None
 
@@ -136,6 +137,7 @@ class Wanted:
 class ApplyBody(Wanted):
     """A whole topology file."""
 
+    EXAMPLE: ClassVar = {"text": "cluster: shop\n…", "who": "ann", "why": "as reviewed", "expected": 7}
     text: Text
 
 
@@ -143,6 +145,11 @@ class ApplyBody(Wanted):
 class EditBody(Wanted):
     """A verb, carried out on the text of the active revision."""
 
+    EXAMPLE: ClassVar = {
+        "edit": {"verb": "tier-add", "name": "cache", "kind": "l7", "between": ["edge", "web"], "replicas": 2},
+        "who": "ann",
+        "dry_run": True,
+    }
     edit: Edit
 
 
@@ -150,6 +157,7 @@ class EditBody(Wanted):
 class RollbackBody(Wanted):
     """An old revision, whose text is applied anew."""
 
+    EXAMPLE: ClassVar = {"number": 1, "who": "ann", "deadline_s": 30}
     number: Number
 
 
@@ -157,6 +165,7 @@ class RollbackBody(Wanted):
 class RestartBody:
     """A tier whose nodes get new processes, one after the other."""
 
+    EXAMPLE: ClassVar = {"tier": "web", "who": "ann"}
     tier: Name
     who: Who = SOMEBODY
 
@@ -170,5 +179,6 @@ class RestartBody:
 class WishBody:
     """What an operator wants of a node or agent."""
 
+    EXAMPLE: ClassVar = {"node": "web-1", "state": "drain"}
     node: Name
     state: Admin

@@ -10,9 +10,9 @@ from tierlb.dashboard.operations import Operation
 from tierlb.dashboard.refusals import Refusal
 from tierlb.dashboard.shapes import REFERENCE, Schema, sent_schema, shown_schema
 
-WITH_BODY = (400, 413, 415, 422)
+WITH_BODY = (400, 413, 415)
 SAID = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or not of the shape described here.",
     401: "The token is missing or wrong.",
     403: "It comes from a page of another origin.",
     404: "There is none of that number.",
@@ -20,7 +20,7 @@ SAID = {
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     421: "The Host header does not mean this host.",
-    422: "What was sent is wrong, or cannot be done now; `problems` are those of the topology file, with their places.",
+    422: "It cannot be done; `problems` are those of the topology file, with their places.",
     503: "The change cannot be stored.",
     507: "There is no room to store the change.",
 }
@@ -73,7 +73,8 @@ def _described(operation: Operation, definitions: dict[str, Schema]) -> dict[str
         described["security"] = [{"token": []}]
     if operation.body is not None:
         schema = sent_schema(operation.body, definitions)
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"schema": schema, "example": operation.body.EXAMPLE}
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
     return described
 
 

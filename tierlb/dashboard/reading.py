@@ -1,6 +1,7 @@
 """A request's body: as JSON, not too large, and of the shape that is asked for."""
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -24,9 +25,10 @@ async def _bytes(request: Request) -> bytes:
     _check_size(int(length) if (length := request.headers.get("content-length", "0")).isdecimal() else 0)
     content = bytearray()
     try:
-        async for chunk in request.stream():
-            content += chunk
-            _check_size(len(content))
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                content += chunk
+                _check_size(len(content))
     except ClientDisconnect as gone:
         raise Refused(400, "request", "the request ended before its body did") from gone
     return bytes(content)

@@ -61,4 +61,4 @@ def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusa
         case StoreError():
             return 503, Refusal("storage", said)
         case _:
-            return 422, Refusal("request", said)
+            return 400, Refusal("request", said)

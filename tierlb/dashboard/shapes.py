@@ -150,7 +150,7 @@ def _object_schema(cls: type, definitions: dict[str, Schema], *, sent: bool) -> 
         schema["description"] = " ".join(cls.__doc__.split())
     if required:
         schema["required"] = required
-    if one_of := _one_of(cls):
+    if sent and (one_of := _one_of(cls)):
         schema["oneOf"] = [{"required": [name]} for name in one_of]
     return schema
 

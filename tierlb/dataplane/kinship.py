@@ -9,7 +9,7 @@ import hmac
 import attrs
 
 from tierlb.model.snapshot import process_name
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, ProxyHeader, encode_tlv
+from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, ProxyHeader, encode_tlv
 
 
 @attrs.frozen
@@ -35,3 +35,9 @@ class Kinship:
 def process_of(parent: str, header: ProxyHeader) -> str:
     """Which process of the parent it was, as a snapshot names it."""
     return process_name(parent, header.tlvs.get(PROCESS, b"").decode("latin-1"))
+
+
+def way_of(parent: str, header: ProxyHeader) -> tuple[str, ...]:
+    """All processes through which the connection came, this parent's first."""
+    above = header.tlvs.get(WAY, b"").decode("latin-1")
+    return (process_of(parent, header), *(above.split("\n") if above else ()))

@@ -316,10 +316,11 @@ class Group:
         reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
         middle = median(reported) if reported else None
         capacities = settle([view.capacity(now, middle) for view in views])
+        usual_s = _usual_response_s(views)
         for candidate, capacity in zip(self.candidates, capacities, strict=True):
             capacity *= max(candidate.view.factor, LEAST_FACTOR)
             candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity)
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s)
         self.refresh()
 
     def guidance(self, now: float) -> Guidance:
@@ -350,6 +351,14 @@ class Group:
         self.available = tuple(self.candidates[index] for index in ready)
         if self.available:
             self.chooser.rebuild(self.available)
+
+
+def _usual_response_s(views: list[MemberView]) -> float:
+    """The median time of an item below the children that say it; 0 unless one of them is given connections unheard."""
+    if all(view.connected or not view.by_connection for view in views):
+        return 0.0
+    times = [view.heard.response_s for view in views if view.connected and view.heard and view.heard.connections]
+    return median(times) if times else 0.0
 
 
 class Split:

@@ -98,8 +98,8 @@ class Listener:
 class Snapshot:
     """One node's configuration at `revision`.
 
-    `parents` are the processes (`process_name`) that may send to it: a connection that another one placed is closed
-    politely. `admin`: what an operator wants of this node itself; in drain it closes all kept connections so.
+    `parents` are the processes (`process_name`) through which connections may come to it, at l4 also those above its
+    parents: a connection that came through one that is none any more is closed politely. `admin`: what an operator wants of this node itself; in drain it closes all kept connections so.
     """
 
     revision: int

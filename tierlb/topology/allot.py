@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
-from tierlb.model.topology import Action, Admin, Forward, Pool, Redirect, Respond, Share, Tier, Topology
+from tierlb.model.topology import Action, Admin, Forward, Kind, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, Address]]
 """tier name → node name → the address that it opened for its parents."""
@@ -46,6 +46,19 @@ class Present:
 def reports_to(topology: Topology, name: str) -> tuple[str, ...]:
     """The tiers whose nodes are parents of the tier or pool `name`; none: it reports to the controller."""
     return tuple(parent.name for parent in topology.parents(name))
+
+
+def ways_to(topology: Topology, name: str) -> frozenset[str]:
+    """The tiers whose nodes a connection to the tier `name` may have come through: its parents and, as at l4 a connection
+    is one from end to end, those above l4 ones."""
+    found: set[str] = set()
+    waiting = list(reports_to(topology, name))
+    while waiting:
+        above = waiting.pop()
+        if above not in found and topology.tiers[above].kind is Kind.L4:
+            waiting += reports_to(topology, above)
+        found.add(above)
+    return frozenset(found)
 
 
 def listeners_of(topology: Topology, tier: Tier) -> tuple[Listener, ...]:

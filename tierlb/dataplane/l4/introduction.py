@@ -3,6 +3,7 @@
 import socket
 from typing import TYPE_CHECKING
 
+from tierlb.dataplane.kinship import way_of
 from tierlb.dataplane.l4.relay import Caller, relay
 from tierlb.net.stream import Stream
 from tierlb.wire.proxy_protocol import EXPLAINED, MAX_HEADER_BYTES, BadProxyHeader, ProxyHeader, parse_v2
@@ -61,7 +62,8 @@ class Introduction(Stream):
         self._wake_at(1)
         front.introductions.discard(self)
         explained = header.tlvs[EXPLAINED] + b"\n" if header.tlvs.get(EXPLAINED) else b""
-        caller = Caller(header.source or self.peer, front.counters.tallies.of(parent), front.reactor.now, explained)
+        tally, way = front.counters.tallies.of(parent), "\n".join(way_of(parent, header)).encode("latin-1")
+        caller = Caller(header.source or self.peer, tally, front.reactor.now, explained, way)
         relay(front, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:

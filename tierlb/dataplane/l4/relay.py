@@ -16,7 +16,7 @@ from tierlb.dataplane.roster import Candidate
 from tierlb.net.reactor import WRITE
 from tierlb.net.stream import READ_BYTES, Stream, dial
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, encode_tlv, encode_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv, encode_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l4.front import L4Front
@@ -27,21 +27,26 @@ MOST_EXPLAINED_BYTES = 3500
 
 class Caller:
     """Whose connection it is: the client's address, where it is counted, and since when it is here. `explained`: how
-    l4 nodes above and here chose for it, a line each, while somebody wants to know."""
+    l4 nodes above and here chose for it, a line each, while somebody wants to know. `way`: the processes above through
+    which it came, a line each."""
 
-    __slots__ = ("began", "explained", "source", "tally")
+    __slots__ = ("began", "explained", "source", "tally", "way")
 
-    def __init__(self, source: tuple[str, int], tally: Tally, began: float, explained: bytes = b"") -> None:
+    def __init__(
+        self, source: tuple[str, int], tally: Tally, began: float, explained: bytes = b"", way: bytes = b""
+    ) -> None:
         self.source = source
         self.tally = tally
         self.began = began
         self.explained = explained
+        self.way = way
 
     def tlvs(self) -> bytes:
         """What a child is told of it; as much of the explanation as a header holds."""
+        way = encode_tlv(WAY, self.way) if self.way else b""
         if not self.explained:
-            return b""
-        return encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
+            return way
+        return way + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
 
 
 class Handshake(Stream):

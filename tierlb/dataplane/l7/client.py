@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tierlb.dataplane.explanation import answered, response_fields
-from tierlb.dataplane.kinship import process_of
+from tierlb.dataplane.kinship import way_of
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.plan import Plan
@@ -37,7 +37,8 @@ class ClientConnection(Stream):
     """`peer_end` is the rest of an upstream head: the client's address and the end of that line.
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
-    ends at `expires`, or when there is too much here. `explained` is how its l4 parents chose.
+    ends at `expires`, or when there is too much here. `way` are the processes that it came through, `explained` is how
+    they chose.
     """
 
     __slots__ = (
@@ -52,11 +53,11 @@ class ClientConnection(Stream):
         "keep_alive",
         "lingering",
         "movable",
-        "parent",
         "peer_end",
         "pumping",
         "tally",
         "trusted",
+        "way",
     )
 
     def __init__(self, front: "L7Front", sock: socket.socket, peer: str, *, trusted: bool, introduced: bool) -> None:
@@ -70,7 +71,7 @@ class ClientConnection(Stream):
         self.pumping = False
         self.introduced = introduced
         self.movable = False
-        self.parent = ""
+        self.way: tuple[str, ...] = ()
         self.expires = math.inf
         self.explained: tuple[bytes, ...] = ()
         self.began = front.reactor.now
@@ -200,7 +201,7 @@ class ClientConnection(Stream):
             self.peer_end = b"%b\r\n" % header.source[0].encode()
             self.trusted = self.front.trusts(header.source[0])
             self.movable = True
-            self.parent = process_of(parent, header)
+            self.way = way_of(parent, header)
             self.expires = self.front.expiry()
             self.front.movable += 1
             if header.tlvs.get(EXPLAINED):
@@ -208,6 +209,8 @@ class ClientConnection(Stream):
         else:
             self.trusted = True
         self.arm(self.front.snapshot.timeouts.idle)
+        if any(process in self.front.gone for process in self.way):
+            self.end_within(0.0)
 
     def _turn_away(self, reason: str) -> bool:
         self.front.counters.rejected += 1
@@ -409,9 +412,8 @@ class ClientConnection(Stream):
             self.close()
 
     def drain(self) -> None:
-        """Close politely: now if no request is under way, else with its answer."""
-        if self.exchange is None and not self.buffer and not self.lingering:
-            self._finish(linger=False)
+        """Close politely: with the next answer, or when nothing was asked for a moment."""
+        self.end_within(0.0)
 
     def leave(self) -> socket.socket:
         """The socket becomes a tunnel's; the request that asked for it stays in flight until the tunnel ends."""

@@ -29,6 +29,7 @@ from tierlb.wire.proxy_protocol import encode_local
 
 LONGEST_AGE_S = 300.0
 MOVE_WITHIN_S = 3.0
+GONE_KEPT = 64
 AGE_JITTER = 0.1
 """However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
 PLACEHOLDER = re.compile(r"\{(scheme|host|path|query)\}")
@@ -49,6 +50,9 @@ class L7Front:
         self.retry_budget = RetryBudget()
         self.replies = ReplyBook()
         self.clients: set[ClientConnection] = set()
+        self.gone: dict[str, None] = {}
+        """Processes that were parents until lately: what they still place here is not to stay."""
+        self._parents: tuple[str, ...] = ()
         self.tunnels: set[Pipe] = set()
         self.draining = False
         self.explaining = Explaining()
@@ -83,13 +87,22 @@ class L7Front:
         self._actions = tuple(actions)
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
+        self._part_with(self._parents, snapshot.parents)
         self._move_on()
+
+    def _part_with(self, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+        self._parents = after
+        self.gone |= dict.fromkeys(process for process in before if process not in after)
+        for process in after:
+            self.gone.pop(process, None)
+        while len(self.gone) > GONE_KEPT:
+            del self.gone[next(iter(self.gone))]
 
     def _move_on(self) -> None:
         """Connections that were placed by who is no parent any more, or all of them in drain, are to end politely."""
         stays = self.snapshot.parents if self.snapshot.admin is Admin.READY else ()
         for client in self.clients:
-            if client.movable and client.parent not in stays:
+            if client.movable and not all(process in stays for process in client.way):
                 client.end_within(self.rng.uniform(0.0, MOVE_WITHIN_S))
 
     def action(self, plan: Plan) -> Group | Respond | Redirect | None:

@@ -1,0 +1,153 @@
+"""Rungs of the failure ladder that need a look or a hand inside: real nodes with real data planes in one process.
+
+edge (l4) → three l7 nodes, each with an endpoint of its own. The other rungs are in tests/cluster/test_ladder.py.
+"""
+
+import os
+import random
+from functools import partial
+from statistics import median
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import free_address
+from tests.cluster.traffic import Endpoint, Traffic
+from tests.controlplane.conftest import KeptLog
+from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.link import serve_child
+from tierlb.controlplane.node import Node, data_key
+from tierlb.controlplane.uplink import Identity
+from tierlb.dataplane.account import Account
+from tierlb.dataplane.plane import Plane, Refused
+from tierlb.model.address import Address, parse_address
+from tierlb.model.load import MemberLoad, SubtreeLoad
+from tierlb.net.websocket import serve
+from tierlb.topology.load import load_text
+
+DEADLINE_S = 60.0
+TOKEN = "secret"
+TOPOLOGY = """\
+cluster: ladder
+tiers:
+  edge: {{kind: l4, listen: "{listen}", to: [one, two, three]}}
+  one: {{kind: l7, routes: [{{match: {{path: /work}}, to: first}}]}}
+  two: {{kind: l7, routes: [{{match: {{path: /work}}, to: second}}]}}
+  three: {{kind: l7, routes: [{{match: {{path: /work}}, to: third}}]}}
+pools:
+  first: {{endpoints: ["{first}"]}}
+  second: {{endpoints: ["{second}"]}}
+  third: {{endpoints: ["{third}"]}}
+"""
+CUT_S = 1.0
+HEEDED_S = 3.0
+"""Guidance comes every second, and the closing that it causes is counted over as long."""
+
+
+@attrs.define
+class Tree:
+    """The whole of it."""
+
+    controller: Controller
+    traffic: Traffic
+    endpoints: dict[str, Endpoint]
+    nodes: dict[str, Node] = attrs.field(factory=dict)
+    planes: dict[str, Plane] = attrs.field(factory=dict)
+
+    def member(self, name: str) -> MemberLoad:
+        """As the edge sees it."""
+        return next(each for each in self.planes["edge-1"].load().members if each.name == name)
+
+    def capacities(self) -> list[float]:
+        return [each.capacity for each in self.planes["edge-1"].load().members]
+
+    async def until_all_are_known(self) -> None:
+        await self.traffic.until("all capacities are known", lambda: min(self.capacities(), default=0.0) > 0)
+
+
+@pytest.fixture
+async def tree(nursery: trio.Nursery) -> Tree:
+    endpoints = {name: Endpoint() for name in ("first", "second", "third")}
+    for endpoint in endpoints.values():
+        await nursery.start(endpoint.serve)
+    listen = free_address()
+    places = {name: endpoint.address for name, endpoint in endpoints.items()}
+    topology = load_text(TOPOLOGY.format(listen=listen, **places), "ladder.yaml")
+    log = KeptLog()
+    controller = Controller(topology, log)
+    nursery.start_soon(controller.run)
+    control = await nursery.start(serve, partial(serve_child, controller), TOKEN, Address("127.0.0.1", 0))
+    address = parse_address(listen)
+    tree = Tree(controller, Traffic((address.host, address.port), work="/work"), endpoints)
+    for tier in topology.tiers:
+        name = f"{tier}-1"
+        plane = Plane(name, log, seed=1, data_key=data_key(TOKEN), boot_id="boot")
+        identity = Identity(name, tier, f"ws://{control}", TOKEN, "boot", os.getpid())
+        tree.planes[name], tree.nodes[name] = plane, Node(identity, plane, Refused, log, random.Random(name))
+        await nursery.start(plane.run)
+        await nursery.start(tree.nodes[name].run)
+    with trio.fail_after(DEADLINE_S):
+        while controller.missing():
+            await controller.wait_progress()
+    return tree
+
+
+async def test_a_child_whose_reports_are_cut_off_goes_on_with_the_capacity_of_its_siblings_until_it_is_heard_again(
+    tree: Tree,
+) -> None:
+    traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
+    parents = tree.controller.seats["one-1"].parents
+    tree.endpoints["first"].takes_s = 0.2
+    assert parents is not None
+
+    def is_slow() -> bool:
+        return tree.member("one-1").capacity < median(tree.capacities()) / 3
+
+    def counts_like_the_others() -> bool:
+        return tree.member("one-1").capacity > median(tree.capacities()) / 1.5
+
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing(kept=3, fresh=4):
+            await tree.until_all_are_known()
+            await traffic.until("its slowness is known", is_slow)
+            reports.report_to(())
+            await traffic.until("the edge has lost it", counts_like_the_others)
+            assert tree.nodes["edge-1"].children.names() == ("two-1", "three-1")
+            cut_s = trio.current_time()
+            while trio.current_time() < cut_s + CUT_S:
+                await trio.sleep(0.05)
+                assert tree.member("one-1").availability == "available"
+            await traffic.until("it has traffic", lambda: traffic.reached(cut_s)["one-1"] > 0)
+            reports.report_to(parents)
+            await traffic.until("its own word counts again", is_slow)
+    assert traffic.failures == []
+
+
+@pytest.mark.parametrize(("used", "all_hot"), [((0.95, 1.0, 1.5), True), ((0.95, 0.2, 0.2), False)])
+async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
+    tree: Tree, used: tuple[float, ...], all_hot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, said = Account.subtree, {}
+
+    def subtree(account: Account, now: float, **options: Any) -> SubtreeLoad:
+        load = truth(account, now, **options)
+        return attrs.evolve(load, utilisation=said.get(account, load.utilisation))
+
+    monkeypatch.setattr(Account, "subtree", subtree)
+    for name, figure in zip(("one-1", "two-1", "three-1"), used, strict=True):
+        said[account_of(tree.planes[name])] = figure
+    traffic, edge = tree.traffic, tree.planes["edge-1"]
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing(kept=12, fresh=0):
+            await traffic.until("the edge knows", lambda: edge.guide("one-1").all_hot is all_hot)
+            await trio.sleep(HEEDED_S)
+    assert (traffic.asked_to_leave["one-1"] > 0) is not all_hot
+    assert traffic.asked_to_leave.total() == traffic.asked_to_leave["one-1"]
+    assert traffic.failures == []
+
+
+def account_of(plane: Plane) -> Account:
+    assert plane._upkeep is not None
+    return plane._upkeep.account
