@@ -14,8 +14,8 @@ import httpx
 import trio
 
 from tierlb.cluster.ports import FreePorts
+from tierlb.controlplane.invitation import usual_directory
 
-ROOT = Path(__file__).parents[2]
 START_S = 30.0
 STOP_S = 30.0
 POLL_S = 0.05
@@ -39,8 +39,17 @@ class Cluster:
     """One running `tierlb up`."""
 
     admin: str
-    log: Path
+    directory: Path
     process: "subprocess.Popen[bytes]"
+
+    @property
+    def log(self) -> Path:
+        """Where everything that it prints goes."""
+        return self.directory / "up.log"
+
+    def invites_in(self, name: str) -> Path:
+        """Where the cluster of this name says how to join it."""
+        return self.directory / usual_directory(name)
 
     def status(self) -> dict[str, Any]:
         """The live tree, as `GET /v1/status` gives it. Raises httpx.TransportError."""
@@ -55,6 +64,13 @@ class Cluster:
         """Whether every tier and pool has somebody that serves."""
         try:
             return httpx.get(f"http://{self.admin}/healthz", timeout=ANSWER_S, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def is_whole(self) -> bool:
+        """Whether every node serves; pools that others may join can be empty."""
+        try:
+            return not self.status()["missing"]
         except httpx.TransportError:
             return False
 
@@ -73,23 +89,25 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(topology: str, admin: str, directory: Path) -> Iterator[Cluster]:
-    """Start the topology (YAML whose admin address is `admin`), wait until it serves, stop it afterwards."""
-    file, log = directory / "topology.yaml", directory / "up.log"
+def running_cluster(
+    topology: str, admin: str, directory: Path, ready: Callable[[Cluster], bool] = Cluster.serves
+) -> Iterator[Cluster]:
+    """Start the topology (YAML whose admin address is `admin`), wait until it is `ready`, stop it afterwards."""
+    file = directory / "topology.yaml"
     file.write_text(topology)
     command = [sys.executable, "-m", "tierlb", "up", str(file)]
-    with log.open("wb") as output:
+    with (directory / "up.log").open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    cluster = Cluster(admin, log, process)
+    cluster = Cluster(admin, directory, process)
     try:
-        trio.run(cluster.wait_until, "the tree serves", cluster.serves, START_S)
+        trio.run(cluster.wait_until, "the tree serves", lambda: ready(cluster), START_S)
         yield cluster
     finally:
         _stop(process)

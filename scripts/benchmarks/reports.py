@@ -9,6 +9,7 @@ Run as `python -m scripts.benchmarks.reports parent COUNT` or `… children URL 
 
 import gc
 import random
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -62,8 +63,7 @@ def _none(title: str, path: Path) -> None:
 
 
 def _verdict(samples: Sequence[Sample]) -> str:
-    reached = sorted(each.values["% of a core"] for each in samples if each.measure == "their reports")
-    median = reached[len(reached) // 2]
+    median = statistics.median(each.values["% of a core"] for each in samples if each.measure == "their reports")
     word = "met" if median <= TARGET_PERCENT else "missed"
     return f"{word:8}  reports cost ≤ {TARGET_PERCENT:g} % of a core, reached {median:.2f} %"
 

@@ -1,4 +1,4 @@
-"""How a change spreads over ten thousand nodes: time and bytes by level, with the real controller, snapshots and sessions.
+"""How a change spreads over ten thousand nodes: time and bytes by level, with real controller, snapshots and sessions.
 
 Four levels: edges over l4 nodes over many tiers of l7 nodes, each over an l7 tier and a pool of its own, as one stacks
 when a single tier has become too wide. No process and no socket: each node is a pair of sessions joined in memory, so

@@ -16,7 +16,6 @@ from tierlb.cli.table import (
     natural_width,
     page,
     percent_text,
-    printable,
     rate_text,
     shortened,
 )
@@ -61,7 +60,6 @@ def drawn(told, width=100, height=None, order=top.ORDER):
         (age_text(12.3), "12 s"),
         (age_text(300.0), "5 min"),
         (age_text(10800.0), "3 h"),
-        (printable("web-1\x1b[2J\n→"), "web-1�[2J�→"),
     ],
 )
 def test_figures_are_written_with_their_units(text, expected):

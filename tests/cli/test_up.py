@@ -9,7 +9,7 @@ def tier(name, kind, target, **more):
 
 def block(*tiers):
     pools = {"app": Pool("app", (Address("127.0.0.1", 9001),))}
-    return ready_block(Topology("shop", {t.name: t for t in tiers}, pools), "http://127.0.0.1:7900")
+    return ready_block(Topology("shop", {t.name: t for t in tiers}, pools), "http://127.0.0.1:7900", "Ctrl-C ends it.")
 
 
 LISTEN = Address("127.0.0.1", 8080)
@@ -20,12 +20,14 @@ def test_addresses_and_what_to_try_are_told():
     assert "shop is ready" in text
     assert "curl http://127.0.0.1:8080/" in text
     assert " status --admin http://127.0.0.1:7900" in text
+    assert text.endswith("  Ctrl-C ends it.\n")
 
 
 def test_how_an_agent_joins_is_told_where_one_can():
     text = ready_block(
         Topology("shop", {"web": tier("web", Kind.L7, "app", listen=LISTEN)}, {"app": Pool("app", agents=True)}),
         "http://127.0.0.1:7900",
+        "",
     )
     assert " agent --join-file .tierlb/shop --pool app --name app-1 --address HOST:PORT" in text
     assert "--join-file" not in block(tier("web", Kind.L7, "app", listen=LISTEN))

@@ -41,7 +41,8 @@ pools:
   second: {{endpoints: ["{second}"]}}
   third: {{endpoints: ["{third}"]}}
 """
-CUT_S = 1.0
+SOME, MOST = 0.03, 0.5
+"""It is twenty times slower than its siblings, and who waits there for an answer asks less often."""
 HEEDED_S = 3.0
 """Guidance comes every second, and the closing that it causes is counted over as long."""
 
@@ -94,32 +95,30 @@ async def tree(nursery: trio.Nursery) -> Tree:
     return tree
 
 
-async def test_a_child_whose_reports_are_cut_off_goes_on_with_the_capacity_of_its_siblings_until_it_is_heard_again(
+async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffic_until_it_is_heard_again(
     tree: Tree,
 ) -> None:
+    """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
     traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
     parents = tree.controller.seats["one-1"].parents
     tree.endpoints["first"].takes_s = 0.2
     assert parents is not None
 
     def is_slow() -> bool:
-        return tree.member("one-1").capacity < median(tree.capacities()) / 3
+        return 0 < tree.member("one-1").capacity < median(tree.capacities()) / 3
 
-    def counts_like_the_others() -> bool:
-        return tree.member("one-1").capacity > median(tree.capacities()) / 1.5
+    def is_not_known() -> bool:
+        return tree.member("one-1").capacity == 0
 
     with trio.fail_after(DEADLINE_S):
         async with traffic.flowing(kept=3, fresh=4):
             await tree.until_all_are_known()
             await traffic.until("its slowness is known", is_slow)
             reports.report_to(())
-            await traffic.until("the edge has lost it", counts_like_the_others)
-            assert tree.nodes["edge-1"].children.names() == ("two-1", "three-1")
-            cut_s = trio.current_time()
-            while trio.current_time() < cut_s + CUT_S:
-                await trio.sleep(0.05)
-                assert tree.member("one-1").availability == "available"
-            await traffic.until("it has traffic", lambda: traffic.reached(cut_s)["one-1"] > 0)
+            await traffic.until("the edge has lost it", is_not_known)
+            assert set(tree.nodes["edge-1"].children.names()) == {"two-1", "three-1"}
+            await traffic.until_share("one-1", SOME, MOST)
+            assert tree.member("one-1").availability == "available"
             reports.report_to(parents)
             await traffic.until("its own word counts again", is_slow)
     assert traffic.failures == []
@@ -142,9 +141,11 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
     with trio.fail_after(DEADLINE_S):
         async with traffic.flowing(kept=12, fresh=0):
             await traffic.until("the edge knows", lambda: edge.guide("one-1").all_hot is all_hot)
-            await trio.sleep(HEEDED_S)
-    assert (traffic.asked_to_leave["one-1"] > 0) is not all_hot
-    assert traffic.asked_to_leave.total() == traffic.asked_to_leave["one-1"]
+            if all_hot:
+                await trio.sleep(HEEDED_S)
+            else:
+                await traffic.until("the hot one ends some", lambda: traffic.asked_to_leave["one-1"] > 0)
+    assert set(traffic.asked_to_leave) == (set() if all_hot else {"one-1"})
     assert traffic.failures == []
 
 

@@ -238,3 +238,60 @@ def test_any_bytes_in_any_chunks_are_messages_or_an_end(chunks: list[bytes], clo
         assert not ended or (messages, end.answer) == ([], b"")
         assert all(isinstance(message, bytes) for message in messages)
     assert end.ended is not None or b"" not in chunks
+
+
+def masked(opcode: int, payload: bytes, mask: bytes, *, last: bool = True) -> bytes:
+    """As a child writes it."""
+    head = frame(opcode, payload, last=last)
+    begin = len(head) - len(payload)
+    body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return head[:1] + bytes([head[1] | 0x80]) + head[2:begin] + mask + body
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=10), st.integers(100, 400).map(lambda size: bytes(range(256)) * 2 + b"x" * size)
+)
+FRAMES = st.lists(
+    st.one_of(
+        st.tuples(st.just("message"), PAYLOADS),
+        st.tuples(st.just("fragments"), PAYLOADS),
+        st.tuples(st.just("ping"), st.binary(max_size=20)),
+        st.tuples(st.just("long"), st.just(b"l" * 70_000)),
+    ),
+    max_size=8,
+)
+
+
+@given(FRAMES, st.binary(min_size=4, max_size=4), st.lists(st.integers(1, 300), min_size=1, max_size=10))
+def test_a_parent_hears_what_wsproto_alone_would_hear(
+    said: list[tuple[str, bytes]], mask: bytes, chunks: list[int]
+) -> None:
+    data = b""
+    for kind, payload in said:
+        if kind == "fragments":
+            data += masked(BINARY, payload[:5], mask, last=False) + masked(CONTINUATION, payload[5:], mask)
+        else:
+            data += masked(PING if kind == "ping" else BINARY, payload, mask)
+    quick, slow = Framing(opened()[1]), Framing(opened()[1])
+    slow._plain = False
+    heard_by: dict[str, tuple[list[bytes], bytes]] = {}
+    for name, end in (("quick", quick), ("slow", slow)):
+        messages, answers, at, turn = [], b"", 0, 0
+        while at < len(data):
+            size = chunks[turn % len(chunks)]
+            messages += end.feed(data[at : at + size])
+            answers += end.answer
+            at, turn = at + size, turn + 1
+        heard_by[name] = messages, answers
+    assert heard_by["quick"] == heard_by["slow"]
+    assert heard_by["quick"][0] == [payload for kind, payload in said if kind != "ping"]
+    assert quick.ended is slow.ended is None
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(1, 7))
+def test_whatever_bytes_come_a_parent_judges_as_wsproto_does(data: bytes, chunk: int) -> None:
+    quick, slow = Framing(opened()[1]), Framing(opened()[1])
+    slow._plain = False
+    messages = [feed(end, data + masked(CLOSE, b"\x03\xe8", b"mask") * 3, chunk)[0] for end in (quick, slow)]
+    assert messages[0] == messages[1]
+    assert (quick.ended is None) is (slow.ended is None)

@@ -10,13 +10,13 @@ from tierlb.topology.load import load_file
 from tierlb.topology.problems import TopologyError
 
 
-def load_or_exit(file: Path) -> Topology:
-    """The topology in the file; where it has problems, prints them all and exits with 2."""
+def load_or_exit(file: Path, then: str = "nothing was started") -> Topology:
+    """The topology in the file; where it has problems, prints them all, says what that means and exits with 2."""
     try:
         return load_file(file)
     except TopologyError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         count = len(error.problems)
-        click.echo(f"{file}: {count} {'problem' if count == 1 else 'problems'}, nothing was started", err=True)
+        click.echo(f"{file}: {count} {'problem' if count == 1 else 'problems'}, {then}", err=True)
         sys.exit(2)

@@ -21,8 +21,9 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tierlb.cli.printable import printable
 from tierlb.cli.rows import AVAILABLE, counts_connections
-from tierlb.cli.table import age_text, count_text, printable, rate_text
+from tierlb.cli.table import age_text, count_text, rate_text
 
 Json = dict[str, Any]
 

@@ -16,9 +16,10 @@ import click
 import h11
 
 from tierlb.cli.choices import Way, as_plain, follow, page
+from tierlb.cli.client import admin_place
+from tierlb.cli.printable import printable
 from tierlb.cli.rows import counts_connections
-from tierlb.cli.status import admin_place, ask_admin, fetch_status
-from tierlb.cli.table import printable
+from tierlb.cli.status import ask_admin, fetch_status
 from tierlb.model.address import Address, parse_address
 
 FIELD = "X-Tierlb-Explain"

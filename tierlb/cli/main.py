@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 import tierlb
+from tierlb.cli.verbs import COMMANDS, DEFAULT_ADMIN, TopologyPath
 
-DEFAULT_ADMIN = "http://127.0.0.1:7900"
-TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
+StatePath = click.Path(file_okay=False, path_type=Path)
 JoinPath = click.Path(file_okay=False, path_type=Path)
 
 
@@ -22,19 +22,38 @@ def main() -> None:
     """A load balancer made to be stacked: load flows up, intent flows down."""
 
 
+for verb in COMMANDS:
+    main.add_command(verb)
+
+
 @main.command()
 @click.argument("file", type=TopologyPath)
 @click.option(
-    "--state",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Where history and wishes are kept.  [default: .tierlb/CLUSTER]",
+    "--state", type=StatePath, metavar="DIR", help="Where what must last is kept.  [default: .tierlb/CLUSTER]"
 )
-def up(file: Path, state: Path | None) -> None:
+@click.option("--watch", is_flag=True, help="Apply every edit of FILE while it runs.")
+@click.option("--detach", is_flag=True, help="In the background; returns once it serves. `tierlb down` ends it.")
+@click.option("--ready-fd", type=int, hidden=True)
+def up(file: Path, state: Path | None, watch: bool, detach: bool, ready_fd: int | None) -> None:
     """Run the whole cluster of FILE on this machine until Ctrl-C."""
-    from tierlb.cli.up import run_up
+    if detach:
+        from tierlb.cli.detach import run_detached
 
-    run_up(file, state)
+        run_detached(file, state, watch)
+        return
+    from tierlb.cli.up import UpOptions, run_up
+
+    run_up(file, UpOptions(state, watch, ready_fd))
+
+
+@main.command()
+@click.argument("file", required=False, type=TopologyPath)
+@click.option("--state", type=StatePath, metavar="DIR", help="As given to `up`.  [default: .tierlb/CLUSTER]")
+def down(file: Path | None, state: Path | None) -> None:
+    """End the cluster of FILE, or the only one that was started from here, and wait until it has ended."""
+    from tierlb.cli.detach import run_down
+
+    run_down(file, state)
 
 
 @main.command()

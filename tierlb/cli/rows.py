@@ -21,6 +21,8 @@ STALE_S = 2.5
 """Ten report intervals: what is older is not believed by parents either, and says nothing of now (DESIGN.md §8)."""
 AVAILABLE = "available"
 SERVING = "serving"
+WANTED = {"drain": "draining", "maintenance": "maintenance"}
+"""What to call a node that serves and of which an operator wants this."""
 
 
 @attrs.frozen
@@ -177,10 +179,11 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
     """What it says of itself, and its share as its parents have it. `timed`: it times the items that it counts."""
     load, live = node["load"] or {}, _is_live(node)
     subtree = node["subtree"] or {}
+    state = WANTED.get(node["admin"], node["state"]) if node["state"] == SERVING else node["state"]
     return Row(
         name=node["name"],
-        state=state_word(node["state"], [view.availability for view in views]),
-        counts=_counts(node["state"], views),
+        state=state_word(state, [view.availability for view in views]),
+        counts=_counts(state, views),
         pid=node["pid"],
         address=" ".join(node["addresses"]),
         connections=load.get("connections") if live else None,

@@ -16,6 +16,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from tierlb.cli.printable import printable
 from tierlb.cli.rows import SERVING, STALE_S, Group, Row, groups_of
 
 MOST_PHRASES = 5
@@ -109,11 +110,6 @@ def age_text(value_s: float | None) -> str:
     if value_s < 120:
         return f"{value_s:.0f} s"
     return f"{value_s / 60:.0f} min" if value_s < 7200 else f"{value_s / 3600:.0f} h"
-
-
-def printable(text: str) -> str:
-    """Without anything that moves a cursor or changes a colour."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _short_number(value: float) -> str:

@@ -24,8 +24,10 @@ from rich.live import Live
 from rich.styled import Styled
 from rich.text import Text
 
-from tierlb.cli.status import admin_place, fetch_status, show_status
-from tierlb.cli.table import age_text, page, printable
+from tierlb.cli.client import admin_place
+from tierlb.cli.printable import printable
+from tierlb.cli.status import fetch_status, show_status
+from tierlb.cli.table import age_text, page
 from tierlb.topology.units import parse_duration_s
 
 ORDER = (

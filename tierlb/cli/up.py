@@ -1,12 +1,15 @@
 """`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
 
 import getpass
+import os
 import random
 import secrets
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import attrs
 import click
 import trio
 
@@ -16,6 +19,7 @@ from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
 from tierlb.controlplane.changes import Changes
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.following import Following
 from tierlb.controlplane.invitation import admin_token_posted, usual_directory
 from tierlb.controlplane.store import FileStore, StoreError
 from tierlb.model.topology import Kind, Topology
@@ -24,17 +28,27 @@ from tierlb.topology.tree import draw
 TOKEN_BYTES = 32
 
 
-def run_up(file: Path, state: Path | None = None) -> None:
-    """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve. `state`: where the controller
-    keeps what must outlive it."""
+@attrs.frozen
+class UpOptions:
+    """`state`: where the controller keeps what must outlive it, if not in the usual place. `watch`: edits of the file
+    are applied. `ready_fd`: a pipe of whoever started this in the background and waits for the admin API's URL."""
+
+    state: Path | None = None
+    watch: bool = False
+    ready_fd: int | None = None
+
+
+def run_up(file: Path, options: UpOptions) -> None:
+    """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve."""
     topology = load_or_exit(file)
     text = file.read_text(encoding="utf-8-sig")
-    trio.run(_up, topology, file, text, state or usual_directory(topology.cluster))
+    trio.run(_up, topology, file, text, options)
 
 
-async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
+async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> None:
     log = LazyLog()
     controller = Controller(topology, log)
+    state = options.state or usual_directory(topology.cluster)
     store = FileStore(state)
     changes = Changes(controller, store, log, file)
     try:
@@ -55,7 +69,14 @@ async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
         await background.start(changes.run)
         admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
         await background.start(serve_admin, admin, controller, changes, token)
-        click.echo(ready_block(topology, admin_at))
+        if options.watch:
+            background.start_soon(Following(file, changes, log, getpass.getuser()).run)
+        if options.ready_fd is None:
+            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything."))
+        else:
+            with suppress(OSError):
+                os.write(options.ready_fd, admin_at.encode())
+            os.close(options.ready_fd)
 
     try:
         with admin_token_posted(state, token):
@@ -68,14 +89,14 @@ async def _up(topology: Topology, file: Path, text: str, state: Path) -> None:
     log.info("stopped")
 
 
-def ready_block(topology: Topology, admin_url: str) -> str:
-    """What a person needs once the cluster serves."""
+def ready_block(topology: Topology, admin_url: str, end: str) -> str:
+    """What a person needs once the cluster serves; `end`: how to end it."""
     public = [tier for tier in topology.tiers.values() if tier.listen is not None]
     lines = ["", f"{topology.cluster} is ready", ""]
     lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
     lines += [f"  {'admin':<12} {admin_url}", "", *(f"  {line}" for line in draw(topology).splitlines()), ""]
     lines += ["  Try:", *(f"    {command}" for command in _to_try(topology, admin_url))]
-    return "\n".join((*lines, "", "  Ctrl-C stops everything.", ""))
+    return "\n".join((*lines, "", f"  {end}", ""))
 
 
 def _to_try(topology: Topology, admin_url: str) -> list[str]:
@@ -85,19 +106,21 @@ def _to_try(topology: Topology, admin_url: str) -> list[str]:
         if tier.listen is not None and _speaks_http(topology, tier.name)
     ]
     joins = [
-        f"{_command()} agent --join-file {usual_directory(topology.cluster)} --pool {pool.name} --name {pool.name}-1 "
-        "--address HOST:PORT"
+        f"{how_to_call()} agent --join-file {usual_directory(topology.cluster)} --pool {pool.name} "
+        f"--name {pool.name}-1 --address HOST:PORT"
         for pool in topology.pools.values()
         if pool.agents
     ]
-    return [*commands[:1], f"{_command()} status --admin {admin_url}", *joins[:1]]
+    return [*commands[:1], f"{how_to_call()} status --admin {admin_url}", *joins[:1]]
 
 
-def _command() -> str:
+def how_to_call() -> str:
     """How to call tierlb from here: by name where the shell finds it, else by its path."""
     if shutil.which("tierlb"):
         return "tierlb"
     path = Path(sys.argv[0]).absolute()
+    if path.name == "__main__.py":
+        return f"{sys.executable} -m tierlb"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

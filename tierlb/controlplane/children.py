@@ -34,7 +34,7 @@ GUIDE_EVERY_S = 1.0
 REMIND_EVERY_S = 4.0
 """Each message wakes a child that sleeps, so what it knows already is said again only this often."""
 LITTLE = 0.05
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.5
 """How soon a child hears that all are hot."""
 
 

@@ -357,6 +357,7 @@ class Controller:
             latency=sight.row.latency if sight.row else b"",
             parents=tuple(parent.name for parent in seat.parents or ()),
             control=seat.hello.control if seat.hello else "",
+            admin=self.admin.get(seat.name, Admin.READY),
         )
 
     def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:

@@ -8,6 +8,7 @@ import attrs
 
 from tierlb.model.address import Address
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode
 
 
@@ -24,7 +25,7 @@ class State(enum.Enum):
 class NodeStatus:
     """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
     sketch) are what its last row said, `subtree` what it reported last. `control` is the address where its children
-    report and where it answers `GET /metrics`."""
+    report and where it answers `GET /metrics`; `admin` is what an operator wants of the node."""
 
     name: str
     state: State
@@ -40,6 +41,7 @@ class NodeStatus:
     latency: bytes = b""
     parents: tuple[str, ...] = ()
     control: str = ""
+    admin: Admin = Admin.READY
 
 
 @attrs.frozen

@@ -165,6 +165,25 @@ class FileStore:
                 write_atomically(self.directory / DAMAGED_FILE, current.content)
 
 
+def holder(directory: Path) -> int | None:
+    """The process that has the store in this directory, if one has. Raises StoreError."""
+    path = directory / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _store_error(path, "opened", error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _noted_pid(descriptor)
+        return int(pid) if pid.isdecimal() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file, or make it, readable by its owner alone: after a crash at any moment it is the old one or the
     new one. Raises StoreError, and then leaves nothing beside it; one writer at a time."""
@@ -330,9 +349,13 @@ def _lock(path: Path) -> int:
 
 
 def _in_use(path: Path, descriptor: int) -> StoreError:
-    pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    pid = _noted_pid(descriptor)
     owner = f"the process with pid {pid}" if pid else "another process"
     return StoreError(f"{path.parent} is used by {owner}: stop that controller, or choose another directory")
+
+
+def _noted_pid(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
 
 
 def _store_error(path: Path, done: str, error: OSError) -> StoreError:

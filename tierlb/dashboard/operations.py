@@ -201,8 +201,9 @@ class Orders:
 
     async def edit(self, _: Request, body: EditBody) -> Response:
         """Edit the active topology file by a verb, and make the cluster what it says then."""
-        text = self.changes.edited(body.edit.edit())
-        return self._begin(body, text, partial(self.changes.apply, text, body.request, body.edit.what))
+        text, what = self.changes.edited(body.edit.edit()), body.edit.what
+        request = attrs.evolve(body.request, why=body.why or what)
+        return self._begin(body, text, partial(self.changes.apply, text, request, what))
 
     async def rollback(self, _: Request, body: RollbackBody) -> Response:
         """Apply the text of an old revision anew."""

@@ -204,12 +204,19 @@ def _read_report(fields: list[Any]) -> Report:
     if len(fields) <= len(_REPORT):
         missing = _REPORT[len(fields)][0] if len(fields) < len(_REPORT) else "rows"
         raise ProtocolError(f"report: field '{missing}' is missing")
-    for (name, kind, most), value in zip(_REPORT, fields, strict=False):
-        given = type(value)
-        if (given is not kind and (given is not int or kind is not float)) or not 0 <= value <= most:  # so is NaN
-            raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
+    if not _is_ordinary(fields[:_ROWS_AT]):
+        for (name, kind, most), value in zip(_REPORT, fields, strict=False):
+            given = type(value)
+            if (given is not kind and (given is not int or kind is not float)) or not 0 <= value <= most:  # so is NaN
+                raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
     rows = _read_field("report", "rows", _rows, fields[_ROWS_AT])
     return Report(SubtreeLoad(*fields[:_ECHO_AT]), Echo(*fields[_ECHO_AT:_ROWS_AT]), rows)
+
+
+def _is_ordinary(numbers: list[Any]) -> bool:
+    """Whether all of a report's numbers are of the very types and well within bounds; what is not is looked at closely.
+    A NaN makes the sum one, which is in no range."""
+    return tuple(map(type, numbers)) == _TYPES and min(numbers) >= 0 and 0 <= sum(numbers) <= MAX_NUMBER
 
 
 def _read_array(data: bytes, limit_bytes: int) -> list[Any]:
@@ -357,6 +364,8 @@ _REPORT: tuple[tuple[str, type, float], ...] = tuple(
     for field in attrs.fields(kind)
 )
 """The report's numbers in their order: name, type, largest. What is added to SubtreeLoad later goes behind the rows."""
+
+_TYPES = tuple(kind for _, kind, _ in _REPORT)
 
 _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
     Hello: ("hello", (_natural, _label, _label, _label, _natural, _place, _place)),

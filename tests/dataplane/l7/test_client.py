@@ -529,6 +529,7 @@ async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: C
     listener = INNER if parent else ANY_PORT
     lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += 10 * MOVE_WITHIN_S
+    lab.plane.reactor.wheel.advance(clock.now)
     assert not await is_closed_with_its_answer(client, voice)
 
 

@@ -1,0 +1,186 @@
+"""Children that break the protocol, with the right token, against real nodes and a real controller: each is cut off
+with a reason and harms nobody. They join as agents of a pool, beside two honest ones, while traffic goes there."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import attrs
+import msgpack
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from tests.cluster.traffic import Endpoint, Traffic
+from tierlb.controlplane.invitation import Invitation, read
+from tierlb.model.address import parse_address
+from tierlb.model.load import Echo, Guidance, SubtreeLoad
+from tierlb.net.websocket import Channel, Disconnected, connect
+from tierlb.wire.frames import PROTOCOL_VERSION, Frame, Hello, Report, ReportTo, Welcome, decode, encode
+
+DEADLINE_S = 40.0
+CUT_OFF_S = 10.0
+POOL = "joining"
+TOPOLOGY = """\
+cluster: rogues
+admin: {{listen: {admin}}}
+tiers:
+  web: {{kind: l7, listen: "{listen}", replicas: 2, routes: [{{match: {{path: /work}}, to: joining}}]}}
+pools:
+  joining: {{agents: true}}
+"""
+REPORT = Report(SubtreeLoad(capacity=100.0, utilisation=0.95, ready_leaves=1, leaves=1), Echo())
+FLOOD = 100_000
+LIES = {
+    "garbage": b"\xc1\x00",
+    "another protocol": b"GET / HTTP/1.1\r\n\r\n",
+    "huge": bytes(2_000_000),
+    "a flood": encode(REPORT),
+    "NaN": msgpack.packb(["report", float("nan"), *[0] * 14, False, 0, 0, 0, []]),
+    "negative": msgpack.packb(["report", -1.0, *[0] * 14, False, 0, 0, 0, []]),
+    "absurd": msgpack.packb(["report", 1e300, *[0] * 14, False, 0, 0, 0, []]),
+    "deep": msgpack.packb(["report", *[0] * 19, b"\x91" * 60_000]),
+    "a parent's frame": encode(Guidance(0.5)),
+    "a second hello": encode(Hello(PROTOCOL_VERSION, "web-2", "web", "x", 1)),
+}
+
+
+@attrs.frozen
+class Site:
+    """The cluster, how to join it, and where it is asked."""
+
+    cluster: Cluster
+    invitation: Invitation
+    address: tuple[str, int]
+
+    def logged_reasons(self, who: str) -> set[str]:
+        """Why nodes say that they have lost this child."""
+        lines = (line for line in self.cluster.log.read_bytes().splitlines() if line.startswith(b"{"))
+        events = [json.loads(line) for line in lines]
+        return {event["reason"] for event in events if "reason" in event and who == event.get("child")}
+
+    def pids(self) -> dict[str, int]:
+        return {name: node["pid"] for name, node in self.cluster.nodes("web").items()}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    listen, admin = free_address(), free_address()
+    text = TOPOLOGY.format(admin=admin, listen=listen)
+    with running_cluster(text, admin, tmp_path_factory.mktemp("rogues"), Cluster.is_whole) as cluster:
+        address = parse_address(listen)
+        yield Site(cluster, read(cluster.invites_in("rogues")), (address.host, address.port))
+
+
+@attrs.define
+class Joined:
+    """An agent's two connections."""
+
+    controller: Channel
+    parent: Channel
+    parent_url: str
+
+
+@contextlib.asynccontextmanager
+async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
+    """An agent of the pool at the controller and at one of its parents."""
+    hello = encode(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
+    async with connect(site.invitation.url, site.invitation.token) as controller:
+        await controller.send(hello)
+        while not isinstance(named := await heard(controller), ReportTo) or not named.parents:
+            pass
+        async with connect(named.parents[0].url, site.invitation.token) as parent:
+            await parent.send(hello)
+            assert isinstance(await heard(parent), Welcome)
+            yield Joined(controller, parent, named.parents[0].url)
+
+
+async def heard(channel: Channel) -> Frame:
+    return decode(await channel.receive())
+
+
+async def close_reason(channel: Channel) -> str:
+    with trio.fail_after(CUT_OFF_S):
+        try:
+            while True:
+                await channel.receive()
+        except Disconnected as gone:
+            return str(gone)
+
+
+async def report_honestly(guided: list[Guidance], joined: Joined) -> None:
+    """Report for ever, and keep what the parent says."""
+
+    async def report() -> None:
+        while True:
+            await joined.parent.send(encode(REPORT))
+            await trio.sleep(0.25)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(report)
+        while True:
+            if isinstance(frame := await heard(joined.parent), Guidance):
+                guided.append(frame)
+
+
+async def lie(channel: Channel, what: str, reasons: dict[str, str], whom: str) -> None:
+    with contextlib.suppress(Disconnected):
+        for _ in range(FLOOD if what == "a flood" else 1):
+            await channel.send(LIES[what])
+    reasons[f"{what} to a {whom}"] = await close_reason(channel)
+
+
+async def say_nothing(site: Site, url: str, reasons: dict[str, str], whom: str) -> None:
+    """A connection without a hello."""
+    async with connect(url, site.invitation.token) as channel:
+        reasons[f"no hello to a {whom}"] = await close_reason(channel)
+
+
+async def stall(url: str, reasons: dict[str, str], whom: str) -> None:
+    """Half a request to upgrade, and nothing more."""
+    address = parse_address(url.partition("//")[2])
+    with trio.fail_after(CUT_OFF_S):
+        async with await trio.open_tcp_stream(address.host, address.port) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgr")
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.receive_some()
+    reasons[f"half a request to a {whom}"] = "closed"
+
+
+async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobody(
+    site: Site, nursery: trio.Nursery
+) -> None:
+    endpoint, reasons, pids = Endpoint(), dict[str, str](), site.pids()
+    guided: dict[str, list[Guidance]] = {"honest-1": [], "honest-2": []}
+    traffic = Traffic(site.address)
+    await nursery.start(endpoint.serve)
+    with trio.fail_after(DEADLINE_S):
+        async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as honest:
+            for name, kept in guided.items():
+                agent = await stack.enter_async_context(joined(site, name, endpoint.address))
+                honest.start_soon(report_honestly, kept, agent)
+            async with traffic.flowing(kept=2, fresh=2):
+                await traffic.until("both are heard", lambda: all(guided.values()))
+                async with trio.open_nursery() as rogues:
+                    for whom, url in (("parent", agent.parent_url), ("controller", site.invitation.url)):
+                        rogues.start_soon(say_nothing, site, url, reasons, whom)
+                        rogues.start_soon(stall, url, reasons, whom)
+                    for number, what in enumerate(LIES):
+                        rogue = await stack.enter_async_context(joined(site, f"rogue-{number}", endpoint.address))
+                        rogues.start_soon(lie, rogue.parent, what, reasons, "parent")
+                        rogues.start_soon(lie, rogue.controller, what, reasons, "controller")
+                for kept in guided.values():
+                    kept.clear()
+                await traffic.until("the honest are heard as before", lambda: all(guided.values()))
+            honest.cancel_scope.cancel()
+    assert traffic.failures == []
+    assert site.pids() == pids
+    assert len(reasons) == 2 * len(LIES) + 4
+    assert {what for what, why in reasons.items() if not why or "lost" in why} <= {
+        "a flood to a parent",  # which was closed with so much unread that the reason may not have come through
+        "a flood to a controller",
+    }
+    flooder = f"rogue-{list(LIES).index('a flood')}"
+    assert site.logged_reasons(flooder) == {"more than 100 frames (of 64 KiB) per second"}
+    assert all("'subtree.capacity' is not a number" in reasons[f"{lie} to a parent"] for lie in ("NaN", "absurd"))
+    assert {(guidance.all_hot, guidance.target) for kept in guided.values() for guidance in kept} == {(True, 0.95)}

@@ -1,0 +1,156 @@
+"""Changing a running cluster: send what is wanted, then say line by line what happens, until it is over.
+
+A change is carried out by the controller, not by this command, which only follows it: whoever presses Ctrl-C leaves it
+running. Exit code 0 when it is done, or nothing had to be; 1 when it was refused, taken back or failed; 2 for wrong
+usage or a bad file.
+"""
+
+import getpass
+import json
+import select
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from tierlb.cli.check import load_or_exit
+from tierlb.cli.client import Client
+from tierlb.cli.printable import printable
+
+Json = dict[str, Any]
+
+POLL_S = 0.25
+MOST_NAME_CHARS = 64
+INTERRUPTED = 130
+"""As a shell has it for a command that SIGINT ended."""
+OVER = frozenset({"done", "rolled back", "failed"})
+
+
+@attrs.frozen
+class Wish:
+    """What can be said of every change of the topology."""
+
+    why: str = ""
+    deadline_s: float | None = None
+    expected: int | None = None
+    dry_run: bool = False
+
+    def body(self) -> Json:
+        """For the API, what was not said left out."""
+        said = {name: value for name, value in attrs.asdict(self).items() if value not in ("", None, False)}
+        return {"who": whoami(), **said}
+
+
+def run_plan(client: Client, file: Path) -> None:
+    """Say what applying the file would do; exits with 1 if it cannot be done."""
+    load_or_exit(file, "nothing was compared")
+    _, plan = client.post("/v1/plan", {"text": read_text(file)})
+    _show_plan(client, plan)
+
+
+def run_apply(client: Client, file: Path, wish: Wish) -> None:
+    """Make the cluster what the file says."""
+    load_or_exit(file, "nothing was changed")
+    run_change(client, "/v1/apply", {"text": read_text(file), **wish.body()})
+
+
+def run_edit(client: Client, edit: Json, wish: Wish) -> None:
+    """A verb."""
+    run_change(client, "/v1/edit", {"edit": edit, **wish.body()})
+
+
+def run_change(client: Client, path: str, body: Json) -> None:
+    """Ask for it and follow it to its end; a plan, where nothing was begun, is shown."""
+    status, answer = client.post(path, body)
+    if status == 202:
+        follow(client, answer)
+    else:
+        _show_plan(client, answer)
+
+
+def run_wish(client: Client, node: str, state: str) -> None:
+    """Have a node drained, or ready again."""
+    _, answer = client.post("/v1/wish", {"node": node, "state": state})
+    if client.as_json:
+        click.echo(json.dumps(answer, indent=2))
+    elif state == "ready":
+        click.echo(f"{printable(node)} takes its share again")
+    else:
+        click.echo(
+            f"{printable(node)} gets nothing new and finishes what it has, also after a restart: "
+            f"`tierlb ready {printable(node)}` takes that back"
+        )
+
+
+def follow_latest(client: Client) -> None:
+    """The change under way, or what the latest one did."""
+    change = client.get("/v1/progress")["change"]
+    if change is not None:
+        follow(client, change)
+    elif client.as_json:
+        click.echo("null")
+    else:
+        click.echo("nothing was changed since the start")
+
+
+def follow(client: Client, change: Json) -> None:
+    """Say what happens until it is over; exits with 1 if it does not end well."""
+    told = 0
+    try:
+        while True:
+            told = _tell(client, change, told)
+            if change["outcome"] in OVER:
+                break
+            select.select((), (), (), POLL_S)
+            change = client.get(f"/v1/progress/{change['number']}")
+    except KeyboardInterrupt:
+        click.echo("\nThe change goes on without this command: `tierlb progress` follows it", err=True)
+        sys.exit(INTERRUPTED)
+    _conclude(client, change)
+
+
+def read_text(file: Path) -> str:
+    """The file, which has been loaded before."""
+    return file.read_text(encoding="utf-8-sig")
+
+
+def whoami() -> str:
+    """This user's name, for the history."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = ""
+    return printable(name)[:MOST_NAME_CHARS] or "somebody"
+
+
+def _tell(client: Client, change: Json, told: int) -> int:
+    lines = change["lines"]
+    if not client.as_json:
+        for line in lines[told:]:
+            click.echo(f"{line['at_s']:7.2f} s  {printable(line['text'])}")
+    return len(lines)
+
+
+def _conclude(client: Client, change: Json) -> None:
+    outcome, revision = change["outcome"], change["revision"]
+    if client.as_json:
+        click.echo(json.dumps(change, indent=2))
+    elif outcome == "done":
+        click.echo(f"done: revision {revision}" if revision else "done")
+    else:
+        kept = f"; what was wanted is kept: `tierlb history {revision}` prints it" if revision else ""
+        click.echo(f"{outcome}: {printable(change['reason'])}{kept}", err=True)
+    if outcome != "done":
+        sys.exit(1)
+
+
+def _show_plan(client: Client, plan: Json) -> None:
+    if client.as_json:
+        click.echo(json.dumps(plan, indent=2))
+    else:
+        for line in plan["lines"] or ["nothing would change"]:
+            click.echo(printable(line))
+    if plan["unsupported"]:
+        sys.exit(1)

@@ -1,0 +1,95 @@
+"""`tierlb up --detach` and `tierlb down`: a cluster in the background, started, waited for, and ended.
+
+The cluster is `tierlb up` once more, in a session of its own, with its log in the state directory. It says that it
+serves by writing where its admin API is into a pipe; if it ends first, the pipe ends with it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from tierlb.cli.check import load_or_exit
+from tierlb.cli.up import how_to_call, ready_block
+from tierlb.cluster.stopping import NotStopped, stop
+from tierlb.controlplane.invitation import usual_directory
+from tierlb.controlplane.store import StoreError, holder, make_directory
+
+LOG_FILE = "log"
+TAIL_BYTES = 8192
+TAIL_LINES = 15
+STATES = Path(".tierlb")
+
+
+def run_detached(file: Path, state: Path | None, watch: bool) -> None:
+    """Start the cluster and return once it serves; exits as the cluster does if it does not come to that."""
+    topology = load_or_exit(file)
+    directory = state or usual_directory(topology.cluster)
+    try:
+        make_directory(directory)
+    except StoreError as error:
+        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+    log = directory / LOG_FILE
+    before = log.stat().st_size if log.exists() else 0
+    admin_url, process = _start(file, directory, watch, log)
+    if not admin_url:
+        click.echo(_tail(log, before), err=True)
+        click.echo(f"{file}: the cluster ended before it served; all of its log is in {log}", err=True)
+        sys.exit(process.wait() or 1)
+    which = file if state is None else f"--state {state}"
+    end = f"`{how_to_call()} down {which}` stops everything. The log is {log}"
+    click.echo(ready_block(topology, admin_url, end))
+
+
+def run_down(file: Path | None, state: Path | None) -> None:
+    """End a cluster that runs in the background, or in another terminal, and wait until it has ended."""
+    directory = state or (usual_directory(load_or_exit(file, "nothing was stopped").cluster) if file else _only_one())
+    try:
+        pid = stop(directory)
+    except (NotStopped, StoreError) as problem:
+        raise click.ClickException(str(problem)) from problem
+    click.echo(f"{directory.name} is down (process {pid} has ended)")
+
+
+def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
+    """The URL of the cluster's admin API when it serves, or nothing, and its process."""
+    ours, theirs = os.pipe()
+    command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(directory), "--ready-fd", str(theirs)]
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb") as output:
+        process = subprocess.Popen(
+            [*command, "--watch"] if watch else command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        try:
+            return pipe.read().decode(errors="replace"), process
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+
+
+def _tail(log: Path, before: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(max(before, log.stat().st_size - TAIL_BYTES))
+        return "\n".join(stream.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
+
+
+def _only_one() -> Path:
+    """The one state directory here whose cluster runs."""
+    try:
+        running = [path for path in sorted(STATES.glob("*")) if holder(path) is not None]
+    except StoreError as problem:
+        raise click.ClickException(str(problem)) from problem
+    if len(running) == 1:
+        return running[0]
+    found = f"several run here: {', '.join(path.name for path in running)}" if running else "none runs here"
+    raise click.UsageError(f"say which cluster, by its FILE or with --state DIR: {found}")

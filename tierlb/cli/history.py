@@ -1,0 +1,39 @@
+"""`tierlb history`: which topologies the cluster was asked to be, by whom, when and why; or the text of one."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from tierlb.cli.client import Client
+from tierlb.cli.printable import printable
+from tierlb.controlplane.history import moment
+
+HEADINGS = ["revision", "when", "who", "lines", "why"]
+ACTIVE, OTHER = "▸", " "
+
+
+def show_history(client: Client, number: int | None) -> None:
+    """The list, newest last; with a number the text of that revision as it was."""
+    if number is not None:
+        revision = client.get(f"/v1/history/{number}")
+        click.echo(json.dumps(revision, indent=2) if client.as_json else revision["text"], nl=client.as_json)
+        return
+    answer = client.get("/v1/history")
+    click.echo(json.dumps(answer, indent=2) if client.as_json else "\n".join(lines(answer["revisions"])))
+
+
+def lines(revisions: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each, in columns."""
+    rows = [HEADINGS, *map(_cells, revisions)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    mark = ACTIVE if row["active"] else OTHER
+    size = "" if row["added"] is None else f"+{row['added']} -{row['removed']}"
+    why = printable(row["why"])
+    undone = f"undone{': ' if why else ''}" if row["undone"] else ""
+    return [f"{mark} {row['number']}", moment(row["when"]), printable(row["who"]), size, undone + why]

@@ -1,0 +1,222 @@
+"""The commands that change a running cluster, and those that show what was changed: their options and exit codes.
+
+Parsing only, like main.py, and imported with it: what a command runs is imported when it runs.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tierlb.cli.change import Wish
+    from tierlb.cli.client import Client
+
+DEFAULT_ADMIN = "http://127.0.0.1:7900"
+TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
+Command = Callable[..., None]
+KINDS = ("l4", "l7")
+POLICIES = (
+    *("load-aware", "round-robin", "random", "least-requests", "two-choices", "weighted", "peak-ewma"),
+    "maglev",
+)
+
+
+def _of_a_cluster(command: Command) -> Command:
+    """Options that say which cluster is meant, given to the command as its client."""
+
+    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+    @click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="What changes need.  [default: .tierlb/CLUSTER/admin-token]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="For programs.")
+    @functools.wraps(command)
+    def with_client(admin: str, token_file: Path | None, as_json: bool, **others: Any) -> None:
+        from tierlb.cli.client import Client, admin_place
+
+        admin_place(admin)
+        command(client=Client(admin, token_file, as_json), **others)
+
+    return with_client
+
+
+def _of_a_change(command: Command) -> Command:
+    """Options of every change of the topology, given to the command as its wish."""
+
+    @click.option("--why", default="", metavar="TEXT", help="For the history.")
+    @click.option("--deadline", metavar="TIME", help="Take it back if it is not done by then.  [default: 60s]")
+    @click.option("--expected", type=click.IntRange(1), metavar="N", help="Only if this is still the current revision.")
+    @click.option("--dry-run", is_flag=True, help="Say what would be done.")
+    @functools.wraps(command)
+    def with_wish(why: str, deadline: str | None, expected: int | None, dry_run: bool, **others: Any) -> None:
+        from tierlb.cli.change import Wish
+
+        seconds = None if deadline is None else _seconds("--deadline", deadline)
+        command(wish=Wish(why, seconds, expected, dry_run), **others)
+
+    return with_wish
+
+
+@click.command()
+@click.argument("file", type=TopologyPath)
+@_of_a_cluster
+def plan(client: "Client", file: Path) -> None:
+    """Say what applying FILE would do to the running cluster, and to connections."""
+    from tierlb.cli.change import run_plan
+
+    run_plan(client, file)
+
+
+@click.command()
+@click.argument("file", type=TopologyPath)
+@_of_a_change
+@_of_a_cluster
+def apply(client: "Client", wish: "Wish", file: Path) -> None:
+    """Make the running cluster what FILE says; what does not come off is taken back."""
+    from tierlb.cli.change import run_apply
+
+    run_apply(client, file, wish)
+
+
+@click.group()
+def tier() -> None:
+    """Add a tier to the running cluster, or remove one."""
+
+
+@tier.command("add")
+@click.argument("name")
+@click.option("--kind", required=True, type=click.Choice(KINDS))
+@click.option("--between", nargs=2, metavar="ABOVE BELOW", help="A tier and what it sends to.")
+@click.option("--above", metavar="NAME", help="A tier or pool: whatever sends there sends to the new tier.")
+@click.option("--below", metavar="NAME", help="A tier, which sends to the new one then.")
+@click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--policy", type=click.Choice(POLICIES), help="How it chooses.  [default: load-aware]")
+@_of_a_change
+@_of_a_cluster
+def tier_add(client: "Client", wish: "Wish", **given: Any) -> None:
+    """Put a new tier where --between, --above or --below says."""
+    from tierlb.cli.change import run_edit
+
+    if sum(bool(given[name]) for name in ("between", "above", "below")) != 1:
+        raise click.UsageError("say where it goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
+    run_edit(client, {"verb": "tier-add", **{name: value for name, value in given.items() if value}}, wish)
+
+
+@tier.command("remove")
+@click.argument("name")
+@_of_a_change
+@_of_a_cluster
+def tier_remove(client: "Client", wish: "Wish", name: str) -> None:
+    """Take a tier out: what sent to it sends to what it sent to."""
+    from tierlb.cli.change import run_edit
+
+    run_edit(client, {"verb": "tier-remove", "name": name}, wish)
+
+
+@click.command()
+@click.argument("replicas", nargs=-1, required=True, metavar="NAME=N...")
+@_of_a_change
+@_of_a_cluster
+def scale(client: "Client", wish: "Wish", replicas: tuple[str, ...]) -> None:
+    """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2."""
+    from tierlb.cli.change import run_edit
+    from tierlb.topology.edit import EditError, parse_scale
+
+    try:
+        meant = parse_scale(*replicas).replicas
+    except EditError as error:
+        raise click.UsageError(str(error)) from error
+    run_edit(client, {"verb": "scale", "replicas": meant}, wish)
+
+
+@click.command()
+@click.argument("policy", metavar="TIER=POLICY")
+@_of_a_change
+@_of_a_cluster
+def policy(client: "Client", wish: "Wish", policy: str) -> None:
+    """Set how the nodes of a tier choose: policy web=round-robin."""
+    from tierlb.cli.change import run_edit
+    from tierlb.topology.edit import EditError, parse_policy
+
+    try:
+        meant = parse_policy(policy)
+    except EditError as error:
+        raise click.UsageError(str(error)) from error
+    run_edit(client, {"verb": "policy", "tier": meant.tier, "policy": meant.policy.value}, wish)
+
+
+@click.command()
+@click.argument("node")
+@_of_a_cluster
+def drain(client: "Client", node: str) -> None:
+    """Send nothing new to NODE, until `tierlb ready NODE`."""
+    from tierlb.cli.change import run_wish
+
+    run_wish(client, node, "drain")
+
+
+@click.command()
+@click.argument("node")
+@_of_a_cluster
+def ready(client: "Client", node: str) -> None:
+    """Give NODE its share again."""
+    from tierlb.cli.change import run_wish
+
+    run_wish(client, node, "ready")
+
+
+@click.command()
+@click.argument("tier")
+@_of_a_cluster
+def restart(client: "Client", tier: str) -> None:
+    """Put a new process in the place of each node of TIER, one after the other."""
+    from tierlb.cli.change import run_change, whoami
+
+    run_change(client, "/v1/restart", {"tier": tier, "who": whoami()})
+
+
+@click.command()
+@click.argument("number", required=False, type=click.IntRange(1))
+@_of_a_cluster
+def history(client: "Client", number: int | None) -> None:
+    """List what the cluster was asked to be; with NUMBER print the file of that revision."""
+    from tierlb.cli.history import show_history
+
+    show_history(client, number)
+
+
+@click.command()
+@click.argument("number", type=click.IntRange(1))
+@_of_a_change
+@_of_a_cluster
+def rollback(client: "Client", wish: "Wish", number: int) -> None:
+    """Apply the file of revision NUMBER anew."""
+    from tierlb.cli.change import run_change
+
+    run_change(client, "/v1/rollback", {"number": number, **wish.body()})
+
+
+@click.command()
+@_of_a_cluster
+def progress(client: "Client") -> None:
+    """Follow the change under way, or say what the latest one did."""
+    from tierlb.cli.change import follow_latest
+
+    follow_latest(client)
+
+
+COMMANDS = (plan, apply, tier, scale, policy, drain, ready, restart, history, rollback, progress)
+
+
+def _seconds(option: str, text: str) -> float:
+    from tierlb.topology.units import parse_duration_s
+
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from error

@@ -1,0 +1,86 @@
+"""The topology file of a running cluster, as it is edited: each edit is applied, or what is wrong with it is said.
+
+The file is read twice a second, for an editor may replace it, and a file system may be one that tells nobody. An edit
+counts when two looks in a row find the same, since a look may come while the file is being written. One that comes
+while a change is under way waits for its end. What could not be applied is not tried again until the file differs.
+"""
+
+from pathlib import Path
+
+import attrs
+import trio
+
+from tierlb.controlplane.changes import Busy, Changes, NotPossible, Progress, Request
+from tierlb.controlplane.history import Conflict
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.store import StoreError
+from tierlb.topology.load import MAX_FILE_BYTES, load_file
+from tierlb.topology.problems import TopologyError
+
+LOOK_EVERY_S = 0.5
+WHAT = "edit of the file"
+
+
+@attrs.define
+class Following:
+    """`who`: in whose name edits are applied."""
+
+    file: Path
+    changes: Changes
+    log: Log
+    who: str
+    _seen: bytes = attrs.field(default=b"", init=False)
+    _settled: bytes = attrs.field(default=b"", init=False)
+    _change: Progress | None = attrs.field(default=None, init=False)
+    _told: int = attrs.field(default=0, init=False)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self.look()
+            await trio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Say how the change under way goes on, and see whether the file asks for another."""
+        self._tell()
+        try:
+            with self.file.open("rb") as stream:
+                content = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            content = b""
+            if self._seen:
+                self.log.warning("the file cannot be read", file=str(self.file), reason=str(error))
+        is_steady, self._seen = content == self._seen, content
+        if content and is_steady and content != self._settled:
+            self._heed(content)
+
+    def _heed(self, content: bytes) -> None:
+        try:
+            text = self._text(content)
+            if text != self.changes.text:
+                self._change, self._told = self.changes.apply(text, Request(self.who, WHAT), WHAT), 0
+                self._tell()
+        except Busy:
+            return
+        except TopologyError as error:
+            for problem in error.problems:
+                self.log.error("the file has a problem", problem=str(problem))
+            self.log.error("nothing is changed until the file is right", problems=len(error.problems))
+        except (Conflict, NotPossible, StoreError) as problem:
+            self.log.error("the file cannot be applied", reason=str(problem))
+        self._settled = content
+
+    def _text(self, content: bytes) -> str:
+        """As it is read at the start. Raises TopologyError."""
+        try:
+            return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError:
+            load_file(self.file)  # which says where
+            return self.changes.text
+
+    def _tell(self) -> None:
+        """What has happened since the last look."""
+        if self._change is not None:
+            for line in self._change.lines[self._told :]:
+                self.log.info("change", at_s=line.at_s, what=line.text)
+            self._told = len(self._change.lines)
