@@ -95,7 +95,7 @@ def running_cluster(
     """Start the topology (YAML whose admin address is `admin`), wait until it is `ready`, stop it afterwards."""
     file = directory / "topology.yaml"
     file.write_text(topology)
-    command = [sys.executable, "-m", "tierlb", "up", str(file)]
+    command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(file.parent / "state")]
     with (directory / "up.log").open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -197,15 +197,15 @@ def _envoy_address(text: str) -> dict[str, object]:
     return {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
 
 
-def tierlb(shape: str, listen: str, admin: str, endpoints: Sequence[str]) -> str:
+def tierlb(shape: str, listen: str, admin: str, endpoints: Sequence[str], balance: str = "round-robin") -> str:
     """A topology file: `l7` or `l4` alone, or an l4 edge over two l7 nodes (`stacked`). JSON is YAML."""
-    front = {"listen": listen, "balance": "round-robin"}
+    front = {"listen": listen, "balance": balance}
     tiers = {
         "l7": {"web": {"kind": "l7", **front, "to": "app"}},
         "l4": {"edge": {"kind": "l4", **front, "to": "app"}},
         "stacked": {
             "edge": {"kind": "l4", **front, "to": "web"},
-            "web": {"kind": "l7", "replicas": 2, "balance": "round-robin", "to": "app"},
+            "web": {"kind": "l7", "replicas": 2, "balance": balance, "to": "app"},
         },
     }[shape]
     pools = {"app": {"endpoints": list(endpoints)}}

@@ -138,7 +138,7 @@ class Tierlb:
         admin, *listens = free_addresses(1 + (1 if fleet.edge else len(fleet.groups)))
         topology = directory / "topology.yaml"
         topology.write_text(tierlb_topology(fleet, admin, listens, self.balance))
-        command = [sys.executable, "-m", "tierlb", "up", str(topology)]
+        command = [sys.executable, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             pids = await node_pids(admin, len(fleet.groups) + fleet.edge)

@@ -55,6 +55,7 @@ MEASURES = (
 )
 TARGETS = (
     Target("L7 request", "CPU µs", "nginx", 1.1),
+    Target("L7 request", "CPU µs", "tierlb-rr", 1.1),
     Target("L7 varied request", "CPU µs", "nginx", 1.1),
     Target("L4 request", "CPU µs", "haproxy", 1.1),
     Target("L4 connection", "CPU µs", "haproxy", 1.1),

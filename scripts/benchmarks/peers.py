@@ -96,6 +96,7 @@ class Tierlb:
     """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes."""
 
     name: str = "tierlb"
+    balance: str = "round-robin"
     shapes: frozenset[Shape] = frozenset(Shape)
 
     def missing(self) -> str | None:
@@ -106,8 +107,8 @@ class Tierlb:
         """`tierlb up` on a file of its own, until the whole tree serves."""
         listen, admin = free_addresses(2)
         topology = directory / "topology.yaml"
-        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints))
-        command = [sys.executable, "-m", "tierlb", "up", str(topology)]
+        topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance))
+        command = [sys.executable, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             await cluster.serves(f"http://{listen}/")
@@ -199,5 +200,6 @@ PEERS: tuple[Peer, ...] = (
         carriers=itself,
         shapes=frozenset({Shape.L7, Shape.L4}),
     ),
-    Tierlb(),
+    Tierlb("tierlb-rr"),
+    Tierlb("tierlb", "load-aware"),
 )

@@ -98,9 +98,11 @@ def words(text):
 
 @pytest.fixture
 def serve():
-    """Answers with these (status code, body) in turn, and further requests with the last; `asked` is what was asked."""
+    """Answers with these (status code, body) in turn, and further requests with the last; `asked` is what was asked,
+    `sent` the head and body of each POST."""
     servers = []
     asked = []
+    sent = []
 
     def start(*answers):
         left = list(answers)
@@ -115,6 +117,8 @@ def serve():
                 self.wfile.write(body)
 
             def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                sent.append((self.headers, body))
                 self.do_GET()
 
             def log_message(self, *_):
@@ -126,7 +130,7 @@ def serve():
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"
 
-    start.asked = asked
+    start.asked, start.sent = asked, sent
     yield start
     for server, thread in servers:
         server.shutdown()

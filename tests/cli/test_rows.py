@@ -6,6 +6,7 @@ from tierlb.cli.rows import groups_of, parts, state_word, weights
 from tierlb.controlplane.status import ClusterStatus, EndpointStatus, PoolStatus, State, TierStatus, as_json
 from tierlb.model.address import Address
 from tierlb.model.load import SubtreeLoad
+from tierlb.model.topology import Admin
 
 
 def groups(tiers, pools=None):
@@ -38,6 +39,22 @@ def endpoint(port, *, name="", **seen_by):
 )
 def test_the_state_is_its_own_or_what_parents_hold_against_it(state, availabilities, word):
     assert state_word(state, availabilities) == word
+
+
+@pytest.mark.parametrize(
+    ("state", "admin", "word"),
+    [
+        (State.SERVING, Admin.READY, "serving"),
+        (State.SERVING, Admin.DRAIN, "draining"),
+        (State.SERVING, Admin.MAINTENANCE, "maintenance"),
+        (State.GONE, Admin.DRAIN, "gone"),
+    ],
+)
+def test_what_an_operator_wants_of_a_node_is_seen_also_where_nobody_is_above_it(state, admin, word):
+    edge = attrs.evolve(node("edge-1", 8080, state=state), admin=admin)
+    status = as_json(attrs.evolve(shop(), tiers={"edge": TierStatus("l4", None, (), (edge,))}))
+    row = groups_of(status)[0].members[0]
+    assert (row.state, row.counts) == (word, word == "serving")
 
 
 @pytest.mark.parametrize(

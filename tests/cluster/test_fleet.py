@@ -48,6 +48,7 @@ class FakeChild:
     crashes: int = 0
     happened: list = attrs.field(factory=list)
     _stop: trio.Event = attrs.field(factory=trio.Event)
+    _ended: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self):
         self.pid = 100 + sum(what == "start" for what, *_ in self.happened)
@@ -55,6 +56,10 @@ class FakeChild:
         await self._stop.wait()
         if self.on_exit is not None:
             self.on_exit(self.pid)
+        self._ended.set()
+
+    async def wait_ended(self):
+        await self._ended.wait()
 
     async def stop(self, deadline_s):
         assert deadline_s == STOP_DEADLINE_S
@@ -194,6 +199,29 @@ async def test_who_is_stopped_is_retired_before(fleet, happened, autojump_clock)
     assert fleet.controller._retiring == frozenset()
     await grown(fleet, SHOP)
     assert happened[-1] == ("start", "web-2"), "it is not there any more"
+
+
+async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stays_retired(
+    fleet, happened, autojump_clock
+):
+    await grown(fleet, SHOP)
+    with trio.move_on_after(RETIRE_S / 2):
+        await fleet.stop_nodes(["web-2"])
+    assert (stopped(happened), fleet.controller._retiring, fleet.surplus(with_replicas(1))) == ([], set(), ("web-2",))
+    with trio.move_on_after(UNPUBLISH_S / 2):
+        await fleet.shrink(with_app(replicas=1))
+    assert len(fleet.controller._endpoints["app"]) == 1
+    await trio.sleep(UNPUBLISH_S)
+    assert stopped(happened) == ["app"]
+
+
+async def test_nothing_is_started_once_the_end_has_begun(fleet, happened, nursery, autojump_clock):
+    await grown(fleet, SHOP)
+    happened.clear()
+    fleet.ask_to_stop(nursery, ["edge"])
+    await grown(fleet, with_replicas(3))
+    await fleet.replace(SHOP, "web-1")
+    assert happened == []
 
 
 async def test_nobody_to_stop_takes_no_time(fleet, happened, autojump_clock):

@@ -212,7 +212,9 @@ def test_a_node_of_no_such_tier_is_turned_away(controller, node, tier):
 
 async def test_a_refusal_is_told_until_a_later_snapshot_is_served(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    running.receive(edge, Refuse(9, "port taken"))
+    running.receive(edge, Refuse(edge.wanted.revision - 1, "of something older"))
+    assert running.missing() == ()
+    running.receive(edge, Refuse(edge.wanted.revision, "port taken"))
     assert "edge-1 refused its configuration: port taken" in running.missing()
     running.receive(edge, Ack(edge.wanted.revision, (EDGE,)))
     assert running.missing() == ()
@@ -491,7 +493,7 @@ async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(run
     await serve_all(running)
     old = running.seats["web-1"].hello
     running.join(hello("web-1", "web", 22, boot_id="two"), Link())
-    with pytest.raises(Unwelcome, match="taken over"):
+    with pytest.raises(Unwelcome, match="took over"):
         running.join(old, Link())
     running.exited("web-1", 22)
     assert running.join(old, Link()).hello is old

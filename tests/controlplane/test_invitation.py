@@ -2,7 +2,18 @@ import stat
 
 import pytest
 
-from tierlb.controlplane.invitation import TOKEN_FILE, URL_FILE, Invitation, NoInvitation, posted, read, usual_directory
+from tierlb.controlplane.invitation import (
+    ADMIN_TOKEN_FILE,
+    TOKEN_FILE,
+    URL_FILE,
+    Invitation,
+    NoInvitation,
+    admin_token_posted,
+    posted,
+    read,
+    read_admin_token,
+    usual_directory,
+)
 
 INVITATION = Invitation("ws://127.0.0.1:4000", "secret")
 
@@ -70,6 +81,33 @@ def test_where_it_cannot_be_written_the_cause_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError), posted(tmp_path / "file" / "shop", INVITATION):
         pytest.fail("it was posted")
+
+
+def test_the_admin_token_is_there_for_its_owner_alone_and_as_long_as_the_cluster(directory):
+    file = directory / ADMIN_TOKEN_FILE
+    for token in ("s3cret", "another"):
+        with admin_token_posted(directory, token):
+            assert read_admin_token(file) == token
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        with pytest.raises(NoInvitation, match=f"there is no .*/shop/{ADMIN_TOKEN_FILE}: `tierlb up` writes it"):
+            read_admin_token(file)
+
+
+def test_the_admin_token_of_a_cluster_that_was_started_later_is_left_alone(directory):
+    with admin_token_posted(directory, "s3cret"):
+        (directory / ADMIN_TOKEN_FILE).write_text("later\n")
+    assert read_admin_token(directory / ADMIN_TOKEN_FILE) == "later"
+
+
+def test_what_is_no_admin_token_is_not_used(directory):
+    file = directory / ADMIN_TOKEN_FILE
+    file.mkdir(parents=True)
+    with pytest.raises(NoInvitation, match="cannot be read: Is a directory"):
+        read_admin_token(file)
+    file.rmdir()
+    file.write_text("\n")
+    with pytest.raises(NoInvitation, match="holds nothing that can be used"):
+        read_admin_token(file)
 
 
 def test_the_token_is_in_no_text():

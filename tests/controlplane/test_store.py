@@ -34,6 +34,7 @@ from tierlb.controlplane.store import (
     Store,
     Stored,
     StoreError,
+    holder,
     make_directory,
     write_atomically,
 )
@@ -216,6 +217,27 @@ def test_a_lock_whose_owner_could_not_write_its_pid_holds_as_well(store: FileSto
     (directory / LOCK_FILE).write_text("")
     with pytest.raises(StoreError, match="used by another process"):
         FileStore(directory).load()
+
+
+def test_whoever_asks_hears_which_process_has_the_directory_and_keeps_it_from_nobody(
+    store: FileStore, directory: Path
+) -> None:
+    assert holder(directory) is None
+    store.load()
+    assert holder(directory) == os.getpid()
+    store.close()
+    assert holder(directory) is None
+    assert store.load() == Loaded(Stored(), 0)
+    (directory / LOCK_FILE).write_text("")
+    with pytest.raises(StoreError, match="could not note its pid"):
+        holder(directory)
+
+
+def test_a_lock_that_cannot_be_looked_at_is_an_error(directory: Path) -> None:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.write_text("")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        holder(directory)
 
 
 def test_a_closed_store_lets_others_in_and_closing_twice_is_harmless(store: FileStore, directory: Path) -> None:

@@ -24,6 +24,7 @@ from tierlb.wire.proxy_protocol import (
     KEY,
     PARENT,
     PROCESS,
+    WAY,
     ProxyHeader,
     encode_local,
     encode_tlv,
@@ -367,11 +368,13 @@ def l4_parent(
     key: bytes = DATA_KEY,
     boot_id: str = "boot",
     explained: bytes = b"",
+    way: bytes = b"",
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
     tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key) + encode_tlv(PROCESS, boot_id.encode())
-    if explained:
-        tlvs += encode_tlv(EXPLAINED, explained)
+    for kind, value in ((EXPLAINED, explained), (WAY, way)):
+        if value:
+            tlvs += encode_tlv(kind, value)
     return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tierlb.dataplane.kinship import Kinship, process_of
-from tierlb.wire.proxy_protocol import KEY, PARENT, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
+from tierlb.dataplane.kinship import Kinship, process_of, way_of
+from tierlb.wire.proxy_protocol import KEY, PARENT, WAY, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
 
 OURS = Kinship("edge-1", b"our key")
 
@@ -39,6 +39,15 @@ def test_a_child_can_tell_a_parents_processes_apart() -> None:
     processes = [Kinship("edge-1", b"our key", boot_id).credentials for boot_id in ("b1", "b2")]
     assert [process_of("edge-1", heard(encode_local(tlvs))) for tlvs in processes] == ["edge-1/b1", "edge-1/b2"]
     assert process_of("edge-1", heard(encode_local(b""))) == "edge-1/"
+
+
+@pytest.mark.parametrize(
+    ("above", "way"),
+    [(b"", ("mid-1/b2",)), (b"edge-1/b1", ("mid-1/b2", "edge-1/b1")), (b"a/1\nb/2", ("mid-1/b2", "a/1", "b/2"))],
+)
+def test_the_way_begins_with_the_nearest_parent(above: bytes, way: tuple[str, ...]) -> None:
+    tlvs = Kinship("mid-1", b"our key", "b2").credentials + encode_tlv(WAY, above)
+    assert way_of("mid-1", heard(encode_local(tlvs))) == way
 
 
 def test_a_parent_without_a_name_is_a_parent_all_the_same() -> None:

@@ -20,7 +20,10 @@ from tierlb.model.load import Guidance, SubtreeLoad
 
 HOT = 0.9
 MARGIN = 1.1
-"""A child that is less than a tenth above its siblings closes nothing."""
+"""A child that is less than a tenth above its siblings closes nothing, as a rule."""
+COOL = 0.8
+"""But if a sibling is so far below the mean (it is new, or has recovered), all that are above it give: eight siblings
+that each keep their tenth would leave the ninth with a fifth of its part."""
 SLOW_MARGIN = 3.0
 """Answers may take so many times as long as at the siblings: machines and mixes of requests differ."""
 CLOSE_OVER_S = 2.0
@@ -60,7 +63,12 @@ def guide(children: Sequence[Child]) -> Guidance:
         (weight if child.response_s > SLOW_MARGIN * response_s else max(weight, usual), child.utilisation)
         for weight, child in weighed
     ]
-    return Guidance(_mean(evened), all(child.utilisation > HOT for child in children), response_s)
+    target = _mean(evened)
+    cool = any(
+        child.utilisation < COOL * target and child.response_s <= SLOW_MARGIN * response_s for child in children
+    )
+    all_hot = all(child.utilisation > HOT for child in children)
+    return Guidance(target, all_hot, response_s, 1.0 if cool else MARGIN)
 
 
 def _mean(pairs: Sequence[tuple[float, float]]) -> float:
@@ -77,14 +85,15 @@ def combine(guidances: Iterable[Guidance]) -> Guidance:
         return NOBODY
     target = sum(guidance.target for guidance in said) / len(said)
     times = [guidance.response_s for guidance in said if guidance.response_s > 0]
-    return Guidance(target, all(g.all_hot for g in said), sum(times) / len(times) if times else 0.0)
+    response_s = sum(times) / len(times) if times else 0.0
+    return Guidance(target, all(g.all_hot for g in said), response_s, max(g.margin for g in said))
 
 
 def closing_rate_per_s(connections: int, load: SubtreeLoad, guidance: Guidance) -> float:
     """How many of its kept connections a child with this load is to close in a second."""
     if guidance.all_hot:
         return 0.0
-    used = excess(load.utilisation, MARGIN * guidance.target) if guidance.target < HOT else 0.0
+    used = excess(load.utilisation, guidance.margin * guidance.target) if guidance.target < HOT else 0.0
     slow = excess(load.response_s, SLOW_MARGIN * guidance.response_s) if guidance.response_s else 0.0
     rate = max(connections * used / CLOSE_OVER_S, (connections - 1) * slow / CLOSE_SLOW_OVER_S)
     return min(rate, max(FEW_PER_S, FASTEST_CLOSE_PER_S * connections))

@@ -54,7 +54,9 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
     try:
         check_free(topology)
         admin = listen(topology.admin, "admin.listen")
-        changes.start(text, getpass.getuser())
+        if changes.start(text, getpass.getuser()) != text:
+            topology = controller.topology
+            check_free(topology)
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:

@@ -103,7 +103,7 @@ class Child:
     async def _start(self) -> tuple[trio.Process, trio.socket.SocketType]:
         """The process, and our end of the socket pair that it inherits. Raises OSError."""
         ours, theirs = pair()
-        env, fds = self.env, ()
+        env, fds = self.env, tuple[int, ...]()
         if self.sockets is not None:
             env, fds = {**env, DESCRIPTOR_VARIABLE: str(theirs.fileno())}, (theirs.fileno(),)
         try:

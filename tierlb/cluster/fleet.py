@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +37,8 @@ STOP_DEADLINE_S = 12.0
 RETIRE_S = 4.5
 """From telling everybody to the signal: l7 nodes end kept connections within 3 s, idle ones a second later."""
 HANDOVER_S = 0.5
-"""From a new process being known everywhere to the end of the old one: by then it reports to its parents too, which hear
-the old one no longer."""
+"""From a new process being known everywhere to the end of the old one: by then it reports to its parents too, which
+hear the old one no longer."""
 UNPUBLISH_S = 0.5
 PROBE_EVERY_S = 0.02
 
@@ -67,11 +67,12 @@ class Fleet:
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
     _ending: bool = attrs.field(default=False, init=False)
 
-    def grow(self, topology: Topology) -> None:
-        """Start what is not there, unless everything is about to end. Raises PortTaken, having started nothing, if a
-        public address cannot be had."""
+    def grow(self, topology: Topology) -> tuple[str, ...]:
+        """Start what is not there, unless everything is about to end; the names of what was started. Raises PortTaken,
+        having started nothing, if a public address cannot be had."""
         if self._ending:
-            return
+            return ()
+        before = {child.name for child in self._children()}
         for tier in topology.tiers.values():
             if tier.listen is not None:
                 self.sockets.open(tier.listen, f"tiers.{tier.name}.listen")
@@ -82,6 +83,7 @@ class Fleet:
         for pool in topology.pools.values():
             if pool.run is not None:
                 self._grow_pool(pool, pool.run)
+        return tuple(child.name for child in self._children() if child.name not in before)
 
     def surplus(self, topology: Topology) -> tuple[str, ...]:
         """The nodes that run and that the topology does not name."""
@@ -140,12 +142,11 @@ class Fleet:
 
     def problems(self) -> tuple[str, ...]:
         """What went wrong with processes, each a phrase."""
-        children = [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
-        return tuple(child.problem for child in children if child.problem)
+        return tuple(child.problem for child in self._children() if child.problem)
 
-    def crashes(self, names: Iterable[str]) -> int:
-        """How often the process of any of these nodes ended by itself, at most."""
-        return max((self._nodes[name].crashes for name in names if name in self._nodes), default=0)
+    def crashes(self, names: Collection[str]) -> int:
+        """How often the process of any of these ended by itself, at most."""
+        return max((child.crashes for child in self._children() if child.name in names), default=0)
 
     def ask_to_stop(self, nursery: trio.Nursery, names: Iterable[str] | None = None) -> None:
         """The end of everything: signal the nodes of these tiers and endpoints of these pools, or all, as they are.
@@ -159,6 +160,9 @@ class Fleet:
             if wanted is None or pool in wanted:
                 for endpoint in group:
                     nursery.start_soon(endpoint.child.stop, STOP_DEADLINE_S)
+
+    def _children(self) -> list[Child]:
+        return [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
 
     def _start(self, child: Child) -> Child:
         self.nursery.start_soon(child.run)

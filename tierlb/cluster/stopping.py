@@ -45,7 +45,7 @@ def _is_tierlb(pid: int) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return any(b"tierlb" in argument.rpartition(b"/")[2] for argument in arguments)
+    return any(argument.removesuffix(b"/__main__.py").rpartition(b"/")[2] == b"tierlb" for argument in arguments)
 
 
 def _ask(process: int, pid: int) -> None:

@@ -160,12 +160,7 @@ class Supervisor:
 
     def _hopeless(self) -> str:
         """What waiting will not mend."""
-        refusals = (
-            f"{seat.name} refused its configuration: {seat.refusal}"
-            for seat in self.controller.seats.values()
-            if seat.refusal
-        )
-        return next(refusals, "")
+        return self.controller.refused()
 
     async def _stop(self) -> None:
         """Ask tier after tier, a moment apart, then the pools once no node is left.

@@ -15,7 +15,7 @@ Left out: starting processes (`Machines`, cluster/fleet.py), HTTP (dashboard/), 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -49,12 +49,12 @@ KEPT_CHANGES = 16
 class Machines(Protocol):
     """Who starts and stops processes."""
 
-    def grow(self, topology: Topology) -> None: ...
+    def grow(self, topology: Topology) -> tuple[str, ...]: ...
     def surplus(self, topology: Topology) -> tuple[str, ...]: ...
     async def stop_nodes(self, names: Iterable[str]) -> None: ...
     async def shrink(self, topology: Topology) -> None: ...
     async def replace(self, topology: Topology, name: str) -> None: ...
-    def crashes(self, names: Iterable[str]) -> int: ...
+    def crashes(self, names: Collection[str]) -> int: ...
     def problems(self) -> tuple[str, ...]: ...
 
 
@@ -148,20 +148,32 @@ class Changes:
         current = self.history.current
         return current.text if current is not None else ""
 
-    def start(self, text: str, who: str) -> None:
-        """Begin with this text, as a new revision unless it is the active one. A change that a dead controller had
-        begun is taken back: nothing of it runs any more. Raises StoreError."""
+    def start(self, text: str, who: str) -> str:
+        """Begin with this text of the file, as a new revision unless it is the active one; the text that counts. What a
+        dead controller had begun to change is taken back, for nothing of it runs any more, in the file as well, and the
+        controller is told. Raises StoreError."""
         found = self.store.load()
         if found.warning:
             self.log.warning("the state is not the newest", reason=found.warning)
         self._stored, self._version = found.stored, found.version
         rollout = self._stored.rollout
         if rollout is not None and not rollout.over:
-            self.log.warning("a change was cut short and is taken back", revision=rollout.target)
-            self._keep(history=self.history.activate(rollout.previous), rollout=None)
+            text = self._take_back(rollout, text)
         if text != self.text:
             self._keep(history=self.history.accept(text, who, "the file at the start", self.now(), None))
         self.controller.admin.update(self._stored.admin_states)
+        return text
+
+    def _take_back(self, rollout: Rollout, text: str) -> str:
+        target, previous = self.history.get(rollout.target).text, self.history.get(rollout.previous).text
+        said = {"revision": rollout.target, "back_to": rollout.previous}
+        self.log.warning("a change was cut short and is taken back", **said)
+        if text == target:
+            self._write_file(text, previous)
+            self.controller.adopt(self._load(previous))
+            text = previous
+        self._keep(history=self.history.activate(rollout.previous), rollout=None)
+        return text
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry changes out, until cancelled."""
@@ -268,20 +280,17 @@ class Changes:
     async def _reach(self, progress: Progress, before: Topology, stage: Topology, *, last: bool) -> None:
         """Make this stage the desired topology and wait until it is."""
         machines = self._machines()
-        fresh = _nodes(stage) - _nodes(before)
-        crashes = machines.crashes(fresh)
-        machines.grow(stage)
+        fresh = machines.grow(stage)
         vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]
         if vanished:
             progress.say(f"stopping {', '.join(vanished)}")
             await machines.stop_nodes(vanished)
         moves = _moves(before, stage)
         self.controller.adopt(stage)
-        while lack := self._lack(stage, fresh, whole=last):
-            self._despair(fresh, crashes)
+        while self._lack(stage, whole=last):
+            self._despair(fresh)
             with trio.move_on_after(LOOK_EVERY_S):
                 await self.controller.wait_progress()
-            del lack
         progress.say(f"stage {progress.stage} of {progress.stages}: every node serves it")
         if moves and not last:
             await trio.sleep(FULL_AFTER_S)
@@ -290,12 +299,15 @@ class Changes:
             await machines.stop_nodes(surplus)
         await machines.shrink(stage)
 
-    def _lack(self, stage: Topology, fresh: frozenset[str], *, whole: bool) -> str:
-        """What this stage still waits for; at the end that is everything, before it half of each tier."""
+    def _lack(self, stage: Topology, *, whole: bool) -> str:
+        """What this stage still waits for; at the end that is everything, before it half of each tier and all local
+        endpoints, for those of an old command stop with the stage."""
         if whole:
             return "; ".join(self.controller.missing()[:3])
         if not self.controller.settled():
             return "not all nodes serve their latest configuration yet"
+        if unready := self.controller.unready_endpoints():
+            return unready[0]
         for tier in stage.tiers.values():
             nodes = [self.controller.seats[name] for name in node_names(tier)]
             ready = sum(node.state is State.SERVING and self.controller.has_leaves(node.name) for node in nodes)
@@ -303,13 +315,12 @@ class Changes:
                 return f"of {tier.name} only {ready} of {len(nodes)} nodes are ready"
         return ""
 
-    def _despair(self, fresh: frozenset[str], crashes: int) -> None:
+    def _despair(self, fresh: Collection[str]) -> None:
         """Raise GaveUp where waiting will not help."""
-        if self._machines().crashes(fresh) - crashes >= CRASHES:
-            raise GaveUp("; ".join(self._machines().problems()[:3]) or "new nodes keep ending")
-        for seat in self.controller.seats.values():
-            if seat.refusal and not seat.leaving:
-                raise GaveUp(f"{seat.name} refused its configuration: {seat.refusal}")
+        if self._machines().crashes(fresh) >= CRASHES:
+            raise GaveUp("; ".join(self._machines().problems()[:3]) or "new processes keep ending")
+        if refused := self.controller.refused():
+            raise GaveUp(refused)
 
     async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
         progress.reason = reason
@@ -398,20 +409,18 @@ class Changes:
         """Keep the file in step, unless somebody else has edited it."""
         if self.file is None or before == after:
             return
+        file = self.file.resolve()  # a link stays one
         try:
-            if self.file.read_text() != before:
-                if self.file.read_text() != after:
+            found = file.read_text(encoding="utf-8-sig")
+            if found != before:
+                if found != after:
                     self.log.warning("the file was edited meanwhile and is left alone", file=str(self.file))
                 return
-            mode = self.file.stat().st_mode
-            write_atomically(self.file, after.encode())
-            self.file.chmod(mode)
+            mode = file.stat().st_mode
+            write_atomically(file, after.encode())
+            file.chmod(mode)
         except (OSError, StoreError) as problem:
             self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
-
-
-def _nodes(topology: Topology) -> frozenset[str]:
-    return frozenset(name for tier in topology.tiers.values() for name in node_names(tier))
 
 
 def _tier_of(node: str) -> str:

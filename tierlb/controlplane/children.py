@@ -3,9 +3,8 @@
 Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
 for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
 else. A second connection under the same name replaces the first, because a child that restarted may be here before
-its old socket is known to be dead. A process from which another one of its name took over stays out for as long as that
-is here: it is to drain, and would say so in the name of both. Names that no member bears are fine: the data plane
-ignores them.
+its old socket is known to be dead. A process from which another one of its name took over stays out: it is to drain, and
+would say so in the name of both. Names that no member bears are fine: the data plane ignores them.
 
 Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
 
@@ -34,6 +33,8 @@ GUIDE_EVERY_S = 1.0
 REMIND_EVERY_S = 4.0
 """Each message wakes a child that sleeps, so what it knows already is said again only this often."""
 LITTLE = 0.05
+FORMER_S = 15.0
+"""After that a process that was asked to end has done so; one that is still there is no former one."""
 LOOK_EVERY_S = 0.5
 """How soon a child hears that all are hot."""
 
@@ -66,8 +67,8 @@ class Children:
     on_new_row: Callable[[], None] = lambda: None
     _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
     _nameless: list["Child"] = attrs.field(factory=list, init=False)
-    _former: dict[str, str] = attrs.field(factory=dict, init=False)
-    """By name, the boot id of the process that the present one took over from."""
+    _former: dict[str, tuple[str, float]] = attrs.field(factory=dict, init=False)
+    """By name, the boot id of the process from which another one took over, and until when it stays out."""
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
@@ -94,16 +95,16 @@ class Children:
     def seat(self, child: "Child", hello: Hello) -> None:
         """The child said who it is."""
         self._nameless.remove(child)
-        former = self._present.get(hello.node)
-        if self._former.get(hello.node) == hello.boot_id:
+        former, now = self._present.get(hello.node), trio.current_time()
+        former_boot, until = self._former.get(hello.node, ("", 0.0))
+        if former_boot == hello.boot_id and (former is not None or now < until):
             child.line.close("another process of this node took over from this one")
             return
         self._present[hello.node] = child
         if former is not None and former.session.hello is not None:
             if former.session.hello.boot_id != hello.boot_id:
-                self._former[hello.node] = former.session.hello.boot_id
+                self._former[hello.node] = former.session.hello.boot_id, now + FORMER_S
             former.line.close("another connection of this node took over")
-        now = trio.current_time()
         child.carry_out(child.session.accept())
         for watch in self.watching.current(now):
             child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
@@ -116,7 +117,6 @@ class Children:
             self.log.warning("child turned away", reason=reason)
         elif self._present.get(hello.node) is child:
             del self._present[hello.node]
-            self._former.pop(hello.node, None)
             self.log.warning("child disconnected", child=hello.node, reason=reason)
             self.hearer.note_lost(hello.node)
 
@@ -131,6 +131,9 @@ class Children:
             now = trio.current_time()
             for name, child in tuple(self._present.items()):
                 child.look_after(self.hearer.guide(name), now)
+            for name in [name for name, (_, until) in self._former.items() if now >= until]:
+                if name not in self._present:
+                    del self._former[name]
             for child in [child for child in self._nameless if now - child.came_s > HELLO_TIMEOUT_S]:
                 child.line.close("no hello came in time")
 
@@ -202,4 +205,4 @@ def _is_news(before: Guidance, after: Guidance) -> bool:
 def _differs(before: Guidance, after: Guidance) -> bool:
     """Whether a child might do something else."""
     pairs = ((before.target, after.target), (before.response_s, after.response_s))
-    return any(abs(old - new) > LITTLE * max(old, new) for old, new in pairs)
+    return before.margin != after.margin or any(abs(old - new) > LITTLE * max(old, new) for old, new in pairs)

@@ -221,7 +221,8 @@ class Controller:
             case Ack():
                 self._on_ack(seat, frame)
             case Refuse():
-                seat.refusal = frame.reason
+                if seat.wanted is not None and seat.wanted.revision == frame.revision:
+                    seat.refusal = frame.reason
                 self.log.error("node refused", node=seat.name, revision=frame.revision, reason=frame.reason)
                 self._moved()
             case Report(subtree, _, rows):
@@ -308,17 +309,27 @@ class Controller:
             return False
         return seat.served == seat.wanted.revision and _same(seat.wanted, self._content_for(seat, self._contents()))
 
+    def refused(self) -> str:
+        """Which node refused what is wanted of it now, and why; "" if none did."""
+        contents = self._contents()
+        refusing = (seat for seat in self._nodes() if seat.refusal)
+        return next((_lack_of(s, c) for s in refusing if _same(s.wanted, c := self._content_for(s, contents))), "")
+
+    def unready_endpoints(self) -> tuple[str, ...]:
+        """Endpoints run here that do not accept connections, each a phrase for a person."""
+        return tuple(
+            f"pool {name}: {endpoint.address} does not accept connections yet"
+            for name, pool in self._endpoints.items()
+            for endpoint in pool.values()
+            if endpoint.state is not State.SERVING
+        )
+
     def missing(self) -> tuple[str, ...]:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
         contents = self._contents()
         return (
             *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, self._content_for(seat, contents)))),
-            *(
-                f"pool {name}: {endpoint.address} does not accept connections yet"
-                for name, pool in self._endpoints.items()
-                for endpoint in pool.values()
-                if endpoint.state is not State.SERVING
-            ),
+            *self.unready_endpoints(),
         )
 
     def status(self) -> ClusterStatus:
@@ -421,17 +432,26 @@ class Controller:
         contents = self._contents()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
-            if seat.hello is None or seat.leaving or self._waits(seat):
+            if seat.hello is None or (not seat.leaving and self._waits(seat)):
                 continue
-            moved = seat.parents != parents[seat.tier]
-            seat.parents = parents[seat.tier]
-            content = None if seat.agent else self._content_for(seat, contents)
+            if seat.leaving:
+                moved, content = False, self._farewell(seat)
+            else:
+                moved = seat.parents != parents[seat.tier]
+                seat.parents = parents[seat.tier]
+                content = None if seat.agent else self._content_for(seat, contents)
             if content is not None and not _same(seat.wanted, content):
-                seat.wanted = attrs.evolve(content, revision=revision)
+                seat.wanted, seat.refusal = attrs.evolve(content, revision=revision), ""
                 self.revision, moved = revision, True
             if moved and seat.link is not None:
                 seat.link.wake.set()
         self._moved()
+
+    def _farewell(self, seat: Seat) -> Snapshot | None:
+        """A node that is about to be stopped ends its kept connections; nothing else is wanted of it any more."""
+        if seat.wanted is None or seat.name not in self._retiring:
+            return None
+        return attrs.evolve(seat.wanted, revision=0, admin=Admin.DRAIN)
 
     def _take_back(self, seat: Seat, hello: Hello) -> None:
         """A node that served before it came here has been configured by a controller before this one."""

@@ -166,7 +166,7 @@ class FileStore:
 
 
 def holder(directory: Path) -> int | None:
-    """The process that has the store in this directory, if one has. Raises StoreError."""
+    """The process that has the store in this directory, if one has. Raises StoreError, also if it is not known which."""
     path = directory / LOCK_FILE
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -178,7 +178,9 @@ def holder(directory: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = _noted_pid(descriptor)
-        return int(pid) if pid.isdecimal() else None
+        if not pid.isdecimal():
+            raise StoreError(f"{directory} is used by a process that could not note its pid: stop it by hand") from None
+        return int(pid)
     finally:
         os.close(descriptor)
     return None

@@ -28,6 +28,7 @@ class Account:
         self._own = OwnCapacity()
         self._mix = TrafficMix()
         self._requests_s = 0.0
+        self._counts_requests = False
         self._sampled_at = now
         self.latencies = RecentSketch(latencies, now)
 
@@ -45,6 +46,9 @@ class Account:
         """Look at everything once; `waited_s` is how long the event loop has waited since the start."""
         self._requests_s += self._roster.requests_below.in_flight * (now - self._sampled_at)
         self._sampled_at = now
+        if self._roster.requests_below.counted is not self._counts_requests:
+            self._counts_requests = True
+            self._rates, self._own = RecentRates(), OwnCapacity()  # it was connections that were counted until now
         counts = self._counts()
         self._rates.sample(now, counts)
         self._use.sample(now, waited_s)

@@ -87,11 +87,13 @@ class Echo:
 @attrs.frozen
 class Guidance:
     """What a parent tells a child: the utilisation its siblings have in the mean, whether all of them are hot, and the
-    mean time of their items (0: not known). Means are weighted by capacity and include the child itself."""
+    mean time of their items (0: not known). Means are weighted by capacity and include the child itself. `margin`: how
+    far above the target (a factor) a child may be without doing anything about it."""
 
     target: float
     all_hot: bool = False
     response_s: float = 0.0
+    margin: float = 1.1
 
 
 @attrs.frozen

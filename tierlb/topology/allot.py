@@ -49,8 +49,8 @@ def reports_to(topology: Topology, name: str) -> tuple[str, ...]:
 
 
 def ways_to(topology: Topology, name: str) -> frozenset[str]:
-    """The tiers whose nodes a connection to the tier `name` may have come through: its parents and, as at l4 a connection
-    is one from end to end, those above l4 ones."""
+    """The tiers whose nodes a connection to the tier `name` may have come through: its parents, and those above l4
+    ones, for at l4 a connection is the same from end to end."""
     found: set[str] = set()
     waiting = list(reports_to(topology, name))
     while waiting:

@@ -374,7 +374,7 @@ _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
     Ack: ("ack", (_natural, _addresses)),
     Refuse: ("refuse", (_natural, _label)),
     Drain: ("drain", ()),
-    Guidance: ("guidance", (_number, _truth, _number)),
+    Guidance: ("guidance", (_number, _truth, _number, _number)),
     Watch: ("watch", (_duration, _nonce)),
     ReportTo: ("report-to", (_parents,)),
 }

@@ -508,6 +508,36 @@ async def test_a_connection_that_a_former_parent_placed_ends_soon_and_politely(l
     assert await is_closed_with_its_answer(client, voice)
 
 
+async def test_a_former_node_further_above_counts_as_well(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(boot_id="b1", way=b"top-1/b0"), timeouts=PATIENT)
+    again = partial(l7, *lab.members, listener=INNER, timeouts=PATIENT)
+    lab.plane.apply(again(revision=2, parents=("edge-1/b1", "top-1/b0")))
+    clock.now += MOVE_WITHIN_S
+    assert not await is_closed_with_its_answer(client, voice)
+    lab.plane.apply(again(revision=3, parents=("edge-1/b1",)))
+    clock.now += MOVE_WITHIN_S
+    assert await is_closed_with_its_answer(client, voice)
+
+
+async def test_what_a_former_parent_still_places_ends_with_its_first_answer(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(boot_id="b2"), timeouts=PATIENT, parents=("edge-1/b1", "edge-1/b2"))
+    again = partial(l7, *lab.members, listener=INNER, timeouts=PATIENT)
+    lab.plane.apply(again(revision=2, parents=("edge-1/b2",)))
+    late = await lab.connects()
+    await late.says(l4_parent(boot_id="b1"))
+    assert await is_closed_with_its_answer(late, voice)
+    assert not await is_closed_with_its_answer(client, voice)
+    lab.plane.apply(again(revision=3, parents=("edge-1/b1", "edge-1/b2")))
+    back = await lab.connects()
+    await back.says(l4_parent(boot_id="b1"))
+    assert not await is_closed_with_its_answer(back, voice)
+
+
+async def test_a_parent_that_the_snapshot_does_not_know_yet_may_place_connections(lab: Lab, clock: Clock) -> None:
+    client, voice = await introduced(lab, l4_parent(boot_id="new"), timeouts=PATIENT, parents=("edge-1/b1",))
+    assert not await is_closed_with_its_answer(client, voice)
+
+
 async def test_a_connection_of_a_former_parent_on_which_nothing_is_asked_ends_too(lab: Lab, clock: Clock) -> None:
     client, _ = await introduced(lab, l4_parent(), timeouts=PATIENT)
     lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2))

@@ -1,0 +1,59 @@
+"""Clusters in the background: what is said when they do not come up, and which one `down` means."""
+
+import os
+
+import pytest
+
+from tests.cli.conftest import GOOD, run
+from tierlb.controlplane.store import FileStore
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_bad_file_starts_nothing(here, write):
+    result = run("up", write("cluster: shop\n"), "--detach")
+    assert result.exit_code == 2
+    assert "nothing was started" in result.stderr
+    assert not (here / ".tierlb").exists()
+
+
+def test_a_cluster_that_ends_at_once_says_why_and_where_its_log_is(here, write):
+    file = write(GOOD.replace("127.0.0.1:8080", "192.0.2.1:8080"))
+    for _ in range(2):
+        result = run("up", file, "--detach")
+        assert result.exit_code == 1
+        assert result.stderr.count("tiers.edge.listen: cannot listen on 192.0.2.1:8080") == 1
+        assert "all of its log is in .tierlb/shop/log" in result.stderr
+    log = here / ".tierlb" / "shop" / "log"
+    assert log.read_text().count("cannot listen") == 2
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_nothing_runs_down_says_so(here, write):
+    result = run("down")
+    assert (result.exit_code, "none runs here" in result.stderr) == (2, True)
+    result = run("down", write(GOOD))
+    assert (result.exit_code, "no cluster runs with its state in .tierlb/shop" in result.stderr) == (1, True)
+    result = run("down", "--state", "elsewhere")
+    assert (result.exit_code, "no cluster runs with its state in elsewhere" in result.stderr) == (1, True)
+
+
+def test_the_only_one_that_runs_here_is_meant_and_checked(here):
+    (here / ".tierlb" / "ended").mkdir(parents=True)
+    stores = [FileStore(here / ".tierlb" / "shop")]
+    stores[0].load()
+    result = run("down")
+    assert (result.exit_code, f"process {os.getpid()}, which has .tierlb/shop, is no tierlb" in result.stderr) == (
+        1,
+        True,
+    )
+    stores.append(FileStore(here / ".tierlb" / "mall"))
+    stores[1].load()
+    result = run("down")
+    assert (result.exit_code, "several run here: mall, shop" in result.stderr) == (2, True)
+    for store in stores:
+        store.close()

@@ -1,0 +1,63 @@
+"""Four tiers, 104 nodes, 256 leaves in virtual time, with the real balance and telemetry code (BALANCING.md §9).
+
+What is asked: the tail stays near that of a service without any wait, a subtree that becomes slow is left and found
+again, nothing swings, and reports two seconds late or eight parents that know nothing of each other change little.
+"""
+
+import pytest
+
+from tierlb.simulate.rules import Rule
+from tierlb.simulate.run import run
+from tierlb.simulate.standard import clients, even_tier, evenness, settling, slow_subtree
+
+NO_WAIT_MS = 184.0
+"""p99 of an exponential service of 40 ms: no rule gets below it."""
+LATE_S = 2.0
+SOON_S = 0.05
+
+
+@pytest.mark.parametrize(("parents", "delay_s", "left_s"), [(1, SOON_S, 1.0), (8, SOON_S, 1.0), (8, LATE_S, 2.0)])
+def test_a_slow_subtree_is_left_within_a_second_or_as_late_as_its_reports(
+    parents: int, delay_s: float, left_s: float
+) -> None:
+    slowdown = slow_subtree(parents, delay_s)
+    told = settling(slowdown, run(slowdown.scenario))
+    assert told.slowed_s is not None
+    assert told.slowed_s <= left_s
+    before, first, rest, after = told.p99_ms
+    assert max(before, after) < 1.15 * NO_WAIT_MS
+    assert first < 1.5 * before
+    assert rest < 1.2 * NO_WAIT_MS
+
+
+def test_weights_by_headroom_do_worse() -> None:
+    slowdown = slow_subtree(1, SOON_S, rule=Rule.HEADROOM, after_s=4.0)
+    told = settling(slowdown, run(slowdown.scenario))
+    assert max(told.p99_ms[1:3]) > 1.5 * NO_WAIT_MS
+
+
+@pytest.mark.parametrize(("parents", "delay_s"), [(1, SOON_S), (8, LATE_S)])
+def test_an_even_tier_stays_even(parents: int, delay_s: float) -> None:
+    """Spread is in units of what chance alone gives. 30 s of half-second shares: chance reaches 0.4 in the swing."""
+    scenario = even_tier(parents, delay_s, duration_s=30.0)
+    told = evenness(scenario, run(scenario))
+    assert told.spread < 1.3
+    assert told.swing < 0.5
+    assert told.p99_items < 7.0
+
+
+@pytest.mark.parametrize(("parents", "delay_s"), [(1, SOON_S), (4, LATE_S)])
+def test_kept_connections_leave_a_slow_node_and_come_back(parents: int, delay_s: float) -> None:
+    slowdown = clients(parents, delay_s)
+    told = settling(slowdown, run(slowdown.scenario))
+    assert told.slowed_s is not None
+    assert told.slowed_s <= 8.0
+    assert told.recovered_s is not None
+    assert told.recovered_s <= 10.0
+    assert told.p99_ms[3] < 1.3 * told.p99_ms[0]
+
+
+def test_without_closing_they_do_not() -> None:
+    slowdown = clients(1, SOON_S, close=False)
+    told = settling(slowdown, run(slowdown.scenario))
+    assert told.slowed_s is None
