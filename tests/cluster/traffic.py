@@ -177,17 +177,21 @@ class Connection:
 
 @attrs.define
 class Endpoint:
-    """Answers each request after `takes_s`."""
+    """Answers each request after `takes_s`. It may be served again, at the same address."""
 
-    address: str = ""
+    address: str = "127.0.0.1:0"
     takes_s: float = 0.01
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Until cancelled; `address` is known when this has started."""
-        async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(partial(trio.serve_tcp, self._answer, 0, host="127.0.0.1"))
-            self.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-            task_status.started()
+        """Until `scope` is cancelled; `address` is known when this has started."""
+        self.scope = trio.CancelScope()
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                port = int(self.address.rpartition(":")[2])
+                listeners = await nursery.start(partial(trio.serve_tcp, self._answer, port, host="127.0.0.1"))
+                self.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+                task_status.started()
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         received = b""

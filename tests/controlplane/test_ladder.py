@@ -41,6 +41,7 @@ pools:
   second: {{endpoints: ["{second}"]}}
   third: {{endpoints: ["{third}"]}}
 """
+FAIR = 1 / 3
 SOME, MOST = 0.03, 0.5
 """It is twenty times slower than its siblings, and who waits there for an answer asks less often."""
 HEEDED_S = 3.0
@@ -122,6 +123,24 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
             reports.report_to(parents)
             await traffic.until("its own word counts again", is_slow)
     assert traffic.failures == []
+
+
+async def test_a_child_with_nothing_left_below_it_gets_nothing_new_until_something_is_back(
+    tree: Tree, nursery: trio.Nursery
+) -> None:
+    traffic, endpoint = tree.traffic, tree.endpoints["first"]
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing(kept=0, fresh=4):
+            await traffic.until_share("one-1", FAIR / 2)
+            endpoint.scope.cancel()
+            await traffic.until("the edge knows", lambda: tree.member("one-1").availability == "unhealthy")
+            await traffic.until_share("one-1", 0.0, 0.0)
+            failed = len(traffic.failures)
+            await traffic.until_share("one-1", 0.0, 0.0)
+            assert len(traffic.failures) == failed
+            await nursery.start(endpoint.serve)
+            await traffic.until_share("one-1", FAIR / 2)
+    assert len(traffic.failures) == failed
 
 
 @pytest.mark.parametrize(("used", "all_hot"), [((0.95, 1.0, 1.5), True), ((0.95, 0.2, 0.2), False)])

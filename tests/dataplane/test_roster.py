@@ -310,6 +310,32 @@ def test_a_child_that_drains_gets_nothing_new_and_comes_back(harness: Harness) -
     assert harness.changes == [("drains", "a"), ("returned", "a")]
 
 
+def test_a_child_with_nothing_ready_below_it_gets_nothing_and_starts_slowly_when_it_is_back(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.report("a", ready_leaves=0, leaves=2)
+    assert (available(group), harness.roster.loads()[0].availability) == (["b"], "unhealthy")
+    harness.report("a", ready_leaves=0, leaves=2)
+    harness.report("a", ready_leaves=1, leaves=2)
+    assert available(group) == ["a", "b"]
+    assert harness.changes == [("unhealthy", "a"), ("restored", "a")]
+    assert by_name(group)["a"].view.joined == harness.reactor.now
+
+
+def test_children_with_nothing_ready_below_all_of_them_are_all_asked(harness: Harness) -> None:
+    group = reported_on(harness)
+    for name in ("a", "b"):
+        harness.report(name, ready_leaves=0, leaves=2)
+    assert available(group) == ["a", "b"]
+
+
+def test_what_a_lost_child_said_of_its_leaves_holds_no_longer_when_it_is_heard_again(harness: Harness) -> None:
+    group = reported_on(harness)
+    harness.report("a", ready_leaves=0, leaves=2)
+    harness.roster.note_lost("a")
+    harness.report("a", ready_leaves=2, leaves=2)
+    assert available(group) == ["a", "b"]
+
+
 def test_when_all_children_drain_nobody_is_chosen(harness: Harness) -> None:
     group = reported_on(harness)
     for name in ("a", "b"):

@@ -4,7 +4,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.conftest import Lab, PlayedMember, Reset, l7, send
+from tests.dataplane.conftest import ANY_PORT, INNER, Lab, PlayedMember, Reset, l4_parent, l7, l7_parent, send
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 
@@ -82,9 +82,9 @@ async def shout(lab: Lab, chunks: list[bytes]) -> None:
         await client.leaves()
 
 
-async def still_answers(lab: Lab) -> None:
+async def still_answers(lab: Lab, first: bytes) -> None:
     client = await lab.connects()
-    answer = await client.asks(GET)
+    answer = await client.asks(first + GET)
     assert (answer.status, answer.body) == (200, b"ok")
     await client.leaves()
     await lab.until(lambda: lab.front.counters.connections == 0)
@@ -98,7 +98,9 @@ def fuzzed(examples: int) -> settings:
     return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def run(noise: list[bytes], answer: list[bytes], requests: int = 1) -> None:
+def run(noise: list[bytes], answer: list[bytes], requests: int = 1, parent: bytes = b"") -> None:
+    """`parent`: what opens a connection where one is demanded first."""
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             lab = Lab(nursery)
@@ -107,10 +109,11 @@ def run(noise: list[bytes], answer: list[bytes], requests: int = 1) -> None:
             nursery.start_soon(member.run)
             rules = (Rule(Match(path="/ok"), Respond(200, "ok")), Rule(Match(), send(member.played)))
             timeouts = Timeouts(head=0.2, idle=0.2, connect=0.2, response=0.2, stream=0.2)
-            await lab.serves(l7(rules=rules, timeouts=timeouts, limits=Limits(head=500, body=100)))
+            listener = INNER if parent else ANY_PORT
+            await lab.serves(l7(rules=rules, timeouts=timeouts, limits=Limits(head=500, body=100), listener=listener))
             for _ in range(requests):
                 await shout(lab, noise)
-            await still_answers(lab)
+            await still_answers(lab, parent)
             nursery.cancel_scope.cancel()
         lab.close()
 
@@ -133,3 +136,21 @@ def test_any_bytes_of_a_member_leave_a_node_that_answers(answer: list[bytes], li
 @given(NOISE, NOISE)
 def test_any_bytes_of_both_leave_a_node_that_answers(noise: list[bytes], answer: list[bytes]) -> None:
     run([b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", *noise], answer, requests=2)
+
+
+OPENINGS = [
+    l4_parent(),
+    l4_parent(("2001:db8::7", 1), way=b"\xff\n\n", explained=b"\x00\r\n"),
+    l7_parent(),
+    l7_parent(key=b"guessed"),
+    l7_parent()[:20],
+    l7_parent()[:12],
+]
+
+
+@fuzzed(200)
+@given(st.lists(st.sampled_from(OPENINGS), max_size=2), NOISE)
+def test_any_bytes_where_a_parent_speaks_first_leave_a_node_that_answers(
+    opens: list[bytes], noise: list[bytes]
+) -> None:
+    run([*opens, *noise], [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"], parent=l7_parent())

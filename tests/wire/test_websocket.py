@@ -256,7 +256,7 @@ FRAMES = st.lists(
         st.tuples(st.just("message"), PAYLOADS),
         st.tuples(st.just("fragments"), PAYLOADS),
         st.tuples(st.just("ping"), st.binary(max_size=20)),
-        st.tuples(st.just("long"), st.just(b"l" * 70_000)),
+        st.tuples(st.just("long"), st.just(b"")),
     ),
     max_size=8,
 )
@@ -267,6 +267,7 @@ def test_a_parent_hears_what_wsproto_alone_would_hear(
     said: list[tuple[str, bytes]], mask: bytes, chunks: list[int]
 ) -> None:
     data = b""
+    said = [(kind, b"l" * 70_000 if kind == "long" else payload) for kind, payload in said]
     for kind, payload in said:
         if kind == "fragments":
             data += masked(BINARY, payload[:5], mask, last=False) + masked(CONTINUATION, payload[5:], mask)
@@ -289,9 +290,10 @@ def test_a_parent_hears_what_wsproto_alone_would_hear(
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 7))
-def test_whatever_bytes_come_a_parent_judges_as_wsproto_does(data: bytes, chunk: int) -> None:
+def test_whatever_bytes_come_a_parent_hears_no_more_than_wsproto_does(data: bytes, chunk: int) -> None:
+    """It may judge a frame later, as it waits for all of it, but never otherwise."""
     quick, slow = Framing(opened()[1]), Framing(opened()[1])
     slow._plain = False
     messages = [feed(end, data + masked(CLOSE, b"\x03\xe8", b"mask") * 3, chunk)[0] for end in (quick, slow)]
     assert messages[0] == messages[1]
-    assert (quick.ended is None) is (slow.ended is None)
+    assert quick.ended is None or slow.ended is not None

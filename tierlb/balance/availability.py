@@ -1,9 +1,9 @@
 """Whether a member may be sent to: a pure function of what was observed of it and of what an operator wants.
 
-They are kept apart by those who know them: active checks say *healthy*, failed connects *eject*, a node that stops
-reporting is *silent*, people and the member itself say *drain* or *maintenance*. Observation can be wrong about many
-members at once, intent cannot: when fewer than half of a group's members are available, ejection, silence and health
-are no longer believed (the panic rule of Envoy), admin state always is.
+They are kept apart by those who know them: active checks say *healthy*, a child without a ready leaf is not, failed
+connects *eject*, a node that stops reporting is *silent*, people and the member itself say *drain* or *maintenance*.
+Observation can be wrong about many members at once, intent cannot: when fewer than half of a group's members are
+available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is.
 """
 
 import enum

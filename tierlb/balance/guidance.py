@@ -64,9 +64,7 @@ def guide(children: Sequence[Child]) -> Guidance:
         for weight, child in weighed
     ]
     target = _mean(evened)
-    cool = any(
-        child.utilisation < COOL * target and child.response_s <= SLOW_MARGIN * response_s for child in children
-    )
+    cool = any(child.utilisation < COOL * target and child.response_s <= SLOW_MARGIN * response_s for child in children)
     all_hot = all(child.utilisation > HOT for child in children)
     return Guidance(target, all_hot, response_s, 1.0 if cool else MARGIN)
 

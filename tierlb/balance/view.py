@@ -97,6 +97,11 @@ class MemberView:
         self.echo = attrs.evolve(self.echo, in_flight=0)
         return last
 
+    @property
+    def barren(self) -> bool:
+        """It says that nothing below it is ready. Whatever it is sent fails, and fast, which looks like little load."""
+        return self.connected and self.heard is not None and self.heard.leaves > 0 and not self.heard.ready_leaves
+
     def age_s(self, now: float) -> float | None:
         """How old what was heard last is, or None if nothing was."""
         return None if self.heard is None else now - self.heard_at + self.heard.age_s

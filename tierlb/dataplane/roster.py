@@ -193,6 +193,12 @@ class Candidate:
             self.healthy = healthy
             self.assess(event if healthy is not None else "")
 
+    def says_ready(self, ready: bool) -> None:
+        """A child has leaves again, or none any more."""
+        if ready:
+            self.view.joined = self.roster.reactor.now
+        self.assess("restored" if ready else "unhealthy")
+
     def agent_says(self, says: AgentSays) -> None:
         """Its agent-check answered: what is not mentioned stays as it was. A weight of 0 is a way to say drain."""
         if says.maxconn:
@@ -218,7 +224,7 @@ class Candidate:
         load = self.view.heard
         leaving = load is not None and self.view.connected and load.draining
         admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
-        healthy = False if self.said_up is False else self.healthy
+        healthy = False if self.said_up is False or self.view.barren else self.healthy
         leaving = leaving or not self.view.factor
         before = self.availability
         silent = self.view.silent and self.member.child
@@ -463,12 +469,14 @@ class Roster:
         now = self.reactor.now
         for candidate in self.named(name):
             view = candidate.view
-            known, connected = view.heard, view.connected
+            known, connected, barren = view.heard, view.connected, view.barren
             left = known is not None and known.draining
             self._count_below(view.echo, echo)
             view.hear(now, load, echo)
             if left != load.draining:
                 candidate.assess("drains" if load.draining else "returned")
+            elif view.barren is not barren:
+                candidate.says_ready(not view.barren)
             elif not connected or candidate.availability is Availability.SILENT:
                 candidate.assess()
             if known is None or not connected or is_news(known, load):

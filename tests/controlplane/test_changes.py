@@ -1,0 +1,623 @@
+"""Changes from the request to the end, on a real controller and store; the processes are played, time is virtual."""
+
+from collections import Counter
+from functools import partial
+
+import attrs
+import pytest
+import trio
+
+from tierlb.controlplane import changes as changes_module
+from tierlb.controlplane.changes import (
+    BACK_S,
+    CRASHES,
+    MAX_LINES,
+    REPLACE_S,
+    Busy,
+    Changes,
+    NothingToDo,
+    NotPossible,
+    Progress,
+    Request,
+)
+from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
+from tierlb.controlplane.store import FileStore, StoreError
+from tierlb.model.address import Address
+from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.topology import Admin, Policy
+from tierlb.topology.allot import node_names
+from tierlb.topology.edit import AddTier, EditError, RemoveTier, Scale, SetPolicy
+from tierlb.topology.load import load_text
+from tierlb.topology.problems import TopologyError
+from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+
+TEXT = """\
+cluster: shop
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:8080", to: web}
+  web: {kind: l7, replicas: 2, to: app}
+pools:
+  app: {endpoints: ["127.0.0.1:9001"]}
+"""
+EMPTY, READY = SubtreeLoad(leaves=1), SubtreeLoad(leaves=1, ready_leaves=1)
+MID = AddTier("mid", "l7", between=("edge", "web"), replicas=2)
+ANN = Request("ann")
+START_S = 0.3
+STOP_S = 0.2
+
+
+@attrs.define(eq=False)
+class Played:
+    """Machines whose processes join after a moment and serve whatever they are told; but for those named in `habits`,
+    which crash, stay mute (they serve nothing), refuse, or are empty (they have no endpoint below)."""
+
+    controller: Controller
+    nursery: trio.Nursery
+    habits: dict = attrs.field(factory=dict)
+    taken: str = ""
+    happened: list = attrs.field(factory=list)
+    crashed: Counter = attrs.field(factory=Counter)
+    _scopes: dict = attrs.field(factory=dict)
+    _pids: int = 0
+
+    def grow(self, topology):
+        if self.taken and any(self.taken == str(tier.listen) for tier in topology.tiers.values()):
+            raise OSError(f"{self.taken} is taken")
+        missing = [n for tier in topology.tiers.values() for n in node_names(tier) if n not in self._scopes]
+        for name in missing:
+            self.start(name)
+        return tuple(missing)
+
+    def start(self, name):
+        self._pids += 1
+        self.happened.append(("start", name))
+        self._scopes[name] = trio.CancelScope()
+        self.nursery.start_soon(self._live, name, self._pids, self._scopes[name])
+        return self._pids
+
+    def surplus(self, topology):
+        wanted = {name for tier in topology.tiers.values() for name in node_names(tier)}
+        return tuple(name for name in self._scopes if name not in wanted)
+
+    async def stop_nodes(self, names):
+        for name in names:
+            self.happened.append(("stop", name))
+            await trio.sleep(STOP_S)
+            self._scopes.pop(name).cancel()
+
+    async def shrink(self, topology):
+        self.happened.append(("shrink", len(topology.tiers)))
+
+    async def replace(self, topology, name):
+        old = self._scopes[name]
+        pid = self.start(name)
+        while not self.controller.is_served_by(name, pid):
+            await self.controller.wait_progress()
+        old.cancel()
+
+    def crashes(self, names):
+        return max((self.crashed[name] for name in names), default=0)
+
+    def problems(self):
+        return tuple(f"{name} ended with status 3" for name in self.crashed)
+
+    def names(self):
+        return sorted(self._scopes)
+
+    async def _live(self, name, pid, scope):
+        with scope:
+            await trio.sleep(START_S)
+            while self.habits.get(name) == "crash":
+                self.crashed[name] += 1
+                await trio.sleep(START_S)
+            link = Link()
+            seat = self.controller.join(Hello(1, name, name.rpartition("-")[0], f"boot-{pid}", pid), link)
+            await self._serve(seat, link, pid)
+        self.controller.exited(name, pid)
+
+    async def _serve(self, seat, link, pid):
+        said = None
+        while True:
+            load = EMPTY if self.habits.get(seat.name) == "empty" else READY
+            if load is not said:
+                self.controller.receive(seat, Report(load, Echo(), ()))
+                said = load
+            habit, wanted = self.habits.get(seat.name), seat.wanted
+            if wanted is not None and wanted.revision != seat.served and habit != "mute":
+                addresses = tuple(Address("127.0.0.1", 20000 + pid) for _ in wanted.listeners)
+                refuses = habit == "refuse" and wanted.balance is Policy.RANDOM
+                answer = Refuse(wanted.revision, "no such policy") if refuses else Ack(wanted.revision, addresses)
+                self.controller.receive(seat, answer)
+            with trio.move_on_after(0.5):
+                await link.wake.wait()
+            link.wake = trio.Event()
+
+
+@attrs.define(eq=False)
+class Site:
+    changes: Changes
+    machines: Played
+    file: object
+
+    async def over(self, progress):
+        with trio.fail_after(300):
+            while not progress.over:
+                await trio.sleep(0.05)
+        return progress.outcome
+
+    def is_as(self, text):
+        """Whether everything is what this text says: topology, history, file, store and processes."""
+        topology, stored = load_text(text, "f"), self.changes.store.load().stored
+        expected = sorted(name for tier in topology.tiers.values() for name in node_names(tier))
+        return (
+            self.changes.controller.topology == topology
+            and self.changes.text == self.file.read_text() == stored.history.current.text == text
+            and stored.history == self.changes.history
+            and stored.rollout is None
+            and self.machines.names() == sorted(self.changes.controller.seats) == expected
+        )
+
+
+def make(tmp_path, log, text=TEXT, file=True):
+    path = tmp_path / "shop.yaml"
+    if file:
+        path.write_text(text)
+    controller = Controller(load_text(text, "f"), log)
+    return Changes(controller, FileStore(tmp_path / "state"), log, path, now=lambda: 1e9)
+
+
+@pytest.fixture
+async def site(tmp_path, log, nursery, autojump_clock):
+    """Serves revision 1."""
+    changes = make(tmp_path, log)
+    changes.start(TEXT, "ann")
+    nursery.start_soon(changes.controller.run)
+    changes.machines = Played(changes.controller, nursery)
+    changes.machines.grow(changes.controller.topology)
+    await nursery.start(changes.run)
+    await trio.sleep(2)
+    assert changes.controller.missing() == ()
+    changes.machines.happened.clear()
+    yield Site(changes, changes.machines, changes.file)
+    changes.store.close()
+
+
+def texts(progress):
+    return [line.text for line in progress.lines]
+
+
+async def test_a_change_is_made_stage_by_stage(site):
+    progress = site.changes.edit(MID, ANN, "tier add mid")
+    assert (progress.outcome, progress.stages, progress.revision, progress.over) == ("running", 3, 2, False)
+    assert site.changes.store.load().stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
+    assert await site.over(progress) == "done"
+    assert site.is_as(site.changes.edited(Scale({"web": 2})))
+    assert (progress.stage, progress.reason) == (3, "")
+    assert site.machines.happened[:2] == [("start", "mid-1"), ("start", "mid-2")]
+    assert [text for text in texts(progress) if text.startswith("stage")] == [
+        f"stage {number} of 3: every node serves it" for number in (1, 2, 3)
+    ]
+    assert "tier mid (l7) is added: starts mid-1 and mid-2, sends to web" in texts(progress)
+
+
+async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_of_it(site):
+    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    site.machines.happened.clear()
+    progress = site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
+    assert await site.over(progress) == "done"
+    assert site.is_as(TEXT)
+    stops = [event for event in site.machines.happened if event[0] != "shrink"]
+    assert stops == [("stop", "mid-1"), ("stop", "mid-2")]
+    said = texts(progress)
+    assert said.index("stopping mid-1, mid-2") < said.index("stage 3 of 3: every node serves it")
+
+
+async def test_nodes_too_many_are_stopped_when_all_others_know(site):
+    assert await site.over(site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
+    assert [event for event in site.machines.happened if event[0] == "stop"] == [("stop", "web-2")]
+    assert site.is_as(site.changes.text)
+
+
+async def test_a_change_of_words_alone_is_a_revision_and_done_at_once(site):
+    progress = site.changes.apply(TEXT + "# note\n", ANN)
+    assert await site.over(progress) == "done"
+    assert (progress.stages, progress.revision) == (0, 2)
+    assert site.is_as(TEXT + "# note\n")
+
+
+async def test_one_change_at_a_time(site):
+    progress = site.changes.edit(MID, ANN, "tier add mid")
+    with pytest.raises(Busy, match=r"revision 2 \(tier add mid, by ann\) is being carried out: wait"):
+        site.changes.edit(Scale({"web": 3}), Request("bob"), "scale web=3")
+    with pytest.raises(Busy):
+        site.changes.restart("web", ANN)
+    await site.over(progress)
+    restart = site.changes.restart("web", ANN)
+    with pytest.raises(Busy, match=r"^\(restart web, by ann\) is being carried out"):
+        site.changes.apply(TEXT, ANN)
+    await site.over(restart)
+    assert [each.number for each in site.changes.recent] == [1, 2]
+
+
+async def test_before_the_cluster_serves_nothing_is_changed(tmp_path, log):
+    changes = make(tmp_path, log)
+    changes.start(TEXT, "ann")
+    with pytest.raises(Busy, match="still starting"):
+        changes.edit(MID, ANN, "tier add mid")
+    assert changes.history.active == 1
+    changes.store.close()
+
+
+CLUSTER_RENAMED = TEXT.replace("shop", "bank")
+WEB_AT_L4 = TEXT.replace("kind: l7", "kind: l4")
+
+
+@pytest.mark.parametrize(
+    ("request_it", "error", "said"),
+    [
+        (lambda c: c.apply(TEXT + "# b\n", Request("bob", expected=7)), Conflict, "made from revision 7, but the current"),
+        (lambda c: c.apply(CLUSTER_RENAMED, ANN), NotPossible, "cluster: taken up at the start only"),
+        (lambda c: c.apply(WEB_AT_L4, ANN), NotPossible, "web"),
+        (lambda c: c.apply(TEXT, ANN), NothingToDo, "nothing would change"),
+        (lambda c: c.apply(TEXT.replace("to: app", "to: ap"), ANN), TopologyError, "did you mean 'app'"),
+        (lambda c: c.edit(RemoveTier("mid"), ANN, "x"), EditError, "mid"),
+        (lambda c: c.rollback(9, ANN), UnknownRevision, "there is no revision 9"),
+        (lambda c: c.restart("mid", ANN), NotPossible, "there is no tier mid: there are edge, web"),
+        (lambda c: c.wish("web-9", Admin.DRAIN), NotPossible, "there is no node or agent web-9"),
+    ],
+)
+async def test_what_is_refused_changes_nothing(site, request_it, error, said):
+    with pytest.raises(error, match=said):
+        request_it(site.changes)
+    assert site.changes.progress is None
+    assert site.changes.history.active == 1
+    assert site.is_as(TEXT)
+
+
+async def test_what_cannot_be_stored_is_not_begun(site, monkeypatch):
+    def full(stored, version):
+        raise StoreError("state.json cannot be written: No space left on device; free some space there")
+
+    monkeypatch.setattr(site.changes, "store", attrs.make_class("Full", [], slots=False)())
+    site.changes.store.save = full
+    for request_it in (
+        partial(site.changes.edit, MID, ANN, "x"),
+        partial(site.changes.rollback, 1, ANN) if site.changes.history.active != 1 else partial(
+            site.changes.apply, TEXT + "#\n", ANN
+        ),
+        partial(site.changes.wish, "web-1", Admin.DRAIN),
+    ):
+        with pytest.raises(StoreError, match="No space left"):
+            request_it()
+    assert site.changes.progress is None
+    assert (site.changes.text, site.file.read_text()) == (TEXT, TEXT)
+    assert site.changes.controller.admin == {}
+    assert site.machines.happened == []
+    monkeypatch.undo()
+    assert site.is_as(TEXT)
+    assert await site.over(site.changes.edit(MID, ANN, "x")) == "done"
+
+
+async def test_what_can_be_stored_no_more_at_the_end_is_told_and_still_true(site, log):
+    save, progress = site.changes.store.save, site.changes.edit(MID, ANN, "tier add mid")
+
+    def full(stored, version):
+        raise StoreError("it is full")
+
+    site.changes.store = attrs.make_class("Full", [], slots=False)()
+    site.changes.store.save = full
+    assert await site.over(progress) == "done"
+    assert ("the state cannot be stored", {"reason": "it is full"}) in log.events
+    site.changes.store.save = save
+    assert await site.over(site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
+    site.changes.store.close = lambda: None
+
+
+def mute(site):
+    site.machines.habits["mid-2"] = "mute"
+
+
+def crash(site):
+    site.machines.habits["mid-1"] = "crash"
+
+
+def empty(site):
+    site.machines.habits |= {"mid-1": "empty", "mid-2": "empty"}
+
+
+FAILURES = [
+    (mute, 20.0, "not done in 20 s: mid-2 does not serve its latest configuration yet", (20, 27)),
+    (crash, 60.0, "mid-1 ended with status 3", (START_S * CRASHES, 5)),
+    (empty, 15.0, "not done in 15 s", (15, 20)),
+]
+
+
+@pytest.mark.parametrize(("spoil", "deadline_s", "reason", "takes_s"), FAILURES)
+async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s, reason, takes_s):
+    spoil(site)
+    began = trio.current_time()
+    progress = site.changes.edit(MID, Request("ann", deadline_s=deadline_s), "tier add mid")
+    assert site.file.read_text() != TEXT
+    assert await site.over(progress) == "rolled back"
+    assert takes_s[0] <= trio.current_time() - began <= takes_s[1]
+    assert progress.reason.startswith(reason)
+    assert f"taken back: {progress.reason}" in texts(progress)
+    assert site.is_as(TEXT)
+    assert (site.changes.history.active, len(site.changes.history.revisions)) == (1, 2)
+    assert any(event == "a change is taken back" for event, _ in log.events)
+    assert sorted(name for what, name in site.machines.happened if what == "stop") == ["mid-1", "mid-2"]
+    site.machines.habits.clear()
+    site.machines.crashed.clear()
+    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert site.changes.history.active == 3
+
+
+async def test_what_a_node_refuses_is_taken_back_at_once(site):
+    """By a node that goes on: what it refused is over as soon as something else is wanted of it."""
+    site.machines.habits["web-1"] = "refuse"
+    began = trio.current_time()
+    progress = site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")
+    assert await site.over(progress) == "rolled back"
+    assert progress.reason == "web-1 refused its configuration: no such policy"
+    assert trio.current_time() - began < 2
+    assert site.is_as(TEXT)
+    assert site.changes.controller.missing() == ()
+
+
+async def test_an_address_that_is_taken_is_told_and_everything_as_before(site):
+    site.machines.taken = "127.0.0.1:8081"
+    moved = TEXT.replace("8080", "8081")
+    progress = site.changes.apply(moved, ANN)
+    assert await site.over(progress) == "rolled back"
+    assert progress.reason == "127.0.0.1:8081 is taken"
+    assert site.is_as(TEXT)
+
+
+async def test_a_way_back_that_does_not_come_off_either_is_told(site):
+    site.machines.habits |= {"mid-1": "mute", "mid-2": "mute"}
+    progress = site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
+    await trio.sleep(1)
+    site.machines.habits["web-1"] = "mute"
+    began = trio.current_time()
+    assert await site.over(progress) == "failed"
+    assert trio.current_time() - began <= 5 + 2 * BACK_S
+    assert "and the way back is not over yet: web-1 does not serve its latest configuration yet" in texts(progress)
+    assert site.changes.controller.topology == load_text(TEXT, "f")
+    assert (site.changes.text, site.changes.store.load().stored.rollout) == (TEXT, None)
+    site.machines.habits.clear()
+    assert await site.over(site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
+    assert site.is_as(site.changes.text), "what was left over is stopped by the next change"
+
+
+async def test_half_of_a_new_tier_is_enough_to_go_on_but_not_to_be_done(site):
+    site.machines.habits["mid-2"] = "empty"
+    progress = site.changes.edit(MID, ANN, "tier add mid")
+    assert await site.over(progress) == "done"
+    site.machines.habits |= {"top-1": "empty", "top-2": "empty", "top-3": ""}
+    more = AddTier("top", "l7", between=("edge", "mid"), replicas=3)
+    progress = site.changes.edit(more, Request("ann", deadline_s=10), "tier add top")
+    await trio.sleep(5)
+    assert (progress.stage, progress.over) == (1, False)
+    del site.machines.habits["top-2"]
+    await trio.sleep(1)
+    assert progress.stage == 2
+    assert await site.over(progress) in ("done", "rolled back")
+
+
+async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log):
+    site.file.write_text("# my draft\n")
+    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert site.file.read_text() == "# my draft\n"
+    assert log.events[1] == ("the file was edited meanwhile and is left alone", {"file": str(site.file)}) or any(
+        event == "the file was edited meanwhile and is left alone" for event, _ in log.events
+    )
+
+
+async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_it_fails(site):
+    crash(site)
+    text = site.changes.edited(MID)
+    site.file.write_text(text)
+    progress = site.changes.apply(text, ANN)
+    assert site.file.read_text() == text
+    assert await site.over(progress) == "rolled back"
+    assert site.is_as(TEXT)
+
+
+async def test_a_linked_file_stays_a_link_with_its_mode(site):
+    real = site.file.with_name("real.yaml")
+    site.file.rename(real)
+    real.write_text("\ufeff" + TEXT)
+    real.chmod(0o640)
+    site.file.symlink_to(real)
+    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    assert site.file.is_symlink()
+    assert real.read_text() == site.changes.text
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+async def test_a_file_that_cannot_be_written_stops_nothing(site, log):
+    site.file.unlink()
+    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert any(event == "the file cannot be kept in step" for event, _ in log.events)
+
+
+async def test_an_old_revision_is_applied_anew(site):
+    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    progress = site.changes.rollback(1, Request("bob"))
+    assert await site.over(progress) == "done"
+    assert (progress.what, progress.revision) == ("rollback 1", 3)
+    assert site.changes.history.current.why == "back to revision 1"
+    assert site.is_as(TEXT)
+
+
+async def test_a_plan_changes_nothing(site):
+    plan = site.changes.plan(site.changes.edited(MID))
+    assert plan.stages == 3
+    assert site.is_as(TEXT)
+    assert site.changes.progress is None
+
+
+async def test_a_restart_replaces_one_process_after_the_other(site):
+    before = {name: seat.hello.pid for name, seat in site.changes.controller.seats.items()}
+    progress = site.changes.restart("web", ANN)
+    assert await site.over(progress) == "done"
+    await trio.sleep(1)
+    after = {name: seat.hello.pid for name, seat in site.changes.controller.seats.items()}
+    assert {name for name in before if before[name] != after[name]} == {"web-1", "web-2"}
+    assert texts(progress) == ["web-1 is a new process", "web-2 is a new process"]
+    assert (progress.revision, progress.stages, progress.stage) == (0, 2, 2)
+    assert site.is_as(TEXT)
+
+
+async def test_a_process_that_does_not_serve_ends_the_restart(site):
+    site.machines.habits["web-2"] = "crash"
+    began = trio.current_time()
+    progress = site.changes.restart("web", ANN)
+    assert await site.over(progress) == "failed"
+    assert trio.current_time() - began == pytest.approx(REPLACE_S, abs=2)
+    assert progress.reason == "the new process of web-2 does not serve after 20 s: the old one stays"
+
+
+async def test_a_wish_is_kept_and_heeded(site):
+    site.changes.wish("web-1", Admin.DRAIN)
+    await trio.sleep(1)
+    seats = site.changes.controller.seats
+    assert seats["web-1"].wanted.admin is Admin.DRAIN
+    assert site.changes.store.load().stored.admin_states == {"web-1": Admin.DRAIN}
+    assert await site.over(site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
+    assert site.changes.store.load().stored.admin_states == {"web-1": Admin.DRAIN}
+    site.changes.wish("web-1", Admin.READY)
+    await trio.sleep(1)
+    assert seats["web-1"].wanted.admin is Admin.READY
+    assert site.changes.store.load().stored.admin_states == {}
+
+
+@pytest.mark.parametrize("state", [Admin.DRAIN, Admin.MAINTENANCE])
+async def test_the_last_one_that_serves_stays(site, state):
+    site.changes.wish("web-1", state)
+    for name in ("web-2", "edge-1"):
+        with pytest.raises(NotPossible, match=f"{name} is the last one of .* that serves: scale"):
+            site.changes.wish(name, state)
+    site.changes.wish("web-1", state)
+    site.changes.wish("web-1", Admin.READY)
+    site.changes.wish("web-2", state)
+    assert site.changes.controller.admin == {"web-2": state}
+
+
+async def test_one_that_drains_by_itself_is_no_peer(site):
+    seat = site.changes.controller.seats["web-1"]
+    site.changes.controller.receive(seat, Drain())
+    with pytest.raises(NotPossible, match="web-2 is the last one"):
+        site.changes.wish("web-2", Admin.DRAIN)
+
+
+# The next start.
+
+
+@pytest.fixture
+def again(tmp_path, log):
+    """A controller that starts from the same state, with the file as it is then."""
+    started = []
+
+    def start(text=None):
+        file = tmp_path / "shop.yaml"
+        changes = make(tmp_path, log, text or file.read_text())
+        started.append(changes)
+        return changes, changes.start(text or file.read_text(), "ann")
+
+    yield start
+    for changes in started:
+        changes.store.close()
+
+
+async def cut_short(tmp_path, log, nursery, text_after):
+    """A controller is killed right after it has begun a change."""
+    changes = make(tmp_path, log)
+    changes.start(TEXT, "ann")
+    changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
+    await nursery.start(changes.run)
+    changes.edit(MID, ANN, "tier add mid")
+    if text_after is not None:
+        changes.file.write_text(text_after)
+    changes.store.close()
+    return changes.text
+
+
+async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_path, log, nursery, again, autojump_clock):
+    target = await cut_short(tmp_path, log, nursery, None)
+    assert (tmp_path / "shop.yaml").read_text() == target
+    changes, text = again()
+    assert text == changes.text == (tmp_path / "shop.yaml").read_text() == TEXT
+    assert changes.controller.topology == load_text(TEXT, "f")
+    assert (changes.history.active, len(changes.history.revisions)) == (1, 2)
+    assert changes.store.load().stored.rollout is None
+    assert ("a change was cut short and is taken back", {"revision": 2, "back_to": 1}) in log.events
+    changes.store.close()
+    changes, text = again()
+    assert (text, changes.history.active, len(changes.history.revisions)) == (TEXT, 1, 2)
+
+
+async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, nursery, again, autojump_clock):
+    mine = TEXT.replace("replicas: 2", "replicas: 3")
+    await cut_short(tmp_path, log, nursery, mine)
+    changes, text = again()
+    assert text == changes.text == mine
+    assert (changes.history.active, changes.history.current.base) == (3, 1)
+
+
+def test_the_first_start_makes_the_first_revision_and_the_next_one_none(again, tmp_path):
+    (tmp_path / "shop.yaml").write_text(TEXT)
+    for _ in range(2):
+        changes, text = again()
+        assert (text, changes.history.active) == (TEXT, 1)
+        changes.store.close()
+    changes, _ = again(TEXT + "# edited\n")
+    assert [(each.number, each.why) for each in changes.history.revisions] == [
+        (1, "the file at the start"),
+        (2, "the file at the start"),
+    ]
+
+
+async def test_wishes_are_there_again(site, again):
+    site.changes.wish("web-1", Admin.DRAIN)
+    site.changes.store.close()
+    changes, _ = again()
+    assert changes.controller.admin == {"web-1": Admin.DRAIN}
+
+
+def test_a_damaged_state_is_told(again, tmp_path, log):
+    (tmp_path / "shop.yaml").write_text(TEXT)
+    for text in (TEXT, TEXT + "#1\n", TEXT + "#2\n"):
+        changes, _ = again(text)
+        changes.store.close()
+    (tmp_path / "state" / "state.json").write_bytes(b"{")
+    changes, _ = again(TEXT + "#2\n")
+    assert any(event == "the state is not the newest" for event, _ in log.events)
+    assert changes.text == TEXT + "#2\n"
+
+
+def test_a_change_says_so_much_and_no_more():
+    progress = Progress("x", 1, "ann")
+    for number in range(MAX_LINES + 10):
+        progress.say(str(number))
+    assert texts(progress) == [str(number) for number in range(MAX_LINES)]
+    assert progress.lines[0].at_s >= 0
+
+
+def test_without_a_revision_there_is_no_text(tmp_path, log):
+    assert Changes(Controller(load_text(TEXT, "f"), log), FileStore(tmp_path), log).text == ""
+
+
+async def test_stopping_in_the_middle_leaves_the_rest_to_the_next_start(tmp_path, log, autojump_clock):
+    changes = make(tmp_path, log)
+    changes.start(TEXT, "ann")
+    async with trio.open_nursery() as nursery:
+        changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
+        await nursery.start(changes.run)
+        changes.edit(MID, ANN, "tier add mid")
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert changes.store.load().stored.rollout is not None
+    changes.store.close()
+    assert changes_module.DEADLINE_S > 30
