@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request
@@ -262,7 +262,8 @@ FRAMES = st.lists(
 )
 
 
-@given(FRAMES, st.binary(min_size=4, max_size=4), st.lists(st.integers(1, 300), min_size=1, max_size=10))
+@settings(deadline=None, max_examples=60)
+@given(FRAMES, st.binary(min_size=4, max_size=4), st.lists(st.integers(1, 3000), min_size=1, max_size=10))
 def test_a_parent_hears_what_wsproto_alone_would_hear(
     said: list[tuple[str, bytes]], mask: bytes, chunks: list[int]
 ) -> None:
