@@ -14,7 +14,6 @@ import httpx
 import trio
 
 from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.invitation import usual_directory
 
 START_S = 30.0
 STOP_S = 30.0
@@ -47,9 +46,10 @@ class Cluster:
         """Where everything that it prints goes."""
         return self.directory / "up.log"
 
-    def invites_in(self, name: str) -> Path:
-        """Where the cluster of this name says how to join it."""
-        return self.directory / usual_directory(name)
+    @property
+    def state(self) -> Path:
+        """Where it says how to join it."""
+        return self.directory / "state"
 
     def status(self) -> dict[str, Any]:
         """The live tree, as `GET /v1/status` gives it. Raises httpx.TransportError."""
@@ -93,9 +93,9 @@ def running_cluster(
     topology: str, admin: str, directory: Path, ready: Callable[[Cluster], bool] = Cluster.serves
 ) -> Iterator[Cluster]:
     """Start the topology (YAML whose admin address is `admin`), wait until it is `ready`, stop it afterwards."""
-    file = directory / "topology.yaml"
+    file, state = directory / "topology.yaml", directory / "state"
     file.write_text(topology)
-    command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(file.parent / "state")]
+    command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(state)]
     with (directory / "up.log").open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -6,13 +6,15 @@ import sys
 import pytest
 
 HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
+CHANGING = ("tierlb.controlplane.changes", "tierlb.controlplane.store", "tierlb.dashboard", "tierlb.cli.client")
 
 
 @pytest.mark.parametrize(
     ("modules", "never"),
     [
         (("tierlb.cli.main",), (*HEAVY, "trio", "cattrs", "msgpack")),
-        (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, "prometheus_client")),
+        (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, "prometheus_client", *CHANGING)),
+        (("tierlb.cli.main", "tierlb.cli.change", "tierlb.cli.history"), ("asyncio", "hypercorn", "rich", "trio")),
         (
             ("tierlb.cli.main", "tierlb.cluster.demo_backend"),
             (*HEAVY, "cattrs", "msgpack", "httptools", "trio_websocket"),

@@ -69,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     text = TOPOLOGY.format(admin=admin, listen=listen)
     with running_cluster(text, admin, tmp_path_factory.mktemp("rogues"), Cluster.is_whole) as cluster:
         address = parse_address(listen)
-        yield Site(cluster, read(cluster.invites_in("rogues")), (address.host, address.port))
+        yield Site(cluster, read(cluster.state), (address.host, address.port))
 
 
 @attrs.define

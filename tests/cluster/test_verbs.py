@@ -122,7 +122,7 @@ async def test_a_cluster_is_changed_by_its_verbs_and_nobody_notices(tmp_path: Pa
     assert [line.split("  ")[-1].strip() for line in history.splitlines()[1:]] == [
         "the file at the start",
         "tier add cache",
-        "three by noon",
+        "fair is fair",
         "back to revision 1",
     ]
     assert "no cluster runs" in await small.run("down", "small.yaml", code=1)
@@ -154,11 +154,11 @@ async def refuse_what_cannot_be(small: Site) -> None:
 
 
 async def go_back_while_others_ask(small: Site) -> None:
-    three = small.file.read_text().replace("replicas: 2, to: demo", "replicas: 3, to: demo")
-    (small.directory / "three.yaml").write_text(three)
-    said = json.loads(await small.ask("apply", "three.yaml", "--why", "three by noon", "--json"))
+    in_turns = small.file.read_text().replace("to: demo", "balance: round-robin, to: demo")
+    (small.directory / "turns.yaml").write_text(in_turns)
+    said = json.loads(await small.ask("apply", "turns.yaml", "--why", "fair is fair", "--json"))
     assert (said["outcome"], said["revision"]) == ("done", 3)
-    assert small.file.read_text() == three
+    assert small.file.read_text() == in_turns
     async with trio.open_nursery() as nursery:
         nursery.start_soon(small.ask, "rollback", "1")
         await small.until_asked("rollback 1")

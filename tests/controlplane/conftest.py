@@ -41,6 +41,7 @@ class FakePlane:
         self.reason = ""
         self.applied = []
         self.draining = trio.Event()
+        self.notice_s = 0.0
 
     def apply(self, snapshot):
         if self.reason:
@@ -77,6 +78,9 @@ class FakePlane:
 
     def explain(self, nonce, until_s):
         self.explained.append(nonce)
+
+    def announce_drain(self):
+        return self.notice_s
 
     def drain(self):
         self.draining.set()

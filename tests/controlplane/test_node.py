@@ -246,6 +246,14 @@ async def test_a_node_that_leaves_is_draining_in_its_reports_before_its_plane_dr
     assert not planes["web-1"].draining.is_set()
 
 
+async def test_a_node_that_leaves_gives_those_who_only_ask_the_time_to(parent, tree):
+    planes, nodes = tree
+    planes["edge-1"].notice_s = 0.3
+    started_s = trio.current_time()
+    await nodes["edge-1"].leave()
+    assert 0.3 <= trio.current_time() - started_s < DEADLINE_S
+
+
 @pytest.fixture
 def tls(tmp_path):
     ca = trustme.CA()

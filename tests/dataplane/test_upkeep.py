@@ -427,3 +427,17 @@ async def test_agent_checks_are_told_what_holds(lab: Lab) -> None:
         await lab.until(lambda: any(each.in_head for each in lab.front.clients))
         lab.plane.drain()
         assert await ask(address) == b"drain 100%\n"
+
+
+async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
+    served = await endpoint(lab, b"a")
+    with reserved() as address:
+        await lab.serves(l7(served.played, agent_check=address))
+        assert lab.upkeep.announce_drain(lab.plane.reactor.look()) == 0, "nobody has asked"
+        await comes_up(address)
+        assert lab.plane.announce_drain() == NOTICE_S
+        assert await ask(address) == b"drain 100%\n"
+        assert lab.plane.subtree().draining
+        client = await lab.connects()
+        await client.says(GET)
+        assert (await client.hears_message()).status == 200

@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 
 from tierlb.cli.check import load_or_exit
+from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block
 from tierlb.cluster.stopping import NotStopped, stop
 from tierlb.controlplane.invitation import usual_directory
 from tierlb.controlplane.store import StoreError, holder, make_directory
+from tierlb.topology.load import load_text
 
 LOG_FILE = "log"
 TAIL_BYTES = 8192
@@ -26,8 +28,7 @@ STATES = Path(".tierlb")
 
 def run_detached(file: Path, state: Path | None, watch: bool) -> None:
     """Start the cluster and return once it serves; exits as the cluster does if it does not come to that."""
-    topology = load_or_exit(file)
-    directory = state or usual_directory(topology.cluster)
+    directory = state or usual_directory(load_or_exit(file).cluster)
     try:
         make_directory(directory)
     except StoreError as error:
@@ -41,7 +42,8 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
         sys.exit(process.wait() or 1)
     which = file if state is None else f"--state {state}"
     end = f"`{how_to_call()} down {which}` stops everything. The log is {log}"
-    click.echo(ready_block(topology, admin_url, end))
+    topology = load_text(Client(admin_url).get("/v1/topology")["text"], str(file))
+    click.echo(ready_block(topology, admin_url, end, state))
 
 
 def run_down(file: Path | None, state: Path | None) -> None:

@@ -179,7 +179,9 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
     """What it says of itself, and its share as its parents have it. `timed`: it times the items that it counts."""
     load, live = node["load"] or {}, _is_live(node)
     subtree = node["subtree"] or {}
-    state = WANTED.get(node["admin"], node["state"]) if node["state"] == SERVING else node["state"]
+    state: str = node["state"]
+    if state == SERVING:
+        state = WANTED.get(node["admin"], state)
     return Row(
         name=node["name"],
         state=state_word(state, [view.availability for view in views]),

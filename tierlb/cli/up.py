@@ -74,7 +74,7 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
         if options.watch:
             background.start_soon(Following(file, changes, log, getpass.getuser()).run)
         if options.ready_fd is None:
-            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything."))
+            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state))
         else:
             with suppress(OSError):
                 os.write(options.ready_fd, admin_at.encode())
@@ -91,24 +91,24 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
     log.info("stopped")
 
 
-def ready_block(topology: Topology, admin_url: str, end: str) -> str:
-    """What a person needs once the cluster serves; `end`: how to end it."""
+def ready_block(topology: Topology, admin_url: str, end: str, state: Path | None = None) -> str:
+    """What a person needs once the cluster serves; `end`: how to end it, `state`: if it is not the usual one."""
     public = [tier for tier in topology.tiers.values() if tier.listen is not None]
     lines = ["", f"{topology.cluster} is ready", ""]
     lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
     lines += [f"  {'admin':<12} {admin_url}", "", *(f"  {line}" for line in draw(topology).splitlines()), ""]
-    lines += ["  Try:", *(f"    {command}" for command in _to_try(topology, admin_url))]
+    lines += ["  Try:", *(f"    {command}" for command in _to_try(topology, admin_url, state))]
     return "\n".join((*lines, "", f"  {end}", ""))
 
 
-def _to_try(topology: Topology, admin_url: str) -> list[str]:
+def _to_try(topology: Topology, admin_url: str, state: Path | None) -> list[str]:
     commands = [
         f"curl http://{tier.listen}/"
         for tier in topology.tiers.values()
         if tier.listen is not None and _speaks_http(topology, tier.name)
     ]
     joins = [
-        f"{how_to_call()} agent --join-file {usual_directory(topology.cluster)} --pool {pool.name} "
+        f"{how_to_call()} agent --join-file {state or usual_directory(topology.cluster)} --pool {pool.name} "
         f"--name {pool.name}-1 --address HOST:PORT"
         for pool in topology.pools.values()
         if pool.agents

@@ -161,6 +161,12 @@ class Fleet:
                 for endpoint in group:
                     nursery.start_soon(endpoint.child.stop, STOP_DEADLINE_S)
 
+    async def wait_ended(self, names: Iterable[str]) -> None:
+        """Wait until no node of these tiers is left."""
+        wanted = frozenset(names)
+        for child in [child for name, child in self._nodes.items() if name.rpartition("-")[0] in wanted]:
+            await child.wait_ended()
+
     def _children(self) -> list[Child]:
         return [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
 

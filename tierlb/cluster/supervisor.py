@@ -31,6 +31,7 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
+from tierlb.wire.agent_check import NOTICE_S
 
 START_DEADLINE_S = 30.0
 STOP_GAP_S = 0.2
@@ -166,13 +167,18 @@ class Supervisor:
         """Ask tier after tier, a moment apart, then the pools once no node is left.
 
         A tier is not waited for before the next is asked: an edge relays connections for as long as they last, and it
-        is the l7 tier below that closes those without a request under way.
+        is the l7 tier below that closes those without a request under way. One that tells HAProxy how it is serves on
+        until HAProxy has asked, and needs the tiers below for as long.
         """
-        *tiers, pools = stop_order(self.controller.topology)
+        topology = self.controller.topology
+        *tiers, pools = stop_order(topology)
         async with trio.open_nursery() as nursery:
             for names in tiers:
                 self.fleet.ask_to_stop(nursery, names)
                 await trio.sleep(STOP_GAP_S)
+                if any(topology.tiers[name].agent_check for name in names):
+                    with trio.move_on_after(NOTICE_S):
+                        await self.fleet.wait_ended(names)
         async with trio.open_nursery() as nursery:
             self.fleet.ask_to_stop(nursery, pools)
             self.fleet.ask_to_stop(nursery)

@@ -264,12 +264,12 @@ class Changes:
     async def _carry_out(
         self, progress: Progress, before: Topology, stages: tuple[Topology, ...], deadline_s: float
     ) -> None:
-        reached = before
+        reached, fresh = before, set[str]()
         try:
             with trio.fail_after(deadline_s):
                 for number, stage in enumerate(stages, start=1):
                     progress.stage = number
-                    await self._reach(progress, reached, stage, last=number == len(stages))
+                    await self._reach(progress, reached, stage, fresh, last=number == len(stages))
                     reached = stage
         except (GaveUp, trio.TooSlowError, OSError) as problem:
             reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
@@ -277,10 +277,13 @@ class Changes:
         else:
             self._end(progress, "done")
 
-    async def _reach(self, progress: Progress, before: Topology, stage: Topology, *, last: bool) -> None:
-        """Make this stage the desired topology and wait until it is."""
+    async def _reach(
+        self, progress: Progress, before: Topology, stage: Topology, fresh: set[str], *, last: bool
+    ) -> None:
+        """Make this stage the desired topology and wait until it is. `fresh` are the processes that this change started,
+        to which those of the stage are added."""
         machines = self._machines()
-        fresh = machines.grow(stage)
+        fresh.update(machines.grow(stage))
         vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]
         if vanished:
             progress.say(f"stopping {', '.join(vanished)}")
@@ -327,16 +330,16 @@ class Changes:
         progress.say(f"taken back: {reason}")
         self.log.error("a change is taken back", what=progress.what, reason=reason)
         reached = self.controller.topology
-        outcome = "rolled back"
+        outcome, fresh = "rolled back", set[str]()
         try:
             stages = transition(reached, before) or (before,)
             for number, stage in enumerate(stages, start=1):
                 with trio.fail_after(BACK_S):
-                    await self._reach(progress, reached, stage, last=number == len(stages))
+                    await self._reach(progress, reached, stage, fresh, last=number == len(stages))
                 reached = stage
         except (GaveUp, trio.TooSlowError, OSError, ValueError) as problem:
             self.controller.adopt(before)
-            progress.say(f"and the way back is not over yet: {problem or self._lacking()}")
+            progress.say(f"and the way back is not over yet: {str(problem) or self._lacking()}")
             outcome = "failed"
         rollout = self._stored.rollout
         if rollout is not None:

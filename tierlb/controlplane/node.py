@@ -50,6 +50,9 @@ class Plane(Reporter, Hearer, Protocol):
     def explain(self, nonce: str, until_s: float) -> None:
         """Explain requests that carry this nonce, until then by `time.monotonic`."""
 
+    def announce_drain(self) -> float:
+        """Say that it will, and serve on; how many seconds those who ask, instead of being told, need to hear of it."""
+
     def drain(self) -> None:
         """Accept nothing new, finish what runs; `run` returns when nothing is left."""
 
@@ -97,9 +100,11 @@ class Node:
 
     async def leave(self) -> None:
         """Say that this node drains, and where others send to it, wait until they can know."""
+        notice_s = self.plane.announce_drain()
         await self.uplink.leave()
         if self._applied is not None and any(listener.inner for listener in self._applied.listeners):
-            await trio.sleep(NOTICE_S)
+            notice_s = max(notice_s, NOTICE_S)
+        await trio.sleep(notice_s)
 
     def place(self) -> str:
         """Where its parents reach it, or its clients where there are none; "" while it serves nothing."""
@@ -144,6 +149,6 @@ async def run_node(node: Node) -> None:
             await nursery.start(serve)
             await nursery.start(node.run)
             await anext(aiter(signals))
+            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_DEADLINE_S
             await node.leave()
             node.plane.drain()
-            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_DEADLINE_S

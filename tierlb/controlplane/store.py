@@ -166,7 +166,7 @@ class FileStore:
 
 
 def holder(directory: Path) -> int | None:
-    """The process that has the store in this directory, if one has. Raises StoreError, also if it is not known which."""
+    """The process that has the store in this directory, if one has. Raises StoreError, also if nobody knows which."""
     path = directory / LOCK_FILE
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -185,6 +185,10 @@ class Plane:
         if self._front is not None:
             self._front.explaining.begin(nonce.encode(), until_s)
 
+    def announce_drain(self) -> float:
+        """Say that this node will drain, and serve on; in how many seconds all agent checks have heard of it."""
+        return 0.0 if self._upkeep is None else self._upkeep.announce_drain(time.monotonic())
+
     def drain(self) -> None:
         """Stop accepting, finish what is under way, close kept-alive connections politely; `run` then returns."""
         for acceptor in self._acceptors.values():

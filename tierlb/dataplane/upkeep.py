@@ -27,12 +27,14 @@ from tierlb.model.topology import Admin, Orca
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire import orca
-from tierlb.wire.agent_check import AgentSays, NodeVoice, encode
+from tierlb.wire.agent_check import NOTICE_S, AgentSays, NodeVoice, encode
 
 GUIDANCE_FOR_S = 12.0
 """A parent says it again every four seconds; one that has fallen silent for this long guides no more."""
 SAY_EVERY_S = 0.25
 LISTEN_AGAIN_S = 5.0
+ASKED_LATELY_S = 10.0
+"""Who has not asked for this long is not there, or asks too seldom to be waited for."""
 NOTHING_TO_SAY = orca.OrcaReport()
 """Of an idle node. An empty report would be one that cannot be read: fields end before the blanks at their end."""
 
@@ -76,6 +78,8 @@ class Upkeep:
         self._odd_words: dict[str, str] = {}
         self._agent_check: Address | None = None
         self._agent_check_moved = trio.Event()
+        self._asked_at = -ASKED_LATELY_S
+        self._leaving = False
 
     def apply(self, snapshot: Snapshot) -> None:
         """Check the endpoints that this snapshot names, and speak as it says."""
@@ -105,7 +109,12 @@ class Upkeep:
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What parents are told."""
-        return self.account.subtree(now, draining=self._front.draining)
+        return self.account.subtree(now, draining=self._front.draining or self._leaving)
+
+    def announce_drain(self, now: float) -> float:
+        """Say to whoever asks that this node drains; how many seconds it takes until all have asked."""
+        self._leaving = True
+        return NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
 
     def heed(self, now: float, parent: str, guidance: Guidance) -> None:
         """A parent's word on this node's siblings."""
@@ -156,7 +165,7 @@ class Upkeep:
 
     async def _serve_agent_check(self, address: Address) -> None:
         def say() -> bytes:
-            now = self._reactor.look()
+            self._asked_at = now = self._reactor.look()
             return encode(self._voice.say(now, self.subtree(now)))
 
         while True:

@@ -21,6 +21,8 @@ from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Admin
 
 MAX_LINE_BYTES = 1024
+NOTICE_S = 2.2
+"""From saying `drain` to refusing connections: HAProxy asks every 2 s unless told otherwise (agent-inter)."""
 MAX_WEIGHT = 256.0
 """HAProxy's own limit on a relative weight, 25,600 %."""
 USUAL_TAU_S = 30.0
