@@ -24,7 +24,7 @@ from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Member, PoolSettings, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Orca
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.agent_check import parse
+from tierlb.wire.agent_check import NOTICE_S, parse
 from tierlb.wire.orca import FIELD, OrcaBook, OrcaReport
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 DEFAULT_PATH = "/.tierlb/load"
 ORCA_FIELD = "endpoint-load-metrics"
@@ -34,6 +34,7 @@ AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+App = TypeVar("App")
 
 
 class Counts:
@@ -128,11 +129,20 @@ def orca_text(before: dict[str, Any], now: dict[str, Any]) -> str:
     return "TEXT " + ",".join(f"{name}={value:.4g}" for name, value in parts.items() if value > 0)
 
 
-class _Reporter:
-    """What both kinds share."""
+class _Reporter(Generic[App]):
+    """What both kinds share. `path=None` serves no JSON."""
 
-    def __init__(self, slots: int, path: str | None, orca: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        slots: int = 0,
+        path: str | None = DEFAULT_PATH,
+        orca: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.counts = Counts(slots, clock)
+        self._app = app
         self._path = path
         self._orca = OrcaField(self.counts, clock) if orca else None
 
@@ -140,20 +150,8 @@ class _Reporter:
         return json.dumps(self.counts.figures()).encode() + b"\n"
 
 
-class AsgiReporter(_Reporter):
-    """Wraps an ASGI 3 app, under any event loop. `path=None` serves no JSON."""
-
-    def __init__(
-        self,
-        app: AsgiApp,
-        *,
-        slots: int = 0,
-        path: str | None = DEFAULT_PATH,
-        orca: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(slots, path, orca, clock)
-        self._app = app
+class AsgiReporter(_Reporter[AsgiApp]):
+    """Wraps an ASGI 3 app, under any event loop."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -195,20 +193,8 @@ async def _answer(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class WsgiReporter(_Reporter):
+class WsgiReporter(_Reporter[WsgiApp]):
     """Wraps a WSGI app (PEP 3333), in any number of threads. A request lasts until the server closes the response."""
-
-    def __init__(
-        self,
-        app: WsgiApp,
-        *,
-        slots: int = 0,
-        path: str | None = DEFAULT_PATH,
-        orca: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(slots, path, orca, clock)
-        self._app = app
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         direct = "HTTP_X_FORWARDED_FOR" not in environ and "HTTP_FORWARDED" not in environ
