@@ -222,8 +222,8 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
 
 
 def children_of(pid: int) -> dict[int, str]:
-    """The processes that it started, each with the name of the node it is, or "" for another; guards are not counted."""
-    found: dict[int, str] = {}
+    """The processes that it started, each with the name of the node it is, or "" for another; guards are not
+    counted.""" found: dict[int, str] = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]

@@ -19,8 +19,10 @@ from tierlb.cluster.fleet import STOP_DEADLINE_S
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.invitation import NoInvitation, read
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+from tierlb.net.websocket import connect
 
 DEADLINE_S = 30
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
@@ -185,13 +187,40 @@ async def never_serves(_):
     pytest.fail("it serves")
 
 
-async def supervise(command, deadline_s=30.0, on_serving=never_serves, log=None):
+async def supervise(command, deadline_s=30.0, on_serving=never_serves, log=None, invite=None):
     edge = tier("edge", Kind.L4, "demo", listen=Address("127.0.0.1", 0))
     small = topology(edge, pools=(Pool("demo", run=Run(command)),))
     log = log or KeptLog()
-    supervisor = Supervisor(small, Controller(small, log), log, random.Random(1), deadline_s)
+    supervisor = Supervisor(small, Controller(small, log), log, random.Random(1), deadline_s, invite)
     with trio.fail_after(DEADLINE_S):
         return await supervisor.run(on_serving)
+
+
+async def test_while_it_serves_others_are_told_how_to_join(tmp_path):
+    seen = []
+
+    async def look(background):
+        invitation = read(tmp_path)
+        async with connect(invitation.url, invitation.token):
+            seen.append(invitation)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await supervise(DEMO, on_serving=look, invite=tmp_path) == ""
+    assert len(seen) == 1
+    with pytest.raises(NoInvitation):
+        read(tmp_path)
+
+
+async def test_it_serves_where_nobody_can_be_told_how_to_join(tmp_path):
+    log, blocked = KeptLog(), tmp_path / "file"
+    blocked.write_text("")
+
+    async def stop(background):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await supervise(DEMO, on_serving=stop, log=log, invite=blocked / "state") == ""
+    (told,) = [fields for event, fields in log.events if event == "nobody else is told how to join"]
+    assert "Not a directory" in told["reason"]
 
 
 STUBBORN = """

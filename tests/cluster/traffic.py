@@ -19,17 +19,21 @@ from scripts.benchmarks.lost import whole
 PATIENCE_S = 20.0
 """For one answer. It is longer than anything here stands still for."""
 NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
+BACKEND = re.compile(rb"\r\nx-backend: *([^\r]*)\r\n", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n.*\r\n0\r\n\r\n\Z", re.IGNORECASE | re.DOTALL)
 POLL_S = 0.02
 
 
 @attrs.define(eq=False)
 class Request:
-    """One request; `node` as far as it is known, `failure` in words or "". `excused`: the node died on it."""
+    """One request; `node` as far as it is known, `backend` the endpoint if it said its name (as demo backends do),
+    `failure` in words or "". `excused`: the node died on it."""
 
     path: str
     fresh: bool
     begun_s: float
     node: str = ""
+    backend: str = ""
     ended_s: float | None = None
     failure: str = ""
     excused: bool = False
@@ -90,6 +94,10 @@ class Traffic:
         """Which nodes the (last) fresh connections of that time came to."""
         named = [r.node for r in self.requests if r.fresh and r.path == self.who and r.begun_s >= since_s and r.node]
         return Counter(named[-last:] if last is not None else named)
+
+    def served_by(self, since_s: float) -> Counter[str]:
+        """Which endpoints answered what was asked from then on."""
+        return Counter(r.backend for r in self.requests if r.backend and r.begun_s >= since_s)
 
     async def until(self, what: str, holds: Callable[[], bool], deadline_s: float = PATIENCE_S) -> None:
         """Wait while the clients ask."""
@@ -155,6 +163,8 @@ class Connection:
             record.failure = str(problem.__cause__ or problem) or type(problem).__name__
             record.excused = self.exposed
         record.ended_s = trio.current_time()
+        if backend := BACKEND.search(answer):
+            record.backend = backend[1].decode()
         if named := NAMED.match(answer):
             record.node = self.node = named[1].decode()
         if b"\r\nconnection: close\r\n" in answer.lower():
@@ -167,7 +177,7 @@ class Connection:
             self._stream = await trio.open_tcp_stream(*self._traffic.address)
         await self._stream.send_all(f"GET {path} HTTP/1.1\r\nHost: ladder\r\n\r\n".encode())
         answer = b""
-        while not whole(answer):
+        while not (whole(answer) or CHUNKED.search(answer)):
             data = await self._stream.receive_some()
             if not data:
                 raise Failed("closed without an answer" if not answer else "cut in the middle")
@@ -181,6 +191,7 @@ class Endpoint:
 
     address: str = "127.0.0.1:0"
     takes_s: float = 0.01
+    answered: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -188,9 +199,9 @@ class Endpoint:
         self.scope = trio.CancelScope()
         with self.scope:
             async with trio.open_nursery() as nursery:
-                port = int(self.address.rpartition(":")[2])
-                listeners = await nursery.start(partial(trio.serve_tcp, self._answer, port, host="127.0.0.1"))
-                self.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+                host, _, port = self.address.rpartition(":")
+                listeners = await nursery.start(partial(trio.serve_tcp, self._answer, int(port), host=host))
+                self.address = f"{host}:{listeners[0].socket.getsockname()[1]}"
                 task_status.started()
 
     async def _answer(self, stream: trio.SocketStream) -> None:
@@ -202,4 +213,5 @@ class Endpoint:
                     while b"\r\n\r\n" in received:
                         _, _, received = received.partition(b"\r\n\r\n")
                         await trio.sleep(self.takes_s)
+                        self.answered += 1
                         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")

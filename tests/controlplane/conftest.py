@@ -43,10 +43,11 @@ class FakePlane:
         self.draining = trio.Event()
         self.notice_s = 0.0
 
-    def apply(self, snapshot):
+    def apply(self, snapshot, had=()):
         if self.reason:
             raise DeclinedError(self.reason)
         self.applied.append(snapshot)
+        self.had = had
         return self.addresses
 
     def load(self):

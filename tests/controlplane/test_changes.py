@@ -1,13 +1,11 @@
 """Changes from the request to the end, on a real controller and store; the processes are played, time is virtual."""
 
 from collections import Counter
-from functools import partial
 
 import attrs
 import pytest
 import trio
 
-from tierlb.controlplane import changes as changes_module
 from tierlb.controlplane.changes import (
     BACK_S,
     CRASHES,
@@ -142,7 +140,7 @@ class Site:
 
     async def over(self, progress):
         with trio.fail_after(300):
-            while not progress.over:
+            while not progress.over:  # noqa: ASYNC110 (virtual time)
                 await trio.sleep(0.05)
         return progress.outcome
 
@@ -159,10 +157,9 @@ class Site:
         )
 
 
-def make(tmp_path, log, text=TEXT, file=True):
+def make(tmp_path, log, text=TEXT):
     path = tmp_path / "shop.yaml"
-    if file:
-        path.write_text(text)
+    path.write_text(text)
     controller = Controller(load_text(text, "f"), log)
     return Changes(controller, FileStore(tmp_path / "state"), log, path, now=lambda: 1e9)
 
@@ -187,7 +184,11 @@ def texts(progress):
     return [line.text for line in progress.lines]
 
 
-async def test_a_change_is_made_stage_by_stage(site):
+def told(log):
+    return [event for event, _ in log.events]
+
+
+async def test_a_change_is_made_stage_by_stage(site, autojump_clock):
     progress = site.changes.edit(MID, ANN, "tier add mid")
     assert (progress.outcome, progress.stages, progress.revision, progress.over) == ("running", 3, 2, False)
     assert site.changes.store.load().stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
@@ -201,7 +202,7 @@ async def test_a_change_is_made_stage_by_stage(site):
     assert "tier mid (l7) is added: starts mid-1 and mid-2, sends to web" in texts(progress)
 
 
-async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_of_it(site):
+async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_of_it(site, autojump_clock):
     await site.over(site.changes.edit(MID, ANN, "tier add mid"))
     site.machines.happened.clear()
     progress = site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
@@ -213,20 +214,20 @@ async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_
     assert said.index("stopping mid-1, mid-2") < said.index("stage 3 of 3: every node serves it")
 
 
-async def test_nodes_too_many_are_stopped_when_all_others_know(site):
+async def test_nodes_too_many_are_stopped_when_all_others_know(site, autojump_clock):
     assert await site.over(site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     assert [event for event in site.machines.happened if event[0] == "stop"] == [("stop", "web-2")]
     assert site.is_as(site.changes.text)
 
 
-async def test_a_change_of_words_alone_is_a_revision_and_done_at_once(site):
+async def test_a_change_of_words_alone_is_a_revision_and_done_at_once(site, autojump_clock):
     progress = site.changes.apply(TEXT + "# note\n", ANN)
     assert await site.over(progress) == "done"
     assert (progress.stages, progress.revision) == (0, 2)
     assert site.is_as(TEXT + "# note\n")
 
 
-async def test_one_change_at_a_time(site):
+async def test_one_change_at_a_time(site, autojump_clock):
     progress = site.changes.edit(MID, ANN, "tier add mid")
     with pytest.raises(Busy, match=r"revision 2 \(tier add mid, by ann\) is being carried out: wait"):
         site.changes.edit(Scale({"web": 3}), Request("bob"), "scale web=3")
@@ -256,7 +257,11 @@ WEB_AT_L4 = TEXT.replace("kind: l7", "kind: l4")
 @pytest.mark.parametrize(
     ("request_it", "error", "said"),
     [
-        (lambda c: c.apply(TEXT + "# b\n", Request("bob", expected=7)), Conflict, "made from revision 7, but the current"),
+        (
+            lambda c: c.apply(TEXT + "# b\n", Request("bob", expected=7)),
+            Conflict,
+            "made from revision 7, but",
+        ),
         (lambda c: c.apply(CLUSTER_RENAMED, ANN), NotPossible, "cluster: taken up at the start only"),
         (lambda c: c.apply(WEB_AT_L4, ANN), NotPossible, "web"),
         (lambda c: c.apply(TEXT, ANN), NothingToDo, "nothing would change"),
@@ -267,7 +272,7 @@ WEB_AT_L4 = TEXT.replace("kind: l7", "kind: l4")
         (lambda c: c.wish("web-9", Admin.DRAIN), NotPossible, "there is no node or agent web-9"),
     ],
 )
-async def test_what_is_refused_changes_nothing(site, request_it, error, said):
+async def test_what_is_refused_changes_nothing(site, request_it, error, said, autojump_clock):
     with pytest.raises(error, match=said):
         request_it(site.changes)
     assert site.changes.progress is None
@@ -275,43 +280,41 @@ async def test_what_is_refused_changes_nothing(site, request_it, error, said):
     assert site.is_as(TEXT)
 
 
-async def test_what_cannot_be_stored_is_not_begun(site, monkeypatch):
-    def full(stored, version):
+class Full:
+    """A store on a disk without room."""
+
+    def save(self, stored, expected_version):
         raise StoreError("state.json cannot be written: No space left on device; free some space there")
 
-    monkeypatch.setattr(site.changes, "store", attrs.make_class("Full", [], slots=False)())
-    site.changes.store.save = full
-    for request_it in (
-        partial(site.changes.edit, MID, ANN, "x"),
-        partial(site.changes.rollback, 1, ANN) if site.changes.history.active != 1 else partial(
-            site.changes.apply, TEXT + "#\n", ANN
-        ),
-        partial(site.changes.wish, "web-1", Admin.DRAIN),
-    ):
-        with pytest.raises(StoreError, match="No space left"):
-            request_it()
+
+UNSTORED = [
+    lambda changes: changes.edit(MID, ANN, "tier add mid"),
+    lambda changes: changes.apply(TEXT + "#", ANN),
+    lambda changes: changes.wish("web-1", Admin.DRAIN),
+]
+
+
+@pytest.mark.parametrize("request_it", UNSTORED)
+async def test_what_cannot_be_stored_is_not_begun(site, request_it, autojump_clock):
+    store, site.changes.store = site.changes.store, Full()
+    with pytest.raises(StoreError, match="No space left"):
+        request_it(site.changes)
+    site.changes.store = store
     assert site.changes.progress is None
-    assert (site.changes.text, site.file.read_text()) == (TEXT, TEXT)
     assert site.changes.controller.admin == {}
     assert site.machines.happened == []
-    monkeypatch.undo()
     assert site.is_as(TEXT)
-    assert await site.over(site.changes.edit(MID, ANN, "x")) == "done"
+    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
 
 
-async def test_what_can_be_stored_no_more_at_the_end_is_told_and_still_true(site, log):
-    save, progress = site.changes.store.save, site.changes.edit(MID, ANN, "tier add mid")
-
-    def full(stored, version):
-        raise StoreError("it is full")
-
-    site.changes.store = attrs.make_class("Full", [], slots=False)()
-    site.changes.store.save = full
+async def test_what_can_be_stored_no_more_at_the_end_is_told_and_still_true(site, log, autojump_clock):
+    progress = site.changes.edit(MID, ANN, "tier add mid")
+    store, site.changes.store = site.changes.store, Full()
     assert await site.over(progress) == "done"
-    assert ("the state cannot be stored", {"reason": "it is full"}) in log.events
-    site.changes.store.save = save
+    assert "the state cannot be stored" in told(log)
+    site.changes.store = store
     assert await site.over(site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
-    site.changes.store.close = lambda: None
+    assert site.is_as(site.changes.text)
 
 
 def mute(site):
@@ -328,13 +331,13 @@ def empty(site):
 
 FAILURES = [
     (mute, 20.0, "not done in 20 s: mid-2 does not serve its latest configuration yet", (20, 27)),
-    (crash, 60.0, "mid-1 ended with status 3", (START_S * CRASHES, 5)),
+    (crash, 60.0, "mid-1 ended with status 3", (START_S * CRASHES, 12)),
     (empty, 15.0, "not done in 15 s", (15, 20)),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "deadline_s", "reason", "takes_s"), FAILURES)
-async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s, reason, takes_s):
+async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s, reason, takes_s, autojump_clock):
     spoil(site)
     began = trio.current_time()
     progress = site.changes.edit(MID, Request("ann", deadline_s=deadline_s), "tier add mid")
@@ -345,7 +348,7 @@ async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s
     assert f"taken back: {progress.reason}" in texts(progress)
     assert site.is_as(TEXT)
     assert (site.changes.history.active, len(site.changes.history.revisions)) == (1, 2)
-    assert any(event == "a change is taken back" for event, _ in log.events)
+    assert "a change is taken back" in told(log)
     assert sorted(name for what, name in site.machines.happened if what == "stop") == ["mid-1", "mid-2"]
     site.machines.habits.clear()
     site.machines.crashed.clear()
@@ -353,7 +356,7 @@ async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s
     assert site.changes.history.active == 3
 
 
-async def test_what_a_node_refuses_is_taken_back_at_once(site):
+async def test_what_a_node_refuses_is_taken_back_at_once(site, autojump_clock):
     """By a node that goes on: what it refused is over as soon as something else is wanted of it."""
     site.machines.habits["web-1"] = "refuse"
     began = trio.current_time()
@@ -365,7 +368,7 @@ async def test_what_a_node_refuses_is_taken_back_at_once(site):
     assert site.changes.controller.missing() == ()
 
 
-async def test_an_address_that_is_taken_is_told_and_everything_as_before(site):
+async def test_an_address_that_is_taken_is_told_and_everything_as_before(site, autojump_clock):
     site.machines.taken = "127.0.0.1:8081"
     moved = TEXT.replace("8080", "8081")
     progress = site.changes.apply(moved, ANN)
@@ -374,7 +377,7 @@ async def test_an_address_that_is_taken_is_told_and_everything_as_before(site):
     assert site.is_as(TEXT)
 
 
-async def test_a_way_back_that_does_not_come_off_either_is_told(site):
+async def test_a_way_back_that_does_not_come_off_either_is_told(site, autojump_clock):
     site.machines.habits |= {"mid-1": "mute", "mid-2": "mute"}
     progress = site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
     await trio.sleep(1)
@@ -390,31 +393,25 @@ async def test_a_way_back_that_does_not_come_off_either_is_told(site):
     assert site.is_as(site.changes.text), "what was left over is stopped by the next change"
 
 
-async def test_half_of_a_new_tier_is_enough_to_go_on_but_not_to_be_done(site):
-    site.machines.habits["mid-2"] = "empty"
-    progress = site.changes.edit(MID, ANN, "tier add mid")
-    assert await site.over(progress) == "done"
-    site.machines.habits |= {"top-1": "empty", "top-2": "empty", "top-3": ""}
-    more = AddTier("top", "l7", between=("edge", "mid"), replicas=3)
-    progress = site.changes.edit(more, Request("ann", deadline_s=10), "tier add top")
+async def test_half_of_a_new_tier_is_enough_to_go_on(site, autojump_clock):
+    site.machines.habits |= {"mid-1": "empty", "mid-2": "empty"}
+    progress = site.changes.edit(attrs.evolve(MID, replicas=3), ANN, "tier add mid")
     await trio.sleep(5)
     assert (progress.stage, progress.over) == (1, False)
-    del site.machines.habits["top-2"]
+    del site.machines.habits["mid-2"]
     await trio.sleep(1)
     assert progress.stage == 2
-    assert await site.over(progress) in ("done", "rolled back")
+    assert await site.over(progress) == "done"
 
 
-async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log):
+async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log, autojump_clock):
     site.file.write_text("# my draft\n")
     assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
     assert site.file.read_text() == "# my draft\n"
-    assert log.events[1] == ("the file was edited meanwhile and is left alone", {"file": str(site.file)}) or any(
-        event == "the file was edited meanwhile and is left alone" for event, _ in log.events
-    )
+    assert ("the file was edited meanwhile and is left alone", {"file": str(site.file)}) in log.events
 
 
-async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_it_fails(site):
+async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_it_fails(site, autojump_clock):
     crash(site)
     text = site.changes.edited(MID)
     site.file.write_text(text)
@@ -424,7 +421,7 @@ async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_
     assert site.is_as(TEXT)
 
 
-async def test_a_linked_file_stays_a_link_with_its_mode(site):
+async def test_a_linked_file_stays_a_link_with_its_mode(site, autojump_clock):
     real = site.file.with_name("real.yaml")
     site.file.rename(real)
     real.write_text("\ufeff" + TEXT)
@@ -436,13 +433,13 @@ async def test_a_linked_file_stays_a_link_with_its_mode(site):
     assert real.stat().st_mode & 0o777 == 0o640
 
 
-async def test_a_file_that_cannot_be_written_stops_nothing(site, log):
+async def test_a_file_that_cannot_be_written_stops_nothing(site, log, autojump_clock):
     site.file.unlink()
     assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
-    assert any(event == "the file cannot be kept in step" for event, _ in log.events)
+    assert "the file cannot be kept in step" in told(log)
 
 
-async def test_an_old_revision_is_applied_anew(site):
+async def test_an_old_revision_is_applied_anew(site, autojump_clock):
     await site.over(site.changes.edit(MID, ANN, "tier add mid"))
     progress = site.changes.rollback(1, Request("bob"))
     assert await site.over(progress) == "done"
@@ -451,14 +448,14 @@ async def test_an_old_revision_is_applied_anew(site):
     assert site.is_as(TEXT)
 
 
-async def test_a_plan_changes_nothing(site):
+async def test_a_plan_changes_nothing(site, autojump_clock):
     plan = site.changes.plan(site.changes.edited(MID))
     assert plan.stages == 3
     assert site.is_as(TEXT)
     assert site.changes.progress is None
 
 
-async def test_a_restart_replaces_one_process_after_the_other(site):
+async def test_a_restart_replaces_one_process_after_the_other(site, autojump_clock):
     before = {name: seat.hello.pid for name, seat in site.changes.controller.seats.items()}
     progress = site.changes.restart("web", ANN)
     assert await site.over(progress) == "done"
@@ -470,7 +467,7 @@ async def test_a_restart_replaces_one_process_after_the_other(site):
     assert site.is_as(TEXT)
 
 
-async def test_a_process_that_does_not_serve_ends_the_restart(site):
+async def test_a_process_that_does_not_serve_ends_the_restart(site, autojump_clock):
     site.machines.habits["web-2"] = "crash"
     began = trio.current_time()
     progress = site.changes.restart("web", ANN)
@@ -479,7 +476,7 @@ async def test_a_process_that_does_not_serve_ends_the_restart(site):
     assert progress.reason == "the new process of web-2 does not serve after 20 s: the old one stays"
 
 
-async def test_a_wish_is_kept_and_heeded(site):
+async def test_a_wish_is_kept_and_heeded(site, autojump_clock):
     site.changes.wish("web-1", Admin.DRAIN)
     await trio.sleep(1)
     seats = site.changes.controller.seats
@@ -494,7 +491,7 @@ async def test_a_wish_is_kept_and_heeded(site):
 
 
 @pytest.mark.parametrize("state", [Admin.DRAIN, Admin.MAINTENANCE])
-async def test_the_last_one_that_serves_stays(site, state):
+async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
     site.changes.wish("web-1", state)
     for name in ("web-2", "edge-1"):
         with pytest.raises(NotPossible, match=f"{name} is the last one of .* that serves: scale"):
@@ -505,7 +502,7 @@ async def test_the_last_one_that_serves_stays(site, state):
     assert site.changes.controller.admin == {"web-2": state}
 
 
-async def test_one_that_drains_by_itself_is_no_peer(site):
+async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     seat = site.changes.controller.seats["web-1"]
     site.changes.controller.receive(seat, Drain())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
@@ -579,7 +576,7 @@ def test_the_first_start_makes_the_first_revision_and_the_next_one_none(again, t
     ]
 
 
-async def test_wishes_are_there_again(site, again):
+async def test_wishes_are_there_again(site, again, autojump_clock):
     site.changes.wish("web-1", Admin.DRAIN)
     site.changes.store.close()
     changes, _ = again()
@@ -593,7 +590,7 @@ def test_a_damaged_state_is_told(again, tmp_path, log):
         changes.store.close()
     (tmp_path / "state" / "state.json").write_bytes(b"{")
     changes, _ = again(TEXT + "#2\n")
-    assert any(event == "the state is not the newest" for event, _ in log.events)
+    assert "the state is not the newest" in told(log)
     assert changes.text == TEXT + "#2\n"
 
 
@@ -620,4 +617,3 @@ async def test_stopping_in_the_middle_leaves_the_rest_to_the_next_start(tmp_path
         nursery.cancel_scope.cancel()
     assert changes.store.load().stored.rollout is not None
     changes.store.close()
-    assert changes_module.DEADLINE_S > 30

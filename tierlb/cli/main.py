@@ -126,6 +126,12 @@ def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json
     metavar="HOST:PORT",
     help="Where this node's own children report; they are told this address.",
 )
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep there what this node serves, and start with that if the controller cannot be reached.",
+)
 @click.option("--tls-certificate", default="", metavar="FILE", help="Shown to the controller, parents and children.")
 @click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
 @click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
@@ -135,6 +141,7 @@ def node(
     join: str,
     join_file: Path | None,
     control_listen: str,
+    state: Path | None,
     tls_certificate: str,
     tls_key: str,
     tls_ca: str,
@@ -144,7 +151,7 @@ def node(
     from tierlb.cli.node import start_node
 
     invitation = invitation_or_exit(join, join_file)
-    start_node(name, tier, invitation, control_listen, (tls_certificate, tls_key, tls_ca))
+    start_node(name, tier, invitation, control_listen, (tls_certificate, tls_key, tls_ca), state)
 
 
 @main.command()

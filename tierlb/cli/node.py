@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import secrets
+from pathlib import Path
 
 import click
 import trio
@@ -23,14 +24,19 @@ COLLECT_AFTER_ALLOCATIONS = 50_000
 
 
 def start_node(
-    name: str, tier: str, invitation: Invitation, control_listen: str, tls_files: tuple[str, str, str]
+    name: str,
+    tier: str,
+    invitation: Invitation,
+    control_listen: str,
+    tls_files: tuple[str, str, str],
+    state: Path | None = None,
 ) -> None:
     """Run until SIGTERM. `tls_files` are certificate, key and CA, or three empty texts."""
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     log = LazyLog({"node": name})
     identity = Identity(name, tier, invitation.url, invitation.token, secrets.token_hex(8), os.getpid())
     plane = Plane(name, log, data_key=data_key(invitation.token), boot_id=identity.boot_id, broker=Broker.inherited())
-    node = Node(identity, plane, Refused, log, random.Random(), _tls(tls_files), _listen(control_listen))
+    node = Node(identity, plane, Refused, log, random.Random(), _tls(tls_files), _listen(control_listen), state=state)
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
     trio.run(run_node, node)

@@ -54,7 +54,7 @@ class Endpoint:
 
 @attrs.define
 class Fleet:
-    """`nursery` holds the processes; when it is cancelled they are killed."""
+    """`nursery` holds the processes; when it is cancelled they are killed. In `state` each node has a directory."""
 
     controller: Controller
     invitation: Invitation
@@ -62,6 +62,7 @@ class Fleet:
     log: Log
     ports: FreePorts
     nursery: trio.Nursery
+    state: Path | None = None
     sockets: Sockets = attrs.field(factory=Sockets)
     _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
@@ -177,6 +178,8 @@ class Fleet:
     def _node(self, topology: Topology, tier: Tier, name: str) -> Child:
         argv = (sys.executable, "-m", "tierlb", "node")
         options = ("--name", name, "--tier", tier.name, "--join", self.invitation.url, *_tls_options(topology.tls))
+        if self.state is not None:
+            options += ("--state", str(self.state / name))
         env = {**environment(), TOKEN_VARIABLE: self.invitation.token}
         on_exit = partial(self.controller.exited, name)
         return Child(name, (*argv, *options), env, self.log, self.guard, on_exit=on_exit, sockets=self.sockets)

@@ -12,6 +12,7 @@ Left out: the admin API, which the caller starts in `on_serving`, for this layer
 import contextlib
 import random
 import secrets
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -37,6 +38,7 @@ START_DEADLINE_S = 30.0
 STOP_GAP_S = 0.2
 """Between asking a tier and the one below: longer than a node's notice to its parents, and it no longer accepts."""
 CONTROL_LISTEN = Address("127.0.0.1", 0)
+NODES = "nodes"
 
 OnServing = Callable[[trio.Nursery], Awaitable[None]]
 
@@ -58,7 +60,7 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
 class Supervisor:
     """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop.
 
-    `invite`: the directory in which others find how to join.
+    `invite`: the directory in which others find how to join, and where each node keeps what it serves.
     """
 
     topology: Topology
@@ -114,15 +116,24 @@ class Supervisor:
         problem = ""
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
-            self.fleet = Fleet(self.controller, invitation, guard, self.log, FreePorts(self.rng), nursery)
+            ports, state = FreePorts(self.rng), await self._fresh_state()
+            self.fleet = Fleet(self.controller, invitation, guard, self.log, ports, nursery, state)
             try:
                 self.fleet.grow(self.topology)
             except PortTaken as taken:
+                self.fleet.sockets.close()
                 return str(taken)
             problem = await self._serve(background, on_serving)
             await self._stop()
         self.fleet.sockets.close()
         return problem
+
+    async def _fresh_state(self) -> Path | None:
+        """Where nodes keep what they serve. What those of an earlier run kept is of no use: nothing of that runs."""
+        if self.invite is None:
+            return None
+        await trio.to_thread.run_sync(partial(shutil.rmtree, self.invite / NODES, ignore_errors=True))
+        return self.invite / NODES
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         async for number in signals:

@@ -280,8 +280,8 @@ class Changes:
     async def _reach(
         self, progress: Progress, before: Topology, stage: Topology, fresh: set[str], *, last: bool
     ) -> None:
-        """Make this stage the desired topology and wait until it is. `fresh` are the processes that this change started,
-        to which those of the stage are added."""
+        """Make this stage the desired topology and wait until it is. `fresh` are the processes that this change
+        started, to which those of the stage are added."""
         machines = self._machines()
         fresh.update(machines.grow(stage))
         vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]

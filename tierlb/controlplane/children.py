@@ -3,8 +3,8 @@
 Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
 for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
 else. A second connection under the same name replaces the first, because a child that restarted may be here before
-its old socket is known to be dead. A process from which another one of its name took over stays out: it is to drain, and
-would say so in the name of both. Names that no member bears are fine: the data plane ignores them.
+its old socket is known to be dead. A process from which another one of its name took over stays out: it is to drain,
+and would say so in the name of both. Names that no member bears are fine: the data plane ignores them.
 
 Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
 

@@ -3,6 +3,10 @@
 The data plane reads the snapshot applied last and never waits for any of that. On SIGTERM the node tells the
 controller and its parents, gives them a moment to send new traffic elsewhere, drains, and ends at its deadline
 whatever is left.
+
+A node that has a directory keeps there what it serves. If the controller cannot be reached when it starts, it serves
+that again, at the ports that it had if they are free, and reports to the parents that it had; a controller that comes
+back configures it as usual.
 """
 
 import hashlib
@@ -11,15 +15,19 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import attrs
 import trio
 
+from tierlb.controlplane import last_good
 from tierlb.controlplane.children import Children, Hearer
+from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.metrics import MetricsPage
 from tierlb.controlplane.reporting import Reporter
+from tierlb.controlplane.store import StoreError
 from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address
 from tierlb.model.load import NodeLoad
@@ -27,9 +35,13 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Tls
 from tierlb.net.tls import client_context, server_context
 from tierlb.telemetry.exposition import Exposed
-from tierlb.wire.frames import Ack, Refuse, Watch
+from tierlb.wire.frames import Ack, Parent, Refuse, Watch
 
 DRAIN_DEADLINE_S = 10.0
+ALONE_AFTER_S = 1.0
+"""A controller that is there has answered by then."""
+GATHER_S = 0.2
+"""What changes at once, as when a cluster starts, is written once."""
 TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment variable that holds it)
 DATA_KEY_BYTES = 16
 CONTROL_LISTEN = Address("127.0.0.1", 0)
@@ -38,8 +50,9 @@ CONTROL_LISTEN = Address("127.0.0.1", 0)
 class Plane(Reporter, Hearer, Protocol):
     """What a node's process needs of its data plane, besides what it reports and hears."""
 
-    def apply(self, snapshot: Snapshot) -> tuple[Address, ...]:
-        """Serve the snapshot; the addresses bound, parallel to its listeners. Raises, keeping the old one."""
+    def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
+        """Serve the snapshot; the addresses bound, parallel to its listeners, as are those that it `had` before.
+        Raises, keeping the old one."""
 
     def load(self) -> NodeLoad:
         """Counters since the start."""
@@ -68,7 +81,8 @@ def data_key(token: str) -> bytes:
 
 @attrs.define
 class Node:
-    """One node. `refused` is the exception by which a plane declines a snapshot."""
+    """One node. `refused` is the exception by which a plane declines a snapshot; in the directory `state` it keeps what
+    it serves."""
 
     identity: Identity
     plane: Plane
@@ -78,10 +92,13 @@ class Node:
     tls: Tls | None = None
     control_listen: Address = CONTROL_LISTEN
     on_served: Callable[[], None] = lambda: None
+    state: Path | None = None
     children: Children = attrs.field(init=False)
     uplink: Uplink = attrs.field(init=False)
     _applied: Snapshot | None = attrs.field(default=None, init=False)
     _bound: tuple[Address, ...] = attrs.field(default=(), init=False)
+    _parents: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
@@ -95,6 +112,9 @@ class Node:
             self.uplink = self._join(children, address)
             self.children = children
             children.on_new_row = self.uplink.reports.soon
+            if self.state is not None:
+                nursery.start_soon(self._keep, self.state)
+                nursery.start_soon(self._resume_alone, self.state)
             task_status.started()
             await self.uplink.run()
 
@@ -116,20 +136,62 @@ class Node:
         """Apply it unless it is served already."""
         if snapshot == self._applied:
             return Ack(snapshot.revision, self._bound)
+        return self._apply(snapshot)
+
+    def _apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> Ack | Refuse:
         try:
-            self._bound = self.plane.apply(snapshot)
+            self._bound = self.plane.apply(snapshot, had)
         except self.refused as problem:
             self.log.error("snapshot refused", revision=snapshot.revision, reason=str(problem))
             return Refuse(snapshot.revision, str(problem))
         if self._applied is None:
             self.on_served()
         self._applied = snapshot
+        self._changed.set()
         return Ack(snapshot.revision, self._bound)
+
+    def _note_parents(self, parents: tuple[Parent, ...]) -> None:
+        self._parents = parents
+        self._changed.set()
+
+    async def _keep(self, directory: Path) -> None:
+        """Save what is served whenever that changed. A disk that takes nothing is told of once; serving goes on."""
+        told = False
+        while True:
+            await self._changed.wait()
+            await trio.sleep(GATHER_S)
+            self._changed = trio.Event()
+            if self._applied is None:
+                continue
+            good = LastGood(self.identity.name, self._applied, self._bound, self._parents)
+            try:
+                await trio.to_thread.run_sync(last_good.save, directory, good)
+            except StoreError as problem:
+                if not told:
+                    self.log.warning("what is served cannot be kept", reason=str(problem))
+                told = True
+
+    async def _resume_alone(self, directory: Path) -> None:
+        """Serve what was served last, if the controller cannot be reached by now."""
+        await trio.sleep(ALONE_AFTER_S)
+        if self._applied is not None or self.uplink.welcomed:
+            return
+        good, problem = await trio.to_thread.run_sync(last_good.load, directory, self.identity.name, self.identity.tier)
+        if problem:
+            self.log.warning("what was served last is of no use", reason=problem)
+        if good is None or self._applied is not None:
+            return
+        self.log.warning("no controller: serving what was served last", revision=good.snapshot.revision)
+        if isinstance(self._apply(good.snapshot, good.addresses), Ack):
+            self._note_parents(good.parents)
+            self.uplink.report_to(good.parents)
 
     def _join(self, children: Children, address: Address) -> Uplink:
         identity = attrs.evolve(self.identity, control=str(address))
         shared = (children.watching, children.rows)
-        return Uplink(identity, self.plane, self.log, self.rng, self, self._pass_on, *shared)
+        uplink = Uplink(identity, self.plane, self.log, self.rng, self, self._pass_on, *shared)
+        uplink.on_placed = self._note_parents
+        return uplink
 
     def _pass_on(self, watch: Watch) -> None:
         if watch.explain:

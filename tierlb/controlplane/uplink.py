@@ -25,7 +25,7 @@ from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
 from tierlb.wire.control import ChildSession, Effect
-from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Refuse, ReportTo, Watch, Welcome
+from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Parent, Refuse, ReportTo, Watch, Welcome
 
 NOTICE_S = 0.1
 """From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
@@ -69,7 +69,8 @@ def _pass_on_to_nobody(watch: Watch) -> None:
 
 @attrs.define
 class Uplink:
-    """`run` keeps the link and all reports going; `pass_on` is called with each watch that is news."""
+    """`run` keeps the link and all reports going; `pass_on` is called with each watch that is news, `on_placed` with
+    the parents that the controller names. `welcomed`: there is a controller that took us in."""
 
     identity: Identity
     reporter: Reporter
@@ -79,6 +80,8 @@ class Uplink:
     pass_on: Callable[[Watch], None] = _pass_on_to_nobody
     watching: Watching = attrs.field(factory=Watching)
     rows: Rows = attrs.field(factory=Rows)
+    on_placed: Callable[[tuple[Parent, ...]], None] = lambda parents: None
+    welcomed: bool = attrs.field(default=False, init=False)
     reports: Reports = attrs.field(init=False)
     parents: Parents = attrs.field(init=False)
     _leaving: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -108,6 +111,13 @@ class Uplink:
         with trio.move_on_after(NOTICE_S):
             await self._told.wait()
 
+    def report_to(self, parents: tuple[Parent, ...]) -> None:
+        """These are the parents from now on; without any it is the controller."""
+        self._has_parents = bool(parents)
+        self._placed.set()
+        self.parents.report_to(parents)
+        self.reports.hurry()
+
     def heed_watch(self, watch: Watch) -> None:
         """Somebody watches; pass it on if it is news, and let the parents see at once."""
         now = trio.current_time()
@@ -126,6 +136,7 @@ class Uplink:
                     reason = await self._converse(channel)
             except Disconnected as problem:
                 reason = str(problem)
+            self.welcomed = False
             wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
             self.log.warning("controller lost", reason=reason, retry_in_s=round(wait_s, 2))
             await trio.sleep(wait_s)
@@ -172,12 +183,11 @@ class Uplink:
     def _follow(self, session: ChildSession, effect: Effect) -> Sequence[Effect]:
         match effect:
             case Welcome(interval_s):
+                self.welcomed = True
                 self.reports.interval_s = interval_s
             case ReportTo(parents):
-                self._has_parents = bool(parents)
-                self._placed.set()
-                self.parents.report_to(parents)
-                self.reports.hurry()
+                self.report_to(parents)
+                self.on_placed(parents)
             case Watch():
                 self.heed_watch(effect)
             case Guidance():

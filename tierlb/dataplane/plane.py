@@ -4,10 +4,12 @@ This is the seam to the control plane, which hands in snapshots and what childre
 loads, and never waits here.
 """
 
+import contextlib
 import random
 import time
 from typing import Any, Protocol
 
+import attrs
 import trio
 
 from tierlb.dataplane.kinship import Kinship
@@ -74,15 +76,16 @@ class Plane:
         self._addresses: dict[Listener, Address] = {}
         self._drained = trio.Event()
 
-    def apply(self, snapshot: Snapshot) -> tuple[Address, ...]:
-        """Swap to this snapshot; returns the bound addresses, parallel to its listeners.
+    def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
+        """Swap to this snapshot; returns the bound addresses, parallel to its listeners, as are those that it `had`
+        when it ran before: parents find it there, if they are free.
 
         A draining node opens nothing; its ports are told as they were. Raises Refused, and goes on as before, if
         a port cannot be opened or the tier's kind would change.
         """
         if self._snapshot is not None and self._snapshot.kind is not snapshot.kind:
             raise Refused(f"a node cannot change from {self._snapshot.kind.value} to {snapshot.kind.value}")
-        opened = self._open_new(snapshot)
+        opened = self._open_new(snapshot, dict(zip(snapshot.listeners, had, strict=False)))
         if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
             self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
@@ -100,17 +103,27 @@ class Plane:
             self._addresses[listener] = Address(*sock.getsockname()[:2])
         return tuple(self._addresses.get(listener, listener.address) for listener in snapshot.listeners)
 
-    def _open_new(self, snapshot: Snapshot) -> dict[Listener, Any]:
+    def _open_new(self, snapshot: Snapshot, had: dict[Listener, Address]) -> dict[Listener, Any]:
         opened: dict[Listener, Any] = {}
         try:
             for listener in snapshot.listeners:
                 if listener not in self._acceptors and listener not in opened and not self._drained.is_set():
-                    opened[listener] = open_socket(listener, self._broker)
+                    opened[listener] = self._open_again(listener, had.get(listener)) or open_socket(
+                        listener, self._broker
+                    )
         except OSError as error:
             for sock in opened.values():
                 sock.close()
             raise Refused(str(error.strerror)) from None
         return opened
+
+    def _open_again(self, listener: Listener, had: Address | None) -> Any:
+        """At the port that the kernel chose when the node ran before, if it can be had."""
+        if had is None or not listener.inner or listener.address.port:
+            return None
+        with contextlib.suppress(OSError):
+            return open_socket(attrs.evolve(listener, address=Address(listener.address.host, had.port)))
+        return None
 
     def _room(self) -> int:
         assert self._front is not None

@@ -99,8 +99,8 @@ class Snapshot:
     """One node's configuration at `revision`.
 
     `parents` are the processes (`process_name`) through which connections may come to it, at l4 also those above its
-    parents: a connection that came through one that is none any more is closed politely. `admin`: what is wanted of this
-    node itself; in drain it closes all kept connections so.
+    parents: a connection that came through one that is none any more is closed politely. `admin`: what is wanted of
+    this node itself; in drain it closes all kept connections so.
     """
 
     revision: int
