@@ -140,7 +140,7 @@ class Site:
     async def over(self, progress: Progress) -> Progress:
         """Wait for its end."""
         with trio.fail_after(2 * CHANGE_S):
-            while not progress.over:
+            while not progress.over:  # noqa: ASYNC110 (it is looked at as any client would)
                 await trio.sleep(0.05)
         return progress
 
@@ -149,7 +149,7 @@ class Site:
         await self.over(progress)
         assert progress.outcome == "done", (progress.what, progress.reason, progress.lines, self.log.events[-20:])
         with trio.move_on_after(SETTLE_S):
-            while self.faults():
+            while self.faults():  # noqa: ASYNC110 (kernel tables tell nobody when they change)
                 await trio.sleep(0.05)
         assert self.faults() == [], (progress.what, progress.lines)
 
@@ -222,8 +222,8 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
 
 
 def children_of(pid: int) -> dict[int, str]:
-    """The processes that it started, each with the name of the node it is, or "" for another; guards are not
-    counted.""" found: dict[int, str] = {}
+    """The processes that it started, each with the name of the node that it is, or "" for another; no guards."""
+    found: dict[int, str] = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]

@@ -19,8 +19,9 @@ from tierlb.controlplane.changes import (
     Request,
 )
 from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
-from tierlb.controlplane.store import FileStore, StoreError
+from tierlb.controlplane.store import FileStore
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin, Policy
@@ -97,8 +98,8 @@ class Played:
     def crashes(self, names):
         return max((self.crashed[name] for name in names), default=0)
 
-    def problems(self):
-        return tuple(f"{name} ended with status 3" for name in self.crashed)
+    def problems(self, names=None):
+        return tuple(f"{name} ended with status 3" for name in self.crashed if names is None or name in names)
 
     def names(self):
         return sorted(self._scopes)

@@ -85,6 +85,27 @@ async def test_a_second_connection_replaces_the_first_and_nothing_is_lost(url, p
             assert plane.lost == []
 
 
+async def test_a_process_that_was_taken_over_from_stays_out(url, plane, children, monkeypatch):
+    """It drains, and what it says would be taken for what the new one says. A moment after the loss it may be back."""
+    with trio.fail_after(5):
+        async with connect(url, "secret") as first, connect(url, "secret") as second:
+            await join(first)
+            await join(second, boot_id="two")
+            async with connect(url, "secret") as again:
+                await again.send(encode(Hello(1, "web-1", "web", "one", 7)))
+                assert "took over from this one" in await close_reason(again)
+            await second.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: plane.reports)
+        await until(lambda: plane.lost)
+        async with connect(url, "secret") as again:
+            await again.send(encode(Hello(1, "web-1", "web", "one", 7)))
+            assert "took over from this one" in await close_reason(again)
+        monkeypatch.setattr(children, "_former", {"web-1": ("one", 0.0)})
+        async with connect(url, "secret") as back:
+            await join(back)
+    assert plane.lost[0] == "web-1"
+
+
 async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(url, plane, monkeypatch):
     monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.01)
     plane.guidance = Guidance(0.5)

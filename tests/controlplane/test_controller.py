@@ -29,9 +29,9 @@ async def settle():
     await trio.sleep(1)
 
 
-async def serve(controller, node, tier, address, pid=1):
+async def serve(controller, node, tier, address, pid=1, boot_id="one"):
     """Join a node and let it ack what it is given."""
-    seat = controller.join(hello(node, tier, pid), Link())
+    seat = controller.join(hello(node, tier, pid, boot_id), Link())
     await settle()
     controller.receive(seat, Ack(seat.wanted.revision, (address,)))
     await settle()
@@ -497,3 +497,83 @@ async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(run
         running.join(old, Link())
     running.exited("web-1", 22)
     assert running.join(old, Link()).hello is old
+
+
+async def test_a_process_that_fails_to_take_over_leaves_everything_as_it_was(running, autojump_clock):
+    edge, web1, _ = await serve_all(running)
+    before = edge.wanted.rules
+    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    await settle()
+    assert (seat.served, running.seats["web-1"]) == (0, seat)
+    running.exited("web-1", 22)
+    await settle()
+    assert running.seats["web-1"] is web1
+    assert (edge.wanted.rules, web1.state) == (before, State.SERVING)
+    assert web1.hello.pid == 2
+
+
+async def test_the_end_of_a_process_that_was_taken_over_from_is_nobodys_loss(running, autojump_clock):
+    edge, web1, _ = await serve_all(running)
+    seat = await serve(running, "web-1", "web", Address("127.0.0.1", 4999), pid=22, boot_id="two")
+    running.exited("web-1", web1.hello.pid)
+    await settle()
+    assert (running.seats["web-1"], members(edge)) == (seat, ["web-1", "web-2"])
+    running.exited("web-1", 22)
+    await settle()
+    assert members(edge) == ["web-2"]
+    assert running.seats["web-1"].hello is None
+
+
+async def test_where_the_new_process_is_lost_the_old_one_may_come_back(running, autojump_clock):
+    _, web1, _ = await serve_all(running)
+    link = Link()
+    seat = running.join(hello("web-1", "web", 22, boot_id="two"), link)
+    running.lost(seat, link)
+    assert running.join(web1.hello, Link()).hello == web1.hello
+
+
+async def test_a_refusal_of_what_is_wanted_no_more_says_nothing(running, topology, autojump_clock):
+    edge, _, _ = await serve_all(running)
+    running.receive(edge, Refuse(edge.wanted.revision, "port taken"))
+    assert running.refused() == "edge-1 refused its configuration: port taken"
+    moved = attrs.evolve(topology.tiers["edge"], listen=Address("127.0.0.1", 8081))
+    running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "edge": moved}))
+    assert running.refused() == "", "at once, not only when it is told something else"
+    await settle()
+    assert (edge.refusal, running.refused()) == ("", "")
+
+
+async def test_local_endpoints_that_do_not_accept_are_named(running, autojump_clock):
+    running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.STARTING, 9))
+    assert running.unready_endpoints() == ("pool demo: 127.0.0.1:20001 does not accept connections yet",)
+    running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.SERVING, 9))
+    assert running.unready_endpoints() == ()
+
+
+async def test_a_node_that_is_about_to_be_stopped_ends_its_connections_though_it_is_named_no_more(
+    running, topology, autojump_clock
+):
+    _, _, web2 = await serve_all(running)
+    before = web2.wanted
+    smaller = attrs.evolve(topology.tiers["web"], replicas=1)
+    running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
+    await settle()
+    assert web2.wanted is before
+    running.retire(["web-2"])
+    await settle()
+    assert attrs.evolve(web2.wanted, revision=before.revision, admin=Admin.READY) == before
+    assert web2.wanted.admin is Admin.DRAIN
+
+
+async def test_a_node_knows_all_processes_through_which_connections_may_come(topology, log, nursery, autojump_clock):
+    edge = attrs.evolve(topology.tiers["edge"], listen=None)
+    front = tier("front", Kind.L4, "edge", listen=Address("127.0.0.1", 8080))
+    controller = Controller(attrs.evolve(topology, tiers={**topology.tiers, "edge": edge, "front": front}), log)
+    nursery.start_soon(controller.run)
+    for name, pid in (("front-1", 1), ("edge-1", 2), ("web-1", 3)):
+        controller.join(hello(name, name[:-2], pid, boot_id=f"b{pid}"), Link())
+    await settle()
+    assert controller.seats["web-1"].wanted.parents == ("edge-1/b2", "front-1/b1")
+    controller.retire(["front-1"])
+    await settle()
+    assert controller.seats["web-1"].wanted.parents == ("edge-1/b2",)

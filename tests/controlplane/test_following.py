@@ -5,9 +5,9 @@ import pytest
 import trio
 
 from tierlb.controlplane.changes import Busy, NotPossible, Progress
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.following import LOOK_EVERY_S, WHAT, Following
 from tierlb.controlplane.history import Conflict
-from tierlb.controlplane.store import StoreError
 from tierlb.topology.load import load_text
 
 TEXT = """\

@@ -44,8 +44,8 @@ pools:
 FAIR = 1 / 3
 SOME, MOST = 0.03, 0.5
 """It is twenty times slower than its siblings, and who waits there for an answer asks less often."""
-HEEDED_S = 3.0
-"""Guidance comes every second, and the closing that it causes is counted over as long."""
+HEEDED_S = 2.0
+"""Guidance comes every second, and a hot child is heard to close within that time."""
 
 
 @attrs.define
@@ -112,7 +112,7 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
         return tree.member("one-1").capacity == 0
 
     with trio.fail_after(DEADLINE_S):
-        async with traffic.flowing(kept=3, fresh=4):
+        async with traffic.flowing(kept=0, fresh=7):
             await tree.until_all_are_known()
             await traffic.until("its slowness is known", is_slow)
             reports.report_to(())

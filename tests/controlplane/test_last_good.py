@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.last_good import FILE, MAGIC, LastGood, load, save
-from tierlb.controlplane.store import StoreError
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Respond

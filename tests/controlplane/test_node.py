@@ -12,7 +12,9 @@ import trio
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from tierlb.controlplane.controller import Controller
+from tierlb.controlplane import last_good
+from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.link import serve_child
 from tierlb.controlplane.node import Node, data_key, run_node
 from tierlb.controlplane.status import EndpointStatus, State
@@ -24,6 +26,7 @@ from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.exposition import CONTENT_TYPE
 from tierlb.topology.allot import ANY_PORT
+from tierlb.wire import frames
 
 DEADLINE_S = 5
 
@@ -282,3 +285,114 @@ def test_the_data_key_is_one_way_and_the_same_everywhere():
     assert data_key("secret") != data_key("secret2")
     assert len(data_key("secret")) == 32
     assert b"secret" not in data_key("secret")
+
+
+# Without a controller.
+
+NOWHERE = "ws://127.0.0.1:1"
+SNAPSHOT = Snapshot(7, "shop", "web", Kind.L7, (Listener(ANY_PORT, inner=True),), ())
+PARENTS = (frames.Parent("edge-1", "ws://127.0.0.1:1"),)
+
+
+ALONE_AFTER_S = 0.3
+
+
+@pytest.fixture
+def make_keeping(make_node, tmp_path, monkeypatch):
+    monkeypatch.setattr("tierlb.controlplane.node.ALONE_AFTER_S", ALONE_AFTER_S)
+
+    def make(url):
+        node = make_node(url)
+        node.state = tmp_path / "web-1"
+        return node
+
+    return make
+
+
+def kept(tmp_path):
+    return last_good.load(tmp_path / "web-1", "web-1", "web", "shop")[0]
+
+
+async def until_true(condition):
+    with trio.fail_after(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 (files and sockets)
+            await trio.sleep(0.01)
+
+
+async def test_what_is_served_is_kept_with_its_ports_and_parents(parent, make_keeping, nursery, plane, tmp_path):
+    edge = Identity("edge-1", "edge", parent.url, "secret", "b", 1)
+    nursery.start_soon(make_keeping(parent.url).run)
+    await until_true(lambda: kept(tmp_path) is not None)
+    first = kept(tmp_path)
+    assert (first.snapshot, first.addresses, first.parents) == (plane.applied[-1], plane.addresses, ())
+    seat = parent.controller.join(attrs.evolve(edge, control="127.0.0.1:1").hello, Link())
+    await until_true(lambda: kept(tmp_path).parents)
+    assert kept(tmp_path).parents == (frames.Parent("edge-1", "ws://127.0.0.1:1"),)
+    assert seat.hello.node == "edge-1"
+
+
+async def test_a_node_that_finds_no_controller_serves_what_it_served_at_the_ports_it_had(
+    make_keeping, nursery, plane, log, tmp_path
+):
+    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    node = make_keeping(NOWHERE)
+    began = trio.current_time()
+    await nursery.start(node.run)
+    await until_true(lambda: plane.applied)
+    assert ALONE_AFTER_S <= trio.current_time() - began < ALONE_AFTER_S + 1
+    assert (plane.applied, plane.had) == ([SNAPSHOT], plane.addresses)
+    await until_true(lambda: node.uplink.parents.names() == ("edge-1",))
+    assert node.place() == str(plane.addresses[0])
+    assert ("no controller: serving what was served last", {"revision": 7}) in log.events
+
+
+async def test_a_controller_that_comes_back_configures_it_as_usual(parent, make_keeping, nursery, plane, tmp_path):
+    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    parent.scope.cancel()
+    nursery.start_soon(make_keeping(parent.url).run)
+    await until_true(lambda: plane.applied)
+    await parent.start()
+    seats = parent.controller.seats
+    await until(parent.controller, lambda: seats["web-1"].inner is not None)
+    assert seats["web-1"].inner == plane.addresses[0]
+
+
+async def test_where_there_is_a_controller_nothing_old_is_served(parent, make_keeping, nursery, plane, tmp_path):
+    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    nursery.start_soon(make_keeping(parent.url).run)
+    await until_true(lambda: plane.applied)
+    await trio.sleep(ALONE_AFTER_S + 0.2)
+    assert SNAPSHOT not in plane.applied
+
+
+@pytest.mark.parametrize(
+    ("good", "event"),
+    [
+        (None, None),
+        (LastGood("web-2", SNAPSHOT), "what was served last is of no use"),
+        (LastGood("web-1", SNAPSHOT), "snapshot refused"),
+    ],
+)
+async def test_without_anything_to_serve_it_waits(good, event, make_keeping, nursery, plane, log, tmp_path):
+    if good is not None:
+        last_good.save(tmp_path / "web-1", good)
+    plane.reason = "no such port"
+    await nursery.start(make_keeping(NOWHERE).run)
+    await trio.sleep(ALONE_AFTER_S + 0.5)
+    assert plane.applied == []
+    assert (event in [name for name, _ in log.events]) is (event is not None)
+
+
+async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nothing(
+    parent, make_keeping, nursery, log, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tierlb.controlplane.node.GATHER_S", 0.0)
+    (tmp_path / "web-1").write_text("a file where the directory should be")
+    node = make_keeping(parent.url)
+    nursery.start_soon(node.run)
+    await until(parent.controller, lambda: parent.controller.seats["web-1"].served)
+    for _ in range(3):
+        node._changed.set()
+        await trio.sleep(0.05)
+    assert [name for name, _ in log.events].count("what is served cannot be kept") == 1
+    assert parent.controller.seats["web-1"].link is not None

@@ -21,6 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tierlb.controlplane.durable import write_atomically
 from tierlb.controlplane.history import Conflict, History, Outcome, Revision, Rollout
 from tierlb.controlplane.store import (
     BACKUP_FILE,
@@ -35,8 +36,6 @@ from tierlb.controlplane.store import (
     Stored,
     StoreError,
     holder,
-    make_directory,
-    write_atomically,
 )
 from tierlb.model.topology import Admin
 
@@ -187,14 +186,6 @@ def test_files_are_private_whatever_the_umask(store: FileStore, directory: Path)
     modes[STATE_FILE] = stat.S_IMODE((directory / STATE_FILE).stat().st_mode)
     assert modes == dict.fromkeys((LOCK_FILE, STATE_FILE, BACKUP_FILE, DAMAGED_FILE), 0o600)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-
-
-def test_a_directory_is_made_with_those_above_it_and_one_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    make_directory(tmp_path / "a" / "b")
-    make_directory(tmp_path)
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")]
-    assert modes == [0o755, 0o700, 0o700]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
@@ -655,12 +646,6 @@ def test_a_disk_that_fails_after_the_new_file_is_there_makes_the_next_save_stale
     with pytest.raises(StaleError):
         store.save(stored("a"), 0)
     assert store.load() == Loaded(stored("a"), 1)
-
-
-def test_what_a_killed_writer_left_beside_a_file_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".file.new").write_text("half of it, and long")
-    write_atomically(tmp_path / "file", b"whole")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "whole"}
 
 
 class Crash(BaseException):

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.dashboard.conftest import TOKEN
-from tierlb.controlplane.store import StoreError
+from tierlb.controlplane.durable import StoreError
 from tierlb.dashboard.app import serve_admin
 from tierlb.dashboard.operations import operations
 

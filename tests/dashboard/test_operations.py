@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from tests.dashboard.conftest import TEXT
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.status import State
-from tierlb.controlplane.store import StoreError
 from tierlb.dashboard.operations import EXPLAIN_S, LEARN_S
 from tierlb.model.topology import Admin
 from tierlb.wire.frames import Hello

@@ -43,6 +43,25 @@ async def test_a_port_that_is_no_longer_named_closes_and_its_connections_stay(la
         await lab.connects(first)
 
 
+async def test_a_node_that_comes_back_takes_the_inner_ports_that_it_had(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        had = Address(*free.getsockname())
+    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, INNER))
+    await lab.serves(l7())
+    public, inner = lab.plane.apply(snapshot, (had, had))
+    assert inner == had != public
+    assert lab.plane.apply(attrs.evolve(snapshot, revision=2)) == (public, inner), "that is no other listener"
+    assert (await (await lab.connects(inner)).asks(l7_parent() + GET)).status == 200
+
+
+async def test_an_inner_port_that_somebody_else_has_now_is_left_to_them(lab: Lab) -> None:
+    await lab.serves(l7())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        had = Address(*taken.getsockname())
+        (inner,) = lab.plane.apply(l7(rules=HELLO, listener=INNER), (had,))
+    assert inner.port not in (0, had.port)
+
+
 async def test_a_port_in_use_is_refused_and_the_node_goes_on(lab: Lab) -> None:
     await lab.serves(l7(rules=HELLO))
     with socket.socket() as taken:

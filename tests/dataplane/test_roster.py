@@ -291,6 +291,33 @@ def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
     assert by_name(group)["a"].in_flight == pytest.approx(200, abs=3)
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: Harness, kind: Kind) -> None:
+    group = reported_on(harness, kind)
+    a, b = group.candidates
+    b.begin()
+    for _ in range(4):
+        harness.report("a", capacity=10.0)
+        harness.report("b", capacity=1000.0, in_flight=1, connections=1, response_s=0.001)
+        assert group.choose() is b
+        harness.tick(times=10)
+    harness.tick()
+    assert group.choose() is a
+    a.begin()
+    assert group.choose() is b
+
+
+def test_a_slow_child_that_others_send_to_is_not_tried(harness: Harness) -> None:
+    group = reported_on(harness)
+    _, b = group.candidates
+    b.begin()
+    for _ in range(10):
+        harness.report("a", capacity=10.0, in_flight=1)
+        harness.report("b", capacity=1000.0, in_flight=1)
+        harness.tick(times=10)
+        assert group.choose() is b
+
+
 def test_a_report_of_a_stranger_is_passed_over(harness: Harness) -> None:
     reported_on(harness)
     harness.roster.note_report("c", SubtreeLoad(capacity=1e9), Echo(5, 5, 5))

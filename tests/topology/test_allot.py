@@ -18,7 +18,7 @@ from tierlb.model.topology import (
     Tier,
     Topology,
 )
-from tierlb.topology.allot import ANY_PORT, PARENT_NETWORKS, listeners_of, node_names, reports_to, snapshot_for
+from tierlb.topology.allot import ANY_PORT, PARENT_NETWORKS, listeners_of, node_names, reports_to, snapshot_for, ways_to
 
 PUBLIC = Address("127.0.0.1", 8080)
 INNER = Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS)
@@ -110,6 +110,25 @@ def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
 )
 def test_reports_go_to_all_tiers_that_send(name, tiers):
     assert reports_to(DEEP, name) == tiers
+
+
+@pytest.mark.parametrize(
+    ("name", "tiers"),
+    [("edge", set()), ("inner", {"edge"}), ("web", {"edge", "inner"}), ("api", {"web"}), ("app", {"web", "api"})],
+)
+def test_connections_come_through_parents_and_what_is_above_those_at_l4(name, tiers):
+    assert ways_to(DEEP, name) == tiers
+
+
+def test_connections_come_through_l4_tiers_however_many():
+    chain = topology_of(
+        tier("a", Kind.L7, "b", listen=PUBLIC),
+        tier("b", Kind.L4, "c"),
+        tier("c", Kind.L4, "d"),
+        tier("d", Kind.L7, "app"),
+    )
+    assert ways_to(chain, "d") == {"a", "b", "c"}
+    assert ways_to(chain, "app") == {"d"}
 
 
 def test_agents_are_members_that_report_under_the_name_they_gave():

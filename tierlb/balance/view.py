@@ -16,6 +16,7 @@ from tierlb.balance.phantom import Phantom
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import slow_start
 from tierlb.balance.staleness import is_old, trusted_capacity
+from tierlb.balance.trial import Trial
 from tierlb.model.load import Echo, SubtreeLoad
 
 TICK_S = 0.05
@@ -48,6 +49,7 @@ class MemberView:
     factor: float = 1.0
     leaf: LeafCapacity = attrs.field(init=False)
     phantom: Phantom = attrs.field(factory=Phantom)
+    trial: Trial = attrs.field(factory=Trial)
     share: ParentShare = attrs.field(init=False)
     _at: float = attrs.field(init=False)
     _area_s: float = attrs.field(default=0.0, init=False)
@@ -110,6 +112,8 @@ class MemberView:
         """Learn from this node's own counts: the integral of its in-flight there, and completions without error."""
         if not self.equal:
             self.leaf.advance(now - self._at, max(0, done - self._done), area_s - self._area_s)
+        if self.heard is not None:
+            self.trial.advance(now - self._at, area_s > self._area_s or self.heard.in_flight > 0)
         self._at, self._area_s, self._done = now, area_s, max(self._done, done)
 
     def capacity(self, now: float, median: float | None) -> float | None:
@@ -140,6 +144,8 @@ class MemberView:
         if load is None or not self.connected:
             ahead = max(1.0, capacity * usual_s) if self.by_connection else 1.0  # else it would draw all that is new
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
+        if self.trial.due and not phantom:
+            return ON_TRIAL
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)

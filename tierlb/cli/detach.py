@@ -16,8 +16,9 @@ from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block
 from tierlb.cluster.stopping import NotStopped, stop
+from tierlb.controlplane.durable import StoreError, make_directory
 from tierlb.controlplane.invitation import usual_directory
-from tierlb.controlplane.store import StoreError, holder, make_directory
+from tierlb.controlplane.store import holder
 from tierlb.topology.load import load_text
 
 LOG_FILE = "log"

@@ -19,9 +19,10 @@ from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
 from tierlb.controlplane.changes import Changes
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.following import Following
 from tierlb.controlplane.invitation import admin_token_posted, usual_directory
-from tierlb.controlplane.store import FileStore, StoreError
+from tierlb.controlplane.store import FileStore
 from tierlb.model.topology import Kind, Topology
 from tierlb.topology.tree import draw
 

@@ -43,13 +43,17 @@ UNPUBLISH_S = 0.5
 PROBE_EVERY_S = 0.02
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Endpoint:
-    """One local endpoint of a pool: its process, where it listens and the command it was started with."""
+    """One local endpoint of a pool: its process, where it listens, the command it was started with and how it is.
+    `surplus`: it is named no more, and counts only for as long as it serves."""
 
-    child: Child
+    pool: str
     address: Address
     command: str
+    child: Child = attrs.field(init=False)
+    status: EndpointStatus = attrs.field(init=False)
+    surplus: bool = False
 
 
 @attrs.define
@@ -84,6 +88,7 @@ class Fleet:
         for pool in topology.pools.values():
             if pool.run is not None:
                 self._grow_pool(pool, pool.run)
+        self._mark_surplus(topology)
         return tuple(child.name for child in self._children() if child.name not in before)
 
     def surplus(self, topology: Topology) -> tuple[str, ...]:
@@ -113,8 +118,7 @@ class Fleet:
         self.sockets.keep(tier.listen for tier in topology.tiers.values() if tier.listen is not None)
         leaving = []
         for name in list(self._endpoints):
-            pool = topology.pools.get(name)
-            for endpoint in self._surplus_endpoints(name, pool.run if pool is not None else None):
+            for endpoint in self._surplus_endpoints(topology, name):
                 self._endpoints[name].remove(endpoint)
                 self.nursery.start_soon(self._stop_endpoint, name, endpoint)
                 leaving.append(endpoint.child)
@@ -141,9 +145,10 @@ class Fleet:
         with trio.CancelScope(shield=True):
             await old.stop(STOP_DEADLINE_S)
 
-    def problems(self) -> tuple[str, ...]:
-        """What went wrong with processes, each a phrase."""
-        return tuple(child.problem for child in self._children() if child.problem)
+    def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """What went wrong with processes, all or these, each a phrase."""
+        children = (child for child in self._children() if names is None or child.name in names)
+        return tuple(child.problem for child in children if child.problem)
 
     def crashes(self, names: Collection[str]) -> int:
         """How often the process of any of these ended by itself, at most."""
@@ -190,11 +195,26 @@ class Fleet:
         for _ in range(run.replicas - there):
             group.append(self._endpoint(pool, run, self.ports.take()))
 
-    def _surplus_endpoints(self, pool: str, run: Run | None) -> list[Endpoint]:
-        group = self._endpoints[pool]
+    def _surplus_endpoints(self, topology: Topology, pool: str) -> list[Endpoint]:
+        group, wanted = self._endpoints[pool], topology.pools.get(pool)
+        run = wanted.run if wanted is not None else None
         kept = [endpoint for endpoint in group if run is not None and endpoint.command == run.command]
         kept = kept[: run.replicas] if run is not None else []
         return [endpoint for endpoint in group if endpoint not in kept]
+
+    def _mark_surplus(self, topology: Topology) -> None:
+        for name, group in self._endpoints.items():
+            surplus = self._surplus_endpoints(topology, name)
+            for endpoint in group:
+                endpoint.surplus = endpoint in surplus
+                self._tell(endpoint)
+
+    def _tell(self, endpoint: Endpoint) -> None:
+        """The controller, of an endpoint that is not being stopped."""
+        if endpoint.surplus and endpoint.status.state is not State.SERVING:
+            self.controller.forget_endpoint(endpoint.pool, endpoint.address)
+        elif endpoint in self._endpoints.get(endpoint.pool, ()):
+            self.controller.note_endpoint(endpoint.pool, endpoint.status)
 
     async def _stop_endpoint(self, pool: str, endpoint: Endpoint) -> None:
         self.controller.forget_endpoint(pool, endpoint.address)
@@ -202,29 +222,25 @@ class Fleet:
         await endpoint.child.stop(STOP_DEADLINE_S)
 
     def _endpoint(self, pool: Pool, run: Run, port: int) -> Endpoint:
-        address = Address("127.0.0.1", port)
+        endpoint = Endpoint(pool.name, Address("127.0.0.1", port), run.command)
 
         def note(state: State, pid: int | None) -> None:
-            if any(endpoint.address == address for endpoint in self._endpoints.get(pool.name, ())):
-                self.controller.note_endpoint(pool.name, EndpointStatus(address, state, pid))
+            endpoint.status = EndpointStatus(endpoint.address, state, pid)
+            self._tell(endpoint)
 
         async def watch(pid: int) -> None:
             note(State.STARTING, pid)
-            await _until_it_accepts(address)
+            await _until_it_accepts(endpoint.address)
             note(State.SERVING, pid)
 
+        def on_exit(pid: int) -> None:
+            note(State.GONE, None)
+
         argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
-        child = Child(
-            f"{pool.name}/{address}",
-            argv,
-            environment(),
-            self.log,
-            self.guard,
-            watch=watch,
-            on_exit=lambda pid: note(State.GONE, None),
-        )
-        self.controller.note_endpoint(pool.name, EndpointStatus(address, State.GONE))
-        return Endpoint(self._start(child), address, run.command)
+        name, env = f"{pool.name}/{endpoint.address}", environment()
+        endpoint.child = self._start(Child(name, argv, env, self.log, self.guard, watch=watch, on_exit=on_exit))
+        endpoint.status = EndpointStatus(endpoint.address, State.GONE)
+        return endpoint
 
 
 def environment() -> dict[str, str]:

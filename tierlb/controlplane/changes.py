@@ -24,10 +24,11 @@ import trio
 
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.durable import StoreError, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.status import State
-from tierlb.controlplane.store import Store, Stored, StoreError, write_atomically
+from tierlb.controlplane.store import Store, Stored
 from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.edit import Edit, edited
@@ -39,6 +40,7 @@ BACK_S = 30.0
 """For each stage on the way back, whatever the deadline was."""
 REPLACE_S = 20.0
 CRASHES = 3
+STRAGGLERS_S = 2.0
 LOOK_EVERY_S = 0.25
 READY_PART = 0.5
 MAX_LINES = 200
@@ -55,7 +57,7 @@ class Machines(Protocol):
     async def shrink(self, topology: Topology) -> None: ...
     async def replace(self, topology: Topology, name: str) -> None: ...
     def crashes(self, names: Collection[str]) -> int: ...
-    def problems(self) -> tuple[str, ...]: ...
+    def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]: ...
 
 
 class Busy(Exception):  # noqa: N818 (a verdict on the request: another change is on its way)
@@ -269,7 +271,7 @@ class Changes:
             with trio.fail_after(deadline_s):
                 for number, stage in enumerate(stages, start=1):
                     progress.stage = number
-                    await self._reach(progress, reached, stage, fresh, last=number == len(stages))
+                    await self._reach(progress, reached, stage, stages[-1], fresh)
                     reached = stage
         except (GaveUp, trio.TooSlowError, OSError) as problem:
             reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
@@ -278,10 +280,10 @@ class Changes:
             self._end(progress, "done")
 
     async def _reach(
-        self, progress: Progress, before: Topology, stage: Topology, fresh: set[str], *, last: bool
+        self, progress: Progress, before: Topology, stage: Topology, target: Topology, fresh: set[str]
     ) -> None:
-        """Make this stage the desired topology and wait until it is. `fresh` are the processes that this change
-        started, to which those of the stage are added."""
+        """Make this stage on the way to `target` the desired topology and wait until it is. `fresh` are the processes
+        that this change started, to which those of the stage are added."""
         machines = self._machines()
         fresh.update(machines.grow(stage))
         vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]
@@ -290,39 +292,47 @@ class Changes:
             await machines.stop_nodes(vanished)
         moves = _moves(before, stage)
         self.controller.adopt(stage)
-        while self._lack(stage, whole=last):
-            self._despair(fresh)
+        while self._lack(stage, target):
+            self._despair(target, fresh)
             with trio.move_on_after(LOOK_EVERY_S):
                 await self.controller.wait_progress()
+        await self._wait_for_stragglers()
         progress.say(f"stage {progress.stage} of {progress.stages}: every node serves it")
-        if moves and not last:
+        if moves and stage is not target:
             await trio.sleep(FULL_AFTER_S)
         if surplus := machines.surplus(stage):
             progress.say(f"stopping {', '.join(surplus)}")
             await machines.stop_nodes(surplus)
         await machines.shrink(stage)
 
-    def _lack(self, stage: Topology, *, whole: bool) -> str:
+    async def _wait_for_stragglers(self) -> None:
+        """What is to go may still take traffic, so it is given the time that a node needs if it is not broken."""
+        with trio.move_on_after(STRAGGLERS_S):
+            while not self.controller.settled():
+                await self.controller.wait_progress()
+
+    def _lack(self, stage: Topology, target: Topology) -> str:
         """What this stage still waits for; at the end that is everything, before it half of each tier and all local
-        endpoints, for those of an old command stop with the stage."""
-        if whole:
+        endpoints, for those of an old command stop with the stage. What is to go is not waited for: perhaps it goes
+        because it is broken."""
+        if stage is target:
             return "; ".join(self.controller.missing()[:3])
-        if not self.controller.settled():
+        if not self.controller.settled(_nodes(target)):
             return "not all nodes serve their latest configuration yet"
-        if unready := self.controller.unready_endpoints():
+        if unready := self.controller.unready_endpoints(target.pools):
             return unready[0]
-        for tier in stage.tiers.values():
+        for tier in target.tiers.values():
             nodes = [self.controller.seats[name] for name in node_names(tier)]
             ready = sum(node.state is State.SERVING and self.controller.has_leaves(node.name) for node in nodes)
             if ready < math.ceil(READY_PART * len(nodes)):
                 return f"of {tier.name} only {ready} of {len(nodes)} nodes are ready"
         return ""
 
-    def _despair(self, fresh: Collection[str]) -> None:
+    def _despair(self, target: Topology, fresh: Collection[str]) -> None:
         """Raise GaveUp where waiting will not help."""
         if self._machines().crashes(fresh) >= CRASHES:
-            raise GaveUp("; ".join(self._machines().problems()[:3]) or "new processes keep ending")
-        if refused := self.controller.refused():
+            raise GaveUp("; ".join(self._machines().problems(fresh)[:3]) or "new processes keep ending")
+        if refused := self.controller.refused(_nodes(target)):
             raise GaveUp(refused)
 
     async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
@@ -333,9 +343,9 @@ class Changes:
         outcome, fresh = "rolled back", set[str]()
         try:
             stages = transition(reached, before) or (before,)
-            for number, stage in enumerate(stages, start=1):
+            for stage in stages:
                 with trio.fail_after(BACK_S):
-                    await self._reach(progress, reached, stage, fresh, last=number == len(stages))
+                    await self._reach(progress, reached, stage, before, fresh)
                 reached = stage
         except (GaveUp, trio.TooSlowError, OSError, ValueError) as problem:
             self.controller.adopt(before)
@@ -424,6 +434,10 @@ class Changes:
             file.chmod(mode)
         except (OSError, StoreError) as problem:
             self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+
+
+def _nodes(topology: Topology) -> frozenset[str]:
+    return frozenset(name for tier in topology.tiers.values() for name in node_names(tier))
 
 
 def _tier_of(node: str) -> str:

@@ -21,7 +21,7 @@ Left out: sockets (link.py) and processes (cluster/).
 
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import attrs
 import trio
@@ -134,6 +134,8 @@ class Controller:
     revision: int = 0
     admin: dict[str, Admin] = attrs.field(factory=dict)
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
+    _departed: set[str] = attrs.field(factory=set, init=False)
+    """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
     seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     picture: Picture = attrs.field(factory=Picture, init=False)
     _all_back_s: float = attrs.field(default=0.0, init=False)
@@ -184,15 +186,15 @@ class Controller:
         self._retiring = frozenset(nodes)
         self._changed()
 
-    def settled(self) -> bool:
-        """Whether every node that is connected serves what is wanted of it now."""
+    def settled(self, names: Container[str] | None = None) -> bool:
+        """Whether every node (or each of these) that is connected serves what is wanted of it now."""
         contents = self._contents()
         return all(
             seat.wanted is not None
             and seat.served == seat.wanted.revision
             and _same(seat.wanted, self._content_for(seat, contents))
             for seat in self._nodes()
-            if seat.link is not None and not seat.draining
+            if seat.link is not None and not seat.draining and (names is None or seat.name in names)
         )
 
     def join(self, hello: Hello, link: Link) -> Seat:
@@ -309,19 +311,19 @@ class Controller:
             return False
         return seat.served == seat.wanted.revision and _same(seat.wanted, self._content_for(seat, self._contents()))
 
-    def refused(self) -> str:
-        """Which node refused what is wanted of it now, and why; "" if none did."""
+    def refused(self, names: Container[str] | None = None) -> str:
+        """Which node (or which of these) refused what is wanted of it now, and why; "" if none did."""
         contents = self._contents()
-        refusing = (seat for seat in self._nodes() if seat.refusal)
+        refusing = (seat for seat in self._nodes() if seat.refusal and (names is None or seat.name in names))
         return next((_lack_of(s, c) for s in refusing if _same(s.wanted, c := self._content_for(s, contents))), "")
 
-    def unready_endpoints(self) -> tuple[str, ...]:
-        """Endpoints run here that do not accept connections, each a phrase for a person."""
+    def unready_endpoints(self, pools: Container[str] | None = None) -> tuple[str, ...]:
+        """Endpoints run here (of these pools) that do not accept connections, each a phrase for a person."""
         return tuple(
             f"pool {name}: {endpoint.address} does not accept connections yet"
             for name, pool in self._endpoints.items()
             for endpoint in pool.values()
-            if endpoint.state is not State.SERVING
+            if endpoint.state is not State.SERVING and (pools is None or name in pools)
         )
 
     def missing(self) -> tuple[str, ...]:
@@ -407,7 +409,7 @@ class Controller:
             seat = seat or Seat(hello.node, hello.tier, agent=True)
             if not hello.data:
                 raise Unwelcome(f"{hello.node} joins pool {hello.tier} without an address: give --address")
-        seat = seat or Seat(hello.node, hello.tier)
+        seat = seat or Seat(hello.node, hello.tier, leaving=hello.node in self._departed)
         if (hello.tier not in self.topology.tiers and not seat.agent) or seat.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
         former = seat.former.hello if seat.former is not None and seat.link is not None else None
@@ -509,8 +511,11 @@ class Controller:
         for name, seat in list(self.seats.items()):
             gone = seat.tier not in self.topology.pools if seat.agent else wanted.get(name) != seat.tier
             seat.leaving = gone
+            if gone and not seat.agent:
+                self._departed.add(name)
             if gone and seat.hello is None:
                 del self.seats[name]
+        self._departed -= wanted.keys()
         for name, tier in wanted.items():
             self.seats.setdefault(name, Seat(name, tier))
         self.picture.keep(self.seats)

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import msgpack  # type: ignore[import-untyped]
 
-from tierlb.controlplane.store import make_directory, write_atomically
+from tierlb.controlplane.durable import make_directory, write_atomically
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.frames import MAX_FRAME_BYTES, Ack, Configure, Parent, ProtocolError, ReportTo, decode, encode

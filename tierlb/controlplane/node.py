@@ -23,11 +23,11 @@ import trio
 
 from tierlb.controlplane import last_good
 from tierlb.controlplane.children import Children, Hearer
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.metrics import MetricsPage
 from tierlb.controlplane.reporting import Reporter
-from tierlb.controlplane.store import StoreError
 from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address
 from tierlb.model.load import NodeLoad

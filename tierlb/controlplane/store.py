@@ -10,7 +10,6 @@ no care in writing helps with, a file that is damaged later, there is a checksum
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 import attrs
 import cattrs
 
+from tierlb.controlplane.durable import StoreError, make_directory, store_error, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.model.topology import Admin
 
@@ -32,19 +32,6 @@ STATE_FILE = "state.json"
 BACKUP_FILE = "state.previous.json"
 DAMAGED_FILE = "state.damaged.json"
 LOCK_FILE = "lock"
-ADVICE = {
-    errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some space there, or have the quota raised",
-    errno.EFBIG: "have the limit on file sizes raised (ulimit -f)",
-    errno.EROFS: "have it mounted for writing, or choose another directory",
-    errno.EACCES: "allow it to the user that tierlb runs as, or choose another directory",
-    errno.EPERM: "allow it to the user that tierlb runs as, or choose another directory",
-}
-OTHER_ADVICE = "check the directory and the disk it is on"
-
-
-class StoreError(Exception):
-    """It could not be read or kept; the text says where, why and what to do."""
 
 
 class StaleError(StoreError):
@@ -173,7 +160,7 @@ def holder(directory: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _store_error(path, "opened", error) from error
+        raise store_error(path, "opened", error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -184,35 +171,6 @@ def holder(directory: Path) -> int | None:
     finally:
         os.close(descriptor)
     return None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file, or make it, readable by its owner alone: after a crash at any moment it is the old one or the
-    new one. Raises StoreError, and then leaves nothing beside it; one writer at a time."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _store_error(path, "written", error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-
-
-def make_directory(directory: Path) -> None:
-    """Make it and those above that are missing, for this user alone. One that exists is left as it is: its owner may
-    mean others to read it, and the files in it are private anyway. Raises StoreError."""
-    try:
-        if directory.is_dir():
-            return
-        make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise _store_error(directory, "made", error) from error
-    with contextlib.suppress(StoreError):  # who may make a directory there may still not be allowed to open it
-        _sync_directory(directory.parent)
 
 
 @attrs.frozen
@@ -235,7 +193,7 @@ def _read(path: Path) -> _Reading | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _store_error(path, "read", error) from error
+        raise store_error(path, "read", error) from error
     try:
         return _Reading(content, _from_bytes(content, path))
     except _Damaged as damage:
@@ -310,38 +268,17 @@ def _make_converter() -> cattrs.Converter:
 _converter = _make_converter()
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)  # of a process that was killed
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name last. Some network file systems cannot (EINVAL), and need not."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise _store_error(directory, "synced", error) from error
-
-
 def _lock(path: Path) -> int:
     """The open lock file. The kernel lets go of the lock when the process ends, however it ends."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _store_error(path, "opened", error) from error
+        raise store_error(path, "opened", error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         taken = isinstance(error, BlockingIOError)
-        problem = _in_use(path, descriptor) if taken else _store_error(path, "locked", error)
+        problem = _in_use(path, descriptor) if taken else store_error(path, "locked", error)
         os.close(descriptor)
         raise problem from error
     with contextlib.suppress(OSError):  # on a full disk there is a lock without a name
@@ -358,8 +295,3 @@ def _in_use(path: Path, descriptor: int) -> StoreError:
 
 def _noted_pid(descriptor: int) -> str:
     return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-
-
-def _store_error(path: Path, done: str, error: OSError) -> StoreError:
-    advice = ADVICE.get(error.errno or 0, OTHER_ADVICE)
-    return StoreError(f"{path} cannot be {done}: {error.strerror or error}; {advice}")

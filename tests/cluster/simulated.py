@@ -1,0 +1,360 @@
+"""A cluster in virtual time: real controller, changes and fleet; its processes are played.
+
+A played node joins, serves and acknowledges after random delays, reports, drains when it is asked to end, and now and
+then crashes. What it has applied is kept, so that at any moment it can be told, the slow and obvious way, what would
+become of a request.
+"""
+
+import functools
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+
+import attrs
+import pytest
+import trio
+
+from tierlb.cluster import fleet as fleet_module
+from tierlb.cluster.fleet import Fleet
+from tierlb.cluster.guard import Guard
+from tierlb.cluster.ports import FreePorts
+from tierlb.controlplane.changes import Changes
+from tierlb.controlplane.controller import Controller, Link, Unwelcome
+from tierlb.controlplane.invitation import Invitation
+from tierlb.controlplane.store import Loaded, Stored
+from tierlb.model.address import Address
+from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.snapshot import Listener, Member, Send, Snapshot
+from tierlb.model.topology import Admin, Topology
+from tierlb.topology.allot import node_names
+from tierlb.topology.load import load_text
+from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+
+FIRST_PORT = 40000
+START_S, ANSWER_S, DRAIN_S, RESTART_S = 1.0, 0.2, 2.0, 0.5
+"""The longest that each takes."""
+QUEUE_S = 1.0
+"""So long a connection may wait in the queue of a public address until somebody accepts."""
+
+
+@functools.lru_cache(8)
+def loaded(text: str) -> Topology:
+    """The topology of a file."""
+    return load_text(text, "FILE")
+
+
+class NoLog:
+    """Says nothing."""
+
+    def info(self, event: str, **fields: object) -> None:
+        pass
+
+    warning = error = info
+
+
+class MemoryStore:
+    """A store that forgets when the test ends."""
+
+    def __init__(self) -> None:
+        self.loaded = Loaded(Stored(), 0)
+
+    def load(self) -> Loaded:
+        return self.loaded
+
+    def save(self, stored: Stored, expected_version: int) -> int:
+        assert expected_version == self.loaded.version
+        self.loaded = Loaded(stored, expected_version + 1)
+        return self.loaded.version
+
+    def close(self) -> None:
+        pass
+
+
+@attrs.define
+class Watched(Controller):
+    """Keeps which topologies it was told to be."""
+
+    adopted: list[Topology] = attrs.field(factory=list)
+
+    def adopt(self, topology: Topology) -> None:
+        self.adopted.append(topology)
+        super().adopt(topology)
+
+
+@attrs.define(eq=False)
+class Process:
+    """One run of a node or endpoint. `inner` is where its parents reach it; `closing`: it has been asked to end and
+    accepts nothing any more."""
+
+    name: str
+    pid: int
+    inner: Address
+    applied: Snapshot | None = None
+    closing: bool = False
+    end: trio.Event = attrs.field(factory=trio.Event)
+
+    def accepts(self, listener: Listener) -> bool:
+        """Whether connections to it are taken up here."""
+        known = self.applied is not None and listener in self.applied.listeners and self.applied.admin is Admin.READY
+        return known and not self.closing
+
+    def answer(self, wanted: Snapshot) -> Ack:
+        """It serves this now."""
+        self.applied = wanted
+        addresses = tuple(self.inner if listener.inner else listener.address for listener in wanted.listeners)
+        return Ack(wanted.revision, addresses)
+
+    def load(self) -> SubtreeLoad:
+        """Ready, if there is anybody to send to or nobody is needed."""
+        assert self.applied is not None
+        return SubtreeLoad(capacity=10.0, leaves=1, ready_leaves=int(all(_members(self.applied))))
+
+
+def _members(snapshot: Snapshot) -> Iterator[list[Member]]:
+    """Of each destination that gets items."""
+    for rule in snapshot.rules:
+        if isinstance(rule.action, Send):
+            yield from ([*d.members] for d in rule.action.destinations if d.weight > 0)
+
+
+@attrs.define(eq=False)
+class World:
+    """Everything that runs. Of what a change starts, all is under its `curse`: crash, mute or refuse; but nothing that
+    was there before, `innocent`, is. `disturbed`: these crash as well, so that requests may fail. `excusing`: what has
+    taken over may crash afterwards, and then nobody may be there. `crashed` is where processes were that did."""
+
+    controller: Watched
+    changes: Changes
+    rng: random.Random
+    curse: str = ""
+    innocent: frozenset[str] = frozenset()
+    disturbed: bool = False
+    excusing: bool = False
+    crashed: set[str] = attrs.field(factory=set)
+    processes: dict[int, Process] = attrs.field(factory=dict)
+    faults: list[str] = attrs.field(factory=list)
+    _pids: int = 0
+    fleet: Fleet = attrs.field(init=False)
+
+    def child(self, name: str, argv: tuple[str, ...], *more: object, **options: object) -> "PlayedChild":
+        """What the fleet starts instead of a process."""
+        curse = self.curse if name not in self.innocent and argv[0] not in self.innocent else ""
+        return PlayedChild(self, name, argv, curse, **{k: options.get(k) for k in ("watch", "on_exit")})  # type: ignore[arg-type]
+
+    def begin(self, name: str) -> Process:
+        self._pids += 1
+        process = self.processes[self._pids] = Process(name, self._pids, Address("127.0.0.1", FIRST_PORT + self._pids))
+        return process
+
+    def lift_curse(self) -> None:
+        """From now on everybody behaves."""
+        self.curse = ""
+        for child in self.fleet._children():
+            child.curse = ""  # type: ignore[attr-defined]
+
+    def topology(self) -> Topology:
+        """Of the active revision."""
+        return loaded(self.changes.text)
+
+    # What must be true when nothing is under way.
+
+    def leftovers(self) -> list[str]:
+        """What is not exactly as the active revision says."""
+        topology, fleet, stored = self.topology(), self.fleet, self.changes.store.load().stored
+        names = {name for tier in topology.tiers.values() for name in node_names(tier)}
+        commands = {n: [e.command for e in group] for n, group in fleet._endpoints.items() if group}
+        runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
+        running = sorted(p.name for p in self.processes.values() if "/" not in p.name)
+        checks = {
+            "topology": self.controller.topology == topology,
+            "missing": self.controller.missing() == (),
+            "seats": set(self.controller.seats) == names,
+            "served": all(s.wanted and s.served == s.wanted.revision for s in self.controller.seats.values()),
+            "nodes": set(fleet._nodes) == names,
+            "processes": running == sorted(names),
+            "endpoints": commands == runs,
+            "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
+            "known endpoints": sum(map(len, self.controller._endpoints.values())) == sum(map(len, runs.values())),
+            "sockets": set(fleet.sockets._open) == {t.listen for t in topology.tiers.values() if t.listen is not None},
+            "retiring": self.controller._retiring == frozenset(),
+            "history": stored.history == self.changes.history,
+            "rollout": stored.rollout is None,
+        }
+        return [name for name, holds in checks.items() if not holds]
+
+    # What must be true at any moment.
+
+    async def watch_over(self, addresses: Callable[[], frozenset[Address]]) -> None:
+        """Note what would become of requests to addresses that are to be open all the time, for ever."""
+        answered: dict[Address, float] = {}
+        while True:
+            now, at = trio.current_time(), {name: p for p in self.processes.values() for name in (p.name, str(p.inner))}
+            for address in addresses() if not self.disturbed else ():
+                entrances = [p for p in self.processes.values() if p.accepts(Listener(address, shared=True))]
+                if entrances or self.excusing or address not in answered:
+                    answered[address] = now
+                if address not in self.fleet.sockets._open or now - answered[address] > QUEUE_S:
+                    self.faults.append(f"{now:.2f} nobody accepts at {address}")
+                self.faults += [f"{now:.2f} {fault}" for fault in self._lost(entrances, at)]
+            await trio.sleep(0.05)
+
+    def _lost(self, entrances: Iterable[Process], at: Mapping[str, Process]) -> Iterator[str]:
+        """Why a request that is accepted there now might fail, here or further below."""
+        waiting, seen = [*entrances], set()
+        while waiting:
+            process = waiting.pop()
+            if process.pid in seen or process.applied is None:
+                continue
+            seen.add(process.pid)
+            for members in _members(process.applied):
+                ready = [m for m in members if m.admin is Admin.READY and not self._crashed(m, at)]
+                if not ready and not self.excusing:
+                    yield f"{process.name} has nobody to send to"
+                for member in ready:
+                    below = at.get(_place(member))
+                    if below is None or below.closing:
+                        yield f"{process.name} sends to {member.name}, which is not there"
+                    else:
+                        waiting.append(below)
+
+    def _crashed(self, member: Member, at: Mapping[str, Process]) -> bool:
+        """A connect to it fails, and another member is asked."""
+        return _place(member) in self.crashed and _place(member) not in at
+
+
+def _place(member: Member) -> str:
+    """Endpoints are called after their address; a node has another one with each process."""
+    return str(member.address) if member.child else member.name
+
+
+Watch = Callable[[int], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class PlayedChild:
+    """Stands for `tierlb.cluster.child.Child`."""
+
+    world: World
+    name: str
+    argv: tuple[str, ...]
+    curse: str
+    watch: Watch | None
+    on_exit: Callable[[int], None]
+    crashes: int = 0
+    process: Process | None = None
+    _stop: trio.Event = attrs.field(factory=trio.Event)
+    _ended: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None else None
+
+    @property
+    def problem(self) -> str:
+        return f"{self.name} ended with status 3" if self.crashes else ""
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            await self._run_once()
+            if not self._stop.is_set():
+                self.crashes += 1
+                with trio.move_on_after(RESTART_S):
+                    await self._stop.wait()
+        self._ended.set()
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+    async def stop(self, deadline_s: float) -> None:
+        self._stop.set()
+        if (process := self.process) is not None:
+            process.closing = True
+            await trio.sleep(self.world.rng.uniform(0.1, DRAIN_S))
+            process.end.set()
+        await self._ended.wait()
+
+    async def _run_once(self) -> None:
+        process = self.process = self.world.begin(self.name)
+        async with trio.open_nursery() as nursery:
+            if self.watch is not None:
+                nursery.start_soon(self.watch, process.pid)
+            else:
+                nursery.start_soon(self._be_a_node, process)
+            if self.curse == "crash":
+                nursery.start_soon(self._crash_soon, process)
+            await process.end.wait()
+            nursery.cancel_scope.cancel()
+        if not process.closing:
+            self.world.crashed |= {process.name, str(process.inner)} if "/" in process.name else {str(process.inner)}
+        del self.world.processes[process.pid]
+        self.process = None
+        self.on_exit(process.pid)
+
+    async def _crash_soon(self, process: Process) -> None:
+        await trio.sleep(self.world.rng.uniform(0.1, START_S))
+        if self.curse:
+            process.end.set()
+
+    async def _be_a_node(self, process: Process) -> None:
+        rng, controller = self.world.rng, self.world.controller
+        await trio.sleep(rng.uniform(0.1, START_S))
+        control = f"127.0.0.1:{FIRST_PORT + process.pid}"
+        while True:
+            link = Link()
+            data = str(process.inner) if process.applied is not None else ""
+            hello = Hello(1, self.name, self.name.rpartition("-")[0], f"boot-{process.pid}", process.pid, control, data)
+            try:
+                seat = controller.join(hello, link)
+            except Unwelcome:
+                await trio.sleep(rng.uniform(0.1, 0.5))
+                continue
+            await self._serve(process, seat, link)
+            controller.lost(seat, link)
+            await trio.sleep(rng.uniform(0.05, 0.1))
+
+    async def _serve(self, process: Process, seat: object, link: Link) -> None:
+        """For as long as the connection lasts."""
+        controller, configured, said_so = self.world.controller, 0, False
+        while not link.replaced:
+            wanted: Snapshot | None = seat.wanted  # type: ignore[attr-defined]
+            if process.closing and not said_so:
+                controller.receive(seat, Drain())  # type: ignore[arg-type]
+                said_so = True
+            if wanted is not None and wanted.revision != configured and self.curse != "mute":
+                configured = wanted.revision
+                await trio.sleep(self.world.rng.uniform(0.0, ANSWER_S))
+                if self.curse == "refuse":
+                    controller.receive(seat, Refuse(configured, "it does not like it"))  # type: ignore[arg-type]
+                else:
+                    controller.receive(seat, process.answer(wanted))  # type: ignore[arg-type]
+                    controller.receive(seat, Report(process.load(), Echo(), ()))  # type: ignore[arg-type]
+                continue
+            with trio.move_on_after(0.5):
+                await link.wake.wait()
+            link.wake = trio.Event()
+
+
+async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A cluster that serves this text."""
+    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    trio._core._run._r.seed(rng.random())
+    topology = load_text(text, "FILE")
+    controller = Watched(topology, NoLog())
+    changes = Changes(controller, MemoryStore(), NoLog(), now=lambda: 1e9)
+    changes.start(text, "tester")
+    world = World(controller, changes, rng)
+
+    async def accepts_soon(address: Address) -> None:
+        await trio.sleep(rng.uniform(0.1, START_S))
+
+    patches: Mapping[str, object] = {"Child": world.child, "_until_it_accepts": accepts_soon}
+    for name, value in patches.items():
+        monkeypatch.setattr(fleet_module, name, value)
+    nursery.start_soon(controller.run)
+    invitation = Invitation("ws://127.0.0.1:1", "token")
+    world.fleet = Fleet(controller, invitation, Guard(), NoLog(), FreePorts(rng), nursery)
+    world.fleet.grow(topology)
+    changes.machines = world.fleet
+    await nursery.start(changes.run)
+    while controller.missing():
+        await controller.wait_progress()
+    return world

@@ -1,0 +1,34 @@
+"""When a child that nobody sends anything is to get an item again, to show whether it has recovered.
+
+A slow subtree says a low capacity, and its siblings are better until their queues are longer than its one item takes.
+With few clients they never are, and it, with nothing to do, cannot learn that it is fast again. So after a rest it gets
+the next item, one at a time; if that changes nothing, the next rest is longer. Endpoints, whose capacity is learnt from
+here, have trials of their own (`balance.capacity`).
+"""
+
+import attrs
+
+from tierlb.balance.capacity import FIRST_REST_S, LONGEST_REST_S
+
+
+@attrs.define(slots=True)
+class Trial:
+    """`due`: it is to get the next item."""
+
+    due: bool = False
+    _idle_s: float = 0.0
+    _busy_s: float = 0.0
+    _rest_s: float = FIRST_REST_S
+
+    def advance(self, dt_s: float, busy: bool) -> None:
+        """`dt_s` have passed, in which it had items or not. Busy for long enough, it needs no trials any more."""
+        if not busy:
+            self._idle_s, self._busy_s = self._idle_s + dt_s, 0.0
+            self.due = self._idle_s >= self._rest_s
+            return
+        if self.due:
+            self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
+        self.due, self._idle_s = False, 0.0
+        self._busy_s += dt_s
+        if self._busy_s >= LONGEST_REST_S:
+            self._rest_s = FIRST_REST_S
