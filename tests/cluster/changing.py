@@ -40,7 +40,7 @@ LISTENING = "0A"
 
 @attrs.define
 class Load:
-    """Clients that ask, think and ask again, over kept and fresh connections; every request is answered or is a failure.
+    """Clients that ask, think and ask again, over kept and fresh connections; each request is answered or is a failure.
 
     As any HTTP client does, one looks whether a kept connection was closed before it uses it again. To ask for the same
     thing twice, which would hide what is looked for here, is not among what it does.

@@ -118,15 +118,19 @@ def _members(snapshot: Snapshot) -> Iterator[list[Member]]:
 
 @attrs.define(eq=False)
 class World:
-    """Everything that runs. Of what a change starts, all is under its `curse`: crash, mute or refuse; but nothing that
-    was there before, `innocent`, is. `disturbed`: these crash as well, so that requests may fail. `excusing`: what has
-    taken over may crash afterwards, and then nobody may be there. `crashed` is where processes were that did."""
+    """Everything that runs. What a change starts is under its `curse`: crash, mute or refuse; not so what was there
+    before it, `innocent`. `lasting` are addresses that are to be open all the time.
+
+    `disturbed`: innocent processes crash too, so that requests may fail. `excusing`: what has taken over may crash
+    afterwards, and then nobody may be there. `crashed` is where processes were that ended by themselves.
+    """
 
     controller: Watched
     changes: Changes
     rng: random.Random
     curse: str = ""
     innocent: frozenset[str] = frozenset()
+    lasting: frozenset[Address] = frozenset()
     disturbed: bool = False
     excusing: bool = False
     crashed: set[str] = attrs.field(factory=set)
@@ -183,12 +187,12 @@ class World:
 
     # What must be true at any moment.
 
-    async def watch_over(self, addresses: Callable[[], frozenset[Address]]) -> None:
-        """Note what would become of requests to addresses that are to be open all the time, for ever."""
+    async def watch_over(self) -> None:
+        """Note what would become of requests to the addresses that are to be open all the time, for ever."""
         answered: dict[Address, float] = {}
         while True:
             now, at = trio.current_time(), {name: p for p in self.processes.values() for name in (p.name, str(p.inner))}
-            for address in addresses() if not self.disturbed else ():
+            for address in self.lasting if not self.disturbed else ():
                 entrances = [p for p in self.processes.values() if p.accepts(Listener(address, shared=True))]
                 if entrances or self.excusing or address not in answered:
                     answered[address] = now
@@ -351,7 +355,7 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
         monkeypatch.setattr(fleet_module, name, value)
     nursery.start_soon(controller.run)
     invitation = Invitation("ws://127.0.0.1:1", "token")
-    world.fleet = Fleet(controller, invitation, Guard(), NoLog(), FreePorts(rng), nursery)
+    world.fleet = Fleet(controller, invitation, Guard(), NoLog(), FreePorts(random.Random()), nursery)
     world.fleet.grow(topology)
     changes.machines = world.fleet
     await nursery.start(changes.run)

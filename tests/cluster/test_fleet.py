@@ -144,6 +144,40 @@ async def test_a_node_is_told_who_it_is_and_how_to_join(fleet, happened, autojum
     assert child.sockets is fleet.sockets
 
 
+async def test_a_node_has_a_directory_of_its_own_where_there_is_one(fleet, tmp_path, autojump_clock):
+    fleet.state = tmp_path / "nodes"
+    await grown(fleet, SHOP)
+    assert fleet._nodes["web-2"].argv[-2:] == ("--state", str(tmp_path / "nodes" / "web-2"))
+
+
+async def test_what_was_started_is_told(fleet, autojump_clock):
+    assert [name.partition("/")[0] for name in fleet.grow(SHOP)] == ["web-1", "web-2", "app", "app"]
+    assert fleet.grow(SHOP) == ()
+    (endpoint,) = fleet.grow(with_app(replicas=3))
+    assert endpoint.startswith("app/127.0.0.1:")
+    fleet._endpoints["app"][-1].child.crashes = 4
+    assert fleet.crashes([endpoint]) == 4
+
+
+async def test_an_endpoint_that_is_to_go_counts_only_while_it_serves(fleet, autojump_clock):
+    """What is broken can be replaced: nobody waits for it."""
+    await grown(fleet, with_app(replicas=2))
+    serves, broken = fleet._endpoints["app"]
+    serves.status = attrs.evolve(serves.status, state=State.SERVING, pid=7)
+    fleet._tell(serves)
+    fleet.grow(with_app("app2 --port {port}", replicas=1))
+    known = fleet.controller._endpoints["app"]
+    (new,) = fleet._endpoints["app"][2:]
+    assert set(known) == {serves.address, new.address}
+    broken.child.on_exit(9)
+    assert broken.address not in known
+    fleet.grow(with_app(replicas=2))
+    assert known[broken.address].state is State.GONE
+    assert new.address not in known
+    await fleet.shrink(with_app(replicas=2))
+    assert set(known) == {serves.address, broken.address}
+
+
 async def test_endpoints_get_ports_of_their_own_and_no_token(fleet, monkeypatch, autojump_clock):
     monkeypatch.setenv(TOKEN_VARIABLE, "secret")
     await grown(fleet, SHOP)
@@ -357,6 +391,7 @@ async def test_what_goes_wrong_is_told(fleet, autojump_clock):
     fleet._nodes["web-2"].problem = "web-2 ended with status 1"
     fleet._endpoints["app"][0].child.problem = "app cannot be started"
     assert fleet.problems() == ("web-2 ended with status 1", "app cannot be started")
+    assert fleet.problems(["web-1", "web-2"]) == ("web-2 ended with status 1",)
     assert (fleet.crashes(["web-1", "web-2"]), fleet.crashes(["web-1"]), fleet.crashes([])) == (3, 1, 0)
 
 

@@ -60,6 +60,24 @@ def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
     assert not is_open(kept)
 
 
+def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses):
+    """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others."""
+    both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
+    for address in both:
+        sockets.open(address, "tiers.edge.listen")
+    kept = sockets._open[addresses[0]]
+    clients = []
+    try:
+        while len(clients) < 300:
+            clients.append(socket.create_connection(addresses[0].sockaddr, timeout=1))
+        accepted, _ = kept.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        for client in clients:
+            client.close()
+
+
 def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses):
     with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
         sockets.open(addresses[0], "tiers.edge.listen")

@@ -20,6 +20,8 @@ from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import NoInvitation, read
+from tierlb.controlplane.last_good import FILE as LAST_GOOD
+from tierlb.controlplane.last_good import load
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 from tierlb.net.websocket import connect
@@ -221,6 +223,21 @@ async def test_it_serves_where_nobody_can_be_told_how_to_join(tmp_path):
     assert await supervise(DEMO, on_serving=stop, log=log, invite=blocked / "state") == ""
     (told,) = [fields for event, fields in log.events if event == "nobody else is told how to join"]
     assert "Not a directory" in told["reason"]
+
+
+async def test_what_nodes_of_an_earlier_run_kept_is_thrown_away_and_each_keeps_its_own(tmp_path):
+    old = tmp_path / "nodes" / "web-9"
+    old.mkdir(parents=True)
+    (old / LAST_GOOD).write_text("of an earlier run")
+
+    async def look(background):
+        with trio.fail_after(DEADLINE_S):
+            while load(tmp_path / "nodes" / "edge-1", "edge-1", "edge", "small")[0] is None:
+                await trio.lowlevel.checkpoint()
+        assert not old.exists()
+        background.start_soon(trio.to_thread.run_sync, os.kill, os.getpid(), signal.SIGTERM)
+
+    assert await supervise(DEMO, on_serving=look, invite=tmp_path) == ""
 
 
 STUBBORN = """

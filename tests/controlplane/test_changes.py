@@ -394,6 +394,20 @@ async def test_a_way_back_that_does_not_come_off_either_is_told(site, autojump_c
     assert site.is_as(site.changes.text), "what was left over is stopped by the next change"
 
 
+async def test_what_is_broken_can_be_taken_out(site, autojump_clock):
+    """Nobody waits for nodes that are to go; nor, on the way back, for the new ones for which it is taken back."""
+    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    site.machines.habits |= {"mid-1": "mute", "mid-2": "empty"}
+    await trio.sleep(1)
+    assert await site.over(site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")) == "done"
+    assert site.is_as(TEXT)
+    site.machines.habits = {"mid-1": "refuse", "mid-2": "mute"}
+    progress = site.changes.edit(attrs.evolve(MID, balance=Policy.RANDOM), ANN, "tier add mid")
+    assert await site.over(progress) == "rolled back"
+    assert progress.reason == "mid-1 refused its configuration: no such policy"
+    assert site.is_as(TEXT)
+
+
 async def test_half_of_a_new_tier_is_enough_to_go_on(site, autojump_clock):
     site.machines.habits |= {"mid-1": "empty", "mid-2": "empty"}
     progress = site.changes.edit(attrs.evolve(MID, replicas=3), ANN, "tier add mid")

@@ -577,3 +577,33 @@ async def test_a_node_knows_all_processes_through_which_connections_may_come(top
     controller.retire(["front-1"])
     await settle()
     assert controller.seats["web-1"].wanted.parents == ("edge-1/b2",)
+
+
+async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing(running, topology, autojump_clock):
+    """It is named no more, and crashed meanwhile; when it is named again, all is forgotten."""
+    edge, _, _ = await serve_all(running)
+    smaller = attrs.evolve(topology.tiers["web"], replicas=1)
+    running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
+    running.exited("web-2", 3)
+    assert "web-2" not in running.seats
+    running.join(hello("web-2", "web", 33, boot_id="two"), Link())
+    await settle()
+    assert (members(edge), running.seats["web-2"].wanted) == (["web-1"], None)
+    assert not any("web-2" in phrase for phrase in running.missing())
+    running.exited("web-2", 33)
+    assert "web-2" not in running.seats
+    running.adopt(topology)
+    seat = running.join(hello("web-2", "web", 34, boot_id="three"), Link())
+    await settle()
+    assert (seat.leaving, seat.wanted is not None) == (False, True)
+
+
+async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
+    edge, web1, _ = await serve_all(running)
+    assert running.settled()
+    running.wish("web-1", Admin.DRAIN)
+    await settle()
+    running.receive(edge, Ack(edge.wanted.revision, (EDGE,)))
+    assert (running.settled(), running.settled(["edge-1", "web-2"]), running.settled(["web-1"])) == (False, True, False)
+    running.receive(web1, Refuse(web1.wanted.revision, "no"))
+    assert (bool(running.refused()), running.refused(["edge-1"])) == (True, "")

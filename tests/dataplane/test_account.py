@@ -99,6 +99,22 @@ def test_times_are_means_of_the_last_second(books: Books) -> None:
     assert (load.response_s, load.connection_s) == (pytest.approx(0.03), pytest.approx(7.0))
 
 
+def test_times_of_connections_and_of_requests_are_not_mixed(books: Books) -> None:
+    """An l4 node counts connections until the first child says what it counts; the two sums have nothing in common."""
+    books.groups(destination(child("a")), kind=Kind.L4)
+    books.passes(1.0)
+    books.items("edge-1", 5)
+    books.counters.seconds += 40.0
+    books.passes(0.2)
+    reported(books, "a")
+    for number in range(1, 30):
+        books.report("a", Echo(1, 2 * number, 1), capacity=100.0)
+        books.passes(0.05)
+        assert books.subtree().response_s >= 0
+        assert books.account.recent.done_per_s >= 0
+    assert books.subtree().response_s == pytest.approx(0.05 / 2, rel=0.1)
+
+
 def test_recent_latencies_can_be_read(books: Books) -> None:
     books.group("a")
     books.latencies.add(0.5)

@@ -14,6 +14,7 @@ import trio
 from tierlb.cluster.ports import PortTaken, listen
 from tierlb.model.address import Address, parse_address
 from tierlb.net.broker import MAX_BYTES, OK
+from tierlb.net.listeners import BACKLOG
 
 
 @attrs.define
@@ -26,7 +27,9 @@ class Sockets:
     def open(self, address: Address, purpose: str) -> None:
         """Raises PortTaken, which says for what and what to do."""
         if address.port and address not in self._open:
-            self._open[address] = listen(address, purpose)
+            sock = self._open[address] = listen(address, purpose)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+            sock.listen(BACKLOG)
         self._purposes[address] = purpose
 
     def keep(self, addresses: Iterable[Address]) -> None:
