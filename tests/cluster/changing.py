@@ -128,6 +128,9 @@ class Site:
     changes: Changes
     supervisor: Supervisor
     log: KeptLog
+    other_addresses: frozenset[str] = attrs.field(factory=lambda: listening(os.getpid()), init=False)
+    other_children: frozenset[int] = attrs.field(factory=lambda: frozenset(children_of(os.getpid())), init=False)
+    """What this process had before, for other tests."""
 
     @property
     def controller(self) -> Controller:
@@ -151,7 +154,11 @@ class Site:
         with trio.move_on_after(SETTLE_S):
             while self.faults():  # noqa: ASYNC110 (kernel tables tell nobody when they change)
                 await trio.sleep(0.05)
-        assert self.faults() == [], (progress.what, progress.lines)
+        assert self.faults() == [], (self.faults(), progress.what, progress.lines)
+
+    def children(self) -> dict[int, str]:
+        """The cluster's processes."""
+        return {pid: name for pid, name in children_of(os.getpid()).items() if pid not in self.other_children}
 
     def faults(self) -> list[str]:
         """What is not as the active revision says: revisions, processes, listening sockets."""
@@ -163,7 +170,7 @@ class Site:
         if set(seats) != set(_nodes(topology)):
             found.append(f"seats: {sorted(seats)}")
         found += [f"{s.name} is stale" for s in seats.values() if s.wanted is None or s.served != s.wanted.revision]
-        children = children_of(os.getpid())
+        children = self.children()
         nodes = sorted(name for name in children.values() if name)
         if nodes != sorted(_nodes(topology)):
             found.append(f"processes: {nodes}")
@@ -174,7 +181,7 @@ class Site:
 
     def _stray_sockets(self, topology: Topology, children: dict[int, str]) -> Iterator[str]:
         public = {str(tier.listen) for tier in topology.tiers.values() if tier.listen is not None}
-        held = listening(os.getpid())
+        held = listening(os.getpid()) - self.other_addresses
         if not public <= held:
             yield f"nobody keeps {public - held}"
         if len(held) != len(public) + 1:
@@ -217,7 +224,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
             supervisor.stop()
     store.close()
     assert ended == [""]
-    assert children_of(os.getpid()) == {}
+    assert site.children() == {}
     assert open_descriptors() == before
 
 
@@ -233,14 +240,14 @@ def children_of(pid: int) -> dict[int, str]:
     return found
 
 
-def listening(pid: int) -> set[str]:
+def listening(pid: int) -> frozenset[str]:
     """Where it listens for TCP over IPv4."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             inodes.add(os.readlink(descriptor))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {_address(row[1]) for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in inodes}
+    return frozenset(_address(row[1]) for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in inodes)
 
 
 def _address(text: str) -> str:

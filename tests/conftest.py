@@ -1,0 +1,8 @@
+"""What holds for every test."""
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Let SIGINT mean Ctrl-C here and in the processes that tests start: a shell's background jobs inherit it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
