@@ -151,8 +151,8 @@ ADD_MID = {"edit": {"verb": "tier-add", "name": "mid", "kind": "l7", "between": 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
 async def test_a_killed_cluster_starts_again_as_it_was_before_the_change(stage: int, tmp_path: Path) -> None:
-    """Stage 0: as soon as the change is accepted; 2: while traffic moves, which takes some seconds. The last stage may be
-    over before anybody can kill it."""
+    """Stage 0: as soon as the change is accepted; 2: while traffic moves, which takes some seconds. The last stage may
+    be over before anybody can kill it."""
     up = Up(tmp_path, free_address(), free_address())
     text = TEXT.format(listen=up.listen, web=1, demo=DEMO) + f'admin: {{listen: "{up.admin}"}}\n'
     up.file.write_text(text)
