@@ -43,6 +43,8 @@ WHO = b"GET /who HTTP/1.1\r\nHost: lost\r\n\r\n"
 WORK = b"GET /work HTTP/1.1\r\nHost: lost\r\n\r\n"
 NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+CLOSES = re.compile(rb"^connection: close\r$", re.IGNORECASE | re.MULTILINE)
+"""A node may ask a client to come back by another connection; who sends on regardless is not answered."""
 
 
 @attrs.frozen
@@ -177,12 +179,15 @@ class Load:
         else:
             self._failed(connection, repr(answer[:80]))
             return
-        self._next(connection)
+        self._next(connection, stays=CLOSES.search(answer) is None)
 
-    def _next(self, connection: Connection) -> None:
+    def _next(self, connection: Connection, *, stays: bool) -> None:
         if connection.left == 0:
             self._close(connection)
             self._connect(REQUESTS_PER_VISIT)
+        elif not stays and self._begun < self.requests:
+            self._close(connection)
+            self._connect(connection.left)
         elif self._begun < self.requests:
             self._begun += 1
             if connection.left is not None:
