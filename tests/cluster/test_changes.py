@@ -185,8 +185,8 @@ async def test_a_killed_cluster_starts_again_as_it_was_before_the_change(stage: 
 
 # Whatever comes.
 
-CHANGES = 10
-SEED = 14
+CHANGES = 30
+SEED = 3
 
 
 def random_edit(site: Site, rng: random.Random, number: int) -> Edit:
@@ -218,10 +218,10 @@ def begin(site: Site, rng: random.Random, number: int) -> Progress | None:
         return None
 
 
-async def test_ten_changes_in_a_row_whatever_they_are(tmp_path: Path) -> None:
+async def test_thirty_changes_in_a_row_whatever_they_are(tmp_path: Path) -> None:
     text, load = topology_and_load()
     rng, made = random.Random(SEED), 0
-    with trio.fail_after(2 * DEADLINE_S):
+    with trio.fail_after(8 * DEADLINE_S):
         async with running_site(text, tmp_path) as site, load.flowing(kept=6):
             for number in range(1, 100):
                 progress = begin(site, rng, number)
