@@ -140,7 +140,7 @@ async def test_haproxy_sends_less_to_a_tier_that_has_lost_half_of_its_endpoints_
     with trio.fail_after(DEADLINE_S):
         async with traffic.flowing(kept=6, fresh=6):
             await traffic.until("both are up", lambda: set(site.servers().values()) == {("UP", 100)})
-            await traffic.until_share("left-1", LESS / 2, of=DRAWS)  # half, or less while a busy machine varies weights
+            await traffic.until_share("left-1", LESS, of=DRAWS)
             kill(site.endpoints["left_1"].pid)
             await traffic.until("its weight falls", lambda: site.weight("left") <= LOWER)
             await traffic.until_share("left-1", 0.0, LESS, of=DRAWS)
