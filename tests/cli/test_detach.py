@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.cli.conftest import GOOD, run
-from tierlb.controlplane.store import FileStore
+from tierlb.controlplane.store import StateFiles
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_where_nothing_runs_down_says_so(here, write):
 
 def test_the_only_one_that_runs_here_is_meant_and_checked(here):
     (here / ".tierlb" / "ended").mkdir(parents=True)
-    stores = [FileStore(here / ".tierlb" / "shop")]
+    stores = [StateFiles(here / ".tierlb" / "shop")]
     stores[0].load()
     result = run("down")
     assert (result.exit_code, f"process {os.getpid()}, which has .tierlb/shop, is no tierlb" in result.stderr) == (
         1,
         True,
     )
-    stores.append(FileStore(here / ".tierlb" / "mall"))
+    stores.append(StateFiles(here / ".tierlb" / "mall"))
     stores[1].load()
     result = run("down")
     assert (result.exit_code, "several run here: mall, shop" in result.stderr) == (2, True)

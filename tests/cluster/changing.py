@@ -203,7 +203,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
     store = FileStore(directory / "state")
     controller = Controller(topology, log)
     changes = Changes(controller, store, log)
-    changes.start(text, "tester")
+    await changes.start(text, "tester")
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=directory / "state")
     site = Site(changes, supervisor, log)
     ended: list[str] = []
@@ -222,7 +222,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
             yield site
         finally:
             supervisor.stop()
-    store.close()
+    (await store.close())
     assert ended == [""]
     assert site.children() == {}
     assert open_descriptors() == before

@@ -161,9 +161,9 @@ class World:
 
     # What must be true when nothing is under way.
 
-    def leftovers(self) -> list[str]:
+    async def leftovers(self) -> list[str]:
         """What is not exactly as the active revision says."""
-        topology, fleet, stored = self.topology(), self.fleet, self.changes.store.load().stored
+        topology, fleet, stored = self.topology(), self.fleet, (await self.changes.store.load()).stored
         names = {name for tier in topology.tiers.values() for name in node_names(tier)}
         commands = {n: [e.command for e in group] for n, group in fleet._endpoints.items() if group}
         runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
@@ -344,7 +344,7 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     topology = load_text(text, "FILE")
     controller = Watched(topology, NoLog())
     changes = Changes(controller, MemoryStore(), NoLog(), now=lambda: 1e9)
-    changes.start(text, "tester")
+    await changes.start(text, "tester")
     world = World(controller, changes, rng)
 
     async def accepts_soon(address: Address) -> None:

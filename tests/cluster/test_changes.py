@@ -52,11 +52,11 @@ async def test_no_request_fails_while_tiers_come_and_go_and_processes_are_replac
     with trio.fail_after(DEADLINE_S):
         async with running_site(text, tmp_path) as site, load.flowing():
             changes, request = site.changes, site.request
-            await site.done(changes.edit(MID, request, "tier add mid"))
-            await site.done(changes.edit(Scale({"web": 2}), request, "scale web=2"))
+            await site.done(await changes.edit(MID, request, "tier add mid"))
+            await site.done(await changes.edit(Scale({"web": 2}), request, "scale web=2"))
             await site.done(changes.restart("web", request))
             await site.done(changes.restart("edge", request))
-            await site.done(changes.edit(RemoveTier("mid"), request, "tier remove mid"))
+            await site.done(await changes.edit(RemoveTier("mid"), request, "tier remove mid"))
             assert load.failures == []
     assert load.failures == []
     assert load.answered > 1000
@@ -68,7 +68,7 @@ async def test_a_tier_whose_nodes_keep_ending_is_taken_back_and_nobody_notices(t
         async with running_site(text, tmp_path) as site, load.flowing(), trio.open_nursery() as nursery:
             before = pids(site)
             nursery.start_soon(kill_again_and_again, site, "mid-1")
-            progress = await site.over(site.changes.edit(MID, site.request, "tier add mid"))
+            progress = await site.over(await site.changes.edit(MID, site.request, "tier add mid"))
             nursery.cancel_scope.cancel()
     assert (progress.outcome, progress.reason) == ("rolled back", "mid-1 ended with SIGKILL")
     assert progress.stage == 1
@@ -181,8 +181,8 @@ async def test_a_killed_cluster_starts_again_as_before_the_change_or_as_after_it
             while any(map(is_alive, left)):  # noqa: ASYNC110 (processes of a dead parent)
                 await trio.sleep(0.02)
         store = FileStore(tmp_path / "state")
-        rollout = store.load().stored.rollout
-        store.close()
+        rollout = (await store.load()).stored.rollout
+        (await store.close())
         over = rollout is None or rollout.over
         assert stage == 3 or not over
         with up.running() as process:
@@ -219,16 +219,16 @@ def random_edit(site: Site, rng: random.Random, number: int) -> Edit:
     return rng.choice(edits)
 
 
-def begin(site: Site, rng: random.Random, number: int) -> Progress | None:
+async def begin(site: Site, rng: random.Random, number: int) -> Progress | None:
     """Some change, or None if the one that was drawn is not possible or too much."""
     try:
         match rng.randrange(6):
             case 0:
                 return site.changes.restart(rng.choice(list(site.controller.topology.tiers)), site.request)
             case 1:
-                return site.changes.rollback(rng.choice(site.changes.history.revisions).number, site.request)
+                return await site.changes.rollback(rng.choice(site.changes.history.revisions).number, site.request)
             case _:
-                return site.changes.edit(random_edit(site, rng, number), site.request, "edit")
+                return await site.changes.edit(random_edit(site, rng, number), site.request, "edit")
     except (EditError, TopologyError, NotPossible):
         return None
 
@@ -239,7 +239,7 @@ async def test_thirty_changes_in_a_row_whatever_they_are(tmp_path: Path) -> None
     with trio.fail_after(8 * DEADLINE_S):
         async with running_site(text, tmp_path) as site, load.flowing(kept=6):
             for number in range(1, 100):
-                progress = begin(site, rng, number)
+                progress = await begin(site, rng, number)
                 if progress is not None:
                     await site.done(progress)
                     assert load.failures == [], (progress.what, progress.lines, site.changes.text)

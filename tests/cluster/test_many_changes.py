@@ -65,22 +65,22 @@ def rewritten(text: str, rng: random.Random, spare: int) -> str:
     return text.replace(rng.choice(ports), str(spare))
 
 
-def begin(world: World, rng: random.Random, number: int, ports: list[int]) -> Progress | None:
+async def begin(world: World, rng: random.Random, number: int, ports: list[int]) -> Progress | None:
     """Some change that is legal, or None if the one that was drawn is not."""
     changes, request = world.changes, Request("tester", deadline_s=DEADLINE_S)
     topology = world.topology()
     try:
         match rng.randrange(8):
             case 0:
-                return changes.rollback(rng.choice(changes.history.revisions).number, request)
+                return await changes.rollback(rng.choice(changes.history.revisions).number, request)
             case 1:
                 return changes.restart(rng.choice(list(topology.tiers)), request)
             case 2:
                 spare = next(port for port in ports if str(port) not in changes.text)
                 text = rewritten(changes.text, rng, spare)
-                return changes.apply(text, request)
+                return await changes.apply(text, request)
             case _:
-                return changes.edit(random_edit(topology, rng, number), request, "edit")
+                return await changes.edit(random_edit(topology, rng, number), request, "edit")
     except (EditError, TopologyError, NothingToDo, NotPossible):
         return None
 
@@ -148,7 +148,7 @@ async def change_again_and_again(world: World, rng: random.Random, ports: list[i
             world.controller.adopted.clear()
             world.innocent = frozenset(names_and_commands(before))
             world.curse, disturbed = rng.choice(CURSES), rng.random() < 0.2
-            progress = begin(world, rng, number, ports)
+            progress = await begin(world, rng, number, ports)
             if progress is None:
                 continue
             after = world.topology()
@@ -159,9 +159,9 @@ async def change_again_and_again(world: World, rng: random.Random, ports: list[i
             check_outcome(world, progress, before, after, context)
             world.lift_curse()
             with trio.move_on_after(PATIENCE_S):
-                while world.leftovers():  # noqa: ASYNC110 (virtual time)
+                while await world.leftovers():  # noqa: ASYNC110 (virtual time)
                     await trio.sleep(0.1)
-            assert world.leftovers() == [], (world.leftovers(), world.controller.missing(), context)
+            assert await world.leftovers() == [], (await world.leftovers(), world.controller.missing(), context)
             assert world.faults == [], (world.faults[:5], context)
             world.disturbed = world.excusing = False
             world.lasting = listens(world.topology())

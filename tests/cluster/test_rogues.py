@@ -78,7 +78,7 @@ class Joined:
 
     controller: Channel
     parent: Channel
-    parent_url: str
+    controllers: str
 
 
 @contextlib.asynccontextmanager
@@ -164,7 +164,7 @@ async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobo
                     "both are heard", lambda: all(kept and kept[-1].all_hot for kept in guided.values())
                 )
                 async with trio.open_nursery() as rogues:
-                    for whom, url in (("parent", agent.parent_url), ("controller", site.invitation.url)):
+                    for whom, url in (("parent", agent.controllers), ("controller", site.invitation.url)):
                         rogues.start_soon(say_nothing, site, url, reasons, whom)
                         rogues.start_soon(stall, url, reasons, whom)
                     for number, what in enumerate(LIES):

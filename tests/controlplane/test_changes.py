@@ -46,6 +46,18 @@ START_S = 0.3
 STOP_S = 0.2
 
 
+class PromptStore(FileStore):
+    """Without threads, for which virtual time does not wait."""
+
+    async def load(self):
+        await trio.lowlevel.checkpoint()
+        return self._files.load()
+
+    async def save(self, stored, expected_version):
+        await trio.lowlevel.checkpoint()
+        return self._files.save(stored, expected_version)
+
+
 @attrs.define(eq=False)
 class Played:
     """Machines whose processes join after a moment and serve whatever they are told; but for those named in `habits`,
@@ -56,6 +68,7 @@ class Played:
     habits: dict = attrs.field(factory=dict)
     taken: str = ""
     happened: list = attrs.field(factory=list)
+    replaces: bool = True
     crashed: Counter = attrs.field(factory=Counter)
     _scopes: dict = attrs.field(factory=dict)
     _pids: int = 0
@@ -74,6 +87,9 @@ class Played:
         self._scopes[name] = trio.CancelScope()
         self.nursery.start_soon(self._live, name, self._pids, self._scopes[name])
         return self._pids
+
+    def needed(self, tier):
+        return tier.replicas
 
     def surplus(self, topology):
         wanted = {name for tier in topology.tiers.values() for name in node_names(tier)}
@@ -145,9 +161,9 @@ class Site:
                 await trio.sleep(0.05)
         return progress.outcome
 
-    def is_as(self, text):
+    async def is_as(self, text):
         """Whether everything is what this text says: topology, history, file, store and processes."""
-        topology, stored = load_text(text, "f"), self.changes.store.load().stored
+        topology, stored = load_text(text, "f"), (await self.changes.store.load()).stored
         expected = sorted(name for tier in topology.tiers.values() for name in node_names(tier))
         return (
             self.changes.controller.topology == topology
@@ -162,14 +178,14 @@ def make(tmp_path, log, text=TEXT):
     path = tmp_path / "shop.yaml"
     path.write_text(text)
     controller = Controller(load_text(text, "f"), log)
-    return Changes(controller, FileStore(tmp_path / "state"), log, path, now=lambda: 1e9)
+    return Changes(controller, PromptStore(tmp_path / "state"), log, path, now=lambda: 1e9)
 
 
 @pytest.fixture
 async def site(tmp_path, log, nursery, autojump_clock):
     """Serves revision 1."""
     changes = make(tmp_path, log)
-    changes.start(TEXT, "ann")
+    await changes.start(TEXT, "ann")
     nursery.start_soon(changes.controller.run)
     changes.machines = Played(changes.controller, nursery)
     changes.machines.grow(changes.controller.topology)
@@ -178,7 +194,7 @@ async def site(tmp_path, log, nursery, autojump_clock):
     assert changes.controller.missing() == ()
     changes.machines.happened.clear()
     yield Site(changes, changes.machines, changes.file)
-    changes.store.close()
+    await changes.store.close()
 
 
 def texts(progress):
@@ -190,11 +206,11 @@ def told(log):
 
 
 async def test_a_change_is_made_stage_by_stage(site, autojump_clock):
-    progress = site.changes.edit(MID, ANN, "tier add mid")
+    progress = await site.changes.edit(MID, ANN, "tier add mid")
     assert (progress.outcome, progress.stages, progress.revision, progress.over) == ("running", 3, 2, False)
-    assert site.changes.store.load().stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
+    assert (await site.changes.store.load()).stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
     assert await site.over(progress) == "done"
-    assert site.is_as(site.changes.edited(Scale({"web": 2})))
+    assert await site.is_as(site.changes.edited(Scale({"web": 2})))
     assert (progress.stage, progress.reason) == (3, "")
     assert site.machines.happened[:2] == [("start", "mid-1"), ("start", "mid-2")]
     assert [text for text in texts(progress) if text.startswith("stage")] == [
@@ -204,11 +220,11 @@ async def test_a_change_is_made_stage_by_stage(site, autojump_clock):
 
 
 async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_of_it(site, autojump_clock):
-    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    await site.over(await site.changes.edit(MID, ANN, "tier add mid"))
     site.machines.happened.clear()
-    progress = site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
+    progress = await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
     assert await site.over(progress) == "done"
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
     stops = [event for event in site.machines.happened if event[0] != "shrink"]
     assert stops == [("stop", "mid-1"), ("stop", "mid-2")]
     said = texts(progress)
@@ -216,43 +232,47 @@ async def test_what_nothing_sends_to_any_more_is_stopped_before_the_others_hear_
 
 
 async def test_nodes_too_many_are_stopped_when_all_others_know(site, autojump_clock):
-    assert await site.over(site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
+    assert await site.over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     assert [event for event in site.machines.happened if event[0] == "stop"] == [("stop", "web-2")]
-    assert site.is_as(site.changes.text)
+    assert await site.is_as(site.changes.text)
 
 
 async def test_a_change_of_words_alone_is_a_revision_and_done_at_once(site, autojump_clock):
-    progress = site.changes.apply(TEXT + "# note\n", ANN)
+    progress = await site.changes.apply(TEXT + "# note\n", ANN)
     assert await site.over(progress) == "done"
     assert (progress.stages, progress.revision) == (0, 2)
-    assert site.is_as(TEXT + "# note\n")
+    assert await site.is_as(TEXT + "# note\n")
 
 
 async def test_one_change_at_a_time(site, autojump_clock):
-    progress = site.changes.edit(MID, ANN, "tier add mid")
+    progress = await site.changes.edit(MID, ANN, "tier add mid")
     with pytest.raises(Busy, match=r"revision 2 \(tier add mid, by ann\) is being carried out: wait"):
-        site.changes.edit(Scale({"web": 3}), Request("bob"), "scale web=3")
+        await site.changes.edit(Scale({"web": 3}), Request("bob"), "scale web=3")
     with pytest.raises(Busy):
         site.changes.restart("web", ANN)
     await site.over(progress)
     restart = site.changes.restart("web", ANN)
     with pytest.raises(Busy, match=r"^\(restart web, by ann\) is being carried out"):
-        site.changes.apply(TEXT, ANN)
+        await site.changes.apply(TEXT, ANN)
     await site.over(restart)
     assert [each.number for each in site.changes.recent] == [1, 2]
 
 
 async def test_before_the_cluster_serves_nothing_is_changed(tmp_path, log):
     changes = make(tmp_path, log)
-    changes.start(TEXT, "ann")
+    await changes.start(TEXT, "ann")
     with pytest.raises(Busy, match="still starting"):
-        changes.edit(MID, ANN, "tier add mid")
+        await changes.edit(MID, ANN, "tier add mid")
     assert changes.history.active == 1
-    changes.store.close()
+    await changes.store.close()
 
 
 CLUSTER_RENAMED = TEXT.replace("shop", "bank")
 WEB_AT_L4 = TEXT.replace("kind: l7", "kind: l4")
+
+
+async def restart_mid(changes):
+    changes.restart("mid", ANN)
 
 
 @pytest.mark.parametrize(
@@ -269,22 +289,22 @@ WEB_AT_L4 = TEXT.replace("kind: l7", "kind: l4")
         (lambda c: c.apply(TEXT.replace("to: app", "to: ap"), ANN), TopologyError, "did you mean 'app'"),
         (lambda c: c.edit(RemoveTier("mid"), ANN, "x"), EditError, "mid"),
         (lambda c: c.rollback(9, ANN), UnknownRevision, "there is no revision 9"),
-        (lambda c: c.restart("mid", ANN), NotPossible, "there is no tier mid: there are edge, web"),
+        (restart_mid, NotPossible, "there is no tier mid: there are edge, web"),
         (lambda c: c.wish("web-9", Admin.DRAIN), NotPossible, "there is no node or agent web-9"),
     ],
 )
 async def test_what_is_refused_changes_nothing(site, request_it, error, said, autojump_clock):
     with pytest.raises(error, match=said):
-        request_it(site.changes)
+        await request_it(site.changes)
     assert site.changes.progress is None
     assert site.changes.history.active == 1
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 class Full:
     """A store on a disk without room."""
 
-    def save(self, stored, expected_version):
+    async def save(self, stored, expected_version):
         raise StoreError("state.json cannot be written: No space left on device; free some space there")
 
 
@@ -299,23 +319,23 @@ UNSTORED = [
 async def test_what_cannot_be_stored_is_not_begun(site, request_it, autojump_clock):
     store, site.changes.store = site.changes.store, Full()
     with pytest.raises(StoreError, match="No space left"):
-        request_it(site.changes)
+        await request_it(site.changes)
     site.changes.store = store
     assert site.changes.progress is None
     assert site.changes.controller.admin == {}
     assert site.machines.happened == []
-    assert site.is_as(TEXT)
-    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert await site.is_as(TEXT)
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
 
 
 async def test_what_can_be_stored_no_more_at_the_end_is_told_and_still_true(site, log, autojump_clock):
-    progress = site.changes.edit(MID, ANN, "tier add mid")
+    progress = await site.changes.edit(MID, ANN, "tier add mid")
     store, site.changes.store = site.changes.store, Full()
     assert await site.over(progress) == "done"
     assert "the state cannot be stored" in told(log)
     site.changes.store = store
-    assert await site.over(site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
-    assert site.is_as(site.changes.text)
+    assert await site.over(await site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
+    assert await site.is_as(site.changes.text)
 
 
 def mute(site):
@@ -341,19 +361,19 @@ FAILURES = [
 async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s, reason, takes_s, autojump_clock):
     spoil(site)
     began = trio.current_time()
-    progress = site.changes.edit(MID, Request("ann", deadline_s=deadline_s), "tier add mid")
+    progress = await site.changes.edit(MID, Request("ann", deadline_s=deadline_s), "tier add mid")
     assert site.file.read_text() != TEXT
     assert await site.over(progress) == "rolled back"
     assert takes_s[0] <= trio.current_time() - began <= takes_s[1]
     assert progress.reason.startswith(reason)
     assert f"taken back: {progress.reason}" in texts(progress)
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
     assert (site.changes.history.active, len(site.changes.history.revisions)) == (1, 2)
     assert "a change is taken back" in told(log)
     assert sorted(name for what, name in site.machines.happened if what == "stop") == ["mid-1", "mid-2"]
     site.machines.habits.clear()
     site.machines.crashed.clear()
-    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
     assert site.changes.history.active == 3
 
 
@@ -361,26 +381,26 @@ async def test_what_a_node_refuses_is_taken_back_at_once(site, autojump_clock):
     """By a node that goes on: what it refused is over as soon as something else is wanted of it."""
     site.machines.habits["web-1"] = "refuse"
     began = trio.current_time()
-    progress = site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")
+    progress = await site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")
     assert await site.over(progress) == "rolled back"
     assert progress.reason == "web-1 refused its configuration: no such policy"
     assert trio.current_time() - began < 2
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
     assert site.changes.controller.missing() == ()
 
 
 async def test_an_address_that_is_taken_is_told_and_everything_as_before(site, autojump_clock):
     site.machines.taken = "127.0.0.1:8081"
     moved = TEXT.replace("8080", "8081")
-    progress = site.changes.apply(moved, ANN)
+    progress = await site.changes.apply(moved, ANN)
     assert await site.over(progress) == "rolled back"
     assert progress.reason == "127.0.0.1:8081 is taken"
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 async def test_a_way_back_that_does_not_come_off_either_is_told(site, autojump_clock):
     site.machines.habits |= {"mid-1": "mute", "mid-2": "mute"}
-    progress = site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
+    progress = await site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
     await trio.sleep(1)
     site.machines.habits["web-1"] = "mute"
     began = trio.current_time()
@@ -388,29 +408,29 @@ async def test_a_way_back_that_does_not_come_off_either_is_told(site, autojump_c
     assert trio.current_time() - began <= 5 + 2 * BACK_S
     assert "and the way back is not over yet: web-1 does not serve its latest configuration yet" in texts(progress)
     assert site.changes.controller.topology == load_text(TEXT, "f")
-    assert (site.changes.text, site.changes.store.load().stored.rollout) == (TEXT, None)
+    assert (site.changes.text, (await site.changes.store.load()).stored.rollout) == (TEXT, None)
     site.machines.habits.clear()
-    assert await site.over(site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
-    assert site.is_as(site.changes.text), "what was left over is stopped by the next change"
+    assert await site.over(await site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
+    assert await site.is_as(site.changes.text), "what was left over is stopped by the next change"
 
 
 async def test_what_is_broken_can_be_taken_out(site, autojump_clock):
     """Nobody waits for nodes that are to go; nor, on the way back, for the new ones for which it is taken back."""
-    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    await site.over(await site.changes.edit(MID, ANN, "tier add mid"))
     site.machines.habits |= {"mid-1": "mute", "mid-2": "empty"}
     await trio.sleep(1)
-    assert await site.over(site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")) == "done"
-    assert site.is_as(TEXT)
+    assert await site.over(await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")) == "done"
+    assert await site.is_as(TEXT)
     site.machines.habits = {"mid-1": "refuse", "mid-2": "mute"}
-    progress = site.changes.edit(attrs.evolve(MID, balance=Policy.RANDOM), ANN, "tier add mid")
+    progress = await site.changes.edit(attrs.evolve(MID, balance=Policy.RANDOM), ANN, "tier add mid")
     assert await site.over(progress) == "rolled back"
     assert progress.reason == "mid-1 refused its configuration: no such policy"
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 async def test_half_of_a_new_tier_is_enough_to_go_on(site, autojump_clock):
     site.machines.habits |= {"mid-1": "empty", "mid-2": "empty"}
-    progress = site.changes.edit(attrs.evolve(MID, replicas=3), ANN, "tier add mid")
+    progress = await site.changes.edit(attrs.evolve(MID, replicas=3), ANN, "tier add mid")
     await trio.sleep(5)
     assert (progress.stage, progress.over) == (1, False)
     del site.machines.habits["mid-2"]
@@ -421,7 +441,7 @@ async def test_half_of_a_new_tier_is_enough_to_go_on(site, autojump_clock):
 
 async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log, autojump_clock):
     site.file.write_text("# my draft\n")
-    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
     assert site.file.read_text() == "# my draft\n"
     assert ("the file was edited meanwhile and is left alone", {"file": str(site.file)}) in log.events
 
@@ -430,10 +450,10 @@ async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_
     crash(site)
     text = site.changes.edited(MID)
     site.file.write_text(text)
-    progress = site.changes.apply(text, ANN)
+    progress = await site.changes.apply(text, ANN)
     assert site.file.read_text() == text
     assert await site.over(progress) == "rolled back"
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 async def test_a_linked_file_stays_a_link_with_its_mode(site, autojump_clock):
@@ -442,7 +462,7 @@ async def test_a_linked_file_stays_a_link_with_its_mode(site, autojump_clock):
     real.write_text("\ufeff" + TEXT)
     real.chmod(0o640)
     site.file.symlink_to(real)
-    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
+    await site.over(await site.changes.edit(MID, ANN, "tier add mid"))
     assert site.file.is_symlink()
     assert real.read_text() == site.changes.text
     assert real.stat().st_mode & 0o777 == 0o640
@@ -450,23 +470,23 @@ async def test_a_linked_file_stays_a_link_with_its_mode(site, autojump_clock):
 
 async def test_a_file_that_cannot_be_written_stops_nothing(site, log, autojump_clock):
     site.file.unlink()
-    assert await site.over(site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
     assert "the file cannot be kept in step" in told(log)
 
 
 async def test_an_old_revision_is_applied_anew(site, autojump_clock):
-    await site.over(site.changes.edit(MID, ANN, "tier add mid"))
-    progress = site.changes.rollback(1, Request("bob"))
+    await site.over(await site.changes.edit(MID, ANN, "tier add mid"))
+    progress = await site.changes.rollback(1, Request("bob"))
     assert await site.over(progress) == "done"
     assert (progress.what, progress.revision) == ("rollback 1", 3)
     assert site.changes.history.current.why == "back to revision 1"
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 async def test_a_plan_changes_nothing(site, autojump_clock):
     plan = site.changes.plan(site.changes.edited(MID))
     assert plan.stages == 3
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
     assert site.changes.progress is None
 
 
@@ -479,7 +499,7 @@ async def test_a_restart_replaces_one_process_after_the_other(site, autojump_clo
     assert {name for name in before if before[name] != after[name]} == {"web-1", "web-2"}
     assert texts(progress) == ["web-1 is a new process", "web-2 is a new process"]
     assert (progress.revision, progress.stages, progress.stage) == (0, 2, 2)
-    assert site.is_as(TEXT)
+    assert await site.is_as(TEXT)
 
 
 async def test_a_process_that_does_not_serve_ends_the_restart(site, autojump_clock):
@@ -492,28 +512,28 @@ async def test_a_process_that_does_not_serve_ends_the_restart(site, autojump_clo
 
 
 async def test_a_wish_is_kept_and_heeded(site, autojump_clock):
-    site.changes.wish("web-1", Admin.DRAIN)
+    await site.changes.wish("web-1", Admin.DRAIN)
     await trio.sleep(1)
     seats = site.changes.controller.seats
     assert seats["web-1"].wanted.admin is Admin.DRAIN
-    assert site.changes.store.load().stored.admin_states == {"web-1": Admin.DRAIN}
-    assert await site.over(site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
-    assert site.changes.store.load().stored.admin_states == {"web-1": Admin.DRAIN}
-    site.changes.wish("web-1", Admin.READY)
+    assert (await site.changes.store.load()).stored.admin_states == {"web-1": Admin.DRAIN}
+    assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
+    assert (await site.changes.store.load()).stored.admin_states == {"web-1": Admin.DRAIN}
+    await site.changes.wish("web-1", Admin.READY)
     await trio.sleep(1)
     assert seats["web-1"].wanted.admin is Admin.READY
-    assert site.changes.store.load().stored.admin_states == {}
+    assert (await site.changes.store.load()).stored.admin_states == {}
 
 
 @pytest.mark.parametrize("state", [Admin.DRAIN, Admin.MAINTENANCE])
 async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
-    site.changes.wish("web-1", state)
+    await site.changes.wish("web-1", state)
     for name in ("web-2", "edge-1"):
         with pytest.raises(NotPossible, match=f"{name} is the last one of .* that serves: scale"):
-            site.changes.wish(name, state)
-    site.changes.wish("web-1", state)
-    site.changes.wish("web-1", Admin.READY)
-    site.changes.wish("web-2", state)
+            await site.changes.wish(name, state)
+    await site.changes.wish("web-1", state)
+    await site.changes.wish("web-1", Admin.READY)
+    await site.changes.wish("web-2", state)
     assert site.changes.controller.admin == {"web-2": state}
 
 
@@ -521,70 +541,70 @@ async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     seat = site.changes.controller.seats["web-1"]
     site.changes.controller.receive(seat, Drain())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
-        site.changes.wish("web-2", Admin.DRAIN)
+        await site.changes.wish("web-2", Admin.DRAIN)
 
 
 # The next start.
 
 
 @pytest.fixture
-def again(tmp_path, log):
+async def again(tmp_path, log):
     """A controller that starts from the same state, with the file as it is then."""
     started = []
 
-    def start(text=None):
+    async def start(text=None):
         file = tmp_path / "shop.yaml"
         changes = make(tmp_path, log, text or file.read_text())
         started.append(changes)
-        return changes, changes.start(text or file.read_text(), "ann")
+        return changes, await changes.start(text or file.read_text(), "ann")
 
     yield start
     for changes in started:
-        changes.store.close()
+        await changes.store.close()
 
 
 async def cut_short(tmp_path, log, nursery, text_after):
     """A controller is killed right after it has begun a change."""
     changes = make(tmp_path, log)
-    changes.start(TEXT, "ann")
+    await changes.start(TEXT, "ann")
     changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
     await nursery.start(changes.run)
-    changes.edit(MID, ANN, "tier add mid")
+    await changes.edit(MID, ANN, "tier add mid")
     if text_after is not None:
         changes.file.write_text(text_after)
-    changes.store.close()
+    await changes.store.close()
     return changes.text
 
 
 async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_path, log, nursery, again, autojump_clock):
     target = await cut_short(tmp_path, log, nursery, None)
     assert (tmp_path / "shop.yaml").read_text() == target
-    changes, text = again()
+    changes, text = await again()
     assert text == changes.text == (tmp_path / "shop.yaml").read_text() == TEXT
     assert changes.controller.topology == load_text(TEXT, "f")
     assert (changes.history.active, len(changes.history.revisions)) == (1, 2)
-    assert changes.store.load().stored.rollout is None
+    assert (await changes.store.load()).stored.rollout is None
     assert ("a change was cut short and is taken back", {"revision": 2, "back_to": 1}) in log.events
-    changes.store.close()
-    changes, text = again()
+    await changes.store.close()
+    changes, text = await again()
     assert (text, changes.history.active, len(changes.history.revisions)) == (TEXT, 1, 2)
 
 
 async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, nursery, again, autojump_clock):
     mine = TEXT.replace("replicas: 2", "replicas: 3")
     await cut_short(tmp_path, log, nursery, mine)
-    changes, text = again()
+    changes, text = await again()
     assert text == changes.text == mine
     assert (changes.history.active, changes.history.current.base) == (3, 1)
 
 
-def test_the_first_start_makes_the_first_revision_and_the_next_one_none(again, tmp_path):
+async def test_the_first_start_makes_the_first_revision_and_the_next_one_none(again, tmp_path):
     (tmp_path / "shop.yaml").write_text(TEXT)
     for _ in range(2):
-        changes, text = again()
+        changes, text = await again()
         assert (text, changes.history.active) == (TEXT, 1)
-        changes.store.close()
-    changes, _ = again(TEXT + "# edited\n")
+        await changes.store.close()
+    changes, _ = await again(TEXT + "# edited\n")
     assert [(each.number, each.why) for each in changes.history.revisions] == [
         (1, "the file at the start"),
         (2, "the file at the start"),
@@ -592,19 +612,19 @@ def test_the_first_start_makes_the_first_revision_and_the_next_one_none(again, t
 
 
 async def test_wishes_are_there_again(site, again, autojump_clock):
-    site.changes.wish("web-1", Admin.DRAIN)
-    site.changes.store.close()
-    changes, _ = again()
+    await site.changes.wish("web-1", Admin.DRAIN)
+    await site.changes.store.close()
+    changes, _ = await again()
     assert changes.controller.admin == {"web-1": Admin.DRAIN}
 
 
-def test_a_damaged_state_is_told(again, tmp_path, log):
+async def test_a_damaged_state_is_told(again, tmp_path, log):
     (tmp_path / "shop.yaml").write_text(TEXT)
     for text in (TEXT, TEXT + "#1\n", TEXT + "#2\n"):
-        changes, _ = again(text)
-        changes.store.close()
+        changes, _ = await again(text)
+        await changes.store.close()
     (tmp_path / "state" / "state.json").write_bytes(b"{")
-    changes, _ = again(TEXT + "#2\n")
+    changes, _ = await again(TEXT + "#2\n")
     assert "the state is not the newest" in told(log)
     assert changes.text == TEXT + "#2\n"
 
@@ -623,12 +643,12 @@ def test_without_a_revision_there_is_no_text(tmp_path, log):
 
 async def test_stopping_in_the_middle_leaves_the_rest_to_the_next_start(tmp_path, log, autojump_clock):
     changes = make(tmp_path, log)
-    changes.start(TEXT, "ann")
+    await changes.start(TEXT, "ann")
     async with trio.open_nursery() as nursery:
         changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
         await nursery.start(changes.run)
-        changes.edit(MID, ANN, "tier add mid")
+        await changes.edit(MID, ANN, "tier add mid")
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert changes.store.load().stored.rollout is not None
-    changes.store.close()
+    assert (await changes.store.load()).stored.rollout is not None
+    await changes.store.close()

@@ -3,7 +3,16 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
-from tierlb.controlplane.controller import AGENT_GONE_S, BACK_S, OBSERVE_WITHIN_S, Controller, Link, Unwelcome
+from tierlb.controlplane.controller import (
+    AGENT_GONE_S,
+    BACK_S,
+    NODE_GONE_S,
+    OBSERVE_WITHIN_S,
+    Controller,
+    Link,
+    Unwelcome,
+)
+from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -607,3 +616,115 @@ async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
     assert (running.settled(), running.settled(["edge-1", "web-2"]), running.settled(["web-1"])) == (False, True, False)
     running.receive(web1, Refuse(web1.wanted.revision, "no"))
     assert (bool(running.refused()), running.refused(["edge-1"])) == (True, "")
+
+
+# Open seats: somebody else starts the processes.
+
+
+@pytest.fixture
+async def open_to_all(topology, log, nursery):
+    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    nursery.start_soon(controller.run)
+    return controller
+
+
+async def come(controller, node, tier, port, boot_id="one", control=""):
+    seat = controller.join(attrs.evolve(hello(node, tier, port, boot_id), control=control), Link())
+    await settle()
+    controller.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", port),)))
+    await settle()
+    return seat
+
+
+async def test_any_node_of_a_tier_is_taken_in_and_makes_the_tier_larger(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a1b2", "edge", 8080)
+    assert open_to_all.missing() == ("no node of web has joined",)
+    for number in range(5):
+        await come(open_to_all, f"web-{number}x", "web", 4000 + number)
+    assert members(edge) == [f"web-{number}x" for number in range(5)]
+    assert edge.wanted.rules[0].action.destinations[0].members[0].parents == 1
+    web = open_to_all.seats["web-0x"].wanted
+    assert [(pool.name, pool.dns) for pool in web.pools] == [("demo", "demo:9000")]
+    assert open_to_all.expected(open_to_all.topology.tiers["web"]) == tuple(f"web-{n}x" for n in range(5))
+    with pytest.raises(Unwelcome, match="is not a node of tier"):
+        open_to_all.join(hello("mid-1", "mid"), Link())
+
+
+async def test_nodes_that_are_found_by_one_name_are_one_parent(open_to_all, autojump_clock):
+    await come(open_to_all, "edge-a", "edge", 8080, control="edge:7946")
+    await come(open_to_all, "edge-b", "edge", 8081, control="edge:7946")
+    web = await come(open_to_all, "web-a", "web", 4001)
+    assert web.parents == (Parent("edge", "ws://edge:7946"),)
+
+
+async def test_a_node_that_drains_is_gone_with_its_connection(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a", "edge", 8080)
+    web = await come(open_to_all, "web-a", "web", 4001)
+    open_to_all.receive(web, Drain())
+    await settle()
+    assert members(edge) == []
+    open_to_all.lost(web, web.link)
+    assert "web-a" not in open_to_all.seats
+
+
+async def test_one_of_many_that_is_away_for_long_leaves(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a", "edge", 8080)
+    webs = [await come(open_to_all, f"web-{n}", "web", 4000 + n) for n in range(2)]
+    open_to_all.lost(webs[0], webs[0].link)
+    await trio.sleep(NODE_GONE_S - 2)
+    assert members(edge) == ["web-0", "web-1"]
+    await trio.sleep(5)
+    assert members(edge) == ["web-1"]
+    assert "web-0" not in open_to_all.seats
+
+
+async def test_where_most_of_a_tier_is_away_nobody_leaves(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a", "edge", 8080)
+    webs = [await come(open_to_all, f"web-{n}", "web", 4000 + n) for n in range(3)]
+    for web in webs[:2]:
+        open_to_all.lost(web, web.link)
+    await trio.sleep(NODE_GONE_S * 3)
+    assert members(edge) == ["web-0", "web-1", "web-2"]
+
+
+async def test_one_that_restarts_under_its_name_is_another_process_of_the_same_node(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a", "edge", 8080)
+    web = await come(open_to_all, "web-a", "web", 4001)
+    open_to_all.lost(web, web.link)
+    again = await come(open_to_all, "web-a", "web", 4009, boot_id="two")
+    assert again.former is None
+    assert [str(m.address) for m in edge.wanted.rules[0].action.destinations[0].members] == ["127.0.0.1:4009"]
+
+
+async def test_a_node_of_a_tier_that_is_named_no_more_goes_with_its_connection(open_to_all, topology, autojump_clock):
+    await come(open_to_all, "edge-a", "edge", 8080)
+    web = await come(open_to_all, "web-a", "web", 4001)
+    straight = tier("edge", Kind.L4, "demo", listen=Address("127.0.0.1", 8080))
+    open_to_all.adopt(attrs.evolve(topology, tiers={"edge": straight}))
+    await settle()
+    assert web.state is State.DRAINING
+    open_to_all.lost(web, web.link)
+    assert "web-a" not in open_to_all.seats
+
+
+async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nursery, autojump_clock):
+    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    nursery.start_soon(controller.run)
+    edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
+    await trio.sleep(BACK_S - 1)
+    controller.join(hello("web-a", "web", 2, data=str(WEB)), Link())
+    assert edge.wanted is None
+    await trio.sleep(2)
+    assert members(edge) == ["web-a"]
+
+
+async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open_to_all, autojump_clock):
+    await come(open_to_all, "edge-a", "edge", 8080)
+    await come(open_to_all, "web-a", "web", 4001)
+    seen = MemberLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
+    controller = open_to_all
+    controller.receive(
+        controller.seats["edge-a"], Report(SubtreeLoad(), Echo(), (row("web-a", "web", 30, 0.0, (seen,)),))
+    )
+    (endpoint,) = controller.status().pools["demo"].endpoints
+    assert (str(endpoint.address), endpoint.seen_by) == ("10.0.0.7:9000", {"web-a": seen})

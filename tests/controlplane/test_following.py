@@ -29,7 +29,7 @@ class PaperChanges:
     applied: list = attrs.field(factory=list)
     progress: Progress = attrs.field(factory=lambda: Progress(WHAT, 2, "ann"))
 
-    def apply(self, text, request, what):
+    async def apply(self, text, request, what):
         if self.problem is not None:
             raise self.problem
         load_text(text, "shop.yaml")
@@ -45,111 +45,111 @@ def changes():
 
 
 @pytest.fixture
-def following(tmp_path, changes, log):
+async def following(tmp_path, changes, log):
     file = tmp_path / "shop.yaml"
     file.write_text(TEXT)
     following = Following(file, changes, log, "ann")
-    look(following)
+    await look(following)
     return following
 
 
-def look(following, times=4):
+async def look(following, times=4):
     for _ in range(times):
-        following.look()
+        await following.look()
 
 
 def events(log):
     return [event for event, _ in log.events]
 
 
-def test_a_file_that_nobody_edits_changes_nothing(following, changes, log):
-    look(following)
+async def test_a_file_that_nobody_edits_changes_nothing(following, changes, log):
+    await look(following)
     assert (changes.applied, log.events) == ([], [])
 
 
-def test_an_edit_is_applied_once(following, changes, log):
+async def test_an_edit_is_applied_once(following, changes, log):
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert changes.applied == [(SCALED, "ann", WHAT, WHAT)]
     assert [fields["what"] for _, fields in log.events] == ["web grows"]
     changes.progress.say("every node serves it")
-    look(following)
+    await look(following)
     assert [fields["what"] for _, fields in log.events] == ["web grows", "every node serves it"]
 
 
-def test_a_file_that_is_being_written_is_not_taken(following, changes):
+async def test_a_file_that_is_being_written_is_not_taken(following, changes):
     for end in range(10, len(SCALED), 10):
         following.file.write_text(SCALED[:end])
-        following.look()
+        await following.look()
     following.file.write_text("")
-    look(following)
+    await look(following)
     assert changes.applied == []
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert len(changes.applied) == 1
 
 
-def test_every_problem_is_told_once_with_its_place_and_nothing_changes(following, changes, log):
+async def test_every_problem_is_told_once_with_its_place_and_nothing_changes(following, changes, log):
     following.file.write_text(SCALED.replace("to: app", "to: ap").replace("replicas", "replikas"))
-    look(following)
+    await look(following)
     assert events(log) == ["the file has a problem"] * 2 + ["nothing is changed until the file is right"]
     assert log.events[0][1]["problem"].startswith("shop.yaml:3:")
     assert changes.applied == []
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert len(changes.applied) == 1
 
 
-def test_what_is_no_text_is_told_with_its_place(following, changes, log):
+async def test_what_is_no_text_is_told_with_its_place(following, changes, log):
     following.file.write_bytes(b"cluster: \xff\n")
-    look(following)
+    await look(following)
     assert "1:10" in log.events[0][1]["problem"]
     assert changes.applied == []
 
 
-def test_marks_of_other_systems_are_read_as_at_the_start(following, changes):
+async def test_marks_of_other_systems_are_read_as_at_the_start(following, changes):
     following.file.write_bytes(b"\xef\xbb\xbf" + SCALED.replace("\n", "\r\n").encode())
-    look(following)
+    await look(following)
     assert [text for text, *_ in changes.applied] == [SCALED]
 
 
-def test_an_edit_waits_for_the_change_under_way(following, changes, log):
+async def test_an_edit_waits_for_the_change_under_way(following, changes, log):
     changes.problem = Busy("revision 2")
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert (changes.applied, log.events) == ([], [])
     changes.problem = None
-    look(following)
+    await look(following)
     assert len(changes.applied) == 1
 
 
 @pytest.mark.parametrize("problem", [NotPossible("cluster"), Conflict("2"), StoreError("full")])
-def test_what_cannot_be_applied_is_told_once(following, changes, log, problem):
+async def test_what_cannot_be_applied_is_told_once(following, changes, log, problem):
     changes.problem = problem
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert log.events == [("the file cannot be applied", {"reason": str(problem)})]
 
 
-def test_a_change_that_was_taken_back_is_not_tried_again(following, changes):
+async def test_a_change_that_was_taken_back_is_not_tried_again(following, changes):
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     changes.text = TEXT
-    look(following)
+    await look(following)
     following.file.write_text(TEXT)
-    look(following)
+    await look(following)
     assert len(changes.applied) == 1
     following.file.write_text(SCALED)
-    look(following)
+    await look(following)
     assert len(changes.applied) == 2, "but it is when somebody asks for it again"
 
 
-def test_a_file_that_goes_away_is_told_once_and_changes_nothing(following, changes, log):
+async def test_a_file_that_goes_away_is_told_once_and_changes_nothing(following, changes, log):
     following.file.unlink()
-    look(following)
+    await look(following)
     assert events(log) == ["the file cannot be read"]
     following.file.write_text(TEXT)
-    look(following)
+    await look(following)
     assert changes.applied == []
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tierlb.controlplane.children import Children
-from tierlb.controlplane.parents import Parents
+from tierlb.controlplane.parents import Parents, is_named
 from tierlb.controlplane.reporting import Reports
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
@@ -135,3 +135,90 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
     parents.report_to((edge.entry,))
     await until(lambda: [fields for event, fields in log.events if "401" in str(fields.get("reason"))])
     assert edge.plane.reports == []
+
+
+# Parents that are found by a name.
+
+
+class Names:
+    """What the only name resolves to; the silence of a resolver is an empty answer."""
+
+    def __init__(self, monkeypatch, *found):
+        self.found = found
+        monkeypatch.setattr("tierlb.net.names.AGAIN_S", 0.02)
+
+    async def ask(self, host):
+        await trio.lowlevel.checkpoint()
+        assert host == "edges"
+        return self.found
+
+
+@pytest.fixture
+def names(parents, monkeypatch):
+    names = Names(monkeypatch, "127.0.0.1", "127.0.0.2")
+    parents.ask = names.ask
+    return names
+
+
+@pytest.fixture
+async def edges(make_plane, log, nursery):
+    """Three parents at one port of three addresses."""
+    edges = []
+    for number in (1, 2, 3):
+        edge = OneParent(f"edge-{number}", make_plane(f"edge-{number}"), log, nursery)
+        port = edges[0].address.port if edges else 0
+        edge.address = Address(f"127.0.0.{number}", port)
+        edge.children.name = edge.name
+        edges.append(await edge.start())
+    return edges
+
+
+def by_name(edges):
+    return (Parent("edge", f"ws://edges:{edges[0].address.port}"),)
+
+
+async def test_a_name_stands_for_all_its_addresses_and_each_says_its_own_name(parents, names, edges, plane):
+    parents.report_to(by_name(edges))
+    await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
+    for edge in edges[:2]:
+        assert edge.plane.reports[0] == ("web-1", plane.subtree_load, plane.echo(edge.name))
+    await until(lambda: {name for name, _ in plane.heeded} == {"edge-1", "edge-2"})
+    assert edges[2].plane.reports == []
+
+
+async def test_an_address_that_appears_is_joined_and_one_that_vanishes_is_dropped(parents, names, edges):
+    parents.report_to(by_name(edges))
+    await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
+    names.found = ("127.0.0.2", "127.0.0.3")
+    await until(lambda: edges[2].plane.reports and edges[0].plane.lost)
+    assert edges[1].plane.lost == []
+
+
+async def test_a_resolver_that_does_not_answer_changes_nothing(parents, names, edges, log):
+    parents.report_to(by_name(edges))
+    await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
+    names.found = ()
+    await until(lambda: ("parents cannot be found", {"name": "edges", "known": 2}) in log.events)
+    heard = len(edges[0].plane.reports)
+    await until(lambda: len(edges[0].plane.reports) > heard + 3)
+    assert edges[0].plane.lost == edges[1].plane.lost == []
+
+
+async def test_a_name_that_is_no_parents_any_more_is_left_everywhere(parents, names, edges):
+    parents.report_to(by_name(edges))
+    await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
+    parents.report_to(())
+    await until(lambda: edges[0].plane.lost and edges[1].plane.lost)
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("ws://edge:7946", True),
+        ("wss://edge.shop.svc:7946", True),
+        ("ws://10.0.0.1:7946", False),
+        ("ws://[::1]:1", False),
+    ],
+)
+def test_a_name_is_what_is_no_address(url, named):
+    assert is_named(url) is named

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,21 +18,23 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tierlb.controlplane.documents import FORMAT
 from tierlb.controlplane.durable import write_atomically
 from tierlb.controlplane.history import Conflict, History, Outcome, Revision, Rollout
 from tierlb.controlplane.store import (
     BACKUP_FILE,
     DAMAGED_FILE,
-    FORMAT,
     LOCK_FILE,
     STATE_FILE,
     FileStore,
     Loaded,
     StaleError,
+    StateFiles,
     Store,
     Stored,
     StoreError,
@@ -40,6 +43,7 @@ from tierlb.controlplane.store import (
 from tierlb.model.topology import Admin
 
 NOBODY = 65534
+DEADLINE_S = 10.0
 
 
 def stored(*texts: str) -> Stored:
@@ -63,14 +67,14 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(directory: Path) -> Iterator[FileStore]:
-    store = FileStore(directory)
+def store(directory: Path) -> Iterator[StateFiles]:
+    store = StateFiles(directory)
     yield store
     store.close()
 
 
 @pytest.fixture
-def two_versions(store: FileStore, directory: Path) -> Path:
+def two_versions(store: StateFiles, directory: Path) -> Path:
     store.save(stored("old"), 0)
     store.save(stored("old", "new"), 1)
     return directory
@@ -128,39 +132,81 @@ def in_child(work: Callable[[], object]) -> str:
     return said
 
 
-def test_an_empty_directory_holds_nothing_yet(store: FileStore, directory: Path) -> None:
+def test_an_empty_directory_holds_nothing_yet(store: StateFiles, directory: Path) -> None:
     assert store.load() == Loaded(Stored(), 0)
     assert names(directory) == {LOCK_FILE}
 
 
-def test_what_was_saved_is_loaded_by_the_next_controller(store: FileStore, directory: Path) -> None:
+def test_what_was_saved_is_loaded_by_the_next_controller(store: StateFiles, directory: Path) -> None:
     assert store.save(FULL, 0) == 1
     store.close()
-    following = FileStore(directory)
+    following = StateFiles(directory)
     assert following.load() == Loaded(FULL, 1)
     assert following.save(stored("a"), 1) == 2
     assert following.load() == Loaded(stored("a"), 2)
     following.close()
 
 
-def test_a_store_is_one_of_several_that_there_may_be(directory: Path) -> None:
+async def test_a_directory_is_one_of_several_stores_that_there_may_be(directory: Path) -> None:
     store: Store = FileStore(directory)
-    store.close()
+    with trio.fail_after(DEADLINE_S):
+        assert await store.load() == Loaded(Stored(), 0)
+        assert await store.save(FULL, 0) == 1
+        assert await store.load() == Loaded(FULL, 1)
+        with pytest.raises(StaleError):
+            await store.save(FULL, 0)
+        with pytest.raises(StoreError, match="stop that controller"):
+            StateFiles(directory).load()
+        await store.close()
+        await store.close()
+    StateFiles(directory).close()
 
 
-def test_ready_is_no_wish(store: FileStore) -> None:
+async def test_others_go_on_while_a_disk_syncs_and_a_save_that_was_begun_is_kept(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real = FileStore(directory), os.fsync
+    begun, synced = trio.Event(), threading.Event()
+
+    def sync(descriptor: int) -> None:
+        trio.from_thread.run_sync(begun.set)
+        assert synced.wait(DEADLINE_S)
+        real(descriptor)
+
+    await store.load()
+    monkeypatch.setattr(os, "fsync", sync)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.save, FULL, 0)
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+            synced.set()
+    assert await store.load() == Loaded(FULL, 1)
+    await store.close()
+
+
+async def test_a_directory_is_let_go_by_a_controller_that_is_cancelled(directory: Path) -> None:
+    store = FileStore(directory)
+    with trio.fail_after(DEADLINE_S), trio.CancelScope() as scope:
+        await store.load()
+        scope.cancel()
+        await store.close()
+    assert holder(directory) is None
+
+
+def test_ready_is_no_wish(store: StateFiles) -> None:
     store.save(Stored(admin_states={"web-1": Admin.READY, "web-2": Admin.DRAIN}), 0)
     assert store.load().stored.admin_states == {"web-2": Admin.DRAIN}
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, -1])
-def test_a_save_from_another_version_changes_nothing(two_versions: Path, store: FileStore, expected: int) -> None:
+def test_a_save_from_another_version_changes_nothing(two_versions: Path, store: StateFiles, expected: int) -> None:
     with pytest.raises(StaleError, match=f"has version 2, not {expected}"):
         store.save(FULL, expected)
     assert store.load() == Loaded(stored("old", "new"), 2)
 
 
-def test_of_several_threads_one_saves(store: FileStore) -> None:
+def test_of_several_threads_one_saves(store: StateFiles) -> None:
     def attempt(n: int) -> str:
         try:
             store.save(stored(str(n)), 0)
@@ -173,7 +219,7 @@ def test_of_several_threads_one_saves(store: FileStore) -> None:
     assert store.load() == Loaded(stored(winner), 1)
 
 
-def test_files_are_private_whatever_the_umask(store: FileStore, directory: Path) -> None:
+def test_files_are_private_whatever_the_umask(store: StateFiles, directory: Path) -> None:
     before = os.umask(0)
     try:
         store.save(stored("a"), 0)
@@ -192,26 +238,26 @@ def test_files_are_private_whatever_the_umask(store: FileStore, directory: Path)
 def test_a_file_where_the_directory_should_be_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be made"):
-        FileStore(tmp_path / name).load()
+        StateFiles(tmp_path / name).load()
 
 
-def test_a_second_controller_hears_which_process_has_the_directory(store: FileStore, directory: Path) -> None:
+def test_a_second_controller_hears_which_process_has_the_directory(store: StateFiles, directory: Path) -> None:
     store.load()
-    said = in_child(FileStore(directory).load)
+    said = in_child(StateFiles(directory).load)
     assert said.startswith(f"StoreError: {directory} is used by the process with pid {os.getpid()}:")
     with pytest.raises(StoreError, match="stop that controller"):
-        FileStore(directory).save(stored("a"), 0)
+        StateFiles(directory).save(stored("a"), 0)
 
 
-def test_a_lock_whose_owner_could_not_write_its_pid_holds_as_well(store: FileStore, directory: Path) -> None:
+def test_a_lock_whose_owner_could_not_write_its_pid_holds_as_well(store: StateFiles, directory: Path) -> None:
     store.load()
     (directory / LOCK_FILE).write_text("")
     with pytest.raises(StoreError, match="used by another process"):
-        FileStore(directory).load()
+        StateFiles(directory).load()
 
 
 def test_whoever_asks_hears_which_process_has_the_directory_and_keeps_it_from_nobody(
-    store: FileStore, directory: Path
+    store: StateFiles, directory: Path
 ) -> None:
     assert holder(directory) is None
     store.load()
@@ -231,16 +277,16 @@ def test_a_lock_that_cannot_be_looked_at_is_an_error(directory: Path) -> None:
         holder(directory)
 
 
-def test_a_closed_store_lets_others_in_and_closing_twice_is_harmless(store: FileStore, directory: Path) -> None:
+def test_a_closed_store_lets_others_in_and_closing_twice_is_harmless(store: StateFiles, directory: Path) -> None:
     store.load()
     store.close()
     store.close()
-    assert in_child(FileStore(directory).load) == str(Loaded(Stored(), 0))
+    assert in_child(StateFiles(directory).load) == str(Loaded(Stored(), 0))
 
 
-def test_a_killed_controller_leaves_no_lock(store: FileStore, directory: Path) -> None:
+def test_a_killed_controller_leaves_no_lock(store: StateFiles, directory: Path) -> None:
     def be_killed() -> None:
-        FileStore(directory).save(stored("a"), 0)
+        StateFiles(directory).save(stored("a"), 0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(be_killed) == ""
@@ -249,7 +295,7 @@ def test_a_killed_controller_leaves_no_lock(store: FileStore, directory: Path) -
     assert (directory / LOCK_FILE).read_text() == f"{os.getpid()}\n"
 
 
-def test_a_file_that_was_cut_off_anywhere_gives_the_version_before(two_versions: Path, store: FileStore) -> None:
+def test_a_file_that_was_cut_off_anywhere_gives_the_version_before(two_versions: Path, store: StateFiles) -> None:
     content = (two_versions / STATE_FILE).read_bytes()
     for length in range(len(content)):
         (two_versions / STATE_FILE).write_bytes(content[:length])
@@ -258,7 +304,7 @@ def test_a_file_that_was_cut_off_anywhere_gives_the_version_before(two_versions:
         assert f"{two_versions / STATE_FILE} is damaged (" in loaded.warning
 
 
-def test_any_byte_that_changed_is_noticed(two_versions: Path, store: FileStore) -> None:
+def test_any_byte_that_changed_is_noticed(two_versions: Path, store: StateFiles) -> None:
     content = (two_versions / STATE_FILE).read_bytes()
     of_format = content.index(b": ") + 2
     for place in set(range(len(content))) - {of_format}:
@@ -283,7 +329,7 @@ def test_any_byte_that_changed_is_noticed(two_versions: Path, store: FileStore) 
         (b'{"format": 1, "version": 2, "sha256": null, "stored": {}}', "checksum"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(two_versions: Path, store: FileStore, content: bytes, reason: str) -> None:
+def test_what_is_wrong_with_a_file_is_said(two_versions: Path, store: StateFiles, content: bytes, reason: str) -> None:
     (two_versions / STATE_FILE).write_bytes(content)
     loaded = store.load()
     assert loaded.version == 1
@@ -300,7 +346,7 @@ HISTORY = {"revisions": [REVISION], "active": 1}
 STORED = {"history": HISTORY, "admin_states": {}, "rollout": None}
 
 
-def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, store: FileStore) -> None:
+def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, store: StateFiles) -> None:
     (two_versions / STATE_FILE).write_bytes(document({**STORED, "of a later version": 1}))
     assert store.load() == Loaded(Stored(History((Revision(1, "", "", "", 0.0),), 1)), 2)
 
@@ -327,14 +373,14 @@ def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, sto
     ],
 )
 def test_a_whole_file_that_cannot_have_been_written_here_is_damaged_too(
-    two_versions: Path, store: FileStore, content: bytes
+    two_versions: Path, store: StateFiles, content: bytes
 ) -> None:
     (two_versions / STATE_FILE).write_bytes(content)
     assert store.load().version == 1
 
 
 def test_after_damage_the_next_save_keeps_the_good_backup_and_the_evidence(
-    two_versions: Path, store: FileStore
+    two_versions: Path, store: StateFiles
 ) -> None:
     (two_versions / STATE_FILE).write_text("my own edit")
     store.save(stored("newer"), store.load().version)
@@ -344,7 +390,7 @@ def test_after_damage_the_next_save_keeps_the_good_backup_and_the_evidence(
     assert store.load().stored == stored("old")
 
 
-def test_a_missing_file_gives_the_version_before(two_versions: Path, store: FileStore) -> None:
+def test_a_missing_file_gives_the_version_before(two_versions: Path, store: StateFiles) -> None:
     (two_versions / STATE_FILE).unlink()
     loaded = store.load()
     assert loaded.stored == stored("old")
@@ -356,7 +402,7 @@ def test_a_missing_file_gives_the_version_before(two_versions: Path, store: File
 @pytest.mark.parametrize("backup", ["damaged", None])
 @pytest.mark.parametrize("current", ["damaged", None])
 def test_with_neither_file_whole_nothing_is_made_up(
-    two_versions: Path, store: FileStore, current: str | None, backup: str | None
+    two_versions: Path, store: StateFiles, current: str | None, backup: str | None
 ) -> None:
     for name, content in ((STATE_FILE, current), (BACKUP_FILE, backup)):
         (two_versions / name).unlink()
@@ -372,7 +418,7 @@ def test_with_neither_file_whole_nothing_is_made_up(
 
 
 @pytest.mark.parametrize("name", [STATE_FILE, BACKUP_FILE])
-def test_a_file_of_a_newer_version_is_left_alone(two_versions: Path, store: FileStore, name: str) -> None:
+def test_a_file_of_a_newer_version_is_left_alone(two_versions: Path, store: StateFiles, name: str) -> None:
     (two_versions / STATE_FILE).write_text("damaged")
     newer = json.dumps({"format": FORMAT + 1, "anything": "else"})
     (two_versions / name).write_text(newer)
@@ -382,7 +428,7 @@ def test_a_file_of_a_newer_version_is_left_alone(two_versions: Path, store: File
     assert (two_versions / name).read_text() == newer
 
 
-def test_a_file_that_cannot_be_read_is_no_damaged_file(two_versions: Path, store: FileStore) -> None:
+def test_a_file_that_cannot_be_read_is_no_damaged_file(two_versions: Path, store: StateFiles) -> None:
     (two_versions / STATE_FILE).unlink()
     (two_versions / STATE_FILE).mkdir()
     with pytest.raises(StoreError, match="cannot be read: Is a directory"):
@@ -390,7 +436,7 @@ def test_a_file_that_cannot_be_read_is_no_damaged_file(two_versions: Path, store
 
 
 def test_on_a_disk_that_is_full_the_old_state_stays_and_can_be_loaded(disk: Path) -> None:
-    store = FileStore(disk / "controller")
+    store = StateFiles(disk / "controller")
     store.save(stored("a"), 0)
     filler = fill(disk)
     with pytest.raises(StoreError, match=r"cannot be written: No space left on device; free some space"):
@@ -404,19 +450,19 @@ def test_on_a_disk_that_is_full_the_old_state_stays_and_can_be_loaded(disk: Path
 
 
 def test_on_a_full_disk_a_directory_is_locked_without_a_pid(disk: Path) -> None:
-    store = FileStore(disk / "controller")
+    store = StateFiles(disk / "controller")
     store.save(stored("a"), 0)
     store.close()
     (store.directory / LOCK_FILE).write_text("")
     fill(disk)
     assert store.load() == Loaded(stored("a"), 1)
     with pytest.raises(StoreError, match="used by another process"):
-        FileStore(store.directory).load()
+        StateFiles(store.directory).load()
     store.close()
 
 
 def test_a_history_that_outgrows_its_disk_stops_growing(disk: Path) -> None:
-    store = FileStore(disk / "controller")
+    store = StateFiles(disk / "controller")
     state, version = Stored(), 0
     for _ in range(100):
         grown = attrs.evolve(state, history=state.history.accept("x" * 1000, "ann", "", 0, None))
@@ -433,7 +479,7 @@ def test_a_history_that_outgrows_its_disk_stops_growing(disk: Path) -> None:
 
 
 def test_a_disk_that_was_mounted_read_only_is_an_error(disk: Path) -> None:
-    store = FileStore(disk / "controller")
+    store = StateFiles(disk / "controller")
     store.save(stored("a"), 0)
     store.close()
     assert mount("-o", "remount,ro", str(disk)).returncode == 0
@@ -444,10 +490,10 @@ def test_a_disk_that_was_mounted_read_only_is_an_error(disk: Path) -> None:
     store.close()
 
 
-def test_a_file_that_may_not_grow_leaves_the_old_one(store: FileStore, directory: Path) -> None:
+def test_a_file_that_may_not_grow_leaves_the_old_one(store: StateFiles, directory: Path) -> None:
     def save_within_limit() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-        return FileStore(directory).save(stored("x" * 4000), 1)
+        return StateFiles(directory).save(stored("x" * 4000), 1)
 
     store.save(stored("a"), 0)
     store.close()
@@ -460,7 +506,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(store: FileStore, directory
 def test_without_permission_nothing_is_changed() -> None:
     place = Path(tempfile.mkdtemp(prefix="tierlb-"))
     try:
-        store = FileStore(place)
+        store = StateFiles(place)
         store.save(stored("a"), 0)
         store.close()
         place.chmod(0o555)
@@ -470,7 +516,7 @@ def test_without_permission_nothing_is_changed() -> None:
         def save() -> int:
             if os.geteuid() == 0:
                 os.setuid(NOBODY)
-            return FileStore(place).save(stored("b"), 1)
+            return StateFiles(place).save(stored("b"), 1)
 
         said = in_child(save)
         assert said.startswith(f"StoreError: {place / BACKUP_FILE} cannot be written: Permission denied; allow it to")
@@ -551,7 +597,7 @@ OLD, NEW = stored("a", "b"), stored("a", "b", "c")
 def prepare(directory: Path, damaged: bool) -> int:
     """A directory that holds OLD, or holds it as the backup of a file that is damaged; its version."""
     shutil.rmtree(directory, ignore_errors=True)
-    store = FileStore(directory)
+    store = StateFiles(directory)
     store.save(stored("a"), 0)
     store.save(OLD, 1)
     if damaged:
@@ -562,7 +608,7 @@ def prepare(directory: Path, damaged: bool) -> int:
 
 
 def save_new(directory: Path, version: int) -> None:
-    store = FileStore(directory)
+    store = StateFiles(directory)
     try:
         store.save(NEW, version)
     finally:
@@ -580,7 +626,7 @@ def test_a_controller_killed_at_any_step_of_a_save_leaves_the_old_state_or_the_n
         version = prepare(directory, damaged)
         said = in_child(partial(steps.run, partial(save_new, directory, version), at, kill))
         assert (said == "") == (at <= count), "the steps of a save are always the same"
-        store = FileStore(directory)
+        store = StateFiles(directory)
         loaded = store.load()
         found.append((loaded.stored, loaded.version))
         store.save(FULL, loaded.version)
@@ -598,7 +644,7 @@ def test_a_disk_that_fails_at_any_step_of_a_save_leaves_the_old_state_or_the_new
 ) -> None:
     failures = 0
     prepare(directory, damaged)
-    store = FileStore(directory)
+    store = StateFiles(directory)
     count = steps.run(lambda: store.save(NEW, 2), 0, no_space)
     store.close()
     for at in range(1, count + 1):
@@ -630,13 +676,13 @@ def refuse_to_sync_directories(number: int) -> Callable[[int], None]:
     return fsync
 
 
-def test_a_file_system_that_cannot_sync_directories_will_do(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_cannot_sync_directories_will_do(store: StateFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", refuse_to_sync_directories(errno.EINVAL))
     assert store.save(stored("a"), 0) == 1
 
 
 def test_a_disk_that_fails_after_the_new_file_is_there_makes_the_next_save_stale(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
+    store: StateFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.load()
     with monkeypatch.context() as patch:
@@ -660,7 +706,7 @@ class Controllers(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.directory = Path(self.folder.name) / "controller"
-        self.store = FileStore(self.directory)
+        self.store = StateFiles(self.directory)
         self.version = 0
         self.state = Stored()
         self.before: tuple[Stored, int] | None = None
@@ -712,7 +758,7 @@ class Controllers(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = FileStore(self.directory)
+        self.store = StateFiles(self.directory)
 
     @rule(off_by=st.sampled_from([-1, 1]))
     def save_from_the_wrong_version(self, off_by: int) -> None:

@@ -10,7 +10,7 @@ import trio
 from tierlb.controlplane import parents as parents_module
 from tierlb.controlplane import uplink as uplink_module
 from tierlb.controlplane.reporting import SIGN_OF_LIFE_S
-from tierlb.controlplane.uplink import CONTROLLER, NOTICE_S, Identity, Uplink
+from tierlb.controlplane.uplink import CONTROLLER, LONGEST_WAIT_S, NOTICE_S, Identity, Uplink
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind
@@ -30,8 +30,8 @@ from tierlb.wire.frames import (
     encode,
 )
 
-URL = "ws://controller:7000"
-EDGE = Parent("edge-1", "ws://edge-1:7001")
+URL = "ws://192.0.2.1:7000"
+EDGE = Parent("edge-1", "ws://192.0.2.2:7001")
 SNAPSHOT = Snapshot(3, "shop", "web", Kind.L7, (), ())
 
 
@@ -43,6 +43,7 @@ class End:
     into: trio.MemoryReceiveChannel
     reason: str = "the connection was lost"
     peer: "End | None" = None
+    local_host: str = "192.0.2.7"
 
     async def send(self, data):
         try:
@@ -95,7 +96,7 @@ class Net:
         del self._accepted[url]
 
     @asynccontextmanager
-    async def connect(self, url, token, tls):
+    async def connect(self, url, token, tls, at=""):
         await trio.lowlevel.checkpoint()
         if url not in self._accepted:
             raise Disconnected(f"{url}: nobody is there")
@@ -132,6 +133,9 @@ class FakeServant:
 
     def place(self):
         return "127.0.0.1:7003" if self.served else ""
+
+    def control_place(self, bound):
+        return bound
 
     def serve(self, snapshot):
         self.served.append(snapshot)
@@ -322,7 +326,7 @@ async def test_attempts_become_rarer_and_never_end(uplink, net, log, autojump_cl
     await trio.sleep(600)
     waits = [fields["retry_in_s"] for _, fields in log.events]
     assert all(0.05 <= wait_s <= 0.1 for wait_s in waits[:1])
-    assert 5 <= min(waits[10:]) <= max(waits[10:]) <= 10
+    assert 1 <= min(waits[10:]) <= max(waits[10:]) <= 2
     assert len(set(waits[10:])) > 10, "nodes that lost it together do not come back together"
     net.listen(URL)
     await placed(net)
@@ -360,3 +364,74 @@ async def test_one_that_left_says_so_again_to_a_controller_that_comes_back(uplin
 
 def test_the_token_is_in_no_text_of_an_identity():
     assert "secret" not in repr(Identity("web-1", "web", URL, "secret", "boot", 7))
+
+
+# Several controllers, one of which is active.
+
+OTHER = "ws://192.0.2.9:7000"
+
+
+@pytest.fixture
+async def among_two(plane, servant, passed_on, log, nursery, net):
+    identity = Identity("web-1", "web", f"{URL},{OTHER}", "secret", "boot", 7, "127.0.0.1:7002", "")
+    uplink = Uplink(identity, plane, log, random.Random(1), servant, passed_on.append)
+    nursery.start_soon(uplink.run)
+    return uplink
+
+
+async def test_one_that_is_not_active_sends_it_to_the_next(among_two, net, autojump_clock):
+    net.listen(OTHER)
+    began = trio.current_time()
+    standby, _ = await net.accept()
+    await standby.close("this controller is on standby")
+    active, _ = await net.accept(OTHER)
+    assert trio.current_time() - began < 0.1
+    await active.say(Welcome(0.25))
+    await trio.sleep(1)
+    assert among_two.welcomed
+
+
+async def test_when_the_active_one_is_lost_both_are_tried_until_one_is(among_two, net, log, autojump_clock):
+    net.listen(OTHER)
+    net.deafen(URL)
+    active, _ = await net.accept(OTHER)
+    await active.say(Welcome(0.25))
+    await active.close("gone")
+    net.deafen(OTHER)
+    await trio.sleep(4)
+    net.listen(URL)
+    began = trio.current_time()
+    await net.accept()
+    assert trio.current_time() - began <= LONGEST_WAIT_S
+    assert any("nobody is there; " in fields.get("reason", "") for _, fields in log.events)
+
+
+async def test_each_address_of_a_name_is_another_controller(
+    plane, servant, log, nursery, net, monkeypatch, autojump_clock
+):
+    dialled = []
+
+    @asynccontextmanager
+    async def connect(url, token, tls, at=""):
+        dialled.append((url, at))
+        raise Disconnected("on standby")
+        yield
+
+    async def ask(host):
+        await trio.lowlevel.checkpoint()
+        return {"controller": ("192.0.2.1", "192.0.2.2")}.get(host, ())
+
+    monkeypatch.setattr(uplink_module, "connect", connect)
+    identity = Identity("web-1", "web", "ws://controller:7901,ws://unknown:7901", "secret", "boot", 7)
+    nursery.start_soon(Uplink(identity, plane, log, random.Random(1), servant, ask=ask).run)
+    await trio.sleep(0.01)
+    assert dialled == [
+        ("ws://controller:7901", "192.0.2.1"),
+        ("ws://controller:7901", "192.0.2.2"),
+        ("ws://unknown:7901", ""),
+    ]
+
+
+async def test_it_knows_by_which_address_the_controller_knows_it(uplink, net, autojump_clock):
+    await net.accept()
+    assert uplink.here == "192.0.2.7"

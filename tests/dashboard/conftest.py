@@ -41,10 +41,10 @@ class MemoryStore:
     version: int = 0
     problem: Exception | None = None
 
-    def load(self):
+    async def load(self):
         return Loaded(self.stored, self.version)
 
-    def save(self, stored, expected_version):
+    async def save(self, stored, expected_version):
         if self.problem is not None:
             raise self.problem
         if expected_version != self.version:
@@ -52,7 +52,7 @@ class MemoryStore:
         self.stored, self.version = stored, self.version + 1
         return self.version
 
-    def close(self):
+    async def close(self):
         pass
 
 
@@ -66,11 +66,11 @@ class PaperChanges(Changes):
         await self.go.wait()
         for stage in stages:
             self.controller.adopt(stage)
-        self._end(progress, "done")
+        await self._end(progress, "done")
 
     async def _restart(self, progress, tier):
         await self.go.wait()
-        self._end(progress, "done")
+        await self._end(progress, "done")
 
 
 @attrs.define
@@ -97,10 +97,10 @@ class Shop:
             return await http.get(path)
 
 
-def make_shop(text=TEXT):
+async def make_shop(text=TEXT):
     store = MemoryStore()
     changes = PaperChanges(Controller(load_text(text, "shop.yaml"), KeptLog()), store, KeptLog(), now=lambda: 1e9)
-    changes.start(text, "ann")
+    await changes.start(text, "ann")
     changes.go.set()
     return Shop(changes, store)
 
@@ -108,7 +108,7 @@ def make_shop(text=TEXT):
 @pytest.fixture
 async def shop(nursery):
     """At revision 1, and what is asked of it is done at once."""
-    shop = make_shop()
+    shop = await make_shop()
     await nursery.start(shop.changes.run)
     return shop
 

@@ -23,32 +23,32 @@ UNDERSTOOD = ["2xx", "404", "409", "422"]
 """The names in what is asked are made up, so most of it cannot be done; but 400 would mean: not understood."""
 
 
-def described():
-    shop = make_shop()
+async def described():
+    shop = await make_shop()
     return document(operations(shop.changes.controller, shop.changes))
 
 
 async def test_it_is_served_without_a_token(shop):
-    assert (await shop.get(DESCRIPTION)).json() == json.loads(json.dumps(described()))
+    assert (await shop.get(DESCRIPTION)).json() == json.loads(json.dumps(await described()))
 
 
-def test_every_class_that_is_named_is_described():
-    text = json.dumps(described())
-    schemas = described()["components"]["schemas"]
+async def test_every_class_that_is_named_is_described():
+    text = json.dumps(await described())
+    schemas = (await described())["components"]["schemas"]
     named = {piece.partition('"')[0] for piece in text.split("#/components/schemas/")[1:]}
     assert named == set(schemas)
     for schema in schemas.values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_every_operation_says_what_it_is_for_and_has_a_name_of_its_own():
-    found = [operation for path in described()["paths"].values() for operation in path.values()]
+async def test_every_operation_says_what_it_is_for_and_has_a_name_of_its_own():
+    found = [operation for path in (await described())["paths"].values() for operation in path.values()]
     assert all(operation["summary"].endswith(".") for operation in found)
     assert len({operation["operationId"] for operation in found}) == len(found) == 14
 
 
-def test_what_changes_something_needs_the_token():
-    for path, methods in described()["paths"].items():
+async def test_what_changes_something_needs_the_token():
+    for path, methods in (await described())["paths"].items():
         secured = {method for method, operation in methods.items() if operation.get("security")}
         assert secured == ({"post"} if "post" in methods and path != "/v1/explain" else set())
 
@@ -86,7 +86,7 @@ def ask_everything(url):
 
 
 async def test_the_api_does_what_its_description_says(nursery):
-    shop = make_shop()
+    shop = await make_shop()
     bound = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     with trio.fail_after(DEADLINE_S):

@@ -11,6 +11,7 @@ from tierlb.model.address import Address
 from tierlb.net import page as page_module
 from tierlb.net import websocket as websocket_module
 from tierlb.net.crowd import Crowd
+from tierlb.net.page import Page
 from tierlb.net.tls import client_context, server_context
 from tierlb.net.websocket import connect
 
@@ -69,7 +70,7 @@ async def start(nursery):
             asked.append(path)
             if path == "/crash":
                 raise RuntimeError("a bug")
-            return {"/metrics": ("text/plain", b"a 1\n"), "/large": ("image/gif", LARGE)}.get(path)
+            return {"/metrics": Page("text/plain", b"a 1\n"), "/large": Page("image/gif", LARGE)}.get(path)
 
         crowd = Crowd(Echo, "secret", crashes.append, tls, pages)
         return Port(await nursery.start(crowd.serve, LISTEN), asked, crashes)

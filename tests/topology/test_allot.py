@@ -1,7 +1,8 @@
+import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Listener, Member, PoolSettings, Send
+from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Send
 from tierlb.model.topology import (
     Admin,
     Forward,
@@ -11,6 +12,7 @@ from tierlb.model.topology import (
     Orca,
     Policy,
     Pool,
+    Resources,
     Respond,
     Route,
     Run,
@@ -18,7 +20,16 @@ from tierlb.model.topology import (
     Tier,
     Topology,
 )
-from tierlb.topology.allot import ANY_PORT, PARENT_NETWORKS, listeners_of, node_names, reports_to, snapshot_for, ways_to
+from tierlb.topology.allot import (
+    ANY_PORT,
+    PARENT_NETWORKS,
+    discovered,
+    listeners_of,
+    node_names,
+    reports_to,
+    snapshot_for,
+    ways_to,
+)
 
 PUBLIC = Address("127.0.0.1", 8080)
 INNER = Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS)
@@ -176,6 +187,47 @@ def test_only_pools_sent_to_that_say_something_are_in_the_snapshot():
     assert snapshot_for(topology, "api", 1, {}, {}).pools == (PoolSettings("elsewhere", health=check),)
 
 
+FAR = topology_of(
+    Tier(
+        "edge",
+        Kind.L7,
+        (
+            Route(Match(path="/x"), Respond(204)),
+            Route(Match(path="/y"), Forward((Share(9.0, ("web", "far", "app")), Share(1.0, ("far",))))),
+            Route(Match(), Forward((Share(1.0, ("app",)),))),
+        ),
+        listen=PUBLIC,
+        replicas=2,
+    ),
+    tier("web", Kind.L7, "far", replicas=3),
+    pools=(APP, Pool("far", dns="far.internal:80", health=HealthCheck())),
+)
+
+
+def test_a_pool_in_dns_is_named_to_who_sends_there_and_has_no_members_from_here():
+    settings = PoolSettings("far", HealthCheck(), dns="far.internal:80", parents=5)
+    assert snapshot_for(FAR, "edge", 1, {}, {}).pools == (settings,)
+    assert members(FAR, "web", {}) == ()
+
+
+def test_what_a_node_finds_stands_where_its_pool_does():
+    snapshot = snapshot_for(FAR, "edge", 1, {"web": {"web-1": at(61)}}, {})
+    rules = discovered(snapshot, {"far": (Found(at(7)), Found(at(8), 0.5)), "app": (Found(at(9)),)}).rules
+    found = (leaf("far", 7, parents=5), leaf("far", 8, parents=5, weight=0.5))
+    listed = (leaf("app", 1, parents=2), leaf("app", 2, parents=2))
+    assert rules[0] == snapshot.rules[0]
+    assert rules[1].action.destinations == (
+        Destination(9.0, ("web", "far", "app"), (child("web-1", "web", 61, parents=2), *found, *listed)),
+        Destination(1.0, ("far",), found),
+    )
+    assert rules[2] == snapshot.rules[2]
+
+
+def test_as_long_as_nothing_is_found_nothing_is_added():
+    snapshot = snapshot_for(FAR, "edge", 1, {"web": {"web-1": at(61)}}, {})
+    assert discovered(snapshot, {}) == discovered(snapshot, {"far": ()}) == snapshot
+
+
 def test_what_a_tier_says_of_itself_reaches_its_nodes():
     web = tier(
         "web",
@@ -190,6 +242,12 @@ def test_what_a_tier_says_of_itself_reaches_its_nodes():
     snapshot = snapshot_for(topology_of(web), "web", 1, {}, {})
     assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
     assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
+
+
+def test_what_is_said_of_containers_is_nothing_to_a_node():
+    web = tier("web", Kind.L7, "app", listen=PUBLIC)
+    limited = attrs.evolve(web, resources=Resources(cpus=0.5, memory_bytes=2**28))
+    assert snapshot_for(topology_of(limited), "web", 1, {}, {}) == snapshot_for(topology_of(web), "web", 1, {}, {})
 
 
 def test_a_tier_that_is_starting_leaves_an_empty_destination():

@@ -13,6 +13,7 @@ from tierlb.model.topology import (
     Policy,
     Pool,
     Redirect,
+    Resources,
     Respond,
     Route,
     Run,
@@ -94,18 +95,44 @@ def test_routes_keep_their_order_matches_and_actions() -> None:
 def test_what_is_left_out_has_the_models_defaults() -> None:
     topology = load_text("cluster: x\ntiers: {a: {kind: l7, listen: ':0', routes: [{respond: {}}]}}", "f")
     assert topology.admin == Address("127.0.0.1", 7900)
-    assert topology.pools == {}
+    assert (topology.pools, topology.store) == ({}, None)
     tier = topology.tiers["a"]
-    assert (tier.replicas, tier.balance, tier.timeouts, tier.limits) == (
+    assert (tier.replicas, tier.balance, tier.timeouts, tier.limits, tier.resources) == (
         1,
         Policy.LOAD_AWARE,
         Timeouts(),
         Limits(),
+        Resources(),
     )
 
 
 def test_a_prefix_of_a_slash_is_no_condition() -> None:
     assert build_match(MatchShape(path_prefix="/")) == build_match(None) == Match()
+
+
+ELSEWHERE = """
+cluster: shop
+store: etcd://one:2379,two:2379/shop
+tiers:
+  edge: {kind: l4, listen: ':80', to: web, resources: {cpus: 0.5}}
+  web: {kind: l7, to: [app, api, found], resources: {cpus: 2, memory: 256MiB}}
+pools:
+  app: {run: {command: "serve {host} {port}", replicas: 2, image: "shop/app:1", resources: {memory: 64MiB}}}
+  api: {dns: "api.internal:8000", health: tcp, agent_check: 9778}
+  found: {dns: _http._tcp.found.internal}
+"""
+
+
+def test_what_is_for_other_machines_reaches_the_model() -> None:
+    topology = load_text(ELSEWHERE, "f")
+    assert topology.store == "etcd://one:2379,two:2379/shop"
+    assert topology.tiers["edge"].resources == Resources(cpus=0.5)
+    assert topology.tiers["web"].resources == Resources(2.0, 256 * 2**20)
+    assert topology.pools == {
+        "app": Pool("app", run=Run("serve {host} {port}", 2, "shop/app:1", Resources(memory_bytes=64 * 2**20))),
+        "api": Pool("api", dns="api.internal:8000", health=HealthCheck(), agent_check_port=9778),
+        "found": Pool("found", dns="_http._tcp.found.internal"),
+    }
 
 
 LOADS = """

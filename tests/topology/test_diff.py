@@ -5,7 +5,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Pool, Tier, Timeouts, Tls, Topology
+from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, Tier, Timeouts, Tls, Topology
 from tierlb.topology.diff import (
     FORMS,
     KEYS,
@@ -27,7 +27,15 @@ from tierlb.topology.diff import (
     weights_of,
 )
 from tierlb.topology.load import load_file, load_text
-from tierlb.topology.shapes import HealthShape, LimitsShape, PoolShape, RunShape, TierShape, TimeoutsShape
+from tierlb.topology.shapes import (
+    HealthShape,
+    LimitsShape,
+    PoolShape,
+    ResourcesShape,
+    RunShape,
+    TierShape,
+    TimeoutsShape,
+)
 from tierlb.topology.units import parse_duration_s, parse_size_bytes
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "topology").glob("*.yaml"))
@@ -113,6 +121,11 @@ def test_another_split_is_a_move_to_the_same_targets() -> None:
         ),
         ("balance: maglev", "balance: maglev, hash_on: {header: X-Id}", [("hash_on", None, "{header: x-id}")]),
         ("", "orca: json", [("orca", None, "json")]),
+        (
+            "resources: {cpus: 0.5}",
+            "resources: {memory: 256MiB}",
+            [("resources.cpus", "0.5", None), ("resources.memory", None, "256MiB")],
+        ),
         ("agent_check: ':9'", "agent_check: ':10'", [("agent_check", "0.0.0.0:9", "0.0.0.0:10")]),
         ("", "trusted_peers: [10.0.0.0/8, '::1']", [("trusted_peers", "[]", "[10.0.0.0/8, ::1/128]")]),
     ],
@@ -186,6 +199,16 @@ def test_an_entrance_that_moves_is_a_setting() -> None:
             'run: {command: "b {port}"}',
             PoolChanged("app", (Field("run.command", "a {port}", "b {port}"),)),
         ),
+        (
+            'run: {command: "a {port}", image: a}',
+            'run: {command: "a {port}", image: "b:1", resources: {cpus: 2}}',
+            PoolChanged("app", (Field("run.image", "a", "b:1"), Field("run.resources.cpus", None, "2"))),
+        ),
+        (
+            "dns: a.internal:80",
+            "dns: _http._tcp.a.internal",
+            PoolChanged("app", (Field("dns", "a.internal:80", "_http._tcp.a.internal"),)),
+        ),
     ],
 )
 def test_settings_and_endpoints_of_a_pool(before: str, after: str, change: PoolChanged) -> None:
@@ -194,7 +217,7 @@ def test_settings_and_endpoints_of_a_pool(before: str, after: str, change: PoolC
 
 def test_what_the_controller_has_from_its_start_cannot_change() -> None:
     old = shop()
-    new = shop(top="cluster: fair\nadmin: {listen: ':7901'}")
+    new = shop(top="cluster: fair\nadmin: {listen: ':7901'}\nstore: etcd://a:2379")
     new = attrs.evolve(new, tls=Tls("cert.pem", "key.pem", "ca.pem"))
     (change,) = differences(old, new)
     assert isinstance(change, ClusterChanged)
@@ -202,10 +225,11 @@ def test_what_the_controller_has_from_its_start_cannot_change() -> None:
         Field("cluster", "shop", "fair"),
         Field("admin.listen", "127.0.0.1:7900", "0.0.0.0:7901"),
         Field("security.tls", None, "{certificate: cert.pem, key: key.pem, ca: ca.pem}"),
+        Field("store", None, "etcd://a:2379"),
     )
     assert not change.supported
     assert change.reason == (
-        "cluster, admin.listen, security.tls: taken up at the start only: "
+        "cluster, admin.listen, security.tls, store: taken up at the start only: "
         "stop the cluster and start it from the new file"
     )
 
@@ -215,6 +239,7 @@ def test_what_the_controller_has_from_its_start_cannot_change() -> None:
     [
         (TIERS.replace("l7", "l4"), POOLS, "web", "an l7 tier", "an l4 tier"),
         (TIERS, "\n  app: {agents: true}\n", "app", LISTED, "a pool of agents"),
+        (TIERS, "\n  app: {dns: a.internal:80}\n", "app", LISTED, "a pool that is looked up in DNS"),
         (
             TIERS,
             '\n  app: {run: {command: "x {port}"}}\n',
@@ -255,14 +280,14 @@ def other(value: object) -> object:
             return None
 
 
-@pytest.mark.parametrize("owner", [Tier, Timeouts, Limits])
+@pytest.mark.parametrize("owner", [Tier, Timeouts, Limits, Resources])
 def test_no_setting_is_passed_over(owner: type) -> None:
     old = web()
     tier = old.tiers["web"]
     for field in attrs.fields(owner):
         if field.name in ("name", "kind", "routes"):
             continue
-        part = {Tier: tier, Timeouts: tier.timeouts, Limits: tier.limits}[owner]
+        part = tier if owner is Tier else getattr(tier, owner.__name__.lower())
         changed = attrs.evolve(part, **{field.name: other(getattr(part, field.name))})
         if owner is not Tier:
             changed = attrs.evolve(tier, **{owner.__name__.lower(): changed})
@@ -271,7 +296,13 @@ def test_no_setting_is_passed_over(owner: type) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "shape"),
-    [(Tier, TierShape), (Timeouts, TimeoutsShape), (Limits, LimitsShape), (HealthCheck, HealthShape)],
+    [
+        (Tier, TierShape),
+        (Timeouts, TimeoutsShape),
+        (Limits, LimitsShape),
+        (HealthCheck, HealthShape),
+        (Resources, ResourcesShape),
+    ],
 )
 def test_keys_are_those_of_the_file(owner: type, shape: type) -> None:
     said = {KEYS.get((owner, field.name), field.name) for field in attrs.fields(owner)} - {"name"}
@@ -281,8 +312,8 @@ def test_keys_are_those_of_the_file(owner: type, shape: type) -> None:
 def test_all_named_fields_exist() -> None:
     for owner, name in (*KEYS, *FORMS):
         assert name in attrs.fields_dict(owner)
-    assert {"endpoints", "run", "health", "agent_check"} <= set(attrs.fields_dict(PoolShape))
-    assert {"command", "replicas"} == set(attrs.fields_dict(RunShape))
+    assert {"endpoints", "run", "dns", "health", "agent_check"} <= set(attrs.fields_dict(PoolShape))
+    assert {"command", "replicas", "image", "resources"} == set(attrs.fields_dict(RunShape))
 
 
 @pytest.mark.parametrize(

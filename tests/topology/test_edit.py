@@ -579,9 +579,9 @@ HINT = "; the file would be so without tier {!r}: change this first, then remove
     ("text", "edit", "said"),
     [
         (
-            SHOP + "more: 1\n",
+            SHOP + "zones: 1\n",
             Scale({"web": 2}),
-            ["28:1: more: unknown key: known here are cluster, admin, security, t"],
+            ["28:1: zones: unknown key: known here are cluster, admin, store, security, t"],
         ),
         (SHOP, Scale({"web": 0}), ["17:15: tiers.web.replicas: '0' is out of range: write 1 to 1000"]),
         (SHOP, Scale({"app": 1001}), ["27:50: pools.app.run.replicas: '1001' is out of range: write 1 to 1000"]),

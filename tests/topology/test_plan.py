@@ -361,6 +361,13 @@ POLITELY = (
             ],
         ),
         (
+            ALONE,
+            ALONE.replace("replicas", "resources: {cpus: 0.5}, replicas"),
+            [
+                "web: resources.cpus not set → 0.5, for containers that start from then on; what runs is left as it is",
+            ],
+        ),
+        (
             "web: {kind: l7, listen: ':80', to: app}",
             "web: {kind: l7, listen: ':80', to: app}\n  hi: {kind: l7, listen: ':81', routes: [{respond: {}}]}",
             ["tier hi (l7) is added: starts hi-1, listens on 0.0.0.0:81, answers requests itself"],
@@ -398,6 +405,22 @@ def pool_plan(old: str, new: str) -> Plan:
             (2, 3),
         ),
         (
+            "run: {command: 'a {port}'}",
+            "run: {command: 'a {port}', image: 'a:2', resources: {memory: 64MiB}}",
+            [
+                "pool app: run.image not set → a:2, for containers that start from then on; what runs is left as it is",
+                "pool app: run.resources.memory not set → 64MiB, for containers that start from then on; what runs is "
+                "left as it is",
+            ],
+            (0, 0),
+        ),
+        (
+            "dns: a.internal:80",
+            "dns: b.internal:80",
+            ["pool app: dns a.internal:80 → b.internal:80: what was found stays until the new name is found"],
+            (0, 0),
+        ),
+        (
             "endpoints: [127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3]",
             "endpoints: [127.0.0.1:4, 127.0.0.1:3], health: {path: /up, interval: 5s}",
             [
@@ -419,11 +442,12 @@ def test_what_pools_do_in_words(old: str, new: str, lines: list[str], counts: tu
 
 def test_pools_come_and_go_in_words() -> None:
     old = shop(ALONE.replace("app", "[app, run]"), pools=(APP, f"run: {{{RUN % ('a', 2)}}}"))
-    new = shop(ALONE.replace("app", "[app, join]"), pools=(APP, "join: {agents: true}"))
+    new = shop(ALONE.replace("app", "[app, join, far]"), pools=(APP, "join: {agents: true}", "far: {dns: a.b:80}"))
     plan = describe(old, new)
     assert plan.lines[1:-1] == (
         "pool run is removed once nothing sends there: stops 2 processes",
         "pool join is added: agents join by themselves",
+        "pool far is added: endpoints are what DNS says of a.b:80",
     )
     assert plan.stopped == Processes((), 2)
 
@@ -441,7 +465,7 @@ def test_a_plan_is_plain_data() -> None:
 
 
 KINDS = {"edge": "l4", "relay": "l4", "front": "l7", "web": "l7", "back": "l7"}
-POOLS = ("listed", "run", "join")
+POOLS = ("listed", "run", "join", "far")
 PORTS = tuple(range(1, 2 * len(KINDS) + 1))
 
 Data = dict[str, Any]
@@ -493,6 +517,8 @@ def pool_data(draw: st.DrawFn, name: str) -> Data:
             return {"endpoints": [f"127.0.0.1:{port}" for port in ports]}
         case "run":
             return {"run": {"command": "serve {port}", "replicas": draw(st.integers(1, 3))}}
+        case "far":
+            return {"dns": draw(st.sampled_from(("far.internal:80", "_http._tcp.far.internal")))}
         case _:
             return {"agents": True}
 

@@ -97,7 +97,9 @@ def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("pool", "fault"),
     [
-        ("{}", "pools.p: needs one of the keys endpoints, run, agents"),
+        ("{}", "pools.p: needs one of the keys endpoints, run, agents, dns"),
+        ("{dns: 'a:1', endpoints: ['[::1]:1']}", "pools.p.dns: cannot stand beside 'endpoints'"),
+        ("{dns: 'a:1', agents: true}", "pools.p.dns: cannot stand beside 'agents'"),
         ("{agents: true, endpoints: ['[::1]:1']}", "pools.p.agents: cannot stand beside 'endpoints'"),
         ("{agents: true, agent_check: 9}", "pools.p.agent_check: cannot stand beside 'agents'"),
         ("{endpoints: {localhost:1: 0, localhost:2: 0.0}}", "pools.p.endpoints: every weight is 0"),
@@ -126,6 +128,8 @@ def test_each_pool_rule_yields_its_one_fault(pool: str, fault: str) -> None:
         "{endpoints: {localhost:1: 0, localhost:2: 1}, agent_check: 9}",
         "{agents: true, health: {path: /, host: a, status: 204, interval: 2s, timeout: 2s}}",
         "{agents: true, health: {interval: 500ms}}",
+        "{dns: 'a:1', health: tcp, agent_check: 9}",
+        "{run: {command: 'x {port}', image: x, resources: {}}}",
         "{agents: true, health: {interval: soon, timeout: 3s}}",
         "{endpoints: {localhost:1: 0, localhost:2: much}}",
     ],

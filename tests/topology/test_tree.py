@@ -61,23 +61,26 @@ def test_what_decides_besides_the_routes_is_shown(tmp_path: Path) -> None:
         (tmp_path / f"{name}.pem").write_text(f"-----BEGIN {label}-----")
     text = """
 cluster: shop
+store: etcd://one:2379
 security: {tls: {certificate: cert.pem, key: key.pem, ca: ca.pem}}
 tiers:
   edge: {kind: l4, listen: ":80", balance: maglev, agent_check: 127.0.0.1:9777, to: [web, mail]}
-  web: {kind: l7, balance: maglev, hash_on: {header: X-User}, orca: text, to: [app, api, next]}
+  web: {kind: l7, balance: maglev, hash_on: {header: X-User}, orca: text, to: [app, api, next, far]}
 pools:
   mail: {endpoints: {127.0.0.1:1: 3, 127.0.0.1:2: 0.5}, health: tcp}
   app: {endpoints: [127.0.0.1:3], agent_check: 9778}
   api: {run: {command: "serve {port}"}, health: {path: /up, interval: 500ms}}
   next: {agents: true}
+  far: {dns: _http._tcp.far.internal, health: tcp}
 """
     assert draw(load_text(text, str(tmp_path / "shop.yaml"))).splitlines() == [
-        "shop · admin 127.0.0.1:7900 · mutual TLS",
+        "shop · admin 127.0.0.1:7900 · mutual TLS · store etcd://one:2379",
         "└─ edge · l4 · listens on 0.0.0.0:80 · maglev by source · agent-check on 127.0.0.1:9777",
         "   ├─ web · l7 · maglev by x-user · orca text",
         "   │  ├─ app · pool ×1 · agent-check on port 9778 · 127.0.0.1:3",
         "   │  ├─ api · pool ×1 · GET /up every 0.5s · runs serve {port}",
-        "   │  └─ next · pool of agents",
+        "   │  ├─ next · pool of agents",
+        "   │  └─ far · pool by DNS · connect every 2s · _http._tcp.far.internal",
         "   └─ mail · pool ×2 · connect every 2s · 127.0.0.1:1 weight 3, 127.0.0.1:2 weight 0.5",
     ]
 
@@ -89,7 +92,7 @@ def test_every_tier_and_pool_of_an_example_is_drawn_in_full_once(path: Path) -> 
     for name in topology.tiers:
         kind = topology.tiers[name].kind.value
         assert len(re.findall(rf" {name}(?: \[\d+\])? · {kind}", drawing)) == 1
-    assert len(re.findall(r" · pool (?:×|of agents)", drawing)) == len(topology.pools)
+    assert len(re.findall(r" · pool (?:×|of agents|by DNS)", drawing)) == len(topology.pools)
 
 
 def test_the_drawing_of_many_ways_stays_small() -> None:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
-from tierlb.model.topology import Kind, Match, Policy, Redirect, Respond
+from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.topology import HealthCheck, Kind, Match, Policy, Redirect, Respond
 from tierlb.wire.frames import (
     MAX_FRAME_BYTES,
     MAX_ROWS,
@@ -38,6 +38,7 @@ SNAPSHOT = Snapshot(
         Rule(Match(), Send((Destination(2.5, ("app",), (Member("app/x", "app", Address("::1", 9)),)),))),
     ),
     balance=Policy.TWO_CHOICES,
+    pools=(PoolSettings("app", HealthCheck("/up"), 9778), PoolSettings("api", dns="api.internal:8000", parents=4)),
 )
 LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3, "ejected", 99.5, 0.25, None),))
 SUBTREE = SubtreeLoad(812.5, 1999.25, 0.53, 0.81, 17, 1234567, 1234550, 12, 3, 60, 0.0123, 31.25, 0.21, 8, 9, True)

@@ -33,6 +33,7 @@ class AgentOptions:
     address: str
     join: str = ""
     join_file: Path | None = None
+    token_file: Path | None = None
     url: str = ""
     pid: int | None = None
     cgroup: Path | None = None
@@ -44,7 +45,7 @@ class AgentOptions:
 
 def start_agent(options: AgentOptions) -> None:
     """Run until SIGTERM."""
-    invitation = invitation_or_exit(options.join, options.join_file)
+    invitation = invitation_or_exit(options.join, options.join_file, options.token_file)
     if options.slots and not options.url:
         raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
     url, meter, drain_time_s, identity = (

@@ -3,25 +3,41 @@ the environment, which no child of theirs is to inherit."""
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from tierlb.controlplane.invitation import Invitation, NoInvitation, read
+from tierlb.controlplane.invitation import Invitation, NoInvitation, read, read_token
 from tierlb.controlplane.node import TOKEN_VARIABLE
 
 
-def invitation_or_exit(url: str, directory: Path | None) -> Invitation:
+def invitation_or_exit(url: str, directory: Path | None, token_file: Path | None = None) -> Invitation:
     """Exits with 2 where the options do not go together, and with 1 where nobody invites."""
     token = os.environ.pop(TOKEN_VARIABLE, "")
     if directory is not None:
-        if url:
-            raise click.UsageError("give --join or --join-file, not both")
+        if url or token_file is not None:
+            raise click.UsageError("give --join, with --token-file if there is one, or --join-file, not both")
         try:
             return read(directory)
         except NoInvitation as problem:
             raise click.ClickException(str(problem)) from problem
     if not url:
-        raise click.UsageError(f"say where to join: --join-file DIR, or --join URL and the token in {TOKEN_VARIABLE}")
+        raise click.UsageError(
+            f"say where to join: --join-file DIR, or --join URL and --token-file (or {TOKEN_VARIABLE})"
+        )
+    for each in url.split(","):
+        if urlsplit(each).scheme not in ("ws", "wss") or not urlsplit(each).hostname:
+            raise click.UsageError(f"--join: {each!r} is no controller: write ws://HOST:PORT, or several, with commas")
+    if token_file is not None:
+        token = token_or_exit(token_file)
     if not token:
-        raise click.UsageError(f"set {TOKEN_VARIABLE} to the join token of the cluster, or give --join-file")
+        raise click.UsageError(f"give --token-file, or set {TOKEN_VARIABLE} to the join token of the cluster")
     return Invitation(url, token)
+
+
+def token_or_exit(file: Path) -> str:
+    """A token from a file such as a container's secret; exits with 1 if there is none in it."""
+    try:
+        return read_token(file)
+    except NoInvitation as problem:
+        raise click.ClickException(str(problem)) from problem

@@ -14,6 +14,7 @@ from tierlb.cli.verbs import COMMANDS, DEFAULT_ADMIN, TopologyPath
 
 StatePath = click.Path(file_okay=False, path_type=Path)
 JoinPath = click.Path(file_okay=False, path_type=Path)
+TokenPath = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,17 +116,42 @@ def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json
 
 
 @main.command()
-@click.option("--name", required=True, help="This node's name, such as web-1; the same after a restart.")
-@click.option("--tier", required=True, help="The tier it belongs to.")
-@click.option("--join", default="", metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
-@click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
+@click.argument("file", type=TopologyPath)
+@click.option("--listen", default="127.0.0.1:7901", show_default=True, metavar="HOST:PORT", help="Where nodes join.")
+@click.option("--admin-listen", default="", metavar="HOST:PORT", help="Of the admin API.  [default: as FILE says]")
+@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token.  [default: made, left in --state]")
+@click.option("--admin-token-file", type=TokenPath, metavar="FILE", help="What changes need.  [default: the same]")
 @click.option(
-    "--control-listen",
-    default="127.0.0.1:0",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where this node's own children report; they are told this address.",
+    "--state", type=StatePath, metavar="DIR", help="Where what must last is kept.  [default: .tierlb/CLUSTER]"
 )
+@click.option("--name", default="", help="Of this controller, among several.  [default: the host's name]")
+@click.option("--run-dns", default="", metavar="PATTERN", help="Where endpoints with `run` are, such as {pool}:9000.")
+def controller(**options: Any) -> None:
+    """Run the controller of FILE alone, for nodes that are started elsewhere: `tierlb node`, in containers or on other
+    machines. Any node of a tier in FILE may join, however many `replicas` there are to be.
+
+    With `store: etcd://...` in FILE several controllers share the store; one is active, another takes over.
+    """
+    from tierlb.cli.controller import ControllerOptions, run_controller
+
+    run_controller(ControllerOptions(**options))
+
+
+@main.command()
+@click.option("--tier", required=True, help="The tier it belongs to.")
+@click.option(
+    "--name", default="", help="Such as web-1; the same after a restart.  [default: TIER- and the host's name]"
+)
+@click.option("--join", default="", metavar="URL[,URL]", help="The controllers, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token, with --join.")
+@click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
+@click.option("--host", default="", help="Open every port here: 0.0.0.0 in a container.  [default: as the file says]")
+@click.option("--control-listen", default="", metavar="HOST:PORT", help="Where children report.  [default: any port]")
+@click.option("--data-port", type=click.IntRange(0, 65535), default=0, help="Where parents send to.  [default: any]")
+@click.option(
+    "--advertise", default="", metavar="HOST", help="The host that others are told.  [default: it is found out]"
+)
+@click.option("--control-name", default="", metavar="NAME:PORT", help="Stands for all nodes of the tier, for children.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -135,29 +161,22 @@ def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json
 @click.option("--tls-certificate", default="", metavar="FILE", help="Shown to the controller, parents and children.")
 @click.option("--tls-key", default="", metavar="FILE", help="The certificate's key.")
 @click.option("--tls-ca", default="", metavar="FILE", help="Signed the certificates of the whole cluster.")
-def node(
-    name: str,
-    tier: str,
-    join: str,
-    join_file: Path | None,
-    control_listen: str,
-    state: Path | None,
-    tls_certificate: str,
-    tls_key: str,
-    tls_ca: str,
-) -> None:
-    """Run one node by itself. With --join the token comes in the environment variable TIERLB_TOKEN."""
-    from tierlb.cli.join import invitation_or_exit
-    from tierlb.cli.node import start_node
+def node(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> None:
+    """Run one node by itself. Without --token-file the token comes in the environment variable TIERLB_TOKEN.
 
-    invitation = invitation_or_exit(join, join_file)
-    start_node(name, tier, invitation, control_listen, (tls_certificate, tls_key, tls_ca), state)
+    On several machines give --host, an address at which parents and children reach this one, or 0.0.0.0. Its control
+    address also answers GET /readyz, /livez and /metrics.
+    """
+    from tierlb.cli.node import NodeOptions, start_node
+
+    start_node(NodeOptions(tls=(tls_certificate, tls_key, tls_ca), **options))
 
 
 @main.command()
 @click.option("--pool", required=True, help="The pool it joins, one with `agents: true`.")
 @click.option("--name", required=True, help="This agent's name, such as app-1; the same after a restart.")
-@click.option("--join", default="", metavar="URL", help="The controller, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--join", default="", metavar="URL[,URL]", help="The controllers, as ws://HOST:PORT, or wss:// with TLS.")
+@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token, with --join.")
 @click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where the app takes its traffic.")
 @click.option(
@@ -181,6 +200,61 @@ def agent(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> No
     from tierlb.cli.agent import AgentOptions, start_agent
 
     start_agent(AgentOptions(tls=(tls_certificate, tls_key, tls_ca), **options))
+
+
+@main.command()
+@click.argument("file", type=TopologyPath)
+@click.option("--output", type=StatePath, metavar="DIR", help="Write it there, with all it needs.  [default: print it]")
+@click.option(
+    "--image", default=f"tierlb:{tierlb.__version__}", show_default=True, metavar="NAME", help="That has tierlb."
+)
+def compose(file: Path, output: Path | None, image: str) -> None:
+    """Render FILE for docker compose: a service per tier, per pool with `run`, and the controller.
+
+    With --output, DIR gets compose.yaml, a copy of FILE as topology.yaml, and tokens in secrets/, made once.
+    """
+    from tierlb.cli.compose import run_compose
+
+    run_compose(file, output, image)
+
+
+@main.command()
+@click.argument("file", type=TopologyPath)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Instead of printing.")
+@click.option(
+    "--image", default=f"tierlb:{tierlb.__version__}", show_default=True, metavar="NAME", help="That has tierlb."
+)
+@click.option("--namespace", default="", metavar="NAME", help="Of all objects.  [default: where they are applied]")
+@click.option("--prefix", default="", metavar="TEXT", help="Of all names.  [default: the cluster's name]")
+@click.option(
+    "--edge",
+    type=click.Choice(["load-balancer", "daemonset"]),
+    default="load-balancer",
+    show_default=True,
+    help="Tiers that listen: behind a Service, or at a port of each machine.",
+)
+@click.option(
+    "--max-replicas",
+    multiple=True,
+    metavar="TIER=N",
+    help="How far an l7 tier may grow; repeatable.  [default: 4 times its replicas]",
+)
+@click.option(
+    "--metrics-from",
+    default="monitoring",
+    show_default=True,
+    metavar="NAMESPACE",
+    help="Whose pods may read the nodes' metrics.",
+)
+def kubernetes(file: Path, **given: Any) -> None:
+    """Render FILE as Kubernetes objects: a Deployment per tier and per pool with `run`, the controller, and who may
+    speak to whom.
+
+    What is to be done before they are applied stands at the top.
+    """
+    from tierlb.cli.kubernetes import KubernetesOptions, run_kubernetes
+
+    run_kubernetes(file, KubernetesOptions(**given))
 
 
 @main.command("demo-backend")

@@ -55,7 +55,7 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
     try:
         check_free(topology)
         admin = listen(topology.admin, "admin.listen")
-        if changes.start(text, getpass.getuser()) != text:
+        if await changes.start(text, getpass.getuser()) != text:
             topology = controller.topology
             check_free(topology)
     except PortTaken as error:
@@ -86,7 +86,7 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
             problem = await supervisor.run(on_serving)
     finally:
         admin.close()
-        store.close()
+        await store.close()
     if problem:
         raise click.ClickException(problem)
     log.info("stopped")

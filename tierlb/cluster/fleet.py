@@ -68,6 +68,7 @@ class Fleet:
     nursery: trio.Nursery
     state: Path | None = None
     sockets: Sockets = attrs.field(factory=Sockets)
+    replaces: bool = True
     _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
     _ending: bool = attrs.field(default=False, init=False)
@@ -90,6 +91,10 @@ class Fleet:
                 self._grow_pool(pool, pool.run)
         self._mark_surplus(topology)
         return tuple(child.name for child in self._children() if child.name not in before)
+
+    def needed(self, tier: Tier) -> int:
+        """How many nodes of the tier there have to be."""
+        return tier.replicas
 
     def surplus(self, topology: Topology) -> tuple[str, ...]:
         """The nodes that run and that the topology does not name."""
@@ -236,11 +241,15 @@ class Fleet:
         def on_exit(pid: int) -> None:
             note(State.GONE, None)
 
-        argv = tuple(part.replace("{port}", str(port)) for part in shlex.split(run.command))
+        argv = tuple(_filled_in(part, endpoint.address) for part in shlex.split(run.command))
         name, env = f"{pool.name}/{endpoint.address}", environment()
         endpoint.child = self._start(Child(name, argv, env, self.log, self.guard, watch=watch, on_exit=on_exit))
         endpoint.status = EndpointStatus(endpoint.address, State.GONE)
         return endpoint
+
+
+def _filled_in(part: str, address: Address) -> str:
+    return part.replace("{host}", address.host).replace("{port}", str(address.port))
 
 
 def environment() -> dict[str, str]:

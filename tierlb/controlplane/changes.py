@@ -9,7 +9,10 @@ way back is a transition like any other, from the stage that was reached to the 
 Verbs are edits of the text (topology/edit.py), so there is one way for every change. What an operator wants of single
 nodes (drain) is no part of the text; it is stored beside it.
 
-Left out: starting processes (`Machines`, cluster/fleet.py), HTTP (dashboard/), and several controllers on one store.
+A controller that takes over from another one (`take_over`) finds nodes that serve, so it goes on with what had begun.
+
+Left out: starting processes (`Machines`: cluster/fleet.py, elsewhere.py), HTTP (dashboard/), and which of several
+controllers is the active one.
 """
 
 import math
@@ -29,12 +32,12 @@ from tierlb.controlplane.history import History, Rollout
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.status import State
 from tierlb.controlplane.store import Store, Stored
-from tierlb.model.topology import Admin, Topology
-from tierlb.topology.allot import node_names
+from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.topology.edit import Edit, edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe, transition
 
+AT_START = "the file at the start"
 DEADLINE_S = 60.0
 BACK_S = 30.0
 """For each stage on the way back, whatever the deadline was."""
@@ -49,9 +52,12 @@ KEPT_CHANGES = 16
 
 
 class Machines(Protocol):
-    """Who starts and stops processes."""
+    """Who starts and stops processes. `replaces`: it can put a new process in the place of one."""
 
+    @property
+    def replaces(self) -> bool: ...
     def grow(self, topology: Topology) -> tuple[str, ...]: ...
+    def needed(self, tier: Tier) -> int: ...
     def surplus(self, topology: Topology) -> tuple[str, ...]: ...
     async def stop_nodes(self, names: Iterable[str]) -> None: ...
     async def shrink(self, topology: Topology) -> None: ...
@@ -122,7 +128,7 @@ class Request:
 
 @attrs.define
 class Changes:
-    """`start` once, before the cluster runs; `run` for as long as it does; then `apply` and the others.
+    """`start` once, before the cluster runs, or `take_over`; `run` for as long as it does; then `apply` and the others.
 
     `file`: the topology file, which is kept in step where nobody has changed it meanwhile. `now`: Unix seconds.
     """
@@ -138,6 +144,9 @@ class Changes:
     _stored: Stored = attrs.field(factory=Stored, init=False)
     _version: int = attrs.field(default=0, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+    _accepting: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _saving: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _resumed: Rollout | None = attrs.field(default=None, init=False)
 
     @property
     def history(self) -> History:
@@ -150,23 +159,42 @@ class Changes:
         current = self.history.current
         return current.text if current is not None else ""
 
-    def start(self, text: str, who: str) -> str:
+    async def start(self, text: str, who: str) -> str:
         """Begin with this text of the file, as a new revision unless it is the active one; the text that counts. What a
         dead controller had begun to change is taken back, for nothing of it runs any more, in the file as well, and the
         controller is told. Raises StoreError."""
-        found = self.store.load()
+        await self._find()
+        rollout = self._stored.rollout
+        if rollout is not None and not rollout.over:
+            text = await self._take_back(rollout, text)
+        if text != self.text:
+            await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
+        return text
+
+    async def take_over(self, text: str, who: str) -> Topology:
+        """Begin with what is stored, for it is served; the topology that counts. `text` is the first revision if there
+        is none yet. A change that had begun goes on when `run` does. Raises StoreError and TopologyError."""
+        await self._find()
+        if not self.history.revisions:
+            await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
+        rollout = self._stored.rollout
+        if rollout is None or rollout.over:
+            return self._load(self.text)
+        self._resumed = rollout
+        return self._load(self.history.get(rollout.previous).text)
+
+    def is_news(self, text: str) -> bool:
+        """Whether this text was never a revision, as far as they are kept."""
+        return all(revision.text != text for revision in self.history.revisions)
+
+    async def _find(self) -> None:
+        found = await self.store.load()
         if found.warning:
             self.log.warning("the state is not the newest", reason=found.warning)
         self._stored, self._version = found.stored, found.version
-        rollout = self._stored.rollout
-        if rollout is not None and not rollout.over:
-            text = self._take_back(rollout, text)
-        if text != self.text:
-            self._keep(history=self.history.accept(text, who, "the file at the start", self.now(), None))
         self.controller.admin.update(self._stored.admin_states)
-        return text
 
-    def _take_back(self, rollout: Rollout, text: str) -> str:
+    async def _take_back(self, rollout: Rollout, text: str) -> str:
         target, previous = self.history.get(rollout.target).text, self.history.get(rollout.previous).text
         said = {"revision": rollout.target, "back_to": rollout.previous}
         self.log.warning("a change was cut short and is taken back", **said)
@@ -174,17 +202,29 @@ class Changes:
             self._write_file(text, previous)
             self.controller.adopt(self._load(previous))
             text = previous
-        self._keep(history=self.history.activate(rollout.previous), rollout=None)
+        await self._keep(history=self.history.activate(rollout.previous), rollout=None)
         return text
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry changes out, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self._resumed is not None:
+                self._resume(self._resumed)
             task_status.started()
             await trio.sleep_forever()
 
-    # What can be asked for. Nothing of it waits for the cluster.
+    def _resume(self, rollout: Rollout) -> None:
+        before, after = self.controller.topology, self._load(self.history.get(rollout.target).text)
+        stages = transition(before, after)
+        progress = Progress("what another controller began", rollout.target, "", stages=len(stages))
+        for line in describe(before, after).lines:
+            progress.say(line)
+        self._begin(progress)
+        deadline_s = max(rollout.deadline_s - self.now(), BACK_S)
+        self._spawn(self._carry_out, progress, before, stages, deadline_s)
+
+    # What can be asked for. Nothing of it waits for the cluster, but for the store.
 
     def demand_idle(self) -> None:
         """Raises Busy while a change is on its way: nothing else can begin, nor can anybody say what it would do."""
@@ -200,21 +240,27 @@ class Changes:
         """What this text would do. Raises TopologyError."""
         return describe(self.controller.topology, self._load(text))
 
-    def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
+    async def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
         """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
         and then nothing has changed."""
+        async with self._accepting:
+            return await self._apply(text, request, what)
+
+    async def _apply(self, text: str, request: Request, what: str) -> Progress:
         self.demand_idle()
         before, after = self.controller.topology, self._load(text)
         plan = describe(before, after)
         if plan.unsupported:
             raise NotPossible("; ".join(each.reason for each in plan.unsupported))
+        if self.controller.engine is not None and (lack := self.controller.engine.lack(after)):
+            raise NotPossible(lack)
         base = self.text
         history = self.history.accept(text, request.who, request.why, self.now(), request.expected)
         stages = transition(before, after)
         if not stages and text == base:
             raise NothingToDo("nothing would change")
         rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s)
-        self._keep(history=history, rollout=rollout)
+        await self._keep(history=history, rollout=rollout)
         self._write_file(base, text)
         progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)))
         for line in plan.lines:
@@ -222,30 +268,32 @@ class Changes:
         self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
         return progress
 
-    def edit(self, edit: Edit, request: Request, what: str) -> Progress:
+    async def edit(self, edit: Edit, request: Request, what: str) -> Progress:
         """A verb. Raises EditError too."""
-        return self.apply(self.edited(edit), request, what)
+        return await self.apply(self.edited(edit), request, what)
 
     def edited(self, edit: Edit) -> str:
         """The text that a verb would make. Raises EditError and TopologyError."""
         return edited(self.text, edit, str(self.file or "FILE"))
 
-    def rollback(self, number: int, request: Request) -> Progress:
+    async def rollback(self, number: int, request: Request) -> Progress:
         """Apply the text of an old revision anew. Raises UnknownRevision too."""
         revision = self.history.get(number)
         why = request.why or f"back to revision {number}"
-        return self.apply(revision.text, attrs.evolve(request, why=why), f"rollback {number}")
+        return await self.apply(revision.text, attrs.evolve(request, why=why), f"rollback {number}")
 
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
         self.demand_idle()
         if tier not in self.controller.topology.tiers:
             raise NotPossible(f"there is no tier {tier}: there are {', '.join(self.controller.topology.tiers)}")
+        if self.machines is not None and not self.machines.replaces:
+            raise NotPossible(f"the nodes of {tier} were not started from here: restart them by whatever started them")
         progress = self._begin(Progress(f"restart {tier}", 0, request.who))
         self._spawn(self._restart, progress, tier)
         return progress
 
-    def wish(self, node: str, state: Admin) -> None:
+    async def wish(self, node: str, state: Admin) -> None:
         """What an operator wants of one node or agent: drain, or ready again. Raises NotPossible and StoreError."""
         seat = self.controller.seats.get(node)
         if seat is None:
@@ -257,8 +305,8 @@ class Changes:
         ]
         if state is not Admin.READY and peers == [node]:
             raise NotPossible(f"{node} is the last one of {seat.tier} that serves: scale {seat.tier} first")
-        wishes = {**self.controller.admin, node: state}
-        self._keep(admin_states=wishes)
+        async with self._accepting:
+            await self._keep(admin_states={**self.controller.admin, node: state})
         self.controller.wish(node, state)
 
     # How it is carried out.
@@ -277,7 +325,7 @@ class Changes:
             reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
             await self._go_back(progress, before, reason)
         else:
-            self._end(progress, "done")
+            await self._end(progress, "done")
 
     async def _reach(
         self, progress: Progress, before: Topology, stage: Topology, target: Topology, fresh: set[str]
@@ -286,7 +334,7 @@ class Changes:
         that this change started, to which those of the stage are added."""
         machines = self._machines()
         fresh.update(machines.grow(stage))
-        vanished = [name for name in machines.surplus(stage) if _tier_of(name) not in stage.tiers]
+        vanished = [name for name in machines.surplus(stage) if self._tier_of(name) not in stage.tiers]
         if vanished:
             progress.say(f"stopping {', '.join(vanished)}")
             await machines.stop_nodes(vanished)
@@ -315,24 +363,28 @@ class Changes:
         """What this stage still waits for; at the end that is everything, before it half of each tier and all local
         endpoints, for those of an old command stop with the stage. What is to go is not waited for: perhaps it goes
         because it is broken."""
+        part = 1.0 if stage is target else READY_PART
+        for tier in target.tiers.values():
+            there, needed = len(self.controller.expected(tier)), math.ceil(part * self._machines().needed(tier))
+            if tier.name in stage.tiers and there < needed:
+                return f"of {tier.name} only {there} of {needed} nodes have joined"
         if stage is target:
             return "; ".join(self.controller.missing()[:3])
-        if not self.controller.settled(_nodes(target)):
+        if not self.controller.settled(self._nodes(target)):
             return "not all nodes serve their latest configuration yet"
         if unready := self.controller.unready_endpoints(target.pools):
             return unready[0]
         for tier in target.tiers.values():
-            nodes = [self.controller.seats[name] for name in node_names(tier)]
-            ready = sum(node.state is State.SERVING and self.controller.has_leaves(node.name) for node in nodes)
-            if ready < math.ceil(READY_PART * len(nodes)):
-                return f"of {tier.name} only {ready} of {len(nodes)} nodes are ready"
+            ready, needed = self.controller.ready(tier), self._machines().needed(tier)
+            if ready < math.ceil(READY_PART * needed):
+                return f"of {tier.name} only {ready} of {needed} nodes are ready"
         return ""
 
     def _despair(self, target: Topology, fresh: Collection[str]) -> None:
         """Raise GaveUp where waiting will not help."""
         if self._machines().crashes(fresh) >= CRASHES:
             raise GaveUp("; ".join(self._machines().problems(fresh)[:3]) or "new processes keep ending")
-        if refused := self.controller.refused(_nodes(target)):
+        if refused := self.controller.refused(self._nodes(target)):
             raise GaveUp(refused)
 
     async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
@@ -354,13 +406,13 @@ class Changes:
         rollout = self._stored.rollout
         if rollout is not None:
             failed = self.history.get(rollout.target).text
-            self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
+            await self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
             self._write_file(failed, self.text)
-        self._end(progress, outcome)
+        await self._end(progress, outcome)
 
     async def _restart(self, progress: Progress, tier: str) -> None:
         topology = self.controller.topology
-        names = node_names(topology.tiers[tier])
+        names = self.controller.expected(topology.tiers[tier])
         progress.stages = len(names)
         for number, name in enumerate(names, start=1):
             progress.stage = number
@@ -370,10 +422,17 @@ class Changes:
             except trio.TooSlowError:
                 progress.reason = f"the new process of {name} does not serve after {REPLACE_S:g} s: the old one stays"
                 progress.say(progress.reason)
-                self._end(progress, "failed")
+                await self._end(progress, "failed")
                 return
             progress.say(f"{name} is a new process")
-        self._end(progress, "done")
+        await self._end(progress, "done")
+
+    def _nodes(self, topology: Topology) -> frozenset[str]:
+        return frozenset(name for tier in topology.tiers.values() for name in self.controller.expected(tier))
+
+    def _tier_of(self, node: str) -> str:
+        seat = self.controller.seats.get(node)
+        return node.rpartition("-")[0] if seat is None else seat.tier
 
     def _lacking(self) -> str:
         return "; ".join(self.controller.missing()[:3]) or "nothing is missing"
@@ -398,22 +457,23 @@ class Changes:
         assert self._nursery is not None
         self._nursery.start_soon(run, *arguments)  # type: ignore[arg-type]
 
-    def _end(self, progress: Progress, outcome: str) -> None:
+    async def _end(self, progress: Progress, outcome: str) -> None:
         rollout = self._stored.rollout
         if rollout is not None and progress.revision:
-            self._keep_or_log(rollout=None)
+            await self._keep_or_log(rollout=None)
         progress.outcome = outcome
         self.log.info("a change ended", what=progress.what, revision=progress.revision, outcome=outcome)
 
-    def _keep(self, **changes: object) -> None:
-        stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
-        self._version = self.store.save(stored, self._version)
-        self._stored = stored
+    async def _keep(self, **changes: object) -> None:
+        async with self._saving:
+            stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
+            self._version = await self.store.save(stored, self._version)
+            self._stored = stored
 
-    def _keep_or_log(self, **changes: object) -> None:
+    async def _keep_or_log(self, **changes: object) -> None:
         """For what has happened already: what cannot be stored is still true until the next start."""
         try:
-            self._keep(**changes)
+            await self._keep(**changes)
         except StoreError as problem:
             self._stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
             self.log.error("the state cannot be stored", reason=str(problem))
@@ -434,14 +494,6 @@ class Changes:
             file.chmod(mode)
         except (OSError, StoreError) as problem:
             self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
-
-
-def _nodes(topology: Topology) -> frozenset[str]:
-    return frozenset(name for tier in topology.tiers.values() for name in node_names(tier))
-
-
-def _tier_of(node: str) -> str:
-    return node.rpartition("-")[0]
 
 
 def _moves(before: Topology, after: Topology) -> bool:

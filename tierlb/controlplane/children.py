@@ -54,11 +54,13 @@ class Hearer(Protocol):
 
 @attrs.define
 class Children:
-    """`serve` accepts children; `watch` and new rows pass through `watching` and `rows`, shared with the other side."""
+    """`serve` accepts children, to whom this node is `name`; `watch` and new rows pass through `watching` and `rows`,
+    shared with the other side."""
 
     hearer: Hearer
     token: str = attrs.field(repr=False)
     log: Log
+    name: str = ""
     watching: Watching = attrs.field(factory=Watching)
     rows: Rows = attrs.field(factory=Rows)
     tls: ssl.SSLContext | None = None
@@ -153,7 +155,7 @@ class Child:
     _guided_s: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.session = ParentSession(self._children.report_interval_s)
+        self.session = ParentSession(self._children.report_interval_s, self._children.name)
 
     def receive(self, data: bytes, now: float) -> None:
         """One message of the child."""

@@ -13,6 +13,11 @@ After a restart nothing is known but the topology. Nodes that serve go on as the
 those above and below are back too, or have had the time: with what is known by then, an edge that is the first to come
 back would be told that nobody is below it.
 
+Where somebody else starts the processes (`Engine`: compose, Kubernetes, systemd on several machines), nobody knows who
+will come. Seats are then open: any node of a tier that the topology names is taken in under its name. One whose socket
+has been gone for a while leaves, unless more than half of its tier is gone: then it is rather this controller that is
+cut off, and nodes that it cannot see serve as well as before.
+
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
 parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`picture`).
 
@@ -26,7 +31,9 @@ from collections.abc import Container, Iterable
 import attrs
 import trio
 
+from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.parents import is_named
 from tierlb.controlplane.picture import Picture
 from tierlb.controlplane.status import (
     ClusterStatus,
@@ -40,7 +47,7 @@ from tierlb.controlplane.watching import Watching
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
-from tierlb.model.topology import Admin, Topology
+from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
@@ -49,9 +56,12 @@ GATHER_S = 0.01
 REPORT_INTERVAL_S = 0.25
 AGENT_GONE_S = 10.0
 """An agent whose socket has been gone for this long has left: longer than its back-off after a restart of ours."""
+NODE_GONE_S = 30.0
+"""Where seats are open. Parents pass over a node that does not answer long before."""
+LEAST_PRESENT = 0.5
 REAP_EVERY_S = 1.0
-BACK_S = 12.0
-"""After a restart, who is still there has come back within it: the longest back-off is 10 s."""
+BACK_S = 5.0
+"""After a restart, who is still there has come back within it: the longest back-off is 2 s (uplink.py)."""
 MAX_SEATS = 32768
 MAX_WATCHES = 16
 NONCE_BYTES = 12
@@ -133,6 +143,7 @@ class Controller:
     report_interval_s: float = REPORT_INTERVAL_S
     revision: int = 0
     admin: dict[str, Admin] = attrs.field(factory=dict)
+    engine: Engine | None = None
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     _departed: set[str] = attrs.field(factory=set, init=False)
     """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
@@ -152,7 +163,7 @@ class Controller:
         """Publish a new revision after changes, for ever."""
         self._all_back_s = trio.current_time() + BACK_S
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._reap_agents)
+            nursery.start_soon(self._reap)
             nursery.start_soon(self._wait_for_no_longer)
             while True:
                 await self._dirty.wait()
@@ -170,6 +181,17 @@ class Controller:
         self.topology = topology
         self._make_seats()
         self._changed()
+
+    def expected(self, tier: Tier) -> tuple[str, ...]:
+        """The nodes of a tier: those that there should be, or where seats are open those that there are."""
+        if self.engine is None:
+            return node_names(tier)
+        return tuple(seat.name for seat in self.seats.values() if seat.tier == tier.name and not seat.agent)
+
+    def ready(self, tier: Tier) -> int:
+        """How many of them serve and have, as far as they have said, what they need below."""
+        seats = [self.seats[name] for name in self.expected(tier)]
+        return sum(seat.state is State.SERVING and self._has_leaves(seat.name) for seat in seats)
 
     def wish(self, member: str, state: Admin) -> None:
         """What an operator wants of a node or agent. Raises KeyError if there is none of that name."""
@@ -204,7 +226,7 @@ class Controller:
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
             former, seat = seat, self._vacate(seat)
             seat.addresses, seat.inner = former.addresses, former.inner
-            seat.former, former.former = former if former.hello is not None else None, None
+            seat.former, former.former = former if self._may_still_run(former) else None, None
             self._take_back(seat, hello)
             self.log.info("node joined", node=hello.node, pid=hello.pid)
         elif seat.link is not None:
@@ -243,7 +265,7 @@ class Controller:
         """The node's control socket is gone; its traffic goes on."""
         if seat.link is link:
             seat.link, seat.lost_s = None, trio.current_time()
-            if seat.agent and seat.draining:
+            if (seat.agent or self.engine is not None) and (seat.draining or seat.leaving):
                 self._remove(seat)
             self._moved()
 
@@ -294,11 +316,6 @@ class Controller:
         self._endpoints.setdefault(pool, {})[endpoint.address] = endpoint
         self._changed()
 
-    def has_leaves(self, node: str) -> bool:
-        """Whether the node, as far as it has said, has an endpoint below it that is ready, or needs none."""
-        report = self.picture.of(node).subtree()
-        return report is not None and (not report.leaves or report.ready_leaves > 0)
-
     def forget_endpoint(self, pool: str, address: Address) -> None:
         """A locally run endpoint is to be no member any more."""
         if self._endpoints.get(pool, {}).pop(address, None) is not None:
@@ -330,6 +347,7 @@ class Controller:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
         contents = self._contents()
         return (
+            *(f"no node of {tier.name} has joined" for tier in self.topology.tiers.values() if not self.expected(tier)),
             *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, self._content_for(seat, contents)))),
             *self.unready_endpoints(),
         )
@@ -374,8 +392,10 @@ class Controller:
         )
 
     def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
-        pool = self.topology.pools[pool_name]
-        if pool.run is not None:
+        pool = self._deployed().pools[pool_name]
+        if pool.dns:
+            endpoints = _found(pool_name, seen)
+        elif pool.run is not None:
             endpoints = list(self._endpoints.get(pool_name, {}).values())
         elif pool.agents:
             endpoints = [
@@ -386,6 +406,10 @@ class Controller:
         else:
             endpoints = [EndpointStatus(address, State.SERVING) for address in pool.endpoints]
         return tuple(attrs.evolve(e, seen_by=seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints)
+
+    def _has_leaves(self, node: str) -> bool:
+        report = self.picture.of(node).subtree()
+        return report is not None and (not report.leaves or report.ready_leaves > 0)
 
     def _nodes(self) -> list[Seat]:
         """Those that the topology names."""
@@ -455,6 +479,10 @@ class Controller:
             return None
         return attrs.evolve(seat.wanted, revision=0, admin=Admin.DRAIN)
 
+    def _may_still_run(self, former: Seat) -> bool:
+        """Where nobody says that a process has ended, one without a connection has."""
+        return former.hello is not None and (self.engine is None or former.link is not None)
+
     def _take_back(self, seat: Seat, hello: Hello) -> None:
         """A node that served before it came here has been configured by a controller before this one."""
         seat.back = bool(hello.data) and not seat.agent
@@ -462,11 +490,11 @@ class Controller:
             seat.inner = parse_address(hello.data)
 
     def _waits(self, seat: Seat) -> bool:
-        """Whether it is back before all those next to it. How many agents there were nobody knows."""
+        """Whether it is back before all those next to it. How many there were nobody knows where seats are open."""
         if not seat.back or seat.parents is not None or trio.current_time() >= self._all_back_s:
             return False
         above, below = reports_to(self.topology, seat.tier), self.topology.tiers[seat.tier].targets
-        if any(name in self.topology.pools and self.topology.pools[name].agents for name in below):
+        if self.engine is not None or any(name in self.topology.pools and self._takes_agents(name) for name in below):
             return True
         return any(
             other.hello is None or (other.tier in below and other.inner is None)
@@ -479,24 +507,34 @@ class Controller:
         self._changed()
 
     def _parents_of(self, name: str) -> tuple[Parent, ...]:
-        """The nodes of the tiers that send to this tier or pool, as far as they are there."""
+        """The nodes of the tiers that send to this tier or pool, as far as they are there. Those that are found by one
+        name are one."""
         scheme = "ws" if self.topology.tls is None else "wss"
         tiers = reports_to(self.topology, name)
-        return tuple(
-            Parent(seat.name, f"{scheme}://{seat.hello.control}")
-            for seat in self.seats.values()
-            if seat.tier in tiers and seat.hello is not None and seat.hello.control
-        )
+        seats = [seat for seat in self.seats.values() if seat.tier in tiers and seat.hello and seat.hello.control]
+        by_url = {f"{scheme}://{seat.hello.control}": seat for seat in seats if seat.hello is not None}
+        return tuple(Parent(seat.tier if is_named(url) else seat.name, url) for url, seat in by_url.items())
 
-    async def _reap_agents(self) -> None:
+    async def _reap(self) -> None:
         while True:
             await trio.sleep(REAP_EVERY_S)
             now = trio.current_time()
-            away = [seat for seat in self.seats.values() if seat.agent and seat.link is None]
-            for seat in away:
-                if now - seat.lost_s >= AGENT_GONE_S:
+            for seat in [seat for seat in self.seats.values() if seat.link is None and seat.hello is not None]:
+                away_s = now - seat.lost_s
+                if seat.agent and away_s >= AGENT_GONE_S:
                     self.log.warning("agent left", node=seat.name, away_s=AGENT_GONE_S)
                     self._remove(seat)
+                elif self.engine is not None and away_s >= NODE_GONE_S and self._is_missed_alone(seat):
+                    self.log.warning("node left", node=seat.name, away_s=NODE_GONE_S)
+                    self._remove(seat)
+
+    def _is_missed_alone(self, seat: Seat) -> bool:
+        """Whether enough others of its tier are connected to believe that it is this one that is gone."""
+        peers = [each for each in self.seats.values() if each.tier == seat.tier]
+        return sum(each.link is not None for each in peers) >= LEAST_PRESENT * len(peers)
+
+    def _takes_agents(self, pool: str) -> bool:
+        return self.topology.pools[pool].agents
 
     def _remove(self, seat: Seat) -> None:
         if self.seats.get(seat.name) is seat:
@@ -507,11 +545,11 @@ class Controller:
     def _make_seats(self) -> None:
         """One for each node that is to be; those of others stay for as long as somebody sits there."""
         tiers = self.topology.tiers.values()
-        wanted = {name: tier.name for tier in tiers for name in node_names(tier)}
+        wanted = {name: tier.name for tier in tiers for name in self.expected(tier)}
         for name, seat in list(self.seats.items()):
             gone = seat.tier not in self.topology.pools if seat.agent else wanted.get(name) != seat.tier
             seat.leaving = gone
-            if gone and not seat.agent:
+            if gone and not seat.agent and self.engine is None:
                 self._departed.add(name)
             if gone and seat.hello is None:
                 del self.seats[name]
@@ -533,11 +571,22 @@ class Controller:
         """What the nodes of each tier should serve now, as revision 0."""
         announced, endpoints = self._announced(), self._run_endpoints()
         agents = {name: self._agent_addresses(name) for name in self.topology.pools}
+        deployed = self._deployed()
         contents = {
-            name: snapshot_for(self.topology, name, 0, announced, endpoints, agents, self._wishes())
+            name: snapshot_for(deployed, name, 0, announced, endpoints, agents, self._wishes())
             for name in self.topology.tiers
         }
         return {name: attrs.evolve(content, parents=self._processes_above(name)) for name, content in contents.items()}
+
+    def _deployed(self) -> Topology:
+        """The topology as it exists: where seats are open, a tier has as many nodes as came."""
+        if self.engine is None:
+            return self.topology
+        deployed = self.engine.deployed(self.topology)
+        tiers = {
+            name: attrs.evolve(tier, replicas=max(1, len(self.expected(tier)))) for name, tier in deployed.tiers.items()
+        }
+        return attrs.evolve(deployed, tiers=tiers)
 
     def _processes_above(self, tier: str) -> tuple[str, ...]:
         """Those through which connections may come to this tier."""
@@ -580,6 +629,12 @@ class Controller:
     def _moved(self) -> None:
         self._progress.set()
         self._progress = trio.Event()
+
+
+def _found(pool: str, seen: dict[str, dict[str, MemberLoad]]) -> list[EndpointStatus]:
+    """Endpoints of a pool that the nodes find by name, as far as their rows tell."""
+    addresses = [name.removeprefix(f"{pool}/") for name in seen if name.startswith(f"{pool}/")]
+    return [EndpointStatus(parse_address(address), State.SERVING) for address in sorted(addresses)]
 
 
 def _same(wanted: Snapshot | None, content: Snapshot) -> bool:

@@ -37,10 +37,10 @@ class Following:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            self.look()
+            await self.look()
             await trio.sleep(LOOK_EVERY_S)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Say how the change under way goes on, and see whether the file asks for another."""
         self._tell()
         try:
@@ -52,13 +52,13 @@ class Following:
                 self.log.warning("the file cannot be read", file=str(self.file), reason=str(error))
         is_steady, self._seen = content == self._seen, content
         if content and is_steady and content != self._settled:
-            self._heed(content)
+            await self._heed(content)
 
-    def _heed(self, content: bytes) -> None:
+    async def _heed(self, content: bytes) -> None:
         try:
             text = self._text(content)
             if text != self.changes.text:
-                self._change, self._told = self.changes.apply(text, Request(self.who, WHAT), WHAT), 0
+                self._change, self._told = await self.changes.apply(text, Request(self.who, WHAT), WHAT), 0
                 self._tell()
         except Busy:
             return

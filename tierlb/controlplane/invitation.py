@@ -92,6 +92,16 @@ def read_admin_token(file: Path) -> str:
         raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
 
 
+def read_token(file: Path) -> str:
+    """A token that somebody else put there. Raises NoInvitation."""
+    try:
+        return _read(file)
+    except FileNotFoundError as missing:
+        raise NoInvitation(f"there is no {file}: put the token into it, in one line") from missing
+    except OSError as error:
+        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+
+
 def _holds(path: Path, text: str) -> bool:
     return path.read_bytes() == f"{text}\n".encode()
 

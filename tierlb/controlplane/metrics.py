@@ -1,7 +1,4 @@
-"""What a node answers on its control address to a plain `GET /metrics`: its figures as Prometheus reads them.
-
-No token is asked for, as the page says nothing secret and few scrapers could send one. With TLS, a certificate of the
-cluster is demanded all the same, of a scraper as of a child, before a byte of HTTP is heard.
+"""A node's figures as Prometheus reads them, for its page of metrics (pages.py).
 
 The page of a node with a thousand members takes 50 ms to write, in the thread that serves traffic. So it is written at
 most once a second, however often it is asked for.
@@ -16,7 +13,6 @@ import trio
 from tierlb.net.page import Page
 from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed, expose
 
-PATH = "/metrics"
 KEPT_S = 1.0
 
 
@@ -28,11 +24,9 @@ class MetricsPage:
     _page: bytes = attrs.field(default=b"", init=False)
     _until_s: float = attrs.field(default=-math.inf, init=False)
 
-    def find(self, path: str) -> Page | None:
-        """The page, if it is that what is asked for."""
-        if path != PATH:
-            return None
+    def page(self) -> Page:
+        """The page as it was at most a second ago."""
         now = trio.current_time()
         if now >= self._until_s:
             self._page, self._until_s = expose([self.read()]), now + KEPT_S
-        return CONTENT_TYPE, self._page
+        return Page(CONTENT_TYPE, self._page)

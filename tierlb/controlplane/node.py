@@ -7,10 +7,14 @@ whatever is left.
 A node that has a directory keeps there what it serves. If the controller cannot be reached when it starts, it serves
 that again, at the ports that it had if they are free, and reports to the parents that it had; a controller that comes
 back configures it as usual.
+
+On which host ports are opened, and where others find them, is this machine's affair (`Placement`): a snapshot names the
+ports that clients know, and that there is one for parents.
 """
 
 import hashlib
 import hmac
+import ipaddress
 import random
 import signal
 import time
@@ -26,12 +30,12 @@ from tierlb.controlplane.children import Children, Hearer
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.log import Log
-from tierlb.controlplane.metrics import MetricsPage
+from tierlb.controlplane.pages import NodePages
 from tierlb.controlplane.reporting import Reporter
 from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
-from tierlb.model.address import Address
+from tierlb.model.address import Address, parse_address
 from tierlb.model.load import NodeLoad
-from tierlb.model.snapshot import Snapshot
+from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Tls
 from tierlb.net.tls import client_context, server_context
 from tierlb.telemetry.exposition import Exposed
@@ -44,7 +48,51 @@ GATHER_S = 0.2
 """What changes at once, as when a cluster starts, is written once."""
 TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment variable that holds it)
 DATA_KEY_BYTES = 16
-CONTROL_LISTEN = Address("127.0.0.1", 0)
+LOOPBACK = "127.0.0.1"
+
+
+@attrs.frozen
+class Placement:
+    """Where a node's ports are on its machine, and how others are told.
+
+    `host`: open every port there ("": public ones as the topology says, all others on loopback). `control`: where
+    children report, `data_port`: where parents send to, 0 for any that is free. `advertised`: the host that others are
+    told ("": that from which this node speaks to the controller, where a port is open on all). `control_name`: a
+    HOST:PORT that stands for all nodes of the tier, told to children instead of the address.
+    """
+
+    host: str = ""
+    control: Address = Address(LOOPBACK, 0)
+    data_port: int = 0
+    advertised: str = ""
+    control_name: str = ""
+
+    def localised(self, snapshot: Snapshot) -> Snapshot:
+        """With the addresses that are to be opened here. Where parents are on other machines, what they show in their
+        PROXY header says who they are, not their addresses."""
+        check = snapshot.agent_check
+        if check is not None and self.host:
+            check = attrs.evolve(check, host=self.host)
+        return attrs.evolve(snapshot, listeners=tuple(map(self._localised, snapshot.listeners)), agent_check=check)
+
+    def told(self, address: Address, here: str) -> Address:
+        """The address as others know it; `here` is the host that the controller knows this node by."""
+        if self.advertised or ipaddress.ip_address(address.host).is_unspecified:
+            return attrs.evolve(address, host=self.advertised or here or address.host)
+        return address
+
+    def _localised(self, listener: Listener) -> Listener:
+        if not listener.inner:
+            return attrs.evolve(
+                listener, address=attrs.evolve(listener.address, host=self.host or listener.address.host)
+            )
+        host = self.host or LOOPBACK
+        strangers_known = ipaddress.ip_address(host).is_loopback
+        return attrs.evolve(
+            listener,
+            address=Address(host, self.data_port),
+            accept_from=listener.accept_from if strangers_known else (),
+        )
 
 
 class Plane(Reporter, Hearer, Protocol):
@@ -90,7 +138,7 @@ class Node:
     log: Log
     rng: random.Random
     tls: Tls | None = None
-    control_listen: Address = CONTROL_LISTEN
+    placement: Placement = Placement()
     on_served: Callable[[], None] = lambda: None
     state: Path | None = None
     children: Children = attrs.field(init=False)
@@ -99,16 +147,18 @@ class Node:
     _bound: tuple[Address, ...] = attrs.field(default=(), init=False)
     _parents: tuple[Parent, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _leaving: bool = attrs.field(default=False, init=False)
+    _here: Callable[[], str] = attrs.field(default=lambda: "", init=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
-        pages = MetricsPage(self.plane.metrics).find
-        children = Children(self.plane, self.identity.token, self.log, pages=pages)
+        pages = NodePages(self.plane.metrics, self.unready).find
+        children = Children(self.plane, self.identity.token, self.log, self.identity.name, pages=pages)
         if self.tls is not None:
             children.tls = server_context(self.tls)
             self.identity = attrs.evolve(self.identity, tls=client_context(self.tls))
         async with trio.open_nursery() as nursery:
-            address = await nursery.start(children.serve, self.control_listen)
+            address = await nursery.start(children.serve, self.placement.control)
             self.uplink = self._join(children, address)
             self.children = children
             children.on_new_row = self.uplink.reports.soon
@@ -120,6 +170,7 @@ class Node:
 
     async def leave(self) -> None:
         """Say that this node drains, and where others send to it, wait until they can know."""
+        self._leaving = True
         notice_s = self.plane.announce_drain()
         await self.uplink.leave()
         if self._applied is not None and any(listener.inner for listener in self._applied.listeners):
@@ -129,18 +180,36 @@ class Node:
     def place(self) -> str:
         """Where its parents reach it, or its clients where there are none; "" while it serves nothing."""
         listeners = self._applied.listeners if self._applied is not None else ()
-        bound = sorted(zip(listeners, self._bound, strict=True), key=lambda pair: not pair[0].inner)
+        bound = sorted(zip(listeners, self._told(), strict=True), key=lambda pair: not pair[0].inner)
         return str(bound[0][1]) if bound else ""
+
+    def control_place(self, bound: str) -> str:
+        """Where its children find it: by a name if it was given one."""
+        return self.placement.control_name or str(self.placement.told(parse_address(bound), self._here()))
+
+    def unready(self) -> str:
+        """Why new traffic would find nothing here; "" if it is welcome."""
+        if self._leaving:
+            return "it drains"
+        if self._applied is None:
+            return "it has no configuration yet"
+        load, sends = (
+            self.plane.subtree(),
+            [rule.action for rule in self._applied.rules if isinstance(rule.action, Send)],
+        )
+        if sends and not load.leaves and not any(each.members for send in sends for each in send.destinations):
+            return "there is nobody below it yet"
+        return "no endpoint below it is ready" if load.leaves and not load.ready_leaves else ""
 
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
         """Apply it unless it is served already."""
         if snapshot == self._applied:
-            return Ack(snapshot.revision, self._bound)
+            return Ack(snapshot.revision, self._told())
         return self._apply(snapshot)
 
     def _apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> Ack | Refuse:
         try:
-            self._bound = self.plane.apply(snapshot, had)
+            self._bound = self.plane.apply(self.placement.localised(snapshot), had)
         except self.refused as problem:
             self.log.error("snapshot refused", revision=snapshot.revision, reason=str(problem))
             return Refuse(snapshot.revision, str(problem))
@@ -148,7 +217,10 @@ class Node:
             self.on_served()
         self._applied = snapshot
         self._changed.set()
-        return Ack(snapshot.revision, self._bound)
+        return Ack(snapshot.revision, self._told())
+
+    def _told(self) -> tuple[Address, ...]:
+        return tuple(self.placement.told(address, self._here()) for address in self._bound)
 
     def _note_parents(self, parents: tuple[Parent, ...]) -> None:
         self._parents = parents
@@ -191,6 +263,7 @@ class Node:
         shared = (children.watching, children.rows)
         uplink = Uplink(identity, self.plane, self.log, self.rng, self, self._pass_on, *shared)
         uplink.on_placed = self._note_parents
+        self._here = lambda: uplink.here
         return uplink
 
     def _pass_on(self, watch: Watch) -> None:

@@ -1,8 +1,8 @@
 """Where the controller keeps what must outlive it: the history, what operators want of members, the apply on its way.
 
-`Store` is what a controller needs; `FileStore` keeps it in a directory of one machine. Every save names the version
-it was made from (compare-and-swap). One controller has a directory to itself, so there a mismatch is a mistake or
-somebody else's hand in the files; in a store that several share it is everyday life.
+`Store` is what a controller needs; `FileStore` keeps it in a directory of one machine, and etcd_store.py where several
+share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself,
+so there a mismatch is a mistake or somebody else's hand in the files; in a store that is shared it is everyday life.
 
 A file is replaced whole: written beside the old one, synced, renamed over it, and the directory synced. So a process
 that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. Against what
@@ -11,23 +11,21 @@ no care in writing helps with, a file that is damaged later, there is a checksum
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
-import cattrs
+import trio
 
+from tierlb.controlplane.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
 from tierlb.controlplane.durable import StoreError, make_directory, store_error, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.model.topology import Admin
 
-FORMAT = 1
-"""Of the document. A reader of an older one is told to update; fields with a default may be added without a new one."""
 STATE_FILE = "state.json"
 BACKUP_FILE = "state.previous.json"
 DAMAGED_FILE = "state.damaged.json"
@@ -67,20 +65,45 @@ class Loaded:
 class Store(Protocol):
     """Keeps one `Stored`."""
 
-    def load(self) -> Loaded:
+    async def load(self) -> Loaded:
         """What is kept now. Raises StoreError."""
 
-    def save(self, stored: Stored, expected_version: int) -> int:
+    async def save(self, stored: Stored, expected_version: int) -> int:
         """Replace the version that is named; the new version's number, which is larger. Raises StaleError if another
         one is stored, and StoreError, with the old one still stored, if it could not be kept."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let others have it."""
 
 
 @attrs.define
 class FileStore:
-    """A store in `directory`, which is made if it is not there, and locked from the first use to `close`.
+    """A store in `directory`. The work is done by threads, since a disk may take seconds to sync, and to the end: a
+    save that was begun is not cancelled."""
+
+    directory: Path
+    _files: "StateFiles" = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._files = StateFiles(self.directory)
+
+    async def load(self) -> Loaded:
+        """As StateFiles has it."""
+        return await trio.to_thread.run_sync(self._files.load)
+
+    async def save(self, stored: Stored, expected_version: int) -> int:
+        """As StateFiles has it."""
+        return await trio.to_thread.run_sync(self._files.save, stored, expected_version)
+
+    async def close(self) -> None:
+        """Let another controller have the directory."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._files.close)
+
+
+@attrs.define
+class StateFiles:
+    """The files of a store in `directory`, which is made if it is not there, and locked from the first use to `close`.
 
     May be called from any thread. An error of the last step alone, syncing the directory, leaves the new version
     stored; the next save then meets a StaleError.
@@ -182,10 +205,6 @@ class _Reading:
     fault: str = ""
 
 
-class _Damaged(ValueError):  # noqa: N818 (a verdict on the input)
-    """The document is not one that was written here."""
-
-
 def _read(path: Path) -> _Reading | None:
     """None if there is no such file."""
     try:
@@ -196,7 +215,7 @@ def _read(path: Path) -> _Reading | None:
         raise store_error(path, "read", error) from error
     try:
         return _Reading(content, _from_bytes(content, path))
-    except _Damaged as damage:
+    except Damaged as damage:
         return _Reading(content, fault=str(damage))
 
 
@@ -205,67 +224,18 @@ def _fault(reading: _Reading | None) -> str:
 
 
 def _to_bytes(stored: Stored, version: int) -> bytes:
-    plain = _converter.unstructure(stored)
-    document = {"format": FORMAT, "version": version, "sha256": _digest(version, plain), "stored": plain}
+    plain = to_plain(stored)
+    document = {"format": FORMAT, "version": version, "sha256": digest([version, plain]), "stored": plain}
     return json.dumps(document).encode()
 
 
 def _from_bytes(content: bytes, path: Path) -> Loaded:
-    """Raises _Damaged, and StoreError if it is whole but written by a newer tierlb."""
-    document = _parse(content)
-    number = document.get("format") if isinstance(document, dict) else None
-    if type(number) is not int or number < 1:
-        raise _Damaged("not a document of tierlb")
-    if number > FORMAT:
-        raise StoreError(
-            f"{path} has format {number} and was written by a newer tierlb; this one reads up to {FORMAT}: "
-            "start the newer one, or choose another directory"
-        )
+    """Raises Damaged, and StoreError if it is whole but written by a newer tierlb."""
+    document = parse(content, path, "choose another directory")
     version, plain = document.get("version"), document.get("stored")
-    if type(version) is not int or version < 1 or document.get("sha256") != _digest(version, plain):
-        raise _Damaged("its checksum is wrong")
-    try:
-        return Loaded(_converter.structure(plain, Stored), version)
-    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise _Damaged(_why(error)) from None
-
-
-def _parse(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise _Damaged(f"not JSON: {error}") from None
-
-
-def _digest(version: int, plain: object) -> str:
-    return hashlib.sha256(json.dumps([version, plain], sort_keys=True).encode()).hexdigest()
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, cattrs.BaseValidationError):
-        return "; ".join(cattrs.transform_error(error))[:200]
-    return str(error)
-
-
-def _exactly(kind: type[Any]) -> Callable[[object, object], Any]:
-    """Nothing is coerced: a number in quotes was not written here."""
-
-    def read(value: object, _: object) -> Any:
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"is not of type {kind.__name__}")
-        return kind(value)
-
-    return read
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter()
-    for kind in (int, float, str):
-        converter.register_structure_hook(kind, _exactly(kind))
-    return converter
-
-
-_converter = _make_converter()
+    if type(version) is not int or version < 1 or document.get("sha256") != digest([version, plain]):
+        raise Damaged("its checksum is wrong")
+    return Loaded(from_plain(plain, Stored), version)
 
 
 def _lock(path: Path) -> int:

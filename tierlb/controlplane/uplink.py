@@ -1,7 +1,8 @@
 """The child's side of everything: a link to the controller, and reports to the parents that the controller names.
 
-Nodes and agents use it alike. The link reconnects for ever with back-off and jitter. A node is sent snapshots, and
-after a reconnect answers one that is served already without touching anything (`Servant`); an agent is sent none.
+Nodes and agents use it alike. The link reconnects for ever with back-off and jitter. Where there are several
+controllers, of which one is active, each address of each is tried in turn. A node is sent snapshots, and after a
+reconnect answers one that is served already without touching anything (`Servant`); an agent is sent none.
 Where there are no parents, the controller is the parent and hears the reports; otherwise it hears a sign of life now
 and then, with whoever watches asking for detail through the tree.
 
@@ -12,17 +13,19 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
-from tierlb.controlplane.parents import Parents, carry_out
+from tierlb.controlplane.parents import Parents, carry_out, is_named
 from tierlb.controlplane.reporting import Reporter, Reports
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
+from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
 from tierlb.wire.control import ChildSession, Effect
 from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Parent, Refuse, ReportTo, Watch, Welcome
@@ -31,6 +34,8 @@ NOTICE_S = 0.1
 """From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
 CONTROLLER = ""
 """The controller's name as a parent: no node bears it, for it sends no items."""
+LONGEST_WAIT_S = 2.0
+"""Between two attempts to reach a controller: another one may take over within seconds, and should not wait for us."""
 
 
 class Servant(Protocol):
@@ -39,17 +44,21 @@ class Servant(Protocol):
     def place(self) -> str:
         """Where it takes items already; "" while it serves nothing."""
 
+    def control_place(self, bound: str) -> str:
+        """Where its children find it, given what its control port is bound to."""
+
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
         """Serve it, or say why not."""
 
 
 @attrs.frozen
 class Identity:
-    """Who joins, and where the controller is. `control` and `data` are as in Hello; `tls` goes with wss:// URLs."""
+    """Who joins, and where the controller is: a URL, or several separated by commas. `control` and `data` are as in
+    Hello; `tls` goes with wss:// URLs."""
 
     name: str
     tier: str
-    parent_url: str
+    controllers: str
     token: str = attrs.field(repr=False)
     boot_id: str
     pid: int
@@ -70,7 +79,8 @@ def _pass_on_to_nobody(watch: Watch) -> None:
 @attrs.define
 class Uplink:
     """`run` keeps the link and all reports going; `pass_on` is called with each watch that is news, `on_placed` with
-    the parents that the controller names. `welcomed`: there is a controller that took us in."""
+    the parents that the controller names. `welcomed`: there is a controller that took us in. `here`: the IP address
+    from which we speak to it, or spoke last."""
 
     identity: Identity
     reporter: Reporter
@@ -81,6 +91,8 @@ class Uplink:
     watching: Watching = attrs.field(factory=Watching)
     rows: Rows = attrs.field(factory=Rows)
     on_placed: Callable[[tuple[Parent, ...]], None] = lambda parents: None
+    ask: Resolve = resolve
+    here: str = attrs.field(default="", init=False)
     welcomed: bool = attrs.field(default=False, init=False)
     reports: Reports = attrs.field(init=False)
     parents: Parents = attrs.field(init=False)
@@ -93,7 +105,7 @@ class Uplink:
         identity = self.identity
         self.reports = Reports(self.reporter, self.rng, self.watching, self.rows)
         self.parents = Parents(
-            identity.hello, identity.token, self.reports, self.heed_watch, self.log, self.rng, identity.tls
+            identity.hello, identity.token, self.reports, self.heed_watch, self.log, self.rng, identity.tls, self.ask
         )
 
     async def run(self) -> None:
@@ -128,20 +140,34 @@ class Uplink:
             self.reports.hurry()
 
     async def _keep_link(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(longest_s=LONGEST_WAIT_S)
         while True:
-            started_s = trio.current_time()
-            try:
-                async with connect(self.identity.parent_url, self.identity.token, self.identity.tls) as channel:
-                    reason = await self._converse(channel)
-            except Disconnected as problem:
-                reason = str(problem)
-            self.welcomed = False
-            wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
-            self.log.warning("controller lost", reason=reason, retry_in_s=round(wait_s, 2))
+            lasted_s, reasons = 0.0, []
+            for url in self.identity.controllers.split(","):
+                for at in await self._addresses(url):
+                    started_s = trio.current_time()
+                    reasons.append(await self._attempt(url, at))
+                    lasted_s = max(lasted_s, trio.current_time() - started_s if self.welcomed else 0.0)
+                    self.welcomed = False
+            wait_s = backoff.wait_s(lasted_s) * self.rng.uniform(0.5, 1.0)
+            self.log.warning("controller lost", reason="; ".join(reasons), retry_in_s=round(wait_s, 2))
             await trio.sleep(wait_s)
 
+    async def _addresses(self, url: str) -> tuple[str, ...]:
+        """All of the URL's host, for each may be another controller; "" where it is to be dialled as it is."""
+        found = await self.ask(urlsplit(url).hostname or "") if is_named(url) else ()
+        return found or ("",)
+
+    async def _attempt(self, url: str, at: str) -> str:
+        """Be connected for as long as it lasts; why it does not any more."""
+        try:
+            async with connect(url, self.identity.token, self.identity.tls, at) as channel:
+                return await self._converse(channel)
+        except Disconnected as problem:
+            return str(problem)
+
     async def _converse(self, channel: Channel) -> str:
+        self.here = channel.local_host
         session = ChildSession(self._hello())
         welcomed = trio.Event()
 
@@ -171,7 +197,9 @@ class Uplink:
     def _hello(self) -> Hello:
         """A controller that has restarted learns from it where this node serves."""
         hello = self.identity.hello
-        return hello if self.servant is None else attrs.evolve(hello, data=self.servant.place())
+        if self.servant is None:
+            return hello
+        return attrs.evolve(hello, data=self.servant.place(), control=self.servant.control_place(hello.control))
 
     async def _report(self, channel: Channel, session: ChildSession) -> None:
         """For as long as it stays decided whether the controller is the only parent."""

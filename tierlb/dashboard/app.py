@@ -57,14 +57,21 @@ async def serve_admin(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the API on a listening socket, which becomes Hypercorn's, until cancelled."""
-    config = Config()
     host: str = bound.getsockname()[0]
+    await serve_app(make_app(cluster, changes, token, host), bound, task_status=task_status)
+
+
+async def serve_app(
+    app: Starlette, bound: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve it on a listening socket, which becomes Hypercorn's, until cancelled."""
+    config = Config()
     config.bind = [f"fd://{bound.detach()}"]
     config.graceful_timeout = GRACE_S
     config.errorlog = None
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_asgi, make_app(cluster, changes, token, host), config)
+        await nursery.start(serve_asgi, app, config)
         task_status.started()
 
 

@@ -197,18 +197,18 @@ class Orders:
 
     async def apply(self, _: Request, body: ApplyBody) -> Response:
         """Make the cluster what this topology file says."""
-        return self._begin(body, body.text, partial(self.changes.apply, body.text, body.request))
+        return await self._begin(body, body.text, partial(self.changes.apply, body.text, body.request))
 
     async def edit(self, _: Request, body: EditBody) -> Response:
         """Edit the active topology file by a verb, and make the cluster what it says then."""
         text, what = self.changes.edited(body.edit.edit()), body.edit.what
         request = attrs.evolve(body.request, why=body.why or what)
-        return self._begin(body, text, partial(self.changes.apply, text, request, what))
+        return await self._begin(body, text, partial(self.changes.apply, text, request, what))
 
     async def rollback(self, _: Request, body: RollbackBody) -> Response:
         """Apply the text of an old revision anew."""
         text = self.changes.history.get(body.number).text
-        return self._begin(body, text, partial(self.changes.rollback, body.number, body.request))
+        return await self._begin(body, text, partial(self.changes.rollback, body.number, body.request))
 
     async def restart(self, _: Request, body: RestartBody) -> Response:
         """Put a new process in the place of each node of a tier, one after the other."""
@@ -216,14 +216,14 @@ class Orders:
 
     async def wish(self, _: Request, body: WishBody) -> Response:
         """Have a node or agent drained, kept out for maintenance, or ready again; stored, but no revision."""
-        self.changes.wish(body.node, body.state)
+        await self.changes.wish(body.node, body.state)
         return Answer(WishAnswer(body.node, body.state))
 
-    def _begin(self, body: Wanted, text: str, begin: Callable[[], Progress]) -> Response:
+    async def _begin(self, body: Wanted, text: str, begin: Callable[[], Awaitable[Progress]]) -> Response:
         if body.dry_run:
             return Answer(self._rehearse(text, body.expected))
         try:
-            return Answer(begin(), 202)
+            return Answer(await begin(), 202)
         except NothingToDo:
             return Answer(self.changes.plan(text))
 

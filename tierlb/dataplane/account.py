@@ -16,6 +16,9 @@ from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix
 from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 
+UNFOUND = Target(0.0, (Child(None, ready=False),))
+"""Counts as a leaf that is not ready: who has no other gets nothing from parents that have a better choice."""
+
 
 class Account:
     """`sample` every tick; the rest is worked out when it is asked for."""
@@ -55,13 +58,14 @@ class Account:
         self._own.sample(now, waited_s, counts.done)
         self.latencies.turn(now)
 
-    def subtree(self, now: float, *, draining: bool) -> SubtreeLoad:
-        """What all parents are told."""
+    def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
+        """What all parents are told. `unfound`: pools that have endpoints somewhere, of which none is known yet."""
         by_target: dict[str, list[Candidate]] = {}
         for candidate in self._roster.candidates:
             by_target.setdefault(candidate.member.target, []).append(candidate)
         shares = self._mix.sample(now, {name: _given(members) for name, members in by_target.items()})
         targets = [Target(shares[name], _children(members, now)) for name, members in by_target.items()]
+        targets += [UNFOUND] * unfound
         return aggregate.aggregate(
             self._counts(), self._rates.value, self._use.busy, self._own.capacity, targets, draining=draining
         )

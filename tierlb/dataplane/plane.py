@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from tierlb.dataplane.discovery import Discovery
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
@@ -22,10 +23,12 @@ from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.broker import Broker
 from tierlb.net.listeners import Acceptor, open_socket
+from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.sketch import Sketch
+from tierlb.topology.allot import discovered
 
 DRAIN_CHECK_S = 0.05
 ROOM_CHECK_S = 0.1
@@ -49,7 +52,8 @@ class Front(Served, Protocol):
 class Plane:
     """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name.
 
-    `data_key` is what nodes of the cluster show each other on the data path; public sockets come from `broker`.
+    `data_key` is what nodes of the cluster show each other on the data path; public sockets come from `broker`. By
+    `ask` endpoints are found that are looked up in DNS.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Plane:
         data_key: bytes = b"",
         boot_id: str = "",
         broker: Broker | None = None,
+        ask: LookUp = look_up,
     ) -> None:
         self._broker = broker
         self.name = name
@@ -70,6 +75,7 @@ class Plane:
         self._rng = random.Random(seed)
         self._front: Front | None = None
         self._upkeep: Upkeep | None = None
+        self._discovery = Discovery(self._serve, log, ask)
         self._configured = trio.Event()
         self._snapshot: Snapshot | None = None
         self._acceptors: dict[Listener, Acceptor] = {}
@@ -92,8 +98,8 @@ class Plane:
             self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log)
             self._configured.set()
         self._snapshot = snapshot
-        self._front.apply(snapshot)
-        self._upkeep.apply(snapshot)
+        self._discovery.replace(snapshot.pools)
+        self._serve()
         for listener in [known for known in self._acceptors if known not in snapshot.listeners]:
             acceptor = self._acceptors.pop(listener)
             acceptor.close()
@@ -102,6 +108,15 @@ class Plane:
             self._acceptors[listener] = Acceptor(self.reactor, listener, sock, self._room, self._front.accept)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
         return tuple(self._addresses.get(listener, listener.address) for listener in snapshot.listeners)
+
+    def _serve(self) -> None:
+        """What the snapshot says, with the endpoints that are found by now."""
+        assert self._snapshot is not None
+        assert self._front is not None
+        assert self._upkeep is not None
+        snapshot = discovered(self._snapshot, self._discovery.found)
+        self._front.apply(snapshot)
+        self._upkeep.apply(snapshot)
 
     def _open_new(self, snapshot: Snapshot, had: dict[Listener, Address]) -> dict[Listener, Any]:
         opened: dict[Listener, Any] = {}
@@ -218,6 +233,7 @@ class Plane:
                 nursery.start_soon(self.reactor.run)
                 nursery.start_soon(self._make_room)
                 nursery.start_soon(self._look_after)
+                nursery.start_soon(self._discovery.run)
                 task_status.started()
                 await self._drained.wait()
                 while self._front is not None and not self._front.drained:  # noqa: ASYNC110 (no hook in the hot path)

@@ -79,11 +79,14 @@ class Upkeep:
         self._agent_check: Address | None = None
         self._agent_check_moved = trio.Event()
         self._asked_at = -ASKED_LATELY_S
+        self._unfound = 0
         self._leaving = False
 
     def apply(self, snapshot: Snapshot) -> None:
         """Check the endpoints that this snapshot names, and speak as it says."""
         pools = {pool.name: pool for pool in snapshot.pools}
+        known = {each.member.target for each in self._front.roster.candidates}
+        self._unfound = sum(pool.dns is not None and pool.name not in known for pool in snapshot.pools)
         asked = [(each, pool) for each in self._front.roster.candidates if (pool := _asked(each, pools)) is not None]
         checks = [(each, each.member.address, pool.health) for each, pool in asked if pool.health is not None]
         self._health.replace(checks)
@@ -109,7 +112,8 @@ class Upkeep:
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What parents are told."""
-        return self.account.subtree(now, draining=self._front.draining or self._leaving)
+        draining = self._front.draining or self._leaving
+        return self.account.subtree(now, draining=draining, unfound=self._unfound)
 
     def announce_drain(self, now: float) -> float:
         """Say to whoever asks that this node drains; how many seconds it takes until all have asked."""

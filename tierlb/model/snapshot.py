@@ -2,7 +2,8 @@
 
 A snapshot is made by the controller from the desired topology and from the addresses that nodes announced.
 `Destination.members` are addresses that exist now; a destination may be empty (every request then gets
-503, every connection is closed) while its tier is starting.
+503, every connection is closed) while its tier is starting. Members of pools that are looked up in DNS are not in it:
+the node finds them by itself, so that they come and go without a controller.
 """
 
 import attrs
@@ -43,11 +44,24 @@ class Member:
 
 @attrs.frozen
 class PoolSettings:
-    """What a node needs to know of a pool besides its members."""
+    """What a node needs to know of a pool besides its members.
+
+    `dns`: where it finds those, for which `parents` is what it is for members.
+    """
 
     name: str
     health: HealthCheck | None = None
     agent_check_port: int | None = None
+    dns: str | None = None
+    parents: int = 1
+
+
+@attrs.frozen(order=True)
+class Found:
+    """An endpoint that a name in DNS leads to."""
+
+    address: Address
+    weight: float = 1.0
 
 
 @attrs.frozen

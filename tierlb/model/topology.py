@@ -160,6 +160,15 @@ class Limits:
 
 
 @attrs.frozen
+class Resources:
+    """What one container may use at most, in compose and Kubernetes; None: no limit. The processes of `tierlb up` share
+    the machine."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+
+@attrs.frozen
 class Tier:
     """A set of interchangeable nodes. An l4 tier has exactly one route, with an empty match, that forwards."""
 
@@ -179,6 +188,7 @@ class Tier:
     """Networks in CIDR form whose X-Forwarded-* and request id are kept; parents always are."""
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    resources: Resources = Resources()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -193,15 +203,19 @@ class Tier:
 
 @attrs.frozen
 class Run:
-    """Start the pool's endpoints here: `{port}` in `command` becomes each replica's port."""
+    """Start the pool's endpoints: `{port}` in `command` becomes each replica's port, `{host}` where it is to listen
+    (127.0.0.1, or every address of a container). `image`: the container image that has the command; None: tierlb's."""
 
     command: str
     replicas: int = 1
+    image: str | None = None
+    resources: Resources = Resources()
 
 
 @attrs.frozen
 class Pool:
-    """A named group of interchangeable endpoints: listed, started by `run`, or joining by themselves (`agents`).
+    """A named group of interchangeable endpoints: listed, started by `run`, joining by themselves (`agents`), or found
+    in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
     `weights` are parallel to `endpoints` (empty: all equal) and count under the policy `weighted` only.
     `agent_check_port`: each endpoint's host answers HAProxy's agent-check there.
@@ -212,19 +226,22 @@ class Pool:
     weights: tuple[float, ...] = ()
     run: Run | None = None
     agents: bool = False
+    dns: str | None = None
     health: HealthCheck | None = None
     agent_check_port: int | None = None
 
 
 @attrs.frozen
 class Topology:
-    """The whole file. Mappings keep the file's order."""
+    """The whole file. Mappings keep the file's order. `store`: URL of the etcd that keeps it while the cluster runs;
+    None: a directory of the controller's machine."""
 
     cluster: str
     tiers: dict[str, Tier]
     pools: dict[str, Pool]
     admin: Address = Address("127.0.0.1", 7900)
     tls: Tls | None = None
+    store: str | None = None
 
     def parents(self, name: str) -> tuple[Tier, ...]:
         """The tiers that send to the tier or pool `name`."""

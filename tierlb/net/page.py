@@ -10,6 +10,7 @@ Left out: bodies, connections that stay, and every method but GET.
 from collections.abc import Callable
 from http import HTTPStatus
 
+import attrs
 import trio
 
 from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
@@ -19,10 +20,23 @@ READ_BYTES = 16 * 1024
 GOODBYE_S = 1.0
 GOODBYE_READS = 64
 
-Page = tuple[str, bytes]
-"""The type of the content, and the content."""
+
+@attrs.frozen
+class Page:
+    """The type of the content, the content, and the status that it comes with."""
+
+    kind: str
+    body: bytes
+    status: int = 200
+
+
 Pages = Callable[[str], Page | None]
 """By path, without its query; None: there is no such page."""
+
+
+def plain(text: str, status: int = 200) -> Page:
+    """A line of text."""
+    return Page("text/plain; charset=utf-8", f"{text}\n".encode(), status)
 
 
 async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
@@ -71,22 +85,21 @@ async def _answer_plainly(stream: trio.abc.Stream, pages: Pages, method: bytes, 
     if page is None:
         await _refuse(stream, 404, "there is no such page")
     else:
-        await _answer(stream, 200, page)
+        await _answer(stream, page)
 
 
 async def _refuse(stream: trio.abc.Stream, status: int, reason: str) -> None:
-    await _answer(stream, status, ("text/plain; charset=utf-8", f"{reason}\n".encode()))
+    await _answer(stream, plain(reason, status))
 
 
-async def _answer(stream: trio.abc.Stream, status: int, page: Page) -> None:
-    kind, body = page
+async def _answer(stream: trio.abc.Stream, page: Page) -> None:
     head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\n"
+        f"Content-Type: {page.kind}\r\n"
+        f"Content-Length: {len(page.body)}\r\n"
         "Connection: close\r\n\r\n"
     )
     await stream.send_all(head.encode())
-    await stream.send_all(body)
+    await stream.send_all(page.body)
     if isinstance(stream, trio.SocketStream):
         await say_goodbye(stream)

@@ -52,6 +52,11 @@ class Channel:
         self._receiving = False
         self._over = trio.Event()
 
+    @property
+    def local_host(self) -> str:
+        """Under which IP address the peer sees this end, as far as is known here."""
+        return _socket_of(self._stream).getsockname()[0]  # type: ignore[no-any-return]
+
     async def send(self, data: bytes) -> None:
         """Send one message; raises Disconnected."""
         async with self._sending:
@@ -106,9 +111,10 @@ class Channel:
 
 
 @asynccontextmanager
-async def connect(url: str, token: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
-    """Open a channel to a parent; raises Disconnected, also when the token is refused."""
-    stream, host, path = await _dial(url, tls)
+async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: str = "") -> AsyncIterator[Channel]:
+    """Open a channel to a parent, by one of the addresses of its host (`at`) if that is named; raises Disconnected,
+    also when the token is refused."""
+    stream, host, path = await _dial(url, tls, at)
     async with stream:
         channel = await _upgrade(stream, host, path, token)
         try:
@@ -122,14 +128,16 @@ async def serve(
     token: str,
     listen: Address,
     tls: ssl.SSLContext | None = None,
+    pages: Pages | None = None,
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept children for ever; each has its own task, and what goes wrong in one stays there."""
+    """Accept children for ever; each has its own task, and what goes wrong in one stays there. Who asks plainly gets a
+    page, if there are any."""
 
     async def attend(tcp: trio.SocketStream) -> None:
         async with guarded(tcp, tls) as stream:
-            ws = await welcome(stream, token)
+            ws = await welcome(stream, token, pages)
             channel = Channel(stream, ws)
             await handler(channel)
             await channel.close("")
@@ -191,7 +199,7 @@ async def converse(*parts: Callable[[], Awaitable[None]]) -> str:
     return reasons[0] if reasons else "the conversation is over"
 
 
-async def _dial(url: str, tls: ssl.SSLContext | None) -> tuple[Stream, str, str]:
+async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, str, str]:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     if secure is not (tls is not None):
@@ -200,12 +208,18 @@ async def _dial(url: str, tls: ssl.SSLContext | None) -> tuple[Stream, str, str]
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     try:
         with trio.fail_after(CONNECT_TIMEOUT_S):
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
-        raise Disconnected(f"{url}: {error or 'no answer'}") from error
+        raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNACKNOWLEDGED_S * 1000))
     path = parts.path or "/"
     return (stream if tls is None else await _secure(stream, tls, host)), parts.netloc, path
+
+
+def _socket_of(stream: Stream) -> trio.socket.SocketType:
+    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    assert isinstance(tcp, trio.SocketStream)
+    return tcp.socket
 
 
 async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> trio.SSLStream[trio.SocketStream]:

@@ -1,6 +1,7 @@
 """Who listens where and who sends to whom: from what is desired and what exists to one node's snapshot.
 
 Pure. What a node opens follows from the topology alone (`listeners_of`); where its parents find it is what it said.
+Endpoints that are looked up in DNS are added by the node itself (`discovered`).
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Action, Admin, Forward, Kind, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, Address]]
@@ -21,6 +22,9 @@ RunEndpoints = Mapping[str, tuple[Address, ...]]
 
 Agents = Mapping[str, Mapping[str, Address]]
 """pool name → agent name → where it takes items. The name is the one its reports come under."""
+
+Discovered = Mapping[str, tuple[Found, ...]]
+"""pool name → the endpoints that its name in DNS leads to."""
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 ANY_PORT = Address("127.0.0.1", 0)
@@ -101,6 +105,32 @@ def snapshot_for(
     )
 
 
+def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
+    """The snapshot with what its node has found in DNS as members, each where its pool stands among the targets."""
+    pools = {pool.name: _found_members(pool, found) for pool in snapshot.pools if pool.dns is not None}
+    if not pools:
+        return snapshot
+    rules = (attrs.evolve(rule, action=_with_found(rule.action, pools)) for rule in snapshot.rules)
+    return attrs.evolve(snapshot, rules=tuple(rules))
+
+
+def _found_members(pool: PoolSettings, found: Discovered) -> list[Member]:
+    return [_leaf(pool.name, each.address, each.weight, pool.parents) for each in found.get(pool.name, ())]
+
+
+def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[Member]]) -> Send | Respond | Redirect:
+    if not isinstance(action, Send):
+        return action
+    return Send(tuple(_filled(destination, pools) for destination in action.destinations))
+
+
+def _filled(destination: Destination, pools: Mapping[str, list[Member]]) -> Destination:
+    members: list[Member] = []
+    for target in destination.targets:
+        members += pools.get(target) or (each for each in destination.members if each.target == target)
+    return attrs.evolve(destination, members=tuple(members))
+
+
 def _action(topology: Topology, action: Action, present: Present) -> Send | Respond | Redirect:
     if not isinstance(action, Forward):
         return action
@@ -113,7 +143,7 @@ def _destination(topology: Topology, share: Share, present: Present) -> Destinat
 
 
 def _members(topology: Topology, target: str, present: Present) -> list[Member]:
-    parents = sum(parent.replicas for parent in topology.parents(target))
+    parents = _count_parents(topology, target)
     if target in topology.pools:
         members = _leaves(topology.pools[target], present)
     else:
@@ -123,16 +153,21 @@ def _members(topology: Topology, target: str, present: Present) -> list[Member]:
     ]
 
 
+def _count_parents(topology: Topology, name: str) -> int:
+    return sum(parent.replicas for parent in topology.parents(name))
+
+
 def _leaves(pool: Pool, present: Present) -> list[Member]:
     if pool.agents:
         agents = present.agents.get(pool.name, {})
         return [Member(name, pool.name, agents[name], reports=True) for name in sorted(agents, key=_by_number)]
     addresses = present.run_endpoints.get(pool.name, ()) if pool.run else pool.endpoints
     weights = pool.weights or (1.0,) * len(addresses)
-    return [
-        Member(f"{pool.name}/{address}", pool.name, address, weight=weight)
-        for address, weight in zip(addresses, weights, strict=True)
-    ]
+    return [_leaf(pool.name, *pair) for pair in zip(addresses, weights, strict=True)]
+
+
+def _leaf(pool: str, address: Address, weight: float, parents: int = 1) -> Member:
+    return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight)
 
 
 def _children(tier: Tier, present: Present) -> list[Member]:
@@ -143,11 +178,13 @@ def _children(tier: Tier, present: Present) -> list[Member]:
 def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
     """Of the pools that the tier sends to, those that have something to say."""
     pools = (topology.pools[name] for name in tier.targets if name in topology.pools)
-    return tuple(
-        PoolSettings(pool.name, pool.health, pool.agent_check_port)
-        for pool in pools
-        if pool.health is not None or pool.agent_check_port is not None
-    )
+    settings = (_settings(topology, pool) for pool in pools)
+    return tuple(each for each in settings if each != PoolSettings(each.name))
+
+
+def _settings(topology: Topology, pool: Pool) -> PoolSettings:
+    parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
+    return PoolSettings(pool.name, pool.health, pool.agent_check_port, pool.dns, parents)
 
 
 def _by_number(name: str) -> tuple[int, str]:

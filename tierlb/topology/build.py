@@ -14,6 +14,7 @@ from tierlb.model.topology import (
     Policy,
     Pool,
     Redirect,
+    Resources,
     Respond,
     Route,
     Run,
@@ -30,7 +31,9 @@ from tierlb.topology.shapes import (
     HealthShape,
     MatchShape,
     PoolShape,
+    ResourcesShape,
     RouteShape,
+    RunShape,
     SecurityShape,
     TierShape,
     To,
@@ -44,7 +47,7 @@ def build(file: FileShape, folder: str = "") -> Topology:
     """Make the topology of a file that has no fault and stands in `folder`."""
     tiers: dict[str, Tier] = {name: _tier(name, tier) for name, tier in file.tiers.items()}
     pools: dict[str, Pool] = {name: _pool(name, pool) for name, pool in (file.pools or {}).items()}
-    topology = Topology(file.cluster, tiers, pools, tls=_tls(file.security, folder))
+    topology = Topology(file.cluster, tiers, pools, tls=_tls(file.security, folder), store=file.store)
     return topology if file.admin is None else attrs.evolve(topology, admin=file.admin.listen)
 
 
@@ -95,6 +98,7 @@ def _tier(name: str, shape: TierShape) -> Tier:
         trusted_peers=shape.trusted_peers or (),
         timeouts=attrs.evolve(defaults, **_given(shape.timeouts)),
         limits=Limits(**_given(shape.limits)),
+        resources=_resources(shape.resources),
     )
 
 
@@ -124,11 +128,20 @@ def _pool(name: str, shape: PoolShape) -> Pool:
         name,
         endpoints=tuple(listed),
         weights=tuple(listed.values()) if isinstance(listed, dict) else (),
-        run=Run(**_given(shape.run)) if shape.run else None,
+        run=_run(shape.run) if shape.run else None,
         agents=shape.agents or False,
+        dns=shape.dns,
         health=build_health(shape.health),
         agent_check_port=shape.agent_check,
     )
+
+
+def _run(shape: RunShape) -> Run:
+    return Run(**{**_given(shape), "resources": _resources(shape.resources)})
+
+
+def _resources(shape: ResourcesShape | None) -> Resources:
+    return Resources(shape.cpus, shape.memory) if shape is not None else Resources()
 
 
 def _tls(security: SecurityShape | None, folder: str) -> Tls | None:

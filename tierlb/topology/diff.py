@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Pool, Tier, Timeouts, Topology
+from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, Tier, Timeouts, Topology
 from tierlb.topology.problems import path_text
 from tierlb.topology.units import BYTES_PER
 
@@ -188,6 +188,8 @@ def _nature(topology: Topology, name: str) -> str:
         return ""
     if pool.agents:
         return "a pool of agents"
+    if pool.dns is not None:
+        return "a pool that is looked up in DNS"
     return "a pool of listed endpoints" if pool.run is None else "a pool that is run here"
 
 
@@ -324,6 +326,7 @@ KEYS: dict[tuple[type, str], str] = {
     (Topology, "tls"): "security.tls",
     (Tier, "hash_header"): "hash_on",
     (Pool, "agent_check_port"): "agent_check",
+    (Resources, "memory_bytes"): "memory",
     (HealthCheck, "interval_s"): "interval",
     (HealthCheck, "timeout_s"): "timeout",
     (HealthCheck, "statuses"): "status",
@@ -334,6 +337,7 @@ FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
     **{(Timeouts, field.name): duration_text for field in attrs.fields(Timeouts)},
     (Limits, "head"): size_text,
     (Limits, "body"): size_text,
+    (Resources, "memory_bytes"): size_text,
     (Tier, "hash_header"): _hash_text,
     (Pool, "health"): _health_text,
     (HealthCheck, "interval_s"): duration_text,

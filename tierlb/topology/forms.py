@@ -60,12 +60,29 @@ Location = NewType("Location", str)
 JoinByThemselves = NewType("JoinByThemselves", bool)
 TcpCheck = NewType("TcpCheck", str)
 FileName = NewType("FileName", str)
+DnsName = NewType("DnsName", str)
+"""HOST:PORT, or the name of SRV records."""
+StoreUrl = NewType("StoreUrl", str)
+Image = NewType("Image", str)
+Cpus = NewType("Cpus", float)
+Memory = NewType("Memory", int)
 
 NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2 # noqa: S105
 HOST_LABELS = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
 HOST = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
 HOST_FIELD = rf"({HOST_LABELS}|\[[0-9a-f:.]+\])(:[0-9]{{1,5}})?"
+DNS_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+DNS_HOST = rf"[a-z0-9]([a-z0-9_-]{{0,61}}[a-z0-9_])?(\.{DNS_LABEL})*\.?"
+DNS_HOST_PORT = rf"{DNS_HOST}:[0-9]{{1,5}}"
+SRV_NAME = rf"_[a-z0-9-]{{1,62}}\._[a-z0-9-]{{1,62}}(\.{DNS_LABEL})+\.?"
+STORE_HOST = r"([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
+STORE_URL = rf"etcd://{STORE_HOST}(,{STORE_HOST})*(/[A-Za-z0-9._-]+)*/?"
+IMAGE_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+IMAGE = (
+    rf"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{{1,5}})?/)?{IMAGE_PATH}(/{IMAGE_PATH})*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
 PATH = r"/[!-\"$->@-~]*"
 TARGET = r"/[!-\"$-~]*"
 VISIBLE = r"[ -~]*"
@@ -82,6 +99,12 @@ MAX_TEXT_CHARS = 4096
 MAX_BODY_CHARS = 64 * 1024
 """A fixed answer is kept in memory at every node; files belong behind an endpoint."""
 MAX_WEIGHT = 1_000_000.0
+MAX_DNS_CHARS = 253
+"""RFC 1035 §2.3.4: 255 octets with the lengths of the labels."""
+MAX_IMAGE_CHARS = 512
+CPUS = (0.01, 1024.0)
+LEAST_MEMORY_BYTES = 16 * 2**20
+"""No program serves with less; it is rather a unit that was forgotten."""
 
 Schema = dict[str, Any]
 
@@ -282,6 +305,78 @@ def _join_by_themselves(scalar: Scalar) -> bool:
     return True
 
 
+def _dns_name(scalar: Scalar) -> str:
+    name = scalar.text.lower()
+    if name.startswith("_"):
+        return _srv_name(name)
+    host, colon, port = name.rpartition(":")
+    if not colon:
+        raise ValueError(f"{shown(name)} needs a port: write NAME:PORT, or the name of SRV records, _http._tcp.NAME")
+    if _is_ip(host.strip("[]")):
+        raise ValueError(f"{shown(name)} needs no DNS: write endpoints: [{name[:60]}]")
+    if not re.fullmatch(DNS_HOST_PORT, name) or len(host) > MAX_DNS_CHARS or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{shown(name)} is not NAME:PORT: write one such as api.internal:8000")
+    return name
+
+
+def _srv_name(name: str) -> str:
+    if ":" in name:
+        raise ValueError("SRV records hold the port: write the name without one")
+    if not re.fullmatch(SRV_NAME, name) or len(name) > MAX_DNS_CHARS:
+        raise ValueError(f"{shown(name)} is no name of SRV records: write one such as _http._tcp.api.internal")
+    return name
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _store_url(scalar: Scalar) -> str:
+    scheme, found, rest = scalar.text.partition("://")
+    if found and scheme != "etcd":
+        raise ValueError(f"{shown(scheme)} is not offered: write etcd://HOST:PORT")
+    if not re.fullmatch(STORE_URL, scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is no store: write etcd://HOST:PORT or etcd://HOST:PORT,HOST:PORT/PREFIX, "
+            "or leave the key out for a directory of this machine"
+        )
+    for member in rest.partition("/")[0].split(","):
+        host, _, port = member.rpartition(":")
+        if not 1 <= int(port) <= 65535:
+            raise ValueError(f"{shown(member)} needs a port from 1 to 65535")
+        if host.startswith("[") and not _is_ip(host[1:-1]):
+            raise ValueError(f"{shown(host)} is not an IPv6 address")
+    return scalar.text.removesuffix("/")
+
+
+def _image(scalar: Scalar) -> str:
+    if len(scalar.text) > MAX_IMAGE_CHARS or not re.fullmatch(IMAGE, scalar.text):
+        raise ValueError(
+            f"{shown(scalar.text)} is not a container image: write one such as api:1.2 or registry.example.com/team/api"
+        )
+    return scalar.text
+
+
+def _cpus(scalar: Scalar) -> float:
+    smallest, largest = CPUS
+    if scalar.quoted or not DECIMAL.fullmatch(scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a number of cores: write one such as 0.5 or 2")
+    if not smallest <= float(scalar.text) <= largest:
+        raise ValueError(f"{shown(scalar.text)} is out of range: write {smallest:g} to {largest:g} cores")
+    return float(scalar.text)
+
+
+def _memory(scalar: Scalar) -> int:
+    size = parse_size_bytes(scalar.text)
+    if size < LEAST_MEMORY_BYTES:
+        raise ValueError(f"{shown(scalar.text)} is too little: write at least {LEAST_MEMORY_BYTES // 2**20}MiB")
+    return size
+
+
 def _only(word: str, advice: str) -> Form:
     def read(scalar: Scalar) -> str:
         if scalar.text != word:
@@ -376,4 +471,9 @@ FORMS: dict[Any, Form] = {
     JoinByThemselves: Form(_join_by_themselves, {"const": True}),
     TcpCheck: _only("tcp", "{path: PATH}"),
     FileName: Form(_file_name, {"type": "string", "minLength": 1}),
+    DnsName: Form(_dns_name, _any_case_schema(f"{DNS_HOST_PORT}|{SRV_NAME}")),
+    StoreUrl: Form(_store_url, _text_schema(STORE_URL)),
+    Image: Form(_image, _text_schema(IMAGE, maxLength=MAX_IMAGE_CHARS)),
+    Cpus: Form(_cpus, {"type": "number", "minimum": CPUS[0], "maximum": CPUS[1]}),
+    Memory: Form(_memory, SIZE_SCHEMA),
 }

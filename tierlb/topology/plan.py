@@ -353,6 +353,8 @@ def _words(change: Change, old: Topology, new: Topology, drain_s: float) -> Iter
             for field in fields:
                 if field.key == "listen":
                     yield from _listen_words(old, new, name)
+                elif _is_of_containers(field):
+                    yield f"{name}: {_container_words(field)}"
                 else:
                     yield f"{name}: {_field_words(field)}, from then on; what is under way goes on as it began"
         case PoolAdded(name):
@@ -459,9 +461,20 @@ def _field_words(field: Field) -> str:
     return f"{field.key} {field.before or 'not set'} → {field.after or 'not set'}"
 
 
+def _is_of_containers(field: Field) -> bool:
+    """Whether it says how containers are started, which concerns no process that runs."""
+    return field.key == "run.image" or field.key.removeprefix("run.").startswith("resources.")
+
+
+def _container_words(field: Field) -> str:
+    return f"{_field_words(field)}, for containers that start from then on; what runs is left as it is"
+
+
 def _pool_words(pool: Pool, verb: str) -> str:
     if pool.run is not None:
         return f"{verb} {_many(pool.run.replicas, 'process')}"
+    if pool.dns is not None:
+        return f"endpoints are what DNS says of {pool.dns}"
     return "agents join by themselves" if pool.agents else _many(len(pool.endpoints), "endpoint")
 
 
@@ -471,6 +484,10 @@ def _pool_change_words(change: PoolChanged, pool: Pool) -> Iterator[str]:
         if field.key == "run.command":
             assert pool.run is not None
             yield f"{subject}: {_field_words(field)}: its processes are replaced, the new ones start first"
+        elif field.key == "dns":
+            yield f"{subject}: {_field_words(field)}: what was found stays until the new name is found"
+        elif _is_of_containers(field):
+            yield f"{subject}: {_container_words(field)}"
         else:
             yield f"{subject}: {_field_words(field)}, from then on"
     if change.added:

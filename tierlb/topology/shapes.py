@@ -15,6 +15,8 @@ from tierlb.topology.forms import (
     Command,
     ConnectionCount,
     ContentType,
+    Cpus,
+    DnsName,
     Endpoint,
     FileName,
     FixedListen,
@@ -25,9 +27,11 @@ from tierlb.topology.forms import (
     HeadSize,
     Host,
     HostField,
+    Image,
     JoinByThemselves,
     Listen,
     Location,
+    Memory,
     Method,
     Name,
     Network,
@@ -40,6 +44,7 @@ from tierlb.topology.forms import (
     Size,
     Status,
     StatusRange,
+    StoreUrl,
     Target,
     TcpCheck,
     UrlPath,
@@ -47,6 +52,8 @@ from tierlb.topology.forms import (
     Wanted,
     Weight,
 )
+
+RESOURCES = "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
 
 To = Name | tuple[Name, ...] | dict[Name, Weight]
 
@@ -120,6 +127,12 @@ class HashOnShape:
 
 
 @attrs.frozen(kw_only=True)
+class ResourcesShape:
+    cpus: Cpus | None = optional("cores, such as 0.5")
+    memory: Memory | None = optional("such as 256MiB")
+
+
+@attrs.frozen(kw_only=True)
 class TierShape:
     kind: Kind = required("what the tier balances: connections (l4) or requests (l7)")
     listen: Listen | None = optional("HOST:PORT for clients; inner tiers need none")
@@ -135,12 +148,15 @@ class TierShape:
     trusted_peers: tuple[Network, ...] | None = optional("networks whose X-Forwarded-* fields are kept", l7_only=True)
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
+    resources: ResourcesShape | None = optional(RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
 class RunShape:
-    command: Command = required("started once per replica, {port} is the port it is to listen on")
+    command: Command = required("started once per replica; {port} is the port, {host} the host it is to listen on")
     replicas: Replicas | None = optional("number of processes (default 1)")
+    image: Image | None = optional("container image that has the command (default tierlb's own)")
+    resources: ResourcesShape | None = optional(RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
@@ -163,6 +179,9 @@ class PoolShape:
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: JoinByThemselves | None = optional("true: endpoints join by themselves with `tierlb agent`")
+    dns: DnsName | None = optional(
+        "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
+    )
     health: TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how")
     agent_check: Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
 
@@ -183,6 +202,9 @@ class SecurityShape:
 class FileShape:
     cluster: Name = required("the cluster's name")
     admin: AdminShape | None = optional("where the controller listens")
+    store: StoreUrl | None = optional(
+        "where controllers of several machines keep all this: etcd://HOST:PORT,HOST:PORT/PREFIX (default a directory)"
+    )
     security: SecurityShape | None = optional("how the cluster's own connections are protected")
     tiers: dict[Name, TierShape] = required("the tiers of balancers, by name")
     pools: dict[Name, PoolShape] | None = optional("the pools of endpoints, by name")
@@ -191,7 +213,7 @@ class FileShape:
 EXACTLY_ONE: dict[type, tuple[str, ...]] = {
     TierShape: ("to", "routes"),
     RouteShape: ("to", "respond", "redirect"),
-    PoolShape: ("endpoints", "run", "agents"),
+    PoolShape: ("endpoints", "run", "agents", "dns"),
 }
 """Of these keys a mapping holds one, no more and no less."""
 

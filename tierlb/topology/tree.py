@@ -38,7 +38,7 @@ class Branch:
 
 def draw(topology: Topology) -> str:
     """The tree as text, one line per node, without a line end at its end."""
-    lines = [f"{topology.cluster} · admin {topology.admin}{' · mutual TLS' if topology.tls else ''}"]
+    lines = [_title(topology)]
     shared = _marks(topology)
     drawn: set[str] = set()
     roots = [Branch("", name) for name, tier in topology.tiers.items() if tier.listen]
@@ -54,6 +54,12 @@ def draw(topology: Topology) -> str:
             below += _below(topology, branch.target)
         stack += _stacked(below, indent + ("   " if is_last else "│  "))
     return "\n".join(lines)
+
+
+def _title(topology: Topology) -> str:
+    tls = " · mutual TLS" if topology.tls else ""
+    store = f" · store {topology.store}" if topology.store else ""
+    return f"{topology.cluster} · admin {topology.admin}{tls}{store}"
 
 
 def _stacked(branches: list[Branch], indent: str) -> list[tuple[Branch, str, bool]]:
@@ -102,6 +108,8 @@ def _pool_text(pool: Pool) -> str:
     checks += f" · agent-check on port {pool.agent_check_port}" if pool.agent_check_port else ""
     if pool.agents:
         return f"pool of agents{checks}"
+    if pool.dns is not None:
+        return _short(f"pool by DNS{checks} · {pool.dns}")
     if pool.run is not None:
         return _short(f"pool ×{pool.run.replicas}{checks} · runs {pool.run.command}")
     return _short(f"pool ×{len(pool.endpoints)}{checks} · {', '.join(_endpoint_texts(pool))}")

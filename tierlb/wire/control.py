@@ -89,6 +89,8 @@ class ParentSession:
     """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Drain frames, and Close."""
 
     report_interval_s: float
+    name: str = ""
+    """Of the parent, for a child that does not know whom it has reached."""
     hello: Hello | None = None
     accepted: bool = False
     closed: bool = False
@@ -125,7 +127,7 @@ class ParentSession:
         """Welcome the child whose hello was received; only then can it be told anything."""
         assert self.hello is not None, "accept comes after hello"
         self.accepted = True
-        return [Transmit(encode(Welcome(self.report_interval_s)))]
+        return [Transmit(encode(Welcome(self.report_interval_s, self.name)))]
 
     def configure(self, snapshot: Snapshot) -> list[Effect]:
         """Send a snapshot; a child that never answers is closed instead of being sent ever more."""

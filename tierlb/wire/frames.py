@@ -12,6 +12,7 @@ flat in the array and are packed and checked by hand: 106 bytes, and 2 µs inste
 Left out: who may send what and when, which is `control.py`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ MAX_ROWS = 512
 MAX_PARENTS = 1024
 MAX_WATCH_S = 60.0
 MAX_NONCE_CHARACTERS = 64
+MAX_PORT = 65535
+HOST_NAME = r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9_])?"
 
 
 class ProtocolError(Exception):
@@ -47,8 +50,9 @@ class ProtocolError(Exception):
 class Hello:
     """Child to parent, first of all: who I am. `boot_id` differs between two runs of one node.
 
-    `control` is the address where this node's own children connect, `data` the one that items are to be sent to: of an
-    agent, whose `tier` is the name of a pool, and of a node that serves already; "" where there is none.
+    `control` is where this node's own children connect, HOST:PORT in which the host may be a name of all nodes of its
+    tier; `data` the address that items are to be sent to: of an agent, whose `tier` is the name of a pool, and of a
+    node that serves already; "" where there is none.
     """
 
     version: int
@@ -62,9 +66,11 @@ class Hello:
 
 @attrs.frozen
 class Welcome:
-    """Parent to child: the hello was accepted, report this often."""
+    """Parent to child: the hello was accepted, report this often. `parent` is who says so ("": the controller), which a
+    child that found it by a name of several cannot know."""
 
     report_interval_s: float
+    parent: str = ""
 
 
 @attrs.frozen
@@ -113,7 +119,8 @@ class Watch:
 
 @attrs.frozen
 class Parent:
-    """A node to report to: its name and the URL of its control socket."""
+    """A node to report to: its name and the URL of its control socket. If the URL's host is a name, it stands for all
+    nodes that it resolves to."""
 
     name: str
     url: str
@@ -161,6 +168,14 @@ def decode(data: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
         for field, read, value in zip(known, _SHAPES[kind][1], fields, strict=False)
     )
     return kind(*values)
+
+
+def is_calling_place(text: str) -> bool:
+    """Whether it is HOST:PORT with a host name, not an IP address."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(HOST_NAME, host) or not re.search("[a-zA-Z]", host):
+        return False
+    return re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) <= MAX_PORT
 
 
 def _read_field(tag: str, name: str, read: Reader, value: Any) -> Any:
@@ -275,6 +290,13 @@ def _label(value: object) -> str:
     return text
 
 
+def _short_text(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_TEXT_CHARACTERS} characters")
+    return text
+
+
 def _nonce(value: object) -> str:
     text = _text(value)
     if len(text) > MAX_NONCE_CHARACTERS or not text.isascii():
@@ -284,6 +306,11 @@ def _nonce(value: object) -> str:
 
 def _place(value: object) -> str:
     return str(parse_address(_text(value))) if value != "" else ""
+
+
+def _calling_place(value: object) -> str:
+    text = _text(value)
+    return text if is_calling_place(text) else _place(text)
 
 
 def _duration(value: object) -> float:
@@ -368,8 +395,8 @@ _REPORT: tuple[tuple[str, type, float], ...] = tuple(
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 
 _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
-    Hello: ("hello", (_natural, _label, _label, _label, _natural, _place, _place)),
-    Welcome: ("welcome", (_positive,)),
+    Hello: ("hello", (_natural, _label, _label, _label, _natural, _calling_place, _place)),
+    Welcome: ("welcome", (_positive, _short_text)),
     Configure: ("snapshot", (_snapshot,)),
     Ack: ("ack", (_natural, _addresses)),
     Refuse: ("refuse", (_natural, _label)),

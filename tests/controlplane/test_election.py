@@ -1,0 +1,335 @@
+"""Candidates over a real etcd: one is active at a time, whatever happens to it, to the others and to etcd."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.etcd import Relay, Server, running_etcd
+from tests.processes import Process, running
+from tierlb.controlplane.election import Election, Leader, Leadership, leader_of
+from tierlb.controlplane.etcd import Etcd
+from tierlb.controlplane.log import Log
+from tierlb.wire.etcd import Delete, Get, Item, Put
+
+DEADLINE_S = 30.0
+TAKEOVER_S = 10.0
+LEAD = """
+import sys, trio
+from tierlb.cli.log import LazyLog
+from tierlb.controlplane.election import Election
+from tierlb.controlplane.etcd import Etcd
+from tierlb.controlplane.log import Log
+
+async def main():
+    async with Election(Etcd(sys.argv[2:]), sys.argv[1], "one", "ws://one", LazyLog()).lead():
+        print("active", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture
+async def etcd(server: Server) -> AsyncIterator[Etcd]:
+    etcd = Etcd(server.clients)
+    yield etcd
+    await etcd.close()
+
+
+@pytest.fixture
+async def relay(server: Server, nursery: trio.Nursery) -> Relay:
+    relay = Relay(server.clients[0])
+    relay.address = await nursery.start(relay.run)
+    return relay
+
+
+@pytest.fixture
+async def relayed(relay: Relay) -> AsyncIterator[Etcd]:
+    etcd = Etcd([relay.address])
+    yield etcd
+    await etcd.close()
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name}/leader"
+
+
+@attrs.define
+class Candidate:
+    """Leads for as long as it is let."""
+
+    election: Election
+    active: trio.Event = attrs.field(factory=trio.Event)
+    enough: trio.Event = attrs.field(factory=trio.Event)
+    leadership: Leadership | None = None
+
+    async def run(self) -> None:
+        async with self.election.lead() as self.leadership:
+            self.active.set()
+            await self.enough.wait()
+
+
+@contextlib.asynccontextmanager
+async def standing(key: str, log: Log) -> AsyncIterator[Callable[..., Candidate]]:
+    """Let candidates stand; all of them end with the block."""
+
+    def stand(etcd: Etcd, name: str, **options: float) -> Candidate:
+        candidate = Candidate(Election(etcd, key, name, f"ws://{name}", log, **options))
+        nursery.start_soon(candidate.run)
+        return candidate
+
+    async with trio.open_nursery() as nursery:
+        yield stand
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def stand(key, log, etcd: Etcd, relayed: Etcd) -> AsyncIterator[Callable[..., Candidate]]:
+    async with standing(key, log) as stand:
+        yield stand
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 (etcd and several candidates; none tells)
+        await trio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def leading_process(server: Server, key: str) -> Iterator["Process[bytes]"]:
+    """Another process that is the active controller."""
+    command = [sys.executable, "-c", LEAD, key, *server.clients]
+    with running(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"active\n"
+        yield process
+
+
+async def test_the_first_is_active_and_the_second_knows_of_it(stand, etcd: Etcd, key: str, log) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one = stand(etcd, "one")
+        await one.active.wait()
+        assert one.election.current() == Leader("one", "ws://one")
+        two = stand(etcd, "two")
+        await until(two.election.current)
+        assert two.election.current() == Leader("one", "ws://one")
+        assert not two.active.is_set()
+        ((item,),) = (await etcd.read(Get(key))).found
+        assert leader_of(item) == Leader("one", "ws://one")
+        assert ("another controller is active", {"controller": "two", "active": "one (ws://one)"}) in log.events
+
+
+async def test_after_an_orderly_end_another_one_is_active_at_once(stand, etcd: Etcd) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one, two = stand(etcd, "one"), stand(etcd, "two", look_every_s=60)
+        first, second = await whoever_is_first(one, two)
+        await until(second.election.current)
+        with trio.fail_after(1.0):
+            first.enough.set()
+            await second.active.wait()
+        assert first.election.current() is None
+
+
+async def whoever_is_first(one: Candidate, two: Candidate) -> tuple[Candidate, Candidate]:
+    await until(lambda: one.active.is_set() or two.active.is_set())
+    return (one, two) if one.active.is_set() else (two, one)
+
+
+async def test_of_many_that_come_and_go_only_one_is_active(etcd: Etcd, key: str, log) -> None:
+    active, turns = 0, 0
+
+    async def run(name: str) -> None:
+        nonlocal active, turns
+        election = Election(etcd, key, name, "", log)
+        for _ in range(5):
+            async with election.lead() as leadership:
+                active, turns = active + 1, turns + 1
+                assert active == 1
+                ((item,),) = (await etcd.read(Get(key))).found
+                assert item.created == leadership.fence().revision
+                active -= 1
+
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(run, f"candidate-{number}")
+    assert turns == 20
+
+
+async def test_a_controller_that_is_killed_is_replaced_in_seconds(stand, server: Server, etcd: Etcd, key: str) -> None:
+    with trio.fail_after(DEADLINE_S), leading_process(server, key) as process:
+        two = stand(etcd, "two")
+        await until(two.election.current)
+        process.kill()
+        began_s = trio.current_time()
+        with trio.fail_after(TAKEOVER_S):
+            await two.active.wait()
+        print(f"another controller was active {trio.current_time() - began_s:.2f} s after the kill")
+
+
+async def test_a_controller_that_slept_finds_that_it_is_not_active_any_more(
+    stand, server: Server, etcd: Etcd, key: str
+) -> None:
+    with trio.fail_after(DEADLINE_S), leading_process(server, key) as process:
+        two = stand(etcd, "two")
+        process.send_signal(signal.SIGSTOP)
+        await two.active.wait()
+        process.send_signal(signal.SIGCONT)
+        await trio.sleep(1.0)
+        assert not two.leadership.lost.is_set()
+        assert two.election.current() == Leader("two", "ws://two")
+
+
+async def test_a_controller_that_is_cut_off_stops_before_another_one_begins(
+    stand, relay: Relay, relayed: Etcd, etcd: Etcd
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one = stand(relayed, "one")
+        await one.active.wait()
+        two = stand(etcd, "two")
+        await until(two.election.current)
+        relay.freeze()
+        began_s = trio.current_time()
+        await one.leadership.lost.wait()
+        assert 1.0 < trio.current_time() - began_s <= 2.6
+        assert not two.active.is_set()
+        assert one.election.current() is None
+        await two.active.wait()
+        assert not (await etcd.commit([one.leadership.fence()], [])).agreed
+        assert (await etcd.commit([two.leadership.fence()], [])).agreed
+
+
+async def test_a_short_silence_of_etcd_costs_nobody_the_seat(stand, relay: Relay, relayed: Etcd, log) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one = stand(relayed, "one")
+        await one.active.wait()
+        for _ in range(2):
+            relay.freeze()
+            await trio.sleep(1.0)
+            relay.cut()
+            relay.thaw()
+            await trio.sleep(1.5)
+        assert not one.leadership.lost.is_set()
+        assert [event for event, _ in log.events] == ["is the active controller"]
+
+
+async def test_an_etcd_that_restarts_costs_nobody_the_seat(tmp_path: Path, log) -> None:
+    with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
+        etcd = Etcd(server.clients)
+        async with standing("leader", log) as stand:
+            first, second = await whoever_is_first(stand(etcd, "one"), stand(etcd, "two"))
+            server.members[0].kill()
+            server.start_one(server.members[0])
+            await trio.sleep(4.0)
+            assert not first.leadership.lost.is_set()
+            assert not second.active.is_set()
+        await etcd.close()
+
+
+async def test_where_etcd_is_gone_nobody_is_active_and_when_it_is_back_somebody_is(tmp_path: Path, log) -> None:
+    with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
+        etcd = Etcd(server.clients)
+        async with standing("leader", log) as stand:
+            first, second = await whoever_is_first(stand(etcd, "one"), stand(etcd, "two"))
+            server.members[0].kill()
+            await first.leadership.lost.wait()
+            first.enough.set()
+            third = stand(etcd, "three")
+            await trio.sleep(1.0)
+            assert not second.active.is_set()
+            server.start_one(server.members[0])
+            await until(lambda: second.active.is_set() or third.active.is_set())
+        complaints = [fields for event, fields in log.events if event == "cannot tell who is the active controller"]
+        assert sorted(fields["controller"] for fields in complaints) == sorted([second.election.name, "three"])
+        assert all("start it, or correct `store`" in fields["reason"] for fields in complaints)
+        await etcd.close()
+
+
+async def test_a_controller_whose_key_was_deleted_by_hand_stops(stand, etcd: Etcd, key: str, log) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one = stand(etcd, "one")
+        await one.active.wait()
+        await etcd.commit([], [Delete(key)])
+        await one.leadership.lost.wait()
+        assert log.events[-1][0] == "is not the active controller any more"
+
+
+async def test_a_watch_that_went_silent_is_made_up_for_by_looking(
+    key, log, relay: Relay, server: Server, etcd: Etcd
+) -> None:
+    both = Etcd([relay.address, *server.clients], answer_s=0.5)
+    with trio.fail_after(DEADLINE_S):
+        async with standing(key, log) as stand:
+            one = stand(etcd, "one")
+            await one.active.wait()
+            two = stand(both, "two", look_every_s=0.1)
+            await until(two.election.current)
+            relay.freeze()
+            one.enough.set()
+            await two.active.wait()
+        await both.close()
+
+
+async def test_a_watch_that_broke_is_begun_again(stand, relay: Relay, relayed: Etcd, etcd: Etcd) -> None:
+    with trio.fail_after(DEADLINE_S):
+        one = stand(etcd, "one")
+        await one.active.wait()
+        two = stand(relayed, "two", look_every_s=60)
+        await until(two.election.current)
+        relay.cut()
+        one.enough.set()
+        await two.active.wait()
+
+
+async def test_what_goes_wrong_in_the_active_controller_goes_on_as_it_is_and_gives_the_seat_back(
+    etcd: Etcd, key: str, log
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        with pytest.raises(ZeroDivisionError):
+            async with Election(etcd, key, "one", "", log).lead():
+                raise ZeroDivisionError
+        assert (await etcd.read(Get(key))).found == ((),)
+        with trio.move_on_after(0.1) as scope:
+            async with Election(etcd, key, "two", "", log).lead():
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert (await etcd.read(Get(key))).found == ((),)
+
+
+async def test_somebody_who_put_the_key_by_hand_is_waited_for(stand, etcd: Etcd, key: str) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await etcd.commit([], [Put(key, b"by hand")])
+        one = stand(etcd, "one")
+        await until(one.election.current)
+        assert one.election.current() == Leader("b'by hand'")
+        await etcd.commit([], [Delete(key)])
+        await one.active.wait()
+
+
+@pytest.mark.parametrize(
+    ("value", "leader"),
+    [
+        (b'{"name": "one", "url": "ws://one"}', Leader("one", "ws://one")),
+        (b'{"name": "one", "url": "", "later": 1}', Leader("one")),
+        *((value, Leader(repr(value))) for value in (b"", b"7", b"[]", b"{}", b"\xff", b'{"name": "one"}')),
+    ],
+)
+def test_whoever_put_the_key_has_a_name(value: bytes, leader: Leader) -> None:
+    assert leader_of(Item("x", value, 1, 1)) == leader
+
+
+def test_a_leader_is_shown_with_where_it_is() -> None:
+    assert (str(Leader("one", "ws://one")), str(Leader("one"))) == ("one (ws://one)", "one")

@@ -1,0 +1,186 @@
+"""What a node finds in DNS, in time that jumps: who is asked when, and what an answer changes. A `Zone` is asked."""
+
+from collections import Counter
+
+import attrs
+import pytest
+import trio
+
+from tests.dataplane.conftest import Log
+from tierlb.dataplane.discovery import Discovery
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Found, PoolSettings
+from tierlb.net.names import AGAIN_S
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+def at(*ports: int) -> tuple[Found, ...]:
+    return tuple(Found(Address("127.0.0.1", port)) for port in ports)
+
+
+@attrs.define
+class Zone:
+    """Answers with what the test has set, after `takes_s`; with nothing where nothing is set."""
+
+    answers: dict[str, tuple[Found, ...]] = attrs.field(factory=dict)
+    takes_s: float = 0.0
+    asked: Counter[str] = attrs.field(factory=Counter)
+    waiting: Counter[str] = attrs.field(factory=Counter)
+    most_waiting: int = 0
+
+    async def ask(self, name: str) -> tuple[Found, ...]:
+        self.asked[name] += 1
+        self.waiting[name] += 1
+        self.most_waiting = max(self.most_waiting, self.waiting[name])
+        try:
+            await trio.sleep(self.takes_s)
+        finally:
+            self.waiting[name] -= 1
+        return self.answers.get(name, ())
+
+
+class Search:
+    """A discovery that runs, and how often it told of a change by itself."""
+
+    def __init__(self) -> None:
+        self.zone = Zone()
+        self.log = Log()
+        self.told = 0
+        self.discovery = Discovery(self._note, self.log, self.zone.ask)
+
+    def _note(self) -> None:
+        self.told += 1
+
+    def looks_for(self, **names: str) -> None:
+        """Pools by name; one without a name in DNS is looked for nowhere."""
+        self.discovery.replace(PoolSettings(pool, dns=name or None) for pool, name in names.items())
+
+    @property
+    def found(self) -> dict[str, tuple[Found, ...]]:
+        return self.discovery.found
+
+
+@pytest.fixture
+def search(nursery: trio.Nursery) -> Search:
+    search = Search()
+    nursery.start_soon(search.discovery.run)
+    return search
+
+
+async def a_round() -> None:
+    """Every name is asked for once more."""
+    await trio.sleep(AGAIN_S + 0.1)
+
+
+async def test_a_name_is_asked_for_at_once_and_then_again_and_again(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1, 2)
+    search.looks_for(app="a:80")
+    await trio.sleep(0.001)
+    assert (search.found, search.told) == ({"app": at(1, 2)}, 1)
+    await trio.sleep(10 * AGAIN_S)
+    assert search.zone.asked["a:80"] == 11
+    assert search.told == 1, "nothing has changed"
+
+
+async def test_pools_named_before_it_runs_are_looked_for_when_it_does(nursery: trio.Nursery) -> None:
+    search = Search()
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80", listed="")
+    await a_round()
+    assert (search.found, search.zone.asked) == ({"app": ()}, {})
+    nursery.start_soon(search.discovery.run)
+    await trio.sleep(0.001)
+    assert search.found == {"app": at(1)}
+
+
+async def test_addresses_come_and_go_with_the_answers(search: Search) -> None:
+    for told, answer in enumerate((at(1), at(1, 2), at(2), at(3, 4)), start=1):
+        search.zone.answers["a:80"] = answer
+        search.looks_for(app="a:80")
+        await a_round()
+        assert (search.found, search.told) == ({"app": answer}, told)
+
+
+async def test_an_answer_that_cannot_be_had_changes_nothing_and_is_told_once(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80")
+    await a_round()
+    for _ in range(2):
+        search.zone.answers["a:80"] = ()
+        await trio.sleep(5 * AGAIN_S)
+        assert (search.found, search.told) == ({"app": at(1)}, 1)
+        search.zone.answers["a:80"] = at(1)
+        await a_round()
+    warnings = [fields for event, fields in search.log.events if "no endpoint" in event]
+    assert warnings == [{"dns": "a:80", "kept": 1}] * 2
+
+
+async def test_a_name_that_leads_nowhere_from_the_start_is_told(search: Search) -> None:
+    search.looks_for(app="a:80")
+    await trio.sleep(5 * AGAIN_S)
+    assert search.found == {"app": ()}
+    assert search.log.events == [("the name leads to no endpoint, or nobody can say now", {"dns": "a:80", "kept": 0})]
+
+
+async def test_a_name_takes_the_place_of_another_with_its_first_answer(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80")
+    await a_round()
+    search.looks_for(app="b:80")
+    await a_round()
+    assert search.found == {"app": at(1)}
+    search.zone.answers["b:80"] = at(2)
+    await a_round()
+    assert (search.found, search.told) == ({"app": at(2)}, 2)
+    assert search.zone.asked["a:80"] == 2, "the old name is not asked for any more"
+
+
+async def test_pools_that_share_a_name_share_its_answers(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80")
+    await trio.sleep(0.001)
+    search.looks_for(app="a:80", more="a:80")
+    assert search.found == {"app": at(1), "more": at(1)}
+    search.zone.answers["a:80"] = at(2)
+    await a_round()
+    assert search.found == {"app": at(2), "more": at(2)}
+    assert search.zone.asked["a:80"] == 2
+
+
+async def test_what_is_not_looked_for_any_more_is_forgotten(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80")
+    await a_round()
+    search.looks_for()
+    assert search.found == {}
+    asked = search.zone.asked["a:80"]
+    await a_round()
+    assert search.zone.asked["a:80"] == asked
+    search.zone.answers["a:80"] = ()
+    search.looks_for(app="a:80")
+    await a_round()
+    assert search.found == {"app": ()}, "what was known of it is too old to go by"
+
+
+async def test_questions_for_a_name_never_pile_up(search: Search) -> None:
+    search.zone.takes_s = 60.0
+    search.zone.answers["a:80"] = at(1)
+    for revision in range(50):
+        search.looks_for(app="a:80", **{f"other{revision}": "b:80"})
+        await trio.sleep(1.0)
+    assert search.zone.most_waiting == 1
+    await trio.sleep(20.0)
+    assert search.found["app"] == at(1)
+
+
+async def test_a_slow_name_does_not_hold_up_another(search: Search) -> None:
+    search.zone.answers["a:80"] = at(1)
+    search.zone.takes_s = 60.0
+    search.looks_for(slow="a:80")
+    await trio.sleep(1.0)
+    search.zone.takes_s = 0.0
+    search.zone.answers["b:80"] = at(2)
+    search.looks_for(slow="a:80", app="b:80")
+    await a_round()
+    assert search.found == {"slow": (), "app": at(2)}

@@ -1,0 +1,221 @@
+"""`tierlb controller FILE`: the controller alone, for a cluster whose nodes somebody else starts on any machines."""
+
+import getpass
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+import click
+import trio
+
+from tierlb.cli.check import load_or_exit
+from tierlb.cli.join import token_or_exit
+from tierlb.cli.log import LazyLog
+from tierlb.cluster.ports import PortTaken, listen
+from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
+from tierlb.controlplane.controller import BACK_S, Controller
+from tierlb.controlplane.durable import StoreError
+from tierlb.controlplane.elsewhere import Elsewhere
+from tierlb.controlplane.engine import Engine
+from tierlb.controlplane.history import Conflict
+from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
+from tierlb.controlplane.reception import Reception
+from tierlb.controlplane.store import FileStore, Store
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import Topology
+from tierlb.net.tls import TlsProblem, server_context
+from tierlb.net.websocket import serve
+from tierlb.topology.problems import TopologyError
+from tierlb.wire.frames import is_calling_place
+
+TOKEN_BYTES = 32
+LEADER = "leader"
+STEP_BACK_S = 1.0
+"""Perhaps another one can do what this one could not."""
+
+
+@attrs.frozen
+class ControllerOptions:
+    """The command's options as they were given."""
+
+    file: Path
+    listen: str = "127.0.0.1:7901"
+    admin_listen: str = ""
+    token_file: Path | None = None
+    admin_token_file: Path | None = None
+    state: Path | None = None
+    name: str = ""
+    run_dns: str = ""
+
+
+def run_controller(options: ControllerOptions) -> None:
+    """Run until SIGTERM; exits with 2 for a bad file or wrong usage, and 1 where it cannot run."""
+    topology = load_or_exit(options.file)
+    engine = Engine(_run_dns(options.run_dns))
+    if lack := engine.lack(topology):
+        raise click.UsageError(f"{options.file}: {lack}")
+    if topology.store is not None and (options.token_file is None or options.admin_token_file is None):
+        raise click.UsageError(
+            "controllers that share a store share their tokens: give --token-file and --admin-token-file"
+        )
+    try:
+        problem = trio.run(_Process(options, topology, engine).run)
+    except (PortTaken, TlsProblem) as error:
+        raise click.ClickException(str(error)) from error
+    if problem:
+        raise click.ClickException(problem)
+
+
+@attrs.define
+class _Process:
+    """One controller's process: active when it is its turn, else on standby."""
+
+    options: ControllerOptions
+    topology: Topology
+    engine: Engine
+    log: LazyLog = attrs.field(factory=LazyLog)
+    reception: Reception = attrs.field(factory=Reception)
+
+    async def run(self) -> str:
+        """Until a signal comes; else why it cannot go on."""
+        problem, options = "", self.options
+        state = options.state or usual_directory(self.topology.cluster)
+        token = token_or_exit(options.token_file) if options.token_file else secrets.token_urlsafe(TOKEN_BYTES)
+        given = options.admin_token_file
+        admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
+        tls = server_context(self.topology.tls) if self.topology.tls is not None else None
+        admin = listen(_address("--admin-listen", options.admin_listen) or self.topology.admin, "the admin API")
+        self.log.warm()
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, admin, ExitStack() as stack:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
+                at = _address("--listen", options.listen)
+                assert at is not None
+                bound = await nursery.start(serve, self.reception.attend, token, at, tls, self.reception.page)
+                url = f"{'ws' if tls is None else 'wss'}://{bound}"
+                if options.token_file is None:
+                    stack.enter_context(posted(state, Invitation(url, token)))
+                if given is None:
+                    stack.enter_context(admin_token_posted(state, admin_token))
+                self.log.info("nodes may join", url=url, admin=str(Address(*admin.getsockname()[:2])))
+                try:
+                    await self._take_turns(state, url, admin, admin_token)
+                except (StoreError, TopologyError) as error:
+                    problem = str(error)
+                nursery.cancel_scope.cancel()
+        return problem
+
+    async def _take_turns(self, state: Path, url: str, admin: socket.socket, admin_token: str) -> None:
+        if self.topology.store is not None:
+            await self._compete(self.topology.store, url, admin, admin_token)
+            return
+        store = FileStore(state)
+        try:
+            await self._lead(store, trio.Event(), admin, admin_token)
+        finally:
+            await store.close()
+
+    async def _compete(self, store: str, url: str, admin: socket.socket, admin_token: str) -> None:
+        """Be active whenever elected, and on standby meanwhile; for ever."""
+        from tierlb.controlplane.election import Election
+        from tierlb.controlplane.etcd import Etcd, parse_store_url
+        from tierlb.controlplane.etcd_store import EtcdStore
+
+        place = parse_store_url(store)
+        directory, name = place.directory(self.topology.cluster), self.options.name or socket.gethostname()
+        etcd = Etcd(place.members)
+        election = Election(etcd, f"{directory}/{LEADER}", name, url, self.log)
+
+        def standby() -> str:
+            return f"this controller is on standby: {election.current() or 'none'} is the active one"
+
+        try:
+            while True:
+                self.reception.close(standby)
+                async with trio.open_nursery() as nursery:
+                    waiting = await nursery.start(self._stand_by, admin, standby)
+                    async with election.lead() as leadership:
+                        waiting.cancel()
+                        await self._try_to_lead(
+                            EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
+                        )
+        finally:
+            await etcd.close()
+
+    async def _stand_by(
+        self, admin: socket.socket, reason: Callable[[], str], *, task_status: trio.TaskStatus[trio.CancelScope]
+    ) -> None:
+        from tierlb.dashboard.standby import serve_standby
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve_standby, admin.dup(), reason)
+                self.log.info("on standby")
+                task_status.started(scope)
+
+    async def _try_to_lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
+        try:
+            await self._lead(store, lost, admin, admin_token)
+        except (StoreError, TopologyError) as problem:
+            self.log.error("cannot be the active controller", reason=str(problem))
+            await trio.sleep(STEP_BACK_S)
+
+    async def _lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
+        """Be the active controller until the turn is over."""
+        from tierlb.dashboard.app import serve_admin
+
+        controller = Controller(self.topology, self.log, engine=self.engine)
+        changes = Changes(controller, store, self.log, machines=Elsewhere(controller))
+        text = self.options.file.read_text(encoding="utf-8-sig")
+        controller.adopt(await changes.take_over(text, _user()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(controller.run)
+            await nursery.start(changes.run)
+            self.reception.open(controller)
+            await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token)
+            self.log.info("active", revision=changes.history.active)
+            if changes.is_news(text):
+                nursery.start_soon(self._apply, changes, text)
+            await lost.wait()
+            self.log.warning("active no more")
+            self.reception.close(lambda: "this controller was active until now")
+            nursery.cancel_scope.cancel()
+
+    async def _apply(self, changes: Changes, text: str) -> None:
+        """The file was edited since; the nodes that serve what is stored are led over to it."""
+        await trio.sleep(BACK_S)
+        try:
+            await changes.apply(text, Request(_user(), AT_START), AT_START)
+        except (Conflict, NotPossible, StoreError, TopologyError) as problem:
+            self.log.error("the file cannot be applied", file=str(self.options.file), reason=str(problem))
+
+
+def _user() -> str:
+    """In whose name it acts; in a container there may be no user of that number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
+
+
+def _address(option: str, text: str) -> Address | None:
+    try:
+        return parse_address(text) if text else None
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from error
+
+
+def _run_dns(pattern: str) -> str:
+    if pattern and not is_calling_place(pattern.replace("{pool}", "pool")):
+        raise click.UsageError(f"--run-dns: {pattern!r} is no name and port: write one such as '{{pool}}:9000'")
+    return pattern

@@ -1,0 +1,92 @@
+"""What runs in a container, whatever renders it: fixed ports, fixed paths, the commands of nodes, controller and pools.
+
+A container has an address of its own, so ports need not be allocated: each is the same in all containers, and whoever
+writes a firewall rule, a probe or a service can name it. Everything listens on all interfaces, for the address is not
+known beforehand. Tokens come as files: an environment is inherited, and shown by whoever shows the container.
+"""
+
+import shlex
+from collections.abc import Iterator
+
+import tierlb
+from tierlb.model.topology import Run, Topology
+
+CONTROL_PORT = 7901
+"""Of the controller: where nodes join."""
+ADMIN_PORT = 7900
+NODE_CONTROL_PORT = 7946
+"""Of a node: where its children report, and where it answers probes and is scraped."""
+NODE_DATA_PORT = 7945
+"""Of a node: where its parents send."""
+POOL_PORT = 9000
+"""Of an endpoint that `run` starts."""
+UID = 10001
+"""No user of the host: those that it gives to people and services are smaller."""
+
+HOST = "0.0.0.0"  # noqa: S104 (all interfaces of a container, which are its own)
+IMAGE = f"tierlb:{tierlb.__version__}"
+"""Built by compose/Dockerfile. It also runs the commands of pools where the file names no image."""
+TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
+JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
+ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
+STATE_DIRECTORY = "/var/lib/tierlb"
+PROBE = ("/opt/tierlb/bin/python", "-I", "-S", "/opt/tierlb/ready.py")
+"""Says whether what is in its container is ready; as compose/Dockerfile has it."""
+
+Command = tuple[str, ...]
+
+
+def node_command(
+    tier: str,
+    join_url: str,
+    control_name: str,
+    token_file: str = JOIN_TOKEN_FILE,
+    state: str | None = STATE_DIRECTORY,
+) -> Command:
+    """A node of `tier`, named after its container. `control_name` is a DNS name of all nodes of the tier, by which its
+    children find it. `state` must outlive the process, else None."""
+    return (
+        *("tierlb", "node", "--tier", tier, "--join", join_url, "--token-file", token_file),
+        *("--host", HOST, "--data-port", str(NODE_DATA_PORT), "--control-listen", f"{HOST}:{NODE_CONTROL_PORT}"),
+        *("--control-name", f"{control_name}:{NODE_CONTROL_PORT}"),
+        *(("--state", state) if state else ()),
+    )
+
+
+def controller_command(
+    run_dns: str,
+    admin_host: str = HOST,
+    token_file: str = JOIN_TOKEN_FILE,
+    admin_token_file: str = ADMIN_TOKEN_FILE,
+) -> Command:
+    """`run_dns` is the DNS name of each pool with `run`, `{pool}` in the place of the pool's name."""
+    return (
+        *("tierlb", "controller", TOPOLOGY_FILE),
+        *("--listen", f"{HOST}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{ADMIN_PORT}"),
+        *("--token-file", token_file, "--admin-token-file", admin_token_file),
+        *("--state", STATE_DIRECTORY, "--run-dns", f"{run_dns}:{POOL_PORT}"),
+    )
+
+
+def pool_command(run: Run) -> Command:
+    """One endpoint, listening on all interfaces at POOL_PORT."""
+    words = shlex.split(run.command)
+    return tuple(word.replace("{host}", HOST).replace("{port}", str(POOL_PORT)) for word in words)
+
+
+def tls_options(directory: str) -> Command:
+    """Of a node that finds its certificate, its key and the authority there, named as Kubernetes names them."""
+    return (
+        *("--tls-certificate", f"{directory}/tls.crt", "--tls-key", f"{directory}/tls.key"),
+        *("--tls-ca", f"{directory}/ca.crt"),
+    )
+
+
+def port_problems(topology: Topology) -> Iterator[str]:
+    """What the file asks for that a container cannot give: ports that each node's container uses itself."""
+    for tier in topology.tiers.values():
+        for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
+            if address is not None and address.port in (NODE_CONTROL_PORT, NODE_DATA_PORT):
+                yield f"tiers.{tier.name}.{key}: port {address.port} is a node's own in a container: choose another"
+            if address is not None and address.port == 0:
+                yield f"tiers.{tier.name}.{key}: a container needs the port named that is to be reached: choose one"

@@ -1,0 +1,73 @@
+"""The processes of a cluster that somebody else starts, as changes see them.
+
+`Elsewhere` stands where a fleet of local processes would (cluster/fleet.py). It starts and stops nothing, but knows how
+many nodes have to be there before a stage of a change is reached, and has nodes retired: nobody sends to them any
+more, and what is kept open there is ended politely. Whoever started them stops them after the change.
+"""
+
+from collections.abc import Collection, Iterable
+
+import attrs
+import trio
+
+from tierlb.controlplane.controller import Controller
+from tierlb.model.topology import Tier, Topology
+
+RETIRE_S = 4.5
+"""l7 nodes end kept connections within 3 s, idle ones a second later."""
+
+
+@attrs.define
+class Elsewhere:
+    """What a change asks for counts until its stage is reached; afterwards an engine may scale as it likes."""
+
+    controller: Controller
+    replaces: bool = False
+    _asked_for: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def grow(self, topology: Topology) -> tuple[str, ...]:
+        """Wait for the nodes of tiers that are new or larger than before."""
+        before = self.controller.topology.tiers
+        for tier in topology.tiers.values():
+            if tier.name not in before or before[tier.name].replicas < tier.replicas:
+                self._asked_for[tier.name] = tier.replicas
+        for name in list(self._asked_for):
+            if name not in topology.tiers or topology.tiers[name].replicas < self._asked_for[name]:
+                del self._asked_for[name]
+        return ()
+
+    def needed(self, tier: Tier) -> int:
+        """How many nodes of the tier have to be there."""
+        return self._asked_for.get(tier.name, 1)
+
+    def surplus(self, topology: Topology) -> tuple[str, ...]:
+        """The nodes that are there and whose tiers the topology does not name. Which nodes of a tier that shrinks go is
+        up to whoever stops them."""
+        seats = self.controller.seats.values()
+        return tuple(seat.name for seat in seats if not seat.agent and seat.tier not in topology.tiers)
+
+    async def stop_nodes(self, names: Iterable[str]) -> None:
+        """Retire them."""
+        self.controller.retire(names)
+        try:
+            await trio.sleep(RETIRE_S)
+        finally:
+            self.controller.retire(())
+
+    async def shrink(self, topology: Topology) -> None:
+        """A stage is reached: what came counts no more."""
+        for tier in topology.tiers.values():
+            if len(self.controller.expected(tier)) >= self._asked_for.get(tier.name, 0):
+                self._asked_for.pop(tier.name, None)
+
+    async def replace(self, topology: Topology, name: str) -> None:
+        """Not possible from here, as `replaces` says."""
+        raise NotImplementedError(f"{name} was not started from here")
+
+    def crashes(self, names: Collection[str]) -> int:
+        """Nobody says."""
+        return 0
+
+    def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """Nobody says."""
+        return ()

@@ -1,0 +1,37 @@
+"""The admin API of a controller that is not the active one: says so, whatever it is asked."""
+
+import socket
+from collections.abc import Callable
+
+import trio
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly
+from tierlb.dashboard.answers import Answer
+from tierlb.dashboard.app import serve_app
+from tierlb.dashboard.refusals import Refusal
+
+METHODS = ["GET", "POST"]
+
+
+async def serve_standby(
+    bound: socket.socket,
+    reason: Callable[[], str],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Refuse everything with 503 and `reason` on a listening socket, which becomes Hypercorn's, until cancelled."""
+
+    async def refuse(_: Request) -> Response:
+        return Answer(Refusal("standby", reason()), 503)
+
+    host: str = bound.getsockname()[0]
+    app = Starlette(
+        routes=[Route("/{path:path}", refuse, methods=METHODS)],
+        middleware=[Middleware(KnownHostsOnly, hosts=LOOPBACK_NAMES | {host})],
+    )
+    await serve_app(app, bound, task_status=task_status)

@@ -1,0 +1,39 @@
+"""What a pool's name in DNS leads to: NAME:PORT to the name's addresses, a name of SRV records to hosts with ports.
+
+An endpoint may have an IPv4 and an IPv6 address. Taken for two it would get twice its part and fail twice, so only one
+family counts: IPv4 where there is any.
+"""
+
+import importlib
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Found
+from tierlb.net.names import resolve
+
+LookUp = Callable[[str], Awaitable[tuple[Found, ...]]]
+
+
+async def look_up(name: str) -> tuple[Found, ...]:
+    """The endpoints, in order, each once. None if nobody can say now."""
+    if name.startswith("_"):
+        return await _look_up_services(name)
+    host, _, port = name.rpartition(":")
+    return tuple(Found(Address(each, int(port))) for each in one_family(await resolve(host)))
+
+
+def one_family(hosts: Iterable[str]) -> tuple[str, ...]:
+    """The IPv4 addresses among these; all of them if there is none."""
+    hosts = tuple(hosts)
+    return tuple(each for each in hosts if ipaddress.ip_address(each).version == 4) or hosts
+
+
+async def _look_up_services(name: str) -> tuple[Found, ...]:
+    """By a library that takes a tenth of a second to import: in a thread, for traffic goes on meanwhile."""
+    await trio.to_thread.run_sync(importlib.import_module, "tierlb.net.srv")
+    from tierlb.net.srv import services
+
+    return await services(name)

@@ -1,0 +1,54 @@
+"""Host names to addresses, asked of the system again and again, so that who comes and goes in DNS is noticed.
+
+The system's own resolver is asked (hosts file, search domains, what every other program sees). It does not say how long
+an answer holds, so it is asked every two seconds: as often as a change should be noticed, and cheap enough for a local
+resolver. An answer that cannot be had changes nothing, for a resolver that is away says nothing about whom it would
+name.
+
+The system's resolver blocks a thread for as long as it likes. Each name has one task that waits for it, so there is
+never more than one such thread for a name.
+
+Left out: SRV records (net/srv.py), and what is done with the addresses.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+AGAIN_S = 2.0
+
+Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
+
+
+async def resolve(host: str) -> tuple[str, ...]:
+    """The IP addresses of a host name, in order, each once; an IP address is its own. None if nobody can say now."""
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(sorted({str(info[4][0]) for info in found}))
+
+
+async def follow(
+    host: str,
+    on_change: Callable[[tuple[T, ...]], None],
+    on_silence: Callable[[], None],
+    ask: Callable[[str], Awaitable[tuple[T, ...]]],
+) -> None:
+    """Say where the name leads, at once and whenever that has changed; `on_silence` once where no answer can be had,
+    until one can. Until cancelled."""
+    known: tuple[T, ...] = ()
+    silent = False
+    while True:
+        found = await ask(host)
+        if found and found != known:
+            known = found
+            on_change(found)
+        if not found and not silent:
+            on_silence()
+        silent = not found
+        await trio.sleep(AGAIN_S)
