@@ -27,14 +27,15 @@ def test_a_url_goes_with_the_token_of_the_environment(token):
     if token:
         assert invitation_or_exit(URL, None) == Invitation(URL, token)
     else:
-        with pytest.raises(click.UsageError, match=f"set {TOKEN_VARIABLE} to the join token"):
+        with pytest.raises(click.UsageError, match=f"give --token-file, or set {TOKEN_VARIABLE}"):
             invitation_or_exit(URL, None)
     assert TOKEN_VARIABLE not in os.environ
 
 
 def test_what_does_not_go_together_is_wrong_usage(tmp_path, token):
-    with pytest.raises(click.UsageError, match="give --join or --join-file, not both"):
-        invitation_or_exit(URL, tmp_path)
+    for given in ((URL, tmp_path), ("", tmp_path, tmp_path / "token")):
+        with pytest.raises(click.UsageError, match="or --join-file"):
+            invitation_or_exit(*given)
     with pytest.raises(click.UsageError, match="say where to join: --join-file DIR, or --join URL"):
         invitation_or_exit("", None)
 
@@ -43,3 +44,25 @@ def test_where_nobody_invites_the_operation_fails(tmp_path):
     with pytest.raises(click.ClickException, match=r"there is no .*control-url") as failure:
         invitation_or_exit("", tmp_path)
     assert failure.value.exit_code == 1
+
+
+def test_a_file_with_the_token_goes_with_one_url_or_several(tmp_path, token):
+    file = tmp_path / "token"
+    file.write_text("of the secret\n")
+    for url in (URL, f"{URL},wss://controller-2:7901"):
+        assert invitation_or_exit(url, None, file) == Invitation(url, "of the secret")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_a_file_without_a_token_says_so(tmp_path, token, content):
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    with pytest.raises(click.ClickException, match="token") as failure:
+        invitation_or_exit(URL, None, tmp_path / "token")
+    assert failure.value.exit_code == 1
+
+
+@pytest.mark.parametrize("url", ["controller:7901", "http://controller:7901", "ws://", f"{URL},", f"{URL}, x"])
+def test_what_is_no_controllers_address_is_wrong_usage(tmp_path, token, url):
+    with pytest.raises(click.UsageError, match="is no controller: write ws://HOST:PORT"):
+        invitation_or_exit(url, None)

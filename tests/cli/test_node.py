@@ -1,6 +1,9 @@
 """`tierlb node` before it runs; running nodes are in tests/controlplane and tests/cluster."""
 
+import pytest
+
 from tests.cli.conftest import run
+from tierlb.cli.node import own_name
 
 
 def test_a_node_without_a_token_says_how_to_give_it():
@@ -8,3 +11,33 @@ def test_a_node_without_a_token_says_how_to_give_it():
     result = run(*arguments, env={"TIERLB_TOKEN": ""})
     assert result.exit_code == 2
     assert "set TIERLB_TOKEN" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("web-1", "web-1"),
+        ("web-7d9f-x2", "web-7d9f-x2"),
+        ("3f2a9c", "web-3f2a9c"),
+        ("webber", "web-webber"),
+        ("Node.Example.COM", "web-node-example-com"),
+    ],
+)
+def test_a_node_without_a_name_is_called_after_its_host(host, name):
+    assert own_name("web", host) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "nowhere"), "--host: "),
+        (("--advertise", "web.example"), "--advertise: "),
+        (("--control-listen", "7946"), "--control-listen: "),
+        (("--control-name", "web"), "--control-name: 'web' is no name and port"),
+        (("--control-name", "10.0.0.1:7946"), "--control-name"),
+        (("--data-port", "70000"), "--data-port"),
+    ],
+)
+def test_what_is_no_place_is_wrong_usage(options, said):
+    result = run("node", "--tier", "web", "--join", "ws://127.0.0.1:1", *options, env={"TIERLB_TOKEN": "secret"})
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr

@@ -28,8 +28,10 @@ from tierlb.controlplane.etcd import Etcd
 from tierlb.controlplane.log import Log
 
 async def main():
-    async with Election(Etcd(sys.argv[2:]), sys.argv[1], "one", "ws://one", LazyLog()).lead():
+    async with Election(Etcd(sys.argv[2:]), sys.argv[1], "one", "ws://one", LazyLog()).lead() as leadership:
         print("active", flush=True)
+        await leadership.lost.wait()
+        print("lost", flush=True)
         await trio.sleep_forever()
 
 trio.run(main)
@@ -112,7 +114,7 @@ async def until(condition: Callable[[], object]) -> None:
 def leading_process(server: Server, key: str) -> Iterator["Process[bytes]"]:
     """Another process that is the active controller."""
     command = [sys.executable, "-c", LEAD, key, *server.clients]
-    with running(command, stdout=subprocess.PIPE) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"active\n"
         yield process
@@ -188,6 +190,8 @@ async def test_a_controller_that_slept_finds_that_it_is_not_active_any_more(
         process.send_signal(signal.SIGSTOP)
         await two.active.wait()
         process.send_signal(signal.SIGCONT)
+        assert process.stdout is not None
+        assert await trio.to_thread.run_sync(process.stdout.readline) == b"lost\n"
         await trio.sleep(1.0)
         assert not two.leadership.lost.is_set()
         assert two.election.current() == Leader("two", "ws://two")

@@ -16,12 +16,13 @@ from tierlb.controlplane import last_good
 from tierlb.controlplane.controller import Controller, Link
 from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.node import Node, data_key, run_node
+from tierlb.controlplane.node import Node, Placement, data_key, run_node
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.controlplane.uplink import Identity
-from tierlb.model.address import Address
-from tierlb.model.snapshot import Listener, Snapshot
-from tierlb.model.topology import Kind, Tls
+from tierlb.model.address import Address, parse_address
+from tierlb.model.load import SubtreeLoad
+from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
+from tierlb.model.topology import Kind, Match, Respond, Tls
 from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.exposition import CONTENT_TYPE
@@ -86,7 +87,92 @@ async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_n
     assert [snapshot.revision for snapshot in plane.applied] == [1]
 
 
+CHECK = Address("127.0.0.1", 7777)
 PUBLIC, INNER = Address("127.0.0.1", 8080), Address("127.0.0.1", 4002)
+
+
+@pytest.mark.parametrize(
+    ("placement", "public", "inner", "accept_from", "check"),
+    [
+        (Placement(), "127.0.0.1:8080", "127.0.0.1:0", ("127.0.0.1/32",), "127.0.0.1:7777"),
+        (Placement(host="0.0.0.0", data_port=7945), "0.0.0.0:8080", "0.0.0.0:7945", (), "0.0.0.0:7777"),
+        (Placement(host="10.0.0.3"), "10.0.0.3:8080", "10.0.0.3:0", (), "10.0.0.3:7777"),
+        (Placement(host="::"), "[::]:8080", "[::]:0", (), "[::]:7777"),
+        (Placement(data_port=7945), "127.0.0.1:8080", "127.0.0.1:7945", ("127.0.0.1/32",), "127.0.0.1:7777"),
+    ],
+    ids=["at home", "container", "one interface", "ipv6", "port"],
+)
+def test_a_snapshot_is_served_where_this_machine_says(placement, public, inner, accept_from, check):
+    listeners = (Listener(PUBLIC, shared=True), Listener(ANY_PORT, inner=True, accept_from=("127.0.0.1/32",)))
+    here = placement.localised(Snapshot(1, "shop", "web", Kind.L7, listeners, (), agent_check=CHECK))
+    assert [str(listener.address) for listener in here.listeners] == [public, inner]
+    assert [listener.accept_from for listener in here.listeners] == [(), accept_from]
+    assert (here.listeners[0].shared, here.listeners[1].inner, str(here.agent_check)) == (True, True, check)
+
+
+@pytest.mark.parametrize(
+    ("advertised", "here", "bound", "told"),
+    [
+        ("", "10.0.0.3", "0.0.0.0:7945", "10.0.0.3:7945"),
+        ("", "", "0.0.0.0:7945", "0.0.0.0:7945"),
+        ("", "10.0.0.3", "127.0.0.1:4001", "127.0.0.1:4001"),
+        ("192.0.2.1", "10.0.0.3", "0.0.0.0:7945", "192.0.2.1:7945"),
+        ("192.0.2.1", "", "10.0.0.3:7945", "192.0.2.1:7945"),
+        ("", "fd00::3", "[::]:7945", "[fd00::3]:7945"),
+    ],
+)
+def test_others_are_told_an_address_at_which_they_reach_it(advertised, here, bound, told):
+    assert str(Placement(advertised=advertised).told(parse_address(bound), here)) == told
+
+
+async def test_a_node_that_listens_everywhere_says_by_which_address_the_controller_knows_it(
+    parent, make_node, nursery, plane
+):
+    node = make_node(parent.url)
+    node.placement = Placement(host="0.0.0.0", control_name="web:7946")
+    plane.addresses = (Address("0.0.0.0", 4001),)
+    nursery.start_soon(node.run)
+    seat = parent.controller.seats
+    await until(parent.controller, lambda: seat["web-1"].served)
+    assert seat["web-1"].addresses == (Address("127.0.0.1", 4001),)
+    assert seat["web-1"].hello.control == "web:7946"
+
+
+SENDS = Snapshot(1, "shop", "web", Kind.L7, (), (Rule(Match(), Send((Destination(1.0, ("app",), ()),))),))
+FILLED = attrs.evolve(
+    SENDS, rules=(Rule(Match(), Send((Destination(1.0, ("app",), (Member("app/1", "app", PUBLIC),)),))),)
+)
+ANSWERS = attrs.evolve(SENDS, rules=(Rule(Match(), Respond(200)),))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "leaves", "ready", "reason"),
+    [
+        (None, 0, 0, "it has no configuration yet"),
+        (ANSWERS, 0, 0, ""),
+        (SENDS, 0, 0, "there is nobody below it yet"),
+        (SENDS, 2, 1, ""),
+        (FILLED, 0, 0, ""),
+        (FILLED, 2, 0, "no endpoint below it is ready"),
+        (FILLED, 2, 1, ""),
+    ],
+)
+async def test_a_node_is_ready_when_traffic_finds_something_below(make_node, plane, snapshot, leaves, ready, reason):
+    node = make_node("ws://127.0.0.1:1")
+    plane.subtree_load = SubtreeLoad(leaves=leaves, ready_leaves=ready)
+    if snapshot is not None:
+        node.serve(snapshot)
+    assert node.unready() == reason
+
+
+async def test_a_node_that_leaves_is_ready_no_more(parent, make_node, nursery, plane):
+    node = make_node(parent.url)
+    nursery.start_soon(node.run)
+    await until(parent.controller, lambda: parent.controller.seats["web-1"].served)
+    assert node.unready() == ""
+    with trio.fail_after(DEADLINE_S):
+        await node.leave()
+    assert node.unready() == "it drains"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,10 @@ def test_a_missing_field_is_named(tag, fields, missing):
     ("shorter", "whole"),
     [
         (["hello", 1, "web-1", "web", "b", 9], Hello(1, "web-1", "web", "b", 9)),
+        (["hello", 1, "web-1", "web", "b", 9, "web:7946"], Hello(1, "web-1", "web", "b", 9, "web:7946")),
+        (["hello", 1, "w", "w", "b", 9, "w.shop.svc:1"], Hello(1, "w", "w", "b", 9, "w.shop.svc:1")),
+        (["welcome", 0.25], Welcome(0.25)),
+        (["welcome", 0.25, "edge-1"], Welcome(0.25, "edge-1")),
         (["hello", 1, "web-1", "web", "b", 9, "127.0.0.1:1"], Hello(1, "web-1", "web", "b", 9, "127.0.0.1:1", "")),
         (["guidance", 0.5], Guidance(0.5, False)),
         (["watch", 2], Watch(2.0, "")),

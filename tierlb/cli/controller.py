@@ -63,8 +63,10 @@ def run_controller(options: ControllerOptions) -> None:
         raise click.UsageError(
             "controllers that share a store share their tokens: give --token-file and --admin-token-file"
         )
+    at = _address("--listen", options.listen)
+    admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
     try:
-        problem = trio.run(_Process(options, topology, engine).run)
+        problem = trio.run(_Process(options, topology, engine, at, admin_at).run)
     except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     if problem:
@@ -78,6 +80,8 @@ class _Process:
     options: ControllerOptions
     topology: Topology
     engine: Engine
+    at: Address
+    admin_at: Address
     log: LazyLog = attrs.field(factory=LazyLog)
     reception: Reception = attrs.field(factory=Reception)
 
@@ -89,14 +93,12 @@ class _Process:
         given = options.admin_token_file
         admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
         tls = server_context(self.topology.tls) if self.topology.tls is not None else None
-        admin = listen(_address("--admin-listen", options.admin_listen) or self.topology.admin, "the admin API")
+        admin = listen(self.admin_at, "the admin API")
         self.log.warm()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, admin, ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
-                at = _address("--listen", options.listen)
-                assert at is not None
-                bound = await nursery.start(serve, self.reception.attend, token, at, tls, self.reception.page)
+                bound = await nursery.start(serve, self.reception.attend, token, self.at, tls, self.reception.page)
                 url = f"{'ws' if tls is None else 'wss'}://{bound}"
                 if options.token_file is None:
                     stack.enter_context(posted(state, Invitation(url, token)))
@@ -208,9 +210,9 @@ async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
     scope.cancel()
 
 
-def _address(option: str, text: str) -> Address | None:
+def _address(option: str, text: str) -> Address:
     try:
-        return parse_address(text) if text else None
+        return parse_address(text)
     except ValueError as error:
         raise click.UsageError(f"{option}: {error}") from error
 

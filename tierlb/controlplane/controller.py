@@ -234,7 +234,7 @@ class Controller:
         seat.hello, seat.link = hello, link
         if seat.agent:
             seat.addresses = (parse_address(hello.data),)
-        self.picture.keep(self.seats)
+        self.picture.add(seat.name)
         link.watch(*self._watching.current(trio.current_time()) if self._is_top(seat) else ())
         self._changed()
         return seat

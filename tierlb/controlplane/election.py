@@ -184,7 +184,7 @@ class Election:
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
         """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
         may have deleted it, and a member that was cut off from the others renews leases that they let end."""
-        why = "etcd did not answer in time"
+        why = "its lease was not renewed in time"
         with trio.CancelScope(deadline=term.good_until_s) as scope:
             while True:
                 await trio.sleep(term.lease.ttl_s / RENEWALS)

@@ -64,6 +64,10 @@ class Picture:
         """These are the nodes that there are."""
         self._sights = {name: self._sights.get(name) or Sight() for name in names}
 
+    def add(self, name: str) -> None:
+        """There is this node too."""
+        self._sights.setdefault(name, Sight())
+
     def forget(self, name: str) -> None:
         """Another process bears the name now."""
         if name in self._sights:

@@ -1,0 +1,162 @@
+"""`tierlb controller` as a process: nodes that somebody else starts, on loopback, and what it refuses to start with.
+
+Several hosts, several controllers and etcd are in tests/cluster.
+"""
+
+import contextlib
+import signal
+import subprocess
+
+import attrs
+import httpx
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import free_address
+from tests.cli.conftest import run
+from tests.cluster.traffic import Endpoint
+from tests.processes import running, tierlb
+from tierlb.cli.controller import _user
+
+DEADLINE_S = 60.0
+TOPOLOGY = """\
+cluster: shop
+admin: {{listen: "{admin}"}}
+tiers:
+  edge: {{kind: l4, listen: "{listen}", to: web}}
+  web: {{kind: l7, to: app}}
+pools:
+  app: {{endpoints: ["{endpoint}"]}}
+"""
+
+
+@attrs.define
+class Site:
+    """Everything that a test may start, each in a process of its own."""
+
+    tmp_path: object
+    values: dict
+    control: str
+    stack: contextlib.ExitStack
+
+    @property
+    def file(self):
+        return self.tmp_path / "shop.yaml"
+
+    def start(self, name, *arguments):
+        log = self.tmp_path / f"{name}.log"
+        return self.stack.enter_context(running([*tierlb(arguments[0]), *arguments[1:]], log))
+
+    @property
+    def state(self):
+        return self.tmp_path / "state"
+
+    def controller(self, *more):
+        where = ("--listen", self.control, "--state", str(self.state))
+        return self.start("controller", "controller", str(self.file), *where, *more)
+
+    def node(self, name):
+        where = ("--join-file", str(self.state))
+        return self.start(name, "node", "--tier", name.partition("-")[0], "--name", name, *where)
+
+    async def answers(self, url, status=200):
+        """Wait until this URL does."""
+        async with httpx.AsyncClient() as http:
+            with trio.fail_after(DEADLINE_S):
+                while True:
+                    with contextlib.suppress(httpx.HTTPError):
+                        answer = await http.get(url)
+                        if answer.status_code == status:
+                            return answer
+                    await trio.sleep(0.05)
+
+    async def json(self, path):
+        return (await self.answers(f"http://{self.values['admin']}{path}")).json()
+
+
+@pytest.fixture
+async def site(tmp_path, nursery):
+    endpoint = Endpoint()
+    await nursery.start(endpoint.serve)
+    values = {"admin": free_address(), "listen": free_address(), "endpoint": endpoint.address}
+    (tmp_path / "shop.yaml").write_text(TOPOLOGY.format(**values))
+    with contextlib.ExitStack() as stack:
+        yield Site(tmp_path, values, str(free_address()), stack)
+
+
+async def test_nodes_that_somebody_else_starts_make_a_cluster_that_outlives_its_controller(site):
+    controller = site.controller()
+    await site.answers(f"http://{site.control}/readyz")
+    for name in ("edge-x", "web-left", "web-right"):
+        site.node(name)
+    await site.answers(f"http://{site.values['admin']}/healthz")
+    await site.answers(f"http://{site.values['listen']}/work")
+    status = await site.json("/v1/status")
+    assert [node["name"] for node in status["tiers"]["web"]["nodes"]] == ["web-left", "web-right"]
+    controller.send_signal(signal.SIGKILL)
+    await trio.to_thread.run_sync(controller.wait)
+    await site.answers(f"http://{site.values['listen']}/work")
+    edited = site.file.read_text().replace("to: app", "balance: round-robin, to: app")
+    site.file.write_text(edited)
+    token = site.tmp_path / "token"
+    token.write_text((site.state / "join-token").read_text())
+    site.controller("--token-file", str(token))
+    with trio.fail_after(DEADLINE_S):
+        while (await site.json("/v1/topology"))["text"] != edited:  # noqa: ASYNC110 (asked anew each time)
+            await trio.sleep(0.2)
+        while (change := (await site.json("/v1/progress"))["change"])["outcome"] == "running":  # noqa: ASYNC110
+            await trio.sleep(0.2)
+    assert (change["outcome"], change["what"]) == ("done", "the file at the start")
+    names = [node["name"] for node in (await site.json("/v1/status"))["tiers"]["web"]["nodes"]]
+    assert sorted(names) == ["web-left", "web-right"]
+
+
+async def test_at_a_signal_it_ends_and_takes_its_invitation_away(site):
+    controller = site.controller()
+    await site.answers(f"http://{site.control}/readyz")
+    directory = site.state
+    assert {path.name for path in directory.iterdir()} >= {"control-url", "join-token", "admin-token"}
+    controller.send_signal(signal.SIGTERM)
+    with trio.fail_after(DEADLINE_S):
+        assert await trio.to_thread.run_sync(controller.wait) == 0
+    assert not {"control-url", "join-token", "admin-token"} & {path.name for path in directory.iterdir()}
+
+
+async def test_two_cannot_have_one_directory(site):
+    site.controller()
+    await site.answers(f"http://{site.control}/readyz")
+    other = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state", str(site.state))
+    command = [*tierlb("controller"), str(site.file), *other]
+    with trio.fail_after(DEADLINE_S):
+        ended = await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert b"is used by the process with pid" in ended.stderr
+
+
+RUNS = 'cluster: a\ntiers: {web: {kind: l7, listen: ":1", to: p}}\npools: {p: {run: {command: "x {port}"}}}\n'
+SHARED = 'store: "etcd://127.0.0.1:1"\n' + RUNS.replace('{run: {command: "x {port}"}}', '{endpoints: ["127.0.0.1:9"]}')
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        (RUNS, (), "pools.p.run: nothing is started from here"),
+        (RUNS, ("--run-dns", "nowhere"), "--run-dns: 'nowhere' is no name and port"),
+        (SHARED, (), "share their tokens: give --token-file and --admin-token-file"),
+        (RUNS, ("--run-dns", "{pool}:1", "--listen", "x"), "--listen: "),
+        (RUNS, ("--run-dns", "{pool}:1", "--admin-listen", "x"), "--admin-listen: "),
+        ("cluster: a\n", (), "tiers"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_starts(write, text, options, said):
+    result = run("controller", write(text), *options)
+    assert result.exit_code == 2
+    assert said in result.output + result.stderr
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert _user().startswith("uid ")

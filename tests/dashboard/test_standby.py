@@ -1,0 +1,37 @@
+"""The admin API of a controller on standby, through Hypercorn on a real socket."""
+
+import socket
+
+import httpx
+import pytest
+import trio
+
+from tierlb.dashboard.standby import serve_standby
+
+
+@pytest.fixture
+async def url(nursery):
+    bound = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    await nursery.start(serve_standby, bound, lambda: "c1 is the active one")
+    return url
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/healthz"), ("GET", "/v1/status"), ("POST", "/v1/apply"), ("GET", "/"), ("GET", "/x/y")],
+)
+async def test_whatever_is_asked_it_says_who_is_active(url, method, path):
+    with trio.fail_after(20):
+        async with httpx.AsyncClient() as http:
+            answer = await http.request(method, url + path)
+    assert (answer.status_code, answer.json()["kind"]) == (503, "standby")
+    assert answer.json()["error"] == "c1 is the active one"
+
+
+async def test_pages_of_other_names_are_told_nothing(url):
+    with trio.fail_after(20):
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(f"{url}/v1/status", headers={"host": "evil.example"})
+    assert "c1" not in answer.text
+    assert answer.status_code in (400, 403, 421)
