@@ -173,7 +173,6 @@ async def test_a_killed_cluster_starts_again_as_before_the_change_or_as_after_it
                 begun = await up.ask("GET", f"/v1/progress/{begun['number']}")
             while "mid-1" not in (left := children_of(process.pid)).values():  # noqa: ASYNC110 (nothing tells)
                 await trio.sleep(0.01)
-            await trio.sleep(0.2)  # the guard hears of a process a moment after it is there
             assert {"edge-1", "web-1", "mid-1"} <= set(left.values())
             process.kill()
             process.wait()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -17,18 +18,20 @@ class Recorder:
     """A guard and a log that note what they are told."""
 
     def __init__(self):
-        self.events, self.guarded, self.exits = [], set(), []
+        self.events, self.crossed_off, self.exits = [], [], []
 
     def info(self, event, **fields):
         self.events.append((event, fields))
 
     warning = error = info
 
-    def add(self, group):
-        self.guarded.add(group)
+    pipe = subprocess.DEVNULL
+
+    def command(self, argv):
+        return argv
 
     def remove(self, group):
-        self.guarded.remove(group)
+        self.crossed_off.append(group)
 
 
 @pytest.fixture
@@ -61,11 +64,11 @@ async def test_a_process_that_dies_is_started_again(seen, nursery):
         second = await starts.receive.receive()
         assert first != second
         assert seen.exits == [first]
-        assert seen.guarded == {second}
+        assert seen.crossed_off == [first]
         assert child.problem == "demo ended with SIGKILL"
         await child.stop(5)
     assert seen.exits == [first, second]
-    assert seen.guarded == set()
+    assert seen.crossed_off == seen.exits
 
 
 async def test_failures_in_a_row_are_counted_for_the_back_off(seen, nursery):
@@ -116,7 +119,7 @@ async def test_a_cancelled_child_is_killed_at_once(seen):
             pid = await starts.receive.receive()
             nursery.cancel_scope.cancel()
     assert seen.exits == [pid]
-    assert seen.guarded == set()
+    assert seen.crossed_off == seen.exits
 
 
 async def test_a_program_that_is_not_there_is_told(seen, nursery):

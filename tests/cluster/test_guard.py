@@ -10,17 +10,35 @@ import trio
 from tierlb.cluster.guard import Guard
 
 SUPERVISOR = """
-import os, subprocess, trio
+import subprocess, trio
 from tierlb.cluster.guard import Guard
 
 async def main():
     async with Guard() as guard:
-        keep, crossed_off = (subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in "ab")
-        guard.add(keep.pid)
-        guard.add(crossed_off.pid)
+        keep, crossed_off = (
+            subprocess.Popen(
+                guard.command(["sh", "-c", "echo; exec sleep 60"]),
+                stdin=guard.pipe, stdout=subprocess.PIPE, start_new_session=True,
+            )
+            for _ in "ab"
+        )
+        for process in (keep, crossed_off):
+            process.stdout.readline()
         guard.remove(crossed_off.pid)
         print(keep.pid, crossed_off.pid, flush=True)
         await trio.sleep_forever()
+
+trio.run(main)
+"""
+KILLED_AT_ONCE = """
+import os, signal, subprocess, trio
+from tierlb.cluster.guard import Guard
+
+async def main():
+    async with Guard() as guard:
+        started = subprocess.Popen(guard.command(["sleep", "60"]), stdin=guard.pipe, start_new_session=True)
+        os.write(1, f"{started.pid}\\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
 
 trio.run(main)
 """
@@ -50,15 +68,51 @@ async def test_what_a_killed_supervisor_leaves_is_killed():
     os.kill(crossed_off, signal.SIGKILL)
 
 
+async def said_by(script):
+    """What a supervisor says before it ends or is killed."""
+    supervisor = await trio.lowlevel.open_process([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await supervisor.stdout.receive_some()
+    await supervisor.stdout.aclose()
+    await supervisor.wait()
+    return int(line)
+
+
+async def test_what_was_started_in_the_instant_before_the_kill_is_killed_too():
+    with trio.fail_after(30):
+        for _ in range(10):
+            started = await said_by(KILLED_AT_ONCE)
+            while is_alive(started):
+                await trio.lowlevel.checkpoint()
+
+
+async def start(guard, *argv):
+    return await trio.lowlevel.open_process(
+        guard.command(argv), stdin=guard.pipe, stdout=subprocess.PIPE, start_new_session=True
+    )
+
+
 async def test_an_orderly_end_kills_nothing_that_was_removed():
-    process = await trio.lowlevel.open_process(["sleep", "60"], start_new_session=True)
     with trio.fail_after(5):
         async with Guard() as guard:
-            guard.add(process.pid)
+            process = await start(guard, "sh", "-c", "echo; exec sleep 60")
+            await process.stdout.receive_some()
             guard.remove(process.pid)
         assert process.poll() is None
         process.kill()
         await process.wait()
+
+
+async def test_a_guarded_process_is_what_it_was_to_be_and_holds_nothing_of_the_guard():
+    with trio.fail_after(5):
+        async with Guard() as guard:
+            process = await start(guard, "sh", "-c", "echo $0-$1 $(readlink /proc/self/fd/0)", "a b", "$c")
+            said = b""
+            while piece := await process.stdout.receive_some():
+                said += piece
+            assert await process.wait() == 0
+    assert said == b"a b-$c /dev/null\n"
 
 
 async def test_a_guard_that_was_killed_is_no_harm():
@@ -66,5 +120,7 @@ async def test_a_guard_that_was_killed_is_no_harm():
         async with Guard() as guard:
             guard._process.kill()
             await guard._process.wait()
-            guard.add(1 << 22)
+            process = await start(guard, "true")
+            assert await process.wait() == 0
+            guard.remove(process.pid)
             assert guard._process.returncode == -signal.SIGKILL

@@ -4,9 +4,10 @@ Each is the leader of its own session, so a terminal's Ctrl-C reaches only the s
 process group, so that what it started itself ends with it.
 """
 
+import errno
 import os
+import shutil
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
@@ -86,7 +87,6 @@ class Child:
             self.problem = f"{self.name} cannot be started: {error}"
             self.log.error("cannot be started", process=self.name, reason=str(error))
             return
-        self.guard.add(process.pid)
         self._pid = process.pid
         try:
             await self._attend(process, ours)
@@ -102,6 +102,8 @@ class Child:
 
     async def _start(self) -> tuple[trio.Process, trio.socket.SocketType]:
         """The process, and our end of the socket pair that it inherits. Raises OSError."""
+        if shutil.which(self.argv[0], path=self.env.get("PATH")) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.argv[0])
         ours, theirs = pair()
         env, fds = self.env, tuple[int, ...]()
         if self.sockets is not None:
@@ -109,7 +111,11 @@ class Child:
         try:
             with theirs:
                 process = await trio.lowlevel.open_process(
-                    self.argv, stdin=subprocess.DEVNULL, env=env, pass_fds=fds, start_new_session=True
+                    self.guard.command(self.argv),
+                    stdin=self.guard.pipe,
+                    env=env,
+                    pass_fds=fds,
+                    start_new_session=True,
                 )
         except BaseException:
             ours.close()

@@ -4,10 +4,16 @@ A shell that does nothing reads the supervisor's process groups from a pipe; whe
 groups having been crossed off, the supervisor died and the shell kills what is left. PR_SET_PDEATHSIG would
 be shorter, but the kernel ties it to the *thread* that forked, and trio forks from worker threads that end
 when idle.
+
+Each process enters itself, before it becomes what it is to be: it starts as a line of shell whose standard input is the
+guard's pipe. So there is no moment in which it runs and the guard does not know; one that is killed before has not
+begun.
 """
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 
 import attrs
@@ -26,9 +32,14 @@ for group in $alive; do kill -KILL "-$group"; done
 """
 
 
+ENTER = """(trap '' PIPE; echo "+ $$" >&0) 2>/dev/null; exec "$@" </dev/null"""
+"""Somebody may have killed the guard; the cluster itself is none the worse."""
+
+
 @attrs.define
 class Guard:
-    """Async context: the groups added and not removed are killed when this process ends in whatever way."""
+    """Async context: what was started by `command`, with `pipe` as standard input, and was not removed is killed when
+    this process ends in whatever way."""
 
     _process: trio.Process | None = attrs.field(default=None, init=False)
 
@@ -50,19 +61,19 @@ class Guard:
             await self._process.stdin.aclose()
             await self._process.wait()
 
-    def add(self, group: int) -> None:
-        """Kill this process group with the supervisor."""
-        self._tell(f"+ {group}\n")
+    @property
+    def pipe(self) -> int:
+        """What a guarded process needs as its standard input, until it runs; then it has none."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        return self._process.stdin.fileno()  # type: ignore[attr-defined, no-any-return]
+
+    @staticmethod
+    def command(argv: Sequence[str]) -> tuple[str, ...]:
+        """What to run in the place of `argv`, in a session of its own."""
+        return ("/bin/sh", "-c", ENTER, "sh", *argv)
 
     def remove(self, group: int) -> None:
         """The group has ended."""
-        self._tell(f"- {group}\n")
-
-    def _tell(self, line: str) -> None:
-        """One short write, which a pipe takes whole; no await, so that nothing runs unguarded meanwhile."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            os.write(self._process.stdin.fileno(), line.encode())  # type: ignore[attr-defined]
-        except (BrokenPipeError, BlockingIOError):
-            return  # somebody killed or stopped the guard; the cluster itself is none the worse
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self.pipe, f"- {group}\n".encode())
