@@ -717,3 +717,42 @@ def test_there_are_words_and_stages_exactly_where_there_are_differences(pair: tu
     plan = describe(*pair)
     assert bool(plan.lines) == bool(plan.stages) == bool(differences(*pair)) == (pair[0] != pair[1])
     assert json.dumps(attrs.asdict(plan))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (
+            (EDGE % "web", WEB),
+            (EDGE % "mid", MID, WEB),
+            [
+                "edge sends to mid instead of web: connections stay where they are until they end, new ones go by the new "
+                "targets",
+                "tier mid (l7) is added: waits for 1 node, sends to web",
+            ],
+        ),
+        (
+            (EDGE % "web", WEB),
+            (EDGE % "web", WEB.replace("2", "5")),
+            [
+                "web grows from 2 to 5 nodes: waits for 3 more; connections stay where they are, new ones go to the new "
+                "nodes too"
+            ],
+        ),
+        (
+            (EDGE % "web", WEB.replace("2", "5")),
+            (EDGE % "web", WEB),
+            [
+                "web shrinks from 5 to 2 nodes",
+                "3 nodes of web can be stopped then: each has up to 10 s to drain",
+            ],
+        ),
+    ],
+    ids=["tier added", "grows", "shrinks"],
+)
+def test_nodes_that_somebody_else_starts_have_no_names_yet(
+    old: tuple[str, ...], new: tuple[str, ...], lines: list[str]
+) -> None:
+    plan = describe(shop(*old), shop(*new), starts=False)
+    assert sorted(plan.lines) == sorted(lines)
+    assert plan.started == plan.stopped == Processes((), 0)

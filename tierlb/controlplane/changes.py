@@ -218,7 +218,7 @@ class Changes:
         before, after = self.controller.topology, self._load(self.history.get(rollout.target).text)
         stages = transition(before, after)
         progress = Progress("what another controller began", rollout.target, "", stages=len(stages))
-        for line in describe(before, after).lines:
+        for line in self._describe(before, after).lines:
             progress.say(line)
         self._begin(progress)
         deadline_s = max(rollout.deadline_s - self.now(), BACK_S)
@@ -238,7 +238,7 @@ class Changes:
 
     def plan(self, text: str) -> Plan:
         """What this text would do. Raises TopologyError."""
-        return describe(self.controller.topology, self._load(text))
+        return self._describe(self.controller.topology, self._load(text))
 
     async def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
         """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
@@ -249,7 +249,7 @@ class Changes:
     async def _apply(self, text: str, request: Request, what: str) -> Progress:
         self.demand_idle()
         before, after = self.controller.topology, self._load(text)
-        plan = describe(before, after)
+        plan = self._describe(before, after)
         if plan.unsupported:
             raise NotPossible("; ".join(each.reason for each in plan.unsupported))
         if self.controller.engine is not None and (lack := self.controller.engine.lack(after)):
@@ -438,6 +438,9 @@ class Changes:
         return "; ".join(self.controller.missing()[:3]) or "nothing is missing"
 
     # Bookkeeping.
+
+    def _describe(self, before: Topology, after: Topology) -> Plan:
+        return describe(before, after, starts=self.controller.engine is None)
 
     def _load(self, text: str) -> Topology:
         return load_text(text, str(self.file or "FILE"))

@@ -123,14 +123,17 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
     return (*stages[:-1], new) if stages else ()
 
 
-def describe(old: Topology, new: Topology, drain_s: float = DRAIN_S) -> Plan:
-    """What the change from `old` to `new` starts, stops, moves and means for connections."""
+def describe(old: Topology, new: Topology, drain_s: float = DRAIN_S, *, starts: bool = True) -> Plan:
+    """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
+    from here (`starts`), nobody knows their names: then it says how many there are to be."""
     changes = differences(old, new)
     unsupported = _unsupported(changes)
     stages = 0 if unsupported else len(transition(old, new))
     started, stopped = _processes(old, new), _processes(new, old)
-    lines = [line for change in changes for line in _words(change, old, new, drain_s)]
-    if stages:
+    lines = [line for change in changes for line in _words(change, old, new, drain_s, starts)]
+    if not starts:
+        started = stopped = Processes((), 0)
+    elif stages:
         lines.append(_summary(started, stopped, stages))
     return Plan(changes, tuple(lines), started, stopped, unsupported, stages)
 
@@ -337,16 +340,16 @@ def _summary(started: Processes, stopped: Processes, stages: int) -> str:
     return f"in all {one}, {stopped.count or 'none'} {_verb(stopped.count, 'stop')}, in {_many(stages, 'stage')}"
 
 
-def _words(change: Change, old: Topology, new: Topology, drain_s: float) -> Iterator[str]:
+def _words(change: Change, old: Topology, new: Topology, drain_s: float, starts: bool) -> Iterator[str]:
     match change:
         case TierAdded(name):
-            yield _tier_added(new.tiers[name])
+            yield _tier_added(new.tiers[name], starts)
         case TierRemoved(name):
             yield f"tier {name} is removed once nothing sends there"
             yield from _listen_words(old, new, name)
-            yield _stop_words(old.tiers[name], node_names(old.tiers[name]), drain_s)
+            yield _stop_words(old.tiers[name], node_names(old.tiers[name]), drain_s, starts)
         case TierScaled(name):
-            yield from _scale_words(old.tiers[name], new.tiers[name], drain_s)
+            yield from _scale_words(old.tiers[name], new.tiers[name], drain_s, starts)
         case TierMoved(name):
             yield _move_words(old.tiers[name], new.tiers[name])
         case TierChanged(name, fields):
@@ -373,9 +376,10 @@ def _words(change: Change, old: Topology, new: Topology, drain_s: float) -> Iter
             yield f"not possible: {change.reason}"
 
 
-def _tier_added(tier: Tier) -> str:
+def _tier_added(tier: Tier, starts: bool) -> str:
     listens = f", listens on {tier.listen}" if tier.listen else ""
-    return f"tier {tier.name} ({tier.kind.value}) is added: starts {_listed(node_names(tier))}{listens}, {_sends(tier)}"
+    nodes = f"starts {_listed(node_names(tier))}" if starts else f"waits for {_many(tier.replicas, 'node')}"
+    return f"tier {tier.name} ({tier.kind.value}) is added: {nodes}{listens}, {_sends(tier)}"
 
 
 def _sends(tier: Tier) -> str:
@@ -384,20 +388,23 @@ def _sends(tier: Tier) -> str:
     return f"sends to {_listed(tier.targets)}"
 
 
-def _scale_words(before: Tier, after: Tier, drain_s: float) -> Iterator[str]:
+def _scale_words(before: Tier, after: Tier, drain_s: float, starts: bool) -> Iterator[str]:
     names = (node_names(before), node_names(after))
     if len(names[0]) < len(names[1]):
         started = names[1][len(names[0]) :]
+        news = f"starts {_listed(started)}" if starts else f"waits for {len(started)} more"
         yield (
-            f"{after.name} grows from {before.replicas} to {_many(after.replicas, 'node')}: "
-            f"starts {_listed(started)}; connections stay where they are, new ones go to the new nodes too"
+            f"{after.name} grows from {before.replicas} to {_many(after.replicas, 'node')}: {news}; "
+            "connections stay where they are, new ones go to the new nodes too"
         )
     else:
         yield f"{after.name} shrinks from {before.replicas} to {_many(after.replicas, 'node')}"
-        yield _stop_words(before, names[0][len(names[1]) :], drain_s)
+        yield _stop_words(before, names[0][len(names[1]) :], drain_s, starts)
 
 
-def _stop_words(tier: Tier, nodes: tuple[str, ...], drain_s: float) -> str:
+def _stop_words(tier: Tier, nodes: tuple[str, ...], drain_s: float, starts: bool) -> str:
+    if not starts:
+        return f"{_many(len(nodes), 'node')} of {tier.name} can be stopped then: each has up to {drain_s:g} s to drain"
     subject = f"{_listed(nodes)} {_verb(len(nodes), 'stop')}"
     possessive = "its" if len(nodes) == 1 else "their"
     if tier.kind is Kind.L4:
