@@ -135,12 +135,12 @@ def _passing() -> trio.Event:
 
 @attrs.define
 class Relay:
-    """Passes connections on to `target` until told otherwise. `run` says where it listens. `deaf`: when an answer
-    comes, the connection is cut instead."""
+    """Passes connections on to `target` until told otherwise. `run` says where it listens. `swallowed`: so many
+    answers will not arrive, and their connections are cut instead."""
 
     target: str
     address: str = ""
-    deaf: bool = False
+    swallowed: int = 0
     accepted: int = 0
     _passing: trio.Event = attrs.field(factory=_passing)
     _scopes: set[trio.CancelScope] = attrs.field(factory=set)
@@ -178,6 +178,7 @@ class Relay:
         with contextlib.suppress(trio.BrokenResourceError):
             async for data in source:
                 await self._passing.wait()
-                if self.deaf and source.socket.getpeername()[1] == int(self.target.rpartition(":")[2]):
+                if self.swallowed and source.socket.getpeername()[1] == int(self.target.rpartition(":")[2]):
+                    self.swallowed -= 1
                     return
                 await sink.send_all(data)

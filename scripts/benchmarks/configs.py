@@ -14,6 +14,8 @@ import attrs
 NGINX_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 ENVOY_ROUND_ROBIN = {"lb_policy": "ROUND_ROBIN"}
 ANSWER = "ok " * 33 + "\\n"
+COUNTS = "/-/counts"
+"""Where a backend says how many requests it has answered."""
 CONNECTIONS = 8192
 """Above the 2 × 1000 connections that the idle measure holds open."""
 
@@ -37,6 +39,7 @@ def backend(listen: str, directory: Path) -> str:
         listen {listen} backlog=4096;
         default_type text/plain;
         location / {{ return 200 "{ANSWER}"; }}
+        location = {COUNTS} {{ stub_status; }}
     }}"""
     return _nginx(directory, "http", _nginx_http_common(directory) + server)
 

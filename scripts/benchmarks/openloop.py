@@ -28,6 +28,8 @@ UNANSWERED = -1
 CUT = 0
 """The status of a request whose connection was refused, or ended before its answer."""
 IDLE = -1
+NUMBER = "{number}"
+"""In a plan's header lines: which request it is, from 0."""
 CONNECT_ENDED = select.EPOLLOUT | select.EPOLLERR
 
 
@@ -41,13 +43,17 @@ class Lane:
 
 @attrs.frozen
 class Plan:
-    """`begin_s`: CLOCK_MONOTONIC at second 0. `drain_s`: how long after the last request answers are waited for."""
+    """`begin_s`: CLOCK_MONOTONIC at second 0. `drain_s`: how long after the last request answers are waited for.
+
+    `fields`: further header lines, each with its end; NUMBER in them becomes the request's.
+    """
 
     begin_s: float
     drain_s: float
     patience_s: float
     lanes: tuple[Lane, ...]
     requests: tuple[Request, ...]
+    fields: str = ""
 
 
 @attrs.frozen
@@ -79,6 +85,12 @@ def read_plan(text: str) -> Plan:
     lanes = tuple(Lane(**each) for each in document.pop("lanes"))
     requests = tuple(Request(*row) for row in document.pop("requests"))
     return Plan(**document, lanes=lanes, requests=requests)
+
+
+def head(number: int, request: Request, fields: str) -> bytes:
+    """What is sent for a request."""
+    own = fields.replace(NUMBER, str(number)).encode()
+    return b"GET /?d=%.6f HTTP/1.1\r\nHost: shop.test\r\n%b\r\n" % (request.demand, own)
 
 
 class Connection:
@@ -114,7 +126,7 @@ class Generator:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._lanes = [OpenLane(each) for each in plan.lanes]
-        self._bytes = [b"GET /?d=%.6f HTTP/1.1\r\nHost: shop.test\r\n\r\n" % each.demand for each in plan.requests]
+        self._bytes = [head(number, each, plan.fields) for number, each in enumerate(plan.requests)]
         self._at_s = [each.at_s for each in plan.requests]
         self._latency_s: list[float | None] = [None] * len(plan.requests)
         self._status = [UNANSWERED] * len(plan.requests)

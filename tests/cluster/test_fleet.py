@@ -20,7 +20,7 @@ from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.controlplane.status import State
 from tierlb.model.address import Address
-from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Tls, Topology
+from tierlb.model.topology import Forward, Kind, Match, Pool, Resources, Route, Run, Share, Tier, Tls, Topology
 from tierlb.wire.frames import Ack, Hello
 
 
@@ -186,6 +186,22 @@ async def test_endpoints_get_ports_of_their_own_and_no_token(fleet, monkeypatch,
     assert len({each.address for each in endpoints}) == 2
     assert all(TOKEN_VARIABLE not in each.child.env for each in endpoints)
     assert {each.state for each in fleet.controller.status().pools["app"].endpoints} == {State.GONE}
+
+
+async def test_what_is_said_of_containers_touches_no_process(fleet, happened, autojump_clock):
+    await grown(fleet, SHOP)
+    there, few = len(happened), Resources(cpus=0.1)
+    run = attrs.evolve(APP.run, image="app:2", resources=few)
+    changed = topology_of(attrs.evolve(WEB, resources=few), pools=[attrs.evolve(APP, run=run)])
+    assert fleet.grow(changed) == ()
+    await fleet.shrink(changed)
+    assert len(happened) == there
+
+
+async def test_a_command_may_ask_where_it_is_to_listen(fleet, autojump_clock):
+    fleet.grow(with_app("app --bind={host}:{port} {host}", replicas=1))
+    (endpoint,) = fleet._endpoints["app"]
+    assert endpoint.child.argv == ("app", f"--bind={endpoint.address}", "127.0.0.1")
 
 
 async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(fleet):

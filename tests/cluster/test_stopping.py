@@ -8,17 +8,17 @@ import sys
 import pytest
 
 from tierlb.cluster.stopping import NotStopped, stop
-from tierlb.controlplane.store import FileStore, holder
+from tierlb.controlplane.store import StateFiles, holder
 
 DEADLINE_S = 10.0
 HOLD = """
 # tierlb is a word in here, and no argument
 import signal, sys
 from pathlib import Path
-from tierlb.controlplane.store import FileStore
+from tierlb.controlplane.store import StateFiles
 if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-store = FileStore(Path(sys.argv[1]))
+store = StateFiles(Path(sys.argv[1]))
 store.load()
 print("held", flush=True)
 signal.pause()
@@ -54,7 +54,7 @@ def test_the_one_that_holds_it_is_asked_and_waited_for(hold, tmp_path):
 def test_where_nobody_is_nothing_is_stopped(tmp_path):
     with pytest.raises(NotStopped, match="no cluster runs with its state in"):
         stop(tmp_path / "nowhere")
-    FileStore(tmp_path).load()
+    StateFiles(tmp_path).load()
     with pytest.raises(NotStopped, match=f"process {os.getpid()}, .* is no tierlb"):
         stop(tmp_path)
 

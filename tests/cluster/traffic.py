@@ -8,7 +8,7 @@ what a node had in flight when it died can be counted. `Endpoint` is somebody to
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import attrs
@@ -45,11 +45,12 @@ class Failed(Exception):  # noqa: N818 (the text is what the record says)
 
 @attrs.define
 class Traffic:
-    """`who` is a path that a node answers with its name, `work` what is asked for."""
+    """`who` is a path that a node answers with its name, `work` what is asked for. `dial`: from where."""
 
     address: tuple[str, int]
     who: str = "/who"
     work: str = "/work?delay=10ms"
+    dial: Callable[[str, int], Awaitable[trio.SocketStream]] = trio.open_tcp_stream
     requests: list[Request] = attrs.field(factory=list)
     connections: set["Connection"] = attrs.field(factory=set)
     asked_to_leave: Counter[str] = attrs.field(factory=Counter)
@@ -174,7 +175,7 @@ class Connection:
 
     async def _exchange(self, path: str) -> bytes:
         if self._stream is None:
-            self._stream = await trio.open_tcp_stream(*self._traffic.address)
+            self._stream = await self._traffic.dial(*self._traffic.address)
         await self._stream.send_all(f"GET {path} HTTP/1.1\r\nHost: ladder\r\n\r\n".encode())
         answer = b""
         while not (whole(answer) or CHUNKED.search(answer)):

@@ -19,6 +19,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import reactor
+from tierlb.net.lookup import LookUp, look_up
 from tierlb.wire.proxy_protocol import (
     EXPLAINED,
     KEY,
@@ -267,6 +268,7 @@ class Lab:
         self.voices: list[Voice] = []
         self.members: list[PlayedMember] = []
         self.planes: list[Plane] = []
+        self.ask: LookUp = look_up
         self.at = Address("127.0.0.1", 0)
 
     @property
@@ -304,7 +306,8 @@ class Lab:
     async def serves(self, snapshot: Snapshot) -> Address:
         """Run a node with this snapshot; the address of its first listener."""
         number = len(self.planes) + 1
-        self.planes.append(Plane(f"node-{number}", self.log, seed=1, data_key=DATA_KEY, boot_id=f"boot-{number}"))
+        options: dict[str, Any] = {"data_key": DATA_KEY, "boot_id": f"boot-{number}", "ask": self.ask}
+        self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep._agents.interval_s = AGENT_INTERVAL_S
         await self.nursery.start(self.plane.run)

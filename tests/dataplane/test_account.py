@@ -54,6 +54,13 @@ def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
     assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2)
 
 
+def test_a_pool_of_which_no_endpoint_is_known_is_a_leaf_that_is_not_ready(books: Books) -> None:
+    for members, unfound, leaves in (((), 2, (0, 2)), (("a",), 1, (1, 2))):
+        books.group(*members)
+        load = books.account.subtree(books.reactor.now, draining=False, unfound=unfound)
+        assert (load.ready_leaves, load.leaves, load.capacity) == (*leaves, 0.0)
+
+
 def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
     books.group("a")
     books.items("edge-1", 10, connections=2)

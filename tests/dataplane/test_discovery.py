@@ -5,6 +5,7 @@ from collections import Counter
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from tests.dataplane.conftest import Log
 from tierlb.dataplane.discovery import Discovery
@@ -12,7 +13,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Found, PoolSettings
 from tierlb.net.names import AGAIN_S
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+Clock = trio.testing.MockClock
 
 
 def at(*ports: int) -> tuple[Found, ...]:
@@ -73,7 +74,7 @@ async def a_round() -> None:
     await trio.sleep(AGAIN_S + 0.1)
 
 
-async def test_a_name_is_asked_for_at_once_and_then_again_and_again(search: Search) -> None:
+async def test_a_name_is_asked_for_at_once_and_then_again_and_again(search: Search, autojump_clock: Clock) -> None:
     search.zone.answers["a:80"] = at(1, 2)
     search.looks_for(app="a:80")
     await trio.sleep(0.001)
@@ -83,7 +84,9 @@ async def test_a_name_is_asked_for_at_once_and_then_again_and_again(search: Sear
     assert search.told == 1, "nothing has changed"
 
 
-async def test_pools_named_before_it_runs_are_looked_for_when_it_does(nursery: trio.Nursery) -> None:
+async def test_pools_named_before_it_runs_are_looked_for_when_it_does(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
     search = Search()
     search.zone.answers["a:80"] = at(1)
     search.looks_for(app="a:80", listed="")
@@ -94,7 +97,7 @@ async def test_pools_named_before_it_runs_are_looked_for_when_it_does(nursery: t
     assert search.found == {"app": at(1)}
 
 
-async def test_addresses_come_and_go_with_the_answers(search: Search) -> None:
+async def test_addresses_come_and_go_with_the_answers(search: Search, autojump_clock: Clock) -> None:
     for told, answer in enumerate((at(1), at(1, 2), at(2), at(3, 4)), start=1):
         search.zone.answers["a:80"] = answer
         search.looks_for(app="a:80")
@@ -102,7 +105,9 @@ async def test_addresses_come_and_go_with_the_answers(search: Search) -> None:
         assert (search.found, search.told) == ({"app": answer}, told)
 
 
-async def test_an_answer_that_cannot_be_had_changes_nothing_and_is_told_once(search: Search) -> None:
+async def test_an_answer_that_cannot_be_had_changes_nothing_and_is_told_once(
+    search: Search, autojump_clock: Clock
+) -> None:
     search.zone.answers["a:80"] = at(1)
     search.looks_for(app="a:80")
     await a_round()
@@ -116,14 +121,14 @@ async def test_an_answer_that_cannot_be_had_changes_nothing_and_is_told_once(sea
     assert warnings == [{"dns": "a:80", "kept": 1}] * 2
 
 
-async def test_a_name_that_leads_nowhere_from_the_start_is_told(search: Search) -> None:
+async def test_a_name_that_leads_nowhere_from_the_start_is_told(search: Search, autojump_clock: Clock) -> None:
     search.looks_for(app="a:80")
     await trio.sleep(5 * AGAIN_S)
     assert search.found == {"app": ()}
     assert search.log.events == [("the name leads to no endpoint, or nobody can say now", {"dns": "a:80", "kept": 0})]
 
 
-async def test_a_name_takes_the_place_of_another_with_its_first_answer(search: Search) -> None:
+async def test_a_name_takes_the_place_of_another_with_its_first_answer(search: Search, autojump_clock: Clock) -> None:
     search.zone.answers["a:80"] = at(1)
     search.looks_for(app="a:80")
     await a_round()
@@ -136,7 +141,7 @@ async def test_a_name_takes_the_place_of_another_with_its_first_answer(search: S
     assert search.zone.asked["a:80"] == 2, "the old name is not asked for any more"
 
 
-async def test_pools_that_share_a_name_share_its_answers(search: Search) -> None:
+async def test_pools_that_share_a_name_share_its_answers(search: Search, autojump_clock: Clock) -> None:
     search.zone.answers["a:80"] = at(1)
     search.looks_for(app="a:80")
     await trio.sleep(0.001)
@@ -148,7 +153,7 @@ async def test_pools_that_share_a_name_share_its_answers(search: Search) -> None
     assert search.zone.asked["a:80"] == 2
 
 
-async def test_what_is_not_looked_for_any_more_is_forgotten(search: Search) -> None:
+async def test_what_is_not_looked_for_any_more_is_forgotten(search: Search, autojump_clock: Clock) -> None:
     search.zone.answers["a:80"] = at(1)
     search.looks_for(app="a:80")
     await a_round()
@@ -163,7 +168,28 @@ async def test_what_is_not_looked_for_any_more_is_forgotten(search: Search) -> N
     assert search.found == {"app": ()}, "what was known of it is too old to go by"
 
 
-async def test_questions_for_a_name_never_pile_up(search: Search) -> None:
+async def test_an_answer_that_comes_too_late_is_nobodys(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    search = Search()
+
+    async def stubborn(name: str) -> tuple[Found, ...]:
+        with trio.CancelScope(shield=True):
+            return await search.zone.ask(name)
+
+    search.discovery = Discovery(search._note, search.log, stubborn)
+    nursery.start_soon(search.discovery.run)
+    search.zone.takes_s = 1.0
+    search.zone.answers["a:80"] = at(1)
+    search.looks_for(app="a:80")
+    await trio.sleep(0.5)
+    search.looks_for()
+    await a_round()
+    assert (search.found, search.told) == ({}, 0)
+    search.zone.answers["a:80"] = ()
+    search.looks_for(app="a:80")
+    assert search.found == {"app": ()}
+
+
+async def test_questions_for_a_name_never_pile_up(search: Search, autojump_clock: Clock) -> None:
     search.zone.takes_s = 60.0
     search.zone.answers["a:80"] = at(1)
     for revision in range(50):
@@ -174,7 +200,7 @@ async def test_questions_for_a_name_never_pile_up(search: Search) -> None:
     assert search.found["app"] == at(1)
 
 
-async def test_a_slow_name_does_not_hold_up_another(search: Search) -> None:
+async def test_a_slow_name_does_not_hold_up_another(search: Search, autojump_clock: Clock) -> None:
     search.zone.answers["a:80"] = at(1)
     search.zone.takes_s = 60.0
     search.looks_for(slow="a:80")

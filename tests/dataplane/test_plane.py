@@ -11,8 +11,9 @@ from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, 
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
-from tierlb.model.snapshot import Listener, Rule
-from tierlb.model.topology import Admin, Limits, Match, Policy, Respond
+from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.topology import Admin, HealthCheck, Limits, Match, Policy, Respond
+from tierlb.net import names
 from tierlb.telemetry.sketch import decode
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -315,3 +316,108 @@ async def test_an_internal_error_drops_its_connection_and_no_other(lab: Lab, mon
     assert isinstance(fields["exc_info"], ZeroDivisionError)
     lab.log.events.clear()
     assert lab.plane.load().connections == 1
+
+
+# Pools that are looked up in DNS.
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+
+
+@pytest.fixture
+def zone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Found, ...]]:
+    """What names lead to; asked many times a second."""
+    zone: dict[str, tuple[Found, ...]] = {}
+
+    async def ask(name: str) -> tuple[Found, ...]:
+        await trio.lowlevel.checkpoint()
+        return zone.get(name, ())
+
+    lab.ask = ask
+    monkeypatch.setattr(names, "AGAIN_S", 0.01)
+    return zone
+
+
+def far(*members: PlayedMember, **says: Any) -> Snapshot:
+    """A node whose only destination holds these members and those of a pool in DNS."""
+    destination = Destination(1.0, ("app", "far"), tuple(each.member for each in members))
+    pool = PoolSettings("far", dns="far.internal:80", parents=3, **says)
+    return l7(rules=(Rule(Match(), Send((destination,))),), pools=(pool,))
+
+
+async def until_known(lab: Lab, *expected: PlayedMember) -> None:
+    wanted = {each.member.name for each in expected}
+    with trio.fail_after(5.0):
+        while {each.name for each in lab.front.roster.candidates} != wanted:  # noqa: ASYNC110 (it tells nobody)
+            await trio.sleep(0.001)
+
+
+async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_finishes(
+    lab: Lab, zone: dict[str, tuple[Found, ...]]
+) -> None:
+    first, second = [await lab.member(target="far") for _ in range(2)]
+    zone["far.internal:80"] = (Found(first.address),)
+    await lab.serves(far())
+    await until_known(lab, first)
+    client, other = await lab.connects(), await lab.connects()
+    await client.says(GET)
+    under_way = await first.accepts()
+    await under_way.hears_head()
+    zone["far.internal:80"] = (Found(second.address, 0.5),)
+    await until_known(lab, second)
+    await other.says(GET)
+    voice = await second.accepts()
+    await voice.hears_head()
+    for speaker, listener in ((under_way, client), (voice, other)):
+        await speaker.says(OK % (2, b"ok"))
+        assert (await listener.hears_message()).body == b"ok"
+    await under_way.hears_end()
+    candidate = lab.candidate(second)
+    assert (candidate.member.parents, candidate.weight) == (3, 0.5)
+
+
+async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_ready(
+    lab: Lab, zone: dict[str, tuple[Found, ...]]
+) -> None:
+    await lab.serves(far())
+    assert (await (await lab.connects()).asks(GET)).status == 503
+    load = lab.plane.subtree()
+    assert (load.leaves, load.ready_leaves) == (1, 0)
+    found = await lab.member(target="far")
+    zone["far.internal:80"] = (Found(found.address),)
+    await until_known(lab, found)
+    load = lab.plane.subtree()
+    assert (load.leaves, load.ready_leaves) == (1, 1)
+
+
+async def test_members_that_are_listed_serve_whatever_dns_says(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+    listed = await lab.member()
+    lab.background.start_soon(listed.answers_all, OK % (2, b"ok"))
+    await lab.serves(far(listed))
+    client = await lab.connects()
+    assert (await client.asks(GET)).status == 200
+    nobody = await lab.nobody("far")
+    zone["far.internal:80"] = (Found(nobody.address),)
+    await until_known(lab, listed, nobody)
+    assert {(await client.asks(GET)).status for _ in range(4)} == {200}
+
+
+async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+    found = await lab.member(target="far")
+    zone["far.internal:80"] = (Found(found.address),)
+    await lab.serves(far())
+    await until_known(lab, found)
+    candidate = lab.candidate(found)
+    lab.plane.apply(attrs.evolve(far(health=HealthCheck(path="/up")), revision=2))
+    assert lab.candidate(found) is candidate
+    assert b"GET /up" in (await (await found.accepts()).hears_head()).raw
+
+
+async def test_an_l4_node_relays_to_what_a_name_leads_to(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
+    found = await lab.member(target="far")
+    zone["far.internal:80"] = (Found(found.address),)
+    snapshot = far()
+    await lab.serves(l4(rules=snapshot.rules, pools=snapshot.pools))
+    await until_known(lab, found)
+    client = await lab.connects()
+    await client.says(b"hello")
+    await (await found.accepts()).hears(b"hello")

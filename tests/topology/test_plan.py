@@ -726,8 +726,8 @@ def test_there_are_words_and_stages_exactly_where_there_are_differences(pair: tu
             (EDGE % "web", WEB),
             (EDGE % "mid", MID, WEB),
             [
-                "edge sends to mid instead of web: connections stay where they are until they end, new ones go by the new "
-                "targets",
+                "edge sends to mid instead of web: connections stay where they are until they end, new ones go by the "
+                "new targets",
                 "tier mid (l7) is added: waits for 1 node, sends to web",
             ],
         ),
@@ -735,8 +735,8 @@ def test_there_are_words_and_stages_exactly_where_there_are_differences(pair: tu
             (EDGE % "web", WEB),
             (EDGE % "web", WEB.replace("2", "5")),
             [
-                "web grows from 2 to 5 nodes: waits for 3 more; connections stay where they are, new ones go to the new "
-                "nodes too"
+                "web grows from 2 to 5 nodes: waits for 3 more; connections stay where they are, new ones go to the "
+                "new nodes too"
             ],
         ),
         (

@@ -10,7 +10,7 @@ import json
 import select
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -18,6 +18,9 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.printable import printable
+
+if TYPE_CHECKING:
+    from tierlb.cli.deploy import Containers
 
 Json = dict[str, Any]
 
@@ -30,16 +33,18 @@ OVER = frozenset({"done", "rolled back", "failed"})
 
 @attrs.frozen
 class Wish:
-    """What can be said of every change of the topology."""
+    """What can be said of every change of the topology. `compose`: whose containers are to be changed with it."""
 
     why: str = ""
     deadline_s: float | None = None
     expected: int | None = None
     dry_run: bool = False
+    compose: Path | None = None
 
     def body(self) -> Json:
         """For the API, what was not said left out."""
-        said = {name: value for name, value in attrs.asdict(self).items() if value not in ("", None, False)}
+        fields = attrs.asdict(self, filter=lambda field, _: field.name != "compose")
+        said = {name: value for name, value in fields.items() if value not in ("", None, False)}
         return {"who": whoami(), **said}
 
 
@@ -53,19 +58,24 @@ def run_plan(client: Client, file: Path) -> None:
 def run_apply(client: Client, file: Path, wish: Wish) -> None:
     """Make the cluster what the file says."""
     load_or_exit(file, "nothing was changed")
-    run_change(client, "/v1/apply", {"text": read_text(file), **wish.body()})
+    run_change(client, "/v1/apply", {"text": read_text(file), **wish.body()}, wish.compose)
 
 
 def run_edit(client: Client, edit: Json, wish: Wish) -> None:
     """A verb."""
-    run_change(client, "/v1/edit", {"edit": edit, **wish.body()})
+    run_change(client, "/v1/edit", {"edit": edit, **wish.body()}, wish.compose)
 
 
-def run_change(client: Client, path: str, body: Json) -> None:
+def run_change(client: Client, path: str, body: Json, compose: Path | None = None) -> None:
     """Ask for it and follow it to its end; a plan, where nothing was begun, is shown."""
+    containers = _containers(client, compose)
+    if containers is not None:
+        client, body = containers.client, containers.checked(path, body)
     status, answer = client.post(path, body)
     if status == 202:
-        follow(client, answer)
+        if containers is not None:
+            containers.begin(answer["revision"])
+        follow(client, answer, containers)
     else:
         _show_plan(client, answer)
 
@@ -84,18 +94,21 @@ def run_wish(client: Client, node: str, state: str) -> None:
         )
 
 
-def follow_latest(client: Client) -> None:
+def follow_latest(client: Client, compose: Path | None = None) -> None:
     """The change under way, or what the latest one did."""
+    containers = _containers(client, compose)
     change = client.get("/v1/progress")["change"]
     if change is not None:
-        follow(client, change)
+        if containers is not None and change["outcome"] not in OVER:
+            containers.begin(change["revision"])
+        follow(client, change, containers)
     elif client.as_json:
         click.echo("null")
     else:
         click.echo("nothing was changed since the start")
 
 
-def follow(client: Client, change: Json) -> None:
+def follow(client: Client, change: Json, containers: "Containers | None" = None) -> None:
     """Say what happens until it is over; exits with 1 if it does not end well."""
     told = 0
     try:
@@ -107,8 +120,20 @@ def follow(client: Client, change: Json) -> None:
             change = client.get(f"/v1/progress/{change['number']}")
     except KeyboardInterrupt:
         click.echo("\nThe change goes on without this command: `tierlb progress` follows it", err=True)
+        if containers is not None:
+            click.echo("The containers do not: give it --compose, too", err=True)
         sys.exit(INTERRUPTED)
+    if containers is not None:
+        containers.end()
     _conclude(client, change)
+
+
+def _containers(client: Client, compose: Path | None) -> "Containers | None":
+    if compose is None:
+        return None
+    from tierlb.cli.deploy import containers_of
+
+    return containers_of(client, compose)
 
 
 def read_text(file: Path) -> str:

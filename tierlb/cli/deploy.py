@@ -1,29 +1,126 @@
-"""Changes of a cluster that compose runs (`--compose DIR`): the controller carries the change out, as everywhere, and
-this command does for the containers what it asks for.
+"""Changes of a cluster that compose runs (`--compose DIR`): the controller carries a change out, as everywhere, and
+here the containers are made what it needs.
 
-Before anything is sent, the topology that would come of it is rendered, so that what compose cannot carry out is
-refused while nothing has happened. When the change has begun, what is new is started and connected; when it is over,
-whatever it came to, what the topology that counts does not have any more ends. Who presses Ctrl-C between can go on
-with `tierlb progress --compose DIR`.
+Before anything is sent, the topology that would come of it is rendered, so that what compose cannot have is refused
+while nothing has happened. When the change has begun, what is new is started and connected; when it is over, however
+it went, what the topology that counts has not ends. Who pressed Ctrl-C between goes on with `tierlb progress`.
 """
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
-from tierlb.cli.change import Wish, conclude, show_plan, watch
 from tierlb.cli.client import Client
 from tierlb.cli.compose import check_for_compose
-from tierlb.cluster.compose import ADMIN_TOKEN, document
+from tierlb.cluster.compose import ADMIN_TOKEN, Document, document
 from tierlb.cluster.containers import conflicts, outdated
 from tierlb.cluster.docker import Engine, EngineError, find_engine
-from tierlb.cluster.project import SECRETS, NotOurs, Project, lay_out, read_project, rendering
+from tierlb.cluster.project import COMPOSE_FILE, SECRETS, NotOurs, Project, lay_out, read_project, rendering
 from tierlb.dashboard.bodies import PlanBody
 from tierlb.dashboard.shapes import Misshapen, read
 from tierlb.model.topology import Topology
 from tierlb.topology.edit import EditError, edited
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
+
+Json = dict[str, Any]
+
+
+@attrs.frozen
+class Containers:
+    """Those of a cluster, and where their file is."""
+
+    client: Client
+    project: Project
+    engine: Engine
+
+    def checked(self, path: str, body: Json) -> Json:
+        """The request, for just the revision for which it was found to be possible; exits where it is not."""
+        current = self.client.get("/v1/topology")
+        try:
+            wanted = self._load(self._wanted(path, body, current["text"]))
+        except (EditError, Misshapen, TopologyError):
+            return body  # which the controller refuses in its own words
+        check_for_compose(self.project.topology_file, wanted[0])
+        with _engine_errors():
+            self._check(self._document(*wanted))
+        return {"expected": current["revision"], **body}
+
+    def begin(self, revision: int) -> None:
+        """Make what the revision needs besides."""
+        try:
+            with _engine_errors():
+                self.engine.grow(self._laid_out(self.client.get(f"/v1/history/{revision}")["text"]))
+        except click.ClickException as problem:
+            click.echo(f"Error: {problem.message}\nWithout it the change is taken back at its deadline.", err=True)
+
+    def end(self) -> None:
+        """Make the containers what counts now."""
+        with _engine_errors():
+            counts = self._laid_out(self.client.get("/v1/topology")["text"])
+            self.engine.grow(counts)
+            self.engine.shrink(counts)
+
+    def _wanted(self, path: str, body: Json, current: str) -> str:
+        match path:
+            case "/v1/edit":
+                edit = read(PlanBody, {"edit": body["edit"]}).edit.edit()
+                return edited(current, edit, str(self.project.topology_file))
+            case "/v1/rollback":
+                return str(self.client.get(f"/v1/history/{body['number']}")["text"])
+            case _:
+                return str(body["text"])
+
+    def _check(self, wanted: Document) -> None:
+        scene = self.engine.scene()
+        if found := conflicts(wanted, scene):
+            raise click.ClickException(
+                f"{'; '.join(found)}. Nothing was changed. To do it all the same, with a cut of all connections there: "
+                f"tierlb compose FILE --output {self.project.directory}, and there "
+                f"{' '.join(self.engine.compose)} up -d --remove-orphans"
+            )
+        for service in outdated(wanted, scene):
+            again = f"`{' '.join(self.engine.compose)} up -d {service}` makes it anew, with a cut of its connections"
+            click.echo(f"the container of {service} stays as it was made: {again}", err=True)
+
+    def _load(self, text: str) -> tuple[Topology, str]:
+        return load_text(text, str(self.project.topology_file)), text
+
+    def _document(self, topology: Topology, text: str) -> Document:
+        return document(rendering(self.project, topology, text))
+
+    def _laid_out(self, text: str) -> Document:
+        topology, _ = self._load(text)
+        lay_out(self.project, topology, text)
+        return self._document(topology, text)
+
+
+def containers_of(client: Client, directory: Path) -> Containers:
+    """The cluster that runs from there, with its token if none was named; exits with 1 where it is another one."""
+    client = attrs.evolve(client, token_file=client.token_file or directory / SECRETS / ADMIN_TOKEN)
+    with _engine_errors():
+        project = read_project(directory)
+        engine = find_engine(directory, lambda line: click.echo(line, err=True))
+    cluster = client.get("/v1/topology")["cluster"]
+    if cluster != project.cluster:
+        raise click.ClickException(
+            f"{client.url} is the cluster {cluster}, and {directory / COMPOSE_FILE} has {project.cluster}: name its "
+            "own with --admin"
+        )
+    return Containers(client, project, engine)
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except (EngineError, NotOurs) as problem:
+        raise click.ClickException(str(problem)) from problem
+    except TopologyError as problem:
+        raise click.ClickException("; ".join(map(str, problem.problems))) from problem
+    except OSError as error:
+        raise click.ClickException(f"{error.filename} cannot be written: {error.strerror}") from error

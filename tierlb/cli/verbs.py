@@ -24,6 +24,14 @@ POLICIES = (
 )
 
 
+_COMPOSE = click.option(
+    "--compose",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Change the containers, too: DIR is what `tierlb compose --output` made.",
+)
+
+
 def _of_a_cluster(command: Command) -> Command:
     """Options that say which cluster is meant, given to the command as its client."""
 
@@ -52,12 +60,15 @@ def _of_a_change(command: Command) -> Command:
     @click.option("--deadline", metavar="TIME", help="Take it back if it is not done by then.  [default: 60s]")
     @click.option("--expected", type=click.IntRange(1), metavar="N", help="Only if this is still the current revision.")
     @click.option("--dry-run", is_flag=True, help="Say what would be done.")
+    @_COMPOSE
     @functools.wraps(command)
-    def with_wish(why: str, deadline: str | None, expected: int | None, dry_run: bool, **others: Any) -> None:
+    def with_wish(
+        why: str, deadline: str | None, expected: int | None, dry_run: bool, compose: Path | None, **others: Any
+    ) -> None:
         from tierlb.cli.change import Wish
 
         seconds = None if deadline is None else _seconds("--deadline", deadline)
-        command(wish=Wish(why, seconds, expected, dry_run), **others)
+        command(wish=Wish(why, seconds, expected, dry_run, compose), **others)
 
     return with_wish
 
@@ -198,16 +209,17 @@ def rollback(client: "Client", wish: "Wish", number: int) -> None:
     """Apply the file of revision NUMBER anew."""
     from tierlb.cli.change import run_change
 
-    run_change(client, "/v1/rollback", {"number": number, **wish.body()})
+    run_change(client, "/v1/rollback", {"number": number, **wish.body()}, wish.compose)
 
 
 @click.command()
+@_COMPOSE
 @_of_a_cluster
-def progress(client: "Client") -> None:
+def progress(client: "Client", compose: Path | None) -> None:
     """Follow the change under way, or say what the latest one did."""
     from tierlb.cli.change import follow_latest
 
-    follow_latest(client)
+    follow_latest(client, compose)
 
 
 COMMANDS = (plan, apply, tier, scale, policy, drain, ready, restart, history, rollback, progress)

@@ -71,7 +71,7 @@ class EtcdStore:
     directory: str
     fence: Created | None = None
     _found: _Found | None = attrs.field(default=None, init=False, repr=False)
-    _open: tuple[int, bytes] | None = attrs.field(default=None, init=False, repr=False)
+    _open: set[tuple[int, bytes]] = attrs.field(factory=set, init=False, repr=False)
     _one_at_a_time: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     async def load(self) -> Loaded:
@@ -96,10 +96,10 @@ class EtcdStore:
                 await self._commit(found.version, step)
             waste = [name for name in found.revisions if name not in revisions][: MOST_OPERATIONS - len(last)]
             state = self._put(STATE, _to_bytes(stored, list(revisions)))
-            self._open = (expected_version, state.value)
+            self._open.add((expected_version, state.value))
             deletions = [Delete(self._key(REVISIONS + name)) for name in waste]
             version = await self._commit(found.version, [*last, *deletions, state], state.value)
-            self._open = None
+            self._open.clear()
             left = {name: content for name, content in found.revisions.items() if name not in waste}
             self._found = _Found(version, state.value, {**left, **revisions})
             return version
@@ -136,7 +136,7 @@ class EtcdStore:
                 raise
             except StoreError:
                 break  # it has forgotten that
-            warning = f"{what}; version {found.version} is used: what changed last may have to be applied again"
+            warning = f"{what}; what was saved before that, as version {found.version}, is used"
             return Loaded(stored, version, warning)
         raise StoreError(
             f"{what}, and etcd has nothing older: restore etcd from a backup, or begin anew (etcdctl del "
@@ -148,7 +148,7 @@ class EtcdStore:
         found, self._found = self._found, None
         if found is None or found.version != version:
             found = await self._find()
-        if found.version != version and self._open != (version, found.state):
+        if found.version != version and (version, found.state) not in self._open:
             raise self._stale(found.version, version)
         return found
 
