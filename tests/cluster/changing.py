@@ -21,8 +21,9 @@ import trio
 
 from scripts.benchmarks.lost import whole
 from tierlb.cluster.supervisor import Supervisor
-from tierlb.controlplane.changes import Changes, Progress, Request
+from tierlb.controlplane.changes import Changes, Request
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.store import FileStore
 from tierlb.model.topology import Topology
 from tierlb.topology.allot import node_names

@@ -18,8 +18,9 @@ from tierlb.cluster.fleet import Fleet
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts
 from tierlb.controlplane.changes import Changes
-from tierlb.controlplane.controller import Controller, Link, Unwelcome
+from tierlb.controlplane.controller import Controller, Unwelcome
 from tierlb.controlplane.invitation import Invitation
+from tierlb.controlplane.seat import Link
 from tierlb.controlplane.store import Loaded, Stored
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad

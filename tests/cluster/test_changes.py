@@ -19,7 +19,8 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.changing import DEMO, Load, Site, children_of, listening, running_site
 from tests.processes import Process, running
-from tierlb.controlplane.changes import NotPossible, Progress
+from tierlb.controlplane.changes import NotPossible
+from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.store import FileStore
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Policy

@@ -15,9 +15,10 @@ from tierlb.cluster import fleet as fleet_module
 from tierlb.cluster.fleet import RETIRE_S, STOP_DEADLINE_S, UNPUBLISH_S, Fleet, environment, unknown_command
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
-from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import State
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Resources, Route, Run, Share, Tier, Tls, Topology

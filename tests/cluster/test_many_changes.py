@@ -11,7 +11,8 @@ import trio
 
 from tests.cluster.simulated import World, make_world
 from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.changes import NothingToDo, NotPossible, Progress, Request
+from tierlb.controlplane.changes import NothingToDo, NotPossible, Request
+from tierlb.controlplane.progress import Progress
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
 from tierlb.topology.allot import node_names

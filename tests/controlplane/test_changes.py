@@ -6,21 +6,11 @@ import attrs
 import pytest
 import trio
 
-from tierlb.controlplane.changes import (
-    BACK_S,
-    CRASHES,
-    MAX_LINES,
-    REPLACE_S,
-    Busy,
-    Changes,
-    NothingToDo,
-    NotPossible,
-    Progress,
-    Request,
-)
-from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.changes import BACK_S, CRASHES, REPLACE_S, Busy, Changes, NothingToDo, NotPossible, Request
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
+from tierlb.controlplane.seat import Link
 from tierlb.controlplane.store import FileStore
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
@@ -627,14 +617,6 @@ async def test_a_damaged_state_is_told(again, tmp_path, log):
     changes, _ = await again(TEXT + "#2\n")
     assert "the state is not the newest" in told(log)
     assert changes.text == TEXT + "#2\n"
-
-
-def test_a_change_says_so_much_and_no_more():
-    progress = Progress("x", 1, "ann")
-    for number in range(MAX_LINES + 10):
-        progress.say(str(number))
-    assert texts(progress) == [str(number) for number in range(MAX_LINES)]
-    assert progress.lines[0].at_s >= 0
 
 
 def test_without_a_revision_there_is_no_text(tmp_path, log):

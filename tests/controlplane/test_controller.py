@@ -3,16 +3,9 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
-from tierlb.controlplane.controller import (
-    AGENT_GONE_S,
-    BACK_S,
-    NODE_GONE_S,
-    OBSERVE_WITHIN_S,
-    Controller,
-    Link,
-    Unwelcome,
-)
+from tierlb.controlplane.controller import AGENT_GONE_S, BACK_S, NODE_GONE_S, OBSERVE_WITHIN_S, Controller, Unwelcome
 from tierlb.controlplane.engine import Engine
+from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -307,12 +300,6 @@ async def test_all_who_want_explanations_share_a_nonce_until_nobody_has_asked_fo
     assert running.explain(10.0) != nonce
 
 
-async def test_a_link_that_is_not_read_keeps_the_latest_watches_only():
-    link = Link()
-    link.watch(*(Watch(float(n)) for n in range(100)))
-    assert [watch.ttl_s for watch in link.watches] == list(range(84, 100))
-
-
 async def test_to_observe_is_to_wait_for_rows_of_all_that_serve(running, autojump_clock, nursery):
     edge, _, _ = await serve_all(running)
 
@@ -451,6 +438,19 @@ async def test_an_agent_that_is_away_is_a_member_for_ten_more_seconds(with_agent
     await trio.sleep(AGENT_GONE_S + 2)
     assert members(web) == []
     assert "app-1" not in with_agents.seats
+
+
+async def test_an_agent_leaves_only_while_the_nodes_are_there(with_agents, autojump_clock):
+    web = await web_of(with_agents)
+    agent = with_agents.join(AGENT, Link())
+    with_agents.lost(agent, agent.link)
+    with_agents.lost(web, web.link)
+    await trio.sleep(AGENT_GONE_S * 3)
+    with_agents.join(web.hello, Link())
+    await trio.sleep(AGENT_GONE_S - 2)
+    assert members(web) == ["app-1"]
+    await trio.sleep(5)
+    assert members(web) == []
 
 
 async def test_an_agent_that_restarts_elsewhere_is_sent_to_there(with_agents, autojump_clock):
@@ -684,6 +684,21 @@ async def test_where_most_of_a_tier_is_away_nobody_leaves(open_to_all, autojump_
     for web in webs[:2]:
         open_to_all.lost(web, web.link)
     await trio.sleep(NODE_GONE_S * 3)
+    assert members(edge) == ["web-0", "web-1", "web-2"]
+
+
+async def test_when_all_were_away_for_long_each_is_given_the_time_to_come_back(open_to_all, autojump_clock):
+    edge = await come(open_to_all, "edge-a", "edge", 8080)
+    webs = [await come(open_to_all, f"web-{n}", "web", 4000 + n) for n in range(4)]
+    for web in webs:
+        open_to_all.lost(web, web.link)
+    await trio.sleep(NODE_GONE_S * 3)
+    for web in webs[:2]:
+        open_to_all.join(web.hello, Link())
+    await trio.sleep(NODE_GONE_S - 2)
+    open_to_all.join(webs[2].hello, Link())
+    assert members(edge) == ["web-0", "web-1", "web-2", "web-3"]
+    await trio.sleep(5)
     assert members(edge) == ["web-0", "web-1", "web-2"]
 
 

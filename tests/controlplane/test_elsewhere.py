@@ -6,9 +6,10 @@ import trio
 
 from tests.controlplane.test_changes import ANN, MID, TEXT, PromptStore
 from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
-from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.elsewhere import RETIRE_S, Elsewhere
 from tierlb.controlplane.engine import Engine
+from tierlb.controlplane.seat import Link
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin

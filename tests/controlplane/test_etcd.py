@@ -1,5 +1,8 @@
 """The client against real members of etcd, against those that answer late or never, and against something else."""
 
+import gc
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -288,6 +291,21 @@ async def test_something_else_on_that_port_is_an_error(
         with pytest.raises(StoreError):
             await etcd.watch("x", 1, print)
         await etcd.close()
+
+
+async def test_a_connection_that_breaks_while_much_is_sent_leaves_nothing_behind(nursery: trio.Nursery) -> None:
+    async def slam(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    listeners = await nursery.start(partial(trio.serve_tcp, slam, 0, host="127.0.0.1"))
+    etcd = Etcd([f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"])
+    with trio.fail_after(DEADLINE_S):
+        with pytest.raises(Unsure, match="did not answer"):
+            await etcd.commit([], [Put("x", bytes(20_000_000))])
+        await etcd.close()
+    gc.collect()
 
 
 async def test_whatever_member_dies_the_others_are_asked(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import attrs
 import pytest
 import trio
 
-from tierlb.controlplane.changes import Busy, NotPossible, Progress
+from tierlb.controlplane.changes import Busy, NotPossible
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.following import LOOK_EVERY_S, WHAT, Following
 from tierlb.controlplane.history import Conflict
+from tierlb.controlplane.progress import Progress
 from tierlb.topology.load import load_text
 
 TEXT = """\

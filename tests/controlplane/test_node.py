@@ -13,10 +13,11 @@ import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from tierlb.controlplane import last_good
-from tierlb.controlplane.controller import Controller, Link
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.link import serve_child
 from tierlb.controlplane.node import Node, Placement, data_key, run_node
+from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.controlplane.uplink import Identity
 from tierlb.model.address import Address, parse_address

@@ -4,9 +4,10 @@ import errno
 
 import pytest
 
-from tierlb.controlplane.changes import Busy, NothingToDo, NotPossible, Progress
+from tierlb.controlplane.changes import Busy, NothingToDo, NotPossible
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, UnknownRevision
+from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.store import StaleError
 from tierlb.dashboard.refusals import REFUSALS, refusal_of
 from tierlb.dashboard.shapes import Misshapen

@@ -30,6 +30,7 @@ from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import State
 from tierlb.controlplane.store import Store, Stored
 from tierlb.model.topology import Admin, Tier, Topology
@@ -46,7 +47,6 @@ CRASHES = 3
 STRAGGLERS_S = 2.0
 LOOK_EVERY_S = 0.25
 READY_PART = 0.5
-MAX_LINES = 200
 KEPT_CHANGES = 16
 """Whoever follows a change asks a few times a second, so its end is heard of also when others have begun since."""
 
@@ -80,40 +80,6 @@ class NothingToDo(NotPossible):
 
 class GaveUp(Exception):  # noqa: N818 (it did not come off, and the text says why)
     """A stage was not reached."""
-
-
-@attrs.frozen
-class Line:
-    """Something that happened: seconds since the change began, and what."""
-
-    at_s: float
-    text: str
-
-
-@attrs.define
-class Progress:
-    """One change, as far as it is. `outcome` is running, done, rolled back or failed; `revision` its number in the
-    history (0 for a restart, which changes no text), `number` its own among the changes since the start."""
-
-    what: str
-    revision: int
-    who: str
-    stage: int = 0
-    stages: int = 0
-    outcome: str = "running"
-    reason: str = ""
-    lines: list[Line] = attrs.field(factory=list)
-    number: int = 0
-    _began_s: float = attrs.field(factory=time.monotonic)
-
-    def say(self, text: str) -> None:
-        """Note what happens."""
-        if len(self.lines) < MAX_LINES:
-            self.lines.append(Line(round(time.monotonic() - self._began_s, 2), text))
-
-    @property
-    def over(self) -> bool:
-        return self.outcome != "running"
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ Left out: sockets (link.py) and processes (cluster/).
 """
 
 import secrets
-from collections import deque
+from collections import Counter
 from collections.abc import Container, Iterable
 
 import attrs
@@ -35,6 +35,7 @@ from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.parents import is_named
 from tierlb.controlplane.picture import Picture
+from tierlb.controlplane.seat import Link, Seat
 from tierlb.controlplane.status import (
     ClusterStatus,
     EndpointStatus,
@@ -59,11 +60,12 @@ AGENT_GONE_S = 10.0
 NODE_GONE_S = 30.0
 """Where seats are open. Parents pass over a node that does not answer long before."""
 LEAST_PRESENT = 0.5
+ALL_TIERS = ""
+"""No tier is called that."""
 REAP_EVERY_S = 1.0
 BACK_S = 5.0
 """After a restart, who is still there has come back within it: the longest back-off is 2 s (uplink.py)."""
 MAX_SEATS = 32768
-MAX_WATCHES = 16
 NONCE_BYTES = 12
 OBSERVE_S = 5.0
 """How long a single look keeps the rows coming, so that the next one need not wait for them."""
@@ -72,66 +74,6 @@ OBSERVE_WITHIN_S = 1.5
 
 class Unwelcome(Exception):  # noqa: N818 (the text is the reason the node is sent)
     """The node cannot join; the text says why."""
-
-
-@attrs.define(eq=False)
-class Link:
-    """One accepted control connection: `wake` is set when there is something to send, or it is replaced.
-
-    `watches` wait to be sent; a node that does not read misses the earliest.
-    """
-
-    wake: trio.Event = attrs.field(factory=trio.Event)
-    replaced: bool = False
-    watches: deque[Watch] = attrs.field(factory=lambda: deque(maxlen=MAX_WATCHES))
-
-    def watch(self, *watches: Watch) -> None:
-        """Have them sent."""
-        self.watches.extend(watches)
-        self.wake.set()
-
-    def replace(self) -> None:
-        """Let the connection close: what it stood for is gone or has another one."""
-        self.replaced = True
-        self.wake.set()
-
-
-@attrs.define
-class Seat:
-    """What is known of one node or agent.
-
-    `wanted` is the snapshot it should serve, `served` the revision it acked, `inner` where its parents reach it,
-    `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
-    node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
-    traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
-    which has the seat again if this one ends first.
-    """
-
-    name: str
-    tier: str
-    hello: Hello | None = None
-    link: Link | None = None
-    wanted: Snapshot | None = None
-    served: int = 0
-    addresses: tuple[Address, ...] = ()
-    inner: Address | None = None
-    draining: bool = False
-    refusal: str = ""
-    agent: bool = False
-    parents: tuple[Parent, ...] | None = None
-    lost_s: float = 0.0
-    back: bool = False
-    leaving: bool = False
-    former: "Seat | None" = None
-
-    @property
-    def state(self) -> State:
-        """Serving means: it acked the snapshot wanted now, or at least an earlier one; an agent does from its hello."""
-        if self.hello is None:
-            return State.GONE
-        if self.draining or self.leaving:
-            return State.DRAINING
-        return State.SERVING if self.served or self.agent else State.STARTING
 
 
 @attrs.define
@@ -518,20 +460,26 @@ class Controller:
     async def _reap(self) -> None:
         while True:
             await trio.sleep(REAP_EVERY_S)
-            now = trio.current_time()
+            now, unseen = trio.current_time(), self._unseen()
             for seat in [seat for seat in self.seats.values() if seat.link is None and seat.hello is not None]:
                 away_s = now - seat.lost_s
-                if seat.agent and away_s >= AGENT_GONE_S:
+                if (ALL_TIERS if seat.agent else seat.tier) in unseen:
+                    seat.lost_s = now  # when the others are back, it is given the time to come back too
+                elif seat.agent and away_s >= AGENT_GONE_S:
                     self.log.warning("agent left", node=seat.name, away_s=AGENT_GONE_S)
                     self._remove(seat)
-                elif self.engine is not None and away_s >= NODE_GONE_S and self._is_missed_alone(seat):
+                elif self.engine is not None and away_s >= NODE_GONE_S:
                     self.log.warning("node left", node=seat.name, away_s=NODE_GONE_S)
                     self._remove(seat)
 
-    def _is_missed_alone(self, seat: Seat) -> bool:
-        """Whether enough others of its tier are connected to believe that it is this one that is gone."""
-        peers = [each for each in self.seats.values() if each.tier == seat.tier]
-        return sum(each.link is not None for each in peers) >= LEAST_PRESENT * len(peers)
+    def _unseen(self) -> set[str]:
+        """The tiers of which so few nodes are connected that it is rather this controller that is cut off."""
+        nodes, connected = Counter[str](), Counter[str]()
+        for seat in self.seats.values():
+            if seat.hello is not None and not seat.agent:
+                nodes.update((seat.tier, ALL_TIERS))
+                connected.update((seat.tier, ALL_TIERS) if seat.link is not None else ())
+        return {tier for tier, count in nodes.items() if connected[tier] < LEAST_PRESENT * count}
 
     def _takes_agents(self, pool: str) -> bool:
         return self.topology.pools[pool].agents

@@ -7,10 +7,12 @@ member that may have got it, for only its caller knows how to find out whether i
 Left out: TLS and etcd's users, so etcd belongs into a network that only controllers reach.
 """
 
+import json
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 import attrs
@@ -136,7 +138,7 @@ class Etcd:
         that httpx reads with before they are garbage."""
         why = ""
         with trio.CancelScope(deadline=trio.current_time() + self.answer_s) as scope:
-            async with self._http.stream("POST", _url(member, "watch"), json=body) as response:
+            async with aclosing(await self._http.send(_request(member, "watch", body), stream=True)) as response:
                 scope.deadline = float("inf")
                 async for line in response.aiter_lines():
                     if not why and (why := _tell(line, heed)):
@@ -167,7 +169,7 @@ class Etcd:
     async def _ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
         try:
             with trio.fail_after(within_s):
-                response = await self._http.post(_url(member, call), json=body)
+                response = await self._http.send(_request(member, call, body))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"etcd at {member} cannot be reached ({_text(error)}): start it, or {CORRECT}") from error
         except httpx.RequestError as error:
@@ -182,8 +184,26 @@ def _is_member(text: str) -> bool:
     return found is not None and 1 <= int(found[3]) <= 65535
 
 
-def _url(member: str, call: str) -> str:
-    return f"http://{member}/v3/{call}"
+class _Body(httpx.AsyncByteStream):
+    """What is sent. httpx would make an async generator of it, which becomes garbage, and a warning of trio, where the
+    connection breaks meanwhile."""
+
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+def _request(member: str, call: str, body: Plain) -> httpx.Request:
+    content = json.dumps(body).encode()
+    fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
+    return httpx.Request("POST", f"http://{member}/v3/{call}", headers=fields, stream=_Body(content))
 
 
 def _text(error: Exception) -> str:

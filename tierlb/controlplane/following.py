@@ -10,10 +10,11 @@ from pathlib import Path
 import attrs
 import trio
 
-from tierlb.controlplane.changes import Busy, Changes, NotPossible, Progress, Request
+from tierlb.controlplane.changes import Busy, Changes, NotPossible, Request
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.progress import Progress
 from tierlb.topology.load import MAX_FILE_BYTES, load_file
 from tierlb.topology.problems import TopologyError
 

@@ -8,7 +8,8 @@ loses this connection and harms nothing else.
 import attrs
 import trio
 
-from tierlb.controlplane.controller import Controller, Link, Seat, Unwelcome
+from tierlb.controlplane.controller import Controller, Unwelcome
+from tierlb.controlplane.seat import Link, Seat
 from tierlb.net.websocket import Channel, Disconnected, converse
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report

@@ -15,8 +15,9 @@ import trio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from tierlb.controlplane.changes import Changes, NothingToDo, Progress
+from tierlb.controlplane.changes import Changes, NothingToDo
 from tierlb.controlplane.history import Revision, Row
+from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import ClusterStatus, as_json
 from tierlb.dashboard.answers import Answer
 from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted, WishBody

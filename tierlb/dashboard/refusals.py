@@ -4,9 +4,10 @@ import errno
 
 import attrs
 
-from tierlb.controlplane.changes import Busy, NotPossible, Progress
+from tierlb.controlplane.changes import Busy, NotPossible
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, UnknownRevision
+from tierlb.controlplane.progress import Progress
 from tierlb.dashboard.shapes import Misshapen
 from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError

@@ -25,7 +25,7 @@ Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
 
 
 async def resolve(host: str) -> tuple[str, ...]:
-    """The IP addresses of a host name, in order, each once; an IP address is its own. None if nobody can say now."""
+    """The IP addresses of a host name, in order, each once; an IP address is its own. Empty if nobody can say now."""
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

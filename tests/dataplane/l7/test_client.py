@@ -565,7 +565,7 @@ async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: C
 
 def grows_hot(lab: Lab, clock: Clock) -> None:
     """The node is at 90 %, its siblings at 30 %, and a second passes."""
-    lab.upkeep.account.subtree = lambda now, draining: SubtreeLoad(utilisation=0.9)
+    lab.upkeep.account.subtree = lambda now, draining, unfound: SubtreeLoad(utilisation=0.9)
     lab.plane.heed("edge-1", Guidance(0.3))
     for _ in range(2):
         clock.now += 1.0
