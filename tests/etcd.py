@@ -36,14 +36,17 @@ class Member:
     _stack: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
 
     def start(self, members: str) -> None:
-        """`members` as etcd's --initial-cluster; one that ran before goes on with its data."""
-        command = [
+        """One that ran before goes on with its data."""
+        self.process = self._stack.enter_context(running(self.command(members), self.directory / f"{self.name}.log"))
+
+    def command(self, members: str) -> list[str]:
+        """Its command line; `members` as etcd's --initial-cluster."""
+        return [
             *(str(ETCD), "--name", self.name, "--data-dir", str(self.directory / self.name), "--logger", "zap"),
             *("--listen-client-urls", f"http://{self.client}", "--advertise-client-urls", f"http://{self.client}"),
             *("--listen-peer-urls", f"http://{self.peer}", "--initial-advertise-peer-urls", f"http://{self.peer}"),
             *("--initial-cluster", members, "--unsafe-no-fsync", "--log-level", "warn", *self.arguments),
         ]
-        self.process = self._stack.enter_context(running(command, self.directory / f"{self.name}.log"))
 
     def kill(self) -> None:
         """As if its machine had lost power."""

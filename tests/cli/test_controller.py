@@ -5,6 +5,7 @@ Several hosts, several controllers and etcd are in tests/cluster.
 
 import contextlib
 import signal
+import socket
 import subprocess
 
 import attrs
@@ -16,7 +17,8 @@ from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
 from tests.cluster.traffic import Endpoint
 from tests.processes import running, tierlb
-from tierlb.cli.controller import _user
+from tierlb.cli.controller import _reachable, _user
+from tierlb.model.address import Address
 
 DEADLINE_S = 60.0
 TOPOLOGY = """\
@@ -160,3 +162,11 @@ def test_a_user_without_a_name_is_a_number(monkeypatch):
 
     monkeypatch.setattr("getpass.getuser", unknown)
     assert _user().startswith("uid ")
+
+
+@pytest.mark.parametrize(
+    ("bound", "known"),
+    [(Address("127.0.0.1", 7901), "127.0.0.1:7901"), (Address("0.0.0.0", 7901), f"{socket.gethostname()}:7901")],
+)
+def test_others_know_it_by_an_address_that_they_can_reach(bound, known):
+    assert _reachable(bound) == known

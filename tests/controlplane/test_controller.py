@@ -3,7 +3,16 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
-from tierlb.controlplane.controller import AGENT_GONE_S, BACK_S, NODE_GONE_S, OBSERVE_WITHIN_S, Controller, Unwelcome
+from tierlb.controlplane.controller import (
+    AGENT_GONE_S,
+    BACK_AT_MOST_S,
+    BACK_S,
+    MORE_S,
+    NODE_GONE_S,
+    OBSERVE_WITHIN_S,
+    Controller,
+    Unwelcome,
+)
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import EndpointStatus, State
@@ -728,9 +737,39 @@ async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nurse
     edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
     await trio.sleep(BACK_S - 1)
     controller.join(hello("web-a", "web", 2, data=str(WEB)), Link())
+    await trio.sleep(MORE_S - 1)
     assert edge.wanted is None
     await trio.sleep(2)
     assert members(edge) == ["web-a"]
+
+
+async def test_one_that_serves_is_not_told_that_nobody_is_below_it_because_nobody_is_back(
+    topology, log, nursery, autojump_clock
+):
+    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    nursery.start_soon(controller.run)
+    await trio.sleep(BACK_S * 2)
+    edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
+    await trio.sleep(NODE_GONE_S)
+    assert edge.wanted is None
+    fresh = controller.join(hello("edge-b", "edge", 2), Link())
+    await settle()
+    assert members(fresh) == []
+    controller.join(hello("web-a", "web", 3, data=str(WEB)), Link())
+    await settle()
+    assert members(edge) == members(fresh) == ["web-a"]
+
+
+async def test_who_waits_for_others_does_not_wait_for_ever(topology, log, nursery, autojump_clock):
+    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    nursery.start_soon(controller.run)
+    edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
+    for number in range(int(BACK_AT_MOST_S)):
+        controller.join(hello(f"web-{number}", "web", number, data=f"127.0.0.1:{4000 + number}"), Link())
+        assert edge.wanted is None
+        await trio.sleep(1)
+    await trio.sleep(1)
+    assert len(members(edge)) == BACK_AT_MOST_S
 
 
 async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open_to_all, autojump_clock):

@@ -1,6 +1,7 @@
 """Candidates over a real etcd: one is active at a time, whatever happens to it, to the others and to etcd."""
 
 import contextlib
+import select
 import signal
 import subprocess
 import sys
@@ -116,6 +117,8 @@ def leading_process(server: Server, key: str) -> Iterator["Process[bytes]"]:
     command = [sys.executable, "-c", LEAD, key, *server.clients]
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+        assert readable, f"it is not active after {DEADLINE_S:g} s"
         assert process.stdout.readline() == b"active\n"
         yield process
 

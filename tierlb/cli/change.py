@@ -102,7 +102,10 @@ def follow_latest(client: Client, compose: Path | None = None) -> None:
         if containers is not None and change["outcome"] not in OVER:
             containers.begin(change["revision"])
         follow(client, change, containers)
-    elif client.as_json:
+        return
+    if containers is not None:
+        containers.end()
+    if client.as_json:
         click.echo("null")
     else:
         click.echo("nothing was changed since the start")

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
@@ -99,7 +100,7 @@ class _Process:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
                 bound = await nursery.start(serve, self.reception.attend, token, self.at, tls, self.reception.page)
-                url = f"{'ws' if tls is None else 'wss'}://{bound}"
+                url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
                     stack.enter_context(posted(state, Invitation(url, token)))
                 if given is None:
@@ -172,7 +173,7 @@ class _Process:
         from tierlb.dashboard.app import serve_admin
 
         controller = Controller(self.topology, self.log, engine=self.engine)
-        changes = Changes(controller, store, self.log, machines=Elsewhere(controller))
+        changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
         text = self.options.file.read_text(encoding="utf-8-sig")
         controller.adopt(await changes.take_over(text, _user()))
         async with trio.open_nursery() as nursery:
@@ -203,6 +204,11 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def _reachable(bound: Address) -> str:
+    """The address as others may know it."""
+    return f"{socket.gethostname()}:{bound.port}" if ip_address(bound.host).is_unspecified else str(bound)
 
 
 async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -46,6 +46,8 @@ class Engine:
     compose: tuple[str, ...]
     project: str
     tell: Callable[[str], None]
+    ready_s: float = READY_S
+    finish_s: float = FINISH_S
 
     def scene(self) -> Scene:
         """What is there now. Raises EngineError, as all that follows."""
@@ -60,13 +62,13 @@ class Engine:
 
     def shrink(self, document: Document) -> None:
         """End and disconnect what the document has not, when its successors are ready."""
-        for waiting in _rounds(READY_S):
+        for waiting in _rounds(self.ready_s):
             if not (late := awaited(document, self.scene())):
                 break
             if not waiting:
                 raise EngineError(
-                    f"{', '.join(late)} cannot be made anew: the new containers are not ready after {READY_S:g} s; the "
-                    f"old ones were left. See `{' '.join(self.compose)} logs {late[0]}` in {self.directory}"
+                    f"{', '.join(late)} cannot be made anew: not ready after {self.ready_s:g} s, so the old containers "
+                    f"were left: see `{' '.join(self.compose)} logs {late[0]}` in {self.directory}"
                 )
         self._decline(decline(document, self.scene()))
 
@@ -91,7 +93,7 @@ class Engine:
             _run("docker", "stop", f"--time={STOP_S}", *ids)
             _run("docker", "rm", "--force", "--volumes", *ids)
         kept = list(plan.links)
-        for waiting in _rounds(FINISH_S):
+        for waiting in _rounds(self.finish_s):
             kept = [link for link in kept if not self._disconnected(link)]
             if not (kept and waiting):
                 break

@@ -96,13 +96,15 @@ class Request:
 class Changes:
     """`start` once, before the cluster runs, or `take_over`; `run` for as long as it does; then `apply` and the others.
 
-    `file`: the topology file, which is kept in step where nobody has changed it meanwhile. `now`: Unix seconds.
+    `file`: the topology file, which is kept in step where nobody has changed it meanwhile. Without one `name` is what
+    problems are told under, and where relative paths start. `now`: Unix seconds.
     """
 
     controller: Controller
     store: Store
     log: Log
     file: Path | None = None
+    name: str = "FILE"
     now: Callable[[], float] = time.time
     machines: Machines | None = None
     progress: Progress | None = None
@@ -240,7 +242,7 @@ class Changes:
 
     def edited(self, edit: Edit) -> str:
         """The text that a verb would make. Raises EditError and TopologyError."""
-        return edited(self.text, edit, str(self.file or "FILE"))
+        return edited(self.text, edit, str(self.file or self.name))
 
     async def rollback(self, number: int, request: Request) -> Progress:
         """Apply the text of an old revision anew. Raises UnknownRevision too."""
@@ -409,7 +411,7 @@ class Changes:
         return describe(before, after, starts=self.controller.engine is None)
 
     def _load(self, text: str) -> Topology:
-        return load_text(text, str(self.file or "FILE"))
+        return load_text(text, str(self.file or self.name))
 
     def _machines(self) -> Machines:
         assert self.machines is not None, "changes come after the start"

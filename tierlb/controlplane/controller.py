@@ -65,6 +65,9 @@ ALL_TIERS = ""
 REAP_EVERY_S = 1.0
 BACK_S = 5.0
 """After a restart, who is still there has come back within it: the longest back-off is 2 s (uplink.py)."""
+MORE_S = 3.0
+"""Where somebody came back, others may yet: each has found out at a time of its own that a machine was gone."""
+BACK_AT_MOST_S = 20.0
 MAX_SEATS = 32768
 NONCE_BYTES = 12
 OBSERVE_S = 5.0
@@ -91,7 +94,9 @@ class Controller:
     """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
     seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     picture: Picture = attrs.field(factory=Picture, init=False)
+    _began_s: float = attrs.field(default=0.0, init=False)
     _all_back_s: float = attrs.field(default=0.0, init=False)
+    _more: trio.Event = attrs.field(factory=trio.Event, init=False)
     _watching: Watching = attrs.field(factory=Watching, init=False)
     _seen: trio.Event = attrs.field(factory=trio.Event, init=False)
     _endpoints: dict[str, dict[Address, EndpointStatus]] = attrs.field(factory=dict, init=False)
@@ -103,7 +108,8 @@ class Controller:
 
     async def run(self) -> None:
         """Publish a new revision after changes, for ever."""
-        self._all_back_s = trio.current_time() + BACK_S
+        self._began_s = trio.current_time()
+        self._all_back_s = self._began_s + BACK_S
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reap)
             nursery.start_soon(self._wait_for_no_longer)
@@ -397,10 +403,10 @@ class Controller:
 
     def _publish(self) -> None:
         revision = self.revision + 1
-        contents = self._contents()
+        contents, there = self._contents(), self._announced()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
-            if seat.hello is None or (not seat.leaving and self._waits(seat)):
+            if seat.hello is None or (not seat.leaving and self._waits(seat, there)):
                 continue
             if seat.leaving:
                 moved, content = False, self._farewell(seat)
@@ -430,12 +436,19 @@ class Controller:
         seat.back = bool(hello.data) and not seat.agent
         if seat.back and seat.inner is None and reports_to(self.topology, seat.tier):
             seat.inner = parse_address(hello.data)
+        if seat.back and self.engine is not None:
+            more_s = min(trio.current_time() + MORE_S, self._began_s + BACK_AT_MOST_S)
+            self._all_back_s = max(self._all_back_s, more_s)
+            self._more.set()
 
-    def _waits(self, seat: Seat) -> bool:
-        """Whether it is back before all those next to it. How many there were nobody knows where seats are open."""
-        if not seat.back or seat.parents is not None or trio.current_time() >= self._all_back_s:
+    def _waits(self, seat: Seat, there: Container[str]) -> bool:
+        """Whether it is back before all those next to it; `there`: the tiers of which somebody is. How many there were
+        nobody knows where seats are open; but that a node serves on is better than to tell it that nobody is below."""
+        if not seat.back or seat.parents is not None:
             return False
         above, below = reports_to(self.topology, seat.tier), self.topology.tiers[seat.tier].targets
+        if trio.current_time() >= self._all_back_s:
+            return self.engine is not None and any(name in self.topology.tiers and name not in there for name in below)
         if self.engine is not None or any(name in self.topology.pools and self._takes_agents(name) for name in below):
             return True
         return any(
@@ -445,8 +458,12 @@ class Controller:
         )
 
     async def _wait_for_no_longer(self) -> None:
-        await trio.sleep_until(self._all_back_s)
-        self._changed()
+        while True:
+            await trio.sleep_until(self._all_back_s)
+            if trio.current_time() >= self._all_back_s:  # it moves on while others come back
+                self._changed()
+                self._more = trio.Event()
+                await self._more.wait()
 
     def _parents_of(self, name: str) -> tuple[Parent, ...]:
         """The nodes of the tiers that send to this tier or pool, as far as they are there. Those that are found by one

@@ -184,7 +184,7 @@ class Election:
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
         """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
         may have deleted it, and a member that was cut off from the others renews leases that they let end."""
-        why = "its lease was not renewed in time"
+        why = ""
         with trio.CancelScope(deadline=term.good_until_s) as scope:
             while True:
                 await trio.sleep(term.lease.ttl_s / RENEWALS)
@@ -198,10 +198,11 @@ class Election:
                 if ttl_s == 0 or [item.created for item in found] != [term.put.revision]:
                     why = "its lease or its key was taken away at etcd"
                     break
-                scope.deadline = _good_until_s(asked_s, ttl_s)
+                scope.deadline, why = _good_until_s(asked_s, ttl_s), ""
         self._leader = None
         leadership.lost.set()
-        self.log.warning("is not the active controller any more", controller=self.name, reason=why)
+        reason = why or "its lease was not renewed in time"
+        self.log.warning("is not the active controller any more", controller=self.name, reason=reason)
 
     async def _resign(self, lease: Lease) -> None:
         """If etcd does not hear of it, the lease runs out."""

@@ -29,8 +29,10 @@ from tierlb.wire.websocket import Framing
 
 CLOSE_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 5.0
-UNACKNOWLEDGED_S = 30.0
-"""Then the kernel gives a connection up whose peer has vanished without a word (TCP_USER_TIMEOUT)."""
+VANISHED_S = 6.0
+"""Then the kernel gives a connection up whose peer's machine or network is gone without a word."""
+ASK_AFTER_S, ASK_EVERY_S = 2, 1
+"""On a connection on which nothing is said the kernel asks whether the peer is there. No process is woken for it."""
 READ_BYTES = 64 * 1024
 GOODBYE_READS = 64
 
@@ -136,6 +138,7 @@ async def serve(
     page, if there are any."""
 
     async def attend(tcp: trio.SocketStream) -> None:
+        _notice_if_vanished(tcp)
         async with guarded(tcp, tls) as stream:
             ws = await welcome(stream, token, pages)
             channel = Channel(stream, ws)
@@ -211,9 +214,16 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, 
             stream = await trio.open_tcp_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
         raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNACKNOWLEDGED_S * 1000))
+    _notice_if_vanished(stream)
     path = parts.path or "/"
     return (stream if tls is None else await _secure(stream, tls, host)), parts.netloc, path
+
+
+def _notice_if_vanished(tcp: trio.SocketStream) -> None:
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASK_AFTER_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(VANISHED_S * 1000))
 
 
 def _socket_of(stream: Stream) -> trio.socket.SocketType:

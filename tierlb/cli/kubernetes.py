@@ -1,0 +1,57 @@
+"""`tierlb kubernetes FILE`: the cluster as Kubernetes objects, printed or written to a file."""
+
+import sys
+from pathlib import Path
+
+import attrs
+import click
+
+from tierlb.cli.check import load_or_exit
+from tierlb.cluster.kubernetes import render, warnings
+from tierlb.cluster.kubernetes_names import Edge, Options, Plan, problems
+from tierlb.topology.edit import EditError, parse_scale
+
+
+@attrs.frozen
+class KubernetesOptions:
+    """The command's options as they were given."""
+
+    output: Path | None
+    image: str
+    namespace: str
+    prefix: str
+    edge: str
+    max_replicas: tuple[str, ...]
+    metrics_from: str
+
+
+def run_kubernetes(file: Path, given: KubernetesOptions) -> None:
+    """Exits with 2 if Kubernetes cannot run the topology as it is asked to, and 1 if nothing can be written."""
+    topology = load_or_exit(file, "nothing was rendered")
+    plan = Plan(topology, file.read_text(encoding="utf-8-sig"), _options(given))
+    found = problems(plan)
+    for problem in found:
+        click.echo(f"{file}: {problem}", err=True)
+    if found:
+        sys.exit(2)
+    for warning in warnings(plan):
+        click.echo(f"{file}: warning: {warning}", err=True)
+    _write(render(plan), given.output)
+
+
+def _options(given: KubernetesOptions) -> Options:
+    try:
+        most = parse_scale(*given.max_replicas).replicas
+    except EditError as error:
+        raise click.UsageError(f"--max-replicas: {error}") from error
+    return Options(given.image, given.namespace, given.prefix, Edge(given.edge), most, given.metrics_from)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error

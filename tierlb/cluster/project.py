@@ -1,0 +1,109 @@
+"""A directory from which compose runs a cluster: compose.yaml, the topology it was rendered from, and the secrets.
+
+It is written as a whole, and again with each change of the topology. Tokens are made once and then left alone, since
+those who have joined know them. Secrets are mounted as the files that they are, for a user of the container whom the
+host does not know; so everybody may read the files, and nobody but their owner may enter the directory they are in.
+"""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tierlb.cluster.compose import ADMIN_TOKEN, JOIN_TOKEN, TLS_SECRETS, Rendering, TlsFiles, text
+from tierlb.model.topology import Topology
+from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
+
+COMPOSE_FILE = "compose.yaml"
+TOPOLOGY_FILE = "topology.yaml"
+SECRETS = "secrets"
+TOKEN_BYTES = 32
+PRIVATE, READABLE = 0o700, 0o444
+
+
+class NotOurs(Exception):  # noqa: N818 (the text is what the user is told)
+    """The directory holds no rendered cluster, or another one; the text says what to do."""
+
+
+@attrs.frozen
+class Project:
+    """`source`: the topology file as seen from the directory, for the files that it names are looked for beside it."""
+
+    directory: Path
+    cluster: str
+    image: str
+    source: str = TOPOLOGY_FILE
+
+    @property
+    def topology_file(self) -> Path:
+        """Under which the topology is to be loaded."""
+        return self.directory / self.source
+
+
+def rendering(project: Project, topology: Topology, topology_text: str) -> Rendering:
+    """What is to be rendered for a topology and the text it was read from."""
+    tls = _tls_files(topology_text) if topology.tls else None
+    source = project.source if project.source != TOPOLOGY_FILE else ""
+    return Rendering(topology, project.image, tls, source)
+
+
+def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
+    """Write all of it. Raises OSError, and NotOurs if something else is there."""
+    directory = project.directory
+    if (directory / COMPOSE_FILE).exists() and read_project(directory).cluster != project.cluster:
+        raise NotOurs(f"{directory} holds the cluster {read_project(directory).cluster}: choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    _lay_out_secrets(directory / SECRETS, topology)
+    _replace(directory / TOPOLOGY_FILE, topology_text)
+    _replace(directory / COMPOSE_FILE, text(rendering(project, topology, topology_text)))
+
+
+def read_project(directory: Path) -> Project:
+    """What `lay_out` wrote there. Raises NotOurs."""
+    file = directory / COMPOSE_FILE
+    try:
+        said = _at(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
+    except (OSError, ValueError, UnreadableError) as error:
+        raise NotOurs(f"{file} cannot be read: {error}. `tierlb compose FILE --output {directory}` writes it") from None
+    words = {key: value.text for key, value in said.items() if isinstance(value, Scalar)} if said else {}
+    if not {"cluster", "image"} <= words.keys():
+        raise NotOurs(f"{file} was not written by `tierlb compose`: choose another directory")
+    return Project(directory, words["cluster"], words["image"], words.get("source", TOPOLOGY_FILE))
+
+
+def _tls_files(topology_text: str) -> TlsFiles:
+    """The names as they are written."""
+    named = _at(read_source(topology_text).data, "security", "tls")
+    return TlsFiles(*(named[key].text for key in ("certificate", "key", "ca")))
+
+
+def _at(data: Data, *keys: str) -> dict[str, Any]:
+    """The mapping there; an empty one if there is none."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _lay_out_secrets(directory: Path, topology: Topology) -> None:
+    directory.mkdir(mode=PRIVATE, exist_ok=True)
+    for name in (JOIN_TOKEN, ADMIN_TOKEN):
+        if not (directory / name).exists():
+            _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n", READABLE)
+    if topology.tls is not None:
+        for name, file in zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True):
+            _replace(directory / name, Path(file).read_text(), READABLE)
+
+
+def _replace(file: Path, content: str, mode: int = 0o644) -> None:
+    """The file is the old one or the new one at any moment. Those that run in containers have it mounted: they keep the
+    one that they were started with."""
+    new = file.with_name(f".{file.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+    new.replace(file)
