@@ -553,21 +553,23 @@ async def again(tmp_path, log):
         await changes.store.close()
 
 
-async def cut_short(tmp_path, log, nursery, text_after):
+async def cut_short(tmp_path, log, text_after):
     """A controller is killed right after it has begun a change."""
     changes = make(tmp_path, log)
     await changes.start(TEXT, "ann")
-    changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
-    await nursery.start(changes.run)
-    await changes.edit(MID, ANN, "tier add mid")
+    async with trio.open_nursery() as own:
+        changes.machines = Played(changes.controller, own, {"mid-1": "mute"})
+        await own.start(changes.run)
+        await changes.edit(MID, ANN, "tier add mid")
+        own.cancel_scope.cancel()
     if text_after is not None:
         changes.file.write_text(text_after)
     await changes.store.close()
     return changes.text
 
 
-async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_path, log, nursery, again, autojump_clock):
-    target = await cut_short(tmp_path, log, nursery, None)
+async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_path, log, again, autojump_clock):
+    target = await cut_short(tmp_path, log, None)
     assert (tmp_path / "shop.yaml").read_text() == target
     changes, text = await again()
     assert text == changes.text == (tmp_path / "shop.yaml").read_text() == TEXT
@@ -580,9 +582,9 @@ async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_pat
     assert (text, changes.history.active, len(changes.history.revisions)) == (TEXT, 1, 2)
 
 
-async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, nursery, again, autojump_clock):
+async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, again, autojump_clock):
     mine = TEXT.replace("replicas: 2", "replicas: 3")
-    await cut_short(tmp_path, log, nursery, mine)
+    await cut_short(tmp_path, log, mine)
     changes, text = await again()
     assert text == changes.text == mine
     assert (changes.history.active, changes.history.current.base) == (3, 1)
