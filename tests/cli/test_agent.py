@@ -50,7 +50,7 @@ def test_what_cannot_work_is_said_before_anything_is_started(options, exit_code,
 
 
 def test_the_options_default_to_no_source_at_all():
-    options = AgentOptions("app", "app-1", "127.0.0.1:9001", "ws://127.0.0.1:1")
+    options = AgentOptions("app", "127.0.0.1:9001", "app-1", "ws://127.0.0.1:1")
     assert (options.url, options.pid, options.cgroup, options.slots) == ("", None, None, 0)
 
 

@@ -3,7 +3,7 @@ import os
 import click
 import pytest
 
-from tierlb.cli.join import invitation_or_exit
+from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.node import TOKEN_VARIABLE
 
@@ -66,3 +66,17 @@ def test_a_file_without_a_token_says_so(tmp_path, token, content):
 def test_what_is_no_controllers_address_is_wrong_usage(tmp_path, token, url):
     with pytest.raises(click.UsageError, match="is no controller: write ws://HOST:PORT"):
         invitation_or_exit(url, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("web-1", "web-1"),
+        ("web-7d9f-x2", "web-7d9f-x2"),
+        ("3f2a9c", "web-3f2a9c"),
+        ("webber", "web-webber"),
+        ("Node.Example.COM", "web-node-example-com"),
+    ],
+)
+def test_a_node_without_a_name_is_called_after_its_host(host, name):
+    assert own_name("web", host) == name

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.cli.conftest import run
-from tierlb.cli.node import own_name
 
 
 def test_a_node_without_a_token_says_how_to_give_it():
@@ -11,20 +10,6 @@ def test_a_node_without_a_token_says_how_to_give_it():
     result = run(*arguments, env={"TIERLB_TOKEN": ""})
     assert result.exit_code == 2
     assert "set TIERLB_TOKEN" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [
-        ("web-1", "web-1"),
-        ("web-7d9f-x2", "web-7d9f-x2"),
-        ("3f2a9c", "web-3f2a9c"),
-        ("webber", "web-webber"),
-        ("Node.Example.COM", "web-node-example-com"),
-    ],
-)
-def test_a_node_without_a_name_is_called_after_its_host(host, name):
-    assert own_name("web", host) == name
 
 
 @pytest.mark.parametrize(

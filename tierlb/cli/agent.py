@@ -3,6 +3,7 @@
 import os
 import random
 import secrets
+import socket
 import ssl
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
-from tierlb.cli.join import invitation_or_exit
+from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.uplink import Identity, Uplink
@@ -29,8 +30,8 @@ class AgentOptions:
     """The command's options as they were given."""
 
     pool: str
-    name: str
     address: str
+    name: str = ""
     join: str = ""
     join_file: Path | None = None
     token_file: Path | None = None
@@ -46,6 +47,7 @@ class AgentOptions:
 def start_agent(options: AgentOptions) -> None:
     """Run until SIGTERM."""
     invitation = invitation_or_exit(options.join, options.join_file, options.token_file)
+    options = attrs.evolve(options, name=options.name or own_name(options.pool, socket.gethostname()))
     if options.slots and not options.url:
         raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
     url, meter, drain_time_s, identity = (

@@ -2,6 +2,7 @@
 the environment, which no child of theirs is to inherit."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,3 +42,10 @@ def token_or_exit(file: Path) -> str:
         return read_token(file)
     except NoInvitation as problem:
         raise click.ClickException(str(problem)) from problem
+
+
+def own_name(group: str, host_name: str) -> str:
+    """The name of a node or agent of this tier or pool that was given none: that of its host, which in a container or
+    pod is unlike all others."""
+    host = re.sub("[^a-z0-9-]", "-", host_name.lower())
+    return host if host.startswith(f"{group}-") else f"{group}-{host}"

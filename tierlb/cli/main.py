@@ -174,7 +174,7 @@ def node(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> Non
 
 @main.command()
 @click.option("--pool", required=True, help="The pool it joins, one with `agents: true`.")
-@click.option("--name", required=True, help="This agent's name, such as app-1; the same after a restart.")
+@click.option("--name", default="", help="Such as app-1; the same after a restart.  [default: POOL-HOSTNAME]")
 @click.option("--join", default="", metavar="URL[,URL]", help="The controllers, as ws://HOST:PORT, or wss:// with TLS.")
 @click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token, with --join.")
 @click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")

@@ -3,7 +3,6 @@
 import gc
 import os
 import random
-import re
 import secrets
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ import attrs
 import click
 import trio
 
-from tierlb.cli.join import invitation_or_exit
+from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.controlplane.node import LOOPBACK, Node, Placement, data_key, run_node
 from tierlb.controlplane.uplink import Identity
@@ -58,12 +57,6 @@ def start_node(options: NodeOptions) -> None:
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
     trio.run(run_node, node)
-
-
-def own_name(tier: str, host_name: str) -> str:
-    """The name of a node that was given none: that of its host, which is unlike all others in a container or pod."""
-    host = re.sub("[^a-z0-9-]", "-", host_name.lower())
-    return host if host.startswith(f"{tier}-") else f"{tier}-{host}"
 
 
 def _placement(options: NodeOptions) -> Placement:
