@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from scripts.benchmarks.arrivals import Request
-from scripts.benchmarks.openloop import CUT, UNANSWERED, Generator, Lane, Plan, Result, dump, read_plan
+from scripts.benchmarks.openloop import CUT, UNANSWERED, Generator, Lane, Plan, Result, dump, head, read_plan
 from scripts.benchmarks.processes import free_addresses
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -65,6 +65,13 @@ def run(target: str, times_s: list[float], most: int = 8, patience_s: float = 5.
         return generator.run()
     finally:
         generator.close()
+
+
+def test_header_lines_of_a_plan_are_sent_with_each_requests_number() -> None:
+    request = Request(0.1, 0, 0.5)
+    assert head(7, request, "") == b"GET /?d=0.500000 HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+    sent = head(7, request, "Cookie: s={number}; t={number}\r\nDNT: 1\r\n")
+    assert sent.split(b"\r\n")[2:] == [b"Cookie: s=7; t=7", b"DNT: 1", b"", b""]
 
 
 def test_a_plan_is_read_as_it_was_written() -> None:

@@ -16,7 +16,8 @@ back would be told that nobody is below it.
 Where somebody else starts the processes (`Engine`: compose, Kubernetes, systemd on several machines), nobody knows who
 will come. Seats are then open: any node of a tier that the topology names is taken in under its name. One whose socket
 has been gone for a while leaves, unless more than half of its tier is gone: then it is rather this controller that is
-cut off, and nodes that it cannot see serve as well as before.
+cut off, and nodes that it cannot see serve as well as before. When they are back, those that are still missing are
+given that time anew. And whoever serves is not told that nobody is below it because nobody of them has come back.
 
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
 parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`picture`).

@@ -1,0 +1,292 @@
+"""A cluster on several hosts whose network fails in every way that a network fails, under load."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.cluster.across import (
+    ALL,
+    CONTROL,
+    INNER,
+    PUBLIC,
+    REPORTS,
+    WEBS,
+    Json,
+    Site,
+    prepare,
+    running_site,
+    start,
+)
+from tests.cluster.traffic import Traffic
+from tests.hosts import Cable, Host, parted, running_network
+from tierlb.balance.staleness import OLD_INTERVALS
+from tierlb.controlplane.controller import NODE_GONE_S, REPORT_INTERVAL_S
+from tierlb.net.websocket import VANISHED_S
+from tierlb.wire.proxy_protocol import KEY, PARENT, encode_tlv, encode_v2
+
+DEADLINE_S = 60.0
+LONG_S = 120.0
+SILENCE_S = OLD_INTERVALS * REPORT_INTERVAL_S
+CONNECT_S = 2.0
+"""The topology's usual timeout."""
+FAIR = 1 / 3
+BACK = FAIR / 2
+"""As in test_ladder.py."""
+GET = b"GET /work HTTP/1.1\r\nHost: hosts\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def minutes(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Future[None]]":
+    """What takes more than a minute, in a thread of its own while the other tests run."""
+    directories = [tmp_path_factory.mktemp(name) for name in ("controller", "power")]
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(trio.run, away_for_minutes, *directories)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, minutes: "Future[None]") -> Iterator[Site]:
+    """A cluster in which children find their parents by a name."""
+    with running_network() as network:
+        site = Site(network, tmp_path_factory.mktemp("hosts"))
+        prepare(site)
+        for name in WEBS:
+            site.host(name).knows(edge=[site.host("edge").address])
+        start(site, control_name=f"edge:{REPORTS}")
+        yield site
+
+
+@pytest.fixture
+async def site(place: Site) -> AsyncIterator[Site]:
+    """Whole at the beginning of each test."""
+    with trio.fail_after(DEADLINE_S):
+        await place.until_whole(*ALL)
+        yield place
+
+
+async def exchange(host: Host, address: tuple[str, int], data: bytes) -> bytes:
+    """All that is answered to these bytes until the end."""
+    answer = b""
+    with trio.fail_after(10):
+        async with await host.dial(*address) as stream:
+            await stream.send_all(data)
+            try:
+                async for part in stream:
+                    answer += part
+            except trio.BrokenResourceError:
+                return answer
+    return answer
+
+
+async def test_the_clients_address_arrives_at_an_endpoint_on_another_host(site: Site) -> None:
+    client = site.host("client")
+    answer = await exchange(client, (site.host("edge").address, PUBLIC), GET)
+    seen = dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+    assert seen["backend"] in ("app1", "app2")
+    assert dict(seen["headers"])["x-forwarded-for"] == client.address
+
+
+FROM = ("192.0.2.1", 1234)
+STRANGERS = {
+    "plain HTTP": GET,
+    "a PROXY header": encode_v2(FROM, FROM) + GET,
+    "a PROXY header that names a parent": encode_v2(FROM, FROM, encode_tlv(PARENT, b"edge-1")) + GET,
+    "a wrong key": encode_v2(FROM, FROM, encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"0" * 32)) + GET,
+}
+
+
+@pytest.mark.parametrize("what", STRANGERS)
+async def test_an_inner_port_that_is_open_to_the_network_refuses_strangers(site: Site, what: str) -> None:
+    assert await exchange(site.host("client"), (site.host("web1").address, INNER), STRANGERS[what]) == b""
+
+
+@pytest.mark.parametrize(("name", "port"), [("control", CONTROL), ("edge", REPORTS)])
+async def test_nobody_joins_without_the_token(site: Site, name: str, port: int) -> None:
+    upgrade = (
+        b"GET / HTTP/1.1\r\nHost: hosts\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: tierlb.v1\r\n"
+        b"Authorization: Bearer guessed\r\n\r\n"
+    )
+    answer = await exchange(site.host("client"), (site.host(name).address, port), upgrade)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def slowest_s(traffic: Traffic, since_s: float) -> float:
+    """Of the requests over fresh connections that began then or later and were answered."""
+    took = [
+        r.ended_s - r.begun_s
+        for r in traffic.requests
+        if r.fresh and r.begun_s >= since_s and r.ended_s is not None and not r.failure
+    ]
+    return max(took)
+
+
+CUTS = {
+    "both ways": lambda edge, web: parted([edge], [web]),
+    "the edge does not hear the node": lambda edge, web: edge.deaf_to(web),
+    "the node does not hear the edge": lambda edge, web: web.deaf_to(edge),
+}
+
+
+@pytest.mark.parametrize("how", CUTS)
+async def test_a_node_cut_off_from_the_edge_alone_fails_only_what_it_had(site: Site, how: str) -> None:
+    traffic = site.traffic()
+    async with traffic.flowing(kept=6, fresh=4):
+        await traffic.until_share("web-1", BACK)
+        with CUTS[how](site.host("edge"), site.host("web1")):
+            exposed = traffic.excuse("web-1")
+            await trio.sleep(SILENCE_S + 2 * CONNECT_S)
+            noticed_s = trio.current_time()
+            await traffic.until("60 more", lambda: traffic.reached(noticed_s).total() >= 60)
+            assert traffic.reached(noticed_s)["web-1"] == 0
+            assert slowest_s(traffic, noticed_s) < CONNECT_S
+            assert (await site.nodes())["web-1"]["connected"], "the controller hears it as before"
+        await traffic.until_share("web-1", BACK)
+    print(f"{how}: {len(traffic.requests)} requests, {traffic.excused} of {exposed} connections to it failed")
+    assert traffic.failures == []
+
+
+async def test_a_node_cut_off_from_the_controller_alone_goes_on_and_a_change_waits_for_it(
+    site: Site, nursery: trio.Nursery
+) -> None:
+    traffic = site.traffic()
+    said: list[str] = []
+
+    async def change() -> None:
+        said.append(await site.ask("policy", "web=round-robin"))
+
+    async with traffic.flowing():
+        with parted([site.host("control")], [site.host("web1")]):
+            nursery.start_soon(change)
+            nodes = await site.until("the others serve it", lambda status: len(revisions(status, but="web-1")) == 1)
+            assert nodes["web-1"]["connected"], "nobody can know so soon"
+            await traffic.until_share("web-1", BACK)
+            assert (await site.read("/v1/progress"))["change"]["outcome"] == "running"
+            assert said == []
+        await site.until("all serve it", lambda status: len(revisions(status)) == 1)
+        await traffic.until("the change is done", lambda: said != [])
+    assert "done: revision 2" in said[0]
+    assert traffic.failures == []
+
+
+def revisions(status: Json, but: str = "") -> set[int]:
+    """What the l7 nodes serve."""
+    return {node["revision"] for node in status["tiers"]["web"]["nodes"] if node["name"] != but}
+
+
+async def test_over_a_long_and_bad_cable_to_one_node_nothing_fails_and_the_near_ones_are_preferred(site: Site) -> None:
+    traffic, cable = site.traffic(), Cable(0.05, 0.01, 0.01)
+    silences = site.logged("member silent", member="web-1")
+    async with site.network.far(site.host("web1"), cable), traffic.flowing(kept=2, fresh=6):
+        since_s = trio.current_time()
+        await traffic.until("500 connections", lambda: traffic.reached(since_s).total() >= 500)
+        seen = traffic.reached(since_s)
+    print(f"{len(traffic.requests)} requests, {seen}, of {cable.carried} frames {cable.lost} were lost")
+    assert traffic.failures == []
+    assert cable.lost > 0
+    assert min(seen["web-2"], seen["web-3"]) > seen["web-1"] > 0
+    assert site.logged("member silent", member="web-1") == silences
+
+
+async def test_over_a_long_and_bad_cable_to_the_edge_nothing_fails_and_all_have_their_share(site: Site) -> None:
+    traffic, cable = site.traffic(), Cable(0.05, 0.01, 0.01)
+    silences = site.logged("member silent", node="edge-1")
+    async with site.network.far(site.host("edge"), cable), traffic.flowing(kept=4, fresh=12):
+        for name in ("web-1", "web-2", "web-3"):
+            await traffic.until_share(name, BACK)
+        assert await late(site, "edge", 4 * REPORT_INTERVAL_S) == set()
+    print(f"{len(traffic.requests)} requests, {traffic.reached(0)}, of {cable.carried} frames {cable.lost} were lost")
+    assert traffic.failures == []
+    assert cable.lost > 0
+    assert site.logged("member silent", node="edge-1") == silences
+
+
+async def test_parents_that_come_to_a_name_are_reported_to_until_they_go(site: Site) -> None:
+    edge2, both = site.serve("edge2", control_name=f"edge:{REPORTS}"), [site.host("edge"), site.host("edge2")]
+    await site.until_whole(*ALL, "edge-2")
+    assert await late(site, "edge2", 0.0) == set()
+    traffic = site.traffic("edge2")
+    async with traffic.flowing():
+        for name in WEBS:
+            site.host(name).knows(edge=[host.address for host in both])
+        await traffic.until_share("web-1", BACK)
+        await until_late(site, "edge2", 0.0)
+        assert await late(site, "edge2", 4 * REPORT_INTERVAL_S) == set()
+        for name in WEBS:
+            site.host(name).knows(edge=[both[0].address])
+        await until_late(site, "edge2", 4 * REPORT_INTERVAL_S)
+        await traffic.until_share("web-1", BACK)
+    assert traffic.failures == []
+    assert await late(site, "edge", 4 * REPORT_INTERVAL_S) == set(), "to the other one they report as before"
+    edge2.terminate()
+    await site.until_whole(*ALL)
+
+
+async def late(site: Site, name: str, by_s: float) -> set[str]:
+    """Of whom the node on that host has a report, but none that is younger than this."""
+    _, page = await site.host(name).get(site.at(name, REPORTS), "/metrics")
+    families = text_string_to_metric_families(page.decode())
+    (ages,) = (each for each in families if each.name == "tierlb_member_report_age_seconds")
+    return {sample.labels["member"] for sample in ages.samples if sample.value >= by_s}
+
+
+async def until_late(site: Site, name: str, by_s: float) -> None:
+    """Wait until all of them are."""
+    while await late(site, name, by_s) != {"web-1", "web-2", "web-3"}:  # noqa: ASYNC110 (asked anew each time)
+        await trio.sleep(0.1)
+
+
+def test_a_controller_and_a_node_that_are_away_for_a_minute_harm_nobody(minutes: "Future[None]") -> None:
+    minutes.result()
+
+
+async def away_for_minutes(one: Path, two: Path) -> None:
+    """Two clusters at once: nobody is believed to be gone sooner."""
+    with trio.fail_after(LONG_S):
+        async with running_site(one) as first, running_site(two) as second, trio.open_nursery() as nursery:
+            nursery.start_soon(controller_is_away, first)
+            nursery.start_soon(host_loses_power, second)
+
+
+AWAY_S = VANISHED_S + NODE_GONE_S + 5.0
+
+
+async def controller_is_away(site: Site) -> None:
+    """For so long that it has seen each node go for longer than a node may be away."""
+    traffic, before = site.traffic(), await site.nodes()
+    async with traffic.flowing(kept=2, fresh=2):
+        with site.host("control").unplugged():
+            await trio.sleep(AWAY_S)
+            alone = await site.nodes()
+            assert [name for name, node in alone.items() if node["connected"]] == []
+            assert set(alone) == set(ALL), "it is rather the controller that is cut off"
+        since_s = trio.current_time()
+        after = await site.until_whole(*ALL)
+        print(f"the tree was complete again {trio.current_time() - since_s:.1f} s after the controller was back")
+        await traffic.until_share("web-1", BACK)
+    assert traffic.failures == []
+    told = {name: (node["pid"], node["revision"]) for name, node in before.items()}
+    assert {name: (node["pid"], node["revision"]) for name, node in after.items()} == told, "nobody was told anything"
+
+
+async def host_loses_power(site: Site) -> None:
+    traffic, web = site.traffic(), site.host("web1")
+    async with traffic.flowing(kept=4, fresh=8):
+        await traffic.until_share("web-1", BACK)
+        web.unplug()
+        web.kill_all()
+        exposed, died_s = traffic.excuse("web-1"), trio.current_time()
+        site.serve("web4")
+        await trio.sleep_until(died_s + SILENCE_S + 2 * CONNECT_S)
+        noticed_s = trio.current_time()
+        await traffic.until_share("web-4", BACK)
+        await site.until_whole("edge-1", "web-2", "web-3", "web-4", within_s=AWAY_S + 10.0)
+        print(f"{trio.current_time() - died_s:.1f} s after it died the node had left")
+        assert traffic.reached(noticed_s)["web-1"] == 0
+        assert slowest_s(traffic, noticed_s) < CONNECT_S
+    print(f"{len(traffic.requests)} requests, {traffic.excused} of {exposed} connections to it failed")
+    assert traffic.failures == []

@@ -1,0 +1,118 @@
+"""What a directory for compose holds after it was laid out once, twice, or for something else."""
+
+import stat
+
+import attrs
+import pytest
+import trustme
+
+from tierlb.cluster.compose import document
+from tierlb.cluster.project import NotOurs, Project, lay_out, read_project, rendering
+from tierlb.topology.load import load_file, load_text
+
+TEXT = """\
+cluster: shop
+tiers:
+  web: {kind: l7, listen: "127.0.0.1:8080", to: app}
+pools:
+  app: {run: {command: "tierlb demo-backend --host {host} --port {port}"}}
+"""
+TLS = "security: {tls: {certificate: node.pem, key: pki/node.key, ca: pki/ca.pem}}\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "deployed" / "shop", "shop", "tierlb:test")
+
+
+def laid_out(project, text=TEXT):
+    lay_out(project, load_text(text, str(project.topology_file)), text)
+    return {str(path.relative_to(project.directory)): path for path in project.directory.rglob("*") if path.is_file()}
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_it_holds_the_compose_file_the_topology_and_the_tokens(project):
+    files = laid_out(project)
+    assert {*files} == {"compose.yaml", "topology.yaml", "secrets/join-token", "secrets/admin-token"}
+    assert files["topology.yaml"].read_text() == TEXT
+    assert "controller-web" in files["compose.yaml"].read_text()
+
+
+def test_a_container_s_user_may_read_every_file_and_others_of_the_host_no_secret(project):
+    files = laid_out(project)
+    assert mode(project.directory / "secrets") == 0o700
+    assert [mode(files[name]) for name in ("secrets/join-token", "secrets/admin-token")] == [0o444, 0o444]
+    assert [mode(files[name]) for name in ("topology.yaml", "compose.yaml")] == [0o644, 0o644]
+
+
+def test_tokens_are_long_unlike_each_other_and_kept(project):
+    first = {name: path.read_text() for name, path in laid_out(project).items() if name.startswith("secrets/")}
+    assert len({*first.values()}) == 2
+    assert all(len(token.strip()) >= 40 for token in first.values())
+    changed = TEXT.replace("kind: l7,", "kind: l7, balance: random,")
+    files = laid_out(project, changed)
+    assert {name: files[name].read_text() for name in first} == first
+    assert files["topology.yaml"].read_text() == changed
+
+
+def test_what_was_laid_out_says_itself_what_it_is(project):
+    laid_out(project)
+    assert read_project(project.directory) == project
+    assert read_project(project.directory).topology_file == project.directory / "topology.yaml"
+
+
+def test_another_cluster_is_not_written_over(project):
+    files = laid_out(project)
+    other = attrs.evolve(project, cluster="other")
+    with pytest.raises(NotOurs, match="holds the cluster shop: choose another directory"):
+        laid_out(other, TEXT.replace("shop", "other"))
+    assert files["topology.yaml"].read_text() == TEXT
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("services: {web: {image: nginx}}\n", "was not written by `tierlb compose`"),
+        ("x-tierlb: {image: a}\n", "was not written by `tierlb compose`"),
+        ("a: [\n", "cannot be read"),
+        ("- a\n", "was not written by `tierlb compose`"),
+    ],
+)
+def test_somebody_else_s_compose_file_is_left_alone(project, content, told):
+    project.directory.mkdir(parents=True)
+    (project.directory / "compose.yaml").write_text(content)
+    with pytest.raises(NotOurs, match=told):
+        laid_out(project)
+    assert [path.name for path in project.directory.iterdir()] == ["compose.yaml"]
+
+
+def test_where_nothing_was_laid_out_it_says_how_to(tmp_path):
+    with pytest.raises(NotOurs, match="`tierlb compose FILE --output"):
+        read_project(tmp_path)
+
+
+def test_certificates_come_along_and_are_found_again_from_the_original_file(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("controller-web")
+    (tmp_path / "pki").mkdir()
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "node.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "pki/node.key"))
+    authority.cert_pem.write_to_path(str(tmp_path / "pki/ca.pem"))
+    (tmp_path / "shop.yaml").write_text(TLS + TEXT)
+
+    project = Project(tmp_path / "deployed", "shop", "tierlb:test", "../shop.yaml")
+    topology = load_file(tmp_path / "shop.yaml")
+    lay_out(project, topology, TLS + TEXT)
+    secrets = project.directory / "secrets"
+    assert [(secrets / name).read_bytes() for name in ("tls.crt", "tls.key", "ca.crt")] == [
+        (tmp_path / name).read_bytes() for name in ("node.pem", "pki/node.key", "pki/ca.pem")
+    ]
+    again = read_project(project.directory)
+    assert again == project
+    text = (project.directory / "topology.yaml").read_text()
+    assert document(rendering(again, load_text(text, str(again.topology_file)), text)) == document(
+        rendering(project, topology, TLS + TEXT)
+    )
