@@ -7,6 +7,7 @@ import trio
 from tests.controlplane.test_changes import ANN, MID, TEXT, PromptStore
 from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.elsewhere import RETIRE_S, Elsewhere
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.seat import Link
@@ -52,6 +53,16 @@ class Containers:
                     await link.wake.wait()
                 link.wake = trio.Event()
         self.controller.lost(seat, link)
+
+
+class CutOff:
+    """The store of a controller that does not know yet that it is active no more."""
+
+    async def save(self, stored, expected_version):
+        raise StoreError("another controller is active")
+
+    async def close(self):
+        pass
 
 
 @attrs.define(eq=False)
@@ -161,7 +172,8 @@ async def test_a_pool_that_nobody_starts_is_refused(site, autojump_clock):
 
 async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
     """A second controller on the same store after the first one was cut off, and all nodes back with it."""
-    await site.changes.store.close()
+    store, site.changes.store = site.changes.store, CutOff()
+    await store.close()
     other = await begin(tmp_path, log, nursery, text)
     other.containers.start(*names, back=True)
     return other

@@ -23,7 +23,7 @@ from tierlb.controlplane.uplink import Identity
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
-from tierlb.model.topology import Kind, Match, Respond, Tls
+from tierlb.model.topology import Admin, Kind, Match, Respond, Tls
 from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.exposition import CONTENT_TYPE
@@ -151,6 +151,7 @@ ANSWERS = attrs.evolve(SENDS, rules=(Rule(Match(), Respond(200)),))
     [
         (None, 0, 0, "it has no configuration yet"),
         (ANSWERS, 0, 0, ""),
+        (attrs.evolve(ANSWERS, admin=Admin.DRAIN), 0, 0, "it is wanted in drain"),
         (SENDS, 0, 0, "there is nobody below it yet"),
         (SENDS, 2, 1, ""),
         (FILLED, 0, 0, ""),

@@ -269,6 +269,7 @@ class Lab:
         self.members: list[PlayedMember] = []
         self.planes: list[Plane] = []
         self.ask: LookUp = look_up
+        self.broker: Any = None
         self.at = Address("127.0.0.1", 0)
 
     @property
@@ -307,6 +308,7 @@ class Lab:
         """Run a node with this snapshot; the address of its first listener."""
         number = len(self.planes) + 1
         options: dict[str, Any] = {"data_key": DATA_KEY, "boot_id": f"boot-{number}", "ask": self.ask}
+        options["broker"] = self.broker
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep._agents.interval_s = AGENT_INTERVAL_S

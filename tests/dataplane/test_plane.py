@@ -7,9 +7,11 @@ import attrs
 import pytest
 import trio
 
+from scripts.benchmarks.cluster import free_address
 from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, Voice, l4, l7, l7_parent
+from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.plane import Plane, Refused
-from tierlb.model.address import Address
+from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Limits, Match, Policy, Respond
@@ -33,15 +35,55 @@ async def test_the_addresses_bound_are_parallel_to_the_listeners(lab: Lab) -> No
     assert lab.plane.apply(attrs.evolve(snapshot, revision=3, listeners=snapshot.listeners[::-1])) == (second, first)
 
 
-async def test_a_port_that_is_no_longer_named_closes_and_its_connections_stay(lab: Lab) -> None:
+@pytest.fixture
+def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane_module, "LINGER_S", 0.3)
+
+
+async def is_closed(lab: Lab, address: Address) -> None:
+    """Wait until nobody listens there."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                await lab.connects(address)
+            except OSError:
+                return
+            await trio.sleep(0.05)
+
+
+async def test_a_port_that_is_no_longer_named_closes_a_little_later_and_its_connections_stay(
+    lab: Lab, short_linger: None
+) -> None:
     snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, INNER))
     first = await lab.serves(snapshot)
     client = await lab.connects()
     lab.plane.apply(attrs.evolve(snapshot, revision=2, listeners=snapshot.listeners[1:]))
     assert (await client.asks(GET)).status == 200
-    await trio.sleep(0.01)
-    with pytest.raises(OSError, match="all attempts"):
-        await lab.connects(first)
+    late = await lab.connects(first)
+    assert (await late.asks(GET)).status == 200
+    await is_closed(lab, first)
+    assert (await client.asks(GET)).status == 200
+
+
+async def test_a_port_that_is_named_again_in_time_was_never_closed(lab: Lab, short_linger: None) -> None:
+    snapshot = attrs.evolve(l7(rules=HELLO), listeners=(ANY_PORT, INNER))
+    first = await lab.serves(snapshot)
+    lab.plane.apply(attrs.evolve(snapshot, revision=2, listeners=snapshot.listeners[1:]))
+    assert lab.plane.apply(attrs.evolve(snapshot, revision=3))[0] == first
+    await trio.sleep(0.6)
+    assert (await (await lab.connects(first)).asks(GET)).status == 200
+
+
+async def test_who_waits_in_the_queue_when_a_node_drains_is_answered(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    with socket.create_connection(lab.at.sockaddr) as waiting:  # the reactor has had no turn
+        waiting.sendall(GET)
+        lab.plane.drain()
+        waiting.setblocking(False)
+        client = Voice(trio.SocketStream(trio.socket.from_stdlib_socket(waiting)))
+        answer = await client.hears_message()
+    assert answer.status == 200
+    assert (b"connection", b"close") in [(name.lower(), value) for name, value in answer.fields]
 
 
 async def test_a_node_that_comes_back_takes_the_inner_ports_that_it_had(lab: Lab) -> None:
@@ -118,17 +160,34 @@ async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
     assert (await second.hears_message()).status == 200
 
 
-async def test_a_node_in_drain_accepts_nobody_until_it_is_ready_again(lab: Lab) -> None:
-    await lab.serves(l7(rules=HELLO))
+class Lender:
+    """Whoever keeps public sockets, and shares them with other nodes."""
+
+    def listen(self, address: Address) -> socket.socket:
+        sock = socket.create_server(address.sockaddr, reuse_port=True)
+        sock.setblocking(False)
+        return sock
+
+
+async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_ready_again(lab: Lab) -> None:
+    lab.broker = Lender()
+    listener = Listener(Address("127.0.0.1", parse_address(free_address()).port), shared=True)
+    await lab.serves(l7(rules=HELLO, listener=listener))
     client = await lab.connects()
     assert (await client.asks(GET)).status == 200
-    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+    lab.plane.apply(l7(rules=HELLO, listener=listener, revision=2, admin=Admin.DRAIN))
     waiting = await lab.connects()
     await waiting.says(GET)
     await waiting.hears_nothing()
     assert (await client.asks(GET)).status == 200
-    lab.plane.apply(l7(rules=HELLO, revision=3))
+    lab.plane.apply(l7(rules=HELLO, listener=listener, revision=3))
     assert (await waiting.hears_message()).status == 200
+
+
+async def test_a_node_in_drain_answers_whoever_still_comes_to_a_port_of_its_own(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+    assert (await (await lab.connects()).asks(GET)).status == 200
 
 
 async def test_strangers_are_closed_at_once_and_counted(lab: Lab) -> None:

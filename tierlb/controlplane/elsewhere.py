@@ -24,6 +24,7 @@ class Elsewhere:
     controller: Controller
     replaces: bool = False
     _asked_for: dict[str, int] = attrs.field(factory=dict, init=False)
+    _retired: set[str] = attrs.field(factory=set, init=False)
 
     def grow(self, topology: Topology) -> tuple[str, ...]:
         """Wait for the nodes of tiers that are new or larger than before."""
@@ -34,6 +35,8 @@ class Elsewhere:
         for name in list(self._asked_for):
             if name not in topology.tiers or topology.tiers[name].replicas < self._asked_for[name]:
                 del self._asked_for[name]
+        self._retired &= self.controller.seats.keys()
+        self._retired -= {seat.name for seat in self.controller.seats.values() if seat.tier in topology.tiers}
         return ()
 
     def needed(self, tier: Tier) -> int:
@@ -41,14 +44,16 @@ class Elsewhere:
         return self._asked_for.get(tier.name, 1)
 
     def surplus(self, topology: Topology) -> tuple[str, ...]:
-        """The nodes that are there and whose tiers the topology does not name. Which nodes of a tier that shrinks go is
-        up to whoever stops them."""
-        seats = self.controller.seats.values()
-        return tuple(seat.name for seat in seats if not seat.agent and seat.tier not in topology.tiers)
+        """The nodes that are there, whose tiers the topology does not name, and which have not been retired yet. Which
+        nodes of a tier that shrinks go is up to whoever stops them."""
+        seats = [seat for seat in self.controller.seats.values() if not seat.agent and seat.tier not in topology.tiers]
+        return tuple(seat.name for seat in seats if seat.name not in self._retired)
 
     async def stop_nodes(self, names: Iterable[str]) -> None:
         """Retire them."""
-        self.controller.retire(names)
+        leaving = tuple(names)
+        self._retired.update(leaving)
+        self.controller.retire(leaving)
         try:
             await trio.sleep(RETIRE_S)
         finally:

@@ -36,7 +36,7 @@ from tierlb.controlplane.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import NodeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
-from tierlb.model.topology import Tls
+from tierlb.model.topology import Admin, Tls
 from tierlb.net.tls import client_context, server_context
 from tierlb.telemetry.exposition import Exposed
 from tierlb.wire.frames import Ack, Parent, Refuse, Watch
@@ -193,6 +193,8 @@ class Node:
             return "it drains"
         if self._applied is None:
             return "it has no configuration yet"
+        if self._applied.admin is not Admin.READY:
+            return f"it is wanted in {self._applied.admin.value}"
         load, sends = (
             self.plane.subtree(),
             [rule.action for rule in self._applied.rules if isinstance(rule.action, Send)],

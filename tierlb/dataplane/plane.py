@@ -7,6 +7,7 @@ loads, and never waits here.
 import contextlib
 import random
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -22,7 +23,7 @@ from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.broker import Broker
-from tierlb.net.listeners import Acceptor, open_socket
+from tierlb.net.listeners import Acceptor, is_kept, open_socket
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
@@ -32,6 +33,8 @@ from tierlb.topology.allot import discovered
 
 DRAIN_CHECK_S = 0.05
 ROOM_CHECK_S = 0.1
+LINGER_S = 2.0
+"""A parent is told at the same time that it is to send elsewhere; until it hears of it, it may still connect."""
 
 
 class Refused(Exception):  # noqa: N818 (the node refuses a snapshot; it is not an error of the node)
@@ -80,6 +83,8 @@ class Plane:
         self._snapshot: Snapshot | None = None
         self._acceptors: dict[Listener, Acceptor] = {}
         self._addresses: dict[Listener, Address] = {}
+        self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
+        """Listeners that are named no more, and until when they accept."""
         self._drained = trio.Event()
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
@@ -101,11 +106,13 @@ class Plane:
         self._discovery.replace(snapshot.pools)
         self._serve()
         for listener in [known for known in self._acceptors if known not in snapshot.listeners]:
-            acceptor = self._acceptors.pop(listener)
-            acceptor.close()
-            self._front.counters.rejected += acceptor.strangers
+            self._lingering[listener] = (self._acceptors.pop(listener), self.reactor.look() + LINGER_S)
+        for listener in [known for known in self._lingering if known in snapshot.listeners]:
+            self._acceptors[listener] = self._lingering.pop(listener)[0]
+        self._let_go(float("-inf"))
         for listener, sock in opened.items():
-            self._acceptors[listener] = Acceptor(self.reactor, listener, sock, self._room, self._front.accept)
+            room = partial(self._room, listener)
+            self._acceptors[listener] = Acceptor(self.reactor, listener, sock, room, self._front.accept)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
         return tuple(self._addresses.get(listener, listener.address) for listener in snapshot.listeners)
 
@@ -122,7 +129,8 @@ class Plane:
         opened: dict[Listener, Any] = {}
         try:
             for listener in snapshot.listeners:
-                if listener not in self._acceptors and listener not in opened and not self._drained.is_set():
+                known = listener in self._acceptors or listener in self._lingering or listener in opened
+                if not known and not self._drained.is_set():
                     opened[listener] = self._open_again(listener, had.get(listener)) or open_socket(
                         listener, self._broker
                     )
@@ -140,10 +148,32 @@ class Plane:
             return open_socket(attrs.evolve(listener, address=Address(listener.address.host, had.port)))
         return None
 
-    def _room(self) -> int:
+    def _let_go(self, now: float) -> None:
+        """Close listeners that have lingered for long enough; one that others accept from need not."""
+        for listener, (acceptor, until) in list(self._lingering.items()):
+            if now >= until or self._is_borrowed(listener):
+                del self._lingering[listener]
+                self._end(acceptor)
+
+    def _end(self, acceptor: Acceptor) -> None:
+        """What waits in a queue of our own is taken; what waits in one that is borrowed is left to others."""
+        if self._is_borrowed(acceptor.listener):
+            acceptor.close()
+        else:
+            acceptor.finish()
+        if self._front is not None:
+            self._front.counters.rejected += acceptor.strangers
+
+    def _listening(self) -> list[Acceptor]:
+        return [*self._acceptors.values(), *(acceptor for acceptor, _ in self._lingering.values())]
+
+    def _is_borrowed(self, listener: Listener) -> bool:
+        return self._broker is not None and is_kept(listener)
+
+    def _room(self, listener: Listener) -> int:
         assert self._front is not None
         assert self._snapshot is not None
-        if self._snapshot.admin is not Admin.READY:
+        if self._snapshot.admin is not Admin.READY and self._is_borrowed(listener):
             return 0
         return self._snapshot.limits.connections - self._front.counters.connections
 
@@ -159,7 +189,7 @@ class Plane:
             total.in_flight,
             total.arrivals,
             c.errors,
-            c.rejected + sum(acceptor.strangers for acceptor in self._acceptors.values()),
+            c.rejected + sum(acceptor.strangers for acceptor in self._listening()),
             c.bytes_in,
             c.bytes_out,
             self._upkeep.account.busy,
@@ -219,9 +249,10 @@ class Plane:
 
     def drain(self) -> None:
         """Stop accepting, finish what is under way, close kept-alive connections politely; `run` then returns."""
-        for acceptor in self._acceptors.values():
-            acceptor.close()
+        for acceptor in self._listening():
+            self._end(acceptor)
         self._acceptors.clear()
+        self._lingering.clear()
         if self._front is not None:
             self._front.drain()
         self._drained.set()
@@ -248,17 +279,19 @@ class Plane:
         await self._upkeep.run()
 
     async def _make_room(self) -> None:
-        """Look whether a node that stood back at its cap can accept again."""
+        """Look whether a node that stood back at its cap can accept again, and who has lingered for long enough."""
         while True:
             await trio.sleep(ROOM_CHECK_S)
-            for acceptor in self._acceptors.values():
-                if not acceptor.watching and self._room() > 0 and acceptor.filed is NEVER:
+            self._let_go(self.reactor.look())
+            for listener, acceptor in self._acceptors.items():
+                if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
                     acceptor.come_back()
 
     def _close(self) -> None:
-        for acceptor in self._acceptors.values():
+        for acceptor in self._listening():
             acceptor.close()
         self._acceptors.clear()
+        self._lingering.clear()
         if self._front is not None:
             self._front.close()
         self.reactor.dispose()

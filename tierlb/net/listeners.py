@@ -14,6 +14,7 @@ ACCEPTS_PER_EVENT = 64
 """Then other connections get their turn; the rest waits in the kernel's queue."""
 BACKLOG = 4096
 OUT_OF_DESCRIPTORS_S = 0.5
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
 
@@ -22,7 +23,7 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
     """Bind and listen, or borrow a public address's socket where there is somebody who keeps them. Raises OSError with
     the address in its message."""
     address = listener.address
-    if broker is not None and listener.shared and address.port:
+    if broker is not None and is_kept(listener):
         return broker.listen(address)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -39,6 +40,11 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
         sock.close()
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
     return sock
+
+
+def is_kept(listener: Listener) -> bool:
+    """Whether its socket is borrowed where somebody lends any; what waits there is accepted by others too."""
+    return listener.shared and listener.address.port != 0
 
 
 class Acceptor:
@@ -64,22 +70,25 @@ class Acceptor:
     def _ready(self, mask: int) -> None:
         for _ in range(min(ACCEPTS_PER_EVENT, self._room())):
             try:
-                sock, peer = self.sock.accept()
+                self._accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in OUT_OF_DESCRIPTORS:
                     self._stand_back(OUT_OF_DESCRIPTORS_S)
                     return
                 continue  # that one connection died in the queue
-            sock.setblocking(False)
-            if self._networks and not self._welcome(peer[0]):
-                self.strangers += 1
-                sock.close()
-            else:
-                self._on_accept(sock, peer[:2], self.listener)
         if self._room() <= 0:
             self._stand_back(NEVER)
+
+    def _accept(self) -> None:
+        sock, peer = self.sock.accept()
+        sock.setblocking(False)
+        if self._networks and not self._welcome(peer[0]):
+            self.strangers += 1
+            sock.close()
+        else:
+            self._on_accept(sock, peer[:2], self.listener)
 
     def _welcome(self, host: str) -> bool:
         welcome = self._known.get(host)
@@ -107,6 +116,16 @@ class Acceptor:
         if not self.watching:
             self.watching = True
             self.reactor.modify(self._fd, READ)
+
+    def finish(self) -> None:
+        """Take what waits in the queue, which closing would reset, and close."""
+        for _ in range(BACKLOG):
+            try:
+                self._accept()
+            except OSError as error:
+                if isinstance(error, BlockingIOError) or error.errno in OUT_OF_DESCRIPTORS:
+                    break
+        self.close()
 
     def close(self) -> None:
         """Others may hold the same socket, so closing it does not take it out of the epoll set."""
