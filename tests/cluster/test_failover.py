@@ -125,6 +125,8 @@ async def test_a_tier_that_is_being_put_in_is_put_in_by_the_other_one(site: Site
         change = await over(site)
         assert change["outcome"] == "done", change["lines"]
         assert change["what"] == "what another controller began"
+        led_back = [line for line in change["lines"] if line["text"].startswith("stage 1 of")]
+        assert bool(led_back) is (stage == 0), "in stage 2 clients are on the way over"
         await site.until_whole(*WITH_MIDS)
         assert await active_revision(site) == number == before[-1][0] + 1
         assert (await site.read("/v1/status"))["tiers"]["edge"]["to"] == ["mid"]

@@ -582,6 +582,39 @@ async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_pat
     assert (text, changes.history.active, len(changes.history.revisions)) == (TEXT, 1, 2)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+async def test_another_controller_goes_on_in_the_stage_that_was_begun(stage, tmp_path, log, autojump_clock):
+    first = make(tmp_path, log)
+    await first.start(TEXT, "ann")
+    async with trio.open_nursery() as own:
+        own.start_soon(first.controller.run)
+        first.machines = Played(first.controller, own)
+        first.machines.grow(first.controller.topology)
+        await own.start(first.run)
+        progress = await first.edit(MID, ANN, "tier add mid")
+        while progress.stage < stage:  # noqa: ASYNC110 (virtual time)
+            await trio.sleep(0.05)
+        own.cancel_scope.cancel()
+    await first.store.close()
+    second = make(tmp_path, log)
+    assert await second.take_over(TEXT, "bob") == load_text(TEXT, "f")
+    async with trio.open_nursery() as own:
+        own.start_soon(second.controller.run)
+        second.machines = Played(second.controller, own)
+        second.machines.grow(load_text(second.text, "f"))
+        await own.start(second.run)
+        with trio.fail_after(300):
+            while not second.progress.over:  # noqa: ASYNC110 (virtual time)
+                await trio.sleep(0.05)
+        own.cancel_scope.cancel()
+    assert second.progress.outcome == "done"
+    assert second.controller.topology == load_text(second.text, "f")
+    reached = [text for text in texts(second.progress) if text.startswith("stage")]
+    assert reached == [f"stage {number} of 3: every node serves it" for number in (1, 2, 3) if number >= stage]
+    assert (await second.store.load()).stored.rollout is None
+    await second.store.close()
+
+
 async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, again, autojump_clock):
     mine = TEXT.replace("replicas: 2", "replicas: 3")
     await cut_short(tmp_path, log, mine)

@@ -9,7 +9,8 @@ way back is a transition like any other, from the stage that was reached to the 
 Verbs are edits of the text (topology/edit.py), so there is one way for every change. What an operator wants of single
 nodes (drain) is no part of the text; it is stored beside it.
 
-A controller that takes over from another one (`take_over`) finds nodes that serve, so it goes on with what had begun.
+A controller that takes over from another one (`take_over`) finds nodes that serve, so it goes on with what had begun,
+in the stage that was begun last.
 
 Left out: starting processes (`Machines`: cluster/fleet.py, elsewhere.py), HTTP (dashboard/), and which of several
 controllers is the active one.
@@ -190,7 +191,7 @@ class Changes:
             progress.say(line)
         self._begin(progress)
         deadline_s = max(rollout.deadline_s - self.now(), BACK_S)
-        self._spawn(self._carry_out, progress, before, stages, deadline_s)
+        self._spawn(self._carry_out, progress, before, stages, deadline_s, min(rollout.stage, len(stages)))
 
     # What can be asked for. Nothing of it waits for the cluster, but for the store.
 
@@ -280,13 +281,18 @@ class Changes:
     # How it is carried out.
 
     async def _carry_out(
-        self, progress: Progress, before: Topology, stages: tuple[Topology, ...], deadline_s: float
+        self, progress: Progress, before: Topology, stages: tuple[Topology, ...], deadline_s: float, at: int = 0
     ) -> None:
+        """Stage by stage, but for those before `at`: the nodes have left them behind."""
         reached, fresh = before, set[str]()
+        for stage in stages[: at - 1] if at else ():
+            fresh.update(self._machines().grow(stage))
+            reached = stage
         try:
             with trio.fail_after(deadline_s):
-                for number, stage in enumerate(stages, start=1):
+                for number, stage in list(enumerate(stages, start=1))[max(at - 1, 0) :]:
                     progress.stage = number
+                    await self._note_stage(number)
                     await self._reach(progress, reached, stage, stages[-1], fresh)
                     reached = stage
         except (GaveUp, trio.TooSlowError, OSError) as problem:
@@ -294,6 +300,13 @@ class Changes:
             await self._go_back(progress, before, reason)
         else:
             await self._end(progress, "done")
+
+    async def _note_stage(self, number: int) -> None:
+        """Before any node hears of it, so that another controller does not lead them back. Of the first one, which
+        comes after the topology before, nobody need know."""
+        rollout = self._stored.rollout
+        if rollout is not None and number > max(rollout.stage, 1):
+            await self._keep_or_log(rollout=rollout.reach(number, rollout.deadline_s))
 
     async def _reach(
         self, progress: Progress, before: Topology, stage: Topology, target: Topology, fresh: set[str]
