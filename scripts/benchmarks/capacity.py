@@ -150,6 +150,10 @@ def main(
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("nginx", "wrk")
     limit = Limit(round(cores * 1000 * period), 1000 * period)
+    if limit.quota_us < cgroup.LEAST_QUOTA_US:
+        raise click.UsageError(
+            f"{limit.quota_us} µs per period are too few for the kernel: a longer --period, or more --cores"
+        )
     try:
         hierarchy = cgroup.prepare(limit)
     except Unavailable as error:

@@ -16,6 +16,8 @@ import attrs
 
 MOUNTS = Path("/proc/self/mounts")
 PREFIX = "tierlb-bench-"
+LEAST_QUOTA_US = 1000
+"""What the kernel takes (kernel/sched/core.c, min_cfs_quota_period)."""
 TRIES = 5
 """Of emptying a group: a process may start another one just then."""
 HOW = "run as root where cgroups can be written (in a container: docker run --privileged --cgroupns=host)"

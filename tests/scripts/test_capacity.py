@@ -112,6 +112,13 @@ def test_what_is_missing_is_said_before_anything_starts(monkeypatch: pytest.Monk
     assert (outcome.exit_code, outcome.output) == (1, "Error: cgroup v1: read-only file system: run as root\n")
 
 
+def test_a_quota_that_the_kernel_would_refuse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "need", lambda *programs: None)
+    outcome = CliRunner().invoke(main, ["--cores", "0.05", "--period", "10"])
+    assert outcome.exit_code == 2
+    assert "500 µs per period are too few for the kernel" in outcome.output
+
+
 @pytest.mark.parametrize(("outcomes", "tried"), [([None], 1), (["busy", None], 2), (["busy"] * 3, 3)])
 async def test_a_void_measurement_is_repeated_as_often_as_allowed(outcomes: list[str | None], tried: int) -> None:
     left = iter(outcomes)
