@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ NEEDED = {
 }
 START_S = 40.0
 LOOK_EVERY_S = 0.2
+THREADS_S = 20.0
 COMMAND_S = 180.0
 CLONE_NEWNET = 0x40000000
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -139,6 +141,25 @@ def _network_of_our_own() -> Iterator[None]:
             yield
         finally:
             _check(_libc.setns(before.fileno(), CLONE_NEWNET))
+            _wait_alone(os.fstat(before.fileno()).st_ino)
+
+
+def _wait_alone(network: int) -> None:
+    """Until no thread is left that was begun in there: trio keeps those that are idle for ten seconds, and a test that
+    came after would be given one."""
+    for _ in range(int(THREADS_S / LOOK_EVERY_S)):
+        if all(_network_of(thread) in (network, None) for thread in Path("/proc/self/task").iterdir()):
+            return
+        threading.Event().wait(LOOK_EVERY_S)
+    raise AssertionError("a thread stays in the network of the engine")
+
+
+def _network_of(thread: Path) -> int | None:
+    """None if it has just ended."""
+    try:
+        return (thread / "ns" / "net").stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _check(result: int) -> None:
