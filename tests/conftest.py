@@ -2,6 +2,11 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
+
 
 def pytest_configure() -> None:
     """Let SIGINT mean Ctrl-C, here and in processes that tests start: a shell's background jobs are born deaf to it."""
