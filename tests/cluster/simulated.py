@@ -58,15 +58,15 @@ class MemoryStore:
     def __init__(self) -> None:
         self.loaded = Loaded(Stored(), 0)
 
-    def load(self) -> Loaded:
+    async def load(self) -> Loaded:
         return self.loaded
 
-    def save(self, stored: Stored, expected_version: int) -> int:
+    async def save(self, stored: Stored, expected_version: int) -> int:
         assert expected_version == self.loaded.version
         self.loaded = Loaded(stored, expected_version + 1)
         return self.loaded.version
 
-    def close(self) -> None:
+    async def close(self) -> None:
         pass
 
 
