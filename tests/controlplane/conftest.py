@@ -1,10 +1,14 @@
 """A small tree, a log that keeps events, and a data plane that binds nothing."""
 
+from collections.abc import AsyncIterator, Iterator
+
 import attrs
 import pytest
 import trio
 
+from tests.etcd import Relay, Server, running_etcd
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.etcd import Etcd
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
@@ -134,3 +138,26 @@ def make_plane():
 @pytest.fixture
 def declined():
     return DeclinedError
+
+
+# A real etcd, one for each file of tests.
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture
+async def etcd(server: Server) -> AsyncIterator[Etcd]:
+    etcd = Etcd(server.clients)
+    yield etcd
+    await etcd.close()
+
+
+@pytest.fixture
+async def relay(server: Server, nursery: trio.Nursery) -> Relay:
+    relay = Relay(server.clients[0])
+    relay.address = await nursery.start(relay.run)
+    return relay

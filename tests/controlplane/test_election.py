@@ -39,26 +39,6 @@ trio.run(main)
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
-        yield server
-
-
-@pytest.fixture
-async def etcd(server: Server) -> AsyncIterator[Etcd]:
-    etcd = Etcd(server.clients)
-    yield etcd
-    await etcd.close()
-
-
-@pytest.fixture
-async def relay(server: Server, nursery: trio.Nursery) -> Relay:
-    relay = Relay(server.clients[0])
-    relay.address = await nursery.start(relay.run)
-    return relay
-
-
 @pytest.fixture
 async def relayed(relay: Relay) -> AsyncIterator[Etcd]:
     etcd = Etcd([relay.address])

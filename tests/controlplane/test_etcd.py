@@ -3,7 +3,7 @@
 import gc
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -17,26 +17,6 @@ from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put
 
 DEADLINE_S = 30.0
 NOBODY = "127.0.0.1:1"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
-        yield server
-
-
-@pytest.fixture
-async def etcd(server: Server) -> AsyncIterator[Etcd]:
-    etcd = Etcd(server.clients)
-    yield etcd
-    await etcd.close()
-
-
-@pytest.fixture
-async def relay(server: Server, nursery: trio.Nursery) -> Relay:
-    relay = Relay(server.clients[0])
-    relay.address = await nursery.start(relay.run)
-    return relay
 
 
 @pytest.fixture

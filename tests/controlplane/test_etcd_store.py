@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +66,6 @@ FULL = Stored(
 """Every field set, with all that text may hold."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
-        yield server
-
-
-@pytest.fixture
-async def etcd(server: Server) -> AsyncIterator[Etcd]:
-    etcd = Etcd(server.clients)
-    yield etcd
-    await etcd.close()
-
-
 @pytest.fixture
 def directory(request: pytest.FixtureRequest) -> str:
     return f"tierlb/{request.node.name}"
@@ -87,13 +74,6 @@ def directory(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(etcd: Etcd, directory: str) -> EtcdStore:
     return EtcdStore(etcd, directory)
-
-
-@pytest.fixture
-async def relay(server: Server, nursery: trio.Nursery) -> Relay:
-    relay = Relay(server.clients[0])
-    relay.address = await nursery.start(relay.run)
-    return relay
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tierlb.cluster.container import (
     CONTROL_PORT,
     NODE_CONTROL_PORT,
     POOL_PORT,
+    PROBE,
     STATE_DIRECTORY,
     TOPOLOGY_FILE,
     UID,
@@ -49,9 +50,6 @@ STOP_S = 15
 """A node ends within 10 s of SIGTERM; the rest is for an engine that is busy."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
 """A check costs about 30 ms of processor time, nearly all of it the engine's."""
-PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
-PROBE = (*PYTHON, "/opt/tierlb/ready.py")
-"""As compose/Dockerfile has them."""
 WAY_OUT = "out-"
 CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"

@@ -30,7 +30,8 @@ TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
 JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
 ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
 STATE_DIRECTORY = "/var/lib/tierlb"
-PROBE = ("/opt/tierlb/bin/python", "-I", "-S", "/opt/tierlb/ready.py")
+PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
+PROBE = (*PYTHON, "/opt/tierlb/ready.py")
 """Says whether what is in its container is ready; as compose/Dockerfile has it."""
 
 Command = tuple[str, ...]

@@ -17,7 +17,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.cluster.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, PYTHON, STOP_S, Document
+from tierlb.cluster.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, STOP_S, Document
+from tierlb.cluster.container import PYTHON
 from tierlb.cluster.containers import Container, Decline, Growth, Link, Scene, awaited, decline, growth, in_use
 
 COMMAND_S = 120.0
