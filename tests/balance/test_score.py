@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.score import LEAST_SHARE, ParentShare, connection_tau_s, freshness, line, tau_s
+from tierlb.balance.score import LEAST_SHARE, NEW_ITEMS, ParentShare, connection_tau_s, freshness, line, tau_s
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,19 @@ def test_what_was_reported_fades(age_s: float, expected: float) -> None:
 
 
 LINES = [
-    # fresh, others, share, phantom, capacity, per_item, ahead, part -> slope, offset
+    # fresh, others, share, phantom, capacity, per_item, ahead, part, counted -> slope, offset
     ((0, 0, 1, 0, 100), (0.01, 0.01)),
     ((0, 0, 0.25, 0, 100), (0.04, 0.01)),
     ((1, 40, 0.25, 0, 100), (0.01, 0.41)),
     ((1, -5, 0.25, 0, 100), (0.01, 0.01)),
     ((0.5, 40, 0.25, 0, 100), (0.025, 0.21)),
     ((0, 0, 1, 9, 100), (0.01, 0.1)),
-    ((1, 0, 1, 0, 100, 0.3), (0.003, 0.01)),
+    ((1, 0, 1, 0, 100, 0.1), (0.003, 0.01)),
+    ((1, 0, 1, 0, 100, 0.1, 1, 1, 10), (0.003, -0.01)),
+    ((1, 5, 1, 0, 100, 0.1, 1, 1, 10), (0.003, 0.04)),
+    ((0, 0, 1, 0, 100, 0.1, 1, 1, 10), (0.001, 0.01)),
+    ((0.5, 0, 0.5, 0, 100, 0.1, 1, 1, 10), (0.0025, 0.0)),
+    ((1, 0, 1, 0, 100, 3, 1, 1, 10), (0.03, 0.01)),
     ((0, 0, 1, 0, 100, 1, 8), (0.01, 0.08)),
     ((1, 4, 1, 0, 100, 1, 8, 0.1), (0.1, 0.48)),
 ]
@@ -59,6 +64,15 @@ def test_the_line_is_predicted_queue_over_capacity(
     queue = fresh * (own + max(0, others)) + (1 - fresh) * own / share
     slope, offset = line(fresh, others, share, phantom, capacity)
     assert own * slope + offset == pytest.approx((queue + phantom + 1) / capacity)
+
+
+@given(counted=st.integers(0, 100), since=st.integers(0, 100), per_item=st.floats(0.01, 5))
+def test_a_connection_that_the_child_has_not_counted_yet_brings_a_part_of_an_item_at_least(
+    counted: int, since: int, per_item: float
+) -> None:
+    slope, offset = line(1, 0, 1, 0, 100, per_item, counted=counted)
+    queue = counted * per_item + since * max(NEW_ITEMS, per_item)
+    assert (counted + since) * slope + offset == pytest.approx((queue + 1) / 100)
 
 
 def test_before_the_first_report_parents_are_alike() -> None:

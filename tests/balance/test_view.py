@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.capacity import CONCURRENCY, LeafCapacity
-from tierlb.balance.score import ON_TRIAL
+from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.staleness import OLD_INTERVALS
 from tierlb.balance.view import (
     ITEMS_PER_CONNECTION_GAIN,
     LEAST_BUSY,
+    LEAST_ITEMS_PER_CONNECTION,
     REPORT_INTERVAL_S,
     STATED_FOR_S,
     TICK_S,
@@ -345,6 +346,30 @@ def test_a_connection_weighs_as_many_items_as_it_carries_and_fades_with_its_life
     view.lose()
     assert view.line(NOW, 100) == pytest.approx((0.06, 0.01)), "what it carries is known still"
     assert view.line(NOW, 100, 0.5) == pytest.approx((0.06, 0.5)), "its items are taken to be as long as elsewhere"
+
+
+def test_many_connections_that_come_at_once_are_not_taken_for_as_quiet_as_those_that_are_there() -> None:
+    view = reporter(by_connection=True)
+    for _ in range(60):
+        view.hear(NOW, attrs.evolve(LOAD, in_flight=1, connections=10, response_s=0.0), Echo(1, connections=10))
+    slope, offset = view.line(NOW, 100, own=10)
+    assert 10 * slope + offset == pytest.approx((10 * 0.1 + 1) / 100)
+    assert 60 * slope + offset == pytest.approx((10 * 0.1 + 50 * NEW_ITEMS + 1) / 100)
+
+
+def test_of_connections_that_have_ended_since_the_report_nothing_is_counted() -> None:
+    view = reporter(by_connection=True)
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=5, connections=10, response_s=0.0), Echo(5, connections=10))
+    slope, offset = view.line(NOW, 100, own=4)
+    assert 4 * slope + offset == pytest.approx((4 * view.items_per_connection + 1) / 100)
+
+
+def test_connections_that_ask_nothing_weigh_something() -> None:
+    view = reporter(by_connection=True)
+    for _ in range(200):
+        view.hear(NOW, attrs.evolve(LOAD, in_flight=0, connections=1000, response_s=0.0), Echo(connections=1000))
+    slope, offset = view.line(NOW, 100, own=1000)
+    assert 1000 * slope + offset == pytest.approx((1000 * LEAST_ITEMS_PER_CONNECTION + 1) / 100)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.telemetry.utilisation import LEAST_BUSY, USABLE, LoopUse, OwnCapacity, own_capacity
+from tierlb.telemetry.utilisation import LEAST_BUSY, TELLING_BUSY, USABLE, LoopUse, OwnCapacity, own_capacity
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,18 @@ def test_own_capacity_is_learnt_and_held_while_the_node_is_too_idle_to_tell() ->
     assert own.sample(1.0, 0.25, 600) == pytest.approx(0.9 * 600 / 0.75)
     assert own.sample(2.0, 1.2, 610) == pytest.approx(720)
     assert own.sample(3.0, 1.4, 910) == pytest.approx(0.9 * 300 / 0.8)
+
+
+@pytest.mark.parametrize(
+    ("busy", "served", "capacity"),
+    [(0.6, 150, 225), (TELLING_BUSY, 200, 360), (0.49, 200, 720), (0.2, 50, 720), (0.2, 200, 900), (0.05, 500, 720)],
+    ids=["lower", "lower at half use", "too idle", "idle and dear", "idle and cheap", "idle"],
+)
+def test_a_loop_under_half_use_shows_only_what_it_can_do_at_least(busy: float, served: int, capacity: float) -> None:
+    own = OwnCapacity()
+    own.sample(0.0, 0.0, 0)
+    assert own.sample(1.0, 0.25, 600) == pytest.approx(720)
+    assert own.sample(2.0, 1.25 - busy, 600 + served) == pytest.approx(capacity)
 
 
 def test_a_loop_that_is_busy_and_serves_nothing_says_nothing_of_its_capacity() -> None:

@@ -24,6 +24,10 @@ SHORTEST_TAU_S, LONGEST_TAU_S = 0.05, 1.0
 RESPONSES_PER_TAU = 5.0
 SHORTEST_CONNECTION_TAU_S, LONGEST_CONNECTION_TAU_S = 1.0, 15.0
 TAUS_PER_CONNECTION = 4.0
+NEW_ITEMS = 0.3
+"""Of a connection that no report tells of. If it were taken to be as quiet as the others, 256 that come at once to a
+tier at rest would all be given to the node whose last answers came a millisecond sooner. With 1, and reports two
+seconds late, a node that has recovered waits up to 13 s for its part of 1 200 kept connections; with 0.3 up to 7 s."""
 LEAST_SHARE = 0.02
 SHARE_KEPT = 0.8
 USUAL_ARRIVALS = 20
@@ -58,16 +62,21 @@ def line(
     per_item: float = 1.0,
     ahead: float = 1.0,
     part: float = 1.0,
+    counted: float = 0.0,
 ) -> tuple[float, float]:
     """`(slope, offset)` of the score in the own in-flight count.
 
     `others`: items in flight from other parents as of the report (R − r; below zero is read as zero). `per_item`: the
-    child's items for one of this parent's, where this parent counts connections and the child requests. `ahead`: 1, or
-    at a leaf its concurrency, so that the score is the time an item will take there: the wait and the service itself.
-    `part` (0..1): of the queue of its equals, what a child in slow start may have.
+    child's items for one of this parent's, where this parent counts connections and the child requests; `counted`: how
+    many of this parent's the child had counted in that, as of its report. Those since then are no less than `NEW_ITEMS`
+    each: who connects asks. `ahead`: 1, or at a leaf its concurrency, so that the score is the time an item will take
+    there: the wait and the service itself. `part` (0..1): of the queue of its equals, what a child in slow start may
+    have.
     """
-    slope = per_item * (fresh + (1 - fresh) / share) / (capacity * part)
-    return slope, (fresh * max(0.0, others) / part + phantom + ahead) / capacity
+    per_new = max(NEW_ITEMS, per_item)
+    slope = (fresh * per_new + (1 - fresh) * per_item / share) / (capacity * part)
+    known = max(0.0, others) - counted * (per_new - per_item)
+    return slope, (fresh * known / part + phantom + ahead) / capacity
 
 
 @attrs.define

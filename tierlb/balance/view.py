@@ -22,6 +22,8 @@ from tierlb.model.load import Echo, SubtreeLoad
 TICK_S = 0.05
 REPORT_INTERVAL_S = 0.25
 ITEMS_PER_CONNECTION_GAIN = 0.25
+LEAST_ITEMS_PER_CONNECTION = 0.02
+"""Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
 LEAST_BUSY = 0.1
 """Below it what an endpoint does besides items is too large a part of its use to divide by."""
 STATED_FOR_S = 3.0
@@ -131,8 +133,9 @@ class MemberView:
             learnt = self._stated if learnt is None else min(learnt, self._stated)
         return learnt
 
-    def line(self, now: float, capacity: float, usual_s: float = 0.0) -> tuple[float, float]:
-        """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`."""
+    def line(self, now: float, capacity: float, usual_s: float = 0.0, own: int = 0) -> tuple[float, float]:
+        """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`.
+        `own`: how many items this node has in flight there."""
         part = slow_start(now - self.joined)
         phantom = self.phantom.value(now)
         load = self.heard
@@ -140,7 +143,7 @@ class MemberView:
             if self.leaf.trial and not phantom:
                 return ON_TRIAL
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
-        items = self.items_per_connection if self.by_connection else 1.0
+        items = max(LEAST_ITEMS_PER_CONNECTION, self.items_per_connection) if self.by_connection else 1.0
         if load is None or not self.connected:
             ahead = max(1.0, capacity * usual_s) if self.by_connection else 1.0  # else it would draw all that is new
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
@@ -150,4 +153,5 @@ class MemberView:
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)
         ahead = max(1.0, capacity * load.response_s) if self.by_connection and load.connections else 1.0
-        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part)
+        counted = min(self.echo.connections, own) if self.by_connection else 0
+        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)

@@ -326,7 +326,7 @@ class Group:
         for candidate, capacity in zip(self.candidates, capacities, strict=True):
             capacity *= max(candidate.view.factor, LEAST_FACTOR)
             candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s)
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight)
         self.refresh()
 
     def guidance(self, now: float) -> Guidance:

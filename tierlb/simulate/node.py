@@ -193,7 +193,7 @@ class Node:
         capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
         for candidate, capacity in zip(candidates, capacities, strict=True):
             candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity)
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity, own=candidate.in_flight)
         self._chooser.rebuild(candidates)
 
     # Reports.

@@ -4,6 +4,9 @@ Busy is the share of wall time not spent waiting for events. A node that served 
 would do 500 at full use; the last tenth is not counted on, because the tail grows before the loop is full
 (BALANCING.md §4). Unlike there, what was never tried may be promised: a bound of 1.5 times the largest rate ever served
 made a node that had been 13 % busy once count half of what its idle siblings did.
+
+A loop that is little used pays for each item what many share when it is busy (a poll, a pass through the scheduler),
+several times as much per item. So a loop under half use shows what it can do at least, and lowers nothing.
 """
 
 from tierlb.telemetry.window import WINDOW_S, Window
@@ -11,6 +14,8 @@ from tierlb.telemetry.window import WINDOW_S, Window
 USABLE = 0.9
 LEAST_BUSY = 0.1
 """Below it, fixed work (timers, reports) is too large a part of the busy time to divide by."""
+TELLING_BUSY = 0.5
+"""Below it, what follows is a lower bound."""
 
 
 class LoopUse:
@@ -41,14 +46,15 @@ class OwnCapacity:
         self.capacity = 0.0
 
     def sample(self, now: float, waited_s: float, done: int) -> float:
-        """`waited_s` and `done` are cumulative; the estimate holds while the node is too idle to tell."""
+        """`waited_s` and `done` are cumulative; the estimate holds while the node is too idle to tell better."""
         self._window.sample(now, waited_s, done)
         if growth := self._window.growth():
             seconds, (waited, completions) = growth
             rate = completions / seconds
             busy = busy_share(seconds, waited)
             if busy >= LEAST_BUSY and rate > 0:
-                self.capacity = own_capacity(rate, busy)
+                shown = own_capacity(rate, busy)
+                self.capacity = shown if busy >= TELLING_BUSY else max(shown, self.capacity)
         return self.capacity
 
 
