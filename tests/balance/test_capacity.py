@@ -132,7 +132,7 @@ def test_the_window_holds_a_few_response_times(capacity: float, expected: float)
 @given(st.lists(st.tuples(st.integers(10, 40), st.floats(0.01, 12)), min_size=1, max_size=30), st.integers(1, 12))
 def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float]], parents: int) -> None:
     """Completions and busy time weighed by age, all summed anew at each tick; loads under which the window is 1 s."""
-    leaf, believed, full = LeafCapacity(8, parents), 0.0, max(1.0, 8 / parents)
+    leaf, believed, full, told_s = LeafCapacity(8, parents), 0.0, max(1.0, 8 / parents), 0.0
     for count in range(1, len(ticks) + 1):
         done, in_flight = ticks[count - 1]
         leaf.advance(TICK_S, done, in_flight * TICK_S)
@@ -142,9 +142,21 @@ def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float]], par
         if count == 1:
             expected = believed = 8 * successes / busy_s
         else:
-            expected = 8 * (successes + PRIOR_S * believed / 8) / (busy_s + PRIOR_S)
-            believed += (expected - believed) * (1 - math.exp(-TICK_S / BELIEF_S))
+            prior_s = min(PRIOR_S, told_s)
+            expected = 8 * (successes + prior_s * believed / 8) / (busy_s + prior_s)
+            believed += (expected - believed) * max(1 / count, 1 - math.exp(-TICK_S / BELIEF_S))
+        told_s += min(full, in_flight) * TICK_S
         assert leaf.capacity == pytest.approx(expected)
+
+
+def test_a_few_items_outweigh_what_the_first_one_showed() -> None:
+    """The first one of a fresh process takes 50 ms, the others 2 ms; there are two each second."""
+    leaf = LeafCapacity()
+    leaf.advance(TICK_S, 1, 0.05)
+    assert leaf.capacity == pytest.approx(8 / 0.05)
+    for tick in range(50):
+        leaf.advance(TICK_S, int(tick % 10 == 0), 0.002 * (tick % 10 == 0))
+    assert leaf.capacity > 3 * 8 / 0.05
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 5), st.integers(0, 500), st.floats(0, 50)), max_size=60), st.floats(1, 64))

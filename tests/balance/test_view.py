@@ -391,6 +391,19 @@ def test_the_time_of_an_item_lies_ahead_of_a_connection(response_s: float, conne
     assert view.line(NOW, 100)[1] == pytest.approx(0.01), "a request that comes after it can be placed elsewhere"
 
 
+@pytest.mark.parametrize(
+    ("response_s", "usual_s", "ahead"),
+    [(0.02, 0.1, 10), (0.1, 0.1, 10), (0.3, 0.1, 10), (0.31, 0.1, 31), (0.001, 0.002, 1), (0.5, 0.0, 50)],
+    ids=["faster", "as fast", "not far slower", "far slower", "fast anyway", "nobody else says"],
+)
+def test_only_who_is_far_slower_than_the_others_counts_as_slower(
+    response_s: float, usual_s: float, ahead: float
+) -> None:
+    view = reporter(by_connection=True)
+    view.hear(NOW, SubtreeLoad(capacity=300.0, connections=10, response_s=response_s), Echo())
+    assert view.line(NOW, 100, usual_s)[1] == pytest.approx(ahead / 100)
+
+
 def test_where_requests_are_counted_a_connection_has_no_weight() -> None:
     view = reporter()
     view.hear(NOW, attrs.evolve(LOAD, in_flight=30, connections=10), Echo(in_flight=30))

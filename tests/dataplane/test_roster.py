@@ -399,6 +399,28 @@ def test_a_child_whose_control_connection_is_lost_keeps_its_part(
     assert 25 <= a.in_flight <= 75
 
 
+@pytest.mark.parametrize(
+    ("response_s", "capacity", "least", "most"),
+    [(0.002, 3000.0, 40, 60), (0.02, 300.0, 0, 5)],
+    ids=["chance", "far slower"],
+)
+def test_connections_that_come_at_once_are_shared_unless_one_child_is_far_slower(
+    harness: Harness, response_s: float, capacity: float, least: int, most: int
+) -> None:
+    """Those that are there ask next to nothing, so no report tells what the new ones will ask."""
+    group = reported_on(harness, Kind.L4)
+    a, _ = group.candidates
+    for _ in range(40):
+        harness.report("a", Echo(0, 100, 50), capacity=capacity, connections=50, response_s=response_s)
+        harness.report("b", Echo(0, 100, 50), capacity=3000.0, connections=50, response_s=0.001)
+    harness.tick()
+    for _ in range(100):
+        candidate = group.choose()
+        assert candidate is not None
+        candidate.begin()
+    assert least <= a.in_flight <= most
+
+
 def test_a_child_that_falls_silent_on_an_open_connection_is_passed_over_until_it_speaks(harness: Harness) -> None:
     group = reported_on(harness)
     for _ in range(5):

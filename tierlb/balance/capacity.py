@@ -22,7 +22,8 @@ capacity between two completions."""
 CONCURRENCY = 8.0
 """The guess for an endpoint that does not say."""
 PRIOR_S = 0.2
-"""Busy seconds that the prior weighs against what the window holds."""
+"""Busy seconds that the prior weighs against what the window holds, once it stands on that much itself. The first items
+of a process are slow, and where items are few it would take hundreds to outweigh the first one by more."""
 TRIAL_PRIOR_S = 0.02
 """The same on trial: a few items must be enough to believe in a recovery."""
 BETTER = 1.5
@@ -56,6 +57,8 @@ class LeafCapacity:
     capacity: float | None = None
     trial: bool = False
     _believed: float = 0.0
+    _told_s: float = 0.0
+    _steps: int = 0
     _done: float = 0.0
     _busy_s: float = 0.0
     _best: float = 0.0
@@ -68,7 +71,9 @@ class LeafCapacity:
         kept = math.exp(-dt_s / window_s(self.guess, self._believed))
         self._done = self._done * kept + completions
         full = max(1.0, self.guess / self.parents)
-        self._busy_s = self._busy_s * kept + min(busy_area_s, full * dt_s)
+        busy_s = min(busy_area_s, full * dt_s)
+        self._busy_s, told_s = self._busy_s * kept + busy_s, self._told_s
+        self._told_s += busy_s
         if busy_area_s <= 0:
             self._rest(dt_s)
         elif self.capacity is None:
@@ -76,15 +81,17 @@ class LeafCapacity:
         elif self.trial:
             self._try(completions)
         else:
-            self.capacity = self._learnt(PRIOR_S)
-            self._believed += (self.capacity - self._believed) * (1 - math.exp(-dt_s / BELIEF_S))
+            self.capacity = self._learnt(min(PRIOR_S, told_s))
+            self._steps += 1
+            follow = max(1 / self._steps, 1 - math.exp(-dt_s / BELIEF_S))
+            self._believed += (self.capacity - self._believed) * follow
             self._best, self._idle_s = max(self._best, self._believed), 0.0
 
     def _begin(self) -> None:
         if self._done:
             busy_s = max(self._busy_s, SHORTEST_ITEM_S * self._done)
             self.capacity = self._believed = self.guess * self._done / busy_s
-            self.trial = False
+            self.trial, self._steps = False, 1
 
     def _try(self, completions: int) -> None:
         """On trial `_believed` stays what it was at the start, to compare with."""

@@ -12,6 +12,7 @@ simulator both use it. Left out: who else could be chosen, which is the choosers
 import attrs
 
 from tierlb.balance.capacity import LeafCapacity
+from tierlb.balance.guidance import SLOW_MARGIN
 from tierlb.balance.phantom import Phantom
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import slow_start
@@ -145,13 +146,22 @@ class MemberView:
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
         items = max(LEAST_ITEMS_PER_CONNECTION, self.items_per_connection) if self.by_connection else 1.0
         if load is None or not self.connected:
-            ahead = max(1.0, capacity * usual_s) if self.by_connection else 1.0  # else it would draw all that is new
+            ahead = self._ahead(capacity, usual_s)
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
         if self.trial.due and not phantom:
             return ON_TRIAL
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)
-        ahead = max(1.0, capacity * load.response_s) if self.by_connection and load.connections else 1.0
+        ahead = self._ahead(capacity, usual_s)
         counted = min(self.echo.connections, own) if self.by_connection else 0
         return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)
+
+    def _ahead(self, capacity: float, usual_s: float) -> float:
+        """The time of an item, in items. One that is not heard is taken to be as fast as the others, else it would draw
+        all that is new. So is one that is not far slower: at rest a mean is of a few items, or of long ago."""
+        if not self.by_connection:
+            return 1.0
+        load = self.heard
+        slow = load is not None and self.connected and load.connections and load.response_s > SLOW_MARGIN * usual_s
+        return max(1.0, capacity * (load.response_s if load is not None and slow else usual_s))

@@ -322,7 +322,7 @@ class Group:
         reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
         middle = median(reported) if reported else None
         capacities = settle([view.capacity(now, middle) for view in views])
-        usual_s = _usual_response_s(views)
+        usual_s = guide(self._children()).response_s if any(view.by_connection for view in views) else 0.0
         for candidate, capacity in zip(self.candidates, capacities, strict=True):
             capacity *= max(candidate.view.factor, LEAST_FACTOR)
             candidate.capacity = capacity
@@ -333,14 +333,15 @@ class Group:
         """What to tell the children among the candidates of each other; worked out once for all of them."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
-            self._guidance = guide(
-                [
-                    Child(view.heard.utilisation, view.heard.capacity, view.heard.response_s)
-                    for view in (candidate.view for candidate in self.available)
-                    if view.heard is not None and view.connected
-                ]
-            )
+            self._guidance = guide(self._children())
         return self._guidance
+
+    def _children(self) -> list[Child]:
+        return [
+            Child(view.heard.utilisation, view.heard.capacity, view.heard.response_s)
+            for view in (candidate.view for candidate in self.available)
+            if view.heard is not None and view.connected
+        ]
 
     def settle_in_turn(self, now: float) -> None:
         """With a tick; a large group, whose lines cost as much as a hundred requests, not with each."""
@@ -357,14 +358,6 @@ class Group:
         self.available = tuple(self.candidates[index] for index in ready)
         if self.available:
             self.chooser.rebuild(self.available)
-
-
-def _usual_response_s(views: list[MemberView]) -> float:
-    """The median time of an item below the children that say it; 0 unless one of them is given connections unheard."""
-    if all(view.connected or not view.by_connection for view in views):
-        return 0.0
-    times = [view.heard.response_s for view in views if view.connected and view.heard and view.heard.connections]
-    return median(times) if times else 0.0
 
 
 class Split:

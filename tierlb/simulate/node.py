@@ -191,9 +191,10 @@ class Node:
         reported = [c.view.heard.capacity for c in candidates if c.view.heard is not None and c.view.heard.capacity > 0]
         middle = median(reported) if reported else None
         capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
+        usual_s = guide(self._children()).response_s if self.connections else 0.0
         for candidate, capacity in zip(candidates, capacities, strict=True):
             candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity, own=candidate.in_flight)
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight)
         self._chooser.rebuild(candidates)
 
     # Reports.
@@ -243,12 +244,15 @@ class Node:
 
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing."""
-        heard = [(c, c.view.heard) for c in self.candidates if c.view.heard is not None]
-        guidance = guide([guided.Child(load.utilisation, load.capacity, load.response_s) for _, load in heard])
-        for candidate, _load in heard:
-            if isinstance(candidate.below, Node):
+        guidance = guide(self._children())
+        for candidate in self.candidates:
+            if candidate.view.heard is not None and isinstance(candidate.below, Node):
                 self.agenda.at(self.agenda.now + self._report_delay_s, candidate.below.heed, (self.name, guidance))
         self.agenda.at(self.agenda.now + GUIDE_S, self._guide)
+
+    def _children(self) -> list[guided.Child]:
+        heard = [c.view.heard for c in self.candidates if c.view.heard is not None]
+        return [guided.Child(load.utilisation, load.capacity, load.response_s) for load in heard]
 
     def heed(self, said: tuple[str, Guidance]) -> None:
         """A parent's guidance has arrived."""
