@@ -1,27 +1,35 @@
 """Two sockets joined, driven by hand: who hears what, what is counted, what is given back."""
 
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 
 import pytest
+import trio
 
+from tests.hosts import Host
+from tests.silence import Silence, hosts, stuff
 from tierlb.dataplane import pipe as pipe_module
-from tierlb.dataplane.pipe import Pipe
-from tierlb.net.reactor import Reactor
+from tierlb.dataplane.pipe import End, Pipe
+from tierlb.net import hearing
+from tierlb.net.hearing import GONE, LOOK_S
+from tierlb.net.reactor import READ, Reactor
+from tierlb.net.wheel import NEVER, TICK_S
 
-IDLE_S = 10.0
+IDLE_S = 75.0
+DEADLINE_S = 30.0
 
 
 class Joined:
     """A pipe between two socket pairs. `client` and `member` are the far ends, in the hands of the test."""
 
-    def __init__(self, **start: bytes) -> None:
+    def __init__(self, idle_s: float = IDLE_S, **start: bytes) -> None:
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
         self.client, near_client = tcp_pair()
         self.member, near_member = tcp_pair()
         self.ended: list[bool] = []
-        self.pipe = Pipe(self.reactor, near_client, near_member, IDLE_S, lambda _, broken: self.ended.append(broken))
+        self.pipe = Pipe(self.reactor, near_client, near_member, idle_s, lambda _, broken: self.ended.append(broken))
         self.pipe.start(**start)
 
     def turn(self) -> None:
@@ -29,6 +37,13 @@ class Joined:
         for _ in range(20):
             self.reactor._stint()
         assert self.crashes == []
+
+    def passes(self, seconds: float) -> None:
+        """So much time."""
+        end = self.reactor.now + seconds
+        while self.reactor.now < end:
+            self.reactor.now = min(self.reactor.now + TICK_S, end)
+            self.reactor.wheel.advance(self.reactor.now)
 
     def close(self) -> None:
         self.pipe.finish(broken=True)
@@ -103,13 +118,174 @@ def test_draining_ends_a_pipe_whose_member_had_ended(joined: Joined) -> None:
 
 def test_idle_time_starts_again_with_every_byte(joined: Joined) -> None:
     joined.turn()
-    start = joined.reactor.now
-    joined.reactor.now = start + IDLE_S - 1
+    joined.passes(IDLE_S - 1)
     joined.pipe.client.on_data(b"x")
-    joined.reactor.wheel.advance(start + IDLE_S + 1)
+    joined.passes(2)
     assert joined.ended == []
-    joined.reactor.wheel.advance(start + 2 * IDLE_S)
+    joined.passes(IDLE_S - 2 + TICK_S)
     assert joined.ended == [True]
+
+
+@pytest.mark.parametrize("idle_s", [IDLE_S, LOOK_S / 2])
+def test_the_idle_time_is_as_long_as_was_said_however_often_it_is_looked_at(idle_s: float) -> None:
+    joined = Joined(idle_s)
+    joined.passes(idle_s - TICK_S)
+    assert joined.ended == []
+    joined.passes(2 * TICK_S)
+    assert joined.ended == [True]
+    joined.close()
+
+
+class Looks:
+    """Stands in for looking: notes at what, and finds what it is told to."""
+
+    def __init__(self, joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.joined = joined
+        self.found: dict[socket.socket, float] = {}
+        self.seen: list[tuple[float, socket.socket]] = []
+        self.began = joined.reactor.now
+        monkeypatch.setattr(hearing, "next_look_s", self)
+
+    def __call__(self, sock: socket.socket) -> float:
+        self.seen.append((self.joined.reactor.now - self.began, sock))
+        return self.found.get(sock, NEVER)
+
+    @property
+    def times_s(self) -> list[float]:
+        """When there was a look."""
+        return sorted({at for at, _ in self.seen})
+
+
+def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(joined, monkeypatch)
+    joined.passes(LOOK_S - TICK_S)
+    assert looks.seen == []
+    joined.passes(2 * TICK_S)
+    assert {sock for _, sock in looks.seen} == {joined.pipe.client.sock, joined.pipe.member.sock}
+    assert joined.ended == []
+
+
+def test_a_pipe_in_which_something_moves_is_not_looked_at(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(joined, monkeypatch)
+    ends = ((joined.client, joined.pipe.client), (joined.member, joined.pipe.member))
+    for number in range(6):
+        joined.passes(LOOK_S - 2 * TICK_S)
+        far, near = ends[number % 2]
+        far.sendall(b"x")
+        near.on_ready(READ)
+    assert (joined.pipe.client.carried, joined.pipe.member.carried) == (3, 3)
+    assert looks.seen == []
+
+
+def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined.passes(3.5 * LOOK_S)
+    looks = Looks(joined, monkeypatch)
+    joined.pipe.client.on_data(b"x")
+    joined.passes(LOOK_S + TICK_S)
+    assert looks.times_s == pytest.approx([LOOK_S], abs=TICK_S)
+
+
+def test_a_look_says_when_the_next_is_due(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(joined, monkeypatch)
+    looks.found[joined.pipe.member.sock] = 2.0
+    joined.passes(LOOK_S + 2.0 + 2 * TICK_S)
+    assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * TICK_S)
+
+
+@pytest.mark.parametrize("end", ["client", "member"])
+def test_a_pipe_is_cut_when_either_sides_host_is_gone(
+    joined: Joined, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(joined, monkeypatch)
+    looks.found[getattr(joined.pipe, end).sock] = GONE
+    joined.passes(LOOK_S + TICK_S)
+    assert joined.ended == [True]
+    joined.reactor._bury()
+    other = joined.client if end == "member" else joined.member
+    with pytest.raises(ConnectionResetError):
+        other.recv(1)
+
+
+class Relayed:
+    """A pipe between connections from and to hosts of their own."""
+
+    def __init__(self, reactor: Reactor, silence: Silence, client: Host, member: Host) -> None:
+        near_client, self.client = silence.connected(client)
+        near_member, self.member = silence.connected(member)
+        self.ended: list[bool] = []
+        self.pipe = Pipe(reactor, near_client, near_member, IDLE_S, lambda _, broken: self.ended.append(broken))
+        self.pipe.start()
+
+
+Quiet = Callable[[Relayed], bool]
+"""Does what leads to a state, and says whether it is reached."""
+
+
+def stuffs_the_member(relayed: Relayed) -> bool:
+    stuff(relayed.client)
+    return relayed.pipe.client.held > 0 or relayed.pipe.member.backlog is not None
+
+
+def stuffs_the_client(relayed: Relayed) -> bool:
+    stuff(relayed.member)
+    return relayed.pipe.member.paused
+
+
+def ends_its_half(relayed: Relayed) -> bool:
+    relayed.member.shutdown(socket.SHUT_WR)
+    return relayed.pipe.member.eof
+
+
+BEFORE: dict[str, Quiet] = {
+    "nothing was said": lambda relayed: True,
+    "the client reads nothing": stuffs_the_client,
+    "the member reads nothing": stuffs_the_member,
+    "the member had ended its half": ends_its_half,
+}
+
+
+async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_does_not_read_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hearing, "LOOK_S", 1.0)
+    monkeypatch.setattr(hearing, "ASK_EVERY_S", 1)
+    crashes: list[BaseException] = []
+    reactor = Reactor(crashes.append)
+    with hosts() as silence:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reactor.run)
+            here, mute, live = silence.here, silence.mute, silence.live
+            dying = {what: Relayed(reactor, silence, here, mute) for what in BEFORE}
+            asked, asking = Relayed(reactor, silence, here, mute), Relayed(reactor, silence, mute, live)
+            living = {what: Relayed(reactor, silence, here, live) for what in BEFORE}
+            with trio.fail_after(DEADLINE_S):
+                for what, reached in BEFORE.items():
+                    for relayed in (dying[what], living[what]):
+                        await until(lambda relayed=relayed, reached=reached: reached(relayed))
+                mute.unplug()
+                asked.client.send(b"anybody?")
+                asking.member.send(b"anybody?")
+                gone = {**dying, "it was asked": asked, "the client was told": asking}
+                await until(lambda: all(relayed.ended for relayed in gone.values()))
+                await until(lambda: silent_s(living["the member reads nothing"].pipe.member) > 2.0)
+            assert {what: relayed.ended for what, relayed in gone.items()} == {what: [True] for what in gone}
+            assert {what: relayed.ended for what, relayed in living.items()} == {what: [] for what in living}
+            nursery.cancel_scope.cancel()
+        for relayed in living.values():
+            relayed.pipe.finish(broken=True)
+        reactor.dispose()
+    assert crashes == []
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 (the kernel decides)
+        await trio.sleep(0.01)
+
+
+def silent_s(end: End) -> float:
+    """Since when nothing was heard of its peer (tcpi_last_ack_recv)."""
+    info = end.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    return float(struct.unpack_from("=I", info, 56)[0]) / 1000
 
 
 def test_an_end_is_told_once(joined: Joined) -> None:

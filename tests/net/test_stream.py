@@ -6,11 +6,16 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+import trio
 
+from tests.silence import hosts
 from tierlb.model.address import Address
+from tierlb.net import hearing
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream, dial
 from tierlb.net.wheel import NEVER
+
+DEADLINE_S = 30.0
 
 
 class Noted(Stream):
@@ -320,6 +325,57 @@ def test_dial_connects_without_waiting() -> None:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert not sock.getblocking()
+
+
+ASKS = (
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
+
+@pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", 0), ("::1", 0), ("192.0.2.1", 1), ("2001:db8::1", 1)])
+def test_the_kernel_asks_whether_another_host_is_there_and_spares_itself(host: str, asks: int) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        sock, _ = dial(Address(host, nobody.getsockname()[1]))  # whether there is a way to it makes no difference
+    with sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == asks
+        for level, option, value in ASKS:
+            assert (sock.getsockopt(level, option) == value) is bool(asks)
+
+
+async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hearing, "LOOK_S", 1.0)
+    monkeypatch.setattr(hearing, "ASK_EVERY_S", 1)
+    crashes: list[BaseException] = []
+    reactor = Reactor(crashes.append)
+    with hosts() as silence:
+        streams = {
+            what: Noted(reactor, silence.connected(silence.mute)[0]) for what in ("reads", "paused", "heard all")
+        }
+        for stream in streams.values():
+            stream.watch()
+        streams["paused"].pause()
+        silence.ends[-1].shutdown(socket.SHUT_WR)
+        with trio.fail_after(DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reactor.run)
+                while not streams["heard all"].heard:  # noqa: ASYNC110 (the kernel decides)
+                    await trio.sleep(0.01)
+                silence.mute.unplug()
+                while not all(stream.closed for stream in streams.values()):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        silent = {errno.errorcode[code] for code in hearing.SILENT}
+        assert streams["heard all"].heard.pop(0) == "eof"
+        for what, stream in streams.items():
+            (error,) = stream.heard
+            assert error in silent, what
+        reactor.dispose()
+    assert crashes == []
 
 
 def test_dial_reports_a_refusal() -> None:

@@ -3,13 +3,15 @@
 Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on
 when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
 read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
-process; the pipe is handed back as soon as the direction runs dry.
+process; the pipe is handed back as soon as the direction runs dry. Quiet: a pipe in which nothing moves is looked at
+now and then (`net.hearing`), for a host that is gone leaves its connections as they were.
 """
 
 import os
 import socket
 from collections.abc import Callable
 
+from tierlb.net import hearing
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream
 from tierlb.net.wheel import NEVER
@@ -23,9 +25,9 @@ _spare_pipes: list[tuple[int, int]] = []
 
 
 class Pipe:
-    """The pair of ends, with one idle deadline for both."""
+    """The pair of ends, with one idle time for both, which began when something `moved`."""
 
-    __slots__ = ("client", "deadline", "ending", "filed", "idle_s", "member", "on_closed", "over", "reactor")
+    __slots__ = ("client", "deadline", "ending", "filed", "idle_s", "member", "moved", "on_closed", "over", "reactor")
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Pipe:
         self.on_closed = on_closed
         self.over = False
         self.ending = False
+        self.moved = reactor.now
         self.deadline = NEVER
         self.filed = NEVER
         self.client = End(self, client)
@@ -53,6 +56,7 @@ class Pipe:
             if not end.mask:
                 end.watch()
         self.touch()
+        self._wait(hearing.LOOK_S)
         if to_client:
             self.member.on_data(to_client)
         if to_member:
@@ -73,12 +77,32 @@ class Pipe:
 
     def touch(self) -> None:
         """Something moved: the idle time starts again."""
-        self.deadline = at = self.reactor.now + self.idle_s
-        if at < self.filed:
-            self.reactor.wheel.file(self)
+        self.moved = self.reactor.now
 
     def on_deadline(self) -> None:
-        self.finish(broken=True)
+        """Idle for too long, quiet for so long that a look is due, or neither since something moved."""
+        now, moved = self.reactor.now, self.moved
+        if now >= moved + self.idle_s:
+            self.finish(broken=True)
+        elif now < moved + hearing.LOOK_S:
+            self._wait(hearing.LOOK_S)
+        else:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        again_s = hearing.LOOK_S
+        for end in (self.client, self.member):
+            next_s = hearing.next_look_s(end.sock)
+            if next_s == hearing.GONE:
+                end.on_broken(hearing.vanished())
+                return
+            again_s = min(again_s, next_s)
+        self._wait(now - self.moved + again_s)
+
+    def _wait(self, quiet_s: float) -> None:
+        """Wake up when nothing has moved for so long, at the latest at the end of the idle time."""
+        self.deadline = self.moved + min(quiet_s, self.idle_s)
+        self.reactor.wheel.file(self)
 
     def finish(self, *, broken: bool) -> None:
         """Close both sockets; if one `broken`, so that neither peer takes the cut for an end."""
@@ -130,8 +154,7 @@ class End(Stream):
             self._take(data)
             return
         self.carried += size
-        pipe = self.pipe
-        pipe.deadline = self.reactor.now + pipe.idle_s
+        self.pipe.moved = self.reactor.now
         try:
             sent = peer.sock.send(data)
         except BlockingIOError:
@@ -145,8 +168,8 @@ class End(Stream):
                 self.pause()
 
     def on_data(self, data: bytes) -> None:
-        pipe, peer = self.pipe, self.peer
-        pipe.deadline = self.reactor.now + pipe.idle_s
+        peer = self.peer
+        self.pipe.moved = self.reactor.now
         self.carried += len(data)
         peer.send(data)
         if peer.backlog is not None:

@@ -14,6 +14,7 @@ import struct
 from collections import deque
 
 from tierlb.model.address import Address
+from tierlb.net.hearing import ask_when_quiet
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER
 
@@ -288,12 +289,15 @@ def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket
     Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a
     packet less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK.
     The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
-    socket can be had.
+    socket can be had. Of a member on another host the kernel notices when it is gone; one on loopback goes no
+    sooner than we, so it is spared the system calls.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if speaks_first:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    if not address.host.startswith("127.") and address.host != "::1":
+        ask_when_quiet(sock)
     code = sock.connect_ex(address.sockaddr)
     return sock, 0 if code == errno.EINPROGRESS else code

@@ -9,6 +9,9 @@ from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Vo
 from tierlb.balance.capacity import CONCURRENCY
 from tierlb.model.load import Echo
 from tierlb.model.topology import Limits, Orca, Policy, Timeouts
+from tierlb.net import hearing
+from tierlb.net.hearing import GONE, LOOK_S, vanished
+from tierlb.net.wheel import NEVER, TICK_S
 from tierlb.wire.orca import OrcaReport, encode
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
@@ -638,19 +641,21 @@ async def hear_slowly(lab: Lab, voice: Voice, size: int) -> list[int]:
     return held
 
 
-async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab) -> None:
+async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab, clock: Clock) -> None:
     size = 32 * MIB
-    client, member = await lab.converses(timeouts=Timeouts(stream=0.3))
+    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
     client.listens_little()
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
     lab.background.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
     await client.hears_head()
+    (served,) = lab.front.clients
     heard = 0
     for _ in range(12):
-        await trio.sleep(0.1)
+        passes(lab, clock, 40.0)
         heard += len(await client.hears_count(2 * MIB))
+        await lab.until(lambda: served.deadline >= clock.now + 60.0)
     assert len(await client.hears_count(size - heard)) == size - heard
 
 
@@ -841,3 +846,193 @@ async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
     await (await member.accepts()).hears_head()
     load = lab.plane.load()
     assert (load.in_flight, load.members[0].in_flight) == (1, 1)
+
+
+# Hosts that fall silent.
+
+
+class Looks:
+    """Stands in for looking at a connection: counts, and finds what it is told to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.found = NEVER
+
+    def __call__(self, sock: socket.socket) -> float:
+        self.count += 1
+        return self.found
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr(hearing, "next_look_s", looks)
+    return looks
+
+
+def passes(lab: Lab, clock: Clock, seconds: float) -> None:
+    """So much time, without the reactor's having to wait for it."""
+    clock.now += seconds
+    lab.plane.reactor.wheel.advance(lab.plane.reactor.look())
+
+
+async def test_a_member_that_is_looked_at_has_all_its_time_to_answer(lab: Lab, clock: Clock, looks: Looks) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(response=60.0))
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    passes(lab, clock, LOOK_S + TICK_S)
+    assert looks.count == 1
+    passes(lab, clock, 60.0 - LOOK_S - 2 * TICK_S)
+    assert lab.candidate(member).in_flight == 1
+    passes(lab, clock, 3 * TICK_S)
+    answer = await client.hears_message()
+    assert answer.status == 504
+    assert answer.body.endswith(b"took too long to answer\n")
+    assert looks.count == 1, "nothing of ours was on its way, so nothing could change"
+
+
+async def test_a_member_that_is_looked_at_may_answer(lab: Lab, clock: Clock, looks: Looks) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    looks.found = 2.0
+    for _ in range(3):
+        passes(lab, clock, LOOK_S + TICK_S)
+    assert looks.count == 3
+    await voice.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+
+
+async def test_a_member_that_answers_soon_is_not_looked_at(lab: Lab, clock: Clock, looks: Looks) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    for _ in range(4):
+        await voice.hears_head()
+        passes(lab, clock, LOOK_S - 2 * TICK_S)
+        await voice.says(OK)
+        assert (await client.hears_message()).status == 200
+        await client.says(GET)
+    assert looks.count == 0
+
+
+@pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
+async def test_a_get_on_a_kept_connection_to_a_silent_host_is_answered_by_another(
+    lab: Lab, clock: Clock, looks: Looks, balance: Policy
+) -> None:
+    members = [await lab.member(weight=100), await lab.member()]
+    await lab.serves(l7(*members, balance=balance))
+    client = await lab.connects()
+    await client.says(GET)
+    silent, voice = await lab.accepts(*members)
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_message()
+    await client.says(GET)
+    await voice.hears_head()
+    looks.found = GONE
+    passes(lab, clock, LOOK_S + TICK_S)
+    other, again = await lab.accepts(*members)
+    assert other is not silent
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    failed = {load.name: load.failed for load in lab.plane.load().members}
+    assert failed == {silent.member.name: 1, other.member.name: 0}, "it did not just close what lay idle"
+
+
+async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks) -> None:
+    members = [await lab.member(), await lab.member()]
+    await lab.serves(l7(*members, timeouts=Timeouts(response=30.0)))
+    client = await lab.connects()
+    await client.says(GET)
+    _, voice = await lab.accepts(*members)
+    await voice.hears_head()
+    looks.found = 2.0
+    passes(lab, clock, LOOK_S + TICK_S)
+    looks.found = GONE
+    passes(lab, clock, LOOK_S)
+    looks.found = NEVER
+    other, again = await lab.accepts(*members)
+    await again.hears_head()
+    passes(lab, clock, 30.0 - TICK_S)
+    assert lab.candidate(other).in_flight == 1
+    passes(lab, clock, 2 * TICK_S)
+    assert (await client.hears_message()).status == 504
+
+
+async def test_a_post_to_a_silent_host_is_502_and_says_why(lab: Lab, clock: Clock, looks: Looks) -> None:
+    one, two = await lab.member(), await lab.member()
+    await lab.serves(l7(one, two))
+    client = await lab.connects()
+    await client.says(POST)
+    silent, voice = await lab.accepts(one, two)
+    await voice.hears_head()
+    await voice.hears(b"body")
+    looks.found = GONE
+    passes(lab, clock, LOOK_S + TICK_S)
+    answer = await client.hears_message()
+    assert answer.status == 502
+    assert answer.body.endswith(b" is silent, as if its host were gone\n")
+    assert lab.candidate(silent).errors == 1
+    await (two if silent is one else one).is_left_alone()
+
+
+async def test_a_silent_host_is_found_while_its_member_does_not_read_the_body(
+    lab: Lab, clock: Clock, looks: Looks
+) -> None:
+    client, member = await lab.converses()
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
+    lab.background.start_soon(client.says, bytes(16 * MIB))
+    await (await member.accepts()).hears_head()
+    (served,) = lab.front.clients
+    await lab.until(lambda: served.exchange.connection.backlog is not None and served.paused)
+    looks.found = LOOK_S
+    passes(lab, clock, LOOK_S + TICK_S)
+    assert looks.count == 1
+    assert served.exchange is not None
+    looks.found = GONE
+    passes(lab, clock, LOOK_S + TICK_S)
+    assert (await client.hears_message()).status == 502
+
+
+async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
+    lab: Lab, clock: Clock, looks: Looks
+) -> None:
+    client, member = await lab.converses()
+    await client.says(POST[:-2])
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.hears(b"bo")
+    looks.found = GONE
+    passes(lab, clock, LOOK_S + TICK_S)
+    assert (await client.hears_message()).status == 502
+
+
+async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_looked_at(
+    lab: Lab, clock: Clock, looks: Looks
+) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
+    await client.says(POST[:-2])
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.hears(b"bo")
+    passes(lab, clock, LOOK_S + TICK_S)
+    assert looks.count == 1
+    (served,) = lab.front.clients
+    assert served.exchange.connection.deadline is NEVER, "the member owes nothing"
+    passes(lab, clock, 60.0 - LOOK_S + TICK_S)
+    assert (await client.hears_message()).status == 408
+
+
+async def test_an_answer_whose_member_falls_silent_is_cut(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, CHUNKED_OK)
+    await client.hears_head()
+    (served,) = lab.front.clients
+    served.exchange.connection.on_broken(vanished())
+    with pytest.raises(AssertionError, match="the connection ended"):
+        await client.hears_up_to(b"0\r\n\r\n")
+    (event,) = [event for event in lab.log.events if "response cut" in str(event)]
+    assert "fell silent" in str(event)

@@ -1,11 +1,13 @@
 """Connections to members: kept, looked at, thrown away."""
 
+import errno
 import socket
 
 import pytest
 
 from tests.dataplane.conftest import Lab, Voice, l7
 from tierlb.dataplane.l7 import pooled
+from tierlb.net.hearing import vanished
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
@@ -39,6 +41,33 @@ async def test_a_kept_connection_that_the_member_resets_leaves_the_pool(lab: Lab
     _, voice = await kept(lab)
     voice.resets()
     await lab.until(lambda: idle_count(lab) == 0)
+
+
+async def kept_twice(lab: Lab) -> list[pooled.PooledConnection]:
+    """The kept connections of a member."""
+    first, member = await lab.converses()
+    second = await lab.connects()
+    for client in (first, second):
+        await client.says(GET)
+        await (await member.accepts()).hears_head()
+    for client, voice in zip((first, second), member.voices, strict=True):
+        await voice.says(OK)
+        await client.hears_message()
+    return list(lab.candidate(member).idle)
+
+
+async def test_with_a_silent_host_all_kept_connections_to_it_are_given_up(lab: Lab) -> None:
+    connections = await kept_twice(lab)
+    assert len(connections) == 2
+    connections[0].on_broken(vanished())
+    assert idle_count(lab) == 0
+    assert all(connection.closed for connection in connections)
+
+
+async def test_a_reset_says_nothing_of_the_other_kept_connections(lab: Lab) -> None:
+    connections = await kept_twice(lab)
+    connections[0].on_broken(ConnectionResetError(errno.ECONNRESET, "reset"))
+    assert lab.candidate(lab.members[0]).idle == connections[1:]
 
 
 async def test_bytes_that_nobody_asked_for_end_a_kept_connection(lab: Lab) -> None:

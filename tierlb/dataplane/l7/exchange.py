@@ -9,6 +9,9 @@ When may it be tried again? A connect that failed has cost nothing, any request 
 times). A request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has
 no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in
 which a member closes a kept connection just as a request is put on it.
+
+Whether the member's host is still there is asked when nothing has happened for a while (`net.hearing`), long before the
+time for an answer is over.
 """
 
 import errno
@@ -19,6 +22,7 @@ from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Choice
+from tierlb.net import hearing
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
@@ -31,7 +35,10 @@ RESPONSE_HEAD_BYTES = 64 * 1024
 
 
 class Exchange:
-    """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing."""
+    """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing.
+
+    `ends`: when the member's time is over, as long as no answer has begun. It is looked at before.
+    """
 
     __slots__ = (
         "began",
@@ -39,6 +46,7 @@ class Exchange:
         "client",
         "connection",
         "connects",
+        "ends",
         "front",
         "group",
         "head_so_far",
@@ -138,7 +146,12 @@ class Exchange:
             self.unsent = b""
         connection.send(message)
         if self.request_done:
-            connection.arm(self.front.response_s)
+            front = self.front
+            now = front.reactor.now
+            self.ends = now + front.response_s
+            connection.deadline = at = now + front.quiet_s
+            if at < connection.filed:
+                front.reactor.wheel.file(connection)
         else:
             self.client.resume()
             self._await_request(connection)
@@ -188,7 +201,7 @@ class Exchange:
                 self.client.pause()
         elif self.request_done:
             self.client.disarm()
-            connection.arm(self.front.response_s)
+            self._give(connection, self.front.response_s)
         else:
             self._await_request(connection)
 
@@ -197,12 +210,17 @@ class Exchange:
         does not read."""
         seconds = self.front.snapshot.timeouts.stream
         if connection.backlog is None:
-            connection.disarm()
+            self._give(connection, NEVER)
             self.client.arm(seconds)
         else:
             self.client.disarm()
             self.client.pause()
-            connection.arm(seconds)
+            self._give(connection, seconds)
+
+    def _give(self, connection: PooledConnection, seconds: float) -> None:
+        """The member has so long from now on, if its host lives."""
+        self.ends = self.front.reactor.now + seconds
+        connection.arm(min(seconds, hearing.LOOK_S))
 
     def _refuse_body(self, status: int, reason: str) -> None:
         self.front.counters.rejected += 1
@@ -214,9 +232,13 @@ class Exchange:
 
     def on_upstream_progress(self) -> None:
         """The member reads on."""
-        timeouts = self.front.snapshot.timeouts
-        if self.connection is not None and not self.connection.paused:
-            self.connection.arm(timeouts.response if self.request_done and self.reply is None else timeouts.stream)
+        timeouts, connection = self.front.snapshot.timeouts, self.connection
+        if connection is None or connection.paused:
+            return
+        if self.reply is None:
+            self._give(connection, timeouts.response if self.request_done else timeouts.stream)
+        else:
+            connection.arm(timeouts.stream)
 
     def on_upstream_drained(self) -> None:
         connection = self.connection
@@ -405,23 +427,40 @@ class Exchange:
         else:
             self._cut_off("the member closed the connection in the middle of its answer")
 
-    def on_upstream_broken(self) -> None:
+    def on_upstream_broken(self, *, silent: bool) -> None:
         if self.reply is None:
-            self._lost("reset the connection without an answer")
+            what = "is silent, as if its host were gone" if silent else "reset the connection without an answer"
+            self._lost(what, silent=silent)
+        elif silent:
+            self._cut_off("the member fell silent in the middle of its answer, as if its host were gone")
         else:
             self._cut_off("the member reset the connection in the middle of its answer")
 
     def on_upstream_deadline(self) -> None:
-        if self.reply is None:
+        if self.reply is not None:
+            self._cut_off("the member stalled in the middle of its answer")
+        elif self.front.reactor.now >= self.ends:
             self._fail(504, "took too long to answer")
         else:
-            self._cut_off("the member stalled in the middle of its answer")
+            self._look()
+
+    def _look(self) -> None:
+        """There is time left, but is there somebody who could answer?"""
+        connection = self.connection
+        assert connection is not None
+        again_s = hearing.next_look_s(connection.sock)
+        left_s = min(again_s, self.ends - self.front.reactor.now)
+        if again_s == hearing.GONE:
+            connection.on_broken(hearing.vanished())
+        elif left_s < NEVER:
+            connection.arm(left_s)
 
     def on_client_gone(self) -> None:
         """Nobody waits for the answer any more."""
         self._let_go(reusable=False)
 
-    def _lost(self, what: str) -> None:
+    def _lost(self, what: str, *, silent: bool = False) -> None:
+        """The connection broke before an answer. Who is `silent` has not just closed what lay idle."""
         front = self.front
         if (
             self.plan.repeatable
@@ -432,10 +471,11 @@ class Exchange:
             connection, candidate = self.connection, self.candidate
             assert connection is not None
             assert candidate is not None
-            if connection.uses == 1:  # not the race in which a kept connection is closed: it took it and failed
+            to_blame = silent or connection.uses == 1
+            if to_blame:  # not the race in which a kept connection is closed: it took it and failed
                 candidate.done += 1
                 candidate.erred()
-            if len(self.group.available) > 1 and (connection.uses == 1 or not front.hashes):
+            if len(self.group.available) > 1 and (to_blame or not front.hashes):
                 self.tried = (*self.tried, candidate)  # it may have died, and a retry is not tried again
             self.retried = True
             self._let_go(reusable=False)

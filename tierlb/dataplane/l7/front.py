@@ -21,6 +21,7 @@ from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster, Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Policy, Redirect, Respond
+from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
@@ -84,6 +85,7 @@ class L7Front:
         self._hash_header = snapshot.hash_header.encode() if snapshot.hash_header else None
         self.idle_s = snapshot.timeouts.idle
         self.response_s = snapshot.timeouts.response
+        self.quiet_s = min(self.response_s, hearing.LOOK_S)
         self._actions = tuple(actions)
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))

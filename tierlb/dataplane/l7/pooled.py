@@ -1,7 +1,8 @@
 """A connection to a member: made for one exchange, kept for the next.
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
-lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it.
+lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. When the member's
+host is silent, all that lies there is given up with it: what is sent next is to find that out by a connect.
 """
 
 import errno
@@ -9,6 +10,7 @@ import socket
 from typing import Protocol
 
 from tierlb.dataplane.roster import Candidate
+from tierlb.net.hearing import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import READ_BYTES, Stream, dial
 
@@ -24,7 +26,7 @@ class Carried(Protocol):
     def on_connect_failed(self, code: int) -> None: ...
     def on_response_data(self, data: bytes) -> None: ...
     def on_response_end(self) -> None: ...
-    def on_upstream_broken(self) -> None: ...
+    def on_upstream_broken(self, *, silent: bool) -> None: ...
     def on_upstream_progress(self) -> None: ...
     def on_upstream_drained(self) -> None: ...
     def on_upstream_deadline(self) -> None: ...
@@ -125,10 +127,14 @@ class PooledConnection(Stream):
             self.exchange.on_response_end()
 
     def on_broken(self, error: OSError) -> None:
+        silent = error.errno in SILENT
+        if silent:
+            for connection in self.candidate.idle[:]:
+                connection.close()
         if self.exchange is None:
             self.close()
         else:
-            self.exchange.on_upstream_broken()
+            self.exchange.on_upstream_broken(silent=silent)
 
     def on_progress(self) -> None:
         if self.exchange is not None:

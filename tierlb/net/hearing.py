@@ -1,0 +1,69 @@
+"""Whether the host at the other end of a connection is still there.
+
+A host that loses power says nothing, neither an end nor a reset. TCP finds out by what is not answered, in one of two
+ways:
+
+* Nothing of ours is unacknowledged: keepalive asks (`ask_when_quiet`), and what it finds comes as any error does.
+* Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So whoever has
+  had no occasion to write for LOOK_S looks (`next_look_s`) at how its attempts go.
+
+TCP_USER_TIMEOUT would do for both, but Linux also ends by it what a living peer does not read (`tcp_probe_timer`,
+`tcp_retransmit_timer`). Such a peer has closed its window. It is asked less and less often then, in the end every two
+minutes, so the time since it was heard says nothing; how many times in a row it did not answer does.
+
+Source: `struct tcp_info` in linux/tcp.h, as `tcp_get_info` in net/ipv4/tcp.c fills it in. The window is in it since
+Linux 5.4; before that nobody is found to be gone. Left out: to find soon that a peer is gone whose window had been
+closed for long, for the next probe is far off; and any attempt on one that took back a window into which we had sent,
+for what the kernel sends there again it does not count.
+"""
+
+import errno
+import socket
+import struct
+
+from tierlb.net.wheel import NEVER
+
+LOOK_S = 10.0
+"""A connection that was quiet for so long is worth a look, and whoever was silent for so long may be gone."""
+ASK_EVERY_S = 2
+ASK_TIMES = 3
+UNANSWERED = 3
+"""Attempts in a row. Each waits twice as long as the one before, so a long way or a lost packet is no reason."""
+GONE = 0.0
+SILENT = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
+"""Errors of a connection whose peer does not answer, whether we or the kernel found out."""
+
+_INFO = struct.Struct("=2xBB20xI28xI84xI80xI")
+
+
+def ask_when_quiet(sock: socket.socket) -> None:
+    """Have the kernel ask a peer of which nothing is heard."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(LOOK_S))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ASK_TIMES)
+
+
+def next_look_s(sock: socket.socket) -> float:
+    """When to look again at a connection on which we have written nothing for LOOK_S. GONE if its host is; NEVER if
+    nothing is on its way, for then keepalive asks."""
+    return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+
+
+def judge(info: bytes) -> float:
+    """The same, of a `struct tcp_info`."""
+    if len(info) < _INFO.size:
+        return NEVER
+    retransmits, probes, unacked, silent_ms, unsent, window = _INFO.unpack_from(info)
+    if not unacked and not unsent:
+        return NEVER
+    left_s: float = LOOK_S - silent_ms / 1000
+    if left_s > 0:
+        return left_s
+    unanswered = probes if not unacked else retransmits if window else 0
+    return GONE if unanswered >= UNANSWERED else LOOK_S
+
+
+def vanished() -> OSError:
+    """What a connection is broken by whose host is gone."""
+    return OSError(errno.ETIMEDOUT, "nothing is heard of the other end's host")
