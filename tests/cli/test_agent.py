@@ -21,7 +21,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.net.websocket import serve
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 REQUIRED = ("--pool", "app", "--name", "app-1", "--join", "ws://127.0.0.1:1", "--address", "127.0.0.1:9001")
 
 
@@ -79,7 +79,7 @@ class Site:
         raise AssertionError(f"last answers: {seen[-20:]}")
 
     async def ask(self):
-        async with httpx.AsyncClient(base_url=f"http://{self.listen}", trust_env=False, timeout=5) as http:
+        async with httpx.AsyncClient(base_url=f"http://{self.listen}", trust_env=False, timeout=DEADLINE_S) as http:
             with contextlib.suppress(httpx.TransportError):
                 return (await http.get("/")).headers.get("x-backend", "nobody")
         return "nobody"

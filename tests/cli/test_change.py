@@ -140,7 +140,9 @@ def test_the_change_under_way_can_be_followed_by_anybody(ask):
 
 def test_ctrl_c_leaves_it_running_and_says_so(ask):
     def interrupt():
-        while ("GET", "/v1/progress/7") not in ask.asked:
+        for _ in range(6000):
+            if ("GET", "/v1/progress/7") in ask.asked:
+                break
             threading.Event().wait(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 

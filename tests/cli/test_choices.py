@@ -14,10 +14,11 @@ from tierlb.cli.choices import Choice, Rival, Way, as_plain, follow, page
 
 TIERS = {
     "edge": ("l4", ["web"], 2),
-    "web": ("l7", ["inner", "app"], 2),
+    "web": ("l7", ["inner", "both", "app"], 2),
     "inner": ("l4", ["deep"], 2),
     "deep": ("l7", ["app"], 2),
     "tcp": ("l4", ["app"], 1),
+    "both": ("l4", ["deep", "app"], 1),
 }
 STATUS = {
     "tiers": {
@@ -80,6 +81,8 @@ def test_an_l4_node_below_l7_may_have_chosen_before_somebody_asked():
     way = follow(STATUS, "edge", [EDGE, line("web-2", "tcp-1")])
     assert (way.endpoint, way.missing, way.by) == (None, None, "tcp-1"), "nobody behind could"
     assert follow(STATUS, "tcp", []).missing == "tier tcp"
+    way = follow(STATUS, "edge", [EDGE, line("web-2", "both-1")])
+    assert (way.endpoint, way.missing, way.by) == (None, None, "both-1"), "who is behind is not believed"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Several hosts, several controllers and etcd are in tests/cluster.
 """
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -16,11 +17,12 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
 from tests.cluster.traffic import Endpoint
+from tests.etcd import running_etcd
 from tests.processes import running, tierlb
 from tierlb.cli.controller import _reachable, _user
 from tierlb.model.address import Address
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 TOPOLOGY = """\
 cluster: shop
 admin: {{listen: "{admin}"}}
@@ -133,6 +135,58 @@ async def test_two_cannot_have_one_directory(site):
         ended = await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
     assert ended.returncode == 1
     assert b"is used by the process with pid" in ended.stderr
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    with running_etcd(tmp_path / "etcd", secure=True) as server:
+        yield server
+
+
+def shared(site, server, **changes):
+    """The topology file, with a store that has TLS and users, and the options that go with it."""
+    store = attrs.asdict(server.store(**changes))
+    url = f"{store.pop('url')}/test"
+    given = {"etcd": url, **{key: value for key, value in store.items() if value is not None}}
+    site.file.write_text(f"store: {json.dumps(given)}\n{site.file.read_text()}")
+    token = site.tmp_path / "token"
+    token.write_text("x" * 40)
+    return ("--token-file", str(token), "--admin-token-file", str(token))
+
+
+async def test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored(site, guarded):
+    options = shared(site, guarded)
+    first = site.controller(*options, "--name", "first")
+    topology = await site.json("/v1/topology")
+    assert topology["text"] == site.file.read_text()
+    site.control = str(free_address())
+    admin = free_address()
+    second = ("--listen", site.control, "--state", str(site.tmp_path / "other"), "--admin-listen", str(admin))
+    site.start("second", "controller", str(site.file), *second, *options, "--name", "second")
+    standby = await site.answers(f"http://{admin}/v1/topology", 503)
+    assert "standby" in standby.text
+    first.send_signal(signal.SIGKILL)
+    assert (await site.answers(f"http://{admin}/v1/topology")).json()["text"] == topology["text"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "prefix", "said"),
+    [
+        ({"user": "ann"}, "test", "authentication failed, invalid user ID or password): correct `user` of `store`"),
+        ({}, "elsewhere", "permission denied): allow it to a role of the user (etcdctl role grant-permission ROLE"),
+        ({"key": "stranger.key"}, "test", "`certificate` of `store`, "),
+    ],
+)
+async def test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do(site, guarded, changes, prefix, said):
+    files = {key: str(guarded.access.file(name)) if key == "key" else name for key, name in changes.items()}
+    options = shared(site, guarded, **files)
+    site.file.write_text(site.file.read_text().replace("/test", f"/{prefix}", 1))
+    command = [*tierlb("controller"), str(site.file), "--listen", "127.0.0.1:0", "--state", str(site.state), *options]
+    with trio.fail_after(DEADLINE_S):
+        ended = await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert said in ended.stderr.decode()
+    assert "Traceback" not in ended.stderr.decode()
 
 
 RUNS = 'cluster: a\ntiers: {web: {kind: l7, listen: ":1", to: p}}\npools: {p: {run: {command: "x {port}"}}}\n'

@@ -178,6 +178,14 @@ def test_an_endpoint_is_as_its_parents_see_it():
     assert total.rate == pytest.approx(320.0)
 
 
+def test_what_is_wrong_with_an_endpoint_is_what_most_of_its_parents_find():
+    name = "app/127.0.0.1:1"
+    problems = ("", "timed out after 1s", "connection refused", "connection refused")
+    web = [node(f"web-{n}", 8 + n, member(name, 1.0, problem=problem)) for n, problem in enumerate(problems)]
+    _, rows = groups({"web": web}, {"app": PoolStatus((endpoint(1), endpoint(2)))})["app"]
+    assert [row.problem for row in rows.values()] == ["connection refused", ""]
+
+
 def test_items_are_connections_where_nothing_below_counts_requests():
     edge = [node("edge-1", 8, member("db/127.0.0.1:1", 1.0), rate=3.0, latency=sketch_of(60.0))]
     both = groups({"edge": edge}, {"db": PoolStatus((endpoint(1),))})

@@ -4,7 +4,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from tests.cli.conftest import shop, words
+from tests.cli.conftest import member, node, shop, words
 from tierlb.cli import status, top
 from tierlb.cli.rows import Group, Row, groups_of
 from tierlb.cli.table import (
@@ -19,7 +19,7 @@ from tierlb.cli.table import (
     rate_text,
     shortened,
 )
-from tierlb.controlplane.status import as_json
+from tierlb.controlplane.status import TierStatus, as_json
 
 
 def drawn(told, width=100, height=None, order=top.ORDER):
@@ -144,6 +144,19 @@ def test_the_natural_width_leaves_nothing_out():
 def test_many_phrases_are_cut_short():
     told = as_json(attrs.evolve(shop(), missing=tuple(f"web-{number} has not joined" for number in range(9))))
     assert [" ".join(line) for line in words(drawn(told))[-2:]] == ["web-3 has not joined", "… 5 more"]
+
+
+def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room():
+    reason = "answered 503, expected 200-399, " + "which is a long story " * 20
+    bad = member("app/127.0.0.1:9001", 1.0, availability="unhealthy", problem=reason)
+    status = shop()
+    web = (node("web-1", 7001, bad), node("web-2", 7002, bad))
+    told = as_json(attrs.evolve(status, tiers={**status.tiers, "web": TierStatus("l7", None, ("app",), web)}))
+    lines = drawn(told, natural_width(told, top.ORDER)).splitlines()
+    assert [line.rstrip() for line in lines[-2:]] == [
+        "  edge-2 has not joined",
+        f"  127.0.0.1:9001: {reason}".rstrip(),
+    ]
 
 
 def test_square_brackets_and_escapes_from_nodes_are_only_text():

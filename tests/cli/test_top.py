@@ -20,7 +20,7 @@ from tests.cli.conftest import answer, run, shop, words
 from tierlb.cli.top import Look, look, screen
 from tierlb.controlplane.status import as_json
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 HOME, BOLD = "\x1b[H", "\x1b[1m"
 OTHER_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 NOWHERE = "http://127.0.0.1:1"

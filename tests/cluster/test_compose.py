@@ -227,6 +227,31 @@ def test_with_tls_everybody_shows_a_certificate_and_the_controller_finds_it_wher
     assert {*file["secrets"]} == {"join-token", "admin-token", "tls.crt", "tls.key", "ca.crt"}
 
 
+STORE_FILES = {"tls.crt": "pki/etcd.pem", "tls.key": "../etcd.key", "ca.crt": "pki/etcd-ca.pem", "password": "/run/p$"}
+
+
+def test_the_controller_alone_sees_the_files_of_the_store_and_where_the_file_says():
+    file = rendered(everything(), store=STORE_FILES)
+    controller = file["services"].pop("controller")
+    assert {each["source"]: each["target"] for each in controller["secrets"][2:]} == {
+        "store-tls.crt": "/etc/tierlb/pki/etcd.pem",
+        "store-tls.key": "/etc/etcd.key",
+        "store-ca.crt": "/etc/tierlb/pki/etcd-ca.pem",
+        "store-password": "/run/p$$",
+    }
+    assert file["secrets"]["store-password"] == {"file": "./secrets/store-password"}
+    assert len(file["secrets"]) == 6
+    assert not any("store-" in str(service.get("secrets")) for service in file["services"].values())
+
+
+def test_a_file_that_is_named_twice_is_mounted_once():
+    named = {"tls.crt": "both.pem", "tls.key": "./both.pem", "ca.crt": TLS.ca}
+    file = rendered(everything(), tls=TLS, store=named)
+    targets = [each["target"] for each in file["services"]["controller"]["secrets"][2:]]
+    assert sorted(targets) == ["/etc/node.key", TLS.ca, "/etc/tierlb/both.pem", "/etc/tierlb/pki/node.pem"]
+    assert {*file["secrets"]} == {"join-token", "admin-token", "tls.crt", "tls.key", "ca.crt", "store-tls.crt"}
+
+
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
@@ -285,7 +310,7 @@ def test_what_would_be_started_in_vain_is_warned_of(pool, told):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("tls", [None, TLS])
 def test_the_compose_specification_allows_every_word(topology, tls):
-    file = compose_spec.PyCompose.from_yaml(text(Rendering(topology, IMAGE, tls)))
+    file = compose_spec.PyCompose.from_yaml(text(Rendering(topology, IMAGE, tls, store=STORE_FILES if tls else {})))
     file.validate()
     assert {*file.service_names()} == {*rendered(topology, tls=tls)["services"]}
 

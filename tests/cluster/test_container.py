@@ -7,9 +7,11 @@ from tierlb.cluster.container import (
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
     controller_command,
+    file_place,
     node_command,
     pool_command,
     port_problems,
+    store_files,
     tls_options,
 )
 from tierlb.model.address import Address
@@ -83,3 +85,33 @@ def test_ports_that_a_container_cannot_give_are_refused(key, port, told):
         problem.partition(" that is")[0].partition(": choose")[0]
         for problem in port_problems(Topology("shop", {"edge": tier}, {}))
     ] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("cluster: x\n", {}),
+        ("store: etcd://a:1\n", {}),
+        ("store: {etcd: 'etcds://a:1'}\n", {}),
+        ("store: {etcd: 'etcd://a:1', user: ann, password_file: ../p}\n", {"password": "../p"}),
+        (
+            "store: {etcd: 'etcds://a:1', password_file: p, key: k, ca: a, certificate: c}\n",
+            {"tls.crt": "c", "tls.key": "k", "ca.crt": "a", "password": "p"},
+        ),
+    ],
+)
+def test_the_files_of_a_store_are_found_as_they_are_written(text, files):
+    assert store_files(text) == files
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("ca.pem", "/etc/tierlb/ca.pem"),
+        ("pki/./ca.pem", "/etc/tierlb/pki/ca.pem"),
+        ("../p", "/etc/p"),
+        ("/run/p", "/run/p"),
+    ],
+)
+def test_a_controller_looks_for_files_beside_the_topology_file(name, where):
+    assert file_place(name) == where

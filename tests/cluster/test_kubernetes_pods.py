@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster.manifests import container, plan_of, pods, rendered, with_tls
 from tierlb.cluster.kubernetes_names import Edge
-from tierlb.cluster.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity
+from tierlb.cluster.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity, store_keys
 from tierlb.controlplane.node import DRAIN_DEADLINE_S
 from tierlb.controlplane.uplink import NOTICE_S
 from tierlb.net.names import AGAIN_S
@@ -175,6 +175,35 @@ def test_with_certificates_a_program_in_the_container_asks(tmp_path):
         *("--tls-ca", "/run/secrets/tierlb-tls/ca.crt"),
     ]
     assert "wss://safe-controller-0.safe-controller:7901" in node["command"]
+
+
+STORE = "store: {etcd: etcds://a:2, ca: pki/etcd.pem, certificate: c.pem, key: c.pem, user: ann, password_file: ../w}"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_controllers_alone_see_the_files_of_the_store_and_where_the_file_says(tmp_path, shared):
+    """Where `security.tls` names one of them, too, that is mounted as it is without the store."""
+    folder = tmp_path / "shop"
+    (folder / "pki").mkdir(parents=True)
+    certificate, key = "-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"
+    (folder / "pki" / "etcd.pem").write_text(certificate)
+    (folder / "c.pem").write_text(certificate + key)
+    (tmp_path / "w").write_text("secret")
+    tls = "security: {tls: {certificate: c.pem, key: pki/../c.pem, ca: pki/etcd.pem}}" if shared else ""
+    text = f"cluster: safe\n{STORE}\n{tls}\ntiers: {{web: {{kind: l7, listen: ':8080', to: app}}}}\n"
+    plan = plan_of(f"{text}pools: {{app: {{agents: true}}}}\n", folder / "safe.yaml")
+    found = pods(rendered(plan))
+    controller = found.pop("safe-controller")
+    secrets = {each["name"]: each["secret"] for each in controller["spec"]["volumes"] if "secret" in each}
+    assert secrets["store"] == {"secretName": "safe-store"}
+    paths = [(each["mountPath"], each["name"], each.get("subPath")) for each in container(controller)["volumeMounts"]]
+    own = [("/etc/w", "store", "password")]
+    if not shared:
+        own += [("/etc/tierlb/c.pem", "store", "tls.key"), ("/etc/tierlb/pki/etcd.pem", "store", "ca.crt")]
+    assert sorted(path for path in paths if path[1] == "store") == sorted(own)
+    assert len({path for path, _, _ in paths}) == len(paths)
+    assert "safe-store" not in str(found)
+    assert sorted(store_keys(plan)) == sorted(key for _, _, key in own)
 
 
 @pytest.mark.parametrize(

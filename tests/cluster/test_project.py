@@ -116,3 +116,36 @@ def test_certificates_come_along_and_are_found_again_from_the_original_file(tmp_
     assert document(rendering(again, load_text(text, str(again.topology_file)), text)) == document(
         rendering(project, topology, TLS + TEXT)
     )
+
+
+STORE = """\
+store: {etcd: "etcds://a:1", ca: pki/etcd.pem, certificate: node.pem, key: pki/node.key, user: ann, password_file: word}
+"""
+
+
+def test_the_files_of_a_store_come_along_and_each_once(tmp_path):
+    authority, other = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert("controller-web")
+    (tmp_path / "pki").mkdir()
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "node.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "pki/node.key"))
+    authority.cert_pem.write_to_path(str(tmp_path / "pki/ca.pem"))
+    other.cert_pem.write_to_path(str(tmp_path / "pki/etcd.pem"))
+    (tmp_path / "word").write_text("secret\n")
+    own = {"ca.crt": "pki/etcd.pem", "password": "word"}
+    both = {"tls.crt": "node.pem", "tls.key": "pki/node.key"}
+    for text, wanted in ((STORE + TEXT, own | both), (STORE + TLS + TEXT, own)):
+        (tmp_path / "shop.yaml").write_text(text)
+        project = Project(tmp_path / str(len(wanted)), "shop", "tierlb:test", "../shop.yaml")
+        lay_out(project, load_file(tmp_path / "shop.yaml"), text)
+        secrets = project.directory / "secrets"
+        found = {path.name.removeprefix("store-"): path for path in secrets.iterdir() if path.name.startswith("store-")}
+        assert {name: path.read_text() for name, path in found.items()} == {
+            name: (tmp_path / source).read_text() for name, source in wanted.items()
+        }
+        assert {mode(path) for path in found.values()} == {0o444}
+        again = read_project(project.directory)
+        kept = (project.directory / "topology.yaml").read_text()
+        assert document(rendering(again, load_text(kept, str(again.topology_file)), kept)) == document(
+            rendering(project, load_file(tmp_path / "shop.yaml"), text)
+        )

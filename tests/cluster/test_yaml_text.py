@@ -1,13 +1,15 @@
-"""What is written is what every reader of YAML finds, and short things stay on one line."""
+"""What is written is what every reader of YAML finds, and short things stay on one line, or nothing does."""
 
 import io
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tierlb.cluster.yaml_text import WIDTH, dump
+from tests.cluster.manifests import EXAMPLES
+from tierlb.cluster.yaml_text import WIDTH, documents, dump
 
 WORDS = st.sampled_from(
     [
@@ -31,26 +33,59 @@ WORDS = st.sampled_from(
         "- a",
         "a: b",
         "a #b",
+        "12:30",
+        "010",
+        "--x",
+        "500m",
     ]
 )
+LINES = st.lists(st.sampled_from(["", " ", "\t", "a: b", "# c", " d", "e ", "---", "ä", "\r"]), max_size=6)
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(-1e9, 1e9) | WORDS | st.text(CHARACTERS, max_size=30)
+SCALARS |= LINES.map("\n".join)
 KEYS = WORDS | st.text(CHARACTERS, min_size=1, max_size=20)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
 )
 
 
-def read(text: str, version: str) -> object:
+def read(text: str, version: str) -> list[object]:
     reader = YAML(typ="safe", pure=True)
     reader.version = version
-    return reader.load(io.StringIO(text))
+    return list(reader.load_all(io.StringIO(text)))
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.2"])
-@given(data=st.dictionaries(KEYS, VALUES, min_size=1, max_size=5))
-def test_readers_of_both_versions_of_yaml_find_the_same_data(version: str, data: dict[str, object]) -> None:
-    assert read(dump(data), version) == data
+def read_as_python_does(text: str, _: str) -> list[object]:
+    return list(yaml.safe_load_all(text))
+
+
+MAPPINGS = st.dictionaries(KEYS, VALUES, min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize(("how", "version"), [(read, "1.1"), (read, "1.2"), (read_as_python_does, "1.1")])
+@given(data=MAPPINGS)
+def test_readers_of_both_versions_of_yaml_find_the_same_data(how, version: str, data: dict[str, object]) -> None:
+    assert how(dump(data), version) == [data]
+
+
+@pytest.mark.parametrize(("how", "version"), [(read, "1.2"), (read_as_python_does, "1.1")])
+@given(objects=st.lists(MAPPINGS, min_size=1, max_size=3))
+def test_they_find_the_same_in_several_documents(how, version: str, objects: list[dict[str, object]]) -> None:
+    assert how(documents(objects), version) == objects
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_a_topology_file_stands_there_line_by_line(example) -> None:
+    text = example.read_text()
+    for written in (documents([{"data": {"topology.yaml": text}}]), "---\n" + dump({"data": {"topology.yaml": text}})):
+        assert "topology.yaml: |\n" in written
+        assert [line.strip() for line in written.splitlines()[3:]] == [line.strip() for line in text.splitlines()]
+
+
+def test_in_documents_each_thing_has_its_line_and_what_occurs_twice_is_written_twice() -> None:
+    labels = {"a": "b"}
+    assert documents([{"one": labels, "two": labels}]) == "---\none:\n  a: b\ntwo:\n  a: b\n"
+    assert documents([{"l": [labels | {"c": []}, 1], "e": {}}]) == "---\nl:\n  - a: b\n    c: []\n  - 1\ne: {}\n"
 
 
 @pytest.mark.parametrize(

@@ -140,18 +140,18 @@ def declined():
     return DeclinedError
 
 
-# A real etcd, one for each file of tests.
+# A real etcd for each file of tests: one that lets everybody in, and one that does not.
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
+@pytest.fixture(scope="module", params=["plain", "secure"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_etcd(tmp_path_factory.mktemp("etcd"), secure=request.param == "secure") as server:
         yield server
 
 
 @pytest.fixture
 async def etcd(server: Server) -> AsyncIterator[Etcd]:
-    etcd = Etcd(server.clients)
+    etcd = server.client()
     yield etcd
     await etcd.close()
 

@@ -291,6 +291,18 @@ async def test_what_is_refused_changes_nothing(site, request_it, error, said, au
     assert await site.is_as(TEXT)
 
 
+TLS = "security: {tls: {certificate: tls/cert.pem, key: tls/key.pem, ca: tls/ca.pem}}\n"
+
+
+async def test_who_applies_a_file_from_elsewhere_hears_where_the_files_that_it_names_have_to_be(
+    site, tmp_path, autojump_clock
+):
+    with pytest.raises(TopologyError) as caught:
+        await site.changes.apply(TEXT + TLS, ANN)
+    places = [str(problem).partition(" (looked for at ")[2] for problem in caught.value.problems]
+    assert places == [f"'{tmp_path}/tls/{name}.pem')" for name in ("cert", "key", "ca")]
+
+
 class Full:
     """A store on a disk without room."""
 

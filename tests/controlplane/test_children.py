@@ -14,10 +14,18 @@ from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
 
+DEADLINE_S = 30.0
 LOAD = SubtreeLoad(capacity=50.0, in_flight=2)
 ECHO = Echo(1, 2, 3)
 ROW = NodeRow("web-1", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), LOAD)
 NONE = Guidance(0.0)
+
+
+@pytest.fixture
+def idle_clock(autojump_clock):
+    """Time that passes only while nothing happens, on real sockets either."""
+    autojump_clock.autojump_threshold = 0.02
+    return autojump_clock
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ async def next_of(channel, kind):
 
 
 async def test_a_report_reaches_the_data_plane_under_the_childs_name(url, plane):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             await channel.send(encode(Report(LOAD, ECHO)))
@@ -65,7 +73,7 @@ async def test_a_report_reaches_the_data_plane_under_the_childs_name(url, plane)
 
 
 async def test_a_lost_socket_is_told_once(url, plane, children):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             assert children.names() == ("web-1",)
@@ -75,7 +83,7 @@ async def test_a_lost_socket_is_told_once(url, plane, children):
 
 
 async def test_a_second_connection_replaces_the_first_and_nothing_is_lost(url, plane, children):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as first, connect(url, "secret") as second:
             await join(first)
             await join(second, boot_id="two")
@@ -87,7 +95,7 @@ async def test_a_second_connection_replaces_the_first_and_nothing_is_lost(url, p
 
 async def test_a_process_that_was_taken_over_from_stays_out(url, plane, children, monkeypatch):
     """It drains, and what it says would be taken for what the new one says. A moment after the loss it may be back."""
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as first, connect(url, "secret") as second:
             await join(first)
             await join(second, boot_id="two")
@@ -106,10 +114,10 @@ async def test_a_process_that_was_taken_over_from_stays_out(url, plane, children
     assert plane.lost[0] == "web-1"
 
 
-async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(url, plane, monkeypatch):
-    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.01)
+async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(idle_clock, url, plane, monkeypatch):
+    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.05)
     plane.guidance = Guidance(0.5)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             assert await next_of(channel, Guidance) == Guidance(0.5)
@@ -123,8 +131,8 @@ async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(url, pla
             assert trio.current_time() - started < 0.5
 
 
-async def test_a_watch_reaches_those_that_are_there_and_those_that_come_later(url, children):
-    with trio.fail_after(5):
+async def test_a_watch_reaches_those_that_are_there_and_those_that_come_later(idle_clock, url, children):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as early, connect(url, "secret") as late:
             await join(early)
             watch = Watch(5.0, "n0nce")
@@ -139,7 +147,7 @@ async def test_a_watch_reaches_those_that_are_there_and_those_that_come_later(ur
 async def test_rows_are_kept_while_somebody_watches_and_a_new_node_is_news(url, children, plane):
     news = []
     children.on_new_row = lambda: news.append(len(plane.reports))
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
@@ -155,7 +163,7 @@ async def test_rows_are_kept_while_somebody_watches_and_a_new_node_is_news(url, 
 
 
 async def test_a_name_that_is_no_members_is_passed_on_for_the_plane_to_ignore(url, plane):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel, "who-ever")
             await channel.send(encode(Report(LOAD, ECHO)))
@@ -181,7 +189,7 @@ LATER_LIES = {
 
 @pytest.mark.parametrize("lie", [*LIES, *LATER_LIES])
 async def test_a_child_that_lies_is_cut_off_with_a_reason_and_harms_nobody(url, plane, lie):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
             await join(good)
             if lie in LATER_LIES:
@@ -196,7 +204,7 @@ async def test_a_child_that_lies_is_cut_off_with_a_reason_and_harms_nobody(url, 
 
 async def test_a_child_that_floods_is_cut_off_and_harms_nobody(url, plane):
     report = encode(Report(LOAD, ECHO))
-    with trio.fail_after(10):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
             await join(good)
             await join(bad, "web-2")
@@ -212,7 +220,7 @@ async def test_a_child_that_floods_is_cut_off_and_harms_nobody(url, plane):
 async def test_a_silent_child_is_cut_off(url, plane, monkeypatch):
     monkeypatch.setattr("tierlb.wire.control.SILENT_S", 0.1)
     monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.02)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             assert "silent for" in await close_reason(channel)
@@ -222,14 +230,14 @@ async def test_a_silent_child_is_cut_off(url, plane, monkeypatch):
 async def test_one_that_never_says_hello_is_cut_off(url, monkeypatch):
     monkeypatch.setattr(children_module, "HELLO_TIMEOUT_S", 0.05)
     monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.02)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             assert await close_reason(channel) == "no hello came in time"
 
 
 async def test_a_bug_in_the_data_plane_costs_one_connection(url, plane, log):
     plane.note_report = None
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
             await channel.send(encode(Report(LOAD, ECHO)))

@@ -352,6 +352,21 @@ async def with_agents(shop_with_agents, log, nursery):
 AGENT = hello("app-1", "apps", 9, data="127.0.0.1:9001")
 
 
+async def test_a_pool_that_fills_itself_may_be_empty_in_a_tree_that_serves(with_agents, autojump_clock):
+    assert not with_agents.status().serving
+    await serve_all(with_agents)
+    status = with_agents.status()
+    assert (status.serving, status.pools["apps"].endpoints) == (True, ())
+
+
+async def test_a_pool_found_by_name_need_not_be_watched_for_the_tree_to_serve(open_to_all, autojump_clock):
+    assert not open_to_all.status().serving
+    await come(open_to_all, "edge-a", "edge", 8080)
+    await come(open_to_all, "web-a", "web", 4001)
+    status = open_to_all.status()
+    assert (status.serving, status.pools["demo"].endpoints) == (True, ())
+
+
 async def test_after_a_restart_an_edge_is_told_nothing_until_all_below_it_are_back(running, autojump_clock):
     edge = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
     web = running.join(hello("web-1", "web", 2, control="127.0.0.1:7002", data=str(WEB)), Link())

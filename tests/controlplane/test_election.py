@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -12,24 +13,27 @@ import attrs
 import pytest
 import trio
 
-from tests.etcd import Relay, Server, running_etcd
+from tests.etcd import USER, Relay, Server, running_etcd
 from tests.processes import Process, running
 from tierlb.controlplane.election import TTL_S, Election, Leader, Leadership, leader_of
-from tierlb.controlplane.etcd import Etcd
+from tierlb.controlplane.etcd import Etcd, open_etcd
+from tierlb.controlplane.etcd_access import Denied
 from tierlb.controlplane.log import Log
+from tierlb.model.topology import SharedStore
 from tierlb.wire.etcd import Delete, Get, Item, Put
 
 DEADLINE_S = 30.0
 TAKEOVER_S = 10.0
 LEAD = """
-import sys, trio
+import json, sys, trio
 from tierlb.cli.log import LazyLog
 from tierlb.controlplane.election import Election
-from tierlb.controlplane.etcd import Etcd
-from tierlb.controlplane.log import Log
+from tierlb.controlplane.etcd import open_etcd
+from tierlb.model.topology import SharedStore
 
 async def main():
-    async with Election(Etcd(sys.argv[2:]), sys.argv[1], "one", "ws://one", LazyLog()).lead() as leadership:
+    etcd = open_etcd(SharedStore(**json.loads(sys.argv[2])))
+    async with Election(etcd, sys.argv[1], "one", "ws://one", LazyLog()).lead() as leadership:
         print("active", flush=True)
         await leadership.lost.wait()
         print("lost", flush=True)
@@ -40,8 +44,8 @@ trio.run(main)
 
 
 @pytest.fixture
-async def relayed(relay: Relay) -> AsyncIterator[Etcd]:
-    etcd = Etcd([relay.address])
+async def relayed(server: Server, relay: Relay) -> AsyncIterator[Etcd]:
+    etcd = server.client([relay.address])
     yield etcd
     await etcd.close()
 
@@ -94,7 +98,7 @@ async def until(condition: Callable[[], object]) -> None:
 @contextlib.contextmanager
 def leading_process(server: Server, key: str) -> Iterator["Process[bytes]"]:
     """Another process that is the active controller."""
-    command = [sys.executable, "-c", LEAD, key, *server.clients]
+    command = [sys.executable, "-c", LEAD, key, server.described()]
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
@@ -215,7 +219,7 @@ async def test_a_short_silence_of_etcd_costs_nobody_the_seat(stand, relay: Relay
 
 async def test_an_etcd_that_restarts_costs_nobody_the_seat(tmp_path: Path, log) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         async with standing("leader", log) as stand:
             first, second = await whoever_is_first(stand(etcd, "one", ttl_s=9), stand(etcd, "two", ttl_s=9))
             server.members[0].kill()
@@ -228,7 +232,7 @@ async def test_an_etcd_that_restarts_costs_nobody_the_seat(tmp_path: Path, log) 
 
 async def test_where_etcd_is_gone_nobody_is_active_and_when_it_is_back_somebody_is(tmp_path: Path, log) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         async with standing("leader", log) as stand:
             first, second = await whoever_is_first(stand(etcd, "one"), stand(etcd, "two"))
             server.members[0].kill()
@@ -257,7 +261,7 @@ async def test_a_controller_whose_key_was_deleted_by_hand_stops(stand, etcd: Etc
 async def test_a_watch_that_went_silent_is_made_up_for_by_looking(
     key, log, relay: Relay, server: Server, etcd: Etcd
 ) -> None:
-    both = Etcd([relay.address, *server.clients], answer_s=0.5)
+    both = server.client([relay.address, *server.clients], answer_s=0.5)
     with trio.fail_after(DEADLINE_S):
         await etcd.commit([], [Put(key, b"first")])
         async with standing(key, log) as stand:
@@ -322,3 +326,96 @@ def test_whoever_put_the_key_has_a_name(value: bytes, leader: Leader) -> None:
 
 def test_a_leader_is_shown_with_where_it_is() -> None:
     assert (str(Leader("one", "ws://one")), str(Leader("one"))) == ("one (ws://one)", "one")
+
+
+# An etcd that does not let everybody in.
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Server]:
+    with running_etcd(tmp_path, secure=True) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "said"),
+    [
+        ("elsewhere/leader", {}, "permission denied.*grant-permission ROLE --prefix=true readwrite"),
+        ("test/leader", {"user": "ann"}, "authentication failed.*: correct `user`"),
+        ("test/leader", {"user": None, "password_file": None}, "name `user` and `password_file` of `store`"),
+    ],
+)
+async def test_who_could_not_take_the_seat_does_not_wait_for_it(
+    guarded: Server, log, key: str, changes: dict[str, str | None], said: str
+) -> None:
+    etcd = open_etcd(guarded.store(**changes))
+    with trio.fail_after(DEADLINE_S):
+        with pytest.raises(Denied, match=said):
+            async with Election(etcd, key, "one", "", log).lead():
+                pass
+        await etcd.close()
+    assert log.events == []
+
+
+async def test_who_may_only_read_is_told_before_the_seat_is_vacant(guarded: Server, log) -> None:
+    guarded.allow("elsewhere", "READ", guarded.root())
+    taken = {"key": b64encode(b"elsewhere/leader").decode(), "value": ""}
+    guarded.members[0].call("kv/put", taken, guarded.root())
+    etcd = guarded.client()
+    with trio.fail_after(DEADLINE_S):
+        assert (await etcd.read(Get("elsewhere/leader"))).found[0]
+        with pytest.raises(Denied, match="permission denied"):
+            async with Election(etcd, "elsewhere/leader", "one", "", log).lead():
+                pass
+        await etcd.close()
+
+
+async def test_an_end_of_all_tokens_costs_nobody_the_seat(guarded: Server, log) -> None:
+    etcd, other = guarded.client(), guarded.client()
+    with trio.fail_after(DEADLINE_S):
+        async with standing("test/leader", log) as stand:
+            one = stand(etcd, "one")
+            await one.active.wait()
+            two = stand(other, "two")
+            await until(two.election.current)
+            for _ in range(4):
+                etcd._token = other._token = "ended.1"
+                await trio.sleep(1.0)
+            assert not one.leadership.lost.is_set()
+            one.enough.set()
+            await two.active.wait()
+        await etcd.close()
+        await other.close()
+
+
+async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_let_in_again(guarded: Server, log) -> None:
+    etcd = guarded.client()
+    assert guarded.access is not None
+    with trio.fail_after(DEADLINE_S):
+        async with standing("test/leader", log) as stand:
+            one = stand(etcd, "one")
+            await one.active.wait()
+            change = {"name": USER, "password": "new"}
+            guarded.members[0].call("auth/user/changepw", change, guarded.root())
+            await one.leadership.lost.wait()
+            assert "authentication failed" in log.events[-1][1]["reason"]
+            one.enough.set()
+            two = stand(etcd, "two")
+            two.election._let_in = True
+            await until(two.election.problem)
+            assert "correct `user` of `store`" in two.election.problem()
+            assert log.events[-1][0] == "cannot tell who is the active controller"
+            assert not two.active.is_set()
+            guarded.access.file("password").write_text("new")
+            await two.active.wait()
+            assert two.election.problem() == ""
+        await etcd.close()
+
+
+async def test_a_problem_that_lasts_is_said_again_and_again(log, autojump_clock) -> None:
+    etcd = open_etcd(SharedStore("etcd://127.0.0.1:1"))
+    with trio.move_on_after(150):
+        async with Election(etcd, "test/leader", "one", "", log).lead():
+            pass
+    assert [event for event, _ in log.events] == ["cannot tell who is the active controller"] * 3
+    await etcd.close()

@@ -1,28 +1,34 @@
 """The client against real members of etcd, against those that answer late or never, and against something else."""
 
 import gc
+import re
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
+import trustme
 
-from tests.etcd import Relay, Server, running_etcd
+from tests.etcd import USER, Relay, Server, running_etcd
 from tierlb.controlplane.durable import StoreError
-from tierlb.controlplane.etcd import Etcd, StoreUrl, Unreachable, Unsure, parse_store_url
-from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put
+from tierlb.controlplane.etcd import Etcd, Unreachable, Unsure, open_etcd
+from tierlb.controlplane.etcd_access import Denied
+from tierlb.model.topology import SharedStore
+from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put, transaction
 
 DEADLINE_S = 30.0
 NOBODY = "127.0.0.1:1"
 
 
 @pytest.fixture
-async def relayed(relay: Relay) -> AsyncIterator[Etcd]:
+async def relayed(server: Server, relay: Relay) -> AsyncIterator[Etcd]:
     """A client that hears of nothing but by the relay."""
-    etcd = Etcd([relay.address], answer_s=0.5)
+    etcd = server.client([relay.address], answer_s=0.5)
+    await etcd.read(Get("test"))
     yield etcd
     await etcd.close()
 
@@ -35,35 +41,6 @@ def key(request: pytest.FixtureRequest) -> str:
 async def value(etcd: Etcd, key: str) -> bytes | None:
     (found,) = (await etcd.read(Get(key))).found
     return found[0].value if found else None
-
-
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("etcd://127.0.0.1:2379", StoreUrl(("127.0.0.1:2379",), "tierlb")),
-        ("etcd://etcd:2379/", StoreUrl(("etcd:2379",), "tierlb")),
-        ("etcd://a:1,b.c:2,[::1]:65535/x", StoreUrl(("a:1", "b.c:2", "[::1]:65535"), "x")),
-        ("etcd://a:1/x/y.z-_/", StoreUrl(("a:1",), "x/y.z-_")),
-    ],
-)
-def test_a_url_names_members_and_a_prefix(text: str, url: StoreUrl) -> None:
-    assert parse_store_url(text) == url
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "etcd://", "etcd://a", "etcd://a:0", "etcd://a:65536", "etcd://a:1,", "etcd://,a:1", "etcd://a:1 /x"),
-        *("http://a:1", "etcd:a:1", "ETCD://a:1", "etcd://a:1//x", "etcd://a:1/x y", "etcd://u:p@a:1", "etcd://a:1?x"),
-    ],
-)
-def test_of_what_is_no_url_is_said_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="is no store: write etcd://HOST:PORT or"):
-        parse_store_url(text)
-
-
-def test_keys_of_clusters_are_kept_apart() -> None:
-    assert StoreUrl(("a:1",), "x").directory("shop") == "x/shop"
 
 
 async def test_of_two_commits_from_the_same_revision_one_is_done(etcd: Etcd, key: str) -> None:
@@ -119,7 +96,7 @@ async def test_where_nobody_listens_that_is_said_of_each_member() -> None:
 
 
 async def test_a_member_that_is_not_there_is_passed_over_once(server: Server, key: str) -> None:
-    etcd = Etcd([NOBODY, *server.clients])
+    etcd = server.client([NOBODY, *server.clients])
     with trio.fail_after(DEADLINE_S):
         assert (await etcd.commit([], [Put(key, b"1")])).agreed
         began_s = trio.current_time()
@@ -158,9 +135,10 @@ async def test_a_question_goes_to_the_next_member_also_where_the_first_hangs(
     relay: Relay, server: Server, etcd: Etcd, key: str
 ) -> None:
     await etcd.commit([], [Put(key, b"1")])
-    relay.freeze()
-    both = Etcd([relay.address, *server.clients], answer_s=0.3)
+    both = server.client([relay.address, *server.clients], answer_s=0.3)
     with trio.fail_after(DEADLINE_S):
+        await both.read(Get(key))
+        relay.freeze()
         assert await value(both, key) == b"1"
         assert relay.accepted == 1
         await both.commit([], [Put(key, b"2")])
@@ -217,7 +195,7 @@ async def test_a_watch_that_is_not_answered_ends(relay: Relay, relayed: Etcd) ->
 
 async def test_what_etcd_has_forgotten_is_not_told(tmp_path: Path) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         for n in range(4):
             outcome = await etcd.commit([], [Put("x", b"%d" % n)])
         server.compact(outcome.at)
@@ -236,7 +214,7 @@ async def test_what_is_refused_comes_with_advice(etcd: Etcd, size: int) -> None:
 
 async def test_an_etcd_without_its_gateway_says_so(tmp_path: Path) -> None:
     with running_etcd(tmp_path, 1, "--enable-grpc-gateway=false") as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         with pytest.raises(StoreError, match=r"status 404.*: is it etcd 3.4 or later, with its gateway enabled"):
             await etcd.read(Get("x"))
         with pytest.raises(StoreError, match="not answer as etcd does"):
@@ -290,7 +268,7 @@ async def test_a_connection_that_breaks_while_much_is_sent_leaves_nothing_behind
 
 async def test_whatever_member_dies_the_others_are_asked(tmp_path: Path) -> None:
     with running_etcd(tmp_path, 3) as server, trio.fail_after(3 * DEADLINE_S):
-        etcd, kept = Etcd(server.clients), 0
+        etcd, kept = server.client(), 0
 
         async def count_up() -> None:
             """Each number is written once, however often that has to be asked for."""
@@ -335,3 +313,214 @@ async def patiently(etcd: Etcd, key: str) -> tuple[bytes, int]:
 async def test_a_lease_of_another_etcd_is_gone(etcd: Etcd) -> None:
     with trio.fail_after(DEADLINE_S):
         assert await etcd.renew(Lease(7, 3), 2.0) == 0
+
+
+# Who asks.
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Tokens end after a second in which nobody uses them."""
+    with running_etcd(tmp_path_factory.mktemp("guarded"), 1, "--auth-token-ttl", "1", secure=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def known(guarded: Server) -> AsyncIterator[Etcd]:
+    etcd = guarded.client()
+    yield etcd
+    await etcd.close()
+
+
+async def fault_of(store: SharedStore, ask: Callable[[Etcd], Awaitable[object]]) -> StoreError:
+    """Why there is no answer to it."""
+    etcd = open_etcd(store)
+    try:
+        with trio.fail_after(DEADLINE_S), pytest.raises(StoreError) as caught:
+            await ask(etcd)
+    finally:
+        await etcd.close()
+    return caught.value
+
+
+def read_one(etcd: Etcd) -> Awaitable[object]:
+    return etcd.read(Get("test/x"))
+
+
+def write_elsewhere(etcd: Etcd) -> Awaitable[object]:
+    return etcd.commit([], [Put("elsewhere", b"")])
+
+
+def watch_elsewhere(etcd: Etcd) -> Awaitable[object]:
+    return etcd.watch("elsewhere", 1, print)
+
+
+async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: Etcd, key: str) -> None:
+    with trio.fail_after(DEADLINE_S):
+        first = await known.commit([Changed(key, 0)], [Put(key, b"1")])
+        token = known._token
+        await until_ended(known)
+        second = await known.commit([Changed(key, first.at)], [Put(key, b"2")])
+        assert (first.agreed, second.agreed) == (True, True)
+        assert known._token != token
+        lease = await known.grant(60)
+        await until_ended(known)
+        assert await known.renew(lease, 2.0) == 60
+        await known.revoke(lease)
+
+
+async def until_ended(etcd: Etcd) -> None:
+    """Others are told when the token that this one has is known no more."""
+    other = attrs.evolve(etcd, login=None)
+    other._token, known = None, {"authorization": str(etcd._token)}
+    body = transaction((), [Get("test/x")], ())
+    while True:
+        await trio.sleep(3.0)  # each use makes it last longer
+        answer = await other._http.post(f"https://{etcd.members[0]}/v3/kv/txn", json=body, headers=known)
+        if answer.status_code == 401:
+            break
+    await other.close()
+
+
+async def test_several_that_find_the_token_ended_at_once_all_get_their_answers(known: Etcd, key: str) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await known.commit([], [Put(key, b"1")])
+        known._token = "ended.1"
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await value(known, key))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(ask)
+        assert answers == [b"1"] * 8
+
+
+async def test_a_watch_that_begins_with_a_token_that_has_ended_misses_nothing(
+    known: Etcd, key: str, nursery: trio.Nursery
+) -> None:
+    told, heard = trio.open_memory_channel[Event](10)
+    with trio.fail_after(DEADLINE_S):
+        first = await known.commit([], [Put(key, b"1")])
+        known._token = "ended.1"
+        nursery.start_soon(known.watch, key, first.at, told.send_nowait)
+        assert (await heard.receive()).at == first.at
+        await until_ended(known)
+        second = await known.commit([], [Put(key, b"2")])
+        assert (await heard.receive()).at == second.at
+
+
+async def test_users_may_be_introduced_and_abolished_while_somebody_asks(tmp_path: Path) -> None:
+    with running_etcd(tmp_path, secure=True) as server, trio.fail_after(DEADLINE_S):
+        etcd, (member,) = server.client(), server.members
+        for switch in ("auth/disable", "auth/enable", "auth/disable"):
+            assert (await etcd.commit([], [Put("test/x", b"1")])).agreed
+            member.call(switch, token="" if switch == "auth/enable" else server.root())
+            assert await value(etcd, "test/x") == b"1"
+        await etcd.close()
+
+
+async def test_a_password_that_was_changed_at_both_ends_is_used(tmp_path: Path) -> None:
+    with running_etcd(tmp_path, secure=True) as server, trio.fail_after(DEADLINE_S):
+        etcd, (member,) = server.client(), server.members
+        await etcd.commit([], [Put("test/x", b"1")])
+        member.call("auth/user/changepw", {"name": USER, "password": "new"}, server.root())
+        with pytest.raises(Denied, match=r"authentication failed.*: correct `user` of `store`"):
+            await etcd.read(Get("test/x"))
+        assert server.access is not None
+        server.access.file("password").write_text("new\n")
+        assert await value(etcd, "test/x") == b"1"
+        await etcd.close()
+
+
+@pytest.mark.parametrize("ask", [read_one, write_elsewhere, watch_elsewhere])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"user": None, "password_file": None},
+            "(user name is empty|permission denied).*: it wants to know who asks: name `user` and",
+        ),
+        ({"user": "ann"}, "authentication failed.*: correct `user` of `store`"),
+        ({"password_file": "ca.pem"}, "the password of tierlb cannot be read"),
+        ({"password_file": "other"}, "authentication failed.*or the password in its `password_file`"),
+        ({"certificate": "named.pem", "key": "named.key"}, "CommonName.*has to be one without a common name"),
+    ],
+)
+async def test_who_is_not_let_in_hears_what_to_do(
+    guarded: Server, changes: dict[str, str | None], said: str, ask: Callable[[Etcd], Awaitable[object]]
+) -> None:
+    assert guarded.access is not None
+    guarded.access.file("other").write_text("wrong")
+    files = {key: name and str(guarded.access.file(name)) for key, name in changes.items() if key != "user"}
+    problem = await fault_of(guarded.store(**{**changes, **files}), ask)
+    assert type(problem) is Denied
+    assert re.search(said, str(problem))
+
+
+@pytest.mark.parametrize("ask", [write_elsewhere, watch_elsewhere])
+async def test_what_is_not_allowed_comes_with_the_command_that_allows_it(
+    guarded: Server, ask: Callable[[Etcd], Awaitable[object]]
+) -> None:
+    problem = await fault_of(guarded.store(), ask)
+    assert type(problem) is Denied
+    assert "permission denied" in str(problem)
+    assert "etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/CLUSTER/" in str(problem)
+
+
+@pytest.mark.parametrize("ask", [read_one, write_elsewhere, watch_elsewhere])
+@pytest.mark.parametrize(
+    ("changes", "kinds", "said"),
+    [
+        ({"ca": "other.pem"}, (Unreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
+        ({"ca": None}, (Unreachable,), r"not trusted: .*: name in `ca` of `store` who signed it"),
+        ({"certificate": "stranger.pem", "key": "stranger.key"}, (Unreachable, Unsure), "certificate"),
+        ({"certificate": None, "key": None}, (Unreachable, Unsure), "certificate"),
+    ],
+)
+async def test_where_certificates_do_not_fit_it_is_said_which(
+    guarded: Server,
+    changes: dict[str, str | None],
+    kinds: tuple[type[StoreError], ...],
+    said: str,
+    ask: Callable[[Etcd], Awaitable[object]],
+) -> None:
+    assert guarded.access is not None
+    trustme.CA().cert_pem.write_to_path(guarded.access.file("other.pem"))
+    files = {key: name and str(guarded.access.file(name)) for key, name in changes.items()}
+    problem = await fault_of(guarded.store(**files), ask)
+    assert type(problem) in kinds
+    assert re.search(said, str(problem))
+
+
+async def test_a_member_is_called_by_a_name_of_its_certificate(guarded: Server, nursery: trio.Nursery) -> None:
+    relay = Relay(guarded.clients[0])
+    port = (await nursery.start(relay.run)).rpartition(":")[2]
+    problem = await fault_of(guarded.store([f"localhost:{port}"]), read_one)
+    assert "cannot be reached (its certificate is not trusted: Hostname mismatch" in str(problem)
+    assert str(problem).endswith("name each member in `store` as its certificate does")
+
+
+async def test_tls_where_there_is_none_and_none_where_there_is_tls(guarded: Server, tmp_path: Path) -> None:
+    place = guarded.clients[0]
+    problem = await fault_of(SharedStore(f"etcd://{place}"), read_one)
+    assert str(problem).endswith("if it wants TLS, write etcds:// in `store`")
+    with running_etcd(tmp_path / "plain") as server:
+        for place in (server.members[0].client, server.members[0].peer):
+            problem = await fault_of(guarded.store([place]), read_one)
+            assert type(problem) is Unreachable
+            assert str(problem).endswith("it has no TLS there: write etcd:// in `store`")
+
+
+async def test_a_file_that_cannot_be_used_is_said_before_anybody_is_asked(guarded: Server) -> None:
+    with pytest.raises(StoreError, match="`ca` of `store`"):
+        open_etcd(guarded.store(ca="none.pem"))
+
+
+async def test_nobody_asks_another_member_where_one_does_not_let_it_in(guarded: Server, nursery: trio.Nursery) -> None:
+    relay = Relay(guarded.clients[0])
+    second = await nursery.start(relay.run)
+    problem = await fault_of(guarded.store([*guarded.clients, second], user="ann"), read_one)
+    assert type(problem) is Denied
+    assert relay.accepted == 0

@@ -30,16 +30,17 @@ from tierlb.wire.etcd import Delete, Get, Item, Put
 DEADLINE_S = 30.0
 NOBODY = ("127.0.0.1:1",)
 SAVE = """
-import sys, trio
+import json, sys, trio
 from tierlb.cli.log import LazyLog
 from tierlb.controlplane.election import Election
-from tierlb.controlplane.etcd import Etcd
+from tierlb.controlplane.etcd import open_etcd
 from tierlb.controlplane.etcd_store import EtcdStore
 from tierlb.controlplane.history import History
 from tierlb.controlplane.store import Stored
+from tierlb.model.topology import SharedStore
 
 async def main():
-    etcd, directory = Etcd(sys.argv[2:]), sys.argv[1]
+    etcd, directory = open_etcd(SharedStore(**json.loads(sys.argv[2]))), sys.argv[1]
     async with Election(etcd, f"{directory}/leader", "one", "", LazyLog()).lead() as leadership:
         store, version, history = EtcdStore(etcd, directory, leadership.fence()), 0, History()
         while True:
@@ -77,9 +78,10 @@ def store(etcd: Etcd, directory: str) -> EtcdStore:
 
 
 @pytest.fixture
-async def relayed(relay: Relay, directory: str) -> AsyncIterator[EtcdStore]:
+async def relayed(server: Server, relay: Relay, directory: str) -> AsyncIterator[EtcdStore]:
     """A store that is reached by the relay alone."""
-    etcd = Etcd([relay.address], answer_s=0.4)
+    etcd = server.client([relay.address], answer_s=0.4)
+    await etcd.read(Get("test"))
     yield EtcdStore(etcd, directory)
     await etcd.close()
 
@@ -231,7 +233,7 @@ async def test_a_lost_answer_to_a_save_that_was_too_late_does_not_make_it_kept(
 async def test_a_save_that_arrives_late_after_it_was_sent_again_changes_nothing(
     relay: Relay, server: Server, store: EtcdStore, etcd: Etcd
 ) -> None:
-    both = Etcd([relay.address, *server.clients], answer_s=0.4)
+    both = server.client([relay.address, *server.clients], answer_s=0.4)
     sender = EtcdStore(both, store.directory)
     with trio.fail_after(DEADLINE_S):
         version = await sender.save(stored("a"), 0)
@@ -285,7 +287,7 @@ async def test_an_etcd_that_is_not_there_is_waited_for_a_little_and_then_said(di
 
 async def test_an_etcd_that_restarts_is_waited_for(tmp_path: Path) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         store = EtcdStore(etcd, "tierlb/shop")
         version = await store.save(stored("a"), 0)
         server.members[0].kill()
@@ -297,7 +299,7 @@ async def test_an_etcd_that_restarts_is_waited_for(tmp_path: Path) -> None:
 
 async def test_while_members_die_nothing_that_was_saved_is_lost(tmp_path: Path) -> None:
     with running_etcd(tmp_path, 3) as server, trio.fail_after(2 * DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         store, history, version = EtcdStore(etcd, "tierlb/shop"), History(), 0
         for number in range(60):
             if number % 20 == 10:
@@ -315,7 +317,7 @@ async def test_of_a_controller_that_is_killed_no_revision_is_lost(
     server: Server, etcd: Etcd, directory: str, log, tmp_path: Path
 ) -> None:
     said = tmp_path / "said"
-    command = [sys.executable, "-c", SAVE, directory, *server.clients]
+    command = [sys.executable, "-c", SAVE, directory, server.described()]
     with trio.fail_after(DEADLINE_S):
         with said.open("wb") as stream, running(command, stdout=stream, stderr=subprocess.DEVNULL) as process:
             while len(said.read_bytes().splitlines()) < 150:  # noqa: ASYNC110 (another process)
@@ -384,7 +386,7 @@ async def test_where_something_was_damaged_what_was_saved_last_is_used(
 @pytest.mark.parametrize("forget", [False, True])
 async def test_where_there_is_nothing_older_than_the_damage_that_is_said(tmp_path: Path, forget: bool) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
-        etcd = Etcd(server.clients)
+        etcd = server.client()
         store = EtcdStore(etcd, "tierlb/shop")
         if forget:
             await store.save(stored("a"), 0)
@@ -461,7 +463,7 @@ numbers = itertools.count()
 
 
 async def compare(server: Server, steps: list[tuple[Any, ...]], path: Path, directory: str) -> None:
-    etcd = Etcd(server.clients)
+    etcd = server.client()
     stores: list[Store] = [FileStore(path), EtcdStore(etcd, directory)]
     versions: list[list[int]] = [[-1, -1, 0], [-1, -1, 0]]
     with trio.fail_after(DEADLINE_S):

@@ -13,6 +13,7 @@ from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect, serve
 from tierlb.wire.frames import Configure, Hello, Parent, Report, ReportTo, Watch, Welcome, decode, encode
 
+DEADLINE_S = 30.0
 HELLO = Hello(1, "web-1", "web", "one", 7)
 
 
@@ -37,7 +38,7 @@ async def close_reason(channel):
 
 
 async def test_a_child_is_welcomed_and_configured(url):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             assert await receive(channel) == Welcome(0.02)
@@ -47,14 +48,14 @@ async def test_a_child_is_welcomed_and_configured(url):
 
 
 async def test_one_that_breaks_the_protocol_is_closed_with_the_reason(url):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(b"\xc1")
             assert "not msgpack" in await close_reason(channel)
 
 
 async def test_a_node_of_an_unknown_tier_is_told_so(url):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(Hello(1, "db-1", "db", "one", 7)))
             assert "db-1 is not a node of tier db" in await close_reason(channel)
@@ -62,13 +63,13 @@ async def test_a_node_of_an_unknown_tier_is_told_so(url):
 
 async def test_one_that_says_nothing_is_closed(url, monkeypatch):
     monkeypatch.setattr(link_module, "HELLO_TIMEOUT_S", 0.02)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             assert await close_reason(channel) == "no hello came in time"
 
 
 async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
             await good.send(encode(HELLO))
             assert await receive(good) == Welcome(0.02)
@@ -79,7 +80,7 @@ async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller
 
 
 async def test_the_second_connection_of_a_node_takes_over(url, controller):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as first:
             await first.send(encode(HELLO))
             assert await receive(first) == Welcome(0.02)
@@ -92,7 +93,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
 
 
 async def test_the_seat_knows_when_its_socket_is_gone(url, controller):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await receive(channel)
@@ -108,7 +109,7 @@ async def next_of(channel, kind):
 
 
 async def test_a_child_is_told_its_parents_as_they_come(url):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as web, connect(url, "secret") as edge:
             await web.send(encode(HELLO))
             assert await next_of(web, ReportTo) == ReportTo(())
@@ -118,7 +119,7 @@ async def test_a_child_is_told_its_parents_as_they_come(url):
 
 
 async def test_a_watch_is_sent(url, controller):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await next_of(channel, ReportTo)
@@ -127,7 +128,7 @@ async def test_a_watch_is_sent(url, controller):
 
 
 async def test_a_report_is_noted(url, controller):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await next_of(channel, ReportTo)
@@ -138,7 +139,7 @@ async def test_a_report_is_noted(url, controller):
 
 
 async def test_a_child_that_floods_is_closed(url):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             with suppress(Disconnected):
@@ -150,7 +151,7 @@ async def test_a_child_that_floods_is_closed(url):
 async def test_a_child_that_falls_silent_is_closed(url, monkeypatch):
     monkeypatch.setattr("tierlb.wire.control.SILENT_S", 0.1)
     monkeypatch.setattr(link_module, "TICK_S", 0.02)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             assert "silent for" in await close_reason(channel)

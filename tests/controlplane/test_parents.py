@@ -64,7 +64,7 @@ async def parents(plane, log, nursery, watches):
 
 
 async def until(condition):
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not condition():  # noqa: ASYNC110 (real sockets)
             await trio.sleep(0.005)
 

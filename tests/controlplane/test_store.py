@@ -656,10 +656,8 @@ def test_a_disk_that_fails_at_any_step_of_a_save_leaves_the_old_state_or_the_new
         except StoreError as error:
             failures += 1
             assert "No space left on device; free some space" in str(error)  # noqa: PT017 (some steps may fail)
-            if "cannot be synced" not in str(error):
-                expected = Loaded(OLD, version)
-        loaded = store.load()
-        assert attrs.evolve(loaded, warning="") in (expected, Loaded(OLD, version))
+            expected = Loaded(OLD, version)
+        assert attrs.evolve(store.load(), warning="") == expected
         assert names(directory) <= {LOCK_FILE, STATE_FILE, BACKUP_FILE, DAMAGED_FILE}
         store.close()
     assert failures >= 5
@@ -681,17 +679,68 @@ def test_a_file_system_that_cannot_sync_directories_will_do(store: StateFiles, m
     assert store.save(stored("a"), 0) == 1
 
 
-def test_a_disk_that_fails_after_the_new_file_is_there_makes_the_next_save_stale(
-    store: StateFiles, monkeypatch: pytest.MonkeyPatch
+def refuse_the_last_step(state: Path, version: int) -> Callable[[int], None]:
+    """Directories cannot be synced once the file has this version."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        is_last = state.exists() and json.loads(state.read_bytes())["version"] == version
+        if is_last and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    return fsync
+
+
+def no_names(*_: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def save_all(store: StateFiles, *texts: str) -> Loaded:
+    for version in range(len(texts)):
+        store.save(stored(*texts[: version + 1]), version)
+    return store.load()
+
+
+@pytest.mark.parametrize("texts", [(), ("a",), ("a", "b")])
+def test_a_save_that_failed_at_its_last_step_is_taken_back(
+    store: StateFiles, directory: Path, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
 ) -> None:
-    store.load()
+    kept = save_all(store, *texts)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", refuse_to_sync_directories(errno.EIO))
-        with pytest.raises(StoreError, match="cannot be synced: Input/output error; check the directory and the disk"):
-            store.save(stored("a"), 0)
-    with pytest.raises(StaleError):
-        store.save(stored("a"), 0)
-    assert store.load() == Loaded(stored("a"), 1)
+        patch.setattr(os, "fsync", refuse_the_last_step(directory / STATE_FILE, kept.version + 1))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cannot be synced: Input/output error; check the directory and the"):
+                store.save(stored("x"), kept.version)
+            store.close()
+            assert store.load() == kept, "whoever comes next does not meet what was refused"
+    assert store.save(stored("y"), kept.version) == kept.version + 1
+    assert store.load() == Loaded(stored("y"), kept.version + 1)
+
+
+@pytest.mark.parametrize("texts", [(), ("a", "b")])
+def test_what_cannot_be_taken_back_at_once_is_when_the_disk_lets_it(
+    store: StateFiles, directory: Path, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
+) -> None:
+    kept, real = save_all(store, *texts), refuse_the_last_step(directory / STATE_FILE, len(texts) + 1)
+
+    def fsync(descriptor: int) -> None:
+        try:
+            real(descriptor)
+        except OSError:
+            monkeypatch.setattr(os, "replace", no_names)
+            monkeypatch.setattr(os, "unlink", no_names)
+            raise
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StoreError, match="cannot be synced"):
+        store.save(stored("x"), kept.version)
+    for use in (store.load, lambda: store.save(stored("x"), kept.version)):
+        with pytest.raises(StoreError, match=f"{STATE_FILE} cannot be taken back: Read-only file system"):
+            use()
+    monkeypatch.undo()
+    assert store.save(stored("y"), kept.version) == kept.version + 1
+    assert store.load() == Loaded(stored("y"), kept.version + 1)
 
 
 class Crash(BaseException):

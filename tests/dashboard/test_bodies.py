@@ -12,7 +12,7 @@ from tierlb.topology.load import MAX_CHARS
 
 @pytest.mark.parametrize("kind", [ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, WishBody])
 def test_the_example_is_one(kind):
-    read(kind, kind.EXAMPLE)
+    assert isinstance(read(kind, kind.EXAMPLE), kind)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ async def test_a_body_in_pieces_is_read_whole():
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
 async def test_json_is_told_by_its_type(kind):
-    await read_body(request(b'{"node": "a", "state": "ready"}', fields={"content-type": kind}), WishBody)
+    body = await read_body(request(b'{"node": "a", "state": "ready"}', fields={"content-type": kind}), WishBody)
+    assert body == WishBody("a", Admin.READY)
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])

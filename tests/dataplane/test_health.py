@@ -82,9 +82,9 @@ def answer(status, body=b"", fields=b""):
     [
         (OK, HTTP, Result(True, "answered 200")),
         (answer(399), HTTP, Result(True, "answered 399")),
-        (answer(404), HTTP, Result(False, "answered 404")),
-        (answer(500, b"sorry"), HTTP, Result(False, "answered 500")),
-        (answer(200), statuses((204, 204), (300, 399)), Result(False, "answered 200")),
+        (answer(404), HTTP, Result(False, "answered 404, expected 200-399")),
+        (answer(500, b"sorry"), HTTP, Result(False, "answered 500, expected 200-399")),
+        (answer(200), statuses((204, 204), (300, 399)), Result(False, "answered 200, expected 204, 300-399")),
         (answer(302), statuses((204, 204), (300, 399)), Result(True, "answered 302")),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK, HTTP, Result(True, "answered 200")),
         (
@@ -140,6 +140,13 @@ async def test_what_is_no_whole_answer_is_bad(said, reason, nursery):
     nursery.cancel_scope.cancel()
 
 
+async def test_a_reason_is_short_whatever_the_endpoint_says(nursery):
+    result = await check(await Server(b"HTTP/1.1 200 OK\r\n" + b"\x01" * 9_000 + b": x\r\n\r\n").listen(nursery), HTTP)
+    assert result.good is False
+    assert 20 < len(result.reason) < 200
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_body_that_ends_with_the_connection_is_whole(nursery):
     server = Server(b"HTTP/1.0 200 OK\r\n\r\nok", closes=True)
     assert await check(await server.listen(nursery), HTTP) == Result(True, "answered 200")
@@ -162,7 +169,7 @@ async def test_first_words_without_an_end_are_no_answer(nursery):
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
 async def test_who_hangs_before_the_end_of_its_answer_is_bad(said, nursery):
     result = await check(await Server(said).listen(nursery), HASTY)
-    assert result == Result(False, "gave no answer in 0.1s")
+    assert result == Result(False, "timed out after 0.1s")
     nursery.cancel_scope.cancel()
 
 
@@ -190,7 +197,7 @@ async def test_a_full_backlog_is_a_bad_connect():
         result = await check(address, attrs.evolve(TCP, timeout_s=0.2))
         for sock in waiting:
             sock.close()
-    assert result == Result(False, "gave no answer in 0.2s")
+    assert result == Result(False, "timed out after 0.2s")
 
 
 async def test_a_port_connected_to_itself_is_nobody_s(monkeypatch):
@@ -474,9 +481,9 @@ async def test_a_real_endpoint_that_flaps_is_followed(nursery):
             server.answer = said
         await changed.wait()
     assert told == [
-        ("a", False, "answered 500"),
+        ("a", False, "answered 500, expected 200-399"),
         ("a", True, "answered 200"),
-        ("a", False, "gave no answer in 0.1s"),
+        ("a", False, "timed out after 0.1s"),
         ("a", True, "answered 200"),
     ]
     assert server.most_open <= 2

@@ -259,6 +259,25 @@ async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
     assert (lab.log.count("member unhealthy"), lab.log.count("member restored")) == (1, 1)
 
 
+async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -> None:
+    a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
+    await lab.serves(checked(a, b))
+
+    def problems() -> list[str]:
+        return [load.problem for load in lab.plane.load().members]
+
+    await lab.until(lambda: problems() == ["", "connection refused"])
+    a.status = 503
+    await lab.until(lambda: problems() == ["answered 503, expected 200-399", "connection refused"])
+    a.status = 200
+    await lab.until(lambda: problems() == ["", "connection refused"])
+    assert [(each, told) for each, told in lab.log.events if each.startswith("health checks")] == [
+        ("health checks failed", {"member": b.played.member.name, "reason": "connection refused"}),
+        ("health checks failed", {"member": a.played.member.name, "reason": "answered 503, expected 200-399"}),
+        ("health checks passed", {"member": a.played.member.name, "reason": "answered 200"}),
+    ]
+
+
 async def test_an_endpoint_that_refuses_checks_is_out_before_any_client_meets_it(lab: Lab) -> None:
     a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
     await lab.serves(checked(a, b, path=None))

@@ -70,9 +70,13 @@ def test_what_is_borrowed_is_the_very_socket_and_never_blocks(lender: Lender) ->
 
 
 def test_the_queue_outlives_who_borrowed_it(lender: Lender) -> None:
-    lender.borrow(ADDRESS, lender.lend).close()
-    with socket.create_connection(lender.kept.getsockname()), lender.borrow(ADDRESS, lender.lend) as next_one:
-        next_one.accept()[0].close()
+    first = lender.borrow(ADDRESS, lender.lend)
+    with socket.create_connection(lender.kept.getsockname()) as waiting:
+        first.close()
+        with lender.borrow(ADDRESS, lender.lend) as next_one:
+            accepted, peer = next_one.accept()
+            accepted.close()
+        assert peer == waiting.getsockname()
 
 
 @pytest.mark.parametrize(

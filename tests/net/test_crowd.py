@@ -14,6 +14,7 @@ from tierlb.net.crowd import Crowd
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
+DEADLINE_S = 30.0
 LISTEN = Address("127.0.0.1", 0)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -57,14 +58,14 @@ class Party:
     crashes: list
 
     async def guest(self, index=0):
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE_S):
             while len(self.guests) <= index:  # noqa: ASYNC110 (a real socket is on its way)
                 await trio.sleep(0.005)
         return self.guests[index]
 
     async def ended(self, index=0):
         guest = await self.guest(index)
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE_S):
             while not guest.reasons:  # noqa: ASYNC110
                 await trio.sleep(0.005)
         (reason,) = guest.reasons
@@ -85,7 +86,7 @@ async def party(nursery):
 
 @asynccontextmanager
 async def raw(party, first=UPGRADE):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
             with suppress(trio.BrokenResourceError):
                 await stream.send_all(first)
@@ -104,7 +105,7 @@ async def read_all(stream):
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000])
 async def test_messages_of_all_sizes_pass_both_ways(party, size):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as channel:
             await channel.send(bytes(size))
             assert await channel.receive() == bytes(size)
@@ -118,7 +119,7 @@ async def test_many_children_are_heard_in_order(party):
             for count in range(20):
                 assert await channel.receive() == b"%d %d" % (number, count)
 
-    with trio.fail_after(20):
+    with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
             for number in range(30):
                 nursery.start_soon(talk, number)
@@ -126,7 +127,7 @@ async def test_many_children_are_heard_in_order(party):
 
 @pytest.mark.parametrize("token", ["?", "Secret", "secret2"])
 async def test_a_wrong_token_is_refused(party, token):
-    with trio.fail_after(5), pytest.raises(Disconnected, match="status 401"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match="status 401"):
         async with connect(party.url, token):
             pytest.fail("connected")
     assert party.guests == []
@@ -185,7 +186,7 @@ async def test_frames_that_break_the_rules_end_the_line(party, frames, reason):
 
 
 async def test_a_guest_may_close_and_the_child_hears_why(party):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as channel:
             await channel.send(b"bye")
             with pytest.raises(Disconnected, match="go away"):
@@ -194,7 +195,7 @@ async def test_a_guest_may_close_and_the_child_hears_why(party):
 
 
 async def test_a_child_that_leaves_ends_its_line(party):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as channel:
             await channel.send(b"x")
             await channel.receive()
@@ -209,7 +210,7 @@ async def test_a_child_that_is_cut_off_ends_its_line(party):
 
 
 async def test_a_bug_in_a_guest_costs_only_its_own_line(party):
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as good, connect(party.url, "secret") as bad:
             await bad.send(b"crash")
             with pytest.raises(Disconnected, match="internal error"):
@@ -220,7 +221,7 @@ async def test_a_bug_in_a_guest_costs_only_its_own_line(party):
 
 
 async def test_a_message_over_the_cap_ends_only_its_own_line(party):
-    with trio.fail_after(20):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as big, connect(party.url, "secret") as small:
             with suppress(Disconnected):
                 await big.send(bytes(MAX_FRAME_BYTES + 1))
@@ -263,7 +264,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
                 task_status.started((address, scope))
 
     address, scope = await nursery.start(run)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(f"ws://{address}", "secret") as channel:
             await channel.send(b"x")
             await channel.receive()
@@ -275,7 +276,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
 
 async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
     monkeypatch.setattr(crowd_module, "MAX_LINES", 1)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as channel:
             await channel.send(b"x")
             await channel.receive()

@@ -15,7 +15,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
 from tierlb.net.lookup import look_up, one_family
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 ASK = """
 import json, sys
 import attrs, trio

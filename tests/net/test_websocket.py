@@ -7,6 +7,7 @@ from tierlb.model.address import Address
 from tierlb.net.websocket import Disconnected, connect, converse, serve
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
+DEADLINE_S = 30.0
 LISTEN = Address("127.0.0.1", 0)
 
 
@@ -21,7 +22,7 @@ async def start(nursery, handler):
 
 async def test_messages_pass_both_ways(nursery):
     url = await start(nursery, echo)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(b"\x00\xff")
             assert await channel.receive() == b"\x00\xff"
@@ -30,13 +31,13 @@ async def test_messages_pass_both_ways(nursery):
 @pytest.mark.parametrize("token", ["?", "Secret", "secret2"])
 async def test_a_wrong_token_is_refused(nursery, token):
     url = await start(nursery, echo)
-    with trio.fail_after(5), pytest.raises(Disconnected, match="status 401"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match="status 401"):
         async with connect(url, token):
             pytest.fail("connected")
 
 
 async def test_nobody_there_is_disconnected():
-    with trio.fail_after(5), pytest.raises(Disconnected, match=r"127\.0\.0\.1:1"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match=r"127\.0\.0\.1:1"):
         async with connect("ws://127.0.0.1:1", "secret"):
             pytest.fail("connected")
 
@@ -46,7 +47,7 @@ async def test_the_reason_of_a_close_arrives_cut_to_what_fits(nursery):
         await channel.close("é" * 100)
 
     url = await start(nursery, refuse)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             with pytest.raises(Disconnected) as caught:
                 await channel.receive()
@@ -55,7 +56,7 @@ async def test_the_reason_of_a_close_arrives_cut_to_what_fits(nursery):
 
 async def test_a_message_over_the_cap_ends_only_its_own_connection(nursery):
     url = await start(nursery, echo)
-    with trio.fail_after(10):
+    with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as big, connect(url, "secret") as small:
             with suppress(Disconnected):
                 await big.send(bytes(MAX_FRAME_BYTES + 1))
@@ -69,5 +70,5 @@ async def test_a_conversation_ends_with_the_first_part_that_finds_the_peer_gone(
     async def fail():
         raise Disconnected("gone")
 
-    with trio.fail_after(1):
+    with trio.fail_after(DEADLINE_S):
         assert await converse(trio.sleep_forever, fail) == "gone"

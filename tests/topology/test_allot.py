@@ -104,6 +104,20 @@ def test_children_are_reached_at_their_inner_port_by_parents_of_any_kind():
     )
 
 
+@pytest.mark.parametrize(
+    ("to", "leads_out"),
+    [(("app",), True), (("web",), False), (("web", "app"), True), (("deeper",), False), (("open",), True)],
+)
+def test_a_child_leads_out_where_a_connection_through_it_may_end_at_an_endpoint(to, leads_out):
+    topology = topology_of(
+        tier("front", Kind.L7, "inner", listen=PUBLIC),
+        *(tier("inner", Kind.L4, *to), tier("deeper", Kind.L4, "web"), tier("open", Kind.L4, "deeper", "app")),
+        tier("web", Kind.L7, "app"),
+    )
+    (member,) = members(topology, "front", {"inner": {"inner-1": at(50)}})
+    assert (member.child, member.leads_out) == (True, leads_out)
+
+
 def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
     split = Forward((Share(1.0, ("app",)), Share(2.0, ("app", "web"))))
     topology = topology_of(

@@ -18,6 +18,7 @@ from tierlb.model.topology import (
     Route,
     Run,
     Share,
+    SharedStore,
     Timeouts,
 )
 from tierlb.topology.build import build_health, build_match
@@ -125,7 +126,9 @@ pools:
 
 def test_what_is_for_other_machines_reaches_the_model() -> None:
     topology = load_text(ELSEWHERE, "f")
-    assert topology.store == "etcd://one:2379,two:2379/shop"
+    assert topology.store == SharedStore("etcd://one:2379,two:2379/shop")
+    assert topology.store.members == ("one:2379", "two:2379")
+    assert topology.store.files == {}
     assert topology.tiers["edge"].resources == Resources(cpus=0.5)
     assert topology.tiers["web"].resources == Resources(2.0, 256 * 2**20)
     assert topology.pools == {

@@ -5,7 +5,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, Tier, Timeouts, Tls, Topology
+from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, SharedStore, Tier, Timeouts, Tls, Topology
 from tierlb.topology.diff import (
     FORMS,
     KEYS,
@@ -33,6 +33,7 @@ from tierlb.topology.shapes import (
     PoolShape,
     ResourcesShape,
     RunShape,
+    StoreShape,
     TierShape,
     TimeoutsShape,
 )
@@ -234,6 +235,28 @@ def test_what_the_controller_has_from_its_start_cannot_change() -> None:
     )
 
 
+def test_a_store_is_said_as_the_file_has_it() -> None:
+    short, full = (attrs.evolve(shop(), store=SharedStore(*store)) for store in (("etcd://a:1",), FULL_STORE))
+    (change,) = differences(shop(), full)
+    assert isinstance(change, ClusterChanged)
+    written = "{etcd: etcds://a:1, ca: ca.pem, certificate: c.pem, key: c.key, user: ann, password_file: password}"
+    assert change.fields == (Field("store", None, written),)
+    (change,) = differences(short, full)
+    assert isinstance(change, ClusterChanged)
+    assert change.fields == (
+        Field("store.etcd", "etcd://a:1", "etcds://a:1"),
+        Field("store.ca", None, "ca.pem"),
+        Field("store.certificate", None, "c.pem"),
+        Field("store.key", None, "c.key"),
+        Field("store.user", None, "ann"),
+        Field("store.password_file", None, "password"),
+    )
+    assert differences(full, full) == ()
+
+
+FULL_STORE = ("etcds://a:1", "ca.pem", "c.pem", "c.key", "ann", "password")
+
+
 @pytest.mark.parametrize(
     ("tiers", "pools", "name", "before", "after"),
     [
@@ -302,6 +325,7 @@ def test_no_setting_is_passed_over(owner: type) -> None:
         (Limits, LimitsShape),
         (HealthCheck, HealthShape),
         (Resources, ResourcesShape),
+        (SharedStore, StoreShape),
     ],
 )
 def test_keys_are_those_of_the_file(owner: type, shape: type) -> None:

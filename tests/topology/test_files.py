@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tierlb.model.topology import Tls
-from tierlb.topology.files import resolved
+from tierlb.model.topology import SharedStore, Tls
+from tierlb.topology.files import one_line, resolved
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
 
@@ -72,7 +72,8 @@ def test_whole_paths_stay_as_they_are() -> None:
 def test_a_file_that_is_not_there_is_a_problem_at_its_place(folder: Path) -> None:
     (folder / "tls/key.pem").unlink()
     assert problems_of(folder) == [
-        "shop.yaml:5:10: security.tls.key: 'tls/key.pem' cannot be read: No such file or directory"
+        "shop.yaml:5:10: security.tls.key: 'tls/key.pem' cannot be read: No such file or directory "
+        f"(looked for at '{folder}/tls/key.pem')"
     ]
 
 
@@ -109,3 +110,68 @@ def test_what_cannot_be_the_file_meant_is_refused(folder: Path, key: str, name: 
     (found,) = problems_of(folder, TEXT.replace(f"{key}: tls/{own}", f"{key}: tls/{name}"))
     assert f": security.tls.{key}: " in found
     assert said in found
+
+
+STORE = """\
+store:
+  etcd: etcds://a:1
+  ca: tls/ca.pem
+  certificate: tls/cert.pem
+  key: tls/key.pem
+  user: ann
+  password_file: secrets/etcd
+"""
+
+
+@pytest.fixture
+def sharing(folder: Path) -> str:
+    """The text of a topology whose controllers share a store."""
+    (folder / "secrets").mkdir()
+    (folder / "secrets/etcd").write_text("s3cret\n")
+    return STORE + TEXT
+
+
+def test_files_of_a_store_are_relative_to_the_topology_file_too(folder: Path, sharing: str) -> None:
+    names = {"ca": "tls/ca.pem", "certificate": "tls/cert.pem", "key": "tls/key.pem", "password_file": "secrets/etcd"}
+    store = load_text(sharing, str(folder / "shop.yaml")).store
+    assert store == SharedStore("etcds://a:1", user="ann", **{key: str(folder / name) for key, name in names.items()})
+    assert store.files == {key: str(folder / name) for key, name in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "said"),
+    [
+        ("tls/ca.pem", "shop.yaml:3:7: store.ca: ", "'tls/ca.pem' cannot be read: No such file"),
+        ("tls/key.pem", "shop.yaml:5:8: store.key: ", "'tls/key.pem' cannot be read: No such file"),
+        ("secrets/etcd", "shop.yaml:7:18: store.password_file: ", "'secrets/etcd' cannot be read: No such file"),
+    ],
+)
+def test_a_file_of_a_store_that_is_not_there_is_a_problem_at_its_place(
+    folder: Path, sharing: str, name: str, place: str, said: str
+) -> None:
+    (folder / name).unlink()
+    found = [line for line in problems_of(folder, sharing) if ": store." in line]
+    assert len(found) == 1
+    assert found[0].startswith(place + said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "does not hold one line: write the password into it, and nothing else"),
+        (b"\n", "does not hold one line"),
+        (b"a\nb\n", "does not hold one line"),
+        (b"\xff", "is not UTF-8 text: write the password into it, in one line"),
+    ],
+)
+def test_a_file_that_holds_no_password_is_refused(folder: Path, sharing: str, content: bytes, said: str) -> None:
+    (folder / "secrets/etcd").write_bytes(content)
+    (found,) = problems_of(folder, sharing)
+    assert f": store.password_file: 'secrets/etcd' {said}" in found
+
+
+@pytest.mark.parametrize(
+    ("content", "password"), [(b"a", "a"), (b"a\n", "a"), (b"a\r\n", "a"), (b" a \n", " a "), ("ä".encode(), "ä")]
+)
+def test_a_password_is_all_of_the_line(content: bytes, password: str) -> None:
+    assert one_line(content) == password

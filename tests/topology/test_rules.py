@@ -141,3 +141,44 @@ def test_a_right_pool_has_no_fault(pool: str) -> None:
 def test_a_mapping_is_not_blamed_for_a_part_that_was_cut_out() -> None:
     assert faults_of("{kind: l7, to: [Wrong]}") == []
     assert faults_of("{kind: l7, routes: [{match: {path: wrong}, to: a}, {to: b}]}") == []
+
+
+def store_faults_of(store: str) -> list[str]:
+    return faults_of("{kind: l7, to: a}", f"store: {store}\n")
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "etcds://a:1",
+        "{etcd: 'etcd://a:1'}",
+        "{etcd: 'etcd://a:1', user: ann, password_file: b}",
+        "{etcd: 'etcds://a:1'}",
+        "{etcd: 'etcds://a:1', ca: a}",
+        "{etcd: 'etcds://a:1', ca: a, certificate: b, key: c, user: ann, password_file: d}",
+    ],
+)
+def test_a_right_store_has_no_fault(store: str) -> None:
+    assert store_faults_of(store) == []
+
+
+@pytest.mark.parametrize(
+    ("store", "keys", "fault"),
+    [
+        ("{etcd: 'etcds://a:1', certificate: b}", ["certificate"], "says nothing without 'key': write both or none"),
+        ("{etcd: 'etcds://a:1', key: b}", ["key"], "says nothing without 'certificate': write both or none"),
+        ("{etcd: 'etcds://a:1', user: b}", ["user"], "says nothing without 'password_file': write both or none"),
+        (
+            "{etcd: 'etcd://a:1', password_file: b}",
+            ["password_file"],
+            "says nothing without 'user': write both or none",
+        ),
+        (
+            "{etcd: 'etcd://a:1', ca: a, certificate: b, key: c}",
+            ["ca", "certificate", "key"],
+            "is for TLS: write etcds:// instead of etcd://, or leave this out",
+        ),
+    ],
+)
+def test_each_store_rule_yields_its_faults(store: str, keys: list[str], fault: str) -> None:
+    assert store_faults_of(store) == [f"store.{key}: {fault}" for key in keys]

@@ -117,6 +117,24 @@ def test_each_wrong_security_is_one_fault_with_its_path(security: str, fault: st
     assert found.startswith(fault)
 
 
+@pytest.mark.parametrize(
+    ("store", "fault"),
+    [
+        ("", "store: has no value: write a single value or a mapping, or leave the key out"),
+        ("[etcd://a:1]", "store: must be a single value or a mapping, not a list"),
+        ("{user: ann}", "store: the key 'etcd' is missing"),
+        ("{etcd: 'http://a:1'}", "store.etcd: 'http' is not offered: write etcd://HOST:PORT, or with TLS etcds://"),
+        ("{etcd: 'etcds://a:1', password: secret}", "store.password: unknown key (did you mean 'password_file'?)"),
+        ("{etcd: 'etcds://a:1', cert: a}", "store.cert: unknown key"),
+        ("{etcd: 'etcds://a:1', ca: ''}", "store.ca: write 1 to"),
+        ("{etcd: 'etcds://a:1', ca: [a]}", "store.ca: must be a single value, not a list"),
+    ],
+)
+def test_each_wrong_store_is_one_fault_with_its_path(store: str, fault: str) -> None:
+    (found,) = faults_of(f"{BASE}store: {store}\n")
+    assert found.startswith(fault)
+
+
 def test_all_faults_come_in_one_pass() -> None:
     text = BASE.replace("cluster", "clutser").replace("*:80", "80").replace("9001", "90010")
     assert {line.split(":")[0] for line in faults_of(text)} == {

@@ -19,6 +19,7 @@ from tierlb.wire.etcd import (
     Lease,
     Outcome,
     Put,
+    authenticate,
     grant,
     of_lease,
     read_events,
@@ -28,11 +29,12 @@ from tierlb.wire.etcd import (
     read_outcome,
     read_renewal,
     read_revocation,
+    read_token,
     transaction,
     watch,
 )
 
-READERS = (read_outcome, read_lease, read_renewal, read_revocation, read_events)
+READERS = (read_token, read_outcome, read_lease, read_renewal, read_revocation, read_events)
 HEADER = {"cluster_id": "324952591200643719", "member_id": "3319814642761637952", "revision": "7", "raft_term": "2"}
 KV = {"key": "eA==", "create_revision": "2", "mod_revision": "5", "version": "1", "value": "MQ=="}
 ITEM = Item("x", b"1", 2, 5)
@@ -94,6 +96,34 @@ def test_keys_and_values_may_be_any_bytes() -> None:
     (found,) = read_outcome({"header": HEADER, "responses": [{"response_range": {"kvs": [odd, empty]}}]}).found
     assert [item.value for item in found] == [b"\x00\xff", b""]
     assert Delete(found[0].key).plain() == {"request_delete_range": {"key": odd["key"]}}
+
+
+def test_who_logs_in_gets_a_token_that_a_field_of_http_can_hold() -> None:
+    assert authenticate("ann", "p w") == {"name": "ann", "password": "p w"}
+    assert read_token({"header": HEADER, "token": "zewKFEcpNvPSCbCb.13"}) == "zewKFEcpNvPSCbCb.13"
+    for token in ("", "a b", "a\r\nb: c", "ä", "x" * 10_000):
+        with pytest.raises(ValueError, match="not a token"):
+            read_token({"token": token})
+
+
+@pytest.mark.parametrize(
+    ("text", "is_stranger", "is_denial"),
+    [
+        ("etcdserver: user name is empty", True, True),
+        ("etcdserver: invalid auth token", True, True),
+        ("etcdserver: revision of auth store is old", True, True),
+        ("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token", True, True),
+        ("etcdserver: permission denied", False, True),
+        ("etcdserver: authentication failed, invalid user ID or password", False, True),
+        ("status 400, 'CommonName of client sending a request against gateway will be", False, True),
+        ("etcdserver: authentication is not enabled", False, False),
+        ("etcdserver: request is too large", False, False),
+    ],
+)
+def test_a_fault_says_whether_it_is_about_who_asks(text: str, is_stranger: bool, is_denial: bool) -> None:
+    fault = Fault(text, undecided=False)
+    assert (fault.is_stranger, fault.is_denial) == (is_stranger, is_denial)
+    assert fault.knows_no_users is ("not enabled" in text)
 
 
 def test_a_lease_lasts_as_long_as_etcd_says_and_one_that_has_ended_for_no_time() -> None:

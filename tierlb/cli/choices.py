@@ -1,12 +1,12 @@
 """What nodes said of their choices for one request, put in order: from the first tier down to who answered.
 
-An explanation comes in response fields, one line of JSON for each choice. What an endpoint writes into such a field of
-its own comes last. So a line counts only where it goes on from the one before: its node is the one chosen there, or the
-same node once more, where a member did not take the request. The way is whole when it ends at an endpoint, at a node
-that answers itself, or at one that finds nobody.
+An explanation comes in response fields, one line of JSON for each choice. A line counts only where it goes on from the
+one before: its node is the one chosen there, or the same node once more, where a member did not take the request. The
+way is whole when it ends at an endpoint, at a node that answers itself, or at one that finds nobody.
 
 An l4 node explains in the connections that it makes. Below an l7 node, which keeps its connections, one may have been
-made when nobody asked: the way then goes on behind that node, or ends there if no l7 node is below.
+made when nobody asked: the way then goes on behind that node, or ends there if an endpoint may be next. What comes from
+there is an endpoint's word as well as a node's, so the node above passes none of it on.
 
 Pure, and text only in `page`.
 """
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tierlb.cli.printable import printable
-from tierlb.cli.rows import AVAILABLE, counts_connections
+from tierlb.cli.rows import AVAILABLE
 from tierlb.cli.table import age_text, count_text, rate_text
 
 Json = dict[str, Any]
@@ -133,6 +133,12 @@ def _may_be_silent(taken: Sequence[Choice], tier: Json) -> bool:
     return bool(tier["kind"] == "l4" and any(choice.kind == "l7" for choice in taken))
 
 
+def _leads_out(name: str, tiers: Json) -> bool:
+    """Whether a connection to it may end at an endpoint, with no l7 node between; pools are no tiers."""
+    tier = tiers.get(name)
+    return tier is None or (tier["kind"] == "l4" and any(_leads_out(target, tiers) for target in tier["to"]))
+
+
 def _end(taken: Sequence[Choice], entry: str, tier_of: dict[str, str], tiers: Json) -> tuple[str | None, str | None]:
     """The endpoint and what is missing."""
     if not taken:
@@ -143,7 +149,7 @@ def _end(taken: Sequence[Choice], entry: str, tier_of: dict[str, str], tiers: Js
     if last.chose not in tier_of:
         return last.chose, None
     tier = tier_of[last.chose]
-    if _may_be_silent(taken, tiers[tier]) and counts_connections(tier, tiers):
+    if _may_be_silent(taken, tiers[tier]) and _leads_out(tier, tiers):
         return None, None
     return None, last.chose
 

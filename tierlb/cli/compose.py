@@ -23,7 +23,8 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
         project = Project(Path(), topology.cluster, image)
         click.echo(text(rendering(project, topology, topology_text)), nl=False)
         return
-    source = os.path.relpath(file, output) if topology.tls else TOPOLOGY_FILE
+    names_files = topology.tls is not None or (topology.store is not None and topology.store.files)
+    source = os.path.relpath(file, output) if names_files else TOPOLOGY_FILE
     try:
         lay_out(Project(output, topology.cluster, image, source), topology, topology_text)
     except NotOurs as problem:

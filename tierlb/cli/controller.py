@@ -28,7 +28,7 @@ from tierlb.controlplane.invitation import Invitation, admin_token_posted, poste
 from tierlb.controlplane.reception import Reception
 from tierlb.controlplane.store import FileStore, Store
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Topology
+from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.topology.problems import TopologyError
@@ -123,30 +123,38 @@ class _Process:
         finally:
             await store.close()
 
-    async def _compete(self, store: str, url: str, admin: socket.socket, admin_token: str) -> None:
-        """Be active whenever elected, and on standby meanwhile; for ever."""
+    async def _compete(self, shared: SharedStore, url: str, admin: socket.socket, admin_token: str) -> None:
+        """Be active whenever elected, and on standby meanwhile; for ever. Raises StoreError where etcd cannot be had
+        that way."""
         from tierlb.controlplane.election import Election
-        from tierlb.controlplane.etcd import Etcd, parse_store_url
+        from tierlb.controlplane.etcd import open_etcd
+        from tierlb.controlplane.etcd_access import Denied, parse_store_url
         from tierlb.controlplane.etcd_store import EtcdStore
 
-        place = parse_store_url(store)
-        directory, name = place.directory(self.topology.cluster), self.options.name or socket.gethostname()
-        etcd = Etcd(place.members)
+        directory = parse_store_url(shared.url).directory(self.topology.cluster)
+        name, etcd = self.options.name or socket.gethostname(), open_etcd(shared)
         election = Election(etcd, f"{directory}/{LEADER}", name, url, self.log)
 
         def standby() -> str:
-            return f"this controller is on standby: {election.current() or 'none'} is the active one"
+            why = f" ({election.problem()})" if election.problem() else ""
+            return f"this controller is on standby: {election.current() or 'none'} is the active one{why}"
 
+        denied = None
         try:
-            while True:
+            while denied is None:
                 self.reception.close(standby)
                 async with trio.open_nursery() as nursery:
                     waiting = await nursery.start(self._stand_by, admin, standby)
-                    async with election.lead() as leadership:
+                    try:
+                        async with election.lead() as leadership:
+                            waiting.cancel()
+                            await self._try_to_lead(
+                                EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
+                            )
+                    except Denied as problem:
+                        denied = problem  # raised below, where no group is made of it
                         waiting.cancel()
-                        await self._try_to_lead(
-                            EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
-                        )
+            raise denied
         finally:
             await etcd.close()
 

@@ -28,7 +28,7 @@ WANTED = {"drain": "draining", "maintenance": "maintenance"}
 @attrs.frozen
 class Row:
     """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
-    that is, it serves and not all of its parents keep away from it."""
+    that is, it serves and not all of its parents keep away from it. `problem`: what most of those who check it find."""
 
     name: str
     state: str = ""
@@ -45,6 +45,7 @@ class Row:
     age_s: float | None = None
     share: float | None = None
     errors: int | None = None
+    problem: str = ""
 
     def quantile_s(self, q: float) -> float | None:
         """None while there was no item."""
@@ -73,6 +74,7 @@ class View:
     rate: float | None
     by_connection: bool
     age_s: float | None
+    problem: str
 
 
 def groups_of(status: Json) -> tuple[Group, ...]:
@@ -172,6 +174,7 @@ def _view(parent: Json, member: Json, part: float | None, weight: float) -> View
         rate=rate,
         by_connection=parent["by_connection"],
         age_s=member["report_age_s"],
+        problem=member.get("problem", ""),
     )
 
 
@@ -220,7 +223,14 @@ def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
         age_s=agent["report_age_s"] if agent else min(ages, default=None),
         share=_share(views),
         errors=sum(view.failed for view in views) if views else None,
+        problem=_most_common(view.problem for view in views),
     )
+
+
+def _most_common(problems: Iterable[str]) -> str:
+    """Several nodes may find different things: the one that most find."""
+    found = Counter(filter(None, problems)).most_common(1)
+    return found[0][0] if found else ""
 
 
 def _counts(state: str, views: Sequence[View]) -> bool:

@@ -40,7 +40,8 @@ class Column:
 
 def page(status: dict[str, Any], order: Sequence[str], width: int, height: int | None = None) -> Lines:
     """Everything, in so many characters and lines; `order` names the columns, the most important first."""
-    groups, phrases = groups_of(status), _first(status["missing"], MOST_PHRASES)
+    groups = groups_of(status)
+    phrases = _first(_phrases(status, groups), MOST_PHRASES)
     if height is not None:
         groups = shortened(groups, height - HEADLINES - len(phrases))
     return Lines(_headline(status), _table(groups, order, width), *(_line(phrase, "yellow") for phrase in phrases))
@@ -48,9 +49,10 @@ def page(status: dict[str, Any], order: Sequence[str], width: int, height: int |
 
 def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
     """How wide the page is if nothing has to be left out."""
-    rows = _rows(groups_of(status))
+    groups = groups_of(status)
+    rows = _rows(groups)
     wide = sum(_width(COLUMNS[key], rows) + 2 for key in order)
-    return max(wide, *(cell_len(phrase) for phrase in status["missing"]), 0)
+    return max(wide, *(cell_len(INDENT + phrase) for phrase in _phrases(status, groups)), 0)
 
 
 def shortened(groups: Sequence[Group], lines: int) -> tuple[Group, ...]:
@@ -160,6 +162,12 @@ def _headline(status: dict[str, Any]) -> Text:
 
 def _line(text: str, style: str) -> Text:
     return Text(INDENT + printable(text), style, no_wrap=True, overflow="ellipsis")
+
+
+def _phrases(status: dict[str, Any], groups: Sequence[Group]) -> list[str]:
+    """What stands below the table: what is not up, then what health checks find wrong, and where."""
+    found = [f"{row.name}: {row.problem}" for group in groups for row in group.members if row.problem]
+    return [*status["missing"], *found]
 
 
 def _first(phrases: Sequence[str], most: int) -> list[str]:

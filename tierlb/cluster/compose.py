@@ -15,6 +15,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -29,6 +30,7 @@ from tierlb.cluster.container import (
     TOPOLOGY_FILE,
     UID,
     controller_command,
+    file_place,
     node_command,
     pool_command,
     port_problems,
@@ -43,6 +45,8 @@ Document = dict[str, Any]
 CONTROLLER = "controller"
 JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
 TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
+STORE = "store-"
+"""What the secrets of the store begin with."""
 SECRETS_PATH = "/run/secrets"
 FOLDER = posixpath.dirname(TOPOLOGY_FILE)
 """Of the topology file, where the controller looks for the files that it names."""
@@ -76,12 +80,25 @@ class TlsFiles:
 @attrs.frozen
 class Rendering:
     """`image` has tierlb. `tls`: needed if the topology has `security.tls`. `source`: the topology file, if it is not
-    the one beside the compose file, for the next rendering."""
+    the one beside the compose file, for the next rendering. `store`: as `container.store_files` has them."""
 
     topology: Topology
     image: str
     tls: TlsFiles | None = None
     source: str = ""
+    store: Mapping[str, str] = MappingProxyType({})
+
+
+def store_secrets(rendering: Rendering) -> dict[str, str]:
+    """Those of the store, by the names of their files in `rendering.store`. A file that the topology file names twice
+    is there once."""
+    taken = set(_places(rendering.tls)) if rendering.tls else set()
+    found = {}
+    for key in rendering.store:
+        if _at(rendering, key) not in taken:
+            taken.add(_at(rendering, key))
+            found[key] = f"{STORE}{key}"
+    return found
 
 
 def faults(topology: Topology) -> tuple[str, ...]:
@@ -202,13 +219,14 @@ def _controller(rendering: Rendering) -> Document:
     topology = rendering.topology
     command = controller_command("{pool}", token_file=_secret(JOIN_TOKEN), admin_token_file=_secret(ADMIN_TOKEN))
     tls = dict(zip(TLS_SECRETS, _places(rendering.tls), strict=True)) if rendering.tls else {}
+    files = tls | {secret: _at(rendering, key) for key, secret in store_secrets(rendering).items()}
     return {
         "image": rendering.image,
         "command": _words(command[1:]),
         "working_dir": FOLDER,
         "ports": [f"{topology.admin}:{ADMIN_PORT}"],
         "volumes": [f"state:{STATE_DIRECTORY}", f"./topology.yaml:{TOPOLOGY_FILE}:ro"],
-        "secrets": [JOIN_TOKEN, ADMIN_TOKEN, *({"source": name, "target": tls[name]} for name in tls)],
+        "secrets": [JOIN_TOKEN, ADMIN_TOKEN, *({"source": name, "target": files[name]} for name in files)],
         "healthcheck": _health(f"{CONTROL_PORT}/readyz", *tls.values()),
         **_common(rendering, "controller", {}),
         **CONFINED,
@@ -225,7 +243,7 @@ def _tier(rendering: Rendering, tier: Tier) -> Document:
         **_scale(tier.replicas),
         **ports,
         "depends_on": _conditions(topology, tier),
-        "secrets": [name for name in _secrets(rendering) if name != ADMIN_TOKEN],
+        "secrets": [JOIN_TOKEN, *(TLS_SECRETS if rendering.tls else ())],
         "healthcheck": _health(f"{NODE_CONTROL_PORT}/readyz", *map(_secret, TLS_SECRETS if rendering.tls else ())),
         **_common(rendering, "tier", {"tierlb.tier": tier.name}),
         **_limits(tier.resources),
@@ -310,7 +328,7 @@ def _way_out(service: str) -> str:
 
 
 def _secrets(rendering: Rendering) -> tuple[str, ...]:
-    return (JOIN_TOKEN, ADMIN_TOKEN, *(TLS_SECRETS if rendering.tls else ()))
+    return (JOIN_TOKEN, ADMIN_TOKEN, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
 
 
 def _secret(name: str) -> str:
@@ -319,7 +337,11 @@ def _secret(name: str) -> str:
 
 def _places(tls: TlsFiles) -> tuple[str, ...]:
     """Where the controller, which reads the topology file, looks for them."""
-    return tuple(_escaped(posixpath.normpath(posixpath.join(FOLDER, name))) for name in attrs.astuple(tls))
+    return tuple(_escaped(file_place(name)) for name in attrs.astuple(tls))
+
+
+def _at(rendering: Rendering, key: str) -> str:
+    return _escaped(file_place(rendering.store[key]))
 
 
 def _health(what: str, *files: str) -> Document:

@@ -5,11 +5,14 @@ writes a firewall rule, a probe or a service can name it. Everything listens on 
 known beforehand. Tokens come as files: an environment is inherited, and shown by whoever shows the container.
 """
 
+import posixpath
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import tierlb
 from tierlb.model.topology import Run, Topology
+from tierlb.topology.source import Scalar, read_source
 
 CONTROL_PORT = 7901
 """Of the controller: where nodes join."""
@@ -30,6 +33,8 @@ TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
 JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
 ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
 STATE_DIRECTORY = "/var/lib/tierlb"
+STORE_FILES = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt", "password_file": "password"}
+"""What those that `store` names are called as secrets, by their keys."""
 PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
 PROBE = (*PYTHON, "/opt/tierlb/ready.py")
 """Says whether what is in its container is ready; as compose/Dockerfile has it."""
@@ -81,6 +86,19 @@ def tls_options(directory: str) -> Command:
         *("--tls-certificate", f"{directory}/tls.crt", "--tls-key", f"{directory}/tls.key"),
         *("--tls-ca", f"{directory}/ca.crt"),
     )
+
+
+def store_files(topology_text: str) -> dict[str, str]:
+    """The files that `store` names, by what they are called as secrets, as the topology file has them."""
+    data: Any = read_source(topology_text).data
+    store = data.get("store") if isinstance(data, dict) else None
+    named = store if isinstance(store, dict) else {}
+    return {secret: named[key].text for key, secret in STORE_FILES.items() if isinstance(named.get(key), Scalar)}
+
+
+def file_place(name: str) -> str:
+    """Where a controller that reads the topology file in a container looks for a file that is named in it."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(TOPOLOGY_FILE), name))
 
 
 def port_problems(topology: Topology) -> Iterator[str]:

@@ -29,8 +29,15 @@ from tierlb.cluster.container import (
 )
 from tierlb.cluster.kubernetes_names import CONTROLLER, PUBLIC, Labels, Plan
 from tierlb.cluster.kubernetes_network import policies
-from tierlb.cluster.kubernetes_pods import TLS_FILES, controller_pod, endpoint_pod, node_pod, state_claims
-from tierlb.cluster.kubernetes_yaml import documents
+from tierlb.cluster.kubernetes_pods import (
+    TLS_FILES,
+    controller_pod,
+    endpoint_pod,
+    node_pod,
+    state_claims,
+    store_keys,
+)
+from tierlb.cluster.yaml_text import documents
 from tierlb.model.topology import Pool, Run, Tier
 
 OLDEST = "1.30"
@@ -253,6 +260,8 @@ def _secret_advice(plan: Plan) -> list[str]:
     if plan.topology.tls is not None:
         files = " ".join(f"--from-file={name}=FILE" for name in TLS_FILES)
         advice += [f"{make} {plan.name('tls')} {files}", f"The certificate is for {', '.join(certified(plan))}."]
+    if keys := store_keys(plan):
+        advice += [f"{make} {plan.name('store')} {' '.join(f'--from-file={key}=FILE' for key in keys)}"]
     return advice
 
 

@@ -65,8 +65,7 @@ def _to_controller(plan: Plan) -> list[Rule]:
 def _from_controller(plan: Plan) -> list[Rule]:
     rules = [_dns()]
     if plan.topology.store is not None:
-        hosts = plan.topology.store.removeprefix("etcd://").partition("/")[0].split(",")
-        ports = sorted({int(host.rpartition(":")[2]) for host in hosts})
+        ports = sorted({int(member.rpartition(":")[2]) for member in plan.topology.store.members})
         rules.append({"ports": [_tcp(port) for port in ports]})
     return rules
 

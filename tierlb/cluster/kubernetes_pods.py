@@ -29,8 +29,10 @@ from tierlb.cluster.container import (
     UID,
     Command,
     controller_command,
+    file_place,
     node_command,
     pool_command,
+    store_files,
     tls_options,
 )
 from tierlb.cluster.kubernetes_names import CONTROLLER, Labels, Plan
@@ -288,10 +290,22 @@ def _topology_files(plan: Plan) -> list[Mount]:
     """The file, and those that it names, at the places where it names them."""
     file = {"mountPath": TOPOLOGY_FILE, "subPath": os.path.basename(TOPOLOGY_FILE), "readOnly": True}
     mounts = [Mount("topology", {"configMap": {"name": plan.name("topology")}}, (file,))]
-    pairs = zip(_tls_paths(plan), TLS_FILES, strict=False)
-    if paths := [{"mountPath": path, "subPath": key, "readOnly": True} for path, key in pairs]:
-        mounts.append(_tls_files(plan, *paths))
+    tls = dict(zip(_tls_paths(plan), TLS_FILES, strict=False))
+    if tls:
+        mounts.append(_tls_files(plan, *map(_file, tls, tls.values())))
+    store = {file_place(name): key for key, name in store_files(plan.text).items()}
+    if paths := [_file(path, key) for path, key in store.items() if path not in tls]:
+        mounts.append(Mount("store", {"secret": {"secretName": plan.name("store")}}, tuple(paths)))
     return mounts
+
+
+def store_keys(plan: Plan) -> list[str]:
+    """What the Secret of the store has to hold."""
+    return [path["subPath"] for mount in _topology_files(plan) if mount.name == "store" for path in mount.paths]
+
+
+def _file(path: str, key: str) -> Spec:
+    return {"mountPath": path, "subPath": key, "readOnly": True}
 
 
 def _tls_paths(plan: Plan) -> list[str]:
@@ -301,7 +315,7 @@ def _tls_paths(plan: Plan) -> list[str]:
     tls: Any = read_source(plan.text).data
     for key in ("security", "tls"):
         tls = tls[key]
-    return [os.path.normpath(os.path.join(os.path.dirname(TOPOLOGY_FILE), tls[key].text)) for key in TLS_KEYS]
+    return [file_place(tls[key].text) for key in TLS_KEYS]
 
 
 def _tls_files(plan: Plan, *paths: Spec) -> Mount:

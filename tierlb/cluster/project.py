@@ -13,7 +13,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.cluster.compose import ADMIN_TOKEN, JOIN_TOKEN, TLS_SECRETS, Rendering, TlsFiles, text
+from tierlb.cluster.compose import ADMIN_TOKEN, JOIN_TOKEN, TLS_SECRETS, Rendering, TlsFiles, store_secrets, text
+from tierlb.cluster.container import STORE_FILES, store_files
 from tierlb.model.topology import Topology
 from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
 
@@ -47,7 +48,7 @@ def rendering(project: Project, topology: Topology, topology_text: str) -> Rende
     """What is to be rendered for a topology and the text it was read from."""
     tls = _tls_files(topology_text) if topology.tls else None
     source = project.source if project.source != TOPOLOGY_FILE else ""
-    return Rendering(topology, project.image, tls, source)
+    return Rendering(topology, project.image, tls, source, store_files(topology_text))
 
 
 def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
@@ -56,9 +57,10 @@ def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
     if (directory / COMPOSE_FILE).exists() and read_project(directory).cluster != project.cluster:
         raise NotOurs(f"{directory} holds the cluster {read_project(directory).cluster}: choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
-    _lay_out_secrets(directory / SECRETS, topology)
+    wanted = rendering(project, topology, topology_text)
+    _lay_out_secrets(directory / SECRETS, wanted)
     _replace(directory / TOPOLOGY_FILE, topology_text)
-    _replace(directory / COMPOSE_FILE, text(rendering(project, topology, topology_text)))
+    _replace(directory / COMPOSE_FILE, text(wanted))
 
 
 def read_project(directory: Path) -> Project:
@@ -87,7 +89,8 @@ def _at(data: Data, *keys: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _lay_out_secrets(directory: Path, topology: Topology) -> None:
+def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
+    topology = rendering.topology
     directory.mkdir(mode=PRIVATE, exist_ok=True)
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not (directory / name).exists():
@@ -95,6 +98,9 @@ def _lay_out_secrets(directory: Path, topology: Topology) -> None:
     if topology.tls is not None:
         for name, file in zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True):
             _replace(directory / name, Path(file).read_text(), READABLE)
+    for key, file in topology.store.files.items() if topology.store is not None else ():
+        if secret := store_secrets(rendering).get(STORE_FILES[key]):
+            _replace(directory / secret, Path(file).read_text(), READABLE)
 
 
 def _replace(file: Path, content: str, mode: int = 0o644) -> None:

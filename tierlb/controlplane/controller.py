@@ -312,8 +312,9 @@ class Controller:
         pools = {
             name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now)) for name in self.topology.pools
         }
+        awaited = (pools[name] for name, pool in self._deployed().pools.items() if not (pool.agents or pool.dns))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
-            any(e.state is State.SERVING for e in pool.endpoints) for pool in pools.values()
+            any(e.state is State.SERVING for e in pool.endpoints) for pool in awaited
         )
         return ClusterStatus(self.topology.cluster, self.revision, serving, self.missing(), tiers, pools)
 

@@ -12,6 +12,7 @@ Left out: who ought to be active. It is whoever comes first, and nobody is asked
 """
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -20,8 +21,9 @@ import trio
 
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.etcd import Etcd
+from tierlb.controlplane.etcd_access import Denied
 from tierlb.controlplane.log import Log
-from tierlb.wire.etcd import Created, Event, Get, Item, Lease, Put
+from tierlb.wire.etcd import Changed, Created, Event, Get, Item, Lease, Put
 
 TTL_S = 3
 """etcd grants no less than 1.5 of its election timeouts, which is 2 s by default, and looks for ended leases twice a
@@ -35,6 +37,11 @@ RENEW_S = 0.7
 LOOK_EVERY_S = 1.0
 """Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
 AGAIN_S = 0.5
+DENIED_AGAIN_S = 2.0
+"""Somebody has to do something first."""
+COMPLAIN_EVERY_S = 60.0
+NEVER = -1
+"""No revision of etcd."""
 RESIGN_S = 1.0
 
 
@@ -84,15 +91,22 @@ class Election:
     _leader: Leader | None = attrs.field(default=None, init=False)
     _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_at: int = attrs.field(default=0, init=False)
-    _complained: bool = attrs.field(default=False, init=False)
+    _let_in: bool = attrs.field(default=False, init=False)
+    _problem: str = attrs.field(default="", init=False)
+    _complained_s: float = attrs.field(default=-math.inf, init=False)
 
     def current(self) -> Leader | None:
         """Who is the active controller, as far as this one knows."""
         return self._leader
 
+    def problem(self) -> str:
+        """Why this one cannot tell; empty if it can."""
+        return self._problem
+
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Leadership]:
-        """Wait, as long as it takes, until this is the active controller; at the end another one may be."""
+        """Wait, as long as it takes, until this is the active controller; at the end another one may be. Raises Denied
+        where etcd never let this one in: so it does not wait for a seat that it could not take."""
         term = await self._win()
         leadership = Leadership(term.put)
         problem = None
@@ -113,16 +127,25 @@ class Election:
     async def _win(self) -> _Term:
         while True:
             try:
+                await self._try_the_door()
                 term = await self._stand()
             except StoreError as problem:
+                if isinstance(problem, Denied) and not self._let_in:
+                    raise
                 self._complain(problem)
-                await trio.sleep(AGAIN_S)
+                await trio.sleep(DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S)
                 continue
-            self._complained = False
+            self._be_content()
             if term is not None:
                 self._leader = Leader(self.name, self.url)
                 self.log.info("is the active controller", controller=self.name)
                 return term
+
+    async def _try_the_door(self) -> None:
+        """Once: whether this one could put the key, which is not put, for its demand cannot be met."""
+        if not self._let_in:
+            await self.etcd.commit([Changed(self.key, NEVER)], [Put(self.key, b"")])
+            self._let_in = True
 
     async def _stand(self) -> _Term | None:
         """Be elected if the key is not there; else wait until it is not."""
@@ -168,7 +191,7 @@ class Election:
             except StoreError as problem:
                 self._complain(problem)
             else:
-                self._complained = False
+                self._be_content()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
 
     def _note(self, item: Item | None, at: int) -> None:
@@ -210,10 +233,14 @@ class Election:
             await self.etcd.revoke(lease)
 
     def _complain(self, problem: StoreError) -> None:
-        """Once, until it is over."""
-        if not self._complained:
-            self._complained = True
+        """At once, and now and then until it is over."""
+        self._problem = str(problem)
+        if trio.current_time() >= self._complained_s + COMPLAIN_EVERY_S:
+            self._complained_s = trio.current_time()
             self.log.warning("cannot tell who is the active controller", controller=self.name, reason=str(problem))
+
+    def _be_content(self) -> None:
+        self._problem, self._complained_s = "", -math.inf
 
 
 def leader_of(item: Item) -> Leader:

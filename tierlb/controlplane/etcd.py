@@ -4,14 +4,15 @@ Several members of one etcd can be named. A call goes to the one that answered l
 does not answer in time. What only reads, or may happen twice, asks all of them in turn; a commit stops at the first
 member that may have got it, for only its caller knows how to find out whether it was done (`Unsure`).
 
-Left out: TLS and etcd's users, so etcd belongs into a network that only controllers reach.
+Where etcd has users, one logs in first, and again whenever etcd has forgotten it, for tokens end. What was asked for
+was not done then, so it is asked again and no caller hears of it. What is not granted to the user is `Denied`, and no
+other member is asked.
 """
 
 import json
-import re
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -20,25 +21,39 @@ import httpx
 import trio
 
 from tierlb.controlplane.durable import StoreError
+from tierlb.controlplane.etcd_access import Denied, Login, login_of, parse_store_url, tls_context
+from tierlb.controlplane.etcd_http import Body, Transport
+from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
 from tierlb.wire.etcd import Demand, Event, Fault, Get, Lease, Operation, Outcome, Plain
-
-SCHEME = "etcd://"
-PREFIX = "tierlb"
-HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-fA-F:.]+\]"
-MEMBER = re.compile(rf"({HOST}):([0-9]{{1,5}})")
-PREFIX_FORM = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 CONNECT_S = 1.0
 ANSWER_S = 2.0
 """In one network an answer takes milliseconds. When a member dies, the others elect for one to two seconds."""
+LOGINS = 2
+"""For one call: the second one where the token of the first had ended."""
+NOT_TRUSTED = "its certificate is not trusted"
+A_CERTIFICATE = "a certificate for clients from whom it trusts: `certificate` and `key` of `store`"
+NAME_USER = "it wants to know who asks: name `user` and `password_file` of `store` in the topology file"
+NO_TLS = "it has no TLS there: write etcd:// in `store`"
+MAYBE_TLS = "see its log; if it wants TLS, write etcds:// in `store`"
 ADVICE = {
     "database space exceeded": "make room (etcdctl compact, etcdctl defrag, etcdctl alarm disarm)",
     "message larger than max": "make the topology file smaller, or start etcd with a larger --max-request-bytes",
     "request is too large": "make the topology file smaller, or start etcd with a larger --max-request-bytes",
-    "user name is empty": "it wants to know who asks, and tierlb does not log in: use one without users",
-    "permission denied": "it wants to know who asks, and tierlb does not log in: use one without users",
-    "HTTPS server": "it wants TLS: give it a listener without, in a network for controllers only",
+    "user name is empty": NAME_USER,
+    "authentication failed": "correct `user` of `store` in the topology file, or the password in its `password_file`",
+    "permission denied": (
+        "allow it to a role of the user (etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/CLUSTER/)"
+    ),
+    "CommonName of client": "where etcd has users, a `certificate` of `store` has to be one without a common name",
+    "HTTPS server": "it wants TLS: write etcds:// in `store`, and in its `ca` who signed the certificate",
+    "mismatch": "name each member in `store` as its certificate does",
+    "expired": "have the certificate renewed",
+    NOT_TRUSTED: "name in `ca` of `store` who signed it",
+    "wrong version number": NO_TLS,
+    "eof while reading": f"see its log; maybe {NO_TLS}",
+    "alert": f"it wants {A_CERTIFICATE}",
     "status 404": "is it etcd 3.4 or later, with its gateway enabled (--enable-grpc-gateway)?",
 }
 OTHER_ADVICE = "see its log"
@@ -55,44 +70,28 @@ class Unsure(StoreError):  # noqa: N818 (an event of normal operation)
     """A member was asked and did not answer, so it may have been done, or may yet be."""
 
 
-@attrs.frozen
-class StoreUrl:
-    """`members` are HOST:PORT, `prefix` is what all keys begin with."""
-
-    members: tuple[str, ...]
-    prefix: str = PREFIX
-
-    def directory(self, cluster: str) -> str:
-        """What the keys of this cluster begin with."""
-        return f"{self.prefix}/{cluster}"
-
-
-def parse_store_url(text: str) -> StoreUrl:
-    """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`. Raises ValueError with a sentence that says what to write."""
-    place, _, prefix = text.removeprefix(SCHEME).partition("/")
-    members = tuple(place.split(","))
-    prefix = prefix.removesuffix("/") or PREFIX
-    if not text.startswith(SCHEME) or not all(map(_is_member, members)) or not PREFIX_FORM.fullmatch(prefix):
-        raise ValueError(f"{text!r} is no store: write {SCHEME}HOST:PORT or {SCHEME}HOST:PORT,HOST:PORT/PREFIX")
-    return StoreUrl(members, prefix)
+def open_etcd(store: SharedStore) -> "Etcd":
+    """The client of a topology's store. Raises StoreError where a file that it names cannot be used."""
+    return Etcd(parse_store_url(store.url).members, tls=tls_context(store), login=login_of(store))
 
 
 @attrs.define
 class Etcd:
-    """For the tasks of one trio run; `close` it at the end. Every call raises StoreError: Unreachable, Unsure, or that
-    itself where etcd refuses."""
+    """For the tasks of one trio run; `close` it at the end. Every call raises StoreError: Unreachable, Unsure, Denied,
+    or that itself where etcd refuses."""
 
     members: Sequence[str]
     answer_s: float = ANSWER_S
+    tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+    login: Login | None = None
+    _token: str | None = attrs.field(default=None, init=False, repr=False)
     _turn: deque[str] = attrs.field(init=False)
     _http: httpx.AsyncClient = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._turn = deque(self.members)
         self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_S),
-            trust_env=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # the usual one reads all authorities, for nothing here
+            timeout=httpx.Timeout(None, connect=CONNECT_S), trust_env=False, transport=Transport(self.tls)
         )
 
     async def close(self) -> None:
@@ -127,18 +126,34 @@ class Etcd:
         connection cannot be had or ends, or etcd has forgotten what was then."""
         member = self._turn[0]
         try:
-            why = await self._follow(member, wire.watch(key, since), heed)
-        except httpx.RequestError as error:
-            why = _text(error)
+            end = await self._watch_at(member, wire.watch(key, since), heed)
+        except Unreachable:
+            self._pass_over(member)
+            raise
         self._pass_over(member)
-        raise Unreachable(f"etcd at {member} tells no changes ({why}): {_advice(why)}")
+        kind = Denied if end.is_denial else Unreachable
+        advice = NAME_USER if end.is_denial and self.login is None else _advice(end.text)
+        raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
 
-    async def _follow(self, member: str, body: Plain, heed: Callable[[Event], None]) -> str:
+    async def _watch_at(self, member: str, body: Plain, heed: Callable[[Event], None]) -> Fault:
+        """Why it ended. One that is refused has told nothing, so it can be begun again."""
+        end = Fault("", undecided=True)
+        for _ in range(LOGINS):
+            token = await self._token_for(member)
+            try:
+                end = Fault(await self._follow(self._request(member, "watch", body, token), heed), undecided=True)
+            except httpx.RequestError as error:
+                end = Fault(_text(error), undecided=True)
+            if not self._forgot(end, token):
+                break
+        return end
+
+    async def _follow(self, request: httpx.Request, heed: Callable[[Event], None]) -> str:
         """Why it ended. The loop is left by cancelling what it waits for: nothing else ends all of the generators
         that httpx reads with before they are garbage."""
         why = ""
         with trio.CancelScope(deadline=trio.current_time() + self.answer_s) as scope:
-            async with aclosing(await self._http.send(_request(member, "watch", body), stream=True)) as response:
+            async with aclosing(await self._http.send(request, stream=True)) as response:
                 scope.deadline = float("inf")
                 async for line in response.aiter_lines():
                     if not why and (why := _tell(line, heed)):
@@ -167,59 +182,103 @@ class Etcd:
             self._turn.rotate(-1)
 
     async def _ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
+        for _ in range(LOGINS):
+            token = await self._token_for(member)
+            response = await self._send(self._request(member, call, body, token), within_s)
+            fault = wire.read_fault(response.status_code, response.content)
+            if fault is None or not self._forgot(fault, token):
+                break
+        return _answer(member, response, read, knows_user=self.login is not None)
+
+    async def _send(self, request: httpx.Request, within_s: float) -> httpx.Response:
+        member = request.headers["host"]
         try:
             with trio.fail_after(within_s):
-                response = await self._http.send(_request(member, call, body))
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unreachable(f"etcd at {member} cannot be reached ({_text(error)}): start it, or {CORRECT}") from error
+                return await self._http.send(request)
         except httpx.RequestError as error:
-            raise Unsure(f"etcd at {member} did not answer ({_text(error)}): {OTHER_ADVICE}") from error
+            why = _text(error)
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or _is_handshake(error):
+                advice = _advice(why, f"start it, or {CORRECT}")
+                raise Unreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
+            raise Unsure(f"etcd at {member} did not answer ({why}): {_advice(why, self._silence())}") from error
         except trio.TooSlowError as error:
             raise Unsure(f"etcd at {member} did not answer in {within_s:g} s: {OTHER_ADVICE}") from error
-        return _answer(member, response, read)
+
+    def _silence(self) -> str:
+        """With TLS 1.3 whoever refuses a certificate may be gone before it has said so."""
+        return MAYBE_TLS if self.tls is None else f"{OTHER_ADVICE}; it may want {A_CERTIFICATE}"
+
+    async def _token_for(self, member: str) -> str:
+        """Empty where nobody has to log in."""
+        if self.login is None:
+            return ""
+        if self._token is None:
+            self._token = await self._log_in(member, self.login)
+        return self._token
+
+    async def _log_in(self, member: str, login: Login) -> str:
+        body = wire.authenticate(login.user, login.password())
+        try:
+            response = await self._send(self._request(member, "auth/authenticate", body, ""), self.answer_s)
+            fault = wire.read_fault(response.status_code, response.content)
+            if fault is not None and fault.knows_no_users:
+                return ""
+            return _answer(member, response, wire.read_token)
+        except Unsure as problem:
+            raise Unreachable(str(problem)) from problem  # nothing that matters was asked for
+
+    def _forgot(self, fault: Fault, token: str) -> bool:
+        """Whether etcd knows no such token; then the next one who asks logs in."""
+        if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
+            return False
+        if self._token == token:
+            self._token = None
+        return True
+
+    def _request(self, member: str, call: str, body: Plain, token: str) -> httpx.Request:
+        content = json.dumps(body).encode()
+        fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
+        if token:
+            fields["authorization"] = token
+        scheme = "http" if self.tls is None else "https"
+        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=Body(content))
 
 
-def _is_member(text: str) -> bool:
-    found = MEMBER.fullmatch(text)
-    return found is not None and 1 <= int(found[3]) <= 65535
-
-
-class _Body(httpx.AsyncByteStream):
-    """What is sent. httpx would make an async generator of it, which becomes garbage, and a warning of trio, where the
-    connection breaks meanwhile."""
-
-    def __init__(self, content: bytes) -> None:
-        self._left = [content]
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
-
-
-def _request(member: str, call: str, body: Plain) -> httpx.Request:
-    content = json.dumps(body).encode()
-    fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
-    return httpx.Request("POST", f"http://{member}/v3/{call}", headers=fields, stream=_Body(content))
-
-
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
+    """httpx leaves out what is the matter with TLS."""
+    problem = _tls_problem(error)
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"{NOT_TRUSTED}: {problem.verify_message.rstrip('.')}"
+    if problem is not None and problem.reason:
+        return problem.reason.replace("_", " ").lower()
     return str(error) or type(error).__name__
 
 
-def _advice(fault: str) -> str:
-    return next((advice for part, advice in ADVICE.items() if part in fault), OTHER_ADVICE)
+def _tls_problem(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
-def _answer(member: str, response: httpx.Response, read: Callable[[object], T]) -> T:
+def _is_handshake(error: Exception) -> bool:
+    """Whether a certificate was refused, so nothing was heard after it."""
+    problem = _tls_problem(error)
+    reason = (problem and problem.reason) or ""
+    return "ALERT" in reason and any(part in reason for part in ("CERT", "UNKNOWN_CA"))
+
+
+def _advice(fault: str, other: str = OTHER_ADVICE) -> str:
+    return next((advice for part, advice in ADVICE.items() if part in fault), other)
+
+
+def _answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
     fault = wire.read_fault(response.status_code, response.content)
     if fault is not None and fault.undecided:
         raise Unsure(f"etcd at {member} failed ({fault.text}): {_advice(fault.text)}")
     if fault is not None:
-        raise StoreError(f"etcd at {member} refused ({fault.text}): {_advice(fault.text)}")
+        kind = Denied if fault.is_denial else StoreError
+        advice = _advice(fault.text) if knows_user or not fault.is_denial else NAME_USER
+        raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
         return read(wire.read_json(response.content))
     except ValueError as error:

@@ -78,7 +78,8 @@ class PoolStatus:
 
 @attrs.frozen
 class ClusterStatus:
-    """The whole tree. `serving`: each tier and pool has one that serves. `missing`: what is not up."""
+    """The whole tree. `serving`: each tier and pool has one that serves, but for pools that fill themselves, by agents
+    or by a name in DNS: those may have nobody yet. `missing`: what is not up."""
 
     cluster: str
     revision: int

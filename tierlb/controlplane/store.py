@@ -22,7 +22,7 @@ import attrs
 import trio
 
 from tierlb.controlplane.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
-from tierlb.controlplane.durable import StoreError, make_directory, store_error, write_atomically
+from tierlb.controlplane.durable import StoreError, make_directory, store_error, sync_directory, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.model.topology import Admin
 
@@ -105,12 +105,14 @@ class FileStore:
 class StateFiles:
     """The files of a store in `directory`, which is made if it is not there, and locked from the first use to `close`.
 
-    May be called from any thread. An error of the last step alone, syncing the directory, leaves the new version
-    stored; the next save then meets a StaleError.
+    May be called from any thread. Where the last step of a save fails alone, syncing the directory, the new version has
+    its name already: the one before gets it back at once, or, if the disk does not let it, at the next use.
     """
 
     directory: Path
     _lock: int | None = attrs.field(default=None, init=False)
+    _refused: int = attrs.field(default=0, init=False)
+    """A version of which was said that it could not be kept, and that may have to be taken back still."""
     _one_at_a_time: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def load(self) -> Loaded:
@@ -129,7 +131,7 @@ class StateFiles:
                     f"{self.directory / STATE_FILE} has version {found.version}, not {expected_version}: load it again"
                 )
             self._set_aside(current)
-            write_atomically(self.directory / STATE_FILE, _to_bytes(stored, found.version + 1))
+            self._replace(found.version + 1, stored)
             return found.version + 1
 
     def close(self) -> None:
@@ -137,12 +139,41 @@ class StateFiles:
         with self._one_at_a_time:
             if self._lock is not None:
                 os.close(self._lock)
-                self._lock = None
+                self._lock, self._refused = None, 0
 
     def _hold(self) -> None:
         if self._lock is None:
             make_directory(self.directory)
             self._lock = _lock(self.directory / LOCK_FILE)
+        self._take_back()
+
+    def _replace(self, version: int, stored: Stored) -> None:
+        try:
+            write_atomically(self.directory / STATE_FILE, _to_bytes(stored, version))
+        except StoreError:
+            self._refused = version
+            with contextlib.suppress(StoreError):
+                self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        """What was said not to be kept is not to be there at the next start, nor in the way of the next save. Before
+        it, the version before was made the backup, if there was one."""
+        if not self._refused:
+            return
+        path = self.directory / STATE_FILE
+        current = _read(path)
+        if current is not None and current.loaded is not None and current.loaded.version == self._refused:
+            try:
+                if self._refused > 1:
+                    os.replace(self.directory / BACKUP_FILE, path)
+                else:
+                    path.unlink()
+            except OSError as error:
+                raise store_error(path, "taken back", error) from error
+            with contextlib.suppress(StoreError):
+                sync_directory(self.directory)
+        self._refused = 0
 
     def _find(self) -> tuple[Loaded, "_Reading | None"]:
         """What is stored, and how the current file reads."""

@@ -140,7 +140,7 @@ class Views:
     changes: Changes
 
     async def health(self, _: Request, __: None) -> Response:
-        """Whether every tier and pool has at least one that serves."""
+        """Whether every tier and pool has at least one that serves; pools that fill themselves may be empty."""
         now = self.cluster.status()
         if now.serving:
             return PlainTextResponse("ok\n")

@@ -6,6 +6,9 @@ answers itself; an l4 node, which sees no request, says in the PROXY header of e
 how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response tells the whole way, from the first
 tier down.
 
+What an endpoint writes into such a field ends at the node above it: a node believes only members that are nodes, and of
+those none through which an endpoint may speak (`Member.leads_out`).
+
 Figures are those that the choice was made by, before the item was counted.
 """
 

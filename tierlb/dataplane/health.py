@@ -28,6 +28,8 @@ READ_BYTES = 16 * 1024
 MAX_HEAD_BYTES = 16 * 1024
 MAX_ANSWER_BYTES = 256 * 1024
 """Who answers checks with more is judged by the status alone."""
+MOST_FAULT_CHARS = 120
+"""Of what h11 says of a bad answer, which may quote a whole head."""
 LATE_SHARE = 0.5
 """If this node noticed the end of a check later than by this share of its timeout, it is the node that is slow."""
 OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
@@ -37,7 +39,7 @@ K = TypeVar("K", bound=Hashable)
 
 @attrs.frozen
 class Result:
-    """Of one check. `good` is None where the check itself could not be made."""
+    """Of one check. `good` is None where the check itself could not be made; the reason is a line for operators."""
 
     good: bool | None
     reason: str
@@ -159,7 +161,7 @@ async def check_once(address: Address, check: HealthCheck) -> Result:
         try:
             return await _connect_and_ask(address, check)
         except h11.RemoteProtocolError as error:
-            return Result(False, f"gave no proper HTTP answer: {error}")
+            return Result(False, f"gave no proper HTTP answer: {str(error)[:MOST_FAULT_CHARS]}")
         except trio.BrokenResourceError:
             return Result(False, "reset the connection")
         except OSError as error:
@@ -167,7 +169,7 @@ async def check_once(address: Address, check: HealthCheck) -> Result:
             return Result(None if error.errno in OWN_ERRORS else False, reason)
     if trio.current_time() > scope.deadline + LATE_SHARE * check.timeout_s:
         return Result(None, "this node is too busy to check")
-    return Result(False, f"gave no answer in {check.timeout_s:g}s")
+    return Result(False, f"timed out after {check.timeout_s:g}s")
 
 
 async def _connect_and_ask(address: Address, check: HealthCheck) -> Result:
@@ -205,4 +207,7 @@ async def _ask(stream: trio.abc.Stream, check: HealthCheck, host: str) -> Result
 def _judged(status: int, check: HealthCheck) -> Result:
     if not status:
         return Result(False, "gave no answer")
-    return Result(any(first <= status <= last for first, last in check.statuses), f"answered {status}")
+    if any(first <= status <= last for first, last in check.statuses):
+        return Result(True, f"answered {status}")
+    expected = ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in check.statuses)
+    return Result(False, f"answered {status}, expected {expected}")

@@ -193,7 +193,7 @@ class Plane:
             c.bytes_in,
             c.bytes_out,
             self._upkeep.account.busy,
-            self._front.roster.loads(),
+            self._upkeep.told(self._front.roster.loads()),
         )
 
     def subtree(self) -> SubtreeLoad:

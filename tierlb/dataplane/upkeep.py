@@ -7,6 +7,7 @@ Left out: reports to parents, which are the control plane's (controlplane/report
 """
 
 import random
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import attrs
@@ -21,7 +22,7 @@ from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.health import HealthChecks
 from tierlb.dataplane.roster import Candidate, Roster
 from tierlb.model.address import Address
-from tierlb.model.load import Guidance, SubtreeLoad
+from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import PoolSettings, Snapshot
 from tierlb.model.topology import Admin, Orca
 from tierlb.net.reactor import Reactor
@@ -110,6 +111,11 @@ class Upkeep:
             self._agent_check = snapshot.agent_check
             self._agent_check_moved.set()
 
+    def told(self, members: Iterable[MemberLoad]) -> tuple[MemberLoad, ...]:
+        """The same with what the last check found wrong."""
+        problems = {each.name: reason for each, reason in self._health.unhealthy().items()}
+        return tuple(attrs.evolve(each, problem=problems.get(each.name, "")) for each in members)
+
     def subtree(self, now: float) -> SubtreeLoad:
         """What parents are told."""
         draining = self._front.draining or self._leaving
@@ -181,6 +187,8 @@ class Upkeep:
                 await trio.sleep(LISTEN_AGAIN_S)
 
     def _checked(self, candidate: Candidate, healthy: bool, reason: str) -> None:
+        note = self._log.info if healthy else self._log.warning
+        note(f"health checks {'passed' if healthy else 'failed'}", member=candidate.name, reason=reason)
         candidate.checked(healthy)
 
     def _agent_says(self, candidate: Any, says: AgentSays) -> None:

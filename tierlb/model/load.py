@@ -13,7 +13,8 @@ class MemberLoad:
 
     `availability` is a word for people: available, ejected, unhealthy, draining or maintenance. `capacity` is in items
     per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's recent items that it
-    was given, `report_age_s` None for members that send no reports.
+    was given, `report_age_s` None for members that send no reports. `problem`: what the last health check of an
+    unhealthy endpoint found.
     """
 
     name: str
@@ -24,6 +25,7 @@ class MemberLoad:
     capacity: float = 0.0
     share: float = 0.0
     report_age_s: float | None = None
+    problem: str = ""
 
 
 @attrs.frozen

@@ -29,13 +29,16 @@ class Member:
 
     `name` is stable across restarts (`web-2`, `app/127.0.0.1:9001`); `target` is the tier or pool it belongs to.
     `child`: a node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection.
-    `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one included.
+    `leads_out`: a child that joins connections, some of them to endpoints, so what comes from it may be an endpoint's
+    word. `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one
+    included.
     """
 
     name: str
     target: str
     address: Address
     child: bool = False
+    leads_out: bool = False
     reports: bool = False
     parents: int = 1
     weight: float = 1.0

@@ -75,6 +75,31 @@ class Tls:
 
 
 @attrs.frozen
+class SharedStore:
+    """The etcd that several controllers keep the file in while the cluster runs. `url`: etcd:// or, with TLS, etcds://,
+    then HOST:PORT[,HOST:PORT…][/PREFIX]. `ca`: who signed its certificate (None: whom the machine trusts);
+    `certificate` and `key` are shown to it, `user` is who logs in. What a file name is given for is read from there."""
+
+    url: str
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    user: str | None = None
+    password_file: str | None = None
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """HOST:PORT of each."""
+        return tuple(self.url.partition("://")[2].partition("/")[0].split(","))
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Those that are named, by their keys in the topology file."""
+        named = {key: getattr(self, key) for key in ("ca", "certificate", "key", "password_file")}
+        return {key: name for key, name in named.items() if name is not None}
+
+
+@attrs.frozen
 class Share:
     """One part of a weighted split: `weight` parts of the items go to the members of all `targets` together."""
 
@@ -233,15 +258,15 @@ class Pool:
 
 @attrs.frozen
 class Topology:
-    """The whole file. Mappings keep the file's order. `store`: URL of the etcd that keeps it while the cluster runs;
-    None: a directory of the controller's machine."""
+    """The whole file. Mappings keep the file's order. `store`: what keeps it while the cluster runs; None: a
+    directory of the controller's machine."""
 
     cluster: str
     tiers: dict[str, Tier]
     pools: dict[str, Pool]
     admin: Address = Address("127.0.0.1", 7900)
     tls: Tls | None = None
-    store: str | None = None
+    store: SharedStore | None = None
 
     def parents(self, name: str) -> tuple[Tier, ...]:
         """The tiers that send to the tier or pool `name`."""

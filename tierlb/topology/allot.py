@@ -147,7 +147,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[Member]:
     if target in topology.pools:
         members = _leaves(topology.pools[target], present)
     else:
-        members = _children(topology.tiers[target], present)
+        members = _children(topology.tiers[target], present, leads_out=_leads_out(topology, target))
     return [
         attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, Admin.READY)) for member in members
     ]
@@ -170,9 +170,26 @@ def _leaf(pool: str, address: Address, weight: float, parents: int = 1) -> Membe
     return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight)
 
 
-def _children(tier: Tier, present: Present) -> list[Member]:
+def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[Member]:
     nodes = present.announced.get(tier.name, {})
-    return [Member(name, tier.name, nodes[name], child=True, reports=True) for name in sorted(nodes, key=_by_number)]
+    return [
+        Member(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True)
+        for name in sorted(nodes, key=_by_number)
+    ]
+
+
+def _leads_out(topology: Topology, name: str) -> bool:
+    """Whether a connection to it may end at an endpoint, with no l7 node between."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        tier = topology.tiers.get(waiting.pop())
+        if tier is None:
+            return True
+        if tier.kind is Kind.L4 and tier.name not in seen:
+            waiting += tier.targets
+        seen.add(tier.name)
+    return False
 
 
 def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:

@@ -19,6 +19,7 @@ from tierlb.model.topology import (
     Route,
     Run,
     Share,
+    SharedStore,
     Tier,
     Timeouts,
     Tls,
@@ -35,6 +36,7 @@ from tierlb.topology.shapes import (
     RouteShape,
     RunShape,
     SecurityShape,
+    StoreShape,
     TierShape,
     To,
 )
@@ -47,7 +49,8 @@ def build(file: FileShape, folder: str = "") -> Topology:
     """Make the topology of a file that has no fault and stands in `folder`."""
     tiers: dict[str, Tier] = {name: _tier(name, tier) for name, tier in file.tiers.items()}
     pools: dict[str, Pool] = {name: _pool(name, pool) for name, pool in (file.pools or {}).items()}
-    topology = Topology(file.cluster, tiers, pools, tls=_tls(file.security, folder), store=file.store)
+    tls, store = _tls(file.security, folder), _store(file.store, folder)
+    topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
     return topology if file.admin is None else attrs.evolve(topology, admin=file.admin.listen)
 
 
@@ -148,6 +151,13 @@ def _tls(security: SecurityShape | None, folder: str) -> Tls | None:
     if security is None:
         return None
     return Tls(**{key: resolved(folder, name) for key, name in _given(security.tls).items()})
+
+
+def _store(store: StoreShape | str | None, folder: str) -> SharedStore | None:
+    if store is None or isinstance(store, str):
+        return SharedStore(store) if store else None
+    shared = SharedStore(store.etcd, **{key: value for key, value in _given(store).items() if key != "etcd"})
+    return attrs.evolve(shared, **{key: resolved(folder, name) for key, name in shared.files.items()})
 
 
 def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

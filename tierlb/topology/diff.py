@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, Tier, Timeouts, Topology
+from tierlb.model.topology import HealthCheck, Limits, Pool, Resources, SharedStore, Tier, Timeouts, Topology
 from tierlb.topology.problems import path_text
 from tierlb.topology.units import BYTES_PER
 
@@ -317,6 +317,10 @@ def _health_text(check: HealthCheck) -> str:
     return "tcp" if check == HealthCheck() else _text(check)
 
 
+def _store_text(store: SharedStore) -> str:
+    return store.url if store == SharedStore(store.url) else _text(store)
+
+
 def _hash_text(header: str) -> str:
     return f"{{header: {header}}}"
 
@@ -324,6 +328,7 @@ def _hash_text(header: str) -> str:
 KEYS: dict[tuple[type, str], str] = {
     (Topology, "admin"): "admin.listen",
     (Topology, "tls"): "security.tls",
+    (SharedStore, "url"): "etcd",
     (Tier, "hash_header"): "hash_on",
     (Pool, "agent_check_port"): "agent_check",
     (Resources, "memory_bytes"): "memory",
@@ -338,6 +343,7 @@ FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
     (Limits, "head"): size_text,
     (Limits, "body"): size_text,
     (Resources, "memory_bytes"): size_text,
+    (Topology, "store"): _store_text,
     (Tier, "hash_header"): _hash_text,
     (Pool, "health"): _health_text,
     (HealthCheck, "interval_s"): duration_text,

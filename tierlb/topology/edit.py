@@ -63,7 +63,7 @@ class AddTier:
     above: str | None = None
     below: str | None = None
     replicas: int = 1
-    balance: Policy | None = None
+    balance: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_policy))
 
 
 @attrs.frozen

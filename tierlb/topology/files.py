@@ -1,8 +1,9 @@
 """The files that a topology names: where they are, and whether they can be what they are named for.
 
-Names are relative to the topology file, wherever the command was started. What is looked at is what a person gets
-wrong: a file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (nobody
-would be there to type it). Whether key, certificate and authority belong together is left to TLS itself.
+Names are relative to the topology file, wherever the command was started; in a text that was sent to a controller, to
+the file that the controller has, for its machine is where they are read. What is looked at is what a person gets wrong:
+a file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (nobody would be
+there to type it). Whether key, certificate and authority belong together is left to TLS itself.
 """
 
 import os
@@ -10,14 +11,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
-from tierlb.topology.problems import Fault
-from tierlb.topology.shapes import FileShape
+from tierlb.topology.problems import Fault, Path
+from tierlb.topology.shapes import FileShape, StoreShape
 from tierlb.topology.units import shown
 
 MAX_BYTES = 1 << 20
 """A bundle of all public authorities takes a quarter of this."""
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 KEY = b"PRIVATE KEY-----"
+PASSWORD = "password_file"  # noqa: S105 (the key, not what it is for)
 ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 """PKCS 8 (RFC 7468 §11) and the older form of OpenSSL."""
 
@@ -29,13 +31,25 @@ def resolved(folder: str, name: str) -> str:
 
 def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
     """Faults of the files that the topology names."""
-    if file.security is None:
-        return
-    tls = file.security.tls
-    for key, name in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca)):
-        reason = _refusal(resolved(folder, name), key)
-        if reason:
-            yield Fault(("security", "tls", key), f"{shown(name)} {reason}")
+    if file.security is not None:
+        yield from _faults(("security", "tls"), file.security.tls, ("certificate", "key", "ca"), folder)
+    if isinstance(file.store, StoreShape):
+        yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
+
+
+def one_line(content: bytes) -> str:
+    """The password that a file holds, without what ends its line. Raises ValueError."""
+    text = content.decode().removesuffix("\n").removesuffix("\r")
+    if not text or "\n" in text:
+        raise ValueError("it does not hold one line")
+    return text
+
+
+def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> Iterator[Fault]:
+    for key in keys:
+        name = getattr(shape, key)
+        if name is not None and (reason := _refusal(resolved(folder, name), key)):
+            yield Fault((*path, key), f"{shown(name)} {reason}")
 
 
 def _refusal(path: str, key: str) -> str | None:
@@ -44,12 +58,24 @@ def _refusal(path: str, key: str) -> str | None:
         content = _read(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return f"cannot be read: {reason}"
+        return f"cannot be read: {reason} (looked for at {path!r})"
+    if key == PASSWORD:
+        return _password_refusal(content)
     if key != "key":
         return None if CERTIFICATE in content else "holds no certificate in PEM form"
     if any(sign in content for sign in ENCRYPTED):
         return "has a passphrase, which nodes cannot type: write a key without one"
     return None if KEY in content else "holds no private key in PEM form"
+
+
+def _password_refusal(content: bytes) -> str | None:
+    try:
+        one_line(content)
+    except UnicodeDecodeError:
+        return "is not UTF-8 text: write the password into it, in one line"
+    except ValueError:
+        return "does not hold one line: write the password into it, and nothing else"
+    return None
 
 
 def _read(path: str) -> bytes:

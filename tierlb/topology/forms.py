@@ -63,6 +63,7 @@ FileName = NewType("FileName", str)
 DnsName = NewType("DnsName", str)
 """HOST:PORT, or the name of SRV records."""
 StoreUrl = NewType("StoreUrl", str)
+UserName = NewType("UserName", str)
 Image = NewType("Image", str)
 Cpus = NewType("Cpus", float)
 Memory = NewType("Memory", int)
@@ -77,7 +78,7 @@ DNS_HOST = rf"[a-z0-9]([a-z0-9_-]{{0,61}}[a-z0-9_])?(\.{DNS_LABEL})*\.?"
 DNS_HOST_PORT = rf"{DNS_HOST}:[0-9]{{1,5}}"
 SRV_NAME = rf"_[a-z0-9-]{{1,62}}\._[a-z0-9-]{{1,62}}(\.{DNS_LABEL})+\.?"
 STORE_HOST = r"([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
-STORE_URL = rf"etcd://{STORE_HOST}(,{STORE_HOST})*(/[A-Za-z0-9._-]+)*/?"
+STORE_URL = rf"etcds?://{STORE_HOST}(,{STORE_HOST})*(/[A-Za-z0-9._-]+)*/?"
 IMAGE_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 IMAGE = (
     rf"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{{1,5}})?/)?{IMAGE_PATH}(/{IMAGE_PATH})*"
@@ -337,8 +338,8 @@ def _is_ip(text: str) -> bool:
 
 def _store_url(scalar: Scalar) -> str:
     scheme, found, rest = scalar.text.partition("://")
-    if found and scheme != "etcd":
-        raise ValueError(f"{shown(scheme)} is not offered: write etcd://HOST:PORT")
+    if found and scheme not in ("etcd", "etcds"):
+        raise ValueError(f"{shown(scheme)} is not offered: write etcd://HOST:PORT, or with TLS etcds://HOST:PORT")
     if not re.fullmatch(STORE_URL, scalar.text):
         raise ValueError(
             f"{shown(scalar.text)} is no store: write etcd://HOST:PORT or etcd://HOST:PORT,HOST:PORT/PREFIX, "
@@ -387,6 +388,10 @@ def _only(word: str, advice: str) -> Form:
 
 
 def _file_name(scalar: Scalar) -> str:
+    return _printable(scalar, smallest=1)
+
+
+def _user_name(scalar: Scalar) -> str:
     return _printable(scalar, smallest=1)
 
 
@@ -473,6 +478,7 @@ FORMS: dict[Any, Form] = {
     FileName: Form(_file_name, {"type": "string", "minLength": 1}),
     DnsName: Form(_dns_name, _any_case_schema(f"{DNS_HOST_PORT}|{SRV_NAME}")),
     StoreUrl: Form(_store_url, _text_schema(STORE_URL)),
+    UserName: Form(_user_name, {"type": ["string", "number"], "minLength": 1}),
     Image: Form(_image, _text_schema(IMAGE, maxLength=MAX_IMAGE_CHARS)),
     Cpus: Form(_cpus, {"type": "number", "minimum": CPUS[0], "maximum": CPUS[1]}),
     Memory: Form(_memory, SIZE_SCHEMA),

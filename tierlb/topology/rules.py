@@ -17,11 +17,13 @@ from tierlb.topology.shapes import (
     AT_MOST_ONE,
     EXACTLY_ONE,
     NEEDS,
+    TLS_ONLY,
     FileShape,
     HealthShape,
     PoolShape,
     RespondShape,
     RouteShape,
+    StoreShape,
     TierShape,
     To,
 )
@@ -48,6 +50,8 @@ def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
                 yield from _to_faults((*path, "to"), shape.to)
             case RespondShape(status=status, body=body) if body and status in BODILESS_STATUSES:
                 yield Fault((*path, "body"), f"an answer with status {status} has no body")
+            case StoreShape(etcd=url) if url.startswith("etcd://"):
+                yield from _plain_store_faults(path, shape)
             case HealthShape():
                 yield from _health_faults(path, shape, reading)
             case PoolShape(endpoints=dict() as weights) if not any(weights.values()) and reading.intact(path):
@@ -122,6 +126,12 @@ def _health_faults(path: Path, shape: HealthShape, reading: Reading) -> Iterator
     if check is not None and check.timeout_s > check.interval_s and reading.intact((*path, "interval")):
         message = f"is longer than the interval, {check.interval_s:g}s: write at most that, or a longer interval"
         yield Fault((*path, "timeout"), message)
+
+
+def _plain_store_faults(path: Path, store: StoreShape) -> Iterator[Fault]:
+    for key in TLS_ONLY[StoreShape]:
+        if getattr(store, key) is not None:
+            yield Fault((*path, key), "is for TLS: write etcds:// instead of etcd://, or leave this out", at_key=True)
 
 
 def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: Reading) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ import attrs
 
 from tierlb.model.topology import Kind, Policy
 from tierlb.topology.forms import FORMS, Schema
-from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, NEEDS, FileShape, RouteShape, TierShape
+from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, NEEDS, TLS_ONLY, FileShape, RouteShape, TierShape
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,6 +72,9 @@ def _choices(cls: type) -> Schema:
         choices["not"] = {"required": list(AT_MOST_ONE[cls])}
     if cls in NEEDS:
         choices["dependentRequired"] = {key: [needed] for key, needed in NEEDS[cls].items()}
+    if cls in TLS_ONLY:
+        has_tls = {"properties": {"etcd": {"pattern": "^etcds://"}}}
+        choices["dependentSchemas"] = dict.fromkeys(TLS_ONLY[cls], has_tls)
     return choices
 
 

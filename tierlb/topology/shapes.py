@@ -49,6 +49,7 @@ from tierlb.topology.forms import (
     TcpCheck,
     UrlPath,
     UrlPrefix,
+    UserName,
     Wanted,
     Weight,
 )
@@ -199,11 +200,22 @@ class SecurityShape:
 
 
 @attrs.frozen(kw_only=True)
+class StoreShape:
+    etcd: StoreUrl = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS")
+    ca: FileName | None = optional("PEM file of who signed etcd's certificate (default whom the machine trusts)")
+    certificate: FileName | None = optional("PEM file of the certificate that etcd is shown")
+    key: FileName | None = optional("PEM file of its private key, without a passphrase")
+    user: UserName | None = optional("who logs in; needs to read and write what is below PREFIX/CLUSTER/")
+    password_file: FileName | None = optional("file with the user's password, in one line")
+
+
+@attrs.frozen(kw_only=True)
 class FileShape:
     cluster: Name = required("the cluster's name")
     admin: AdminShape | None = optional("where the controller listens")
-    store: StoreUrl | None = optional(
-        "where controllers of several machines keep all this: etcd://HOST:PORT,HOST:PORT/PREFIX (default a directory)"
+    store: StoreUrl | StoreShape | None = optional(
+        "where controllers of several machines keep all this: etcd://HOST:PORT,HOST:PORT/PREFIX, or a mapping for TLS "
+        "and users (default a directory)"
     )
     security: SecurityShape | None = optional("how the cluster's own connections are protected")
     tiers: dict[Name, TierShape] = required("the tiers of balancers, by name")
@@ -222,5 +234,11 @@ AT_MOST_ONE: dict[type, tuple[str, ...]] = {
     PoolShape: ("agents", "agent_check"),
 }
 
-NEEDS: dict[type, dict[str, str]] = {HealthShape: {"host": "path", "status": "path"}}
+NEEDS: dict[type, dict[str, str]] = {
+    HealthShape: {"host": "path", "status": "path"},
+    StoreShape: {"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"},
+}
 """Keys that say nothing without another."""
+
+TLS_ONLY: dict[type, tuple[str, ...]] = {StoreShape: ("ca", "certificate", "key")}
+"""Keys that say nothing where the URL is without TLS."""

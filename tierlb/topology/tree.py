@@ -58,7 +58,7 @@ def draw(topology: Topology) -> str:
 
 def _title(topology: Topology) -> str:
     tls = " · mutual TLS" if topology.tls else ""
-    store = f" · store {topology.store}" if topology.store else ""
+    store = f" · store {topology.store.url}" if topology.store else ""
     return f"{topology.cluster} · admin {topology.admin}{tls}{store}"
 
 

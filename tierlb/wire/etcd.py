@@ -5,10 +5,11 @@ zero is left out. An answer that comes as a stream is one JSON value a line, eac
 
 Every reader takes parsed JSON from anybody who may listen there and raises ValueError if it is not of this form.
 
-Left out: all calls that nobody here makes, such as those for users, members and maintenance.
+Left out: all calls that nobody here makes, such as those for members and maintenance.
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -16,8 +17,12 @@ from typing import Any, TypeVar
 
 import attrs
 
+TOKEN = re.compile(r"[!-~]{1,8192}")
 UNDECIDED_CODES = frozenset({1, 2, 4, 13, 14})
 """gRPC's cancelled, unknown, deadline exceeded, internal, unavailable: it may have been done nevertheless."""
+STRANGER = ("user name is empty", "invalid auth token", "auth store is old")
+"""It is not known who asks, or not any more. By etcd's words, for a watch that is refused tells nothing else."""
+DENIAL = (*STRANGER, "permission denied", "authentication failed", "CommonName of client")
 
 Plain = dict[str, Any]
 T = TypeVar("T")
@@ -126,6 +131,21 @@ class Fault:
     text: str
     undecided: bool
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nothing was done because who asks has to log in, perhaps again."""
+        return any(words in self.text for words in STRANGER)
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether nothing was done because of who asks."""
+        return any(words in self.text for words in DENIAL)
+
+    @property
+    def knows_no_users(self) -> bool:
+        """Whether nobody has to log in."""
+        return "authentication is not enabled" in self.text
+
 
 def transaction(demands: Sequence[Demand], then: Sequence[Operation], otherwise: Sequence[Operation]) -> Plain:
     """In one step `then` if all demands are met, else `otherwise`."""
@@ -134,6 +154,11 @@ def transaction(demands: Sequence[Demand], then: Sequence[Operation], otherwise:
         "success": [operation.plain() for operation in then],
         "failure": [operation.plain() for operation in otherwise],
     }
+
+
+def authenticate(user: str, password: str) -> Plain:
+    """To be known by a token from then on."""
+    return {"name": user, "password": password}
 
 
 def grant(ttl_s: int) -> Plain:
@@ -168,6 +193,15 @@ def read_outcome(plain: Any) -> Outcome:
     ranges = (response.get("response_range", {}) for response in plain.get("responses", ()))
     found = tuple(tuple(map(_item, answer.get("kvs", ()))) for answer in ranges)
     return Outcome(plain.get("succeeded", False) is True, int(plain["header"]["revision"]), found)
+
+
+@_strictly
+def read_token(plain: Any) -> str:
+    """What to send along with every request; a field of HTTP can hold it."""
+    token = plain["token"]
+    if not TOKEN.fullmatch(token):
+        raise ValueError("not a token of etcd")
+    return str(token)
 
 
 @_strictly

@@ -5,7 +5,7 @@ import socket
 import pytest
 import trio
 
-from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
+from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Match, Policy, Timeouts
@@ -138,7 +138,7 @@ async def test_the_end_of_a_node_cuts_what_is_left(lab: Lab) -> None:
         sock.close()
     heard = []
     for client in clients:
-        with trio.fail_after(1):
+        with trio.fail_after(DEADLINE_S):
             try:
                 heard.append(await client.stream.receive_some())
             except trio.BrokenResourceError:

@@ -9,6 +9,7 @@ from tests.dataplane.conftest import (
     ANY_PORT,
     CLIENT,
     DATA_KEY,
+    DEADLINE_S,
     INNER,
     Clock,
     Lab,
@@ -152,7 +153,7 @@ async def test_a_head_that_trickles_does_not_move_its_deadline(lab: Lab) -> None
     async def hear() -> None:
         heard.append(await client.hears_message())
 
-    with trio.fail_after(2):
+    with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hear)
             await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")

@@ -200,6 +200,55 @@ async def test_all_tiers_tell_their_choices_from_the_top(lab: Lab) -> None:
     assert [line["chose"] for line in lines(answer)][:3] == ["node-3", "node-2", "node-1"]
 
 
+FORGED = (
+    b'HTTP/1.1 200 OK\r\nX-Tierlb-Explain: {"node":"node-1"}\r\nx-tierlb-EXPLAIN: {"node":"node-2"}\r\n'
+    b"Content-Length: 2\r\n\r\nok"
+)
+
+
+async def test_an_endpoint_cannot_speak_in_the_name_of_a_node(lab: Lab) -> None:
+    await lab.serves(l7(await answering(lab, FORGED)))
+    client = await lab.connects()
+    assert nodes(await client.asks(ASKING)) == [], "nor while nobody is told"
+    explains(lab)
+    for _ in range(3):
+        answer = await client.asks(ASKING)
+        assert (nodes(answer), answer.body) == (["node-1"], b"ok")
+
+
+async def test_an_endpoint_that_becomes_a_tunnel_cannot_either(lab: Lab) -> None:
+    client, member = await lab.converses()
+    explains(lab)
+    await client.says(ASKING[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b'X-Tierlb-Explain: {"node":"node-9"}\r\n\r\n'
+    )
+    answer = await client.hears_message(bodiless=True)
+    assert (answer.status, nodes(answer)) == (101, ["node-1"])
+
+
+async def test_what_an_endpoint_says_is_stopped_below_however_many_tiers_there_are(lab: Lab) -> None:
+    web = below(await lab.serves(l7(await answering(lab, FORGED), listener=INNER)), "node-1")
+    await lab.serves(l7(web))
+    client = await lab.connects()
+    explains(lab, lab.planes[1])
+    assert nodes(await client.asks(ASKING)) == ["node-2"], "the node below was not told"
+    explains(lab)
+    assert nodes(await client.asks(ASKING)) == ["node-2", "node-1"]
+
+
+async def test_who_stands_behind_a_child_that_leads_out_is_not_believed(lab: Lab) -> None:
+    inner = await lab.serves(l4(await answering(lab, FORGED), listener=INNER))
+    await lab.serves(l7(below(inner, "node-1", leads_out=True)))
+    explains(lab)
+    answer = await (await lab.connects()).asks(ASKING)
+    assert [line["chose"] for line in lines(answer)] == ["node-1"]
+    assert answer.body == b"ok"
+
+
 async def test_a_tier_that_was_not_told_to_explain_passes_on_what_others_say(lab: Lab) -> None:
     web = await l7_below(lab)
     await lab.serves(l4(web))

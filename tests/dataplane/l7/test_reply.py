@@ -202,3 +202,12 @@ def test_answers_without_a_body_made_here(status: int) -> None:
 
 def test_a_status_without_a_name_is_still_a_status_line() -> None:
     assert own_answer(599, b"", keep_alive=True).startswith(b"HTTP/1.1 599 Unknown\r\n")
+
+
+def test_what_it_says_of_choices_is_kept_from_the_client_unless_somebody_puts_it_back() -> None:
+    reply = make_reply(b"HTTP/1.1 200 OK\r\nX-TIERLB-explain: {}\r\nX: 1\r\nX-Tierlb-Explain: 7\r\n\r\n", OrcaBook())
+    assert reply.lines == b"HTTP/1.1 200 OK\r\nX: 1\r\n"
+    assert reply.whole.startswith(reply.lines)
+    assert b"explain" not in reply.whole.lower()
+    assert reply.explained == b"x-tierlb-explain: {}\r\nx-tierlb-explain: 7\r\n"
+    assert not reply.telling

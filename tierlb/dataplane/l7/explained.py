@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class ExplainedExchange(Exchange):
-    """`lines` are the choices made here. Lines of nodes below are in the member's own response already.
+    """`lines` are the choices made here; those of nodes below come in the member's response. They are believed only
+    where nobody but a node of the cluster can have written them.
 
     A request for which no member could be found is explained in the answer that says so, and one that becomes a tunnel
     in the head before it.
@@ -28,10 +29,10 @@ class ExplainedExchange(Exchange):
         self.lines = noted.lines
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
-        super()._response_head(with_lines(reply, self._told()), rest)
+        super()._response_head(with_lines(reply, self._told() + self._from_below(reply)), rest)
 
     def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
-        super()._switch_protocols(with_lines(reply, self._told()), rest)
+        super()._switch_protocols(with_lines(reply, self._told() + self._from_below(reply)), rest)
 
     def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
         self.lines.append(answered(self.front.name, status))
@@ -40,3 +41,8 @@ class ExplainedExchange(Exchange):
 
     def _told(self) -> bytes:
         return response_fields((*self.client.explained, *self.lines))
+
+    def _from_below(self, reply: Reply) -> bytes:
+        assert self.candidate is not None
+        member = self.candidate.member
+        return reply.explained if member.child and not member.leads_out else b""

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import attrs
 
+from tierlb.dataplane.explanation import FIELD, response_fields
 from tierlb.wire import orca
 from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
@@ -24,8 +25,9 @@ UNTIL_CLOSE = -2
 BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
 """Answers that more of the same traffic would get too; 501 and 505 are about the request."""
 
-NOT_PASSED = frozenset({b"content-length", orca.FIELD, orca.BIN_FIELD})
-"""The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382)."""
+NOT_PASSED = frozenset({b"content-length", orca.FIELD, orca.BIN_FIELD, FIELD})
+"""The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382), and what a
+leaf says of choices for a node's."""
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -35,7 +37,8 @@ class Reply:
     `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
     the client's head without any framing of ours and without the last empty line; `whole` is the head for the
     commonest case: an HTTP/1.1 client that stays connected. `blamed`: the member failed or is overloaded. `orca`: what
-    it said of its load; such fields are for this node and go no further. `telling`: either of the two.
+    it said of its load; such fields are for this node and go no further. `telling`: either of the two. `explained`:
+    what it says of choices, as complete lines, for a node that asks and believes it (explained.py).
     """
 
     status: int
@@ -47,6 +50,7 @@ class Reply:
     blamed: bool
     orca: OrcaReport | None
     telling: bool
+    explained: bytes
 
 
 def make_reply(raw: bytes, orca_book: OrcaBook) -> Reply:
@@ -56,9 +60,9 @@ def make_reply(raw: bytes, orca_book: OrcaBook) -> Reply:
     length = body_length(head)
     blamed, said = head.status in BLAMED, _orca(head, orca_book)
     telling = blamed or said is not None
-    return Reply(
-        head.status, head.keep_alive, length, head.upgrade, lines, lines + _framing(length), blamed, said, telling
-    )
+    explained = response_fields(field.value for field in head.fields if field.lower == FIELD)
+    whole = lines + _framing(length)
+    return Reply(head.status, head.keep_alive, length, head.upgrade, lines, whole, blamed, said, telling, explained)
 
 
 def _framing(length: int) -> bytes:
