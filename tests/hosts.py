@@ -36,7 +36,7 @@ TABLE = "tests"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 IP, NFT = (shutil.which(program, path=PATH) or program for program in ("ip", "nft"))
 NEEDED = {IP: "iproute2", NFT: "nftables"}
-ANSWER_S = 5.0
+ANSWER_S = 15.0
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 TAP_WITHOUT_INFO = 0x1002

@@ -20,7 +20,7 @@ import attrs
 import pytest
 
 DNSMASQ = shutil.which("dnsmasq", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-START_S = 5.0
+START_S = 30.0
 ZONE = "example.test"
 """Reserved for tests (RFC 6761), so nobody else is ever asked for it."""
 BIND = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'

@@ -123,7 +123,7 @@ def test_a_real_process_is_read_until_it_ends():
         assert 0 < reading.used_s < 10
         assert 0 < reading.cores <= (os.cpu_count() or 1)
         child.stdin.close()
-        child.wait(10)
+        child.wait(60)
         with pytest.raises(Gone):
             meter.read()
 

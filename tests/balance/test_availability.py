@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tierlb.balance.availability import Availability, availability_of, choosable
 from tierlb.model.topology import Admin
 
-A, E, U, S, D, M = Availability
+A, E, U, S, W, D, M = Availability
 
 TABLE = [
     (None, Admin.READY, False, False, A),
@@ -28,6 +28,8 @@ def test_intent_comes_before_observation(
     assert availability_of(healthy, admin, ejected, leaving) is expected
     silent = availability_of(healthy, admin, ejected, leaving, silent=True)
     assert silent is (S if expected is A else expected)
+    awaited = availability_of(healthy, admin, ejected, leaving, awaited=True)
+    assert awaited is (W if expected is A else expected)
 
 
 GROUPS = [
@@ -39,6 +41,13 @@ GROUPS = [
     ([A, S], [0]),
     ([S, S, A], [0, 1, 2]),
     ([E, U], [0, 1]),
+    ([W, W], [0, 1]),
+    ([A, W, W, W], [0]),
+    ([A, A, W, W, W], [0, 1]),
+    ([A, E, W], [0]),
+    ([A, E, E, W], [0, 1, 2, 3]),
+    ([E, W], [0, 1]),
+    ([D, W], [1]),
     ([A, E, U], [0, 1, 2]),
     ([E, E, A, A], [2, 3]),
     ([D], []),
@@ -59,5 +68,6 @@ def test_somebody_is_choosable_unless_all_are_out_on_purpose(group: list[Availab
     chosen = choosable(group)
     wanted = [index for index, member in enumerate(group) if member not in (D, M)]
     assert set(chosen) <= set(wanted)
-    assert 2 * len(chosen) >= len(wanted)
+    assert bool(chosen) is bool(wanted)
+    assert 2 * len(chosen) >= sum(group[index] is not W for index in wanted)
     assert all(index in chosen for index in wanted if group[index] is A)

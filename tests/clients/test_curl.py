@@ -13,7 +13,7 @@ from tests.clients.conftest import Site
 
 pytestmark = pytest.mark.needs("curl")
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 UPLOAD_BYTES = 20 * 1024 * 1024
 WRITE_OUT = "\n%{http_code} %{http_version} %{num_connects} %{size_download}"
 

@@ -21,8 +21,8 @@ from tests.cluster.traffic import Endpoint, Traffic
 from tests.processes import Process, running, tierlb
 from tierlb.model.address import Address, parse_address
 
-DEADLINE_S = 60.0
-START_S = 20.0
+DEADLINE_S = 180.0
+START_S = 60.0
 SLOTS, SERVICE = 4, "10ms"
 LOWER = 80
 """Per cent. Half is gone, but of a usual capacity that is learnt over half a minute; less is known by then."""
@@ -108,6 +108,19 @@ class Site:
         return {row["svname"]: (row["status"], int(row["weight"])) for row in rows if row["svname"] in SIDES}
 
 
+async def accepts(address: Address) -> None:
+    """Wait until somebody listens there."""
+    with trio.fail_after(START_S):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream(*address.sockaddr)
+            except OSError:
+                await trio.sleep(0.02)
+            else:
+                await stream.aclose()
+                return
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if shutil.which("haproxy") is None:
@@ -127,6 +140,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             port = parse_address(at[name]).port
             argv = tierlb("demo-backend", port=port, name=name, slots=SLOTS, service=SERVICE)
             endpoints[name] = stack.enter_context(running(argv, directory / "endpoints.log"))
+        for name in endpoints:
+            trio.run(accepts, parse_address(at[name]))
         cluster = stack.enter_context(running_cluster(TOPOLOGY.format(agents=agents, **at), at["admin"], directory))
         stack.enter_context(running(["haproxy", "-db", "-f", str(config)], directory / "haproxy.log"))
         trio.run(cluster.wait_until, "HAProxy runs", stats.exists, START_S)

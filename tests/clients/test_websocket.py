@@ -10,7 +10,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from tests.clients.app import MAX_MESSAGE_BYTES, pattern
 from tests.clients.conftest import Site
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 MIB = 1024 * 1024
 
 

@@ -3,7 +3,9 @@ service manager on each host would start them. Clients ask from a host of theirs
 
 import contextlib
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -11,13 +13,14 @@ from typing import Any
 
 import attrs
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.traffic import Traffic
 from tests.hosts import Host, Network, running_network
 from tests.processes import Process, tierlb
 
 POLL_S = 0.05
-START_S = 30.0
+START_S = 60.0
 CONTROL, ADMIN, REPORTS, INNER, PUBLIC, APP = 7901, 7900, 7946, 7945, 8080, 9000
 TOKEN, ADMIN_TOKEN = "of all nodes", "of those who change"
 WEBS, APPS = ("web1", "web2", "web3"), ("app1", "app2")
@@ -97,9 +100,19 @@ class Site:
 
     async def is_active(self, name: str) -> bool:
         """Whether that controller says of itself that nodes may join. It is asked from its own host."""
+        return await self._readiness(name) == 200
+
+    async def until_up(self, name: str) -> None:
+        """Wait until that controller says whether it is active."""
+        with trio.fail_after(START_S):
+            while not await self._readiness(name):  # noqa: ASYNC110 (another process)
+                await trio.sleep(POLL_S)
+
+    async def _readiness(self, name: str) -> int:
+        """What it answers; 0 if nothing."""
         with contextlib.suppress(OSError, HTTPException):
-            return (await self.host(name).get(self.at(name, CONTROL), "/readyz"))[0] == 200
-        return False
+            return (await self.host(name).get(self.at(name, CONTROL), "/readyz"))[0]
+        return 0
 
     async def active(self) -> str:
         """The one that is; "" if none is."""
@@ -124,6 +137,13 @@ class Site:
     async def nodes(self) -> dict[str, Json]:
         """By name, as the status of the active controller has them."""
         return nodes_in(await self.read("/v1/status"))
+
+    async def figures(self, name: str, figure: str) -> dict[str, float]:
+        """What the node on that host says of each of its members in `tierlb_member_FIGURE` of its metrics."""
+        _, page = await self.host(name).get(self.at(name, REPORTS), "/metrics")
+        families = text_string_to_metric_families(page.decode())
+        samples = [sample for each in families if each.name == f"tierlb_member_{figure}" for sample in each.samples]
+        return {sample.labels["member"]: sample.value for sample in samples}
 
     async def begin(self, edit: Json) -> int:
         """Have a verb accepted, as the command does; the revision that is to be."""
@@ -211,3 +231,14 @@ def start(site: Site, **edge: str) -> None:
     site.serve("edge", **edge)
     for name in WEBS:
         site.serve(name)
+    for name in APPS:
+        until_listening(site.host(name), APP)
+
+
+def until_listening(host: Host, port: int) -> None:
+    """Wait until somebody listens there: nobody checks endpoints, so the status of a cluster does not tell."""
+    for _ in range(int(START_S / POLL_S)):
+        with host.inside(), contextlib.suppress(OSError), socket.create_connection((host.address, port), START_S):
+            return
+        threading.Event().wait(POLL_S)
+    raise AssertionError(f"nobody listens at {host.address}:{port}")

@@ -31,10 +31,10 @@ from tierlb.topology.load import load_text
 
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
 ASK = b"GET /work HTTP/1.1\r\nHost: changing\r\n\r\n"
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 THINK_S = 0.08
-CHANGE_S = 45.0
-SETTLE_S = 10.0
+CHANGE_S = 100.0
+SETTLE_S = 40.0
 """By then no node may serve what is out of date."""
 LISTENING = "0A"
 

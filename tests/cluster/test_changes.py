@@ -28,9 +28,8 @@ from tierlb.topology.edit import AddTier, Edit, EditError, RemoveTier, Scale, Se
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
 
-DEADLINE_S = 80.0
-START_S = 20.0
-END_S = 5.0
+DEADLINE_S = 240.0
+END_S = 30.0
 """What a killed supervisor leaves is killed by its guard at once."""
 TEXT = """\
 cluster: changing
@@ -172,8 +171,10 @@ async def test_a_killed_cluster_starts_again_as_before_the_change_or_as_after_it
             assert up.file.read_text() != text
             while begun["stage"] < stage:
                 begun = await up.ask("GET", f"/v1/progress/{begun['number']}")
-            while "mid-1" not in (left := children_of(process.pid)).values():  # noqa: ASYNC110 (nothing tells)
+            while "mid-1" not in children_of(process.pid).values():  # noqa: ASYNC110 (nothing tells)
                 await trio.sleep(0.01)
+            process.send_signal(signal.SIGSTOP)  # the change goes no further while the processes are counted
+            left = children_of(process.pid)
             assert {"edge-1", "web-1", "mid-1"} <= set(left.values())
             process.kill()
             process.wait()

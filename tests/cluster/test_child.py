@@ -11,6 +11,7 @@ import trio
 from tierlb.cluster.child import Child
 from tierlb.controlplane.backoff import Backoff
 
+DEADLINE_S = 30.0
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 
 
@@ -58,7 +59,7 @@ async def test_a_process_that_dies_is_started_again(seen, nursery):
     starts = Starts()
     child = make(seen, ("sleep", "60"), watch=starts.watch)
     nursery.start_soon(child.run)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         first = await starts.receive.receive()
         os.kill(first, signal.SIGKILL)
         second = await starts.receive.receive()
@@ -75,7 +76,7 @@ async def test_failures_in_a_row_are_counted_for_the_back_off(seen, nursery):
     backoff = Backoff(first_s=0.001)
     child = make(seen, ("sh", "-c", "exit 3"), backoff=backoff)
     nursery.start_soon(child.run)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         while len(seen.exits) < 4:
             await trio.lowlevel.checkpoint()
         await child.stop(5)
@@ -87,7 +88,7 @@ async def test_one_that_ignores_sigterm_is_killed_at_its_deadline(seen, nursery)
     starts = Starts()
     child = make(seen, (sys.executable, "-c", STUBBORN), watch=starts.watch)
     nursery.start_soon(child.run)
-    with trio.fail_after(10):
+    with trio.fail_after(DEADLINE_S):
         pid = await starts.receive.receive()
         while not _ignores_sigterm(pid):
             await trio.lowlevel.checkpoint()
@@ -100,7 +101,7 @@ async def test_what_a_process_started_itself_ends_with_it(seen, nursery):
     starts = Starts()
     child = make(seen, ("sh", "-c", "sleep 61 & wait"), watch=starts.watch)
     nursery.start_soon(child.run)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         pid = await starts.receive.receive()
         while len(_group(pid)) < 2:
             await trio.lowlevel.checkpoint()
@@ -113,7 +114,7 @@ async def test_what_a_process_started_itself_ends_with_it(seen, nursery):
 async def test_a_cancelled_child_is_killed_at_once(seen):
     starts = Starts()
     child = make(seen, ("sleep", "60"), watch=starts.watch)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.run)
             pid = await starts.receive.receive()
@@ -125,7 +126,7 @@ async def test_a_cancelled_child_is_killed_at_once(seen):
 async def test_a_program_that_is_not_there_is_told(seen, nursery):
     child = make(seen, ("/nowhere/demo",))
     nursery.start_soon(child.run)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         while not child.problem:
             await trio.lowlevel.checkpoint()
         await child.stop(1)

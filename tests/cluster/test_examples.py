@@ -10,7 +10,7 @@ import trio
 from scripts.benchmarks.cluster import free_address, running_cluster
 
 EXAMPLES = Path(__file__).parents[2] / "topology"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 LISTED_ENDPOINTS = re.compile(r"^\s*endpoints:", re.MULTILINE)
 RUNNABLE = [path.name for path in sorted(EXAMPLES.glob("*.yaml")) if not LISTED_ENDPOINTS.search(path.read_text())]
 """Those that start their own endpoints."""

@@ -9,6 +9,7 @@ import trio
 
 from tierlb.cluster.guard import Guard
 
+DEADLINE_S = 60.0
 SUPERVISOR = """
 import subprocess, trio
 from tierlb.cluster.guard import Guard
@@ -54,7 +55,7 @@ def is_alive(pid):
 
 async def test_what_a_killed_supervisor_leaves_is_killed():
     supervisor = await trio.lowlevel.open_process([sys.executable, "-c", SUPERVISOR], stdout=subprocess.PIPE)
-    with trio.fail_after(10):
+    with trio.fail_after(DEADLINE_S):
         line = b""
         while not line.endswith(b"\n"):
             line += await supervisor.stdout.receive_some()
@@ -80,7 +81,7 @@ async def said_by(script):
 
 
 async def test_what_was_started_in_the_instant_before_the_kill_is_killed_too():
-    with trio.fail_after(30):
+    with trio.fail_after(DEADLINE_S):
         for _ in range(10):
             started = await said_by(KILLED_AT_ONCE)
             while is_alive(started):
@@ -94,7 +95,7 @@ async def start(guard, *argv):
 
 
 async def test_an_orderly_end_kills_nothing_that_was_removed():
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
             process = await start(guard, "sh", "-c", "echo; exec sleep 60")
             await process.stdout.receive_some()
@@ -105,7 +106,7 @@ async def test_an_orderly_end_kills_nothing_that_was_removed():
 
 
 async def test_a_guarded_process_is_what_it_was_to_be_and_holds_nothing_of_the_guard():
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
             process = await start(guard, "sh", "-c", "echo $0-$1 $(readlink /proc/self/fd/0)", "a b", "$c")
             said = b""
@@ -116,7 +117,7 @@ async def test_a_guarded_process_is_what_it_was_to_be_and_holds_nothing_of_the_g
 
 
 async def test_a_guard_that_was_killed_is_no_harm():
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
             guard._process.kill()
             await guard._process.wait()

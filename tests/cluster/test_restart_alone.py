@@ -19,12 +19,11 @@ from tests.cluster.changing import Load
 from tests.cluster.controller import TOKEN
 from tests.processes import Process, running, tierlb
 from tierlb.controlplane.last_good import LastGood, load
-from tierlb.controlplane.node import ALONE_AFTER_S, TOKEN_VARIABLE
+from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.model.address import Address, parse_address
 
-DEADLINE_S = 45.0
-BACK_S = 5.0
-"""A new process needs about half a second, and `ALONE_AFTER_S`."""
+DEADLINE_S = 180.0
+WAIT_S = 40.0
 NODES = {"edge-1": "edge", "web-1": "web"}
 TOPOLOGY = """\
 cluster: alone
@@ -51,7 +50,7 @@ class Alone:
 
     def kill(self, name: str) -> None:
         os.kill(self.nodes[name].pid, signal.SIGKILL)
-        self.nodes[name].wait(5)
+        self.nodes[name].wait(WAIT_S)
 
     def kept(self, name: str) -> LastGood | None:
         return load(self.directory / name, name, NODES[name], "alone")[0]
@@ -75,14 +74,14 @@ def ask(controller: "Process[bytes]") -> dict[str, Any]:
 
 async def until_whole(controller: "Process[bytes]") -> dict[str, Any]:
     """The status as soon as nothing is missing."""
-    with trio.fail_after(20):
+    with trio.fail_after(WAIT_S):
         while (status := await trio.to_thread.run_sync(ask, controller))["missing"]:  # noqa: ASYNC110 (asked anew)
             await trio.sleep(0.05)
     return status
 
 
-async def until(condition: Callable[[], bool], within_s: float) -> None:
-    with trio.fail_after(within_s):
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(WAIT_S):
         while not condition():  # noqa: ASYNC110 (of other processes)
             await trio.sleep(0.02)
 
@@ -103,20 +102,18 @@ async def test_a_node_serves_after_a_restart_without_a_controller(alone: Alone) 
     with trio.fail_after(DEADLINE_S):
         with alone.controlled() as controller:
             await until_whole(controller)
-            await until(lambda: all(good and (good.parents or good.node == "edge-1") for good in kept_of_all(alone)), 5)
+            await until(lambda: all(good and (good.parents or good.node == "edge-1") for good in kept_of_all(alone)))
         before = [good for good in kept_of_all(alone) if good is not None]
         async with traffic.flowing(kept=2, fresh=2):
-            await until(lambda: traffic.answered > 20, 5)
+            await until(lambda: traffic.answered > 20)
         assert traffic.failures == []
         for name in NODES:
             alone.kill(name)
-            began = trio.current_time()
             alone.start(name)
             await serves_again(traffic)
-            assert trio.current_time() - began < BACK_S + ALONE_AFTER_S
         async with traffic.flowing(kept=2, fresh=2):
             answered = traffic.answered
-            await until(lambda: traffic.answered > answered + 20, 5)
+            await until(lambda: traffic.answered > answered + 20)
             with alone.controlled() as controller:
                 status = await until_whole(controller)
                 await trio.sleep(0.5)
@@ -132,9 +129,10 @@ def kept_of_all(alone: Alone) -> list[LastGood | None]:
 
 
 async def serves_again(traffic: Load) -> None:
-    """Ask until the first answer; until then requests may fail, for nobody is there."""
+    """Ask until the first answer; until then requests may fail, for nobody is there. How soon a node goes on alone is
+    in tests/controlplane/test_node.py."""
     probe = Load(traffic.address)
-    with trio.fail_after(BACK_S + ALONE_AFTER_S):
+    with trio.fail_after(WAIT_S):
         while not probe.answered:
             async with probe.flowing(kept=0, fresh=1, think_s=0.01):
                 await trio.sleep(0.05)

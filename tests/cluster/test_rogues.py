@@ -18,8 +18,8 @@ from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.net.websocket import Channel, Disconnected, connect
 from tierlb.wire.frames import PROTOCOL_VERSION, Frame, Hello, Report, ReportTo, Welcome, decode, encode
 
-DEADLINE_S = 40.0
-CUT_OFF_S = 10.0
+DEADLINE_S = 120.0
+CUT_OFF_S = 30.0
 POOL = "joining"
 TOPOLOGY = """\
 cluster: rogues

@@ -10,7 +10,7 @@ import pytest
 from tierlb.cluster.stopping import NotStopped, stop
 from tierlb.controlplane.store import StateFiles, holder
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 HOLD = """
 # tierlb is a word in here, and no argument
 import signal, sys

@@ -21,8 +21,8 @@ from tests.processes import Process, running, tierlb
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.model.address import Address, parse_address
 
-DEADLINE_S = 60.0
-START_S = 20.0
+DEADLINE_S = 240.0
+START_S = 60.0
 SLOW_S = 0.3
 EVEN, LITTLE = 0.5, 0.2
 NODES = {"edge-1": "edge", "left-1": "left", "right-1": "right"}

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 SCRIPT = Path(__file__).parents[2] / "compose" / "ready.py"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from tests.dataplane.rosters import Harness, available, by_name, child, chosen, 
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
-from tierlb.dataplane.roster import AT_ONCE_S, SHARE_S, Group, Split
+from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, SHARE_S, Group, Split
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member
@@ -419,6 +419,37 @@ def test_connections_that_come_at_once_are_shared_unless_one_child_is_far_slower
         assert candidate is not None
         candidate.begin()
     assert least <= a.in_flight <= most
+
+
+def test_a_child_that_came_to_others_gets_nothing_before_it_has_said_a_word(harness: Harness) -> None:
+    """It may have nobody to send to yet."""
+    reported_on(harness)
+    group = harness.group(*(child(name) for name in "abcde"), balance=Policy.LOAD_AWARE)
+    harness.tick()
+    assert available(group) == ["a", "b"]
+    harness.report("c", capacity=100.0)
+    harness.report("d", leaves=1, ready_leaves=0)
+    assert available(group) == ["a", "b", "c"]
+    assert [load.availability for load in harness.roster.loads()][2:] == ["available", "unhealthy", "awaited"]
+    harness.tick(AWAITED_S)
+    assert available(group)[-1] == "e", "its data path may work"
+
+
+def test_children_that_came_with_the_first_configuration_need_not_have_said_anything(harness: Harness) -> None:
+    group = harness.group(child("a"), child("b"))
+    assert available(group) == ["a", "b"]
+    harness.report("a")
+    assert available(group) == ["a", "b"], "the one that is first would get everything"
+
+
+def test_where_all_children_are_new_they_are_used_unheard(harness: Harness) -> None:
+    reported_on(harness)
+    assert available(harness.group(child("c"), child("d"))) == ["c", "d"]
+
+
+def test_an_endpoint_that_comes_to_others_is_not_waited_for(harness: Harness) -> None:
+    reported_on(harness)
+    assert available(harness.group(child("a"), child("b"), member("c", reports=True))) == ["a", "b", "c"]
 
 
 def test_a_child_that_falls_silent_on_an_open_connection_is_passed_over_until_it_speaks(harness: Harness) -> None:

@@ -11,7 +11,7 @@ async def test_a_process_runs_as_long_as_the_block_and_is_known_to_serve(tmp_pat
     [listen] = free_addresses(1)
     host, _, port = listen.rpartition(":")
     command = [sys.executable, "-m", "http.server", port, "--bind", host, "--directory", str(tmp_path)]
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with running(command, tmp_path / "log") as server:
             await server.serves(f"http://{listen}/")
             assert server.process.poll() is None
@@ -21,7 +21,7 @@ async def test_a_process_runs_as_long_as_the_block_and_is_known_to_serve(tmp_pat
 async def test_a_process_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
     [listen] = free_addresses(1)
     command = [sys.executable, "-c", "raise SystemExit('no such option')"]
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with running(command, tmp_path / "log") as process:
             with pytest.raises(DidNotStartError, match=r"(?s)ended with 1.*no such option"):
                 await process.serves(f"http://{listen}/")

@@ -71,7 +71,7 @@ def test_another_page_is_refused() -> None:
 @pytest.mark.skipif(shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no nginx here")
 async def test_endpoints_count_what_they_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with backends(2, tmp_path) as endpoints, httpx.AsyncClient(trust_env=False) as client:
             assert len(set(endpoints.pids)) == len(set(endpoints.listens)) == 2
             before = await endpoints.answered()

@@ -22,8 +22,8 @@ def test_nothing_has_no_percentile() -> None:
 
 def test_a_wait_of_microseconds_is_not_rounded_up_to_a_millisecond() -> None:
     with select.epoll() as epoll:
-        taken = []
-        for _ in range(20):
+        taken = [1.0]
+        while min(taken) >= 0.001 and len(taken) < 2000:
             begun_s = time.perf_counter()
             assert wait(epoll, 0.0001) == []
             taken.append(time.perf_counter() - begun_s)

@@ -1,9 +1,11 @@
 """Whether a member may be sent to: a pure function of what was observed of it and of what an operator wants.
 
 They are kept apart by those who know them: active checks say *healthy*, a child without a ready leaf is not, failed
-connects *eject*, a node that stops reporting is *silent*, people and the member itself say *drain* or *maintenance*.
+connects *eject*, a node that stops reporting is *silent*, one that has just come and said nothing yet is *awaited*,
+people and the member itself say *drain* or *maintenance*.
 Observation can be wrong about many members at once, intent cannot: when fewer than half of a group's members are
-available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is.
+available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is. Who is
+awaited is not among those members: many may come at once, and those that were there do as well as before.
 """
 
 import enum
@@ -22,6 +24,7 @@ class Availability(enum.Enum):
     EJECTED = "ejected"
     UNHEALTHY = "unhealthy"
     SILENT = "silent"
+    AWAITED = "awaited"
     DRAINING = "draining"
     MAINTENANCE = "maintenance"
 
@@ -32,10 +35,15 @@ class Availability(enum.Enum):
 
 
 def availability_of(
-    healthy: bool | None, admin: Admin, ejected: bool, leaving: bool = False, silent: bool = False
+    healthy: bool | None,
+    admin: Admin,
+    ejected: bool,
+    leaving: bool = False,
+    silent: bool = False,
+    awaited: bool = False,
 ) -> Availability:
     """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains; `silent`: a
-    node that used to report does not."""
+    node that used to report does not; `awaited`: one that has just come will."""
     if admin is Admin.MAINTENANCE:
         return Availability.MAINTENANCE
     if leaving or admin is Admin.DRAIN:
@@ -44,6 +52,8 @@ def availability_of(
         return Availability.UNHEALTHY
     if ejected:
         return Availability.EJECTED
+    if awaited:
+        return Availability.AWAITED
     return Availability.SILENT if silent else Availability.AVAILABLE
 
 
@@ -51,4 +61,5 @@ def choosable(members: Sequence[Availability]) -> list[int]:
     """The positions in a group to choose from. Empty if and only if all are out on purpose."""
     wanted = [index for index, member in enumerate(members) if member.usable_at_last]
     ready = [index for index in wanted if members[index] is Availability.AVAILABLE]
-    return wanted if len(ready) < PANIC_BELOW * len(wanted) else ready
+    known = sum(members[index] is not Availability.AWAITED for index in wanted)
+    return ready if ready and len(ready) >= PANIC_BELOW * known else wanted

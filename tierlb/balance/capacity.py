@@ -107,7 +107,8 @@ class LeafCapacity:
         self._rest_s = FIRST_REST_S if better else min(longest, 2 * self._rest_s)
 
     def _learnt(self, prior_s: float) -> float:
-        return self.guess * (self._done + prior_s * self._believed / self.guess) / (self._busy_s + prior_s)
+        busy_s = max(self._busy_s + prior_s, SHORTEST_ITEM_S * max(1.0, self._done))
+        return self.guess * (self._done + prior_s * self._believed / self.guess) / busy_s
 
     def _rest(self, dt_s: float) -> None:
         """Nothing was in flight: what was learnt holds."""

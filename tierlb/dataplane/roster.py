@@ -34,6 +34,9 @@ from tierlb.wire.agent_check import AgentSays
 
 AT_ONCE_S = 0.002
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event."""
+AWAITED_S = 5.0
+"""A node that came to others may not have found anybody to send to yet; it says so with its first report, which comes
+with its connection. One from which none comes for so long is used unheard."""
 SHARE_S = 1.0
 TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 """What `on_change` is told of that an operator should see."""
@@ -54,6 +57,7 @@ class Candidate:
 
     __slots__ = (
         "availability",
+        "awaited_until",
         "capacity",
         "deadline",
         "done",
@@ -83,8 +87,9 @@ class Candidate:
         "weight",
     )
 
-    def __init__(self, member: Member, roster: "Roster") -> None:
+    def __init__(self, member: Member, roster: "Roster", awaited_until: float = 0.0) -> None:
         self.member = member
+        self.awaited_until = awaited_until
         self.roster = roster
         self.groups: list[Group] = []
         self.in_flight = 0
@@ -155,8 +160,11 @@ class Candidate:
             self.peak.idle(now)
         if self.member.child:
             self.view.listen(now)
-            if self.view.silent is not (self.availability is Availability.SILENT):
+            if self.view.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
                 self.assess()
+
+    def _was_awaited(self, now: float) -> bool:
+        return self.availability is Availability.AWAITED and now >= self.awaited_until
 
     # Connects.
 
@@ -228,7 +236,8 @@ class Candidate:
         leaving = leaving or not self.view.factor
         before = self.availability
         silent = self.view.silent and self.member.child
-        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving, silent)
+        awaited = load is None and self.roster.reactor.now < self.awaited_until
+        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving, silent, awaited)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
@@ -425,11 +434,16 @@ class Roster:
 
     def _keep(self, member: Member, kept: dict[tuple[str, str], Candidate]) -> Candidate:
         key = (member.name, str(member.address))
-        candidate = kept.get(key) or self._candidates.get(key) or Candidate(member, self)
+        candidate = kept.get(key) or self._candidates.get(key) or self._newcomer(member)
         candidate.groups = []
         candidate.take(member)
         kept[key] = candidate
         return candidate
+
+    def _newcomer(self, member: Member) -> Candidate:
+        """At the start nobody was heard, and to wait for one would give everything to another."""
+        comes_to_others = member.child and any(other.view.heard is not None for other in self._candidates.values())
+        return Candidate(member, self, self.reactor.now + AWAITED_S if comes_to_others else 0.0)
 
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
