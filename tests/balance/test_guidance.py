@@ -15,6 +15,7 @@ from tierlb.balance.guidance import (
     combine,
     excess,
     guide,
+    usual_response_s,
 )
 from tierlb.model.load import Guidance, SubtreeLoad
 
@@ -171,3 +172,11 @@ def test_a_budget_never_closes_more_than_accrued(steps: list[tuple[float, float,
             budget.set_rate(now, rate)
         taken += sum(budget.take(now) for _ in range(5))
         assert taken <= accrued + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("times_s", "usual_s"),
+    [([], 0.0), ([0.0], 0.0), ([0.1], 0.1), ([1.0, 0.1], 0.1), ([0.01, 0.01, 1.0], 0.01), ([0.0, 0.3, 0.2, 0.1], 0.2)],
+)
+def test_the_usual_time_is_that_of_most_whoever_is_slow(times_s: list[float], usual_s: float) -> None:
+    assert usual_response_s([Child(0.1, 100.0, time_s) for time_s in times_s]) == usual_s

@@ -435,6 +435,26 @@ def test_a_child_that_came_to_others_gets_nothing_before_it_has_said_a_word(harn
     assert available(group)[-1] == "e", "its data path may work"
 
 
+def test_a_child_whose_process_is_another_one_gets_nothing_before_that_has_said_a_word(harness: Harness) -> None:
+    group = reported_on(harness)
+    a = by_name(group)["a"]
+    a.connect_failed(refused=True)
+    harness.roster.note_lost("a")
+    a.connected()
+    assert (available(group), a.availability.value) == (["b"], "awaited")
+    harness.report("a", capacity=100.0)
+    harness.roster.note_lost("a")
+    assert available(group) == ["a", "b"], "its data path works without the connection"
+
+
+def test_a_child_that_could_not_be_reached_but_reports_is_back_at_once(harness: Harness) -> None:
+    group = reported_on(harness)
+    a = by_name(group)["a"]
+    a.connect_failed(refused=True)
+    a.connected()
+    assert available(group) == ["a", "b"]
+
+
 def test_children_that_came_with_the_first_configuration_need_not_have_said_anything(harness: Harness) -> None:
     group = harness.group(child("a"), child("b"))
     assert available(group) == ["a", "b"]

@@ -61,5 +61,7 @@ def choosable(members: Sequence[Availability]) -> list[int]:
     """The positions in a group to choose from. Empty if and only if all are out on purpose."""
     wanted = [index for index, member in enumerate(members) if member.usable_at_last]
     ready = [index for index in wanted if members[index] is Availability.AVAILABLE]
-    known = sum(members[index] is not Availability.AWAITED for index in wanted)
-    return ready if ready and len(ready) >= PANIC_BELOW * known else wanted
+    known = [index for index in wanted if members[index] is not Availability.AWAITED]
+    if not ready:
+        return wanted
+    return ready if len(ready) >= PANIC_BELOW * len(known) else known

@@ -13,6 +13,7 @@ Left out: shedding, which needs a limit that is surer than a learnt capacity.
 """
 
 from collections.abc import Iterable, Sequence
+from statistics import median_low
 
 import attrs
 
@@ -67,6 +68,13 @@ def guide(children: Sequence[Child]) -> Guidance:
     cool = any(child.utilisation < COOL * target and child.response_s <= SLOW_MARGIN * response_s for child in children)
     all_hot = all(child.utilisation > HOT for child in children)
     return Guidance(target, all_hot, response_s, 1.0 if cool else MARGIN)
+
+
+def usual_response_s(children: Sequence[Child]) -> float:
+    """How long an item takes below most of them, 0 if none says it. Of two that is the faster one. In the mean that all
+    are told each child is counted too, and of three equals none can take three times as long as that."""
+    times = [child.response_s for child in children if child.response_s > 0]
+    return median_low(times) if times else 0.0
 
 
 def _mean(pairs: Sequence[tuple[float, float]]) -> float:

@@ -291,8 +291,8 @@ class Changes:
         try:
             with trio.fail_after(deadline_s):
                 for number, stage in list(enumerate(stages, start=1))[max(at - 1, 0) :]:
-                    progress.stage = number
                     await self._note_stage(number)
+                    progress.stage = number
                     await self._reach(progress, reached, stage, stages[-1], fresh)
                     reached = stage
         except (GaveUp, trio.TooSlowError, OSError) as problem:

@@ -20,7 +20,7 @@ from tierlb.balance.availability import Availability, availability_of, choosable
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.ejection import Ejection
-from tierlb.balance.guidance import NOBODY, Child, guide
+from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import MemberView
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
@@ -173,7 +173,9 @@ class Candidate:
         was_out = self.ejection.ejected
         self.ejection.succeeded()
         if was_out:
-            self.view.joined = self.roster.reactor.now
+            now = self.view.joined = self.roster.reactor.now
+            if not self.view.connected and self.roster.awaits(self.member):
+                self.awaited_until = now + AWAITED_S
             self.assess("restored")
 
     def connect_failed(self, *, refused: bool) -> None:
@@ -236,7 +238,7 @@ class Candidate:
         leaving = leaving or not self.view.factor
         before = self.availability
         silent = self.view.silent and self.member.child
-        awaited = load is None and self.roster.reactor.now < self.awaited_until
+        awaited = not self.view.connected and self.roster.reactor.now < self.awaited_until
         self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving, silent, awaited)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
@@ -331,7 +333,7 @@ class Group:
         reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
         middle = median(reported) if reported else None
         capacities = settle([view.capacity(now, middle) for view in views])
-        usual_s = guide(self._children()).response_s if any(view.by_connection for view in views) else 0.0
+        usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
         for candidate, capacity in zip(self.candidates, capacities, strict=True):
             capacity *= max(candidate.view.factor, LEAST_FACTOR)
             candidate.capacity = capacity
@@ -442,8 +444,11 @@ class Roster:
 
     def _newcomer(self, member: Member) -> Candidate:
         """At the start nobody was heard, and to wait for one would give everything to another."""
-        comes_to_others = member.child and any(other.view.heard is not None for other in self._candidates.values())
-        return Candidate(member, self, self.reactor.now + AWAITED_S if comes_to_others else 0.0)
+        return Candidate(member, self, self.reactor.now + AWAITED_S if self.awaits(member) else 0.0)
+
+    def awaits(self, member: Member) -> bool:
+        """Whether a node that is there (again) is to say a word first: others have."""
+        return member.child and any(other.view.connected for other in self._candidates.values())
 
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
@@ -480,6 +485,7 @@ class Roster:
             left = known is not None and known.draining
             self._count_below(view.echo, echo)
             view.hear(now, load, echo)
+            candidate.awaited_until = 0.0
             if left != load.draining:
                 candidate.assess("drains" if load.draining else "returned")
             elif view.barren is not barren:

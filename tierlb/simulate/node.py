@@ -15,7 +15,7 @@ import attrs
 from tierlb.balance import guidance as guided
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
-from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide
+from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide, usual_response_s
 from tierlb.balance.view import TICK_S, MemberView
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
@@ -191,7 +191,7 @@ class Node:
         reported = [c.view.heard.capacity for c in candidates if c.view.heard is not None and c.view.heard.capacity > 0]
         middle = median(reported) if reported else None
         capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
-        usual_s = guide(self._children()).response_s if self.connections else 0.0
+        usual_s = usual_response_s(self._children()) if self.connections else 0.0
         for candidate, capacity in zip(candidates, capacities, strict=True):
             candidate.capacity = capacity
             candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight)
