@@ -11,7 +11,7 @@ needs one multiplication and one addition per candidate; the lines are worked ou
 For a connection, which cannot be placed anew with its next item, the time that items take at the child counts too:
 there `ahead` is capacity times mean response. For requests it is 1, so that a child that has recovered is found again.
 A connection counts as many items as the child's carry on average (`per_item`), and one that the last report does not
-tell of as NEW_ITEMS at least. When many end between two drawings of the line Q is too low, even below zero, for as long.
+tell of as NEW_ITEMS at least. When many end between two drawings of the line, Q is too low meanwhile, even below zero.
 
 `ahead` is the item itself. A leaf works on up to c items at once and each takes c/capacity, so there it is c: with 1 a
 slow endpoint looks as good as a fast one that has a few in flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the

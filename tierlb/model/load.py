@@ -11,10 +11,10 @@ import attrs
 class MemberLoad:
     """One member as this node sees it.
 
-    `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining or maintenance. `capacity`
-    is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's recent items
-    that it was given, `report_age_s` None for members that send no reports. `problem`: what the last health check of an
-    unhealthy endpoint found.
+    `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining or maintenance.
+    `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
+    recent items that it was given, `report_age_s` None for members that send no reports. `problem`: what the last
+    health check of an unhealthy endpoint found.
     """
 
     name: str
