@@ -169,6 +169,23 @@ async def test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first
     assert (await site.answers(f"http://{admin}/v1/topology")).json()["text"] == topology["text"]
 
 
+async def test_what_is_wrong_with_etcd_is_for_the_log_and_not_for_whoever_asks(site):
+    site.file.write_text(f'store: "etcd://127.0.0.1:1"\n{site.file.read_text()}')
+    token = site.tmp_path / "token"
+    token.write_text("x" * 40)
+    site.controller("--token-file", str(token), "--admin-token-file", str(token))
+    said = "this controller is on standby: none is the active one"
+    page = said
+    with trio.fail_after(DEADLINE_S):
+        while not page.startswith(f"{said} ("):
+            await trio.sleep(0.05)
+            page = (await site.answers(f"http://{site.control}/readyz", 503)).text
+    assert page == f"{said} (etcd cannot be asked: see this controller's log)\n"
+    answer = await site.answers(f"http://{site.values['admin']}/v1/topology", 503)
+    assert answer.json()["error"] == page.rstrip()
+    assert "etcd at 127.0.0.1:1 cannot be reached" in (site.tmp_path / "controller.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "prefix", "said"),
     [

@@ -149,3 +149,35 @@ def test_the_files_of_a_store_come_along_and_each_once(tmp_path):
         assert document(rendering(again, load_text(kept, str(again.topology_file)), kept)) == document(
             rendering(project, load_file(tmp_path / "shop.yaml"), text)
         )
+
+
+def test_files_arrive_as_they_are_whatever_is_in_them(tmp_path):
+    certificate = trustme.CA().issue_cert("controller-web")
+    (tmp_path / "pki").mkdir()
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "node.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "pki/node.key"))
+    commented = b"# M\xfcller\r\n" + trustme.CA().cert_pem.bytes()
+    (tmp_path / "pki/ca.pem").write_bytes(commented)
+    (tmp_path / "pki/etcd.pem").write_bytes(commented + b"\r")
+    (tmp_path / "word").write_bytes(b"pa\rss\r\n")
+    (tmp_path / "shop.yaml").write_text(STORE + TLS + TEXT)
+    project = Project(tmp_path / "deployed", "shop", "tierlb:test", "../shop.yaml")
+    lay_out(project, load_file(tmp_path / "shop.yaml"), STORE + TLS + TEXT)
+    secrets = project.directory / "secrets"
+    assert [(secrets / name).read_bytes() for name in ("ca.crt", "store-ca.crt", "store-password")] == [
+        commented,
+        commented + b"\r",
+        b"pa\rss\r\n",
+    ]
+
+
+def test_where_a_file_cannot_be_read_no_secret_is_written(tmp_path):
+    (tmp_path / "word").write_text("secret\n")
+    text = 'store: {etcd: "etcd://a:1", user: ann, password_file: word}\n' + TEXT
+    (tmp_path / "shop.yaml").write_text(text)
+    topology = load_file(tmp_path / "shop.yaml")
+    (tmp_path / "word").unlink()
+    project = Project(tmp_path / "deployed", "shop", "tierlb:test", "../shop.yaml")
+    with pytest.raises(FileNotFoundError):
+        lay_out(project, topology, text)
+    assert [*project.directory.iterdir()] == []

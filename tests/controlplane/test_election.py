@@ -1,6 +1,7 @@
 """Candidates over a real etcd: one is active at a time, whatever happens to it, to the others and to etcd."""
 
 import contextlib
+import itertools
 import select
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -15,12 +17,12 @@ import trio
 
 from tests.etcd import USER, Relay, Server, running_etcd
 from tests.processes import Process, running
-from tierlb.controlplane.election import TTL_S, Election, Leader, Leadership, leader_of
+from tierlb.controlplane.election import DENIED_AGAIN_S, TTL_S, Election, Leader, Leadership, leader_of
 from tierlb.controlplane.etcd import Etcd, open_etcd
 from tierlb.controlplane.etcd_access import Denied
 from tierlb.controlplane.log import Log
 from tierlb.model.topology import SharedStore
-from tierlb.wire.etcd import Delete, Get, Item, Put
+from tierlb.wire.etcd import Delete, Get, Item, Outcome, Put
 
 DEADLINE_S = 30.0
 TAKEOVER_S = 10.0
@@ -419,3 +421,33 @@ async def test_a_problem_that_lasts_is_said_again_and_again(log, autojump_clock)
             pass
     assert [event for event, _ in log.events] == ["cannot tell who is the active controller"] * 3
     await etcd.close()
+
+
+class Locked(Etcd):
+    """Tells of another one's key once, and lets nobody in from then on."""
+
+    asked: ClassVar[list[float]] = []
+    watched: ClassVar[list[float]] = []
+
+    async def read(self, *_: Get, within_s: float | None = None) -> Outcome:
+        self.asked.append(trio.current_time())
+        if len(self.asked) > 1:
+            raise Denied("locked out")
+        return Outcome(True, 1, ((Item("test/leader", b"", 1, 1),),))
+
+    async def watch(self, *_: object) -> None:
+        self.watched.append(trio.current_time())
+        raise Denied("locked out")
+
+
+async def test_who_waits_and_is_locked_out_asks_no_more_often_than_who_comes(log, autojump_clock) -> None:
+    etcd = Locked(["127.0.0.1:1"])
+    election = Election(etcd, "test/leader", "one", "", log)
+    election._let_in = True
+    with trio.move_on_after(60):
+        async with election.lead():
+            pass
+    await etcd.close()
+    for times in (etcd.asked[1:], etcd.watched):
+        assert len(times) > 20
+        assert all(later - before >= DENIED_AGAIN_S for before, later in itertools.pairwise(times))

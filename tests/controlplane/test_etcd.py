@@ -4,9 +4,11 @@ import gc
 import re
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -16,7 +18,7 @@ import trustme
 from tests.etcd import USER, Relay, Server, running_etcd
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.etcd import Etcd, Unreachable, Unsure, open_etcd
-from tierlb.controlplane.etcd_access import Denied
+from tierlb.controlplane.etcd_access import Denied, Login
 from tierlb.model.topology import SharedStore
 from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put, transaction
 
@@ -524,3 +526,29 @@ async def test_nobody_asks_another_member_where_one_does_not_let_it_in(guarded: 
     problem = await fault_of(guarded.store([*guarded.clients, second], user="ann"), read_one)
     assert type(problem) is Denied
     assert relay.accepted == 0
+
+
+class Noting(Login):
+    """Notes who reads its password."""
+
+    readers: ClassVar[list[threading.Thread]] = []
+
+    def password(self) -> str:
+        self.readers.append(threading.current_thread())
+        return super().password()
+
+
+async def test_whoever_has_little_time_waits_no_longer_for_a_login(tmp_path: Path, nursery: trio.Nursery) -> None:
+    async def say_nothing(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    (tmp_path / "password").write_text("secret")
+    listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+    place = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    etcd = Etcd([place], answer_s=2 * DEADLINE_S, login=Noting("ann", tmp_path / "password"))
+    with trio.fail_after(DEADLINE_S):
+        with pytest.raises(Unreachable, match=r"did not answer in 0\.3 s"):
+            await etcd.renew(Lease(1, 3), 0.3)
+        await etcd.close()
+    assert len(Noting.readers) == 1
+    assert threading.current_thread() not in Noting.readers

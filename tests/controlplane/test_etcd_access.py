@@ -1,5 +1,6 @@
 """How etcd is reached: URLs, files for TLS, a password that may change."""
 
+import os
 import ssl
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_a_url_names_members_and_a_prefix(text: str, url: StoreUrl) -> None:
         *("", "etcd://", "etcd://a", "etcd://a:0", "etcd://a:65536", "etcd://a:1,", "etcd://,a:1", "etcd://a:1 /x"),
         *("http://a:1", "etcd:a:1", "ETCD://a:1", "etcd://a:1//x", "etcd://a:1/x y", "etcd://u:p@a:1", "etcd://a:1?x"),
         *("etcds://", "etcds:a:1", "https://a:1", "etcds://etcd://a:1"),
+        *("etcd://[1.2.3.4]:1", "etcd://a..b:1", "etcd://999.1.1.1:1", f"etcd://{'a' * 64}:1"),
     ],
 )
 def test_of_what_is_no_url_is_said_what_to_write(text: str) -> None:
@@ -126,3 +128,9 @@ def test_a_password_that_cannot_be_read_is_asked_for(tmp_path: Path, content: by
         file.write_bytes(content)
     with pytest.raises(Denied, match=rf"the password of ann cannot be read from .*password \({why}\): write it there"):
         Login("ann", file).password()
+
+
+def test_a_pipe_in_the_place_of_a_password_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "password")
+    with pytest.raises(Denied, match=r"\(it is not a file\)"):
+        Login("ann", tmp_path / "password").password()

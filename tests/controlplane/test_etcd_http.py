@@ -78,3 +78,9 @@ async def test_a_body_is_sent_once() -> None:
     body = Body(b"content")
     assert [part async for part in body] == [b"content"]
     assert [part async for part in body] == []
+
+
+def test_where_httpx_keeps_its_connections_elsewhere_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "__init__", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match="elsewhere than in `_pool`"):
+        Transport(None)

@@ -278,6 +278,14 @@ async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -
     ]
 
 
+def test_where_nothing_is_wrong_members_are_passed_on_as_they_are(kept: Kept) -> None:
+    kept.serves("a", "b")
+    loads = tuple(kept.roster.loads())
+    told = kept.upkeep.told(loads)
+    assert len(told) == 2
+    assert all(one is other for one, other in zip(told, loads, strict=True))
+
+
 async def test_an_endpoint_that_refuses_checks_is_out_before_any_client_meets_it(lab: Lab) -> None:
     a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
     await lab.serves(checked(a, b, path=None))

@@ -36,6 +36,7 @@ from tierlb.wire.frames import is_calling_place
 
 TOKEN_BYTES = 32
 LEADER = "leader"
+CANNOT_ASK = "etcd cannot be asked: see this controller's log"
 STEP_BACK_S = 1.0
 """Perhaps another one can do what this one could not."""
 
@@ -136,7 +137,8 @@ class _Process:
         election = Election(etcd, f"{directory}/{LEADER}", name, url, self.log)
 
         def standby() -> str:
-            why = f" ({election.problem()})" if election.problem() else ""
+            # anybody may read it, and the problem names users, files and addresses
+            why = f" ({CANNOT_ASK})" if election.problem() else ""
             return f"this controller is on standby: {election.current() or 'none'} is the active one{why}"
 
         denied = None

@@ -8,6 +8,7 @@ host does not know; so everybody may read the files, and nobody but their owner 
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     wanted = rendering(project, topology, topology_text)
     _lay_out_secrets(directory / SECRETS, wanted)
-    _replace(directory / TOPOLOGY_FILE, topology_text)
-    _replace(directory / COMPOSE_FILE, text(wanted))
+    _replace(directory / TOPOLOGY_FILE, topology_text.encode())
+    _replace(directory / COMPOSE_FILE, text(wanted).encode())
 
 
 def read_project(directory: Path) -> Project:
@@ -90,26 +91,32 @@ def _at(data: Data, *keys: str) -> dict[str, Any]:
 
 
 def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
-    topology = rendering.topology
+    files = {name: Path(file).read_bytes() for name, file in _named_files(rendering)}
     directory.mkdir(mode=PRIVATE, exist_ok=True)
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not (directory / name).exists():
-            _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n", READABLE)
+            _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
+    for name, content in files.items():
+        _replace(directory / name, content, READABLE)
+
+
+def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
+    """Those that the topology names, each with the secret that it becomes."""
+    topology = rendering.topology
     if topology.tls is not None:
-        for name, file in zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True):
-            _replace(directory / name, Path(file).read_text(), READABLE)
+        yield from zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True)
     for key, file in topology.store.files.items() if topology.store is not None else ():
         if secret := store_secrets(rendering).get(STORE_FILES[key]):
-            _replace(directory / secret, Path(file).read_text(), READABLE)
+            yield secret, file
 
 
-def _replace(file: Path, content: str, mode: int = 0o644) -> None:
+def _replace(file: Path, content: bytes, mode: int = 0o644) -> None:
     """The file is the old one or the new one at any moment. Those that run in containers have it mounted: they keep the
     one that they were started with."""
     new = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w", encoding="utf-8") as stream:
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(content)
     new.replace(file)

@@ -38,7 +38,7 @@ LOOK_EVERY_S = 1.0
 """Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
 AGAIN_S = 0.5
 DENIED_AGAIN_S = 2.0
-"""Somebody has to do something first."""
+"""Somebody has to do something first, and each attempt has etcd hash a password, which is made to be slow."""
 COMPLAIN_EVERY_S = 60.0
 NEVER = -1
 """No revision of etcd."""
@@ -133,7 +133,7 @@ class Election:
                 if isinstance(problem, Denied) and not self._let_in:
                     raise
                 self._complain(problem)
-                await trio.sleep(DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S)
+                await trio.sleep(_again_s(problem))
                 continue
             self._be_content()
             if term is not None:
@@ -179,17 +179,21 @@ class Election:
             self._note(event.item, event.at)
 
         while True:
-            with suppress(StoreError):  # whoever looks complains
+            try:
                 await self.etcd.watch(self.key, self._seen_at + 1, heed)
-            await trio.sleep(AGAIN_S)
+            except StoreError as problem:  # whoever looks complains
+                await trio.sleep(_again_s(problem))
 
     async def _look(self) -> None:
+        pause_s = self.look_every_s
         while True:
-            await trio.sleep(self.look_every_s)
+            await trio.sleep(pause_s)
+            pause_s = self.look_every_s
             try:
                 outcome = await self.etcd.read(Get(self.key))
             except StoreError as problem:
                 self._complain(problem)
+                pause_s = max(pause_s, _again_s(problem))
             else:
                 self._be_content()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
@@ -250,6 +254,10 @@ def leader_of(item: Item) -> Leader:
         return Leader(str(plain["name"]), str(plain["url"]))
     except (ValueError, LookupError, TypeError):
         return Leader(repr(item.value[:60]))
+
+
+def _again_s(problem: StoreError) -> float:
+    return DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S
 
 
 def _to_bytes(leader: Leader) -> bytes:

@@ -139,7 +139,7 @@ class Etcd:
         """Why it ended. One that is refused has told nothing, so it can be begun again."""
         end = Fault("", undecided=True)
         for _ in range(LOGINS):
-            token = await self._token_for(member)
+            token = await self._token_for(member, self.answer_s)
             try:
                 end = Fault(await self._follow(self._request(member, "watch", body, token), heed), undecided=True)
             except httpx.RequestError as error:
@@ -183,7 +183,7 @@ class Etcd:
 
     async def _ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
         for _ in range(LOGINS):
-            token = await self._token_for(member)
+            token = await self._token_for(member, within_s)
             response = await self._send(self._request(member, call, body, token), within_s)
             fault = wire.read_fault(response.status_code, response.content)
             if fault is None or not self._forgot(fault, token):
@@ -208,18 +208,19 @@ class Etcd:
         """With TLS 1.3 whoever refuses a certificate may be gone before it has said so."""
         return MAYBE_TLS if self.tls is None else f"{OTHER_ADVICE}; it may want {A_CERTIFICATE}"
 
-    async def _token_for(self, member: str) -> str:
+    async def _token_for(self, member: str, within_s: float) -> str:
         """Empty where nobody has to log in."""
         if self.login is None:
             return ""
         if self._token is None:
-            self._token = await self._log_in(member, self.login)
+            self._token = await self._log_in(member, self.login, within_s)
         return self._token
 
-    async def _log_in(self, member: str, login: Login) -> str:
-        body = wire.authenticate(login.user, login.password())
+    async def _log_in(self, member: str, login: Login, within_s: float) -> str:
+        password = await trio.to_thread.run_sync(login.password, abandon_on_cancel=True)
+        body = wire.authenticate(login.user, password)
         try:
-            response = await self._send(self._request(member, "auth/authenticate", body, ""), self.answer_s)
+            response = await self._send(self._request(member, "auth/authenticate", body, ""), within_s)
             fault = wire.read_fault(response.status_code, response.content)
             if fault is not None and fault.knows_no_users:
                 return ""

@@ -4,7 +4,6 @@ The password is read from its file whenever somebody logs in, so it may be chang
 for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway does not heed.
 """
 
-import re
 import ssl
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import attrs
 
 from tierlb.controlplane.durable import StoreError
 from tierlb.model.topology import SharedStore
-from tierlb.topology.files import one_line
+from tierlb.topology import forms
+from tierlb.topology.files import one_line, read_regular
+from tierlb.topology.source import Scalar
 
 PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
-HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-fA-F:.]+\]"
-MEMBER = re.compile(rf"({HOST}):([0-9]{{1,5}})")
-PREFIX_FORM = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 
 class Denied(StoreError):  # noqa: N818 (a verdict on who asks)
@@ -41,15 +39,14 @@ class StoreUrl:
 def parse_store_url(text: str) -> StoreUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
-    scheme = SECURE if text.startswith(SECURE) else PLAIN
-    place, _, prefix = text.removeprefix(scheme).partition("/")
-    members = tuple(place.split(","))
-    prefix = prefix.removesuffix("/") or PREFIX
-    if not text.startswith(scheme) or not all(map(_is_member, members)) or not PREFIX_FORM.fullmatch(prefix):
+    try:
+        url = forms.FORMS[forms.StoreUrl].read(Scalar(text))
+    except ValueError:
         raise ValueError(
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"
-        )
-    return StoreUrl(members, prefix, scheme == SECURE)
+        ) from None
+    prefix = url.partition("://")[2].partition("/")[2]
+    return StoreUrl(SharedStore(url).members, prefix or PREFIX, url.startswith(SECURE))
 
 
 @attrs.frozen
@@ -62,7 +59,7 @@ class Login:
     def password(self) -> str:
         """As the file has it now. Raises Denied."""
         try:
-            return one_line(self.password_file.read_bytes())
+            return one_line(read_regular(str(self.password_file)))
         except OSError as error:
             why = error.strerror or str(error)
         except UnicodeDecodeError:
@@ -97,11 +94,6 @@ def tls_context(store: SharedStore) -> ssl.SSLContext | None:
             problem = f"`certificate` of `store`, {store.certificate}, cannot be used with the key {store.key}"
             raise StoreError(f"{problem}: {_short(error)}") from error
     return context
-
-
-def _is_member(text: str) -> bool:
-    found = MEMBER.fullmatch(text)
-    return found is not None and 1 <= int(found[3]) <= 65535
 
 
 def _no_passphrase() -> str:

@@ -19,12 +19,15 @@ IDLE_S = 5.0
 
 
 class Transport(httpx.AsyncHTTPTransport):
-    """httpx's own, over a network that leaves nothing behind; for the tasks of one trio run."""
+    """httpx's own, over a network that leaves nothing behind; for the tasks of one trio run. httpx has no public way to
+    say so, so this replaces what it keeps for itself, and does not work at all where that is not there."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         # without TLS one that knows nobody: the usual one reads all authorities, which takes as long as ten requests
         context = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=context, trust_env=False)
+        if not isinstance(getattr(self, "_pool", None), httpcore.AsyncConnectionPool):
+            raise RuntimeError(f"httpx {httpx.__version__} keeps its connections elsewhere than in `_pool`")
         self._pool = httpcore.AsyncConnectionPool(context, keepalive_expiry=IDLE_S, network_backend=_Network())
 
 

@@ -114,6 +114,8 @@ class Upkeep:
     def told(self, members: Iterable[MemberLoad]) -> tuple[MemberLoad, ...]:
         """The same with what the last check found wrong."""
         problems = {each.name: reason for each, reason in self._health.unhealthy().items()}
+        if not problems:
+            return tuple(members)
         return tuple(attrs.evolve(each, problem=problems.get(each.name, "")) for each in members)
 
     def subtree(self, now: float) -> SubtreeLoad:

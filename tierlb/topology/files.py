@@ -45,6 +45,15 @@ def one_line(content: bytes) -> str:
     return text
 
 
+def read_regular(path: str) -> bytes:
+    """At most MAX_BYTES of it. Raises OSError, and ValueError for what is no file: a pipe or a device would keep the
+    reader waiting, also at its opening."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is not a file")
+    with FilePath(path).open("rb") as stream:
+        return stream.read(MAX_BYTES)
+
+
 def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> Iterator[Fault]:
     for key in keys:
         name = getattr(shape, key)
@@ -55,7 +64,7 @@ def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> It
 def _refusal(path: str, key: str) -> str | None:
     """Why the file cannot be used for the key, if it cannot."""
     try:
-        content = _read(path)
+        content = read_regular(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return f"cannot be read: {reason} (looked for at {path!r})"
@@ -76,11 +85,3 @@ def _password_refusal(content: bytes) -> str | None:
     except ValueError:
         return "does not hold one line: write the password into it, and nothing else"
     return None
-
-
-def _read(path: str) -> bytes:
-    # a pipe or a device would keep the reader waiting, also at its opening
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("it is not a file")
-    with FilePath(path).open("rb") as stream:
-        return stream.read(MAX_BYTES)

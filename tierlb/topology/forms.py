@@ -77,8 +77,10 @@ DNS_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 DNS_HOST = rf"[a-z0-9]([a-z0-9_-]{{0,61}}[a-z0-9_])?(\.{DNS_LABEL})*\.?"
 DNS_HOST_PORT = rf"{DNS_HOST}:[0-9]{{1,5}}"
 SRV_NAME = rf"_[a-z0-9-]{{1,62}}\._[a-z0-9-]{{1,62}}(\.{DNS_LABEL})+\.?"
-STORE_HOST = r"([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
-STORE_URL = rf"etcds?://{STORE_HOST}(,{STORE_HOST})*(/[A-Za-z0-9._-]+)*/?"
+STORE_LABEL = DNS_LABEL.replace("a-z", "A-Za-z")
+STORE_MEMBER = rf"({STORE_LABEL}(\.{STORE_LABEL})*|\[[0-9a-fA-F:.]+\]):[0-9]{{1,5}}"
+STORE_URL = rf"etcds?://{STORE_MEMBER}(,{STORE_MEMBER})*(/[A-Za-z0-9._-]+)*/?"
+LIKE_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 IMAGE_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 IMAGE = (
     rf"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{{1,5}})?/)?{IMAGE_PATH}(/{IMAGE_PATH})*"
@@ -328,9 +330,9 @@ def _srv_name(name: str) -> str:
     return name
 
 
-def _is_ip(text: str) -> bool:
+def _is_ip(text: str, read: Callable[[str], object] = ipaddress.ip_address) -> bool:
     try:
-        ipaddress.ip_address(text)
+        read(text)
     except ValueError:
         return False
     return True
@@ -349,8 +351,12 @@ def _store_url(scalar: Scalar) -> str:
         host, _, port = member.rpartition(":")
         if not 1 <= int(port) <= 65535:
             raise ValueError(f"{shown(member)} needs a port from 1 to 65535")
-        if host.startswith("[") and not _is_ip(host[1:-1]):
+        if host.startswith("[") and not _is_ip(host[1:-1], ipaddress.IPv6Address):
             raise ValueError(f"{shown(host)} is not an IPv6 address")
+        if LIKE_IPV4.fullmatch(host) and not _is_ip(host, ipaddress.IPv4Address):
+            raise ValueError(f"{shown(host)} is not an IPv4 address")
+        if len(host) > MAX_DNS_CHARS:
+            raise ValueError(f"{shown(host)} is no host: a name has at most {MAX_DNS_CHARS} characters")
     return scalar.text.removesuffix("/")
 
 

@@ -60,9 +60,13 @@ def make_reply(raw: bytes, orca_book: OrcaBook) -> Reply:
     length = body_length(head)
     blamed, said = head.status in BLAMED, _orca(head, orca_book)
     telling = blamed or said is not None
-    explained = response_fields(field.value for field in head.fields if field.lower == FIELD)
+    explained = response_fields(_explaining(head)) if FIELD in raw.lower() else b""
     whole = lines + _framing(length)
     return Reply(head.status, head.keep_alive, length, head.upgrade, lines, whole, blamed, said, telling, explained)
+
+
+def _explaining(head: ResponseHead) -> list[bytes]:
+    return [field.value for field in head.fields if field.lower == FIELD]
 
 
 def _framing(length: int) -> bytes:
