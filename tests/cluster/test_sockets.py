@@ -11,6 +11,9 @@ from tierlb.cluster.ports import FreePorts, PortTaken
 from tierlb.cluster.sockets import Sockets, pair
 from tierlb.model.address import Address
 from tierlb.net.broker import Broker
+from tierlb.net.hearing import LOOK_S
+
+USUAL_S = 7200
 
 
 @pytest.fixture
@@ -61,7 +64,8 @@ def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
 
 
 def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses):
-    """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others."""
+    """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others. Whether clients on other
+    hosts are still there, the kernel asks."""
     both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
     for address in both:
         sockets.open(address, "tiers.edge.listen")
@@ -73,9 +77,24 @@ def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses):
         accepted, _ = kept.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for address, asks in zip(both, (0, 1, 1), strict=True):
+            assert keepalive(sockets._open[address], address) == (asks, asks * LOOK_S or USUAL_S)
     finally:
         for client in clients:
             client.close()
+
+
+def keepalive(kept, address):
+    """Of what is accepted there: whether the kernel asks, and after how many seconds."""
+    with socket.create_connection(address.sockaddr, timeout=5) as client:
+        while True:
+            accepted, peer = kept.accept()
+            with accepted:
+                if peer[:2] == client.getsockname()[:2]:
+                    return (
+                        accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                        accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                    )
 
 
 def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses):

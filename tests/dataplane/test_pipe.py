@@ -1,5 +1,6 @@
 """Two sockets joined, driven by hand: who hears what, what is counted, what is given back."""
 
+import contextlib
 import socket
 import struct
 import time
@@ -12,8 +13,11 @@ from tests.hosts import Host
 from tests.silence import Silence, hosts, stuff
 from tierlb.dataplane import pipe as pipe_module
 from tierlb.dataplane.pipe import End, Pipe
+from tierlb.model.address import Address
+from tierlb.model.snapshot import Listener
 from tierlb.net import hearing
 from tierlb.net.hearing import GONE, LOOK_S
+from tierlb.net.listeners import open_socket
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 
@@ -173,16 +177,78 @@ def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined, monkeypatch: py
     assert joined.ended == []
 
 
-def test_a_pipe_in_which_something_moves_is_not_looked_at(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+def says(joined: Joined, end: str) -> None:
+    """One byte comes from there."""
+    getattr(joined, end).sendall(b"x")
+    getattr(joined.pipe, end).on_ready(READ)
+
+
+def test_ends_that_both_say_something_are_not_looked_at(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(joined, monkeypatch)
-    ends = ((joined.client, joined.pipe.client), (joined.member, joined.pipe.member))
-    for number in range(6):
+    for _ in range(6):
         joined.passes(LOOK_S - 2 * TICK_S)
-        far, near = ends[number % 2]
-        far.sendall(b"x")
-        near.on_ready(READ)
-    assert (joined.pipe.client.carried, joined.pipe.member.carried) == (3, 3)
+        says(joined, "client")
+        says(joined, "member")
+    assert (joined.pipe.client.carried, joined.pipe.member.carried) == (6, 6)
     assert looks.seen == []
+
+
+ENDS = [("client", "member"), ("member", "client")]
+LIVELY_S = [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * TICK_S]
+"""How often one end says something."""
+
+
+@pytest.mark.parametrize("every_s", LIVELY_S)
+@pytest.mark.parametrize(("lively", "mute"), ENDS)
+def test_what_one_end_says_does_not_hide_that_the_other_is_gone(
+    joined: Joined, lively: str, mute: str, every_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(joined, monkeypatch)
+    looks.found[getattr(joined.pipe, mute).sock] = GONE
+    while not joined.ended and joined.reactor.now < looks.began + 3 * LOOK_S:
+        says(joined, lively)
+        joined.passes(every_s)
+    assert joined.ended == [True]
+    first_s, *_, last_s = [at for at, sock in looks.seen if sock is getattr(joined.pipe, mute).sock]
+    assert last_s - first_s >= LOOK_S, "what was said lately has had its time to be answered"
+
+
+def test_an_end_that_said_something_and_is_quiet_since_is_looked_at_no_later(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(joined, monkeypatch)
+    looks.found[joined.pipe.client.sock] = GONE
+    says(joined, "client")
+    joined.passes(LOOK_S + TICK_S)
+    assert joined.ended == [True]
+
+
+@pytest.mark.parametrize(("lively", "mute"), ENDS)
+def test_an_end_that_was_doubted_and_is_found_there_is_not_cut(
+    joined: Joined, lively: str, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(joined, monkeypatch)
+    sock = getattr(joined.pipe, mute).sock
+    for number in range(8 * round(LOOK_S)):
+        looks.found[sock] = GONE if len(looks.seen) % 2 else LOOK_S
+        if number % 2:
+            says(joined, lively)
+        joined.passes(1.0)
+    assert joined.ended == []
+    assert len(looks.seen) > 4
+
+
+def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_longer_than_a_quiet_one(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(joined, monkeypatch)
+    looks.found[joined.pipe.member.sock] = GONE
+    joined.passes(LOOK_S / 2)
+    says(joined, "client")
+    joined.passes(LOOK_S - TICK_S)
+    assert joined.ended == []
+    joined.passes(2 * TICK_S)
+    assert joined.ended == [True]
 
 
 def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +256,22 @@ def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypa
     looks = Looks(joined, monkeypatch)
     joined.pipe.client.on_data(b"x")
     joined.passes(LOOK_S + TICK_S)
-    assert looks.times_s == pytest.approx([LOOK_S], abs=TICK_S)
+    member, client = joined.pipe.member.sock, joined.pipe.client.sock
+    assert [at for at, sock in looks.seen if sock is client] == pytest.approx([LOOK_S], abs=TICK_S)
+    assert [at for at, sock in looks.seen if sock is member] == pytest.approx([LOOK_S / 2, LOOK_S], abs=4 * TICK_S)
+
+
+def test_the_idle_time_is_exact_where_only_one_end_says_something(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Looks(joined, monkeypatch)
+    for _ in range(20):
+        joined.passes(LOOK_S / 3)
+        says(joined, "client")
+    joined.passes(IDLE_S - TICK_S)
+    assert joined.ended == []
+    joined.passes(2 * TICK_S)
+    assert joined.ended == [True]
 
 
 def test_a_look_says_when_the_next_is_due(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,14 +296,27 @@ def test_a_pipe_is_cut_when_either_sides_host_is_gone(
 
 
 class Relayed:
-    """A pipe between connections from and to hosts of their own."""
+    """A pipe between connections from and to hosts of their own, as a node accepts and makes them."""
 
     def __init__(self, reactor: Reactor, silence: Silence, client: Host, member: Host) -> None:
-        near_client, self.client = silence.connected(client)
+        near_client, self.client = accepted(silence, client)
         near_member, self.member = silence.connected(member)
         self.ended: list[bool] = []
         self.pipe = Pipe(reactor, near_client, near_member, IDLE_S, lambda _, broken: self.ended.append(broken))
         self.pipe.start()
+
+
+def accepted(silence: Silence, there: Host) -> tuple[socket.socket, socket.socket]:
+    """A connection as it is taken from a client, and its far end."""
+    with silence.here.inside():
+        listening = open_socket(Listener(Address(silence.here.address, 0)))
+    with listening, there.inside():
+        far = socket.create_connection(listening.getsockname(), timeout=DEADLINE_S)
+        near, _ = listening.accept()
+    for end in (near, far):
+        end.setblocking(False)
+    silence.ends += (near, far)
+    return near, far
 
 
 Quiet = Callable[[Relayed], bool]
@@ -265,6 +359,8 @@ async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_doe
             here, mute, live = silence.here, silence.mute, silence.live
             dying = {what: Relayed(reactor, silence, here, mute) for what in BEFORE}
             asked, asking = Relayed(reactor, silence, here, mute), Relayed(reactor, silence, mute, live)
+            unasked, pinged = Relayed(reactor, silence, mute, live), Relayed(reactor, silence, here, mute)
+            heard = Relayed(reactor, silence, here, live)
             living = {what: Relayed(reactor, silence, here, live) for what in BEFORE}
             with trio.fail_after(DEADLINE_S):
                 for what, reached in BEFORE.items():
@@ -273,16 +369,33 @@ async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_doe
                 mute.unplug()
                 asked.client.send(b"anybody?")
                 asking.member.send(b"anybody?")
-                gone = {**dying, "it was asked": asked, "the client was told": asking}
+                nursery.start_soon(pings, pinged)
+                nursery.start_soon(pings, heard)
+                gone = {
+                    **dying,
+                    "it was asked": asked,
+                    "the client was told": asking,
+                    "the client was told nothing": unasked,
+                    "it is told something all the time": pinged,
+                }
                 await until(lambda: all(relayed.ended for relayed in gone.values()))
                 await until(lambda: silent_s(living["the member reads nothing"].pipe.member) > 2.0)
             assert {what: relayed.ended for what, relayed in gone.items()} == {what: [True] for what in gone}
+            living["it says nothing to what it is told all the time"] = heard
             assert {what: relayed.ended for what, relayed in living.items()} == {what: [] for what in living}
             nursery.cancel_scope.cancel()
         for relayed in living.values():
             relayed.pipe.finish(broken=True)
         reactor.dispose()
     assert crashes == []
+
+
+async def pings(relayed: Relayed) -> None:
+    """The client says something more often than a look is due."""
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while not relayed.ended:
+            relayed.client.send(b"ping")
+            await trio.sleep(0.2)
 
 
 async def until(holds: Callable[[], bool]) -> None:

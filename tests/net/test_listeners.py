@@ -177,6 +177,21 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
     assert error.value.errno == errno.EADDRINUSE
 
 
+ASKS = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
+
+
+@pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", 0), ("127.0.0.2", 0), ("::1", 0), ("0.0.0.0", 1), ("::", 1)])
+def test_the_kernel_asks_whether_a_client_that_was_accepted_is_still_there_unless_it_is_on_this_host(
+    host: str, asks: int
+) -> None:
+    with open_socket(Listener(Address(host, 0))) as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+    with accepted:
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == asks
+        for option, value in ASKS.items():
+            assert (accepted.getsockopt(socket.IPPROTO_TCP, option) == value) is bool(asks)
+
+
 def test_a_shared_port_is_opened_twice() -> None:
     with open_socket(Listener(LOOPBACK, shared=True)) as first:
         address = Address(*first.getsockname())

@@ -14,7 +14,7 @@ import trio
 from tierlb.cluster.ports import PortTaken, listen
 from tierlb.model.address import Address, parse_address
 from tierlb.net.broker import MAX_BYTES, OK
-from tierlb.net.listeners import BACKLOG
+from tierlb.net.listeners import BACKLOG, bequeath
 
 
 @attrs.define
@@ -28,7 +28,7 @@ class Sockets:
         """Raises PortTaken, which says for what and what to do."""
         if address.port and address not in self._open:
             sock = self._open[address] = listen(address, purpose)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+            bequeath(sock, address)
             sock.listen(BACKLOG)
         self._purposes[address] = purpose
 

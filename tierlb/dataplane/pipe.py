@@ -3,8 +3,9 @@
 Backpressure: an end whose peer has a backlog is not read. Half-close: the end of one direction is passed on
 when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
 read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
-process; the pipe is handed back as soon as the direction runs dry. Quiet: a pipe in which nothing moves is looked at
-now and then (`net.hearing`), for a host that is gone leaves its connections as they were.
+process; the pipe is handed back as soon as the direction runs dry. Quiet: an end from which nothing comes is looked at
+now and then (`net.hearing`), for a host that is gone leaves its connections as they were. What the other end says does
+not count: to a host that is gone it only gives more to send again.
 """
 
 import os
@@ -80,19 +81,18 @@ class Pipe:
         self.moved = self.reactor.now
 
     def on_deadline(self) -> None:
-        """Idle for too long, quiet for so long that a look is due, or neither since something moved."""
-        now, moved = self.reactor.now, self.moved
-        if now >= moved + self.idle_s:
+        """Idle for too long, or a look is due."""
+        now = self.reactor.now
+        if now >= self.moved + self.idle_s:
             self.finish(broken=True)
-        elif now < moved + hearing.LOOK_S:
-            self._wait(hearing.LOOK_S)
         else:
             self._look(now)
 
     def _look(self, now: float) -> None:
-        again_s = hearing.LOOK_S
+        quiet_in_s = self.moved + hearing.LOOK_S - now
+        again_s = quiet_in_s if quiet_in_s > 0 else hearing.LOOK_S
         for end in (self.client, self.member):
-            next_s = hearing.next_look_s(end.sock)
+            next_s = end.next_look_s(now, quiet_in_s)
             if next_s == hearing.GONE:
                 end.on_broken(hearing.vanished())
                 return
@@ -121,10 +121,11 @@ class Pipe:
 class End(Stream):
     """One socket of a pipe; `carried` counts the bytes read from it.
 
-    `kernel` is the kernel pipe of a direction in bulk, with `held` bytes in it.
+    `kernel` is the kernel pipe of a direction in bulk, with `held` bytes in it. `noted` is what was carried at the last
+    look, `doubted` since when every look found the host gone.
     """
 
-    __slots__ = ("carried", "full_reads", "held", "kernel", "peer", "pipe")
+    __slots__ = ("carried", "doubted", "full_reads", "held", "kernel", "noted", "peer", "pipe")
 
     peer: "End"
 
@@ -132,6 +133,8 @@ class End(Stream):
         super().__init__(pipe.reactor, sock)
         self.pipe = pipe
         self.carried = 0
+        self.noted = 0
+        self.doubted = NEVER
         self.full_reads = 0
         self.kernel: tuple[int, int] | None = None
         self.held = 0
@@ -198,6 +201,18 @@ class End(Stream):
 
     def on_broken(self, error: OSError) -> None:
         self.pipe.finish(broken=True)
+
+    def next_look_s(self, now: float, quiet_in_s: float) -> float:
+        """As `hearing.next_look_s`, for a pipe in which nothing will have moved for LOOK_S in so long. One from which
+        something came since the last look is spared this one, unless all is quiet."""
+        heard = self.carried != self.noted
+        self.noted = self.carried
+        next_s = hearing.LOOK_S if heard and quiet_in_s > 0 else hearing.next_look_s(self.sock)
+        if next_s != hearing.GONE:
+            self.doubted = NEVER
+            return next_s
+        self.doubted = min(self.doubted, now)
+        return max(hearing.GONE, min(quiet_in_s, self.doubted + hearing.LOOK_S - now))
 
     def close(self) -> None:
         self._return_kernel_pipe()

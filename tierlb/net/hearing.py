@@ -5,7 +5,8 @@ ways:
 
 * Nothing of ours is unacknowledged: keepalive asks (`ask_when_quiet`), and what it finds comes as any error does.
 * Something is: the kernel does not ask but sends it again, for a quarter of an hour (tcp_retries2). So whoever has
-  had no occasion to write for LOOK_S looks (`next_look_s`) at how its attempts go.
+  heard nothing for LOOK_S looks (`next_look_s`) at how its attempts go. If it has written since, what it wrote last may
+  be all that is unanswered, and the silence may be older: then a second look, LOOK_S after the first, has to agree.
 
 TCP_USER_TIMEOUT would do for both, but Linux also ends by it what a living peer does not read (`tcp_probe_timer`,
 `tcp_retransmit_timer`). Such a peer has closed its window. It is asked less and less often then, in the end every two
@@ -44,9 +45,14 @@ def ask_when_quiet(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ASK_TIMES)
 
 
+def is_here(host: str) -> bool:
+    """Whether it is on loopback: such a peer goes no sooner than we."""
+    return host.startswith("127.") or host == "::1"
+
+
 def next_look_s(sock: socket.socket) -> float:
-    """When to look again at a connection on which we have written nothing for LOOK_S. GONE if its host is; NEVER if
-    nothing is on its way, for then keepalive asks."""
+    """When to look again at a connection. GONE if its host is, as far as one look can tell where we have written within
+    LOOK_S; NEVER if nothing is on its way, for then keepalive asks."""
     return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
 
 

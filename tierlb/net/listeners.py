@@ -5,8 +5,10 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
+from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
+from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 
@@ -33,13 +35,21 @@ def open_socket(listener: Listener, broker: Broker | None = None) -> socket.sock
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        bequeath(sock, address)
         sock.bind(address.sockaddr)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
     return sock
+
+
+def bequeath(sock: socket.socket, address: Address) -> None:
+    """Set on a socket that is to listen there what those that it accepts inherit: no system call for each of them. A
+    client on another host may be gone some day; the kernel asks."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not is_here(address.host):
+        ask_when_quiet(sock)
 
 
 def is_kept(listener: Listener) -> bool:

@@ -1,5 +1,6 @@
 """One request and its response, told from both ends: what the member hears, what the client hears."""
 
+import itertools
 import socket
 
 import pytest
@@ -1009,6 +1010,53 @@ async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
     looks.found = GONE
     passes(lab, clock, LOOK_S + TICK_S)
     assert (await client.hears_message()).status == 502
+
+
+async def trickles(lab: Lab, clock: Clock, every_s: float, seconds: float) -> tuple[Voice, float]:
+    """A client sends its body byte by byte until the exchange ends, at most for so long. That client, and how long."""
+    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    (served,) = lab.front.clients
+    took_s = 0.0
+    while took_s < seconds and served.exchange is not None:
+        await client.says(b"x")
+        await voice.hears(b"x")
+        passes(lab, clock, every_s)
+        took_s += every_s
+    return client, took_s
+
+
+@pytest.mark.parametrize("every_s", [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * TICK_S])
+async def test_a_body_that_trickles_does_not_hide_that_the_members_host_is_gone(
+    lab: Lab, clock: Clock, looks: Looks, every_s: float
+) -> None:
+    looks.found = GONE
+    client, took_s = await trickles(lab, clock, every_s, 4 * LOOK_S)
+    assert 2 * LOOK_S <= took_s < 4 * LOOK_S, "what was sent lately has had its time to be answered"
+    assert looks.count >= 2
+    assert (await client.hears_message()).status == 502
+
+
+async def test_a_body_that_trickles_goes_on_where_the_host_is_there(lab: Lab, clock: Clock, looks: Looks) -> None:
+    looks.found = LOOK_S
+    _, took_s = await trickles(lab, clock, 1.0, 5 * LOOK_S)
+    assert took_s == 5 * LOOK_S
+    assert looks.count == pytest.approx(5, abs=1)
+    (served,) = lab.front.clients
+    assert served.exchange is not None
+
+
+async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_there(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = itertools.cycle((GONE, LOOK_S))
+    monkeypatch.setattr(hearing, "next_look_s", lambda sock: next(found))
+    _, took_s = await trickles(lab, clock, 1.0, 5 * LOOK_S)
+    assert took_s == 5 * LOOK_S
+    (served,) = lab.front.clients
+    assert served.exchange is not None
 
 
 async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_looked_at(

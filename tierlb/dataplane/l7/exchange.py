@@ -10,8 +10,8 @@ times). A request that was sent may have been acted on: it is repeated once, and
 no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in
 which a member closes a kept connection just as a request is put on it.
 
-Whether the member's host is still there is asked when nothing has happened for a while (`net.hearing`), long before the
-time for an answer is over.
+Whether the member's host is still there is asked when nothing has come for a while (`net.hearing`), long before the
+time for an answer is over, and while a body goes on as well.
 """
 
 import errno
@@ -37,7 +37,8 @@ RESPONSE_HEAD_BYTES = 64 * 1024
 class Exchange:
     """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing.
 
-    `ends`: when the member's time is over, as long as no answer has begun. It is looked at before.
+    `ends`: when the member's time is over, as long as no answer has begun. It is looked at before. While the body goes
+    on, `fed` is when some of it was last sent, and `doubted` since when every look found the member's host gone.
     """
 
     __slots__ = (
@@ -46,7 +47,9 @@ class Exchange:
         "client",
         "connection",
         "connects",
+        "doubted",
         "ends",
+        "fed",
         "front",
         "group",
         "head_so_far",
@@ -81,6 +84,8 @@ class Exchange:
         self.request_done = plan.body_bytes == 0
         if not self.request_done:
             self.request_bytes = 0
+            self.fed = self.began
+            self.doubted = NEVER
             self.request_decoder = ChunkedDecoder() if plan.body_bytes is None else None
 
     # Towards a member.
@@ -154,6 +159,7 @@ class Exchange:
                 front.reactor.wheel.file(connection)
         else:
             self.client.resume()
+            connection.deadline = NEVER
             self._await_request(connection)
 
     def on_request_data(self, data: bytes) -> bytes:
@@ -207,10 +213,13 @@ class Exchange:
 
     def _await_request(self, connection: PooledConnection) -> None:
         """The body goes on. Who is to blame if it does not: the client that does not send, or the member that
-        does not read."""
+        does not read. A look that is due stays so: what the client says tells nothing of the member."""
         seconds = self.front.snapshot.timeouts.stream
+        self.fed = now = self.front.reactor.now
         if connection.backlog is None:
-            self._give(connection, NEVER)
+            self.ends = NEVER
+            if connection.deadline > now + hearing.LOOK_S:
+                connection.arm(hearing.LOOK_S)
             self.client.arm(seconds)
         else:
             self.client.disarm()
@@ -446,14 +455,24 @@ class Exchange:
 
     def _look(self) -> None:
         """There is time left, but is there somebody who could answer?"""
-        connection = self.connection
+        connection, now = self.connection, self.front.reactor.now
         assert connection is not None
         again_s = hearing.next_look_s(connection.sock)
-        left_s = min(again_s, self.ends - self.front.reactor.now)
+        if not self.request_done:
+            again_s = self._believe(again_s, now)
+        left_s = min(again_s, self.ends - now)
         if again_s == hearing.GONE:
             connection.on_broken(hearing.vanished())
         elif left_s < NEVER:
             connection.arm(left_s)
+
+    def _believe(self, again_s: float, now: float) -> float:
+        """What a look has found while the body goes on. If some was sent lately, one look is not enough."""
+        if again_s != hearing.GONE:
+            self.doubted = NEVER
+            return again_s
+        self.doubted = min(self.doubted, now)
+        return max(hearing.GONE, min(self.fed, self.doubted) + hearing.LOOK_S - now)
 
     def on_client_gone(self) -> None:
         """Nobody waits for the answer any more."""
