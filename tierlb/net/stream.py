@@ -14,7 +14,7 @@ import struct
 from collections import deque
 
 from tierlb.model.address import Address
-from tierlb.net.hearing import ask_when_quiet
+from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER
 
@@ -297,7 +297,7 @@ def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if speaks_first:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-    if not address.host.startswith("127.") and address.host != "::1":
+    if not is_here(address.host):
         ask_when_quiet(sock)
     code = sock.connect_ex(address.sockaddr)
     return sock, 0 if code == errno.EINPROGRESS else code
