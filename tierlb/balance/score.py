@@ -30,7 +30,7 @@ NEW_ITEMS = 0.2
 """Of a connection that no report tells of. If it were taken to be as quiet as the others, 256 that come at once to a
 tier at rest would all be given to the node whose last answers came a millisecond sooner. With 1, and reports two
 seconds late, a node that has recovered waits up to 13 s for its part of 1 200 kept connections; with 0.2 it has it
-after 4-11 s (eight seeds), as soon as with 0."""
+after 6-11 s (eight seeds), no later than with 0."""
 LEAST_SHARE = 0.02
 SHARE_KEPT = 0.8
 USUAL_ARRIVALS = 20
