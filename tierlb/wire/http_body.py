@@ -1,9 +1,10 @@
 """Chunked bodies (RFC 9112 §7.1), decoded as they arrive and encoded anew.
 
 Chunk framing is the second place where proxies are made to disagree, so the decoder knows one spelling: CRLF
-and nothing else ends a line, a size is 1 to 16 hexadecimal digits, and extensions, which nobody may rely on,
-are read over and never passed on. What it must hold back (one unfinished line) is bounded, as is what it
-reads over: the size of a body says nothing about the memory it takes.
+and nothing else ends a line, a size is 1 to 16 hexadecimal digits, and extensions must follow the grammar (with the
+blanks that it allows, BWS). No recipient may rely on extensions, so they are never passed on. What it must hold
+back (one unfinished line) is bounded, as is what it reads over: the size of a body says nothing about the memory
+it takes.
 
 Left out: content codings, and bodies framed by length or by the end of the connection, which need no decoder.
 """
@@ -20,7 +21,11 @@ TRAILERS_LIMIT = 64
 SIZE_LIMIT = 2**63 - 1
 
 _NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever follows
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*)?")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
+_EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*[ \t]*" % (_TOKEN, _TOKEN, _QUOTED))
+"""RFC 9112 §7.1.1, and blanks before the end of the line, which servers that write sizes of fixed width send."""
 
 FORBIDDEN_TRAILERS = frozenset(
     b"""
@@ -116,17 +121,27 @@ class ChunkedDecoder:
         end = _line_end(data, position, CHUNK_LINE_LIMIT_BYTES, "a chunk size line is too long")
         if end < 0:
             return position
-        match = _SIZE_LINE.fullmatch(data, position, end)
+        match = _SIZE.match(data, position, end)
         if match is None:
             raise BadBody("a chunk size is not a hexadecimal number")
-        self._left = int(match[1], 16)
+        self._left = int(match[0], 16)
         if self._left > SIZE_LIMIT:
             raise BadBody("a chunk size is not below 2^63")
-        self._extension_bytes += len(match[2] or b"")
-        if self._extension_bytes > EXTENSIONS_LIMIT_BYTES:
-            raise BadBody("too many bytes of chunk extensions")
+        if match.end() < end:
+            self._check_extensions(data, match.end(), end)
         self._state = _State.DATA if self._left else _State.TRAILERS
         return end + 2
+
+    def _check_extensions(self, data: bytes, start: int, end: int) -> None:
+        """What stands between a chunk's size and the end of its line."""
+        if not _EXTENSIONS.fullmatch(data, start, end):
+            has_extension = data[start:end].lstrip(b" \t").startswith(b";")
+            raise BadBody(
+                "a chunk extension is malformed" if has_extension else "a chunk size is not a hexadecimal number"
+            )
+        self._extension_bytes += end - start
+        if self._extension_bytes > EXTENSIONS_LIMIT_BYTES:
+            raise BadBody("too many bytes of chunk extensions")
 
     def _read_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         end = min(position + self._left, len(data))
