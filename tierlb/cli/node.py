@@ -19,6 +19,7 @@ from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
+from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.wire.frames import is_calling_place
 
@@ -46,6 +47,7 @@ class NodeOptions:
 
 def start_node(options: NodeOptions) -> None:
     """Run until SIGTERM."""
+    raise_limit()
     invitation = invitation_or_exit(options.join, options.join_file, options.token_file)
     placement = _placement(options)
     name, tier = options.name or own_name(options.tier, socket.gethostname()), options.tier
