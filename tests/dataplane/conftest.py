@@ -444,5 +444,5 @@ async def lab(nursery: trio.Nursery) -> AsyncIterator[Lab]:
             laboratory.background.cancel_scope.cancel()
     finally:
         laboratory.close()
-    crashes = laboratory.log.count("a connection was dropped after an internal error")
+    crashes = laboratory.log.count("internal_error")
     assert crashes == 0, laboratory.log.events

@@ -1,5 +1,6 @@
 """The page is what Prometheus' own parser reads, and says what the values say."""
 
+import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -99,3 +100,9 @@ def test_several_nodes_share_one_page_and_each_metric_is_described_once() -> Non
 
 def test_no_nodes_are_a_page_without_samples() -> None:
     assert parsed() == {}
+
+
+def test_internal_errors_are_counted_by_where_they_were_caught() -> None:
+    samples = parsed(attrs.evolve(node("web-1"), internal_errors={"tick": 3, "page": 1}))
+    assert value(samples, "tierlb_internal_errors_total", where="tick") == 3
+    assert value(samples, "tierlb_internal_errors_total", where="page") == 1

@@ -28,6 +28,7 @@ from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.topology.allot import discovered
 
@@ -73,6 +74,7 @@ class Plane:
         self._broker = broker
         self.name = name
         self.log = log
+        self.errors = InternalErrors(log)
         self._kin = Kinship(name, data_key, boot_id)
         self.reactor = Reactor(self._handler_failed)
         self._rng = random.Random(seed)
@@ -215,7 +217,7 @@ class Plane:
         """Everything for a page of metrics; latencies since the start."""
         tier = "" if self._snapshot is None else self._snapshot.tier
         latency = Sketch() if self._front is None else self._front.latencies
-        return Exposed(self.name, tier, self.load(), self.subtree(), latency)
+        return Exposed(self.name, tier, self.load(), self.subtree(), latency, self.errors.counts)
 
     # What others say.
 
@@ -297,4 +299,4 @@ class Plane:
         self.reactor.dispose()
 
     def _handler_failed(self, error: BaseException) -> None:
-        self.log.error("a connection was dropped after an internal error", exc_info=error)
+        self.errors.note("connection", error)

@@ -6,7 +6,7 @@ before), so their counts are exact; its sum is within the sketch's accuracy. The
 page is asked for, as it costs start-up time that most processes never need back.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,15 @@ BUCKETS = range(118, len(BOUNDS_S), 17)
 
 @attrs.frozen
 class Exposed:
-    """One node's figures. `latency` holds the durations of all of its items since its start."""
+    """One node's figures. `latency` holds the durations of all of its items since its start, `internal_errors` the
+    errors of this program by the barrier that caught them."""
 
     node: str
     tier: str
     own: NodeLoad
     subtree: SubtreeLoad
     latency: Sketch
+    internal_errors: Mapping[str, int] = {}
 
 
 Read = tuple[str, str, Callable[[Exposed], float]]
@@ -104,6 +106,12 @@ def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
                         metric.add_metric((each.node, each.tier, member.name), value)
             yield metric
     yield _durations(nodes)
+    text = "Errors of tierlb itself, by where they were caught: see the log"
+    internal = CounterMetricFamily("tierlb_internal_errors", text, labels=(*labels, "where"))
+    for each in nodes:
+        for where, count in sorted(each.internal_errors.items()):
+            internal.add_metric((each.node, each.tier, where), count)
+    yield internal
 
 
 def _durations(nodes: Sequence[Exposed]) -> "Metric":

@@ -1,0 +1,69 @@
+"""Errors of this program that a barrier caught: counted by place, and logged with a traceback without a flood of lines.
+
+A barrier stands around whatever can fail by itself: a handler, a tick, a session, a page. The exception ends that item
+and nothing else. A failure that repeats is logged at its first, tenth, hundredth … occurrence, so that a bug in a
+handler that runs a thousand times a second costs a few lines.
+
+Left out: what happens to the item, which the code beside the barrier knows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+MAX_SITES = 256
+"""Places of failure that are told apart in the log. Those that come later are only counted."""
+
+
+class ErrorLog(Protocol):
+    """Where the lines go."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Something failed that a person must mend."""
+
+
+class InternalErrors:
+    """One for each process. `counts` holds the number of errors by the name of the barrier."""
+
+    def __init__(self, log: ErrorLog) -> None:
+        self.counts: Counter[str] = Counter()
+        self._log = log
+        self._sites: Counter[object] = Counter()
+
+    def note(self, where: str, error: BaseException, **fields: Any) -> None:
+        """Count the error, and log it unless lines about the same failure are enough."""
+        self.counts[where] += 1
+        site = (where, type(error), _raised_at(error.__traceback__))
+        if site not in self._sites and len(self._sites) >= MAX_SITES:
+            return
+        self._sites[site] += 1
+        times = self._sites[site]
+        if _is_power_of_ten(times):
+            self._log.error("internal_error", where=where, times=times, **fields, exc_info=error)
+
+    @contextmanager
+    def barrier(self, where: str, **fields: Any) -> Iterator[None]:
+        """Let no error of the block out. Cancellation and the end of the process pass."""
+        try:
+            yield
+        except BaseExceptionGroup as group:
+            errors, others = group.split(Exception)
+            if errors is not None:
+                self.note(where, errors, **fields)
+            if others is not None:
+                raise others from None
+        except Exception as error:
+            self.note(where, error, **fields)
+
+
+def _raised_at(traceback: TracebackType | None) -> object:
+    """The line of code that failed."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return None if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)
+
+
+def _is_power_of_ten(number: int) -> bool:
+    return str(number).strip("0") == "1"
