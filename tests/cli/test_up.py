@@ -1,3 +1,6 @@
+from pathlib import Path
+
+from tierlb.cli.example import Source
 from tierlb.cli.up import ready_block
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Share, Tier, Topology
@@ -35,3 +38,12 @@ def test_how_an_agent_joins_is_told_where_one_can():
 
 def test_curl_is_not_offered_where_no_http_is_spoken():
     assert "curl" not in block(tier("edge", Kind.L4, "app", listen=LISTEN))
+
+
+def test_the_file_is_named_where_it_is_a_copy_of_an_example():
+    topology = Topology("shop", {"web": tier("web", Kind.L7, "app", listen=LISTEN)}, {"app": Pool("app", agents=True)})
+    copy = Source(Path("state/shop.yaml"), Path("topology/shop.yaml"))
+    text = ready_block(topology, "http://127.0.0.1:7900", "Ctrl-C ends it.", None, copy)
+    assert "  file         state/shop.yaml (a copy of shop.yaml, which stays as it is)\n" in text
+    own = ready_block(topology, "http://127.0.0.1:7900", "Ctrl-C ends it.", None, Source(Path("shop.yaml")))
+    assert "shop.yaml" not in own

@@ -14,7 +14,7 @@ import click
 
 from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
-from tierlb.cli.up import how_to_call, ready_block
+from tierlb.cli.up import how_to_call, ready_block, source_or_exit
 from tierlb.cluster.stopping import NotStopped, stop
 from tierlb.controlplane.durable import StoreError, make_directory
 from tierlb.controlplane.invitation import usual_directory
@@ -43,8 +43,9 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
         sys.exit(process.wait() or 1)
     which = file if state is None else f"--state {state}"
     end = f"`{how_to_call()} down {which}` stops everything. The log is {log}"
-    topology = load_text(Client(admin_url).get("/v1/topology")["text"], str(file))
-    click.echo(ready_block(topology, admin_url, end, state))
+    source = source_or_exit(file, directory)
+    topology = load_text(Client(admin_url).get("/v1/topology")["text"], str(source.file))
+    click.echo(ready_block(topology, admin_url, end, state, source))
 
 
 def run_down(file: Path | None, state: Path | None) -> None:

@@ -14,6 +14,7 @@ import click
 import trio
 
 from tierlb.cli.check import load_or_exit
+from tierlb.cli.example import Source, source_of
 from tierlb.cli.log import LazyLog
 from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
@@ -41,12 +42,22 @@ class UpOptions:
 
 def run_up(file: Path, options: UpOptions) -> None:
     """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve."""
-    topology = load_or_exit(file)
-    text = file.read_text(encoding="utf-8-sig")
-    trio.run(_up, topology, file, text, options)
+    source = source_or_exit(file, options.state)
+    topology = load_or_exit(source.file)
+    text = source.file.read_text(encoding="utf-8-sig")
+    trio.run(_up, topology, source, text, options)
 
 
-async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> None:
+def source_or_exit(file: Path, state: Path | None) -> Source:
+    """What is run for FILE; exits with 2 for a bad file and 1 where a copy of an example cannot be made."""
+    try:
+        return source_of(file, state or usual_directory(load_or_exit(file).cluster))
+    except StoreError as error:
+        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+
+
+async def _up(topology: Topology, source: Source, text: str, options: UpOptions) -> None:
+    file = source.file
     log = LazyLog()
     controller = Controller(topology, log)
     state = options.state or usual_directory(topology.cluster)
@@ -75,7 +86,7 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
         if options.watch:
             background.start_soon(Following(file, changes, log, getpass.getuser()).run)
         if options.ready_fd is None:
-            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state))
+            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state, source))
         else:
             with suppress(OSError):
                 os.write(options.ready_fd, admin_at.encode())
@@ -92,12 +103,18 @@ async def _up(topology: Topology, file: Path, text: str, options: UpOptions) -> 
     log.info("stopped")
 
 
-def ready_block(topology: Topology, admin_url: str, end: str, state: Path | None = None) -> str:
-    """What a person needs once the cluster serves; `end`: how to end it, `state`: if it is not the usual one."""
+def ready_block(
+    topology: Topology, admin_url: str, end: str, state: Path | None = None, source: Source | None = None
+) -> str:
+    """What a person needs once the cluster serves; `end`: how to end it, `state`: if it is not the usual one, `source`:
+    the file, which is named where it is not the one that the person gave."""
     public = [tier for tier in topology.tiers.values() if tier.listen is not None]
     lines = ["", f"{topology.cluster} is ready", ""]
     lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
-    lines += [f"  {'admin':<12} {admin_url}", "", *(f"  {line}" for line in draw(topology).splitlines()), ""]
+    lines += [f"  {'admin':<12} {admin_url}"]
+    if source is not None and source.example is not None:
+        lines += [f"  {'file':<12} {source}"]
+    lines += ["", *(f"  {line}" for line in draw(topology).splitlines()), ""]
     lines += ["  Try:", *(f"    {command}" for command in _to_try(topology, admin_url, state))]
     return "\n".join((*lines, "", f"  {end}", ""))
 

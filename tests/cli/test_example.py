@@ -1,0 +1,84 @@
+"""Examples are copied before they are run; any other file is run itself."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from scripts.benchmarks.cluster import free_address
+from tests.cli.conftest import GOOD
+from tierlb.cli.example import EXAMPLES, source_of
+from tierlb.controlplane.durable import StoreError
+
+QUICKSTART = EXAMPLES / "quickstart.yaml"
+DEADLINE_S = 120.0
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / ".tierlb" / "quickstart"
+
+
+def test_an_example_is_run_from_a_copy_in_the_state_directory(state):
+    source = source_of(QUICKSTART, state)
+    assert source.file == state / "quickstart.yaml"
+    assert source.file.read_bytes() == QUICKSTART.read_bytes()
+    assert str(source) == f"{source.file} (a copy of quickstart.yaml, which stays as it is)"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_no_example_is_run_itself(example, state):
+    assert source_of(example, state).file.parent == state
+
+
+def test_a_link_to_an_example_leads_to_a_copy_too(tmp_path, state):
+    link = tmp_path / "mine.yaml"
+    link.symlink_to(QUICKSTART)
+    assert source_of(link, state).file == state / "mine.yaml"
+
+
+def test_a_copy_that_was_edited_is_kept_and_named_so(state):
+    copy = source_of(QUICKSTART, state).file
+    copy.write_text(copy.read_text().replace("replicas: 3", "replicas: 5"))
+    edited = source_of(QUICKSTART, state)
+    assert "replicas: 5" in edited.file.read_text()
+    assert str(edited).endswith("(your edited copy of quickstart.yaml; delete it to start from the example again)")
+    edited.file.unlink()
+    assert not source_of(QUICKSTART, state).edited
+
+
+def test_any_other_file_is_run_itself(write, state):
+    file = EXAMPLES.parent / "compose" / "quickstart.yaml"
+    assert source_of(file, state).file == file
+    mine = type(file)(write(GOOD))
+    assert (source_of(mine, state).file, str(source_of(mine, state))) == (mine, str(mine))
+    assert not state.exists()
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"):
+        source_of(QUICKSTART, tmp_path / "file" / "state")
+
+
+def test_a_tour_leaves_the_example_as_it_was_and_edits_the_copy(tmp_path):
+    for name in ("tierlb", "topology"):
+        shutil.copytree(EXAMPLES.parent / name, tmp_path / name)
+    example, admin = tmp_path / "topology" / "quickstart.yaml", free_address()
+    text = example.read_text().replace("127.0.0.1:7900", admin).replace("127.0.0.1:8080", free_address())
+    example.write_text(text)
+
+    def tierlb(*arguments):
+        command = [sys.executable, "-m", "tierlb", *arguments]
+        return subprocess.check_output(command, cwd=tmp_path, text=True, timeout=DEADLINE_S)
+
+    said = tierlb("up", "topology/quickstart.yaml", "--detach")
+    try:
+        tierlb("scale", "web=2", "--admin", f"http://{admin}")
+    finally:
+        tierlb("down", "topology/quickstart.yaml")
+    copy = tmp_path / ".tierlb" / "quickstart" / "quickstart.yaml"
+    assert "file         .tierlb/quickstart/quickstart.yaml (a copy of quickstart.yaml" in said
+    assert example.read_text() == text
+    assert copy.read_text() == text.replace("replicas: 3", "replicas: 2")
