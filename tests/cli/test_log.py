@@ -1,13 +1,31 @@
 import json
+import os
+import subprocess
+import sys
 
-from tierlb.cli.log import LazyLog
+import pytest
+
+from tierlb.cli.log import LazyLog, say
+from tierlb.telemetry.log_quota import BURST
 
 
-def test_each_event_is_one_line_of_json_where_nobody_watches(capsys):
+@pytest.fixture(autouse=True)
+def excepthook():
+    before = sys.excepthook
+    yield
+    sys.excepthook = before
+
+
+def lines(log, capfd):
+    assert log.flush()
+    return list(map(json.loads, capfd.readouterr().err.splitlines()))
+
+
+def test_each_event_is_one_line_of_json_where_nobody_watches(capfd):
     log = LazyLog({"node": "web-1"})
     log.info("joined", pid=3)
     log.error("refused", reason="two\nlines")
-    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    first, second = lines(log, capfd)
     assert (first["event"], first["level"], first["node"], first["pid"]) == ("joined", "info", "web-1", 3)
     assert (second["level"], second["reason"]) == ("error", "two\nlines")
 
@@ -15,3 +33,71 @@ def test_each_event_is_one_line_of_json_where_nobody_watches(capsys):
 def test_structlog_is_imported_at_the_first_event_and_once():
     log = LazyLog()
     assert log.warm() is log.warm()
+
+
+def test_an_exception_is_logged_with_its_traceback(capfd):
+    log = LazyLog()
+    try:
+        raise ValueError("broken")
+    except ValueError as error:
+        log.error("internal_error", exc_info=error)
+    [line] = lines(log, capfd)
+    assert "test_log.py" in line["exception"]
+    assert line["exception"].endswith("ValueError: broken")
+
+
+def test_a_flood_of_one_event_is_cut_and_counted(capfd):
+    log = LazyLog()
+    for _ in range(int(BURST) + 500):
+        log.warning("child_turned_away", reason="x")
+    log.warning("other")
+    seen = [line["event"] for line in lines(log, capfd)]
+    assert BURST <= seen.count("child_turned_away") < BURST + 100
+    assert seen.count("other") == 1
+    assert log.losses.suppressed["child_turned_away"] == BURST + 501 - len(seen)
+
+
+def test_what_cannot_be_made_a_line_of_is_counted_and_harms_no_caller(capfd):
+    class Odd:
+        def __repr__(self):
+            raise RuntimeError
+
+    log = LazyLog()
+    log.info("odd", value=Odd())
+    log.info("fine")
+    assert [line["event"] for line in lines(log, capfd)] == ["fine"]
+    assert log.losses.dropped == 1
+
+
+def test_an_exception_that_ends_the_process_is_a_line_even_if_nobody_reads_stderr():
+    """The pipe is full when the process fails: it ends all the same."""
+    script = """
+import os, sys
+from tierlb.cli.log import LazyLog
+if len(sys.argv) > 1:
+    os.set_blocking(2, False)
+    try:
+        while os.write(2, b"x" * 4096): pass
+    except BlockingIOError:
+        os.set_blocking(2, True)
+LazyLog().warm()
+raise SystemExit(3) if len(sys.argv) > 2 else ValueError("broken")
+"""
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert json.loads(done.stderr)["event"] == "process_failed"
+    assert done.returncode == 1
+    reader, writer = os.pipe()
+    try:
+        assert subprocess.run([*run, "full"], stderr=writer, timeout=120, check=False).returncode == 1
+        assert subprocess.run([*run, "full", "exit"], stderr=writer, timeout=120, check=False).returncode == 3
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_what_is_said_to_a_person_is_written(capfd):
+    say("ready\nTry")
+    while not (said := capfd.readouterr().out):
+        pass
+    assert said == "ready\nTry\n"

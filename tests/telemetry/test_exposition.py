@@ -1,11 +1,14 @@
 """The page is what Prometheus' own parser reads, and says what the values say."""
 
+from collections import Counter
+
 import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.exposition import Exposed, expose
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.sketch import Sketch
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -106,3 +109,10 @@ def test_internal_errors_are_counted_by_where_they_were_caught() -> None:
     samples = parsed(attrs.evolve(node("web-1"), internal_errors={"tick": 3, "page": 1}))
     assert value(samples, "tierlb_internal_errors_total", where="tick") == 3
     assert value(samples, "tierlb_internal_errors_total", where="page") == 1
+
+
+def test_log_lines_that_were_not_written_are_counted() -> None:
+    losses = LogLosses(7, Counter(child_turned_away=30))
+    samples = parsed(attrs.evolve(node("web-1"), log_losses=losses))
+    assert value(samples, "tierlb_log_lines_dropped_total") == 7
+    assert value(samples, "tierlb_log_lines_suppressed_total", event="child_turned_away") == 30

@@ -1,14 +1,27 @@
-"""Events as lines on stderr: readable on a terminal, JSON elsewhere; one event, one line, one write.
+"""Events as lines on stderr: readable on a terminal, JSON elsewhere; one event, one line.
+
+No caller waits for whoever reads the lines (line_writer.py), and no flood of one event fills the log
+(telemetry/log_quota.py). What goes wrong with a line is counted and does not reach the caller.
 
 structlog takes a tenth of a second of processor time to import, as it brings rich and asyncio along. A
 command that logs nothing does not pay for that: it is imported at the first event, or by `warm` before a node
 serves, so that no event has to wait for it while traffic flows.
 """
 
+import os
 import sys
+import time
+from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import attrs
+
+from tierlb.cli.line_writer import LineWriter
+from tierlb.telemetry.log_quota import LogLosses, LogQuota
+
+DROPPED = "log_lines_dropped"
+STDOUT, STDERR = 1, 2
 
 
 @attrs.define
@@ -16,36 +29,95 @@ class LazyLog:
     """A structlog logger with `bound` fields on every event, imported at the first one."""
 
     bound: dict[str, str] = attrs.field(factory=dict)
+    losses: LogLosses = attrs.field(factory=LogLosses)
+    _writer: LineWriter | None = attrs.field(default=None, init=False)
     _logger: Any = attrs.field(default=None, init=False)
 
     def info(self, event: str, **fields: Any) -> None:
         """Something happened as it should."""
-        self.warm().info(event, **fields)
+        self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Something failed that mends itself."""
-        self.warm().warning(event, **fields)
+        self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Something failed that a person must mend."""
-        self.warm().error(event, **fields)
+        self._log("error", event, fields)
 
     def warm(self) -> Any:
-        """Import structlog now."""
+        """Import structlog now, and have an exception that ends the process logged as well: the interpreter would wait
+        for whoever reads stderr."""
         if self._logger is None:
-            self._logger = _make_logger(self.bound)
+            self._writer, self._logger = _make_logger(self.bound, self.losses)
+            sys.excepthook = self._report_end
         return self._logger
 
+    def flush(self) -> bool:
+        """Wait a moment for the lines to be written; whether they were."""
+        return self._writer is None or self._writer.flush()
 
-def _make_logger(bound: dict[str, str]) -> Any:
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        try:
+            getattr(self.warm(), level)(event, **fields)
+        except Exception:
+            self.losses.dropped += 1
+
+    def _report_end(self, kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            self.error("process_failed", exc_info=error)
+
+
+def say(text: str) -> None:
+    """Print for the person who started the process, without waiting for a terminal that takes nothing."""
+    fd = None if sys.stdout is None else STDOUT
+    LineWriter(fd, LogLosses(), lambda lines: f"{lines} lines dropped").write(text)
+
+
+def _make_logger(bound: dict[str, str], losses: LogLosses) -> tuple[LineWriter, Any]:
     import structlog
 
-    on_terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    fd = None if sys.stderr is None else STDERR
+    on_terminal = fd is not None and os.isatty(fd)
+    level = structlog.processors.add_log_level
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal)
+    render: list[Any]
+    if on_terminal:
+        render = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+    def notice(lines: int) -> str:
+        fields: Any = {"event": DROPPED, "lines": lines, **bound}
+        for processor in (level, stamp, *render):
+            fields = processor(None, "warning", fields)
+        return str(fields)
+
+    writer = LineWriter(fd, losses, notice)
     logger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[structlog.processors.add_log_level, stamp, renderer],
+        _Lines(writer),
+        processors=[_within(LogQuota(losses)), level, stamp, *render],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
-    return logger.bind(**bound)
+    return writer, logger.bind(**bound)
+
+
+def _within(quota: LogQuota) -> Any:
+    import structlog
+
+    def process(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        left_out = quota.admit(str(fields["event"]), time.monotonic())
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            fields["suppressed"] = left_out
+        return fields
+
+    return process
+
+
+class _Lines:
+    """What structlog writes to."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.info = self.warning = self.error = writer.write

@@ -56,6 +56,7 @@ def start_node(options: NodeOptions) -> None:
     identity = Identity(name, tier, invitation.url, invitation.token, secrets.token_hex(8), os.getpid())
     plane = Plane(name, log, data_key=data_key(invitation.token), boot_id=identity.boot_id, broker=Broker.inherited())
     node = Node(identity, plane, Refused, log, random.Random(), _tls(options.tls), placement, state=options.state)
+    node.errors, node.losses = plane.errors, log.losses
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
     trio.run(run_node, node)

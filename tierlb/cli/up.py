@@ -15,7 +15,7 @@ import trio
 
 from tierlb.cli.check import load_or_exit
 from tierlb.cli.example import Source, source_of
-from tierlb.cli.log import LazyLog
+from tierlb.cli.log import LazyLog, say
 from tierlb.cluster.ports import PortTaken, check_free, listen
 from tierlb.cluster.supervisor import Supervisor
 from tierlb.controlplane.changes import Changes
@@ -86,7 +86,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         if options.watch:
             background.start_soon(Following(file, changes, log, getpass.getuser()).run)
         if options.ready_fd is None:
-            click.echo(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state, source))
+            say(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state, source))
         else:
             with suppress(OSError):
                 os.write(options.ready_fd, admin_at.encode())

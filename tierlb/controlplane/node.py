@@ -39,6 +39,8 @@ from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Tls
 from tierlb.net.tls import client_context, server_context
 from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.wire.frames import Ack, Parent, Refuse, Watch
 
 DRAIN_DEADLINE_S = 10.0
@@ -130,7 +132,7 @@ def data_key(token: str) -> bytes:
 @attrs.define
 class Node:
     """One node. `refused` is the exception by which a plane declines a snapshot; in the directory `state` it keeps what
-    it serves."""
+    it serves. `errors` and `losses` are the process's, for the page of metrics."""
 
     identity: Identity
     plane: Plane
@@ -141,6 +143,8 @@ class Node:
     placement: Placement = Placement()
     on_served: Callable[[], None] = lambda: None
     state: Path | None = None
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    losses: LogLosses = attrs.field(factory=LogLosses)
     children: Children = attrs.field(init=False)
     uplink: Uplink = attrs.field(init=False)
     _applied: Snapshot | None = attrs.field(default=None, init=False)
@@ -152,7 +156,7 @@ class Node:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
-        pages = NodePages(self.plane.metrics, self.unready).find
+        pages = NodePages(self._exposed, self.unready).find
         children = Children(self.plane, self.identity.token, self.log, self.identity.name, pages=pages)
         if self.tls is not None:
             children.tls = server_context(self.tls)
@@ -220,6 +224,9 @@ class Node:
         self._applied = snapshot
         self._changed.set()
         return Ack(snapshot.revision, self._told())
+
+    def _exposed(self) -> Exposed:
+        return attrs.evolve(self.plane.metrics(), internal_errors=self.errors.counts, log_losses=self.losses)
 
     def _told(self) -> tuple[Address, ...]:
         return tuple(self.placement.told(address, self._here()) for address in self._bound)

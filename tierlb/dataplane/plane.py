@@ -217,7 +217,7 @@ class Plane:
         """Everything for a page of metrics; latencies since the start."""
         tier = "" if self._snapshot is None else self._snapshot.tier
         latency = Sketch() if self._front is None else self._front.latencies
-        return Exposed(self.name, tier, self.load(), self.subtree(), latency, self.errors.counts)
+        return Exposed(self.name, tier, self.load(), self.subtree(), latency)
 
     # What others say.
 

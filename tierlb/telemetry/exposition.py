@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.sketch import BOUNDS_S, Sketch
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ BUCKETS = range(118, len(BOUNDS_S), 17)
 @attrs.frozen
 class Exposed:
     """One node's figures. `latency` holds the durations of all of its items since its start, `internal_errors` the
-    errors of this program by the barrier that caught them."""
+    errors of this program by the barrier that caught them, `log_losses` the log lines that were not written."""
 
     node: str
     tier: str
@@ -34,6 +35,7 @@ class Exposed:
     subtree: SubtreeLoad
     latency: Sketch
     internal_errors: Mapping[str, int] = {}
+    log_losses: LogLosses = attrs.field(factory=LogLosses)
 
 
 Read = tuple[str, str, Callable[[Exposed], float]]
@@ -106,12 +108,26 @@ def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
                         metric.add_metric((each.node, each.tier, member.name), value)
             yield metric
     yield _durations(nodes)
+    yield from _of_the_process(nodes)
+
+
+def _of_the_process(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
+    from prometheus_client.core import CounterMetricFamily
+
+    labels = ("node", "tier")
     text = "Errors of tierlb itself, by where they were caught: see the log"
     internal = CounterMetricFamily("tierlb_internal_errors", text, labels=(*labels, "where"))
+    text = "Log lines that found no reader, or no room on a disk"
+    dropped = CounterMetricFamily("tierlb_log_lines_dropped", text, labels=labels)
+    text = "Log lines left out because there were too many of the kind"
+    suppressed = CounterMetricFamily("tierlb_log_lines_suppressed", text, labels=(*labels, "event"))
     for each in nodes:
         for where, count in sorted(each.internal_errors.items()):
             internal.add_metric((each.node, each.tier, where), count)
-    yield internal
+        dropped.add_metric((each.node, each.tier), each.log_losses.dropped)
+        for event, count in sorted(each.log_losses.suppressed.items()):
+            suppressed.add_metric((each.node, each.tier, event), count)
+    yield from (internal, dropped, suppressed)
 
 
 def _durations(nodes: Sequence[Exposed]) -> "Metric":
