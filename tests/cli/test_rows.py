@@ -221,3 +221,12 @@ def test_a_sketch_that_cannot_be_read_is_none():
     status = as_json(shop())
     status["tiers"]["web"]["nodes"][0]["latency"]["sketch"] = "AAAA"
     assert groups_of(status)[1].members[0].quantile_s(0.5) is None
+
+
+def test_what_a_node_lacks_is_its_problem_while_its_figures_are_fresh():
+    short = node("web-1", 7001)
+    lacking = attrs.evolve(short, load=attrs.evolve(short.load, shortages=("full: 4 of 4 connections", "no ports")))
+    stale = attrs.evolve(lacking, name="web-2", report_age_s=10.0)
+    tiers = {"web": TierStatus("l7", None, (), (lacking, stale, node("web-3", 7003)))}
+    (web,) = groups_of(as_json(ClusterStatus("shop", 1, True, (), tiers, {})))
+    assert [row.problem for row in web.members] == ["full: 4 of 4 connections; no ports", "", ""]

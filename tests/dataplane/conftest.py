@@ -309,6 +309,7 @@ class Lab:
         number = len(self.planes) + 1
         options: dict[str, Any] = {"data_key": DATA_KEY, "boot_id": f"boot-{number}", "ask": self.ask}
         options["broker"] = self.broker
+        options["descriptors"] = 1_000_000
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
         self.upkeep._agents.interval_s = AGENT_INTERVAL_S

@@ -137,26 +137,17 @@ async def test_a_shared_port_is_opened_by_several_nodes(lab: Lab) -> None:
     assert sum(plane.load().items for plane in lab.planes) == 40
 
 
-async def test_the_connection_cap_leaves_the_rest_to_the_kernel_until_there_is_room(lab: Lab) -> None:
-    await lab.serves(l7(rules=HELLO, limits=Limits(connections=2)))
-    clients = [await lab.connects() for _ in range(3)]
-    answers = [await client.asks(GET) for client in clients[:2]]
-    assert [answer.status for answer in answers] == [200, 200]
-    await clients[2].says(GET)
-    await clients[2].hears_nothing()
-    assert lab.plane.load().connections == 2
-    await clients[0].leaves()
-    assert (await clients[2].hears_message()).status == 200
-
-
 async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
-    await lab.serves(l7(rules=HELLO, limits=Limits(connections=1)))
-    first, second = await lab.connects(), await lab.connects()
-    assert (await first.asks(GET)).status == 200
+    member = await lab.member()
+    await lab.serves(l7(member, limits=Limits(connections=1)))
+    first = await lab.connects()
+    await first.says(GET)
+    await member.accepts()
+    assert (await (await lab.connects()).hears_message()).status == 503
+    lab.plane.apply(l7(member, limits=Limits(connections=2), revision=2))
+    second = await lab.connects()
     await second.says(GET)
-    await second.hears_nothing()
-    lab.plane.apply(l7(rules=HELLO, limits=Limits(connections=2), revision=2))
-    assert (await second.hears_message()).status == 200
+    await (await member.accepts()).hears_head()
 
 
 class Lender:

@@ -24,11 +24,18 @@ class Bench:
         self.room = room
         self.accepted: list[tuple[socket.socket, tuple[str, int]]] = []
         self.clients: list[socket.socket] = []
-        self.acceptor = Acceptor(self.reactor, listener, open_socket(listener), lambda: self.room, self.accept)
+        self.exhausted: list[socket.socket] = []
+        self.frees = False
+        sock = open_socket(listener)
+        self.acceptor = Acceptor(self.reactor, listener, sock, lambda: self.room, self.accept, self.free)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         self.room -= 1
         self.accepted.append((sock, peer))
+
+    def free(self, listening: socket.socket) -> bool:
+        self.exhausted.append(listening)
+        return self.frees
 
     def connect(self) -> socket.socket:
         client = socket.create_connection(self.acceptor.sock.getsockname()[:2])
@@ -103,6 +110,24 @@ def test_out_of_descriptors_it_stands_back_for_a_while(bench: Bench, monkeypatch
     bench.turn()
     assert bench.accepted == []
     bench.reactor.wheel.advance(bench.reactor.now + listeners.OUT_OF_DESCRIPTORS_S + 0.5)
+    bench.turn()
+    assert len(bench.accepted) == 1
+
+
+def test_out_of_descriptors_it_goes_on_at_once_if_one_can_be_freed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exhausted:
+        def accept(self) -> None:
+            raise OSError(errno.ENFILE, "Too many open files in system")
+
+    bench.connect()
+    bench.frees = True
+    exhausted = Exhausted()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.acceptor, "sock", exhausted)
+        bench.acceptor._ready(1)
+    assert (bench.exhausted, bench.acceptor.watching) == ([exhausted], True)
     bench.turn()
     assert len(bench.accepted) == 1
 

@@ -28,7 +28,8 @@ WANTED = {"drain": "draining", "maintenance": "maintenance"}
 @attrs.frozen
 class Row:
     """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
-    that is, it serves and not all of its parents keep away from it. `problem`: what most of those who check it find."""
+    that is, it serves and not all of its parents keep away from it. `problem`: what most of those who check an
+    endpoint find, or what a node lacks."""
 
     name: str
     state: str = ""
@@ -201,6 +202,7 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
         age_s=node["report_age_s"],
         share=_share(views),
         errors=load.get("errors"),
+        problem="; ".join(load.get("shortages", ())) if live else "",
     )
 
 

@@ -14,7 +14,8 @@ class Counters:
     """Cumulative since the node's start, but for the gauge `connections`.
 
     `seconds` is the sum of all items' times, `ended` and `lived_s` count client connections that ended and how long
-    they lasted.
+    they lasted. `turned_away` are connections refused because the node was full (also in `rejected`), `gave_way` idle
+    ones that were closed for new ones.
     """
 
     connections: int = 0
@@ -24,6 +25,8 @@ class Counters:
     lived_s: float = 0.0
     errors: int = 0
     rejected: int = 0
+    turned_away: int = 0
+    gave_way: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     tallies: Tallies = attrs.field(factory=Tallies)

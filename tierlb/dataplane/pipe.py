@@ -21,6 +21,8 @@ SPLICE_BYTES = 1024 * 1024
 SPLICE_AFTER_FULL_READS = 4
 SPLICES_PER_EVENT = 4
 SPARE_PIPES = 32
+QUIET_S = 2.0
+"""A connection on which something moved this lately counts as in use."""
 
 _spare_pipes: list[tuple[int, int]] = []
 
@@ -79,6 +81,17 @@ class Pipe:
     def touch(self) -> None:
         """Something moved: the idle time starts again."""
         self.moved = self.reactor.now
+
+    def idle_since(self, now: float) -> float:
+        """Since when nothing has moved; NEVER if that is less than QUIET_S."""
+        return self.moved if now - self.moved >= QUIET_S else NEVER
+
+    def give_way(self) -> bool:
+        """Close both sides, for the node is full; false if the client seems to wait for an answer."""
+        if self.client.carried and not (self.member.carried and hearing.has_answered(self.client.sock)):
+            return False
+        self.finish(broken=False)
+        return True
 
     def on_deadline(self) -> None:
         """Idle for too long, or a look is due."""

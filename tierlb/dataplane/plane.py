@@ -6,6 +6,7 @@ loads, and never waits here.
 
 import contextlib
 import random
+import socket
 import time
 from functools import partial
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from tierlb.dataplane.connection_cap import ConnectionCap
+from tierlb.dataplane.connection_cap import Front as Capped
 from tierlb.dataplane.discovery import Discovery
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
@@ -23,7 +26,8 @@ from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.broker import Broker
-from tierlb.net.listeners import Acceptor, is_kept, open_socket
+from tierlb.net.descriptors import limit
+from tierlb.net.listeners import ACCEPTS_PER_EVENT, Acceptor, is_kept, open_socket
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER
@@ -42,7 +46,7 @@ class Refused(Exception):  # noqa: N818 (the node refuses a snapshot; it is not 
     """A snapshot that this node cannot carry out; the reason in words."""
 
 
-class Front(Served, Protocol):
+class Front(Served, Capped, Protocol):
     """What an l4 and an l7 front have in common."""
 
     @property
@@ -57,7 +61,8 @@ class Plane:
     """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name.
 
     `data_key` is what nodes of the cluster show each other on the data path; public sockets come from `broker`. By
-    `ask` endpoints are found that are looked up in DNS.
+    `ask` endpoints are found that are looked up in DNS. `descriptors`: how many this process may hold, if not by its
+    own limit.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Plane:
         boot_id: str = "",
         broker: Broker | None = None,
         ask: LookUp = look_up,
+        descriptors: int | None = None,
     ) -> None:
         self._broker = broker
         self.name = name
@@ -80,6 +86,8 @@ class Plane:
         self._rng = random.Random(seed)
         self._front: Front | None = None
         self._upkeep: Upkeep | None = None
+        self._cap: ConnectionCap | None = None
+        self._descriptors = limit() if descriptors is None else descriptors
         self._discovery = Discovery(self._serve, log, ask)
         self._configured = trio.Event()
         self._snapshot: Snapshot | None = None
@@ -103,6 +111,7 @@ class Plane:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
             self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
             self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log)
+            self._cap = ConnectionCap(self._front, self.log, self._descriptors)
             self._configured.set()
         self._snapshot = snapshot
         self._discovery.replace(snapshot.pools)
@@ -114,7 +123,7 @@ class Plane:
         self._let_go(float("-inf"))
         for listener, sock in opened.items():
             room = partial(self._room, listener)
-            self._acceptors[listener] = Acceptor(self.reactor, listener, sock, room, self._front.accept)
+            self._acceptors[listener] = Acceptor(self.reactor, listener, sock, room, self._accept, self._exhausted)
             self._addresses[listener] = Address(*sock.getsockname()[:2])
         return tuple(self._addresses.get(listener, listener.address) for listener in snapshot.listeners)
 
@@ -123,7 +132,9 @@ class Plane:
         assert self._snapshot is not None
         assert self._front is not None
         assert self._upkeep is not None
+        assert self._cap is not None
         snapshot = discovered(self._snapshot, self._discovery.found)
+        self._cap.configure(snapshot.limits.connections)
         self._front.apply(snapshot)
         self._upkeep.apply(snapshot)
 
@@ -173,11 +184,23 @@ class Plane:
         return self._broker is not None and is_kept(listener)
 
     def _room(self, listener: Listener) -> int:
-        assert self._front is not None
         assert self._snapshot is not None
         if self._snapshot.admin is not Admin.READY and self._is_borrowed(listener):
             return 0
-        return self._snapshot.limits.connections - self._front.counters.connections
+        return ACCEPTS_PER_EVENT
+
+    def _accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        assert self._front is not None
+        assert self._cap is not None
+        now = self.reactor.now
+        if self._cap.admit(now):
+            self._front.accept(sock, peer, listener)
+        else:
+            self._cap.turn_away(sock, now)
+
+    def _exhausted(self, listening: socket.socket) -> bool:
+        assert self._cap is not None
+        return self._cap.out_of_descriptors(listening, self.reactor.now)
 
     # What is said of this node.
 
@@ -196,6 +219,9 @@ class Plane:
             c.bytes_out,
             self._upkeep.account.busy,
             self._upkeep.told(self._front.roster.loads()),
+            c.turned_away,
+            c.gave_way,
+            () if self._cap is None else self._cap.shortages(),
         )
 
     def subtree(self) -> SubtreeLoad:
@@ -281,10 +307,13 @@ class Plane:
         await self._upkeep.run()
 
     async def _make_room(self) -> None:
-        """Look whether a node that stood back at its cap can accept again, and who has lingered for long enough."""
+        """Look whether a node that stood back can accept again, which listeners have lingered for long enough, and
+        whether a shortage of connections is over."""
         while True:
             await trio.sleep(ROOM_CHECK_S)
             self._let_go(self.reactor.look())
+            if self._cap is not None:
+                self._cap.tick(self.reactor.now)
             for listener, acceptor in self._acceptors.items():
                 if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
                     acceptor.come_back()
@@ -296,6 +325,8 @@ class Plane:
         self._lingering.clear()
         if self._front is not None:
             self._front.close()
+        if self._cap is not None:
+            self._cap.close()
         self.reactor.dispose()
 
     def _handler_failed(self, error: BaseException) -> None:

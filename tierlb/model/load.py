@@ -35,6 +35,8 @@ class NodeLoad:
     `items` are requests at an l7 node and connections at an l4 node; `errors` those that this node answered
     with 5xx of its own or cut; `rejected` those refused as malformed, over a cap, or from an address that is no
     parent's. `busy` is the share of wall time (0..1) the event loop did not wait, over the last second or so.
+    `turned_away` are the rejected that came when the node was full, `gave_way` idle connections closed for new
+    ones, `shortages` what the node lacks now, in sentences for an operator.
     """
 
     connections: int
@@ -46,6 +48,9 @@ class NodeLoad:
     bytes_out: int
     busy: float
     members: tuple[MemberLoad, ...] = ()
+    turned_away: int = 0
+    gave_way: int = 0
+    shortages: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -35,6 +35,8 @@ SILENT = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
 """Errors of a connection whose peer does not answer, whether we or the kernel found out."""
 
 _INFO = struct.Struct("=2xBB20xI28xI84xI80xI")
+_LAST_DATA = struct.Struct("=44xI4xI")
+"""Milliseconds since data was last sent and last received."""
 
 
 def ask_when_quiet(sock: socket.socket) -> None:
@@ -68,6 +70,14 @@ def judge(info: bytes) -> float:
         return left_s
     unanswered = probes if not unacked else retransmits if window else 0
     return GONE if unanswered >= UNANSWERED else LOOK_S
+
+
+def has_answered(sock: socket.socket) -> bool:
+    """Whether this side has sent since the other side sent last: of a connection on which one asks and the other
+    answers, nothing is owed then."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    sent_ms, received_ms = _LAST_DATA.unpack(info)
+    return bool(sent_ms <= received_ms)
 
 
 def vanished() -> OSError:

@@ -1,6 +1,5 @@
 """Listening sockets in the reactor: accept in batches, refuse strangers, stand back at the connection cap."""
 
-import errno
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
+from tierlb.net.descriptors import EXHAUSTED
 from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
@@ -15,10 +15,10 @@ from tierlb.net.wheel import NEVER
 ACCEPTS_PER_EVENT = 64
 """Then other connections get their turn; the rest waits in the kernel's queue."""
 BACKLOG = 4096
-OUT_OF_DESCRIPTORS_S = 0.5
-OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+OUT_OF_DESCRIPTORS_S = 0.1
 
 Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
+Exhausted = Callable[[socket.socket], bool]
 
 
 def open_socket(listener: Listener, broker: Broker | None = None) -> socket.socket:
@@ -58,10 +58,17 @@ def is_kept(listener: Listener) -> bool:
 
 
 class Acceptor:
-    """One listening socket. `room()` says how many more connections the node may hold."""
+    """One listening socket. `room()` says how many connections may be taken now. When no descriptor is left for one,
+    `on_exhausted` gets the listening socket; if it can do nothing about it either, the queue is left alone a while."""
 
     def __init__(
-        self, reactor: Reactor, listener: Listener, sock: socket.socket, room: Callable[[], int], on_accept: Accepted
+        self,
+        reactor: Reactor,
+        listener: Listener,
+        sock: socket.socket,
+        room: Callable[[], int],
+        on_accept: Accepted,
+        on_exhausted: Exhausted,
     ) -> None:
         self.reactor = reactor
         self.listener = listener
@@ -70,6 +77,7 @@ class Acceptor:
         self.filed = NEVER
         self._room = room
         self._on_accept = on_accept
+        self._on_exhausted = on_exhausted
         self._networks = tuple(ipaddress.ip_network(text) for text in listener.accept_from)
         self._known: dict[str, bool] = {}
         self._fd = sock.fileno()
@@ -84,8 +92,9 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in OUT_OF_DESCRIPTORS:
-                    self._stand_back(OUT_OF_DESCRIPTORS_S)
+                if error.errno in EXHAUSTED:
+                    if not self._on_exhausted(self.sock):
+                        self._stand_back(OUT_OF_DESCRIPTORS_S)
                     return
                 continue  # that one connection died in the queue
         if self._room() <= 0:
@@ -133,7 +142,7 @@ class Acceptor:
             try:
                 self._accept()
             except OSError as error:
-                if isinstance(error, BlockingIOError) or error.errno in OUT_OF_DESCRIPTORS:
+                if isinstance(error, BlockingIOError) or error.errno in EXHAUSTED:
                     break
         self.close()
 

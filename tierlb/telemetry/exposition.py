@@ -45,6 +45,8 @@ COUNTERS: Sequence[Read] = (
     ("items", "Requests (connections at a pure TCP tier) begun", lambda e: e.own.items),
     ("errors", "Items this node answered with a 5xx of its own or cut", lambda e: e.own.errors),
     ("rejected", "Items or connections refused", lambda e: e.own.rejected),
+    ("turned_away", "Connections refused because the node was full", lambda e: e.own.turned_away),
+    ("gave_way", "Idle connections closed because the node was full", lambda e: e.own.gave_way),
     ("received_bytes", "Bytes from clients", lambda e: e.own.bytes_in),
     ("sent_bytes", "Bytes to clients", lambda e: e.own.bytes_out),
 )

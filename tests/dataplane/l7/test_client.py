@@ -116,8 +116,8 @@ async def test_a_request_cut_short_by_its_clients_end_is_not_passed_on_as_whole(
     await client.hears_end()
 
 
-async def test_a_client_that_never_asks_is_closed_when_the_idle_time_is_over(lab: Lab) -> None:
-    client, _ = await lab.converses(timeouts=Timeouts(idle=0.1))
+async def test_a_client_that_never_asks_is_closed_when_the_time_for_a_head_is_over(lab: Lab) -> None:
+    client, _ = await lab.converses(timeouts=Timeouts(head=0.1))
     await client.hears_end()
     assert lab.front.counters.rejected == 0
 

@@ -2,6 +2,7 @@
 
 import random
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.hashing import stable_hash
@@ -32,6 +33,7 @@ class L4Front:
         self.counters = Counters()
         self.latencies = Sketch()
         self.draining = False
+        self.full = False
         self.explaining = Explaining()
         self.load_field = b""
         self.handshakes: set[Handshake] = set()
@@ -63,6 +65,19 @@ class L4Front:
             Introduction(self, sock, peer)
         else:
             relay(self, sock, Caller(peer, self.counters.tallies.outside, self.reactor.now))
+
+    def may_give_way(self) -> Iterable[Pipe]:
+        """Connections that can be closed for new ones if they are idle: those to l7 nodes, whose clients can tell a
+        connection that was closed between requests. What goes straight to endpoints may be any protocol."""
+        return [
+            pipe
+            for pipe in self.pipes
+            if isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.candidate.member.child
+        ]
+
+    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+        """The node is full. There is no protocol to say so in."""
+        sock.close()
 
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A member accepted: from here on bytes are copied both ways."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PIPELINED_BYTES = 64 * 1024
 LINGER_S = 2.0
+SILENT_S = 2.0
+"""A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
+before: a crowd that connects at once and asks a moment later must not push out its own members."""
 IDLE_GRACE_S = 1.0
 """For a connection on which nothing is asked: closing it just as a request comes is what it is to avoid."""
 
@@ -38,7 +41,7 @@ class ClientConnection(Stream):
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
     ends at `expires`, or when there is too much here. `way` are the processes that it came through, `explained` is how
-    they chose.
+    they chose. `keep_alive`: whether the last answer left the connection open; False before the first.
     """
 
     __slots__ = (
@@ -65,7 +68,7 @@ class ClientConnection(Stream):
         self.front = front
         self.buffer = b""
         self.exchange: Exchange | None = None
-        self.keep_alive = True
+        self.keep_alive = False
         self.in_head = False
         self.lingering = False
         self.pumping = False
@@ -80,7 +83,7 @@ class ClientConnection(Stream):
         self.trusted = trusted
         self.peer_end = b"%b\r\n" % peer.encode()
         self.watch()
-        self.arm(front.snapshot.timeouts.head if not introduced else front.snapshot.timeouts.idle)
+        self.arm(front.snapshot.timeouts.head)
 
     def head_end(self, has_id: bool) -> bytes:
         """What closes an upstream head after `X-Forwarded-For: `."""
@@ -208,7 +211,7 @@ class ClientConnection(Stream):
                 self.explained = tuple(header.tlvs[EXPLAINED].split(b"\n"))
         else:
             self.trusted = True
-        self.arm(self.front.snapshot.timeouts.idle)
+        self.arm(self.front.snapshot.timeouts.head)
         if any(process in self.front.gone for process in self.way):
             self.end_within(0.0)
 
@@ -223,7 +226,25 @@ class ClientConnection(Stream):
     @property
     def may_ask_again(self) -> bool:
         """Whether further requests are welcome and possible; those that came before the client's end still count."""
-        return not self.front.draining and (not self.eof or bool(self.buffer))
+        front = self.front
+        return not front.draining and not front.full and (not self.eof or bool(self.buffer))
+
+    def idle_since(self, now: float) -> float:
+        """Since when it waits for a request; NEVER while it serves one, or has not been silent long enough."""
+        if self.exchange is not None or self.backlog is not None or self.lingering or self.closed:
+            return NEVER
+        if self.keep_alive and not self.in_head:
+            return self.deadline - self.front.idle_s
+        since = self.deadline - self.front.snapshot.timeouts.head if self.in_head else self.began
+        return since if now - since >= SILENT_S else NEVER
+
+    def give_way(self) -> bool:
+        """Close it, for the node is full; a head that has begun is answered."""
+        if self.in_head:
+            reason = f"{self.front.name}: this node is full and the request head was slow to arrive\n"
+            self.send(own_answer(503, reason.encode(), keep_alive=False, extra=b"Retry-After: 1\r\n"))
+        self.close()
+        return True
 
     def end_within(self, seconds: float) -> None:
         """End with the first answer after so long; if there is none by then, when nothing is under way."""
@@ -263,7 +284,7 @@ class ClientConnection(Stream):
 
     def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
         """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
-        keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
+        keep_alive = self.keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
         extra = self.front.load_field
         if action is None:
             status, body, kind = 404, f"{self.front.name}: no route matches this request\n", None

@@ -5,6 +5,7 @@ import random
 import re
 import secrets
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s
@@ -15,6 +16,7 @@ from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.plan import Plan, PlanBook
+from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster, Split
@@ -56,6 +58,8 @@ class L7Front:
         self._parents: tuple[str, ...] = ()
         self.tunnels: set[Pipe] = set()
         self.draining = False
+        self.full = False
+        self._refusals = Refusals(name, reactor)
         self.explaining = Explaining()
         self.closing = CloseBudget()
         self.movable = 0
@@ -150,6 +154,17 @@ class L7Front:
         trusted = not listener.inner and self.trusts(host)
         self.clients.add(ClientConnection(self, sock, host, trusted=trusted, introduced=not listener.inner))
 
+    def may_give_way(self) -> Iterable[ClientConnection]:
+        """Connections that can be closed for new ones if they are idle."""
+        return self.clients
+
+    def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
+        """The node is full: 503."""
+        if at_once:
+            self._refusals.refuse_at_once(sock)
+        else:
+            self._refusals.refuse(sock)
+
     def client_gone(self, client: ClientConnection) -> None:
         self._connection_over(client.tally, client.began)
         self.clients.discard(client)
@@ -188,6 +203,7 @@ class L7Front:
             client.on_broken(OSError("the node ends"))
         for pipe in list(self.tunnels):
             pipe.finish(broken=True)
+        self._refusals.close()
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
