@@ -1,7 +1,9 @@
 """Supervised processes, real but small."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -121,6 +123,154 @@ async def test_a_cancelled_child_is_killed_at_once(seen):
             nursery.cancel_scope.cancel()
     assert seen.exits == [pid]
     assert seen.crossed_off == seen.exits
+
+
+class Failing:
+    """Sockets that cannot be served, a watch that fails and a controller that cannot be told."""
+
+    def __init__(self, error):
+        self.error = error
+
+    async def serve(self, sock):
+        raise self.error
+
+    async def watch(self, pid):
+        raise self.error
+
+    def on_exit(self, pid):
+        raise self.error
+
+
+@pytest.mark.parametrize("part", ["sockets", "watch", "on_exit"])
+async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nursery, part):
+    failing, starts = Failing(OSError(errno.EMFILE, "Too many open files")), Starts()
+    more = {"sockets": {"sockets": failing}, "watch": {"watch": failing.watch}, "on_exit": {}}[part]
+    on_exit = failing.on_exit if part == "on_exit" else seen.exits.append
+    child = Child("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=on_exit, **more)
+    other = make(seen, ("sleep", "61"), watch=starts.watch)
+    nursery.start_soon(child.run)
+    nursery.start_soon(other.run)
+    with trio.fail_after(DEADLINE_S):
+        await starts.receive.receive()
+        while child.pid is None:
+            await trio.lowlevel.checkpoint()
+        first = child.pid
+        if part != "on_exit":
+            while not child.errors.counts:
+                await trio.lowlevel.checkpoint()
+            assert child.pid == first
+        os.kill(first, signal.SIGKILL)
+        while child.pid in (first, None):
+            await trio.lowlevel.checkpoint()
+        assert other.pid is not None
+        await child.stop(5)
+        await other.stop(5)
+    assert [fields["exc_info"].errno for event, fields in seen.events if event == "internal_error"] == [errno.EMFILE]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EAGAIN, "fork"), RuntimeError("can't start new thread"), MemoryError()], ids=repr
+)
+async def test_what_lacks_for_a_start_is_waited_for(seen, nursery, error, monkeypatch):
+    open_process, lacking = trio.lowlevel.open_process, [error, error]
+
+    async def scarce(*arguments, **options):
+        if lacking:
+            raise lacking.pop()
+        return await open_process(*arguments, **options)
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", scarce)
+    starts = Starts()
+    child = make(seen, ("sleep", "60"), watch=starts.watch, backoff=Backoff(first_s=0.001))
+    nursery.start_soon(child.run)
+    with trio.fail_after(DEADLINE_S):
+        assert await starts.receive.receive() == child.pid
+        await child.stop(5)
+    assert [event for event, _ in seen.events].count("cannot be started") == 2
+
+
+async def test_a_process_that_cannot_be_waited_for_is_looked_at(seen, nursery, monkeypatch):
+    async def wait(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.Process, "wait", wait)
+    starts = Starts()
+    child = make(seen, ("sleep", "60"), watch=starts.watch)
+    nursery.start_soon(child.run)
+    with trio.fail_after(DEADLINE_S):
+        first = await starts.receive.receive()
+        os.kill(first, signal.SIGKILL)
+        assert await starts.receive.receive() != first
+        await child.stop(5)
+    assert child.errors.counts == {}
+
+
+ASK = """
+import os, socket, sys
+s = socket.socket(fileno=int(os.environ["TIERLB_SOCKETS"]))
+for _ in range(2):
+    sys.stdin.readline()
+    s.send(sys.argv[1].encode())
+    print(socket.recv_fds(s, 512, 1)[0].decode(), flush=True)
+sys.stdin.readline()
+"""
+OUT_OF_DESCRIPTORS = """
+import os, resource, subprocess, sys
+import trio
+from tierlb.cluster.child import Child
+from tierlb.cluster.guard import Guard
+from tierlb.cluster.sockets import Sockets
+from tierlb.model.address import parse_address
+
+class Log:
+    def info(self, event, **fields): print(event, fields, flush=True)
+    warning = error = info
+
+class Open(Guard):
+    pipe = property(lambda self: asks[0])
+    def command(self, argv): return argv
+
+asks = os.pipe()
+
+async def main():
+    sockets, held, others = Sockets(), [], []
+    sockets.open(parse_address(sys.argv[2]), "tiers.web.listen")
+    async with Open() as guard, trio.open_nursery() as fleet:
+        child = Child("web-1", (sys.executable, "-c", *sys.argv[1:]), dict(os.environ), Log(), guard, sockets=sockets)
+        fleet.start_soon(child.run)
+        while child.pid is None:
+            await trio.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        try:
+            while True: held.append(os.dup(0))
+        except OSError: pass
+        for _ in range(2):
+            os.write(asks[1], b"\\n")
+            await trio.to_thread.run_sync(sys.stdin.readline)
+        print("alive" if child.crashes == 0 else "crashed", flush=True)
+        fleet.cancel_scope.cancel()
+
+trio.run(main)
+"""
+
+
+async def test_a_supervisor_without_a_free_descriptor_still_lends_sockets_and_goes_on():
+    """In a process of its own, which opens descriptors until there are no more."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    argv = [sys.executable, "-c", OUT_OF_DESCRIPTORS, ASK, address]
+    with trio.fail_after(DEADLINE_S):
+        process = await trio.lowlevel.open_process(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        said = b""
+        for lines in (1, 2, 3):
+            while said.count(b"\n") < lines:
+                piece = await process.stdout.receive_some()
+                assert piece, said
+                said += piece
+            if lines < 3:
+                await process.stdin.send_all(b"\n")
+        assert await process.wait() == 0
+    assert said.decode().splitlines() == [f"{address} ok", f"{address} ok", "alive"]
 
 
 async def test_a_program_that_is_not_there_is_told(seen, nursery):

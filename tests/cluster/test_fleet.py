@@ -44,6 +44,7 @@ class FakeChild:
     watch: object = None
     on_exit: object = None
     sockets: object = None
+    errors: object = None
     pid: int | None = None
     problem: str = ""
     crashes: int = 0
@@ -432,3 +433,16 @@ def test_a_command_without_a_program_is_found_before_anything_starts(command, pr
     told = unknown_command(with_app(command))
     assert told.startswith(problem)
     assert bool(told) is bool(problem)
+
+
+async def test_an_endpoint_ends_even_if_its_withdrawal_fails(fleet, autojump_clock, monkeypatch, happened):
+    await grown(fleet, SHOP)
+
+    def fail(self, pool, address):
+        raise ValueError(address)
+
+    monkeypatch.setattr(Controller, "forget_endpoint", fail)
+    with trio.fail_after(60):
+        await fleet.shrink(with_app(replicas=1))
+    assert len(stopped(happened)) == 1
+    assert fleet.controller.errors.counts == {"endpoint withdrawal": 1}

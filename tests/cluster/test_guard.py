@@ -1,6 +1,7 @@
 """The guard against a supervisor that is really killed."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -125,3 +126,15 @@ async def test_a_guard_that_was_killed_is_no_harm():
             assert await process.wait() == 0
             guard.remove(process.pid)
             assert guard._process.returncode == -signal.SIGKILL
+
+
+async def test_processes_begin_with_the_limit_of_open_files_that_they_are_given():
+    with trio.fail_after(DEADLINE_S):
+        async with Guard(321) as guard:
+            process = await start(guard, "sh", "-c", "ulimit -S -n; ulimit -H -n")
+            said = b""
+            while piece := await process.stdout.receive_some():
+                said += piece
+            assert await process.wait() == 0
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert said.split() == [b"321", b"unlimited" if hard == resource.RLIM_INFINITY else str(hard).encode()]

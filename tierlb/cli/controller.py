@@ -29,6 +29,7 @@ from tierlb.controlplane.reception import Reception
 from tierlb.controlplane.store import FileStore, Store
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import SharedStore, Topology
+from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.topology.problems import TopologyError
@@ -67,6 +68,7 @@ def run_controller(options: ControllerOptions) -> None:
         )
     at = _address("--listen", options.listen)
     admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
+    raise_limit()
     try:
         problem = trio.run(_Process(options, topology, engine, at, admin_at).run)
     except (PortTaken, TlsProblem) as error:

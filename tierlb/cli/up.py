@@ -25,6 +25,7 @@ from tierlb.controlplane.following import Following
 from tierlb.controlplane.invitation import admin_token_posted, usual_directory
 from tierlb.controlplane.store import FileStore
 from tierlb.model.topology import Kind, Topology
+from tierlb.net.descriptors import limit, raise_limit
 from tierlb.topology.tree import draw
 
 TOKEN_BYTES = 32
@@ -74,7 +75,9 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     except StoreError as error:
         raise click.ClickException(f"{error}. Another directory can be given with --state") from error
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    supervisor = Supervisor(topology, controller, log, random.Random(), invite=state)
+    descriptors = limit()  # of the processes that are started here; each node raises its own
+    raise_limit()
+    supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
 
     async def on_serving(background: trio.Nursery) -> None:
         from tierlb.dashboard.app import serve_admin

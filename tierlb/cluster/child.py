@@ -4,11 +4,14 @@ Each is the leader of its own session, so a terminal's Ctrl-C reaches only the s
 process group, so that what it started itself ends with it.
 """
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import attrs
 import trio
@@ -18,6 +21,10 @@ from tierlb.cluster.sockets import Sockets, pair
 from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
 from tierlb.net.broker import DESCRIPTOR_VARIABLE
+from tierlb.telemetry.internal_errors import InternalErrors
+
+T = TypeVar("T")
+LOOK_EVERY_S = 0.2
 
 
 async def _watch_nothing(pid: int) -> None:
@@ -31,7 +38,8 @@ def _note_nothing(pid: int) -> None:
 @attrs.define
 class Child:
     """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `sockets`
-    the process can ask for public listening sockets."""
+    the process can ask for public listening sockets. What fails beside the process, or around it, is noted in `errors`
+    and ends neither this nor other processes."""
 
     name: str
     argv: tuple[str, ...]
@@ -41,6 +49,7 @@ class Child:
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
     sockets: Sockets | None = None
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
     crashes: int = attrs.field(default=0, init=False)
@@ -58,7 +67,8 @@ class Child:
         try:
             while not self._stop.is_set():
                 started_s = trio.current_time()
-                await self._run_once()
+                with self.errors.barrier("process", process=self.name):
+                    await self._run_once()
                 if not self._stop.is_set():
                     await self._wait(self.backoff.wait_s(trio.current_time() - started_s))
         finally:
@@ -82,8 +92,8 @@ class Child:
     async def _run_once(self) -> None:
         try:
             process, ours = await self._start()
-        except OSError as error:
-            self.crashes += 1
+        except (OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
+            self.crashes += 1  # besides errors of the kernel: no thread to start it from, no memory for it
             self.problem = f"{self.name} cannot be started: {error}"
             self.log.error("cannot be started", process=self.name, reason=str(error))
             return
@@ -94,10 +104,11 @@ class Child:
             ours.close()
             self._signal(signal.SIGKILL)
             with trio.CancelScope(shield=True):
-                await process.wait()
+                await self._wait_gone(process)
             self.guard.remove(process.pid)
             self._pid = None
-            self.on_exit(process.pid)
+            with self.errors.barrier("process end", process=self.name):
+                self.on_exit(process.pid)
         self._note_end(process)
 
     async def _start(self) -> tuple[trio.Process, trio.socket.SocketType]:
@@ -126,11 +137,23 @@ class Child:
         if self._stop.is_set():
             return
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.watch, process.pid)
+            nursery.start_soon(self._beside, "process watch", self.watch, process.pid)
             if self.sockets is not None:
-                nursery.start_soon(self.sockets.serve, ours)
-            await process.wait()
+                nursery.start_soon(self._beside, "socket broker", self.sockets.serve, ours)
+            await self._wait_gone(process)
             nursery.cancel_scope.cancel()
+
+    async def _beside(self, where: str, run: Callable[[T], Awaitable[None]], argument: T) -> None:
+        with self.errors.barrier(where, process=self.name):
+            await run(argument)
+
+    async def _wait_gone(self, process: trio.Process) -> None:
+        """Without a descriptor or a thread to wait with, look now and then."""
+        try:
+            await process.wait()
+        except (OSError, RuntimeError):
+            while process.poll() is None:  # noqa: ASYNC110 (nothing else tells)
+                await trio.sleep(LOOK_EVERY_S)
 
     def _note_end(self, process: trio.Process) -> None:
         if self._stop.is_set():
@@ -144,10 +167,8 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         if self._pid is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, number)
-        except ProcessLookupError:
-            return
 
     async def _wait(self, wait_s: float) -> None:
         with trio.move_on_after(wait_s):

@@ -182,6 +182,7 @@ class Fleet:
         return [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
 
     def _start(self, child: Child) -> Child:
+        child.errors = self.controller.errors
         self.nursery.start_soon(child.run)
         return child
 
@@ -222,7 +223,8 @@ class Fleet:
             self.controller.note_endpoint(endpoint.pool, endpoint.status)
 
     async def _stop_endpoint(self, pool: str, endpoint: Endpoint) -> None:
-        self.controller.forget_endpoint(pool, endpoint.address)
+        with self.controller.errors.barrier("endpoint withdrawal", endpoint=str(endpoint.address)):
+            self.controller.forget_endpoint(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
         await endpoint.child.stop(STOP_DEADLINE_S)
 

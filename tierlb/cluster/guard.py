@@ -39,8 +39,10 @@ ENTER = """(trap '' PIPE; echo "+ $$" >&0) 2>/dev/null; exec "$@" </dev/null"""
 @attrs.define
 class Guard:
     """Async context: what was started by `command`, with `pipe` as standard input, and was not removed is killed when
-    this process ends in whatever way."""
+    this process ends in whatever way. `descriptors` is the soft limit of open files that processes begin with, where
+    this one has raised its own: programs that use select() fail with a high one."""
 
+    descriptors: int | None = None
     _process: trio.Process | None = attrs.field(default=None, init=False)
 
     async def __aenter__(self) -> "Guard":
@@ -68,12 +70,12 @@ class Guard:
         assert self._process.stdin is not None
         return self._process.stdin.fileno()  # type: ignore[attr-defined, no-any-return]
 
-    @staticmethod
-    def command(argv: Sequence[str]) -> tuple[str, ...]:
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
         """What to run in the place of `argv`, in a session of its own."""
-        return ("/bin/sh", "-c", ENTER, "sh", *argv)
+        lower = "" if self.descriptors is None else f"ulimit -S -n {self.descriptors} 2>/dev/null; "
+        return ("/bin/sh", "-c", lower + ENTER, "sh", *argv)
 
     def remove(self, group: int) -> None:
         """The group has ended."""
-        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+        with contextlib.suppress(OSError):  # the guard may have been killed, or stopped with its pipe full
             os.write(self.pipe, f"- {group}\n".encode())

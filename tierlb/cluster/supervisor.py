@@ -60,7 +60,8 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
 class Supervisor:
     """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop.
 
-    `invite`: the directory in which others find how to join, and where each node keeps what it serves.
+    `invite`: the directory in which others find how to join, and where each node keeps what it serves. `descriptors`:
+    the soft limit of open files that processes begin with.
     """
 
     topology: Topology
@@ -69,6 +70,7 @@ class Supervisor:
     rng: random.Random
     start_deadline_s: float = START_DEADLINE_S
     invite: Path | None = None
+    descriptors: int | None = None
     fleet: Fleet = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -78,7 +80,7 @@ class Supervisor:
             return problem
         token = secrets.token_urlsafe(32)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            async with Guard() as guard, trio.open_nursery() as background:
+            async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
                 handler = partial(serve_child, self.controller)
                 tls = self.topology.tls

@@ -50,6 +50,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Tier, Topology
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
@@ -82,7 +83,7 @@ class Unwelcome(Exception):  # noqa: N818 (the text is the reason the node is se
 
 @attrs.define
 class Controller:
-    """The desired topology and the nodes and local endpoints that exist."""
+    """The desired topology and the nodes and local endpoints that exist. `errors` is the process's."""
 
     topology: Topology
     log: Log
@@ -90,6 +91,7 @@ class Controller:
     revision: int = 0
     admin: dict[str, Admin] = attrs.field(factory=dict)
     engine: Engine | None = None
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     _departed: set[str] = attrs.field(factory=set, init=False)
     """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
