@@ -57,3 +57,17 @@ def test_the_only_one_that_runs_here_is_meant_and_checked(here):
     assert (result.exit_code, "several run here: mall, shop" in result.stderr) == (2, True)
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize(("name", "detach"), [("log", ["--detach"]), ("lock", ["--detach"])])
+def test_a_file_that_somebody_else_has_prepared_is_refused_and_not_written(here, write, name, detach):
+    victim = here / "victim"
+    victim.write_text("precious\n")
+    (here / ".tierlb" / "shop").mkdir(parents=True)
+    (here / ".tierlb" / "shop" / name).symlink_to(victim)
+    result = run("up", write(GOOD), *detach)
+    assert (result.exit_code, f".tierlb/shop/{name} cannot be opened: it is a symbolic link" in result.stderr) == (
+        1,
+        True,
+    )
+    assert victim.read_text() == "precious\n"

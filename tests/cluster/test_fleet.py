@@ -43,8 +43,8 @@ class FakeChild:
     guard: object
     watch: object = None
     on_exit: object = None
-    sockets: object = None
     errors: object = None
+    lend: object = None
     pid: int | None = None
     problem: str = ""
     crashes: int = 0
@@ -143,7 +143,7 @@ async def test_a_node_is_told_who_it_is_and_how_to_join(fleet, happened, autojum
         *("--tls-certificate", "node.pem", "--tls-key", "node.key", "--tls-ca", "ca.pem"),
     )
     assert child.env[TOKEN_VARIABLE] == "secret"
-    assert child.sockets is fleet.sockets
+    assert (child.lend.func, child.lend.keywords) == (fleet.sockets.serve, {"tier": "web"})
 
 
 async def test_a_node_has_a_directory_of_its_own_where_there_is_one(fleet, tmp_path, autojump_clock):

@@ -33,7 +33,7 @@ def sockets():
 async def node(sockets, nursery):
     """Asks as a node does, which waits: from a thread."""
     ours, theirs = pair()
-    nursery.start_soon(sockets.serve, ours)
+    nursery.start_soon(sockets.serve, ours, "edge")
     broker = Broker(theirs)
 
     async def listen(address):
@@ -55,9 +55,9 @@ def is_open(address):
 def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
     kept, other, _ = addresses
     for address in (kept, other, kept):
-        sockets.open(address, "tiers.edge.listen")
+        sockets.open(address, "edge")
     assert [is_open(address) for address in addresses] == [True, True, False]
-    sockets.keep([kept, addresses[2]])
+    sockets.keep({kept: "edge", addresses[2]: "web"})
     assert [is_open(address) for address in addresses] == [True, False, False]
     sockets.close()
     assert not is_open(kept)
@@ -68,7 +68,7 @@ def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses):
     hosts are still there, the kernel asks."""
     both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
     for address in both:
-        sockets.open(address, "tiers.edge.listen")
+        sockets.open(address, "edge")
     kept = sockets._open[addresses[0]]
     clients = []
     try:
@@ -99,13 +99,13 @@ def keepalive(kept, address):
 
 def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses):
     with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
-        sockets.open(addresses[0], "tiers.edge.listen")
-    sockets.open(addresses[0], "tiers.edge.listen")
+        sockets.open(addresses[0], "edge")
+    sockets.open(addresses[0], "edge")
     assert is_open(addresses[0])
 
 
 async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
-    sockets.open(addresses[0], "tiers.edge.listen")
+    sockets.open(addresses[0], "edge")
     with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as one:
         one.accept()[0].close()
     with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as another:
@@ -113,28 +113,42 @@ async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
     assert is_open(addresses[0]), "whoever borrowed it has closed it, and it is still there"
 
 
-async def test_what_is_not_open_yet_is_opened(sockets, addresses, node):
-    with await node(addresses[0]):
-        assert is_open(addresses[0])
-    sockets.keep(addresses[:1])
-    assert is_open(addresses[0])
+@pytest.mark.parametrize("other", [0, 1, 2])
+async def test_a_node_is_lent_no_address_but_those_of_its_tier(sockets, addresses, node, other):
+    """Neither one of another tier nor one that the topology does not name, and nothing is opened for it."""
+    sockets.open(addresses[0], "web")
+    sockets.keep({addresses[0]: "web", addresses[1]: "edge"})
+    sockets.open(addresses[1], "edge")
+    asked = addresses[other]
+    if other == 1:
+        (await node(asked)).close()
+        return
+    with pytest.raises(OSError, match=f"the topology names no address {asked} for tier edge"):
+        await node(asked)
+    assert is_open(asked) is (other == 0)
+    (await node(addresses[1])).close()
 
 
-async def test_a_refusal_names_the_purpose_and_the_next_request_is_answered(sockets, addresses, node):
-    taken, free, _ = addresses
-    sockets.open(taken, "tiers.edge.listen")
-    sockets.keep([taken])
-    sockets._open.pop(taken).close()
-    with socket.create_server(taken.sockaddr), pytest.raises(OSError, match=r"tiers\.edge\.listen: cannot listen"):
-        await node(taken)
+async def test_both_tiers_of_a_change_that_moves_an_address_are_lent_it_until_the_change_is_done(
+    sockets, addresses, node
+):
+    sockets.open(addresses[0], "edge")
+    sockets.open(addresses[0], "front")
+    (await node(addresses[0])).close()
+    sockets.keep({addresses[0]: "front"})
+    with pytest.raises(OSError, match="names no address"):
+        await node(addresses[0])
+
+
+async def test_any_port_is_none_to_be_lent(sockets, node):
+    sockets.open(Address("127.0.0.1", 0), "edge")
     with pytest.raises(OSError, match="a public address needs a port"):
         await node(Address("127.0.0.1", 0))
-    (await node(free)).close()
 
 
 async def test_nonsense_is_answered_too(sockets, nursery):
     ours, theirs = pair()
-    nursery.start_soon(sockets.serve, ours)
+    nursery.start_soon(sockets.serve, ours, "edge")
     with trio.fail_after(5), theirs:
         for nonsense in (b"nonsense", b"\xff\xfe", b"x" * 512):
             theirs.send(nonsense)
@@ -148,8 +162,9 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
     ours, theirs = pair()
     theirs.setblocking(False)
     with trio.fail_after(5):
+        sockets.open(addresses[0], "edge")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(sockets.serve, ours)
+            nursery.start_soon(sockets.serve, ours, "edge")
             for _ in range(asks):
                 try:
                     theirs.send(str(addresses[0]).encode())
@@ -157,4 +172,4 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
                     await trio.testing.wait_all_tasks_blocked()
             await trio.testing.wait_all_tasks_blocked()
             theirs.close()
-    assert is_open(addresses[0]) is (asks > 0)
+    assert is_open(addresses[0])

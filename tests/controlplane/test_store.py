@@ -270,6 +270,19 @@ def test_whoever_asks_hears_which_process_has_the_directory_and_keeps_it_from_no
         holder(directory)
 
 
+@pytest.mark.parametrize("name", [LOCK_FILE, STATE_FILE, BACKUP_FILE])
+def test_a_link_that_somebody_put_there_is_neither_written_nor_read(
+    store: StateFiles, directory: Path, tmp_path: Path, name: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    directory.mkdir(parents=True)
+    (directory / name).symlink_to(victim)
+    with pytest.raises(StoreError, match=f"{name} cannot be .*: it is a symbolic link; remove it"):
+        store.load()
+    assert victim.read_text() == "precious\n"
+
+
 def test_a_lock_that_cannot_be_looked_at_is_an_error(directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.write_text("")

@@ -16,15 +16,15 @@ from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block, source_or_exit
 from tierlb.cluster.stopping import NotStopped, stop
-from tierlb.controlplane.durable import StoreError, make_directory
+from tierlb.controlplane.durable import StoreError, make_directory, store_error
 from tierlb.controlplane.invitation import usual_directory
+from tierlb.controlplane.private import STATES, open_private
 from tierlb.controlplane.store import holder
 from tierlb.topology.load import load_text
 
 LOG_FILE = "log"
 TAIL_BYTES = 8192
 TAIL_LINES = 15
-STATES = Path(".tierlb")
 
 
 def run_detached(file: Path, state: Path | None, watch: bool) -> None:
@@ -62,7 +62,11 @@ def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "s
     """The URL of the cluster's admin API when it serves, or nothing, and its process."""
     ours, theirs = os.pipe()
     command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(directory), "--ready-fd", str(theirs)]
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb") as output:
+    try:
+        descriptor = open_private(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError as error:
+        raise click.ClickException(str(store_error(log, "opened", error))) from error
+    with open(descriptor, "wb") as output:
         process = subprocess.Popen(
             [*command, "--watch"] if watch else command,
             stdin=subprocess.DEVNULL,
@@ -90,7 +94,7 @@ def _tail(log: Path, before: int) -> str:
 def _only_one() -> Path:
     """The one state directory here whose cluster runs."""
     try:
-        running = [path for path in sorted(STATES.glob("*")) if holder(path) is not None]
+        running = [path for path in sorted(Path(STATES).glob("*")) if holder(path) is not None]
     except StoreError as problem:
         raise click.ClickException(str(problem)) from problem
     if len(running) == 1:

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from tierlb.cluster.guard import Guard
-from tierlb.cluster.sockets import Sockets, pair
+from tierlb.cluster.sockets import pair
 from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
 from tierlb.net.broker import DESCRIPTOR_VARIABLE
@@ -37,9 +37,9 @@ def _note_nothing(pid: int) -> None:
 
 @attrs.define
 class Child:
-    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `sockets`
-    the process can ask for public listening sockets. What fails beside the process, or around it, is noted in `errors`
-    and ends neither this nor other processes."""
+    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `lend`,
+    which answers on a socket pair, the process can ask for public listening sockets. What fails beside the process, or
+    around it, is noted in `errors` and ends neither this nor other processes."""
 
     name: str
     argv: tuple[str, ...]
@@ -48,7 +48,7 @@ class Child:
     guard: Guard
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
-    sockets: Sockets | None = None
+    lend: Callable[[trio.socket.SocketType], Awaitable[None]] | None = None
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
@@ -117,7 +117,7 @@ class Child:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.argv[0])
         ours, theirs = pair()
         env, fds = self.env, tuple[int, ...]()
-        if self.sockets is not None:
+        if self.lend is not None:
             env, fds = {**env, DESCRIPTOR_VARIABLE: str(theirs.fileno())}, (theirs.fileno(),)
         try:
             with theirs:
@@ -138,8 +138,8 @@ class Child:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beside, "process watch", self.watch, process.pid)
-            if self.sockets is not None:
-                nursery.start_soon(self._beside, "socket broker", self.sockets.serve, ours)
+            if self.lend is not None:
+                nursery.start_soon(self._beside, "socket broker", self.lend, ours)
             await self._wait_gone(process)
             nursery.cancel_scope.cancel()
 

@@ -33,6 +33,8 @@ TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
 JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
 ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
 STATE_DIRECTORY = "/var/lib/tierlb"
+VOLUME_STATE = f"{STATE_DIRECTORY}/state"
+"""On a volume of Kubernetes. Every user may write to many of those, so tierlb makes a directory of its own there."""
 STORE_FILES = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt", "password_file": "password"}
 """What those that `store` names are called as secrets, by their keys."""
 PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
@@ -64,13 +66,14 @@ def controller_command(
     admin_host: str = HOST,
     token_file: str = JOIN_TOKEN_FILE,
     admin_token_file: str = ADMIN_TOKEN_FILE,
+    state: str = STATE_DIRECTORY,
 ) -> Command:
     """`run_dns` is the DNS name of each pool with `run`, `{pool}` in the place of the pool's name."""
     return (
         *("tierlb", "controller", TOPOLOGY_FILE),
         *("--listen", f"{HOST}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{ADMIN_PORT}"),
         *("--token-file", token_file, "--admin-token-file", admin_token_file),
-        *("--state", STATE_DIRECTORY, "--run-dns", f"{run_dns}:{POOL_PORT}"),
+        *("--state", state, "--run-dns", f"{run_dns}:{POOL_PORT}"),
     )
 
 

@@ -81,7 +81,7 @@ class Fleet:
         before = {child.name for child in self._children()}
         for tier in topology.tiers.values():
             if tier.listen is not None:
-                self.sockets.open(tier.listen, f"tiers.{tier.name}.listen")
+                self.sockets.open(tier.listen, tier.name)
         for tier in topology.tiers.values():
             for name in node_names(tier):
                 if name not in self._nodes:
@@ -120,7 +120,7 @@ class Fleet:
     async def shrink(self, topology: Topology) -> None:
         """Stop endpoints that the topology does not name, and let go of public addresses. Nodes are stopped before.
         Whoever is asked to end does so even if nobody waits any more."""
-        self.sockets.keep(tier.listen for tier in topology.tiers.values() if tier.listen is not None)
+        self.sockets.keep({tier.listen: tier.name for tier in topology.tiers.values() if tier.listen is not None})
         leaving = []
         for name in list(self._endpoints):
             for endpoint in self._surplus_endpoints(topology, name):
@@ -192,8 +192,8 @@ class Fleet:
         if self.state is not None:
             options += ("--state", str(self.state / name))
         env = {**environment(), TOKEN_VARIABLE: self.invitation.token}
-        on_exit = partial(self.controller.exited, name)
-        return Child(name, (*argv, *options), env, self.log, self.guard, on_exit=on_exit, sockets=self.sockets)
+        on_exit, lend = partial(self.controller.exited, name), partial(self.sockets.serve, tier=tier.name)
+        return Child(name, (*argv, *options), env, self.log, self.guard, on_exit=on_exit, lend=lend)
 
     def _grow_pool(self, pool: Pool, run: Run) -> None:
         group = self._endpoints.setdefault(pool.name, [])

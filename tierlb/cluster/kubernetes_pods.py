@@ -27,6 +27,7 @@ from tierlb.cluster.container import (
     STATE_DIRECTORY,
     TOPOLOGY_FILE,
     UID,
+    VOLUME_STATE,
     Command,
     controller_command,
     file_place,
@@ -81,7 +82,7 @@ class Mount:
 def node_pod(plan: Plan, tier: Tier) -> Spec:
     """The pod template of a tier."""
     topology = plan.topology
-    command = node_command(tier.name, plan.join_urls, plan.name(tier.name))
+    command = node_command(tier.name, plan.join_urls, plan.name(tier.name), state=VOLUME_STATE)
     mounts = [_tokens(plan, JOIN_TOKEN_FILE), _scratch("state", STATE_DIRECTORY)]
     tls_files = [f"{TLS_DIRECTORY}/{name}" for name in TLS_FILES] if topology.tls is not None else []
     if tls_files:
@@ -101,7 +102,7 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
 def controller_pod(plan: Plan, digest: str) -> Spec:
     """The pod template of the controllers, who start anew when the file's digest is another. The admin API is for
     `kubectl port-forward`, which comes from within the pod, and for nobody else."""
-    command = controller_command(plan.name("{pool}"), admin_host="127.0.0.1")
+    command = controller_command(plan.name("{pool}"), admin_host="127.0.0.1", state=VOLUME_STATE)
     mounts = [_tokens(plan, JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE), *_topology_files(plan), _controller_state(plan)]
     container = _container(plan, CONTROLLER, command, mounts, Resources())
     # a text that comes by the API, or from the history, names its files from here

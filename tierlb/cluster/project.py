@@ -16,6 +16,7 @@ import attrs
 
 from tierlb.cluster.compose import ADMIN_TOKEN, JOIN_TOKEN, TLS_SECRETS, Rendering, TlsFiles, store_secrets, text
 from tierlb.cluster.container import STORE_FILES, store_files
+from tierlb.controlplane.private import check_directory, make_private_directory, read_private
 from tierlb.model.topology import Topology
 from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
 
@@ -58,6 +59,7 @@ def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
     if (directory / COMPOSE_FILE).exists() and read_project(directory).cluster != project.cluster:
         raise NotOurs(f"{directory} holds the cluster {read_project(directory).cluster}: choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
+    check_directory(directory)
     wanted = rendering(project, topology, topology_text)
     _lay_out_secrets(directory / SECRETS, wanted)
     _replace(directory / TOPOLOGY_FILE, topology_text.encode())
@@ -92,12 +94,20 @@ def _at(data: Data, *keys: str) -> dict[str, Any]:
 
 def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     files = {name: Path(file).read_bytes() for name, file in _named_files(rendering)}
-    directory.mkdir(mode=PRIVATE, exist_ok=True)
+    make_private_directory(directory)
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
-        if not (directory / name).exists():
+        if not _is_there(directory / name):
             _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
     for name, content in files.items():
         _replace(directory / name, content, READABLE)
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a token is kept there already. Raises OSError for one that another user may have put there."""
+    try:
+        return bool(read_private(file))
+    except FileNotFoundError:
+        return False
 
 
 def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:

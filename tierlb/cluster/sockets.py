@@ -1,5 +1,8 @@
 """The public listening sockets of a cluster on this machine, kept for as long as any tier listens there.
 
+A node is lent the sockets of its own tier's addresses, as the topologies of the change under way name them, and no
+others: a node process that somebody took over cannot have other ports opened by a supervisor that may be root.
+
 See net/broker.py for why nodes do not open them themselves.
 """
 
@@ -7,7 +10,7 @@ import contextlib
 import errno
 import socket
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 import trio
@@ -30,12 +33,13 @@ class Sockets:
     """Opens each address once; `keep` closes those that are needed no more."""
 
     _open: dict[Address, socket.socket] = attrs.field(factory=dict, init=False)
-    _purposes: dict[Address, str] = attrs.field(factory=dict, init=False)
+    _tiers: dict[Address, set[str]] = attrs.field(factory=dict, init=False)
+    """Those that may borrow each address. Two may during a change that moves an address from one to the other."""
 
-    def open(self, address: Address, purpose: str) -> None:
-        """Raises PortTaken, which says for what and what to do."""
+    def open(self, address: Address, tier: str) -> None:
+        """Have it open for the nodes of a tier. Raises PortTaken, which says for what and what to do."""
         if address.port and address not in self._open:
-            sock = listen(address, purpose)
+            sock = listen(address, f"tiers.{tier}.listen")
             try:
                 bequeath(sock, address)
                 sock.listen(BACKLOG)
@@ -43,32 +47,33 @@ class Sockets:
                 sock.close()
                 raise
             self._open[address] = sock
-        self._purposes[address] = purpose
+        self._tiers.setdefault(address, set()).add(tier)
 
-    def keep(self, addresses: Iterable[Address]) -> None:
-        """Close all others."""
-        wanted = frozenset(addresses)
-        for address in [address for address in self._open if address not in wanted]:
+    def keep(self, addresses: Mapping[Address, str]) -> None:
+        """Close all others; each of these is one tier's from now on."""
+        for address in [address for address in self._open if address not in addresses]:
             self._open.pop(address).close()
-        self._purposes = {address: purpose for address, purpose in self._purposes.items() if address in wanted}
+        self._tiers = {address: {tier} for address, tier in addresses.items()}
 
-    async def serve(self, sock: trio.socket.SocketType) -> None:
-        """Answer one node until its end of the pair is closed. What this process or the kernel lacks for one answer is
-        no end of it: the node asks again."""
+    async def serve(self, sock: trio.socket.SocketType, tier: str) -> None:
+        """Answer one node of the tier until its end of the pair is closed. What this process or the kernel lacks for
+        one answer is no end of it: the node asks again."""
         with sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):  # it ended with an answer unread
             while request := await _next(sock):
-                answer, descriptors = self._answer(request)
+                answer, descriptors = self._answer(tier, request)
                 with trio.move_on_after(SEND_S), _failing():
                     await _send(sock, (request + b" " + answer)[:MAX_BYTES], descriptors)
 
     def close(self) -> None:
         """The cluster ends."""
-        self.keep(())
+        self.keep({})
 
-    def _answer(self, request: bytes) -> tuple[bytes, list[int]]:
+    def _answer(self, tier: str, request: bytes) -> tuple[bytes, list[int]]:
         try:
             address = parse_address(request.decode())
-            self.open(address, self._purposes.get(address, "a listener"))
+            if tier not in self._tiers.get(address, ()):
+                return f"the topology names no address {address} for tier {tier}".encode(), []
+            self.open(address, tier)
         except (ValueError, OSError) as problem:
             return str(problem).encode(), []
         if address in self._open:

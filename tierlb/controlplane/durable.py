@@ -9,6 +9,8 @@ import errno
 import os
 from pathlib import Path
 
+from tierlb.controlplane.private import NotPrivate, make_private_directory
+
 ADVICE = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or have the quota raised",
@@ -17,6 +19,7 @@ ADVICE = {
     errno.EACCES: "allow it to the user that tierlb runs as, or choose another directory",
     errno.EPERM: "allow it to the user that tierlb runs as, or choose another directory",
 }
+NOT_PRIVATE_ADVICE = "remove it if it is not yours, or choose another directory"
 OTHER_ADVICE = "check the directory and the disk it is on"
 
 
@@ -41,16 +44,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def make_directory(directory: Path) -> None:
     """Make it and those above that are missing, for this user alone. One that exists is left as it is: its owner may
-    mean others to read it, and the files in it are private anyway. Raises StoreError."""
+    mean others to read it, and the files in it are private anyway. Raises StoreError, also if another user controls
+    it."""
     try:
-        if directory.is_dir():
-            return
-        make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        made = make_private_directory(directory)
+    except NotPrivate as error:
+        raise store_error(directory, "used", error) from error
     except OSError as error:
         raise store_error(directory, "made", error) from error
-    with contextlib.suppress(StoreError):  # who may make a directory there may still not be allowed to open it
-        sync_directory(directory.parent)
+    for each in made:
+        with contextlib.suppress(StoreError):  # who may make a directory there may still not be allowed to open it
+            sync_directory(each.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -75,5 +79,5 @@ def sync_directory(directory: Path) -> None:
 
 
 def store_error(path: Path, done: str, error: OSError) -> StoreError:
-    advice = ADVICE.get(error.errno or 0, OTHER_ADVICE)
+    advice = NOT_PRIVATE_ADVICE if isinstance(error, NotPrivate) else ADVICE.get(error.errno or 0, OTHER_ADVICE)
     return StoreError(f"{path} cannot be {done}: {error.strerror or error}; {advice}")

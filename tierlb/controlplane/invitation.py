@@ -12,6 +12,8 @@ from pathlib import Path
 
 import attrs
 
+from tierlb.controlplane.private import STATES, make_private_directory, read_private
+
 URL_FILE = "control-url"
 TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
@@ -32,7 +34,7 @@ class Invitation:
 
 def usual_directory(cluster: str) -> Path:
     """Where `tierlb up` leaves the invitation of a cluster, from its working directory."""
-    return Path(".tierlb") / cluster
+    return Path(STATES) / cluster
 
 
 @contextlib.contextmanager
@@ -43,7 +45,7 @@ def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
     meanwhile is left alone.
     """
     url, token = directory / URL_FILE, directory / TOKEN_FILE
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(directory)
     url.unlink(missing_ok=True)
     _write(token, invitation.token)
     _write(url, invitation.url)
@@ -60,7 +62,7 @@ def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
 def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
     """Keep what changes need in the directory for as long as the block runs. Raises OSError if it cannot be written."""
     file = directory / ADMIN_TOKEN_FILE
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(directory)
     _write(file, token)
     try:
         yield
@@ -95,7 +97,8 @@ def read_admin_token(file: Path) -> str:
 def read_token(file: Path) -> str:
     """A token that somebody else put there. Raises NoInvitation."""
     try:
-        return _read(file)
+        with file.open("rb") as stream:
+            return _line(file, stream.read(MAX_BYTES))
     except FileNotFoundError as missing:
         raise NoInvitation(f"there is no {file}: put the token into it, in one line") from missing
     except OSError as error:
@@ -103,7 +106,7 @@ def read_token(file: Path) -> str:
 
 
 def _holds(path: Path, text: str) -> bool:
-    return path.read_bytes() == f"{text}\n".encode()
+    return read_private(path) == f"{text}\n".encode()
 
 
 def _write(path: Path, text: str) -> None:
@@ -113,11 +116,15 @@ def _write(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> str:
-    with path.open() as stream:
-        try:
-            text = stream.read(MAX_BYTES).strip()
-        except UnicodeDecodeError:
-            text = ""
+    """Of a file in a directory that another user may be able to write to."""
+    return _line(path, read_private(path, MAX_BYTES))
+
+
+def _line(path: Path, content: bytes) -> str:
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        text = ""
     if not text or not text.isprintable():
         raise NoInvitation(f"{path} holds nothing that can be used: start the cluster again")
     return text

@@ -14,6 +14,7 @@ import attrs
 import msgpack  # type: ignore[import-untyped]
 
 from tierlb.controlplane.durable import make_directory, write_atomically
+from tierlb.controlplane.private import read_private
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.frames import MAX_FRAME_BYTES, Ack, Configure, Parent, ProtocolError, ReportTo, decode, encode
@@ -48,8 +49,7 @@ def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[Last
     cluster that of the file is believed: a node knows its cluster only from its snapshot."""
     path = directory / FILE
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        content = read_private(path, MAX_BYTES + 1)
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ import trio
 from tierlb.controlplane.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
 from tierlb.controlplane.durable import StoreError, make_directory, store_error, sync_directory, write_atomically
 from tierlb.controlplane.history import History, Rollout
+from tierlb.controlplane.private import open_private, read_private
 from tierlb.model.topology import Admin
 
 STATE_FILE = "state.json"
@@ -210,7 +211,7 @@ def holder(directory: Path) -> int | None:
     """The process that has the store in this directory, if one has. Raises StoreError, also if nobody knows which."""
     path = directory / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -239,7 +240,7 @@ class _Reading:
 def _read(path: Path) -> _Reading | None:
     """None if there is no such file."""
     try:
-        content = path.read_bytes()
+        content = read_private(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -272,7 +273,7 @@ def _from_bytes(content: bytes, path: Path) -> Loaded:
 def _lock(path: Path) -> int:
     """The open lock file. The kernel lets go of the lock when the process ends, however it ends."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise store_error(path, "opened", error) from error
     try:
