@@ -84,6 +84,7 @@ def shop():
             "web": TierStatus("l7", None, ("app",), web),
         },
         {"app": PoolStatus((EndpointStatus(Address("127.0.0.1", 9001), State.SERVING, 77, seen_by=seen_by),))},
+        waiting=("edge: 1 of 2 nodes serve; edge-2 has not joined",),
     )
 
 

@@ -19,7 +19,7 @@ def test_the_table_has_a_row_for_each_node_and_endpoint(serve):
     assert ["edge-1", "serving", "42", "127.0.0.1:8080", "3", "2", "12/s", "0.25", "s", "1"] in rows
     assert ["edge-2", "gone"] in rows
     assert ["127.0.0.1:9001", "serving", "77", "2", "1,500/s", "2,000/s", "100", "%", "0"] in rows
-    assert rows[-1] == ["edge-2", "has", "not", "joined"]
+    assert rows[-1] == ["waiting", "for", "edge:", "1", "of", "2", "nodes", "serve;", "edge-2", "has", "not", "joined"]
 
 
 def test_into_a_file_go_all_columns(serve):

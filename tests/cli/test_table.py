@@ -142,8 +142,11 @@ def test_the_natural_width_leaves_nothing_out():
 
 
 def test_many_phrases_are_cut_short():
-    told = as_json(attrs.evolve(shop(), missing=tuple(f"web-{number} has not joined" for number in range(9))))
-    assert [" ".join(line) for line in words(drawn(told))[-2:]] == ["web-3 has not joined", "… 5 more"]
+    told = as_json(attrs.evolve(shop(), waiting=tuple(f"web-{number} has not joined" for number in range(9))))
+    assert [" ".join(line) for line in words(drawn(told))[-2:]] == [
+        "waiting for web-3 has not joined",
+        "… 5 more",
+    ]
 
 
 def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room():
@@ -154,14 +157,14 @@ def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room
     told = as_json(attrs.evolve(status, tiers={**status.tiers, "web": TierStatus("l7", None, ("app",), web)}))
     lines = drawn(told, natural_width(told, top.ORDER)).splitlines()
     assert [line.rstrip() for line in lines[-2:]] == [
-        "  edge-2 has not joined",
+        "  waiting for edge: 1 of 2 nodes serve; edge-2 has not joined",
         f"  127.0.0.1:9001: {reason}".rstrip(),
     ]
 
 
 def test_square_brackets_and_escapes_from_nodes_are_only_text():
-    told = as_json(attrs.evolve(shop(), missing=("web-1 refused: [red]no[/] \x1b[2J",)))
-    assert words(drawn(told))[-1] == ["web-1", "refused:", "[red]no[/]", "�[2J"]
+    told = as_json(attrs.evolve(shop(), waiting=("web-1 refused: [red]no[/] \x1b[2J",)))
+    assert words(drawn(told))[-1] == ["waiting", "for", "web-1", "refused:", "[red]no[/]", "�[2J"]
 
 
 def test_what_is_out_of_the_ordinary_has_its_colour():
@@ -176,3 +179,12 @@ def test_what_is_out_of_the_ordinary_has_its_colour():
         "red",
     ]
     assert [COLUMNS["age"].style(Row("x", age_s=age)) for age in (None, 2.0, 60.0)] == ["", "", "red"]
+
+
+@pytest.mark.parametrize(
+    ("serving", "starting", "word"),
+    [(True, False, "serving"), (False, False, "not serving"), (False, True, "starting")],
+)
+def test_the_first_word_is_how_far_the_cluster_is(serving, starting, word):
+    told = as_json(attrs.evolve(shop(), serving=serving, starting=starting))
+    assert drawn(told).splitlines()[0].split("  ")[1] == word

@@ -95,6 +95,12 @@ def names(status: dict[str, Any], tier: str) -> list[str]:
     return [node["name"] for node in status["tiers"][tier]["nodes"]]
 
 
+def revisions(status: dict[str, Any]) -> set[int]:
+    """Of the cluster and of each node."""
+    nodes = (node for tier in status["tiers"].values() for node in tier["nodes"])
+    return {status["revision"], *(node["revision"] for node in nodes)}
+
+
 def pids(status: dict[str, Any], tier: str) -> set[int]:
     return {node["pid"] for node in status["tiers"][tier]["nodes"]}
 
@@ -111,6 +117,7 @@ async def test_a_cluster_is_changed_by_its_verbs_and_nobody_notices(tmp_path: Pa
         async with small.up():
             status = await small.status()
             assert list(status["tiers"]) == ["edge", "web"]
+            assert revisions(status) == {4}
             wanted = {node["name"]: node["admin"] for node in status["tiers"]["web"]["nodes"]}
             assert wanted == {"web-1": "drain", "web-2": "ready"}, "what was wanted outlives the controller"
             await small.ask("ready", "web-1")
@@ -139,6 +146,7 @@ async def add_a_tier(small: Site) -> None:
     assert text.startswith("# a comment that stays")
     before = await small.status()
     assert names(before, "cache") == ["cache-1", "cache-2"]
+    assert revisions(before) == {2}, "the status counts as the history does"
     assert (await small.ask("restart", "web")).splitlines()[-1] == "done"
     assert pids(before, "web").isdisjoint(pids(await small.status(), "web"))
 

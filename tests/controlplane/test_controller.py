@@ -69,7 +69,7 @@ async def test_a_child_that_bound_its_ports_becomes_a_member_of_its_parent(runni
     assert members(edge) == []
     await serve(running, "web-1", "web", WEB)
     assert members(edge) == ["web-1"]
-    assert edge.wanted.revision == running.revision == 3
+    assert edge.wanted.revision == 3
 
 
 async def test_a_node_whose_configuration_is_the_same_is_left_alone(running, autojump_clock):
@@ -81,12 +81,60 @@ async def test_a_node_whose_configuration_is_the_same_is_left_alone(running, aut
     assert web.wanted.revision > web_before.revision
 
 
-async def test_changes_that_come_together_are_one_revision(running, autojump_clock):
+async def test_changes_that_come_together_are_one_snapshot(running, autojump_clock):
     for node in ("web-1", "web-2"):
         running.join(hello(node, "web"), Link())
     running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.SERVING, 9))
     await settle()
-    assert running.revision == 1
+    assert {running.seats[node].wanted.revision for node in ("web-1", "web-2")} == {1}
+
+
+async def test_a_status_counts_as_the_history_does_whatever_was_published(running, autojump_clock):
+    running.revision = 5
+    edge, *_ = await serve_all(running)
+    assert edge.wanted.revision > 1
+    assert edge.wanted.accepted == 5
+    assert revisions(running) == (5, {5})
+    running.revision = 6
+    assert revisions(running) == (6, {6}), "it means the same for each of them"
+
+
+async def test_a_node_shows_the_revision_that_it_serves_until_it_has_taken_the_next(running, autojump_clock):
+    running.revision = 5
+    await serve_all(running)
+    running.revision = 6
+    running.note_endpoint("demo", EndpointStatus(Address("127.0.0.1", 20009), State.SERVING, 10))
+    await settle()
+    web = running.seats["web-1"]
+    assert web.served != web.wanted.revision
+    assert running.status().tiers["web"].nodes[0].revision == 5
+    running.receive(web, Ack(web.wanted.revision, web.addresses))
+    assert running.status().tiers["web"].nodes[0].revision == 6
+
+
+def revisions(controller):
+    status = controller.status()
+    return status.revision, {node.revision for tier in status.tiers.values() for node in tier.nodes}
+
+
+async def test_what_is_waited_for_is_told_by_tier_and_pool(running, autojump_clock):
+    assert running.waiting() == (
+        "edge: 0 of 1 node serve; edge-1 has not joined",
+        "web: 0 of 2 nodes serve; web-1 has not joined; web-2 has not joined",
+    )
+    await serve_all(running)
+    assert running.status().waiting == ()
+    running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.GONE))
+    await settle()
+    assert "demo: 0 of 1 endpoint accept connections" in running.status().waiting
+
+
+async def test_a_cluster_that_starts_does_not_serve_before_it_is_said_to(running, autojump_clock):
+    running.starting = True
+    await serve_all(running)
+    assert (running.status().serving, running.status().starting) == (False, True)
+    running.starting = False
+    assert (running.status().serving, running.status().starting) == (True, False)
 
 
 async def test_the_tree_serves_when_nothing_is_missing(running, autojump_clock):

@@ -378,7 +378,7 @@ def test_the_data_key_is_one_way_and_the_same_everywhere():
 # Without a controller.
 
 NOWHERE = "ws://127.0.0.1:1"
-SNAPSHOT = Snapshot(7, "shop", "web", Kind.L7, (Listener(ANY_PORT, inner=True),), ())
+SNAPSHOT = Snapshot(7, "shop", "web", Kind.L7, (Listener(ANY_PORT, inner=True),), (), accepted=3)
 PARENTS = (frames.Parent("edge-1", "ws://127.0.0.1:1"),)
 
 
@@ -438,7 +438,7 @@ async def test_a_node_that_finds_no_controller_serves_what_it_served_at_the_port
     assert (plane.applied, plane.had) == ([SNAPSHOT], plane.addresses)
     await until_true(lambda: node.uplink.parents.names() == ("edge-1",))
     assert node.place() == str(plane.addresses[0])
-    assert ("no controller: serving what was served last", {"revision": 7}) in log.events
+    assert ("no controller: serving what was served last", {"revision": 3}) in log.events
 
 
 async def test_a_controller_that_comes_back_configures_it_as_usual(parent, make_keeping, nursery, plane, tmp_path):

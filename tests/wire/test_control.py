@@ -199,7 +199,7 @@ def test_snapshots_are_answered_in_order(joined):
     parent, child = joined
     later = attrs.evolve(SNAPSHOT, revision=4)
     carry([*parent.configure(SNAPSHOT), *parent.configure(later)], child)
-    assert carry(child.ack(4, ADDRESSES), parent) == [Close("revision 4 is not the one to be answered")]
+    assert carry(child.ack(4, ADDRESSES), parent) == [Close("snapshot 4 is not the one to be answered")]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_snapshots_are_answered_in_order(joined):
         (encode(Guidance(1)), "guidance frame is not for a parent"),
         (encode(Watch(1)), "watch frame is not for a parent"),
         (encode(ReportTo(())), "reportto frame is not for a parent"),
-        (encode(Ack(9, ADDRESSES)), "revision 9"),
+        (encode(Ack(9, ADDRESSES)), "snapshot 9"),
         (encode(Ack(3, ())), "0 addresses for 1 listeners"),
         (b"\x00", "array"),
     ],

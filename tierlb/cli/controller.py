@@ -27,6 +27,7 @@ from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
 from tierlb.controlplane.reception import Reception
 from tierlb.controlplane.store import FileStore, Store
+from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
@@ -194,6 +195,7 @@ class _Process:
             self.reception.open(controller)
             await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token)
             self.log.info("active", revision=changes.history.active)
+            nursery.start_soon(log_slow_start, controller, self.log)
             if changes.is_news(text):
                 nursery.start_soon(self._apply, changes, text)
             await lost.wait()

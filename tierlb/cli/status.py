@@ -13,7 +13,7 @@ ORDER = (
     *("share", "use", "capacity", "p99", "p50", "age"),
 )
 """The columns, the most important first: what runs where comes before how it does."""
-ALWAYS = frozenset({"cluster", "revision", "serving", "missing", "tiers", "pools"})
+ALWAYS = frozenset({"cluster", "revision", "serving", "waiting", "tiers", "pools"})
 
 
 def show_status(admin_url: str, as_json: bool, order: Sequence[str] = ORDER) -> None:

@@ -156,6 +156,8 @@ COLUMNS = {
 
 def _headline(status: dict[str, Any]) -> Text:
     serving = ("serving", "green") if status["serving"] else ("not serving", "red")
+    if status.get("starting"):
+        serving = ("starting", "yellow")
     name = (printable(status["cluster"]), "bold")
     return Text.assemble(name, "  ", serving, f"  revision {status['revision']}", no_wrap=True, overflow="ellipsis")
 
@@ -167,7 +169,7 @@ def _line(text: str, style: str) -> Text:
 def _phrases(status: dict[str, Any], groups: Sequence[Group]) -> list[str]:
     """What stands below the table: what is not up, then what health checks find wrong, and where."""
     found = [f"{row.name}: {row.problem}" for group in groups for row in group.members if row.problem]
-    return [*status["missing"], *found]
+    return [*(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
 
 
 def _first(phrases: Sequence[str], most: int) -> list[str]:

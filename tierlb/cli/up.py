@@ -79,13 +79,16 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     raise_limit()
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
 
-    async def on_serving(background: trio.Nursery) -> None:
+    admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
+
+    async def on_starting(background: trio.Nursery) -> None:
         from tierlb.dashboard.app import serve_admin
 
+        await background.start(serve_admin, admin, controller, changes, token)
+
+    async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.fleet
         await background.start(changes.run)
-        admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
-        await background.start(serve_admin, admin, controller, changes, token)
         if options.watch:
             background.start_soon(Following(file, changes, log, getpass.getuser()).run)
         if options.ready_fd is None:
@@ -97,7 +100,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
 
     try:
         with admin_token_posted(state, token):
-            problem = await supervisor.run(on_serving)
+            problem = await supervisor.run(on_serving, on_starting)
     finally:
         admin.close()
         await store.close()

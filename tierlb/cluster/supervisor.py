@@ -6,7 +6,7 @@ names all its members. Stopping goes the way of the traffic: edges first, each t
 pools last, so that nothing is cut while something may still send to it. Whoever else may join, such as agents, is told
 how by the invitation's files.
 
-Left out: the admin API, which the caller starts in `on_serving`, for this layer does not know it.
+Left out: the admin API, which the caller starts in `on_starting`, for this layer does not know it.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import serve_child
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.tls import TlsProblem, server_context
@@ -74,14 +75,18 @@ class Supervisor:
     fleet: Fleet = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    async def run(self, on_serving: OnServing) -> str:
-        """Start everything, call `on_serving` once the tree serves, stop when a signal asks for it."""
+    async def run(self, on_serving: OnServing, on_starting: OnServing | None = None) -> str:
+        """Start everything, call `on_serving` once the tree serves, stop when a signal asks for it. `on_starting` is
+        called before anything is started."""
         if problem := unknown_command(self.topology) or self._bad_tls():
             return problem
         token = secrets.token_urlsafe(32)
+        self.controller.starting = True
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
+                if on_starting is not None:
+                    await on_starting(background)
                 handler = partial(serve_child, self.controller)
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
@@ -163,6 +168,14 @@ class Supervisor:
         return ""
 
     async def _wait_serving(self) -> str:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_slow_start, self.controller, self.log)
+            problem = await self._wait_whole()
+            nursery.cancel_scope.cancel()
+        self.controller.starting = bool(problem)
+        return problem
+
+    async def _wait_whole(self) -> str:
         with trio.move_on_after(self.start_deadline_s):
             while self.controller.missing():
                 if problem := self._hopeless():

@@ -160,7 +160,8 @@ class Changes:
         found = await self.store.load()
         if found.warning:
             self.log.warning("the state is not the newest", reason=found.warning)
-        self._stored, self._version = found.stored, found.version
+        self._version = found.version
+        self._note(found.stored)
         self.controller.admin.update(self._stored.admin_states)
 
     async def _take_back(self, rollout: Rollout, text: str) -> str:
@@ -452,15 +453,20 @@ class Changes:
         async with self._saving:
             stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
             self._version = await self.store.save(stored, self._version)
-            self._stored = stored
+            self._note(stored)
 
     async def _keep_or_log(self, **changes: object) -> None:
         """For what has happened already: what cannot be stored is still true until the next start."""
         try:
             await self._keep(**changes)
         except StoreError as problem:
-            self._stored = attrs.evolve(self._stored, **changes)  # type: ignore[arg-type]
+            self._note(attrs.evolve(self._stored, **changes))  # type: ignore[arg-type]
             self.log.error("the state cannot be stored", reason=str(problem))
+
+    def _note(self, stored: Stored) -> None:
+        """This is the state now; whatever shows a revision shows the active one of this history."""
+        self._stored = stored
+        self.controller.revision = stored.history.active
 
     def _write_file(self, before: str, after: str) -> None:
         """Keep the file in step, unless somebody else has edited it."""

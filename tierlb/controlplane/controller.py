@@ -1,8 +1,8 @@
 """Owns the topology, knows every node, and gives each the snapshot it should serve.
 
 Changes (a node joined, bound its ports, left; an endpoint came or went) only mark the controller as changed;
-`run` gathers what comes within a few milliseconds into one new revision and hands it to those nodes whose own
-configuration differs. Each node has one place for the newest snapshot wanted from it, not a queue, so a slow
+`run` gathers what comes within a few milliseconds into new snapshots under one number and hands them to those nodes
+whose own configuration differs. Each node has one place for the newest snapshot wanted from it, not a queue, so a slow
 node costs nothing and skips what is already outdated.
 
 A node whose control socket is gone stays a member of its parents' destinations, for its traffic does not
@@ -45,6 +45,7 @@ from tierlb.controlplane.status import (
     State,
     TierStatus,
 )
+from tierlb.controlplane.waiting import pools_awaited, tiers_awaited
 from tierlb.controlplane.watching import Watching
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
@@ -89,9 +90,14 @@ class Controller:
     log: Log
     report_interval_s: float = REPORT_INTERVAL_S
     revision: int = 0
+    """The active one of the history, which others write here; only shown."""
+    starting: bool = False
+    """Set by those who start the processes, until everything serves."""
     admin: dict[str, Admin] = attrs.field(factory=dict)
     engine: Engine | None = None
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    _published: int = attrs.field(default=0, init=False)
+    """The number of the latest snapshot."""
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     _departed: set[str] = attrs.field(factory=set, init=False)
     """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
@@ -110,7 +116,7 @@ class Controller:
         self._make_seats()
 
     async def run(self) -> None:
-        """Publish a new revision after changes, for ever."""
+        """Publish new snapshots after changes, for ever."""
         self._began_s = trio.current_time()
         self._all_back_s = self._began_s + BACK_S
         async with trio.open_nursery() as nursery:
@@ -198,7 +204,7 @@ class Controller:
             case Refuse():
                 if seat.wanted is not None and seat.wanted.revision == frame.revision:
                     seat.refusal = frame.reason
-                self.log.error("node refused", node=seat.name, revision=frame.revision, reason=frame.reason)
+                self.log.error("node refused", node=seat.name, revision=self.revision, reason=frame.reason)
                 self._moved()
             case Report(subtree, _, rows):
                 now = trio.current_time()
@@ -296,41 +302,65 @@ class Controller:
 
     def missing(self) -> tuple[str, ...]:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
-        contents = self._contents()
+        return self._missing(self._lacks(self._contents()))
+
+    def waiting(self) -> tuple[str, ...]:
+        """The same by tier and pool: how many of how many are up, and what the others lack."""
+        return self._waiting(self._lacks(self._contents()))
+
+    def _missing(self, lacks: dict[str, str]) -> tuple[str, ...]:
         return (
             *(f"no node of {tier.name} has joined" for tier in self.topology.tiers.values() if not self.expected(tier)),
-            *(phrase for seat in self._nodes() if (phrase := _lack_of(seat, self._content_for(seat, contents)))),
+            *(lack for seat in self._nodes() if (lack := lacks[seat.name])),
             *self.unready_endpoints(),
         )
 
+    def _waiting(self, lacks: dict[str, str]) -> tuple[str, ...]:
+        tiers: dict[str, list[str]] = {name: [] for name in self.topology.tiers}
+        for seat in self._nodes():
+            tiers[seat.tier].append(lacks[seat.name])
+        pools = {name: [e.state is State.SERVING for e in pool.values()] for name, pool in self._endpoints.items()}
+        return (*tiers_awaited(tiers), *pools_awaited(pools))
+
     def status(self) -> ClusterStatus:
         """Everything that is known now."""
-        now = trio.current_time()
+        now, contents = trio.current_time(), self._contents()
+        lacks = self._lacks(contents)
         tiers = {
-            tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._statuses(tier.name, now))
+            tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._statuses(tier.name, now, contents))
             for tier in self.topology.tiers.values()
         }
         seen = self.picture.seen_by(now)
         pools = {
-            name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now)) for name in self.topology.pools
+            name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now, contents))
+            for name in self.topology.pools
         }
         awaited = (pools[name] for name, pool in self._deployed().pools.items() if not (pool.agents or pool.dns))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(e.state is State.SERVING for e in pool.endpoints) for pool in awaited
         )
-        return ClusterStatus(self.topology.cluster, self.revision, serving, self.missing(), tiers, pools)
+        return ClusterStatus(
+            cluster=self.topology.cluster,
+            revision=self.revision,
+            serving=serving and not self.starting,
+            missing=self._missing(lacks),
+            tiers=tiers,
+            pools=pools,
+            starting=self.starting,
+            waiting=self._waiting(lacks),
+        )
 
-    def _statuses(self, tier: str, now: float) -> tuple[NodeStatus, ...]:
-        return tuple(self._node_status(seat, now) for seat in self.seats.values() if seat.tier == tier)
+    def _statuses(self, tier: str, now: float, contents: dict[str, Snapshot]) -> tuple[NodeStatus, ...]:
+        return tuple(self._node_status(seat, now, contents) for seat in self.seats.values() if seat.tier == tier)
 
-    def _node_status(self, seat: Seat, now: float) -> NodeStatus:
+    def _node_status(self, seat: Seat, now: float, contents: dict[str, Snapshot]) -> NodeStatus:
         sight = self.picture.of(seat.name)
         return NodeStatus(
             name=seat.name,
             state=seat.state,
             connected=seat.link is not None,
             pid=seat.hello.pid if seat.hello else None,
-            revision=seat.served,
+            revision=self._revision_of(seat, contents),
             addresses=seat.addresses,
             load=sight.row.own if sight.row else None,
             items_per_s=sight.items_per_s(),
@@ -342,6 +372,16 @@ class Controller:
             control=seat.hello.control if seat.hello else "",
             admin=self.admin.get(seat.name, Admin.READY),
         )
+
+    def _revision_of(self, seat: Seat, contents: dict[str, Snapshot]) -> int:
+        """The one that it serves: the active one, too, where that means the same for this node as what it serves."""
+        serves_wanted = seat.wanted is not None and seat.served == seat.wanted.revision
+        is_named = seat.tier in contents and not seat.leaving
+        is_current = serves_wanted and is_named and _same(seat.wanted, self._content_for(seat, contents))
+        return self.revision if is_current else seat.accepted
+
+    def _lacks(self, contents: dict[str, Snapshot]) -> dict[str, str]:
+        return {seat.name: _lack_of(seat, self._content_for(seat, contents)) for seat in self._nodes()}
 
     def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
         pool = self._deployed().pools[pool_name]
@@ -399,6 +439,7 @@ class Controller:
     def _on_ack(self, seat: Seat, ack: Ack) -> None:
         seat.served, seat.refusal = ack.revision, ""
         if seat.wanted is not None and seat.wanted.revision == ack.revision:
+            seat.accepted = seat.wanted.accepted
             inner = next((a for each, a in zip(seat.wanted.listeners, ack.addresses, strict=True) if each.inner), None)
             if (seat.addresses, seat.inner) != (ack.addresses, inner):
                 seat.addresses, seat.inner = ack.addresses, inner
@@ -406,7 +447,7 @@ class Controller:
         self._moved()
 
     def _publish(self) -> None:
-        revision = self.revision + 1
+        number = self._published + 1
         contents, there = self._contents(), self._announced()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
         for seat in self.seats.values():
@@ -419,8 +460,8 @@ class Controller:
                 seat.parents = parents[seat.tier]
                 content = None if seat.agent else self._content_for(seat, contents)
             if content is not None and not _same(seat.wanted, content):
-                seat.wanted, seat.refusal = attrs.evolve(content, revision=revision), ""
-                self.revision, moved = revision, True
+                seat.wanted, seat.refusal = attrs.evolve(content, revision=number, accepted=self.revision), ""
+                self._published, moved = number, True
             if moved and seat.link is not None:
                 seat.link.wake.set()
         self._moved()
@@ -429,7 +470,7 @@ class Controller:
         """A node that is about to be stopped ends its kept connections; nothing else is wanted of it any more."""
         if seat.wanted is None or seat.name not in self._retiring:
             return None
-        return attrs.evolve(seat.wanted, revision=0, admin=Admin.DRAIN)
+        return attrs.evolve(seat.wanted, revision=0, accepted=0, admin=Admin.DRAIN)
 
     def _may_still_run(self, former: Seat) -> bool:
         """Where nobody says that a process has ended, one without a connection has."""
@@ -607,7 +648,7 @@ def _found(pool: str, seen: dict[str, dict[str, MemberLoad]]) -> list[EndpointSt
 
 
 def _same(wanted: Snapshot | None, content: Snapshot) -> bool:
-    return wanted is not None and attrs.evolve(wanted, revision=0) == content
+    return wanted is not None and attrs.evolve(wanted, revision=0, accepted=0) == content
 
 
 def _lack_of(seat: Seat, content: Snapshot) -> str:

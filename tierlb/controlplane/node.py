@@ -217,7 +217,7 @@ class Node:
         try:
             self._bound = self.plane.apply(self.placement.localised(snapshot), had)
         except self.refused as problem:
-            self.log.error("snapshot refused", revision=snapshot.revision, reason=str(problem))
+            self.log.error("snapshot refused", revision=snapshot.accepted, reason=str(problem))
             return Refuse(snapshot.revision, str(problem))
         if self._applied is None:
             self.on_served()
@@ -262,7 +262,7 @@ class Node:
             self.log.warning("what was served last is of no use", reason=problem)
         if good is None or self._applied is not None:
             return
-        self.log.warning("no controller: serving what was served last", revision=good.snapshot.revision)
+        self.log.warning("no controller: serving what was served last", revision=good.snapshot.accepted)
         if isinstance(self._apply(good.snapshot, good.addresses), Ack):
             self._note_parents(good.parents)
             self.uplink.report_to(good.parents)

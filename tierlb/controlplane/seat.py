@@ -42,7 +42,8 @@ class Link:
 class Seat:
     """What is known of one node or agent.
 
-    `wanted` is the snapshot it should serve, `served` the revision it acked, `inner` where its parents reach it,
+    `wanted` is the snapshot it should serve, `served` the number of the one it acked and `accepted` the revision of the
+    history that this one carried out, `inner` where its parents reach it,
     `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
     node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
     traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
@@ -55,6 +56,7 @@ class Seat:
     link: Link | None = None
     wanted: Snapshot | None = None
     served: int = 0
+    accepted: int = 0
     addresses: tuple[Address, ...] = ()
     inner: Address | None = None
     draining: bool = False

@@ -24,7 +24,8 @@ class State(enum.Enum):
 @attrs.frozen
 class NodeStatus:
     """One node. `connected` is the control socket only: traffic does not depend on it. `load` and `latency` (an encoded
-    sketch) are what its last row said, `subtree` what it reported last. `control` is the address where its children
+    sketch) are what its last row said, `subtree` what it reported last. `revision` is the one of the history that it
+    serves, 0 for none. `control` is the address where its children
     report and where it answers `GET /metrics`; `admin` is what an operator wants of the node."""
 
     name: str
@@ -78,8 +79,10 @@ class PoolStatus:
 
 @attrs.frozen
 class ClusterStatus:
-    """The whole tree. `serving`: each tier and pool has one that serves, but for pools that fill themselves, by agents
-    or by a name in DNS: those may have nobody yet. `missing`: what is not up."""
+    """The whole tree, at the `revision` of the history that is active. `serving`: each tier and pool has one that
+    serves, but for pools that fill themselves, by agents or by a name in DNS: those may have nobody yet. `missing`:
+    what is not up, `waiting`: the same by tier and pool. `starting`: a cluster that was not whole since its start; it
+    is not `serving` yet."""
 
     cluster: str
     revision: int
@@ -87,6 +90,8 @@ class ClusterStatus:
     missing: tuple[str, ...]
     tiers: dict[str, TierStatus]
     pools: dict[str, PoolStatus]
+    starting: bool = False
+    waiting: tuple[str, ...] = ()
 
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:

@@ -144,7 +144,8 @@ class Views:
         now = self.cluster.status()
         if now.serving:
             return PlainTextResponse("ok\n")
-        return PlainTextResponse("\n".join(("not serving", *now.missing)) + "\n", status_code=503)
+        lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting))
+        return PlainTextResponse("\n".join(lines) + "\n", status_code=503)
 
     async def status(self, _: Request, __: None) -> Response:
         """The whole tree with figures of just now, for which it waits a moment."""

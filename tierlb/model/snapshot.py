@@ -113,7 +113,8 @@ class Listener:
 
 @attrs.frozen
 class Snapshot:
-    """One node's configuration at `revision`.
+    """One node's configuration. `revision` tells the snapshots of one controller apart, for the control channel alone;
+    `accepted` is the revision of the history that it carries out, the one number that people are shown.
 
     `parents` are the processes (`process_name`) through which connections may come to it, at l4 also those above its
     parents: a connection that came through one that is none any more is closed politely. `admin`: what is wanted of
@@ -136,3 +137,4 @@ class Snapshot:
     limits: Limits = Limits()
     parents: tuple[str, ...] = ()
     admin: Admin = Admin.READY
+    accepted: int = 0

@@ -188,7 +188,7 @@ class ParentSession:
 
     def _settle(self, answer: Ack | Refuse) -> None:
         if not self._unanswered or self._unanswered[0].revision != answer.revision:
-            raise ProtocolError(f"revision {answer.revision} is not the one to be answered")
+            raise ProtocolError(f"snapshot {answer.revision} is not the one to be answered")
         snapshot = self._unanswered.popleft()
         if isinstance(answer, Ack) and len(answer.addresses) != len(snapshot.listeners):
             raise ProtocolError(f"ack: {len(answer.addresses)} addresses for {len(snapshot.listeners)} listeners")

@@ -82,7 +82,7 @@ class Configure:
 
 @attrs.frozen
 class Ack:
-    """Child to parent: I serve `revision`, at these addresses, parallel to its listeners."""
+    """Child to parent: I serve the snapshot with this `revision`, at these addresses, parallel to its listeners."""
 
     revision: int
     addresses: tuple[Address, ...]
@@ -90,7 +90,7 @@ class Ack:
 
 @attrs.frozen
 class Refuse:
-    """Child to parent: I cannot serve `revision` and go on with what I had."""
+    """Child to parent: I cannot serve the snapshot with this `revision` and go on with what I had."""
 
     revision: int
     reason: str
