@@ -384,3 +384,121 @@ def test_dial_reports_a_refusal() -> None:
         sock, code = dial(Address(*gone.getsockname()))
     with sock:
         assert (code or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == errno.ECONNREFUSED
+
+
+class Slow(Noted):
+    """Works through three bytes a turn."""
+
+    def on_data(self, data: bytes) -> None:
+        super().on_data(data[:3])
+        self.put_back(data[3:])
+
+
+@pytest.fixture
+def slow(bench: Bench) -> Slow:
+    near = bench.stream.detach()
+    bench.stream = stream = Slow(bench.reactor, near)
+    stream.watch()
+    return stream
+
+
+def test_what_was_put_back_comes_again_before_anything_new(bench: Bench, slow: Slow) -> None:
+    bench.far.sendall(b"abcdefg")
+    bench.turn()
+    bench.far.sendall(b"hi")
+    bench.turn()
+    assert slow.data == b"abcdefghi"
+    assert slow.heard == [3, 3, 1, 2]
+
+
+def test_nothing_is_read_while_something_is_put_back(bench: Bench, slow: Slow) -> None:
+    bench.far.sendall(b"abcdef")
+    slow.on_ready(READ)
+    bench.far.sendall(b"ghi")
+    bench.far.shutdown(socket.SHUT_WR)
+    slow.on_ready(READ)
+    assert slow.heard == [3]
+    bench.turn()
+    assert slow.data == b"abcdefghi"
+    assert slow.heard[-1] == "eof"
+
+
+def test_others_have_their_turn_in_between(bench: Bench, slow: Slow) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    other = Slow(bench.reactor, near)
+    other.watch()
+    order: list[object] = []
+    for name, stream in (("slow", slow), ("other", other)):
+        stream.heard = Named(name, order)  # type: ignore[assignment]
+    bench.far.sendall(b"a" * 9)
+    far.sendall(b"b" * 6)
+    bench.turn()
+    other.close()
+    far.close()
+    assert sorted(order[:2]) == ["other", "slow"]
+    assert sorted(order[2:4]) == ["other", "slow"]
+    assert order[4:] == ["slow"]
+
+
+class Named(list[object]):
+    def __init__(self, name: str, order: list[object]) -> None:
+        super().__init__()
+        self.name, self.order = name, order
+
+    def append(self, item: object) -> None:
+        self.order.append(self.name)
+
+
+def test_a_pause_holds_up_what_was_put_back(bench: Bench, slow: Slow) -> None:
+    slow.pause_on_data = True
+    bench.far.sendall(b"abcdef")
+    bench.turn()
+    assert slow.data == b"abc"
+    slow.pause_on_data = False
+    slow.resume()
+    bench.turn()
+    assert slow.data == b"abcdef"
+
+
+def test_what_a_closed_stream_put_back_is_dropped(bench: Bench, slow: Slow) -> None:
+    bench.far.sendall(b"abcdef")
+    slow.on_ready(READ)
+    slow.close()
+    bench.turn()
+    assert slow.data == b"abc"
+
+
+def test_a_reset_drops_what_was_put_back(bench: Bench, slow: Slow) -> None:
+    bench.far.sendall(b"abcdefghi")
+    slow.on_ready(READ)
+    bench.reset()
+    bench.turn()
+    assert slow.heard[-1] == "ECONNRESET"
+    assert slow.closed
+    assert slow.data != b"abcdefghi"
+
+
+async def test_work_that_a_deadline_queued_is_done_though_no_event_comes(bench: Bench) -> None:
+    stream = bench.stream
+    turns: list[str] = []
+
+    class Waiting(Noted):
+        def on_deadline(self) -> None:
+            self.reactor.ready.add(self)
+
+        def on_turn(self) -> None:
+            turns.append("turn")
+            if len(turns) < 3:
+                self.reactor.ready.add(self)
+            else:
+                nursery.cancel_scope.cancel()
+
+    waiting = Waiting(bench.reactor, stream.detach())
+    waiting.watch()
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reactor.run)
+            waiting.arm(0.1)
+    waiting.close()
+    assert turns == ["turn"] * 3

@@ -1,13 +1,19 @@
 """Chunked bodies: each conversation is fed whole, byte by byte, at every split and with trailing data."""
 
+import contextlib
+import itertools
 from collections.abc import Iterable
 
 import pytest
 
 from tierlb.wire.http_body import (
     CHUNK_LINE_LIMIT_BYTES,
+    CHUNKS_A_CALL,
     EXTENSIONS_LIMIT_BYTES,
     FORBIDDEN_TRAILERS,
+    LEAST_AVERAGE_BYTES,
+    SLOW_CHUNK,
+    STRETCH_CHUNKS,
     TRAILERS_LIMIT,
     TRAILERS_LIMIT_BYTES,
     BadBody,
@@ -212,3 +218,83 @@ def test_what_is_encoded_decodes_to_the_same() -> None:
     body, decoder, rest = decode([data])
     assert (body, decoder.trailers, rest) == (b"hello" + b"x" * 300, trailers, b"")
     assert last_chunk(()) == b"0\r\n\r\n"
+
+
+ONE = b"1\r\nx\r\n"
+
+
+def fed(data: bytes, decoder: ChunkedDecoder, seconds_a_call: float = 0.0) -> tuple[list[int], bytes]:
+    """Feed it all, as often as it takes; the bytes of body of each call, and all of the body."""
+    calls, body, now = [], b"", 0.0
+    while data:
+        pieces, data = decoder.feed(data, now)
+        calls.append(sum(map(len, pieces)))
+        body += b"".join(pieces)
+        now += seconds_a_call
+    return calls, body
+
+
+def test_one_call_reads_a_bounded_number_of_chunks_and_gives_back_the_rest() -> None:
+    decoder = ChunkedDecoder()
+    pieces, rest = decoder.feed(ONE * (CHUNKS_A_CALL + 5))
+    assert len(pieces) == CHUNKS_A_CALL
+    assert rest == ONE * 5
+    assert not decoder.done
+    pieces, rest = decoder.feed(rest + b"0\r\n\r\nGET")
+    assert (len(pieces), rest, decoder.done) == (5, b"GET", True)
+
+
+@pytest.mark.parametrize("slow", [b"1;a\r\nx\r\n", b"1 \r\nx\r\n"])
+def test_chunks_that_take_longer_to_read_are_fewer_a_call(slow: bytes) -> None:
+    pieces, rest = ChunkedDecoder().feed(slow * CHUNKS_A_CALL)
+    assert 0 < len(pieces) <= CHUNKS_A_CALL // SLOW_CHUNK
+    assert rest
+
+
+def test_what_is_given_back_is_decoded_as_if_it_had_come_later() -> None:
+    body = bytes(range(256)) * 3
+    data = b"".join(encode_chunk(body[i : i + 1 + i % 3]) for i in range(0, len(body), 1))
+    expected = b"".join(body[i : i + 1 + i % 3] for i in range(0, len(body), 1))
+    decoder = ChunkedDecoder()
+    calls, decoded = fed(data + last_chunk(), decoder)
+    assert decoded == expected
+    assert decoder.done
+    assert len(calls) == len(body) // CHUNKS_A_CALL + 1
+
+
+@pytest.mark.parametrize(
+    ("chunk_bytes", "a_second", "refused"),
+    [
+        (1, 100_000, True),
+        (LEAST_AVERAGE_BYTES - 1, 100_000, True),
+        (LEAST_AVERAGE_BYTES, 100_000, False),
+        (1000, 100_000, False),
+        (1, 1100, True),
+        (1, 900, False),
+    ],
+)
+def test_a_body_of_tiny_chunks_is_refused_unless_it_is_slow(chunk_bytes: int, a_second: int, refused: bool) -> None:
+    data = encode_chunk(bytes(chunk_bytes)) * (3 * STRETCH_CHUNKS)
+    with pytest.raises(BadBody, match="chunks of less than") if refused else contextlib.nullcontext():
+        fed(data, ChunkedDecoder(), CHUNKS_A_CALL / a_second)
+
+
+def test_a_few_thousand_tiny_chunks_at_once_pass() -> None:
+    _, body = fed(ONE * (STRETCH_CHUNKS - 1) + last_chunk(), ChunkedDecoder())
+    assert body == b"x" * (STRETCH_CHUNKS - 1)
+
+
+def test_tiny_chunks_are_counted_however_they_come() -> None:
+    decoder = ChunkedDecoder()
+    parts = itertools.cycle([b"1\r", b"\nx", b"\r\n"])
+    for _ in range(3 * STRETCH_CHUNKS):
+        decoder.feed(next(parts), 1.0)
+    with pytest.raises(BadBody, match="chunks of less than"):
+        fed(next(parts) + next(parts), decoder)
+
+
+def test_each_stretch_is_judged_by_itself() -> None:
+    decoder = ChunkedDecoder()
+    fed(encode_chunk(bytes(1000)) * (STRETCH_CHUNKS + CHUNKS_A_CALL), decoder)
+    with pytest.raises(BadBody, match="chunks of less than"):
+        fed(ONE * (STRETCH_CHUNKS + CHUNKS_A_CALL), decoder)

@@ -12,7 +12,7 @@ from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 
-ACCEPTS_PER_EVENT = 64
+ACCEPTS_PER_EVENT = 16
 """Then other connections get their turn; the rest waits in the kernel's queue."""
 BACKLOG = 4096
 OUT_OF_DESCRIPTORS_S = 0.1

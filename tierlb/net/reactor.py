@@ -10,6 +10,9 @@ back; under load that saves the round through trio per wake-up, and it bounds wh
 thread to about STINT_S plus one handler. With nothing to do the task sleeps in `wait_readable` on the epoll
 descriptor and the process uses no CPU.
 
+A handler's turn is bounded by the work that it does; what is left waits in the ready queue (`net.ready`), which is
+served between two polls.
+
 Sockets are closed at the end of the batch in which they were given up, so that a descriptor number that the kernel
 would hand out again can never meet an event that was meant for its previous owner.
 
@@ -23,6 +26,7 @@ from collections.abc import Callable
 
 import trio
 
+from tierlb.net.ready import ReadyQueue
 from tierlb.net.wheel import TICK_S, Wheel
 
 READ = select.EPOLLIN
@@ -52,6 +56,7 @@ class Reactor:
         "batches",
         "events",
         "now",
+        "ready",
         "wheel",
     )
 
@@ -63,6 +68,7 @@ class Reactor:
         self._on_crash = on_crash
         self.now = time.monotonic()
         self.wheel = Wheel(self.now, self._crashed)
+        self.ready = ReadyQueue(self._crashed)
         self._waited_s = 0.0
         self._asleep_since: float | None = None
         self.batches = 0
@@ -120,15 +126,19 @@ class Reactor:
             await trio.sleep(TICK_S)
             self.now = time.monotonic()
             self.wheel.advance(self.now)
+            while self.ready.waiting and self._asleep_since is not None:  # a deadline queued work; no event wakes it
+                self.ready.serve()
+                await trio.lowlevel.checkpoint()
             self._bury()
 
     def _stint(self) -> bool:
         """Serve ready descriptors for up to STINT_S; true when it stopped with work left."""
         poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, time.monotonic
+        waiting = self.ready.waiting
         events = poll(0, BATCH_EVENTS)
         self.now = monotonic()
         end = self.now + STINT_S
-        while events:
+        while events or waiting:
             self.batches += 1
             self.events += len(events)
             for fd, mask in events:
@@ -138,12 +148,14 @@ class Reactor:
                         handler(mask)
                     except Exception as error:
                         self._crashed(getattr(handler, "__self__", None), error)
+            if waiting:
+                self.ready.serve()
             if self._closing:
                 self._bury()
             before = monotonic()
             if before > end:
                 return True
-            events = poll(LINGER_S, BATCH_EVENTS)
+            events = poll(0 if waiting else LINGER_S, BATCH_EVENTS)
             self.now = now = monotonic()
             if now - before > POLL_S:
                 self._waited_s += now - before - POLL_S

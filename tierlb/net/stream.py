@@ -6,6 +6,9 @@ is one deadline at a time; the phase that runs decides what it means.
 
 Backpressure is the pair `backlog` / `pause()`: whoever forwards into a stream stops reading its source while the
 stream has a backlog, so memory per connection is bounded by one read.
+
+Work per turn is bounded by `put_back`: `on_data` gives back the bytes that it did not get to. They count as unread,
+come again when the stream has its next turn in the ready queue, and nothing is read from the socket before that.
 """
 
 import errno
@@ -39,10 +42,12 @@ class Stream:
         "lost",
         "mask",
         "paused",
+        "queued",
         "reactor",
         "read_bytes",
         "shut",
         "sock",
+        "unread",
     )
 
     def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
@@ -56,6 +61,8 @@ class Stream:
         self.lost: OSError | None = None
         self.shut = False
         self.paused = False
+        self.queued = False
+        self.unread = b""
         self.read_bytes = READ_BYTES
         self.deadline = NEVER
         self.filed = NEVER
@@ -123,8 +130,20 @@ class Stream:
     def resume(self) -> None:
         if self.paused and not self.closed:
             self.paused = False
-            if not self.eof:
+            if self.unread:
+                self.reactor.ready.add(self)
+            elif not self.eof:
                 self._set_mask(self.mask | READ)
+
+    def put_back(self, data: bytes) -> None:
+        """Bytes that `on_data` did not get to: it is called with them again when this stream has its next turn."""
+        if self.closed or not data:
+            return
+        self.unread = data + self.unread if self.unread else data
+        self.read_bytes = READ_BYTES
+        if not self.paused:
+            self._set_mask(self.mask & ~READ)
+            self.reactor.ready.add(self)
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more will come. Call it with no backlog."""
@@ -138,7 +157,9 @@ class Stream:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self.queued = False
             self.backlog = None
+            self.unread = b""
             self.reactor.wheel.forget(self)
             self.reactor.close(self.sock)
 
@@ -161,12 +182,14 @@ class Stream:
         if self.mask >= 0:
             self.reactor.remove(self.fd)
         self.closed = True
+        self.queued = False
         self.reactor.wheel.forget(self)
         return self.sock
 
     def take_over(self, previous: "Stream") -> None:
         """Continue on the socket of a stream that ends here, reading; one system call less than detach and watch."""
         previous.closed = True
+        previous.queued = False
         self.reactor.wheel.forget(previous)
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
@@ -175,7 +198,7 @@ class Stream:
 
     def on_ready(self, mask: int) -> None:
         """Nearly every event is one short read; that much is done in one call, the rest in `_ready_for`."""
-        if mask != READ or self.paused:
+        if mask != READ or self.paused or self.unread:
             self._ready_for(mask)
             return
         try:
@@ -190,12 +213,22 @@ class Stream:
         else:
             self._take(data)
 
+    def on_turn(self) -> None:
+        """Go on with what was put back; when that is done, read from the socket again."""
+        if self.paused or self.closed:
+            return  # `resume` queues it again
+        data, self.unread = self.unread, b""
+        if data:
+            self.on_data(data)
+            if not (self.unread or self.paused or self.closed or self.eof):
+                self._set_mask(self.mask | READ)
+
     def _ready_for(self, mask: int) -> None:
         if mask & WRITE:
             self._flush()
             if self.closed:
                 return
-        if mask & READ and not self.paused:
+        if mask & READ and not self.paused and not self.unread:
             self._read()
         elif mask & (ERROR | HANGUP) and not self.mask & READ:
             self._hung_up()  # with READ (resumed since the poll) the next poll reports what there is to read as well
@@ -274,7 +307,8 @@ class Stream:
 
     def _set_mask(self, mask: int) -> None:
         if self.mask == -1:
-            mask = (READ if not self.paused and not self.eof else 0) | (WRITE if self.backlog else 0)
+            reads = not (self.paused or self.eof or self.unread)
+            mask = (READ if reads else 0) | (WRITE if self.backlog else 0)
             if mask:
                 self.mask = mask
                 self.reactor.add(self.fd, mask, self.on_ready)

@@ -19,7 +19,18 @@ EXTENSIONS_LIMIT_BYTES = 16 * 1024  # of one message; more is a way to make a pr
 TRAILERS_LIMIT_BYTES = 16 * 1024
 TRAILERS_LIMIT = 64
 SIZE_LIMIT = 2**63 - 1
+CHUNKS_A_CALL = 256
+"""The chunks that one call of `feed` reads: about 0.2 ms, in which other connections wait."""
+SLOW_CHUNK = 8
+"""A chunk that is not plain (an extension, blanks, cut in two) takes as long as so many that are."""
+STRETCH_CHUNKS = 8192
+LEAST_AVERAGE_BYTES = 16
+LEAST_STRETCH_S = 8.0
+"""A stretch of chunks that hold less than this on average, and came faster than 1024 a second, is refused: reading
+them costs more than sending them. Events and log lines are longer, and what is typed or told a token at a time is
+slower. HTTP libraries write chunks of some KiB."""
 
+_PLAIN_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?=\r\n)")
 _NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever follows
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
@@ -60,10 +71,26 @@ class _State(enum.Enum):
 class ChunkedDecoder:
     """Decodes one message body. After BadBody every further `feed` raises it again."""
 
-    __slots__ = ("_extension_bytes", "_held", "_left", "_reason", "_state", "_trailer_bytes", "_trailers")
+    __slots__ = (
+        "_began",
+        "_chunk_bytes",
+        "_chunks",
+        "_extension_bytes",
+        "_held",
+        "_left",
+        "_reason",
+        "_state",
+        "_trailer_bytes",
+        "_trailers",
+        "_work",
+    )
 
     def __init__(self) -> None:
         self._state = _State.SIZE
+        self._work = 0
+        self._began = -1.0
+        self._chunks = 0
+        self._chunk_bytes = 0
         self._held = b""
         self._left = 0
         self._extension_bytes = 0
@@ -84,26 +111,65 @@ class ChunkedDecoder:
         kept = (field for field in self._trailers if field.lower not in FORBIDDEN_TRAILERS)
         return tuple((field.name, field.value) for field in kept)
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Take the next bytes: the pieces of body in them, and what follows the message (b"" unless done).
+    def feed(self, data: bytes, now: float = 0.0) -> tuple[list[bytes], bytes]:
+        """Take the next bytes: the pieces of body in them, and the bytes that were not taken. When `done`, those follow
+        the message; else there were more chunks than one call reads, and they come first in the next call.
 
-        A piece is the very `data` where that lies within one chunk. Raises BadBody.
+        A piece is the very `data` where that lies within one chunk. `now` is in seconds by any clock. Raises BadBody.
         """
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[bytes] = []
         position = 0
+        self._work = 0
         try:
-            while position < len(data) and self._state is not _State.DONE:
+            while position < len(data) and self._state is not _State.DONE and self._work < CHUNKS_A_CALL:
+                if self._state is _State.SIZE:
+                    position = self._read_plain(data, position, pieces)
+                    if position == len(data) or self._work >= CHUNKS_A_CALL:
+                        break
                 advanced = self._step(data, position, pieces)
                 if advanced == position:
                     self._held = data[position:]
-                    return pieces, b""
+                    position = len(data)
+                    break
                 position = advanced
+            if self._chunks > STRETCH_CHUNKS:
+                self._end_stretch(now)
+            elif self._began < 0.0:
+                self._began = now
         except BadBody as error:
             self._state, self._reason = _State.BROKEN, error.reason
             raise
         return pieces, data[position:]
+
+    def _end_stretch(self, now: float) -> None:
+        """Judge the chunks since the last call of this."""
+        if self._chunk_bytes < LEAST_AVERAGE_BYTES * self._chunks and now - self._began < LEAST_STRETCH_S:
+            raise BadBody(f"{self._chunks} chunks of less than {LEAST_AVERAGE_BYTES} bytes on average")
+        self._began = now
+        self._chunks = self._chunk_bytes = 0
+
+    def _read_plain(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Read the chunks that are whole and have nothing but a size; the position of what is something else."""
+        count = 0
+        room = CHUNKS_A_CALL - self._work
+        while count < room:
+            match = _PLAIN_SIZE.match(data, position)
+            if match is None:
+                break
+            size = int(match[0], 16)
+            start = match.end() + 2
+            end = start + size
+            if not size or data[end : end + 2] != b"\r\n":
+                break
+            pieces.append(data[start:end])
+            self._chunk_bytes += size
+            position = end + 2
+            count += 1
+        self._work += count
+        self._chunks += count
+        return position
 
     def _step(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         """Read one part of the grammar at `position`; return its end, or `position` if unfinished."""
@@ -127,6 +193,9 @@ class ChunkedDecoder:
         self._left = int(match[0], 16)
         if self._left > SIZE_LIMIT:
             raise BadBody("a chunk size is not below 2^63")
+        self._work += SLOW_CHUNK
+        self._chunks += 1
+        self._chunk_bytes += self._left
         if match.end() < end:
             self._check_extensions(data, match.end(), end)
         self._state = _State.DATA if self._left else _State.TRAILERS

@@ -1,5 +1,7 @@
 """The client's side of a connection: heads in, answers in order, refusals that arrive, and when it is closed."""
 
+import itertools
+import socket
 from functools import partial
 
 import pytest
@@ -19,11 +21,13 @@ from tests.dataplane.conftest import (
     l7_parent,
     send,
 )
-from tierlb.dataplane.l7.client import IDLE_GRACE_S
+from tierlb.dataplane.l7.client import HEADS_A_TURN, IDLE_GRACE_S
 from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S, MOVE_WITHIN_S
+from tierlb.dataplane.l7.plan import Plan
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Admin, Limits, Match, Respond, Timeouts
+from tierlb.wire.http_body import CHUNKS_A_CALL
 from tierlb.wire.proxy_protocol import encode_local
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -609,3 +613,96 @@ async def test_a_hot_node_leaves_connections_alone_that_nobody_would_place_bette
     lab.front.closing.set_rate(clock.now, 100.0)
     clock.now += 1.0
     assert not await is_closed_with_its_answer(client, voice)
+
+
+# Work per turn.
+
+
+def notes_actions(lab: Lab) -> list[bytes]:
+    """The targets of requests, in the order in which the node begins them."""
+    order: list[bytes] = []
+    action = lab.front.action
+
+    def noting(plan: Plan) -> object:
+        order.append(plan.head.target)
+        return action(plan)
+
+    lab.front.action = noting
+    return order
+
+
+async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    order = notes_actions(lab)
+    clients = [await lab.connects() for _ in range(3)]
+    await lab.until(lambda: len(lab.front.clients) == 3)
+    for number, client in enumerate(clients):
+        client.stream.socket._sock.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 5 * HEADS_A_TURN)
+    for client in clients:
+        for _ in range(5 * HEADS_A_TURN):
+            assert (await client.hears_message()).body == b"hello\n"
+    runs = [(target, len(list(run))) for target, run in itertools.groupby(order)]
+    assert {length for _, length in runs} == {HEADS_A_TURN}
+    assert [target for target, _ in runs] == 5 * [target for target, _ in runs[:3]]
+
+
+async def test_a_large_head_counts_as_several(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    order = notes_actions(lab)
+    clients = [await lab.connects() for _ in range(2)]
+    await lab.until(lambda: len(lab.front.clients) == 2)
+    for number, client in enumerate(clients):
+        client.stream.socket._sock.send(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (number, b"x" * 4096) * 3)
+    await lab.until(lambda: len(order) == 6)
+    assert max(len(list(run)) for _, run in itertools.groupby(order)) == 2
+
+
+async def test_the_end_after_many_pipelined_requests_waits_for_their_answers(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    await lab.until(lambda: len(lab.front.clients) == 1)
+    client.stream.socket._sock.send(GET * 6 * HEADS_A_TURN)
+    client.stream.socket._sock.shutdown(socket.SHUT_WR)  # both before the node looks
+    for _ in range(6 * HEADS_A_TURN):
+        assert (await client.hears_message()).body == b"hello\n"
+    await client.hears_end()
+
+
+async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    order = notes_actions(lab)
+    client = await lab.connects()
+    await lab.until(lambda: len(lab.front.clients) == 1)
+    client.stream.socket._sock.send(GET * 100 * HEADS_A_TURN)
+    client.resets()
+    await lab.until(lambda: not lab.front.clients)
+    assert len(order) < 100 * HEADS_A_TURN
+
+
+async def test_a_body_in_many_chunks_that_came_before_the_end_of_the_client_arrives(lab: Lab) -> None:
+    """The client has ended before its request's turn comes, and the request's body takes several turns."""
+    client, member = await lab.converses()
+    chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
+    await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    await client.ends()
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    assert (await voice.hears_message()).body == b"x" * 5 * CHUNKS_A_CALL
+    await voice.says(OK)
+    for _ in range(2):
+        assert (await client.hears_message()).body == b"ok"
+    await client.hears_end()
+
+
+async def test_a_body_in_many_chunks_that_lacks_its_end_is_given_up(lab: Lab) -> None:
+    client, member = await lab.converses()
+    chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
+    await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    await client.ends()
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await voice.hears_head()
+    await lab.until(lambda: not lab.front.clients)
+    assert lab.plane.load().in_flight == 0

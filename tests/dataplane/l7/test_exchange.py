@@ -8,11 +8,13 @@ import trio
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Voice, below, l7
 from tierlb.balance.capacity import CONCURRENCY
+from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
 from tierlb.net.hearing import GONE, LOOK_S, vanished
 from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
 from tierlb.wire.orca import OrcaReport, encode
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
@@ -33,6 +35,85 @@ async def exchange(lab: Lab, request: bytes, answer: bytes) -> tuple[Voice, Voic
     await voice.hears_head()
     await voice.says(answer)
     return client, voice
+
+
+# Bodies in very many chunks.
+
+ONES = b"1\r\nx\r\n"
+
+
+async def test_tiny_chunks_of_a_request_arrive_as_few_large_ones(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CHUNKED_POST + ONES * 4000 + b"0\r\nX-Sum: 1\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    framed = await voice.hears_up_to(b"0\r\nX-Sum: 1\r\n\r\n")
+    assert framed.count(b"x") == 4000
+    assert len(framed) < 4000 + 20 * 4000 // CHUNKS_A_CALL + 100
+
+
+async def test_tiny_chunks_of_an_answer_arrive_as_few_large_ones(lab: Lab) -> None:
+    client, voice = await exchange(lab, GET, CHUNKED_OK + ONES * 4000 + b"0\r\n\r\n")
+    await client.hears_head()
+    framed = await client.hears_up_to(b"\r\n0\r\n\r\n")
+    assert framed.count(b"x") == 4000
+    assert len(framed) < 4000 + 20 * 4000 // CHUNKS_A_CALL + 100
+    await client.says(GET)
+    await voice.hears_head()
+
+
+async def test_a_request_body_of_far_too_many_tiny_chunks_is_400(lab: Lab) -> None:
+    client, member = await lab.converses()
+    await client.says(CHUNKED_POST + ONES * (STRETCH_CHUNKS + CHUNKS_A_CALL))
+    voice = await member.accepts()
+    await voice.hears_head()
+    assert (await client.hears_message()).status == 400
+    assert lab.front.counters.rejected == 1
+    assert lab.candidate(member).failed == 0
+
+
+async def test_an_answer_of_far_too_many_tiny_chunks_is_cut(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, CHUNKED_OK + ONES * (STRETCH_CHUNKS + CHUNKS_A_CALL))
+    await client.hears_head()
+    assert b"0\r\n\r\n" not in await client.hears_rest()
+    assert lab.front.counters.errors == 1
+
+
+async def test_others_are_served_between_the_turns_of_a_body_in_many_chunks(lab: Lab) -> None:
+    """Two bodies are sent before the node looks; each is worked through in turns, the other's in between."""
+    client, member = await lab.converses()
+    clients = [client, await lab.connects()]
+    voices = []
+    for each in clients:
+        await each.says(CHUNKED_POST)
+        voices.append(await member.accepts())
+        await voices[-1].hears_head()
+    order: list[object] = []
+    for each in lab.front.clients:
+        notes_turns(each, order)
+    for each in clients:
+        each.stream.socket._sock.send(ONES * 4 * CHUNKS_A_CALL)
+    for voice in voices:
+        assert (await voice.hears_up_to(b"x" * 9)).startswith(b"100\r\n")
+    await lab.until(lambda: len(order) == 8)
+    assert order == 4 * order[:2]
+    assert order[0] is not order[1]
+
+
+def notes_turns(client: ClientConnection, order: list[object]) -> None:
+    exchange = client.exchange
+    assert exchange is not None
+    decoder = exchange.request_decoder
+    assert decoder is not None
+
+    class Noted:
+        done = False
+
+        def feed(self, data: bytes, now: float) -> tuple[list[bytes], bytes]:
+            order.append(client)
+            return decoder.feed(data, now)
+
+    exchange.request_decoder = Noted()  # type: ignore[assignment]
 
 
 # Which member, which connection.

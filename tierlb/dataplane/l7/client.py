@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tierlb.dataplane.l7.front import L7Front
 
 PIPELINED_BYTES = 64 * 1024
+HEADS_A_TURN = 8
+"""Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
+one more for each KiB. Clients that pipeline at all send some ten requests."""
 LINGER_S = 2.0
 SILENT_S = 2.0
 """A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
@@ -118,12 +121,14 @@ class ClientConnection(Stream):
     def _put_by(self, data: bytes) -> None:
         """Keep bytes until their turn comes, which may be now."""
         self.buffer += data
-        self._pump()
+        if not self.queued:
+            self._pump()
         if len(self.buffer) > PIPELINED_BYTES and not self.in_head:
             self.pause()
 
     def take_buffer(self) -> bytes:
-        taken, self.buffer = self.buffer, b""
+        taken, self.buffer = self.unread + self.buffer, b""
+        self.unread = b""
         return taken
 
     def _pump(self) -> None:
@@ -134,12 +139,28 @@ class ClientConnection(Stream):
         if self.pumping:
             return
         self.pumping = True
+        work = 0
         while self.exchange is None and self.backlog is None and self.buffer and not self.lingering and not self.closed:
+            if work >= HEADS_A_TURN:
+                self.reactor.ready.add(self)
+                break
+            before = len(self.buffer)
             if not self._next_head():
                 break
+            work += 1 + (before - len(self.buffer)) // 1024
         self.pumping = False
-        if self.exchange is None and self.eof and self.backlog is None and not self.closed:
+        if self.exchange is None and self.eof and self.backlog is None and not self.queued and not self.closed:
             self.close()  # the end of the client's requests came before the answers to the last
+
+    def on_turn(self) -> None:
+        """Go on with a body in very many chunks, or with the requests that wait."""
+        if not self.unread:
+            self._pump()
+            return
+        super().on_turn()
+        exchange = self.exchange
+        if self.eof and exchange is not None and not exchange.request_done and not self.unread:
+            self.on_broken(OSError(errno.ECONNRESET, "the request ended before its body"))
 
     def _next_head(self) -> bool:
         """Take one head out of the buffer and act on it; false when more bytes are needed."""
@@ -277,7 +298,7 @@ class ClientConnection(Stream):
             self.buffer = exchange.on_request_data(self.take_buffer())
             if self.exchange is not exchange:
                 return
-        if self.eof and not exchange.request_done:
+        if self.eof and not exchange.request_done and not self.unread:
             self.on_broken(OSError(errno.ECONNRESET, "the request ended before its body"))
         else:
             exchange.start()
@@ -391,7 +412,8 @@ class ClientConnection(Stream):
         exchange = self.exchange
         if exchange is None:
             if self.backlog is None:
-                self.close()
+                if not self.queued:
+                    self.close()
             elif not self.buffer:
                 self._finish(linger=False)
         elif not exchange.request_done:

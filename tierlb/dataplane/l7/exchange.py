@@ -189,13 +189,15 @@ class Exchange:
             self.request_done = self.request_left == 0
             self.request_bytes += len(piece)
             return piece, rest
-        pieces, rest = self.request_decoder.feed(data)
-        self.request_bytes += sum(map(len, pieces))
-        framed = b"".join(map(encode_chunk, pieces))
+        pieces, rest = self.request_decoder.feed(data, self.front.reactor.now)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.request_bytes += len(body)
+        framed = encode_chunk(body)
         if self.request_decoder.done:
             self.request_done = True
-            framed += last_chunk(self.request_decoder.trailers)
-        return framed, rest
+            return framed + last_chunk(self.request_decoder.trailers), rest
+        self.client.put_back(rest)
+        return framed, b""
 
     def _pass_on_body(self, connection: PooledConnection, piece: bytes) -> None:
         if piece:
@@ -360,12 +362,13 @@ class Exchange:
         decoder = self.response_decoder
         assert decoder is not None
         try:
-            pieces, rest = decoder.feed(data)
+            pieces, rest = decoder.feed(data, self.front.reactor.now)
         except BadBody as error:
             self._cut_off(error.reason)
             return
         minor = self.plan.head.minor
-        framed = b"".join(map(encode_chunk, pieces) if minor else pieces)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        framed = encode_chunk(body) if minor else body
         if decoder.done and minor:
             framed += last_chunk(decoder.trailers)
         if framed:
@@ -373,6 +376,9 @@ class Exchange:
         if decoder.done:
             self._complete(reusable=not rest)
         else:
+            if rest:
+                assert self.connection is not None
+                self.connection.put_back(rest)
             self._await_more()
 
     def _await_more(self) -> None:
