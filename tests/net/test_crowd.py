@@ -11,6 +11,7 @@ from tierlb.model.address import Address
 from tierlb.net import crowd as crowd_module
 from tierlb.net import websocket as websocket_module
 from tierlb.net.crowd import Crowd
+from tierlb.net.door import MOST_STRANGERS
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
@@ -280,8 +281,24 @@ async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
         async with connect(party.url, "secret") as channel:
             await channel.send(b"x")
             await channel.receive()
-            with pytest.raises(Disconnected):
-                async with connect(party.url, "secret"):
-                    pytest.fail("connected")
+            async with connect(party.url, "secret") as other:
+                with pytest.raises(Disconnected, match="there are 1 children already"):
+                    await other.receive()
             await channel.send(b"y")
             assert await channel.receive() == b"y"
+
+
+async def test_children_and_pages_get_in_beside_any_number_of_strangers_that_say_nothing(party):
+    """Children that are there stay, whatever comes."""
+    with trio.fail_after(DEADLINE_S):
+        async with connect(party.url, "secret") as child:
+            strangers = []
+            for _ in range(3 * MOST_STRANGERS):
+                strangers.append(await trio.open_tcp_stream(party.address.host, party.address.port))
+                await strangers[-1].send_all(b"GET /")
+            async with connect(party.url, "secret") as another:
+                for channel in (child, another):
+                    await channel.send(b"x")
+                    assert await channel.receive() == b"x"
+            for stream in strangers:
+                await trio.aclose_forcefully(stream)

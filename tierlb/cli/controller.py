@@ -25,6 +25,7 @@ from tierlb.controlplane.elsewhere import Elsewhere
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
+from tierlb.controlplane.link import control_door
 from tierlb.controlplane.reception import Reception
 from tierlb.controlplane.store import FileStore, Store
 from tierlb.controlplane.waiting import log_slow_start
@@ -33,6 +34,7 @@ from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
 from tierlb.wire.frames import is_calling_place
 
@@ -89,6 +91,7 @@ class _Process:
     admin_at: Address
     log: LazyLog = attrs.field(factory=LazyLog)
     reception: Reception = attrs.field(factory=Reception)
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
 
     async def run(self) -> str:
         """Until a signal comes; else why it cannot go on."""
@@ -103,7 +106,10 @@ class _Process:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, admin, ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
-                bound = await nursery.start(serve, self.reception.attend, token, self.at, tls, self.reception.page)
+                door = control_door(self.errors, self.log)
+                bound = await nursery.start(
+                    serve, self.reception.attend, token, self.at, tls, self.reception.page, door
+                )
                 url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
                     stack.enter_context(posted(state, Invitation(url, token)))

@@ -26,7 +26,7 @@ from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation, posted
-from tierlb.controlplane.link import serve_child
+from tierlb.controlplane.link import control_door, serve_child
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
@@ -90,7 +90,8 @@ class Supervisor:
                 handler = partial(serve_child, self.controller)
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
-                control = await background.start(serve, handler, token, CONTROL_LISTEN, context)
+                door = control_door(self.controller.errors, self.log)
+                control = await background.start(serve, handler, token, CONTROL_LISTEN, context, None, door)
                 invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", token)
                 with self._inviting(invitation):
                     problem = await self._run_fleet(background, guard, invitation, signals, on_serving)

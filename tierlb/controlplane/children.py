@@ -24,6 +24,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.net.crowd import Crowd, Line
 from tierlb.net.page import Pages
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.frames import Drain, Hello, Report, Watch
 
@@ -67,6 +68,7 @@ class Children:
     pages: Pages | None = None
     report_interval_s: float = REPORT_INTERVAL_S
     on_new_row: Callable[[], None] = lambda: None
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _present: dict[str, "Child"] = attrs.field(factory=dict, init=False)
     _nameless: list["Child"] = attrs.field(factory=list, init=False)
     _former: dict[str, tuple[str, float]] = attrs.field(factory=dict, init=False)
@@ -74,7 +76,7 @@ class Children:
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
-        crowd = Crowd(self._greet, self.token, self._crashed, self.tls, self.pages)
+        crowd = Crowd(self._greet, self.token, self._crashed, self.tls, self.pages, self._dropped)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(crowd.serve, listen)
             nursery.start_soon(self._look_after_all)
@@ -140,7 +142,10 @@ class Children:
                 child.line.close("no hello came in time")
 
     def _crashed(self, error: Exception) -> None:
-        self.log.error("a child was dropped after an internal error", exc_info=error)
+        self.errors.note("child", error)
+
+    def _dropped(self, host: str) -> None:
+        self.log.warning("stranger_dropped", address=host, reason="too many connections that show no token")
 
 
 @attrs.define(eq=False)

@@ -5,18 +5,32 @@ watch), one looks whether it is still there. A child that is silent, breaks the 
 loses this connection and harms nothing else.
 """
 
+from functools import partial
+
 import attrs
 import trio
 
 from tierlb.controlplane.controller import Controller, Unwelcome
+from tierlb.controlplane.log import Log
 from tierlb.controlplane.seat import Link, Seat
+from tierlb.net.door import Door
 from tierlb.net.websocket import Channel, Disconnected, converse
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
 TICK_S = 1.0
+
+
+def control_door(errors: InternalErrors, log: Log) -> Door:
+    """How a controller's process accepts: errors of one connection and too many strangers are told and end no other."""
+
+    def note_drop(host: str) -> None:
+        log.warning("stranger_dropped", address=host, reason="too many connections that show no token")
+
+    return Door(partial(errors.note, "control connection"), note_drop)
 
 
 async def serve_child(controller: Controller, channel: Channel) -> None:

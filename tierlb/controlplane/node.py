@@ -158,6 +158,7 @@ class Node:
         """Listen for children, then join and report, until cancelled."""
         pages = NodePages(self._exposed, self.unready).find
         children = Children(self.plane, self.identity.token, self.log, self.identity.name, pages=pages)
+        children.errors = self.errors
         if self.tls is not None:
             children.tls = server_context(self.tls)
             self.identity = attrs.evolve(self.identity, tls=client_context(self.tls))

@@ -8,7 +8,8 @@ a socket, checks and takes the messages apart, and what is sent is written at on
 Each connection still has a trio task of its own, which greets it, sleeps, and closes it. With TLS that task also
 reads and decrypts, as only trio knows how to: it costs what it costs.
 
-Who asks for a page by plain HTTP instead gets it (page.py), and counts as a connection while that lasts.
+Who asks for a page by plain HTTP instead gets it (page.py). Until somebody has shown the token, the connection is a
+stranger's (door.py).
 
 Left out: what is said (`Guest`), and the child's side (websocket.py).
 """
@@ -23,6 +24,7 @@ import trio
 from wsproto import WSConnection
 
 from tierlb.model.address import Address
+from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
 from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
 from tierlb.wire.websocket import Framing
@@ -162,8 +164,8 @@ class StreamWire:
 
 
 class Crowd:
-    """Accepts children that know the token. `greet` makes the guest of each; `on_crash` hears of its bugs, and of those
-    of `pages`, which are for all who ask."""
+    """Accepts children that know the token. `greet` makes the guest of each; `on_crash` is called with its errors, and
+    with those of `pages`, which are for all who ask; `on_drop` with the address of a stranger that had to give way."""
 
     def __init__(
         self,
@@ -172,12 +174,14 @@ class Crowd:
         on_crash: Callable[[Exception], object],
         tls: ssl.SSLContext | None = None,
         pages: Pages | None = None,
+        on_drop: Callable[[str], object] = say_nothing,
     ) -> None:
         self._greet = greet
         self._token = token
         self._on_crash = on_crash
         self._tls = tls
         self._pages = pages
+        self._door = Door(on_crash, on_drop)
         self._epoll = select.epoll()
         self._lines: dict[int, tuple[Line, SocketWire]] = {}
         self._count = 0
@@ -188,7 +192,7 @@ class Crowd:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_all)
-                await nursery.start(trio.serve_listeners, self._host, listeners)
+                nursery.start_soon(self._door.serve, listeners, self._host)
                 task_status.started(Address(*listeners[0].socket.getsockname()[:2]))
         finally:
             self._epoll.close()
@@ -224,19 +228,23 @@ class Crowd:
         if self._lines.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    async def _host(self, tcp: trio.SocketStream) -> None:
+    async def _host(self, visit: Visit) -> None:
         """One connection from its first byte to its last."""
+        async with guarded(visit.stream, self._tls) as stream:
+            ws = await self._welcome(stream)
+            visit.settle()
+            await self._converse(stream, ws)
+
+    async def _converse(self, stream: Stream, ws: WSConnection) -> None:
         if self._count >= MAX_LINES:
-            await tcp.aclose()
+            await stream.send_all(Framing(ws).close(f"there are {MAX_LINES} children already"))
             return
         self._count += 1
         try:
-            async with guarded(tcp, self._tls) as stream:
-                ws = await self._welcome(stream)
-                if isinstance(stream, trio.SSLStream):
-                    await self._converse_by_stream(stream, ws)
-                else:
-                    await self._converse_plainly(stream, ws)
+            if isinstance(stream, trio.SSLStream):
+                await self._converse_by_stream(stream, ws)
+            else:
+                await self._converse_plainly(stream, ws)
         finally:
             self._count -= 1
 

@@ -22,6 +22,7 @@ from wsproto.events import AcceptConnection, RejectConnection, RejectData, Reque
 from wsproto.utilities import ProtocolError
 
 from tierlb.model.address import Address
+from tierlb.net.door import Door, Visit
 from tierlb.net.page import Pages, upgrade_or_page
 from tierlb.net.tls import explain
 from tierlb.wire.frames import SUBPROTOCOL
@@ -131,23 +132,25 @@ async def serve(
     listen: Address,
     tls: ssl.SSLContext | None = None,
     pages: Pages | None = None,
+    door: Door | None = None,
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept children for ever; each has its own task, and what goes wrong in one stays there. Who asks plainly gets a
     page, if there are any."""
 
-    async def attend(tcp: trio.SocketStream) -> None:
-        _notice_if_vanished(tcp)
-        async with guarded(tcp, tls) as stream:
+    async def attend(visit: Visit) -> None:
+        _notice_if_vanished(visit.stream)
+        async with guarded(visit.stream, tls) as stream:
             ws = await welcome(stream, token, pages)
+            visit.settle()
             channel = Channel(stream, ws)
             await handler(channel)
             await channel.close("")
 
     listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
     async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, attend, listeners)
+        nursery.start_soon((door or Door()).serve, listeners, attend)
         task_status.started(Address(*listeners[0].socket.getsockname()[:2]))
 
 

@@ -8,8 +8,8 @@ Left out: what happens to the item, which the code beside the barrier knows.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -43,19 +43,24 @@ class InternalErrors:
         if _is_power_of_ten(times):
             self._log.error("internal_error", where=where, times=times, **fields, exc_info=error)
 
-    @contextmanager
-    def barrier(self, where: str, **fields: Any) -> Iterator[None]:
+    def barrier(self, where: str, **fields: Any) -> AbstractContextManager[None]:
         """Let no error of the block out. Cancellation and the end of the process pass."""
-        try:
-            yield
-        except BaseExceptionGroup as group:
-            errors, others = group.split(Exception)
-            if errors is not None:
-                self.note(where, errors, **fields)
-            if others is not None:
-                raise others from None
-        except Exception as error:
-            self.note(where, error, **fields)
+        return barrier(lambda error: self.note(where, error, **fields))
+
+
+@contextmanager
+def barrier(on_error: Callable[[Exception], object]) -> Iterator[None]:
+    """Call this with an error of the block instead of letting it out."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors, others = group.split(Exception)
+        if errors is not None:
+            on_error(errors)
+        if others is not None:
+            raise others from None
+    except Exception as error:
+        on_error(error)
 
 
 def _raised_at(traceback: TracebackType | None) -> object:
