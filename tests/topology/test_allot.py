@@ -10,6 +10,7 @@ from tierlb.model.topology import (
     Kind,
     Match,
     Orca,
+    Paths,
     Policy,
     Pool,
     Resources,
@@ -252,10 +253,12 @@ def test_what_a_tier_says_of_itself_reaches_its_nodes():
         hash_header="x-user",
         orca=Orca.JSON,
         agent_check=at(9777),
+        paths=Paths.AS_SENT,
     )
     snapshot = snapshot_for(topology_of(web), "web", 1, {}, {})
     assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
     assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
+    assert snapshot.paths is Paths.AS_SENT
 
 
 def test_what_is_said_of_containers_is_nothing_to_a_node():

@@ -10,6 +10,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     Orca,
+    Paths,
     Policy,
     Pool,
     Redirect,
@@ -142,7 +143,7 @@ LOADS = """
 cluster: shop
 tiers:
   edge: {kind: l4, listen: ':80', to: [web, old], balance: maglev, hash_on: source, agent_check: 127.0.0.1:9777}
-  web: {kind: l7, to: [app, own], balance: maglev, hash_on: {header: X-User}, orca: text}
+  web: {kind: l7, to: [app, own], balance: maglev, hash_on: {header: X-User}, orca: text, paths: as-sent}
 pools:
   old: {endpoints: {127.0.0.1:9001: 3, "[::1]:9002": 0.5}, agent_check: 9778}
   app: {endpoints: [127.0.0.1:9001], health: {path: "/up?deep=1", status: [200, 300-399], host: shop:81}}
@@ -155,6 +156,7 @@ def test_what_steers_choosing_reaches_the_model() -> None:
     edge, web = topology.tiers["edge"], topology.tiers["web"]
     assert (edge.balance, edge.hash_header, edge.agent_check) == (Policy.MAGLEV, None, Address("127.0.0.1", 9777))
     assert (web.balance, web.hash_header, web.orca) == (Policy.MAGLEV, "x-user", Orca.TEXT)
+    assert (edge.paths, web.paths) == (Paths.NORMALISED, Paths.AS_SENT)
     assert topology.pools == {
         "old": Pool(
             "old",

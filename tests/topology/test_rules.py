@@ -5,6 +5,8 @@ from tierlb.topology.rules import local_faults
 from tierlb.topology.source import read_source
 from tierlb.topology.structure import structure
 
+BACKSLASHES = r"backslashes and escapes of / \ % ; ? # and control characters"
+
 
 def faults_of(tiers: str, pools: str = "") -> list[str]:
     reading = structure(read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
@@ -20,6 +22,8 @@ def faults_of(tiers: str, pools: str = "") -> list[str]:
         "{kind: l7, to: a, timeouts: {head: 1s}, limits: {body: 1MB}, trusted_peers: [::1]}",
         "{kind: l7, routes: [{match: {path: /a}, respond: {}}, {match: {path: /b}, to: a}, {to: a}]}",
         "{kind: l7, routes: [{respond: {status: 204}}]}",
+        "{kind: l7, paths: normalised, routes: [{match: {path: '/caf%c3%a9/%61,b/.well-known/x..y'}, to: a}]}",
+        "{kind: l7, paths: as-sent, routes: [{match: {path: '//a;b/../c%2Fd%'}, to: a}]}",
         "{kind: l4, to: a, balance: maglev, hash_on: source, agent_check: ':9', replicas: 1}",
         "{kind: l7, to: a, balance: maglev, hash_on: {header: x-a}, agent_check: ':9', orca: json}",
         "{kind: l7, to: a, balance: leastconn, hash_on: source}",
@@ -51,6 +55,30 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ("{kind: l4, to: a, limits: {headers: 9}}", "tiers.web.limits.headers: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {head: 9KiB}}", "tiers.web.limits.head: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {body: 9KiB}}", "tiers.web.limits.body: is for l7 tiers"),
+        ("{kind: l4, to: a, paths: as-sent}", "tiers.web.paths: is for l7 tiers"),
+        *(
+            (
+                f"{{kind: l7, routes: [{{match: {{{key}: '{path}'}}, to: a}}]}}",
+                f"tiers.web.routes[0].match.{key}: can never match, because paths are matched without {what}: leave",
+            )
+            for key, path, what in [
+                ("path", "/a//b", "duplicate slashes"),
+                ("path", "/a/../b", "segments . and .."),
+                ("path", "/a/%2e", "segments . and .."),
+                ("path", "/a;b", "parameters (;a=b)"),
+                ("path_prefix", "/a;b", "parameters (;a=b)"),
+                ("path_prefix", "/100%", "% that begins no escape"),
+                ("path_prefix", "/a%2fb", BACKSLASHES),
+                ("path_prefix", "/a%00", BACKSLASHES),
+                ("path", "/a%25", BACKSLASHES),
+                ("path", "/a%3B", BACKSLASHES),
+                ("path", "/a%3F", BACKSLASHES),
+                ("path", "/a%23", BACKSLASHES),
+                ("path", "/a%5c", BACKSLASHES),
+                ("path", "/a%7F", BACKSLASHES),
+                ("path", r"/a\b", BACKSLASHES),
+            ]
+        ),
         ("{kind: l4, to: a, orca: text}", "tiers.web.orca: is for l7 tiers"),
         (
             "{kind: l4, to: a, balance: maglev, hash_on: {header: x-a}}",

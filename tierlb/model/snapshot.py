@@ -16,6 +16,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     Orca,
+    Paths,
     Policy,
     Redirect,
     Respond,
@@ -138,3 +139,4 @@ class Snapshot:
     parents: tuple[str, ...] = ()
     admin: Admin = Admin.READY
     accepted: int = 0
+    paths: Paths = Paths.NORMALISED

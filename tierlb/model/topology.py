@@ -51,6 +51,17 @@ class Orca(enum.Enum):
     BIN = "bin"
 
 
+class Paths(enum.Enum):
+    """What becomes of a request's path before routes are looked up, and is forwarded.
+
+    NORMALISED: its normal form; one that servers read in different ways is refused where a route could be passed by
+    with it. AS_SENT: nothing is changed and nothing refused.
+    """
+
+    NORMALISED = "normalised"
+    AS_SENT = "as-sent"
+
+
 @attrs.frozen
 class HealthCheck:
     """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
@@ -214,6 +225,7 @@ class Tier:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     resources: Resources = Resources()
+    paths: Paths = Paths.NORMALISED
 
     @property
     def targets(self) -> tuple[str, ...]:

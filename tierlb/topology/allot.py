@@ -102,6 +102,7 @@ def snapshot_for(
         trusted_peers=tier.trusted_peers,
         timeouts=tier.timeouts,
         limits=tier.limits,
+        paths=tier.paths,
     )
 
 

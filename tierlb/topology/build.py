@@ -11,6 +11,7 @@ from tierlb.model.topology import (
     Kind,
     Limits,
     Match,
+    Paths,
     Policy,
     Pool,
     Redirect,
@@ -102,6 +103,7 @@ def _tier(name: str, shape: TierShape) -> Tier:
         timeouts=attrs.evolve(defaults, **_given(shape.timeouts)),
         limits=Limits(**_given(shape.limits)),
         resources=_resources(shape.resources),
+        paths=shape.paths or Paths.NORMALISED,
     )
 
 

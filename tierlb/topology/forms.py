@@ -5,6 +5,7 @@ plain attrs classes and both the converter and the schema look the form up by th
 scalar as written and raises ValueError with a sentence that says what to write.
 """
 
+import enum
 import ipaddress
 import math
 import re
@@ -15,7 +16,7 @@ from typing import Any, NewType
 import attrs
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Kind, Orca, Policy
+from tierlb.model.topology import Kind, Orca, Paths, Policy
 from tierlb.topology.problems import suggestion
 from tierlb.topology.source import Scalar
 from tierlb.topology.units import parse_duration_s, parse_size_bytes, shown
@@ -408,10 +409,10 @@ def _redirect_status(scalar: Scalar) -> int:
     return status
 
 
-def _one_of(choices: type[Kind] | type[Policy] | type[Orca]) -> Form:
-    words = [choice.value for choice in choices]
+def _one_of(choices: type[enum.Enum]) -> Form:
+    words = [str(choice.value) for choice in choices]
 
-    def read(scalar: Scalar) -> Kind | Policy | Orca:
+    def read(scalar: Scalar) -> enum.Enum:
         if scalar.text not in words:
             listed = f"{', '.join(words[:-1])} or {words[-1]}"
             raise ValueError(f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}")
@@ -447,6 +448,7 @@ FORMS: dict[Any, Form] = {
     Kind: _one_of(Kind),
     Policy: _one_of(Policy),
     Orca: _one_of(Orca),
+    Paths: _one_of(Paths),
     Name: Form(_name, _text_schema(NAME)),
     Listen: Form(lambda scalar: parse_address(scalar.text), ADDRESS_SCHEMA),
     FixedListen: Form(_fixed_listen, ADDRESS_SCHEMA),

@@ -27,6 +27,7 @@ KEYS_WITHOUT_NAMES = (
     "timeouts",
     "limits",
     "trusted_peers",
+    "paths",
 )
 WEIGHING: tuple[Policy | None, ...] = (Policy.WEIGHTED, Policy.MAGLEV)
 """The policies that go by the weights listed with endpoints."""

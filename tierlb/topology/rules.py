@@ -5,13 +5,15 @@ Each rule yields the faults it finds. A mapping that lost a part to an error is 
 may have held.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Match, Policy
+from tierlb.model.topology import Kind, Match, Paths, Policy
 from tierlb.topology.build import build_health, build_match
+from tierlb.topology.forms import DOT_SEGMENT
 from tierlb.topology.problems import Fault, Path, path_text
 from tierlb.topology.shapes import (
     AT_MOST_ONE,
@@ -33,6 +35,18 @@ BODILESS_STATUSES = (204, 205, 304)
 """RFC 9110 §15.3.5, §15.3.6, §15.4.5: these answers have no content."""
 
 
+NOT_IN_NORMAL_FORM: dict[str, Callable[[str], object]] = {
+    "duplicate slashes": re.compile(r"//").search,
+    "segments . and ..": DOT_SEGMENT.search,
+    "parameters (;a=b)": re.compile(r";").search,
+    "% that begins no escape": re.compile(r"%(?![0-9A-Fa-f]{2})").search,
+    "backslashes and escapes of / \\ % ; ? # and control characters": re.compile(
+        r"\\|%(?:[01][0-9a-f]|2[35f]|3[bf]|5c|7f)", re.IGNORECASE
+    ).search,
+}
+"""What a path cannot hold when it is compared with a route's, unless the tier takes paths as sent."""
+
+
 def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
     """Faults that one mapping shows without a look at the others."""
     for path, shape in shapes_in(file, ()):
@@ -45,6 +59,7 @@ def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
                 yield from _hash_faults(path, shape, reading)
                 yield from _agent_check_faults(path, shape)
                 yield from _dead_route_faults(path, shape.routes or (), reading)
+                yield from _path_faults(path, shape)
                 yield from _to_faults((*path, "to"), shape.to)
             case RouteShape():
                 yield from _to_faults((*path, "to"), shape.to)
@@ -147,6 +162,22 @@ def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: Read
                 yield Fault(here, f"is never reached: routes[{seen[known]}] before it {what}")
                 break
         seen.setdefault(match, index)
+
+
+def _path_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
+    """Paths that no request has once it is in normal form (wire/http_path.py)."""
+    if tier.paths is Paths.AS_SENT:
+        return
+    for index, route in enumerate(tier.routes or ()):
+        for key in ("path", "path_prefix"):
+            text = getattr(route.match, key, None)
+            what = text and next((what for what, found in NOT_IN_NORMAL_FORM.items() if found(text)), None)
+            if what:
+                message = (
+                    f"can never match, because paths are matched without {what}: "
+                    "leave that out, or write paths: as-sent for the tier"
+                )
+                yield Fault((*path, "routes", index, "match", key), message)
 
 
 def _to_faults(path: Path, to: To | None) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Orca, Policy
+from tierlb.model.topology import Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
     Body,
     Command,
@@ -93,7 +93,7 @@ class LimitsShape:
 
 @attrs.frozen(kw_only=True)
 class MatchShape:
-    path: UrlPath | None = optional("the whole path, as sent")
+    path: UrlPath | None = optional("the whole path, without the query")
     path_prefix: UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
     host: Host | tuple[Host, ...] | None = optional("a host name, *.example.com for all below it, or a list")
     method: Method | tuple[Method, ...] | None = optional("a request method or a list of them")
@@ -147,6 +147,9 @@ class TierShape:
     orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
     agent_check: FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
     trusted_peers: tuple[Network, ...] | None = optional("networks whose X-Forwarded-* fields are kept", l7_only=True)
+    paths: Paths | None = optional(
+        "normalised (the default: the normal form of a path is matched and forwarded) or as-sent", l7_only=True
+    )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
     resources: ResourcesShape | None = optional(RESOURCES)

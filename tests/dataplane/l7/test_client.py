@@ -272,7 +272,7 @@ REFUSED = {
     "a length named hop by hop": (HEAD + b"Connection: content-length\r\nContent-Length: 4\r\n\r\nbody", 400),
     "a chunk size that is no number": (CHUNKED + b"x\r\n", 400),
     "a chunk size with a prefix": (CHUNKED + b"0x2\r\nok\r\n0\r\n\r\n", 400),
-    "a chunk size with a space": (CHUNKED + b"2 \r\nok\r\n0\r\n\r\n", 400),
+    "two words where a chunk size is": (CHUNKED + b"2 2\r\nok\r\n0\r\n\r\n", 400),
     "a negative chunk size": (CHUNKED + b"-2\r\nok\r\n0\r\n\r\n", 400),
     "an empty chunk size": (CHUNKED + b"\r\nok\r\n0\r\n\r\n", 400),
     "a chunk size too large": (CHUNKED + b"ffffffffffffffff\r\nok", 400),

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tierlb.dataplane.l7.routes import QUERY_FIELDS, compile_match, compile_rules, find_rule
+from tierlb.dataplane.l7.routes import QUERY_FIELDS, Routes
 from tierlb.model.snapshot import Rule
-from tierlb.model.topology import Match, Respond
-from tierlb.wire.http_head import parse_request_head
+from tierlb.model.topology import Match, Paths, Respond
+from tierlb.wire.http_head import BadHead, parse_request_head
 
 
 def matches(match: Match, target: str, *fields: str, method: str = "GET", host: str = "a.example") -> bool:
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
     head = parse_request_head("\r\n".join(lines).encode("latin-1"))
-    return all(check(head) for check in compile_match(match))
+    return Routes([Rule(match, Respond())], Paths.NORMALISED).find(head)[0] == 0
 
 
 PATHS = [
@@ -29,11 +29,18 @@ PATHS = [
     (Match(path_prefix="/api"), "/apix", False),
     (Match(path_prefix="/api"), "/", False),
     (Match(path_prefix="/"), "/anything/../x", True),
+    (Match(path_prefix="/api"), "/x/../api/y", True),
     (Match(path_prefix="/api"), "/api/../admin", False),
     (Match(path_prefix="/api"), "/api/%2e%2E/admin", False),
     (Match(path_prefix="/api"), "/api/.%2e/admin", False),
-    (Match(path_prefix="/api"), "/api/./x", False),
+    (Match(path_prefix="/api"), "/api/./x", True),
     (Match(path_prefix="/api"), "/api/..", False),
+    (Match(path_prefix="/api"), "//%61pi;a=b;c/x", True),
+    (Match(path="/api"), "/x/..//api;a=b", True),
+    (Match(path="/%61,b"), "/a%2cb", True),
+    (Match(path="/caf%c3%a9"), "/caf%C3%A9", True),
+    (Match(path_prefix="/caf%c3%a9/"), "/caf%C3%A9/x", True),
+    (Match(path="/*"), "/*", True),
     (Match(path_prefix="/api"), "/api/..x/y", True),
     (Match(path_prefix="/api"), "/api/x?/../y", True),
 ]
@@ -116,10 +123,66 @@ def test_every_condition_must_hold() -> None:
 
 def test_the_first_rule_that_matches_decides() -> None:
     rules = [Rule(Match(path=path), Respond()) for path in ("/a", "/b", "/b")] + [Rule(Match(), Respond())]
-    matchers = compile_rules(rules)
-    found = [
-        find_rule(matchers, parse_request_head(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target))
-        for target in (b"/b", b"/a", b"/c")
-    ]
-    assert found == [1, 0, 3]
-    assert find_rule(matchers[:3], parse_request_head(b"GET /c HTTP/1.1\r\nHost: a\r\n\r\n")) is None
+    assert [found(rules, target)[0] for target in (b"/b", b"/a", b"/c")] == [1, 0, 3]
+    assert found(rules[:3], b"/c")[0] is None
+
+
+NO, YES = Respond(403), Respond(200)
+DENY = [Rule(Match(path_prefix="/admin"), NO), Rule(Match(), YES)]
+ALLOW = [Rule(Match(path_prefix="/public"), YES), Rule(Match(), NO)]
+EXACT = [Rule(Match(path="/admin"), NO), Rule(Match(), YES)]
+
+
+def found(rules: list[Rule], target: bytes, paths: Paths = Paths.NORMALISED) -> tuple[int | None, bytes]:
+    """The rule, and the target that is forwarded."""
+    head = parse_request_head(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+    position, head = Routes(rules, paths).find(head)
+    return position, head.target
+
+
+FORWARDED = [
+    (b"//x/%61/../b/./%2f?q=%61/../c", b"/x/b/%2F?q=%61/../c"),
+    (b"/a;b=c/%c3%a9", b"/a;b=c/%C3%A9"),
+    (b"/plain?x", b"/plain?x"),
+    (b"/100%/../x", b"/100%/../x"),
+]
+
+
+@pytest.mark.parametrize(("target", "forwarded"), FORWARDED)
+def test_the_normal_form_is_forwarded(target: bytes, forwarded: bytes) -> None:
+    assert found([Rule(Match(), YES)], target) == (0, forwarded)
+    assert found([Rule(Match(), YES)], target, Paths.AS_SENT) == (0, target)
+
+
+@pytest.mark.parametrize("target", [b"/admin%2Fx", b"/x/..;/admin", b"/a/%252e%252e/admin", b"/100%"])
+@pytest.mark.parametrize("rules", [DENY, [*ALLOW[:1], *DENY], EXACT])
+def test_a_path_that_could_pass_a_rule_by_is_refused(target: bytes, rules: list[Rule]) -> None:
+    rules = [*rules[:-1], Rule(Match(path="/x"), NO), Rule(Match(path="/admin/x"), NO), rules[-1]]
+    with pytest.raises(BadHead) as caught:
+        found(rules, target)
+    assert caught.value.status == 400
+    assert found(rules, target, Paths.AS_SENT)[1] == target
+
+
+@pytest.mark.parametrize("target", [b"/public/..%2fadmin", b"/public/..;/admin", b"/public%2Fx", b"/public/..\\x"])
+def test_an_allowing_rule_is_not_lent_to_another_path(target: bytes) -> None:
+    with pytest.raises(BadHead, match="two ways"):
+        found(ALLOW, target)
+
+
+@pytest.mark.parametrize("target", [b"/api/group%2Fproject", b"/x;y/%25", b"/x%00", b"/a%5Cb", b"/b/..;/c"])
+def test_a_path_with_several_readings_passes_where_they_lead_to_the_same_action(target: bytes) -> None:
+    assert found([*DENY[:1], Rule(Match(path_prefix="/api"), YES), Rule(Match(), YES)], target)[1] == target
+    with_other_conditions = [Rule(Match(hosts=("b",), methods=("PUT",)), NO), Rule(Match(), YES)]
+    assert found(with_other_conditions, b"/%") == (1, b"/%")
+
+
+def test_as_sent_compares_bytes_and_knows_no_prefix_of_a_path_with_dot_segments() -> None:
+    for target, position in [(b"/admin/x", 0), (b"/%61dmin", 1), (b"//admin", 1), (b"/admin/../x", 1)]:
+        assert found(DENY, target, Paths.AS_SENT) == (position, target)
+
+
+def test_options_of_the_whole_server_has_no_path() -> None:
+    head = parse_request_head(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+    position, forwarded = Routes(DENY, Paths.NORMALISED).find(head)
+    assert (position, forwarded.target) == (1, b"*")

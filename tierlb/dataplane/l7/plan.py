@@ -7,12 +7,11 @@ parse. Nothing is forwarded that was not parsed: the bytes in a plan are written
 """
 
 import functools
-from collections.abc import Sequence
 
 import attrs
 
 from tierlb.dataplane.explanation import FIELD
-from tierlb.dataplane.l7.routes import Matcher, compile_rules, find_rule
+from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
 from tierlb.wire.memo import Memo
@@ -50,7 +49,7 @@ class Plan:
     nonce: bytes | None
 
 
-def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, trusted: bool) -> Plan:
+def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) -> Plan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
     block, method = head.block, head.method
@@ -58,10 +57,11 @@ def make_plan(raw: bytes, snapshot: Snapshot, matchers: Sequence[Matcher], *, tr
     if length and snapshot.limits.body is not None and length > snapshot.limits.body:
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
     body_bytes = None if block.chunked else (length or 0)
+    rule, head = routes.find(head)
     passing = _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
     return Plan(
         head,
-        find_rule(matchers, head),
+        rule,
         b"%b %b HTTP/1.1\r\nVia: 1.%d tierlb\r\n%b" % (method, head.target, head.minor, passing),
         trusted and block.get(b"x-request-id") is not None,
         body_bytes,
@@ -115,11 +115,11 @@ def _passes(name: bytes, trusted: bool) -> bool:
 class PlanBook:
     """Plans of heads that came more than once, for one snapshot and one level of trust."""
 
-    __slots__ = ("_matchers", "_memo", "_snapshot", "_trusted", "known")
+    __slots__ = ("_memo", "_routes", "_snapshot", "_trusted", "known")
 
     def __init__(self, snapshot: Snapshot, *, trusted: bool) -> None:
         self._snapshot = snapshot
-        self._matchers = compile_rules(snapshot.rules)
+        self._routes = Routes(snapshot.rules, snapshot.paths)
         self._trusted = trusted
         self._memo: Memo[Plan] = Memo(PLANS)
         self.known = self._memo.kept
@@ -128,6 +128,6 @@ class PlanBook:
         """The plan for a complete head. Raises BadHead; what is refused is not remembered."""
         plan = self.known.get(raw)
         if plan is None:
-            plan = make_plan(raw, self._snapshot, self._matchers, trusted=self._trusted)
+            plan = make_plan(raw, self._snapshot, self._routes, trusted=self._trusted)
             self._memo.offer(raw, plan)
         return plan

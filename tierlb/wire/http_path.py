@@ -1,0 +1,162 @@
+"""The path of a request in normal form, and the other readings that servers make of it.
+
+`/%61dmin`, `//admin`, `/./admin` and `/x/../admin` all name `/admin`, and servers resolve them before they choose a
+file or a handler. So a proxy that compares paths as they were sent can be passed by. Here a path is brought into the
+normal form of RFC 3986 §6.2.2 (escapes in upper case, unreserved characters decoded, dot segments removed) with
+duplicate slashes merged, as nginx and Apache do. That form is forwarded, and routes are matched on its `key`.
+
+Some spellings mean different things to different servers: an encoded slash, a backslash, a segment `..;a=b`, an
+escape of an escape. No normal form settles those. `readings` lists what such a path may turn into, so that the caller
+can refuse it where the readings would fall under different routes.
+
+Left out: case, because paths are case-sensitive (RFC 3986 §6.2.2.1), and the query.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+READINGS_LIMIT_BYTES = 2048
+"""A path with more than one reading is refused when longer: each reading costs time in proportion."""
+DECODINGS = 3
+"""How often escapes of escapes are followed. Servers decode once, and once more by mistake or in a proxy between."""
+
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
+_DELIMITERS = frozenset(b"/\\%;?#")
+_SEGMENT = rb"[A-Za-z0-9_~!$&'()*+,=:@-](?>[A-Za-z0-9_~!$&'()*+,=:@.-]*)(?<!\.)"
+_PLAIN = re.compile(rb"(?>(?:/%b)*)/?(?:\?|\Z)" % _SEGMENT).match
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
+_SLASHES = re.compile(rb"/{2,}")
+_DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)").search
+_PARAMETERS = re.compile(rb";[^/]*")
+_AMBIGUOUS = re.compile(rb"[%\\\x7f-\xff]|[. ](?:[/;]|\Z)").search
+_UNICODE_ESCAPE = re.compile(rb"%u([0-9A-Fa-f]{4})")
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+_OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
+# The dots and blanks at the ends of names that Windows ignores.
+_TRAILING = re.compile(rb"(?:(?<=[^/. ])[. ]+| +)(?=/|\Z)")
+
+
+class BadPath(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
+    """A path that has no normal form or too many readings, and why."""
+
+
+def is_plain(target: bytes) -> bool:
+    """Whether the path in a target is in normal form and its own key. Cheap; false where that takes a closer look."""
+    return _PLAIN(target) is not None
+
+
+def normal(path: bytes) -> bytes:
+    """The path in normal form. Raises BadPath for a `%` that begins no escape."""
+    if b"%" in path:
+        if _BAD_ESCAPE(path):
+            raise BadPath("the path holds a % that is not followed by two hexadecimal digits")
+        path = _ESCAPE.sub(_normal_escape, path)
+    return _resolved(path)
+
+
+def key(path: bytes) -> bytes:
+    """What a path in normal form is compared by: without parameters of segments, and with every escape decoded that no
+    server takes for a delimiter."""
+    if b";" in path:
+        path = b"/".join(map(_without_parameters, path.split(b"/")))
+    return _ESCAPE.sub(_key_escape, path) if b"%" in path else path
+
+
+def readings(path: bytes) -> set[bytes]:
+    """Keys of whatever else a server may take a path in normal form for; empty for nearly every path.
+
+    Raises BadPath where they cannot all be told.
+    """
+    own = key(path)
+    opened = _ESCAPE.sub(_key_escape, path)
+    if b";" not in own and not _AMBIGUOUS(opened):
+        return set()
+    if len(path) > READINGS_LIMIT_BYTES:
+        raise BadPath(f"the path can be read in several ways and is longer than {READINGS_LIMIT_BYTES} bytes")
+    texts: set[bytes] = set()
+    for text in _decoded(opened):
+        for folded in {text, _folded(text)}:
+            for slashed in {folded, folded.replace(b"\\", b"/")}:
+                texts |= _cut(slashed)
+    texts |= {_PARAMETERS.sub(b"", text) for text in texts}
+    found = {_compared(text) for text in texts}
+    found |= {_compared(_TRAILING.sub(b"", text)) for text in found}
+    return found - {own}
+
+
+def _resolved(path: bytes) -> bytes:
+    """Without duplicate slashes and dot segments."""
+    if b"//" in path:
+        path = _SLASHES.sub(b"/", path)
+    if not _DOTS(path):
+        return path
+    segments = path.split(b"/")[1:]
+    kept: list[bytes] = []
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+    if segments[-1] in (b".", b".."):
+        kept.append(b"")
+    return b"/" + b"/".join(kept)
+
+
+def _compared(text: bytes) -> bytes:
+    return b"/".join(map(_without_parameters, _resolved(text).split(b"/")))
+
+
+def _without_parameters(segment: bytes) -> bytes:
+    """As it is where only a dot segment or nothing would be left: whether that is resolved differs among servers."""
+    name = segment.partition(b";")[0]
+    return segment if name in (b"", b".", b"..") else name
+
+
+def _decoded(text: bytes) -> Iterator[bytes]:
+    """The text itself, decoded, decoded twice, and so on while that changes something."""
+    for _ in range(DECODINGS + 1):
+        yield text
+        text, before = unquote_to_bytes(text), text
+        if text == before:
+            return
+    raise BadPath(f"the path is escaped more than {DECODINGS} times over")
+
+
+def _folded(text: bytes) -> bytes:
+    """What lenient decoders make of it: overlong UTF-8, compatibility forms such as the full-width slash, `%u002f`."""
+    if text.isascii() and b"%u" not in text:
+        return text
+    text = _UNICODE_ESCAPE.sub(lambda found: chr(int(found[1], 16)).encode("utf-8", "replace"), text)
+    text = _OVERLONG.sub(_shortest, text)
+    return unicodedata.normalize("NFKC", text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _shortest(found: re.Match[bytes]) -> bytes:
+    first, *rest = found[0]
+    number = first & (0x1F if first < 0xE0 else 0x0F if first < 0xF0 else 0x07)
+    for byte in rest:
+        number = number << 6 | byte & 0x3F
+    return chr(number).encode("utf-8", "replace")
+
+
+def _cut(text: bytes) -> set[bytes]:
+    """The text as it is, ended by NUL or by a decoded `?` or `#`, and without control characters."""
+    return {
+        text,
+        text.partition(b"\x00")[0],
+        text.partition(b"?")[0].partition(b"#")[0],
+        _CONTROLS.sub(b"", text),
+    }
+
+
+def _normal_escape(found: re.Match[bytes]) -> bytes:
+    byte = int(found[0][1:], 16)
+    return bytes((byte,)) if byte in _UNRESERVED else found[0].upper()
+
+
+def _key_escape(found: re.Match[bytes]) -> bytes:
+    byte = int(found[0][1:], 16)
+    return found[0] if byte in _DELIMITERS or byte < 0x20 or byte == 0x7F else bytes((byte,))
