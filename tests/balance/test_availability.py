@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.availability import Availability, availability_of, choosable
+from tierlb.balance.availability import Availability, availability_of, choosable, why_none
 from tierlb.model.topology import Admin
 
-A, E, U, S, W, D, M = Availability
+A, E, U, S, W, D, M, Z = Availability
 
 TABLE = [
     (None, Admin.READY, False, False, A),
@@ -30,6 +30,13 @@ def test_intent_comes_before_observation(
     assert silent is (S if expected is A else expected)
     awaited = availability_of(healthy, admin, ejected, leaving, awaited=True)
     assert awaited is (W if expected is A else expected)
+    weightless = availability_of(healthy, admin, ejected, leaving, weight=0.0)
+    assert weightless is (expected if expected in (D, M) else Z)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, Z), (-1.0, Z), (float("nan"), Z), (5e-324, A), (1e6, A)])
+def test_what_weighs_nothing_is_out_and_what_weighs_little_is_not(weight: float, expected: Availability) -> None:
+    assert availability_of(None, Admin.READY, False, weight=weight) is expected
 
 
 GROUPS = [
@@ -55,6 +62,12 @@ GROUPS = [
     ([A, D, D, D], [0]),
     ([A, E, M, M], [0]),
     ([A, E, E, M, D], [0, 1, 2]),
+    ([Z], []),
+    ([Z, D, M], []),
+    ([E, Z], [0]),
+    ([U, E, Z, Z], [0, 1]),
+    ([A, Z, Z, Z], [0]),
+    ([A, E, Z, Z], [0]),
 ]
 
 
@@ -66,8 +79,26 @@ def test_health_and_ejection_are_believed_of_at_most_half(group: list[Availabili
 @given(st.lists(st.sampled_from(Availability)))
 def test_somebody_is_choosable_unless_all_are_out_on_purpose(group: list[Availability]) -> None:
     chosen = choosable(group)
-    wanted = [index for index, member in enumerate(group) if member not in (D, M)]
+    wanted = [index for index, member in enumerate(group) if member not in (D, M, Z)]
     assert set(chosen) <= set(wanted)
     assert bool(chosen) is bool(wanted)
     assert 2 * len(chosen) >= sum(group[index] is not W for index in wanted)
     assert all(index in chosen for index in wanted if group[index] is A)
+
+
+REASONS = [
+    ([], "app has no member"),
+    (["weight 0", "weight 0"], "every host of app has weight 0"),
+    (["draining"], "every host of app is draining"),
+    (["full", "full"], "every host of app is at the maxconn that its agent set"),
+    (["ejected"], "every host of app is ejected"),
+    (
+        ["weight 0", "full", "weight 0", "tried", "silent"],
+        "no host of app can be used: 2 weight 0, 1 full, 1 tried, 1 silent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reasons", "expected"), REASONS)
+def test_it_is_said_why_there_is_no_host_to_choose(reasons: list[str], expected: str) -> None:
+    assert why_none("app", reasons) == expected

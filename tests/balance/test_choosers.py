@@ -1,5 +1,7 @@
 """What all choosers promise."""
 
+import collections
+import math
 import random
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.balance.members import Member, loaded, members
 from tierlb.balance.choosers import Chooser, make_chooser
+from tierlb.balance.peak import PeakEwma
 from tierlb.model.topology import Policy
 
 LOADS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
@@ -54,3 +57,78 @@ def test_nobody_is_a_state_that_passes(policy: Policy) -> None:
     chooser.rebuild([])
     chooser.rebuild(members(1))
     assert chooser.pick(0).name == "m0"
+
+
+ODD = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, 5e-324, 1e308, math.inf, math.nan]))
+ODD_MEMBERS = st.builds(
+    Member,
+    in_flight=st.integers(0, 1 << 40),
+    slope=ODD,
+    offset=ODD,
+    capacity=ODD,
+    share=st.sampled_from([0.02, 1.0]),
+    weight=ODD,
+    peak=st.builds(PeakEwma, ODD),
+)
+
+
+@pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.MAGLEV])
+@given(odd=st.lists(ODD_MEMBERS, min_size=1, max_size=6), seed=st.integers(), rounds=st.integers(1, 3))
+def test_no_figures_make_a_choice_fail(policy: Policy, odd: list[Member], seed: int, rounds: int) -> None:
+    """Whatever weights, capacities and lines are: there is a choice, and it is one of the candidates."""
+    for index, candidate in enumerate(odd):
+        candidate.name = f"m{index}"
+    chooser = built(policy, odd, seed)
+    for _ in range(rounds):
+        assert all(chooser.pick(key) in odd for key in range(5))
+        part = odd[: 1 + seed % len(odd)]
+        assert chooser.among(part, seed) in part
+        random.Random(seed).shuffle(odd)
+        chooser.rebuild(odd[: 1 + seed % len(odd)])
+        chooser.rebuild(odd)
+
+
+SETS = [(0.0,), (0.0, 0.0), (1.0, 0.0), (5e-324, 1e308), (math.nan, 1.0), (math.inf, -1.0), (1e-9, 1.0, 0.0, 1e6)]
+
+
+@pytest.mark.parametrize("weights", SETS)
+def test_no_weights_make_a_table_fail(weights: tuple[float, ...]) -> None:
+    candidates = [Member(f"m{index}", weight=weight) for index, weight in enumerate(weights)]
+    chooser = built(Policy.MAGLEV, candidates)
+    for part in (candidates, candidates[:1], candidates[::-1], []):
+        chooser.rebuild(part)
+        assert all(chooser.pick(key * 7919) in part for key in range(50) if part)
+        assert chooser.among(candidates[-1:], 5) is candidates[-1]
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_candidates_that_weigh_nothing_beside_others_are_not_picked(policy: Policy) -> None:
+    candidates = members(4)
+    for candidate in candidates:
+        candidate.peak.observe(0.0, 0.1)
+    for index in (0, 3):
+        candidates[index].weight = 0.0
+        candidates[index].slope = candidates[index].offset = 1e9
+    chooser = built(policy, candidates)
+    assert {chooser.pick(key * 7919).name for key in range(300)} == {"m1", "m2"}
+
+
+WEIGHTS = (3.0, 1.0, 6.0)
+
+
+@pytest.mark.parametrize("policy", Policy)
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_an_idle_tier_is_used_by_weight_under_every_policy(policy: Policy, share: float) -> None:
+    candidates = members(3)
+    for candidate, weight in zip(candidates, WEIGHTS, strict=True):
+        candidate.weight, candidate.share = weight, share
+        candidate.peak.observe(0.0, 0.1)
+    chooser = built(policy, candidates)
+    rng = random.Random(2)
+    counts: collections.Counter[str] = collections.Counter()
+    for turn in range(6000):
+        counts[chooser.pick(rng.getrandbits(64)).name] += 1
+        if turn % 7 == 0:
+            chooser.rebuild(candidates)
+    parts = [counts[candidate.name] / 6000 for candidate in candidates]
+    assert parts == pytest.approx([0.3, 0.1, 0.6], abs=0.03)

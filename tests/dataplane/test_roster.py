@@ -1,6 +1,5 @@
 """Membership at run time: who is chosen from, who is passed over, what survives a change."""
 
-import random
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from tests.dataplane.rosters import Harness, available, by_name, child, chosen, 
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
-from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, SHARE_S, Group, Split
+from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, Group
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member
@@ -112,15 +111,6 @@ def test_a_restored_member_is_not_probed(harness: Harness) -> None:
     harness.pass_time(FIRST_EJECTION_S * 2)
     assert a.probe is None
     assert not a.ejection.ejected
-
-
-def test_a_split_draws_by_weight() -> None:
-    harness = Harness()
-    groups = harness.groups(destination("a", weight=3), destination("b", weight=1))
-    split = Split(groups, random.Random(1))
-    drawn = [split.pick() is groups[0] for _ in range(4000)]
-    assert 2850 <= sum(drawn) <= 3150
-    assert Split(groups[:1], random.Random(1)).pick() is groups[0]
 
 
 def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harness) -> None:
@@ -605,7 +595,10 @@ WORDS = [
     (["maint"], "maintenance", 1.0),
     (["50%"], "available", 0.5),
     (["200%"], "available", 2.0),
-    (["0%"], "draining", 0.01),
+    (["0%"], "weight 0", 0.0),
+    (["drain 0%"], "draining", 0.0),
+    (["down 0%"], "weight 0", 0.0),
+    (["weight:25%"], "available", 0.25),
     (["drain 50%", "up"], "draining", 0.5),
     (["drain 50%", "ready"], "available", 0.5),
     (["down", "100%"], "unhealthy", 1.0),
@@ -628,22 +621,58 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
     assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
 
 
-def test_an_agents_weight_counts_in_the_learnt_capacity_too(harness: Harness) -> None:
-    a, b = harness.group("a", "b", balance=Policy.LOAD_AWARE).candidates
-    for each in (a, b):
-        harness.serve(each, 20, 0.01)
-    a.agent_says(parse(b"50%\n"))
-    harness.tick(FULL_AFTER_S)
-    assert a.capacity == pytest.approx(b.capacity / 2)
-
-
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
     a = harness.group("a").candidates[0]
     a.agent_says(parse(b"maxconn:3\n"))
-    assert a.view.leaf.guess == 3
+    assert (a.view.leaf.guess, a.cap) == (3, 3)
     a.agent_says(parse(b"up\n"))
+    assert (a.view.leaf.guess, a.cap) == (3, 3)
     a.agent_says(parse(b"maxconn:0\n"))
-    assert a.view.leaf.guess == 3
+    assert (a.view.leaf.guess, a.cap) == (3, NO_CAP)
+
+
+CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
+
+
+@pytest.mark.parametrize(("maxconn", "parents", "cap"), CAPS)
+def test_parents_share_what_an_agent_allows(harness: Harness, maxconn: int, parents: int, cap: int) -> None:
+    a = harness.group("a").candidates[0]
+    a.agent_says(parse(b"maxconn:%d\n" % maxconn))
+    again = harness.group(member("a", parents=parents)).candidates[0]
+    assert (again is a, a.cap) == (True, cap)
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", balance=policy)
+    a, b = group.candidates
+    a.agent_says(parse(b"maxconn:2\n"))
+    b.agent_says(parse(b"maxconn:3\n"))
+    for number in range(5):
+        candidate = group.choose(key=number * 7919)
+        assert candidate is not None
+        candidate.begin()
+    assert (a.in_flight, b.in_flight) == (2, 3)
+    assert group.choose() is None
+    assert not group.has_other(())
+    assert group.why_none() == "every host of app is at the maxconn that its agent set"
+    a.finish()
+    assert group.choose() is a
+    assert group.choose((a,)) is None
+    b.agent_gone()
+    assert group.choose((a,)) is b
+
+
+def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harness) -> None:
+    group = harness.group("a", "b")
+    a, b = group.candidates
+    b.checked(False)
+    a.agent_says(parse(b"maxconn:1\n"))
+    a.begin()
+    assert group.choose() is None
+    assert group.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
+    a.finish()
+    assert group.choose((a,)) is b, "it was tried, so what is left is"
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:

@@ -351,7 +351,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         (b"drain\n", "draining", 503),
         (b"ready\n", "available", 200),
         (b"maint\n", "maintenance", 503),
-        (b"ready 0%\n", "draining", 503),
+        (b"ready 0%\n", "weight 0", 503),
         (b"50% maxconn:3\n", "available", 200),
         (b"down\n", "unhealthy", 200),  # the only one: who says that nobody works is not believed
     ]:

@@ -6,9 +6,13 @@ people and the member itself say *drain* or *maintenance*.
 Observation can be wrong about many members at once, intent cannot: when fewer than half of a group's members are
 available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is. Who is
 awaited is not among those members: many may come at once, and those that were there do as well as before.
+
+A host of weight 0 is out on purpose too: no policy, table or panic rule sends it anything new. This module alone says
+so, and choosers only ever get hosts above zero. `why_none` says in words why a group has no host to choose.
 """
 
 import enum
+from collections import Counter
 from collections.abc import Sequence
 
 from tierlb.model.topology import Admin
@@ -27,11 +31,12 @@ class Availability(enum.Enum):
     AWAITED = "awaited"
     DRAINING = "draining"
     MAINTENANCE = "maintenance"
+    WEIGHTLESS = "weight 0"
 
     @property
     def usable_at_last(self) -> bool:
         """Whether it may be tried when nothing better is left: nobody took it out on purpose."""
-        return self not in (Availability.DRAINING, Availability.MAINTENANCE)
+        return self not in (Availability.DRAINING, Availability.MAINTENANCE, Availability.WEIGHTLESS)
 
 
 def availability_of(
@@ -41,13 +46,17 @@ def availability_of(
     leaving: bool = False,
     silent: bool = False,
     awaited: bool = False,
+    weight: float = 1.0,
 ) -> Availability:
     """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains; `silent`: a
-    node that used to report does not; `awaited`: one that has just come will."""
+    node that used to report does not; `awaited`: one that has just come will. `weight`: what the file, an operator and
+    its agent make of it together."""
     if admin is Admin.MAINTENANCE:
         return Availability.MAINTENANCE
     if leaving or admin is Admin.DRAIN:
         return Availability.DRAINING
+    if not weight > 0:
+        return Availability.WEIGHTLESS
     if healthy is False:
         return Availability.UNHEALTHY
     if ejected:
@@ -65,3 +74,23 @@ def choosable(members: Sequence[Availability]) -> list[int]:
     if not ready:
         return wanted
     return ready if len(ready) >= PANIC_BELOW * len(known) else known
+
+
+WORDS = {
+    "weight 0": "has weight 0",
+    "draining": "is draining",
+    "maintenance": "is in maintenance",
+    "full": "is at the maxconn that its agent set",
+    "tried": "was tried",
+}
+"""Why one host gets no more, and how to say so of all hosts of a group."""
+
+
+def why_none(name: str, reasons: Sequence[str]) -> str:
+    """Why no host of `name` can be chosen, in words: the reason of each host is one of `WORDS`, or its availability."""
+    counts = Counter(reasons)
+    if not counts:
+        return f"{name} has no member"
+    if len(counts) == 1:
+        return f"every host of {name} {WORDS.get(reasons[0]) or 'is ' + reasons[0]}"
+    return f"no host of {name} can be used: " + ", ".join(f"{count} {reason}" for reason, count in counts.items())

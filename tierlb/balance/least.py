@@ -1,19 +1,30 @@
-"""Choosers by the plain number of items in flight: the fewest of all, and the fewer of two."""
+"""Choosers by the plain number of items in flight: the fewest of all, and the fewer of two.
+
+Where weights differ, the number by weight decides, as in nginx (least_conn): who weighs three times as much may have
+three times as many. Equals, and so all of an idle tier, are chosen as often as their weights say.
+"""
 
 import random
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
+from tierlb.balance.draws import Draws, alike, relative
+from tierlb.balance.weighted import SmoothTurns, Weighed
+
 
 class Counted(Protocol):
-    """The candidates of these policies. `in_flight`: items sent there by this node that are not finished."""
+    """What is known of a candidate's load. `in_flight`: items sent there by this node that are not finished."""
 
     @property
     def in_flight(self) -> int: ...
 
 
-C = TypeVar("C", bound=Counted)
+class Counting(Counted, Weighed, Protocol):
+    """The candidates of these policies."""
+
+
+C = TypeVar("C", bound=Counting)
 
 in_flight = attrgetter("in_flight")
 
@@ -24,19 +35,34 @@ class LeastLoaded(Generic[C]):
     One pass in C (map, min, index): cheaper than a Python loop from two candidates on.
     """
 
-    __slots__ = ("_candidates", "_turn")
+    __slots__ = ("_candidates", "_parts", "_random", "_turn", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._turn = rng.randrange(1 << 16)
+        self._random = rng.random
         self._candidates: tuple[C, ...] = ()
+        self._parts: list[float] | None = None
+        self._turns = SmoothTurns(rng)
 
     def rebuild(self, candidates: Sequence[C]) -> None:
         self._candidates = tuple(candidates)
+        weights = [candidate.weight for candidate in candidates]
+        self._parts = None if alike(weights) else relative(weights)
+        if self._parts is not None:
+            self._turns.rebuild(candidates)
 
     def pick(self, key: int) -> C:
-        return self.among(self._candidates, key)
+        if self._parts is not None:
+            return fewest_by_weight(self._candidates, self._parts, self._turns.turn())
+        return self._fewest(self._candidates)
 
     def among(self, candidates: Sequence[C], key: int) -> C:
+        if self._parts is None:
+            return self._fewest(candidates)
+        parts = relative([candidate.weight for candidate in candidates])
+        return fewest_by_weight(candidates, parts, Draws(parts).one(self._random()))
+
+    def _fewest(self, candidates: Sequence[C]) -> C:
         loads = list(map(in_flight, candidates))
         lowest = min(loads)
         self._turn = turn = self._turn + 1
@@ -45,6 +71,15 @@ class LeastLoaded(Generic[C]):
             return candidates[loads.index(lowest, start)]
         except ValueError:
             return candidates[loads.index(lowest)]
+
+
+def fewest_by_weight(candidates: Sequence[C], parts: Sequence[float], start: int) -> C:
+    """The fewest in flight for its part of the weight; of equals the first from `start` on."""
+    loads = [each.in_flight / part if part else float("inf") for each, part in zip(candidates, parts, strict=True)]
+    lowest = min(loads)
+    if loads[start] == lowest:
+        return candidates[start]
+    return candidates[loads.index(lowest)]
 
 
 def two_of(count: int, draw: float) -> tuple[int, int]:
@@ -57,25 +92,41 @@ class TwoChoices(Generic[C]):
     """The one with fewer in flight of two drawn at random.
 
     Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001): nearly the tail of looking at
-    all, and it does not stampede to the one that all balancers believe to be the least loaded.
+    all, and it does not stampede to the one that all balancers believe to be the least loaded. Where weights differ the
+    two are drawn by them.
     """
 
-    __slots__ = ("_candidates", "_random")
+    __slots__ = ("_candidates", "_draws", "_random")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._candidates: tuple[C, ...] = ()
+        self._draws: Draws | None = None
 
     def rebuild(self, candidates: Sequence[C]) -> None:
         self._candidates = tuple(candidates)
+        weights = [candidate.weight for candidate in candidates]
+        self._draws = None if alike(weights) else Draws(weights)
 
     def pick(self, key: int) -> C:
-        return self.among(self._candidates, key)
+        if self._draws is not None:
+            return self._by_weight(self._candidates, self._draws)
+        return self._fewer(self._candidates)
 
     def among(self, candidates: Sequence[C], key: int) -> C:
+        if self._draws is None:
+            return self._fewer(candidates)
+        return self._by_weight(candidates, Draws([candidate.weight for candidate in candidates]))
+
+    def _fewer(self, candidates: Sequence[C]) -> C:
         count = len(candidates)
         if count == 1:
             return candidates[0]
         first, second = two_of(count, self._random())
         one, other = candidates[first], candidates[second]
         return one if one.in_flight <= other.in_flight else other
+
+    def _by_weight(self, candidates: Sequence[C], draws: Draws) -> C:
+        first, second = draws.two(self._random(), self._random())
+        one, other = candidates[first], candidates[second]
+        return one if one.in_flight * other.weight <= other.in_flight * one.weight else other

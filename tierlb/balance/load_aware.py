@@ -4,23 +4,30 @@ The score of a candidate is a line in its own in-flight count, `in_flight * slop
 (score.py) between rebuilds. A parent that sends a fair part of its candidates' traffic looks at all of them. One
 of many parents looks at two, drawn by capacity: all parents act on the same reports, and if each took the best of all,
 the best would be flooded until the next report.
+
+Weights are in the lines already: a queue counts by its candidate's weight (`balance.view`). Candidates whose scores
+are the same, as on an idle tier, take turns; where weights differ, as often as those say.
 """
 
 import math
 import random
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate, cycle
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Generic, Protocol, TypeVar
 
-from tierlb.balance.least import Counted
+from tierlb.balance.draws import Draws, alike
+from tierlb.balance.least import Counting
+from tierlb.balance.weighted import SmoothTurns
 
 SCAN_AT_MOST = 32
 SCAN_FROM_SHARE = 0.2
 """A parent that sends this much of its candidates' traffic sees most of their queue itself."""
 
+NO_FIGURE = (1e300, 1e300)
+"""The line of a candidate whose own is none: worse than all others, and a number, so that the lowest exists."""
 
-class Scored(Counted, Protocol):
+
+class Scored(Counting, Protocol):
     """The candidates of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
     candidate's traffic comes from this node."""
 
@@ -39,27 +46,40 @@ C = TypeVar("C", bound=Scored)
 
 class LoadAware(Generic[C]):
     """Every rebuild shuffles the lines once and keeps all rotations of the result. `pick` goes over the next rotation
-    and takes the first of the lowest: candidates that tie take turns at no cost in the loop, and a candidate that
-    stands behind worse ones, and so is the first of its equals more often, does so until the next rebuild only."""
+    and takes the last of the lowest: candidates that tie take turns at no cost in the loop, and a candidate that
+    stands before worse ones, and so is the last of its equals more often, does so until the next rebuild only."""
 
-    __slots__ = ("_candidates", "_ends", "_random", "_rng", "_rotations")
+    __slots__ = ("_candidates", "_draws", "_random", "_rng", "_rotations", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._random = rng.random
         self._candidates: tuple[C, ...] = ()
-        self._rotations: cycle[list[tuple[C, float, float]]] | None = None
-        self._ends: list[float] = []
+        self._rotations: Iterator[list[tuple[C, float, float]]] | None = None
+        self._draws = Draws(())
+        self._turns = SmoothTurns(rng)
 
     def rebuild(self, candidates: Sequence[C]) -> None:
         self._candidates = tuple(candidates)
         self._rotations = None
-        if scans(candidates):
-            lines = [(candidate, candidate.slope, candidate.offset) for candidate in candidates]
-            self._rng.shuffle(lines)
-            self._rotations = cycle([lines[start:] + lines[:start] for start in range(len(lines))])
-            return
-        self._ends = list(accumulate(candidate.capacity for candidate in candidates))
+        weights = [candidate.weight for candidate in candidates]
+        if not scans(candidates):
+            self._draws = Draws([each.capacity * weight for each, weight in zip(candidates, weights, strict=True)])
+        elif alike(weights):
+            self._rotations = cycle(self._rotated(candidates))
+        else:
+            self._turns.rebuild(candidates)
+            by_last = {id(rotation[-1][0]): rotation for rotation in self._rotated(candidates)}
+            ordered = [by_last[id(candidate)] for candidate in candidates]
+            self._rotations = map(ordered.__getitem__, iter(self._turns.turn, -1))
+
+    def _rotated(self, candidates: Sequence[C]) -> list[list[tuple[C, float, float]]]:
+        lines = [
+            (each, each.slope, each.offset) if math.isfinite(each.slope + each.offset) else (each, *NO_FIGURE)
+            for each in candidates
+        ]
+        self._rng.shuffle(lines)
+        return [lines[start:] + lines[:start] for start in range(len(lines))]
 
     def pick(self, key: int) -> C:
         if self._rotations is None:
@@ -78,13 +98,8 @@ class LoadAware(Generic[C]):
         return min([*candidates[start:], *candidates[:start]], key=score_of)
 
     def _better_of_two(self) -> C:
-        ends, last = self._ends, len(self._ends) - 1
-        first = min(bisect_right(ends, self._random() * ends[last]), last)
-        one = self._candidates[first]
-        drawn = self._random() * (ends[last] - one.capacity)
-        if drawn >= ends[first] - one.capacity:
-            drawn += one.capacity
-        other = self._candidates[min(bisect_right(ends, drawn), last)]
+        first, second = self._draws.two(self._random(), self._random())
+        one, other = self._candidates[first], self._candidates[second]
         return one if score_of(one) <= score_of(other) else other
 
 

@@ -1,14 +1,18 @@
 """The policy `maglev`: the same key goes to the same candidate, on every node, and few keys move when those change.
 
 Maglev (Eisenbud et al., NSDI 2016, section 3.4): every candidate has its own permutation of a table's slots, and
-they take turns at claiming the next free one of theirs, in proportion to weight. A lookup is one index.
+they take turns at claiming the next free one of theirs, in proportion to weight. A lookup is one index. Filling takes
+as long for weights of any ratio: a round passes over those whose turn is not yet due.
 Bounded load (Mirrokni et al. 2016): a candidate that has more than 1.25 times its part of what is in flight passes the
 key on to the next slot. Weight changes below 5 % leave the table alone: jitter would remap keys for nothing.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import count
 from typing import Generic, Protocol, TypeVar
 
+from tierlb.balance.draws import relative, usable
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.least import Counted
 from tierlb.balance.weighted import Weighed
@@ -43,7 +47,8 @@ class Maglev(Generic[K]):
 
     def rebuild(self, candidates: Sequence[K]) -> None:
         self._candidates = {candidate.name: candidate for candidate in candidates}
-        weights = {name: candidate.weight for name, candidate in self._candidates.items()}
+        given = usable([candidate.weight for candidate in self._candidates.values()])
+        weights = dict(zip(self._candidates, given, strict=True))
         if weights and not still_good(self._weights, weights):
             self._weights = dict(sorted(weights.items()))
             self._table = filled(self._weights)
@@ -59,11 +64,11 @@ class Maglev(Generic[K]):
 
     def _walk(self, key: int, wanted: dict[str, K]) -> K:
         """The first with room from the key's slot on; the first at all if a few hundred slots hold none."""
-        table, by_slot, shares = self._table, self._by_slot, self._shares
+        table, by_slot, shares = self._table or [0], self._by_slot or [None], self._shares
         in_flight = -1
         first: K | None = None
         for slot in range(key, key + LONGEST_WALK):
-            candidate = by_slot[table[slot % TABLE]]
+            candidate = by_slot[table[slot % len(table)]]
             if candidate is None or candidate.name not in wanted:
                 continue
             if not candidate.in_flight:
@@ -81,25 +86,28 @@ def still_good(before: dict[str, float], now: dict[str, float]) -> bool:
     weight, relative to the others, more than `DEADBAND` off."""
     if not now.keys() <= before.keys() or 2 * len(now) < len(before):
         return False
-    scale = sum(now.values()) / sum(before[name] for name in now)
+    kept = sum(before[name] for name in now)
+    if not kept:
+        return False
+    scale = sum(now.values()) / kept
     return all(abs(weight - before[name] * scale) <= DEADBAND * before[name] * scale for name, weight in now.items())
 
 
 def filled(weights: dict[str, float]) -> list[int]:
     """The table: for every slot the position of a name in `weights`. Depends on names and weights only, if sorted."""
-    heaviest = max(weights.values())
-    gains = [weight / heaviest for weight in weights.values()]
+    gains = relative(list(weights.values()))
     steps = [permutation(name) for name in weights]
     at = [start for start, _ in steps]
-    turn = [0.0] * len(gains)
+    claimed = [0] * len(gains)
+    always = [index for index, gain in enumerate(gains) if gain == 1]
+    due: dict[int, list[int]] = {}
+    for index, gain in enumerate(gains):
+        if 1 > gain >= 1 / TABLE:  # those below claim nothing: the heaviest claims a slot in each round
+            due.setdefault(math.ceil(1 / gain), []).append(index)
     table = [-1] * TABLE
     free = TABLE
-    while True:
-        for index, gain in enumerate(gains):
-            turn[index] += gain
-            if turn[index] < 1:
-                continue
-            turn[index] -= 1
+    for turn in count(1):
+        for index in sorted(always + due.pop(turn)) if turn in due else always:
             slot, step = at[index], steps[index][1]
             while table[slot] >= 0:
                 slot = (slot + step) % TABLE
@@ -108,6 +116,10 @@ def filled(weights: dict[str, float]) -> list[int]:
             free -= 1
             if not free:
                 return table
+            if gains[index] < 1:
+                claimed[index] += 1
+                due.setdefault(math.ceil((claimed[index] + 1) / gains[index]), []).append(index)
+    raise AssertionError("a table has an end")
 
 
 def permutation(name: str) -> tuple[int, int]:

@@ -27,6 +27,8 @@ LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
 LEAST_BUSY = 0.1
 """Below it what an endpoint does besides items is too large a part of its use to divide by."""
+LEAST_PART = 1e-9
+"""Of the heaviest: it is divided by. Who weighs nothing is not chosen from."""
 STATED_FOR_S = 3.0
 """What an endpoint said of its capacity counts for so long. The lower of that and of what was learnt from outside is
 believed: others' load shows in the one first, a change of the endpoint in the other, and nobody gains by boasting."""
@@ -61,12 +63,14 @@ class MemberView:
     _stated_at: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.parents = max(1, self.parents)
         self.share = ParentShare(self.parents)
         self.leaf = LeafCapacity(parents=self.parents)
         self._at = self.joined
 
     def shared_by(self, parents: int) -> None:
         """So many nodes send to it now."""
+        parents = max(1, parents)
         if parents != self.parents:
             self.parents = self.leaf.parents = parents
             self.share.expect(parents)
@@ -134,10 +138,14 @@ class MemberView:
             learnt = self._stated if learnt is None else min(learnt, self._stated)
         return learnt
 
-    def line(self, now: float, capacity: float, usual_s: float = 0.0, own: int = 0) -> tuple[float, float]:
+    def line(
+        self, now: float, capacity: float, usual_s: float = 0.0, own: int = 0, weight: float = 1.0
+    ) -> tuple[float, float]:
         """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`.
-        `own`: how many items this node has in flight there."""
-        part = slow_start(now - self.joined)
+        `own`: how many items this node has in flight there. `weight` (0..1): as a part of its heaviest sibling's. It
+        counts as slow start does, in the queue and not in the time that an item takes: else an idle tier would give
+        everything to the heaviest."""
+        part = slow_start(now - self.joined) * max(weight, LEAST_PART)
         phantom = self.phantom.value(now)
         load = self.heard
         if not self.reports:

@@ -1,6 +1,6 @@
-"""Fixed weights: smooth weighted round robin, as in nginx (upstream round robin, 2012).
+"""Weights in turn: smooth weighted round robin, as in nginx (upstream round robin, 2012).
 
-Every pick each candidate gains its weight, the one that has gained most is chosen and pays the sum of all weights.
+Every turn each candidate gains its weight, the one that has gained most is chosen and pays the sum of all weights.
 Weights 5, 1, 1 give a a b a c a a, not a a a a a b c.
 """
 
@@ -8,9 +8,12 @@ import random
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from tierlb.balance.draws import Draws, usable
+
 
 class Weighed(Protocol):
-    """The candidates of this policy. `weight`: the operator's, above zero; `name`: stable."""
+    """The candidates of this policy. `weight`: what the file, operators and agents make of it, above zero; `name`:
+    stable."""
 
     @property
     def name(self) -> str: ...
@@ -21,35 +24,59 @@ class Weighed(Protocol):
 C = TypeVar("C", bound=Weighed)
 
 
-class SmoothWeighted(Generic[C]):
-    """A candidate that stays keeps what it has gained when the others change. The first gains are drawn at random, so
-    that many nodes do not march in step."""
+class SmoothTurns:
+    """Whose turn it is, as a position. One that stays keeps what it has gained when the others change. The first gains
+    are drawn at random, so that many nodes do not march in step."""
 
-    __slots__ = ("_candidates", "_gained", "_rng", "_total", "_weights")
+    __slots__ = ("_gained", "_names", "_rng", "_total", "_weights")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._candidates: tuple[C, ...] = ()
+        self._names: list[str] = []
         self._weights: list[float] = []
         self._gained: list[float] = []
-        self._total = 0.0
+        self._total = 1.0
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        kept = {candidate.name: gain for candidate, gain in zip(self._candidates, self._gained, strict=True)}
-        self._candidates = tuple(candidates)
-        self._weights = [candidate.weight for candidate in candidates]
-        self._total = sum(self._weights)
-        self._gained = [kept.get(c.name, self._rng.random() * c.weight) for c in candidates]
+    def rebuild(self, candidates: Sequence[Weighed]) -> None:
+        """Turns for these. What was gained is scaled to the new sum: one that got a thousandth of its weight would else
+        wait, or be chosen, for a thousand turns."""
+        weights = self._weights = usable([candidate.weight for candidate in candidates])
+        total = sum(weights) or 1.0
+        scale, self._total = total / self._total, total
+        kept = {name: gain * scale for name, gain in zip(self._names, self._gained, strict=True)}
+        self._names = [candidate.name for candidate in candidates]
+        self._gained = [
+            kept.get(name, self._rng.random() * each) for name, each in zip(self._names, weights, strict=True)
+        ]
 
-    def pick(self, key: int) -> C:
+    def turn(self) -> int:
+        """The position that is next; positions of weight 0 are none as long as there are others."""
         gained = self._gained
         chosen, most = 0, float("-inf")
         for index, weight in enumerate(self._weights):
             gain = gained[index] = gained[index] + weight
-            if gain > most:
+            if gain > most and weight:
                 chosen, most = index, gain
         gained[chosen] -= self._total
-        return self._candidates[chosen]
+        return chosen
+
+
+class SmoothWeighted(Generic[C]):
+    """Each as often as its weight says, in turn."""
+
+    __slots__ = ("_candidates", "_random", "_turns")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+        self._turns = SmoothTurns(rng)
+        self._candidates: tuple[C, ...] = ()
+
+    def rebuild(self, candidates: Sequence[C]) -> None:
+        self._candidates = tuple(candidates)
+        self._turns.rebuild(candidates)
+
+    def pick(self, key: int) -> C:
+        return self._candidates[self._turns.turn()]
 
     def among(self, candidates: Sequence[C], key: int) -> C:
-        return self._rng.choices(candidates, [candidate.weight for candidate in candidates])[0]
+        return candidates[Draws([candidate.weight for candidate in candidates]).one(self._random())]

@@ -85,6 +85,9 @@ class RecordedGroup:
     def has_other(self, tried: Iterable[Candidate]) -> bool:
         return self.group.has_other(tried)
 
+    def why_none(self) -> str:
+        return self.group.why_none()
+
     def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
         chosen = self.group.choose(tried, key)
         self.lines.append(explain(self.node, self.policy, self.group.candidates, chosen))

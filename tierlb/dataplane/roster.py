@@ -10,15 +10,15 @@ import errno
 import random
 import socket
 from collections.abc import Callable, Iterable
-from itertools import accumulate
 from statistics import median
 from typing import Any, Protocol
 
 import attrs
 
-from tierlb.balance.availability import Availability, availability_of, choosable
+from tierlb.balance.availability import Availability, availability_of, choosable, why_none
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser, make_chooser
+from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
 from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
 from tierlb.balance.peak import PeakEwma
@@ -42,8 +42,8 @@ TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 """What `on_change` is told of that an operator should see."""
 SETTLE_S_PER_CANDIDATE = 0.001
 GUIDANCE_S = 0.2
-LEAST_FACTOR = 0.01
-"""Of a weight: nothing may be divided by zero, and who says 0 % drains anyway."""
+NO_CAP = 1 << 62
+"""What `Candidate.cap` is where nobody has said how many items a host may have."""
 
 
 class Candidate:
@@ -52,12 +52,14 @@ class Candidate:
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
     sum of the times at which items ended less that of the times at which they began, from which the integral of
     `in_flight` over time follows exactly at the cost of one addition per event. `idle` holds kept connections,
-    the freshest last. `done` counts items that are over, `errors` those of them that were errors.
+    the freshest last. `done` counts items that are over, `errors` those of them that were errors. `cap`: how many items
+    this node may have in flight there, its part of its agent's `maxconn`.
     """
 
     __slots__ = (
         "availability",
         "awaited_until",
+        "cap",
         "capacity",
         "deadline",
         "done",
@@ -79,6 +81,7 @@ class Candidate:
         "retired",
         "roster",
         "said_admin",
+        "said_maxconn",
         "said_up",
         "share",
         "slope",
@@ -103,6 +106,7 @@ class Candidate:
         self.ejection = Ejection()
         self.healthy: bool | None = None
         self.said_admin = Admin.READY
+        self.said_maxconn = 0
         self.said_up: bool | None = None
         self.probe: Probe | None = None
         self.retired = False
@@ -117,14 +121,15 @@ class Candidate:
     def __str__(self) -> str:
         return self.name
 
-    def take(self, member: Member) -> None:
-        """The member as the current snapshot has it."""
+    def take(self, member: Member, event: str = "") -> None:
+        """The member as the current snapshot has it, and what its agent makes of that."""
         self.member = member
         self.name = member.name
         self.view.shared_by(member.parents)
-        self.weight = member.weight * max(self.view.factor, LEAST_FACTOR)
+        self.weight = member.weight * self.view.factor
+        self.cap = max(1, self.said_maxconn // self.view.parents) if self.said_maxconn else NO_CAP
         self.share = self.view.share.value
-        self.assess()
+        self.assess(event)
 
     # Items.
 
@@ -210,24 +215,23 @@ class Candidate:
         self.assess("restored" if ready else "unhealthy")
 
     def agent_says(self, says: AgentSays) -> None:
-        """Its agent-check answered: what is not mentioned stays as it was. A weight of 0 is a way to say drain."""
-        if says.maxconn:
-            self.view.leaf.guess = float(says.maxconn)
+        """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
+        if says.maxconn is not None:
+            self.said_maxconn = says.maxconn
+            self.view.leaf.guess = float(says.maxconn or self.view.leaf.guess)
         if says.weight is not None:
             self.view.factor = says.weight
-            self.weight = self.member.weight * max(says.weight, LEAST_FACTOR)
         before = (self.said_admin, self.said_up)
         self.said_admin = says.admin or self.said_admin
         self.said_up = self.said_up if says.health is None else says.health
         changed = before != (self.said_admin, self.said_up)
-        self.assess("changed by its agent" if changed else "")
+        self.take(self.member, "changed by its agent" if changed else "")
 
     def agent_gone(self) -> None:
         """It has no agent to ask, or none any more: what one said holds no longer."""
-        if (self.said_admin, self.said_up, self.view.factor) != (Admin.READY, None, 1.0):
-            self.said_admin, self.said_up, self.view.factor = Admin.READY, None, 1.0
-            self.weight = self.member.weight
-            self.assess()
+        if (self.said_admin, self.said_up, self.said_maxconn, self.view.factor) != (Admin.READY, None, 0, 1.0):
+            self.said_admin, self.said_up, self.said_maxconn, self.view.factor = Admin.READY, None, 0, 1.0
+            self.take(self.member)
 
     def assess(self, event: str = "") -> None:
         """Work out the availability again and let the groups know."""
@@ -235,11 +239,11 @@ class Candidate:
         leaving = load is not None and self.view.connected and load.draining
         admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
         healthy = False if self.said_up is False or self.view.barren else self.healthy
-        leaving = leaving or not self.view.factor
         before = self.availability
         silent = self.view.silent and self.member.child
         awaited = not self.view.connected and self.roster.reactor.now < self.awaited_until
-        self.availability = availability_of(healthy, admin, self.ejection.ejected, leaving, silent, awaited)
+        ejected = self.ejection.ejected
+        self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
@@ -290,13 +294,25 @@ class Choice(Protocol):
     @property
     def available(self) -> tuple[Candidate, ...]: ...
     def has_other(self, tried: Iterable[Candidate]) -> bool: ...
+    def why_none(self) -> str: ...
     def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None: ...
 
 
 class Group:
-    """The candidates of one destination and how to choose among them."""
+    """The candidates of one destination and how to choose among them. `sound`: some are available without the panic
+    rule. `_free`: there is somebody to choose from, and nobody that has a cap."""
 
-    __slots__ = ("_guidance", "_guided_at", "_settled_at", "available", "candidates", "chooser", "destination")
+    __slots__ = (
+        "_free",
+        "_guidance",
+        "_guided_at",
+        "_settled_at",
+        "available",
+        "candidates",
+        "chooser",
+        "destination",
+        "sound",
+    )
 
     def __init__(
         self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate], now: float
@@ -305,15 +321,21 @@ class Group:
         self.candidates = candidates
         self.chooser = chooser
         self.available = candidates
+        self.sound = False
+        self._free = False
         self._settled_at = 0.0
         self._guided_at = now - GUIDANCE_S
         self._guidance = NOBODY
         self.settle(now)
 
     def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
-        """The candidate for the next item, or None if there is none that was not `tried` yet."""
-        if not tried:
-            return self.chooser.pick(key) if self.available else None
+        """The candidate for the next item, or None if there is none that was not `tried` yet and has room."""
+        if self._free and not tried:
+            return self.chooser.pick(key)
+        if not tried and self.available:
+            chosen = self.chooser.pick(key)
+            if chosen.in_flight < chosen.cap:
+                return chosen
         left = self._left(tried)
         return self.chooser.among(left, key) if left else None
 
@@ -321,10 +343,16 @@ class Group:
         """Whether `choose` would find one that was not `tried`."""
         return bool(self._left(tried))
 
+    def why_none(self) -> str:
+        """Why `choose` finds nobody, in words."""
+        return why_none(", ".join(self.destination.targets), [_reason(candidate) for candidate in self.candidates])
+
     def _left(self, tried: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        return tuple(c for c in self.available if c not in tried) or tuple(
+        """Those that are not available are no help while others are merely full."""
+        left = tuple(c for c in self.available if c not in tried) or tuple(
             c for c in self.candidates if c not in tried and c.availability.usable_at_last
         )
+        return tuple(c for c in left if c.in_flight < c.cap)
 
     def settle(self, now: float) -> None:
         """Draw the lines anew from what is known now."""
@@ -334,10 +362,10 @@ class Group:
         middle = median(reported) if reported else None
         capacities = settle([view.capacity(now, middle) for view in views])
         usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
-        for candidate, capacity in zip(self.candidates, capacities, strict=True):
-            capacity *= max(candidate.view.factor, LEAST_FACTOR)
+        parts = relative([candidate.weight for candidate in self.candidates])
+        for candidate, capacity, part in zip(self.candidates, capacities, parts, strict=True):
             candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight)
+            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight, part)
         self.refresh()
 
     def guidance(self, now: float) -> Guidance:
@@ -367,25 +395,17 @@ class Group:
         """Work out again who is available."""
         ready = choosable([candidate.availability for candidate in self.candidates])
         self.available = tuple(self.candidates[index] for index in ready)
+        self.sound = any(each.availability is Availability.AVAILABLE for each in self.available)
+        self._free = bool(self.available) and all(each.cap == NO_CAP for each in self.available)
         if self.available:
             self.chooser.rebuild(self.available)
 
 
-class Split:
-    """The groups of one `Send` and their fixed shares."""
-
-    __slots__ = ("_cumulative", "_groups", "_rng")
-
-    def __init__(self, groups: list[Group], rng: random.Random) -> None:
-        self._groups = groups
-        self._cumulative = list(accumulate(group.destination.weight for group in groups))
-        self._rng = rng
-
-    def pick(self) -> Group:
-        """The group for the next item."""
-        if len(self._groups) == 1:
-            return self._groups[0]
-        return self._rng.choices(self._groups, cum_weights=self._cumulative)[0]
+def _reason(candidate: Candidate) -> str:
+    """Why a candidate is not chosen when none is."""
+    if candidate.availability.usable_at_last and candidate.in_flight >= candidate.cap:
+        return "full"
+    return "tried" if candidate.availability is Availability.AVAILABLE else candidate.availability.value
 
 
 class Roster:

@@ -1,8 +1,9 @@
 """HAProxy's agent-check: one line by which a server says its weight, its admin state and whether it is up.
 
-Words in any order, between blanks or commas, up to the first line end: `75%` (of the configured weight), `maxconn:30`,
-`ready` `drain` `maint` (admin state), `up` `down` `fail` `stopped` (health; what follows a `#` says why). Of two words
-of one kind the last counts, what is not mentioned stays as it was, and a word that is not understood spoils nothing.
+Words in any order, between blanks or commas, up to the first line end: `75%` or `weight:75%` (of the configured
+weight), `maxconn:30`, `ready` `drain` `maint` (admin state), `up` `down` `fail` `stopped` (health; what follows a `#`
+says why). Of two words of one kind the last counts, what is not mentioned stays as it was, and a word that is not
+understood spoils nothing.
 Source: HAProxy's configuration manual (agent-check) and src/tcpcheck.c, tcpcheck_agent_expect_reply.
 
 What this node says for itself (`NodeVoice`): its capacity is in the weight, its queue is not. HAProxy counts its own
@@ -76,8 +77,9 @@ def _meaning(word: bytes) -> dict[str, object]:
         return {"health": _HEALTH[word], "reason": "" if _HEALTH[word] else word.decode()}
     if word in _ADMIN:
         return {"admin": _ADMIN[word]}
-    if word.endswith(b"%") and word[:-1].isdigit():
-        return {"weight": min(MAX_WEIGHT, int(word[:-1][:9]) / 100)}
+    percents = word.removeprefix(b"weight:").removesuffix(b"%")
+    if word.endswith(b"%") and percents.isdigit():
+        return {"weight": min(MAX_WEIGHT, int(percents[:9]) / 100)}
     if word.startswith(b"maxconn:") and word[8:].isdigit() and len(word) < 18:
         return {"maxconn": int(word[8:])}
     return {}

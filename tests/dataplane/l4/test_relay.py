@@ -8,6 +8,7 @@ import trio
 
 from tests.dataplane.conftest import DATA_KEY, Clock, Lab, Voice, l4
 from tierlb.model.topology import Policy, Timeouts
+from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
 MIB = 1024 * 1024
@@ -108,6 +109,34 @@ async def test_a_connection_without_members_is_closed(lab: Lab) -> None:
     await lab.serves(l4())
     await (await lab.connects()).hears_end()
     assert lab.plane.load().errors == 1
+
+
+@pytest.mark.parametrize("balance", Policy)
+async def test_a_connection_for_hosts_of_weight_zero_is_closed_and_the_log_says_why(lab: Lab, balance: Policy) -> None:
+    members = [await lab.member(weight=0.0), await lab.member(weight=0.0)]
+    await lab.serves(l4(*members, balance=balance))
+    await (await lab.connects()).hears_end()
+    assert lab.plane.load().errors == 1
+    assert lab.log.events[-1] == ("connection dropped", {"reason": "every host of app has weight 0", "tried": []})
+    for member in members:
+        await member.is_left_alone()
+
+
+async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
+    members = [await lab.member(), await lab.member()]
+    await lab.serves(l4(*members))
+    for member in members:
+        lab.candidate(member).agent_says(AgentSays(maxconn=1))
+    for _ in members:
+        await (client := await lab.connects()).says(b"hello")
+        await (voice := (await lab.accepts(*members))[1]).hears(b"hello")
+    await (await lab.connects()).hears_end()
+    assert lab.log.events[-1][1]["reason"] == "every host of app is at the maxconn that its agent set"
+    await voice.leaves()
+    await client.leaves()
+    await lab.until(lambda: min(load.in_flight for load in lab.plane.load().members) == 0)
+    await (await lab.connects()).says(b"again")
+    await (await lab.accepts(*members))[1].hears(b"again")
 
 
 async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+from typing import Any
 
 import pytest
 import trio
@@ -10,10 +11,11 @@ from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Vo
 from tierlb.balance.capacity import CONCURRENCY
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.model.load import Echo
-from tierlb.model.topology import Limits, Orca, Policy, Timeouts
+from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
 from tierlb.net.hearing import GONE, LOOK_S, vanished
 from tierlb.net.wheel import NEVER, TICK_S
+from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
 from tierlb.wire.orca import OrcaReport, encode
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
@@ -220,6 +222,67 @@ async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab) -> N
     assert (answer.status, answer["retry-after"]) == (503, "1")
     assert answer.body == b"node-1: nobody is there to answer: app has no member\n"
     assert (await client.asks(GET)).status == 503
+
+
+REASONS = {
+    "every host of app has weight 0": [{"weight": 0.0}, {"weight": 0.0}],
+    "every host of app is draining": [{"admin": Admin.DRAIN}],
+    "no host of app can be used: 1 weight 0, 1 maintenance": [{"weight": 0.0}, {"admin": Admin.MAINTENANCE}],
+}
+
+
+@pytest.mark.parametrize("balance", Policy)
+@pytest.mark.parametrize(("reason", "says"), REASONS.items(), ids=["weight", "drain", "both"])
+async def test_hosts_that_are_out_on_purpose_get_nothing_and_the_answer_says_why(
+    lab: Lab, balance: Policy, reason: str, says: list[dict[str, Any]]
+) -> None:
+    members = [await lab.member(**each) for each in says]
+    await lab.serves(l7(*members, balance=balance))
+    client = await lab.connects()
+    for _ in range(2):
+        answer = await client.asks(GET)
+        assert (answer.status, answer["retry-after"]) == (503, "1")
+        assert answer.body == f"node-1: nobody is there to answer: {reason}\n".encode()
+    for member in members:
+        await member.is_left_alone()
+    assert lab.front.counters.errors == 2
+    assert lab.plane.load().in_flight == 0
+
+
+@pytest.mark.parametrize("balance", Policy)
+async def test_a_host_of_weight_zero_is_no_help_when_all_others_are_down(lab: Lab, balance: Policy) -> None:
+    dead, weightless = await lab.nobody(), await lab.member(weight=0.0)
+    await lab.serves(l7(dead, weightless, balance=balance))
+    client = await lab.connects()
+    for _ in range(3):
+        assert (await client.asks(GET)).status == 502
+    lab.plane.reactor.look()
+    await weightless.is_left_alone()
+    assert [load.availability for load in lab.plane.load().members] == ["ejected", "weight 0"]
+    assert lab.plane.load().in_flight == 0
+
+
+async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_503(lab: Lab) -> None:
+    members = [await lab.member(), await lab.member()]
+    await lab.serves(l7(*members, balance=Policy.MAGLEV))
+    for member in members:
+        lab.candidate(member).agent_says(AgentSays(maxconn=1))
+    clients = [await lab.connects() for _ in range(3)]
+    voices = []
+    for client in clients[:2]:
+        await client.says(GET)
+        voices.append((await lab.accepts(*members))[1])
+    answer = await clients[2].asks(GET)
+    assert (answer.status, answer["retry-after"]) == (503, "1")
+    assert answer.body.endswith(b"every host of app is at the maxconn that its agent set\n")
+    for client, voice in zip(clients, voices, strict=False):
+        await voice.hears_head()
+        await voice.says(OK)
+        assert (await client.hears_message()).status == 200
+    await clients[2].says(GET)
+    await voices[0].hears_head()
+    await voices[0].says(OK)
+    assert (await clients[2].hears_message()).status == 200
 
 
 async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab) -> None:

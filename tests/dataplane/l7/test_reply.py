@@ -114,6 +114,24 @@ def test_what_a_member_says_of_its_load_is_read_and_goes_no_further(field: bytes
     assert reply.whole == b"HTTP/1.1 200 OK\r\nX-End: 1\r\nContent-Length: 7\r\n\r\n"
 
 
+OTHER = OrcaReport(application=0.9, rps=9.0)
+TWICE = {
+    "text first": ([encode(OTHER, Orca.TEXT), encode(REPORT, Orca.BIN)[4:]], REPORT),
+    "text alone is good": ([encode(OTHER, Orca.TEXT), b"%%%"], OTHER),
+    "none is good": ([b"lots", b"%%%"], None),
+}
+
+
+@pytest.mark.parametrize("bin_first", [False, True])
+@pytest.mark.parametrize(("values", "expected"), TWICE.values(), ids=TWICE)
+def test_of_two_reports_the_binary_one_counts(
+    values: list[bytes], expected: OrcaReport | None, bin_first: bool
+) -> None:
+    lines = [b"endpoint-load-metrics: %b\r\n" % values[0], b"endpoint-load-metrics-bin: %b\r\n" % values[1]]
+    raw = b"HTTP/1.1 200 OK\r\n%b\r\n" % b"".join(lines[::-1] if bin_first else lines)
+    assert make_reply(raw, OrcaBook()).orca == expected
+
+
 def test_a_load_that_cannot_be_read_is_no_load_and_goes_no_further_either() -> None:
     book = OrcaBook()
     reply = make_reply(b"HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: lots\r\nContent-Length: 7\r\n\r\n", book)

@@ -12,7 +12,8 @@ from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import TROUBLES, Candidate, Roster, Split
+from tierlb.dataplane.roster import TROUBLES, Candidate, Roster
+from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Policy
@@ -113,11 +114,11 @@ class L4Front:
         candidate.peak.observe(self.reactor.now, lasted_s)
         self.pipes.discard(pipe)
 
-    def give_up(self, client: socket.socket, tried: tuple[Candidate, ...]) -> None:
+    def give_up(self, client: socket.socket, tried: tuple[Candidate, ...], reason: str) -> None:
         """No member took the connection. There is no protocol to say so in: it is closed."""
         self.counters.errors += 1
         self.counters.connections -= 1
-        self.log.warning("connection dropped", reason="no member accepted it", tried=[c.member.name for c in tried])
+        self.log.warning("connection dropped", reason=reason, tried=[c.member.name for c in tried])
         client.close()
 
     def drain(self) -> None:

@@ -108,12 +108,14 @@ class Handshake(Stream):
 
 def relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Candidate, ...] = ()) -> None:
     """Give the client's connection to a member that was not `tried` yet; closes it when there is none."""
+    reason = "no member accepted it"
     while len(tried) < CONNECTS:
         group = front.split.pick()
         candidate = group.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
         if front.explaining.active(front.reactor.now):
             caller.explained += explain(front.name, front.snapshot.balance, group.candidates, candidate) + b"\n"
         if candidate is None:
+            reason = group.why_none()
             break
         try:
             sock, code = dial(candidate.member.address, speaks_first=candidate.member.child)
@@ -126,7 +128,7 @@ def relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[
         sock.close()
         candidate.connect_failed(refused=code == errno.ECONNREFUSED)
         tried = (*tried, candidate)
-    front.give_up(client, tried)
+    front.give_up(client, tried, reason)
 
 
 class TunnelEnd:

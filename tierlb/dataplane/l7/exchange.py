@@ -533,8 +533,7 @@ class Exchange:
             self.client.reset()  # an HTTP/1.0 answer may end by the connection's end
 
     def _refuse_without_member(self) -> None:
-        names = ", ".join(self.group.destination.targets)
-        self._refuse(503, f"nobody is there to answer: {names} has no member", retry_after=True)
+        self._refuse(503, f"nobody is there to answer: {self.group.why_none()}", retry_after=True)
 
     def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
         self.front.counters.errors += 1

@@ -19,7 +19,8 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster, Split
+from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster
+from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Policy, Redirect, Respond

@@ -74,12 +74,14 @@ def _framing(length: int) -> bytes:
 
 
 def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
+    """What the member said of its load. Where it says so twice, gRPC's binary form counts, if it can be read."""
+    found: OrcaReport | None = None
     for field in head.fields:
-        if field.lower == orca.FIELD:
-            return book.read(field.value)
-        if field.lower == orca.BIN_FIELD:
-            return book.read_bin(field.value)
-    return None
+        if field.lower == orca.BIN_FIELD and (said := book.read_bin(field.value)) is not None:
+            return said
+        if field.lower == orca.FIELD and found is None:
+            found = book.read(field.value)
+    return found
 
 
 def with_lines(reply: Reply, extra: bytes) -> Reply:

@@ -1,0 +1,83 @@
+"""Shares of a split: drawn by weight, and where one is of no use its traffic goes to the others."""
+
+import collections
+import random
+
+import pytest
+
+from tests.dataplane.rosters import Harness, child, destination, member
+from tierlb.dataplane.roster import Group
+from tierlb.dataplane.split import Split
+from tierlb.model.topology import Admin
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+def counted(split: Split, groups: list[Group], count: int = 4000) -> list[float]:
+    """The part of so many items that each group gets."""
+    drawn = collections.Counter(id(split.pick()) for _ in range(count))
+    return [drawn[id(group)] / count for group in groups]
+
+
+def test_a_split_draws_by_weight(harness: Harness) -> None:
+    groups = harness.groups(destination("a", weight=3), destination("b", weight=1))
+    assert counted(Split(groups, random.Random(1)), groups) == pytest.approx([0.75, 0.25], abs=0.03)
+    assert Split(groups[:1], random.Random(1)).pick() is groups[0]
+
+
+def weightless(name: str) -> object:
+    return member(name, weight=0.0)
+
+
+@pytest.mark.parametrize(
+    "unusable", [(), (member("x", weight=0.0),), (member("x", admin=Admin.DRAIN), member("y", weight=0.0))]
+)
+def test_traffic_of_a_share_without_a_host_goes_to_the_others_by_their_weights(
+    harness: Harness, unusable: tuple[object, ...]
+) -> None:
+    groups = harness.groups(
+        destination(*unusable, weight=6),
+        destination("b", weight=3),
+        destination("c", weight=1),  # type: ignore[arg-type]
+    )
+    assert counted(Split(groups, random.Random(1)), groups) == pytest.approx([0, 0.75, 0.25], abs=0.03)
+
+
+def test_hosts_that_are_down_are_used_at_last_only(harness: Harness) -> None:
+    groups = harness.groups(destination("a", weight=9), destination("b", weight=1))
+    split = Split(groups, random.Random(1))
+    (a,), (b,) = (group.candidates for group in groups)
+    a.checked(False)
+    assert counted(split, groups) == [0, 1]
+    b.checked(False)
+    assert counted(split, groups) == pytest.approx([0.9, 0.1], abs=0.03)
+    a.checked(True)
+    assert counted(split, groups) == [1, 0]
+
+
+def test_a_share_of_weight_zero_gets_nothing_even_when_it_alone_has_hosts(harness: Harness) -> None:
+    groups = harness.groups(destination(weight=90), destination("b", weight=0))
+    split = Split(groups, random.Random(1))
+    assert counted(split, groups, 500) == [1, 0]
+    assert split.pick().choose() is None
+    assert split.pick().why_none() == "app has no member"
+
+
+def test_shares_that_are_all_empty_or_all_zero_raise_nothing(harness: Harness) -> None:
+    empty = harness.groups(destination(weight=1), destination(weight=1))
+    assert {Split(empty, random.Random(seed)).pick().choose() for seed in range(20)} == {None}
+    zero = harness.groups(destination("a", weight=0), destination("b", weight=0))
+    assert Split(zero, random.Random(1)).pick() in zero
+
+
+def test_a_host_that_has_just_come_does_not_draw_a_share_before_it_reported(harness: Harness) -> None:
+    harness.groups(destination(child("old")))
+    harness.report("old", capacity=1.0)
+    groups = harness.groups(destination(child("old"), weight=1), destination(child("new"), weight=9))
+    split = Split(groups, random.Random(1))
+    assert counted(split, groups, 200) == [1, 0]
+    harness.report("new", capacity=1.0)
+    assert counted(split, groups)[1] == pytest.approx(0.9, abs=0.03)
