@@ -11,20 +11,18 @@ from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Kind
+from tierlb.wire.allowance import MAX_UNITS, UNITS_PER_S, Allowance
 from tierlb.wire.control import (
     LATE_INTERVALS,
-    MAX_CHILD_FRAME_BYTES,
     MAX_UNANSWERED,
-    MAX_UNITS,
     SILENT_S,
-    UNITS_PER_S,
-    Allowance,
     ChildSession,
     Close,
     ParentSession,
     Transmit,
 )
 from tierlb.wire.frames import (
+    MAX_CHILD_FRAME_BYTES,
     Ack,
     Configure,
     Drain,

@@ -9,7 +9,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request
 from wsproto.frame_protocol import CloseReason
 
-from tierlb.wire import websocket
+from tierlb.wire.allowance import EXCEEDED, MAX_UNITS
+from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES
 from tierlb.wire.websocket import CLOSE_CODE, MAX_REASON_BYTES, Framing
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -182,9 +183,9 @@ def in_fragments(message: bytes) -> bytes:
 @pytest.mark.parametrize("chunk", [1, 1000])
 @pytest.mark.parametrize("make", [lambda message: frame(BINARY, message), in_fragments])
 def test_a_message_over_the_cap_ends_it_as_soon_as_it_is_over(
-    monkeypatch: pytest.MonkeyPatch, child: Framing, make: Callable[[bytes], bytes], chunk: int
+    child: Framing, make: Callable[[bytes], bytes], chunk: int
 ) -> None:
-    monkeypatch.setattr(websocket, "MAX_FRAME_BYTES", 100)
+    child._most_bytes = 100
     longest = make(b"x" * 100)
     assert feed(child, longest * 3, chunk) == ([b"x" * 100] * 3, b""), "the cap is for each"
     messages, answers = feed(child, make(b"x" * 102)[:-1] + b"x" * 1000, chunk)
@@ -298,3 +299,48 @@ def test_whatever_bytes_come_a_parent_hears_no_more_than_wsproto_does(data: byte
     messages = [feed(end, data + masked(CLOSE, b"\x03\xe8", b"mask") * 3, chunk)[0] for end in (quick, slow)]
     assert messages[0] == messages[1]
     assert quick.ended is None or slow.ended is not None
+
+
+@pytest.fixture
+def parent() -> Framing:
+    return Framing(opened()[1])
+
+
+FLOODS = {
+    "pings": masked(PING, b"", b"mask"),
+    "pongs": masked(PONG, b"x" * 125, b"mask"),
+    "empty fragments": masked(CONTINUATION, b"", b"mask", last=False),
+    "tiny fragments": masked(CONTINUATION, b"x", b"mask", last=False),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 65536])
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_frames_that_are_no_messages_ends_it_and_is_not_worked_off(
+    parent: Framing, flood: str, chunk: int
+) -> None:
+    begin = masked(BINARY, b"", b"mask", last=False) if "fragment" in flood else b""
+    messages, answers = feed(parent, begin + FLOODS[flood] * 20_000, chunk)
+    assert (messages, parent.ended) == ([], EXCEEDED)
+    assert answers.count(b"\x8a\x00") == (MAX_UNITS if flood == "pings" else 0)
+    assert EXCEEDED.encode() in answers
+    assert not parent._part
+
+
+def test_frames_that_are_no_messages_may_come_now_and_then(parent: Framing) -> None:
+    ping, fragments = masked(PING, b"?", b"mask"), masked(BINARY, b"on", b"mask", last=False)
+    fragments += masked(CONTINUATION, b"e", b"mask")
+    for second in range(20):
+        assert parent.feed((ping + fragments) * 40, float(second)) == [b"one"] * 40
+    assert parent.ended is None
+
+
+def test_the_pieces_of_a_large_frame_are_no_frames(parent: Framing) -> None:
+    data = masked(BINARY, b"x" * 200_000, b"mask")
+    assert feed(parent, data, 50) == ([b"x" * 200_000], b"")
+
+
+def test_a_parent_takes_no_larger_messages_than_children_send(parent: Framing) -> None:
+    messages, _ = feed(parent, masked(BINARY, b"", b"mask", last=False), 1000)
+    messages, _ = feed(parent, masked(CONTINUATION, bytes(MAX_CHILD_FRAME_BYTES + 1), b"mask"), 65536)
+    assert (messages, parent.ended) == ([], f"a message of more than {MAX_CHILD_FRAME_BYTES} bytes")

@@ -30,6 +30,8 @@ from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
 from tierlb.wire.websocket import Framing
 
 GATHER_S = 0.05
+TLS_GATHER_S = 0.02
+"""A record of TLS holds 16 KiB at most; a report with many rows should not take seconds for it."""
 READ_BYTES = 64 * 1024
 """Per connection and batch, so a child that floods gets 3 MB/s at most and its siblings their turn."""
 BATCH_EVENTS = 1024
@@ -81,7 +83,7 @@ class Line:
     def feed(self, data: bytes | None, now: float) -> None:
         """Bytes came from the peer; none at all is its end, None looks at what came with the upgrade."""
         assert self.guest is not None
-        for message in self._framing.feed(data):
+        for message in self._framing.feed(data, now):
             if self.over.is_set():
                 return
             self.guest.receive(message, now)
@@ -278,6 +280,7 @@ class Crowd:
         async def read() -> None:
             while not line.over.is_set():
                 self._feed(line, bytes(await stream.receive_some(READ_BYTES)), trio.current_time())
+                await trio.sleep(TLS_GATHER_S)
 
         async def part(run: Callable[[], Awaitable[None]]) -> None:
             try:

@@ -19,6 +19,7 @@ MAX_HEAD_BYTES = 16 * 1024
 READ_BYTES = 16 * 1024
 GOODBYE_S = 1.0
 GOODBYE_READS = 64
+GOODBYE_BYTES = 64 * 1024
 
 
 @attrs.frozen
@@ -69,7 +70,7 @@ async def say_goodbye(stream: trio.SocketStream) -> None:
     with trio.move_on_after(GOODBYE_S):
         await stream.send_eof()
         for _ in range(GOODBYE_READS):
-            if not await stream.receive_some(READ_BYTES):
+            if not await stream.receive_some(GOODBYE_BYTES):
                 return
 
 

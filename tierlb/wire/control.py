@@ -19,7 +19,9 @@ import attrs
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
+from tierlb.wire.allowance import EXCEEDED, FRAME_UNIT_BYTES, Allowance
 from tierlb.wire.frames import (
+    MAX_CHILD_FRAME_BYTES,
     MAX_TEXT_CHARACTERS,
     PROTOCOL_VERSION,
     Ack,
@@ -40,12 +42,6 @@ from tierlb.wire.frames import (
 
 MAX_UNANSWERED = 16
 """Snapshots a child may leave unanswered. A healthy one answers in milliseconds: more means it is stuck."""
-MAX_CHILD_FRAME_BYTES = 1024 * 1024
-"""Half a thousand rows with members; a plain report has 106 bytes."""
-FRAME_UNIT_BYTES = 64 * 1024
-UNITS_PER_S = 100.0
-MAX_UNITS = 200.0
-"""A frame is one unit, and another for each 64 KiB. The fastest honest child sends 20 reports a second."""
 LATE_INTERVALS = 10
 SILENT_S = 30.0
 """A child says something at least every ten seconds, even where it has nothing to report."""
@@ -69,22 +65,6 @@ Effect = Frame | Transmit | Close
 
 
 @attrs.define
-class Allowance:
-    """A bucket of units that fills with time; `take` is false when there are not enough."""
-
-    units: float = MAX_UNITS
-    filled_s: float | None = None
-
-    def take(self, units: float, now: float) -> bool:
-        """Take them at `now`, which never goes back."""
-        if self.filled_s is not None:
-            self.units = min(MAX_UNITS, self.units + (now - self.filled_s) * UNITS_PER_S)
-        self.filled_s = now
-        self.units -= units
-        return self.units >= 0
-
-
-@attrs.define
 class ParentSession:
     """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Drain frames, and Close."""
 
@@ -105,7 +85,7 @@ class ParentSession:
             return []
         self.heard_s = now
         if not self._allowance.take(1 + len(data) / FRAME_UNIT_BYTES, now):
-            return self._close(f"more than {UNITS_PER_S:g} frames (of 64 KiB) per second")
+            return self._close(EXCEEDED)
         try:
             return self._on_frame(decode(data, MAX_CHILD_FRAME_BYTES), now)
         except ProtocolError as error:

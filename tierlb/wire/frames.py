@@ -29,6 +29,8 @@ from tierlb.model.topology import Redirect, Respond
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "tierlb.v1"
 MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_CHILD_FRAME_BYTES = 1024 * 1024
+"""Half a thousand rows with members; a plain report has 106 bytes."""
 MAX_TEXT_CHARACTERS = 4096
 MAX_COUNT = 2**63 - 1
 MAX_NUMBER = 1e12

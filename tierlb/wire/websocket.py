@@ -1,7 +1,8 @@
 """One end of an open websocket (RFC 6455) without its socket: bytes in, whole messages out.
 
 wsproto does the protocol; this keeps what a driver must not forget: fragments are put together up to a cap, pings and
-closes are answered, and whatever breaks the rules ends the connection with a reason instead of an exception.
+closes are answered, and whatever breaks the rules ends the connection with a reason instead of an exception. Control
+frames and fragments, of which any number makes no message, have an allowance (allowance.py).
 
 A report is one short, masked, binary frame, and a parent of a hundred children gets four hundred in a second. That one
 kind of frame is taken apart here, in a third of the time; every other frame, and all from the first on that has 64 KiB
@@ -12,10 +13,11 @@ Left out: the upgrade request, and text: a text message is handed on as its UTF-
 
 from wsproto import WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import ProtocolError
 
-from tierlb.wire.frames import MAX_FRAME_BYTES
+from tierlb.wire.allowance import EXCEEDED, Allowance
+from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES, MAX_FRAME_BYTES
 
 CLOSE_CODE = 4000
 """The private range (RFC 6455, 7.4.2): the reason says the rest."""
@@ -36,22 +38,42 @@ def unmasked(data: bytes, mask_at: int, end: int) -> bytes:
 
 
 class Framing:
-    """`ended` says why once nothing can be received any more; `answer` is to be sent after each `feed`."""
+    """`ended` says why once nothing can be received any more; `answer` is to be sent after each `feed`. `gave_up`: it
+    ended because the peer sent too much, of which more may be on its way. A parent takes no larger messages than
+    children send."""
 
-    __slots__ = ("_held", "_parts", "_plain", "_size", "_ws", "answer", "ended")
+    __slots__ = (
+        "_allowance",
+        "_begun",
+        "_held",
+        "_most_bytes",
+        "_now",
+        "_part",
+        "_plain",
+        "_ws",
+        "answer",
+        "ended",
+        "gave_up",
+    )
 
     def __init__(self, ws: WSConnection) -> None:
         self._ws = ws
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._part = bytearray()
+        self._begun = False
+        self._most_bytes = MAX_FRAME_BYTES if ws.client else MAX_CHILD_FRAME_BYTES
+        self._allowance = Allowance()
+        self._now = 0.0
         self._held: bytes = b""
         self._plain = not ws.client
         self.answer = b""
         self.ended: str | None = None
+        self.gave_up = False
 
-    def feed(self, data: bytes | None) -> list[bytes]:
-        """The messages that are whole now. No bytes at all are the peer's end; None: what came with the upgrade."""
+    def feed(self, data: bytes | None, now: float = 0.0) -> list[bytes]:
+        """The messages that are whole at `now`. No bytes at all are the peer's end; None: what came with the
+        upgrade."""
         self.answer = b""
+        self._now = now
         if self.ended is not None:
             return []
         if data == b"":
@@ -82,7 +104,7 @@ class Framing:
             end = mask_at + 4 + length
             if end > size:
                 break
-            if data[at] == WHOLE_BINARY and not self._parts:
+            if data[at] == WHOLE_BINARY and not self._begun:
                 whole.append(unmasked(data, mask_at, end))
             else:
                 self._ws.receive_data(data[at:end])
@@ -108,8 +130,11 @@ class Framing:
             match event:
                 case BytesMessage() | TextMessage():
                     self._gather(event, whole)
-                case Ping() if self._ws.state is ConnectionState.OPEN:  # none is owed once this end has closed
-                    self.answer += self._ws.send(event.response())
+                case Ping():
+                    if self._count() and self._ws.state is ConnectionState.OPEN:  # no answer once this end has closed
+                        self.answer += self._ws.send(event.response())
+                case Pong():
+                    self._count()
                 case CloseConnection():
                     self._end(event)
             if self.ended is not None:
@@ -117,16 +142,29 @@ class Framing:
         return whole
 
     def _gather(self, event: BytesMessage | TextMessage, whole: list[bytes]) -> None:
-        data = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
-        self._size += len(data)
-        if self._size > MAX_FRAME_BYTES:
-            self.ended = f"a message of more than {MAX_FRAME_BYTES} bytes"
-            self.answer += self.close(self.ended)
-        elif not event.message_finished:
-            self._parts.append(data)
+        self._part += event.data.encode() if isinstance(event.data, str) else event.data
+        if len(self._part) > self._most_bytes:
+            self._give_up(f"a message of more than {self._most_bytes} bytes")
+        elif event.message_finished:
+            whole.append(bytes(self._part))
+            self._part.clear()
+            self._begun = False
         else:
-            whole.append(b"".join((*self._parts, data)) if self._parts else data)
-            self._parts, self._size = [], 0
+            self._begun = True
+            if event.frame_finished:
+                self._count()
+
+    def _count(self) -> bool:
+        """One frame more that is no message; whether it is allowed."""
+        if self._allowance.take(1.0, self._now):
+            return True
+        self._give_up(EXCEEDED)
+        return False
+
+    def _give_up(self, reason: str) -> None:
+        self.ended, self.gave_up = reason, True
+        self._part.clear()
+        self.answer += self.close(reason)
 
     def _end(self, close: CloseConnection) -> None:
         self.ended = close.reason or f"closed with code {int(close.code)}"
