@@ -186,6 +186,13 @@ def test_what_is_wrong_with_an_endpoint_is_what_most_of_its_parents_find():
     assert [row.problem for row in rows.values()] == ["connection refused", ""]
 
 
+def test_what_a_node_lacks_is_its_problem():
+    short = node("web-1", 8081)
+    short = attrs.evolve(short, load=attrs.evolve(short.load, shortages=("out of local ports: add nodes",)))
+    _, rows = groups({"web": [short, node("web-2", 8082)]})["web"]
+    assert [row.problem for row in rows.values()] == ["out of local ports: add nodes", ""]
+
+
 def test_items_are_connections_where_nothing_below_counts_requests():
     edge = [node("edge-1", 8, member("db/127.0.0.1:1", 1.0), rate=3.0, latency=sketch_of(60.0))]
     both = groups({"edge": edge}, {"db": PoolStatus((endpoint(1),))})

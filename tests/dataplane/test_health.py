@@ -10,8 +10,19 @@ from functools import partial
 import attrs
 import pytest
 import trio
+import trio.testing
 
-from tierlb.dataplane.health import CHECKS_AT_ONCE, MAX_ANSWER_BYTES, HealthChecks, Result, check_once
+from tierlb.dataplane.health import (
+    CHECKS_AT_ONCE,
+    GREETING_S,
+    MAX_ANSWER_BYTES,
+    PARTING_S,
+    READ_BYTES,
+    HealthChecks,
+    Result,
+    _part,
+    check_once,
+)
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
 
@@ -182,6 +193,70 @@ async def test_who_refuses_is_bad(how):
 async def test_a_connect_is_enough_without_a_path(host, nursery):
     server = Server()
     assert await check(await server.listen(nursery, host), TCP) == Result(True, "connected")
+    nursery.cancel_scope.cancel()
+
+
+@attrs.define
+class Greeter:
+    """Speaks first, after a while, and notes how the other end leaves."""
+
+    after_s: float = 0.0
+    ends: list[str] = attrs.field(factory=list)
+
+    async def serve(self, stream):
+        await trio.sleep(self.after_s)
+        try:
+            await stream.send_all(b"220 mail.example ESMTP\r\n")
+            word = await stream.receive_some()
+            reset = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # of one that came behind the end
+            self.ends.append("reset" if reset else "words" if word else "end")
+        except trio.BrokenResourceError:
+            self.ends.append("reset")
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+async def test_a_server_that_speaks_first_is_heard_and_left_without_a_reset(after_s, nursery):
+    """The later greeting comes after the check has sent its end, which is when a closed socket would reset it."""
+    greeter = Greeter(after_s)
+    listeners = await nursery.start(partial(trio.serve_tcp, greeter.serve, 0, host="127.0.0.1"))
+    address = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+    assert await check(address, TCP) == Result(True, "connected")
+    with trio.fail_after(DEADLINE_S):
+        while not greeter.ends:  # noqa: ASYNC110 (nothing announces it)
+            await trio.sleep(0.001)
+    assert greeter.ends == ["end"]
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("talks", [False, True])
+async def test_a_server_that_does_not_leave_is_waited_for_within_bounds(talks, nursery, autojump_clock):
+    theirs, ours = trio.testing.memory_stream_pair()
+
+    async def talk():
+        while talks:
+            await theirs.send_all(b"x" * READ_BYTES)
+
+    async def send_eof():
+        ours.ended = True
+
+    ours.send_eof = send_eof
+    nursery.start_soon(talk)
+    before = trio.current_time()
+    await _part(ours, 2.0)
+    assert ours.ended
+    assert trio.current_time() - before <= GREETING_S + PARTING_S
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_resets_at_once_has_accepted(nursery):
+    async def serve(stream):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        stream.socket.close()
+
+    listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+    address = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+    assert await check(address, TCP) == Result(True, "connected")
     nursery.cancel_scope.cancel()
 
 

@@ -3,11 +3,8 @@
 from typing import Any
 
 import pytest
-import trio
 
-from tests.dataplane.conftest import Lab, PlayedMember
 from tests.dataplane.rosters import Harness, available, by_name, child, chosen, destination, member
-from tierlb.balance import ejection
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, Group
@@ -718,51 +715,3 @@ def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     again = harness.group("a", "b").candidates[0]
     assert again is not a
     assert (again.done, again.retired, a.retired) == (0, False, True)
-
-
-# Probes, against real sockets.
-
-
-async def probing(lab: Lab, *members: PlayedMember) -> tuple[Harness, Group]:
-    harness = Harness()
-    group = harness.group(*(member.member for member in members), balance=Policy.ROUND_ROBIN)
-    lab.nursery.start_soon(harness.reactor.run)
-    return harness, group
-
-
-async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
-    harness, group = await probing(lab, one, two)
-    group.candidates[0].connect_failed(refused=True)
-    harness.pass_time(FIRST_EJECTION_S + 0.3)
-    await (await one.accepts()).hears_end()
-    await lab.until(lambda: len(group.available) == 2)
-    assert [event for event, _ in harness.changes] == ["ejected", "restored"]
-
-
-async def test_a_probe_that_is_refused_doubles_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, group = await probing(lab, await lab.nobody(), await lab.member())
-    dead = group.candidates[0]
-    dead.connect_failed(refused=True)
-    await lab.until(lambda: dead.ejection.times >= 3)
-    assert harness.changes[:3] == [("ejected", dead.member.name)] * 3
-    assert len(group.available) == 1
-
-
-async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
-    full = await lab.member(backlog=0)
-    stuffing = [trio.socket.socket() for _ in range(4)]
-    for sock in stuffing:
-        sock._sock.connect_ex(full.address.sockaddr)
-    harness, group = await probing(lab, full, await lab.member())
-    candidate = group.candidates[0]
-    candidate.connect_failed(refused=True)
-    harness.pass_time(FIRST_EJECTION_S + 0.3)
-    probe = candidate.probe
-    assert probe is not None
-    harness.roster.close()
-    assert probe.closed
-    assert candidate.probe is None
-    for sock in stuffing:
-        sock.close()

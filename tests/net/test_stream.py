@@ -11,6 +11,7 @@ import trio
 from tests.silence import hosts
 from tierlb.model.address import Address
 from tierlb.net import hearing
+from tierlb.net import stream as stream_module
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream, dial
 from tierlb.net.wheel import NEVER
@@ -502,3 +503,13 @@ async def test_work_that_a_deadline_queued_is_done_though_no_event_comes(bench: 
             waiting.arm(0.1)
     waiting.close()
     assert turns == ["turn"] * 3
+
+
+def test_dial_tells_a_host_without_a_way_to_it_from_ports_that_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says EADDRNOTAVAIL for both."""
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda self, at: errno.EADDRNOTAVAIL)
+    for routed, expected in ((True, errno.EADDRNOTAVAIL), (False, errno.EHOSTUNREACH)):
+        monkeypatch.setattr(stream_module, "has_route", lambda address, routed=routed: routed)
+        sock, code = dial(Address("::1", 80))
+        sock.close()
+        assert code == expected

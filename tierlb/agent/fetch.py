@@ -9,6 +9,8 @@ import attrs
 import h11
 import trio
 
+from tierlb.net.self_connect import open_stream
+
 READ_BYTES = 16 * 1024
 
 
@@ -45,7 +47,7 @@ async def get(url: Url, timeout_s: float, max_bytes: int) -> bytes:
     """The body of a 200. Raises Unreachable and NoAnswer."""
     with trio.move_on_after(timeout_s):
         try:
-            stream = await trio.open_tcp_stream(url.host, url.port)
+            stream = await open_stream(url.host, url.port)
         except OSError as error:
             raise Unreachable(f"{url.host}:{url.port}: {error.strerror or error}") from error
         async with stream:

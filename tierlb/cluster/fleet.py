@@ -30,6 +30,7 @@ from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.topology import Pool, Run, Tier, Tls, Topology
+from tierlb.net.self_connect import open_stream
 from tierlb.topology.allot import node_names
 
 STOP_DEADLINE_S = 12.0
@@ -286,7 +287,7 @@ def _tls_options(tls: Tls | None) -> tuple[str, ...]:
 async def _until_it_accepts(address: Address) -> None:
     while True:
         try:
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await open_stream(address.host, address.port)
         except OSError:
             await trio.sleep(PROBE_EVERY_S)
         else:

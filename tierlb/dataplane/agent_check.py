@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from tierlb.model.address import Address
+from tierlb.net.self_connect import open_stream
 from tierlb.wire.agent_check import MAX_LINE_BYTES, AgentSays, parse
 
 INTERVAL_S = 2.0
@@ -89,7 +90,7 @@ class AgentChecks:
 
 async def _read_line(address: Address, agent_send: bytes) -> bytes:
     """What the agent says up to its first line end, that included; without one where it ended or went on too long."""
-    async with await trio.open_tcp_stream(address.host, address.port) as stream:
+    async with await open_stream(address.host, address.port) as stream:
         if agent_send:
             await stream.send_all(agent_send)
         received = b""

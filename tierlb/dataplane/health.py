@@ -21,6 +21,8 @@ import trio
 from tierlb.balance.health import Health, pauses_s
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
+from tierlb.net.self_connect import abandon, reached_itself
+from tierlb.net.shortage import has_route, is_own
 
 CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
@@ -32,7 +34,12 @@ MOST_FAULT_CHARS = 120
 """Of what h11 says of a bad answer, which may quote a whole head."""
 LATE_SHARE = 0.5
 """If this node noticed the end of a check later than by this share of its timeout, it is the node that is slow."""
-OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+GREETING_S = 0.1
+"""How long a TCP check waits for a server that speaks first (SMTP, MySQL, SSH); most do within a round trip. At most a
+quarter of the check's timeout."""
+PARTING_S = 1.0
+"""How long a TCP check reads on after its end, so that what comes late does not meet a closed socket, which would reset
+the connection. At most half of the check's timeout."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -157,31 +164,63 @@ class HealthChecks(Generic[K]):
 
 async def check_once(address: Address, check: HealthCheck) -> Result:
     """One check, within its timeout."""
+    family = trio.socket.AF_INET6 if ":" in address.host else trio.socket.AF_INET
+    try:
+        with trio.socket.socket(family) as sock:
+            result = await _checked_in_time(sock, address, check)
+            if result.good and check.path is None:
+                await _part(trio.SocketStream(sock), check.timeout_s)
+            return result
+    except OSError as error:
+        return _failed(error, address)
+
+
+async def _checked_in_time(sock: trio.socket.SocketType, address: Address, check: HealthCheck) -> Result:
     with trio.move_on_after(check.timeout_s) as scope:
         try:
-            return await _connect_and_ask(address, check)
+            return await _connect_and_ask(sock, address, check)
         except h11.RemoteProtocolError as error:
             return Result(False, f"gave no proper HTTP answer: {str(error)[:MOST_FAULT_CHARS]}")
         except trio.BrokenResourceError:
             return Result(False, "reset the connection")
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            return Result(None if error.errno in OWN_ERRORS else False, reason)
+            return _failed(error, address)
     if trio.current_time() > scope.deadline + LATE_SHARE * check.timeout_s:
         return Result(None, "this node is too busy to check")
     return Result(False, f"timed out after {check.timeout_s:g}s")
 
 
-async def _connect_and_ask(address: Address, check: HealthCheck) -> Result:
-    family = trio.socket.AF_INET6 if ":" in address.host else trio.socket.AF_INET
-    with trio.socket.socket(family) as sock:
-        await sock.connect(address.sockaddr)
-        if sock.getsockname() == sock.getpeername():
-            # a loopback port in the range of free ones, where nobody listens, can be connected to itself
-            return Result(False, "connection refused")
-        if check.path is None:
-            return Result(True, "connected")
-        return await _ask(trio.SocketStream(sock), check, check.host or str(address))
+async def _connect_and_ask(sock: trio.socket.SocketType, address: Address, check: HealthCheck) -> Result:
+    await sock.connect(address.sockaddr)
+    if reached_itself(sock):
+        abandon(sock)
+        return Result(False, "connection refused")
+    if check.path is None:
+        return Result(True, "connected")
+    return await _ask(trio.SocketStream(sock), check, check.host or str(address))
+
+
+def _failed(error: OSError, address: Address) -> Result:
+    """Of a check that ended with this error, which may say more of this machine than of the endpoint."""
+    code = error.errno or 0
+    own = is_own(code) and (code != errno.EADDRNOTAVAIL or has_route(address))
+    return Result(None if own else False, os.strerror(code).lower() if code else str(error))
+
+
+async def _part(stream: trio.SocketStream, timeout_s: float) -> None:
+    """End a connection on which nothing was asked, as a client would: read the greeting of a server that speaks first,
+    send the end, and read up to the server's. A reset counts as a failed connection at many servers; MySQL locks a host
+    out after a hundred. The endpoint has shown that it accepts, so nothing that happens here is an error."""
+    try:
+        with trio.move_on_after(min(GREETING_S, timeout_s / 4)):
+            await stream.receive_some(READ_BYTES)
+        await stream.send_eof()
+        with trio.move_on_after(min(PARTING_S, timeout_s / 2)):
+            read_bytes = 0
+            while read_bytes < MAX_ANSWER_BYTES and (data := await stream.receive_some(READ_BYTES)):
+                read_bytes += len(data)
+    except (OSError, trio.BrokenResourceError):
+        return
 
 
 async def _ask(stream: trio.abc.Stream, check: HealthCheck, host: str) -> Result:

@@ -221,7 +221,8 @@ class Plane:
             self._upkeep.told(self._front.roster.loads()),
             c.turned_away,
             c.gave_way,
-            () if self._cap is None else self._cap.shortages(),
+            (*(() if self._cap is None else self._cap.shortages()), *self._front.roster.shortages.current()),
+            self._front.roster.shortages.count,
         )
 
     def subtree(self) -> SubtreeLoad:

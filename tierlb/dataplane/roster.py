@@ -8,7 +8,6 @@ each the line that its score lies on (`balance.view`), both anew every tick, wit
 
 import errno
 import random
-import socket
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any, Protocol
@@ -23,11 +22,13 @@ from tierlb.balance.ejection import Ejection
 from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import MemberView
+from tierlb.dataplane import recovery
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member, Snapshot
-from tierlb.model.topology import Admin, Kind
-from tierlb.net.reactor import WRITE, Reactor
-from tierlb.net.stream import Stream, dial
+from tierlb.model.topology import Admin, HealthCheck, Kind, Timeouts
+from tierlb.net.reactor import Reactor
+from tierlb.net.self_connect import local_ports
+from tierlb.net.shortage import Shortages, is_own
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.pace import is_news
 from tierlb.wire.agent_check import AgentSays
@@ -71,6 +72,7 @@ class Candidate:
         "healthy",
         "idle",
         "in_flight",
+        "may_reach_itself",
         "member",
         "moments",
         "name",
@@ -108,7 +110,7 @@ class Candidate:
         self.said_admin = Admin.READY
         self.said_maxconn = 0
         self.said_up: bool | None = None
-        self.probe: Probe | None = None
+        self.probe: recovery.Probe | recovery.CheckedRecovery | None = None
         self.retired = False
         self.deadline = NEVER
         self.filed = NEVER
@@ -125,6 +127,8 @@ class Candidate:
         """The member as the current snapshot has it, and what its agent makes of that."""
         self.member = member
         self.name = member.name
+        first, last = self.roster.local_ports
+        self.may_reach_itself = first <= member.address.port <= last
         self.view.shared_by(member.parents)
         self.weight = member.weight * self.view.factor
         self.cap = max(1, self.said_maxconn // self.view.parents) if self.said_maxconn else NO_CAP
@@ -192,10 +196,17 @@ class Candidate:
             reactor.wheel.file(self)
             self.assess("ejected")
 
+    def dial_failed(self, code: int) -> None:
+        """A connect failed with this errno. For what this machine lacks the member is not to blame."""
+        if is_own(code):
+            self.roster.shortages.note(code, self.roster.reactor.now, self.member.address)
+        else:
+            self.connect_failed(refused=code == errno.ECONNREFUSED)
+
     def on_deadline(self) -> None:
         """The ejection is over: ask the member itself before any client does."""
         if self.ejection.ejected and self.probe is None:
-            Probe.start(self)
+            recovery.ask(self)
 
     # What others observe or say.
 
@@ -411,7 +422,18 @@ def _reason(candidate: Candidate) -> str:
 class Roster:
     """All candidates of a node."""
 
-    def __init__(self, reactor: Reactor, rng: random.Random, on_change: Callable[[str, Candidate], None]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        rng: random.Random,
+        on_change: Callable[[str, Candidate], None],
+        shortages: Shortages | None = None,
+    ) -> None:
+        self.shortages = shortages or Shortages()
+        self.local_ports = local_ports()
+        self.connect_s = Timeouts().connect
+        self.checks: dict[str, HealthCheck] = {}
+        self.recovery: recovery.Recovery | None = None
         self.reactor = reactor
         self.rng = rng
         self.on_change = on_change
@@ -425,6 +447,9 @@ class Roster:
     def regroup(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[Group]:
         """Groups for a new snapshot, parallel to `destinations`; candidates that are in none of them retire."""
         self._kind = snapshot.kind
+        self.local_ports = local_ports()
+        self.connect_s = snapshot.timeouts.connect
+        self.checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
         kept: dict[tuple[str, str], Candidate] = {}
         now = self.reactor.now
         groups = []
@@ -472,6 +497,7 @@ class Roster:
 
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
+        self.shortages.tick(now)
         for candidate in self._candidates.values():
             candidate.learn(now)
         for group in self.groups:
@@ -554,49 +580,3 @@ class Roster:
     def loads(self) -> tuple[MemberLoad, ...]:
         now = self.reactor.now
         return tuple(candidate.load(now) for candidate in self._candidates.values())
-
-
-class Probe(Stream):
-    """One connect to an ejected member, closed as soon as it is made."""
-
-    __slots__ = ("candidate",)
-
-    candidate: Candidate
-    PROBE_S = 1.0
-
-    @classmethod
-    def start(cls, candidate: Candidate) -> None:
-        try:
-            sock, code = dial(candidate.member.address)
-        except OSError:
-            candidate.connect_failed(refused=False)
-            return
-        probe = candidate.probe = cls(candidate.roster.reactor, sock)
-        probe.candidate = candidate
-        if code:
-            probe._finish(code)
-        else:
-            probe.arm(cls.PROBE_S)
-            probe.watch(WRITE)
-
-    def on_ready(self, mask: int) -> None:
-        self._finish(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-    def on_deadline(self) -> None:
-        self._finish(errno.ETIMEDOUT)
-
-    def on_broken(self, error: OSError) -> None:
-        self._finish(error.errno or errno.EIO)
-
-    def _finish(self, code: int) -> None:
-        if self.closed:
-            return
-        self.close()
-        if code:
-            self.candidate.connect_failed(refused=code == errno.ECONNREFUSED)
-        else:
-            self.candidate.connected()
-
-    def close(self) -> None:
-        self.candidate.probe = None
-        super().close()

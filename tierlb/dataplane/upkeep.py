@@ -20,6 +20,7 @@ from tierlb.dataplane.agent_check import AgentChecks, serve_agent_check
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.health import HealthChecks
+from tierlb.dataplane.recovery import Recovery
 from tierlb.dataplane.roster import Candidate, Roster
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
@@ -72,6 +73,7 @@ class Upkeep:
         self.account = Account(front.counters, front.roster, front.latencies, reactor.now)
         self._health: HealthChecks[Candidate] = HealthChecks(self._checked, rng, log)
         self._agents = AgentChecks(self._agent_says, rng, agent_send=front.name.encode() + b"\n")
+        self._recovery = front.roster.recovery = Recovery()
         self._voice = NodeVoice()
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
@@ -136,6 +138,7 @@ class Upkeep:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._health.run)
+            nursery.start_soon(self._recovery.run)
             nursery.start_soon(self._agents.run)
             nursery.start_soon(self._answer_agent_checks)
             while True:

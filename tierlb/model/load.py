@@ -36,7 +36,8 @@ class NodeLoad:
     with 5xx of its own or cut; `rejected` those refused as malformed, over a cap, or from an address that is no
     parent's. `busy` is the share of wall time (0..1) the event loop did not wait, over the last second or so.
     `turned_away` are the rejected that came when the node was full, `gave_way` idle connections closed for new
-    ones, `shortages` what the node lacks now, in sentences for an operator.
+    ones, `shortages` what the node lacks now, in sentences for an operator;
+    `short_connects` counts connects to hosts that failed for want of something on this machine.
     """
 
     connections: int
@@ -51,6 +52,7 @@ class NodeLoad:
     turned_away: int = 0
     gave_way: int = 0
     shortages: tuple[str, ...] = ()
+    short_connects: int = 0
 
 
 @attrs.frozen

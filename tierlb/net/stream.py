@@ -13,19 +13,18 @@ come again when the stream has its next turn in the ready queue, and nothing is 
 
 import errno
 import socket
-import struct
 from collections import deque
 
 from tierlb.model.address import Address
 from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
+from tierlb.net.self_connect import LINGER_ZERO
+from tierlb.net.shortage import has_route
 from tierlb.net.wheel import NEVER
 
 READ_BYTES = 16 * 1024
 """One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next."""
 BULK_READ_BYTES = 256 * 1024
-LINGER_ZERO = struct.pack("ii", 1, 0)
-"""SO_LINGER on, 0 seconds: `close` sends a reset."""
 
 
 class Stream:
@@ -334,4 +333,6 @@ def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket
     if not is_here(address.host):
         ask_when_quiet(sock)
     code = sock.connect_ex(address.sockaddr)
+    if code == errno.EADDRNOTAVAIL and not has_route(address):
+        code = errno.EHOSTUNREACH
     return sock, 0 if code == errno.EINPROGRESS else code

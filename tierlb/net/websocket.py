@@ -24,6 +24,7 @@ from wsproto.utilities import ProtocolError
 from tierlb.model.address import Address
 from tierlb.net.door import Door, Visit
 from tierlb.net.page import Pages, upgrade_or_page
+from tierlb.net.self_connect import open_stream
 from tierlb.net.tls import explain
 from tierlb.wire.frames import SUBPROTOCOL
 from tierlb.wire.websocket import Framing
@@ -225,7 +226,7 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, 
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     try:
         with trio.fail_after(CONNECT_TIMEOUT_S):
-            stream = await trio.open_tcp_stream(at or host, port)
+            stream = await open_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
         raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
     _notice_if_vanished(stream)

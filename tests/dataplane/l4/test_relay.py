@@ -1,5 +1,6 @@
 """An l4 node's conversation: connections given whole to one member, unread."""
 
+import errno
 import hashlib
 import socket
 
@@ -7,6 +8,7 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import DATA_KEY, Clock, Lab, Voice, l4
+from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.model.topology import Policy, Timeouts
 from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
@@ -349,3 +351,50 @@ async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) ->
     client = await lab.connects()
     await client.says(b"hello")
     await (await risen.accepts()).hears(b"hello")
+
+
+# What this machine lacks, and connections that reach nobody.
+
+
+@pytest.mark.parametrize("code", LACKS)
+async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_connection(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    members = [await lab.member(), await lab.member()]
+    await lab.serves(l4(*members))
+    lacking(monkeypatch, code, members)
+    for _ in range(10):
+        await (await lab.connects()).hears_no_word()
+    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+    assert lab.log.count("resource_exhausted") == 1
+    assert lab.log.count("connection dropped") == 0
+    await lab.until(lambda: lab.front.counters.connections == 0)
+    assert lab.plane.load().short_connects == lab.front.roster.shortages.count >= 10
+
+
+async def test_a_lack_towards_one_member_sends_connections_to_another(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, free = await lab.member(), await lab.member()
+    await lab.serves(l4(full, free))
+    lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
+    for _ in range(4):
+        client = await lab.connects()
+        voice = await free.accepts()
+        await client.says(b"hello")
+        await voice.hears(b"hello")
+    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+
+
+async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = await lab.nobody(), await lab.member()
+    await lab.serves(l4(dead, alive))
+    reaching_itself(monkeypatch, dead)
+    for _ in range(3):
+        client = await lab.connects()
+        voice = await alive.accepts()
+        await client.says(b"hello")
+        await voice.hears(b"hello")
+    assert [load.availability for load in lab.front.roster.loads()] == ["ejected", "available"]

@@ -1,5 +1,6 @@
 """One request and its response, told from both ends: what the member hears, what the client hears."""
 
+import errno
 import itertools
 import socket
 from typing import Any
@@ -8,12 +9,14 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Voice, below, l7
+from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.balance.capacity import CONCURRENCY
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
 from tierlb.net.hearing import GONE, LOOK_S, vanished
+from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
@@ -1228,3 +1231,61 @@ async def test_an_answer_whose_member_falls_silent_is_cut(lab: Lab) -> None:
         await client.hears_up_to(b"0\r\n\r\n")
     (event,) = [event for event in lab.log.events if "response cut" in str(event)]
     assert "fell silent" in str(event)
+
+
+# What this machine lacks, and connections that reach nobody.
+
+
+@pytest.mark.parametrize("code", LACKS)
+async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    members = [await lab.member(), await lab.member()]
+    await lab.serves(l7(*members))
+    lacking(monkeypatch, code, members)
+    client = await lab.connects()
+    for _ in range(10):
+        answer = await client.asks(GET)
+        assert (answer.status, answer["retry-after"]) == (503, "1")
+    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+    assert [(load.failed, load.in_flight) for load in lab.front.roster.loads()] == [(0, 0)] * 2
+    assert lab.log.count("resource_exhausted") == 1
+    assert lab.plane.load().short_connects == lab.front.roster.shortages.count >= 10
+    assert lab.plane.load().shortages[-1].startswith("out of ")
+
+
+async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, free = await lab.member(), await lab.member()
+    await lab.serves(l7(full, free))
+    lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
+    lab.background.start_soon(free.answers_all, OK)
+    client = await lab.connects()
+    for _ in range(6):
+        assert (await client.asks(POST)).status == 200
+    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+
+
+async def test_an_epoll_set_that_takes_no_more_is_a_lack(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = await lab.converses()
+    await lab.until(lambda: lab.front.clients)
+
+    def add(self: Reactor, fd: int, mask: int, handler: object) -> None:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    monkeypatch.setattr(Reactor, "add", add)
+    assert (await client.asks(GET)).status == 503
+    assert lab.log.count("resource_exhausted") == 1
+
+
+async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = await lab.nobody(), await lab.member()
+    await lab.serves(l7(dead, alive))
+    reaching_itself(monkeypatch, dead)
+    lab.background.start_soon(alive.answers_all, OK)
+    client = await lab.connects()
+    for _ in range(4):
+        assert (await client.asks(GET)).body == b"ok"
+    assert [load.availability for load in lab.front.roster.loads()] == ["ejected", "available"]
+    assert lab.front.counters.errors == 0

@@ -18,6 +18,7 @@ from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Policy
 from tierlb.net.reactor import Reactor
+from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch
 
 
@@ -40,7 +41,7 @@ class L4Front:
         self.handshakes: set[Handshake] = set()
         self.introductions: set[Introduction] = set()
         self.pipes: set[Pipe] = set()
-        self.roster = Roster(reactor, rng, self._member_changed)
+        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.snapshot: Snapshot
         self.split: Split
 
@@ -115,10 +116,12 @@ class L4Front:
         self.pipes.discard(pipe)
 
     def give_up(self, client: socket.socket, tried: tuple[Candidate, ...], reason: str) -> None:
-        """No member took the connection. There is no protocol to say so in: it is closed."""
+        """No member took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
+        node that lacks something, which was logged already."""
         self.counters.errors += 1
         self.counters.connections -= 1
-        self.log.warning("connection dropped", reason=reason, tried=[c.member.name for c in tried])
+        if reason:
+            self.log.warning("connection dropped", reason=reason, tried=[c.member.name for c in tried])
         client.close()
 
     def drain(self) -> None:

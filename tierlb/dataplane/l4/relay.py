@@ -14,6 +14,8 @@ from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate
 from tierlb.net.reactor import WRITE
+from tierlb.net.self_connect import connect_outcome
+from tierlb.net.shortage import is_own
 from tierlb.net.stream import READ_BYTES, Stream, dial
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv, encode_v2
@@ -71,11 +73,14 @@ class Handshake(Stream):
         candidate.begin()
         self.tried = tried
         front.handshakes.add(self)
-        self.watch(WRITE)
         self.arm(front.snapshot.timeouts.connect)
+        try:
+            self.watch(WRITE)
+        except OSError as error:
+            self.fail(error.errno or errno.EIO)
 
     def on_ready(self, mask: int) -> None:
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
         if code:
             self.fail(code)
             return
@@ -102,12 +107,20 @@ class Handshake(Stream):
         front.handshakes.discard(self)
         self.close()
         candidate.finish()
-        candidate.connect_failed(refused=code == errno.ECONNREFUSED)
-        relay(front, self.client, self.caller, (*self.tried, candidate))
+        candidate.dial_failed(code)
+        relay(front, self.client, self.caller, (*self.tried, candidate), short=is_own(code))
 
 
-def relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Candidate, ...] = ()) -> None:
-    """Give the client's connection to a member that was not `tried` yet; closes it when there is none."""
+def relay(
+    front: "L4Front",
+    client: socket.socket,
+    caller: Caller,
+    tried: tuple[Candidate, ...] = (),
+    *,
+    short: bool = False,
+) -> None:
+    """Give the client's connection to a member that was not `tried` yet; closes it when there is none. `short`: it was
+    for want of something here that the last try failed."""
     reason = "no member accepted it"
     while len(tried) < CONNECTS:
         group = front.split.pick()
@@ -120,15 +133,17 @@ def relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[
         try:
             sock, code = dial(candidate.member.address, speaks_first=candidate.member.child)
         except OSError as error:
-            front.log.error("no socket for a connection", error=str(error))
+            candidate.dial_failed(error.errno or errno.EIO)
+            short = True
             break
         if not code:
             Handshake(front, sock, client, caller, candidate, tried)
             return
         sock.close()
-        candidate.connect_failed(refused=code == errno.ECONNREFUSED)
+        candidate.dial_failed(code)
+        short = is_own(code)
         tried = (*tried, candidate)
-    front.give_up(client, tried, reason)
+    front.give_up(client, tried, "" if short else reason)
 
 
 class TunnelEnd:

@@ -23,6 +23,7 @@ from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, wi
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Choice
 from tierlb.net import hearing
+from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
@@ -129,11 +130,13 @@ class Exchange:
         """Nothing was sent: another member may have it."""
         candidate = self.candidate
         assert candidate is not None
-        candidate.connect_failed(refused=code == errno.ECONNREFUSED)
+        candidate.dial_failed(code)
         self._let_go(reusable=False)
         self.tried = (*self.tried, candidate)
         if self.connects < CONNECTS and self.group.has_other(self.tried):
             self.start()
+        elif is_own(code):
+            self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
             self._refuse(504, f"connecting to {candidate.member.name} took too long")
         else:

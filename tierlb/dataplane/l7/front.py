@@ -26,6 +26,7 @@ from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Policy, Redirect, Respond
 from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
+from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.http_head import RequestHead
@@ -67,7 +68,7 @@ class L7Front:
         self.load_field = b""
         self.requests_named = 0
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
-        self.roster = Roster(reactor, rng, self._member_changed)
+        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
         self._actions: tuple[Group | Split | Respond | Redirect, ...] = ()

@@ -12,6 +12,7 @@ from typing import Protocol
 from tierlb.dataplane.roster import Candidate
 from tierlb.net.hearing import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
+from tierlb.net.self_connect import connect_outcome
 from tierlb.net.stream import READ_BYTES, Stream, dial
 
 IDLE_S = 60.0
@@ -56,7 +57,11 @@ class PooledConnection(Stream):
             return code
         connection = cls(reactor, sock, candidate)
         connection.mask = READ | WRITE
-        reactor.add(connection.fd, READ | WRITE, connection.on_connected)
+        try:
+            reactor.add(connection.fd, READ | WRITE, connection.on_connected)
+        except OSError as error:
+            connection.close()
+            return error.errno or errno.EIO
         connection.arm(timeout_s)
         return connection
 
@@ -94,7 +99,7 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
         if code:
             self._connect_failed(code)
             return

@@ -1,0 +1,49 @@
+"""A machine that lacks something for connects: `dial` with errors of its own, or with connections that reach nobody."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tests.dataplane.conftest import PlayedMember
+from tierlb.dataplane.l4 import relay
+from tierlb.dataplane.l7 import pooled
+from tierlb.model.address import Address
+from tierlb.net.stream import dial
+
+IN_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What socket(2) raises; connect(2) returns the others."""
+LACKS = (*IN_SOCKET, errno.EADDRNOTAVAIL, errno.EAGAIN)
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[PlayedMember]) -> None:
+    """Connects to these members fail with `code`, which is this machine's fault."""
+    addresses = {member.address for member in towards}
+
+    def failing(address: Address, **how: Any) -> tuple[socket.socket, int]:
+        if address not in addresses:
+            return dial(address, **how)
+        if code in IN_SOCKET:
+            raise OSError(code, "lack")
+        return socket.socket(), code
+
+    monkeypatch.setattr(pooled, "dial", failing)
+    monkeypatch.setattr(relay, "dial", failing)
+
+
+def reaching_itself(monkeypatch: pytest.MonkeyPatch, towards: PlayedMember) -> None:
+    """A connect to this member, whose port is nobody's, reaches itself."""
+
+    def looping(address: Address, **how: Any) -> tuple[socket.socket, int]:
+        if address != towards.address:
+            return dial(address, **how)
+        sock = socket.socket()
+        sock.bind(address.sockaddr)
+        sock.connect(address.sockaddr)
+        sock.setblocking(False)
+        return sock, 0
+
+    monkeypatch.setattr(pooled, "dial", looping)
+    monkeypatch.setattr(relay, "dial", looping)

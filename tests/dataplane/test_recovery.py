@@ -1,0 +1,207 @@
+"""Ejected members are asked before traffic comes back: by a connect against real sockets, or by the pool's check."""
+
+import errno
+import socket
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.dataplane.conftest import Lab, PlayedMember
+from tests.dataplane.rosters import Harness
+from tierlb.balance import ejection
+from tierlb.balance.ejection import FIRST_EJECTION_S
+from tierlb.dataplane import recovery
+from tierlb.dataplane.health import Result
+from tierlb.dataplane.recovery import ASK_AGAIN_S, Recovery
+from tierlb.dataplane.roster import Group
+from tierlb.model.address import Address
+from tierlb.model.snapshot import PoolSettings
+from tierlb.model.topology import HealthCheck, Policy, Timeouts
+from tierlb.net.wheel import TICK_S
+
+CHECK = HealthCheck(path="/up")
+
+
+async def probing(lab: Lab, *members: PlayedMember, **options: Any) -> tuple[Harness, Group]:
+    harness = Harness()
+    group = harness.group(*(member.member for member in members), balance=Policy.ROUND_ROBIN, **options)
+    lab.nursery.start_soon(harness.reactor.run)
+    return harness, group
+
+
+async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
+    one, two = await lab.member(), await lab.member()
+    harness, group = await probing(lab, one, two)
+    group.candidates[0].connect_failed(refused=True)
+    harness.pass_time(FIRST_EJECTION_S + 0.3)
+    await (await one.accepts()).hears_end()
+    await lab.until(lambda: len(group.available) == 2)
+    assert [event for event, _ in harness.changes] == ["ejected", "restored"]
+
+
+async def test_a_probe_that_is_refused_doubles_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
+    harness, group = await probing(lab, await lab.nobody(), await lab.member())
+    dead = group.candidates[0]
+    dead.connect_failed(refused=True)
+    await lab.until(lambda: dead.ejection.times >= 3)
+    assert harness.changes[:3] == [("ejected", dead.member.name)] * 3
+    assert len(group.available) == 1
+
+
+async def full_backlog(lab: Lab) -> tuple[PlayedMember, list[Any]]:
+    full = await lab.member(backlog=0)
+    stuffing = [trio.socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock._sock.connect_ex(full.address.sockaddr)
+    return full, stuffing
+
+
+async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
+    full, stuffing = await full_backlog(lab)
+    harness, group = await probing(lab, full, await lab.member())
+    candidate = group.candidates[0]
+    candidate.connect_failed(refused=True)
+    harness.pass_time(FIRST_EJECTION_S + 0.3)
+    probe = candidate.probe
+    assert probe is not None
+    harness.roster.close()
+    assert probe.closed
+    assert candidate.probe is None
+    for sock in stuffing:
+        sock.close()
+
+
+async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> None:
+    full, stuffing = await full_backlog(lab)
+    harness, group = await probing(lab, full, await lab.member(), timeouts=Timeouts(connect=30.0))
+    candidate = group.candidates[0]
+    candidate.connect_failed(refused=True)
+    harness.pass_time(FIRST_EJECTION_S + TICK_S)
+    assert candidate.probe is not None
+    harness.pass_time(25.0)
+    assert candidate.probe is not None
+    harness.pass_time(6.0)
+    assert candidate.probe is None
+    assert candidate.ejection.times == 2
+    for sock in stuffing:
+        sock.close()
+
+
+def no_socket(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def dial(address: Address) -> Any:
+        raise OSError(code, "lack")
+
+    monkeypatch.setattr(recovery, "dial", dial)
+
+
+def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = Harness()
+    candidate = harness.group("a", "b").candidates[0]
+    candidate.connect_failed(refused=True)
+    no_socket(monkeypatch, errno.EMFILE)
+    for round_ in range(1, 4):
+        harness.pass_time((FIRST_EJECTION_S if round_ == 1 else ASK_AGAIN_S) + TICK_S)
+        assert harness.roster.shortages.count == round_
+    assert candidate.ejection.times == 1
+
+
+async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dial(address: Address) -> tuple[socket.socket, int]:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        return sock, 0
+
+    monkeypatch.setattr(recovery, "dial", dial)
+    monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
+    harness, group = await probing(lab, await lab.nobody(), await lab.member())
+    dead = group.candidates[0]
+    dead.connect_failed(refused=True)
+    await lab.until(lambda: dead.ejection.times >= 2)
+    assert {event for event, _ in harness.changes} == {"ejected"}
+
+
+class Checked:
+    """A roster whose pool `app` is checked by a script of results."""
+
+    def __init__(self, *results: bool | None) -> None:
+        self.results = list(results)
+        self.asked: list[tuple[Address, HealthCheck]] = []
+        self.harness = Harness()
+        group = self.harness.group("a", "b", pools=(PoolSettings("app", health=CHECK),))
+        self.candidate = group.candidates[0]
+        self.recovery = self.harness.roster.recovery = Recovery(self.check)
+        self.release = trio.Event()
+        self.release.set()
+
+    async def check(self, address: Address, check: HealthCheck) -> Result:
+        self.asked.append((address, check))
+        await self.release.wait()
+        return Result(self.results.pop(0), "")
+
+    async def is_due(self, after_s: float) -> None:
+        self.harness.pass_time(after_s + TICK_S)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_where_there_is_a_check_it_decides(nursery: trio.Nursery) -> None:
+    made = Checked(False, True)
+    nursery.start_soon(made.recovery.run)
+    await trio.testing.wait_all_tasks_blocked()
+    made.candidate.connect_failed(refused=True)
+    await made.is_due(FIRST_EJECTION_S)
+    assert made.asked == [(made.candidate.member.address, CHECK)]
+    assert made.candidate.ejection.times == 2
+    await made.is_due(2 * FIRST_EJECTION_S)
+    assert not made.candidate.ejection.ejected
+    assert [event for event, _ in made.harness.changes] == ["ejected", "ejected", "restored"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_check_that_could_not_be_made_is_made_again_and_counts_for_nothing(nursery: trio.Nursery) -> None:
+    made = Checked(None, True)
+    nursery.start_soon(made.recovery.run)
+    await trio.testing.wait_all_tasks_blocked()
+    made.candidate.connect_failed(refused=True)
+    await made.is_due(FIRST_EJECTION_S)
+    assert made.candidate.ejection.times == 1
+    await made.is_due(ASK_AGAIN_S)
+    assert not made.candidate.ejection.ejected
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_answer_of_a_member_that_left_is_not_waited_for(nursery: trio.Nursery) -> None:
+    made = Checked(True)
+    made.release = trio.Event()
+    nursery.start_soon(made.recovery.run)
+    await trio.testing.wait_all_tasks_blocked()
+    made.candidate.connect_failed(refused=True)
+    await made.is_due(FIRST_EJECTION_S)
+    assert made.candidate.probe is not None
+    made.harness.group("b")
+    assert made.candidate.probe is None
+    made.release.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert made.candidate.ejection.ejected
+    nursery.cancel_scope.cancel()
+
+
+async def test_more_checks_than_may_run_wait_for_their_turn(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "MOST_CHECKS", -1)
+    made = Checked(True)
+    nursery.start_soon(made.recovery.run)
+    await trio.testing.wait_all_tasks_blocked()
+    made.candidate.connect_failed(refused=True)
+    await made.is_due(FIRST_EJECTION_S)
+    assert made.asked == []
+    monkeypatch.setattr(recovery, "MOST_CHECKS", 64)
+    await made.is_due(ASK_AGAIN_S)
+    assert not made.candidate.ejection.ejected
+    nursery.cancel_scope.cancel()
