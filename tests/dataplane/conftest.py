@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from tierlb.dataplane import plane
+from tierlb.dataplane import hold, plane
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
@@ -425,6 +425,12 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is held until the first host of a destination comes."""
+    monkeypatch.setattr(hold, "HOLD_S", 0.0)
 
 
 @pytest.fixture

@@ -425,7 +425,7 @@ async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_fi
 
 
 async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_ready(
-    lab: Lab, zone: dict[str, tuple[Found, ...]]
+    lab: Lab, zone: dict[str, tuple[Found, ...]], at_once: None
 ) -> None:
     await lab.serves(far())
     assert (await (await lab.connects()).asks(GET)).status == 503

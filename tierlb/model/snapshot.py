@@ -1,9 +1,10 @@
 """What one node needs to serve: an immutable, numbered value that is swapped whole.
 
 A snapshot is made by the controller from the desired topology and from the addresses that nodes announced.
-`Destination.members` are addresses that exist now; a destination may be empty (every request then gets
-503, every connection is closed) while its tier is starting. Members of pools that are looked up in DNS are not in it:
-the node finds them by itself, so that they come and go without a controller.
+`Destination.members` are addresses that exist now; a destination may be empty while its tier is starting (what comes
+for it is held for a moment, `dataplane.hold`; then every request gets 503 and every connection is closed). Members of
+pools that are looked up in DNS are not in it: the node finds them by itself, so that they come and go without a
+controller.
 """
 
 import attrs

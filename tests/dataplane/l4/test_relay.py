@@ -107,7 +107,7 @@ async def test_a_connection_that_no_member_takes_is_closed_and_counted(lab: Lab)
     assert lab.log.count("connection dropped") == 1
 
 
-async def test_a_connection_without_members_is_closed(lab: Lab) -> None:
+async def test_a_connection_without_members_is_closed(lab: Lab, at_once: None) -> None:
     await lab.serves(l4())
     await (await lab.connects()).hears_end()
     assert lab.plane.load().errors == 1

@@ -218,7 +218,7 @@ async def test_a_member_that_does_not_accept_in_time_is_504(lab: Lab) -> None:
     assert answer.body.startswith(b"node-1: ")
 
 
-async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab) -> None:
+async def test_no_member_at_all_is_503_and_says_when_to_come_back(lab: Lab, at_once: None) -> None:
     await lab.serves(l7())
     client = await lab.connects()
     answer = await client.asks(GET)

@@ -252,7 +252,7 @@ async def test_a_node_says_its_load_with_each_answer_where_the_snapshot_says_so(
 SAID = b"endpoint-load-metrics: TEXT rps_fractional=1.0\r\n"
 
 
-async def test_answers_of_its_own_say_the_load_too(lab: Lab, clock: Clock) -> None:
+async def test_answers_of_its_own_say_the_load_too(lab: Lab, clock: Clock, at_once: None) -> None:
     rules = (
         Rule(Match(path="/respond"), Respond(200, "hello")),
         Rule(Match(path="/redirect"), Redirect("https://{host}/")),

@@ -8,6 +8,7 @@ from typing import Any
 from tierlb.balance.hashing import stable_hash
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
@@ -41,6 +42,7 @@ class L4Front:
         self.handshakes: set[Handshake] = set()
         self.introductions: set[Introduction] = set()
         self.pipes: set[Pipe] = set()
+        self.hold = Hold(reactor, log)
         self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.snapshot: Snapshot
         self.split: Split
@@ -52,6 +54,7 @@ class L4Front:
         self.split = Split(self.roster.regroup(action.destinations, snapshot), self.rng)
         self.by_source = snapshot.balance is Policy.MAGLEV
         self.snapshot = snapshot
+        self.hold.note(action.destinations)
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its member ends it."""
@@ -132,7 +135,7 @@ class L4Front:
 
     @property
     def drained(self) -> bool:
-        return not (self.pipes or self.handshakes or self.introductions)
+        return not (self.pipes or self.handshakes or self.introductions or self.hold.items)
 
     def close(self) -> None:
         """The deadline is over: cut what is left."""
@@ -142,6 +145,7 @@ class L4Front:
             handshake.client.close()
         for waiting in [*self.handshakes, *self.introductions]:
             waiting.close()
+        self.hold.close()
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:

@@ -8,6 +8,7 @@ packet as the PROXY header.
 import contextlib
 import errno
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlb.dataplane.explanation import explain
@@ -119,12 +120,15 @@ def relay(
     *,
     short: bool = False,
 ) -> None:
-    """Give the client's connection to a member that was not `tried` yet; closes it when there is none. `short`: it was
-    for want of something here that the last try failed."""
+    """Give the client's connection to a member that was not `tried` yet; holds or closes it when there is none.
+    `short`: it was for want of something here that the last try failed."""
     reason = "no member accepted it"
     while len(tried) < CONNECTS:
         group = front.split.pick()
         candidate = group.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
+        if candidate is None and not tried and front.hold.applies(group.destination, caller.began):
+            front.hold.add(group.destination, caller.began, partial(relay, front, client, caller), client)
+            return
         if front.explaining.active(front.reactor.now):
             caller.explained += explain(front.name, front.snapshot.balance, group.candidates, candidate) + b"\n"
         if candidate is None:

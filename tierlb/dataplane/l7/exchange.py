@@ -21,7 +21,7 @@ from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Choice
+from tierlb.dataplane.roster import Candidate, Choice, Group
 from tierlb.net import hearing
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
@@ -97,7 +97,7 @@ class Exchange:
         key = front.key_of(self.client, self.plan) if front.hashes else 0
         candidate = self.candidate = self.group.choose(self.tried, key)
         if candidate is None:
-            self._refuse_without_member()
+            self._hold_or_refuse()
             return
         candidate.in_flight += 1
         candidate.moments -= front.reactor.now
@@ -111,6 +111,30 @@ class Exchange:
                 return
             connection.close()
         self._connect(candidate)
+
+    def _hold_or_refuse(self) -> None:
+        """No member: wait for the first one of a destination that is starting, with the body unread."""
+        destination, hold = self.group.destination, self.front.hold
+        if self.tried or not hold.applies(destination, self.began):
+            self._refuse_without_member()
+            return
+        if not self.request_done:
+            self.client.pause()
+        hold.add(destination, self.began, self._try_again)
+
+    def _try_again(self) -> None:
+        """After it was held. The members that there are now are those of another snapshot's group."""
+        if self.client.exchange is not self:
+            return  # the client is gone
+        group = self.front.group_now(self.group.destination)
+        if group is not None:
+            self._take_group(group)
+        if not self.request_done:
+            self.client.resume()
+        self.start()
+
+    def _take_group(self, group: Group) -> None:
+        self.group = group
 
     def _connect(self, candidate: Candidate) -> None:
         self.connects += 1

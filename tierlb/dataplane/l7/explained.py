@@ -28,6 +28,11 @@ class ExplainedExchange(Exchange):
         super().__init__(client, plan, noted)
         self.lines = noted.lines
 
+    def _take_group(self, group: Group) -> None:
+        """The choice that found nobody before it was held is not told."""
+        self.group = noted = recorded(group, self.front.name, self.front.snapshot.balance)
+        self.lines = noted.lines
+
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         super()._response_head(with_lines(reply, self._told() + self._from_below(reply)), rest)
 

@@ -13,6 +13,7 @@ from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.plan import Plan, PlanBook
@@ -22,7 +23,7 @@ from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
-from tierlb.model.snapshot import Listener, Send, Snapshot
+from tierlb.model.snapshot import Destination, Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Policy, Redirect, Respond
 from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
@@ -68,6 +69,7 @@ class L7Front:
         self.load_field = b""
         self.requests_named = 0
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
+        self.hold = Hold(reactor, log)
         self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
@@ -97,6 +99,7 @@ class L7Front:
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
         self._part_with(self._parents, snapshot.parents)
         self._move_on()
+        self.hold.note(destinations)
 
     def _part_with(self, before: tuple[str, ...], after: tuple[str, ...]) -> None:
         self._parents = after
@@ -119,6 +122,10 @@ class L7Front:
             return None
         action = self._actions[plan.rule]
         return action.pick() if isinstance(action, Split) else action
+
+    def group_now(self, destination: Destination) -> Group | None:
+        """The group of the current snapshot that sends where this destination of an earlier one did."""
+        return next((each for each in self.roster.groups if each.destination.targets == destination.targets), None)
 
     def key_of(self, client: ClientConnection, plan: Plan) -> int:
         """What consistent hashing goes by: the header field named, where it is there, else the client's address."""
@@ -206,6 +213,7 @@ class L7Front:
         for pipe in list(self.tunnels):
             pipe.finish(broken=True)
         self._refusals.close()
+        self.hold.close()
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
