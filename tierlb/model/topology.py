@@ -136,7 +136,8 @@ class Respond:
 
 @attrs.frozen
 class Redirect:
-    """Answer with a redirect. `location` may hold {scheme}, {host}, {path} and {query} of the request."""
+    """Answer with a redirect. `location` may hold {scheme}, {host}, {hostname} (without the port), {path} and {query}
+    of the request, whose query is kept if it holds none."""
 
     location: str
     status: int = 308

@@ -96,7 +96,7 @@ WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-PLACEHOLDERS = ("scheme", "host", "path", "query")
+PLACEHOLDERS = ("scheme", "host", "hostname", "path", "query")
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 MAX_TEXT_CHARS = 4096
@@ -220,6 +220,10 @@ def _host(scalar: Scalar) -> str:
     name = scalar.text.lower()
     if not re.fullmatch(HOST, name):
         raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port")
+    if name.startswith("["):
+        if not _is_ip(name[1:-1], ipaddress.IPv6Address):
+            raise ValueError(f"{shown(name)} is not an IPv6 address")
+        return f"[{ipaddress.IPv6Address(name[1:-1]).compressed}]"
     return name
 
 

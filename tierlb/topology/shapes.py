@@ -110,7 +110,9 @@ class RespondShape:
 
 @attrs.frozen(kw_only=True)
 class RedirectShape:
-    location: Location = required("URL to go to; may hold {scheme}, {host}, {path} and {query}")
+    location: Location = required(
+        "URL to go to; may hold {scheme}, {host}, {hostname}, {path} and {query}; the query is kept if it has none"
+    )
     status: RedirectStatus | None = optional("301, 302, 303, 307 or 308 (default 308)")
 
 

@@ -13,6 +13,7 @@ import enum
 import re
 
 from tierlb.wire.http_head import BadHead, Field, Header, read_field
+from tierlb.wire.identity import is_identity
 
 CHUNK_LINE_LIMIT_BYTES = 1024
 EXTENSIONS_LIMIT_BYTES = 16 * 1024  # of one message; more is a way to make a proxy read for nothing
@@ -46,9 +47,11 @@ FORBIDDEN_TRAILERS = frozenset(
     cache-control expect max-forwards pragma range
     if-match if-modified-since if-none-match if-range if-unmodified-since
     age date expires location retry-after vary warning
-    forwarded via x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-request-id
+    via x-request-id
     """.split()
-)  # RFC 9110 §6.5.1: framing, routing, authentication, request modifiers; and what this proxy says itself
+)
+"""RFC 9110 §6.5.1: framing, routing, authentication, request modifiers; and what this proxy says itself. Fields that
+say who a client is (wire/identity.py) are forbidden as well."""
 
 
 class BadBody(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
@@ -108,7 +111,7 @@ class ChunkedDecoder:
         """The trailer fields that may be passed on; empty until done."""
         if not self.done:
             return ()
-        kept = (field for field in self._trailers if field.lower not in FORBIDDEN_TRAILERS)
+        kept = (f for f in self._trailers if f.lower not in FORBIDDEN_TRAILERS and not is_identity(f.lower))
         return tuple((field.name, field.value) for field in kept)
 
     def feed(self, data: bytes, now: float = 0.0) -> tuple[list[bytes], bytes]:

@@ -22,6 +22,8 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
+from tierlb.wire.host import host_name
+from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -44,16 +46,13 @@ _ORDINARY = re.compile(
 ).fullmatch  # decides most request lines at once; the others are read piece by piece, with a reason
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
-_HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-_MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
-_OF_THIS_HOP = (
-    HOP_BY_HOP
-    | _MEANINGFUL
-    | {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id"}
-)
-_LISTS = frozenset({b"connection", b"upgrade", b"expect"})  # several lines mean one list, RFC 9110 §5.2
+_MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
+_OF_THIS_HOP = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
+_PLAIN_NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+_NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
+_LISTS = frozenset({b"connection", b"upgrade", b"expect", b"te"})  # several lines mean one list, RFC 9110 §5.2
 _NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length"})
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 
@@ -70,7 +69,7 @@ class BadHead(ValueError):  # noqa: N818 (a verdict on the input, as in "raise B
 class Field(NamedTuple):
     """One field: name as sent, value stripped of blanks, name in lower case, and `name: value` for sending.
 
-    `special` marks the fields that a proxy reads or writes itself; all others just pass.
+    `special` marks the fields that a proxy reads, writes or withholds itself; all others just pass.
     """
 
     name: bytes
@@ -105,13 +104,16 @@ class Block(_Lookup):
     Compared by identity, so that it is a cheap key for what is worked out from it.
     """
 
+    minor: int
     fields: tuple[Field, ...]
     host: bytes
+    host_name: bytes
     content_length: int | None
     chunked: bool
     keep_alive: bool
     expect_continue: bool
     upgrade: bytes | None
+    takes_trailers: bool
     dropped: frozenset[bytes]
 
 
@@ -121,8 +123,9 @@ class RequestHead:
     """A request head found valid.
 
     `target` is in origin-form or `*`. `fields` keep names as sent, order and all, except that the one Host
-    equals `host`, also where the target was in absolute-form. `host` is empty only for HTTP/1.0 without Host.
-    `upgrade` is set where Connection names it too. `dropped` are lower-case names that end at this hop.
+    equals `host`, also where the target was in absolute-form. `host` is empty where that field is, and for HTTP/1.0
+    without one; `host_name` is what routes compare (wire/host.py). `upgrade` is set where Connection names it too.
+    `takes_trailers`: TE says so. `dropped` are lower-case names that end at this hop.
     """
 
     method: bytes
@@ -142,6 +145,10 @@ class RequestHead:
     @property
     def host(self) -> bytes:
         return self.block.host
+
+    @property
+    def host_name(self) -> bytes:
+        return self.block.host_name
 
     @property
     def content_length(self) -> int | None:
@@ -216,15 +223,16 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
         raise BadHead(431, f"more than {max_headers} header fields")
     fields, meaning = _fields(_lines(b"\r\n" + rest)[1:])
     host = meaning.get(b"host", b"")
-    if not host:
-        if minor or b"host" in meaning:
-            raise BadHead(400, "the Host field is missing or empty")
-    elif not _is_host(host):
+    name = host_name(host)
+    if name is None:
         raise BadHead(400, "the Host field is not a host and port")
+    if minor and b"host" not in meaning:
+        raise BadHead(400, "the Host field is missing")
     length, chunked = _framing(meaning, minor)
     keep_alive, upgrade, dropped = _connection(meaning.get(b"connection"), meaning.get(b"upgrade"), minor)
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
-    block = Block(fields, host, length, chunked, keep_alive, expect, upgrade, dropped)
+    trailers = minor == 1 and _names_trailers(meaning.get(b"te", b""))
+    block = Block(minor, fields, host, name, length, chunked, keep_alive, expect, upgrade, trailers, dropped)
     _blocks[minor].offer(rest, block)
     return block
 
@@ -248,10 +256,14 @@ def read_field(line: bytes) -> Field:
     if _NOT_IN_VALUE.search(value):
         raise BadHead(400, "a field value holds a control character")
     lower = name.lower()
-    if b"_" in lower and lower.replace(b"_", b"-") in _OF_THIS_HOP:
+    if lower.translate(None, _PLAIN_NAME) and _is_special(_NOT_ALPHANUMERIC.sub(b"-", lower)):
         raise BadHead(400, "a field name becomes another one where `_` and `-` are the same (CGI)")
     value = value.strip(b" \t")
-    return Field(name, value, lower, b"%b: %b" % (name, value), lower in _OF_THIS_HOP)
+    return Field(name, value, lower, b"%b: %b" % (name, value), _is_special(lower))
+
+
+def _is_special(name: bytes) -> bool:
+    return name in _OF_THIS_HOP or is_identity(name)
 
 
 def is_token(text: bytes) -> bool:
@@ -342,12 +354,6 @@ def _status_line(line: bytes) -> tuple[int, int, bytes]:
     return minor, int(status), reason
 
 
-@functools.lru_cache(1024)
-def _is_host(host: bytes) -> bool:
-    match = _HOST.fullmatch(host)
-    return match is not None and int(match[1] or 0) <= 65535
-
-
 def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Block]:
     """`*` stays; absolute-form becomes origin-form, and its authority replaces Host (RFC 9112 §3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
@@ -356,12 +362,14 @@ def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Bloc
     if match is None:
         raise BadHead(400, "the target is neither a path nor an http URL")
     authority, path = match.groups()
-    if not _is_host(authority):
+    name = host_name(authority)
+    if not name:  # RFC 9110 §4.2.1: an empty host is no http URL
         raise BadHead(400, "the target's authority is not a host and port")
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
     others = tuple(field for field in block.fields if field.lower != b"host")
-    return path, attrs.evolve(block, fields=(read_field(b"Host: " + authority), *others), host=authority)
+    fields = (read_field(b"Host: " + authority), *others)
+    return path, attrs.evolve(block, fields=fields, host=authority, host_name=name)
 
 
 def _framing(meaning: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
@@ -406,6 +414,11 @@ def _connection(
     wanted = upgrade if minor == 1 and b"upgrade" in names and not _is_h2c(upgrade) else None
     further = names - HOP_BY_HOP - {b"close"}
     return keep_alive, wanted, HOP_BY_HOP | further if further else HOP_BY_HOP
+
+
+def _names_trailers(te: bytes) -> bool:
+    """RFC 9110 §10.1.4."""
+    return bool(te) and any(part.strip(b" \t") == b"trailers" for part in te.lower().split(b","))
 
 
 def _is_h2c(upgrade: bytes | None) -> bool:

@@ -42,7 +42,7 @@ BIG = (Rule(Match(), Respond(200, "x" * 100_000)),)
 
 async def test_http_1_0_is_closed_after_its_answer(lab: Lab) -> None:
     client, member = await lab.converses()
-    await client.says(b"GET / HTTP/1.0\r\n\r\n")
+    await client.says(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
     voice = await member.accepts()
     assert (await voice.hears_head()).first == "GET / HTTP/1.1"
     await voice.says(OK)

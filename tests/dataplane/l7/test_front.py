@@ -56,6 +56,14 @@ async def test_redirect_fills_in_the_request(lab: Lab) -> None:
     assert (answer.status, answer["location"]) == (307, "https://example.org/x/y?a=b&via=http")
 
 
+async def test_a_redirect_believes_the_scheme_of_a_trusted_peer(lab: Lab) -> None:
+    await lab.serves(l7(rules=(Rule(Match(), Redirect("{scheme}://{hostname}/new")),), trusted_peers=("127.0.0.0/8",)))
+    client = await lab.connects()
+    answer = await client.asks(b"GET /old?a HTTP/1.1\r\nHost: a:81\r\nX-Forwarded-Proto: https\r\n\r\n")
+    assert answer["location"] == "https://a/new?a"
+    assert "date" in answer
+
+
 async def test_what_a_request_holds_is_not_filled_in_twice(lab: Lab) -> None:
     await lab.serves(l7(rules=(Rule(Match(), Redirect("https://other{path}?{query}")),)))
     answer = await (await lab.connects()).asks(b"GET /{query}?secret HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -133,7 +141,7 @@ async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
     client, member = await lab.converses()
     await client.says(
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
-        b"TE: trailers\r\nProxy-Connection: keep-alive\r\nX-End: 2\r\n\r\n"
+        b"TE: gzip\r\nProxy-Connection: keep-alive\r\nX-End: 2\r\n\r\n"
     )
     voice = await member.accepts()
     request = await voice.hears_head()

@@ -37,8 +37,15 @@ TOLD = [
     ((b"accept:spaced  ",), [b"accept: spaced"]),
     ((b"Connection: close",), []),
     ((b"Connection: X-Hop, keep-alive", b"X-Hop: 1", b"x-hop: 2"), []),
-    ((b"Keep-Alive: 1", b"Proxy-Connection: x", b"TE: trailers"), []),
+    ((b"Keep-Alive: 1", b"Proxy-Connection: x", b"TE: gzip"), []),
+    ((b"TE: gzip, trailers", b"Connection: TE"), [b"Connection: TE", b"TE: trailers"]),
+    (
+        (b"TE: trailers", b"Connection: TE, upgrade", b"Upgrade: websocket"),
+        [b"Connection: upgrade, TE", b"TE: trailers", b"Upgrade: websocket"],
+    ),
     ((b"X-Forwarded-For: 6.6.6.6", b"x-forwarded-proto: https", b"Forwarded: for=x", b"X-Request-Id: 1"), []),
+    ((b"X-Real-IP: 6.6.6.6", b"X-Client-IP: 6.6.6.6", b"X-Forwarded-Port: 1", b"X-Forwarded-Prefix: /x"), []),
+    ((b"X-Forwarded-Ssl: on", b"X-Forwarded-Server: s", b"X-Original-URL: /admin", b"X-Rewrite-URL: /admin"), []),
     ((b"Content-Length: 5",), [b"Content-Length: 5"]),
     ((b"Transfer-Encoding: Chunked",), [b"Transfer-Encoding: chunked"]),
     ((b"Connection: upgrade", b"Upgrade: websocket"), [b"Connection: upgrade", b"Upgrade: websocket"]),
@@ -70,6 +77,46 @@ def test_a_trusted_peers_word_is_kept_and_completed(fields: tuple[bytes, ...], e
     assert expected <= set(lines)
     names = [line.partition(b":")[0].lower() for line in lines]
     assert len(names) == len(set(names))
+
+
+FAMILY = (b"X-Real-IP: 1.1.1.1", b"X-Client-IP: 1.1.1.1", b"X-Forwarded-Port: 443", b"X-Original-URL: /x")
+
+
+def test_the_family_is_kept_from_a_trusted_peer() -> None:
+    assert set(FAMILY) <= set(told(plan(*GET, *FAMILY, trusted=True)))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_via_is_appended_to_those_of_earlier_proxies(trusted: bool) -> None:
+    made = plan(*GET, b"Via: 1.0 first", b"X: 1", b"via: 1.1 second", trusted=trusted).opening.split(b"\r\n")
+    assert [line for line in made if line.lower().startswith(b"via")] == [
+        b"Via: 1.0 first",
+        b"via: 1.1 second",
+        b"Via: 1.1 tierlb",
+    ]
+
+
+def test_an_expectation_of_http_1_0_is_ignored() -> None:
+    assert b"Expect: 100-continue" not in told(plan(b"GET / HTTP/1.0", b"Host: a", b"Expect: 100-continue"))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("host", [(), (b"Host:",)])
+def test_a_request_without_a_host_goes_on_as_one(host: tuple[bytes, ...], trusted: bool) -> None:
+    first, *lines = told(plan(b"OPTIONS / HTTP/1.0", *host, b"Connection: keep-alive", trusted=trusted))
+    assert first == b"OPTIONS / HTTP/1.0"
+    assert lines == [
+        b"Connection: close",
+        b"Via: 1.0 tierlb",
+        b"X-Forwarded-For: 192.0.2.9",
+        b"X-Forwarded-Proto: http",
+    ]
+
+
+def test_an_empty_host_of_http_1_1_stays_empty() -> None:
+    first, *lines = told(plan(b"GET / HTTP/1.1", b"Host:"))
+    assert first == b"GET / HTTP/1.1"
+    assert lines == [b"Host: ", b"Via: 1.1 tierlb", b"X-Forwarded-For: 192.0.2.9", b"X-Forwarded-Proto: http"]
 
 
 def test_an_id_counts_only_from_a_trusted_peer() -> None:

@@ -208,7 +208,23 @@ OWN = [
 
 @pytest.mark.parametrize(("options", "whole"), OWN)
 def test_answers_made_here(options: dict[str, object], whole: bytes) -> None:
-    assert own_answer(503, b"no", **options) == whole  # type: ignore[arg-type]
+    status, date, rest = own_answer(503, b"no", **options).split(b"\r\n", 2)  # type: ignore[arg-type]
+    assert date.startswith(b"Date: ")
+    assert status + b"\r\n" + rest == whole
+
+
+UPGRADES = [
+    (b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"websocket"),
+    (b"Upgrade: TLS/1.0\r\nupgrade: HTTP/2.0\r\n", b"TLS/1.0, HTTP/2.0"),
+]
+
+
+@pytest.mark.parametrize(("fields", "upgrade"), UPGRADES)
+def test_426_says_what_to_upgrade_to(fields: bytes, upgrade: bytes) -> None:
+    reply = make_reply(b"HTTP/1.1 426 Upgrade Required\r\n" + fields + b"Content-Length: 0\r\n\r\n", OrcaBook())
+    assert b"\r\nConnection: upgrade\r\nUpgrade: %b\r\n" % upgrade in reply.lines
+    other = make_reply(b"HTTP/1.1 400 Bad Request\r\n" + fields + b"Content-Length: 0\r\n\r\n", OrcaBook())
+    assert b"pgrade" not in other.lines
 
 
 @pytest.mark.parametrize("status", [204, 304])

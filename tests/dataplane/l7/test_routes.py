@@ -61,6 +61,13 @@ HOSTS = [
     (("*.example",), ".example", False),
     (("*.example",), "notexample", False),
     (("one", "two"), "two", True),
+    (("shop.example",), "shop.example.", True),
+    (("shop.example",), "shop.example.:80", True),
+    (("shop.example",), "shop.example:", True),
+    (("shop.example",), "shop%2eEx%61mple", True),
+    (("*.example",), "shop.example.", True),
+    (("*.example",), ".example.", False),
+    (("[::1]",), "[0:0::1]:80", True),
     (("[::1]",), "[::1]:80", True),
     (("[::1]",), "[::1]", True),
 ]

@@ -15,7 +15,9 @@ from tierlb.dataplane.explanation import answered, response_fields
 from tierlb.dataplane.kinship import way_of
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
+from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.dataplane.roster import Group
 from tierlb.model.topology import Redirect, Respond
@@ -303,15 +305,17 @@ class ClientConnection(Stream):
         else:
             exchange.start()
 
-    def _answer_here(self, plan: Plan, action: Respond | Redirect | None) -> None:
+    def _answer_here(self, plan: Plan, action: Respond | Redirect | FinalRecipient | None) -> None:
         """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
         keep_alive = self.keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
         extra = self.front.load_field
+        if isinstance(action, FinalRecipient):
+            action = action.answer(plan.head)
         if action is None:
             status, body, kind = 404, f"{self.front.name}: no route matches this request\n", None
         elif isinstance(action, Redirect):
             status, body, kind = action.status, "", None
-            extra += b"Location: " + self.front.location(action, plan.head) + b"\r\n"
+            extra += b"Location: " + location(action, plan.head, trusted=self.trusted) + b"\r\n"
         else:
             status, body, kind = action.status, action.body, action.content_type
         if plan.nonce is not None and self.front.explaining.covers(plan.nonce, self.reactor.now):

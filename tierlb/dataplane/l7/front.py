@@ -2,7 +2,6 @@
 
 import ipaddress
 import random
-import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l7.client import ClientConnection
+from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
@@ -30,7 +30,6 @@ from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.http_head import RequestHead
 from tierlb.wire.proxy_protocol import encode_local
 
 LONGEST_AGE_S = 300.0
@@ -38,7 +37,6 @@ MOVE_WITHIN_S = 3.0
 GONE_KEPT = 64
 AGE_JITTER = 0.1
 """However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
-PLACEHOLDER = re.compile(r"\{(scheme|host|path|query)\}")
 
 
 class L7Front:
@@ -73,7 +71,7 @@ class L7Front:
         self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
-        self._actions: tuple[Group | Split | Respond | Redirect, ...] = ()
+        self._actions: tuple[Group | Split | Respond | Redirect | FinalRecipient, ...] = ()
         self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -94,7 +92,7 @@ class L7Front:
         self.idle_s = snapshot.timeouts.idle
         self.response_s = snapshot.timeouts.response
         self.quiet_s = min(self.response_s, hearing.LOOK_S)
-        self._actions = tuple(actions)
+        self._actions = (*actions, FinalRecipient())
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
         self._part_with(self._parents, snapshot.parents)
@@ -116,7 +114,7 @@ class L7Front:
             if client.movable and not all(process in stays for process in client.way):
                 client.end_within(self.rng.uniform(0.0, MOVE_WITHIN_S))
 
-    def action(self, plan: Plan) -> Group | Respond | Redirect | None:
+    def action(self, plan: Plan) -> Group | Respond | Redirect | FinalRecipient | None:
         """What the snapshot says of a request; a weighted split is drawn here, per request."""
         if plan.rule is None:
             return None
@@ -148,13 +146,6 @@ class L7Front:
             return False
         address = ipaddress.ip_address(host)
         return any(address in network for network in self._networks)
-
-    def location(self, redirect: Redirect, head: RequestHead) -> bytes:
-        """Fill in a redirect's location from the request."""
-        path, _, query = head.target.decode("ascii").partition("?")
-        parts = {"scheme": "http", "host": head.host.decode("ascii"), "path": path, "query": query}
-        text = PLACEHOLDER.sub(lambda found: parts[found[1]], redirect.location)
-        return text.encode("latin-1", "replace")
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""

@@ -11,9 +11,11 @@ import functools
 import attrs
 
 from tierlb.dataplane.explanation import FIELD
+from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
-from tierlb.model.snapshot import Snapshot
+from tierlb.model.snapshot import Send, Snapshot
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
+from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
 
 PLANS = 1024
@@ -25,7 +27,6 @@ BLOCKS = 1024
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
 
-FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"x-request-id"})
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
@@ -35,7 +36,8 @@ class Plan:
 
     `opening` is the upstream head up to and including `X-Forwarded-For: `; the client connection appends its
     peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
-    rules or None. `body_bytes` is 0 for no body, None for a chunked one. `nonce`: it asks to be explained.
+    rules, their number where this node is the final recipient (max_forwards.py), or None. `body_bytes` is 0 for no
+    body, None for a chunked one. `nonce`: it asks to be explained.
     """
 
     head: RequestHead
@@ -52,17 +54,23 @@ class Plan:
 def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) -> Plan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
-    block, method = head.block, head.method
+    method = head.method
+    left = forwards_left(head)
+    if left:
+        head = one_hop_less(head, left)
+    block = head.block
     length = block.content_length
     if length and snapshot.limits.body is not None and length > snapshot.limits.body:
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
     body_bytes = None if block.chunked else (length or 0)
     rule, head = routes.find(head)
+    if left == 0 and rule is not None and isinstance(snapshot.rules[rule].action, Send):
+        rule = len(snapshot.rules)
     passing = _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
     return Plan(
         head,
         rule,
-        b"%b %b HTTP/1.1\r\nVia: 1.%d tierlb\r\n%b" % (method, head.target, head.minor, passing),
+        b"%b %b HTTP/1.%d\r\n%b" % (method, head.target, 1 if block.host or block.minor else 0, passing),
         trusted and block.get(b"x-request-id") is not None,
         body_bytes,
         block.keep_alive,
@@ -75,41 +83,61 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
 @functools.lru_cache(BLOCKS)
 def _passing_untrusted(block: Block) -> bytes:
     """The fields to send on for a client whose word about itself does not count, open at its end."""
-    return b"%bX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\nX-Forwarded-For: " % (
-        _passing(block, trusted=False),
-        block.host,
-    )
+    return b"%bX-Forwarded-Proto: http\r\n%bX-Forwarded-For: " % (_passing(block, trusted=False), _host_asked(block))
 
 
 def _passing(block: Block, *, trusted: bool) -> bytes:
-    """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew."""
+    """The lines to send on (RFC 9110 §7.6: hop-by-hop fields do not pass) and those that this hop writes anew.
+
+    A request without a host (HTTP/1.0) goes on as one: no server takes HTTP/1.1 without, and few an empty one.
+    """
     dropped = block.dropped
-    lines = [b"Host: " + block.host]
+    lines = [b"Host: " + block.host] if block.host or block.minor else []
     lines += [
         field.line
         for field in block.fields
-        if field.lower not in dropped and (not field.special or _passes(field.lower, trusted))
+        if field.lower not in dropped and (not field.special or _passes(field.lower, block.minor, trusted))
     ]
     if block.content_length is not None:
         lines.append(b"Content-Length: %d" % block.content_length)
     elif block.chunked:
         lines.append(b"Transfer-Encoding: chunked")
-    if block.upgrade is not None:
-        lines.append(b"Connection: upgrade\r\nUpgrade: " + block.upgrade)
-    lines.append(b"")
+    lines += _of_this_hop(block)
+    lines.append(b"Via: 1.%d tierlb\r\n" % block.minor)
     return b"\r\n".join(lines)
+
+
+def _of_this_hop(block: Block) -> list[bytes]:
+    """What this hop says of its own connection."""
+    if not block.host and not block.minor:
+        return [b"Connection: close"]
+    lines, options = [], []
+    if block.upgrade is not None:
+        options.append(b"upgrade")
+        lines.append(b"Upgrade: " + block.upgrade)
+    if block.takes_trailers:
+        options.append(b"TE")
+        lines.append(b"TE: trailers")
+    return [b"Connection: " + b", ".join(options), *lines] if options else []
+
+
+def _host_asked(block: Block) -> bytes:
+    return b"X-Forwarded-Host: %b\r\n" % block.host if block.host else b""
 
 
 def _continued(head: RequestHead) -> bytes:
     """The end of the head behind a trusted peer: what it says of the client stands, and is completed."""
     said = b"".join(field.value + b", " for field in head.fields if field.lower == b"x-forwarded-for" and field.value)
     proto = b"" if head.get(b"x-forwarded-proto") else b"X-Forwarded-Proto: http\r\n"
-    host = b"" if head.get(b"x-forwarded-host") else b"X-Forwarded-Host: %b\r\n" % head.host
+    host = b"" if head.get(b"x-forwarded-host") else _host_asked(head.block)
     return b"%b%bX-Forwarded-For: %b" % (proto, host, said)
 
 
-def _passes(name: bytes, trusted: bool) -> bool:
-    return name not in WRITTEN_HERE and (trusted or name not in FORWARDED)
+def _passes(name: bytes, minor: int, trusted: bool) -> bool:
+    """Whether a special field is sent on. RFC 9110 §10.1.1: an expectation of HTTP/1.0 is ignored."""
+    if name in WRITTEN_HERE or (name == b"expect" and not minor):
+        return False
+    return trusted or (name != b"x-request-id" and not is_identity(name))
 
 
 class PlanBook:

@@ -51,32 +51,34 @@ class Refusal(Stream):
 class Refusals:
     """Those under way, oldest first."""
 
-    __slots__ = ("_answer", "_lingering", "_reactor")
+    __slots__ = ("_lingering", "_reactor", "_text")
 
     def __init__(self, name: str, reactor: Reactor) -> None:
         self._reactor = reactor
         self._lingering: dict[Refusal, None] = {}
-        text = f"{name}: this node is full, try again in a moment\n".encode()
-        self._answer = own_answer(503, text, keep_alive=False, extra=b"Retry-After: 1\r\n")
+        self._text = f"{name}: this node is full, try again in a moment\n".encode()
 
     def refuse(self, sock: socket.socket) -> None:
         """Answer and close; the socket is taken over."""
         while len(self._lingering) >= MOST_LINGERING:
             next(iter(self._lingering)).close()
-        refusal = Refusal(self._reactor, sock, self._answer, self)
+        refusal = Refusal(self._reactor, sock, self._answer(), self)
         if not refusal.closed:
             self._lingering[refusal] = None
 
     def refuse_at_once(self, sock: socket.socket) -> None:
         """The same while there is no descriptor to spare: whether the answer arrives is up to the kernel."""
         try:
-            sock.send(self._answer)
+            sock.send(self._answer())
             sock.shutdown(socket.SHUT_WR)
             sock.recv(65536)  # most requests have arrived by now; unread, they would make the close a reset
         except OSError:
             pass  # nothing was sent yet, or the client is gone
         finally:
             sock.close()
+
+    def _answer(self) -> bytes:
+        return own_answer(503, self._text, keep_alive=False, extra=b"Retry-After: 1\r\n")
 
     def over(self, refusal: Refusal) -> None:
         self._lingering.pop(refusal, None)

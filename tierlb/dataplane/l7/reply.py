@@ -10,6 +10,7 @@ from http import HTTPStatus
 import attrs
 
 from tierlb.dataplane.explanation import FIELD, response_fields
+from tierlb.dataplane.l7.date import date_line
 from tierlb.wire import orca
 from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
@@ -107,9 +108,17 @@ def client_head(head: ResponseHead) -> bytes:
     lines += [
         field.line + b"\r\n" for field in head.fields if field.lower not in dropped and field.lower not in NOT_PASSED
     ]
+    if head.status == 426:
+        lines += _upgrade_required(head)
     if head.content_length is not None and head.status >= 200 and head.status != 204:
         lines.append(b"Content-Length: %d\r\n" % head.content_length)
     return b"".join(lines)
+
+
+def _upgrade_required(head: ResponseHead) -> list[bytes]:
+    """RFC 9110 §15.5.22: a 426 says what to upgrade to, and the field is of this hop."""
+    protocols = [field.value for field in head.fields if field.lower == b"upgrade"]
+    return [b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(protocols)] if protocols else []
 
 
 def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> bytes:
@@ -155,7 +164,7 @@ def own_answer(
 ) -> bytes:
     """A whole response made by this node. `extra` holds further complete header lines."""
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
-    head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase.encode(), extra)
+    head = b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase.encode(), date_line(), extra)
     if status not in (204, 304):
         head += b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type.encode(), len(body))
     if not keep_alive:

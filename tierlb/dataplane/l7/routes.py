@@ -100,7 +100,7 @@ def compile_match(match: Match, paths: Paths = Paths.NORMALISED) -> Matcher:
     if match.hosts:
         exact = frozenset(name.encode() for name in match.hosts if not name.startswith("*."))
         endings = tuple(name[1:].encode() for name in match.hosts if name.startswith("*."))
-        checks.append(lambda head, _: _host_matches(exact, endings, head.host))
+        checks.append(lambda head, _: _host_matches(exact, endings, head.host_name))
     checks += [_header_check(name.encode(), value) for name, value in match.headers]
     if match.query:
         checks.append(lambda head, _: _query_matches(match.query, head.target.partition(b"?")[2]))
@@ -115,10 +115,7 @@ def _under(stem: bytes, path: bytes) -> bool:
     return (path == stem or path.startswith(stem + b"/")) and not DOT_SEGMENT.search(path)
 
 
-def _host_matches(exact: frozenset[bytes], endings: tuple[bytes, ...], host: bytes) -> bool:
-    name = host.lower()
-    if not name.endswith(b"]"):
-        name = re.sub(rb":\d*$", b"", name)
+def _host_matches(exact: frozenset[bytes], endings: tuple[bytes, ...], name: bytes) -> bool:
     return name in exact or (name.endswith(endings) and not name.startswith(b"."))
 
 
