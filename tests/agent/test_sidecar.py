@@ -221,3 +221,16 @@ async def test_the_drain_time_is_the_longest_it_waits(tree, sidecar, nursery):
     os.kill(os.getpid(), signal.SIGTERM)
     await until(lambda: len(nursery.child_tasks) < tasks)
     assert sidecar.leaf.subtree(trio.current_time()).in_flight == 3
+
+
+async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatch, nursery):
+    works = Leaf.hear
+
+    def fail(self, now, figures):
+        monkeypatch.setattr(Leaf, "hear", works)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Leaf, "hear", fail)
+    nursery.start_soon(sidecar.run)
+    await until(lambda: sidecar.subtree().in_flight == 3)
+    assert sidecar.errors.counts == {"reading of the app": 1}

@@ -6,7 +6,17 @@ import attrs
 import pytest
 import trio
 
-from tierlb.controlplane.changes import BACK_S, CRASHES, REPLACE_S, Busy, Changes, NothingToDo, NotPossible, Request
+from tierlb.controlplane.changes import (
+    BACK_S,
+    CRASHES,
+    INTERNAL,
+    REPLACE_S,
+    Busy,
+    Changes,
+    NothingToDo,
+    NotPossible,
+    Request,
+)
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
@@ -681,3 +691,34 @@ async def test_stopping_in_the_middle_leaves_the_rest_to_the_next_start(tmp_path
         nursery.cancel_scope.cancel()
     assert (await changes.store.load()).stored.rollout is not None
     await changes.store.close()
+
+
+async def test_a_change_on_which_the_program_fails_is_taken_back_and_others_can_begin(
+    site, autojump_clock, monkeypatch
+):
+    works = Played.grow
+
+    def fail(self, topology):
+        monkeypatch.setattr(Played, "grow", works)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Played, "grow", fail)
+    progress = await site.changes.edit(Scale({"web": 3}), ANN, "scale")
+    await site.over(progress)
+    assert (progress.outcome, progress.reason) == ("rolled back", INTERNAL)
+    assert site.changes.text == TEXT
+    progress = await site.changes.edit(Scale({"web": 3}), ANN, "scale")
+    await site.over(progress)
+    assert progress.outcome == "done"
+    assert site.changes.controller.errors.counts == {"change": 1}
+
+
+async def test_a_restart_on_which_the_program_fails_is_over(site, autojump_clock, monkeypatch):
+    async def fail(self, topology, name):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Played, "replace", fail)
+    progress = site.changes.restart("web", ANN)
+    await site.over(progress)
+    assert (progress.outcome, progress.reason) == ("failed", INTERNAL)
+    site.changes.demand_idle()

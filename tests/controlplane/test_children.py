@@ -243,3 +243,30 @@ async def test_a_bug_in_the_data_plane_costs_one_connection(url, plane, log):
             await channel.send(encode(Report(LOAD, ECHO)))
             assert "internal error" in await close_reason(channel)
     assert "internal_error" in [event for event, _ in log.events]
+
+
+@pytest.mark.parametrize("part", ["note_report", "guide", "note_lost"])
+async def test_what_fails_for_one_child_is_no_end_of_others(url, children, plane, part, monkeypatch):
+    works = getattr(plane, part)
+
+    def fail(child, *arguments):
+        if child == "web-1":
+            raise ValueError(part)
+        return works(child, *arguments)
+
+    monkeypatch.setattr(plane, part, fail)
+    monkeypatch.setattr(children_module, "LOOK_EVERY_S", 0.01)
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, "secret") as other:
+            await join(other, "web-2")
+            async with connect(url, "secret") as bad:
+                await join(bad)
+                await bad.send(encode(Report(LOAD, ECHO)))
+                if part != "note_lost":
+                    await until(lambda: children.errors.counts)
+            await until(lambda: children.errors.counts and children.names() == ("web-2",))
+            plane.guidance = Guidance(0.25)
+            await next_of(other, Guidance)
+            await other.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: ("web-2", LOAD, ECHO) in plane.reports)
+    assert list(children.errors.counts) == ["end of a child" if part == "note_lost" else "child"]

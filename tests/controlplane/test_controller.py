@@ -845,3 +845,23 @@ async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open
     )
     (endpoint,) = controller.status().pools["demo"].endpoints
     assert (str(endpoint.address), endpoint.seen_by) == ("10.0.0.7:9000", {"web-a": seen})
+
+
+async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, monkeypatch):
+    works = Controller._publish
+    failed = []
+
+    def fail(self):
+        monkeypatch.setattr(Controller, "_publish", works)
+        failed.append(self)
+        raise ValueError
+
+    monkeypatch.setattr(Controller, "_publish", fail)
+    seat = running.join(hello("web-1", "web", 2), Link())
+    await settle()
+    assert (failed, seat.wanted) == ([running], None)
+    await settle()
+    assert seat.wanted is not None
+    await serve_all(running)
+    assert running.missing() == ()
+    assert running.errors.counts == {"publishing": 1}

@@ -160,3 +160,15 @@ async def test_it_looks_twice_a_second(following, changes, nursery, autojump_clo
     following.file.write_text(SCALED)
     await trio.sleep(2 * LOOK_EVERY_S + 0.01)
     assert len(changes.applied) == 1
+
+
+async def test_a_look_that_fails_is_followed_by_others(following, changes, monkeypatch, autojump_clock):
+    changes.problem = ZeroDivisionError()
+    following.file.write_text(SCALED)
+    with trio.move_on_after(5 * LOOK_EVERY_S):
+        await following.run()
+    changes.problem = None
+    with trio.move_on_after(5 * LOOK_EVERY_S):
+        await following.run()
+    assert following.errors.counts["topology file"] >= 2
+    assert [text for text, *_ in changes.applied] == [SCALED]

@@ -494,3 +494,34 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nothing(
         await trio.sleep(0.05)
     assert [name for name, _ in log.events].count("what is served cannot be kept") == 1
     assert parent.controller.seats["web-1"].link is not None
+
+
+async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_one_served(
+    make_node, plane, controller, parent, nursery, monkeypatch
+):
+    works = plane.apply
+    monkeypatch.setattr(plane, "apply", lambda snapshot, had=(): 1 // 0)
+    node = make_node(parent.url)
+    nursery.start_soon(node.run)
+    with trio.fail_after(DEADLINE_S):
+        while not controller.seats["web-1"].refusal:  # noqa: ASYNC110 (real sockets)
+            await trio.sleep(0.005)
+        assert "internal error of the node" in controller.seats["web-1"].refusal
+        assert node.errors.counts == {"snapshot": 1}
+        monkeypatch.setattr(plane, "apply", works)
+        controller.note_endpoint("demo", EndpointStatus(Address("127.0.0.1", 9999), State.SERVING, 9))
+        while controller.seats["web-1"].state is not State.SERVING:  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def test_a_node_drains_even_if_it_cannot_say_so(make_node, plane, parent, nursery, monkeypatch):
+    monkeypatch.setattr(plane, "announce_drain", lambda: 1 // 0)
+    node = make_node(parent.url)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as inner:
+            inner.start_soon(run_node, node)
+            while not plane.applied:  # noqa: ASYNC110
+                await trio.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert plane.draining.is_set()
+    assert node.errors.counts == {"drain": 1}

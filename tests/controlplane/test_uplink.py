@@ -435,3 +435,55 @@ async def test_each_address_of_a_name_is_another_controller(
 async def test_it_knows_by_which_address_the_controller_knows_it(uplink, net, autojump_clock):
     await net.accept()
     assert uplink.here == "192.0.2.7"
+
+
+def fail_once(monkeypatch, owner, name):
+    """Its next call raises, later ones work."""
+    works = getattr(owner, name)
+
+    def fail(*arguments):
+        monkeypatch.setattr(owner, name, works)
+        raise ValueError(name)
+
+    monkeypatch.setattr(owner, name, fail)
+
+
+@pytest.mark.parametrize("part", ["subtree", "echo", "row"])
+async def test_a_report_that_fails_costs_itself_or_its_connection_and_is_made_again(
+    uplink, net, plane, part, monkeypatch, autojump_clock
+):
+    net.listen(EDGE.url)
+    end = await placed(net, (EDGE,))
+    edge, _ = await net.accept(EDGE.url)
+    await edge.say(Welcome(0.25), Watch(60.0))
+    await edge.hear(Report)
+    fail_once(monkeypatch, plane, part)
+    if part != "subtree":
+        with pytest.raises(Disconnected):
+            await edge.heard_within(60)
+        edge, _ = await net.accept(EDGE.url)
+        await edge.say(Welcome(0.25))
+    await edge.heard_within(2)
+    with trio.fail_after(60):
+        await edge.hear(Report)
+    assert {type(frame) for frame in await end.heard_within(2 * SIGN_OF_LIFE_S)} == {Report}
+    assert list(uplink.errors.counts) == [{"subtree": "reports"}.get(part, "parent link")]
+
+
+@pytest.mark.parametrize("part", ["serve", "heed"])
+async def test_what_fails_in_following_the_controller_costs_the_connection_only(
+    uplink, net, plane, servant, part, monkeypatch, autojump_clock
+):
+    end = await placed(net)
+    if part == "serve":
+        fail_once(monkeypatch, servant, "serve")
+        await end.say(Configure(SNAPSHOT))
+    else:
+        fail_once(monkeypatch, plane, "heed")
+        await end.say(Guidance(0.5))
+    with pytest.raises(Disconnected):
+        await end.heard_within(60)
+    end = await placed(net)
+    await end.say(Configure(SNAPSHOT))
+    assert await end.hear(Ack) == Ack(3, ())
+    assert uplink.errors.counts == {"controller link": 1}

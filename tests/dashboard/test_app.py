@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from tests.dashboard.conftest import TOKEN
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.dashboard.app import serve_admin
 from tierlb.dashboard.operations import operations
@@ -72,3 +73,14 @@ async def test_it_is_served_on_the_socket_it_was_given(shop, nursery):
             assert (await http.get("/v1/topology")).json()["cluster"] == "shop"
             answer = await http.post("/v1/edit", json=SCALE, headers={"authorization": f"Bearer {TOKEN}"})
             assert answer.status_code == 202
+
+
+async def test_an_error_of_one_request_is_answered_counted_and_the_end_of_no_other(shop, monkeypatch):
+    def fail(self, ttl_s):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Controller, "explain", fail)
+    answer = await shop.post("/v1/explain", None)
+    assert (answer.status_code, answer.json()["kind"]) == (500, "internal")
+    assert (await shop.get("/v1/topology")).status_code == 200
+    assert shop.changes.controller.errors.counts == {"admin request": 1}

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tests.dataplane.conftest import Log
-from tierlb.dataplane.discovery import Discovery
+from tierlb.dataplane.discovery import MOST_ENDPOINTS, Discovery
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found, PoolSettings
 from tierlb.net.names import AGAIN_S
@@ -210,3 +210,32 @@ async def test_a_slow_name_does_not_hold_up_another(search: Search, autojump_clo
     search.looks_for(slow="a:80", app="b:80")
     await a_round()
     assert search.found == {"slow": (), "app": at(2)}
+
+
+async def test_what_fails_with_an_answer_is_tried_again_and_ends_no_other_search(
+    search: Search, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = search._note
+
+    def fail() -> None:
+        search.discovery._on_found = works
+        raise ZeroDivisionError
+
+    search.discovery._on_found = fail
+    search.zone.answers = {"app:80": at(80), "api:81": at(81)}
+    search.looks_for(app="app:80", api="api:81")
+    await trio.sleep(3 * AGAIN_S)
+    assert search.found == {"app": at(80), "api": at(81)}
+    assert search.told == 2
+    search.zone.answers["app:80"] = at(82)
+    await trio.sleep(2 * AGAIN_S)
+    assert search.found["app"] == at(82)
+    assert search.log.count("internal_error") == 1
+
+
+async def test_an_answer_with_absurdly_many_endpoints_is_cut(search: Search, autojump_clock: Clock) -> None:
+    search.zone.answers["app:80"] = at(*range(1, 60_000))
+    search.looks_for(app="app:80")
+    await trio.sleep(AGAIN_S)
+    assert search.found["app"] == at(*range(1, MOST_ENDPOINTS + 1))
+    assert search.log.count("endpoints_left_out") == 1

@@ -21,6 +21,7 @@ from tierlb.agent.leaf import Leaf
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.uplink import Uplink
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.telemetry.internal_errors import InternalErrors
 
 READ_EVERY_S = 0.25
 ANSWER_S = 1.0
@@ -40,13 +41,15 @@ class Sidecar:
     url: Url | None = None
     meter: ProcessMeter | CgroupMeter | None = None
     uplink: Uplink | None = None
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _problem: str = attrs.field(default="", init=False)
 
     async def run(self) -> None:
         """Read for ever."""
         while True:
             started_s = trio.current_time()
-            await self.read()
+            with self.errors.barrier("reading of the app"):
+                await self.read()
             await trio.sleep_until(started_s + READ_EVERY_S)
 
     async def read(self) -> None:
@@ -116,7 +119,8 @@ async def run_agent(sidecar: Sidecar, uplink: Uplink, drain_time_s: float) -> No
     sidecar.uplink = uplink
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            await sidecar.read()
+            with sidecar.errors.barrier("reading of the app"):
+                await sidecar.read()
             nursery.start_soon(sidecar.run)
             nursery.start_soon(uplink.run)
             await anext(aiter(signals))

@@ -90,7 +90,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         changes.machines = supervisor.fleet
         await background.start(changes.run)
         if options.watch:
-            background.start_soon(Following(file, changes, log, getpass.getuser()).run)
+            background.start_soon(Following(file, changes, log, getpass.getuser(), controller.errors).run)
         if options.ready_fd is None:
             say(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state, source))
         else:

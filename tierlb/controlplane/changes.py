@@ -19,7 +19,7 @@ controllers is the active one.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +40,7 @@ from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe, transition
 
 AT_START = "the file at the start"
+INTERNAL = "an internal error: see internal_error in the log"
 DEADLINE_S = 60.0
 BACK_S = 30.0
 """For each stage on the way back, whatever the deadline was."""
@@ -299,6 +300,9 @@ class Changes:
         except (GaveUp, trio.TooSlowError, OSError) as problem:
             reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
             await self._go_back(progress, before, reason)
+        except Exception as error:
+            self.controller.errors.note("change", error, what=progress.what)
+            await self._go_back(progress, before, INTERNAL)
         else:
             await self._end(progress, "done")
 
@@ -438,9 +442,19 @@ class Changes:
         self.log.info("a change begins", what=progress.what, revision=progress.revision, who=progress.who)
         return progress
 
-    def _spawn(self, run: Callable[..., object], *arguments: object) -> None:
+    def _spawn(self, run: Callable[..., Awaitable[None]], progress: Progress, *arguments: object) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(run, *arguments)  # type: ignore[arg-type]
+        self._nursery.start_soon(self._see_through, run, progress, *arguments)
+
+    async def _see_through(self, run: Callable[..., Awaitable[None]], progress: Progress, *arguments: object) -> None:
+        """A change that fails because of a bug is over, and others can begin."""
+        with self.controller.errors.barrier("change", what=progress.what):
+            await run(progress, *arguments)
+        if not progress.over:
+            progress.reason = progress.reason or INTERNAL
+            progress.outcome = "failed"
+            with self.controller.errors.barrier("change", what=progress.what):
+                await self._end(progress, "failed")
 
     async def _end(self, progress: Progress, outcome: str) -> None:
         rollout = self._stored.rollout

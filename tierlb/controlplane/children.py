@@ -23,6 +23,7 @@ from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.net.crowd import Crowd, Line
+from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
@@ -79,13 +80,14 @@ class Children:
         crowd = Crowd(self._greet, self.token, self._crashed, self.tls, self.pages, self._dropped)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(crowd.serve, listen)
-            nursery.start_soon(self._look_after_all)
+            nursery.start_soon(keep_going, self.errors, "children", self._look_after_all)
             task_status.started(address)
 
     def watch(self, watch: Watch) -> None:
         """Pass a watch on to every child."""
         for child in tuple(self._present.values()):
-            child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
+            with self.errors.barrier("watch"):
+                child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
 
     def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
         """Keep them for the parents; those that are heard of for the first time are passed on soon."""
@@ -134,7 +136,8 @@ class Children:
             await trio.sleep(LOOK_EVERY_S)
             now = trio.current_time()
             for name, child in tuple(self._present.items()):
-                child.look_after(self.hearer.guide(name), now)
+                with self.errors.barrier("child", child=name):
+                    child.look_after(self.hearer.guide(name), now)
             for name in [name for name, (_, until) in self._former.items() if now >= until]:
                 if name not in self._present:
                     del self._former[name]
@@ -180,7 +183,8 @@ class Child:
 
     def ended(self, reason: str) -> None:
         """The line is over."""
-        self._children.unseat(self, reason)
+        with self._children.errors.barrier("end of a child"):
+            self._children.unseat(self, reason)
 
     def look_after(self, guidance: Guidance | None, now: float) -> None:
         """Close it if it is silent, guide it if it is time or something changed that cannot wait."""

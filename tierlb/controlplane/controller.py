@@ -51,6 +51,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Tier, Topology
+from tierlb.net.keep_going import keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
@@ -120,13 +121,20 @@ class Controller:
         self._began_s = trio.current_time()
         self._all_back_s = self._began_s + BACK_S
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._reap)
-            nursery.start_soon(self._wait_for_no_longer)
-            while True:
-                await self._dirty.wait()
-                await trio.sleep(GATHER_S)
-                self._dirty = trio.Event()
+            nursery.start_soon(keep_going, self.errors, "reaper", self._reap)
+            nursery.start_soon(keep_going, self.errors, "return of nodes", self._wait_for_no_longer)
+            await keep_going(self.errors, "publishing", self._publish_changes)
+
+    async def _publish_changes(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await trio.sleep(GATHER_S)
+            self._dirty = trio.Event()
+            try:
                 self._publish()
+            except Exception:
+                self._dirty.set()
+                raise
 
     async def wait_progress(self) -> None:
         """Return when anything that `missing` reports may have changed."""

@@ -15,6 +15,7 @@ from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.progress import Progress
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.load import MAX_FILE_BYTES, load_file
 from tierlb.topology.problems import TopologyError
 
@@ -30,6 +31,7 @@ class Following:
     changes: Changes
     log: Log
     who: str
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _seen: bytes = attrs.field(default=b"", init=False)
     _settled: bytes = attrs.field(default=b"", init=False)
     _change: Progress | None = attrs.field(default=None, init=False)
@@ -38,7 +40,8 @@ class Following:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            await self.look()
+            with self.errors.barrier("topology file", file=str(self.file)):
+                await self.look()
             await trio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:

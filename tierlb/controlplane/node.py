@@ -19,6 +19,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.load import NodeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Tls
+from tierlb.net.keep_going import keep_going
 from tierlb.net.tls import client_context, server_context
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -168,8 +170,8 @@ class Node:
             self.children = children
             children.on_new_row = self.uplink.reports.soon
             if self.state is not None:
-                nursery.start_soon(self._keep, self.state)
-                nursery.start_soon(self._resume_alone, self.state)
+                nursery.start_soon(keep_going, self.errors, "last good", partial(self._keep, self.state))
+                nursery.start_soon(keep_going, self.errors, "last good", partial(self._resume_alone, self.state))
             task_status.started()
             await self.uplink.run()
 
@@ -210,9 +212,11 @@ class Node:
 
     def serve(self, snapshot: Snapshot) -> Ack | Refuse:
         """Apply it unless it is served already."""
-        if snapshot == self._applied:
-            return Ack(snapshot.revision, self._told())
-        return self._apply(snapshot)
+        with self.errors.barrier("snapshot", revision=snapshot.revision):
+            if snapshot == self._applied:
+                return Ack(snapshot.revision, self._told())
+            return self._apply(snapshot)
+        return Refuse(snapshot.revision, "an internal error of the node: see internal_error in its log")
 
     def _apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> Ack | Refuse:
         try:
@@ -273,6 +277,7 @@ class Node:
         shared = (children.watching, children.rows)
         uplink = Uplink(identity, self.plane, self.log, self.rng, self, self._pass_on, *shared)
         uplink.on_placed = self._note_parents
+        uplink.errors = uplink.parents.errors = self.errors
         self._here = lambda: uplink.here
         return uplink
 
@@ -295,5 +300,6 @@ async def run_node(node: Node) -> None:
             await nursery.start(node.run)
             await anext(aiter(signals))
             nursery.cancel_scope.deadline = trio.current_time() + DRAIN_DEADLINE_S
-            await node.leave()
+            with node.errors.barrier("drain"):
+                await node.leave()
             node.plane.drain()

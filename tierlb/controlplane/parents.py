@@ -14,6 +14,7 @@ import ipaddress
 import random
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 import attrs
@@ -23,8 +24,10 @@ from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.reporting import Reports
 from tierlb.model.load import Guidance
+from tierlb.net.keep_going import keep_going
 from tierlb.net.names import Resolve, follow, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Close, Effect, Transmit
 from tierlb.wire.frames import MAX_PARENTS, Frame, Hello, Parent, Watch, Welcome
 
@@ -44,6 +47,7 @@ class Parents:
     rng: random.Random
     tls: ssl.SSLContext | None = None
     ask: Resolve = resolve
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _links: dict[Parent, trio.CancelScope] = attrs.field(factory=dict, init=False)
     _wanted: tuple[Parent, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -68,8 +72,11 @@ class Parents:
                     self._links.pop(parent).cancel()
                 for parent in [parent for parent in wanted if parent not in self._links]:
                     self._links[parent] = trio.CancelScope()
-                    keep = self._keep_all if is_named(parent.url) else self._keep
-                    nursery.start_soon(keep, parent, self._links[parent])
+                    if is_named(parent.url):
+                        keep_all = partial(self._keep_all, parent, self._links[parent])
+                        nursery.start_soon(keep_going, self.errors, "parents by name", keep_all)
+                    else:
+                        nursery.start_soon(self._keep, parent, self._links[parent])
 
     async def _keep_all(self, parent: Parent, scope: trio.CancelScope) -> None:
         """A connection to each address of a name."""
@@ -96,11 +103,13 @@ class Parents:
         with scope:
             while True:
                 started_s = trio.current_time()
-                try:
-                    async with connect(parent.url, self.token, self.tls, at) as channel:
-                        reason = await self._converse(channel, parent)
-                except Disconnected as problem:
-                    reason = str(problem)
+                reason = "an internal error here: see internal_error in this log"
+                with self.errors.barrier("parent link"):
+                    try:
+                        async with connect(parent.url, self.token, self.tls, at) as channel:
+                            reason = await self._converse(channel, parent)
+                    except Disconnected as problem:
+                        reason = str(problem)
                 wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
                 whom = f"{parent.name} at {at}" if at else parent.name
                 self.log.warning("parent lost", parent=whom, reason=reason, retry_in_s=round(wait_s, 2))

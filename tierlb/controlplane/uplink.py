@@ -25,8 +25,10 @@ from tierlb.controlplane.reporting import Reporter, Reports
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
+from tierlb.net.keep_going import keep_going
 from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
 from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Parent, Refuse, ReportTo, Watch, Welcome
 
@@ -34,6 +36,7 @@ NOTICE_S = 0.1
 """From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
 CONTROLLER = ""
 """The controller's name as a parent: no node bears it, for it sends no items."""
+INTERNAL = "an internal error here: see internal_error in this log"
 LONGEST_WAIT_S = 2.0
 """Between two attempts to reach a controller: another one may take over within seconds, and should not wait for us."""
 
@@ -92,6 +95,7 @@ class Uplink:
     rows: Rows = attrs.field(factory=Rows)
     on_placed: Callable[[tuple[Parent, ...]], None] = lambda parents: None
     ask: Resolve = resolve
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     here: str = attrs.field(default="", init=False)
     welcomed: bool = attrs.field(default=False, init=False)
     reports: Reports = attrs.field(init=False)
@@ -107,13 +111,14 @@ class Uplink:
         self.parents = Parents(
             identity.hello, identity.token, self.reports, self.heed_watch, self.log, self.rng, identity.tls, self.ask
         )
+        self.parents.errors = self.errors
 
     async def run(self) -> None:
         """Stay connected, for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.reports.run)
-            nursery.start_soon(self.parents.run)
-            await self._keep_link()
+            nursery.start_soon(keep_going, self.errors, "reports", self.reports.run)
+            nursery.start_soon(keep_going, self.errors, "parents", self.parents.run)
+            await keep_going(self.errors, "controller link", self._keep_link)
 
     async def leave(self) -> None:
         """Say to the controller and the parents that this one drains, as far as they can be told in a moment."""
@@ -160,11 +165,13 @@ class Uplink:
 
     async def _attempt(self, url: str, at: str) -> str:
         """Be connected for as long as it lasts; why it does not any more."""
-        try:
-            async with connect(url, self.identity.token, self.identity.tls, at) as channel:
-                return await self._converse(channel)
-        except Disconnected as problem:
-            return str(problem)
+        with self.errors.barrier("controller link"):
+            try:
+                async with connect(url, self.identity.token, self.identity.tls, at) as channel:
+                    return await self._converse(channel)
+            except Disconnected as problem:
+                return str(problem)
+        return INTERNAL
 
     async def _converse(self, channel: Channel) -> str:
         self.here = channel.local_host

@@ -87,6 +87,9 @@ def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[R
         except REFUSALS as problem:
             status, refusal = refusal_of(problem, changes.progress)
             return Answer(refusal, status)
+        except Exception as error:
+            changes.controller.errors.note("admin request", error, path=operation.path)
+            return Answer(Refusal("internal", "an internal error: see internal_error in the controller's log"), 500)
 
     return endpoint
 

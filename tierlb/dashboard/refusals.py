@@ -17,7 +17,8 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @attrs.frozen
 class Refusal:
-    """`kind` is for programs: access, request, topology, edit, not-possible, unknown, busy, conflict, storage, standby.
+    """`kind` is for programs: access, request, topology, edit, not-possible, unknown, busy, conflict, storage, standby,
+    internal.
 
     `error` is a sentence for people, `problems` are those of the topology file, `change` is being carried out."""
 

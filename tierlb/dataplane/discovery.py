@@ -15,19 +15,28 @@ from typing import Any
 import trio
 
 from tierlb.model.snapshot import Found, PoolSettings
+from tierlb.net.keep_going import keep_going
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.net.names import follow
+from tierlb.telemetry.internal_errors import InternalErrors
+
+MOST_ENDPOINTS = 1000
+"""A name server that answers with more is broken or hostile: each endpoint costs health checks and kept connections.
+Answers are in order, so the same ones are left out each time."""
 
 
 class Discovery:
     """`replace` with each snapshot, `run` for as long as the node serves. `found` is what is known now, by pool;
     `on_found` is told when that has changed by itself."""
 
-    def __init__(self, on_found: Callable[[], None], log: Any, ask: LookUp = look_up) -> None:
+    def __init__(
+        self, on_found: Callable[[], None], log: Any, ask: LookUp = look_up, errors: InternalErrors | None = None
+    ) -> None:
         self.found: dict[str, tuple[Found, ...]] = {}
         self._on_found = on_found
         self._log = log
         self._ask = ask
+        self._errors = errors or InternalErrors(log)
         self._names: dict[str, str] = {}
         self._answers: dict[str, tuple[Found, ...]] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
@@ -62,13 +71,17 @@ class Discovery:
 
     async def _follow(self, name: str, scope: trio.CancelScope) -> None:
         with scope:
-            await follow(name, partial(self._note, name), partial(self._complain, name), self._ask)
+            ask = partial(follow, name, partial(self._note, name), partial(self._complain, name), self._ask)
+            await keep_going(self._errors, "discovery", ask)
 
     def _note(self, name: str, found: tuple[Found, ...]) -> None:
         if name not in self._scopes:
             return  # nobody asks any more
-        self._log.info("endpoints found", dns=name, count=len(found))
-        self._answers[name] = found
+        if len(found) > MOST_ENDPOINTS:
+            self._log.warning("endpoints_left_out", dns=name, found=len(found), used=MOST_ENDPOINTS)
+        else:
+            self._log.info("endpoints found", dns=name, count=len(found))
+        self._answers[name] = found[:MOST_ENDPOINTS]
         self.found = {pool: self._known(pool, each) for pool, each in self._names.items()}
         self._on_found()
 

@@ -88,7 +88,7 @@ class Plane:
         self._upkeep: Upkeep | None = None
         self._cap: ConnectionCap | None = None
         self._descriptors = limit() if descriptors is None else descriptors
-        self._discovery = Discovery(self._serve, log, ask)
+        self._discovery = Discovery(self._serve, log, ask, self.errors)
         self._configured = trio.Event()
         self._snapshot: Snapshot | None = None
         self._acceptors: dict[Listener, Acceptor] = {}

@@ -27,6 +27,7 @@ from tierlb.model.address import Address
 from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
 from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
+from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.websocket import Framing
 
 GATHER_S = 0.05
@@ -205,7 +206,11 @@ class Crowd:
             while events := self._epoll.poll(0, BATCH_EVENTS):
                 now = trio.current_time()
                 for fd, mask in events:
-                    self._serve_one(fd, mask, now)
+                    try:
+                        self._serve_one(fd, mask, now)
+                    except Exception as error:
+                        self._on_crash(error)
+                        self._abandon(fd)
                 await trio.sleep(GATHER_S)
 
     def _serve_one(self, fd: int, mask: int, now: float) -> None:
@@ -224,7 +229,16 @@ class Crowd:
             line.feed(data, now)
         except Exception as error:
             self._on_crash(error)
-            line.close("an internal error of the parent")
+            with barrier(self._on_crash):
+                line.close("an internal error of the parent")
+
+    def _abandon(self, fd: int) -> None:
+        if fd in self._lines:
+            line, _ = self._lines[fd]
+            with barrier(self._on_crash):
+                line.end("an internal error of the parent")
+        with barrier(self._on_crash):
+            self._forget(fd)
 
     def _forget(self, fd: int) -> None:
         if self._lines.pop(fd, None) is not None:

@@ -1,0 +1,21 @@
+"""Loops that run for as long as the process: an error of one round is noted, and the loop begins anew."""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from tierlb.telemetry.internal_errors import InternalErrors
+
+PAUSE_S = 1.0
+"""So that a loop that fails at once costs next to nothing."""
+
+
+async def keep_going(errors: InternalErrors, where: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run it until it returns; again a moment after each error."""
+    done = False
+    while not done:
+        with errors.barrier(where):
+            await run()
+            done = True
+        if not done:
+            await trio.sleep(PAUSE_S)
