@@ -27,7 +27,7 @@ cluster: names
 admin: {{listen: {admin}}}
 tiers:
   edge: {{kind: l4, listen: "{listen}", to: web}}
-  web: {{kind: l7, replicas: 2, balance: weighted, routes: [{{match: {{path: /work}}, to: app}}]}}
+  web: {{kind: l7, replicas: 2, routes: [{{match: {{path: /work}}, to: app}}]}}
 pools:
   app: {{dns: "{name}", health: tcp}}
 """

@@ -63,7 +63,7 @@ def web(keys: str = "", listen: str = ":80") -> Topology:
 
 def app(keys: str) -> Topology:
     """The cluster with a pool that has these keys."""
-    return shop(pools=f"\n  app: {{{keys}}}\n", tiers=TIERS.replace("kind: l7", "kind: l7, balance: weighted"))
+    return shop(pools=f"\n  app: {{{keys}}}\n")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -37,9 +37,12 @@ P = "p: {endpoints: [127.0.0.1:9001]}"
         ),
         ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
         ("a: {kind: l7, listen: ':80', balance: maglev, to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
+        ("a: {kind: l7, listen: ':80', to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
+        ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {dns: _http._tcp.api.internal}"),
+        ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: [127.0.0.1:1], agent_check: 9}"),
         (
-            "a: {kind: l7, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', balance: weighted, to: p}",
-            "p: {endpoints: {127.0.0.1:1: 2}}",
+            "a: {kind: l7, listen: ':80', balance: weighted, to: {p: 1, q: 2}}",
+            P + "\nq: {endpoints: {127.0.0.1:1: 2}}",
         ),
         ("a: {kind: l7, listen: '127.0.0.1:80', agent_check: '127.0.0.1:81', to: p}", "p: {agents: true}"),
     ],
@@ -106,10 +109,17 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             "tiers.a.agent_check: port 80 is already used by tiers.a.listen",
         ),
         (
-            "a: {kind: l7, listen: ':80', to: [b, p]}\nb: {kind: l7, to: p}",
-            "p: {endpoints: {127.0.0.1:1: 2}}",
-            "pools.p.endpoints: the weights have no effect: write balance: weighted or maglev at tier 'a', or list",
+            "a: {kind: l7, listen: ':80', balance: weighted, to: p}",
+            P,
+            "tiers.a.balance: nothing that it sends to ('p') has weights: write pools: {p: {endpoints: {HOST:PORT",
         ),
+        (
+            "a: {kind: l4, listen: ':80', balance: weighted, to: [b, c]}\nb: {kind: l7, to: p}\nc: {kind: l7, to: p}",
+            "p: {endpoints: {127.0.0.1:1: 2}}",
+            "tiers.a.balance: nothing that it sends to ('b', 'c') has weights: weights belong",
+        ),
+        ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {dns: 'api:80'}", "tiers.a.balance: nothing"),
+        ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {agents: true}", "tiers.a.balance: nothing"),
         (
             "a: {kind: l7, listen: ':80', balance: weighted, to: b}\nb: {kind: l7, to: p}",
             "p: {endpoints: {127.0.0.1:81: 2, 127.0.0.1:80: 1}}",
@@ -160,3 +170,9 @@ def test_weights_are_not_blamed_for_a_balance_that_was_mistyped() -> None:
     tiers = "a: {kind: l7, listen: ':80', balance: weigthed, to: p}"
     (found,) = problems_of(tiers, "p: {endpoints: {127.0.0.1:1: 2}}")
     assert found.startswith("tiers.a.balance")
+
+
+def test_weights_that_could_not_be_read_are_not_missed() -> None:
+    found = problems_of("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: {127.0.0.1:1: much}}")
+    assert len(found) == 1
+    assert "'much' is not a weight" in found[0]

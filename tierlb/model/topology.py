@@ -255,7 +255,7 @@ class Pool:
     """A named group of interchangeable endpoints: listed, started by `run`, joining by themselves (`agents`), or found
     in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
-    `weights` are parallel to `endpoints` (empty: all equal) and count under the policy `weighted` only.
+    `weights` are parallel to `endpoints` (empty: all equal) and count under every policy; 0: nothing is sent there.
     `agent_check_port`: each endpoint's host answers HAProxy's agent-check there.
     """
 

@@ -29,8 +29,6 @@ KEYS_WITHOUT_NAMES = (
     "trusted_peers",
     "paths",
 )
-WEIGHING: tuple[Policy | None, ...] = (Policy.WEIGHTED, Policy.MAGLEV)
-"""The policies that go by the weights listed with endpoints."""
 MAX_GUESSES = 100
 """Guessing is slow; who got more names than this wrong did not mistype them."""
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
@@ -211,21 +209,30 @@ def _heard_at(endpoint: Address) -> tuple[Address, ...]:
 
 
 def _weight_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
-    """Weights that no sender goes by."""
-    weighted = {name for name, pool in (file.pools or {}).items() if isinstance(pool.endpoints, dict)}
-    senders: dict[str, list[str]] = {}
-    for name, each in edges.items():
-        for target in {edge.target for edge in each} & weighted:
-            senders.setdefault(target, []).append(name)
-    weighing = {name for name, tier in file.tiers.items() if tier.balance in WEIGHING}
-    for pool_name, names in senders.items():
-        damaged = not all(reading.intact(("tiers", name, "balance")) for name in names)
-        if not damaged and weighing.isdisjoint(names):
-            message = (
-                f"the weights have no effect: write balance: weighted or maglev at tier {names[0]!r}, "
-                "or list the endpoints without weights"
+    """`balance: weighted` where nothing that is sent to has weights."""
+    pools: dict[str, PoolShape] = {str(name): pool for name, pool in (file.pools or {}).items()}
+    for name, tier in file.tiers.items():
+        targets = dict.fromkeys(edge.target for edge in edges[name])
+        path = ("tiers", name, "balance")
+        known = reading.intact(path) and all(reading.intact(("pools", target)) for target in targets)
+        if tier.balance is not Policy.WEIGHTED or not known or any(_weighs(pools.get(target)) for target in targets):
+            continue
+        advice = "weights belong to endpoints, so write balance: weighted where they are sent to, and round-robin here"
+        if pool := next((target for target in targets if target in pools), None):
+            advice = (
+                f"write pools: {{{pool}: {{endpoints: {{HOST:PORT: WEIGHT}}}}}}, find the endpoints by SRV records, "
+                "or ask their agents (agent_check: PORT); or write balance: round-robin, which takes turns"
             )
-            yield Fault(("pools", pool_name, "endpoints"), message, at_key=True)
+        names = ", ".join(map(repr, targets))
+        yield Fault(path, f"nothing that it sends to ({names}) has weights: {advice}")
+
+
+def _weighs(pool: PoolShape | None) -> bool:
+    """Whether its endpoints have weights, or can get some while the cluster runs."""
+    if pool is None:
+        return False
+    by_srv = pool.dns is not None and pool.dns.startswith("_")
+    return isinstance(pool.endpoints, dict) or by_srv or pool.agent_check is not None
 
 
 def _unreached_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:

@@ -181,7 +181,7 @@ class HealthShape:
 @attrs.frozen(kw_only=True)
 class PoolShape:
     endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight] | None = optional(
-        "HOST:PORT of each endpoint: a list, or a mapping to weights for balance weighted and maglev"
+        "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there)"
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: JoinByThemselves | None = optional("true: endpoints join by themselves with `tierlb agent`")
