@@ -14,7 +14,7 @@ import attrs
 import click
 import trio
 
-from tierlb.cli.check import load_or_exit
+from tierlb.cli.check import warned_or_exit
 from tierlb.cli.join import token_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cluster.ports import PortTaken, listen
@@ -36,6 +36,7 @@ from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.uses import Use
 from tierlb.wire.frames import is_calling_place
 
 TOKEN_BYTES = 32
@@ -61,7 +62,7 @@ class ControllerOptions:
 
 def run_controller(options: ControllerOptions) -> None:
     """Run until SIGTERM; exits with 2 for a bad file or wrong usage, and 1 where it cannot run."""
-    topology = load_or_exit(options.file)
+    topology = warned_or_exit(options.file, Use.CONTROLLER).topology
     engine = Engine(_run_dns(options.run_dns))
     if lack := engine.lack(topology):
         raise click.UsageError(f"{options.file}: {lack}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from tierlb.cli.check import load_or_exit
+from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block, source_or_exit
 from tierlb.cluster.stopping import NotStopped, stop
@@ -21,6 +21,7 @@ from tierlb.controlplane.invitation import usual_directory
 from tierlb.controlplane.private import STATES, open_private
 from tierlb.controlplane.store import holder
 from tierlb.topology.load import load_text
+from tierlb.topology.uses import Use
 
 LOG_FILE = "log"
 TAIL_BYTES = 8192
@@ -29,7 +30,7 @@ TAIL_LINES = 15
 
 def run_detached(file: Path, state: Path | None, watch: bool) -> None:
     """Start the cluster and return once it serves; exits as the cluster does if it does not come to that."""
-    directory = state or usual_directory(load_or_exit(file).cluster)
+    directory = state or usual_directory(warned_or_exit(file, Use.UP).topology.cluster)
     try:
         make_directory(directory)
     except StoreError as error:

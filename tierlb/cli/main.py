@@ -59,12 +59,12 @@ def down(file: Path | None, state: Path | None) -> None:
 
 @main.command()
 @click.argument("file", type=TopologyPath)
-def check(file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Problems and warnings for programs, instead of the tree.")
+def check(file: Path, as_json: bool) -> None:
     """Validate FILE and draw its tree."""
-    from tierlb.cli.check import load_or_exit
-    from tierlb.topology.tree import draw
+    from tierlb.cli.check import run_check
 
-    click.echo(draw(load_or_exit(file)))
+    run_check(file, as_json)
 
 
 @main.command()

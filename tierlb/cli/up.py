@@ -13,7 +13,7 @@ import attrs
 import click
 import trio
 
-from tierlb.cli.check import load_or_exit
+from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.example import Source, source_of
 from tierlb.cli.log import LazyLog, say
 from tierlb.cluster.ports import PortTaken, check_free, listen
@@ -27,6 +27,7 @@ from tierlb.controlplane.store import FileStore
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
 from tierlb.topology.tree import draw
+from tierlb.topology.uses import Use
 
 TOKEN_BYTES = 32
 
@@ -44,7 +45,7 @@ class UpOptions:
 def run_up(file: Path, options: UpOptions) -> None:
     """Run until Ctrl-C; exits with 2 for a bad file and 1 when the cluster cannot serve."""
     source = source_or_exit(file, options.state)
-    topology = load_or_exit(source.file)
+    topology = warned_or_exit(source.file, Use.UP).topology
     text = source.file.read_text(encoding="utf-8-sig")
     trio.run(_up, topology, source, text, options)
 

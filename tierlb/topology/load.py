@@ -1,14 +1,19 @@
 """Text or file → a topology that everything after may rely on, or all of its problems at once.
 
-Five stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
-within a mapping (`rules`), rules between them (`graph`), the files that are named (`files`). A stage that finds
-faults does not stop the next one, as far as there is something left to look at.
+Six stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
+within a mapping (`rules`), rules between them (`graph`), the files that are named (`files`), and what the command that
+runs the file cannot do (`uses`). A stage that finds faults does not stop the next one, as far as there is something
+left to look at. What is right but probably not meant is found afterwards (`advice`).
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 
+import attrs
+
 from tierlb.model.topology import Topology
+from tierlb.topology.advice import advice
 from tierlb.topology.build import build
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
@@ -16,13 +21,33 @@ from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
 from tierlb.topology.rules import local_faults
 from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, Source, UnreadableError, read_source
 from tierlb.topology.structure import structure
+from tierlb.topology.uses import Use, use_faults
 
 MAX_FILE_BYTES = 4 * MAX_CHARS
 """UTF-8 takes at most four bytes a character."""
 
 
+@attrs.frozen
+class Checked:
+    """A topology without a fault, and what is probably not meant in its file, in the file's order."""
+
+    topology: Topology
+    warnings: tuple[Problem, ...] = ()
+
+
 def load_file(path: str | os.PathLike[str]) -> Topology:
     """Read a topology file. Raises TopologyError, also if there is no such file."""
+    return check_file(path).topology
+
+
+def load_text(text: str, file: str) -> Topology:
+    """Read a topology from text; `file` is what problems are reported under, and files that the
+    text names are looked for in its folder. Raises TopologyError."""
+    return check_text(text, file).topology
+
+
+def check_file(path: str | os.PathLike[str], use: Use | None = None) -> Checked:
+    """Read a topology file and look what is odd in it, where it is run by this command. Raises TopologyError."""
     file = os.fspath(path)
     start = Place(1, 1)
     try:
@@ -32,7 +57,7 @@ def load_file(path: str | os.PathLike[str]) -> Topology:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TopologyError([_problem(file, start, Fault((), f"cannot be read: {reason}"))]) from None
     try:
-        return load_text(content.decode("utf-8-sig"), file)
+        return check_text(content.decode("utf-8-sig"), file, use)
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig", "replace")
         place = Lines(before + "?").place_of(len(before))
@@ -40,9 +65,8 @@ def load_file(path: str | os.PathLike[str]) -> Topology:
         raise TopologyError([_problem(file, place, Fault((), message))]) from None
 
 
-def load_text(text: str, file: str) -> Topology:
-    """Read a topology from text; `file` is what problems are reported under, and files that the
-    text names are looked for in its folder. Raises TopologyError."""
+def check_text(text: str, file: str, use: Use | None = None) -> Checked:
+    """The same for a text. Raises TopologyError."""
     try:
         source = read_source(text)
     except UnreadableError as error:
@@ -52,10 +76,10 @@ def load_text(text: str, file: str) -> Topology:
         fault = Fault((), f"{what}: begin with cluster: NAME, then tiers and pools")
         placed = [*source.faults, (source.place(()), fault)]
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    return _checked(source, file)
+    return _checked(source, file, use)
 
 
-def _checked(source: Source, file: str) -> Topology:
+def _checked(source: Source, file: str, use: Use | None) -> Checked:
     folder = os.path.dirname(file)
     reading = structure(source.data)
     faults = list(reading.faults)
@@ -64,10 +88,16 @@ def _checked(source: Source, file: str) -> Topology:
         tiers, pools = _names(source.data, "tiers"), _names(source.data, "pools")
         faults += graph_faults(reading.shape, reading, tiers, pools)
         faults += file_faults(reading.shape, folder)
-    placed = [*source.faults, *((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)]
+        faults += use_faults(reading.shape, use)
+    placed = [*source.faults, *_placed(source, faults)]
     if placed or reading.shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    return build(reading.shape, folder)
+    warnings = [_problem(file, *each, warning=True) for each in _placed(source, advice(reading.shape, use))]
+    return Checked(build(reading.shape, folder), tuple(sorted(warnings)))
+
+
+def _placed(source: Source, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
+    return ((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)
 
 
 def _names(data: Data, key: str) -> list[str]:
@@ -76,5 +106,5 @@ def _names(data: Data, key: str) -> list[str]:
     return list(named) if isinstance(named, dict) else []
 
 
-def _problem(file: str, place: Place, fault: Fault) -> Problem:
-    return Problem(file, place.line, place.column, path_text(fault.path), fault.message)
+def _problem(file: str, place: Place, fault: Fault, *, warning: bool = False) -> Problem:
+    return Problem(file, place.line, place.column, path_text(fault.path), fault.message, warning)

@@ -21,17 +21,25 @@ COMPARED_NAMES = 300
 
 @attrs.frozen(order=True)
 class Problem:
-    """One thing to correct. Lines and columns count from 1, as editors do; `path` may be empty."""
+    """One thing to correct. Lines and columns count from 1, as editors do; `path` may be empty. A `warning` does not
+    keep the file from being run."""
 
     file: str
     line: int
     column: int
     path: str
     message: str
+    warning: bool = False
 
     def __str__(self) -> str:
         subject = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}:{self.column}: {subject}{self.message}"
+        kind = "warning: " if self.warning else ""
+        return f"{self.file}:{self.line}:{self.column}: {kind}{subject}{self.message}"
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        plain = attrs.asdict(self, filter=lambda field, _: field.name != "warning")
+        return {"severity": "warning" if self.warning else "error", **plain}
 
 
 class TopologyError(Exception):

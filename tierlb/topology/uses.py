@@ -1,0 +1,31 @@
+"""By which command a topology file is run, and the keys that the command cannot do anything with.
+
+One file runs on one machine, in containers and on several machines, so most keys mean something everywhere. A key that
+would silently not be obeyed is a fault of the file where that matters (two controllers that believe they share a
+store), and advice (advice.py) where the file is the same for all and the key is for the others.
+
+Left out: what renderings refuse (cluster/compose.py, cluster/kubernetes_names.py), who also look at ports and names.
+"""
+
+import enum
+from collections.abc import Iterator
+
+from tierlb.topology.problems import Fault
+from tierlb.topology.shapes import FileShape
+
+
+class Use(enum.Enum):
+    """The command that runs the file."""
+
+    UP = "up"
+    CONTROLLER = "controller"
+
+
+def use_faults(file: FileShape, use: Use | None) -> Iterator[Fault]:
+    """What the command does not do; nothing where it is not known."""
+    if use is Use.UP and file.store is not None:
+        message = (
+            "is for `tierlb controller`, of which several share it; `tierlb up` keeps its history in the directory "
+            "--state: leave this out, or run `tierlb controller` and its nodes"
+        )
+        yield Fault(("store",), message, at_key=True)
