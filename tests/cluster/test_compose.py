@@ -9,8 +9,19 @@ import compose_spec
 import pytest
 
 from tierlb.cli.main import main
-from tierlb.cluster.compose import CHANGEABLE, DEFINITION_LABEL, Rendering, TlsFiles, document, faults, text, warnings
+from tierlb.cluster.compose import (
+    CHANGEABLE,
+    CONTROLLER_STOP_S,
+    DEFINITION_LABEL,
+    Rendering,
+    TlsFiles,
+    document,
+    faults,
+    text,
+    warnings,
+)
 from tierlb.cluster.project import Project, lay_out
+from tierlb.cluster.stop_times import stop_whole_s
 from tierlb.model.topology import Forward, Kind
 from tierlb.topology.load import load_file, load_text
 
@@ -137,7 +148,8 @@ def test_every_service_is_hardened_and_pools_know_no_token(topology):
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
         assert service["restart"] == "unless-stopped"
         assert service["labels"]["tierlb.cluster"] == topology.cluster
-        assert (service["init"], service["stop_grace_period"]) == (True, "15s")
+        grace_s = CONTROLLER_STOP_S if name == "controller" else stop_whole_s(topology, name)
+        assert (service["init"], service["stop_grace_period"]) == (True, f"{grace_s}s")
         assert ("privileged" in service, "environment" in service) == (False, False)
         if service["image"] == IMAGE:
             assert (service["user"], service["read_only"], service["tmpfs"]) == ("10001:10001", True, ["/tmp"])

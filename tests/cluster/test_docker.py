@@ -58,7 +58,7 @@ def test_containers_end_before_their_networks_go(docker, engine):
     docker.hold(file(MID))
     engine.shrink(file(edited(MID, RemoveTier("mid"))))
     first, second, *others = docker.told()
-    assert first == "stop --time=15 mid-1 mid-2"
+    assert first == "stop mid-1 mid-2"
     assert second == "rm --force --volumes mid-1 mid-2"
     assert "network disconnect shop_to-mid edge-1" in others
     assert others[-1] == "network rm shop_to-mid"

@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from tierlb.cluster import fleet as fleet_module
-from tierlb.cluster.fleet import RETIRE_S, STOP_DEADLINE_S, UNPUBLISH_S, Fleet, environment, unknown_command
+from tierlb.cluster.fleet import RETIRE_S, UNPUBLISH_S, Fleet, environment, unknown_command
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
+from tierlb.cluster.stop_times import stop_s
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.node import TOKEN_VARIABLE
@@ -51,6 +52,8 @@ class FakeChild:
     happened: list = attrs.field(factory=list)
     _stop: trio.Event = attrs.field(factory=trio.Event)
     _ended: trio.Event = attrs.field(factory=trio.Event)
+    stop_s: float = 0.0
+    drain_s: float = 0.0
 
     async def run(self):
         self.pid = 100 + sum(what == "start" for what, *_ in self.happened)
@@ -64,8 +67,9 @@ class FakeChild:
         await self._ended.wait()
 
     async def stop(self, deadline_s):
-        assert deadline_s == STOP_DEADLINE_S
         self.happened.append(("stop", self.name, round(trio.current_time(), 3)))
+        self.stop_s = deadline_s
+        await trio.sleep(self.drain_s)
         self._stop.set()
         await trio.lowlevel.checkpoint()
 
@@ -238,25 +242,51 @@ async def test_nodes_that_are_named_no_more_are_surplus_and_stay_until_they_are_
     assert stopped(happened) == []
 
 
-async def test_who_is_stopped_is_retired_before(fleet, happened, autojump_clock):
+async def test_who_is_stopped_is_retired_before_and_asked_to_end_when_all_serve_that(fleet, happened, autojump_clock):
     await grown(fleet, SHOP)
+    await serve(fleet, "web-1", 101)
+    await serve(fleet, "web-2", 102)
+    await serve(fleet, "web-1", 101)
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fleet.stop_nodes, ["web-2", "no-such"])
-        await trio.sleep(RETIRE_S / 2)
+        await trio.sleep(RETIRE_S / 4)
         assert fleet.controller._retiring == {"web-2"}
         assert stopped(happened) == []
+        acknowledge(fleet, "web-2")
     stops = [event for event in happened if event[0] == "stop"]
-    assert stops == [("stop", "web-2", pytest.approx(began + RETIRE_S, abs=0.01))]
+    assert stops == [("stop", "web-2", pytest.approx(began + RETIRE_S / 4, abs=0.01))]
     assert fleet.controller._retiring == frozenset()
     await grown(fleet, SHOP)
     assert happened[-1] == ("start", "web-2"), "it is not there any more"
+
+
+async def test_a_node_that_does_not_answer_is_asked_to_end_all_the_same(fleet, happened, autojump_clock):
+    await grown(fleet, SHOP)
+    await serve(fleet, "web-2", 102)
+    began = trio.current_time()
+    await fleet.stop_nodes(["web-2"])
+    (stop,) = [event for event in happened if event[0] == "stop"]
+    assert stop == ("stop", "web-2", pytest.approx(began + RETIRE_S, abs=0.01))
+
+
+async def test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over(fleet, happened, autojump_clock):
+    slow, quick = attrs.evolve(WEB, drain_s=90.0), tier("edge", Kind.L4, "web", drain_s=1.0)
+    await grown(fleet, topology_of(slow, quick, pools=[APP]))
+    children = {name: fleet._nodes[name] for name in ("web-1", "edge-1")}
+    endpoints = list(fleet._endpoints["app"])
+    await fleet.stop_nodes(["web-1", "edge-1"])
+    await fleet.shrink(topology_of(slow, pools=[attrs.evolve(APP, run=Run("app --port {port}", replicas=1))]))
+    assert children["web-1"].stop_s == stop_s(90.0)
+    assert children["edge-1"].stop_s == stop_s(1.0)
+    assert {0.0, stop_s(90.0)} == {each.child.stop_s for each in endpoints}
 
 
 async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stays_retired(
     fleet, happened, autojump_clock
 ):
     await grown(fleet, SHOP)
+    await serve(fleet, "web-2", 102)
     with trio.move_on_after(RETIRE_S / 2):
         await fleet.stop_nodes(["web-2"])
     assert (stopped(happened), fleet.controller._retiring, fleet.surplus(with_replicas(1))) == ([], set(), ("web-2",))
@@ -326,10 +356,17 @@ async def test_endpoints_of_a_new_command_start_before_the_old_ones_stop(fleet, 
 
 async def serve(fleet, name, pid):
     """The process says hello and serves what is wanted of it."""
-    seat = fleet.controller.join(Hello(1, name, "web", f"boot-{pid}", pid), Link())
+    fleet.controller.join(Hello(1, name, "web", f"boot-{pid}", pid), Link())
     await trio.sleep(0.1)
-    fleet.controller.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", pid),) * len(seat.wanted.listeners)))
+    acknowledge(fleet, name)
     await trio.sleep(0.1)
+
+
+def acknowledge(fleet, name):
+    """It serves what is wanted of it now."""
+    seat = fleet.controller.seats[name]
+    addresses = (Address("127.0.0.1", seat.hello.pid),) * len(seat.wanted.listeners)
+    fleet.controller.receive(seat, Ack(seat.wanted.revision, addresses))
 
 
 async def test_a_process_is_replaced_only_when_the_new_one_serves(fleet, happened, autojump_clock):
@@ -346,10 +383,29 @@ async def test_a_process_is_replaced_only_when_the_new_one_serves(fleet, happene
         assert stopped(happened) == []
         await serve(fleet, "web-1", new.pid)
     assert new is not old
+    await trio.testing.wait_all_tasks_blocked()
     assert old._stop.is_set()
     assert not new._stop.is_set()
     assert fleet._nodes["web-1"] is new
     assert fleet.controller.is_served_by("web-1", new.pid), "the end of the old one is not that of the new one"
+    await fleet.wait_replaced()
+    assert old._ended.is_set()
+
+
+async def test_the_old_process_drains_while_the_next_one_is_replaced(fleet, happened, autojump_clock):
+    await grown(fleet, SHOP)
+    old = fleet._nodes["web-1"]
+    old.drain_s = 1000.0
+    await serve(fleet, "web-1", old.pid)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.replace, SHOP, "web-1")
+        await trio.testing.wait_all_tasks_blocked()
+        await serve(fleet, "web-1", fleet._nodes["web-1"].pid)
+    await trio.testing.wait_all_tasks_blocked()
+    assert stopped(happened) == ["web-1"]
+    began = trio.current_time()
+    await fleet.wait_replaced()
+    assert trio.current_time() - began > 900
 
 
 async def test_where_the_new_process_does_not_serve_in_time_the_old_one_stays(fleet, happened, autojump_clock):

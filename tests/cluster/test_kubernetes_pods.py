@@ -1,12 +1,13 @@
 """Pods have no right that they do not need, and end and are watched as their processes can bear."""
 
+import re
+
 import pytest
 
-from tests.cluster.manifests import container, plan_of, pods, rendered, with_tls
+from tests.cluster.manifests import EVERYTHING, container, plan_of, pods, rendered, with_tls
+from tierlb.balance.drain import STOP_MARGIN_S
 from tierlb.cluster.kubernetes_names import Edge
 from tierlb.cluster.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity, store_keys
-from tierlb.controlplane.node import DRAIN_DEADLINE_S
-from tierlb.controlplane.uplink import NOTICE_S
 from tierlb.net.names import AGAIN_S
 
 VOLUMES = {"configMap", "emptyDir", "secret"}
@@ -68,13 +69,15 @@ def test_every_mount_has_its_volume_and_every_volume_is_mounted():
             assert mounted == {volume["name"] for volume in pod["spec"].get("volumes", [])}
 
 
-def test_pods_have_time_to_linger_and_to_drain():
-    longest_s = DRAIN_DEADLINE_S + 2 * NOTICE_S
-    assert longest_s < ENDING_S
-    for pod in edges().values():
+@pytest.mark.parametrize(("drain", "given_s"), [("90s", 90 + STOP_MARGIN_S), ("500ms", 1 + STOP_MARGIN_S)])
+def test_pods_have_time_to_linger_and_to_drain(drain, given_s):
+    text = re.sub(r"kind: (l[47])", rf"kind: \1, drain: {drain}", EVERYTHING)
+    text = text.replace(f", drain: {drain}\n", f"\n    drain: {drain}\n")
+    for name, pod in edges(text=text).items():
         hook = container(pod).get("lifecycle", {})
         linger_s = hook["preStop"]["sleep"]["seconds"] if hook else 0
-        assert pod["spec"]["terminationGracePeriodSeconds"] >= linger_s + longest_s
+        found_s = pod["spec"]["terminationGracePeriodSeconds"] - linger_s
+        assert found_s == (ENDING_S if name == "shop-controller" else given_s), name
 
 
 @pytest.mark.parametrize(

@@ -53,16 +53,16 @@ def test_the_one_that_holds_it_is_asked_and_waited_for(hold, tmp_path):
 
 def test_where_nobody_is_nothing_is_stopped(tmp_path):
     with pytest.raises(NotStopped, match="no cluster runs with its state in"):
-        stop(tmp_path / "nowhere")
+        stop(tmp_path / "nowhere", DEADLINE_S)
     StateFiles(tmp_path).load()
     with pytest.raises(NotStopped, match=f"process {os.getpid()}, .* is no tierlb"):
-        stop(tmp_path)
+        stop(tmp_path, DEADLINE_S)
 
 
 def test_a_process_of_another_program_is_left_alone(hold, tmp_path):
     process = hold("something-else")
     with pytest.raises(NotStopped, match="is no tierlb: nothing was stopped"):
-        stop(tmp_path)
+        stop(tmp_path, DEADLINE_S)
     assert process.poll() is None
 
 
@@ -72,7 +72,7 @@ def test_a_number_that_was_left_behind_means_nobody(hold, tmp_path):
     process.wait()
     (tmp_path / "lock").write_text(f"{os.getpid()}\n")
     with pytest.raises(NotStopped, match="no cluster runs"):
-        stop(tmp_path)
+        stop(tmp_path, DEADLINE_S)
 
 
 def test_nothing_is_killed_that_does_not_end(hold, tmp_path):

@@ -37,6 +37,8 @@ pools:
   demo: {{run: {{command: "{command}", replicas: 2}}}}
 """
 
+STOP_HINT = "what is under way has up to 30 s; again to end it now"
+
 
 @attrs.define
 class Up:
@@ -255,7 +257,10 @@ async def test_a_second_ctrl_c_kills_what_will_not_stop():
 
     async def interrupt_twice(background):
         async def again():
-            while ("stopping", {"signal": "SIGINT", "hint": "again to kill at once"}) not in log.events:
+            while (
+                "stopping",
+                {"signal": "SIGINT", "hint": "what is under way has up to 30 s; again to end it now"},
+            ) not in log.events:
                 await trio.lowlevel.checkpoint()
             os.kill(os.getpid(), signal.SIGINT)
 

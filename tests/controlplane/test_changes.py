@@ -16,6 +16,7 @@ from tierlb.controlplane.changes import (
     NothingToDo,
     NotPossible,
     Request,
+    _without_haste,
 )
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
@@ -69,6 +70,7 @@ class Played:
     taken: str = ""
     happened: list = attrs.field(factory=list)
     replaces: bool = True
+    drain_s: float = 0.0
     crashed: Counter = attrs.field(factory=Counter)
     _scopes: dict = attrs.field(factory=dict)
     _pids: int = 0
@@ -98,7 +100,7 @@ class Played:
     async def stop_nodes(self, names):
         for name in names:
             self.happened.append(("stop", name))
-            await trio.sleep(STOP_S)
+            await trio.sleep(STOP_S + self.drain_s)
             self._scopes.pop(name).cancel()
 
     async def shrink(self, topology):
@@ -110,6 +112,9 @@ class Played:
         while not self.controller.is_served_by(name, pid):
             await self.controller.wait_progress()
         old.cancel()
+
+    async def wait_replaced(self):
+        await trio.sleep(self.drain_s)
 
     def crashes(self, names):
         return max((self.crashed[name] for name in names), default=0)
@@ -512,6 +517,26 @@ async def test_a_restart_replaces_one_process_after_the_other(site, autojump_clo
     assert texts(progress) == ["web-1 is a new process", "web-2 is a new process"]
     assert (progress.revision, progress.stages, progress.stage) == (0, 2, 2)
     assert await site.is_as(TEXT)
+
+
+async def test_a_restart_is_done_when_the_old_processes_have_drained(site, autojump_clock):
+    site.machines.drain_s = 100.0
+    began = trio.current_time()
+    assert await site.over(site.changes.restart("web", ANN)) == "done"
+    assert 100.0 < trio.current_time() - began < 120.0, "both at once"
+
+
+async def test_draining_takes_as_long_as_it_may_at_no_expense_of_the_deadline(site, autojump_clock):
+    site.machines.drain_s = 100.0
+    request = attrs.evolve(ANN, deadline_s=10.0)
+    assert await site.over(await site.changes.edit(Scale({"web": 1}), request, "scale web=1")) == "done"
+
+
+async def test_the_time_of_a_change_stands_still_only_while_something_drains(autojump_clock):
+    with trio.move_on_after(5) as time:
+        await trio.sleep(2)
+        await _without_haste(time, trio.sleep(100))  # noqa: ASYNC105
+        assert time.deadline == pytest.approx(trio.current_time() + 3)
 
 
 async def test_a_process_that_does_not_serve_ends_the_restart(site, autojump_clock):

@@ -17,6 +17,7 @@ from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Ru
 from tierlb.model.topology import Admin, HealthCheck, Limits, Match, Policy, Respond
 from tierlb.net import names
 from tierlb.telemetry.sketch import decode
+from tierlb.wire.agent_check import NOTICE_S
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHILD = {"child": True, "reports": True}
@@ -153,15 +154,18 @@ async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
 class Lender:
     """Whoever keeps public sockets, and shares them with other nodes."""
 
+    def __init__(self, address: Address) -> None:
+        self.sock = socket.create_server(address.sockaddr, reuse_port=True)
+        self.sock.setblocking(False)
+
     def listen(self, address: Address) -> socket.socket:
-        sock = socket.create_server(address.sockaddr, reuse_port=True)
-        sock.setblocking(False)
-        return sock
+        assert address == Address(*self.sock.getsockname())
+        return self.sock.dup()
 
 
 async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_ready_again(lab: Lab) -> None:
-    lab.broker = Lender()
     listener = Listener(Address("127.0.0.1", parse_address(free_address()).port), shared=True)
+    lab.broker = Lender(listener.address)
     await lab.serves(l7(rules=HELLO, listener=listener))
     client = await lab.connects()
     assert (await client.asks(GET)).status == 200
@@ -172,12 +176,42 @@ async def test_a_node_in_drain_leaves_a_borrowed_queue_to_others_until_it_is_rea
     assert (await client.asks(GET)).status == 200
     lab.plane.apply(l7(rules=HELLO, listener=listener, revision=3))
     assert (await waiting.hears_message()).status == 200
+    lab.broker.sock.close()
 
 
-async def test_a_node_in_drain_answers_whoever_still_comes_to_a_port_of_its_own(lab: Lab) -> None:
+async def test_a_node_in_drain_refuses_clients_at_a_port_of_its_own_until_it_is_ready_again(lab: Lab) -> None:
     await lab.serves(l7(rules=HELLO))
-    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+    assert lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN)) == (lab.at,)
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await lab.connects()
+    assert lab.plane.apply(l7(rules=HELLO, revision=3)) == (lab.at,)
     assert (await (await lab.connects()).asks(GET)).status == 200
+
+
+async def test_whoever_waits_in_the_queue_of_a_port_when_the_drain_begins_is_answered(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    with socket.create_connection(lab.at.sockaddr) as queued:  # synchronous: the node cannot have accepted it yet
+        lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+        client = Voice(trio.SocketStream(trio.socket.from_stdlib_socket(queued)))
+        answer = await client.asks(GET)
+    assert (answer.status, answer["connection"]) == (200, "close")
+
+
+async def test_a_node_in_drain_accepts_from_its_parents(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO, listener=INNER))
+    lab.plane.apply(l7(rules=HELLO, listener=INNER, revision=2, admin=Admin.DRAIN))
+    parent = await lab.connects()
+    assert (await parent.asks(l7_parent() + GET))["connection"] == "close"
+
+
+async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_of_it(lab: Lab, clock: Clock) -> None:
+    await lab.serves(l7(rules=HELLO))
+    lab.upkeep._asked_at = clock.now
+    lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
+    assert lab.plane.subtree().draining
+    assert (await (await lab.connects()).asks(GET)).status == 200
+    clock.now += NOTICE_S
+    await is_closed(lab, lab.at)
 
 
 async def test_strangers_are_closed_at_once_and_counted(lab: Lab) -> None:

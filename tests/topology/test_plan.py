@@ -259,12 +259,12 @@ def test_an_inserted_tier_in_words() -> None:
 
 
 def test_an_entrance_that_goes_in_words() -> None:
-    edge = EDGE.replace("to:", "replicas: 2, to:") % "web"
-    plan = describe(shop(edge, WEB), shop(ALONE), drain_s=4.5)
+    edge = EDGE.replace("to:", "replicas: 2, drain: 1m30s, to:") % "web"
+    plan = describe(shop(edge, WEB), shop(ALONE))
     assert plan.lines == (
         "tier edge is removed once nothing sends there",
         "edge no longer listens on 127.0.0.1:8080: web listens there by then",
-        "edge-1 and edge-2 stop: their connections drain for up to 4.5 s, then what is left is cut",
+        "edge-1 and edge-2 stop: their connections drain for up to 1m30s, then what is left is cut",
         "web listens on 127.0.0.1:8080",
         "in all no processes start, 2 stop, in 3 stages",
     )
@@ -272,7 +272,7 @@ def test_an_entrance_that_goes_in_words() -> None:
 
 
 POLITELY = (
-    "l7 nodes close kept connections politely after their answers; what is under way has up to 10 s, then what is "
+    "l7 nodes close kept connections politely after their answers; what is under way has up to 30s, then what is "
     "left is cut"
 )
 
@@ -290,7 +290,7 @@ POLITELY = (
             "web: {kind: l4, listen: ':80', to: app}",
             [
                 "web shrinks from 2 to 1 node",
-                "web-2 stops: its connections drain for up to 10 s, then what is left is cut",
+                "web-2 stops: its connections drain for up to 30s, then what is left is cut",
             ],
         ),
         (
@@ -744,7 +744,7 @@ def test_there_are_words_and_stages_exactly_where_there_are_differences(pair: tu
             (EDGE % "web", WEB),
             [
                 "web shrinks from 5 to 2 nodes",
-                "3 nodes of web can be stopped then: each has up to 10 s to drain",
+                "3 nodes of web can be stopped then: each has up to 30s to drain",
             ],
         ),
     ],

@@ -15,17 +15,23 @@ import click
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block, source_or_exit
+from tierlb.cluster.stop_times import stop_all_s, stop_s
 from tierlb.cluster.stopping import NotStopped, stop
 from tierlb.controlplane.durable import StoreError, make_directory, store_error
 from tierlb.controlplane.invitation import usual_directory
 from tierlb.controlplane.private import STATES, open_private
-from tierlb.controlplane.store import holder
+from tierlb.controlplane.store import holder, peek
+from tierlb.model.topology import DRAIN_S
+from tierlb.topology.diff import duration_text
 from tierlb.topology.load import load_text
+from tierlb.topology.problems import TopologyError
 from tierlb.topology.uses import Use
 
 LOG_FILE = "log"
 TAIL_BYTES = 8192
 TAIL_LINES = 15
+MORE_S = 10.0
+"""For the supervisor itself, on a busy machine, before `down` gives up waiting."""
 
 
 def run_detached(file: Path, state: Path | None, watch: bool) -> None:
@@ -52,11 +58,26 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
 def run_down(file: Path | None, state: Path | None) -> None:
     """End a cluster that runs in the background, or in another terminal, and wait until it has ended."""
     directory = state or (usual_directory(load_or_exit(file, "nothing was stopped").cluster) if file else _only_one())
+    wait_s = _stop_s(directory)
+    click.echo(
+        f"asked to end: requests and connections under way have up to {duration_text(wait_s)}; "
+        "`tierlb down` again ends them now"
+    )
     try:
-        pid = stop(directory)
+        pid = stop(directory, wait_s + MORE_S)
     except (NotStopped, StoreError) as problem:
         raise click.ClickException(str(problem)) from problem
     click.echo(f"{directory.name} is down (process {pid} has ended)")
+
+
+def _stop_s(directory: Path) -> float:
+    """How long the cluster whose state is there may take to end."""
+    stored = peek(directory)
+    current = stored.history.current if stored is not None else None
+    try:
+        return stop_all_s(load_text(current.text, str(directory))) if current is not None else stop_s(DRAIN_S)
+    except TopologyError:
+        return stop_s(DRAIN_S)
 
 
 def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:

@@ -36,6 +36,7 @@ from tierlb.cluster.container import (
     port_problems,
     tls_options,
 )
+from tierlb.cluster.stop_times import stop_whole_s
 from tierlb.cluster.yaml_text import dump
 from tierlb.model.address import Address
 from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
@@ -50,8 +51,8 @@ STORE = "store-"
 SECRETS_PATH = "/run/secrets"
 FOLDER = posixpath.dirname(TOPOLOGY_FILE)
 """Of the topology file, where the controller looks for the files that it names."""
-STOP_S = 15
-"""A node ends within 10 s of SIGTERM; the rest is for an engine that is busy."""
+CONTROLLER_STOP_S = 15
+"""It drains nothing; this is for an engine that is busy."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
 """A check costs about 30 ms of processor time, nearly all of it the engine's."""
 WAY_OUT = "out-"
@@ -229,6 +230,7 @@ def _controller(rendering: Rendering) -> Document:
         "secrets": [JOIN_TOKEN, ADMIN_TOKEN, *({"source": name, "target": files[name]} for name in files)],
         "healthcheck": _health(f"{CONTROL_PORT}/readyz", *tls.values()),
         **_common(rendering, "controller", {}),
+        "stop_grace_period": f"{CONTROLLER_STOP_S}s",
         **CONFINED,
     }
 
@@ -246,6 +248,7 @@ def _tier(rendering: Rendering, tier: Tier) -> Document:
         "secrets": [JOIN_TOKEN, *(TLS_SECRETS if rendering.tls else ())],
         "healthcheck": _health(f"{NODE_CONTROL_PORT}/readyz", *map(_secret, TLS_SECRETS if rendering.tls else ())),
         **_common(rendering, "tier", {"tierlb.tier": tier.name}),
+        "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
         **_limits(tier.resources),
         **CONFINED,
     }
@@ -262,6 +265,7 @@ def _pool(rendering: Rendering, pool: Pool, run: Run) -> Document:
         **_scale(run.replicas),
         **check,
         **_common(rendering, "pool", {"tierlb.pool": pool.name}),
+        "stop_grace_period": f"{stop_whole_s(rendering.topology, pool.name)}s",
         **_limits(run.resources),
         **(CONFINED if own else HARDENED),
     }
@@ -272,7 +276,6 @@ def _common(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Docum
         "labels": {CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
         "init": True,  # who is process 1 does not hear SIGTERM before it has said what to do then
         "restart": "unless-stopped",
-        "stop_grace_period": f"{STOP_S}s",
     }
 
 

@@ -17,12 +17,15 @@ from typing import Any
 
 import attrs
 
-from tierlb.cluster.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, STOP_S, Document
+from tierlb.cluster.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, Document
 from tierlb.cluster.container import PYTHON
 from tierlb.cluster.containers import Container, Decline, Growth, Link, Scene, awaited, decline, growth, in_use
+from tierlb.topology.units import LONGEST_S
 
 COMMAND_S = 120.0
 """To start a few dozen containers takes a busy machine some seconds."""
+STOP_MOST_S = LONGEST_S + COMMAND_S
+"""The engine kills what has not ended in the time of its service, which is a drain time at most."""
 READY_S = 60.0
 FINISH_S = 10.0
 """As long as a node that is asked to end waits for what it has begun."""
@@ -91,7 +94,7 @@ class Engine:
         if plan.containers:
             ids = [each.id for each in plan.containers]
             self.tell(f"ending {', '.join(_called(each) for each in plan.containers)}")
-            _run("docker", "stop", f"--time={STOP_S}", *ids)
+            _run("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the time that its service was given
             _run("docker", "rm", "--force", "--volumes", *ids)
         kept = list(plan.links)
         for waiting in _rounds(self.finish_s):
@@ -196,16 +199,16 @@ def _inspected(kind: str, names: Sequence[str]) -> list[Any]:
     return found
 
 
-def _run(*command: str, cwd: Path | None = None) -> str:
+def _run(*command: str, cwd: Path | None = None, within_s: float = COMMAND_S) -> str:
     """What it prints. Raises EngineError."""
     env = {**os.environ, "COMPOSE_IGNORE_ORPHANS": "true"}
     try:
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=True)
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=within_s, check=True)
     except subprocess.CalledProcessError as error:
         said = (error.stderr or error.stdout).strip()[-MOST_CHARS:]
         raise EngineError(f"`{' '.join(command[:4])} ...` failed: {said}") from error
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"`{' '.join(command[:4])} ...` is not done after {COMMAND_S:g} s: see the engine") from error
+        raise EngineError(f"`{' '.join(command[:4])} ...` is not done after {within_s:g} s: see the engine") from error
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be run: {error.strerror}. Install it") from error
     return done.stdout

@@ -5,7 +5,8 @@ in a node's place while the old one still serves. Nothing here decides when: tha
 knows what the nodes have acknowledged.
 
 Who is stopped is retired first: the controller tells those above to send nothing more, and those that hold kept
-connections end them politely. So at SIGTERM there is little left to drain.
+connections to end them politely. SIGTERM follows as soon as all serve that, so a node with nothing under way ends at
+once; one that has something takes up to the drain time of its tier.
 """
 
 import os
@@ -23,20 +24,19 @@ from tierlb.cluster.child import Child
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.sockets import Sockets
+from tierlb.cluster.stop_times import drain_times, stop_s
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.topology import Pool, Run, Tier, Tls, Topology
+from tierlb.model.topology import DRAIN_S, Pool, Run, Tier, Tls, Topology
 from tierlb.net.self_connect import open_stream
 from tierlb.topology.allot import node_names
 
-STOP_DEADLINE_S = 12.0
-"""A node ends by itself 10 s after SIGTERM at the latest; this leaves it time to do so."""
-RETIRE_S = 4.5
-"""From telling everybody to the signal: l7 nodes end kept connections within 3 s, idle ones a second later."""
+RETIRE_S = 2.0
+"""For all nodes to serve that one of them is retired; one that does not answer for so long is not waited for."""
 HANDOVER_S = 0.5
 """From a new process being known everywhere to the end of the old one: by then it reports to its parents too, which
 hear the old one no longer."""
@@ -72,6 +72,9 @@ class Fleet:
     replaces: bool = True
     _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
+    _drains: dict[str, float] = attrs.field(factory=dict, init=False)
+    """The drain times of tiers and pools, also of those that are no longer named while their processes end."""
+    _replaced: list[Child] = attrs.field(factory=list, init=False)
     _ending: bool = attrs.field(default=False, init=False)
 
     def grow(self, topology: Topology) -> tuple[str, ...]:
@@ -79,6 +82,7 @@ class Fleet:
         having started nothing, if a public address cannot be had."""
         if self._ending:
             return ()
+        self._drains |= drain_times(topology)
         before = {child.name for child in self._children()}
         for tier in topology.tiers.values():
             if tier.listen is not None:
@@ -102,17 +106,20 @@ class Fleet:
         wanted = {name for tier in topology.tiers.values() for name in node_names(tier)}
         return tuple(name for name in self._nodes if name not in wanted)
 
-    async def stop_nodes(self, names: Iterable[str], retire_s: float = RETIRE_S) -> None:
-        """Retire them, then end their processes. Those that were asked to end do so even if nobody waits any more."""
+    async def stop_nodes(self, names: Iterable[str]) -> None:
+        """Retire them, then end their processes, which takes up to the drain times of their tiers. Those that were
+        asked to end do so even if nobody waits any more."""
         leaving = [name for name in names if name in self._nodes]
         if not leaving:
             return
         self.controller.retire(leaving)
         try:
-            await trio.sleep(retire_s)
+            with trio.move_on_after(RETIRE_S):
+                while not self.controller.is_retired(leaving):
+                    await self.controller.wait_progress()
             children = [self._nodes.pop(name) for name in leaving]
             for child in children:
-                self.nursery.start_soon(child.stop, STOP_DEADLINE_S)
+                self._stop_node(child)
             for child in children:
                 await child.wait_ended()
         finally:
@@ -132,8 +139,8 @@ class Fleet:
             await child.wait_ended()
 
     async def replace(self, topology: Topology, name: str) -> None:
-        """A new process for the node; the old one is asked to end once the new one serves. The caller bounds how long
-        that may take."""
+        """A new process for the node; the old one is asked to end once the new one serves, and drains meanwhile
+        (`wait_replaced`). The caller bounds how long that may take."""
         if self._ending:
             return
         tier = next(tier for tier in topology.tiers.values() if name in node_names(tier))
@@ -146,10 +153,16 @@ class Fleet:
         except trio.Cancelled:
             self._nodes[name] = old
             with trio.CancelScope(shield=True):
-                await new.stop(STOP_DEADLINE_S)
+                await new.stop(self._stop_s(tier.name))
             raise
-        with trio.CancelScope(shield=True):
-            await old.stop(STOP_DEADLINE_S)
+        self._replaced.append(old)
+        self._stop_node(old)
+
+    async def wait_replaced(self) -> None:
+        """Until the processes that were replaced have ended."""
+        while self._replaced:
+            await self._replaced[-1].wait_ended()
+            self._replaced.pop()
 
     def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]:
         """What went wrong with processes, all or these, each a phrase."""
@@ -166,12 +179,13 @@ class Fleet:
         self._ending = True
         wanted = None if names is None else frozenset(names)
         for name, child in self._nodes.items():
-            if wanted is None or name.rpartition("-")[0] in wanted:
-                nursery.start_soon(child.stop, STOP_DEADLINE_S)
+            tier = name.rpartition("-")[0]
+            if wanted is None or tier in wanted:
+                nursery.start_soon(child.stop, self._stop_s(tier))
         for pool, group in self._endpoints.items():
             if wanted is None or pool in wanted:
                 for endpoint in group:
-                    nursery.start_soon(endpoint.child.stop, STOP_DEADLINE_S)
+                    nursery.start_soon(endpoint.child.stop, self._stop_s(pool))
 
     async def wait_ended(self, names: Iterable[str]) -> None:
         """Wait until no node of these tiers is left."""
@@ -181,6 +195,13 @@ class Fleet:
 
     def _children(self) -> list[Child]:
         return [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
+
+    def _stop_node(self, child: Child) -> None:
+        self.nursery.start_soon(child.stop, self._stop_s(child.name.rpartition("-")[0]))
+
+    def _stop_s(self, name: str) -> float:
+        """From SIGTERM to SIGKILL, of a tier's nodes or a pool's endpoints."""
+        return stop_s(self._drains.get(name, DRAIN_S))
 
     def _start(self, child: Child) -> Child:
         child.errors = self.controller.errors
@@ -227,7 +248,7 @@ class Fleet:
         with self.controller.errors.barrier("endpoint withdrawal", endpoint=str(endpoint.address)):
             self.controller.forget_endpoint(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
-        await endpoint.child.stop(STOP_DEADLINE_S)
+        await endpoint.child.stop(self._stop_s(pool))
 
     def _endpoint(self, pool: Pool, run: Run, port: int) -> Endpoint:
         endpoint = Endpoint(pool.name, Address("127.0.0.1", port), run.command)

@@ -37,11 +37,12 @@ from tierlb.cluster.container import (
     tls_options,
 )
 from tierlb.cluster.kubernetes_names import CONTROLLER, Labels, Plan
+from tierlb.cluster.stop_times import stop_whole_s
 from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.source import read_source
 
 ENDING_S = 30
-"""A node ends 10 s after it was asked to at the latest; the rest is for a machine that is busy."""
+"""For a controller, which drains nothing, on a machine that is busy."""
 EDGE_LINGER_S = 15
 """Load balancers before the edge go on sending until they have seen it fail, two or three times five seconds."""
 POOL_LINGER_S = 40
@@ -92,10 +93,11 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
     container["ports"] = _node_ports(plan, tier)
     container |= _tierlb_probes(NODE_CONTROL_PORT, "readyz", tls_files)
     linger_s = EDGE_LINGER_S if tier.listen is not None else 0
+    ending_s = stop_whole_s(topology, tier.name)
     selector = plan.tier_selector(tier.name)
     return {
         "metadata": {"labels": plan.labels("tier", selector), "annotations": _scraped(plan)},
-        "spec": _pod(plan, selector, _lingering(container, linger_s), mounts, linger_s) | _low_ports(tier),
+        "spec": _pod(plan, selector, _lingering(container, linger_s), mounts, ending_s, linger_s) | _low_ports(tier),
     }
 
 
@@ -115,7 +117,7 @@ def controller_pod(plan: Plan, digest: str) -> Spec:
     annotations = {"tierlb.io/topology-sha256": digest}
     return {
         "metadata": {"labels": plan.labels(CONTROLLER, selector), "annotations": annotations},
-        "spec": _pod(plan, selector, container, mounts),
+        "spec": _pod(plan, selector, container, mounts, ENDING_S),
     }
 
 
@@ -128,7 +130,8 @@ def endpoint_pod(plan: Plan, pool: Pool, run: Run) -> Spec:
     accepts = {"tcpSocket": {"port": "items"}}
     container |= _probes(accepts, accepts)
     selector = plan.pool_selector(pool.name)
-    spec = _pod(plan, selector, _lingering(container, POOL_LINGER_S), mounts, POOL_LINGER_S)
+    ending_s = stop_whole_s(plan.topology, pool.name)
+    spec = _pod(plan, selector, _lingering(container, POOL_LINGER_S), mounts, ending_s, POOL_LINGER_S)
     if run.image is not None:
         container |= {"image": run.image, "securityContext": {"allowPrivilegeEscalation": False}}
         spec["securityContext"] = CONFINED
@@ -157,12 +160,12 @@ def cpu_quantity(cores: float) -> str:
     return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
-def _pod(plan: Plan, selector: Labels, container: Spec, mounts: list[Mount], linger_s: int = 0) -> Spec:
+def _pod(plan: Plan, selector: Labels, container: Spec, mounts: list[Mount], ending_s: int, linger_s: int = 0) -> Spec:
     spec: Spec = {
         "serviceAccountName": plan.prefix,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": linger_s + ENDING_S,
+        "terminationGracePeriodSeconds": linger_s + ending_s,
         "securityContext": NOBODY,
         "topologySpreadConstraints": [
             _spread(where, selector) for where in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")

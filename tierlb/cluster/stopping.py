@@ -12,16 +12,14 @@ from pathlib import Path
 
 from tierlb.controlplane.store import holder
 
-WAIT_S = 60.0
-"""Nodes drain for ten seconds each, tier after tier, and the pools come last."""
-
 
 class NotStopped(Exception):  # noqa: N818 (the text is what the user is told)
     """Nothing was stopped, or not in time; the text says why."""
 
 
-def stop(directory: Path, wait_s: float = WAIT_S) -> int:
-    """Ask the cluster of this state directory to end, and wait until it has; its pid. Raises NotStopped, StoreError."""
+def stop(directory: Path, wait_s: float) -> int:
+    """Ask the cluster of this state directory to end, and wait until it has; its pid. What is asked for again is to end
+    at once. Raises NotStopped, StoreError."""
     pid = holder(directory)
     if pid is None:
         raise NotStopped(f"no cluster runs with its state in {directory}")

@@ -24,6 +24,7 @@ import trio
 from tierlb.cluster.fleet import Fleet, unknown_command
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
+from tierlb.cluster.stop_times import drain_times
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import control_door, serve_child
@@ -149,7 +150,9 @@ class Supervisor:
                 self.log.warning("killing everything", signal=signal.Signals(number).name)
                 everything.cancel()
                 return
-            self.log.info("stopping", signal=signal.Signals(number).name, hint="again to kill at once")
+            name, longest = signal.Signals(number).name, max(drain_times(self.controller.topology).values())
+            hint = f"what is under way has up to {longest:g} s; again to end it now"
+            self.log.info("stopping", signal=name, hint=hint)
             self._stop_asked.set()
 
     async def _serve(self, background: trio.Nursery, on_serving: OnServing) -> str:

@@ -64,6 +64,7 @@ class Machines(Protocol):
     async def stop_nodes(self, names: Iterable[str]) -> None: ...
     async def shrink(self, topology: Topology) -> None: ...
     async def replace(self, topology: Topology, name: str) -> None: ...
+    async def wait_replaced(self) -> None: ...
     def crashes(self, names: Collection[str]) -> int: ...
     def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]: ...
 
@@ -291,11 +292,11 @@ class Changes:
             fresh.update(self._machines().grow(stage))
             reached = stage
         try:
-            with trio.fail_after(deadline_s):
+            with trio.fail_after(deadline_s) as time:
                 for number, stage in list(enumerate(stages, start=1))[max(at - 1, 0) :]:
                     await self._note_stage(number)
                     progress.stage = number
-                    await self._reach(progress, reached, stage, stages[-1], fresh)
+                    await self._reach(progress, reached, stage, stages[-1], fresh, time)
                     reached = stage
         except (GaveUp, trio.TooSlowError, OSError) as problem:
             reason = str(problem) or f"not done in {deadline_s:g} s: {self._lacking()}"
@@ -314,16 +315,22 @@ class Changes:
             await self._keep_or_log(rollout=rollout.reach(number, rollout.deadline_s))
 
     async def _reach(
-        self, progress: Progress, before: Topology, stage: Topology, target: Topology, fresh: set[str]
+        self,
+        progress: Progress,
+        before: Topology,
+        stage: Topology,
+        target: Topology,
+        fresh: set[str],
+        time: trio.CancelScope,
     ) -> None:
         """Make this stage on the way to `target` the desired topology and wait until it is. `fresh` are the processes
-        that this change started, to which those of the stage are added."""
+        that this change started, to which those of the stage are added. While something drains, `time` stands still."""
         machines = self._machines()
         fresh.update(machines.grow(stage))
         vanished = [name for name in machines.surplus(stage) if self._tier_of(name) not in stage.tiers]
         if vanished:
             progress.say(f"stopping {', '.join(vanished)}")
-            await machines.stop_nodes(vanished)
+            await _without_haste(time, machines.stop_nodes(vanished))
         moves = _moves(before, stage)
         self.controller.adopt(stage)
         while self._lack(stage, target):
@@ -336,8 +343,8 @@ class Changes:
             await trio.sleep(FULL_AFTER_S)
         if surplus := machines.surplus(stage):
             progress.say(f"stopping {', '.join(surplus)}")
-            await machines.stop_nodes(surplus)
-        await machines.shrink(stage)
+            await _without_haste(time, machines.stop_nodes(surplus))
+        await _without_haste(time, machines.shrink(stage))
 
     async def _wait_for_stragglers(self) -> None:
         """What is to go may still take traffic, so it is given the time that a node needs if it is not broken."""
@@ -382,8 +389,8 @@ class Changes:
         try:
             stages = transition(reached, before) or (before,)
             for stage in stages:
-                with trio.fail_after(BACK_S):
-                    await self._reach(progress, reached, stage, before, fresh)
+                with trio.fail_after(BACK_S) as time:
+                    await self._reach(progress, reached, stage, before, fresh, time)
                 reached = stage
         except (GaveUp, trio.TooSlowError, OSError, ValueError) as problem:
             self.controller.adopt(before)
@@ -411,6 +418,7 @@ class Changes:
                 await self._end(progress, "failed")
                 return
             progress.say(f"{name} is a new process")
+        await self._machines().wait_replaced()
         await self._end(progress, "done")
 
     def _nodes(self, topology: Topology) -> frozenset[str]:
@@ -498,6 +506,16 @@ class Changes:
             file.chmod(mode)
         except (OSError, StoreError) as problem:
             self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+
+
+async def _without_haste(time: trio.CancelScope, waiting: Awaitable[None]) -> None:
+    """Wait, at no expense of the time that a change may take: draining has a deadline of its own."""
+    began, deadline = trio.current_time(), time.deadline
+    time.deadline = math.inf
+    try:
+        await waiting
+    finally:
+        time.deadline = deadline + trio.current_time() - began
 
 
 def _moves(before: Topology, after: Topology) -> bool:

@@ -173,6 +173,15 @@ class Controller:
         self._retiring = frozenset(nodes)
         self._changed()
 
+    def is_retired(self, names: Iterable[str]) -> bool:
+        """Whether these, which are retired, and all others serve it, as far as they are connected."""
+        seats = [seat for name in names if (seat := self.seats.get(name)) is not None and seat.link is not None]
+        return self.settled() and all(
+            seat.wanted is not None and seat.wanted.admin is not Admin.READY and seat.served == seat.wanted.revision
+            for seat in seats
+            if not seat.draining
+        )
+
     def settled(self, names: Container[str] | None = None) -> bool:
         """Whether every node (or each of these) that is connected serves what is wanted of it now."""
         contents = self._contents()

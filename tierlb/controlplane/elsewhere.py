@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterable
 import attrs
 import trio
 
+from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.controlplane.controller import Controller
 from tierlb.model.topology import Tier, Topology
 
-RETIRE_S = 4.5
-"""l7 nodes end kept connections within 3 s, idle ones a second later."""
+RETIRE_S = SPREAD_S + GRACE_S + 0.5
+"""Kept connections have ended by then; what is under way has the rest of the drain time, also once its node is asked to
+end by whoever started it."""
 
 
 @attrs.define
@@ -68,6 +70,9 @@ class Elsewhere:
     async def replace(self, topology: Topology, name: str) -> None:
         """Not possible from here, as `replaces` says."""
         raise NotImplementedError(f"{name} was not started from here")
+
+    async def wait_replaced(self) -> None:
+        """There is none."""
 
     def crashes(self, names: Collection[str]) -> int:
         """Nobody says."""

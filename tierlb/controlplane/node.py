@@ -1,8 +1,8 @@
 """A node's process: the data plane serves; beside it the node reports upward, guides downward and is configured.
 
 The data plane reads the snapshot applied last and never waits for any of that. On SIGTERM the node tells the
-controller and its parents, gives them a moment to send new traffic elsewhere, drains, and ends at its deadline
-whatever is left.
+controller and its parents, gives them a moment to send new traffic elsewhere, and drains: the data plane ends when
+nothing is left, and cuts what is at the deadline of the tier. A second signal ends it at once.
 
 A node that has a directory keeps there what it serves. If the controller cannot be reached when it starts, it serves
 that again, at the ports that it had if they are free, and reports to the parents that it had; a controller that comes
@@ -45,7 +45,6 @@ from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.wire.frames import Ack, Parent, Refuse, Watch
 
-DRAIN_DEADLINE_S = 10.0
 ALONE_AFTER_S = 1.0
 """A controller that is there has answered by then."""
 GATHER_S = 0.2
@@ -288,18 +287,22 @@ class Node:
 
 
 async def run_node(node: Node) -> None:
-    """Serve until SIGTERM (or SIGINT), then drain and return."""
+    """Serve until SIGTERM (or SIGINT), then drain and return; another signal cuts what is left."""
 
     async def serve(*, task_status: trio.TaskStatus[None]) -> None:
         await node.plane.run(task_status=task_status)
         nursery.cancel_scope.cancel()
+
+    async def leave() -> None:
+        with node.errors.barrier("drain"):
+            await node.leave()
+        node.plane.drain()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve)
             await nursery.start(node.run)
             await anext(aiter(signals))
-            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_DEADLINE_S
-            with node.errors.barrier("drain"):
-                await node.leave()
-            node.plane.drain()
+            nursery.start_soon(leave)
+            await anext(aiter(signals))
+            nursery.cancel_scope.cancel()

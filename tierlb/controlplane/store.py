@@ -228,6 +228,14 @@ def holder(directory: Path) -> int | None:
     return None
 
 
+def peek(directory: Path) -> Stored | None:
+    """What the store in this directory holds while another process has it; None where that cannot be read."""
+    with contextlib.suppress(StoreError):
+        reading = _read(directory / STATE_FILE)
+        return reading.loaded.stored if reading is not None and reading.loaded is not None else None
+    return None
+
+
 @attrs.frozen
 class _Reading:
     """A file's bytes, and what they say or why they say nothing."""

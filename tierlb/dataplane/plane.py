@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from tierlb.balance.drain import BELOW_S, LAST_ANSWERS_S, Drain, Remainder
 from tierlb.dataplane.connection_cap import ConnectionCap
 from tierlb.dataplane.connection_cap import Front as Capped
 from tierlb.dataplane.discovery import Discovery
@@ -23,7 +24,7 @@ from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.model.snapshot import Listener, Snapshot
+from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Kind
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import limit
@@ -53,6 +54,8 @@ class Front(Served, Capped, Protocol):
     def drained(self) -> bool: ...
     def apply(self, snapshot: Snapshot) -> None: ...
     def drain(self) -> None: ...
+    def remainder(self) -> Remainder: ...
+    def cut(self) -> None: ...
     def close(self) -> None: ...
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
 
@@ -96,6 +99,7 @@ class Plane:
         self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
         """Listeners that are named no more, and until when they accept."""
         self._drained = trio.Event()
+        self._drain = Drain()
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners, as are those that it `had`
@@ -106,7 +110,8 @@ class Plane:
         """
         if self._snapshot is not None and self._snapshot.kind is not snapshot.kind:
             raise Refused(f"a node cannot change from {self._snapshot.kind.value} to {snapshot.kind.value}")
-        opened = self._open_new(snapshot, dict(zip(snapshot.listeners, had, strict=False)))
+        wanted = _wanted(snapshot)
+        opened = self._open_new(wanted, self._addresses | dict(zip(snapshot.listeners, had, strict=False)))
         if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
             self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
@@ -116,11 +121,14 @@ class Plane:
         self._snapshot = snapshot
         self._discovery.replace(snapshot.pools)
         self._serve()
-        for listener in [known for known in self._acceptors if known not in snapshot.listeners]:
-            self._lingering[listener] = (self._acceptors.pop(listener), self.reactor.look() + LINGER_S)
-        for listener in [known for known in self._lingering if known in snapshot.listeners]:
+        self._note_drain(snapshot)
+        now = self.reactor.look()
+        for listener in [known for known in self._acceptors if known not in wanted]:
+            wait_s = self._upkeep.notice_s(now) if listener in snapshot.listeners else LINGER_S
+            self._lingering[listener] = (self._acceptors.pop(listener), now + wait_s)
+        for listener in [known for known in self._lingering if known in wanted]:
             self._acceptors[listener] = self._lingering.pop(listener)[0]
-        self._let_go(float("-inf"))
+        self._let_go(now)
         for listener, sock in opened.items():
             room = partial(self._room, listener)
             self._acceptors[listener] = Acceptor(self.reactor, listener, sock, room, self._accept, self._exhausted)
@@ -138,10 +146,17 @@ class Plane:
         self._front.apply(snapshot)
         self._upkeep.apply(snapshot)
 
-    def _open_new(self, snapshot: Snapshot, had: dict[Listener, Address]) -> dict[Listener, Any]:
+    def _note_drain(self, snapshot: Snapshot) -> None:
+        """The drain time runs from the first snapshot that wants it, or from the end of the process being asked for."""
+        if snapshot.admin is not Admin.READY or self._drained.is_set():
+            self._drain.begin(self.reactor.look(), _drain_s(snapshot))
+        else:
+            self._drain.stop()
+
+    def _open_new(self, wanted: tuple[Listener, ...], had: dict[Listener, Address]) -> dict[Listener, Any]:
         opened: dict[Listener, Any] = {}
         try:
-            for listener in snapshot.listeners:
+            for listener in wanted:
                 known = listener in self._acceptors or listener in self._lingering or listener in opened
                 if not known and not self._drained.is_set():
                     opened[listener] = self._open_again(listener, had.get(listener)) or open_socket(
@@ -154,8 +169,8 @@ class Plane:
         return opened
 
     def _open_again(self, listener: Listener, had: Address | None) -> Any:
-        """At the port that the kernel chose when the node ran before, if it can be had."""
-        if had is None or not listener.inner or listener.address.port:
+        """At the port that the kernel chose when it was open before, if it can be had."""
+        if had is None or listener.address.port:
             return None
         with contextlib.suppress(OSError):
             return open_socket(attrs.evolve(listener, address=Address(listener.address.host, had.port)))
@@ -185,8 +200,6 @@ class Plane:
 
     def _room(self, listener: Listener) -> int:
         assert self._snapshot is not None
-        if self._snapshot.admin is not Admin.READY and self._is_borrowed(listener):
-            return 0
         return ACCEPTS_PER_EVENT
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
@@ -282,12 +295,13 @@ class Plane:
             self._end(acceptor)
         self._acceptors.clear()
         self._lingering.clear()
-        if self._front is not None:
+        if self._front is not None and self._snapshot is not None:
+            self._drain.begin(self.reactor.look(), _drain_s(self._snapshot))
             self._front.drain()
         self._drained.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until drained or cancelled; whatever is left then is cut."""
+        """Serve until drained or cancelled; what is left at the deadline is cut."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.reactor.run)
@@ -296,11 +310,27 @@ class Plane:
                 nursery.start_soon(self._discovery.run)
                 task_status.started()
                 await self._drained.wait()
-                while self._front is not None and not self._front.drained:  # noqa: ASYNC110 (no hook in the hot path)
-                    await trio.sleep(DRAIN_CHECK_S)
+                await self._finish_up()
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
+
+    async def _finish_up(self) -> None:
+        """Until nothing is left, or cut what is at the deadline."""
+        front = self._front
+        while front is not None and not front.drained and not self._drain.is_over(self.reactor.look()):  # noqa: ASYNC110
+            await trio.sleep(DRAIN_CHECK_S)
+        if front is not None and not front.drained:
+            self._cut(front)
+            with trio.move_on_after(LAST_ANSWERS_S):
+                while not front.drained:  # noqa: ASYNC110 (no hook in the hot path)
+                    await trio.sleep(DRAIN_CHECK_S)
+
+    def _cut(self, front: Front) -> None:
+        left = front.remainder()
+        if left:
+            self.log.warning("drain_deadline_reached", **attrs.asdict(left))
+            front.cut()
 
     async def _look_after(self) -> None:
         await self._configured.wait()
@@ -308,13 +338,17 @@ class Plane:
         await self._upkeep.run()
 
     async def _make_room(self) -> None:
-        """Look whether a node that stood back can accept again, which listeners have lingered for long enough, and
-        whether a shortage of connections is over."""
+        """Look whether a node that stood back can accept again, which listeners have lingered for long enough, whether
+        a shortage of connections is over, and whether the time of what a drained node has left is."""
         while True:
             await trio.sleep(ROOM_CHECK_S)
-            self._let_go(self.reactor.look())
+            now = self.reactor.look()
+            self._let_go(now)
             if self._cap is not None:
-                self._cap.tick(self.reactor.now)
+                self._cap.tick(now)
+            if self._front is not None and self._drain.is_over(now) and not self._drained.is_set():
+                self._cut(self._front)
+                self._drain.repeat(now)
             for listener, acceptor in self._acceptors.items():
                 if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
                     acceptor.come_back()
@@ -332,3 +366,16 @@ class Plane:
 
     def _handler_failed(self, error: BaseException) -> None:
         self.errors.note("connection", error)
+
+
+def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:
+    """What the node is to accept from: in drain its parents alone, who know of it, and no clients."""
+    return tuple(each for each in snapshot.listeners if each.inner or snapshot.admin is Admin.READY)
+
+
+def _drain_s(snapshot: Snapshot) -> float:
+    sends = (rule.action for rule in snapshot.rules if isinstance(rule.action, Send))
+    relays = snapshot.kind is Kind.L4 and any(
+        member.child for send in sends for each in send.destinations for member in each.members
+    )
+    return snapshot.drain_s + (BELOW_S if relays else 0.0)

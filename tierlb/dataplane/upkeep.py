@@ -128,6 +128,10 @@ class Upkeep:
     def announce_drain(self, now: float) -> float:
         """Say to whoever asks that this node drains; how many seconds it takes until all have asked."""
         self._leaving = True
+        return self.notice_s(now)
+
+    def notice_s(self, now: float) -> float:
+        """How long agent checks need to hear of a change, 0 if none came lately."""
         return NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
 
     def heed(self, now: float, parent: str, guidance: Guidance) -> None:

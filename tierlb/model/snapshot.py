@@ -11,6 +11,7 @@ import attrs
 
 from tierlb.model.address import Address
 from tierlb.model.topology import (
+    DRAIN_S,
     Admin,
     HealthCheck,
     Kind,
@@ -120,7 +121,7 @@ class Snapshot:
 
     `parents` are the processes (`process_name`) through which connections may come to it, at l4 also those above its
     parents: a connection that came through one that is none any more is closed politely. `admin`: what is wanted of
-    this node itself; in drain it closes all kept connections so.
+    this node itself; in drain it closes all kept connections so, and cuts what is left after `drain_s`.
     """
 
     revision: int
@@ -141,3 +142,4 @@ class Snapshot:
     admin: Admin = Admin.READY
     accepted: int = 0
     paths: Paths = Paths.NORMALISED
+    drain_s: float = DRAIN_S

@@ -11,6 +11,9 @@ import attrs
 
 from tierlb.model.address import Address
 
+DRAIN_S = 30.0
+"""The drain time of a tier that names none: long enough for nearly all answers, and what container engines grant."""
+
 
 class Kind(enum.Enum):
     """What a tier balances: connections (l4) or requests (l7)."""
@@ -225,6 +228,8 @@ class Tier:
     """Networks in CIDR form whose X-Forwarded-* and request id are kept; parents always are."""
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    drain_s: float = DRAIN_S
+    """How long what is under way may go on at a node that is drained, replaced or stopped."""
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
 

@@ -147,7 +147,8 @@ class Acceptor:
         self.close()
 
     def close(self) -> None:
-        """Others may hold the same socket, so closing it does not take it out of the epoll set."""
+        """At once, for what comes to the queue of a socket that is about to be closed is lost. Others may hold the same
+        socket, so closing it does not take it out of the epoll set. Not to be called by a handler."""
         self.reactor.wheel.forget(self)
         self.reactor.remove(self._fd)
-        self.reactor.close(self.sock)
+        self.sock.close()

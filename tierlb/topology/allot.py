@@ -103,6 +103,7 @@ def snapshot_for(
         timeouts=tier.timeouts,
         limits=tier.limits,
         paths=tier.paths,
+        drain_s=tier.drain_s,
     )
 
 

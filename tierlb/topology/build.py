@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.topology import (
+    DRAIN_S,
     Action,
     Forward,
     HealthCheck,
@@ -102,6 +103,7 @@ def _tier(name: str, shape: TierShape) -> Tier:
         trusted_peers=shape.trusted_peers or (),
         timeouts=attrs.evolve(defaults, **_given(shape.timeouts)),
         limits=Limits(**_given(shape.limits)),
+        drain_s=shape.drain or DRAIN_S,
         resources=_resources(shape.resources),
         paths=shape.paths or Paths.NORMALISED,
     )

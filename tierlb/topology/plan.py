@@ -55,14 +55,13 @@ from tierlb.topology.diff import (
     TierRemoved,
     TierScaled,
     differences,
+    duration_text,
     weights_of,
 )
 from tierlb.topology.graph import Ports
 
 T = TypeVar("T")
 
-DRAIN_S = 10.0
-"""How long a node that is asked to stop gives its connections, unless the caller knows better."""
 MAX_LISTED = 4
 
 
@@ -123,14 +122,14 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
     return (*stages[:-1], new) if stages else ()
 
 
-def describe(old: Topology, new: Topology, drain_s: float = DRAIN_S, *, starts: bool = True) -> Plan:
+def describe(old: Topology, new: Topology, *, starts: bool = True) -> Plan:
     """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
     from here (`starts`), nobody knows their names: then it says how many there are to be."""
     changes = differences(old, new)
     unsupported = _unsupported(changes)
     stages = 0 if unsupported else len(transition(old, new))
     started, stopped = _processes(old, new), _processes(new, old)
-    lines = [line for change in changes for line in _words(change, old, new, drain_s, starts)]
+    lines = [line for change in changes for line in _words(change, old, new, starts)]
     if not starts:
         started = stopped = Processes((), 0)
     elif stages:
@@ -340,16 +339,16 @@ def _summary(started: Processes, stopped: Processes, stages: int) -> str:
     return f"in all {one}, {stopped.count or 'none'} {_verb(stopped.count, 'stop')}, in {_many(stages, 'stage')}"
 
 
-def _words(change: Change, old: Topology, new: Topology, drain_s: float, starts: bool) -> Iterator[str]:
+def _words(change: Change, old: Topology, new: Topology, starts: bool) -> Iterator[str]:
     match change:
         case TierAdded(name):
             yield _tier_added(new.tiers[name], starts)
         case TierRemoved(name):
             yield f"tier {name} is removed once nothing sends there"
             yield from _listen_words(old, new, name)
-            yield _stop_words(old.tiers[name], node_names(old.tiers[name]), drain_s, starts)
+            yield _stop_words(old.tiers[name], node_names(old.tiers[name]), starts)
         case TierScaled(name):
-            yield from _scale_words(old.tiers[name], new.tiers[name], drain_s, starts)
+            yield from _scale_words(old.tiers[name], new.tiers[name], starts)
         case TierMoved(name):
             yield _move_words(old.tiers[name], new.tiers[name])
         case TierChanged(name, fields):
@@ -388,7 +387,7 @@ def _sends(tier: Tier) -> str:
     return f"sends to {_listed(tier.targets)}"
 
 
-def _scale_words(before: Tier, after: Tier, drain_s: float, starts: bool) -> Iterator[str]:
+def _scale_words(before: Tier, after: Tier, starts: bool) -> Iterator[str]:
     names = (node_names(before), node_names(after))
     if len(names[0]) < len(names[1]):
         started = names[1][len(names[0]) :]
@@ -399,19 +398,20 @@ def _scale_words(before: Tier, after: Tier, drain_s: float, starts: bool) -> Ite
         )
     else:
         yield f"{after.name} shrinks from {before.replicas} to {_many(after.replicas, 'node')}"
-        yield _stop_words(before, names[0][len(names[1]) :], drain_s, starts)
+        yield _stop_words(after, names[0][len(names[1]) :], starts)
 
 
-def _stop_words(tier: Tier, nodes: tuple[str, ...], drain_s: float, starts: bool) -> str:
+def _stop_words(tier: Tier, nodes: tuple[str, ...], starts: bool) -> str:
+    time = duration_text(tier.drain_s)
     if not starts:
-        return f"{_many(len(nodes), 'node')} of {tier.name} can be stopped then: each has up to {drain_s:g} s to drain"
+        return f"{_many(len(nodes), 'node')} of {tier.name} can be stopped then: each has up to {time} to drain"
     subject = f"{_listed(nodes)} {_verb(len(nodes), 'stop')}"
     possessive = "its" if len(nodes) == 1 else "their"
     if tier.kind is Kind.L4:
-        return f"{subject}: {possessive} connections drain for up to {drain_s:g} s, then what is left is cut"
+        return f"{subject}: {possessive} connections drain for up to {time}, then what is left is cut"
     return (
         f"{subject}: l7 nodes close kept connections politely after their answers; what is under way has up to "
-        f"{drain_s:g} s, then what is left is cut"
+        f"{time}, then what is left is cut"
     )
 
 

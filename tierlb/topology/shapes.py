@@ -154,6 +154,9 @@ class TierShape:
     )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")
+    drain: Seconds | None = optional(
+        "how long requests and connections under way may go on at a node that is drained or stopped (default 30s)"
+    )
     resources: ResourcesShape | None = optional(RESOURCES)
 
 

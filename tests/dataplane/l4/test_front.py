@@ -2,13 +2,15 @@
 
 import socket
 
+import attrs
 import pytest
 import trio
 
 from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
+from tierlb.balance.drain import BELOW_S
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination, Rule, Send
-from tierlb.model.topology import Match, Policy, Timeouts
+from tierlb.model.topology import DRAIN_S, Admin, Match, Policy, Timeouts
 
 
 async def joined(lab: Lab) -> tuple[Voice, Voice]:
@@ -45,6 +47,49 @@ async def test_drain_lets_connections_end_and_takes_no_new_one(lab: Lab) -> None
     await voice.leaves()
     await client.hears_end()
     await lab.until(lambda: lab.front.drained)
+
+
+@pytest.mark.parametrize("below", ["an endpoint", "a node"])
+async def test_a_connection_lasts_until_the_deadline_and_is_reset_then(lab: Lab, clock: Clock, below: str) -> None:
+    """Nodes below end at the same time, and their last answers are to pass."""
+    member = await lab.member(child=below == "a node")
+    await lab.serves(l4(member, timeouts=Timeouts(*[1000.0] * 5)))
+    client = await lab.connects()
+    await client.says(b"1")
+    voice = await member.accepts()
+    if member.member.child:
+        await voice.hears_proxy_header()
+    await voice.hears(b"1")
+    lab.plane.drain()
+    clock.now += DRAIN_S - 0.1 + (BELOW_S if member.member.child else 0.0)
+    await trio.sleep(0.1)
+    await client.says(b"still")
+    await voice.hears(b"still")
+    clock.now += 0.2
+    await client.hears_reset()
+    await voice.hears_reset()
+    assert ("drain_deadline_reached", {"requests": 0, "tunnels": 0, "connections": 1}) in lab.log.events
+
+
+async def test_what_is_not_joined_at_the_deadline_ends_and_is_counted_no_more(lab: Lab, clock: Clock) -> None:
+    member = await lab.member(backlog=0)
+    stuffing = [socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock.setblocking(False)
+        sock.connect_ex(member.address.sockaddr)
+    snapshot = l4(member, timeouts=Timeouts(*[1000.0] * 5))
+    await lab.serves(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER)))
+    inner = lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=2))[1]
+    client, stranger = await lab.connects(), await lab.connects(inner)
+    await lab.until(lambda: lab.front.handshakes and lab.front.introductions)
+    lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=3, admin=Admin.DRAIN))
+    clock.now += DRAIN_S
+    await client.hears_no_word()
+    await stranger.hears_no_word()
+    load = lab.plane.load()
+    assert (load.connections, load.members[0].in_flight) == (0, 0)
+    for sock in stuffing:
+        sock.close()
 
 
 async def test_a_connection_stays_with_its_member_when_the_snapshot_changes(lab: Lab) -> None:

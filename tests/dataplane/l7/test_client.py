@@ -21,8 +21,9 @@ from tests.dataplane.conftest import (
     l7_parent,
     send,
 )
-from tierlb.dataplane.l7.client import HEADS_A_TURN, IDLE_GRACE_S
-from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S, MOVE_WITHIN_S
+from tierlb.balance.drain import GRACE_S, SPREAD_S
+from tierlb.dataplane.l7.client import HEADS_A_TURN
+from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Rule
@@ -506,10 +507,10 @@ async def test_a_connection_that_a_former_parent_placed_ends_soon_and_politely(l
     (member,) = lab.members
     again = partial(l7, member, listener=INNER, timeouts=PATIENT)
     lab.plane.apply(again(revision=2, parents=("edge-1/b1", "edge-1/b2")))
-    clock.now += MOVE_WITHIN_S
+    clock.now += SPREAD_S
     assert not await is_closed_with_its_answer(client, voice)
     lab.plane.apply(again(revision=3, parents=("edge-1/b2",)))
-    clock.now += MOVE_WITHIN_S
+    clock.now += SPREAD_S
     assert await is_closed_with_its_answer(client, voice)
 
 
@@ -517,10 +518,10 @@ async def test_a_former_node_further_above_counts_as_well(lab: Lab, clock: Clock
     client, voice = await introduced(lab, l4_parent(boot_id="b1", way=b"top-1/b0"), timeouts=PATIENT)
     again = partial(l7, *lab.members, listener=INNER, timeouts=PATIENT)
     lab.plane.apply(again(revision=2, parents=("edge-1/b1", "top-1/b0")))
-    clock.now += MOVE_WITHIN_S
+    clock.now += SPREAD_S
     assert not await is_closed_with_its_answer(client, voice)
     lab.plane.apply(again(revision=3, parents=("edge-1/b1",)))
-    clock.now += MOVE_WITHIN_S
+    clock.now += SPREAD_S
     assert await is_closed_with_its_answer(client, voice)
 
 
@@ -546,15 +547,43 @@ async def test_a_parent_that_the_snapshot_does_not_know_yet_may_place_connection
 async def test_a_connection_of_a_former_parent_on_which_nothing_is_asked_ends_too(lab: Lab, clock: Clock) -> None:
     client, _ = await introduced(lab, l4_parent(), timeouts=PATIENT)
     lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2))
-    clock.now += MOVE_WITHIN_S + IDLE_GRACE_S + 0.5
+    clock.now += SPREAD_S + GRACE_S + 0.5
     await client.hears_end()
 
 
-async def test_in_drain_connections_that_can_move_end_soon_and_politely(lab: Lab, clock: Clock) -> None:
-    client, voice = await introduced(lab, l4_parent(), timeouts=PATIENT)
-    drained = {"parents": ("edge-1/boot",), "admin": Admin.DRAIN}
-    lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2, **drained))
-    clock.now += MOVE_WITHIN_S
+@pytest.mark.parametrize(
+    "parent", [b"", l4_parent(), l7_parent()], ids=["a client", "through an l4 parent", "an l7 parent"]
+)
+@pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
+async def test_in_drain_all_connections_end_soon_and_politely(
+    lab: Lab, clock: Clock, parent: bytes, admin: Admin
+) -> None:
+    client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
+    drained = {"parents": ("edge-1/boot",), "admin": admin}
+    listener = INNER if parent else ANY_PORT
+    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, **drained))
+    clock.now += SPREAD_S
+    assert await is_closed_with_its_answer(client, voice)
+
+
+async def test_in_drain_a_connection_on_which_nothing_is_asked_ends_after_a_moment(lab: Lab, clock: Clock) -> None:
+    client, _ = await direct(lab, timeouts=PATIENT)
+    lab.plane.apply(l7(*lab.members, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += SPREAD_S + GRACE_S + 0.5
+    await client.hears_end()
+
+
+async def test_an_answer_that_had_promised_to_stay_is_followed_by_a_moment_for_one_more(lab: Lab, clock: Clock) -> None:
+    client, voice = await direct(lab, timeouts=PATIENT)
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.says(OK[:-1])
+    assert "connection" not in await client.hears_head()
+    lab.plane.apply(l7(*lab.members, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += SPREAD_S
+    await voice.says(OK[-1:])
+    await client.hears(b"ok")
+    await client.hears_nothing()
     assert await is_closed_with_its_answer(client, voice)
 
 
@@ -562,8 +591,8 @@ async def test_in_drain_connections_that_can_move_end_soon_and_politely(lab: Lab
 async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: Clock, parent: bytes) -> None:
     client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
     listener = INNER if parent else ANY_PORT
-    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
-    clock.now += 10 * MOVE_WITHIN_S
+    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, parents=("edge-2/b",)))
+    clock.now += 10 * SPREAD_S
     lab.plane.reactor.wheel.advance(clock.now)
     assert not await is_closed_with_its_answer(client, voice)
 

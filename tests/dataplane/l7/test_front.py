@@ -9,12 +9,14 @@ import trio
 
 from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, l4_parent, l7, l7_parent, send
 from tierlb.model.snapshot import Destination, Rule, Send
-from tierlb.model.topology import Match, Orca, Policy, Redirect, Respond
+from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Policy, Redirect, Respond, Timeouts
 from tierlb.wire.orca import OrcaBook
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = ("127.0.0.0/8",)
+POST_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+PATIENT = Timeouts(*[1000.0] * 5)
 
 
 # Answers of the node itself.
@@ -323,6 +325,114 @@ async def test_drain_closes_behind_an_answer_whose_head_had_promised_to_stay(lab
     lab.plane.drain()
     await voice.says(OK[-1:])
     assert await client.hears_rest() == b"ok"
+
+
+async def drains(lab: Lab, clock: Clock, after_s: float = DRAIN_S) -> None:
+    """The node is asked to end, and its drain time passes."""
+    lab.plane.drain()
+    clock.now += after_s
+
+
+async def test_a_request_without_an_answer_at_the_deadline_gets_one(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await drains(lab, clock, 0.9 * DRAIN_S)
+    await client.hears_nothing()
+    clock.now += 0.2 * DRAIN_S
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"], answer["retry-after"]) == (503, "close", "1")
+    await client.hears_end()
+    await voice.hears_end()
+    assert ("drain_deadline_reached", {"requests": 1, "tunnels": 0, "connections": 0}) in lab.log.events
+
+
+async def test_a_head_that_has_only_begun_at_the_deadline_is_answered(lab: Lab, clock: Clock) -> None:
+    client, _ = await lab.converses(timeouts=PATIENT)
+    await client.says(GET[:9])
+    await lab.until(lambda: any(each.in_head for each in lab.front.clients))
+    await drains(lab, clock)
+    assert (await client.hears_message()).status == 503
+
+
+async def test_a_body_that_is_still_coming_at_the_deadline_is_answered(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(POST_HEAD % 10, b"12345")
+    await (await member.accepts()).hears_up_to(b"12345")
+    await drains(lab, clock)
+    assert (await client.hears_message()).status == 503
+
+
+@pytest.mark.parametrize(
+    ("version", "head", "ends"),
+    [
+        (b"1.1", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "short"),
+        (b"1.1", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "short"),
+        (b"1.0", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "reset"),
+    ],
+)
+async def test_an_answer_that_is_cut_at_the_deadline_does_not_look_whole(
+    lab: Lab, clock: Clock, version: bytes, head: bytes, ends: str
+) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(GET.replace(b"1.1", version))
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(head + b"half")
+    await client.hears_up_to(b"half")
+    await drains(lab, clock)
+    if ends == "reset":
+        await client.hears_reset()
+    else:
+        assert await client.hears_rest() in (b"", b"\r\n")
+    assert lab.candidate(member).errors == 0
+
+
+async def test_a_tunnel_lasts_until_the_deadline_and_is_cut_then(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    assert (await client.hears_message(bodiless=True)).status == 101
+    await drains(lab, clock, 0.9 * DRAIN_S)
+    await client.says(b"still here")
+    await voice.hears(b"still here")
+    clock.now += 0.2 * DRAIN_S
+    await client.hears_reset()
+    assert ("drain_deadline_reached", {"requests": 0, "tunnels": 1, "connections": 0}) in lab.log.events
+
+
+async def test_the_drain_time_runs_from_the_first_word_and_is_not_begun_anew_by_sigterm(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(GET)
+    await (await member.accepts()).hears_head()
+    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += 0.6 * DRAIN_S
+    lab.plane.drain()
+    await client.hears_nothing()
+    clock.now += 0.5 * DRAIN_S
+    assert (await client.hears_message()).status == 503
+
+
+async def test_a_node_that_stays_drained_cuts_what_is_left_at_the_deadline_and_runs_on(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(GET)
+    await (await member.accepts()).hears_head()
+    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += DRAIN_S
+    assert (await client.hears_message()).status == 503
+    assert lab.plane.load().in_flight == 0
+    lab.plane.apply(l7(member, timeouts=PATIENT, revision=3))
+    again = await lab.connects()
+    await again.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    clock.now += DRAIN_S
+    await voice.says(OK)
+    answer = await again.hears_message()
+    assert (answer.status, "connection" in answer) == (200, False)
 
 
 async def test_drain_accepts_nobody(lab: Lab) -> None:

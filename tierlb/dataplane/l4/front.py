@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from tierlb.balance.drain import Remainder
 from tierlb.balance.hashing import stable_hash
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
@@ -17,7 +18,7 @@ from tierlb.dataplane.roster import TROUBLES, Candidate, Roster
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
-from tierlb.model.topology import Policy
+from tierlb.model.topology import Admin, Policy
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch
@@ -35,7 +36,7 @@ class L4Front:
         self.rng = rng
         self.counters = Counters()
         self.latencies = Sketch()
-        self.draining = False
+        self.draining = self._ending = False
         self.full = False
         self.explaining = Explaining()
         self.load_field = b""
@@ -55,6 +56,7 @@ class L4Front:
         self.by_source = snapshot.balance is Policy.MAGLEV
         self.snapshot = snapshot
         self.hold.note(action.destinations)
+        self.draining = self._ending or snapshot.admin is not Admin.READY
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its member ends it."""
@@ -96,7 +98,7 @@ class L4Front:
         self.pipes.add(pipe)
         pipe.member.take_over(handshake)
         pipe.start(to_member=first)
-        if self.draining:
+        if self._ending:
             pipe.end_soon()
 
     def over(self, pipe: Pipe, candidate: Candidate, caller: Caller) -> None:
@@ -129,7 +131,7 @@ class L4Front:
 
     def drain(self) -> None:
         """Connections under way run on until their member ends them or the node's deadline comes."""
-        self.draining = True
+        self.draining = self._ending = True
         for pipe in list(self.pipes):
             pipe.end_soon()
 
@@ -137,14 +139,22 @@ class L4Front:
     def drained(self) -> bool:
         return not (self.pipes or self.handshakes or self.introductions or self.hold.items)
 
-    def close(self) -> None:
-        """The deadline is over: cut what is left."""
+    def remainder(self) -> Remainder:
+        """What is under way: here nobody knows requests from other bytes."""
+        return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
+
+    def cut(self) -> None:
+        """The deadline is over: end what is left, so that neither side takes it for an end."""
         for pipe in list(self.pipes):
             pipe.finish(broken=True)
-        for handshake in self.handshakes:
-            handshake.client.close()
-        for waiting in [*self.handshakes, *self.introductions]:
-            waiting.close()
+        for handshake in list(self.handshakes):
+            handshake.abandon()
+        for introduction in list(self.introductions):
+            introduction.on_deadline()
+
+    def close(self) -> None:
+        """The node ends."""
+        self.cut()
         self.hold.close()
         self.roster.close()
 

@@ -102,6 +102,14 @@ class Handshake(Stream):
     def on_broken(self, error: OSError) -> None:
         self.fail(error.errno or errno.EIO)
 
+    def abandon(self) -> None:
+        """Neither this member nor another one is to have it any more."""
+        self.front.handshakes.discard(self)
+        self.close()
+        self.candidate.finish()
+        self.front.counters.connections -= 1
+        self.client.close()
+
     def fail(self, code: int) -> None:
         """This member did not take it: the next one, or the end."""
         front, candidate = self.front, self.candidate

@@ -33,12 +33,11 @@ PIPELINED_BYTES = 64 * 1024
 HEADS_A_TURN = 8
 """Requests that are begun before other connections get their turn, where this node answers at once. A head counts as
 one more for each KiB. Clients that pipeline at all send some ten requests."""
+RETRY_AFTER = b"Retry-After: 1\r\n"
 LINGER_S = 2.0
 SILENT_S = 2.0
 """A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
 before: a crowd that connects at once and asks a moment later must not push out its own members."""
-IDLE_GRACE_S = 1.0
-"""For a connection on which nothing is asked: closing it just as a request comes is what it is to avoid."""
 
 
 class ClientConnection(Stream):
@@ -80,7 +79,7 @@ class ClientConnection(Stream):
         self.introduced = introduced
         self.movable = False
         self.way: tuple[str, ...] = ()
-        self.expires = math.inf
+        self.expires = front.reactor.now if front.draining else math.inf
         self.explained: tuple[bytes, ...] = ()
         self.began = front.reactor.now
         self.tally = front.counters.tallies.outside
@@ -249,8 +248,7 @@ class ClientConnection(Stream):
     @property
     def may_ask_again(self) -> bool:
         """Whether further requests are welcome and possible; those that came before the client's end still count."""
-        front = self.front
-        return not front.draining and not front.full and (not self.eof or bool(self.buffer))
+        return self.reactor.now < self.expires and not self.front.full and (not self.eof or bool(self.buffer))
 
     def idle_since(self, now: float) -> float:
         """Since when it waits for a request; NEVER while it serves one, or has not been silent long enough."""
@@ -265,7 +263,7 @@ class ClientConnection(Stream):
         """Close it, for the node is full; a head that has begun is answered."""
         if self.in_head:
             reason = f"{self.front.name}: this node is full and the request head was slow to arrive\n"
-            self.send(own_answer(503, reason.encode(), keep_alive=False, extra=b"Retry-After: 1\r\n"))
+            self.send(own_answer(503, reason.encode(), keep_alive=False, extra=RETRY_AFTER))
         self.close()
         return True
 
@@ -273,14 +271,12 @@ class ClientConnection(Stream):
         """End with the first answer after so long; if there is none by then, when nothing is under way."""
         self.expires = min(self.expires, self.reactor.now + seconds)
         if self.exchange is None and not self.in_head and not self.lingering and self.backlog is None:
-            self.arm(min(seconds + IDLE_GRACE_S, max(0.0, self.deadline - self.reactor.now)))
+            self.arm(min(seconds + self.front.grace_s, max(0.0, self.deadline - self.reactor.now)))
 
     def is_to_move(self) -> bool:
-        """Whether this connection is to end with the answer under way, so that its client finds a better place."""
-        if not self.movable:
-            return False
-        now = self.reactor.now
-        return now >= self.expires or self.front.closing.take(now)
+        """Whether this connection is to end with the answer under way, so that its client finds a better place. One
+        that has `expired` may not ask again anyway."""
+        return self.movable and self.front.closing.take(self.reactor.now)
 
     def _begin(self, plan: Plan) -> None:
         front = self.front
@@ -346,7 +342,7 @@ class ClientConnection(Stream):
         counters.done += 1
         counters.seconds += took_s
         front.latencies.add(took_s)
-        if self.keep_alive and (not self.eof or self.buffer) and not front.draining:
+        if self.keep_alive and (not self.eof or self.buffer):
             self._next()
         else:
             self._finish(linger=not exchange.request_done or bool(self.buffer))
@@ -368,17 +364,17 @@ class ClientConnection(Stream):
                 keep_alive=keep_alive,
                 minor=exchange.plan.head.minor,
                 is_head=exchange.plan.is_head,
-                extra=self.front.load_field + (b"Retry-After: 1\r\n" if retry_after else b"") + extra,
+                extra=self.front.load_field + (RETRY_AFTER if retry_after else b"") + extra,
             )
         )
         self._next_or_close(keep_alive, unread=not exchange.request_done)
 
-    def refuse(self, status: int, reason: str) -> None:
+    def refuse(self, status: int, reason: str, extra: bytes = b"") -> None:
         """Answer input that cannot be understood or allowed, and close."""
         if self.exchange is not None:
             self.exchange = None
             self.tally.in_flight -= 1
-        self.send(own_answer(status, f"{self.front.name}: {reason}\n".encode(), keep_alive=False))
+        self.send(own_answer(status, f"{self.front.name}: {reason}\n".encode(), keep_alive=False, extra=extra))
         self._next_or_close(False, unread=True)
 
     def _next_or_close(self, keep_alive: bool, *, unread: bool) -> None:
@@ -390,7 +386,8 @@ class ClientConnection(Stream):
     def _next(self) -> None:
         """Wait for the next request, or take it if it is here."""
         self.read_bytes = READ_BYTES
-        self.deadline = at = self.reactor.now + self.front.idle_s
+        front, now = self.front, self.reactor.now
+        self.deadline = at = max(now, self.expires) + front.grace_s if front.draining else now + front.idle_s
         if at < self.filed:
             self.reactor.wheel.file(self)
         if self.paused and len(self.buffer) <= PIPELINED_BYTES:
@@ -458,9 +455,23 @@ class ClientConnection(Stream):
         else:
             self.close()
 
-    def drain(self) -> None:
-        """Close politely: with the next answer, or when nothing was asked for a moment."""
-        self.end_within(0.0)
+    def cut(self) -> None:
+        """The drain time is over. A request without an answer gets one; an answer that has begun breaks off so that it
+        does not look whole."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.on_client_gone()
+            self.front.counters.errors += 1
+        if self.backlog is not None:
+            self.reset()
+        elif self.lingering:
+            self.close()
+        elif self.in_head or (exchange is not None and exchange.reply is None):
+            self.refuse(503, "this node ends, and the time for answers is over", RETRY_AFTER)
+        elif exchange is not None and not exchange.plan.head.minor:
+            self.reset()  # an HTTP/1.0 answer may end by the connection's end
+        else:
+            self.close()
 
     def leave(self) -> socket.socket:
         """The socket becomes a tunnel's; the request that asked for it stays in flight until the tunnel ends."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from tierlb.balance.drain import Remainder, grace_s, spread_s
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
@@ -33,7 +34,6 @@ from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import encode_local
 
 LONGEST_AGE_S = 300.0
-MOVE_WITHIN_S = 3.0
 GONE_KEPT = 64
 AGE_JITTER = 0.1
 """However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
@@ -58,7 +58,7 @@ class L7Front:
         """Processes that were parents until lately: what they still place here is not to stay."""
         self._parents: tuple[str, ...] = ()
         self.tunnels: set[Pipe] = set()
-        self.draining = False
+        self.draining = self._ending = False
         self.full = False
         self._refusals = Refusals(name, reactor)
         self.explaining = Explaining()
@@ -92,6 +92,8 @@ class L7Front:
         self.idle_s = snapshot.timeouts.idle
         self.response_s = snapshot.timeouts.response
         self.quiet_s = min(self.response_s, hearing.LOOK_S)
+        self.grace_s = grace_s(snapshot.drain_s)
+        self.draining = self._ending or snapshot.admin is not Admin.READY
         self._actions = (*actions, FinalRecipient())
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
@@ -109,10 +111,10 @@ class L7Front:
 
     def _move_on(self) -> None:
         """Connections that were placed by who is no parent any more, or all of them in drain, are to end politely."""
-        stays = self.snapshot.parents if self.snapshot.admin is Admin.READY else ()
+        parents, within_s = self.snapshot.parents, spread_s(self.snapshot.drain_s)
         for client in self.clients:
-            if client.movable and not all(process in stays for process in client.way):
-                client.end_within(self.rng.uniform(0.0, MOVE_WITHIN_S))
+            if self.draining or (client.movable and not all(process in parents for process in client.way)):
+                client.end_within(self.rng.uniform(0.0, within_s))
 
     def action(self, plan: Plan) -> Group | Respond | Redirect | FinalRecipient | None:
         """What the snapshot says of a request; a weighted split is drawn here, per request."""
@@ -134,6 +136,8 @@ class L7Front:
 
     def expiry(self) -> float:
         """When a connection that begins now has lasted long enough."""
+        if self.draining:
+            return self.reactor.now
         return self.reactor.now + self.rng.uniform(1 - AGE_JITTER, 1 + AGE_JITTER) * LONGEST_AGE_S
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
@@ -188,17 +192,32 @@ class L7Front:
         self.tunnels.discard(pipe)
 
     def drain(self) -> None:
-        """Let requests under way finish, close what is idle. Tunnels last until the node's deadline."""
-        self.draining = True
-        for client in list(self.clients):
-            client.drain()
+        """Let requests under way finish, close what is idle; what a snapshot had drained before ends as it was to end.
+        Tunnels last until the deadline."""
+        self._ending = True
+        if not self.draining:
+            self.draining = True
+            for client in list(self.clients):
+                client.end_within(0.0)
 
     @property
     def drained(self) -> bool:
         return not self.clients and not self.tunnels
 
+    def remainder(self) -> Remainder:
+        """What is under way."""
+        requests = sum(client.exchange is not None for client in self.clients)
+        return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
+
+    def cut(self) -> None:
+        """The deadline is over: end what is left. Answers that were sent for it may still have to be taken."""
+        for client in list(self.clients):
+            client.cut()
+        for pipe in list(self.tunnels):
+            pipe.finish(broken=True)
+
     def close(self) -> None:
-        """The deadline is over: cut what is left."""
+        """The node ends."""
         for client in list(self.clients):
             client.on_broken(OSError("the node ends"))
         for pipe in list(self.tunnels):

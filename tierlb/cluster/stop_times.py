@@ -1,0 +1,34 @@
+"""How long whoever stops a process has to wait before it is killed: what its tier gives to what is under way, and more.
+
+The same for all that stop processes: the supervisor, compose and Kubernetes.
+"""
+
+import math
+
+from tierlb.balance.drain import STOP_MARGIN_S
+from tierlb.model.topology import DRAIN_S, Topology
+
+
+def drain_times(topology: Topology) -> dict[str, float]:
+    """Of each tier its own; of a pool the longest of the tiers that send to it."""
+    tiers = {name: tier.drain_s for name, tier in topology.tiers.items()}
+    pools = {name: max((tier.drain_s for tier in topology.parents(name)), default=DRAIN_S) for name in topology.pools}
+    return {**tiers, **pools}
+
+
+def stop_s(drain_s: float) -> float:
+    """From SIGTERM to SIGKILL."""
+    return drain_s + STOP_MARGIN_S
+
+
+def stop_whole_s(topology: Topology, name: str) -> int:
+    """The same for a tier or pool, in whole seconds, as container engines have it."""
+    return math.ceil(stop_s(drain_times(topology)[name]))
+
+
+def stop_all_s(topology: Topology) -> float:
+    """For a whole cluster: its tiers are asked together, and the pools when no node is left."""
+    times = drain_times(topology)
+    tiers = max((times[name] for name in topology.tiers), default=0.0)
+    pools = max((times[name] for name in topology.pools), default=0.0)
+    return stop_s(tiers) + stop_s(pools)
