@@ -1,12 +1,16 @@
 """Membership at run time: who is chosen from, who is passed over, what survives a change."""
 
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.dataplane.rosters import Harness, available, by_name, child, chosen, destination, member
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.balance.view import STATED_FOR_S
 from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, Group
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -670,6 +674,136 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     assert group.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
     a.finish()
     assert group.choose((a,)) is b, "it was tried, so what is left is"
+
+
+NON_HASH = [policy for policy in Policy if policy is not Policy.MAGLEV]
+
+
+def share_of(group: Group, name: str, count: int = 2000) -> float:
+    """Of one item after the other, all answered alike fast; the clock goes on and the roster ticks."""
+    rng = random.Random(4)
+    picked = 0
+    for number in range(count):
+        candidate = group.choose((), rng.getrandbits(64))
+        assert candidate is not None
+        picked += candidate.name == name
+        candidate.peak.observe(candidate.roster.reactor.now, 0.01)
+        if number % 20 == 0:
+            candidate.roster.reactor.now += 0.05
+            candidate.roster.tick(candidate.roster.reactor.now)
+    return picked / count
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, policy: Policy) -> None:
+    def share(a: float, b: float) -> float:
+        return share_of(harness.group(member("a", weight=a), member("b", weight=b), balance=policy), "a")
+
+    assert share(1, 1) == pytest.approx(0.5, abs=0.05)
+    assert share(4, 1) == pytest.approx(0.8, abs=0.04)
+    assert share(0, 1) == 0
+    assert share(1, 3) == pytest.approx(0.25, abs=0.04)
+    assert share(1, 0) == 1
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", balance=policy)
+    a = group.candidates[0]
+    a.agent_says(parse(b"weight:25%\n"))
+    assert share_of(group, "a") == pytest.approx(0.2, abs=0.04)
+    a.agent_says(parse(b"0%\n"))
+    assert share_of(group, "a") == 0
+    a.agent_says(parse(b"100%\n"))
+    assert share_of(group, "a") == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("policy", [policy for policy in NON_HASH if policy is not Policy.LOAD_AWARE])
+def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", member("c", weight=0.5), balance=policy)
+
+    def says(*rates: float) -> None:
+        for candidate, rate in zip(group.candidates, rates, strict=True):
+            candidate.view.state(harness.reactor.now, rate, 0.5, 0)
+        group.settle(harness.reactor.now)
+
+    says(400.0, 100.0, 400.0)
+    assert [candidate.weight for candidate in group.candidates] == [1.0, 0.25, 0.5]
+    assert share_of(group, "a", 1000) == pytest.approx(1 / 1.75, abs=0.05)
+    says(120.0, 100.0, 100.0)
+    assert [candidate.weight for candidate in group.candidates] == [1.0, 1.0, 0.5], "nearly the same is the same"
+    says(400.0, 100.0, 400.0)
+    group.candidates[1].agent_says(parse(b"50%\n"))
+    assert group.candidates[1].weight == 0.125
+    harness.pass_time(STATED_FOR_S + 0.1)
+    group.settle(harness.reactor.now)
+    assert [candidate.weight for candidate in group.candidates] == [1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
+def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", balance=policy)
+    group.candidates[0].view.state(harness.reactor.now, 400.0, 0.5, 0)
+    group.candidates[1].view.state(harness.reactor.now, 10.0, 0.5, 0)
+    group.settle(harness.reactor.now)
+    assert [candidate.weight for candidate in group.candidates] == [1.0, 1.0]
+    assert group.candidates[0].capacity > 10 * group.candidates[1].capacity
+
+
+WEIGHTS = st.sampled_from([0.0, 0.0, 1.0, 3.0, 1e-300, 1e6, 5e-324])
+STATES = st.sampled_from(["ready", "drain", "maintenance", "ejected", "unhealthy", "agent 0%", "full", "said"])
+
+
+@pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.MAGLEV])
+@given(hosts=st.lists(st.tuples(WEIGHTS, STATES), max_size=6), key=st.integers(0, 1 << 64), tried=st.integers(0, 3))
+def test_any_weights_in_any_state_give_a_host_that_may_be_used_or_none(
+    policy: Policy, hosts: list[tuple[float, str]], key: int, tried: int
+) -> None:
+    check_choice(policy, hosts, key, tried)
+
+
+@given(hosts=st.lists(st.tuples(WEIGHTS, STATES), max_size=6), key=st.integers(0, 1 << 64), tried=st.integers(0, 3))
+@settings(max_examples=10)
+def test_tables_give_a_host_that_may_be_used_or_none_as_well(
+    hosts: list[tuple[float, str]], key: int, tried: int
+) -> None:
+    check_choice(Policy.MAGLEV, hosts, key, tried)
+
+
+def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried: int) -> None:
+    harness = Harness()
+    admins = {"drain": Admin.DRAIN, "maintenance": Admin.MAINTENANCE}
+    members = [
+        member(f"m{number}", weight=weight, admin=admins.get(state, Admin.READY))
+        for number, (weight, state) in enumerate(hosts)
+    ]
+    group = harness.group(*members, balance=policy)
+    for candidate, (_, state) in zip(group.candidates, hosts, strict=True):
+        if state == "ejected":
+            candidate.connect_failed(refused=True)
+        elif state == "unhealthy":
+            candidate.checked(False)
+        elif state == "agent 0%":
+            candidate.agent_says(parse(b"0%\n"))
+        elif state == "full":
+            candidate.agent_says(parse(b"maxconn:1\n"))
+            candidate.begin()
+        elif state == "said":
+            candidate.view.state(harness.reactor.now, 1e12, 0.1, 10**6)
+    may = [
+        candidate
+        for candidate, (weight, state) in zip(group.candidates, hosts, strict=True)
+        if weight > 0 and state not in ("drain", "maintenance", "agent 0%", "full")
+    ]
+    before = group.candidates[:tried]
+    for _ in range(4):
+        candidate = group.choose(before, key)
+        assert candidate is None or (candidate in may and candidate not in before)
+        assert group.has_other(before) is (candidate is not None)
+        assert candidate is not None or group.why_none()
+        harness.tick()
+    if group.sound and any(each.availability.value == "available" for each in may if each not in before):
+        assert candidate is not None
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:

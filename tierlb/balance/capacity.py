@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import attrs
 
+from tierlb.balance.draws import relative
+
 SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 1.0, 10.0
 RESPONSES_PER_WINDOW = 3.0
 BELIEF_S = 1.0
@@ -135,6 +137,12 @@ def settle(capacities: Sequence[float | None]) -> list[float]:
         return [1.0] * len(capacities)
     mean, floor = sum(known) / len(known), FLOOR * max(known)
     return evened([max(floor, mean if capacity is None else capacity) for capacity in capacities])
+
+
+def stated_parts(stated: Sequence[float | None]) -> list[float] | None:
+    """What endpoints said of their capacities (ORCA) as factors of their weights, for policies that go by weights alone
+    (gRPC A58 does so in its weighted round robin). None where no endpoint said anything."""
+    return None if all(capacity is None for capacity in stated) else relative(settle(stated))
 
 
 def evened(capacities: Sequence[float]) -> list[float]:

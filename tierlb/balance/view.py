@@ -133,10 +133,14 @@ class MemberView:
                 return known
         if self.equal:
             return None
-        learnt = self.leaf.capacity
-        if self._stated and now - self._stated_at <= STATED_FOR_S:
-            learnt = self._stated if learnt is None else min(learnt, self._stated)
+        learnt, stated = self.leaf.capacity, self.stated(now)
+        if stated is not None:
+            learnt = stated if learnt is None else min(learnt, stated)
         return learnt
+
+    def stated(self, now: float) -> float | None:
+        """Items per second, as the endpoint itself said lately; None where it did not."""
+        return self._stated if self._stated and now - self._stated_at <= STATED_FOR_S else None
 
     def line(
         self, now: float, capacity: float, usual_s: float = 0.0, own: int = 0, weight: float = 1.0

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.availability import Availability, availability_of, choosable, why_none
-from tierlb.balance.capacity import settle
+from tierlb.balance.capacity import settle, stated_parts
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
@@ -25,7 +25,7 @@ from tierlb.balance.view import MemberView
 from tierlb.dataplane import recovery
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member, Snapshot
-from tierlb.model.topology import Admin, HealthCheck, Kind, Timeouts
+from tierlb.model.topology import Admin, HealthCheck, Kind, Policy, Timeouts
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages, is_own
@@ -43,6 +43,9 @@ TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 """What `on_change` is told of that an operator should see."""
 SETTLE_S_PER_CANDIDATE = 0.001
 GUIDANCE_S = 0.2
+KNOW_CAPACITY = (Policy.LOAD_AWARE, Policy.MAGLEV)
+"""Policies whose weights are left alone by what endpoints say of their capacities: the one goes by capacity anyway, and
+at the other each change moves keys."""
 NO_CAP = 1 << 62
 """What `Candidate.cap` is where nobody has said how many items a host may have."""
 
@@ -88,6 +91,7 @@ class Candidate:
         "share",
         "slope",
         "started",
+        "stated_part",
         "view",
         "weight",
     )
@@ -114,7 +118,7 @@ class Candidate:
         self.retired = False
         self.deadline = NEVER
         self.filed = NEVER
-        self.capacity = self.slope = self.offset = 1.0
+        self.capacity = self.slope = self.offset = self.stated_part = 1.0
         self.peak = PeakEwma()
         self.availability = Availability.AVAILABLE
         self.view = roster.view_of(member)
@@ -130,10 +134,15 @@ class Candidate:
         first, last = self.roster.local_ports
         self.may_reach_itself = first <= member.address.port <= last
         self.view.shared_by(member.parents)
-        self.weight = member.weight * self.view.factor
+        self.weight = self.wanted_weight * self.stated_part
         self.cap = max(1, self.said_maxconn // self.view.parents) if self.said_maxconn else NO_CAP
         self.share = self.view.share.value
         self.assess(event)
+
+    @property
+    def wanted_weight(self) -> float:
+        """By the file, operators and its agent."""
+        return self.member.weight * self.view.factor
 
     # Items.
 
@@ -254,7 +263,7 @@ class Candidate:
         silent = self.view.silent and self.member.child
         awaited = not self.view.connected and self.roster.reactor.now < self.awaited_until
         ejected = self.ejection.ejected
-        self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.weight)
+        self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
@@ -311,7 +320,8 @@ class Choice(Protocol):
 
 class Group:
     """The candidates of one destination and how to choose among them. `sound`: some are available without the panic
-    rule. `_free`: there is somebody to choose from, and nobody that has a cap."""
+    rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is somebody to
+    choose from, and nobody that has a cap."""
 
     __slots__ = (
         "_free",
@@ -319,6 +329,7 @@ class Group:
         "_guided_at",
         "_settled_at",
         "available",
+        "by_statements",
         "candidates",
         "chooser",
         "destination",
@@ -326,8 +337,15 @@ class Group:
     )
 
     def __init__(
-        self, destination: Destination, candidates: tuple[Candidate, ...], chooser: Chooser[Candidate], now: float
+        self,
+        destination: Destination,
+        candidates: tuple[Candidate, ...],
+        chooser: Chooser[Candidate],
+        now: float,
+        *,
+        by_statements: bool = False,
     ) -> None:
+        self.by_statements = by_statements
         self.destination = destination
         self.candidates = candidates
         self.chooser = chooser
@@ -373,11 +391,19 @@ class Group:
         middle = median(reported) if reported else None
         capacities = settle([view.capacity(now, middle) for view in views])
         usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
+        if self.by_statements:
+            self._weigh(stated_parts([view.stated(now) for view in views]))
         parts = relative([candidate.weight for candidate in self.candidates])
         for candidate, capacity, part in zip(self.candidates, capacities, parts, strict=True):
             candidate.capacity = capacity
             candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight, part)
         self.refresh()
+
+    def _weigh(self, parts: list[float] | None) -> None:
+        """What endpoints say of their capacities counts in their weights."""
+        for candidate, part in zip(self.candidates, parts or [1.0] * len(self.candidates), strict=True):
+            candidate.stated_part = part
+            candidate.weight = candidate.wanted_weight * part
 
     def guidance(self, now: float) -> Guidance:
         """What to tell the children among the candidates of each other; worked out once for all of them."""
@@ -455,7 +481,9 @@ class Roster:
         groups = []
         for destination in destinations:
             chosen = tuple(self._keep(member, kept) for member in destination.members)
-            groups.append(Group(destination, chosen, make_chooser(snapshot.balance, self.rng), now))
+            chooser: Chooser[Candidate] = make_chooser(snapshot.balance, self.rng)
+            by_statements = snapshot.balance not in KNOW_CAPACITY
+            groups.append(Group(destination, chosen, chooser, now, by_statements=by_statements))
         for key, candidate in self._candidates.items():
             if key not in kept:
                 candidate.retire()
