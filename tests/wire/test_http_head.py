@@ -1,12 +1,15 @@
 """Heads: what is read, and every way of smuggling that must be refused."""
 
+from collections.abc import Callable, Mapping
+
 import pytest
 
 from tierlb.wire import http_head
 from tierlb.wire.http_head import (
     HOP_BY_HOP,
     LENGTH_LIMIT,
-    MEMO_LINES,
+    LINES_BUDGET_BYTES,
+    OPTIONS_LIMIT,
     TARGET_LIMIT_BYTES,
     BadHead,
     Field,
@@ -17,6 +20,7 @@ from tierlb.wire.http_head import (
     parse_response_head,
     read_field,
 )
+from tierlb.wire.memo import Memo
 
 
 def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: a") -> RequestHead:
@@ -31,6 +35,11 @@ def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Hos
 
 def response(*fields: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
     return parse_response_head(b"\r\n".join([line, *fields, b"", b""]))
+
+
+def once(*fields: bytes) -> RequestHead:
+    """Parse a request one time only."""
+    return parse_request_head(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *fields, b"", b""]))
 
 
 def _outcome(head: bytes) -> RequestHead | BadHead:
@@ -520,14 +529,48 @@ def test_the_end_of_a_head_is_found_from_any_start_before_it() -> None:
     assert all(find_head_end(buffer[:size]) == -1 for size in range(18))
 
 
-def test_credentials_are_not_remembered() -> None:
-    request(b"Authorization: Basic c2VjcmV0", b"Cookie: s=c2VjcmV0", b"X-Ordinary: c2VjcmV0")
-    response(b"Set-Cookie: s=c2VjcmV0")
-    assert [line for line in http_head._memo if b"c2VjcmV0" in line] == [b"X-Ordinary: c2VjcmV0"]
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Mapping[bytes, object]:
+    """The lines that are known, at first none."""
+    kept = http_head._Lines()
+    monkeypatch.setattr(http_head, "_known_lines", Memo(LINES_BUDGET_BYTES, kept))
+    monkeypatch.setattr(http_head, "_field", kept.__getitem__)
+    return kept
 
 
-def test_the_memo_is_bounded_in_lines_and_in_their_length() -> None:
-    for number in range(MEMO_LINES + 10):
-        request(b"X-Number: %d" % number, b"X-Long: " + b"%d" % number * 300)
-        assert len(http_head._memo) <= MEMO_LINES
-    assert not any(line.startswith(b"X-Long") for line in http_head._memo)
+def test_lines_are_remembered_from_their_second_sight_on(lines: Mapping[bytes, object]) -> None:
+    for number in range(3):
+        once(b"X-Same: 1", b"X-Number: %d" % number)
+    assert [line for line in lines if line.startswith(b"X-")] == [b"X-Same: 1"]
+
+
+def test_credentials_are_not_remembered(lines: Mapping[bytes, object]) -> None:
+    for number in range(3):
+        once(b"Authorization: Basic c2VjcmV0", b"Cookie: s=c2VjcmV0", b"X-Ordinary: c2VjcmV0", b"X: %d" % number)
+        response(b"Set-Cookie: s=c2VjcmV0", b"X: %d" % number)
+    assert [line for line in lines if b"c2VjcmV0" in line] == [b"X-Ordinary: c2VjcmV0"]
+
+
+def test_long_lines_are_not_remembered(lines: Mapping[bytes, object]) -> None:
+    for number in range(3):
+        once(b"X-Long: " + b"x" * 300, b"X: %d" % number)
+    assert not any(line.startswith(b"X-Long") for line in lines)
+
+
+@pytest.mark.parametrize("read", [request, response])
+def test_as_many_connection_options_as_are_allowed_pass_and_one_more_does_not(read: Callable[..., object]) -> None:
+    names = [b"x%d" % number for number in range(OPTIONS_LIMIT)]
+    read(b"Connection: " + b",".join(names))
+    for fields in ([b"Connection: " + b",".join([*names, b"y"])], [b"Connection: " + n for n in [*names, b"y"]]):
+        with pytest.raises(BadHead, match="more than 32 options") as caught:
+            read(*fields)
+        assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("read", [parse_request_head, parse_response_head])
+def test_as_many_fields_as_are_allowed_pass_and_one_more_does_not(read: Callable[[bytes, int], object]) -> None:
+    first = b"GET / HTTP/1.1\r\nHost: a\r\n" if read is parse_request_head else b"HTTP/1.1 200 OK\r\nX: a\r\n"
+    read(first + b"A: b\r\n" * 9 + b"\r\n", 10)
+    with pytest.raises(BadHead, match="more than 10 header fields") as caught:
+        read(first + b"A: b\r\n" * 10 + b"\r\n", 10)
+    assert caught.value.status == 431

@@ -11,10 +11,13 @@ from tierlb.net.descriptors import EXHAUSTED
 from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
+from tierlb.wire.memo import Memo
 
 ACCEPTS_PER_EVENT = 16
 """Then other connections get their turn; the rest waits in the kernel's queue."""
 BACKLOG = 4096
+KNOWN_BUDGET_BYTES = 128 * 1024
+"""Of addresses that were compared with `accept_from`."""
 OUT_OF_DESCRIPTORS_S = 0.1
 
 Accepted = Callable[[socket.socket, tuple[str, int], Listener], None]
@@ -79,7 +82,7 @@ class Acceptor:
         self._on_accept = on_accept
         self._on_exhausted = on_exhausted
         self._networks = tuple(ipaddress.ip_network(text) for text in listener.accept_from)
-        self._known: dict[str, bool] = {}
+        self._known: Memo[bool] = Memo(KNOWN_BUDGET_BYTES)
         self._fd = sock.fileno()
         self.watching = True
         self.strangers = 0
@@ -110,12 +113,12 @@ class Acceptor:
             self._on_accept(sock, peer[:2], self.listener)
 
     def _welcome(self, host: str) -> bool:
-        welcome = self._known.get(host)
+        key = host.encode()
+        welcome = self._known.kept.get(key)
         if welcome is None:
             address = ipaddress.ip_address(host)
             welcome = any(address in network for network in self._networks)
-            if len(self._known) < 4096:
-                self._known[host] = welcome
+            self._known.offer(key, welcome, 0)
         return welcome
 
     def _stand_back(self, seconds: float) -> None:

@@ -15,7 +15,6 @@ other than chunked. Whether a message has a body also depends on what it answers
 caller knows that, a head does not.
 """
 
-import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
@@ -24,15 +23,18 @@ import attrs
 
 from tierlb.wire.host import host_name
 from tierlb.wire.identity import is_identity
-from tierlb.wire.memo import Memo
+from tierlb.wire.memo import LONGEST_KEY_BYTES, Memo
 
 Header: TypeAlias = tuple[bytes, bytes]
 
 TARGET_LIMIT_BYTES = 16 * 1024  # RFC 9112 §3 asks for at least 8000
 LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
-MEMO_LINES = 2048
+OPTIONS_LIMIT = 32  # of Connection; browsers and proxies send one or two
 MEMO_LINE_BYTES = 256
-MEMO_BLOCKS = 1024
+LINES_BUDGET_BYTES = 1024 * 1024
+BLOCKS_BUDGET_BYTES = 1024 * 1024
+SMALL_BUDGET_BYTES = 128 * 1024
+"""Of hosts, status lines and Connection fields each: a few hundred of the usual ones."""
 
 HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
@@ -47,6 +49,10 @@ _ORDINARY = re.compile(
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+
+BLOCK_BYTES = 1000
+FIELD_BYTES = 330
+"""What the objects take beside their characters (CPython 3.11: a tuple of five and four bytes objects)."""
 
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
 _OF_THIS_HOP = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
@@ -97,11 +103,12 @@ class _Lookup:
         return None
 
 
-@attrs.frozen(slots=False, eq=False)
+@attrs.define(slots=False, eq=False)
 class Block(_Lookup):
     """What the field lines of a request say, whatever its request line is; shared by all heads that have it.
 
-    Compared by identity, so that it is a cheap key for what is worked out from it.
+    `passing` belongs to the data plane: what it sends on of these fields, None before it was worked out. So that is
+    kept as long as the block is, and no longer.
     """
 
     minor: int
@@ -115,6 +122,12 @@ class Block(_Lookup):
     upgrade: bytes | None
     takes_trailers: bool
     dropped: frozenset[bytes]
+    passing: bytes | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes to keep it: its fields, each of them four strings, and what is sent on."""
+        return BLOCK_BYTES + sum(FIELD_BYTES + 5 * len(field.line) for field in self.fields)
 
 
 # Without slots attrs fills the instance's dict in one go: half the cost of a frozen instance with slots.
@@ -213,7 +226,7 @@ def parse_request_head(head: bytes, max_headers: int = 100) -> RequestHead:
     return RequestHead(method, target, minor, block)
 
 
-_blocks: tuple[Memo[Block], Memo[Block]] = (Memo(MEMO_BLOCKS), Memo(MEMO_BLOCKS))
+_blocks: tuple[Memo[Block], Memo[Block]] = (Memo(BLOCKS_BUDGET_BYTES), Memo(BLOCKS_BUDGET_BYTES))
 """Valid blocks by their bytes: of HTTP/1.0 heads, and of HTTP/1.1 heads."""
 
 
@@ -233,12 +246,15 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
     trailers = minor == 1 and _names_trailers(meaning.get(b"te", b""))
     block = Block(minor, fields, host, name, length, chunked, keep_alive, expect, upgrade, trailers, dropped)
-    _blocks[minor].offer(rest, block)
+    if len(rest) <= LONGEST_KEY_BYTES:
+        _blocks[minor].offer(rest, block, block.kept_bytes)
     return block
 
 
-def parse_response_head(head: bytes) -> ResponseHead:
+def parse_response_head(head: bytes, max_headers: int = 100) -> ResponseHead:
     """Read a head that ends with its empty line. Raises BadHead; the proxy then answers 502."""
+    if head.count(b"\r\n") - 2 > max_headers:
+        raise BadHead(431, f"more than {max_headers} header fields")
     lines = _lines(head)
     minor, status, reason = _status_line(lines.pop(0))
     fields, meaning = _fields(lines)
@@ -271,20 +287,19 @@ def is_token(text: bytes) -> bool:
     return bool(text) and not text.translate(None, _TOKEN)
 
 
-class _Memo(dict[bytes, Field]):
-    """Valid field lines and what they say."""
+class _Lines(dict[bytes, Field]):
+    """Reads a line that is not known; a hit stays one look-up without a Python call."""
 
     def __missing__(self, line: bytes) -> Field:
         field = read_field(line)
         if len(line) <= MEMO_LINE_BYTES and field.lower not in _SECRET:
-            if len(self) >= MEMO_LINES:
-                self.clear()  # cheaper than an order of use, and whatever is in use is back at once
-            self[line] = field
+            _known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
         return field
 
 
-_memo = _Memo()
-_field = _memo.__getitem__
+_known_lines: Memo[Field] = Memo(LINES_BUDGET_BYTES, _Lines())
+"""Valid field lines and what they say."""
+_field = _known_lines.kept.__getitem__
 
 
 def _lines(head: bytes) -> list[bytes]:
@@ -342,8 +357,18 @@ def _minor(version: bytes) -> int:
     raise BadHead(400, "the line holds no HTTP version")
 
 
-@functools.lru_cache(256)
+_status_lines: Memo[tuple[int, int, bytes]] = Memo(SMALL_BUDGET_BYTES)
+
+
 def _status_line(line: bytes) -> tuple[int, int, bytes]:
+    known = _status_lines.kept.get(line)
+    if known is None:
+        known = _read_status_line(line)
+        _status_lines.offer(line, known, 200 + len(line))
+    return known
+
+
+def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
     version, _, rest = line.partition(b" ")
     minor = _minor(version)
     status, _, reason = rest.partition(b" ")
@@ -398,18 +423,19 @@ def _check_chunked(coding: bytes, minor: int) -> None:
     raise BadHead(400, "Transfer-Encoding does not end with one chunked")
 
 
-@functools.lru_cache(1024)
+_options: Memo[frozenset[bytes]] = Memo(SMALL_BUDGET_BYTES)
+
+
 def _connection(
     options: bytes | None, upgrade: bytes | None, minor: int
 ) -> tuple[bool, bytes | None, frozenset[bytes]]:
     """Whether the connection may be kept, the upgrade asked for, and the names that end at this hop."""
     if options is None:
         return minor == 1, None, HOP_BY_HOP
-    names = {name for part in options.lower().split(b",") if (name := part.strip(b" \t"))}
-    if not all(map(is_token, names)):
-        raise BadHead(400, "a Connection option is not a token")
-    if names & _NEVER_HOP_BY_HOP:
-        raise BadHead(400, "Connection names a field that every recipient needs")
+    names = _options.kept.get(options)
+    if names is None:
+        names = _read_options(options)
+        _options.offer(options, names, 500 + 120 * len(names))
     keep_alive = b"close" not in names and (minor == 1 or b"keep-alive" in names)
     wanted = upgrade if minor == 1 and b"upgrade" in names and not _is_h2c(upgrade) else None
     further = names - HOP_BY_HOP - {b"close"}
@@ -419,6 +445,20 @@ def _connection(
 def _names_trailers(te: bytes) -> bool:
     """RFC 9110 §10.1.4."""
     return bool(te) and any(part.strip(b" \t") == b"trailers" for part in te.lower().split(b","))
+
+
+def _read_options(options: bytes) -> frozenset[bytes]:
+    """The names in a Connection field."""
+    if options.count(b",") > OPTIONS_LIMIT:
+        raise BadHead(400, f"Connection names more than {OPTIONS_LIMIT} options")
+    names = frozenset(name for part in options.lower().split(b",") if (name := part.strip(b" \t")))
+    if len(names) > OPTIONS_LIMIT:
+        raise BadHead(400, f"Connection names more than {OPTIONS_LIMIT} options")
+    if not all(map(is_token, names)):
+        raise BadHead(400, "a Connection option is not a token")
+    if names & _NEVER_HOP_BY_HOP:
+        raise BadHead(400, "Connection names a field that every recipient needs")
+    return names
 
 
 def _is_h2c(upgrade: bytes | None) -> bool:

@@ -132,12 +132,17 @@ def encode(report: OrcaReport, form: Orca) -> bytes:
             return _BIN + base64.b64encode(_write_message(report))
 
 
+BUDGET_BYTES = 512 * 1024
+REPORT_BYTES = 1000
+"""What a report takes beside its named figures, which take more than the characters that say them."""
+
+
 @attrs.define
 class OrcaBook:
     """Reads reports off responses; what repeats is read once. `bad` counts those that could not be read."""
 
     bad: int = 0
-    _memo: Memo[OrcaReport | None] = attrs.field(factory=lambda: Memo(1024))
+    _memo: Memo[OrcaReport | None] = attrs.field(factory=lambda: Memo(BUDGET_BYTES))
 
     def read(self, value: bytes) -> OrcaReport | None:
         """The report in a value of `endpoint-load-metrics`, None for one that is wrong."""
@@ -145,7 +150,7 @@ class OrcaBook:
             report = self._memo.kept[value]
         else:
             report = _try_parse(value)
-            self._memo.offer(value, report)
+            self._memo.offer(value, report, REPORT_BYTES + 25 * len(value))
         if report is None:
             self.bad += 1
         return report

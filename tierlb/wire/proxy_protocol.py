@@ -12,8 +12,8 @@ The reader refuses at the first byte that cannot be part of a header, so that a 
 once instead of waiting for a header to complete. Left out: version 1.
 """
 
-import functools
 import ipaddress
+import socket
 import struct
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -147,9 +147,14 @@ def _fixed(command: int, family: int, length: int) -> bytes:
     return SIGNATURE + struct.pack("!BBH", command, family, length)
 
 
-@functools.lru_cache(1024)
 def _packed(host: str) -> bytes:
-    return ipaddress.ip_address(host).packed
+    """The bytes of an address, without the zone of a link-local one. Raises ValueError."""
+    try:
+        if ":" in host:
+            return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+        return socket.inet_pton(socket.AF_INET, host)
+    except OSError:
+        raise ValueError(f"{host!r} is not an IP address") from None
 
 
 def _mapped(packed: bytes) -> bytes:

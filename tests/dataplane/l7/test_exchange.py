@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Voice, below, l7
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
@@ -119,6 +120,51 @@ def notes_turns(client: ClientConnection, order: list[object]) -> None:
             return decoder.feed(data, now)
 
     exchange.request_decoder = Noted()  # type: ignore[assignment]
+
+
+# Heads of answers.
+
+LARGE_START = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: "
+
+
+def sized(bytes_in_all: int) -> bytes:
+    """An answer's head of so many bytes."""
+    return LARGE_START + b"x" * (bytes_in_all - len(LARGE_START) - 4) + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece_bytes", [100_000, 100])
+@pytest.mark.parametrize(("head", "status"), [(sized(1000), 200), (sized(1001), 502), (sized(5000), 502)])
+async def test_the_limit_of_heads_holds_for_answers_however_they_come(
+    lab: Lab, head: bytes, status: int, piece_bytes: int
+) -> None:
+    client, member = await lab.converses(limits=Limits(head=1000))
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    for at in range(0, len(head), piece_bytes):
+        await voice.says(head[at : at + piece_bytes])
+        await trio.testing.wait_all_tasks_blocked()
+        if status == 502 and at > 1000:
+            break
+    assert (await client.hears_message()).status == status
+
+
+@pytest.mark.parametrize(("count", "status"), [(9, 200), (10, 502)])
+async def test_the_fields_of_an_answer_are_counted(lab: Lab, count: int, status: int) -> None:
+    """Also of one that was remembered when more were allowed."""
+    client, member = await lab.converses(limits=Limits(headers=50))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"X: a\r\n" * count + b"\r\n"
+    await client.says(GET)
+    voice = await member.accepts()
+    for _ in range(3):
+        await voice.hears_head()
+        await voice.says(answer)
+        assert (await client.hears_message()).status == 200
+        await client.says(GET)
+    await voice.hears_head()
+    lab.plane.apply(l7(member, limits=Limits(headers=10), revision=2))
+    await voice.says(answer)
+    assert (await client.hears_message()).status == status
 
 
 # Which member, which connection.

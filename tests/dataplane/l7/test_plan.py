@@ -1,14 +1,22 @@
 """Request heads turned into what the member is told. Pure tables."""
 
+import base64
+import gc
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.conftest import l7
+from tierlb.dataplane.l7 import plan as plans
 from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond
-from tierlb.wire.http_head import BadHead, parse_request_head
+from tierlb.wire import http_head
+from tierlb.wire.http_head import BadHead, Block, parse_request_head
+from tierlb.wire.memo import Memo
 
 
 def plan(*lines: bytes, trusted: bool = False, **options: object) -> Plan:
@@ -192,6 +200,63 @@ def test_the_book_does_not_remember_refused_heads() -> None:
         with pytest.raises(BadHead):
             book.plan(b"GET / HTTP/1.1\r\n\r\n")
     assert not book.known
+
+
+def name(number: int) -> bytes:
+    return b"q" + base64.b32encode(number.to_bytes(5, "big"))
+
+
+UNIQUE: dict[str, Callable[[int], bytes]] = {
+    "targets": lambda n: b"GET /%d%b HTTP/1.1\r\nHost: a\r\n" % (n, b"x" * 1500),
+    "hosts": lambda n: b"GET / HTTP/1.1\r\nHost: %d%b\r\n" % (n, b"a" * 500),
+    "short fields": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"%x:\r\n" % (n * 90 + i) for i in range(90)),
+    "long fields": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX: %d%b\r\n" % (n, b"x" * 1800),
+    "lines": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X: %d%b\r\n" % (n, b"x" * 200) for _ in range(9)),
+    "options": lambda n: (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: %b\r\n" % b",".join(name(n * 32 + i) * 3 for i in range(32))
+    ),
+    "absolute targets": lambda n: b"GET http://%d%b/%b HTTP/1.1\r\nHost: a\r\n" % (n, b"a" * 500, b"x" * 1000),
+}
+
+
+BUDGET_BYTES = 128 * 1024
+
+
+@pytest.mark.parametrize("kind", UNIQUE)
+@pytest.mark.parametrize("times", [1, 3])
+def test_heads_that_are_all_different_take_no_more_memory_than_the_budgets(
+    kind: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each comes several times, so that it is kept for a while."""
+    monkeypatch.setattr(plans, "BUDGET_BYTES", BUDGET_BYTES)
+    blocks: tuple[Memo[Block], Memo[Block]] = (Memo(BUDGET_BYTES), Memo(BUDGET_BYTES))
+    monkeypatch.setattr(http_head, "_blocks", blocks)
+    monkeypatch.setattr(http_head, "_known_lines", Memo(BUDGET_BYTES, http_head._known_lines.kept))
+    monkeypatch.setattr(http_head, "_options", Memo(BUDGET_BYTES))
+    http_head._known_lines.kept.clear()
+    UNIQUE[kind](0)  # what it needs itself
+    book = PlanBook(l7(), trusted=False)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(20 if kind == "short fields" else 200):
+            for _ in range(times):
+                book.plan(UNIQUE[kind](number) + b"\r\n")
+        gc.collect()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bool(book.known) is (times > 1)
+    memos = sum(len(memo) > 1 for memo in (book.known, blocks[1].kept, http_head._known_lines.kept))
+    assert grown < (1 + memos) * BUDGET_BYTES if times > 1 else grown < BUDGET_BYTES // 4
+
+
+def test_the_fields_sent_on_are_worked_out_once_for_a_block() -> None:
+    book = PlanBook(l7(), trusted=False)
+    plans = [book.plan(b"GET /%d HTTP/1.1\r\nHost: once\r\n\r\n" % number) for number in range(4)]
+    assert plans[2].head.block is plans[3].head.block
+    assert plans[3].head.block.passing is not None
+    assert plans[3].opening.endswith(plans[3].head.block.passing)
 
 
 NAMES = st.text("abcxyzXYZ-", min_size=1, max_size=12).filter(

@@ -171,7 +171,7 @@ class ClientConnection(Stream):
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: one empty line before a request is forgiven
             buffer = self.buffer = buffer[2:]
         end = find_head_end(buffer)
-        limit = self.front.snapshot.limits.head
+        limit = self.front.head_bytes
         if end > limit or (end < 0 and len(buffer) > limit):
             self._refuse_large_head(buffer[:limit])
             return False

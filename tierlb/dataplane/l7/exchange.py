@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tierlb.dataplane.l7.client import ClientConnection
 
 CONNECTS = 3
-RESPONSE_HEAD_BYTES = 64 * 1024
 
 
 class Exchange:
@@ -294,10 +293,14 @@ class Exchange:
             return
         if self.head_so_far:
             data = self.head_so_far + data
+        limit = self.front.head_bytes
         while self.reply is None:
             end = data.find(b"\r\n\r\n") + 4
-            if end == 3:
-                self._keep_partial_head(data)
+            if end == 3 and len(data) <= limit:
+                self.head_so_far = data
+                return
+            if end == 3 or end > limit:
+                self._bad_answer(f"its response head is larger than the {limit} bytes allowed here")
                 return
             try:
                 reply = self.front.replies.reply(data[:end])
@@ -316,11 +319,6 @@ class Exchange:
             self.head_so_far = b""
             if not data:
                 return
-
-    def _keep_partial_head(self, data: bytes) -> None:
-        self.head_so_far = data
-        if len(data) > RESPONSE_HEAD_BYTES:
-            self._bad_answer("its response head is too large")
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client

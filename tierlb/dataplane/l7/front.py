@@ -25,7 +25,7 @@ from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Send, Snapshot
-from tierlb.model.topology import Admin, Policy, Redirect, Respond
+from tierlb.model.topology import Admin, Limits, Policy, Redirect, Respond
 from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
@@ -52,7 +52,7 @@ class L7Front:
         self.counters = Counters()
         self.latencies = Sketch()
         self.retry_budget = RetryBudget()
-        self.replies = ReplyBook()
+        self.replies = ReplyBook(Limits().headers)
         self.clients: set[ClientConnection] = set()
         self.gone: dict[str, None] = {}
         """Processes that were parents until lately: what they still place here is not to stay."""
@@ -85,11 +85,14 @@ class L7Front:
                 actions.append(own[0] if len(own) == 1 else Split(own, self.rng))
             else:
                 actions.append(rule.action)
+        if self.replies.max_headers != snapshot.limits.headers:
+            self.replies = ReplyBook(snapshot.limits.headers)
         self.snapshot = snapshot
         self.hashes = snapshot.balance is Policy.MAGLEV
         self.times_members = snapshot.balance is Policy.PEAK_EWMA
         self._hash_header = snapshot.hash_header.encode() if snapshot.hash_header else None
         self.idle_s = snapshot.timeouts.idle
+        self.head_bytes = snapshot.limits.head
         self.response_s = snapshot.timeouts.response
         self.quiet_s = min(self.response_s, hearing.LOOK_S)
         self.grace_s = grace_s(snapshot.drain_s)

@@ -6,8 +6,6 @@ heads a lot, and a `PlanBook` remembers the latest of them: a hit costs one dict
 parse. Nothing is forwarded that was not parsed: the bytes in a plan are written from the parsed head.
 """
 
-import functools
-
 import attrs
 
 from tierlb.dataplane.explanation import FIELD
@@ -16,13 +14,12 @@ from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
 from tierlb.wire.identity import is_identity
-from tierlb.wire.memo import Memo
+from tierlb.wire.memo import LONGEST_KEY_BYTES, Memo
 
-PLANS = 1024
-"""Full of the largest heads that are kept: 1024 × ~5 KiB ≈ 5 MiB a book."""
-
-BLOCKS = 1024
-"""Blocks of fields whose upstream form is kept; see `wire.http_head.Block`."""
+BUDGET_BYTES = 2 * 1024 * 1024
+"""Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are two books."""
+PLAN_BYTES = 600
+"""What a plan takes beside the characters of its head and the block."""
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
@@ -80,9 +77,15 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
     )
 
 
-@functools.lru_cache(BLOCKS)
 def _passing_untrusted(block: Block) -> bytes:
     """The fields to send on for a client whose word about itself does not count, open at its end."""
+    passing = block.passing
+    if passing is None:
+        passing = block.passing = _pass_untrusted(block)
+    return passing
+
+
+def _pass_untrusted(block: Block) -> bytes:
     return b"%bX-Forwarded-Proto: http\r\n%bX-Forwarded-For: " % (_passing(block, trusted=False), _host_asked(block))
 
 
@@ -149,7 +152,7 @@ class PlanBook:
         self._snapshot = snapshot
         self._routes = Routes(snapshot.rules, snapshot.paths)
         self._trusted = trusted
-        self._memo: Memo[Plan] = Memo(PLANS)
+        self._memo: Memo[Plan] = Memo(BUDGET_BYTES)
         self.known = self._memo.kept
 
     def plan(self, raw: bytes) -> Plan:
@@ -157,5 +160,6 @@ class PlanBook:
         plan = self.known.get(raw)
         if plan is None:
             plan = make_plan(raw, self._snapshot, self._routes, trusted=self._trusted)
-            self._memo.offer(raw, plan)
+            if len(raw) <= LONGEST_KEY_BYTES:
+                self._memo.offer(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan

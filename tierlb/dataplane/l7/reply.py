@@ -16,7 +16,9 @@ from tierlb.wire.http_head import ResponseHead, parse_response_head
 from tierlb.wire.memo import Memo
 from tierlb.wire.orca import OrcaBook, OrcaReport
 
-REPLIES = 512
+BUDGET_BYTES = 1024 * 1024
+REPLY_BYTES = 2000
+"""What a reply takes beside the characters of its head, a load report included."""
 
 CHUNKED = -1
 """Body length: ends with the last chunk."""
@@ -54,9 +56,9 @@ class Reply:
     explained: bytes
 
 
-def make_reply(raw: bytes, orca_book: OrcaBook) -> Reply:
+def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply:
     """Parse and check one complete response head. Raises BadHead."""
-    head = parse_response_head(raw)
+    head = parse_response_head(raw, max_headers)
     lines = client_head(head)
     length = body_length(head)
     blamed, said = head.status in BLAMED, _orca(head, orca_book)
@@ -136,19 +138,20 @@ def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> b
 class ReplyBook:
     """Replies of the response heads that came more than once; shaped like PlanBook."""
 
-    __slots__ = ("_known", "_memo", "orca")
+    __slots__ = ("_known", "_memo", "max_headers", "orca")
 
-    def __init__(self) -> None:
+    def __init__(self, max_headers: int = 100) -> None:
         self.orca = OrcaBook()
-        self._memo: Memo[Reply] = Memo(REPLIES)
+        self.max_headers = max_headers
+        self._memo: Memo[Reply] = Memo(BUDGET_BYTES)
         self._known = self._memo.kept
 
     def reply(self, raw: bytes) -> Reply:
         """The reply for a complete head. Raises BadHead."""
         reply = self._known.get(raw)
         if reply is None:
-            reply = make_reply(raw, self.orca)
-            self._memo.offer(raw, reply)
+            reply = make_reply(raw, self.orca, self.max_headers)
+            self._memo.offer(raw, reply, REPLY_BYTES + 4 * len(raw))
         return reply
 
 
