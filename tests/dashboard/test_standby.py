@@ -6,14 +6,17 @@ import httpx
 import pytest
 import trio
 
+from tests.dashboard.conftest import KeptLog
 from tierlb.dashboard.standby import serve_standby
+from tierlb.telemetry.internal_errors import InternalErrors
 
 
 @pytest.fixture
 async def url(nursery):
     bound = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    await nursery.start(serve_standby, bound, lambda: "c1 is the active one")
+    errors = InternalErrors(KeptLog())
+    await nursery.start(serve_standby, bound, lambda: "c1 is the active one", errors)
     return url
 
 

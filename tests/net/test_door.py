@@ -7,6 +7,7 @@ import attrs
 import pytest
 import trio
 
+from tierlb.net import door as door_module
 from tierlb.net.door import Door
 
 DEADLINE_S = 60.0
@@ -154,6 +155,7 @@ async def test_an_error_is_raised_where_nobody_takes_it():
 NO_DESCRIPTORS = """
 import os, resource, sys
 import trio
+from tierlb.net import door as door_module
 from tierlb.net.door import Door
 
 async def attend(visit):
@@ -208,3 +210,17 @@ async def test_whoever_comes_is_served_when_descriptors_have_run_out(free, word)
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+
+
+async def test_a_visit_ends_when_its_time_is_over_even_if_its_task_shields_itself(house, monkeypatch):
+    monkeypatch.setattr(door_module, "SWEEP_EVERY_S", 0.01)
+    slow, other = await house.come(), await house.come()
+    await slow.send_all(b"flood")
+    assert await hello(other) == b"hello"
+    with trio.fail_after(DEADLINE_S):
+        assert await slow.receive_some(1)
+        first = next(iter(house.door.visits & set(list(house.door.strangers)[:1])))
+        first.allow(0.05)
+        while first in house.door.visits:  # noqa: ASYNC110
+            await trio.sleep(0.005)
+    assert await hello(other) == b"hello"

@@ -177,7 +177,7 @@ class _Process:
 
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_standby, admin.dup(), reason)
+                await nursery.start(serve_standby, admin.dup(), reason, self.errors)
                 self.log.info("on standby")
                 task_status.started(scope)
 
@@ -192,7 +192,7 @@ class _Process:
         """Be the active controller until the turn is over."""
         from tierlb.dashboard.app import serve_admin
 
-        controller = Controller(self.topology, self.log, engine=self.engine)
+        controller = Controller(self.topology, self.log, engine=self.engine, errors=self.errors)
         changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
         text = self.options.file.read_text(encoding="utf-8-sig")
         controller.adopt(await changes.take_over(text, _user()))

@@ -47,10 +47,15 @@ def host_name(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
+def shows_token(authorization: str, token: str) -> bool:
+    """Whether the Authorization field holds the token."""
+    scheme, _, given = authorization.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip()[:MOST_TOKEN_CHARS].encode(), token.encode())
+
+
 def demand_token(authorization: str, token: str) -> None:
     """Raises Refused unless the Authorization field holds the token."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(given.strip()[:MOST_TOKEN_CHARS].encode(), token.encode()):
+    if shows_token(authorization, token):
         return
     told = "this is not the token of this start" if authorization else "changes need the token"
     raise Refused(

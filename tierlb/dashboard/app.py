@@ -7,26 +7,27 @@ loopback unless told otherwise.
 
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve as serve_asgi
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from tierlb.controlplane.changes import Changes
-from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly, demand_token
+from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly, demand_token, shows_token
 from tierlb.dashboard.answers import Answer
 from tierlb.dashboard.openapi import document
 from tierlb.dashboard.operations import Cluster, Operation, operations
 from tierlb.dashboard.reading import read_body
 from tierlb.dashboard.refusals import REFUSALS, Refusal, Refused, refusal_of
+from tierlb.dashboard.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.net.door import Door
 
-GRACE_S = 0.5
 DESCRIPTION = "/v1/openapi.json"
 
 
@@ -56,23 +57,21 @@ async def serve_admin(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve the API on a listening socket, which becomes Hypercorn's, until cancelled."""
+    """Serve the API on a listening socket, which is closed at the end, until cancelled."""
     host: str = bound.getsockname()[0]
-    await serve_app(make_app(cluster, changes, token, host), bound, task_status=task_status)
+    errors, log = changes.controller.errors, changes.log
 
+    def note_drop(address: str) -> None:
+        log.warning("stranger_dropped", address=address, reason="too many connections to the admin API")
 
-async def serve_app(
-    app: Starlette, bound: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve it on a listening socket, which becomes Hypercorn's, until cancelled."""
-    config = Config()
-    config.bind = [f"fd://{bound.detach()}"]
-    config.graceful_timeout = GRACE_S
-    config.errorlog = None
-    config.include_server_header = False
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve_asgi, app, config)
-        task_status.started()
+    def known(scope: Scope) -> bool:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return shows_token(given.decode("latin-1"), token)
+
+    door = Door(partial(errors.note, "admin connection"), note_drop, MOST_STRANGERS)
+    listening = listener_of(bound)
+    task_status.started()
+    await serve(make_app(cluster, changes, token, host), listening, door, known)
 
 
 def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[Request], Awaitable[Response]]:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from starlette.applications import Starlette
@@ -12,8 +13,10 @@ from starlette.routing import Route
 
 from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly
 from tierlb.dashboard.answers import Answer
-from tierlb.dashboard.app import serve_app
 from tierlb.dashboard.refusals import Refusal
+from tierlb.dashboard.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.net.door import Door
+from tierlb.telemetry.internal_errors import InternalErrors
 
 METHODS = ["GET", "POST"]
 
@@ -21,10 +24,11 @@ METHODS = ["GET", "POST"]
 async def serve_standby(
     bound: socket.socket,
     reason: Callable[[], str],
+    errors: InternalErrors,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Refuse everything with 503 and `reason` on a listening socket, which becomes Hypercorn's, until cancelled."""
+    """Refuse everything with 503 and `reason` on a listening socket, which is closed at the end, until cancelled."""
 
     async def refuse(_: Request) -> Response:
         return Answer(Refusal("standby", reason()), 503)
@@ -34,4 +38,6 @@ async def serve_standby(
         routes=[Route("/{path:path}", refuse, methods=METHODS)],
         middleware=[Middleware(KnownHostsOnly, hosts=LOOPBACK_NAMES | {host})],
     )
-    await serve_app(app, bound, task_status=task_status)
+    listening = listener_of(bound)
+    task_status.started()
+    await serve(app, listening, Door(partial(errors.note, "admin connection"), most_strangers=MOST_STRANGERS))

@@ -8,10 +8,14 @@ flood needs to fill all places. How long a connection that sends nothing may sta
 When descriptors run out, the oldest stranger gives its own back; without strangers, a few kept in reserve are used. The
 port is never left alone for it.
 
+A task may also say until when its connection may last in its present state (`Visit.allow`). Then it is closed, even if
+the task shields what it waits for.
+
 Left out: what is said on a connection.
 """
 
 import contextlib
+import math
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +28,7 @@ from tierlb.telemetry.internal_errors import barrier
 MOST_STRANGERS = 128
 """Twice what a rolling restart of a large tier brings at once; each costs a task and at most 16 KiB."""
 RESERVE = 4
+SWEEP_EVERY_S = 1.0
 PAUSE_S = 0.02
 """After a failed accept. A descriptor that was given back is free by then."""
 
@@ -40,12 +45,13 @@ def say_nothing(host: str) -> None:
 class Visit:
     """One accepted connection, from the address `host`."""
 
-    __slots__ = ("_door", "host", "scope", "stream")
+    __slots__ = ("_door", "deadline_s", "host", "scope", "stream")
 
     def __init__(self, door: "Door", stream: trio.SocketStream) -> None:
         self._door = door
         self.stream = stream
         self.scope = trio.CancelScope()
+        self.deadline_s = math.inf
         self.host = ""
         with contextlib.suppress(OSError):  # it is gone already
             self.host = str(stream.socket.getpeername()[0])
@@ -56,7 +62,12 @@ class Visit:
 
     def unsettle(self) -> None:
         """It is again: nothing is under way on it."""
-        self._door.note_stranger(self)
+        if self in self._door.visits:
+            self._door.note_stranger(self)
+
+    def allow(self, seconds: float) -> None:
+        """From now on for so long, a second more or less; instead of what was allowed before."""
+        self.deadline_s = trio.current_time() + seconds
 
     def drop(self) -> None:
         """End it at once, whatever its task waits for: a task that shields itself while it sends finds the socket
@@ -76,6 +87,7 @@ class Door:
         on_drop: Callable[[str], object] = say_nothing,
         most_strangers: int = MOST_STRANGERS,
     ) -> None:
+        self.visits: set[Visit] = set()
         self.strangers: dict[Visit, None] = {}
         self._on_crash = on_crash
         self._on_drop = on_drop
@@ -87,6 +99,7 @@ class Door:
         try:
             self._fill_reserve()
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
                 for listener in listeners:
                     nursery.start_soon(self._accept_all, listener, attend, nursery)
         finally:
@@ -114,6 +127,7 @@ class Door:
                     await trio.sleep(PAUSE_S)
                     continue
                 visit = Visit(self, stream)
+                self.visits.add(visit)
                 self.note_stranger(visit)
                 nursery.start_soon(self._attend, visit, attend)
 
@@ -122,9 +136,17 @@ class Door:
             with visit.scope, barrier(self._on_crash):
                 await attend(visit)
         finally:
+            self.visits.discard(visit)
             self.strangers.pop(visit, None)
             visit.stream.socket.close()
             self._fill_reserve()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            now = trio.current_time()
+            for visit in [visit for visit in self.visits if now >= visit.deadline_s]:
+                visit.drop()
 
     def _free_descriptor(self) -> None:
         if self.strangers:

@@ -1,0 +1,125 @@
+"""The admin API's connections: an ASGI app behind Hypercorn's HTTP, accepted by a door of its own.
+
+Whoever can connect can ask, so a connection is a stranger's, except while a request with the token is being answered
+(net/door.py): the command line, which sends it, gets in beside any number of others. Each state of a connection has a
+deadline, whatever its peer does: until a whole request has come, and until its answer has gone. Hypercorn shields
+what it sends from cancellation, so a connection whose time is over is closed under it.
+
+Left out: which requests are heard (access.py).
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tierlb.net.door import Door, Visit
+
+MOST_STRANGERS = 64
+REQUEST_S = 10.0
+"""For a whole request head, from the first byte or the end of the answer before."""
+ANSWER_S = 60.0
+"""From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
+BACKLOG = 1024
+HTTP_2 = b"PRI * HTTP/2"
+
+Known = Callable[[Scope], bool]
+"""Whether a request shows the token."""
+
+
+def known_to_nobody(scope: Scope) -> bool:
+    """Where there is no token to show."""
+    return False
+
+
+class _Server:
+    """The app, which notes for each connection whether something is under way on it."""
+
+    def __init__(self, app: ASGIApp, known: Known, tls: ssl.SSLContext | None) -> None:
+        self._app = ASGIWrapper(self._noted(app))  # type: ignore[arg-type]
+        self._known = known
+        self._tls = tls
+        self._visits: dict[tuple[str, int], Visit] = {}
+        self._context = WorkerContext(None)
+        self._config = Config()
+        self._config.errorlog = None
+        self._config.include_server_header = False
+        self._config.websocket_max_message_size = 0
+
+    async def attend(self, visit: Visit) -> None:
+        """One connection, from its first byte to its last."""
+        peer = visit.stream.socket.getpeername()[:2]
+        self._visits[peer] = visit
+        visit.allow(REQUEST_S)
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), self._stream(visit))
+        finally:
+            self._visits.pop(peer, None)
+
+    def _stream(self, visit: Visit) -> Any:
+        if self._tls is not None:
+            return trio.SSLStream(visit.stream, self._tls, server_side=True, https_compatible=True)
+        return _Http1(visit.stream)
+
+    def _noted(self, app: ASGIApp) -> ASGIApp:
+        async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+            visit = self._visits.get(tuple((scope.get("client") or ("", 0))[:2]))
+            if visit is None or scope["type"] != "http":
+                return
+            visit.allow(ANSWER_S)
+            if self._known(scope):
+                visit.settle()
+            else:
+                visit.unsettle()  # the newest stranger: those that have asked nothing go first
+            try:
+                await app(scope, receive, send)
+            finally:
+                visit.allow(REQUEST_S)
+                visit.unsettle()
+
+        return noted
+
+
+class _Http1:
+    """A stream that ends where HTTP/2 begins: one connection is one request at a time here."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._begun = False
+        self.socket = stream.socket
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As of the stream."""
+        data = bytes(await self._stream.receive_some(max_bytes))
+        if not self._begun and data.startswith(HTTP_2):
+            return b""
+        self._begun = True
+        return data
+
+
+def listener_of(bound: socket.socket) -> trio.SocketListener:
+    """Raises OSError."""
+    bound.listen(BACKLOG)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+
+
+async def serve(
+    app: ASGIApp,
+    listening: trio.SocketListener,
+    door: Door,
+    known: Known = known_to_nobody,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Serve the app until cancelled."""
+    await door.serve([listening], _Server(app, known, tls).attend)
