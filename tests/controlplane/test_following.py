@@ -172,3 +172,62 @@ async def test_a_look_that_fails_is_followed_by_others(following, changes, monke
         await following.run()
     assert following.errors.counts["topology file"] >= 2
     assert [text for text, *_ in changes.applied] == [SCALED]
+
+
+@pytest.fixture
+async def asked(following, nursery, autojump_clock):
+    """As SIGHUP does it: the file is read when that is asked for."""
+    nursery.start_soon(following.run_on_request)
+    return following
+
+
+async def test_a_file_that_is_not_followed_is_read_only_when_that_is_asked_for(asked, changes, log):
+    asked.file.write_text(SCALED)
+    await trio.sleep(10)
+    assert changes.applied == []
+    asked.ask()
+    await trio.sleep(10)
+    assert changes.applied == [(SCALED, "ann", WHAT, WHAT)]
+    assert ("change", "web grows") in [(event, fields.get("what")) for event, fields in log.events]
+
+
+async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, changes, log):
+    asked.file.write_text(SCALED.replace("to: app", "to: ap"))
+    for _ in range(2):
+        asked.ask()
+        await trio.sleep(5)
+    assert events(log) == 2 * [
+        "file_read_again",
+        "the file has a problem",
+        "nothing is changed until the file is right",
+    ]
+    assert (changes.applied, changes.text) == ([], TEXT)
+    asked.file.unlink()
+    asked.ask()
+    await trio.sleep(5)
+    assert events(log)[-1] == "the file cannot be read"
+    asked.file.write_text(SCALED)
+    asked.ask()
+    await trio.sleep(5)
+    assert changes.text == SCALED
+
+
+async def test_what_was_asked_for_waits_for_the_change_under_way(asked, changes):
+    changes.problem = Busy("revision 2")
+    asked.file.write_text(SCALED)
+    asked.ask()
+    await trio.sleep(30)
+    assert changes.applied == []
+    changes.problem = None
+    await trio.sleep(5)
+    assert len(changes.applied) == 1
+
+
+async def test_a_followed_file_is_read_at_once_when_that_is_asked_for(following, changes, log, nursery, autojump_clock):
+    nursery.start_soon(following.run)
+    following.file.write_text(SCALED.replace("to: app", "to: ap"))
+    await trio.sleep(10)
+    following.ask()
+    await trio.sleep(10)
+    assert events(log).count("the file has a problem") == 2
+    assert events(log).count("file_read_again") == 1

@@ -23,6 +23,7 @@ from tierlb.controlplane.controller import BACK_S, Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.elsewhere import Elsewhere
 from tierlb.controlplane.engine import Engine
+from tierlb.controlplane.following import Following
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
 from tierlb.controlplane.link import control_door
@@ -93,6 +94,7 @@ class _Process:
     log: LazyLog = attrs.field(factory=LazyLog)
     reception: Reception = attrs.field(factory=Reception)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    following: Following | None = None
 
     async def run(self) -> str:
         """Until a signal comes; else why it cannot go on."""
@@ -104,9 +106,10 @@ class _Process:
         tls = server_context(self.topology.tls) if self.topology.tls is not None else None
         admin = listen(self.admin_at, "the admin API")
         self.log.warm()
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, admin, ExitStack() as stack:
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        with trio.open_signal_receiver(*handled) as signals, admin, ExitStack() as stack:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
+                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                 door = control_door(self.errors, self.log)
                 bound = await nursery.start(
                     serve, self.reception.attend, token, self.at, tls, self.reception.page, door
@@ -123,6 +126,19 @@ class _Process:
                     problem = str(error)
                 nursery.cancel_scope.cancel()
         return problem
+
+    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        """SIGHUP has the file read again, any other signal ends the process."""
+        async for number in signals:
+            if number != signal.SIGHUP:
+                everything.cancel()
+                return
+            if self.following is not None:
+                self.following.ask()
+            else:
+                self.log.warning(
+                    "hangup_ignored", reason="this controller is not active: send SIGHUP to the active one"
+                )
 
     async def _take_turns(self, state: Path, url: str, admin: socket.socket, admin_token: str) -> None:
         if self.topology.store is not None:
@@ -205,7 +221,12 @@ class _Process:
             nursery.start_soon(log_slow_start, controller, self.log)
             if changes.is_news(text):
                 nursery.start_soon(self._apply, changes, text)
-            await lost.wait()
+            self.following = Following(self.options.file, changes, self.log, _user(), controller.errors)
+            nursery.start_soon(self.following.run_on_request)
+            try:
+                await lost.wait()
+            finally:
+                self.following = None
             self.log.warning("active no more")
             self.reception.close(lambda: "this controller was active until now")
             nursery.cancel_scope.cancel()
@@ -230,11 +251,6 @@ def _user() -> str:
 def _reachable(bound: Address) -> str:
     """The address as others may know it."""
     return f"{socket.gethostname()}:{bound.port}" if ip_address(bound.host).is_unspecified else str(bound)
-
-
-async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
-    scope.cancel()
 
 
 def _address(option: str, text: str) -> Address:

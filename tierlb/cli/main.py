@@ -36,7 +36,7 @@ for verb in COMMANDS:
 @click.option("--detach", is_flag=True, help="In the background; returns once it serves. `tierlb down` ends it.")
 @click.option("--ready-fd", type=int, hidden=True)
 def up(file: Path, state: Path | None, watch: bool, detach: bool, ready_fd: int | None) -> None:
-    """Run the whole cluster of FILE on this machine until Ctrl-C."""
+    """Run the whole cluster of FILE on this machine until Ctrl-C. SIGHUP has FILE read again, once."""
     if detach:
         from tierlb.cli.detach import run_detached
 

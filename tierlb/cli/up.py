@@ -79,7 +79,8 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     descriptors = limit()  # of the processes that are started here; each node raises its own
     raise_limit()
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
-
+    following = Following(file, changes, log, getpass.getuser(), controller.errors)
+    supervisor.on_hangup = following.ask
     admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
 
     async def on_starting(background: trio.Nursery) -> None:
@@ -90,8 +91,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.fleet
         await background.start(changes.run)
-        if options.watch:
-            background.start_soon(Following(file, changes, log, getpass.getuser(), controller.errors).run)
+        background.start_soon(following.run if options.watch else following.run_on_request)
         if options.ready_fd is None:
             say(ready_block(topology, admin_at, "Ctrl-C stops everything.", options.state, source))
         else:

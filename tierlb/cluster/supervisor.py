@@ -10,10 +10,13 @@ Left out: the admin API, which the caller starts in `on_starting`, for this laye
 """
 
 import contextlib
+import os
 import random
 import secrets
+import select
 import shutil
 import signal
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,12 +61,26 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
     return (*groups, tuple(topology.pools))
 
 
+def terminal_is_gone() -> bool:
+    """Whether this process had a terminal that was closed: then nobody can end it with Ctrl-C."""
+    poll = select.poll()
+    for descriptor in range(3):
+        poll.register(descriptor, 0)
+    return any(mask & select.POLLHUP and _is_character_device(descriptor) for descriptor, mask in poll.poll(0))
+
+
+def _is_character_device(descriptor: int) -> bool:
+    """A terminal is one, also when it is gone; a pipe whose other end was closed is none."""
+    return stat.S_ISCHR(os.fstat(descriptor).st_mode)
+
+
 @attrs.define
 class Supervisor:
     """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop.
 
     `invite`: the directory in which others find how to join, and where each node keeps what it serves. `descriptors`:
-    the soft limit of open files that processes begin with.
+    the soft limit of open files that processes begin with. `on_hangup`: what SIGHUP asks for; without it, and where it
+    comes because the terminal is gone, it stops the cluster.
     """
 
     topology: Topology
@@ -73,6 +90,7 @@ class Supervisor:
     start_deadline_s: float = START_DEADLINE_S
     invite: Path | None = None
     descriptors: int | None = None
+    on_hangup: Callable[[], None] | None = None
     fleet: Fleet = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -146,6 +164,9 @@ class Supervisor:
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         async for number in signals:
+            if number == signal.SIGHUP and self.on_hangup is not None and not terminal_is_gone():
+                self.on_hangup()
+                continue
             if self._stop_asked.is_set():
                 self.log.warning("killing everything", signal=signal.Signals(number).name)
                 everything.cancel()

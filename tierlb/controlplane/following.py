@@ -3,6 +3,9 @@
 The file is read twice a second, for an editor may replace it, and a file system may be one that tells nobody. An edit
 counts when two looks in a row find the same, since a look may come while the file is being written. One that comes
 while a change is under way waits for its end. What could not be applied is not tried again until the file differs.
+
+A file that is not followed is read when that is asked for, which is what SIGHUP does. Then it counts as it is, and what
+is wrong with it is said each time.
 """
 
 from pathlib import Path
@@ -36,13 +39,44 @@ class Following:
     _settled: bytes = attrs.field(default=b"", init=False)
     _change: Progress | None = attrs.field(default=None, init=False)
     _told: int = attrs.field(default=0, init=False)
+    _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
             with self.errors.barrier("topology file", file=str(self.file)):
-                await self.look()
+                if self._asked.is_set():
+                    await self._read_again()
+                else:
+                    await self.look()
             await trio.sleep(LOOK_EVERY_S)
+
+    async def run_on_request(self) -> None:
+        """Read the file whenever that is asked for; and say how the change goes on that came of it."""
+        while True:
+            await self._asked.wait()
+            while self._asked.is_set() or (self._change is not None and not self._change.over):
+                with self.errors.barrier("topology file", file=str(self.file)):
+                    self._tell()
+                    if self._asked.is_set():
+                        await self._read_again()
+                await trio.sleep(LOOK_EVERY_S)
+            self._tell()
+
+    def ask(self) -> None:
+        """Have the file read, whether it was edited or not. A change under way ends first."""
+        self._asked.set()
+
+    async def _read_again(self) -> None:
+        self.log.info("file_read_again", file=str(self.file))
+        try:
+            with self.file.open("rb") as stream:
+                content = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            self.log.error("the file cannot be read", file=str(self.file), reason=str(error))
+            content = b""
+        if not content or await self._heed(content):
+            self._asked = trio.Event()
 
     async def look(self) -> None:
         """Say how the change under way goes on, and see whether the file asks for another."""
@@ -58,14 +92,15 @@ class Following:
         if content and is_steady and content != self._settled:
             await self._heed(content)
 
-    async def _heed(self, content: bytes) -> None:
+    async def _heed(self, content: bytes) -> bool:
+        """Whether it is done with: applied, or refused for what it says."""
         try:
             text = self._text(content)
             if text != self.changes.text:
                 self._change, self._told = await self.changes.apply(text, Request(self.who, WHAT), WHAT), 0
                 self._tell()
         except Busy:
-            return
+            return False
         except TopologyError as error:
             for problem in error.problems:
                 self.log.error("the file has a problem", problem=str(problem))
@@ -73,6 +108,7 @@ class Following:
         except (Conflict, NotPossible, StoreError) as problem:
             self.log.error("the file cannot be applied", reason=str(problem))
         self._settled = content
+        return True
 
     def _text(self, content: bytes) -> str:
         """As it is read at the start. Raises TopologyError."""
