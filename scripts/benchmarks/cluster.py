@@ -2,10 +2,12 @@
 
 import contextlib
 import random
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +92,14 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(
-    topology: str, admin: str, directory: Path, ready: Callable[[Cluster], bool] = Cluster.serves
+    topology: str,
+    admin: str,
+    directory: Path,
+    ready: Callable[[Cluster], bool] = Cluster.serves,
+    descriptors: int | None = None,
 ) -> Iterator[Cluster]:
-    """Start the topology (YAML whose admin address is `admin`), wait until it is `ready`, stop it afterwards."""
+    """Start the topology (YAML whose admin address is `admin`), wait until it is `ready`, stop it afterwards.
+    `descriptors`: the hard limit for each of its processes."""
     file, state = directory / "topology.yaml", directory / "state"
     file.write_text(topology)
     command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(state)]
@@ -104,6 +111,7 @@ def running_cluster(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=None if descriptors is None else partial(_limit_descriptors, descriptors),
         )
     cluster = Cluster(admin, directory, process)
     try:
@@ -111,6 +119,10 @@ def running_cluster(
         yield cluster
     finally:
         _stop(process)
+
+
+def _limit_descriptors(count: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
