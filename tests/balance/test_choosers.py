@@ -113,22 +113,59 @@ def test_candidates_that_weigh_nothing_beside_others_are_not_picked(policy: Poli
     assert {chooser.pick(key * 7919).name for key in range(300)} == {"m1", "m2"}
 
 
-WEIGHTS = (3.0, 1.0, 6.0)
+SHARES = [
+    ((3.0, 1.0, 6.0), 1),
+    ((9.0, 1.0), 1),
+    ((9.0, 1.0), 4),
+    ((3.0, 1.0), 2),
+    ((3.0, 1.0, 3.0), 16),
+    ((99.0, 1.0), 3),
+]
 
 
 @pytest.mark.parametrize("policy", Policy)
 @pytest.mark.parametrize("share", [0.02, 1.0])
-def test_an_idle_tier_is_used_by_weight_under_every_policy(policy: Policy, share: float) -> None:
-    candidates = members(3)
-    for candidate, weight in zip(candidates, WEIGHTS, strict=True):
-        candidate.weight, candidate.share = weight, share
+@pytest.mark.parametrize(("weights", "in_flight"), SHARES)
+def test_equals_get_items_by_weight_under_every_policy(
+    policy: Policy, share: float, weights: tuple[float, ...], in_flight: int
+) -> None:
+    """So many are in flight at all times; each candidate takes as long over one as any other."""
+    candidates = [
+        Member(f"m{number}", weight=weight, share=share, slope=max(weights) / weight, offset=8.0)
+        for number, weight in enumerate(weights)
+    ]
+    for candidate in candidates:
         candidate.peak.observe(0.0, 0.1)
     chooser = built(policy, candidates)
     rng = random.Random(2)
     counts: collections.Counter[str] = collections.Counter()
+    busy: list[Member] = []
     for turn in range(6000):
-        counts[chooser.pick(rng.getrandbits(64)).name] += 1
+        if len(busy) == in_flight:
+            busy.pop(rng.randrange(in_flight)).in_flight -= 1
+        busy.append(chooser.pick(rng.getrandbits(64)))
+        busy[-1].in_flight += 1
+        counts[busy[-1].name] += 1
         if turn % 7 == 0:
             chooser.rebuild(candidates)
     parts = [counts[candidate.name] / 6000 for candidate in candidates]
-    assert parts == pytest.approx([0.3, 0.1, 0.6], abs=0.03)
+    assert parts == pytest.approx([weight / sum(weights) for weight in weights], abs=0.06)
+    assert all(parts)
+
+
+LOADED = [policy for policy in Policy if policy not in (Policy.ROUND_ROBIN, Policy.RANDOM, Policy.WEIGHTED)]
+
+
+@pytest.mark.parametrize("policy", LOADED)
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_weights_do_not_fill_one_that_is_stuck(policy: Policy, share: float) -> None:
+    candidates = [Member(f"m{number}", weight=weight, share=share) for number, weight in enumerate((2.0, 2.0, 1.0))]
+    for candidate in candidates:
+        candidate.slope, candidate.offset = 2 / candidate.weight, 8.0
+        candidate.peak.observe(0.0, 0.1)
+    chooser = built(policy, candidates)
+    rng = random.Random(3)
+    for _ in range(300):
+        picked = chooser.pick(rng.getrandbits(64))
+        picked.in_flight += 1
+    assert [candidate.in_flight for candidate in candidates] == pytest.approx([120, 120, 60], abs=25)

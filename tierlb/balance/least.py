@@ -1,16 +1,18 @@
 """Choosers by the plain number of items in flight: the fewest of all, and the fewer of two.
 
-Where weights differ, the number by weight decides, as in nginx (least_conn): who weighs three times as much may have
-three times as many. Equals, and so all of an idle tier, are chosen as often as their weights say.
+Where weights differ, the number by weight decides, much as in nginx (least_conn): who weighs three times as much may
+have three times as many. The one whose turn it is by weight goes first (`balance.weighted.handicap`), so that an idle
+tier, and one with fewer items than weights, is used as the weights say.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from tierlb.balance.draws import Draws, alike, relative
-from tierlb.balance.weighted import SmoothTurns, Weighed
+from tierlb.balance.weighted import SmoothTurns, Weighed, handicap
 
 
 class Counted(Protocol):
@@ -73,13 +75,14 @@ class LeastLoaded(Generic[C]):
             return candidates[loads.index(lowest)]
 
 
-def fewest_by_weight(candidates: Sequence[C], parts: Sequence[float], start: int) -> C:
-    """The fewest in flight for its part of the weight; of equals the first from `start` on."""
-    loads = [each.in_flight / part if part else float("inf") for each, part in zip(candidates, parts, strict=True)]
-    lowest = min(loads)
-    if loads[start] == lowest:
-        return candidates[start]
-    return candidates[loads.index(lowest)]
+def fewest_by_weight(candidates: Sequence[C], parts: Sequence[float], turn: int) -> C:
+    """The fewest in flight for its part of the weight, or the one whose turn it is if none has fewer."""
+    best, own = turn, parts[turn]
+    lowest = candidates[turn].in_flight / own if own else math.inf
+    for index, part in enumerate(parts):
+        if part and (candidates[index].in_flight + handicap(part, own)) / part < lowest:
+            best, lowest = index, (candidates[index].in_flight + handicap(part, own)) / part
+    return candidates[best]
 
 
 def two_of(count: int, draw: float) -> tuple[int, int]:
@@ -129,4 +132,5 @@ class TwoChoices(Generic[C]):
     def _by_weight(self, candidates: Sequence[C], draws: Draws) -> C:
         first, second = draws.two(self._random(), self._random())
         one, other = candidates[first], candidates[second]
-        return one if one.in_flight * other.weight <= other.in_flight * one.weight else other
+        more = handicap(other.weight, one.weight)
+        return one if one.in_flight * other.weight <= (other.in_flight + more) * one.weight else other

@@ -6,18 +6,19 @@ of many parents looks at two, drawn by capacity: all parents act on the same rep
 the best would be flooded until the next report.
 
 Weights are in the lines already: a queue counts by its candidate's weight (`balance.view`). Candidates whose scores
-are the same, as on an idle tier, take turns; where weights differ, as often as those say.
+are the same, as on an idle tier, take turns; where weights differ, as often as those say (`balance.weighted.handicap`).
 """
 
+import functools
 import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import Generic, Protocol, TypeVar
 
-from tierlb.balance.draws import Draws, alike
+from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting
-from tierlb.balance.weighted import SmoothTurns
+from tierlb.balance.weighted import SmoothTurns, handicap
 
 SCAN_AT_MOST = 32
 SCAN_FROM_SHARE = 0.2
@@ -69,17 +70,20 @@ class LoadAware(Generic[C]):
             self._rotations = cycle(self._rotated(candidates))
         else:
             self._turns.rebuild(candidates)
-            by_last = {id(rotation[-1][0]): rotation for rotation in self._rotated(candidates)}
-            ordered = [by_last[id(candidate)] for candidate in candidates]
-            self._rotations = map(ordered.__getitem__, iter(self._turns.turn, -1))
+            parts = relative(weights)
+            lines = list(zip(self._lines(candidates), parts, strict=True))
+            self._rotations = map(functools.lru_cache(functools.partial(_ending, lines)), iter(self._turns.turn, -1))
 
     def _rotated(self, candidates: Sequence[C]) -> list[list[tuple[C, float, float]]]:
-        lines = [
+        lines = self._lines(candidates)
+        self._rng.shuffle(lines)
+        return [lines[start:] + lines[:start] for start in range(len(lines))]
+
+    def _lines(self, candidates: Sequence[C]) -> list[tuple[C, float, float]]:
+        return [
             (each, each.slope, each.offset) if math.isfinite(each.slope + each.offset) else (each, *NO_FIGURE)
             for each in candidates
         ]
-        self._rng.shuffle(lines)
-        return [lines[start:] + lines[:start] for start in range(len(lines))]
 
     def pick(self, key: int) -> C:
         if self._rotations is None:
@@ -100,7 +104,19 @@ class LoadAware(Generic[C]):
     def _better_of_two(self) -> C:
         first, second = self._draws.two(self._random(), self._random())
         one, other = self._candidates[first], self._candidates[second]
-        return one if score_of(one) <= score_of(other) else other
+        score = score_of(other)
+        if one.weight > other.weight:
+            score += other.slope * handicap(other.weight, one.weight)
+        return one if score_of(one) <= score else other
+
+
+def _ending(lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) -> list[tuple[C, float, float]]:
+    """The lines as they are to be gone over when it is the turn of one, which stands last; the others have their
+    handicap."""
+    own = lines[turn][1]
+    ordered = [*lines[turn + 1 :], *lines[:turn]]
+    handicapped = [(each, slope, offset + slope * handicap(part, own)) for (each, slope, offset), part in ordered]
+    return [*handicapped, lines[turn][0]]
 
 
 def score_of(candidate: Scored) -> float:

@@ -3,10 +3,8 @@
 From finagle (`PeakEwma.scala`) and linkerd: the average follows every slower response at once and forgets it slowly,
 so one slow answer turns traffic away before a queue has formed.
 
-Where weights differ, two drawn at random would not do: of two candidates both are always drawn, and a quotient of cost
-and weight would give all of an idle tier's items to the heavier. There all of them race: the time of each is its cost
-by its weight, and the item's own part of the queue is drawn from the exponential distribution. Equals then win as often
-as their weights say, and who has a longer queue or slower answers wins the more seldom.
+Where weights differ, the one whose turn it is by weight gets the item unless another would be done with it in half the
+time: response times are too noisy for equals ever to tie, and without a margin the noise would decide, not the weights.
 """
 
 import math
@@ -16,10 +14,12 @@ from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from tierlb.balance.draws import alike, relative
+from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting, two_of
+from tierlb.balance.weighted import SmoothTurns, handicap
 
 DECAY_S = 10.0
+MARGIN = 2.0
 UNKNOWN_S = 1e6
 """The cost of a member that has items in flight and no answer yet: above all that answered, and by its queue."""
 
@@ -59,10 +59,11 @@ P = TypeVar("P", bound=Peaked)
 class PeakEwmaChoices(Generic[P]):
     """The lower cost of two drawn at random. A member nothing is known of gets one item, then waits for its answer."""
 
-    __slots__ = ("_candidates", "_parts", "_rng")
+    __slots__ = ("_candidates", "_parts", "_random", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+        self._random = rng.random
+        self._turns = SmoothTurns(rng)
         self._candidates: tuple[P, ...] = ()
         self._parts: list[float] | None = None
 
@@ -70,38 +71,45 @@ class PeakEwmaChoices(Generic[P]):
         self._candidates = tuple(candidates)
         weights = [candidate.weight for candidate in candidates]
         self._parts = None if alike(weights) else relative(weights)
+        if self._parts is not None:
+            self._turns.rebuild(candidates)
 
     def pick(self, key: int) -> P:
         if self._parts is not None:
-            return self._first_of(self._candidates, self._parts)
+            return soonest(self._candidates, self._parts, self._turns.turn())
         return self._cheaper(self._candidates)
 
     def among(self, candidates: Sequence[P], key: int) -> P:
         if self._parts is None:
             return self._cheaper(candidates)
-        return self._first_of(candidates, relative([candidate.weight for candidate in candidates]))
+        parts = relative([candidate.weight for candidate in candidates])
+        return soonest(candidates, parts, Draws(parts).one(self._random()))
 
     def _cheaper(self, candidates: Sequence[P]) -> P:
         count = len(candidates)
         if count == 1:
             return candidates[0]
-        first, second = two_of(count, self._rng.random())
+        first, second = two_of(count, self._random())
         one, other = candidates[first], candidates[second]
         return one if expected_s(one) <= expected_s(other) else other
 
-    def _first_of(self, candidates: Sequence[P], parts: Sequence[float]) -> P:
-        draw = self._rng.expovariate
-        times = [
-            expected_s(each, draw(1.0)) / part if part else math.inf
-            for each, part in zip(candidates, parts, strict=True)
-        ]
-        return candidates[times.index(min(times))]
+
+def soonest(candidates: Sequence[P], parts: Sequence[float], turn: int) -> P:
+    """The one whose turn it is, or the one that would be done far sooner. A queue counts by the part of the weight."""
+    own = parts[turn]
+    best, lowest = turn, expected_s(candidates[turn], own) / MARGIN if own else math.inf
+    for index, part in enumerate(parts):
+        if part:
+            time_s = expected_s(candidates[index], part, handicap(part, own))
+            if time_s < lowest:
+                best, lowest = index, time_s
+    return candidates[best]
 
 
-def expected_s(candidate: Peaked, own: float = 1.0) -> float:
-    """The load of finagle: recent response time times everything that would be in flight with one item more, which
-    counts as `own`."""
+def expected_s(candidate: Peaked, part: float = 1.0, more: float = 0.0) -> float:
+    """The load of finagle: recent response time times everything that would be in flight with one item more. `more` is
+    added to what is in flight, which counts by `part`."""
     cost, in_flight = candidate.peak.cost, candidate.in_flight
     if not cost and in_flight:
         return UNKNOWN_S + in_flight
-    return cost * (in_flight + own)
+    return cost * ((in_flight + more) / part + 1)

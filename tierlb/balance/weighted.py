@@ -24,6 +24,14 @@ class Weighed(Protocol):
 C = TypeVar("C", bound=Weighed)
 
 
+def handicap(weight: float, turn: float) -> float:
+    """The part of an item by which one of this weight counts as fuller than it is, where it is the turn of one of
+    weight `turn`. Policies that go by load give an item to the one whose turn it is by weight unless another has less
+    for its weight. Without the handicap that would be a light one whenever it is idle: of two of weights 9 and 1 with
+    four items in flight the light one would always have one of them."""
+    return max(0.0, 1 - weight / turn) if turn > 0 else 0.0
+
+
 class SmoothTurns:
     """Whose turn it is, as a position. One that stays keeps what it has gained when the others change. The first gains
     are drawn at random, so that many nodes do not march in step."""
