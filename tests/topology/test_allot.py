@@ -5,6 +5,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Send
 from tierlb.model.topology import (
     Admin,
+    ClientAbort,
     Forward,
     HealthCheck,
     Kind,
@@ -254,11 +255,12 @@ def test_what_a_tier_says_of_itself_reaches_its_nodes():
         orca=Orca.JSON,
         agent_check=at(9777),
         paths=Paths.AS_SENT,
+        client_abort=ClientAbort.FINISH,
     )
     snapshot = snapshot_for(topology_of(web), "web", 1, {}, {})
     assert (snapshot.balance, snapshot.hash_header) == (Policy.MAGLEV, "x-user")
     assert (snapshot.orca, snapshot.agent_check) == (Orca.JSON, at(9777))
-    assert snapshot.paths is Paths.AS_SENT
+    assert (snapshot.paths, snapshot.client_abort) == (Paths.AS_SENT, ClientAbort.FINISH)
 
 
 def test_what_is_said_of_containers_is_nothing_to_a_node():

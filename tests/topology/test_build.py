@@ -4,6 +4,7 @@ import pytest
 
 from tierlb.model.address import Address
 from tierlb.model.topology import (
+    ClientAbort,
     Forward,
     HealthCheck,
     Kind,
@@ -143,7 +144,14 @@ LOADS = """
 cluster: shop
 tiers:
   edge: {kind: l4, listen: ':80', to: [web, old], balance: maglev, hash_on: source, agent_check: 127.0.0.1:9777}
-  web: {kind: l7, to: [app, own], balance: maglev, hash_on: {header: X-User}, orca: text, paths: as-sent}
+  web:
+    kind: l7
+    to: [app, own]
+    balance: maglev
+    hash_on: {header: X-User}
+    orca: text
+    paths: as-sent
+    client_abort: finish
 pools:
   old: {endpoints: {127.0.0.1:9001: 3, "[::1]:9002": 0.5}, agent_check: 9778}
   app: {endpoints: [127.0.0.1:9001], health: {path: "/up?deep=1", status: [200, 300-399], host: shop:81}}
@@ -156,6 +164,7 @@ def test_what_steers_choosing_reaches_the_model() -> None:
     edge, web = topology.tiers["edge"], topology.tiers["web"]
     assert (edge.balance, edge.hash_header, edge.agent_check) == (Policy.MAGLEV, None, Address("127.0.0.1", 9777))
     assert (web.balance, web.hash_header, web.orca) == (Policy.MAGLEV, "x-user", Orca.TEXT)
+    assert (edge.client_abort, web.client_abort) == (ClientAbort.CANCEL, ClientAbort.FINISH)
     assert (edge.paths, web.paths) == (Paths.NORMALISED, Paths.AS_SENT)
     assert topology.pools == {
         "old": Pool(

@@ -123,6 +123,7 @@ def test_another_split_is_a_move_to_the_same_targets() -> None:
         ("balance: maglev", "balance: maglev, hash_on: {header: X-Id}", [("hash_on", None, "{header: x-id}")]),
         ("", "orca: json", [("orca", None, "json")]),
         ("", "paths: as-sent", [("paths", "normalised", "as-sent")]),
+        ("client_abort: finish", "", [("client_abort", "finish", "cancel")]),
         (
             "resources: {cpus: 0.5}",
             "resources: {memory: 256MiB}",

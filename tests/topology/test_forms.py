@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Kind, Orca, Paths, Policy
+from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.forms import FORMS
 from tierlb.topology.source import Scalar
@@ -17,6 +17,7 @@ RIGHT: list[tuple[Any, str, object]] = [
     (Policy, "load-aware", Policy.LOAD_AWARE),
     (Orca, "bin", Orca.BIN),
     (Paths, "as-sent", Paths.AS_SENT),
+    (ClientAbort, "finish", ClientAbort.FINISH),
     (forms.Name, "api-next", "api-next"),
     (forms.Name, "0" * 40, "0" * 40),
     (forms.Listen, ":0", Address("0.0.0.0", 0)),
@@ -96,6 +97,7 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (Kind, Scalar("l8"), "write l4 or l7"),
     (Policy, Scalar("round-robbin"), "did you mean 'round-robin'"),
     (Orca, Scalar("txt"), "did you mean 'text'"),
+    (ClientAbort, Scalar("finished"), "did you mean 'finish'"),
     (Paths, Scalar("as_sent"), "did you mean 'as-sent'"),
     (forms.Name, Scalar("Web"), "is not a name"),
     (forms.Name, Scalar("-a"), "is not a name"),

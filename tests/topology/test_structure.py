@@ -62,6 +62,7 @@ def test_a_right_file_is_structured_without_a_fault() -> None:
         ("{kind: l7, to: app, hash_on: cookie}", "tiers.web.hash_on: 'cookie' is not known: write source or {header"),
         ("{kind: l7, to: app, hash_on: [source]}", "tiers.web.hash_on: must be a single value or a mapping"),
         ("{kind: l7, to: app, hash_on: {header: 'a b'}}", "tiers.web.hash_on.header: 'a b' is not a header name"),
+        ("{kind: l7, to: app, client_abort: ignore}", "client_abort: 'ignore' is not known: write cancel or finish"),
         ("{kind: l7, to: app, paths: raw}", "tiers.web.paths: 'raw' is not known: write normalised or as-sent"),
         ("{kind: l7, to: app, orca: xml}", "tiers.web.orca: 'xml' is not known: write text, json or bin"),
         ("{kind: l7, to: app, agent_check: ':0'}", "tiers.web.agent_check: needs a port from 1 to 65535"),

@@ -13,6 +13,7 @@ from tierlb.model.address import Address
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
+    ClientAbort,
     HealthCheck,
     Kind,
     Limits,
@@ -143,3 +144,4 @@ class Snapshot:
     accepted: int = 0
     paths: Paths = Paths.NORMALISED
     drain_s: float = DRAIN_S
+    client_abort: ClientAbort = ClientAbort.CANCEL

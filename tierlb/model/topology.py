@@ -65,6 +65,13 @@ class Paths(enum.Enum):
     AS_SENT = "as-sent"
 
 
+class ClientAbort(enum.Enum):
+    """What becomes of a request whose client left while it waited: CANCEL it at the endpoint, or FINISH it."""
+
+    CANCEL = "cancel"
+    FINISH = "finish"
+
+
 @attrs.frozen
 class HealthCheck:
     """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
@@ -232,6 +239,7 @@ class Tier:
     """How long what is under way may go on at a node that is drained, replaced or stopped."""
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
+    client_abort: ClientAbort = ClientAbort.CANCEL
 
     @property
     def targets(self) -> tuple[str, ...]:

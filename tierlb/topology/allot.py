@@ -104,6 +104,7 @@ def snapshot_for(
         limits=tier.limits,
         paths=tier.paths,
         drain_s=tier.drain_s,
+        client_abort=tier.client_abort,
     )
 
 

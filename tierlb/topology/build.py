@@ -7,6 +7,7 @@ import attrs
 from tierlb.model.topology import (
     DRAIN_S,
     Action,
+    ClientAbort,
     Forward,
     HealthCheck,
     Kind,
@@ -106,6 +107,7 @@ def _tier(name: str, shape: TierShape) -> Tier:
         drain_s=shape.drain or DRAIN_S,
         resources=_resources(shape.resources),
         paths=shape.paths or Paths.NORMALISED,
+        client_abort=shape.client_abort or ClientAbort.CANCEL,
     )
 
 

@@ -28,6 +28,7 @@ KEYS_WITHOUT_NAMES = (
     "limits",
     "trusted_peers",
     "paths",
+    "client_abort",
 )
 MAX_GUESSES = 100
 """Guessing is slow; who got more names than this wrong did not mistype them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Orca, Paths, Policy
+from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
     Body,
     Command,
@@ -151,6 +151,9 @@ class TierShape:
     trusted_peers: tuple[Network, ...] | None = optional("networks whose X-Forwarded-* fields are kept", l7_only=True)
     paths: Paths | None = optional(
         "normalised (the default: the normal form of a path is matched and forwarded) or as-sent", l7_only=True
+    )
+    client_abort: ClientAbort | None = optional(
+        "what becomes of a request whose client left while it waited: cancel (the default) or finish", l7_only=True
     )
     timeouts: TimeoutsShape | None = optional("how long each phase may last, such as 250ms, 2s or 1m30s")
     limits: LimitsShape | None = optional("caps per node")

@@ -263,6 +263,11 @@ def parse_response_head(head: bytes, max_headers: int = 100) -> ResponseHead:
     return ResponseHead(status, reason, minor, fields, length, chunked, keep_alive, upgrade, dropped)
 
 
+def check_request_line(line: bytes) -> None:
+    """Raise BadHead for a line, without its CRLF, that is no request line."""
+    _request_line(line)
+
+
 def read_field(line: bytes) -> Field:
     """One field line without its CRLF. Raises BadHead."""
     name, colon, value = line.partition(b":")

@@ -96,6 +96,39 @@ async def test_a_half_closed_client_gets_all_answers_it_asked_for(lab: Lab) -> N
         await voice.hears_head()
         await voice.says(OK)
         assert (await client.hears_message()).body == b"ok"
+    unfinished = await client.hears_message()
+    assert (unfinished.status, unfinished["connection"]) == (400, "close")
+    await client.hears_end()
+
+
+@pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+async def test_a_client_that_ends_in_the_middle_of_a_head_is_answered(lab: Lab, data: bytes) -> None:
+    client, _ = await lab.converses()
+    await client.says(data)
+    await client.ends()
+    answer = await client.hears_message()
+    assert (answer.status, b"middle of its head" in answer.body) == (400, True)
+    await client.hears_end()
+
+
+async def test_a_client_that_says_nothing_before_it_ends_is_not(lab: Lab) -> None:
+    client, _ = await lab.converses()
+    await client.ends()
+    await client.hears_end()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x16\x03\x01\x02\x00", b"GET /\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"SSH-2.0-x\r\n", b"\x00", b"\r\n\x00"],
+)
+@pytest.mark.parametrize("bytewise", [False, True])
+async def test_what_can_be_no_request_is_answered_at_once(lab: Lab, data: bytes, bytewise: bool) -> None:
+    client, _ = await lab.converses()
+    for piece in [data[i : i + 1] for i in range(len(data))] if bytewise else [data]:
+        await client.says(piece)
+        await trio.testing.wait_all_tasks_blocked()
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"]) == (400, "close")
     await client.hears_end()
 
 

@@ -536,6 +536,34 @@ async def test_http_1_0_hears_a_reset_where_its_answer_was_cut(lab: Lab) -> None
     await client.hears_reset()
 
 
+async def test_http_1_0_hears_all_of_a_cut_answer_that_has_a_length(lab: Lab) -> None:
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"
+    client, voice = await exchange(lab, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", begun)
+    await voice.leaves()
+    assert (await client.hears_rest()).endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_what_came_of_a_cut_answer_reaches_a_client_that_reads_late(lab: Lab, minor: int) -> None:
+    size = 16 * MIB
+    client, member = await lab.converses()
+    client.listens_little()
+    await client.says(b"GET / HTTP/1.%d\r\nHost: a\r\n\r\n" % minor)
+    voice = await member.accepts()
+    await voice.hears_head()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * size)
+    lab.background.start_soon(say_much_and_leave, voice, head, size)
+    await client.hears_head()
+    await lab.until(lambda: backlog_bytes(lab) > 0)
+    assert len(await client.hears_rest()) == size
+    assert lab.front.counters.errors == 1
+
+
+async def say_much_and_leave(voice: Voice, head: bytes, size: int) -> None:
+    await say_much(voice, head, size)
+    await voice.leaves()
+
+
 async def test_a_malformed_chunk_in_an_answer_cuts_it(lab: Lab) -> None:
     client, _ = await exchange(lab, GET, CHUNKED_OK + b"2\r\nok\r\nnonsense\r\n")
     assert (await client.hears_rest()).endswith(b"\r\n\r\n")
@@ -693,6 +721,24 @@ async def test_an_answer_that_cannot_be_passed_on_is_502(lab: Lab, answer: bytes
     refusal = await client.hears_message()
     assert refusal.status == 502
     assert refusal.body.startswith(b"node-1: app/")
+    assert await closes(voice)
+
+
+OTHERS = [
+    (b"SSH-2.0-OpenSSH_9.2\r\n", b"SSH"),
+    (b"\x15\x03\x03\x00\x02\x02\x46", b"TLS"),
+    (b"220 mail.example\r\n\r\n", b"mail"),
+    (b"HTTP/1.1 200 OK\nContent-Length: 3\n\nok\n", b"LF alone"),
+    (b"HTTP/1.1 103 Early Hints\r\n\r\nnonsense", b"first bytes"),
+]
+
+
+@pytest.mark.parametrize(("answer", "why"), OTHERS)
+async def test_what_does_not_speak_http_is_named_at_once(lab: Lab, answer: bytes, why: bytes) -> None:
+    client, voice = await exchange(lab, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", answer)
+    refusal = await client.hears_message()
+    assert refusal.status == 502
+    assert why in refusal.body
     assert await closes(voice)
 
 

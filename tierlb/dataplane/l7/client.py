@@ -1,9 +1,9 @@
 """A client's connection: request heads in, responses out, one exchange at a time, answers in order.
 
 Pipelined requests wait in `buffer`, whose size is bounded by not reading on. A client that shuts down its sending
-side still gets its answer. Refusals close the connection, and do so *lingering*: our side is shut, what the client is
-still sending is thrown away for a while, because closing with unread bytes makes the kernel reset the
-connection and the answer may be lost with it (RFC 9112 §9.6).
+side right behind its request still gets its answer (abort.py). Refusals close the connection, and do so *lingering*:
+our side is shut, what the client is still sending is thrown away for a while, because closing with unread bytes makes
+the kernel reset the connection and the answer may be lost with it (RFC 9112 §9.6).
 """
 
 import errno
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tierlb.dataplane.explanation import answered, response_fields
 from tierlb.dataplane.kinship import way_of
+from tierlb.dataplane.l7.abort import has_left
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.max_forwards import FinalRecipient
@@ -24,6 +25,7 @@ from tierlb.model.topology import Redirect, Respond
 from tierlb.net.stream import READ_BYTES, Stream
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_head import BadHead, find_head_end
+from tierlb.wire.http_start import check_request_start
 from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, ProxyHeader, parse_v2
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ class ClientConnection(Stream):
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
     ends at `expires`, or when there is too much here. `way` are the processes that it came through, `explained` is how
-    they chose. `keep_alive`: whether the last answer left the connection open; False before the first.
+    they chose. `keep_alive`: whether the last answer left the connection open; False before the first. `seen`: the
+    bytes of an unfinished head that were looked at. `left`: the client ended its side after having waited (abort.py).
+    `piped_at`: when bytes last came behind the request under way.
     """
 
     __slots__ = (
@@ -58,10 +62,13 @@ class ClientConnection(Stream):
         "in_head",
         "introduced",
         "keep_alive",
+        "left",
         "lingering",
         "movable",
         "peer_end",
+        "piped_at",
         "pumping",
+        "seen",
         "tally",
         "trusted",
         "way",
@@ -74,6 +81,9 @@ class ClientConnection(Stream):
         self.exchange: Exchange | None = None
         self.keep_alive = False
         self.in_head = False
+        self.seen = 0
+        self.left = False
+        self.piped_at = -math.inf
         self.lingering = False
         self.pumping = False
         self.introduced = introduced
@@ -117,6 +127,7 @@ class ClientConnection(Stream):
             if rest:
                 self._put_by(rest)
         else:
+            self.piped_at = self.reactor.now
             self._put_by(data)
 
     def _put_by(self, data: bytes) -> None:
@@ -151,7 +162,7 @@ class ClientConnection(Stream):
             work += 1 + (before - len(self.buffer)) // 1024
         self.pumping = False
         if self.exchange is None and self.eof and self.backlog is None and not self.queued and not self.closed:
-            self.close()  # the end of the client's requests came before the answers to the last
+            self._end_of_requests()  # it came before the answers to the last
 
     def on_turn(self) -> None:
         """Go on with a body in very many chunks, or with the requests that wait."""
@@ -170,6 +181,7 @@ class ClientConnection(Stream):
         buffer = self.buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: one empty line before a request is forgiven
             buffer = self.buffer = buffer[2:]
+            self.seen = 0
         end = find_head_end(buffer)
         limit = self.front.head_bytes
         if end > limit or (end < 0 and len(buffer) > limit):
@@ -191,9 +203,27 @@ class ClientConnection(Stream):
     def _await_head(self) -> None:
         """The head has begun: its deadline runs from its first byte and is not moved by later ones."""
         self.resume()
-        if self.buffer and not self.in_head:
+        if not self.buffer:
+            return
+        if not self.in_head:
             self.in_head = True
+            self.seen = 0
             self.arm(self.front.snapshot.timeouts.head)
+        try:
+            check_request_start(self.buffer, self.seen)
+        except BadHead as error:
+            self.front.counters.rejected += 1
+            self.refuse(error.status, error.reason)
+            return
+        self.seen = len(self.buffer)
+
+    def _end_of_requests(self) -> None:
+        """The client sends no more, and no request is under way."""
+        if self.in_head and self.buffer:
+            self.front.counters.rejected += 1
+            self.refuse(400, "the request ended in the middle of its head")
+        else:
+            self.close()
 
     def _refuse_large_head(self, start: bytes) -> None:
         self.front.counters.rejected += 1
@@ -369,6 +399,12 @@ class ClientConnection(Stream):
         )
         self._next_or_close(keep_alive, unread=not exchange.request_done)
 
+    def break_off(self) -> None:
+        """End after an answer that broke off; what there is of it still goes out."""
+        self.exchange = None
+        self.tally.in_flight -= 1
+        self._finish(linger=False)
+
     def refuse(self, status: int, reason: str, extra: bytes = b"") -> None:
         """Answer input that cannot be understood or allowed, and close."""
         if self.exchange is not None:
@@ -414,12 +450,17 @@ class ClientConnection(Stream):
         if exchange is None:
             if self.backlog is None:
                 if not self.queued:
-                    self.close()
+                    self._end_of_requests()
             elif not self.buffer:
                 self._finish(linger=False)
         elif not exchange.request_done:
             exchange.on_client_gone()
             self.close()
+        elif exchange.reply is None and has_left(self.reactor.now, max(exchange.asked, self.piped_at)):
+            self.left = True
+            if self.front.cancels:
+                exchange.on_client_gone()
+                self.close()
 
     def on_broken(self, error: OSError) -> None:
         if self.exchange is not None:

@@ -27,6 +27,7 @@ from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
+from tierlb.wire.http_start import why_no_response
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l7.client import ClientConnection
@@ -43,6 +44,7 @@ class Exchange:
 
     __slots__ = (
         "began",
+        "body_done_at",
         "candidate",
         "client",
         "connection",
@@ -84,9 +86,14 @@ class Exchange:
         self.request_done = plan.body_bytes == 0
         if not self.request_done:
             self.request_bytes = 0
-            self.fed = self.began
+            self.fed = self.body_done_at = self.began
             self.doubted = NEVER
             self.request_decoder = ChunkedDecoder() if plan.body_bytes is None else None
+
+    @property
+    def asked(self) -> float:
+        """When the last byte of the request came."""
+        return self.began if self.plan.body_bytes == 0 else self.body_done_at
 
     # Towards a member.
 
@@ -190,6 +197,7 @@ class Exchange:
 
     def on_request_data(self, data: bytes) -> bytes:
         """Take body bytes from the client; returns what lies behind the body's end."""
+        self.body_done_at = self.front.reactor.now
         try:
             piece, rest = self._cut_body(data)
         except BadBody as error:
@@ -297,7 +305,7 @@ class Exchange:
         while self.reply is None:
             end = data.find(b"\r\n\r\n") + 4
             if end == 3 and len(data) <= limit:
-                self.head_so_far = data
+                self._keep_partial_head(data)
                 return
             if end == 3 or end > limit:
                 self._bad_answer(f"its response head is larger than the {limit} bytes allowed here")
@@ -305,7 +313,7 @@ class Exchange:
             try:
                 reply = self.front.replies.reply(data[:end])
             except BadHead as error:
-                self._bad_answer(error.reason)
+                self._bad_answer(why_no_response(data[:end], 0) or error.reason)
                 return
             data = data[end:]
             if reply.status >= 200:
@@ -319,6 +327,12 @@ class Exchange:
             self.head_so_far = b""
             if not data:
                 return
+
+    def _keep_partial_head(self, data: bytes) -> None:
+        reason = why_no_response(data, len(self.head_so_far))
+        self.head_so_far = data
+        if reason is not None:
+            self._bad_answer(reason)
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
@@ -515,6 +529,7 @@ class Exchange:
         if (
             self.plan.repeatable
             and not self.retried
+            and not self.client.left
             and not self.head_so_far
             and front.retry_budget.spend(front.reactor.now, front.counters.items)
         ):
@@ -552,10 +567,10 @@ class Exchange:
             self.candidate.erred()
         self._let_go(reusable=False)
         self.front.log.warning("response cut", reason=reason)
-        if self.plan.head.minor:
-            self.client.close()
+        if self.plan.head.minor or (self.reply is not None and self.reply.length >= 0):
+            self.client.break_off()
         else:
-            self.client.reset()  # an HTTP/1.0 answer may end by the connection's end
+            self.client.reset()  # without a length the end of an HTTP/1.0 answer is that of the connection
 
     def _refuse_without_member(self) -> None:
         self._refuse(503, f"nobody is there to answer: {self.group.why_none()}", retry_after=True)

@@ -25,7 +25,7 @@ from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Send, Snapshot
-from tierlb.model.topology import Admin, Limits, Policy, Redirect, Respond
+from tierlb.model.topology import Admin, ClientAbort, Limits, Policy, Redirect, Respond
 from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
@@ -91,6 +91,7 @@ class L7Front:
         self.hashes = snapshot.balance is Policy.MAGLEV
         self.times_members = snapshot.balance is Policy.PEAK_EWMA
         self._hash_header = snapshot.hash_header.encode() if snapshot.hash_header else None
+        self.cancels = snapshot.client_abort is ClientAbort.CANCEL
         self.idle_s = snapshot.timeouts.idle
         self.head_bytes = snapshot.limits.head
         self.response_s = snapshot.timeouts.response

@@ -1,0 +1,21 @@
+"""What it means that a client ends its sending side while it waits for an answer.
+
+TCP does not tell a client that left (it closed its socket) from one that has said all and still reads (it shut down one
+direction, as `nc -N` and some HTTP/1.0 clients do): both send a FIN. nginx and HAProxy (`abortonclose`) take every FIN
+for a client that left. Time tells the two apart better: who half-closes does so right behind the request, who gives up
+(a timeout, a closed tab, Ctrl-C) does so after having waited. So an end that comes with the request means nothing, and
+a later one means that the client left: with `client_abort: cancel` its request is cancelled at the endpoint, with
+`finish` it is finished, but in neither case is it ever sent again.
+
+A client that left at once, or after its answer began, is found when something is written to it: its kernel resets the
+connection.
+"""
+
+HALF_CLOSE_S = 0.25
+"""More than a FIN lags behind the request on any network (it travels with it or right behind it), and less than anybody
+waits before giving up."""
+
+
+def has_left(now: float, sent_last: float) -> bool:
+    """Whether a client that ends its side at `now`, and `sent_last` something, is taken for one that left."""
+    return now - sent_last > HALF_CLOSE_S
