@@ -13,6 +13,7 @@ from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Lab, Vo
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.balance.capacity import CONCURRENCY
 from tierlb.dataplane.l7.client import ClientConnection
+from tierlb.dataplane.l7.exchange import MAX_INTERIMS
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
@@ -653,6 +654,8 @@ async def test_an_answer_without_a_body_ends_at_its_head(
     head = await client.hears_message(bodiless=True)
     assert head.all("content-length") == ([length] if length else [])
     await client.says(request)
+    if method == b"HEAD":  # whose body may come late
+        voice = await lab.members[0].accepts()
     await voice.hears_head()
     await voice.says(answer)
     assert (await client.hears_message(bodiless=True)).first == head.first
@@ -695,6 +698,75 @@ async def test_103_early_hints_pass(lab: Lab) -> None:
     hints = await client.hears_message(bodiless=True)
     assert (hints.status, hints["link"]) == (103, "</x>")
     assert (await client.hears_message()).body == b"ok"
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_more_interim_answers_than_there_can_be_reason_for_are_502(
+    lab: Lab, at_once: bool, version: bytes
+) -> None:
+    client, member = await lab.converses()
+    await client.says(b"GET / HTTP/%b\r\nHost: a\r\n\r\n" % version)
+    voice = await member.accepts()
+    await voice.hears_head()
+    if at_once:
+        await voice.says(HINTS * 1000)
+    else:
+        for _ in range(MAX_INTERIMS + 1):
+            await voice.says(HINTS)
+            await trio.testing.wait_all_tasks_blocked()
+    if version == b"1.1":
+        for _ in range(MAX_INTERIMS):
+            assert (await client.hears_message(bodiless=True)).status == 103
+    assert (await client.hears_message()).status == 502
+    assert lab.front.counters.errors == 1
+
+
+async def test_as_many_interim_answers_as_are_allowed_pass(lab: Lab) -> None:
+    client, _ = await exchange(lab, GET, HINTS * MAX_INTERIMS + OK)
+    for _ in range(MAX_INTERIMS):
+        assert (await client.hears_message(bodiless=True)).status == 103
+    assert (await client.hears_message()).status == 200
+
+
+@pytest.mark.parametrize("request_head", [GET, CHUNKED_POST])
+async def test_interim_answers_wait_for_a_client_that_does_not_read(lab: Lab, request_head: bytes) -> None:
+    client, member = await lab.converses()
+    await client.says(request_head)
+    voice = await member.accepts()
+    await voice.hears_head()
+    (connection,) = lab.front.clients
+    real = connection.sock
+    connection.sock = Full(real)
+    await voice.says(HINTS * 3)
+    await lab.until(lambda: connection.exchange.interims)
+    upstream = connection.exchange.connection
+    assert connection.exchange.interims == 1
+    assert upstream.paused
+    assert upstream.deadline is NEVER
+    assert connection.deadline is not NEVER
+    connection.sock = real
+    if request_head is not GET:
+        await client.says(b"0\r\n\r\n")
+    for _ in range(3):
+        assert (await client.hears_message(bodiless=True)).status == 103
+    assert upstream.deadline is not NEVER
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+class Full:
+    """A socket that takes nothing now."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.recv = sock.recv
+        self.fileno = sock.fileno
+
+    def send(self, data: bytes) -> int:
+        raise BlockingIOError
 
 
 async def test_http_1_0_hears_no_interim_answer(lab: Lab) -> None:

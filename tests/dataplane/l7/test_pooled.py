@@ -142,3 +142,42 @@ async def test_a_member_that_left_the_snapshot_has_no_kept_connection(lab: Lab) 
     _, voice = await kept(lab)
     lab.plane.apply(l7(revision=2))
     await voice.hears_end()
+
+
+STALE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_head", [GET, POST])
+async def test_what_waits_in_a_kept_connection_answers_no_request(lab: Lab, request_head: bytes) -> None:
+    """Request and stale answer come before the node looks, and the request's event is the first."""
+    client, voice = await kept(lab)
+    client.stream.socket._sock.send(request_head)
+    voice.stream.socket._sock.send(STALE)
+    other = await lab.members[0].accepts()
+    await other.hears_head()
+    await other.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    await voice.hears_no_word()
+    assert lab.front.counters.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept_after"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+    ],
+)
+async def test_after_an_answer_to_head_that_announces_a_body_a_connection_is_not_kept(
+    lab: Lab, answer: bytes, kept_after: int
+) -> None:
+    client, member = await lab.converses()
+    await client.says(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(answer)
+    await client.hears_message(bodiless=True)
+    assert idle_count(lab) == kept_after
+    assert len(lab.front.clients) == 1

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tierlb.dataplane.l7.client import ClientConnection
 
 CONNECTS = 3
+MAX_INTERIMS = 16
+"""Answers of status 1xx to one request: a 100, a few hints, a 102 now and then. A bad endpoint sends them for ever."""
 
 
 class Exchange:
@@ -55,6 +57,7 @@ class Exchange:
         "front",
         "group",
         "head_so_far",
+        "interims",
         "plan",
         "reply",
         "request_bytes",
@@ -78,6 +81,7 @@ class Exchange:
         self.connection: PooledConnection | None = None
         self.reply: Reply | None = None
         self.head_so_far = b""
+        self.interims = 0
         self.tried: tuple[Candidate, ...] = ()
         self.connects = 0
         self.retried = False
@@ -110,7 +114,7 @@ class Exchange:
         idle = candidate.idle
         while idle and not self.retried:
             connection = idle.pop()
-            if self.plan.repeatable or connection.is_alive():
+            if connection.is_unread() if self.plan.repeatable else connection.is_alive():
                 connection.exchange = self
                 self.connection = connection
                 self._send_request()
@@ -322,10 +326,8 @@ class Exchange:
             if reply.status == 101:
                 self._switch_protocols(reply, data)
                 return
-            if self.plan.head.minor:
-                self._to_client(reply.lines + b"\r\n")
             self.head_so_far = b""
-            if not data:
+            if not self._interim(reply, data) or not data:
                 return
 
     def _keep_partial_head(self, data: bytes) -> None:
@@ -333,6 +335,22 @@ class Exchange:
         self.head_so_far = data
         if reason is not None:
             self._bad_answer(reason)
+
+    def _interim(self, reply: Reply, rest: bytes) -> bool:
+        """Pass on a 1xx answer; whether to go on with the rest now, which else waits until the client reads on."""
+        self.interims += 1
+        if self.interims > MAX_INTERIMS:
+            self._bad_answer(f"more than {MAX_INTERIMS} interim answers")
+            return False
+        if self.plan.head.minor:
+            self._to_client(reply.lines + b"\r\n")
+        if self.client.backlog is None:
+            return True
+        connection = self.connection
+        assert connection is not None
+        connection.put_back(rest)
+        self._hold(connection)
+        return False
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
@@ -362,7 +380,7 @@ class Exchange:
         self.response_left = left
         self.response_decoder = ChunkedDecoder() if left == CHUNKED else None
         if left == 0:
-            self._complete(reusable=not rest)
+            self._complete(reusable=not rest and not (plan.is_head and reply.length))
         elif rest:
             self._response_body(rest)
         else:
@@ -423,19 +441,34 @@ class Exchange:
     def _await_more(self) -> None:
         connection, client = self.connection, self.client
         assert connection is not None
-        seconds = self.front.snapshot.timeouts.stream
-        connection.arm(seconds)
+        connection.arm(self.front.snapshot.timeouts.stream)
         if client.backlog is not None:
-            connection.pause()
-            connection.disarm()
-            client.arm(seconds)
+            self._hold(connection)
+
+    def _hold(self, connection: PooledConnection) -> None:
+        """The client does not read: neither is its member read, and it is the client that has a deadline."""
+        connection.pause()
+        connection.disarm()
+        self.client.arm(self.front.snapshot.timeouts.stream)
 
     def on_client_drained(self) -> None:
         connection = self.connection
-        if self.reply is not None and connection is not None:
+        if connection is None:
+            return
+        if self.reply is not None:
             self.client.disarm()
             connection.resume()
             connection.arm(self.front.snapshot.timeouts.stream)
+        elif connection.paused:
+            self._go_on_after_interim(connection)
+
+    def _go_on_after_interim(self, connection: PooledConnection) -> None:
+        self.client.disarm()
+        connection.resume()
+        if self.request_done:
+            connection.arm(min(max(0.0, self.ends - self.front.reactor.now), self.front.quiet_s))
+        else:
+            self._await_request(connection)
 
     def _to_client(self, data: bytes) -> None:
         self.front.counters.bytes_out += len(data)

@@ -1,12 +1,17 @@
 """A connection to a member: made for one exchange, kept for the next.
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
-lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. When the member's
-host is silent, all that lies there is given up with it: what is sent next is to find that out by a connect.
+lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
+again, whoever takes it looks whether bytes wait in it. After an answer to HEAD that announces a body it is closed:
+some servers send that body all the same, a moment later. When the member's host is silent, all that lies there is given
+up with it: what is sent next is to find that out by a connect.
 """
 
 import errno
+import fcntl
 import socket
+import termios
+from array import array
 from typing import Protocol
 
 from tierlb.dataplane.roster import Candidate
@@ -18,6 +23,8 @@ from tierlb.net.stream import READ_BYTES, Stream, dial
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
 IDLE_PER_CANDIDATE = 256
+_waiting = array("i", [0])
+"""Where the kernel writes how many bytes wait: no object is made for a look, and no exception."""
 
 
 class Carried(Protocol):
@@ -79,6 +86,12 @@ class PooledConnection(Stream):
         self.deadline = at = self.reactor.now + IDLE_S
         if at < self.filed:
             self.reactor.wheel.file(self)
+
+    def is_unread(self) -> bool:
+        """Look (one system call) that no bytes wait, as a late 408 does, for they would be taken for the next answer.
+        That the member has closed it is not seen: a request that is put on it then is repeated."""
+        fcntl.ioctl(self.fd, termios.FIONREAD, _waiting)
+        return not _waiting[0]
 
     def is_alive(self) -> bool:
         """Look (one system call) whether the member has closed it, for requests that must not be sent twice."""
