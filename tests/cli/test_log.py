@@ -1,5 +1,7 @@
 import json
+import logging
 import os
+import pty
 import subprocess
 import sys
 
@@ -11,9 +13,10 @@ from tierlb.telemetry.log_quota import BURST
 
 @pytest.fixture(autouse=True)
 def excepthook():
-    before = sys.excepthook
+    before, handlers = sys.excepthook, list(logging.getLogger().handlers)
     yield
     sys.excepthook = before
+    logging.getLogger().handlers[:] = handlers
 
 
 def lines(log, capfd):
@@ -101,3 +104,36 @@ def test_what_is_said_to_a_person_is_written(capfd):
     while not (said := capfd.readouterr().out):
         pass
     assert said == "ready\nTry\n"
+
+
+def test_what_libraries_log_is_a_line_too(capfd):
+    log = LazyLog()
+    log.warm()
+    logging.getLogger("trio.serve_listeners").error("accept returned %s", 24)
+    logging.getLogger("asyncio").info("nothing to tell")
+    [line] = lines(log, capfd)
+    assert (line["event"], line["library"]) == ("library_warning", "trio.serve_listeners")
+    assert line["message"] == "accept returned 24"
+
+
+def test_on_a_terminal_nothing_that_others_wrote_moves_the_cursor():
+    """The terminal is a pseudo terminal of this process."""
+    ours, theirs = pty.openpty()
+    script = """
+from tierlb.cli.log import LazyLog
+log = LazyLog()
+log.warning("child_turned_away", reason="a\\x1b[2J\\nb", count=3)
+try:
+    raise ValueError("two\\nlines")
+except ValueError as error:
+    log.error("internal_error", exc_info=error)
+"""
+    try:
+        subprocess.run([sys.executable, "-c", script], stderr=theirs, timeout=120, check=True)
+        said = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "\x1b[2J" not in said
+    assert "a�[2J�b" in said
+    assert 'File "<string>", line 6' in said, "a traceback keeps its lines"

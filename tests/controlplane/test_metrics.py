@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tierlb.controlplane.metrics import KEPT_S, MetricsPage
 from tierlb.model.load import NodeLoad, SubtreeLoad
-from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed
+from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed, expose
 from tierlb.telemetry.sketch import Sketch
 
 
@@ -18,7 +18,8 @@ class Counting:
 
     def __call__(self):
         self.items += 1
-        return Exposed("web-1", "web", NodeLoad(0, 0, self.items, 0, 0, 0, 0, 0.0), SubtreeLoad(), Sketch())
+        own = NodeLoad(0, 0, self.items, 0, 0, 0, 0, 0.0)
+        return expose([Exposed("web-1", "web", own, SubtreeLoad(), Sketch())])
 
 
 def items_on(page):

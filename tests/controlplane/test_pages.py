@@ -2,9 +2,12 @@
 
 import pytest
 
-from tierlb.controlplane.pages import NodePages, probe
+from tests.controlplane.conftest import KeptLog
+from tierlb.controlplane.pages import ControllerPages, NodePages, probe
 from tierlb.model.load import NodeLoad, SubtreeLoad
 from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.sketch import Sketch
 
 
@@ -38,5 +41,13 @@ def test_there_is_no_other_page(path):
     assert NodePages(figures, str).find(path) is None
 
 
-def test_a_controller_has_no_figures_there():
-    assert probe("/metrics", str) is None
+async def test_a_controller_says_what_went_wrong_in_it_and_whether_it_can_be_joined():
+    errors = InternalErrors(KeptLog())
+    with errors.barrier("change"):
+        raise ValueError
+    pages = ControllerPages(errors, LogLosses(dropped=3), lambda: "another one is active")
+    page = pages.find("/metrics")
+    assert page.kind == CONTENT_TYPE
+    assert b'tierlb_internal_errors_total{node="controller",tier="",where="change"} 1.0' in page.body
+    assert b'tierlb_log_lines_dropped_total{node="controller",tier=""} 3.0' in page.body
+    assert (pages.find("/readyz").status, pages.find("/livez").status, pages.find("/")) == (503, 200, None)

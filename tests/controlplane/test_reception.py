@@ -14,7 +14,7 @@ HELLO = encode(Hello(PROTOCOL_VERSION, "web-1", "web", "one", 7))
 @pytest.fixture
 async def port(nursery):
     reception = Reception()
-    address = await nursery.start(serve, reception.attend, "secret", Address("127.0.0.1", 0), None, reception.page)
+    address = await nursery.start(serve, reception.attend, "secret", Address("127.0.0.1", 0))
     return reception, f"ws://{address}"
 
 
@@ -51,8 +51,8 @@ async def test_an_active_controller_takes_nodes_in_until_its_turn_is_over(port, 
 
 def test_whoever_asks_plainly_learns_whether_it_may_be_joined(controller):
     reception = Reception()
-    assert (reception.page("/readyz").status, reception.page("/livez").status) == (503, 200)
+    assert reception.unready() == STARTING
     reception.open(controller)
-    assert reception.page("/readyz").status == 200
+    assert reception.unready() == ""
     reception.close(lambda: "other is active")
-    assert reception.page("/readyz").body == b"other is active\n"
+    assert reception.unready() == "other is active"

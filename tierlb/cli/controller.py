@@ -27,6 +27,7 @@ from tierlb.controlplane.following import Following
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
 from tierlb.controlplane.link import control_door
+from tierlb.controlplane.pages import ControllerPages
 from tierlb.controlplane.reception import Reception
 from tierlb.controlplane.store import FileStore, Store
 from tierlb.controlplane.waiting import log_slow_start
@@ -111,9 +112,8 @@ class _Process:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                 door = control_door(self.errors, self.log)
-                bound = await nursery.start(
-                    serve, self.reception.attend, token, self.at, tls, self.reception.page, door
-                )
+                pages = ControllerPages(self.errors, self.log.losses, self.reception.unready)
+                bound = await nursery.start(serve, self.reception.attend, token, self.at, tls, pages.find, door)
                 url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
                     stack.enter_context(posted(state, Invitation(url, token)))

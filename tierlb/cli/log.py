@@ -8,6 +8,7 @@ command that logs nothing does not pay for that: it is imported at the first eve
 serves, so that no event has to wait for it while traffic flows.
 """
 
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import attrs
 
 from tierlb.cli.line_writer import LineWriter
+from tierlb.cli.printable import printable
 from tierlb.telemetry.log_quota import LogLosses, LogQuota
 
 DROPPED = "log_lines_dropped"
@@ -51,6 +53,7 @@ class LazyLog:
         if self._logger is None:
             self._writer, self._logger = _make_logger(self.bound, self.losses)
             sys.excepthook = self._report_end
+            logging.getLogger().addHandler(_OfLibraries(self))
         return self._logger
 
     def flush(self) -> bool:
@@ -83,7 +86,7 @@ def _make_logger(bound: dict[str, str], losses: LogLosses) -> tuple[LineWriter, 
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal)
     render: list[Any]
     if on_terminal:
-        render = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        render = [_without_control, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
@@ -114,6 +117,23 @@ def _within(quota: LogQuota) -> Any:
         return fields
 
     return process
+
+
+def _without_control(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What others wrote moves no cursor and begins no line."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+class _OfLibraries(logging.Handler):
+    """What libraries log; without a handler Python would write it to stderr, and wait for the reader."""
+
+    def __init__(self, log: LazyLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._log.warning("library_warning", library=record.name, message=record.getMessage(), exc_info=error)
 
 
 class _Lines:

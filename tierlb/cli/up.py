@@ -81,6 +81,8 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
     following = Following(file, changes, log, getpass.getuser(), controller.errors)
     supervisor.on_hangup = following.ask
+    supervisor.losses = log.losses
+
     admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
 
     async def on_starting(background: trio.Nursery) -> None:

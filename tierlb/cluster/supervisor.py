@@ -32,11 +32,13 @@ from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import control_door, serve_child
 from tierlb.controlplane.log import Log
+from tierlb.controlplane.pages import ControllerPages
 from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.wire.agent_check import NOTICE_S
 
 START_DEADLINE_S = 30.0
@@ -80,7 +82,7 @@ class Supervisor:
 
     `invite`: the directory in which others find how to join, and where each node keeps what it serves. `descriptors`:
     the soft limit of open files that processes begin with. `on_hangup`: what SIGHUP asks for; without it, and where it
-    comes because the terminal is gone, it stops the cluster.
+    comes because the terminal is gone, it stops the cluster. `losses`: of the log.
     """
 
     topology: Topology
@@ -91,6 +93,7 @@ class Supervisor:
     invite: Path | None = None
     descriptors: int | None = None
     on_hangup: Callable[[], None] | None = None
+    losses: LogLosses = attrs.field(factory=LogLosses)
     fleet: Fleet = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -110,7 +113,8 @@ class Supervisor:
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
                 door = control_door(self.controller.errors, self.log)
-                control = await background.start(serve, handler, token, CONTROL_LISTEN, context, None, door)
+                pages = ControllerPages(self.controller.errors, self.losses, str).find
+                control = await background.start(serve, handler, token, CONTROL_LISTEN, context, pages, door)
                 invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", token)
                 with self._inviting(invitation):
                     problem = await self._run_fleet(background, guard, invitation, signals, on_serving)

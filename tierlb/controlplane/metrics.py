@@ -1,4 +1,4 @@
-"""A node's figures as Prometheus reads them, for its page of metrics (pages.py).
+"""Figures as Prometheus reads them, for a page of metrics (pages.py).
 
 The page of a node with a thousand members takes 50 ms to write, in the thread that serves traffic. So it is written at
 most once a second, however often it is asked for.
@@ -11,16 +11,16 @@ import attrs
 import trio
 
 from tierlb.net.page import Page
-from tierlb.telemetry.exposition import CONTENT_TYPE, Exposed, expose
+from tierlb.telemetry.exposition import CONTENT_TYPE
 
 KEPT_S = 1.0
 
 
 @attrs.define
 class MetricsPage:
-    """`read` gives the node's figures as they are now."""
+    """`make` writes the page with the figures as they are now."""
 
-    read: Callable[[], Exposed]
+    make: Callable[[], bytes]
     _page: bytes = attrs.field(default=b"", init=False)
     _until_s: float = attrs.field(default=-math.inf, init=False)
 
@@ -28,5 +28,5 @@ class MetricsPage:
         """The page as it was at most a second ago."""
         now = trio.current_time()
         if now >= self._until_s:
-            self._page, self._until_s = expose([self.read()]), now + KEPT_S
+            self._page, self._until_s = self.make(), now + KEPT_S
         return Page(CONTENT_TYPE, self._page)

@@ -13,11 +13,16 @@ import attrs
 
 from tierlb.controlplane.metrics import MetricsPage
 from tierlb.net.page import Page, plain
-from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.exposition import Exposed, expose, expose_process
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.telemetry.log_quota import LogLosses
+from tierlb.telemetry.process_metrics import ProcessFigures
 
 ALIVE = "/livez"
 READY = "/readyz"
 METRICS = "/metrics"
+CONTROLLER = "controller"
+"""In the place of a node's name."""
 
 
 def probe(path: str, unready: Callable[[], str]) -> Page | None:
@@ -39,7 +44,24 @@ class NodePages:
     _metrics: MetricsPage = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._metrics = MetricsPage(self.read)
+        self._metrics = MetricsPage(lambda: expose([self.read()]))
+
+    def find(self, path: str) -> Page | None:
+        """The page, if there is one."""
+        return self._metrics.page() if path == METRICS else probe(path, self.unready)
+
+
+@attrs.define
+class ControllerPages:
+    """Of a process with a controller: `unready` says why nodes cannot join."""
+
+    errors: InternalErrors
+    losses: LogLosses
+    unready: Callable[[], str]
+    _metrics: MetricsPage = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._metrics = MetricsPage(lambda: expose_process(ProcessFigures(CONTROLLER, self.errors.counts, self.losses)))
 
     def find(self, path: str) -> Page | None:
         """The page, if there is one."""

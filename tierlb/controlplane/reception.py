@@ -1,7 +1,7 @@
 """Where nodes join a controller: its control port, which is open also while another controller is the active one.
 
 On standby whoever comes is told so and tries the next address. When this controller is active no more, all its
-connections end: what it says counts no longer. Whoever asks by plain HTTP learns whether it may be joined (pages.py).
+connections end: what it says counts no longer.
 
 Left out: who is active (election.py), and what is said (link.py).
 """
@@ -13,8 +13,6 @@ import trio
 
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.pages import probe
-from tierlb.net.page import Page
 from tierlb.net.websocket import Channel
 
 STARTING = "this controller is starting"
@@ -38,9 +36,9 @@ class Reception:
         for scope in self._scopes:
             scope.cancel()
 
-    def page(self, path: str) -> Page | None:
-        """For whoever asks plainly."""
-        return probe(path, lambda: "" if self.controller is not None else self.reason())
+    def unready(self) -> str:
+        """Why nodes cannot join now; "" if they can."""
+        return "" if self.controller is not None else self.reason()
 
     async def attend(self, channel: Channel) -> None:
         """One connection, until it ends."""

@@ -14,6 +14,7 @@ import attrs
 
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.log_quota import LogLosses
+from tierlb.telemetry.process_metrics import ProcessFigures, process_metrics
 from tierlb.telemetry.sketch import BOUNDS_S, Sketch
 
 if TYPE_CHECKING:
@@ -79,12 +80,21 @@ MEMBER_GAUGES: Sequence[ReadMember] = (
 
 def expose(nodes: Sequence[Exposed]) -> bytes:
     """The page for these nodes, of type `CONTENT_TYPE`."""
+    return _page(lambda: _metrics(nodes))
+
+
+def expose_process(figures: ProcessFigures) -> bytes:
+    """The page for a process that is no node, such as a controller."""
+    return _page(lambda: process_metrics([figures]))
+
+
+def _page(metrics: Callable[[], Iterable["Metric"]]) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
 
     class Page(Collector):
         def collect(self) -> Iterable["Metric"]:
-            return _metrics(nodes)
+            return metrics()
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Page())
@@ -111,26 +121,7 @@ def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
                         metric.add_metric((each.node, each.tier, member.name), value)
             yield metric
     yield _durations(nodes)
-    yield from _of_the_process(nodes)
-
-
-def _of_the_process(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
-    from prometheus_client.core import CounterMetricFamily
-
-    labels = ("node", "tier")
-    text = "Errors of tierlb itself, by where they were caught: see the log"
-    internal = CounterMetricFamily("tierlb_internal_errors", text, labels=(*labels, "where"))
-    text = "Log lines that found no reader, or no room on a disk"
-    dropped = CounterMetricFamily("tierlb_log_lines_dropped", text, labels=labels)
-    text = "Log lines left out because there were too many of the kind"
-    suppressed = CounterMetricFamily("tierlb_log_lines_suppressed", text, labels=(*labels, "event"))
-    for each in nodes:
-        for where, count in sorted(each.internal_errors.items()):
-            internal.add_metric((each.node, each.tier, where), count)
-        dropped.add_metric((each.node, each.tier), each.log_losses.dropped)
-        for event, count in sorted(each.log_losses.suppressed.items()):
-            suppressed.add_metric((each.node, each.tier, event), count)
-    yield from (internal, dropped, suppressed)
+    yield from process_metrics(nodes)
 
 
 def _durations(nodes: Sequence[Exposed]) -> "Metric":
