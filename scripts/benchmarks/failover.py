@@ -154,8 +154,7 @@ class Cluster:
         where = ("--listen", self.control[name], "--admin-listen", self.admin[name], "--name", name)
         tokens = ("--token-file", str(self.place / "join"), "--admin-token-file", str(self.place / "admin"))
         file = str(self.place / "topology.yaml")
-        state = ("--state", str(self.place / f"state-{name}"))
-        self.controllers[name] = await self._tierlb("controller", *where, *tokens, *state, file)
+        self.controllers[name] = await self._tierlb("controller", *where, *tokens, file)
 
     async def kill(self, name: str) -> float:
         """When it was dead."""

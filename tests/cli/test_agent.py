@@ -36,6 +36,7 @@ def test_an_agent_without_a_token_says_how_to_give_it():
         (("--address", "here"), 2, "--address: 'here' is not an address"),
         (("--url", "https://a/"), 2, "--url: 'https://a/' cannot be read: write it as http://"),
         (("--slots", "4"), 2, "--slots goes with --url"),
+        (("--cores", "4"), 2, "--cores goes with --pid or --cgroup"),
         (("--pid", "1", "--cgroup", "/sys/fs/cgroup"), 2, "--pid or --cgroup, not both"),
         (("--pid", "4194305"), 1, "process 4194305 has ended"),
         (("--cgroup", "/nowhere"), 1, "holds no cpu.stat"),

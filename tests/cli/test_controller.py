@@ -219,6 +219,12 @@ SHARED = 'store: "etcd://127.0.0.1:1"\n' + RUNS.replace('{run: {command: "x {por
         (RUNS, ("--run-dns", "{pool}:1", "--listen", "x"), "--listen: "),
         (RUNS, ("--run-dns", "{pool}:1", "--admin-listen", "x"), "--admin-listen: "),
         ("cluster: a\n", (), "tiers"),
+        (RUNS, ("--run-dns", "{pool}:1", "--name", "one"), "--name tells controllers apart that share a store"),
+        (
+            SHARED,
+            ("--token-file", "a", "--admin-token-file", "b", "--state", "c"),
+            "--state: the history is kept in the",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_starts(write, text, options, said):

@@ -44,6 +44,8 @@ def test_schema_is_json():
         ("check",),
         ("check", "/nowhere.yaml"),
         ("demo-backend", "--port", "65536"),
+        ("demo-backend", "--port", "0", "--fixed"),
+        ("demo-backend", "--port", "0", "--seed", "1"),
         ("status", "--admin", "7900"),
     ],
 )

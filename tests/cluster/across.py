@@ -74,9 +74,11 @@ class Site:
 
     def control(self, name: str) -> "Process[bytes]":
         """Start a controller on this host."""
-        where = {"listen": self.at(name, CONTROL), "admin_listen": self.at(name, ADMIN), "name": name}
+        where = {"listen": self.at(name, CONTROL), "admin_listen": self.at(name, ADMIN)}
         tokens = {"token_file": self.directory / "token", "admin_token_file": self.directory / "admin-token"}
-        argv = tierlb("controller", **where, **tokens, state=self.directory / f"state-{name}")
+        is_shared = "store:" in self.topology.read_text()
+        history = {"name": name} if is_shared else {"state": self.directory / f"state-{name}"}
+        argv = tierlb("controller", **where, **tokens, **history)
         return self.host(name).run([*argv, str(self.topology)], self.log)
 
     def serve(self, name: str, **options: str) -> "Process[bytes]":

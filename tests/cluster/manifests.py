@@ -40,6 +40,10 @@ pools:
 """
 
 
+ON_EACH_MACHINE = EVERYTHING.replace("replicas: 2, to: web", "to: web")
+"""For `--edge daemonset`, where tiers that listen have no number."""
+
+
 def plan_of(text=EVERYTHING, file="shop.yaml", **options):
     """As the command makes it."""
     return Plan(load_text(text, str(file)), text, Options(**options))

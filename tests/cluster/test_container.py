@@ -57,6 +57,9 @@ def test_a_controller_is_joined_from_everywhere_and_finds_pools_by_name(tmp_path
     assert (params["listen"], params["admin_listen"]) == ("0.0.0.0:7901", "127.0.0.1:7900")
     assert (str(params["token_file"]), str(params["admin_token_file"])) == ("/join", "/run/secrets/tierlb/admin-token")
     assert params["run_dns"] == "shop-{pool}:9000"
+    assert str(params["state"]) == "/var/lib/tierlb"
+    with_store = parsed(controller_command("{pool}", state=None, admin_port=7911), tmp_path)
+    assert (with_store["state"], with_store["admin_listen"]) == (None, "0.0.0.0:7911")
 
 
 @pytest.mark.parametrize(

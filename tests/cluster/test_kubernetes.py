@@ -7,7 +7,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.cluster.manifests import EXAMPLES, ROOT, container, matches, of_kind, plan_of, pods, rendered
+from tests.cluster.manifests import (
+    EXAMPLES,
+    ON_EACH_MACHINE,
+    ROOT,
+    container,
+    matches,
+    of_kind,
+    plan_of,
+    pods,
+    rendered,
+)
 from tests.cluster.test_container import parsed
 from tierlb.cluster.kubernetes import METRIC, OLDEST, certified, render, warnings
 from tierlb.cluster.kubernetes_names import Edge
@@ -20,7 +30,9 @@ EXAMPLE = ROOT / "compose" / "kubernetes.yaml"
 PLANS = {
     **{path.stem: plan_of(path.read_text(), path) for path in EXAMPLES},
     "everything": plan_of(),
-    "everything-elsewhere": plan_of(edge=Edge.DAEMON_SET, namespace="apart", prefix="mine", image="here/tierlb:2"),
+    "everything-elsewhere": plan_of(
+        ON_EACH_MACHINE, edge=Edge.DAEMON_SET, namespace="apart", prefix="mine", image="here/tierlb:2"
+    ),
     "nothing-grows": plan_of(most={"web": 3, "far": 2}),
 }
 MAKERS = ("Deployment", "DaemonSet", "StatefulSet")
@@ -128,7 +140,7 @@ def test_tiers_that_listen_are_served_outside_and_see_their_clients():
 
 
 def test_on_each_machine_they_have_a_port_of_the_machine_instead():
-    objects = rendered(plan_of(edge=Edge.DAEMON_SET))
+    objects = rendered(plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET))
     assert set(of_kind(objects, "DaemonSet")) == {"shop-edge", "shop-direct"}
     ports = {port["name"]: port.get("hostPort") for port in container(pods(objects)["shop-edge"])["ports"]}
     assert ports == {"control": None, "public": 443}

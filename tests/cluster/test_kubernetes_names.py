@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.manifests import plan_of
+from tests.cluster.manifests import EVERYTHING, ON_EACH_MACHINE, plan_of
 from tierlb.cluster.kubernetes_names import Edge, problems
 
 SHOP = """\
@@ -50,6 +50,30 @@ def test_what_cannot_be_a_name_is_told(names, options, told):
     found = problems(shop(**names, **options))
     assert len(found) == len(told)
     assert all(problem.startswith(begin) for problem, begin in zip(found, told, strict=True))
+
+
+def test_a_daemon_set_has_no_number_of_its_own():
+    (problem,) = problems(plan_of(edge=Edge.DAEMON_SET))
+    assert problem.startswith(
+        "tiers.edge.replicas: as a DaemonSet it has a node on each machine, not 2: leave this out"
+    )
+    assert problems(plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET)) == problems(plan_of()) == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "told"),
+    [
+        ("127.0.0.1:7911", ""),
+        ("0.0.0.0:7911", ""),
+        ("10.0.0.7:7911", "admin.listen: no pod has the address 10.0.0.7: write 127.0.0.1:7911"),
+        ("127.0.0.1:0", "admin.listen: port 0 cannot be the API's in a pod"),
+        ("127.0.0.1:7901", "admin.listen: port 7901 cannot be the API's in a pod"),
+    ],
+)
+def test_the_api_listens_where_a_pod_can(listen, told):
+    found = problems(plan_of(f'admin: {{listen: "{listen}"}}\n' + EVERYTHING))
+    assert len(found) == bool(told)
+    assert all(problem.startswith(told) for problem in found)
 
 
 def test_all_problems_are_told_at_once():

@@ -7,8 +7,9 @@ import itertools
 import attrs
 import pytest
 
-from tests.cluster.manifests import EXAMPLES, matches, of_kind, plan_of, pods, rendered
+from tests.cluster.manifests import EVERYTHING, EXAMPLES, ON_EACH_MACHINE, matches, of_kind, plan_of, pods, rendered
 from tierlb.cluster.kubernetes_names import Edge
+from tierlb.cluster.kubernetes_network import policies
 
 PORTS = (53, 443, 2379, 2380, 7900, 7901, 7945, 7946, 8080, 8081, 9000, 9001, 9002, 9777, 9778, 9779, 5432)
 
@@ -150,7 +151,19 @@ def test_an_example_passes_what_it_sends_and_reports_and_nothing_else(example):
 
 @pytest.mark.parametrize("edge", Edge)
 def test_a_topology_with_everything_passes_what_it_sends_and_reports_and_nothing_else(edge):
-    check(plan_of(edge=edge))
+    check(plan_of(ON_EACH_MACHINE, edge=edge))
+
+
+@pytest.mark.parametrize(("listen", "is_open"), [("127.0.0.1:7911", False), ("0.0.0.0:7911", True)])
+def test_an_api_on_all_addresses_is_open_to_the_pods_of_the_namespace(listen, is_open):
+    admin = [
+        rule
+        for policy in policies(plan_of(f'admin: {{listen: "{listen}"}}\n' + EVERYTHING))
+        if policy["metadata"]["name"] == "shop-controller"
+        for rule in policy["spec"]["ingress"]
+        if {"protocol": "TCP", "port": 7911} in rule["ports"]
+    ]
+    assert [rule["from"] for rule in admin] == ([[{"podSelector": {}}]] if is_open else [])
 
 
 @pytest.mark.parametrize(

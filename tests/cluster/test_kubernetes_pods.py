@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.cluster.manifests import EVERYTHING, container, plan_of, pods, rendered, with_tls
+from tests.cluster.manifests import EVERYTHING, ON_EACH_MACHINE, container, plan_of, pods, rendered, with_tls
 from tierlb.balance.drain import STOP_MARGIN_S
 from tierlb.cluster.kubernetes_names import Edge
 from tierlb.cluster.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity, store_keys
@@ -30,8 +30,8 @@ def restricted(pod):
     return {name for name, is_kept in kept.items() if not is_kept}
 
 
-def edges(**options):
-    return pods(rendered(plan_of(**options)))
+def edges(text=EVERYTHING, **options):
+    return pods(rendered(plan_of(text, **options)))
 
 
 def test_all_pods_but_those_of_images_that_the_file_names_are_restricted():
@@ -42,7 +42,7 @@ def test_all_pods_but_those_of_images_that_the_file_names_are_restricted():
 
 
 def test_a_port_of_each_machine_is_all_that_a_daemon_set_needs_more():
-    found = {name: restricted(pod) for name, pod in edges(edge=Edge.DAEMON_SET).items()}
+    found = {name: restricted(pod) for name, pod in edges(ON_EACH_MACHINE, edge=Edge.DAEMON_SET).items()}
     assert {name for name, lacks in found.items() if "ports" in lacks} == {"shop-edge", "shop-direct"}
     assert found["shop-edge"] == {"ports"}
 
@@ -63,7 +63,7 @@ def test_nodes_see_the_join_token_and_not_the_admin_token():
 
 
 def test_every_mount_has_its_volume_and_every_volume_is_mounted():
-    for plan in (plan_of(), plan_of(edge=Edge.DAEMON_SET)):
+    for plan in (plan_of(), plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET)):
         for pod in pods(rendered(plan)).values():
             mounted = {mount["name"] for mount in container(pod).get("volumeMounts", [])}
             assert mounted == {volume["name"] for volume in pod["spec"].get("volumes", [])}
@@ -222,3 +222,19 @@ def test_sizes_are_said_exactly(count, text):
 )
 def test_cores_are_said_in_thousandths(cores, text):
     assert cpu_quantity(cores) == text
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:7911", "0.0.0.0:7912"])
+def test_the_api_listens_where_the_file_says(listen):
+    controller = container(edges(f'admin: {{listen: "{listen}"}}\n' + EVERYTHING)["shop-controller"])
+    command, port = controller["command"], int(listen.rpartition(":")[2])
+    assert command[command.index("--admin-listen") + 1] == listen
+    assert {"name": "admin", "containerPort": port} in [
+        {key: each[key] for key in ("name", "containerPort")} for each in controller["ports"]
+    ]
+
+
+def test_a_controller_with_a_store_has_no_directory_for_its_history():
+    assert "--state" not in container(edges()["shop-controller"])["command"]
+    alone = EVERYTHING.replace("store: etcd://10.0.0.5:2379,10.0.0.6:2380/shop\n", "")
+    assert "--state" in container(edges(alone)["shop-controller"])["command"]

@@ -166,6 +166,11 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (forms.FileName, Scalar("a\0"), "control characters"),
     (forms.DnsName, Scalar("api.internal"), "needs a port: write NAME:PORT"),
     (forms.DnsName, Scalar("10.0.0.1:80"), r"needs no DNS: write endpoints: \[10.0.0.1:80\]"),
+    (
+        forms.Endpoint,
+        Scalar("api.internal:80"),
+        r"'api.internal' is a name, .* write dns: 'api.internal:80' in the place",
+    ),
     (forms.DnsName, Scalar("[::1]:80"), "needs no DNS"),
     (forms.DnsName, Scalar("api.internal:0"), "is not NAME:PORT"),
     (forms.DnsName, Scalar("api.internal:65536"), "is not NAME:PORT"),

@@ -10,7 +10,6 @@ from tierlb.wire.http_head import (
     LENGTH_LIMIT,
     LINES_BUDGET_BYTES,
     OPTIONS_LIMIT,
-    TARGET_LIMIT_BYTES,
     BadHead,
     Field,
     RequestHead,
@@ -217,7 +216,6 @@ REFUSED_LINES = {
     "an absolute target with userinfo": (b"GET http://u:p@a/ HTTP/1.1", 400),
     "an absolute target with a bad port": (b"GET http://a:99999/ HTTP/1.1", 400),
     "a backslash in the authority": (b"GET http://a\\b/ HTTP/1.1", 400),
-    "a target that is too long": (b"GET /%s HTTP/1.1" % (b"a" * TARGET_LIMIT_BYTES), 414),
 }
 
 
@@ -236,7 +234,7 @@ def test_bad_request_lines_are_refused(line: bytes, status: int) -> None:
         (b"get /x?y HTTP/1.0", b"/x?y"),
         (b"PURGE /x HTTP/1.1", b"/x"),
         (b"M-SEARCH!# /x HTTP/1.1", b"/x"),
-        (b"GET /%s HTTP/1.1" % (b"a" * (TARGET_LIMIT_BYTES - 1)), b"/" + b"a" * (TARGET_LIMIT_BYTES - 1)),
+        (b"GET /%s HTTP/1.1" % (b"a" * 500_000), b"/" + b"a" * 500_000),
         (b"OPTIONS * HTTP/1.1", b"*"),
         (b"OPTIONS /x HTTP/1.1", b"/x"),
     ],

@@ -83,6 +83,8 @@ def _url(options: AgentOptions) -> Url | None:
 def _meter(options: AgentOptions) -> ProcessMeter | CgroupMeter | None:
     if options.pid is not None and options.cgroup is not None:
         raise click.UsageError("give --pid or --cgroup, not both")
+    if options.cores and options.pid is None and options.cgroup is None:
+        raise click.UsageError("--cores goes with --pid or --cgroup: without a meter no use of cores is reported")
     try:
         return make_meter(options.pid, options.cgroup, options.cores)
     except Gone as problem:

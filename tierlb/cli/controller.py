@@ -72,6 +72,10 @@ def run_controller(options: ControllerOptions) -> None:
         raise click.UsageError(
             "controllers that share a store share their tokens: give --token-file and --admin-token-file"
         )
+    if topology.store is None and options.name:
+        raise click.UsageError(f"--name tells controllers apart that share a store, and {options.file} names no store")
+    if topology.store is not None and options.state is not None:
+        raise click.UsageError(f"--state: the history is kept in the store that {options.file} names: leave this out")
     at = _address("--listen", options.listen)
     admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
     raise_limit()

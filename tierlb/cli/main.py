@@ -281,6 +281,8 @@ def demo_backend(
         service_s = read_seconds("service", service) if service else 0.0
     except BadQuery as problem:
         raise click.UsageError(f"--{str(problem).strip()}") from problem
+    if not service and (fixed or seed is not None):
+        raise click.UsageError("--fixed and --seed say how the times of --service are drawn: give --service too")
     station = Station(slots, service_s, fixed, random.Random(seed))
     try:
         trio.run(run_backend, name, host, port, station, Orca(orca) if orca else None)

@@ -218,7 +218,10 @@ def _network(topology: Topology, name: str) -> Document:
 
 def _controller(rendering: Rendering) -> Document:
     topology = rendering.topology
-    command = controller_command("{pool}", token_file=_secret(JOIN_TOKEN), admin_token_file=_secret(ADMIN_TOKEN))
+    state = STATE_DIRECTORY if topology.store is None else None
+    command = controller_command(
+        "{pool}", token_file=_secret(JOIN_TOKEN), admin_token_file=_secret(ADMIN_TOKEN), state=state
+    )
     tls = dict(zip(TLS_SECRETS, _places(rendering.tls), strict=True)) if rendering.tls else {}
     files = tls | {secret: _at(rendering, key) for key, secret in store_secrets(rendering).items()}
     return {

@@ -66,14 +66,18 @@ def controller_command(
     admin_host: str = HOST,
     token_file: str = JOIN_TOKEN_FILE,
     admin_token_file: str = ADMIN_TOKEN_FILE,
-    state: str = STATE_DIRECTORY,
+    state: str | None = STATE_DIRECTORY,
+    admin_port: int = ADMIN_PORT,
 ) -> Command:
-    """`run_dns` is the DNS name of each pool with `run`, `{pool}` in the place of the pool's name."""
+    """`state`: where the history is kept, None where the topology has a store.
+
+    `run_dns` is the DNS name of each pool with `run`, `{pool}` in the place of the pool's name."""
     return (
         *("tierlb", "controller", TOPOLOGY_FILE),
-        *("--listen", f"{HOST}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{ADMIN_PORT}"),
+        *("--listen", f"{HOST}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{admin_port}"),
         *("--token-file", token_file, "--admin-token-file", admin_token_file),
-        *("--state", state, "--run-dns", f"{run_dns}:{POOL_PORT}"),
+        *(("--state", state) if state is not None else ()),
+        *("--run-dns", f"{run_dns}:{POOL_PORT}"),
     )
 
 

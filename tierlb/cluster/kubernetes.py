@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from tierlb.cluster.container import (
-    ADMIN_PORT,
     ADMIN_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
@@ -75,9 +74,9 @@ def notice(plan: Plan) -> str:
         "",
         *_secret_advice(plan),
         "",
-        f"The API and the dashboard are at http://127.0.0.1:{ADMIN_PORT} while this runs"
+        f"The API and the dashboard are at http://127.0.0.1:{plan.topology.admin.port} while this runs"
         f"{' (if that controller is the active one)' if plan.controllers > 1 else ''}:",
-        f"  kubectl{_namespace(plan)} port-forward pod/{plan.name(CONTROLLER, '0')} {ADMIN_PORT}",
+        f"  kubectl{_namespace(plan)} port-forward pod/{plan.name(CONTROLLER, '0')} {plan.topology.admin.port}",
         *_agent_advice(plan),
     ]
     return "".join(f"# {line}\n" if line else "#\n" for line in lines)

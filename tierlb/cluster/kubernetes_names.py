@@ -9,13 +9,14 @@ labelled (`app.kubernetes.io/…`) is for people and their tools.
 """
 
 import enum
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import attrs
 
-from tierlb.cluster.container import CONTROL_PORT, IMAGE, port_problems
+from tierlb.cluster.container import ADMIN_PORT, CONTROL_PORT, IMAGE, port_problems
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.forms import IMAGE as IMAGE_FORM
 from tierlb.topology.problems import suggestion
@@ -130,7 +131,8 @@ class Plan:
 
 def problems(plan: Plan) -> list[str]:
     """Why it cannot be rendered, each with what to do."""
-    return [*_name_problems(plan), *_option_problems(plan), *_most_problems(plan), *port_problems(plan.topology)]
+    groups = (_name_problems, _option_problems, _most_problems, _place_problems)
+    return [*(problem for group in groups for problem in group(plan)), *port_problems(plan.topology)]
 
 
 def _name_problems(plan: Plan) -> Iterator[str]:
@@ -160,6 +162,25 @@ def _option_problems(plan: Plan) -> Iterator[str]:
             yield f"{option}: {shown(name)} is no namespace: write at most 63 of a-z, 0-9 and - (not first or last)"
     if not re.fullmatch(IMAGE_FORM, plan.options.image):
         yield f"--image: {shown(plan.options.image)} is not a container image: write one such as tierlb:1.2"
+
+
+def _place_problems(plan: Plan) -> Iterator[str]:
+    """What the file says of numbers and addresses that pods cannot obey."""
+    admin = plan.topology.admin
+    host = ipaddress.ip_address(admin.host)
+    if not (host.is_loopback or host.is_unspecified):
+        yield (
+            f"admin.listen: no pod has the address {admin.host}: write 127.0.0.1:{admin.port}, for `kubectl "
+            f"port-forward`, or 0.0.0.0:{admin.port}, for all pods of the namespace"
+        )
+    if admin.port in (0, CONTROL_PORT):
+        yield f"admin.listen: port {admin.port} cannot be the API's in a pod: choose another, such as {ADMIN_PORT}"
+    for tier in plan.topology.tiers.values():
+        if plan.on_each_machine(tier) and tier.replicas > 1:
+            yield (
+                f"tiers.{tier.name}.replicas: as a DaemonSet it has a node on each machine, not {tier.replicas}: leave "
+                "this out, or render with --edge load-balancer"
+            )
 
 
 def _most_problems(plan: Plan) -> Iterator[str]:

@@ -5,10 +5,12 @@ Policies add up, and what none allows is refused; so whoever needs more adds a p
 pools is left alone: what an application needs is not known here. So is that of tiers that send to names in DNS, where a
 policy would have to know what they resolve to; endpoints that are listed by address are allowed by address and port.
 
-The controllers' admin port is not here at all: it is open within their pods only. Probes come from the machine that a
+The controllers' admin port is open within their pods only, unless the file has it listen on all addresses: then all
+pods of the namespace may connect. Probes come from the machine that a
 pod is on, which no policy keeps out.
 """
 
+import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +61,10 @@ def _to_controller(plan: Plan) -> list[Rule]:
         "matchExpressions": [{"key": TIER_LABEL, "operator": "Exists"}],
     }
     agents = [_pods(plan.pool_selector(pool.name)) for pool in plan.topology.pools.values() if pool.agents]
-    return [{"from": [{"podSelector": nodes}, *agents], "ports": [_tcp(CONTROL_PORT)]}]
+    rules: list[Rule] = [{"from": [{"podSelector": nodes}, *agents], "ports": [_tcp(CONTROL_PORT)]}]
+    if ipaddress.ip_address(plan.topology.admin.host).is_unspecified:
+        rules.append({"from": [{"podSelector": {}}], "ports": [_tcp(plan.topology.admin.port)]})
+    return rules
 
 
 def _from_controller(plan: Plan) -> list[Rule]:

@@ -16,7 +16,6 @@ from typing import Any
 import attrs
 
 from tierlb.cluster.container import (
-    ADMIN_PORT,
     ADMIN_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
@@ -102,15 +101,17 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
 
 
 def controller_pod(plan: Plan, digest: str) -> Spec:
-    """The pod template of the controllers, who start anew when the file's digest is another. The admin API is for
-    `kubectl port-forward`, which comes from within the pod, and for nobody else."""
-    command = controller_command(plan.name("{pool}"), admin_host="127.0.0.1", state=VOLUME_STATE)
+    """The pod template of the controllers, who start anew when the file's digest is another. On loopback the admin API
+    is for `kubectl port-forward`, which comes from within the pod, and for nobody else."""
+    admin = plan.topology.admin
+    state = VOLUME_STATE if plan.topology.store is None else None
+    command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)
     mounts = [_tokens(plan, JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE), *_topology_files(plan), _controller_state(plan)]
     container = _container(plan, CONTROLLER, command, mounts, Resources())
     # a text that comes by the API, or from the history, names its files from here
     container["workingDir"] = os.path.dirname(TOPOLOGY_FILE)
     container["resources"] = {"requests": CONTROLLER_REQUESTS}
-    container["ports"] = [_port("control", CONTROL_PORT), _port("admin", ADMIN_PORT)]
+    container["ports"] = [_port("control", CONTROL_PORT), _port("admin", admin.port)]
     # one that stands by counts as ready: else neither an update nor an eviction would ever go on
     container |= _tierlb_probes(CONTROL_PORT, "readyz" if plan.controllers == 1 else "livez", _tls_paths(plan))
     selector = plan.controller_selector()

@@ -136,6 +136,12 @@ def _fixed_listen(scalar: Scalar) -> Address:
 
 
 def _endpoint(scalar: Scalar) -> Address:
+    name, _, port = scalar.text.lower().rpartition(":")
+    if re.fullmatch(DNS_HOST_PORT, scalar.text.lower()) and name != "localhost" and not _is_ip(name):
+        raise ValueError(
+            f"{shown(name)} is a name, and endpoints are listed by address: write dns: {shown(f'{name}:{port}')} in "
+            "the place of endpoints, and nodes ask for its addresses again and again"
+        )
     address = parse_address(scalar.text)
     if address.port == 0:
         raise ValueError("an endpoint needs a port from 1 to 65535")

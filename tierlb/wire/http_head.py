@@ -27,7 +27,6 @@ from tierlb.wire.memo import LONGEST_KEY_BYTES, Memo
 
 Header: TypeAlias = tuple[bytes, bytes]
 
-TARGET_LIMIT_BYTES = 16 * 1024  # RFC 9112 §3 asks for at least 8000
 LENGTH_LIMIT = 2**63 - 1  # what other implementations keep in a signed 64-bit integer
 OPTIONS_LIMIT = 32  # of Connection; browsers and proxies send one or two
 MEMO_LINE_BYTES = 256
@@ -329,7 +328,7 @@ def _fields(lines: Iterable[bytes]) -> tuple[tuple[Field, ...], dict[bytes, byte
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
     match = _ORDINARY(line)
-    if match is None or len(line) > TARGET_LIMIT_BYTES:
+    if match is None:
         return _unusual_request_line(line)
     method, target, minor = match.groups()
     return method, target, 1 if minor == b"1" else 0
@@ -345,8 +344,6 @@ def _unusual_request_line(line: bytes) -> tuple[bytes, bytes, int]:
         raise BadHead(400, "the method is not a token")
     if method == b"CONNECT":
         raise BadHead(501, "CONNECT is not supported")
-    if len(target) > TARGET_LIMIT_BYTES:
-        raise BadHead(414, f"the target is longer than {TARGET_LIMIT_BYTES} bytes")
     if not target or _NOT_IN_TARGET.search(target):
         raise BadHead(400, "the target is empty or holds a character that must be escaped")
     return method, target, minor

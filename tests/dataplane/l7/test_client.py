@@ -388,6 +388,17 @@ async def test_a_head_as_large_as_allowed_passes(lab: Lab) -> None:
     assert (await client.asks(start + b"a" * (1001 - len(start) - 4) + b"\r\n\r\n")).status == 431
 
 
+async def test_a_target_may_be_as_long_as_the_head(lab: Lab) -> None:
+    limit = 200_000
+    await lab.serves(l7(rules=HELLO, limits=Limits(head=limit)))
+    rest = b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    fitting = b"GET /" + b"a" * (limit - len(rest) - 5) + rest
+    assert len(fitting) == limit
+    assert (await (await lab.connects()).asks(fitting)).status == 200
+    assert (await (await lab.connects()).asks(fitting.replace(b"/a", b"/aa", 1))).status == 431
+    assert (await (await lab.connects()).asks(b"GET /" + b"a" * limit)).status == 414
+
+
 async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> None:
     client, _ = await lab.converses(limits=Limits(body=10))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n", bytes(4_000_000))
