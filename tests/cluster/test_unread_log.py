@@ -1,6 +1,7 @@
 """`tierlb up` whose stderr and stdout are a full pipe that nobody reads, as with a paused terminal or a stuck collector
 of logs."""
 
+import contextlib
 import os
 import random
 import shlex
@@ -48,13 +49,10 @@ async def test_a_log_that_nobody_reads_stops_neither_start_nor_traffic_nor_end(t
             os.close(writer)
             with trio.fail_after(DEADLINE_S):
                 async with httpx.AsyncClient(timeout=DEADLINE_S) as http:
-                    status = await first_answer(http, f"http://127.0.0.1:{admin}/v1/status")
-                    node = status["tiers"]["web"]["nodes"][0]
-                    os.kill(node["pid"], signal.SIGKILL)  # its end, and the next one's start, are lines
-                    while True:
-                        status = (await http.get(f"http://127.0.0.1:{admin}/v1/status")).json()
-                        if status["serving"] and status["tiers"]["web"]["nodes"][0]["pid"] not in (node["pid"], None):
-                            break
+                    url = f"http://127.0.0.1:{admin}/v1/status"
+                    pid = await until_served(http, url)
+                    os.kill(pid, signal.SIGKILL)  # its end, and the next one's start, are lines
+                    await until_served(http, url, gone=pid)
                     assert (await http.get(f"http://127.0.0.1:{edge}/")).status_code == 200
                 up.send_signal(signal.SIGTERM)
                 assert await trio.to_thread.run_sync(up.wait, abandon_on_cancel=True) == 0
@@ -62,9 +60,12 @@ async def test_a_log_that_nobody_reads_stops_neither_start_nor_traffic_nor_end(t
         os.close(reader)
 
 
-async def first_answer(http, url):
+async def until_served(http, url, gone=None):
+    """The pid of the l7 node once everything serves, with another one in the place of the one that is gone."""
     while True:
-        try:
-            return (await http.get(url)).json()
-        except httpx.TransportError:
-            await trio.lowlevel.checkpoint()
+        with contextlib.suppress(httpx.TransportError):
+            status = (await http.get(url)).json()
+            pid = status["tiers"]["web"]["nodes"][0]["pid"]
+            if status["serving"] and not status["missing"] and pid not in (gone, None):
+                return pid
+        await trio.sleep(0.1)
