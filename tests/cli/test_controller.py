@@ -56,8 +56,8 @@ class Site:
         return self.tmp_path / "state"
 
     def controller(self, *more):
-        where = ("--listen", self.control, "--state", str(self.state))
-        return self.start("controller", "controller", str(self.file), *where, *more)
+        state = () if "store:" in self.file.read_text() else ("--state", str(self.state))
+        return self.start("controller", "controller", str(self.file), "--listen", self.control, *state, *more)
 
     def node(self, name):
         where = ("--join-file", str(self.state))
@@ -161,7 +161,7 @@ async def test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first
     assert topology["text"] == site.file.read_text()
     site.control = str(free_address())
     admin = free_address()
-    second = ("--listen", site.control, "--state", str(site.tmp_path / "other"), "--admin-listen", str(admin))
+    second = ("--listen", site.control, "--admin-listen", str(admin))
     site.start("second", "controller", str(site.file), *second, *options, "--name", "second")
     standby = await site.answers(f"http://{admin}/v1/topology", 503)
     assert "standby" in standby.text
@@ -198,7 +198,7 @@ async def test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do
     files = {key: str(guarded.access.file(name)) if key == "key" else name for key, name in changes.items()}
     options = shared(site, guarded, **files)
     site.file.write_text(site.file.read_text().replace("/test", f"/{prefix}", 1))
-    command = [*tierlb("controller"), str(site.file), "--listen", "127.0.0.1:0", "--state", str(site.state), *options]
+    command = [*tierlb("controller"), str(site.file), "--listen", "127.0.0.1:0", *options]
     with trio.fail_after(DEADLINE_S):
         ended = await trio.run_process(command, check=False, capture_stderr=True, stdin=subprocess.DEVNULL)
     assert ended.returncode == 1
