@@ -19,6 +19,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     Orca,
+    Override,
     Paths,
     Policy,
     Redirect,
@@ -53,7 +54,7 @@ class Member:
 class PoolSettings:
     """What a node needs to know of a pool besides its members.
 
-    `dns`: where it finds those, for which `parents` is what it is for members.
+    `dns`: where it finds those, for which `parents` is what it is for members, and `overrides` counts.
     """
 
     name: str
@@ -61,6 +62,7 @@ class PoolSettings:
     agent_check_port: int | None = None
     dns: str | None = None
     parents: int = 1
+    overrides: tuple[Override, ...] = ()
 
 
 @attrs.frozen(order=True)
