@@ -11,6 +11,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     Orca,
+    OutlierDetection,
     Paths,
     Policy,
     Pool,
@@ -23,9 +24,9 @@ from tierlb.model.topology import (
     SharedStore,
     Timeouts,
 )
-from tierlb.topology.build import build_health, build_match
+from tierlb.topology.build import build_health, build_match, build_outlier
 from tierlb.topology.load import load_text
-from tierlb.topology.shapes import HealthShape, MatchShape
+from tierlb.topology.shapes import HealthShape, MatchShape, OutlierShape
 
 EVERYTHING = """
 cluster: shop
@@ -197,3 +198,28 @@ def test_what_steers_choosing_reaches_the_model() -> None:
 )
 def test_a_check_has_the_models_defaults_and_never_outlasts_its_interval(shape: Any, check: HealthCheck) -> None:
     assert build_health(shape) == check
+
+
+@pytest.mark.parametrize(
+    ("health", "check", "outlier"),
+    [
+        (None, None, OutlierDetection()),
+        ("tcp", HealthCheck(), OutlierDetection()),
+        (HealthShape(outlier="off"), None, None),
+        (HealthShape(interval=4.0, outlier="off"), HealthCheck(interval_s=4.0), None),
+        (
+            HealthShape(outlier=OutlierShape(consecutive_errors=9, consecutive_gateway_errors=2, success_rate=False)),
+            None,
+            OutlierDetection(9, 2, success_rate=False),
+        ),
+        (
+            HealthShape(path="/", outlier=OutlierShape(interval=2.0, base_ejection=30.0, max_ejected=0.1)),
+            HealthCheck(path="/"),
+            OutlierDetection(interval_s=2.0, base_ejection_s=30.0, max_ejected=0.1),
+        ),
+    ],
+)
+def test_outlier_detection_is_on_unless_it_is_off_and_alone_starts_no_checks(
+    health: HealthShape | str | None, check: HealthCheck | None, outlier: OutlierDetection | None
+) -> None:
+    assert (build_health(health), build_outlier(health)) == (check, outlier)

@@ -51,6 +51,8 @@ POOLS = """
 
 LISTED = "a pool of listed endpoints"
 
+DEFAULT_OUTLIER = "{consecutive_errors: 5, success_rate: true, interval: 10s, base_ejection: 5s, max_ejected: 50%}"
+
 
 def shop(tiers: str = TIERS, pools: str = POOLS, top: str = "cluster: shop") -> Topology:
     return load_text(f"{top}\ntiers:{tiers}pools:{pools}", "f")
@@ -191,6 +193,23 @@ def test_an_entrance_that_moves_is_a_setting() -> None:
                 "app",
                 (Field("health.interval", "2s", "4s"), Field("health.status", "[200-399]", "[200, 300-399]")),
             ),
+        ),
+        (
+            "agents: true",
+            "agents: true, health: {outlier: {max_ejected: 12.5%, base_ejection: 1m30s, success_rate: false}}",
+            PoolChanged(
+                "app",
+                (
+                    Field("health.outlier.success_rate", "true", "false"),
+                    Field("health.outlier.base_ejection", "5s", "1m30s"),
+                    Field("health.outlier.max_ejected", "50%", "12.5%"),
+                ),
+            ),
+        ),
+        (
+            "agents: true",
+            "agents: true, health: {outlier: off}",
+            PoolChanged("app", (Field("health.outlier", DEFAULT_OUTLIER, None),)),
         ),
         (
             "endpoints: [127.0.0.1:1]",

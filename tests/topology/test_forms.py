@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.forms import FORMS
 from tierlb.topology.source import Scalar
@@ -16,7 +16,6 @@ RIGHT: list[tuple[Any, str, object]] = [
     (Policy, "two-choices", Policy.TWO_CHOICES),
     (Policy, "load-aware", Policy.LOAD_AWARE),
     (Orca, "bin", Orca.BIN),
-    (Admin, "maintenance", Admin.MAINTENANCE),
     (Paths, "as-sent", Paths.AS_SENT),
     (ClientAbort, "finish", ClientAbort.FINISH),
     (forms.Name, "api-next", "api-next"),
@@ -35,6 +34,12 @@ RIGHT: list[tuple[Any, str, object]] = [
     (forms.HeaderCount, "64", 64),
     (forms.Port, "65535", 65_535),
     (forms.ResultCount, "1", 1),
+    (forms.ErrorCount, "10000", 10_000),
+    (forms.EjectedShare, "50%", 0.5),
+    (forms.EjectedShare, "2.5%", 0.025),
+    (forms.Switch, "true", True),
+    (forms.Switch, "false", False),
+    (forms.Off, "off", "off"),
     (forms.Weight, "0", 0.0),
     (forms.Weight, "0.5", 0.5),
     (forms.Command, "serve --on '{port}'", "serve --on '{port}'"),
@@ -99,7 +104,6 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (Policy, Scalar("round-robbin"), "did you mean 'round-robin'"),
     (Orca, Scalar("txt"), "did you mean 'text'"),
     (ClientAbort, Scalar("finished"), "did you mean 'finish'"),
-    (Admin, Scalar("drained"), "did you mean 'drain'"),
     (Paths, Scalar("as_sent"), "did you mean 'as-sent'"),
     (forms.Name, Scalar("Web"), "is not a name"),
     (forms.Name, Scalar("-a"), "is not a name"),
@@ -121,6 +125,13 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (forms.Replicas, Scalar("9" * 5000), "not a whole number"),
     (forms.Port, Scalar("0"), "write 1 to 65535"),
     (forms.ResultCount, Scalar("101"), "write 1 to 100"),
+    (forms.ErrorCount, Scalar("0"), "write 1 to 10000"),
+    (forms.EjectedShare, Scalar("0.5"), "is not a percentage: write one such as 25%"),
+    (forms.EjectedShare, Scalar("0%"), "write 1% to 50%"),
+    (forms.EjectedShare, Scalar("51%"), "write 1% to 50%; with less than half of a pool left, all of it is used"),
+    (forms.Switch, Scalar("on"), "is neither true nor false"),
+    (forms.Switch, Scalar("true", quoted=True), "is neither true nor false"),
+    (forms.Off, Scalar("false"), "write off or a mapping"),
     (forms.Weight, Scalar("-1"), "0 to 1000000"),
     (forms.Weight, Scalar(".inf"), "not a weight"),
     (forms.Weight, Scalar(".nan"), "not a weight"),
@@ -234,7 +245,11 @@ def test_every_form_is_in_both_tables() -> None:
     assert {kind for kind, _, _ in RIGHT} == set(FORMS)
 
 
+IN_TEXT = (forms.Seconds, forms.EjectedShare)
+"""Numbers that the file writes as text."""
+
+
 @pytest.mark.parametrize(("kind", "text", "value"), RIGHT, ids=lambda item: getattr(item, "__name__", None))
 def test_the_schema_takes_what_the_reader_takes(kind: Any, text: str, value: object) -> None:
-    instance = value if isinstance(value, int | float) and kind is not forms.Seconds else text
+    instance = value if isinstance(value, int | float) and kind not in IN_TEXT else text
     jsonschema.validate(instance, FORMS[kind].schema)

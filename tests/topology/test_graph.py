@@ -125,6 +125,11 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
             "p: {endpoints: {127.0.0.1:81: 2, 127.0.0.1:80: 1}}",
             "pools.p.endpoints.'127.0.0.1:80': tier 'a' listens here",
         ),
+        (
+            "a: {kind: l4, listen: ':80', to: p}",
+            "p: {agents: true, health: {interval: 2s, outlier: off}}",
+            "pools.p.health.outlier: has no effect: it goes by answers, and the tier 'a', an l4 one, sees none",
+        ),
         ("a: {kind: l7, listen: ':7900', to: p}", P, "port 7900 is already used by admin.listen"),
         (
             "a: {kind: l7, listen: ':80', to: b}\nb: {kind: l7, to: p}",
@@ -176,3 +181,8 @@ def test_weights_that_could_not_be_read_are_not_missed() -> None:
     found = problems_of("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: {127.0.0.1:1: much}}")
     assert len(found) == 1
     assert "'much' is not a weight" in found[0]
+
+
+def test_outlier_detection_has_an_effect_where_one_of_the_senders_sees_answers() -> None:
+    tiers = "a: {kind: l4, listen: ':80', to: p}\nb: {kind: l7, listen: ':81', to: p}"
+    assert problems_of(tiers, "p: {agents: true, health: {outlier: {consecutive_errors: 3}}}") == []

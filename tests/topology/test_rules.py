@@ -140,6 +140,14 @@ def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
         ),
         ("{agents: true, health: {timeout: 3s}}", "pools.p.health.timeout: is longer than the interval, 2s"),
         (
+            "{agents: true, health: {outlier: {consecutive_gateway_errors: 5}}}",
+            "pools.p.health.outlier.consecutive_gateway_errors: has no effect: consecutive_errors (5) counts these too",
+        ),
+        (
+            "{agents: true, health: {outlier: {consecutive_errors: 3, consecutive_gateway_errors: 4}}}",
+            "pools.p.health.outlier.consecutive_gateway_errors: has no effect: consecutive_errors (3) counts these too",
+        ),
+        (
             "{endpoints: ['[::1]:1'], run: {command: 'x {port}'}}",
             "pools.p.run: cannot stand beside 'endpoints'",
         ),
@@ -157,6 +165,9 @@ def test_each_pool_rule_yields_its_one_fault(pool: str, fault: str) -> None:
         "{endpoints: {localhost:1: 0, localhost:2: 1}, agent_check: 9}",
         "{agents: true, health: {path: /, host: a, status: 204, interval: 2s, timeout: 2s}}",
         "{agents: true, health: {interval: 500ms}}",
+        "{agents: true, health: {outlier: off}}",
+        "{agents: true, health: {outlier: {consecutive_gateway_errors: 4}}}",
+        "{agents: true, health: {outlier: {consecutive_errors: 9, consecutive_gateway_errors: 8, interval: 1s}}}",
         "{dns: 'a:1', health: tcp, agent_check: 9}",
         "{run: {command: 'x {port}', image: x, resources: {}}}",
         "{agents: true, health: {interval: soon, timeout: 3s}}",

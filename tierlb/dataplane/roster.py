@@ -20,9 +20,11 @@ from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
 from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
+from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import MemberView
 from tierlb.dataplane import recovery
+from tierlb.dataplane.outliers import Outliers, Standing, watched
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Kind, Policy, Timeouts
@@ -56,16 +58,17 @@ class Candidate:
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
     sum of the times at which items ended less that of the times at which they began, from which the integral of
     `in_flight` over time follows exactly at the cost of one addition per event. `idle` holds kept connections,
-    the freshest last. `done` counts items that are over, `errors` those of them that were errors. `cap`: how many items
-    this node may have in flight there, its part of its agent's `maxconn`. `closes`: connections to it are not kept.
+    the freshest last. `done` counts items that are over, `errors` those of them that were errors,
+    `blamed` the part of these that siblings do not have too. `cap`: how many items
+    this node may have in flight there, its part of its agent's `maxconn`.
     """
 
     __slots__ = (
         "availability",
         "awaited_until",
+        "blamed",
         "cap",
         "capacity",
-        "closes",
         "deadline",
         "done",
         "ejection",
@@ -91,6 +94,7 @@ class Candidate:
         "said_up",
         "share",
         "slope",
+        "standing",
         "started",
         "stated_part",
         "view",
@@ -106,17 +110,19 @@ class Candidate:
         self.moments = 0.0
         self.done = 0
         self.errors = 0
+        self.blamed = 0.0
         self.failed = 0
         self.started = 0
         self.recent_share = 0.0
         self.idle: list[Any] = []
         self.ejection = Ejection()
+        self.standing = Standing()
         self.healthy: bool | None = None
         self.said_admin = Admin.READY
         self.said_maxconn = 0
         self.said_up: bool | None = None
         self.probe: recovery.Probe | recovery.CheckedRecovery | None = None
-        self.retired = self.closes = False
+        self.retired = False
         self.deadline = NEVER
         self.filed = NEVER
         self.capacity = self.slope = self.offset = self.stated_part = 1.0
@@ -145,13 +151,6 @@ class Candidate:
         """By the file, operators and its agent."""
         return self.member.weight * self.view.factor
 
-    def _close_idle_unless_used(self) -> None:
-        """No connection is kept to a member that is to get nothing."""
-        self.closes = self.retired or not self.availability.usable_at_last
-        if self.closes:
-            for connection in self.idle[:]:
-                connection.close()
-
     # Items.
 
     def begin(self) -> None:
@@ -164,12 +163,15 @@ class Candidate:
         self.in_flight -= 1
         self.moments += self.roster.reactor.now
 
-    def erred(self) -> None:
+    def erred(self, fault: Fault = Fault.GATEWAY) -> None:
         """An item that is counted as done failed, or was answered with an error for which the member is to blame."""
         self.errors += 1
         self.failed += 1
         now = self.roster.reactor.now
-        self.view.phantom.add(now, self.view.leaf.guess)
+        outliers = self.roster.outliers.get(self.member.target)
+        part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
+        self.blamed += part
+        self.view.phantom.add(now, part * self.view.leaf.guess)
         for group in self.groups:
             group.settle_at_once(now)
 
@@ -180,7 +182,7 @@ class Candidate:
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
-        self.view.advance(now, self.moments + self.in_flight * now, self.done - self.errors)
+        self.view.advance(now, self.moments + self.in_flight * now, self.done - round(self.blamed))
         self.share = self.view.share.value
         if not self.in_flight:
             self.peak.idle(now)
@@ -270,13 +272,12 @@ class Candidate:
         before = self.availability
         silent = self.view.silent and self.member.child
         awaited = not self.view.connected and self.roster.reactor.now < self.awaited_until
-        ejected = self.ejection.ejected
+        ejected = self.ejection.ejected or self.standing.ejected
         self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
             group.refresh()
-        self._close_idle_unless_used()
         if event and not self.retired:
             self.roster.on_change(event, self)
 
@@ -284,7 +285,8 @@ class Candidate:
         """No longer a member: kept connections close, items in flight finish."""
         self.retired = True
         self.roster.reactor.wheel.forget(self)
-        self._close_idle_unless_used()
+        for connection in self.idle[:]:
+            connection.close()
         if self.probe is not None:
             self.probe.close()
 
@@ -299,7 +301,15 @@ class Candidate:
             self.capacity if known else 0.0,
             self.recent_share,
             self.view.age_s(now),
+            self.standing.reason if self.standing.ejected else "",
         )
+
+
+def log_change(log: Any, event: str, candidate: Candidate) -> None:
+    """What an operator should see of a member, with the reason where there is one."""
+    reason = {"reason": candidate.standing.reason} if event == "ejected" and candidate.standing.ejected else {}
+    note = log.warning if event in TROUBLES else log.info
+    note(f"member {event}", member=candidate.name, address=str(candidate.member.address), **reason)
 
 
 @attrs.define
@@ -467,6 +477,7 @@ class Roster:
         self.local_ports = local_ports()
         self.connect_s = Timeouts().connect
         self.checks: dict[str, HealthCheck] = {}
+        self.outliers: dict[str, Outliers] = {}
         self.recovery: recovery.Recovery | None = None
         self.reactor = reactor
         self.rng = rng
@@ -502,6 +513,7 @@ class Roster:
             self._by_name.setdefault(candidate.name, []).append(candidate)
         for candidate in kept.values():
             candidate.groups = [group for group in groups if candidate in group.candidates]
+        self.outliers = watched(self.outliers, kept.values(), snapshot, now)
         return groups
 
     def view_of(self, member: Member) -> MemberView:
@@ -534,6 +546,8 @@ class Roster:
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
         self.shortages.tick(now)
+        for outliers in self.outliers.values():
+            outliers.tick(now)
         for candidate in self._candidates.values():
             candidate.learn(now)
         for group in self.groups:

@@ -19,7 +19,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     Orca,
-    Override,
+    OutlierDetection,
     Paths,
     Policy,
     Redirect,
@@ -54,7 +54,7 @@ class Member:
 class PoolSettings:
     """What a node needs to know of a pool besides its members.
 
-    `dns`: where it finds those, for which `parents` is what it is for members, and `overrides` counts.
+    `dns`: where it finds those, for which `parents` is what it is for members.
     """
 
     name: str
@@ -62,7 +62,7 @@ class PoolSettings:
     agent_check_port: int | None = None
     dns: str | None = None
     parents: int = 1
-    overrides: tuple[Override, ...] = ()
+    outlier: OutlierDetection | None = OutlierDetection()
 
 
 @attrs.frozen(order=True)

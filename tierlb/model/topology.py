@@ -87,6 +87,23 @@ class HealthCheck:
 
 
 @attrs.frozen
+class OutlierDetection:
+    """When an endpoint whose answers fail is left out for a while; by names of Envoy's outlier detection.
+
+    `consecutive_errors`: 5xx answers, resets, cut or late answers in a row; `consecutive_gateway_errors`: the same
+    without the answers (None: no threshold of their own). `success_rate`: compare those of five or more endpoints once
+    in `interval_s`. `base_ejection_s` doubles with each ejection; `max_ejected` (0..1) of a pool may be out at once.
+    """
+
+    consecutive_errors: int = 5
+    consecutive_gateway_errors: int | None = None
+    success_rate: bool = True
+    interval_s: float = 10.0
+    base_ejection_s: float = 5.0
+    max_ejected: float = 0.5
+
+
+@attrs.frozen
 class Tls:
     """Files in PEM form for the control channel. Both ends show `certificate` and demand one that `ca` signed."""
 
@@ -264,22 +281,12 @@ class Run:
 
 
 @attrs.frozen
-class Override:
-    """What an operator wants of one endpoint, whatever else is known of it. `weight`: None leaves it as it is."""
-
-    address: Address
-    weight: float | None = None
-    admin: Admin = Admin.READY
-
-
-@attrs.frozen
 class Pool:
     """A named group of interchangeable endpoints: listed, started by `run`, joining by themselves (`agents`), or found
     in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
     `weights` are parallel to `endpoints` (empty: all equal) and count under every policy; 0: nothing is sent there.
-    `overrides`: endpoints that are wanted otherwise than as they are listed, or found in DNS. `agent_check_port`: each
-    endpoint's host answers HAProxy's agent-check there.
+    `agent_check_port`: each endpoint's host answers HAProxy's agent-check there. `outlier`: None where it is off.
     """
 
     name: str
@@ -290,7 +297,7 @@ class Pool:
     dns: str | None = None
     health: HealthCheck | None = None
     agent_check_port: int | None = None
-    overrides: tuple[Override, ...] = ()
+    outlier: OutlierDetection | None = OutlierDetection()
 
 
 @attrs.frozen

@@ -7,14 +7,13 @@ import attrs
 from tierlb.model.topology import (
     DRAIN_S,
     Action,
-    Admin,
     ClientAbort,
     Forward,
     HealthCheck,
     Kind,
     Limits,
     Match,
-    Override,
+    OutlierDetection,
     Paths,
     Policy,
     Pool,
@@ -32,7 +31,6 @@ from tierlb.model.topology import (
 )
 from tierlb.topology.files import resolved
 from tierlb.topology.shapes import (
-    EndpointShape,
     FileShape,
     HashOnShape,
     HealthShape,
@@ -76,9 +74,12 @@ def build_match(shape: MatchShape | None) -> Match:
 
 
 def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
-    """The check in the model's form. Without a timeout of its own a check ends when the next one is due."""
+    """The check in the model's form. Without a timeout of its own a check ends when the next one is due. Where nothing
+    but `outlier` is given there is none."""
     if shape is None or isinstance(shape, str):
         return HealthCheck() if shape else None
+    if _given(shape).keys() == {"outlier"}:
+        return None
     interval_s = shape.interval or HealthCheck().interval_s
     status = (shape.status,) if shape.status and isinstance(shape.status[0], int) else shape.status
     return HealthCheck(
@@ -90,6 +91,15 @@ def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
         unhealthy=shape.unhealthy or HealthCheck().unhealthy,
         statuses=status or HealthCheck().statuses,
     )
+
+
+def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
+    """Detection in the model's form; on by default."""
+    given = shape.outlier if isinstance(shape, HealthShape) else None
+    if isinstance(given, str):
+        return None
+    seconds = {"interval": "interval_s", "base_ejection": "base_ejection_s"}
+    return OutlierDetection(**{seconds.get(key, key): value for key, value in _given(given).items()})
 
 
 def _tier(name: str, shape: TierShape) -> Tier:
@@ -135,35 +145,18 @@ def _forward(to: To) -> Forward:
 
 
 def _pool(name: str, shape: PoolShape) -> Pool:
-    listed, found = shape.endpoints or (), shape.overrides or {}
-    wanted = listed if isinstance(listed, dict) else {}
+    listed = shape.endpoints or ()
     return Pool(
         name,
         endpoints=tuple(listed),
-        weights=tuple(1.0 if (weight := _weight(given)) is None else weight for given in wanted.values()),
-        overrides=_overrides(
-            *(Override(address, None, _admin(given)) for address, given in wanted.items()),
-            *(Override(address, _weight(given), _admin(given)) for address, given in found.items()),
-        ),
+        weights=tuple(listed.values()) if isinstance(listed, dict) else (),
         run=_run(shape.run) if shape.run else None,
         agents=shape.agents or False,
         dns=shape.dns,
         health=build_health(shape.health),
+        outlier=build_outlier(shape.health),
         agent_check_port=shape.agent_check,
     )
-
-
-def _weight(given: float | EndpointShape) -> float | None:
-    return given.weight if isinstance(given, EndpointShape) else given
-
-
-def _admin(given: float | EndpointShape) -> Admin:
-    return given.admin or Admin.READY if isinstance(given, EndpointShape) else Admin.READY
-
-
-def _overrides(*given: Override) -> tuple[Override, ...]:
-    """Those that say something, in an order that does not depend on the file's."""
-    return tuple(sorted((each for each in given if each != Override(each.address)), key=lambda each: str(each.address)))
 
 
 def _run(shape: RunShape) -> Run:

@@ -17,7 +17,17 @@ from typing import Any, ClassVar
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import HealthCheck, Limits, Override, Pool, Resources, SharedStore, Tier, Timeouts, Topology
+from tierlb.model.topology import (
+    HealthCheck,
+    Limits,
+    OutlierDetection,
+    Pool,
+    Resources,
+    SharedStore,
+    Tier,
+    Timeouts,
+    Topology,
+)
 from tierlb.topology.problems import path_text
 from tierlb.topology.units import BYTES_PER
 
@@ -217,7 +227,7 @@ def _pool_changes(name: str, before: Pool | None, after: Pool | None) -> Iterato
             yield PoolScaled(name, before.run.replicas, after.run.replicas)
         added = tuple(address for address in after.endpoints if address not in before.endpoints)
         removed = tuple(address for address in before.endpoints if address not in after.endpoints)
-        fields = list(_fields(before, after, skip=("endpoints", "weights", "overrides", "run")))
+        fields = list(_fields(before, after, skip=("endpoints", "weights", "run")))
         if before.run and after.run:
             fields += _fields(before.run, after.run, "run.", skip=("replicas",))
         fields += _weight_fields(before, after, same_members=not (added or removed))
@@ -233,24 +243,9 @@ def _weight_fields(before: Pool, after: Pool, same_members: bool) -> Iterator[Fi
     for address in changed:
         key = path_text(("endpoints", str(address)))
         yield Field(key, f"{weights[address]:g}", f"{others[address]:g}")
-    wanted = list(_override_fields(before, after))
-    yield from wanted
     same_lists = (before.endpoints, before.weights) == (after.endpoints, after.weights)
-    if same_members and not changed and not wanted and not same_lists:
+    if same_members and not changed and not same_lists:
         yield Field("endpoints", _listing(before), _listing(after))
-
-
-def _override_fields(before: Pool, after: Pool) -> Iterator[Field]:
-    """What is wanted of single endpoints."""
-    was, now = ({each.address: each for each in pool.overrides} for pool in (before, after))
-    for address in (each for each in {**was, **now} if after.dns is not None or each in after.endpoints):
-        one, other = was.get(address, Override(address)), now.get(address, Override(address))
-        where = "overrides" if after.dns is not None else "endpoints"
-        if one.admin is not other.admin:
-            yield Field(path_text((where, str(address), "admin")), one.admin.value, other.admin.value)
-        if one.weight != other.weight:
-            said = [None if each.weight is None else f"{each.weight:g}" for each in (one, other)]
-            yield Field(path_text((where, str(address), "weight")), *said)
 
 
 def weights_of(pool: Pool) -> dict[Address, float]:
@@ -332,6 +327,10 @@ def _health_text(check: HealthCheck) -> str:
     return "tcp" if check == HealthCheck() else _text(check)
 
 
+def _percent_text(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
 def _store_text(store: SharedStore) -> str:
     return store.url if store == SharedStore(store.url) else _text(store)
 
@@ -351,6 +350,9 @@ KEYS: dict[tuple[type, str], str] = {
     (HealthCheck, "interval_s"): "interval",
     (HealthCheck, "timeout_s"): "timeout",
     (HealthCheck, "statuses"): "status",
+    (Pool, "outlier"): "health.outlier",
+    (OutlierDetection, "interval_s"): "interval",
+    (OutlierDetection, "base_ejection_s"): "base_ejection",
 }
 """The file's key, where the model's field has another name."""
 
@@ -366,5 +368,8 @@ FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
     (HealthCheck, "interval_s"): duration_text,
     (HealthCheck, "timeout_s"): duration_text,
     (HealthCheck, "statuses"): _statuses_text,
+    (OutlierDetection, "interval_s"): duration_text,
+    (OutlierDetection, "base_ejection_s"): duration_text,
+    (OutlierDetection, "max_ejected"): _percent_text,
 }
 """How a field's value is written in the file, where it is more than its plain text."""

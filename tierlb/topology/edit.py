@@ -15,11 +15,8 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Forward, Kind, Match, Policy, Run, Tier, Topology
-from tierlb.topology.endpoints import NoSuchEndpoint, SetEndpoint, splices_for
 from tierlb.topology.forms import FORMS, Name, Replicas
-from tierlb.topology.inherit import inherited, model_for
 from tierlb.topology.load import load_text
 from tierlb.topology.parts import Mapping, Part, Series, Word, meant
 from tierlb.topology.problems import TopologyError, suggestion
@@ -58,8 +55,7 @@ def _policy(value: Policy | str) -> Policy:
 @attrs.frozen
 class AddTier:
     """Put a new tier in: `between` a tier and what it sends to, `above` a tier or pool (all its senders send to the
-    new tier then), or `below` a tier (which sends to the new tier then). One of the three is given. It takes over
-    timeouts, limits, trust and drain time of the tier that it stands before (`inherit`)."""
+    new tier then), or `below` a tier (which sends to the new tier then). One of the three is given."""
 
     name: str
     kind: Kind = attrs.field(converter=_kind)
@@ -92,7 +88,7 @@ class SetPolicy:
     policy: Policy = attrs.field(converter=_policy)
 
 
-Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
+Edit = AddTier | RemoveTier | Scale | SetPolicy
 
 
 def edited(text: str, edit: Edit, name: str = "FILE") -> str:
@@ -104,7 +100,7 @@ def edited(text: str, edit: Edit, name: str = "FILE") -> str:
     try:
         sheet = Sheet(text)
         result = sheet.spliced(_splices(sheet, topology, edit))
-    except (LayoutError, NoSuchEndpoint) as error:
+    except LayoutError as error:
         raise EditError(str(error)) from None
     _check(result, edit, name)
     return result
@@ -125,15 +121,6 @@ def parse_policy(text: str) -> SetPolicy:
     """Read `web=round-robin`. Raises EditError."""
     tier, policy = _pair(text, "web=round-robin")
     return SetPolicy(tier, _read(Policy, policy, f"{tier}: "))
-
-
-def parse_endpoint(text: str) -> tuple[str, Address]:
-    """Read `app/127.0.0.1:9001`. Raises EditError."""
-    pool, _, address = text.partition("/")
-    try:
-        return pool, parse_address(address)
-    except ValueError as error:
-        raise EditError(f"{shown(text)}: {error}: write POOL/HOST:PORT, such as app/127.0.0.1:9001") from None
 
 
 def _pair(text: str, example: str) -> tuple[str, str]:
@@ -163,8 +150,6 @@ def _splices(sheet: Sheet, topology: Topology, edit: Edit) -> Iterator[Splice]:
         case Scale(replicas):
             for name, number in replicas.items():
                 yield from _scaling(sheet, topology, name, number)
-        case SetEndpoint():
-            yield from splices_for(sheet, topology, edit)
         case SetPolicy(name, policy):
             if _tier(topology, name).balance is not policy:
                 yield sheet.with_key(sheet.mapping("tiers", name), "balance", policy.value, BEFORE_BALANCE)
@@ -217,8 +202,7 @@ def _adding_between(sheet: Sheet, topology: Topology, edit: AddTier, above: str,
         advice = f"write --between {above} {sender.targets[0]}" if len(sender.targets) == 1 else "choose one of these"
         raise EditError(f"tier {above!r} sends to {_listed(sender.targets)}, not to {below!r}: {advice}")
     yield from _redirecting(sheet, above, below, edit.name)
-    model = topology.tiers[model_for(topology, above, (below,))]
-    yield _new_tier(sheet, edit, f" {word(below)}", model, after=above)
+    yield _new_tier(sheet, edit, f" {word(below)}", after=above)
 
 
 def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) -> Iterator[Splice]:
@@ -228,13 +212,13 @@ def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) 
         yield from _redirecting(sheet, sender.name, target, edit.name)
     to = f" {word(target)}"
     if target in topology.pools:
-        yield _new_tier(sheet, edit, to, senders[-1], after=senders[-1].name)
+        yield _new_tier(sheet, edit, to, after=senders[-1].name)
     elif senders:
-        yield _new_tier(sheet, edit, to, topology.tiers[target], before=target)
+        yield _new_tier(sheet, edit, to, before=target)
     else:
         inner = sheet.mapping("tiers", target)
         yield sheet.without(inner, "listen")
-        yield _new_tier(sheet, edit, to, topology.tiers[target], before=target, listen=inner)
+        yield _new_tier(sheet, edit, to, before=target, listen=inner)
 
 
 def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) -> Iterator[Splice]:
@@ -252,15 +236,13 @@ def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) ->
     for holder in holders:
         moves = column is not None and holder is holders[0]
         yield sheet.with_value(holder.entries["to"], f" {word(edit.name)}", comment=moves)
-    model = topology.tiers[model_for(topology, name, sender.targets)]
-    yield _new_tier(sheet, edit, sheet.value_text(holders[0], "to", column), model, after=name)
+    yield _new_tier(sheet, edit, sheet.value_text(holders[0], "to", column), after=name)
 
 
 def _new_tier(
     sheet: Sheet,
     edit: AddTier,
     to: str,
-    model: Tier,
     *,
     before: str | None = None,
     after: str = "",
@@ -276,7 +258,6 @@ def _new_tier(
     if edit.balance:
         lines.append(entry_text("balance", f" {edit.balance.value}", inner))
     lines.append(entry_text("to", to, inner))
-    lines += [entry_text(key, f" {value}", inner) for key, value in inherited(sheet, model, edit.kind)]
     if outer is None:
         block = f"{word(edit.name)}: {{{', '.join(lines)}}}"
     else:

@@ -16,7 +16,7 @@ from typing import Any, NewType
 import attrs
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.problems import suggestion
 from tierlb.topology.source import Scalar
 from tierlb.topology.units import parse_duration_s, parse_size_bytes, shown
@@ -36,6 +36,11 @@ HeaderCount = NewType("HeaderCount", int)
 Port = NewType("Port", int)
 ResultCount = NewType("ResultCount", int)
 Weight = NewType("Weight", float)
+ErrorCount = NewType("ErrorCount", int)
+EjectedShare = NewType("EjectedShare", float)
+"""In the file a percentage."""
+Switch = NewType("Switch", bool)
+Off = NewType("Off", str)
 Command = NewType("Command", str)
 UrlPath = NewType("UrlPath", str)
 UrlPrefix = NewType("UrlPrefix", str)
@@ -94,6 +99,7 @@ STATUS = r"[2-5][0-9]{2}"
 STATUS_RANGE = re.compile(rf"({STATUS})(?:-({STATUS}))?")
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+PERCENTAGE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?%")
 DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 PLACEHOLDERS = ("scheme", "host", "hostname", "path", "query")
@@ -103,6 +109,8 @@ MAX_TEXT_CHARS = 4096
 MAX_BODY_CHARS = 64 * 1024
 """A fixed answer is kept in memory at every node; files belong behind an endpoint."""
 MAX_WEIGHT = 1_000_000.0
+MOST_EJECTED_PERCENT = 50
+"""The panic rule (balance.availability) uses every endpoint again where less than half is left."""
 MAX_DNS_CHARS = 253
 """RFC 1035 §2.3.4: 255 octets with the lengths of the labels."""
 MAX_IMAGE_CHARS = 512
@@ -190,6 +198,24 @@ def _weight(scalar: Scalar) -> float:
     if not math.isfinite(weight) or not 0 <= weight <= MAX_WEIGHT:
         raise ValueError(f"{shown(scalar.text)} is out of range: write a weight of 0 to {MAX_WEIGHT:.0f}")
     return weight
+
+
+def _ejected_share(scalar: Scalar) -> float:
+    if not PERCENTAGE.fullmatch(scalar.text):
+        raise ValueError(f"{shown(scalar.text)} is not a percentage: write one such as 25%")
+    percent = float(scalar.text[:-1])
+    if not 1 <= percent <= MOST_EJECTED_PERCENT:
+        raise ValueError(
+            f"{shown(scalar.text)} is out of range: write 1% to {MOST_EJECTED_PERCENT}%; with less than half of a pool "
+            "left, all of it is used"
+        )
+    return percent / 100
+
+
+def _switch(scalar: Scalar) -> bool:
+    if scalar.quoted or scalar.text not in ("true", "false"):
+        raise ValueError(f"{shown(scalar.text)} is neither true nor false")
+    return scalar.text == "true"
 
 
 def _command(scalar: Scalar) -> str:
@@ -458,7 +484,6 @@ FORMS: dict[Any, Form] = {
     Kind: _one_of(Kind),
     Policy: _one_of(Policy),
     Orca: _one_of(Orca),
-    Admin: _one_of(Admin),
     Paths: _one_of(Paths),
     ClientAbort: _one_of(ClientAbort),
     Name: Form(_name, _text_schema(NAME)),
@@ -475,6 +500,10 @@ FORMS: dict[Any, Form] = {
     Port: Form(_whole(1, 65_535), _range_schema(1, 65_535)),
     ResultCount: Form(_whole(1, 100), _range_schema(1, 100)),
     Weight: Form(_weight, {"type": "number", "minimum": 0, "maximum": MAX_WEIGHT}),
+    ErrorCount: Form(_whole(1, 10_000), _range_schema(1, 10_000)),
+    EjectedShare: Form(_ejected_share, _text_schema(PERCENTAGE.pattern)),
+    Switch: Form(_switch, {"type": "boolean"}),
+    Off: _only("off", "a mapping"),
     Command: Form(_command, {"type": "string", "pattern": r"\{port\}"}),
     UrlPath: Form(_path, _text_schema(PATH)),
     UrlPrefix: Form(_prefix, _text_schema(PATH)),

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Policy, Topology
+from tierlb.model.topology import Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
-from tierlb.topology.shapes import FileShape, PoolShape, TierShape, To
+from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape, To
 from tierlb.topology.structure import Reading
 
 KEYS_WITHOUT_NAMES = (
@@ -59,6 +59,7 @@ def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_
     if all(_cannot_connect(path) for path in reading.damaged):
         yield from _unreached_faults(file, _as_meant(edges, guesses))
         yield from _weight_faults(file, reading, _as_meant(edges, guesses))
+        yield from _outlier_faults(file, reading, _as_meant(edges, guesses))
 
 
 def _cannot_connect(path: Path) -> bool:
@@ -234,6 +235,18 @@ def _weighs(pool: PoolShape | None) -> bool:
         return False
     by_srv = pool.dns is not None and pool.dns.startswith("_")
     return isinstance(pool.endpoints, dict) or by_srv or pool.agent_check is not None
+
+
+def _outlier_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
+    """Outlier detection where no tier sees answers."""
+    seeing = {name for name, tier in file.tiers.items() if tier.kind is Kind.L7}
+    for name, pool in (file.pools or {}).items():
+        senders = [tier for tier, each in edges.items() if any(edge.target == name for edge in each)]
+        path = ("pools", name, "health")
+        given = isinstance(pool.health, HealthShape) and pool.health.outlier is not None
+        if given and senders and seeing.isdisjoint(senders) and reading.intact(path):
+            message = f"has no effect: it goes by answers, and the tier {senders[0]!r}, an l4 one, sees none"
+            yield Fault((*path, "outlier"), message, at_key=True)
 
 
 def _unreached_faults(file: FileShape, edges: Edges) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Kind, Match, Paths, Policy
+from tierlb.model.topology import Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
 from tierlb.topology.forms import DOT_SEGMENT
 from tierlb.topology.problems import Fault, Path, path_text
@@ -22,6 +22,7 @@ from tierlb.topology.shapes import (
     TLS_ONLY,
     FileShape,
     HealthShape,
+    OutlierShape,
     PoolShape,
     RespondShape,
     RouteShape,
@@ -69,6 +70,8 @@ def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
                 yield from _plain_store_faults(path, shape)
             case HealthShape():
                 yield from _health_faults(path, shape, reading)
+            case OutlierShape():
+                yield from _outlier_faults(path, shape)
             case PoolShape(endpoints=dict() as weights) if not any(weights.values()) and reading.intact(path):
                 yield Fault((*path, "endpoints"), "every weight is 0: nothing could be sent anywhere")
             case PoolShape(endpoints=tuple() as endpoints):
@@ -141,6 +144,16 @@ def _health_faults(path: Path, shape: HealthShape, reading: Reading) -> Iterator
     if check is not None and check.timeout_s > check.interval_s and reading.intact((*path, "interval")):
         message = f"is longer than the interval, {check.interval_s:g}s: write at most that, or a longer interval"
         yield Fault((*path, "timeout"), message)
+
+
+def _outlier_faults(path: Path, shape: OutlierShape) -> Iterator[Fault]:
+    errors, gateway = (
+        shape.consecutive_errors or OutlierDetection().consecutive_errors,
+        shape.consecutive_gateway_errors,
+    )
+    if gateway is not None and gateway >= errors:
+        message = f"has no effect: consecutive_errors ({errors}) counts these too: write fewer, or leave it out"
+        yield Fault((*path, "consecutive_gateway_errors"), message)
 
 
 def _plain_store_faults(path: Path, store: StoreShape) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
     Body,
     Command,
@@ -17,7 +17,9 @@ from tierlb.topology.forms import (
     ContentType,
     Cpus,
     DnsName,
+    EjectedShare,
     Endpoint,
+    ErrorCount,
     FileName,
     FixedListen,
     HashHeader,
@@ -35,6 +37,7 @@ from tierlb.topology.forms import (
     Method,
     Name,
     Network,
+    Off,
     Port,
     QueryName,
     RedirectStatus,
@@ -45,6 +48,7 @@ from tierlb.topology.forms import (
     Status,
     StatusRange,
     StoreUrl,
+    Switch,
     Target,
     TcpCheck,
     UrlPath,
@@ -172,6 +176,24 @@ class RunShape:
 
 
 @attrs.frozen(kw_only=True)
+class OutlierShape:
+    consecutive_errors: ErrorCount | None = optional(
+        "5xx answers, resets, cut or late answers in a row that eject; more while others fail too (default 5)"
+    )
+    consecutive_gateway_errors: ErrorCount | None = optional(
+        "the same without 5xx answers; fewer than consecutive_errors (default no threshold of their own)"
+    )
+    success_rate: Switch | None = optional(
+        "false: do not eject endpoints whose success rate is far below the mean of five or more (default true)"
+    )
+    interval: Seconds | None = optional(
+        "how often success rates are compared, and how far back the others' errors count (default 10s)"
+    )
+    base_ejection: Seconds | None = optional("how long the first ejection lasts; each doubles it up to 5m (default 5s)")
+    max_ejected: EjectedShare | None = optional("the part of the pool that may be out at once (default 50%)")
+
+
+@attrs.frozen(kw_only=True)
 class HealthShape:
     path: Target | None = optional("GET this, with a query if need be; left out: a TCP connect is enough")
     host: HostField | None = optional("the request's Host field (default the endpoint's address)")
@@ -182,31 +204,22 @@ class HealthShape:
     status: StatusRange | tuple[StatusRange, ...] | None = optional(
         "the statuses that are good: one, a range such as 200-299, or a list of these (default 200-399)"
     )
-
-
-@attrs.frozen(kw_only=True)
-class EndpointShape:
-    weight: Weight | None = optional("its share beside the others (default 1); 0: nothing is sent there")
-    admin: Admin | None = optional(
-        "drain: nothing new is sent there; maintenance: it is not checked either, and what is left is cut after the "
-        "drain time (default ready)"
+    outlier: Off | OutlierShape | None = optional(
+        "when endpoints whose answers fail are left out for a while, or off; alone in health it starts no checks"
     )
 
 
 @attrs.frozen(kw_only=True)
 class PoolShape:
-    endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight | EndpointShape] | None = optional(
-        "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there) or to weight and admin"
+    endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight] | None = optional(
+        "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there)"
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: JoinByThemselves | None = optional("true: endpoints join by themselves with `tierlb agent`")
     dns: DnsName | None = optional(
         "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
     )
-    overrides: dict[Endpoint, Weight | EndpointShape] | None = optional(
-        "what is wanted of single endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
-    )
-    health: TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how")
+    health: TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     agent_check: Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
 
 
@@ -258,7 +271,6 @@ AT_MOST_ONE: dict[type, tuple[str, ...]] = {
 }
 
 NEEDS: dict[type, dict[str, str]] = {
-    PoolShape: {"overrides": "dns"},
     HealthShape: {"host": "path", "status": "path"},
     StoreShape: {"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"},
 }

@@ -14,7 +14,7 @@ from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import TROUBLES, Candidate, Roster
+from tierlb.dataplane.roster import Candidate, Roster, log_change
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
@@ -143,14 +143,6 @@ class L4Front:
         """What is under way: here nobody knows requests from other bytes."""
         return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
 
-    def cut_from(self, candidate: Candidate) -> Remainder:
-        """End what is under way at one member; what that was."""
-        ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
-        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.candidate is candidate]
-        for pipe in pipes:
-            pipe.finish(broken=True)
-        return Remainder(connections=len(pipes))
-
     def cut(self) -> None:
         """The deadline is over: end what is left, so that neither side takes it for an end."""
         for pipe in list(self.pipes):
@@ -167,5 +159,4 @@ class L4Front:
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log = self.log.warning if event in TROUBLES else self.log.info
-        log(f"member {event}", member=candidate.member.name, address=str(candidate.member.address))
+        log_change(self.log, event, candidate)

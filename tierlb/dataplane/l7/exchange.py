@@ -17,6 +17,7 @@ time for an answer is over, and while a body goes on as well.
 import errno
 from typing import TYPE_CHECKING
 
+from tierlb.balance.outlier import Fault
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CONNECTS = 3
 MAX_INTERIMS = 16
 """Answers of status 1xx to one request: a 100, a few hints, a 102 now and then. A bad endpoint sends them for ever."""
+TOO_MANY_REQUESTS = 429
 
 
 class Exchange:
@@ -390,8 +392,6 @@ class Exchange:
         """What the member's answer says of the member."""
         candidate, said = self.candidate, reply.orca
         assert candidate is not None
-        if reply.blamed:
-            candidate.erred()
         if said is not None:
             candidate.view.state(self.front.reactor.now, said.rps, said.busy, said.slots)
 
@@ -498,7 +498,7 @@ class Exchange:
             self.front.snapshot.timeouts.idle,
             lambda pipe, broken: self.front.tunnel_over(pipe, candidate, client.tally, client.began),
         )
-        self.front.tunnels[pipe] = candidate
+        self.front.tunnels.add(pipe)
         pipe.start(to_client=head + rest, to_member=after_head)
 
     # Ends.
@@ -588,32 +588,21 @@ class Exchange:
         assert self.candidate is not None
         name = self.candidate.member.name
         self.candidate.done += 1
-        self.candidate.erred()
+        self.candidate.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
         self._refuse(status, f"{name} {what}")
+
+    def _fault(self, fault: Fault) -> Fault:
+        """What fails at a second member as well is the request's own fault."""
+        return Fault.REPEATED if self.retried and self.tried else fault
 
     def _cut_off(self, reason: str) -> None:
         """The answer has begun, so all that is left is not to make its cut look like an end."""
         self.front.counters.errors += 1
         if self.candidate is not None:
             self.candidate.done += 1
-            self.candidate.erred()
+            self.candidate.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
-        self._break_off(reason)
-
-    def take_from_member(self) -> None:
-        """The member is in maintenance and is to have nothing any more, for which it is not to blame."""
-        assert self.candidate is not None
-        name = self.candidate.member.name
-        self.candidate.done += 1
-        self._let_go(reusable=False)
-        if self.reply is None:
-            self._refuse(503, f"{name} is in maintenance", retry_after=True)
-        else:
-            self.front.counters.errors += 1
-            self._break_off(f"{name} is in maintenance")
-
-    def _break_off(self, reason: str) -> None:
         self.front.log.warning("response cut", reason=reason)
         if self.plan.head.minor or (self.reply is not None and self.reply.length >= 0):
             self.client.break_off()
@@ -632,6 +621,8 @@ class Exchange:
         assert candidate is not None
         assert reply is not None
         candidate.done += 1
+        if reply.blamed:
+            candidate.erred(self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER))
         if self.front.times_members:
             now = self.front.reactor.now
             candidate.peak.observe(now, now - self.began)

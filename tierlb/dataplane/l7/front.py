@@ -21,7 +21,7 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import TROUBLES, Candidate, Group, Roster
+from tierlb.dataplane.roster import Candidate, Group, Roster, log_change
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Send, Snapshot
@@ -57,7 +57,7 @@ class L7Front:
         self.gone: dict[str, None] = {}
         """Processes that were parents until lately: what they still place here is not to stay."""
         self._parents: tuple[str, ...] = ()
-        self.tunnels: dict[Pipe, Candidate] = {}
+        self.tunnels: set[Pipe] = set()
         self.draining = self._ending = False
         self.full = False
         self._refusals = Refusals(name, reactor)
@@ -193,7 +193,7 @@ class L7Front:
         self.counters.bytes_out += pipe.member.carried
         candidate.finish()
         candidate.done += 1
-        self.tunnels.pop(pipe, None)
+        self.tunnels.discard(pipe)
 
     def drain(self) -> None:
         """Let requests under way finish, close what is idle; what a snapshot had drained before ends as it was to end.
@@ -213,16 +213,6 @@ class L7Front:
         requests = sum(client.exchange is not None for client in self.clients)
         return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
 
-    def cut_from(self, candidate: Candidate) -> Remainder:
-        """End what is under way at one member; what that was."""
-        exchanges = [each for client in self.clients if (each := client.exchange) and each.candidate is candidate]
-        for exchange in exchanges:
-            exchange.take_from_member()
-        tunnels = [pipe for pipe, member in self.tunnels.items() if member is candidate]
-        for pipe in tunnels:
-            pipe.finish(broken=True)
-        return Remainder(len(exchanges), len(tunnels))
-
     def cut(self) -> None:
         """The deadline is over: end what is left. Answers that were sent for it may still have to be taken."""
         for client in list(self.clients):
@@ -241,5 +231,4 @@ class L7Front:
         self.roster.close()
 
     def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log = self.log.warning if event in TROUBLES else self.log.info
-        log(f"member {event}", member=candidate.member.name, address=str(candidate.member.address))
+        log_change(self.log, event, candidate)

@@ -1,0 +1,184 @@
+"""The formulas of outlier detection as tables, and runs as the errors of one endpoint make them."""
+
+import random
+
+import pytest
+
+from tierlb.balance.outlier import (
+    CHANCE,
+    LEAST_HOSTS,
+    LEAST_VOLUME,
+    LONGEST_EJECTION_S,
+    Counts,
+    Fault,
+    Recent,
+    Runs,
+    ejection_s,
+    excess,
+    low_success_rates,
+    may_eject,
+    run_needed,
+)
+
+GOOD = Counts(1000, 0)
+
+
+@pytest.mark.parametrize(
+    ("configured", "error_share", "needed"),
+    [
+        (5, 0.0, 5),
+        (5, 0.01, 5),
+        (5, 0.1, 9),
+        (5, 0.5, 30),
+        (5, 0.9, 197),
+        (100, 0.1, 100),
+        (5, 1.0, None),
+        (1, 0.0, 1),
+    ],
+)
+def test_a_run_is_longer_the_more_the_siblings_fail(configured: int, error_share: float, needed: int | None) -> None:
+    assert run_needed(configured, error_share) == needed
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_a_run_that_is_needed_is_one_that_chance_does_not_explain(share: float) -> None:
+    needed = run_needed(1, share)
+    assert needed is not None
+    assert share**needed <= CHANCE < share ** (needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "outliers"),
+    [
+        ([GOOD] * 4 + [Counts(1000, 500)], [4]),
+        ([Counts(1000, 500)] + [GOOD] * 4, [0]),
+        ([GOOD] * 8 + [Counts(1000, 900), Counts(1000, 950)], [8, 9]),
+        ([GOOD] * 3 + [Counts(1000, 1000)], []),  # too few to tell
+        ([GOOD] * 4 + [Counts(LEAST_VOLUME - 1, 50)], []),  # too little traffic, and then too few
+        ([GOOD] * 4 + [Counts(1000, 1)], []),  # far off by deviations, and nothing by any other measure
+        ([GOOD] * 4 + [Counts(1000, 80)], [4]),
+        ([Counts(1000, 500)] * 5, []),
+        ([Counts(1000, 500)] * 4 + [Counts(100, 65)], []),  # chance
+        ([], []),
+    ],
+)
+def test_a_success_rate_is_too_low_by_deviations_by_a_gap_and_beyond_chance(
+    hosts: list[Counts], outliers: list[int]
+) -> None:
+    assert low_success_rates(hosts) == outliers
+
+
+def test_siblings_that_fail_alike_are_no_outliers_however_many_they_are() -> None:
+    """By deviations alone some of twenty equal endpoints would be ejected in most intervals."""
+    rng, found = random.Random(1), 0
+    for _ in range(200):
+        hosts = [Counts(200, sum(rng.random() < 0.4 for _ in range(200))) for _ in range(20)]
+        found += len(low_success_rates(hosts))
+    assert found <= 2
+
+
+def test_five_are_enough_to_tell_one() -> None:
+    assert low_success_rates([GOOD] * (LEAST_HOSTS - 1) + [Counts(1000, 1000)]) == [LEAST_HOSTS - 1]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "out", "most", "may"),
+    [
+        (1, 0, 0.5, False),
+        (2, 0, 0.5, True),
+        (2, 1, 0.5, False),
+        (3, 0, 0.5, True),
+        (3, 1, 0.5, False),
+        (4, 1, 0.5, True),
+        (4, 2, 0.5, False),
+        (10, 0, 0.01, True),
+        (10, 1, 0.01, False),
+        (10, 4, 0.5, True),
+        (10, 5, 0.5, False),
+        (0, 0, 0.5, False),
+    ],
+)
+def test_so_many_may_be_out_at_once(hosts: int, out: int, most: float, may: bool) -> None:
+    assert may_eject(hosts, out, most) is may
+
+
+@pytest.mark.parametrize(
+    ("base_s", "times", "lasts_s"),
+    [(5, 0, 5), (5, 1, 10), (5, 4, 80), (5, 50, LONGEST_EJECTION_S), (600, 0, 600), (600, 3, 600)],
+)
+def test_each_ejection_lasts_twice_as_long(base_s: float, times: int, lasts_s: float) -> None:
+    assert ejection_s(base_s, times) == lasts_s
+
+
+def test_a_good_answer_ends_a_run() -> None:
+    runs = Runs()
+    assert [runs.add(0, Fault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
+    assert runs.length == 3
+    assert runs.add(1, Fault.ANSWER, 0.0)
+    assert (runs.length, runs.faults) == (1, 4)
+
+
+def test_gateway_errors_in_a_row_end_with_an_answer_of_any_kind() -> None:
+    runs = Runs()
+    for fault in (Fault.GATEWAY, Fault.GATEWAY, Fault.ANSWER, Fault.GATEWAY):
+        runs.add(0, fault, 0.0)
+    assert (runs.length, runs.gateway) == (4, 1)
+
+
+def test_a_run_is_looked_at_from_its_threshold_on_and_not_with_each_error() -> None:
+    runs = Runs()
+    looked_at = []
+    for _ in range(40):
+        runs.add(0, Fault.ANSWER, 0.0)
+        if runs.is_long(5, 5):
+            looked_at.append(runs.length)
+            runs.look_again_at(runs.length + 10)
+    assert looked_at == [5, 15, 25, 35]
+
+
+def test_the_lower_threshold_of_gateway_errors_counts_too() -> None:
+    runs = Runs()
+    for _ in range(2):
+        runs.add(0, Fault.GATEWAY, 0.0)
+    assert runs.is_long(5, 2)
+    assert not runs.is_long(5, 3)
+
+
+@pytest.mark.parametrize(("good", "length"), [(7, 5), (8, 1)])
+def test_on_probation_one_error_is_enough_but_not_after_a_good_answer(good: int, length: int) -> None:
+    runs = Runs()
+    runs.on_probation(7, 5)
+    runs.add(good, Fault.ANSWER, 0.0)
+    assert runs.length == length
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"), [(Counts(), 0.0), (Counts(4, 1), 0.25), (Counts(1, 2), 1.0), (Counts(0, 3), 0.0)]
+)
+def test_an_error_share_is_one_whatever_the_counts(counts: Counts, share: float) -> None:
+    assert counts.error_share == share
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "part"),
+    [
+        (Recent(1, 1), Recent(), 1.0),
+        (Recent(100, 1), Recent(300, 0), 1.0),
+        (Recent(100, 100), Recent(300, 300), 0.0),
+        (Recent(100, 40), Recent(300, 150), 0.0),
+        (Recent(100, 55), Recent(300, 150), 0.0),  # chance
+        (Recent(100, 100), Recent(300, 150), 0.4),
+        (Recent(0, 1), Recent(), 1.0),
+        (Recent(), Recent(100, 10), 0.0),
+    ],
+)
+def test_errors_count_as_load_as_far_as_siblings_do_not_have_them_too(own: Recent, others: Recent, part: float) -> None:
+    assert excess(own, others) == pytest.approx(part)
+
+
+def test_recent_counts_fade() -> None:
+    recent = Recent()
+    recent.add(Counts(10, 4), 0.0)
+    recent.add(Counts(2, 2), 0.5)
+    assert (recent.done, recent.faults, recent.error_share) == (7, 4, 4 / 7)
+    assert Recent().error_share == 0.0

@@ -1,0 +1,156 @@
+"""Three real nginx servers behind l7 tiers of several policies: one begins to fail, and one client asks for trouble."""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
+from tests.processes import running
+
+pytestmark = pytest.mark.needs("nginx")
+
+DEADLINE_S = 60.0
+REQUESTS, MOST_ERRORS = 200, 20
+"""A third of them would fail."""
+POLICIES = ("load-aware", "round-robin", "maglev")
+WAYS = ("status", "drop")
+"""How a server fails: by answering 500, or by closing without an answer."""
+
+NGINX = """\
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder};
+{servers}
+}}
+"""
+SERVER = """\
+  server {{
+    listen {address};
+    location / {{
+      if (-f {folder}/status-{number}) {{ return 500; }}
+      if (-f {folder}/drop-{number}) {{ return 444; }}
+      return 200 "{number}";
+    }}
+    location /bad {{ return 503; }}
+    location /poison {{ return 444; }}
+  }}
+"""
+
+
+@attrs.frozen
+class Site:
+    cluster: Cluster
+    folder: Path
+    tiers: dict[str, str]
+
+    def ask(self, policy: str, path: str = "/", key: int = 0) -> tuple[int, str]:
+        """Status and body of one request on a connection of its own."""
+        host, _, port = self.tiers[policy].rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE_S) as sock:
+            fields = f"Host: a\r\nX-Key: {key}\r\nConnection: close\r\n\r\n"
+            sock.sendall(f"GET {path} HTTP/1.1\r\n{fields}".encode())
+            said = b"".join(iter(lambda: sock.recv(65536), b""))
+        head, _, body = said.partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), body.decode()
+
+    def seen(self, policy: str) -> list[dict[str, Any]]:
+        """How the tier's node sees the servers."""
+        (node,) = self.cluster.nodes(policy).values()
+        return list(node["load"]["members"]) if node["load"] else []
+
+    def ejections(self) -> int:
+        return self.cluster.log.read_text().count("member ejected")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("outliers")
+    folder.chmod(0o755)
+    servers = [free_address() for _ in range(3)]
+    config = "".join(
+        SERVER.format(address=address, folder=folder, number=number) for number, address in enumerate(servers)
+    )
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=config))
+    tiers, admin = {policy: free_address() for policy in POLICIES}, free_address()
+    listed = "\n".join(
+        f'  {policy}: {{kind: l7, listen: "{address}", balance: {policy}, to: app'
+        + (", hash_on: {header: x-key}}" if policy == "maglev" else "}")
+        for policy, address in tiers.items()
+    )
+    text = (
+        f"cluster: outliers\nadmin: {{listen: {admin}}}\ntiers:\n{listed}\n"
+        f"pools:\n  app: {{endpoints: {servers}, health: {{outlier: {{base_ejection: 3s}}}}}}\n"
+    )
+    with (
+        running(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "log"),
+        running_cluster(text, admin, folder) as cluster,
+    ):
+        yield Site(cluster, folder, tiers)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_requests_that_fail_everywhere_eject_no_server_and_gather_the_others_nowhere(site: Site, policy: str) -> None:
+    before, stop = site.ejections(), threading.Event()
+
+    def trouble(path: str) -> None:
+        for number in range(2000):
+            if stop.is_set():
+                return
+            site.ask(policy, path, number)
+
+    clients = [threading.Thread(target=trouble, args=(path,)) for path in ("/bad", "/poison")]
+    for client in clients:
+        client.start()
+    answers = Counter(site.ask(policy, "/", number)[1] for number in range(240))
+    stop.set()
+    for client in clients:
+        client.join(DEADLINE_S)
+    assert answers.keys() == {"0", "1", "2"}
+    assert max(answers.values()) <= 160, "no more than two thirds at one of three"
+    assert site.ejections() == before
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed(
+    site: Site, policy: str, way: str
+) -> None:
+    broken = site.folder / f"{way}-1"
+    await site.cluster.wait_until("nobody is out", lambda: all_available(site, policy), DEADLINE_S)
+    broken.touch()
+    try:
+        answers = [await trio.to_thread.run_sync(site.ask, policy, "/", key) for key in range(REQUESTS)]
+        assert sum(status != 200 for status, _ in answers) <= MOST_ERRORS
+        if policy != "load-aware":  # there the error penalty alone leaves too few errors for an ejection
+            await site.cluster.wait_until("it is ejected", lambda: is_ejected(site, policy), DEADLINE_S)
+    finally:
+        broken.unlink()
+    await site.cluster.wait_until(
+        "the healed server answers", lambda: "1" in {site.ask(policy, "/", key)[1] for key in range(12)}, DEADLINE_S
+    )
+
+
+def is_ejected(site: Site, policy: str) -> bool:
+    """Asks on, so that it goes again if it is back on probation."""
+    site.ask(policy, "/", REQUESTS)
+    site.ask(policy, "/", REQUESTS + 1)
+    problems = [member["problem"] for member in site.seen(policy) if member["availability"] == "ejected"]
+    return [problem.partition(" in a row")[1] for problem in problems] == [" in a row"]
+
+
+def all_available(site: Site, policy: str) -> bool:
+    seen = {member["availability"] for member in site.seen(policy)}
+    return seen == {"available"}

@@ -1,0 +1,361 @@
+"""Who is ejected for answers that fail, who is not, and how they return: in time that only the test passes."""
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.dataplane.rosters import Harness, available, by_name, child, destination, member
+from tierlb.balance.outlier import LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.dataplane.outliers import MUTED_S, SURVEY_S
+from tierlb.dataplane.roster import Candidate, Group, log_change
+from tierlb.model.snapshot import PoolSettings
+from tierlb.model.topology import Admin, Kind, OutlierDetection, Policy
+from tierlb.net.wheel import TICK_S
+
+QUICK = OutlierDetection(base_ejection_s=4.0)
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+class Pool:
+    """One pool `app` of so many endpoints."""
+
+    def __init__(self, count: int = 4, outlier: OutlierDetection | None = QUICK, **options: Any) -> None:
+        self.harness = Harness()
+        self.options = options
+        self.group = self.regroup(NAMES[:count], outlier)
+
+    def regroup(self, names: Sequence[str], outlier: OutlierDetection | None) -> Group:
+        pools = (PoolSettings("app", outlier=outlier),)
+        self.group = self.harness.group(*names, pools=pools, **self.options)
+        return self.group
+
+    def __getitem__(self, name: str) -> Candidate:
+        return by_name(self.group)[name]
+
+    def ends(self, name: str, fault: Fault | None = None, times: int = 1, after_s: float = SURVEY_S) -> None:
+        """Items of this endpoint end, one after the other, well or with this fault."""
+        for _ in range(times):
+            self.harness.pass_time(after_s)
+            self[name].done += 1
+            if fault is not None:
+                self[name].erred(fault)
+
+    @property
+    def out(self) -> list[str]:
+        return [each.name for each in self.group.candidates if each.standing.ejected]
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("fault", [Fault.ANSWER, Fault.GATEWAY])
+def test_errors_in_a_row_eject_under_every_policy(policy: Policy, fault: Fault) -> None:
+    pool = Pool(balance=policy)
+    pool.ends("b", times=10)
+    pool.ends("a", fault, times=4)
+    assert pool.out == []
+    pool.ends("a", fault)
+    assert pool.out == ["a"]
+    assert available(pool.group) == ["b", "c", "d"]
+    assert pool.harness.changes == [("ejected", "a")]
+    (load, *_) = pool.harness.roster.loads()
+    assert (load.availability, load.problem.partition(" in a row")[1]) == ("ejected", " in a row")
+
+
+def test_a_good_answer_between_them_is_no_run() -> None:
+    pool = Pool()
+    for _ in range(10):
+        pool.ends("a", Fault.ANSWER, times=4)
+        pool.ends("a")
+    assert pool.out == []
+
+
+def test_too_many_requests_neither_lengthens_nor_ends_a_run() -> None:
+    pool = Pool()
+    pool.ends("a", Fault.OVERLOADED, times=50)
+    assert pool.out == []
+    pool.ends("a", Fault.ANSWER, times=4)
+    pool.ends("a", Fault.OVERLOADED)
+    pool.ends("a", Fault.ANSWER)
+    assert pool.out == ["a"]
+
+
+def test_fewer_gateway_errors_may_be_enough() -> None:
+    pool = Pool(outlier=OutlierDetection(consecutive_errors=9, consecutive_gateway_errors=2))
+    pool.ends("b", Fault.GATEWAY, times=2)
+    assert pool.out == ["b"]
+    assert pool["b"].standing.reason == "2 gateway errors in a row"
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_what_fails_everywhere_ejects_nobody(policy: Policy) -> None:
+    """Two of three requests are of a client that asks for what no endpoint can answer (or that breaks each)."""
+    pool, rng = Pool(balance=policy), random.Random(1)
+    for _ in range(5000):
+        chosen = pool.group.choose((), rng.randrange(2**32))
+        assert chosen is not None
+        pool.ends(chosen.name, rng.choice((Fault.ANSWER, Fault.GATEWAY, None)), after_s=0.002)
+        pool.harness.roster.tick(pool.harness.reactor.now)
+    assert pool.out == []
+    assert pool.harness.changes == []
+
+
+def test_a_burst_that_fails_everywhere_ejects_nobody() -> None:
+    """All was well until now, so that only what happens meanwhile shows it."""
+    pool = Pool()
+    for name in NAMES[:4] * 100:
+        pool.ends(name, after_s=0.001)
+    for name in NAMES[:4] * 30:
+        pool.ends(name, Fault.ANSWER, after_s=0.005)
+    assert pool.out == []
+
+
+def test_among_siblings_that_often_fail_one_that_always_does_is_found() -> None:
+    pool, rng = Pool(), random.Random(2)
+    for _ in range(2000):
+        for name in NAMES[1:4]:
+            pool.ends(name, Fault.ANSWER if rng.random() < 0.3 else None, after_s=0.005)
+        pool.ends("a", Fault.ANSWER, after_s=0.005)
+        if pool.out:
+            break
+    assert pool.out == ["a"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clients_that_ask_for_trouble_under_load_aware_neither_gather_the_others_nor_get_anyone_ejected_for_long(
+    seed: int,
+) -> None:
+    """Two clients whose requests fail everywhere (one breaks the endpoint's connection, and is tried again elsewhere)
+    and one whose succeed, each with a request under way at all times; they stay at one endpoint for a while."""
+    pool, rng = Pool(count=3, balance=Policy.LOAD_AWARE), random.Random(seed)
+    good: Counter[str] = Counter()
+    under_way: list[tuple[float, int, Fault | None, Candidate, bool]] = []
+    numbers, reactor, tick_at = itertools.count(), pool.harness.reactor, 0.0
+
+    def start(fault: Fault | None, tried: tuple[Candidate, ...] = ()) -> None:
+        chosen = pool.group.choose(tried)
+        assert chosen is not None
+        chosen.begin()
+        ends = reactor.now + 0.0002 + rng.expovariate(1000)
+        heapq.heappush(under_way, (ends, next(numbers), fault, chosen, bool(tried)))
+
+    for fault in (None, Fault.ANSWER, Fault.GATEWAY):
+        start(fault)
+    for _ in range(20_000):
+        reactor.now, _, fault, candidate, again = heapq.heappop(under_way)
+        if reactor.now >= tick_at:
+            pool.harness.roster.tick(reactor.now)
+            tick_at = reactor.now + 0.05
+        candidate.done += 1
+        candidate.finish()
+        if fault is None:
+            good[candidate.name] += 1
+        else:
+            candidate.erred(Fault.REPEATED if again else fault)
+        start(fault, (candidate,) if fault is Fault.GATEWAY and not again else ())
+    assert max(good.values()) <= 0.6 * sum(good.values())
+    assert sum(event == "ejected" for event, _ in pool.harness.changes) <= 1
+
+
+def test_what_failed_elsewhere_before_counts_against_nobody() -> None:
+    pool = Pool()
+    pool.ends("a", Fault.REPEATED, times=100)
+    assert pool.out == []
+    assert pool["a"].view.phantom.value(pool.harness.reactor.now) == 0.0
+
+
+def test_errors_that_move_on_with_a_client_take_the_ejection_back() -> None:
+    """As under maglev: the one client that fails is given to the next endpoint when its own is out."""
+    pool = Pool()
+    for name in NAMES[:4] * 50:
+        pool.ends(name)
+    pool.ends("a", Fault.ANSWER, times=5)
+    assert pool.out == ["a"]
+    pool.ends("b", Fault.ANSWER, times=8)
+    assert pool.out == []
+    assert pool.harness.changes == [("ejected", "a"), ("restored", "a")]
+    for name in "cdab":
+        pool.ends(name)
+        pool.ends(name, Fault.ANSWER, times=10)
+    assert pool.out == []
+    pool.harness.pass_time(MUTED_S)
+    for name in "bcd":
+        pool.ends(name, times=100)
+    pool.ends("a", times=1)
+    pool.ends("a", Fault.ANSWER, times=40)
+    assert pool.out == ["a"]
+
+
+def test_two_that_fail_together_are_both_out() -> None:
+    pool = Pool()
+    for name in NAMES[:4] * 50:
+        pool.ends(name)
+    for _ in range(30):
+        pool.ends("a", Fault.GATEWAY)
+        pool.ends("b", Fault.GATEWAY)
+        pool.ends("c", times=3)
+        pool.ends("d", times=3)
+    assert pool.out == ["a", "b"]
+
+
+def test_a_run_no_longer_than_those_that_siblings_got_over_is_no_sign() -> None:
+    pool = Pool(outlier=OutlierDetection(consecutive_errors=25))
+    for _ in range(10):
+        for name in "bcd":
+            pool.ends(name, Fault.ANSWER, times=20, after_s=0.001)
+            pool.ends(name, times=1000, after_s=0.0)
+    pool.ends("a", Fault.ANSWER, times=40)
+    assert pool.out == []
+    pool.ends("a", Fault.ANSWER, times=30)
+    assert pool.out == ["a"]
+
+
+def test_the_only_endpoint_is_never_ejected() -> None:
+    pool = Pool(count=1)
+    pool.ends("a", Fault.GATEWAY, times=200)
+    assert pool.out == []
+
+
+def test_no_more_than_half_are_out_whatever_the_reason() -> None:
+    pool = Pool(count=4)
+    pool["d"].connect_failed(refused=True)
+    for name in "abc":
+        pool.ends(name, Fault.GATEWAY, times=5)
+        pool.ends("abc".replace(name, "")[0], times=20)
+    assert len(pool.out) == 1
+    assert len(available(pool.group)) == 2
+    pool.harness.roster.close()
+    pool.harness.reactor.dispose()
+
+
+def test_those_that_an_operator_took_out_do_not_count() -> None:
+    pool = Pool(count=3)
+    two = (member("a"), member("b"), member("c", admin=Admin.DRAIN))
+    pool.group = pool.harness.group(*two)
+    pool.ends("a", Fault.ANSWER, times=5)
+    pool.ends("b", Fault.ANSWER, times=50)
+    assert pool.out == ["a"]
+
+
+def test_it_returns_when_its_time_is_over_and_goes_for_twice_as_long_with_one_more_error() -> None:
+    pool = Pool()
+    pool.ends("a", Fault.ANSWER, times=5)
+    pool.harness.tick(TICK_S, times=round(4.0 / TICK_S))
+    assert pool.out == []
+    assert pool.harness.changes == [("ejected", "a"), ("restored", "a")]
+    pool.ends("b", times=5)
+    pool.ends("a", Fault.ANSWER)
+    assert pool.out == ["a"]
+    assert pool["a"].standing.until - pool.harness.reactor.now == pytest.approx(8.0)
+
+
+def test_one_that_has_healed_stays_and_its_ejections_are_forgotten() -> None:
+    pool = Pool()
+    for _ in range(3):
+        pool.ends("b", times=5)
+        pool.ends("a", Fault.ANSWER, times=5)
+        pool.harness.tick(20.0)
+    assert pool["a"].standing.times == 3
+    for _ in range(20):
+        pool.ends("a", times=5)
+        pool.harness.tick(20.0)
+    assert pool["a"].standing.times == 0
+    pool.ends("a", Fault.ANSWER, times=4)
+    assert pool.out == []
+
+
+def test_no_ejection_lasts_longer_than_five_minutes() -> None:
+    pool = Pool()
+    for _ in range(12):
+        pool.ends("b", times=5)
+        pool.ends("a", Fault.ANSWER, times=5)
+        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_EJECTION_S
+        pool.harness.tick(LONGEST_EJECTION_S)
+    assert pool["a"].standing.times == 12
+
+
+def test_a_low_success_rate_ejects_once_an_interval_is_over() -> None:
+    pool = Pool(count=6)
+    for name in NAMES:
+        for item in range(LEAST_VOLUME + 10):
+            pool.ends(name, Fault.ANSWER if name == "c" and item % 3 == 0 else None, after_s=0.001)
+    pool.harness.tick()
+    assert pool.out == []
+    pool.harness.tick(QUICK.interval_s)
+    assert pool.out == ["c"]
+    assert pool["c"].standing.reason == "success rate 66.4 % of 110 items"
+
+
+def test_success_rates_are_left_alone_where_they_are_off() -> None:
+    pool = Pool(count=6, outlier=OutlierDetection(success_rate=False))
+    for name in NAMES:
+        for item in range(LEAST_VOLUME):
+            pool.ends(name, Fault.ANSWER if name == "c" and item % 3 == 0 else None, after_s=0.001)
+    pool.harness.tick(20.0)
+    assert pool.out == []
+
+
+@pytest.mark.parametrize("kind", [Kind.L7, Kind.L4])
+def test_a_node_is_not_ejected_for_answers_of_its_endpoints(kind: Kind) -> None:
+    harness = Harness()
+    group = harness.group(child("web-1"), child("web-2"), kind=kind)
+    one, two = group.candidates
+    two.done = 1000
+    for _ in range(100):
+        harness.pass_time(SURVEY_S)
+        one.done += 1
+        one.erred(Fault.ANSWER)
+    assert available(group) == ["web-1", "web-2"]
+
+
+def test_where_detection_is_off_nobody_is_ejected_and_whoever_is_returns() -> None:
+    pool = Pool(outlier=None)
+    pool.ends("a", Fault.GATEWAY, times=100)
+    assert pool.out == []
+    pool.regroup(NAMES[:4], QUICK)
+    pool.ends("b", times=100)
+    pool.ends("a", Fault.GATEWAY, times=5)
+    assert pool.out == ["a"]
+    pool.regroup(NAMES[:4], None)
+    assert pool.out == []
+    assert available(pool.group) == ["a", "b", "c", "d"]
+
+
+def test_an_ejection_and_its_end_survive_a_new_snapshot() -> None:
+    pool = Pool()
+    pool.ends("a", Fault.ANSWER, times=5)
+    pool.regroup(("b", "a", "c", "e"), QUICK)
+    assert available(pool.group) == ["b", "c", "e"]
+    pool.harness.tick(4.0 + TICK_S)
+    assert pool.out == []
+
+
+def test_each_pool_is_judged_by_itself() -> None:
+    harness = Harness()
+    app, api = harness.groups(destination("a", "b"), destination(member("x", "api"), member("y", "api")))
+    for candidate in app.candidates:
+        candidate.done, candidate.errors = 1000, 1000
+        candidate.standing.runs.faults = 1000
+    for _ in range(5):
+        harness.pass_time(SURVEY_S)
+        by_name(api)["x"].done += 1
+        by_name(api)["x"].erred(Fault.ANSWER)
+    assert available(api) == ["y"]
+
+
+def test_the_reason_is_in_the_log() -> None:
+    pool, told = Pool(), []
+
+    class Log:
+        def warning(self, event: str, **context: Any) -> None:
+            told.append((event, context.get("reason")))
+
+        info = warning
+
+    pool.harness.roster.on_change = lambda event, candidate: log_change(Log(), event, candidate)
+    pool.ends("a", Fault.ANSWER, times=5)
+    pool["b"].connect_failed(refused=True)
+    assert told == [("member ejected", "5 errors in a row"), ("member ejected", None)]

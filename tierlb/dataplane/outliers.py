@@ -1,0 +1,285 @@
+"""Outlier detection at a node: what the formulas of `balance.outlier` are applied to, and what follows.
+
+An endpoint's good items are not counted one by one: they are what is done less what failed, so that only errors cost
+anything. Detection is for endpoints. A node below answers with 5xx on behalf of its endpoints, whose state it reports,
+and to eject it for that would blame the messenger; a node that is gone or silent is found by connects and by reports.
+
+An ejected endpoint returns when its time is over, on probation: one more error in a row, and it goes for twice as long.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tierlb.balance.availability import Availability
+from tierlb.balance.outlier import (
+    FADE_S,
+    Counts,
+    Fault,
+    Recent,
+    Runs,
+    ejection_s,
+    excess,
+    low_success_rates,
+    may_eject,
+    run_needed,
+)
+from tierlb.model.snapshot import Snapshot
+from tierlb.model.topology import Kind, OutlierDetection
+
+if TYPE_CHECKING:
+    from tierlb.dataplane.roster import Candidate
+
+SURVEY_S = 0.02
+"""Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge
+them, however many errors there are."""
+
+MOVED_WITHIN_S = 1.0
+"""Errors that begin so soon after an ejection, at an endpoint that had none for as long, have moved there."""
+MUTED_S = 30.0
+"""How long runs are not believed after that. Success rates are."""
+
+
+@attrs.define(slots=True)
+class Standing:
+    """One endpoint's record. `until` is 0 while it is not ejected, `reason` says why it was. `calm_at`: when its
+    earlier ejections begin to be forgotten. `before` and `last` are its counts at the last two starts of an interval,
+    `surveyed` those of the latest survey, `recent` the fading ones."""
+
+    runs: Runs = attrs.field(factory=Runs)
+    until: float = 0.0
+    ejected_at: float = 0.0
+    times: int = 0
+    calm_at: float = 0.0
+    reason: str = ""
+    before: Counts = Counts()
+    last: Counts = Counts()
+    surveyed: Counts = Counts()
+    recent: Recent = attrs.field(factory=Recent)
+
+    @property
+    def ejected(self) -> bool:
+        return self.until > 0
+
+
+class Outliers:
+    """The members of one pool or tier that this node sends to. Without `detection` they are compared for the error
+    penalty only."""
+
+    __slots__ = (
+        "_before",
+        "_ejected",
+        "_hosts",
+        "_judged_at",
+        "_last",
+        "_muted_until",
+        "_next_at",
+        "_recent",
+        "_surveyed",
+        "_surveyed_at",
+        "detection",
+    )
+
+    def __init__(self, detection: OutlierDetection | None, now: float) -> None:
+        self.detection = detection
+        self._hosts: tuple[Candidate, ...] = ()
+        self._ejected: list[Candidate] = []
+        self._before = self._last = self._surveyed = Counts()
+        self._recent = Recent()
+        self._surveyed_at = self._judged_at = self._muted_until = 0.0
+        self._next_at = now + (detection.interval_s if detection is not None else 0.0)
+
+    def replace(self, hosts: Iterable["Candidate"]) -> None:
+        """These are the members now; what is known of those that stay is kept."""
+        self._hosts = tuple(hosts)
+        self._ejected = [host for host in self._hosts if host.standing.ejected]
+        self._before = _sum(host.standing.before for host in self._hosts)
+        self._last = _sum(host.standing.last for host in self._hosts)
+        self._surveyed_at = 0.0
+
+    def erred(self, host: "Candidate", fault: Fault, now: float) -> float:
+        """An item that is counted as done failed at this member. Returns what part (0..1) of it counts against the
+        member as load, for its siblings may fail as well."""
+        if fault is Fault.OVERLOADED:
+            return 1.0
+        if fault is Fault.REPEATED:
+            return 0.0
+        standing = host.standing
+        if standing.runs.add(_good(host), fault, now):
+            self._survey(now, SURVEY_S)
+            standing.runs.since = self._surveyed - standing.surveyed
+        if self.detection is not None and not standing.ejected:
+            self._judge(host, self.detection, now)
+        self._survey(now, SURVEY_S)
+        recent, grown = standing.recent, _counts(host) - standing.surveyed
+        own = Recent(recent.done + grown.done, recent.faults + grown.faults)
+        return excess(own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults))
+
+    def tick(self, now: float) -> None:
+        """Several times a second: who returns; and with each interval, whose success rate is too low."""
+        detection = self.detection
+        if detection is None:
+            return
+        for host in [host for host in self._ejected if now >= host.standing.until]:
+            self._return(host, detection, now)
+        if now >= self._next_at:
+            self._next_at = now + detection.interval_s
+            self._turn(detection, now)
+
+    def _judge(self, host: "Candidate", detection: OutlierDetection, now: float) -> None:
+        """Eject it if it has erred so often in a row that its siblings and chance do not explain it."""
+        standing, errors = host.standing, detection.consecutive_errors
+        runs, gateway_errors = standing.runs, detection.consecutive_gateway_errors or errors
+        if now < self._muted_until or not runs.is_long(errors, gateway_errors):
+            return
+        if now - self._judged_at < SURVEY_S:
+            runs.look_again_at(runs.length + 1)
+            return
+        self._judged_at = now
+        self._survey(now, 0.0)
+        share = self._error_share_of_others(standing)
+        ended = max((other.standing.runs.longest_ended for other in self._hosts if other is not host), default=0)
+        wait = errors
+        for length, configured, what in (
+            (runs.length, errors, "errors"),
+            (runs.gateway, gateway_errors, "gateway errors"),
+        ):
+            needed = run_needed(configured, share, ended)
+            if needed is not None and length >= needed:
+                if not self._take_back(runs, now):
+                    self._eject(host, detection, now, f"{length} {what} in a row")
+                return
+            wait = min(wait, needed - length) if needed is not None else wait
+        runs.look_again_at(runs.length + wait)
+
+    def _take_back(self, runs: Runs, now: float) -> bool:
+        """Whether the errors only moved here from an endpoint that was ejected for them; that one returns then, and
+        runs tell nothing for a while."""
+        moved = [
+            host
+            for host in self._ejected
+            if host.standing.ejected_at <= runs.began
+            and runs.began - host.standing.ejected_at < MOVED_WITHIN_S
+            and runs.quiet_s > MOVED_WITHIN_S
+        ]
+        for host in moved:
+            self._ejected.remove(host)
+            host.standing.until = 0.0
+            host.standing.times -= 1
+            host.assess("restored")
+        if moved:
+            self._muted_until = now + MUTED_S
+        return bool(moved)
+
+    def _error_share_of_others(self, standing: Standing) -> float:
+        """The larger of that during the run, which tells a burst that hits all, and that of lately, which tells what
+        always fails at some rate."""
+        others = self._surveyed - standing.surveyed
+        lately = others - (self._before - standing.before)
+        return max((others - standing.runs.since).error_share, lately.error_share)
+
+    def _survey(self, now: float, at_most_every_s: float) -> None:
+        """Count over the whole pool, unless that was done just now."""
+        passed_s = now - self._surveyed_at
+        if passed_s < at_most_every_s:
+            return
+        self._surveyed_at = now
+        kept, recent = math.exp(-max(0.0, passed_s) / FADE_S), Recent()
+        for host in self._hosts:
+            standing, counts = host.standing, _counts(host)
+            standing.recent.add(counts - standing.surveyed, kept)
+            standing.surveyed = counts
+            recent.done += standing.recent.done
+            recent.faults += standing.recent.faults
+        self._recent = recent
+        self._surveyed = _sum(host.standing.surveyed for host in self._hosts)
+
+    def _turn(self, detection: OutlierDetection, now: float) -> None:
+        """An interval is over."""
+        grown = [_counts(host) - host.standing.last for host in self._hosts]
+        for index in low_success_rates(grown) if detection.success_rate else []:
+            if not self._hosts[index].standing.ejected:
+                share = 1 - grown[index].error_share
+                reason = f"success rate {100 * share:.1f} % of {grown[index].done} items"
+                self._eject(self._hosts[index], detection, now, reason)
+        for host in self._hosts:
+            standing = host.standing
+            standing.before, standing.last = standing.last, _counts(host)
+            standing.runs.turn()
+            if standing.times and not standing.ejected and now >= standing.calm_at:
+                standing.times -= 1
+                standing.calm_at = now + detection.base_ejection_s
+        self._before, self._last = self._last, _sum(host.standing.last for host in self._hosts)
+
+    def _eject(self, host: "Candidate", detection: OutlierDetection, now: float, reason: str) -> None:
+        wanted = [other.availability for other in self._hosts if other.availability.usable_at_last]
+        out = sum(availability is not Availability.AVAILABLE for availability in wanted)
+        standing, here = host.standing, host.availability is Availability.AVAILABLE
+        if not here or not may_eject(len(wanted), out, detection.max_ejected):
+            standing.runs.look_again_at(standing.runs.length + detection.consecutive_errors)
+            return
+        standing.ejected_at = now
+        standing.until = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.times += 1
+        standing.reason = reason
+        self._ejected.append(host)
+        host.assess("ejected")
+
+    def _return(self, host: "Candidate", detection: OutlierDetection, now: float) -> None:
+        standing = host.standing
+        self._ejected.remove(host)
+        standing.until = 0.0
+        standing.calm_at = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.runs.on_probation(_good(host), detection.consecutive_errors)
+        self._survey(now, SURVEY_S)
+        standing.runs.since = self._surveyed - standing.surveyed
+        host.view.joined = now
+        host.assess("restored")
+
+
+def watched(
+    before: Mapping[str, Outliers], candidates: Iterable["Candidate"], snapshot: Snapshot, now: float
+) -> dict[str, Outliers]:
+    """By pool or tier, for a snapshot; what is known of one that stays as it is goes on. An l4 node sees no answers.
+    Nodes are not ejected for theirs."""
+    detections = {pool.name: pool.outlier for pool in snapshot.pools}
+    hosts: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if snapshot.kind is Kind.L7:
+            hosts.setdefault(candidate.member.target, []).append(candidate)
+    after = {}
+    for pool, members in hosts.items():
+        known, detection = before.get(pool), detections.get(pool, OutlierDetection())
+        if members[0].member.child:
+            detection = None
+        if detection is None:
+            release(members)
+        after[pool] = known if known is not None and known.detection == detection else Outliers(detection, now)
+        after[pool].replace(members)
+    return after
+
+
+def release(hosts: Iterable["Candidate"]) -> None:
+    """Detection is off from now on: whoever is ejected returns."""
+    for host in hosts:
+        if host.standing.ejected:
+            host.standing.until = 0.0
+            host.assess("restored")
+
+
+def _good(host: "Candidate") -> int:
+    return host.done - host.errors
+
+
+def _counts(host: "Candidate") -> Counts:
+    return Counts(host.done, host.standing.runs.faults)
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    done = faults = 0
+    for each in counts:
+        done += each.done
+        faults += each.faults
+    return Counts(done, faults)
