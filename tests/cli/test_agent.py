@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from functools import partial
+from pathlib import Path
 
 import attrs
 import httpx
@@ -14,11 +15,13 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
 from tests.controlplane.conftest import KeptLog, tier
+from tierlb.agent.fetch import parse_url
+from tierlb.cli import agent as cli_agent
 from tierlb.cli.agent import AgentOptions
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import Kind, Pool, Topology
+from tierlb.model.topology import Kind, Pool, Tls, Topology
 from tierlb.net.websocket import serve
 
 DEADLINE_S = 60.0
@@ -133,3 +136,31 @@ async def test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_
 async def keep_asking(site, answers):
     while True:
         answers.append(await site.ask())
+
+
+def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
+    started, meters, contexts = [], [], []
+    monkeypatch.setattr(trio, "run", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(cli_agent, "make_meter", lambda *arguments: meters.append(arguments))
+    monkeypatch.setattr(cli_agent, "client_context", contexts.append)
+    (tmp_path / "token").write_text("secret\n")
+    options = (*REQUIRED, "--token-file", str(tmp_path / "token"), "--url", "http://127.0.0.1:9/load", "--slots", "4")
+    files = ("--tls-certificate", "a.pem", "--tls-key", "a.key", "--tls-ca", "ca.pem")
+    for more in (("--pid", "7", "--cores", "2"), ("--cgroup", "/sys/fs/cgroup/app", "--drain-time", "3s", *files)):
+        result = run("agent", *options, *more)
+        assert result.exit_code == 0, result.output
+    assert meters == [(7, None, 2.0), (None, Path("/sys/fs/cgroup/app"), 0.0)]
+    assert contexts == [Tls("a.pem", "a.key", "ca.pem")]
+    (_, first, uplink, usual_s), (*_, drain_time_s) = started
+    assert (first.name, first.pool, first.leaf.slots, first.url) == (
+        "app-1",
+        "app",
+        4,
+        parse_url("http://127.0.0.1:9/load"),
+    )
+    assert (uplink.identity.controllers, uplink.identity.token, uplink.identity.data) == (
+        "ws://127.0.0.1:1",
+        "secret",
+        "127.0.0.1:9001",
+    )
+    assert (usual_s, drain_time_s) == (10.0, 3.0)

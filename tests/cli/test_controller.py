@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import attrs
 import httpx
@@ -247,3 +248,18 @@ def test_a_user_without_a_name_is_a_number(monkeypatch):
 )
 def test_others_know_it_by_an_address_that_they_can_reach(bound, known):
     assert _reachable(bound) == known
+
+
+def test_each_option_reaches_what_it_is_for(monkeypatch, write):
+    started = []
+    monkeypatch.setattr(trio, "run", lambda main: started.append(main.__self__))
+    places = ("--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:2", "--run-dns", "my-{pool}:9000")
+    tokens = ("--token-file", "join", "--admin-token-file", "admin")
+    for text, more in ((RUNS, ("--state", "here")), (SHARED, ("--name", "one"))):
+        result = run("controller", write(text), *places, *tokens, *more)
+        assert result.exit_code == 0, result.output
+    alone, shared_one = started
+    assert (alone.at, alone.admin_at) == (Address("127.0.0.1", 1), Address("127.0.0.1", 2))
+    assert alone.engine.deployed(alone.topology).pools["p"].dns == "my-p:9000"
+    assert (alone.options.token_file, alone.options.admin_token_file) == (Path("join"), Path("admin"))
+    assert (alone.options.state, shared_one.options.name) == (Path("here"), "one")

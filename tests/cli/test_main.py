@@ -1,12 +1,16 @@
 """Commands in process: what they print and how they exit."""
 
 import json
+import random
 import socket
 
 import pytest
 
 import tierlb
 from tests.cli.conftest import GOOD, run
+from tierlb.cluster import demo_backend
+from tierlb.cluster.demo_backend import Station
+from tierlb.model.topology import Orca
 
 
 def test_version():
@@ -58,3 +62,20 @@ def test_demo_backend_says_why_it_cannot_listen():
         result = run("demo-backend", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 1
     assert "cannot listen on 127.0.0.1:" in result.stderr
+
+
+def test_each_option_of_the_demo_backend_reaches_it(monkeypatch):
+    started = []
+
+    async def run_backend(name, host, port, station, orca):
+        started.append((name, host, port, station, orca))
+
+    monkeypatch.setattr(demo_backend, "run_backend", run_backend)
+    options = "--port 9 --host 127.0.0.2 --name one --slots 3 --service 20ms --seed 5 --orca json"
+    for more in ([], ["--fixed"]):
+        assert run("demo-backend", *options.split(), *more).exit_code == 0
+    (name, host, port, drawn, orca), (*_, fixed, _) = started
+    assert (name, host, port, orca) == ("one", "127.0.0.2", 9, Orca.JSON)
+    assert (drawn.slots, drawn.service_s) == (3, 0.02)
+    assert drawn.draw_s() == Station(3, 0.02, False, random.Random(5)).draw_s()
+    assert (drawn.fixed, fixed.fixed, fixed.draw_s()) == (False, True, 0.02)

@@ -1,8 +1,14 @@
 """`tierlb node` before it runs; running nodes are in tests/controlplane and tests/cluster."""
 
+import gc
+
 import pytest
+import trio
 
 from tests.cli.conftest import run
+from tierlb.cli import node as cli_node
+from tierlb.model.address import Address
+from tierlb.model.topology import Tls
 
 
 def test_a_node_without_a_token_says_how_to_give_it():
@@ -26,3 +32,37 @@ def test_a_node_without_a_token_says_how_to_give_it():
 def test_what_is_no_place_is_wrong_usage(options, said):
     result = run("node", "--tier", "web", "--join", "ws://127.0.0.1:1", *options, env={"TIERLB_TOKEN": "secret"})
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+
+
+def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
+    """A wrong place or a missing file would end it before; here it gets as far as its first await."""
+    started = []
+    monkeypatch.setattr(trio, "run", lambda main, node: started.append(node))
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+    monkeypatch.setattr(cli_node, "client_context", lambda tls: None)
+    (tmp_path / "token").write_text("secret\n")
+    options = {
+        "--tier": "web",
+        "--name": "web-7",
+        "--join": "ws://127.0.0.1:1,ws://127.0.0.1:2",
+        "--token-file": str(tmp_path / "token"),
+        "--host": "127.0.0.2",
+        "--control-listen": "127.0.0.3:7946",
+        "--data-port": "7945",
+        "--advertise": "127.0.0.4",
+        "--control-name": "web:7946",
+        "--state": str(tmp_path / "state"),
+        "--tls-certificate": "a.pem",
+        "--tls-key": "a.key",
+        "--tls-ca": "ca.pem",
+    }
+    result = run("node", *(part for pair in options.items() for part in pair))
+    assert result.exit_code == 0, result.output
+    (node,) = started
+    identity, placement = node.identity, node.placement
+    assert (identity.tier, identity.name, identity.controllers) == ("web", "web-7", options["--join"])
+    assert identity.token == "secret"
+    assert (placement.host, placement.data_port, placement.advertised) == ("127.0.0.2", 7945, "127.0.0.4")
+    assert (placement.control, placement.control_name) == (Address("127.0.0.3", 7946), "web:7946")
+    assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))

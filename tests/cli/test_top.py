@@ -87,10 +87,10 @@ def test_wrong_usage_exits_with_2(options):
 class Terminal:
     """`tierlb top` on a pseudo-terminal of 100 by 30."""
 
-    def __init__(self, url):
+    def __init__(self, url, interval):
         self.keys, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        command = [sys.executable, "-m", "tierlb", "top", "--admin", url, "--interval", "100ms"]
+        command = [sys.executable, "-m", "tierlb", "top", "--admin", url, "--interval", interval]
         env = {**os.environ, "TERM": "xterm"}
         self.process = subprocess.Popen(
             command, stdin=side, stdout=side, stderr=side, env=env, preexec_fn=self._control(side)
@@ -133,8 +133,8 @@ class Terminal:
 def watch():
     terminals = []
 
-    def start(url):
-        terminals.append(Terminal(url))
+    def start(url, interval="100ms"):
+        terminals.append(Terminal(url, interval))
         return terminals[-1]
 
     yield start
@@ -162,6 +162,16 @@ def test_a_termination_ends_it_likewise(serve, watch):
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.ends() == 0
     terminal.wait_for(FIRST_SCREEN)
+
+
+@pytest.mark.parametrize(("interval", "asks_again"), [("100ms", True), ("1h", False)])
+def test_it_asks_as_often_as_it_is_told(serve, watch, interval, asks_again):
+    terminal = watch(serve(answer(shop())), interval)
+    for _ in range(5):
+        terminal.wait_for("web-1")  # drawn anew, whatever was asked
+    terminal.press(b"q")
+    assert terminal.ends() == 0
+    assert (len(serve.asked) > 1) is asks_again
 
 
 def test_it_keeps_trying_until_the_cluster_is_there_again(serve, watch):

@@ -24,6 +24,11 @@ NOTHING = {"lines": [], "unsupported": []}
             "/v1/edit",
             {"verb": "tier-add", "name": "top", "kind": "l4", "above": "edge", "replicas": 1, "policy": "maglev"},
         ),
+        (
+            "tier add low --kind l7 --below edge",
+            "/v1/edit",
+            {"verb": "tier-add", "name": "low", "kind": "l7", "below": "edge", "replicas": 1},
+        ),
         ("tier remove cache", "/v1/edit", {"verb": "tier-remove", "name": "cache"}),
         ("scale web=5 api=2", "/v1/edit", {"verb": "scale", "replicas": {"web": 5, "api": 2}}),
         ("policy web=round-robin", "/v1/edit", {"verb": "policy", "tier": "web", "policy": "round-robin"}),

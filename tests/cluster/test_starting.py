@@ -2,17 +2,19 @@
 
 import shlex
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 import httpx
 import trio
+import trustme
 
 from scripts.benchmarks.cluster import Cluster, free_address
 from tests.processes import running, tierlb
@@ -120,3 +122,30 @@ def is_listening(address: str) -> bool:
             return True
     except ConnectionRefusedError:
         return False
+
+
+def test_with_security_nodes_and_controller_speak_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "node.key")
+    admin, edge = free_address(), free_address()
+    text = FILE.format(admin=admin, edge=edge, command=f"{sys.executable} -m tierlb demo-backend --port {{port}}")
+    files = "security: {tls: {certificate: node.pem, key: node.key, ca: ca.pem}}\n"
+    (tmp_path / "slow.yaml").write_text(text + files)
+    argv = [*tierlb("up", state=tmp_path / "state"), str(tmp_path / "slow.yaml")]
+    with running(argv, tmp_path / "up.log") as process:
+        cluster = Cluster(admin, tmp_path, process)
+        trio.run(cluster.wait_until, "it serves", cluster.serves, DEADLINE_S)
+        url = (tmp_path / "state" / "control-url").read_text().strip()
+        assert url.startswith("wss://")
+        host, _, port = url.removeprefix("wss://").rpartition(":")
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        plain = socket.create_connection((host, int(port)), DEADLINE_S)
+        with trusting.wrap_socket(plain, server_hostname="127.0.0.1") as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            answer = b""
+            with suppress(OSError):  # an alert, a reset or an end
+                answer = stranger.recv(1)
+            assert answer == b"", "it has no certificate of its own to show"

@@ -32,6 +32,7 @@ from tierlb.topology.allot import (
     snapshot_for,
     ways_to,
 )
+from tierlb.topology.load import load_text
 
 PUBLIC = Address("127.0.0.1", 8080)
 INNER = Listener(ANY_PORT, inner=True, accept_from=PARENT_NETWORKS)
@@ -303,3 +304,21 @@ def test_weights_stay_with_their_targets_and_fixed_answers_stay_as_they_are():
         (90.0, ("app",), 1),
         (10.0, ("next",), 1),
     ]
+
+
+def test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it():
+    text = """\
+cluster: shop
+tiers: {web: {kind: l7, listen: ":8080", balance: round-robin, to: [app, far]}}
+pools:
+  app: {endpoints: {127.0.0.1:9001: {weight: 3, admin: drain}, 127.0.0.1:9002: 1}}
+  far: {dns: "far.internal:80", overrides: {10.0.0.5:80: {weight: 2, admin: maintenance}}}
+"""
+    snapshot = snapshot_for(load_text(text, "f"), "web", 1, {}, {})
+    listed = {str(member.address): member for member in snapshot.rules[0].action.destinations[0].members}
+    assert (listed["127.0.0.1:9001"].weight, listed["127.0.0.1:9001"].admin) == (3, Admin.DRAIN)
+    assert (listed["127.0.0.1:9002"].weight, listed["127.0.0.1:9002"].admin) == (1, Admin.READY)
+    found = discovered(snapshot, {"far": (Found(Address("10.0.0.5", 80)), Found(Address("10.0.0.6", 80)))})
+    members = {str(member.address): member for member in found.rules[0].action.destinations[0].members}
+    assert (members["10.0.0.5:80"].weight, members["10.0.0.5:80"].admin) == (2, Admin.MAINTENANCE)
+    assert members["10.0.0.6:80"].admin is Admin.READY
