@@ -5,6 +5,7 @@ import trio
 from tests.controlplane.conftest import tier
 from tierlb.controlplane.controller import (
     AGENT_GONE_S,
+    ASK_REFUSERS_S,
     BACK_AT_MOST_S,
     BACK_S,
     MORE_S,
@@ -865,3 +866,23 @@ async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, mo
     await serve_all(running)
     assert running.missing() == ()
     assert running.errors.counts == {"publishing": 1}
+
+
+async def test_a_node_that_refused_is_asked_again_until_it_serves(running):
+    await serve_all(running)
+    seat = running.join(hello("web-1", "web", 22, "two"), Link())
+    await settle()
+    for _ in range(2):
+        first = seat.wanted
+        running.receive(seat, Refuse(first.revision, "no descriptor is free"))
+        assert "no descriptor is free" in running.refused()
+        await trio.sleep(ASK_REFUSERS_S - 2)
+        assert seat.wanted == first
+        await trio.sleep(4)
+        assert attrs.evolve(seat.wanted, revision=first.revision) == first
+        assert seat.wanted.revision > first.revision
+        assert "no descriptor is free" in running.refused(), "it is the reason until it serves"
+    running.receive(seat, Ack(seat.wanted.revision, (WEB,)))
+    served = seat.wanted
+    await trio.sleep(3 * ASK_REFUSERS_S)
+    assert (seat.wanted, running.refused()) == (served, "")

@@ -84,7 +84,6 @@ def test_the_queue_outlives_who_borrowed_it(lender: Lender) -> None:
     [
         (b"127.0.0.1:8080 tiers.edge.listen: it is taken", "tiers.edge.listen: it is taken"),
         (b"127.0.0.1:8080 ", "cannot listen on 127.0.0.1:8080"),
-        (b"127.0.0.1:8080 ok", "ok"),  # but no socket came with it
         (b"127.0.0.1:8080 \xff", "\ufffd"),
     ],
 )
@@ -150,3 +149,9 @@ def test_a_process_that_was_given_one_finds_it_once(lender: Lender, monkeypatch:
 def test_a_process_that_was_given_none_has_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DESCRIPTOR_VARIABLE, text)
     assert Broker.inherited() is None
+
+
+def test_a_socket_for_which_this_process_has_no_number_is_a_shortage_of_its_own(lender: Lender) -> None:
+    with pytest.raises(OSError, match="no descriptor is free in this process") as caught:
+        lender.borrow(ADDRESS, lambda request: lender.answer(request + b" " + OK))
+    assert caught.value.errno == errno.EMFILE

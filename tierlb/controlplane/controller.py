@@ -67,6 +67,8 @@ LEAST_PRESENT = 0.5
 ALL_TIERS = ""
 """No tier is called that."""
 REAP_EVERY_S = 1.0
+ASK_REFUSERS_S = 10.0
+"""A node that refuses for good costs a line of the log each time."""
 BACK_S = 5.0
 """After a restart, who is still there has come back within it: the longest back-off is 2 s (uplink.py)."""
 MORE_S = 3.0
@@ -220,7 +222,7 @@ class Controller:
                 self._on_ack(seat, frame)
             case Refuse():
                 if seat.wanted is not None and seat.wanted.revision == frame.revision:
-                    seat.refusal = frame.reason
+                    seat.refusal, seat.refused_s = frame.reason, trio.current_time()
                 self.log.error("node refused", node=seat.name, revision=self.revision, reason=frame.reason)
                 self._moved()
             case Report(subtree, _, rows):
@@ -476,8 +478,9 @@ class Controller:
                 moved = seat.parents != parents[seat.tier]
                 seat.parents = parents[seat.tier]
                 content = None if seat.agent else self._content_for(seat, contents)
-            if content is not None and not _same(seat.wanted, content):
-                seat.wanted, seat.refusal = attrs.evolve(content, revision=number, accepted=self.revision), ""
+            if content is not None and (seat.ask_again or not _same(seat.wanted, content)):
+                seat.refusal = seat.refusal if seat.ask_again and _same(seat.wanted, content) else ""
+                seat.wanted, seat.ask_again = attrs.evolve(content, revision=number, accepted=self.revision), False
                 self._published, moved = number, True
             if moved and seat.link is not None:
                 seat.link.wake.set()
@@ -540,6 +543,7 @@ class Controller:
         while True:
             await trio.sleep(REAP_EVERY_S)
             now, unseen = trio.current_time(), self._unseen()
+            self._ask_refusers(now)
             for seat in [seat for seat in self.seats.values() if seat.link is None and seat.hello is not None]:
                 away_s = now - seat.lost_s
                 if (ALL_TIERS if seat.agent else seat.tier) in unseen:
@@ -550,6 +554,13 @@ class Controller:
                 elif self.engine is not None and away_s >= NODE_GONE_S:
                     self.log.warning("node left", node=seat.name, away_s=NODE_GONE_S)
                     self._remove(seat)
+
+    def _ask_refusers(self, now: float) -> None:
+        """What a node lacked for its snapshot, such as descriptors or a port, it may have by now."""
+        for seat in self._nodes():
+            if seat.refusal and seat.link is not None and now - seat.refused_s >= ASK_REFUSERS_S:
+                seat.ask_again, seat.refused_s = True, now
+                self._changed()
 
     def _unseen(self) -> set[str]:
         """The tiers of which so few nodes are connected that it is rather this controller that is cut off."""

@@ -47,7 +47,8 @@ class Seat:
     `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
     node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
     traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
-    which has the seat again if this one ends first.
+    which has the seat again if this one ends first. `refusal`: why it did not serve `wanted`, said at `refused_s`; with
+    `ask_again` it is sent once more.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Seat:
     inner: Address | None = None
     draining: bool = False
     refusal: str = ""
+    refused_s: float = 0.0
+    ask_again: bool = False
     agent: bool = False
     parents: tuple[Parent, ...] | None = None
     lost_s: float = 0.0

@@ -42,7 +42,9 @@ class Broker:
             answer, descriptors = self._ask(str(address).encode())
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address}: the supervisor does not answer") from None
-        if answer != OK or not descriptors:
+        if answer == OK and not descriptors:  # the kernel drops what the receiver has no number for
+            raise OSError(errno.EMFILE, f"cannot listen on {address}: no descriptor is free in this process")
+        if answer != OK:
             raise OSError(errno.EADDRINUSE, answer.decode("utf-8", "replace") or f"cannot listen on {address}")
         sock = socket.socket(fileno=descriptors[0])
         sock.setblocking(False)
