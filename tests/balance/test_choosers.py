@@ -88,7 +88,16 @@ def test_no_figures_make_a_choice_fail(policy: Policy, odd: list[Member], seed: 
         chooser.rebuild(odd)
 
 
-SETS = [(0.0,), (0.0, 0.0), (1.0, 0.0), (5e-324, 1e308), (math.nan, 1.0), (math.inf, -1.0), (1e-9, 1.0, 0.0, 1e6)]
+SETS = [
+    (5e-324, 1.0),
+    (0.0,),
+    (0.0, 0.0),
+    (1.0, 0.0),
+    (5e-324, 1e308),
+    (math.nan, 1.0),
+    (math.inf, -1.0),
+    (1e-9, 1.0, 0.0, 1e6),
+]
 
 
 @pytest.mark.parametrize("weights", SETS)

@@ -275,6 +275,8 @@ def test_the_share_of_its_traffic_is_read_from_the_echoes() -> None:
 def test_the_line_of_a_silent_endpoint_is_its_own_queue_and_the_items_it_works_on() -> None:
     assert endpoint().line(NOW, 100) == pytest.approx((0.01, 0.08))
     assert endpoint(parents=4).line(NOW, 100) == pytest.approx((0.04, 0.08)), "the others send as much"
+    assert endpoint().line(NOW, 100, weight=0.25) == pytest.approx((0.04, 0.08)), "items take as long as elsewhere"
+    assert math.isfinite(endpoint().line(NOW, 100, weight=0.0)[0])
 
 
 def test_an_endpoint_on_trial_gets_the_next_item_unless_it_erred_just_now() -> None:

@@ -57,3 +57,24 @@ def test_those_left_are_drawn_by_weight() -> None:
     left = weighing(1, 9)
     counts = collections.Counter(chooser.among(left, 0).name for _ in range(2000))
     assert 1700 < counts["b"] < 1900
+
+
+def test_what_was_gained_by_great_weights_is_no_debt_when_they_become_small() -> None:
+    candidates = weighing(1000, 1, 500)
+    chooser = built(candidates, NoRandom())
+    for _ in range(8):
+        chooser.pick(0)
+    for candidate in candidates:
+        candidate.weight = 1.0
+    chooser.rebuild(candidates)
+    counts = collections.Counter(chooser.pick(0).name for _ in range(30))
+    assert all(8 <= counts[name] <= 12 for name in "abc")
+
+
+def test_what_a_candidate_had_gained_gives_it_no_turn_once_it_weighs_nothing() -> None:
+    candidates = weighing(5, 4, 4)
+    chooser = built(candidates, NoRandom())
+    assert chooser.pick(0).name == "a", "so that the others have gained"
+    candidates[1].weight = 0.0
+    chooser.rebuild(candidates)
+    assert {chooser.pick(0).name for _ in range(20)} == {"a", "c"}
