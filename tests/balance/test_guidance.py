@@ -9,6 +9,7 @@ from tierlb.balance.guidance import (
     CLOSE_SLOW_OVER_S,
     FASTEST_CLOSE_PER_S,
     FEW_PER_S,
+    MOST_SAID,
     Child,
     CloseBudget,
     closing_rate_per_s,
@@ -180,3 +181,9 @@ def test_a_budget_never_closes_more_than_accrued(steps: list[tuple[float, float,
 )
 def test_the_usual_time_is_that_of_most_whoever_is_slow(times_s: list[float], usual_s: float) -> None:
     assert usual_response_s([Child(0.1, 100.0, time_s) for time_s in times_s]) == usual_s
+
+
+def test_no_figure_of_children_makes_one_that_no_frame_holds() -> None:
+    said = guide([Child(1e12, 1e12, 1e12), Child(1e12, 5e-324, 1e12), Child(0.0, 0.0)])
+    assert (said.target, said.response_s) == (MOST_SAID, MOST_SAID)
+    assert guide([Child(0.0, 5e-324, 5e-324)]).target >= 0

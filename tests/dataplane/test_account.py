@@ -4,13 +4,16 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.dataplane.rosters import Harness, child, destination, member
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
-from tierlb.model.topology import Admin, Kind
+from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.telemetry.sketch import Sketch
+from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode, encode
 
 
 class Books(Harness):
@@ -240,3 +243,36 @@ def test_without_children_that_count_requests_its_items_are_connections(books: B
     books.items("edge-1", 7, connections=3)
     assert books.subtree().arrivals == 7
     assert books.account.echo("edge-1") == Echo(0, 7, 3)
+
+
+FIGURE = st.sampled_from([0.0, 5e-324, 1e-300, 1e-6, 0.5, 1.0, 1e6, MAX_NUMBER])
+COUNT = st.sampled_from([0, 1, 7, 10**9, MAX_COUNT])
+ANY_LOAD = st.builds(
+    SubtreeLoad,
+    **{field.name: FIGURE for field in attrs.fields(SubtreeLoad) if field.type is float},
+    **{field.name: COUNT for field in attrs.fields(SubtreeLoad) if field.type is int},
+    draining=st.booleans(),
+)
+REPORTS = st.lists(st.tuples(st.sampled_from("abc"), ANY_LOAD, st.builds(Echo, COUNT, COUNT, COUNT)), max_size=8)
+
+
+@given(reports=REPORTS, kind=st.sampled_from(Kind), policy=st.sampled_from([Policy.LOAD_AWARE, Policy.PEAK_EWMA]))
+def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents_accept(
+    reports: list[tuple[str, SubtreeLoad, Echo]], kind: Kind, policy: Policy
+) -> None:
+    """Figures at the bounds of what a frame may hold, from children that are wrong or lie."""
+    books = Books()
+    group = books.group(child("a"), child("b"), child("c"), "d", kind=kind, balance=policy)
+    books.items("parent", 50, connections=3)
+    for name, load, echo in reports:
+        books.roster.note_report(name, load, echo)
+        books.passes(0.3, busy=0.5)
+        candidate = group.choose()
+        if candidate is not None:
+            candidate.begin()
+        guidance = group.guidance(books.reactor.now)
+        assert decode(encode(guidance)) == guidance
+    said = books.subtree()
+    frame = decode(encode(Report(said, books.account.echo("parent"), ())))
+    assert isinstance(frame, Report)
+    assert group.choose() is not None or not group.available

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tierlb.model.load import SubtreeLoad
 from tierlb.telemetry.aggregate import (
+    MOST_UTILISATION,
     Child,
     Counters,
     Recent,
@@ -241,3 +242,8 @@ def test_shares_always_add_up_to_one(steps: list[tuple[float, int, int]]) -> Non
         shares = mix.sample(now, {"one": one, "other": other})
         assert math.isclose(sum(shares.values()), 1.0)
         assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_a_capacity_next_to_nothing_gives_a_use_that_is_a_number() -> None:
+    load = aggregate(Counters(), Recent(done_per_s=1e4), 0.1, 0.0, [Target(1.0, children(5e-324))])
+    assert load.utilisation == load.hottest == MOST_UTILISATION

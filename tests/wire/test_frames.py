@@ -1,3 +1,5 @@
+import math
+
 import attrs
 import msgpack
 import pytest
@@ -9,7 +11,9 @@ from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, Sub
 from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import HealthCheck, Kind, Match, Policy, Redirect, Respond
 from tierlb.wire.frames import (
+    MAX_COUNT,
     MAX_FRAME_BYTES,
+    MAX_NUMBER,
     MAX_ROWS,
     Ack,
     Configure,
@@ -227,3 +231,18 @@ def test_a_damaged_frame_is_a_frame_or_a_protocol_error(frame, data):
     packed = bytearray(encode(frame))
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     assert decoded_or_reason(bytes(packed))
+
+
+ODD = [(math.inf, MAX_NUMBER), (-1.0, 0.0), (math.nan, 0.0), (1e13, MAX_NUMBER)]
+
+
+@pytest.mark.parametrize(("odd", "even"), ODD)
+def test_figures_that_are_none_are_cut_to_what_a_parent_accepts(odd, even):
+    load, counts = SubtreeLoad(capacity=odd, age_s=odd, in_flight=2**70), Echo(arrivals=-3)
+    own = NodeLoad(1, 2, 3, 4, 5, 6, 7, odd, (MemberLoad("a", 2**64, 0, 0, capacity=odd),))
+    told = decode(encode(Report(load, counts, (NodeRow("web-1", "web", 0.0, own, load),))))
+    assert told.subtree == SubtreeLoad(capacity=even, age_s=even, in_flight=MAX_COUNT)
+    assert told.echo == Echo()
+    (row,) = told.rows
+    assert (row.subtree, row.own.busy) == (told.subtree, even)
+    assert (row.own.members[0].capacity, row.own.members[0].in_flight) == (even, MAX_COUNT)

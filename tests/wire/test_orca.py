@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Orca
 from tierlb.wire.orca import (
+    HUGE,
     MAX_METRICS,
     BadOrca,
     OrcaBook,
@@ -291,3 +292,9 @@ def test_the_book_gives_what_parse_gives_and_counts_what_is_wrong():
         assert book.read_bin(encode(FULL, Orca.BIN)[4:]) == FULL
         assert book.read(b"TEXT cpu_utilization=-1") is None
     assert book.bad == 3
+
+
+def test_a_node_of_next_to_no_capacity_says_a_use_that_can_be_read():
+    report = node_report(SubtreeLoad(capacity=5e-324), 1e3, 0.0)
+    assert parse(encode(report, Orca.TEXT)) == report
+    assert report.application == HUGE

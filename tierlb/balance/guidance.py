@@ -33,6 +33,8 @@ FASTEST_CLOSE_PER_S = 0.2
 """Of all connections: their clients open new ones, which costs more than requests do."""
 FEW_PER_S = 25.0
 """So many cost next to nothing, whatever part of the connections they are."""
+MOST_SAID = 1e9
+"""Of a target and of a time: above it no figure means anything, and a frame holds at most a thousand times this."""
 NOBODY = Guidance(1.0)
 """Without a parent that says otherwise: as hot as can be is fine, so nothing is closed."""
 
@@ -67,7 +69,7 @@ def guide(children: Sequence[Child]) -> Guidance:
     target = _mean(evened)
     cool = any(child.utilisation < COOL * target and child.response_s <= SLOW_MARGIN * response_s for child in children)
     all_hot = all(child.utilisation > HOT for child in children)
-    return Guidance(target, all_hot, response_s, 1.0 if cool else MARGIN)
+    return Guidance(min(MOST_SAID, target), all_hot, min(MOST_SAID, response_s), 1.0 if cool else MARGIN)
 
 
 def usual_response_s(children: Sequence[Child]) -> float:

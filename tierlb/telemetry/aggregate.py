@@ -18,6 +18,8 @@ MIX_S = 5.0
 """Memory of the traffic mix: long enough that a few items do not swing a capacity, short beside a deployment."""
 MIX_PRIOR = 1.0
 """Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
+MOST_UTILISATION = 1e6
+"""What is said at most: a child may say a capacity next to nothing, and a quotient by that is no figure."""
 LEAST_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
@@ -132,7 +134,7 @@ def aggregate(
 ) -> SubtreeLoad:
     """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown."""
     capacity = subtree_capacity(own_capacity, targets)
-    utilisation = max(busy, recent.done_per_s / capacity if capacity else 0.0)
+    utilisation = max(busy, min(MOST_UTILISATION, recent.done_per_s / capacity) if capacity else 0.0)
     children = [child for target in targets for child in target.children]
     ready = [child for child in children if child.ready]
     return SubtreeLoad(

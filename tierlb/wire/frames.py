@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 import cattrs
 import msgpack  # type: ignore[import-untyped]
+from cattrs.gen import make_dict_unstructure_fn
 from cattrs.strategies import configure_tagged_union
 
 from tierlb.model.address import Address, parse_address
@@ -188,33 +189,39 @@ def _read_field(tag: str, name: str, read: Reader, value: Any) -> Any:
 
 
 def _encode_report(report: Report) -> bytes:
+    """Numbers are cut to their bounds: a parent would close this connection for what nodes below have said."""
     s, e = report.subtree, report.echo
-    packed: bytes = _pack(
-        (
-            "report",
-            s.capacity,
-            s.own_capacity,
-            s.utilisation,
-            s.hottest,
-            s.in_flight,
-            s.arrivals,
-            s.done,
-            s.errors,
-            s.rejected,
-            s.connections,
-            s.response_s,
-            s.connection_s,
-            s.age_s,
-            s.ready_leaves,
-            s.leaves,
-            s.draining,
-            e.in_flight,
-            e.arrivals,
-            e.connections,
-            [_converter.unstructure(row) for row in report.rows] if report.rows else (),
-        )
-    )
+    numbers: list[Any] = [
+        s.capacity,
+        s.own_capacity,
+        s.utilisation,
+        s.hottest,
+        s.in_flight,
+        s.arrivals,
+        s.done,
+        s.errors,
+        s.rejected,
+        s.connections,
+        s.response_s,
+        s.connection_s,
+        s.age_s,
+        s.ready_leaves,
+        s.leaves,
+        s.draining,
+        e.in_flight,
+        e.arrivals,
+        e.connections,
+    ]
+    if not _is_ordinary(numbers):
+        numbers = [_within(value, most) for value, (_, _, most) in zip(numbers, _REPORT, strict=True)]
+    rows = [_converter.unstructure(row) for row in report.rows] if report.rows else ()
+    packed: bytes = _pack(("report", *numbers, rows))
     return packed
+
+
+def _within(value: Any, most: float) -> Any:
+    """The nearest number from 0 to `most`; 0 for what is none."""
+    return value if 0 <= value <= most else most if value > most else type(value)(0)
 
 
 def _read_report(fields: list[Any]) -> Report:
@@ -363,9 +370,30 @@ def _make_converter() -> cattrs.Converter:
     for kind, read in readers:
         converter.register_structure_hook(kind, read)
     converter.register_unstructure_hook(Address, str)
+    converter.register_unstructure_hook(NodeRow, _row_writer(converter))
     converter.register_unstructure_hook(Parent, attrs.astuple)
     configure_tagged_union(Send | Respond | Redirect, converter, tag_name="do", tag_generator=_action_tag)
     return converter
+
+
+def _row_writer(converter: cattrs.Converter) -> Callable[[NodeRow], dict[str, Any]]:
+    """Rows with their numbers within bounds, as in reports."""
+
+    def write(row: NodeRow) -> dict[str, Any]:
+        return _all_within(plain(row))  # type: ignore[no-any-return]
+
+    plain = make_dict_unstructure_fn(NodeRow, converter)
+    return write
+
+
+def _all_within(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _all_within(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_all_within(each) for each in value]
+    if type(value) in (int, float):
+        return _within(value, _MOST[type(value)])
+    return value
 
 
 def _action_tag(kind: type) -> str:

@@ -112,7 +112,7 @@ def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
     is said such that this gives the capacity. Four digits: more would only make each value a new one.
     """
     busy = rps / load.capacity if load.capacity > 0 else load.utilisation
-    application, rate, errors = (float(f"{figure:.4g}") for figure in (busy, rps, eps))
+    application, rate, errors = (float(f"{min(figure, HUGE):.4g}") for figure in (busy, rps, eps))
     named = {"in_flight": float(load.in_flight)} if load.in_flight else {}
     return OrcaReport(application=application, rps=rate, eps=errors, named=named)
 
