@@ -18,6 +18,7 @@ from tests.controlplane.conftest import KeptLog, tier
 from tierlb.agent.fetch import parse_url
 from tierlb.cli import agent as cli_agent
 from tierlb.cli.agent import AgentOptions
+from tierlb.controlplane.admission import Admission
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address, parse_address
@@ -93,10 +94,11 @@ class Site:
 async def site(nursery):
     listen = free_address()
     web = tier("web", Kind.L7, "app", listen=parse_address(listen))
-    controller = Controller(Topology("shop", {"web": web}, {"app": Pool("app", agents=True)}), KeptLog())
+    topology = Topology("shop", {"web": web}, {"app": Pool("app", agents=True)})
+    controller = Controller(topology, KeptLog(), admission=Admission("secret"))
     nursery.start_soon(controller.run)
     handler = partial(serve_child, controller)
-    address = await nursery.start(serve, handler, "secret", Address("127.0.0.1", 0))
+    address = await nursery.start(serve, handler, controller.admission.admit, Address("127.0.0.1", 0))
     return Site(controller, f"ws://{address}", listen, nursery)
 
 

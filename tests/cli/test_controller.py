@@ -60,8 +60,8 @@ class Site:
         state = () if "store:" in self.file.read_text() else ("--state", str(self.state))
         return self.start("controller", "controller", str(self.file), "--listen", self.control, *state, *more)
 
-    def node(self, name):
-        where = ("--join-file", str(self.state))
+    def node(self, name, *where):
+        where = where or ("--join-file", str(self.state))
         return self.start(name, "node", "--tier", name.partition("-")[0], "--name", name, *where)
 
     async def answers(self, url, status=200):
@@ -90,10 +90,14 @@ async def site(tmp_path, nursery):
 
 
 async def test_nodes_that_somebody_else_starts_make_a_cluster_that_outlives_its_controller(site):
-    controller = site.controller()
+    secret, for_nodes = site.tmp_path / "secret", site.tmp_path / "for-nodes"
+    secret.write_text("x" * 40)
+    secret.chmod(0o600)
+    assert run("token", "--role", "node", "--token-file", secret, "--output", for_nodes).exit_code == 0
+    controller = site.controller("--token-file", str(secret))
     await site.answers(f"http://{site.control}/readyz")
     for name in ("edge-x", "web-left", "web-right"):
-        site.node(name)
+        site.node(name, "--join", f"ws://{site.control}", "--token-file", str(for_nodes))
     await site.answers(f"http://{site.values['admin']}/healthz")
     await site.answers(f"http://{site.values['listen']}/work")
     status = await site.json("/v1/status")
@@ -103,9 +107,7 @@ async def test_nodes_that_somebody_else_starts_make_a_cluster_that_outlives_its_
     await site.answers(f"http://{site.values['listen']}/work")
     edited = site.file.read_text().replace("to: app", "balance: round-robin, to: app")
     site.file.write_text(edited)
-    token = site.tmp_path / "token"
-    token.write_text((site.state / "join-token").read_text())
-    site.controller("--token-file", str(token))
+    site.controller("--token-file", str(secret))
     with trio.fail_after(DEADLINE_S):
         while (await site.json("/v1/topology"))["text"] != edited:  # noqa: ASYNC110 (asked anew each time)
             await trio.sleep(0.2)
@@ -120,11 +122,11 @@ async def test_at_a_signal_it_ends_and_takes_its_invitation_away(site):
     controller = site.controller()
     await site.answers(f"http://{site.control}/readyz")
     directory = site.state
-    assert {path.name for path in directory.iterdir()} >= {"control-url", "join-token", "admin-token"}
+    assert {path.name for path in directory.iterdir()} >= {"control-url", "join-token", "node-token", "admin-token"}
     controller.send_signal(signal.SIGTERM)
     with trio.fail_after(DEADLINE_S):
         assert await trio.to_thread.run_sync(controller.wait) == 0
-    assert not {"control-url", "join-token", "admin-token"} & {path.name for path in directory.iterdir()}
+    assert not {"control-url", "join-token", "node-token", "admin-token"} & {path.name for path in directory.iterdir()}
 
 
 async def test_two_cannot_have_one_directory(site):

@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from tierlb.cli.log import LazyLog
+from tierlb.controlplane.admission import Admission
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
 from tierlb.controlplane.status import as_json
@@ -22,10 +23,11 @@ TOKEN = "of the ladder"
 
 
 async def main(file: Path, port: int) -> None:
-    controller = Controller(load_file(file), LazyLog())
+    controller = Controller(load_file(file), LazyLog(), admission=Admission(TOKEN))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(controller.run)
-        await nursery.start(serve, partial(serve_child, controller), TOKEN, Address("127.0.0.1", port))
+        handler = partial(serve_child, controller)
+        await nursery.start(serve, handler, controller.admission.admit, Address("127.0.0.1", port))
         while await trio.to_thread.run_sync(sys.stdin.readline):
             print(json.dumps(as_json(await controller.observe())), flush=True)
         nursery.cancel_scope.cancel()

@@ -23,6 +23,7 @@ from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import State
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Resources, Route, Run, Share, Tier, Tls, Topology
+from tierlb.wire.credentials import Role
 from tierlb.wire.frames import Ack, Hello
 
 
@@ -46,6 +47,7 @@ class FakeChild:
     on_exit: object = None
     errors: object = None
     lend: object = None
+    introduce: object = None
     pid: int | None = None
     problem: str = ""
     crashes: int = 0
@@ -146,7 +148,13 @@ async def test_a_node_is_told_who_it_is_and_how_to_join(fleet, happened, autojum
         *("--name", "web-2", "--tier", "web", "--join", "ws://127.0.0.1:7000"),
         *("--tls-certificate", "node.pem", "--tls-key", "node.key", "--tls-ca", "ca.pem"),
     )
-    assert child.env[TOKEN_VARIABLE] == "secret"
+    assert TOKEN_VARIABLE not in child.env
+    admission = fleet.controller.admission
+    credential, reception = child.introduce().decode().split("\n")
+    principal = admission.admit(credential)
+    assert (principal.role, principal.group, principal.name) == (Role.NODE, "web", "web-2")
+    assert bytes.fromhex(reception) == admission.reception("web", "web-2")
+    assert credential not in str(child.argv)
     assert (child.lend.func, child.lend.keywords) == (fleet.sockets.serve, {"tier": "web"})
 
 

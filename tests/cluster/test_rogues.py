@@ -16,7 +16,8 @@ from tierlb.controlplane.invitation import Invitation, read
 from tierlb.model.address import parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.net.websocket import Channel, Disconnected, connect
-from tierlb.wire.frames import PROTOCOL_VERSION, Frame, Hello, Report, ReportTo, Welcome, decode, encode
+from tierlb.wire.credentials import Principal, Role, parse
+from tierlb.wire.frames import PROTOCOL_VERSION, Frame, Hello, Parent, Report, ReportTo, Welcome, decode, encode
 
 DEADLINE_S = 120.0
 CUT_OFF_S = 30.0
@@ -81,21 +82,29 @@ class Joined:
 
     controller: Channel
     parent: Channel
-    controllers: str
+    above: Parent
 
 
 @contextlib.asynccontextmanager
 async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
     """An agent of the pool at the controller and at one of its parents."""
     hello = encode(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
-    async with connect(site.invitation.url, site.invitation.token) as controller:
+    token = narrowed(site, Principal(Role.AGENT, POOL, name))
+    async with connect(site.invitation.url, token) as controller:
         await controller.send(hello)
         while not isinstance(named := await heard(controller), ReportTo) or not named.parents:
             pass
-        async with connect(named.parents[0].url, site.invitation.token) as parent:
+        async with connect(named.parents[0].url, named.parents[0].ticket) as parent:
             await parent.send(hello)
             assert isinstance(await heard(parent), Welcome)
-            yield Joined(controller, parent, named.parents[0].url)
+            yield Joined(controller, parent, named.parents[0])
+
+
+def narrowed(site: Site, principal: Principal) -> str:
+    """What the holder of the token for agents can make of it."""
+    given = parse(site.invitation.token)
+    assert given is not None
+    return given.narrowed(principal).text
 
 
 async def heard(channel: Channel) -> Frame:
@@ -135,9 +144,9 @@ async def lie(channel: Channel, what: str, reasons: dict[str, str], whom: str) -
     reasons[f"{what} to a {whom}"] = await close_reason(channel)
 
 
-async def say_nothing(site: Site, url: str, reasons: dict[str, str], whom: str) -> None:
+async def say_nothing(url: str, token: str, reasons: dict[str, str], whom: str) -> None:
     """A connection without a hello."""
-    async with connect(url, site.invitation.token) as channel:
+    async with connect(url, token) as channel:
         reasons[f"no hello to a {whom}"] = await close_reason(channel)
 
 
@@ -169,8 +178,13 @@ async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobo
                     "both are heard", lambda: all(kept and kept[-1].all_hot for kept in guided.values())
                 )
                 async with trio.open_nursery() as rogues:
-                    for whom, url in (("parent", agent.controllers), ("controller", site.invitation.url)):
-                        rogues.start_soon(say_nothing, site, url, reasons, whom)
+                    silent = narrowed(site, Principal(Role.AGENT, POOL, "silent"))
+                    places = {
+                        "parent": (agent.above.url, agent.above.ticket),
+                        "controller": (site.invitation.url, silent),
+                    }
+                    for whom, (url, token) in places.items():
+                        rogues.start_soon(say_nothing, url, token, reasons, whom)
                         rogues.start_soon(stall, url, reasons, whom)
                     for number, what in enumerate(LIES):
                         rogue = await stack.enter_async_context(joined(site, f"rogue-{number}", endpoint.address))

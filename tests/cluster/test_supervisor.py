@@ -24,6 +24,7 @@ from tierlb.controlplane.last_good import load
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 from tierlb.net.websocket import connect
+from tierlb.wire.credentials import BadCredential, Principal, Role, parse
 
 DEADLINE_S = 90
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
@@ -206,8 +207,11 @@ async def test_while_it_serves_others_are_told_how_to_join(tmp_path):
 
     async def look(background):
         invitation = read(tmp_path)
-        async with connect(invitation.url, invitation.token):
+        given = parse(invitation.token)
+        async with connect(invitation.url, given.narrowed(Principal(Role.AGENT, "app", "app-1")).text):
             seen.append(invitation)
+        with pytest.raises(BadCredential, match="for all agents, not for node"):
+            given.narrowed(Principal(Role.NODE, "edge", "edge-1"))
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert await supervise(DEMO, on_serving=look, invite=tmp_path) == ""

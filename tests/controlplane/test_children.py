@@ -7,6 +7,7 @@ import msgpack
 import pytest
 import trio
 
+from tests.joining import admit
 from tierlb.controlplane import children as children_module
 from tierlb.controlplane.children import Children
 from tierlb.model.address import Address
@@ -31,7 +32,7 @@ def idle_clock(autojump_clock):
 @pytest.fixture
 def children(plane, log):
     plane.guidance = None
-    return Children(plane, "secret", log)
+    return Children(plane, admit, log)
 
 
 @pytest.fixture

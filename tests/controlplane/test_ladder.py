@@ -16,10 +16,10 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.traffic import Endpoint, Traffic
 from tests.controlplane.conftest import KeptLog
+from tests.joining import identity_of
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.node import Node, data_key
-from tierlb.controlplane.uplink import Identity
+from tierlb.controlplane.node import Node
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
@@ -28,7 +28,6 @@ from tierlb.net.websocket import serve
 from tierlb.topology.load import load_text
 
 DEADLINE_S = 120.0
-TOKEN = "secret"
 TOPOLOGY = """\
 cluster: ladder
 tiers:
@@ -80,13 +79,14 @@ async def tree(nursery: trio.Nursery) -> Tree:
     log = KeptLog()
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    control = await nursery.start(serve, partial(serve_child, controller), TOKEN, Address("127.0.0.1", 0))
+    handler, admit = partial(serve_child, controller), controller.admission.admit
+    control = await nursery.start(serve, handler, admit, Address("127.0.0.1", 0))
     address = parse_address(listen)
     tree = Tree(controller, Traffic((address.host, address.port), work="/work"), endpoints)
     for tier in topology.tiers:
         name = f"{tier}-1"
-        plane = Plane(name, log, seed=1, data_key=data_key(TOKEN), boot_id="boot")
-        identity = Identity(name, tier, f"ws://{control}", TOKEN, "boot", os.getpid())
+        plane = Plane(name, log, seed=1, boot_id="boot")
+        identity = identity_of(controller.admission, name, f"ws://{control}", pid=os.getpid())
         tree.planes[name], tree.nodes[name] = plane, Node(identity, plane, Refused, log, random.Random(name))
         await nursery.start(plane.run)
         await nursery.start(tree.nodes[name].run)
@@ -101,9 +101,9 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
 ) -> None:
     """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
     traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
-    parents = tree.controller.seats["one-1"].parents
+    parents = tree.controller.with_tickets(tree.controller.seats["one-1"])
     tree.endpoints["first"].takes_s = 0.2
-    assert parents is not None
+    assert parents
 
     def is_slow() -> bool:
         return 0 < tree.member("one-1").capacity < median(tree.capacities()) / 3

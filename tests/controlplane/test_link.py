@@ -6,11 +6,13 @@ from functools import partial
 import pytest
 import trio
 
+from tests.joining import admit
 from tierlb.controlplane import link as link_module
 from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect, serve
+from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Configure, Hello, Parent, Report, ReportTo, Watch, Welcome, decode, encode
 
 DEADLINE_S = 30.0
@@ -21,7 +23,7 @@ HELLO = Hello(1, "web-1", "web", "one", 7)
 async def url(controller, nursery):
     nursery.start_soon(controller.run)
     listen = Address("127.0.0.1", 0)
-    address = await nursery.start(serve, partial(serve_child, controller), "secret", listen)
+    address = await nursery.start(serve, partial(serve_child, controller), admit, listen)
     return f"ws://{address}"
 
 
@@ -108,13 +110,14 @@ async def next_of(channel, kind):
     return frame
 
 
-async def test_a_child_is_told_its_parents_as_they_come(url):
+async def test_a_child_is_told_its_parents_as_they_come_and_what_to_show_them(url, controller):
+    ticket = controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as web, connect(url, "secret") as edge:
             await web.send(encode(HELLO))
             assert await next_of(web, ReportTo) == ReportTo(())
             await edge.send(encode(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
-            assert await next_of(web, ReportTo) == ReportTo((Parent("edge-1", "ws://127.0.0.1:7001"),))
+            assert await next_of(web, ReportTo) == ReportTo((Parent("edge-1", "ws://127.0.0.1:7001", ticket),))
             assert await next_of(edge, ReportTo) == ReportTo(())
 
 

@@ -12,11 +12,12 @@ import trio
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.joining import identity_of
 from tierlb.controlplane import last_good
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.last_good import LastGood
 from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.node import Node, Placement, data_key, run_node
+from tierlb.controlplane.node import Node, Placement, run_node
 from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import EndpointStatus, State
 from tierlb.controlplane.uplink import Identity
@@ -29,14 +30,15 @@ from tierlb.net.websocket import serve
 from tierlb.telemetry.exposition import CONTENT_TYPE
 from tierlb.topology.allot import ANY_PORT
 from tierlb.wire import frames
+from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30
 
 
 @pytest.fixture
-def make_node(plane, declined, log):
-    def make(url, token="secret"):
-        identity = Identity("web-1", "web", url, token, "boot", os.getpid())
+def make_node(controller, plane, declined, log):
+    def make(url, **more):
+        identity = identity_of(controller.admission, "web-1", url, pid=os.getpid(), **more)
         return Node(identity, plane, declined, log, random.Random(1))
 
     return make
@@ -60,7 +62,7 @@ class Parent:
         async def run(*, task_status):
             with self.scope:
                 handler = partial(serve_child, self.controller)
-                await serve(handler, "secret", self.address, task_status=task_status)
+                await serve(handler, self.controller.admission.admit, self.address, task_status=task_status)
 
         self.address = await self.nursery.start(run)
 
@@ -233,7 +235,7 @@ async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, m
 
 
 async def test_a_wrong_token_is_refused(parent, make_node, nursery, log):
-    nursery.start_soon(make_node(parent.url, "guess").run)
+    nursery.start_soon(make_node(parent.url, token="guess").run)
     await until(parent.controller, lambda: log.events)
     event, fields = log.events[0]
     assert event == "controller lost"
@@ -280,7 +282,7 @@ async def tree(parent, make_plane, declined, log, nursery):
     planes = {name: make_plane(name) for name in ("edge-1", "web-1", "web-2")}
     nodes = {}
     for name, fake in planes.items():
-        identity = Identity(name, name.partition("-")[0], parent.url, "secret", "boot", os.getpid())
+        identity = identity_of(parent.controller.admission, name, parent.url, pid=os.getpid())
         nodes[name] = Node(identity, fake, declined, log, random.Random(name))
         await nursery.start(nodes[name].run)
     await until(parent.controller, lambda: len(planes["edge-1"].reports) > 4)
@@ -360,21 +362,14 @@ def tls(tmp_path):
 async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined, log, nursery, tls):
     controller = Controller(attrs.evolve(topology, tls=tls), log, 0.02)
     nursery.start_soon(controller.run)
-    listen = Address("127.0.0.1", 0)
-    address = await nursery.start(serve, partial(serve_child, controller), "secret", listen, server_context(tls))
+    listen, handler = Address("127.0.0.1", 0), partial(serve_child, controller)
+    address = await nursery.start(serve, handler, controller.admission.admit, listen, server_context(tls))
     planes = {name: make_plane(name) for name in ("edge-1", "web-1")}
     for name, fake in planes.items():
-        identity = Identity(name, name.partition("-")[0], f"wss://{address}", "secret", "boot", os.getpid())
+        identity = identity_of(controller.admission, name, f"wss://{address}", pid=os.getpid())
         await nursery.start(Node(identity, fake, declined, log, random.Random(1), tls).run)
     await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
     assert controller.seats["web-1"].parents[0].url.startswith("wss://")
-
-
-def test_the_data_key_is_one_way_and_the_same_everywhere():
-    assert data_key("secret") == data_key("secret")
-    assert data_key("secret") != data_key("secret2")
-    assert len(data_key("secret")) == 32
-    assert b"secret" not in data_key("secret")
 
 
 # Without a controller.
@@ -424,7 +419,8 @@ async def test_what_is_served_is_kept_with_its_ports_and_parents(parent, make_ke
     assert (first.snapshot, first.addresses, first.parents) == (plane.applied[-1], plane.addresses, ())
     seat = parent.controller.join(attrs.evolve(edge, control="127.0.0.1:1").hello, Link())
     await until_true(lambda: kept(tmp_path).parents)
-    assert kept(tmp_path).parents == (frames.Parent("edge-1", "ws://127.0.0.1:1"),)
+    ticket = parent.controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
+    assert kept(tmp_path).parents == (frames.Parent("edge-1", "ws://127.0.0.1:1", ticket),)
     assert seat.hello.node == "edge-1"
 
 

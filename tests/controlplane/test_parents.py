@@ -5,6 +5,7 @@ import random
 import pytest
 import trio
 
+from tests.joining import NODE_TOKEN, admit
 from tierlb.controlplane.children import Children
 from tierlb.controlplane.parents import Parents, is_named
 from tierlb.controlplane.reporting import Reports
@@ -22,11 +23,11 @@ class OneParent:
     def __init__(self, name, plane, log, nursery):
         self.name, self.plane, self.log, self.nursery = name, plane, log, nursery
         self.address = Address("127.0.0.1", 0)
-        self.children = Children(plane, "secret", log)
+        self.children = Children(plane, admit, log)
 
     @property
     def entry(self):
-        return Parent(self.name, f"ws://{self.address}")
+        return Parent(self.name, f"ws://{self.address}", NODE_TOKEN)
 
     async def start(self):
         self.scope = trio.CancelScope()
@@ -57,7 +58,7 @@ def watches():
 @pytest.fixture
 async def parents(plane, log, nursery, watches):
     reports = Reports(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
-    parents = Parents(HELLO, "secret", reports, watches.append, log, random.Random(2))
+    parents = Parents(HELLO, reports, watches.append, log, random.Random(2))
     nursery.start_soon(reports.run)
     nursery.start_soon(parents.run)
     return parents
@@ -130,7 +131,7 @@ async def test_a_watch_is_handed_on(parents, make_parent, watches):
 
 async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_plane, log, nursery):
     edge = OneParent("edge-1", make_plane("edge-1"), log, nursery)
-    edge.children.token = "another"
+    edge.children.admit = lambda text: None
     await edge.start()
     parents.report_to((edge.entry,))
     await until(lambda: [fields for event, fields in log.events if "401" in str(fields.get("reason"))])
@@ -174,7 +175,7 @@ async def edges(make_plane, log, nursery):
 
 
 def by_name(edges):
-    return (Parent("edge", f"ws://edges:{edges[0].address.port}"),)
+    return (Parent("edge", f"ws://edges:{edges[0].address.port}", NODE_TOKEN),)
 
 
 async def test_a_name_stands_for_all_its_addresses_and_each_says_its_own_name(parents, names, edges, plane):

@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from tests.joining import admit
 from tierlb.controlplane.reception import STARTING, Reception
 from tierlb.model.address import Address
 from tierlb.net.websocket import Disconnected, connect, serve
@@ -14,7 +15,7 @@ HELLO = encode(Hello(PROTOCOL_VERSION, "web-1", "web", "one", 7))
 @pytest.fixture
 async def port(nursery):
     reception = Reception()
-    address = await nursery.start(serve, reception.attend, "secret", Address("127.0.0.1", 0))
+    address = await nursery.start(serve, reception.attend, admit, Address("127.0.0.1", 0))
     return reception, f"ws://{address}"
 
 

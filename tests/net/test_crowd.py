@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.lowlevel
 
+from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net import crowd as crowd_module
 from tierlb.net import websocket as websocket_module
@@ -81,7 +82,7 @@ async def party(nursery):
         guests.append(Guest(line))
         return guests[-1]
 
-    address = await nursery.start(Crowd(greet, "secret", crashes.append).serve, LISTEN)
+    address = await nursery.start(Crowd(greet, admit, crashes.append).serve, LISTEN)
     return Party(f"ws://{address}", address, guests, crashes)
 
 
@@ -259,7 +260,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
 
     async def run(task_status):
         with trio.CancelScope() as scope:
-            crowd = Crowd(greet, "secret", pytest.fail)
+            crowd = Crowd(greet, admit, pytest.fail)
             async with trio.open_nursery() as inner:
                 address = await inner.start(crowd.serve, LISTEN)
                 task_status.started((address, scope))

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net import page as page_module
 from tierlb.net import websocket as websocket_module
@@ -74,7 +75,7 @@ async def start(nursery):
                 raise RuntimeError("a bug")
             return {"/metrics": Page("text/plain", b"a 1\n"), "/large": Page("image/gif", LARGE)}.get(path)
 
-        crowd = Crowd(Echo, "secret", crashes.append, tls, pages)
+        crowd = Crowd(Echo, admit, crashes.append, tls, pages)
         return Port(await nursery.start(crowd.serve, LISTEN), asked, crashes)
 
     return start
@@ -198,7 +199,7 @@ async def test_many_that_ask_and_many_that_hang_keep_no_child_away(port):
 
 
 async def test_without_pages_only_children_are_answered(nursery):
-    address = await nursery.start(Crowd(Echo, "secret", pytest.fail).serve, LISTEN)
+    address = await nursery.start(Crowd(Echo, admit, pytest.fail).serve, LISTEN)
     assert await Port(address, [], []).hears(GET) == b""
 
 

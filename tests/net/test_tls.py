@@ -7,6 +7,7 @@ import attrs
 import pytest
 import trio
 
+from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net.crowd import Crowd
 from tierlb.net.tls import TlsProblem, client_context, explain, server_context
@@ -38,8 +39,8 @@ async def start(request, nursery):
 
     async def start(context):
         if request.param == "channel":
-            return await nursery.start(serve, echo, "secret", LISTEN, context)
-        return await nursery.start(Crowd(Echo, "secret", pytest.fail, context).serve, LISTEN)
+            return await nursery.start(serve, echo, admit, LISTEN, context)
+        return await nursery.start(Crowd(Echo, admit, pytest.fail, context).serve, LISTEN)
 
     return start
 

@@ -3,6 +3,7 @@ from contextlib import suppress
 import pytest
 import trio
 
+from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net.websocket import Disconnected, connect, converse, serve
 from tierlb.wire.frames import MAX_FRAME_BYTES
@@ -17,7 +18,7 @@ async def echo(channel):
 
 
 async def start(nursery, handler):
-    return f"ws://{await nursery.start(serve, handler, 'secret', LISTEN)}"
+    return f"ws://{await nursery.start(serve, handler, admit, LISTEN)}"
 
 
 async def test_messages_pass_both_ways(nursery):
@@ -32,6 +33,14 @@ async def test_messages_pass_both_ways(nursery):
 async def test_a_wrong_token_is_refused(nursery, token):
     url = await start(nursery, echo)
     with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match="status 401"):
+        async with connect(url, token):
+            pytest.fail("connected")
+
+
+@pytest.mark.parametrize("token", ["", "two\r\nlines", "é"])
+async def test_without_a_token_that_can_be_sent_nothing_is_dialled(nursery, token):
+    url = await start(nursery, echo)
+    with trio.fail_after(DEADLINE_S), pytest.raises(Disconnected, match="there is no token for it"):
         async with connect(url, token):
             pytest.fail("connected")
 

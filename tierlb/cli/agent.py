@@ -17,12 +17,13 @@ from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
 from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.invitation import Invitation
+from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.controlplane.uplink import Identity, Uplink
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Tls
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.topology.units import parse_duration_s
+from tierlb.wire.credentials import Principal, Role
 
 
 @attrs.frozen
@@ -35,6 +36,7 @@ class AgentOptions:
     join: str = ""
     join_file: Path | None = None
     token_file: Path | None = None
+    token_fd: int | None = None
     url: str = ""
     pid: int | None = None
     cgroup: Path | None = None
@@ -46,17 +48,23 @@ class AgentOptions:
 
 def start_agent(options: AgentOptions) -> None:
     """Run until SIGTERM."""
-    invitation = invitation_or_exit(options.join, options.join_file, options.token_file)
+    invitation = invitation_or_exit(options.join, options.join_file, options.token_file, options.token_fd)
     options = attrs.evolve(options, name=options.name or own_name(options.pool, socket.gethostname()))
     if options.slots and not options.url:
         raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
+    principal = Principal(Role.AGENT, options.pool, options.name)
+    credential, is_root = credential_or_exit(invitation.token, principal)
     url, meter, drain_time_s, identity = (
         _url(options),
         _meter(options),
         _drain_time_s(options),
-        _identity(options, invitation),
+        _identity(options, invitation.url, credential.text),
     )
     log = LazyLog({"agent": options.name})
+    if invitation.exposed:
+        log.warning("token_exposed", reason=invitation.exposed)
+    if is_root:
+        warn_of_root(log, principal)
     leaf = Leaf(asked=url is not None, metered=meter is not None, slots=options.slots)
     sidecar = Sidecar(options.name, options.pool, log, leaf, url, meter)
     uplink = Uplink(identity, sidecar, log, random.Random())
@@ -64,12 +72,12 @@ def start_agent(options: AgentOptions) -> None:
     trio.run(run_agent, sidecar, uplink, drain_time_s)
 
 
-def _identity(options: AgentOptions, invitation: Invitation) -> Identity:
+def _identity(options: AgentOptions, controllers: str, token: str) -> Identity:
     try:
         data = str(parse_address(options.address))
     except ValueError as error:
         raise click.UsageError(f"--address: {error}") from error
-    joins = (options.name, options.pool, invitation.url, invitation.token)
+    joins = (options.name, options.pool, controllers, token)
     return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_tls(options.tls))
 
 

@@ -15,9 +15,10 @@ import click
 import trio
 
 from tierlb.cli.check import warned_or_exit
-from tierlb.cli.join import token_or_exit
 from tierlb.cli.log import LazyLog
+from tierlb.cli.tokens import token_or_exit, warn_if_exposed
 from tierlb.cluster.ports import PortTaken, listen
+from tierlb.controlplane.admission import Admission, make_secret
 from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
 from tierlb.controlplane.controller import BACK_S, Controller
 from tierlb.controlplane.durable import StoreError
@@ -39,6 +40,7 @@ from tierlb.net.websocket import serve
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.uses import Use
+from tierlb.wire.credentials import SCHEME, Principal, Role
 from tierlb.wire.frames import is_calling_place
 
 TOKEN_BYTES = 32
@@ -97,6 +99,7 @@ class _Process:
     at: Address
     admin_at: Address
     log: LazyLog = attrs.field(factory=LazyLog)
+    admission: Admission = attrs.field(factory=Admission, init=False)
     reception: Reception = attrs.field(factory=Reception)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     following: Following | None = None
@@ -105,7 +108,8 @@ class _Process:
         """Until a signal comes; else why it cannot go on."""
         problem, options = "", self.options
         state = options.state or usual_directory(self.topology.cluster)
-        token = token_or_exit(options.token_file) if options.token_file else secrets.token_urlsafe(TOKEN_BYTES)
+        admission = self.admission = Admission(_secret(options.token_file))
+        warn_if_exposed(self.log, options.token_file, options.admin_token_file)
         given = options.admin_token_file
         admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
         tls = server_context(self.topology.tls) if self.topology.tls is not None else None
@@ -117,10 +121,12 @@ class _Process:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                 door = control_door(self.errors, self.log)
                 pages = ControllerPages(self.errors, self.log.losses, self.reception.unready)
-                bound = await nursery.start(serve, self.reception.attend, token, self.at, tls, pages.find, door)
+                admit = admission.admit
+                bound = await nursery.start(serve, self.reception.attend, admit, self.at, tls, pages.find, door)
                 url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
-                    stack.enter_context(posted(state, Invitation(url, token)))
+                    agent, node = (admission.credential(Principal(role)) for role in (Role.AGENT, Role.NODE))
+                    stack.enter_context(posted(state, Invitation(url, agent), node))
                 if given is None:
                     stack.enter_context(admin_token_posted(state, admin_token))
                 self.log.info("nodes may join", url=url, admin=str(Address(*admin.getsockname()[:2])))
@@ -212,7 +218,9 @@ class _Process:
         """Be the active controller until the turn is over."""
         from tierlb.dashboard.app import serve_admin
 
-        controller = Controller(self.topology, self.log, engine=self.engine, errors=self.errors)
+        controller = Controller(
+            self.topology, self.log, engine=self.engine, admission=self.admission, errors=self.errors
+        )
         changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
         text = self.options.file.read_text(encoding="utf-8-sig")
         controller.adopt(await changes.take_over(text, _user()))
@@ -242,6 +250,18 @@ class _Process:
             await changes.apply(text, Request(_user(), AT_START), AT_START)
         except (Conflict, NotPossible, StoreError, TopologyError) as problem:
             self.log.error("the file cannot be applied", file=str(self.options.file), reason=str(problem))
+
+
+def _secret(file: Path | None) -> str:
+    """From which the credentials of all who join follow; exits with 1 or 2."""
+    if file is None:
+        return make_secret()
+    secret = token_or_exit(file)
+    if secret.startswith(f"{SCHEME}/"):
+        raise click.UsageError(
+            f"{file} holds what `tierlb token` printed: a controller needs the secret it was made from"
+        )
+    return secret
 
 
 def _user() -> str:

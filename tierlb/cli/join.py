@@ -1,5 +1,5 @@
-"""How `node` and `agent` are told where to join: by a directory that `tierlb up` fills, or by a URL and the token in
-the environment, which no child of theirs is to inherit."""
+"""How `node` and `agent` are told where to join: by a directory that `tierlb up` or `tierlb controller` fills, or by a
+URL and a token in a file, on a descriptor or in the environment, which no child of theirs is to inherit."""
 
 import os
 import re
@@ -8,18 +8,28 @@ from urllib.parse import urlsplit
 
 import click
 
-from tierlb.controlplane.invitation import Invitation, NoInvitation, read, read_token
+from tierlb.cli.tokens import FROM_ENVIRONMENT, exposure, token_from_descriptor, token_or_exit
+from tierlb.controlplane.invitation import NODE_TOKEN_FILE, TOKEN_FILE, Invitation, NoInvitation, read
 from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.wire.credentials import Role
 
 
-def invitation_or_exit(url: str, directory: Path | None, token_file: Path | None = None) -> Invitation:
+def invitation_or_exit(
+    url: str,
+    directory: Path | None,
+    token_file: Path | None = None,
+    token_fd: int | None = None,
+    role: Role = Role.AGENT,
+) -> Invitation:
     """Exits with 2 where the options do not go together, and with 1 where nobody invites."""
-    token = os.environ.pop(TOKEN_VARIABLE, "")
+    token, exposed = os.environ.pop(TOKEN_VARIABLE, ""), FROM_ENVIRONMENT
+    if token_file is not None and token_fd is not None:
+        raise click.UsageError("give --token-file or --token-fd, not both")
     if directory is not None:
-        if url or token_file is not None:
+        if url or token_file is not None or token_fd is not None:
             raise click.UsageError("give --join, with --token-file if there is one, or --join-file, not both")
         try:
-            return read(directory)
+            return read(directory, NODE_TOKEN_FILE if role is Role.NODE else TOKEN_FILE)
         except NoInvitation as problem:
             raise click.ClickException(str(problem)) from problem
     if not url:
@@ -30,18 +40,12 @@ def invitation_or_exit(url: str, directory: Path | None, token_file: Path | None
         if urlsplit(each).scheme not in ("ws", "wss") or not urlsplit(each).hostname:
             raise click.UsageError(f"--join: {each!r} is no controller: write ws://HOST:PORT, or several, with commas")
     if token_file is not None:
-        token = token_or_exit(token_file)
+        token, exposed = token_or_exit(token_file), exposure(token_file)
+    elif token_fd is not None:
+        token, exposed = token_from_descriptor(token_fd), ""
     if not token:
         raise click.UsageError(f"give --token-file, or set {TOKEN_VARIABLE} to the join token of the cluster")
-    return Invitation(url, token)
-
-
-def token_or_exit(file: Path) -> str:
-    """A token from a file such as a container's secret; exits with 1 if there is none in it."""
-    try:
-        return read_token(file)
-    except NoInvitation as problem:
-        raise click.ClickException(str(problem)) from problem
+    return Invitation(url, token, exposed)
 
 
 def own_name(group: str, host_name: str) -> str:

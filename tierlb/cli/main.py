@@ -119,7 +119,7 @@ def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json
 @click.argument("file", type=TopologyPath)
 @click.option("--listen", default="127.0.0.1:7901", show_default=True, metavar="HOST:PORT", help="Where nodes join.")
 @click.option("--admin-listen", default="", metavar="HOST:PORT", help="Of the admin API.  [default: as FILE says]")
-@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token.  [default: made, left in --state]")
+@click.option("--token-file", type=TokenPath, metavar="FILE", help="The secret of the cluster.  [default: made]")
 @click.option("--admin-token-file", type=TokenPath, metavar="FILE", help="What changes need.  [default: the same]")
 @click.option(
     "--state", type=StatePath, metavar="DIR", help="Where what must last is kept.  [default: .tierlb/CLUSTER]"
@@ -143,7 +143,10 @@ def controller(**options: Any) -> None:
     "--name", default="", help="Such as web-1; the same after a restart.  [default: TIER- and the host's name]"
 )
 @click.option("--join", default="", metavar="URL[,URL]", help="The controllers, as ws://HOST:PORT, or wss:// with TLS.")
-@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token, with --join.")
+@click.option(
+    "--token-file", type=TokenPath, metavar="FILE", help="Its token, with --join: what `tierlb token` prints."
+)
+@click.option("--token-fd", type=click.IntRange(0), metavar="N", help="Instead, a descriptor to read it from.")
 @click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
 @click.option("--host", default="", help="Open every port here: 0.0.0.0 in a container.  [default: as the file says]")
 @click.option("--control-listen", default="", metavar="HOST:PORT", help="Where children report.  [default: any port]")
@@ -173,10 +176,35 @@ def node(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> Non
 
 
 @main.command()
+@click.option("--role", required=True, type=click.Choice(["node", "agent"]), help="What may join with it.")
+@click.option("--tier", default="", help="Nodes of this tier alone.")
+@click.option("--pool", default="", help="Agents of this pool alone.")
+@click.option("--name", default="", help="The node or agent of this name alone.")
+@click.option(
+    "--token-file", required=True, type=TokenPath, metavar="FILE", help="The controller's secret, or a token."
+)
+@click.option(
+    "--output", type=TokenPath, metavar="FILE", help="Write it there, for this user alone.  [default: print it]"
+)
+def token(role: str, tier: str, pool: str, name: str, token_file: Path, output: Path | None) -> None:
+    """Derive a token that lets its holder join as a node or an agent, and as nothing else.
+
+    FILE is what `tierlb controller --token-file` reads, or a token that this command made, of which the new one may
+    allow a part. No cluster has to run. Who knows a token cannot find out what it was derived from.
+    """
+    from tierlb.cli.tokens import print_token
+
+    print_token(role, tier, pool, name, token_file, output)
+
+
+@main.command()
 @click.option("--pool", required=True, help="The pool it joins, one with `agents: true`.")
 @click.option("--name", default="", help="Such as app-1; the same after a restart.  [default: POOL-HOSTNAME]")
 @click.option("--join", default="", metavar="URL[,URL]", help="The controllers, as ws://HOST:PORT, or wss:// with TLS.")
-@click.option("--token-file", type=TokenPath, metavar="FILE", help="The join token, with --join.")
+@click.option(
+    "--token-file", type=TokenPath, metavar="FILE", help="Its token, with --join: what `tierlb token` prints."
+)
+@click.option("--token-fd", type=click.IntRange(0), metavar="N", help="Instead, a descriptor to read it from.")
 @click.option("--join-file", type=JoinPath, metavar="DIR", help="Instead, where `up` left it: .tierlb/CLUSTER")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where the app takes its traffic.")
 @click.option(

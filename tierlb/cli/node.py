@@ -13,7 +13,9 @@ import trio
 
 from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.node import LOOPBACK, Node, Placement, data_key, run_node
+from tierlb.cli.tokens import credential_or_exit, warn_of_root
+from tierlb.controlplane.log import Log
+from tierlb.controlplane.node import LOOPBACK, Node, Placement, run_node
 from tierlb.controlplane.uplink import Identity
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
@@ -21,6 +23,7 @@ from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
+from tierlb.wire.credentials import Principal, Role, parse
 from tierlb.wire.frames import is_calling_place
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
@@ -36,6 +39,7 @@ class NodeOptions:
     join: str = ""
     join_file: Path | None = None
     token_file: Path | None = None
+    token_fd: int | None = None
     host: str = ""
     control_listen: str = ""
     data_port: int = 0
@@ -48,18 +52,58 @@ class NodeOptions:
 def start_node(options: NodeOptions) -> None:
     """Run until SIGTERM."""
     raise_limit()
-    invitation = invitation_or_exit(options.join, options.join_file, options.token_file)
-    placement = _placement(options)
     name, tier = options.name or own_name(options.tier, socket.gethostname()), options.tier
-    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     log = LazyLog({"node": name})
-    identity = Identity(name, tier, invitation.url, invitation.token, secrets.token_hex(8), os.getpid())
-    plane = Plane(name, log, data_key=data_key(invitation.token), boot_id=identity.boot_id, broker=Broker.inherited())
+    broker = Broker.inherited()
+    if broker is not None:
+        identity = _started_here(broker, Principal(Role.NODE, tier, name), options.join)
+    else:
+        identity = _joining(options, Principal(Role.NODE, tier, name), log)
+    placement = _placement(options)
+    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
+    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker)
     node = Node(identity, plane, Refused, log, random.Random(), _tls(options.tls), placement, state=options.state)
-    node.errors, node.losses = plane.errors, log.losses
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
     trio.run(run_node, node)
+
+
+def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
+    """Of a process of `tierlb up`, which is told by its supervisor who it is."""
+    credential, reception = broker.introduction()
+    given = parse(credential)
+    if given is None or not principal.covers(given.principal):
+        raise click.ClickException("the supervisor does not say who this node is: it is another version of tierlb")
+    process = given.principal.process
+    return Identity(principal.name, principal.group, url, credential, process, os.getpid(), receptions=(reception,))
+
+
+def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
+    """Of a node that somebody else starts."""
+    invitation = invitation_or_exit(
+        options.join, options.join_file, options.token_file, options.token_fd, principal.role
+    )
+    credential, is_root = credential_or_exit(invitation.token, principal)
+    receptions = (credential.reception, *_of_the_tier(invitation.token, principal, options.control_name))
+    if invitation.exposed:
+        log.warning("token_exposed", reason=invitation.exposed)
+    if is_root:
+        warn_of_root(log, principal)
+    joins = (principal.name, principal.group, invitation.url, credential.text)
+    return Identity(*joins, secrets.token_hex(8), os.getpid(), receptions=receptions)
+
+
+def _of_the_tier(token: str, principal: Principal, control_name: str) -> tuple[bytes, ...]:
+    """The reception key by which any node of the tier is known to children that find it by a name of all."""
+    try:
+        return (credential_or_exit(token, Principal(principal.role, principal.group))[0].reception,)
+    except click.UsageError:
+        if not control_name:
+            return ()
+        raise click.UsageError(
+            f"--control-name stands for all nodes of the tier, so the token has to be for the tier: have `tierlb token "
+            f"--role node --tier {principal.group}` print one, without --name"
+        ) from None
 
 
 def _placement(options: NodeOptions) -> Placement:

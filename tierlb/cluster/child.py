@@ -31,6 +31,11 @@ async def _watch_nothing(pid: int) -> None:
     """A process whose being alive is all there is to know."""
 
 
+def _say_nothing() -> bytes:
+    """A process that knows all it needs."""
+    return b""
+
+
 def _note_nothing(pid: int) -> None:
     """Nobody needs to know."""
 
@@ -38,7 +43,8 @@ def _note_nothing(pid: int) -> None:
 @attrs.define
 class Child:
     """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `lend`,
-    which answers on a socket pair, the process can ask for public listening sockets. What fails beside the process, or
+    which answers on a socket pair, the process can ask for public listening sockets; what `introduce` returns is the
+    first that it finds there. What fails beside the process, or
     around it, is noted in `errors` and ends neither this nor other processes."""
 
     name: str
@@ -49,6 +55,7 @@ class Child:
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
     lend: Callable[[trio.socket.SocketType], Awaitable[None]] | None = None
+    introduce: Callable[[], bytes] = _say_nothing
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
@@ -121,6 +128,8 @@ class Child:
             env, fds = {**env, DESCRIPTOR_VARIABLE: str(theirs.fileno())}, (theirs.fileno(),)
         try:
             with theirs:
+                if self.lend is not None and (introduction := self.introduce()):
+                    os.write(ours.fileno(), introduction)
                 process = await trio.lowlevel.open_process(
                     self.guard.command(self.argv),
                     stdin=self.guard.pipe,

@@ -25,6 +25,7 @@ from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.sockets import Sockets
 from tierlb.cluster.stop_times import drain_times, stop_s
+from tierlb.controlplane.admission import Enlistment
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation
 from tierlb.controlplane.log import Log
@@ -213,9 +214,25 @@ class Fleet:
         options = ("--name", name, "--tier", tier.name, "--join", self.invitation.url, *_tls_options(topology.tls))
         if self.state is not None:
             options += ("--state", str(self.state / name))
-        env = {**environment(), TOKEN_VARIABLE: self.invitation.token}
-        on_exit, lend = partial(self.controller.exited, name), partial(self.sockets.serve, tier=tier.name)
-        return Child(name, (*argv, *options), env, self.log, self.guard, on_exit=on_exit, lend=lend)
+        enlistment, lend = (
+            Enlistment(self.controller.admission, tier.name, name),
+            partial(self.sockets.serve, tier=tier.name),
+        )
+
+        def on_exit(pid: int) -> None:
+            enlistment.end()
+            self.controller.exited(name, pid)
+
+        return Child(
+            name,
+            (*argv, *options),
+            environment(),
+            self.log,
+            self.guard,
+            on_exit=on_exit,
+            lend=lend,
+            introduce=enlistment.begin,
+        )
 
     def _grow_pool(self, pool: Pool, run: Run) -> None:
         group = self._endpoints.setdefault(pool.name, [])

@@ -12,7 +12,6 @@ Left out: the admin API, which the caller starts in `on_starting`, for this laye
 import contextlib
 import os
 import random
-import secrets
 import select
 import shutil
 import signal
@@ -40,6 +39,7 @@ from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.wire.agent_check import NOTICE_S
+from tierlb.wire.credentials import Principal, Role
 
 START_DEADLINE_S = 30.0
 STOP_GAP_S = 0.2
@@ -102,7 +102,8 @@ class Supervisor:
         called before anything is started."""
         if problem := unknown_command(self.topology) or self._bad_tls():
             return problem
-        token = secrets.token_urlsafe(32)
+        admission = self.controller.admission
+        admission.only_started = True
         self.controller.starting = True
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
@@ -114,8 +115,10 @@ class Supervisor:
                 context = server_context(tls) if tls is not None else None
                 door = control_door(self.controller.errors, self.log)
                 pages = ControllerPages(self.controller.errors, self.losses, str).find
-                control = await background.start(serve, handler, token, CONTROL_LISTEN, context, pages, door)
-                invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", token)
+                admit = admission.admit
+                control = await background.start(serve, handler, admit, CONTROL_LISTEN, context, pages, door)
+                for_agents = admission.credential(Principal(Role.AGENT))
+                invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", for_agents)
                 with self._inviting(invitation):
                     problem = await self._run_fleet(background, guard, invitation, signals, on_serving)
                 background.cancel_scope.cancel()

@@ -2,9 +2,11 @@
 
 Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
 for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
-else. A second connection under the same name replaces the first, because a child that restarted may be here before
-its old socket is known to be dead. A process from which another one of its name took over stays out: it is to drain,
-and would say so in the name of both. Names that no member bears are fine: the data plane ignores them.
+else. Each shows the ticket that the controller gave it for this node, and is what that says (admission.py). A second
+connection under the same name replaces the first, because a child that restarted may be here before its old socket is
+known to be dead; from another address it has to wait until it is. A process from which another one of its name took
+over stays out: it is to drain, and would say so in the name of both. Names that no member bears are fine: the data
+plane ignores them.
 
 Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
 
@@ -18,6 +20,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from tierlb.controlplane.admission import may_replace, mismatch
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
@@ -25,8 +28,10 @@ from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.net.crowd import Crowd, Line
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
+from tierlb.net.websocket import Admit
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
+from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Drain, Hello, Report, Watch
 
 REPORT_INTERVAL_S = 0.25
@@ -60,7 +65,7 @@ class Children:
     shared with the other side."""
 
     hearer: Hearer
-    token: str = attrs.field(repr=False)
+    admit: Admit
     log: Log
     name: str = ""
     watching: Watching = attrs.field(factory=Watching)
@@ -77,7 +82,7 @@ class Children:
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
-        crowd = Crowd(self._greet, self.token, self._crashed, self.tls, self.pages, self._dropped)
+        crowd = Crowd(self._greet, self.admit, self._crashed, self.tls, self.pages, self._dropped)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(crowd.serve, listen)
             nursery.start_soon(keep_going, self.errors, "children", self._look_after_all)
@@ -87,7 +92,7 @@ class Children:
         """Pass a watch on to every child."""
         for child in tuple(self._present.values()):
             with self.errors.barrier("watch"):
-                child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
+                child.watch(watch)
 
     def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
         """Keep them for the parents; those that are heard of for the first time are passed on soon."""
@@ -101,10 +106,16 @@ class Children:
     def seat(self, child: "Child", hello: Hello) -> None:
         """The child said who it is."""
         self._nameless.remove(child)
+        if problem := mismatch(child.principal, hello, child.principal.role):
+            child.line.close(problem)
+            return
         former, now = self._present.get(hello.node), trio.current_time()
         former_boot, until = self._former.get(hello.node, ("", 0.0))
         if former_boot == hello.boot_id and (former is not None or now < until):
             child.line.close("another process of this node took over from this one")
+            return
+        if former is not None and (problem := may_replace(former.line.caller.host, child.line.caller.host)):
+            child.line.close(problem)
             return
         self._present[hello.node] = child
         if former is not None and former.session.hello is not None:
@@ -113,7 +124,7 @@ class Children:
             former.line.close("another connection of this node took over")
         child.carry_out(child.session.accept())
         for watch in self.watching.current(now):
-            child.carry_out(child.session.watch(watch.ttl_s, watch.explain))
+            child.watch(watch)
 
     def unseat(self, child: "Child", reason: str) -> None:
         """The child's connection is over; no loss where another one has replaced it."""
@@ -165,6 +176,20 @@ class Child:
     def __attrs_post_init__(self) -> None:
         self.session = ParentSession(self._children.report_interval_s, self._children.name)
 
+    @property
+    def principal(self) -> Principal:
+        """What its ticket says that it is."""
+        return self.line.caller.principal
+
+    @property
+    def is_agent(self) -> bool:
+        """It speaks for one endpoint alone."""
+        return self.principal.role is Role.AGENT
+
+    def watch(self, watch: Watch) -> None:
+        """Who runs an agent need not see how requests are explained."""
+        self.carry_out(self.session.watch(watch.ttl_s, "" if self.is_agent else watch.explain))
+
     def receive(self, data: bytes, now: float) -> None:
         """One message of the child."""
         for effect in self.session.receive(data, now):
@@ -172,6 +197,8 @@ class Child:
                 case Report(subtree, echo, rows):
                     assert self.session.hello is not None
                     self._children.hearer.note_report(self.session.hello.node, subtree, echo)
+                    if self.is_agent:
+                        rows = tuple(row for row in rows if row.node == self.session.hello.node)
                     if rows:
                         self._children.note_rows(rows, now)
                 case Hello():

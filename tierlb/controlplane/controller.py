@@ -32,6 +32,7 @@ from collections.abc import Container, Iterable
 import attrs
 import trio
 
+from tierlb.controlplane.admission import Admission, address_problem, bound, may_replace, mismatch
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.parents import is_named
@@ -54,6 +55,7 @@ from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.net.keep_going import keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
+from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 GATHER_S = 0.01
@@ -98,6 +100,7 @@ class Controller:
     """Set by those who start the processes, until everything serves."""
     admin: dict[str, Admin] = attrs.field(factory=dict)
     engine: Engine | None = None
+    admission: Admission = attrs.field(factory=Admission)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     _published: int = attrs.field(default=0, init=False)
     """The number of the latest snapshot."""
@@ -197,8 +200,9 @@ class Controller:
 
     def join(self, hello: Hello, link: Link) -> Seat:
         """Seat a node that said hello; a second connection of the same node replaces the first, and so does another
-        process that is to take over from one that still runs, whose addresses stay until the new one has its own."""
-        seat = self._seat_for(hello)
+        process that is to take over from one that still runs, whose addresses stay until the new one has its own.
+        Raises Unwelcome."""
+        seat = self._seat_for(hello, link)
         if seat.hello is None or seat.hello.boot_id != hello.boot_id:
             former, seat = seat, self._vacate(seat)
             seat.addresses, seat.inner = former.addresses, former.inner
@@ -211,9 +215,24 @@ class Controller:
         if seat.agent:
             seat.addresses = (parse_address(hello.data),)
         self.picture.add(seat.name)
-        link.watch(*self._watching.current(trio.current_time()) if self._is_top(seat) else ())
+        if self._is_top(seat):
+            link.watch(*(self._watch_for(seat, watch) for watch in self._watching.current(trio.current_time())))
         self._changed()
         return seat
+
+    def check(self, hello: Hello, principal: Principal) -> None:
+        """Whether what the connection has proved lets it join as that. Raises Unwelcome if not."""
+        pool = self.topology.pools.get(hello.tier)
+        role = Role.AGENT if pool is not None and pool.agents else Role.NODE
+        if problem := mismatch(principal, hello, role):
+            raise Unwelcome(problem)
+
+    def with_tickets(self, seat: Seat) -> tuple[Parent, ...]:
+        """The parents of a node or agent, each with what it is to show there."""
+        if seat.link is None or seat.link.caller is None or seat.hello is None:
+            return seat.parents or ()
+        child = bound(seat.link.caller.principal, seat.hello)
+        return tuple(attrs.evolve(each, ticket=self._ticket(each, child)) for each in seat.parents or ())
 
     def receive(self, seat: Seat, frame: Ack | Refuse | Report | Drain) -> None:
         """Take note of what the node said."""
@@ -228,7 +247,7 @@ class Controller:
             case Report(subtree, _, rows):
                 now = trio.current_time()
                 self.picture.note_report(seat.name, subtree, now)
-                if rows:
+                if rows := rows if not seat.agent else tuple(row for row in rows if row.node == seat.name):
                     self.picture.note_rows(rows, now)
                     self._seen.set()
                     self._seen = trio.Event()
@@ -271,7 +290,7 @@ class Controller:
         if self._watching.heed(watch, trio.current_time()):
             for seat in self.seats.values():
                 if seat.link is not None and self._is_top(seat):
-                    seat.link.watch(watch)
+                    seat.link.watch(self._watch_for(seat, watch))
 
     def explain(self, ttl_s: float) -> str:
         """A nonce: requests with it are explained for so long. All who ask meanwhile share it; nodes know only one."""
@@ -437,19 +456,38 @@ class Controller:
         present = (seat for seat in self.seats.values() if seat.link is not None and seat.state is State.SERVING)
         return all(self.picture.of(seat.name).is_live(now) for seat in present)
 
-    def _seat_for(self, hello: Hello) -> Seat:
+    @staticmethod
+    def _watch_for(seat: Seat, watch: Watch) -> Watch:
+        """Who runs an agent need not see how requests are explained."""
+        return attrs.evolve(watch, explain="") if seat.agent else watch
+
+    def _ticket(self, parent: Parent, child: Principal) -> str:
+        if is_named(parent.url):
+            return self.admission.ticket(parent.name, "", child)
+        above = self.seats.get(parent.name)
+        return self.admission.ticket(above.tier, above.name, child) if above is not None else ""
+
+    def _seat_for(self, hello: Hello, link: Link) -> Seat:
         seat = self.seats.get(hello.node)
         pool = self.topology.pools.get(hello.tier)
         if pool is not None and pool.agents:
             seat = seat or Seat(hello.node, hello.tier, agent=True)
             if not hello.data:
                 raise Unwelcome(f"{hello.node} joins pool {hello.tier} without an address: give --address")
+            if link.host and (problem := address_problem(hello.data, link.host, pool.networks, pool.name)):
+                raise Unwelcome(problem)
+        elif seat is not None and seat.agent and hello.tier in self.topology.tiers:
+            self._evict(seat)  # an agent may call itself what it likes, and keeps no node out by it
+            seat = None
         seat = seat or Seat(hello.node, hello.tier, leaving=hello.node in self._departed)
         if (hello.tier not in self.topology.tiers and not seat.agent) or seat.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
         former = seat.former.hello if seat.former is not None and seat.link is not None else None
         if former is not None and former.boot_id == hello.boot_id:
             raise Unwelcome(f"another process of {hello.node} took over from this one")
+        vouched = self.admission.only_started and not seat.agent
+        if seat.link is not None and (problem := may_replace(seat.link.host, link.host, vouched=vouched)):
+            raise Unwelcome(problem)
         if hello.node not in self.seats and len(self.seats) >= MAX_SEATS:
             raise Unwelcome(f"there are {MAX_SEATS} nodes and agents already")
         self.seats[hello.node] = seat
@@ -580,11 +618,19 @@ class Controller:
             self.picture.keep(self.seats)
             self._changed()
 
+    def _evict(self, agent: Seat) -> None:
+        if agent.link is not None:
+            agent.link.replace()
+        self._remove(agent)
+
     def _make_seats(self) -> None:
         """One for each node that is to be; those of others stay for as long as somebody sits there."""
         tiers = self.topology.tiers.values()
         wanted = {name: tier.name for tier in tiers for name in self.expected(tier)}
         for name, seat in list(self.seats.items()):
+            if seat.agent and name in wanted:
+                self._evict(seat)
+                continue
             gone = seat.tier not in self.topology.pools if seat.agent else wanted.get(name) != seat.tier
             seat.leaving = gone
             if gone and not seat.agent and self.engine is None:
@@ -614,7 +660,11 @@ class Controller:
             name: snapshot_for(deployed, name, 0, announced, endpoints, agents, self._wishes())
             for name in self.topology.tiers
         }
-        return {name: attrs.evolve(content, parents=self._processes_above(name)) for name, content in contents.items()}
+        key = self.admission.data_key
+        return {
+            name: attrs.evolve(content, parents=self._processes_above(name), data_key=key)
+            for name, content in contents.items()
+        }
 
     def _deployed(self) -> Topology:
         """The topology as it exists: where seats are open, a tier has as many nodes as came."""

@@ -1,8 +1,9 @@
-"""What it takes to join a running cluster, as two files in a directory: where its controller is, and the token. And a
-third, to change the cluster by its admin API: another token, for who joins need not be allowed to change anything.
+"""What it takes to join a running cluster, as files in a directory: where its controller is, and a token for agents.
+`tierlb controller` leaves another one for nodes there; `tierlb up` starts all nodes itself. And one to change the
+cluster by its admin API, for who joins need not be allowed to change anything.
 
-`tierlb up` makes them anew at every start and takes them away when it stops, so whoever joins reads them when it
-starts, and starts again with the cluster. Only the user who runs the cluster can read them.
+They are made anew at every start and taken away at its end, so whoever joins reads them when it starts, and starts
+again with the cluster. Only the user who runs the cluster can read them.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from tierlb.controlplane.private import STATES, make_private_directory, read_pri
 
 URL_FILE = "control-url"
 TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
+NODE_TOKEN_FILE = "node-token"  # noqa: S105 (the same)
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
 MAX_BYTES = 1024
 
@@ -26,10 +28,11 @@ class NoInvitation(Exception):  # noqa: N818 (the text is what the user is told)
 
 @attrs.frozen
 class Invitation:
-    """The controller's URL (ws:// or wss://) and the join token."""
+    """The controller's URL (ws:// or wss://) and a token. `exposed`: why others may know the token, too."""
 
     url: str
     token: str = attrs.field(repr=False)
+    exposed: str = attrs.field(default="", eq=False)
 
 
 def usual_directory(cluster: str) -> Path:
@@ -38,8 +41,9 @@ def usual_directory(cluster: str) -> Path:
 
 
 @contextlib.contextmanager
-def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
-    """Keep it there for as long as the block runs. Raises OSError if it cannot be written.
+def posted(directory: Path, invitation: Invitation, node_token: str = "") -> Iterator[None]:
+    """Keep it there for as long as the block runs, with the token for nodes if others start them. Raises OSError if it
+    cannot be written.
 
     The URL comes last and goes first: whoever finds it finds its token. One that another start has put in its place
     meanwhile is left alone.
@@ -48,6 +52,9 @@ def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
     make_private_directory(directory)
     url.unlink(missing_ok=True)
     _write(token, invitation.token)
+    (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
+    if node_token:
+        _write(directory / NODE_TOKEN_FILE, node_token)
     _write(url, invitation.url)
     try:
         yield
@@ -56,6 +63,7 @@ def posted(directory: Path, invitation: Invitation) -> Iterator[None]:
             if _holds(token, invitation.token):
                 url.unlink()
                 token.unlink()
+                (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -72,12 +80,14 @@ def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
                 file.unlink()
 
 
-def read(directory: Path) -> Invitation:
+def read(directory: Path, token_file: str = TOKEN_FILE) -> Invitation:
     """The invitation there. Raises NoInvitation."""
     try:
-        return Invitation(*(_read(directory / name) for name in (URL_FILE, TOKEN_FILE)))
+        return Invitation(*(_read(directory / name) for name in (URL_FILE, token_file)))
     except FileNotFoundError as missing:
         problem = f"there is no {missing.filename}: `tierlb up` writes it there and removes it when it stops"
+        if Path(missing.filename).name == NODE_TOKEN_FILE:
+            problem = f"there is no {missing.filename}: `tierlb up` starts all nodes itself, scale the tier instead"
         raise NoInvitation(problem) from missing
     except OSError as error:
         raise NoInvitation(f"{error.filename} cannot be read: {error.strerror}") from error
@@ -98,7 +108,7 @@ def read_token(file: Path) -> str:
     """A token that somebody else put there. Raises NoInvitation."""
     try:
         with file.open("rb") as stream:
-            return _line(file, stream.read(MAX_BYTES))
+            return line_of(file, stream.read(MAX_BYTES))
     except FileNotFoundError as missing:
         raise NoInvitation(f"there is no {file}: put the token into it, in one line") from missing
     except OSError as error:
@@ -117,10 +127,11 @@ def _write(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     """Of a file in a directory that another user may be able to write to."""
-    return _line(path, read_private(path, MAX_BYTES))
+    return line_of(path, read_private(path, MAX_BYTES))
 
 
-def _line(path: Path, content: bytes) -> str:
+def line_of(path: Path, content: bytes) -> str:
+    """The one line in a file. Raises NoInvitation."""
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:

@@ -35,7 +35,8 @@ def control_door(errors: InternalErrors, log: Log) -> Door:
 
 async def serve_child(controller: Controller, channel: Channel) -> None:
     """Run one child's connection until it ends."""
-    conversation = _Conversation(controller, channel, ParentSession(controller.report_interval_s))
+    session, link = ParentSession(controller.report_interval_s), Link(caller=channel.caller)
+    conversation = _Conversation(controller, channel, session, link)
     with trio.move_on_after(HELLO_TIMEOUT_S):
         await conversation.receive_once()
     if conversation.seat is None:
@@ -54,7 +55,7 @@ class _Conversation:
     controller: Controller
     channel: Channel
     session: ParentSession
-    link: Link = attrs.field(factory=Link)
+    link: Link
     seat: Seat | None = None
     configured: int = 0
     placed: tuple[Parent, ...] | None = None
@@ -90,7 +91,7 @@ class _Conversation:
             effects += self.session.configure(self.seat.wanted)
         if self.seat.parents is not None and self.seat.parents != self.placed:
             self.placed = self.seat.parents
-            effects += self.session.report_to(self.seat.parents)
+            effects += self.session.report_to(self.controller.with_tickets(self.seat))
         while self.link.watches:
             watch = self.link.watches.popleft()
             effects += self.session.watch(watch.ttl_s, watch.explain)
@@ -109,7 +110,9 @@ class _Conversation:
                     self.controller.receive(self.seat, effect)
 
     async def _join(self, hello: Hello) -> None:
+        assert self.channel.caller is not None
         try:
+            self.controller.check(hello, self.channel.caller.principal)
             self.seat = self.controller.join(hello, self.link)
         except Unwelcome as problem:
             await self._leave(str(problem))

@@ -12,8 +12,6 @@ On which host ports are opened, and where others find them, is this machine's af
 ports that clients know, and that there is one for parents.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import random
 import signal
@@ -27,6 +25,7 @@ import attrs
 import trio
 
 from tierlb.controlplane import last_good
+from tierlb.controlplane.admission import by_ticket
 from tierlb.controlplane.children import Children, Hearer
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.last_good import LastGood
@@ -50,7 +49,6 @@ ALONE_AFTER_S = 1.0
 GATHER_S = 0.2
 """What changes at once, as when a cluster starts, is written once."""
 TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment variable that holds it)
-DATA_KEY_BYTES = 16
 LOOPBACK = "127.0.0.1"
 
 
@@ -124,12 +122,6 @@ class Plane(Reporter, Hearer, Protocol):
         """Serve until drained."""
 
 
-def data_key(token: str) -> bytes:
-    """What nodes of one cluster show each other on the data path, so that the token itself never travels there."""
-    digest = hmac.new(token.encode(), b"tierlb data path", hashlib.sha256).digest()
-    return digest[:DATA_KEY_BYTES].hex().encode()
-
-
 @attrs.define
 class Node:
     """One node. `refused` is the exception by which a plane declines a snapshot; in the directory `state` it keeps what
@@ -158,7 +150,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
         pages = NodePages(self._exposed, self.unready).find
-        children = Children(self.plane, self.identity.token, self.log, self.identity.name, pages=pages)
+        children = Children(self.plane, by_ticket(self.identity.receptions), self.log, self.identity.name, pages=pages)
         children.errors = self.errors
         if self.tls is not None:
             children.tls = server_context(self.tls)

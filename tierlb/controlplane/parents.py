@@ -40,7 +40,6 @@ class Parents:
     """Keeps a reporting connection to each parent of `report_to`'s last call."""
 
     hello: Hello
-    token: str = attrs.field(repr=False)
     reports: Reports
     on_watch: Callable[[Watch], None]
     log: Log
@@ -106,7 +105,7 @@ class Parents:
                 reason = "an internal error here: see internal_error in this log"
                 with self.errors.barrier("parent link"):
                     try:
-                        async with connect(parent.url, self.token, self.tls, at) as channel:
+                        async with connect(parent.url, parent.ticket, self.tls, at) as channel:
                             reason = await self._converse(channel, parent)
                     except Disconnected as problem:
                         reason = str(problem)

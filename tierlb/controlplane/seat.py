@@ -11,6 +11,7 @@ import trio
 from tierlb.controlplane.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
+from tierlb.net.websocket import Caller
 from tierlb.wire.frames import Hello, Parent, Watch
 
 MAX_WATCHES = 16
@@ -19,13 +20,20 @@ MAX_WATCHES = 16
 @attrs.define(eq=False)
 class Link:
     """One accepted control connection: `wake` is set when there is something to send, or it is replaced.
+    `caller` is who opened it.
 
     `watches` wait to be sent; a node that does not read misses the earliest.
     """
 
     wake: trio.Event = attrs.field(factory=trio.Event)
     replaced: bool = False
+    caller: Caller | None = None
     watches: deque[Watch] = attrs.field(factory=lambda: deque(maxlen=MAX_WATCHES))
+
+    @property
+    def host(self) -> str:
+        """The IP address that it comes from, as far as it came over a network."""
+        return self.caller.host if self.caller is not None else ""
 
     def watch(self, *watches: Watch) -> None:
         """Have them sent."""

@@ -56,8 +56,9 @@ class Servant(Protocol):
 
 @attrs.frozen
 class Identity:
-    """Who joins, and where the controller is: a URL, or several separated by commas. `control` and `data` are as in
-    Hello; `tls` goes with wss:// URLs."""
+    """Who joins, and where the controller is: a URL, or several separated by commas. `token` is the credential that is
+    shown there; with the `receptions` the tickets of children are verified. `control` and `data` are as in Hello; `tls`
+    goes with wss:// URLs."""
 
     name: str
     tier: str
@@ -68,6 +69,7 @@ class Identity:
     control: str = ""
     data: str = ""
     tls: ssl.SSLContext | None = None
+    receptions: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
     @property
     def hello(self) -> Hello:
@@ -109,7 +111,7 @@ class Uplink:
         identity = self.identity
         self.reports = Reports(self.reporter, self.rng, self.watching, self.rows)
         self.parents = Parents(
-            identity.hello, identity.token, self.reports, self.heed_watch, self.log, self.rng, identity.tls, self.ask
+            identity.hello, self.reports, self.heed_watch, self.log, self.rng, identity.tls, self.ask
         )
         self.parents.errors = self.errors
 

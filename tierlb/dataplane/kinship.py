@@ -1,7 +1,7 @@
 """How nodes of one cluster know each other on the data path: a name and a key in the PROXY header.
 
-The key keeps strangers on the same host or network from speaking as a parent; it is derived from the join token and
-never the token itself. The name tells a child for whom it counts.
+The key keeps strangers on the same host or network from speaking as a parent; it is derived from the cluster's secret,
+and the controller tells it to nodes alone. The name tells a child for whom it counts.
 """
 
 import hmac
@@ -12,9 +12,10 @@ from tierlb.model.snapshot import process_name
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, ProxyHeader, encode_tlv
 
 
-@attrs.frozen
+@attrs.define
 class Kinship:
-    """This node's name, its cluster's key and its process; `credentials` are the TLVs that say all to a child."""
+    """This node's name, its cluster's key and its process; `credentials` are the TLVs that say all to a child. Without
+    a key nobody is a parent."""
 
     name: str
     key: bytes = attrs.field(repr=False)
@@ -22,12 +23,17 @@ class Kinship:
     credentials: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        tlvs = ((PARENT, self.name.encode()), (KEY, self.key), (PROCESS, self.boot_id.encode()))
-        object.__setattr__(self, "credentials", b"".join(encode_tlv(kind, value) for kind, value in tlvs))
+        self.rekey(self.key)
+
+    def rekey(self, key: bytes) -> None:
+        """Show this one from now on, and demand it."""
+        self.key = key
+        tlvs = ((PARENT, self.name.encode()), (KEY, key), (PROCESS, self.boot_id.encode()))
+        self.credentials = b"".join(encode_tlv(kind, value) for kind, value in tlvs)
 
     def parent(self, header: ProxyHeader) -> str | None:
         """The name of the parent that sent the header, or None if it does not know the key."""
-        if not hmac.compare_digest(header.tlvs.get(KEY, b""), self.key):
+        if not self.key or not hmac.compare_digest(header.tlvs.get(KEY, b""), self.key):
             return None
         return header.tlvs.get(PARENT, b"").decode("latin-1")
 

@@ -63,7 +63,8 @@ class Front(Served, Capped, Protocol):
 class Plane:
     """Listeners are kept over snapshots by their value, so that a change never closes a port it does not name.
 
-    `data_key` is what nodes of the cluster show each other on the data path; public sockets come from `broker`. By
+    `data_key` is what nodes of the cluster show each other on the data path, until a snapshot has another one; public
+    sockets come from `broker`. By
     `ask` endpoints are found that are looked up in DNS. `descriptors`: how many this process may hold, if not by its
     own limit.
     """
@@ -112,6 +113,8 @@ class Plane:
             raise Refused(f"a node cannot change from {self._snapshot.kind.value} to {snapshot.kind.value}")
         wanted = _wanted(snapshot)
         opened = self._open_new(wanted, self._addresses | dict(zip(snapshot.listeners, had, strict=False)))
+        if snapshot.data_key:
+            self._kin.rekey(snapshot.data_key.encode())
         if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
             self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)

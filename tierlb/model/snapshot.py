@@ -142,6 +142,8 @@ class Snapshot:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     parents: tuple[str, ...] = ()
+    data_key: str = attrs.field(default="", repr=False)
+    """What this node and those next to it show each other on the data path; "" leaves what there was."""
     admin: Admin = Admin.READY
     accepted: int = 0
     paths: Paths = Paths.NORMALISED

@@ -286,7 +286,8 @@ class Pool:
     in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
     `weights` are parallel to `endpoints` (empty: all equal) and count under every policy; 0: nothing is sent there.
-    `agent_check_port`: each endpoint's host answers HAProxy's agent-check there. `outlier`: None where it is off.
+    `agent_check_port`: each endpoint's host answers HAProxy's agent-check there. `networks` (CIDR): where applications
+    of agents may be, besides the address that the agent joins from. `outlier`: None where it is off.
     """
 
     name: str
@@ -294,6 +295,7 @@ class Pool:
     weights: tuple[float, ...] = ()
     run: Run | None = None
     agents: bool = False
+    networks: tuple[str, ...] = ()
     dns: str | None = None
     health: HealthCheck | None = None
     agent_check_port: int | None = None

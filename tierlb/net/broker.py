@@ -6,6 +6,9 @@ it; a node asks for it over a socket pair and is sent a descriptor of the very s
 tier accept from one queue, and so does a process that takes over from another, or a tier that is put in front of
 another: whatever comes and goes, the queue stays.
 
+Before anything else the supervisor says there who the process is: neither arguments nor environment would be a place
+for a credential, as other users see the former and every child inherits the latter.
+
 A node asks seldom, when its snapshot changes, and waits for the answer: it takes some ten µs. Requests and answers are
 datagrams on a SOCK_SEQPACKET pair: `HOST:PORT`, answered with `HOST:PORT ok` and a descriptor, or with the reason why
 not in the place of `ok`. The answer to a request that was given up may come later; it is known by its address.
@@ -35,6 +38,11 @@ class Broker:
         """The one that this process was started with, if it was."""
         text = os.environ.pop(DESCRIPTOR_VARIABLE, "")
         return cls(socket.socket(fileno=int(text))) if text.isdigit() else None
+
+    def introduction(self) -> tuple[str, bytes]:
+        """The first thing that the supervisor says: this process's credential and its reception key. Raises OSError."""
+        credential, _, reception = self._sock.recv(MAX_BYTES).decode("ascii").partition("\n")
+        return credential, bytes.fromhex(reception)
 
     def listen(self, address: Address) -> socket.socket:
         """A non-blocking listening socket; raises OSError with a reason."""

@@ -26,7 +26,7 @@ from wsproto import WSConnection
 from tierlb.model.address import Address
 from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
-from tierlb.net.websocket import Disconnected, Stream, guarded, welcome
+from tierlb.net.websocket import Admit, Caller, Disconnected, Stream, guarded, notice_if_vanished, welcome
 from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.websocket import Framing
 
@@ -55,11 +55,12 @@ class Guest(Protocol):
 class Line:
     """One open connection: takes bytes apart for its guest, and never waits."""
 
-    __slots__ = ("_framing", "_wire", "guest", "over")
+    __slots__ = ("_framing", "_wire", "caller", "guest", "over")
 
-    def __init__(self, ws: WSConnection, wire: "Wire") -> None:
+    def __init__(self, ws: WSConnection, wire: "Wire", caller: Caller) -> None:
         self._framing = Framing(ws)
         self._wire = wire
+        self.caller = caller
         self.guest: Guest | None = None
         self.over = trio.Event()
 
@@ -167,20 +168,20 @@ class StreamWire:
 
 
 class Crowd:
-    """Accepts children that know the token. `greet` makes the guest of each; `on_crash` is called with its errors, and
+    """Accepts children with a credential. `greet` makes the guest of each; `on_crash` is called with its errors, and
     with those of `pages`, which are for all who ask; `on_drop` with the address of a stranger that had to give way."""
 
     def __init__(
         self,
         greet: Callable[[Line], Guest],
-        token: str,
+        admit: Admit,
         on_crash: Callable[[Exception], object],
         tls: ssl.SSLContext | None = None,
         pages: Pages | None = None,
         on_drop: Callable[[str], object] = say_nothing,
     ) -> None:
         self._greet = greet
-        self._token = token
+        self._admit = admit
         self._on_crash = on_crash
         self._tls = tls
         self._pages = pages
@@ -246,37 +247,38 @@ class Crowd:
 
     async def _host(self, visit: Visit) -> None:
         """One connection from its first byte to its last."""
+        notice_if_vanished(visit.stream)
         async with guarded(visit.stream, self._tls) as stream:
-            ws = await self._welcome(stream)
+            ws, caller = await self._welcome(stream)
             visit.settle()
-            await self._converse(stream, ws)
+            await self._converse(stream, ws, caller)
 
-    async def _converse(self, stream: Stream, ws: WSConnection) -> None:
+    async def _converse(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
         if self._count >= MAX_LINES:
             await stream.send_all(Framing(ws).close(f"there are {MAX_LINES} children already"))
             return
         self._count += 1
         try:
             if isinstance(stream, trio.SSLStream):
-                await self._converse_by_stream(stream, ws)
+                await self._converse_by_stream(stream, ws, caller)
             else:
-                await self._converse_plainly(stream, ws)
+                await self._converse_plainly(stream, ws, caller)
         finally:
             self._count -= 1
 
-    async def _welcome(self, stream: Stream) -> WSConnection:
+    async def _welcome(self, stream: Stream) -> tuple[WSConnection, Caller]:
         try:
-            return await welcome(stream, self._token, self._pages)
+            return await welcome(stream, self._admit, self._pages)
         except (Disconnected, trio.BrokenResourceError, trio.ClosedResourceError):
             raise
         except Exception as error:
             self._on_crash(error)
             raise Disconnected("a page could not be made") from error
 
-    async def _converse_plainly(self, tcp: trio.SocketStream, ws: WSConnection) -> None:
+    async def _converse_plainly(self, tcp: trio.SocketStream, ws: WSConnection, caller: Caller) -> None:
         fd = tcp.socket.fileno()
         wire = SocketWire(fd, self._epoll)
-        line = Line(ws, wire)
+        line = Line(ws, wire, caller)
         self._lines[fd] = line, wire
         self._epoll.register(fd, select.EPOLLIN)
         try:
@@ -287,9 +289,9 @@ class Crowd:
             line.end("this parent stops")
         await say_goodbye(tcp)
 
-    async def _converse_by_stream(self, stream: Stream, ws: WSConnection) -> None:
+    async def _converse_by_stream(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
         wire = StreamWire()
-        line = Line(ws, wire)
+        line = Line(ws, wire, caller)
 
         async def read() -> None:
             while not line.over.is_set():

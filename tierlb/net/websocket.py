@@ -1,20 +1,23 @@
-"""The control channel's transport: websockets (RFC 6455) with a join token on the upgrade request.
+"""The control channel's transport: websockets (RFC 6455) with a credential on the upgrade request.
 
-Both ends get the same small `Channel` and one exception, `Disconnected`, whatever way the peer went away. The token
-travels as `Authorization: Bearer` (RFC 6750) and is compared in constant time. With TLS the URL begins with wss://, and
-a child that has a certificate speaks nothing but TLS: a token never travels in the clear by a mistake in a URL.
+Both ends get the same small `Channel` and one exception, `Disconnected`, whatever way the peer went away. The
+credential travels as `Authorization: Bearer` (RFC 6750); whom it proves (`Admit`), a parent's channel keeps. With TLS
+the URL begins with wss://, and a child that has a certificate speaks nothing but TLS: a credential never travels in the
+clear by a mistake in a URL.
 
 Left out: reconnecting, which is the child's business, and parents of many children (crowd.py).
 """
 
-import hmac
+import ipaddress
 import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 from urllib.parse import urlsplit
 
+import attrs
 import trio
 from wsproto import WSConnection
 from wsproto.connection import ConnectionType
@@ -26,6 +29,7 @@ from tierlb.net.door import Door, Visit
 from tierlb.net.page import Pages, upgrade_or_page
 from tierlb.net.self_connect import open_stream
 from tierlb.net.tls import explain
+from tierlb.wire.credentials import Principal
 from tierlb.wire.frames import SUBPROTOCOL
 from tierlb.wire.websocket import Framing
 
@@ -40,8 +44,11 @@ GATHER_S = 0.005
 """Between two reads of what one child sends, so that many small pieces cost few turns. A child that says something now
 and then is heard at once."""
 GOODBYE_READS = 64
+BEARER = b"Bearer "
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Admit = Callable[[str], Principal | None]
+"""Whom a credential proves, if anybody."""
 
 
 class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
@@ -49,10 +56,12 @@ class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
 
 
 class Channel:
-    """One open websocket that carries binary messages: any task may send, one receives."""
+    """One open websocket that carries binary messages: any task may send, one receives. `caller` is known at the end
+    that accepted it."""
 
-    def __init__(self, stream: Stream, ws: WSConnection) -> None:
+    def __init__(self, stream: Stream, ws: WSConnection, caller: "Caller | None" = None) -> None:
         self._stream = stream
+        self.caller = caller
         self._framing = Framing(ws)
         self._messages = deque(self._framing.feed(None, trio.current_time()))
         self._gathers = not ws.client
@@ -125,10 +134,20 @@ class Channel:
             self._receiving = False
 
 
+@attrs.frozen
+class Caller:
+    """Whoever opened a connection: what its credential proves, and the IP address it came from."""
+
+    principal: Principal
+    host: str
+
+
 @asynccontextmanager
 async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: str = "") -> AsyncIterator[Channel]:
     """Open a channel to a parent, by one of the addresses of its host (`at`) if that is named; raises Disconnected,
-    also when the token is refused."""
+    also when the token is refused or none was given."""
+    if not (token.isascii() and token.isprintable() and token):
+        raise Disconnected(f"{url}: there is no token for it")
     stream, host, path = await _dial(url, tls, at)
     async with stream:
         channel = await _upgrade(stream, host, path, token)
@@ -140,7 +159,7 @@ async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: s
 
 async def serve(
     handler: Callable[[Channel], Awaitable[None]],
-    token: str,
+    admit: Admit,
     listen: Address,
     tls: ssl.SSLContext | None = None,
     pages: Pages | None = None,
@@ -152,11 +171,11 @@ async def serve(
     page, if there are any."""
 
     async def attend(visit: Visit) -> None:
-        _notice_if_vanished(visit.stream)
+        notice_if_vanished(visit.stream)
         async with guarded(visit.stream, tls) as stream:
-            ws = await welcome(stream, token, pages)
+            ws, caller = await welcome(stream, admit, pages)
             visit.settle()
-            channel = Channel(stream, ws)
+            channel = Channel(stream, ws, caller)
             await handler(channel)
             await channel.close("")
 
@@ -177,8 +196,9 @@ async def guarded(tcp: trio.SocketStream, tls: ssl.SSLContext | None) -> AsyncIt
         return
 
 
-async def welcome(stream: Stream, token: str, pages: Pages | None = None) -> WSConnection:
-    """Answer the upgrade request; raises Disconnected when that was the end of it, or none came in time.
+async def welcome(stream: Stream, admit: Admit, pages: Pages | None = None) -> tuple[WSConnection, Caller]:
+    """Answer the upgrade request, and say who sent it; raises Disconnected when that was the end of it, or none came in
+    time.
 
     With `pages`, who asks plainly gets one of them, without a token, and that is the end of it too.
     """
@@ -191,12 +211,14 @@ async def welcome(stream: Stream, token: str, pages: Pages | None = None) -> WSC
         if not isinstance(request, Request):
             raise Disconnected("that was no upgrade request")
         given = next((value for name, value in request.extra_headers if name.lower() == b"authorization"), b"")
-        if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+        principal = admit(given[len(BEARER) :].decode("latin-1")) if given.startswith(BEARER) else None
+        if principal is None:
             await _reject(stream, ws, 401, b"the join token is missing or wrong\n")
         if SUBPROTOCOL not in request.subprotocols:
             await _reject(stream, ws, 400, b"speak " + SUBPROTOCOL.encode() + b"\n")
+        caller = Caller(principal, _peer_host(stream))
         await stream.send_all(ws.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
-        return ws
+        return ws, caller
     raise Disconnected("no upgrade request came in time")
 
 
@@ -229,16 +251,26 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[Stream, 
             stream = await open_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
         raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
-    _notice_if_vanished(stream)
+    notice_if_vanished(stream)
     path = parts.path or "/"
     return (stream if tls is None else await _secure(stream, tls, host)), parts.netloc, path
 
 
-def _notice_if_vanished(tcp: trio.SocketStream) -> None:
+def notice_if_vanished(tcp: trio.SocketStream) -> None:
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASK_AFTER_S)
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(VANISHED_S * 1000))
+
+
+def _peer_host(stream: Stream) -> str:
+    """Where the peer is, an IPv4 address as such also where the listener is one of IPv6. Raises Disconnected."""
+    try:
+        host = _socket_of(stream).getpeername()[0].partition("%")[0]
+    except OSError as error:
+        raise Disconnected("the connection was lost") from error
+    address = ipaddress.ip_address(host)
+    return str((address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address)
 
 
 def _socket_of(stream: Stream) -> trio.socket.SocketType:
@@ -263,7 +295,7 @@ async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> 
 
 async def _upgrade(stream: Stream, host: str, path: str, token: str) -> Channel:
     ws = WSConnection(ConnectionType.CLIENT)
-    bearer = (b"authorization", b"Bearer " + token.encode())
+    bearer = (b"authorization", BEARER + token.encode())
     request = Request(host=host, target=path, subprotocols=[SUBPROTOCOL], extra_headers=[bearer])
     try:
         with trio.fail_after(CONNECT_TIMEOUT_S):
@@ -298,7 +330,7 @@ async def _await_event(stream: Stream, ws: WSConnection, first: bytes = b"") -> 
         data = b""
 
 
-async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) -> None:
+async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) -> NoReturn:
     length = (b"content-length", str(len(body)).encode())
     data = ws.send(RejectConnection(status_code=status, headers=[length], has_body=True))
     await stream.send_all(data + ws.send(RejectData(data=body, body_finished=True)))

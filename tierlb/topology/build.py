@@ -31,6 +31,7 @@ from tierlb.model.topology import (
 )
 from tierlb.topology.files import resolved
 from tierlb.topology.shapes import (
+    AgentsShape,
     FileShape,
     HashOnShape,
     HealthShape,
@@ -151,7 +152,8 @@ def _pool(name: str, shape: PoolShape) -> Pool:
         endpoints=tuple(listed),
         weights=tuple(listed.values()) if isinstance(listed, dict) else (),
         run=_run(shape.run) if shape.run else None,
-        agents=shape.agents or False,
+        agents=bool(shape.agents),
+        networks=shape.agents.networks if isinstance(shape.agents, AgentsShape) else (),
         dns=shape.dns,
         health=build_health(shape.health),
         outlier=build_outlier(shape.health),

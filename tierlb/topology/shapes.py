@@ -210,12 +210,21 @@ class HealthShape:
 
 
 @attrs.frozen(kw_only=True)
+class AgentsShape:
+    networks: tuple[Network, ...] = required(
+        "where applications may be, besides the address that their agent joins from, such as 10.0.0.0/8"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class PoolShape:
     endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight] | None = optional(
         "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there)"
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
-    agents: JoinByThemselves | None = optional("true: endpoints join by themselves with `tierlb agent`")
+    agents: JoinByThemselves | AgentsShape | None = optional(
+        "true: endpoints join by themselves with `tierlb agent`; or a mapping that says where they may be"
+    )
     dns: DnsName | None = optional(
         "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
     )

@@ -39,6 +39,8 @@ MAX_SKETCH_BYTES = 64 * 1024
 MAX_ROWS = 512
 """Rows in one report; a row has about 1 KB."""
 MAX_PARENTS = 1024
+MAX_PARENT_FIELDS = 8
+"""Three, and what later versions may append."""
 MAX_WATCH_S = 60.0
 MAX_NONCE_CHARACTERS = 64
 MAX_PORT = 65535
@@ -123,10 +125,11 @@ class Watch:
 @attrs.frozen
 class Parent:
     """A node to report to: its name and the URL of its control socket. If the URL's host is a name, it stands for all
-    nodes that it resolves to."""
+    nodes that it resolves to. `ticket`: the credential to show there."""
 
     name: str
     url: str
+    ticket: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen
@@ -352,10 +355,11 @@ def _parents(value: object) -> tuple[Parent, ...]:
 
 
 def _parent(value: object) -> Parent:
-    name, url = (_label(item) for item in _array(value, 2))
+    fields = _array(value, MAX_PARENT_FIELDS)
+    (name, url), ticket = map(_label, fields[:2]), _short_text(fields[2]) if len(fields) > 2 else ""
     if not url.startswith(("ws://", "wss://")):
         raise ValueError("has a URL that begins with neither ws:// nor wss://")
-    return Parent(name, url)
+    return Parent(name, url, ticket)
 
 
 def _array(value: object, longest: int) -> Sequence[Any]:

@@ -45,7 +45,7 @@ class L7Front:
     def __init__(self, name: str, reactor: Reactor, rng: random.Random, log: Any, kin: Kinship) -> None:
         self.name = name
         self.kin = kin
-        self.preface = encode_local(kin.credentials)
+        self.preface = b""
         self.reactor = reactor
         self.log = log
         self.rng = rng
@@ -87,6 +87,7 @@ class L7Front:
                 actions.append(rule.action)
         if self.replies.max_headers != snapshot.limits.headers:
             self.replies = ReplyBook(snapshot.limits.headers)
+        self.preface = encode_local(self.kin.credentials)
         self.snapshot = snapshot
         self.hashes = snapshot.balance is Policy.MAGLEV
         self.times_members = snapshot.balance is Policy.PEAK_EWMA
