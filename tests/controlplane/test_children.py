@@ -1,18 +1,21 @@
 """A node's children over real websockets: honest ones and others."""
 
+import contextlib
 from contextlib import suppress
+from functools import partial
 
 import attrs
 import msgpack
 import pytest
 import trio
 
-from tests.joining import admit
+from tests.joining import AGENT_TOKEN, admit
 from tierlb.controlplane import children as children_module
 from tierlb.controlplane.children import Children
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect
+from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
 
 DEADLINE_S = 30.0
@@ -271,3 +274,68 @@ async def test_what_fails_for_one_child_is_no_end_of_others(url, children, plane
             await other.send(encode(Report(LOAD, ECHO)))
             await until(lambda: ("web-2", LOAD, ECHO) in plane.reports)
     assert list(children.errors.counts) == ["end of a child" if part == "note_lost" else "child"]
+
+
+# Who may speak for whom.
+
+
+@contextlib.contextmanager
+def dialling_from(monkeypatch, host):
+    """Connections come from this address of the loopback network."""
+    with monkeypatch.context() as patch:
+        patch.setattr(trio, "open_tcp_stream", partial(trio.open_tcp_stream, local_address=host))
+        yield
+
+
+async def test_nobody_takes_the_place_of_a_child_that_is_there_from_another_address(children, url, plane, monkeypatch):
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, "secret") as honest:
+            await join(honest)
+            with dialling_from(monkeypatch, "127.0.0.2"):
+                async with connect(url, "secret") as thief:
+                    await thief.send(encode(Hello(1, "web-1", "web", "two", 8)))
+                    assert "127.0.0.1 has this name and is connected" in await close_reason(thief)
+            await honest.send(encode(Report(LOAD, ECHO)))
+            await until(lambda: plane.reports)
+            assert children.names() == ("web-1",)
+        await until(lambda: not children.names())
+        with dialling_from(monkeypatch, "127.0.0.2"):
+            async with connect(url, "secret") as replacement:
+                await join(replacement, boot_id="two")
+
+
+async def test_a_child_is_what_its_ticket_says(children, nursery):
+    tickets = {"web-2's": Principal(Role.NODE, "web", "web-2"), "app-1's": Principal(Role.AGENT, "app", "app-1")}
+    children.admit = tickets.get
+    url = f"ws://{await nursery.start(children.serve, Address('127.0.0.1', 0))}"
+    with trio.fail_after(DEADLINE_S):
+        for token, hello in (
+            ("web-2's", Hello(1, "web-1", "web", "one", 7)),
+            ("web-2's", Hello(1, "web-2", "edge", "one", 7)),
+            ("app-1's", Hello(1, "web-2", "web", "one", 7)),
+            ("app-1's", Hello(1, "app-2", "app", "one", 7)),
+        ):
+            async with connect(url, token) as channel:
+                await channel.send(encode(hello))
+                assert "this token is for" in await close_reason(channel)
+        assert children.names() == ()
+
+
+async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_are_explained(children, url):
+    children.watching.heed(Watch(60.0, "nonce"), trio.current_time())
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, AGENT_TOKEN) as agent, connect(url, "secret") as node:
+            await join(agent, "web-2")
+            await join(node)
+            assert [(await next_of(agent, Watch)).explain for _ in range(2)] == ["", ""]
+            assert [(await next_of(node, Watch)).explain for _ in range(2)] == ["", "nonce"]
+            rows = (attrs.evolve(ROW, node="web-2"), attrs.evolve(ROW, node="web-3"))
+            await agent.send(encode(Report(LOAD, ECHO, rows)))
+            await node.send(encode(Report(LOAD, ECHO, (attrs.evolve(ROW, node="web-4"),))))
+            await until(lambda: "web-4" in known(children) and "web-2" in known(children))
+            assert known(children) == {"web-2", "web-4"}
+
+
+def known(children):
+    rows, _ = children.rows.since(0, trio.current_time())
+    return {row.node for row in rows}

@@ -3,6 +3,7 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
+from tierlb.controlplane.admission import by_ticket
 from tierlb.controlplane.controller import (
     AGENT_GONE_S,
     ASK_REFUSERS_S,
@@ -17,9 +18,11 @@ from tierlb.controlplane.controller import (
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.seat import Link
 from tierlb.controlplane.status import EndpointStatus, State
-from tierlb.model.address import Address
+from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Tls
+from tierlb.net.websocket import Caller
+from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
 
 EDGE = Address("127.0.0.1", 8080)
@@ -886,3 +889,98 @@ async def test_a_node_that_refused_is_asked_again_until_it_serves(running):
     served = seat.wanted
     await trio.sleep(3 * ASK_REFUSERS_S)
     assert (seat.wanted, running.refused()) == (served, "")
+# Who may join, as what and in whose place.
+
+
+def link_of(principal, host="10.0.0.7"):
+    return Link(caller=Caller(principal, host))
+
+
+THERE = attrs.evolve(AGENT, data="10.0.0.7:9001")
+AN_AGENT, A_NODE = Principal(Role.AGENT, "apps", "app-1"), Principal(Role.NODE, "web", "web-1")
+
+
+@pytest.mark.parametrize(
+    ("principal", "said", "reason"),
+    [
+        (AN_AGENT, hello("web-1", "web"), "for agent app-1 of pool apps, not for node web-1"),
+        (Principal(Role.NODE), AGENT, "for all nodes, not for agent app-1"),
+        (A_NODE, hello("web-2", "web"), "for node web-1 of tier web, not for node web-2"),
+        (Principal(Role.AGENT), hello("evil", "nowhere"), "for all agents, not for node evil"),
+    ],
+)
+async def test_what_a_token_is_not_for_it_does_not_open(with_agents, principal, said, reason):
+    with pytest.raises(Unwelcome, match=reason):
+        with_agents.check(said, principal)
+
+
+async def test_no_other_address_takes_a_name_that_is_held_until_its_connection_is_lost(with_agents, autojump_clock):
+    seat = with_agents.join(THERE, link_of(AN_AGENT))
+    elsewhere = attrs.evolve(THERE, data="10.0.0.8:9001", boot_id="two")
+    with pytest.raises(Unwelcome, match=r"10\.0\.0\.7 has this name and is connected"):
+        with_agents.join(elsewhere, link_of(AN_AGENT, "10.0.0.8"))
+    assert (seat.link.replaced, with_agents.seats["app-1"].addresses) == (False, (parse_address("10.0.0.7:9001"),))
+    with_agents.lost(seat, seat.link)
+    seat = with_agents.join(elsewhere, link_of(AN_AGENT, "10.0.0.8"))
+    assert seat.addresses == (parse_address("10.0.0.8:9001"),)
+
+
+async def test_a_process_that_the_supervisor_started_takes_over_from_wherever(with_agents, autojump_clock):
+    with_agents.admission.only_started = True
+    old = with_agents.join(hello("web-1", "web"), link_of(A_NODE))
+    with_agents.join(hello("web-1", "web", 22, boot_id="two"), link_of(A_NODE, "10.0.0.8"))
+    assert old.link.replaced
+
+
+async def test_an_application_is_where_its_agent_is_unless_its_pool_allows_more(with_agents, autojump_clock):
+    with pytest.raises(Unwelcome, match=r"--address is 10\.9\.9\.9:80: allow that in pools\.apps\.agents\.networks"):
+        with_agents.join(attrs.evolve(AGENT, data="10.9.9.9:80"), link_of(AN_AGENT))
+    assert "app-1" not in with_agents.seats
+    pools = {"apps": attrs.evolve(with_agents.topology.pools["apps"], networks=("10.9.0.0/16",))}
+    with_agents.adopt(attrs.evolve(with_agents.topology, pools=pools))
+    seat = with_agents.join(attrs.evolve(AGENT, data="10.9.9.9:80"), link_of(AN_AGENT))
+    assert seat.addresses == (parse_address("10.9.9.9:80"),)
+
+
+@pytest.mark.parametrize("is_expected", [True, False])
+async def test_an_agent_keeps_no_node_out_by_its_name(with_agents, autojump_clock, is_expected):
+    """web-3 is named by a later topology, or joins by itself where others start the nodes."""
+    squatter = with_agents.join(attrs.evolve(THERE, node="web-3"), link_of(Principal(Role.AGENT, "apps", "web-3")))
+    if is_expected:
+        tiers = {**with_agents.topology.tiers, "web": attrs.evolve(with_agents.topology.tiers["web"], replicas=3)}
+        with_agents.adopt(attrs.evolve(with_agents.topology, tiers=tiers))
+    seat = with_agents.join(hello("web-3", "web"), link_of(Principal(Role.NODE, "web", "web-3"), "10.0.0.9"))
+    assert squatter.link.replaced
+    assert with_agents.seats["web-3"] is seat
+    assert not seat.agent
+    with pytest.raises(Unwelcome, match="web-3 is not a node of tier apps"):
+        with_agents.join(attrs.evolve(THERE, node="web-3"), link_of(Principal(Role.AGENT, "apps", "web-3")))
+
+
+async def test_nodes_are_told_the_data_key_and_what_to_show_their_parents_and_agents_no_more_than_the_latter(
+    with_agents, autojump_clock
+):
+    web = await web_of(with_agents)
+    agent = with_agents.join(THERE, link_of(AN_AGENT))
+    await settle()
+    assert web.wanted.data_key == with_agents.admission.data_key
+    assert web.wanted.data_key not in repr(web.wanted)
+    assert agent.wanted is None
+    (parent,) = with_agents.with_tickets(agent)
+    admits = by_ticket([with_agents.admission.reception("web", "web-1")])
+    assert (parent.name, admits(parent.ticket)) == ("web-1", AN_AGENT)
+    assert parent.ticket not in repr(parent)
+
+
+async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_of_others(with_agents, autojump_clock):
+    with_agents.explain(60.0)
+    agent, web = with_agents.join(THERE, link_of(AN_AGENT)), with_agents.join(hello("web-1", "web"), Link())
+    with_agents.watch(30.0, "nonce")
+    assert {watch.explain for watch in agent.link.watches} == {""}
+    assert "nonce" in {watch.explain for watch in web.link.watches}
+    rows = tuple(
+        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), SubtreeLoad()) for name in ("app-1", "web-1")
+    )
+    with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
+    assert with_agents.picture.of("app-1").row is not None
+    assert with_agents.picture.of("web-1").row is None
