@@ -25,6 +25,7 @@ from scripts.benchmarks.results import brief, finish, machine
 from scripts.benchmarks.table import Sample
 from tierlb.cli.log import LazyLog
 from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
+from tierlb.controlplane.admission import by_ticket
 from tierlb.controlplane.children import REPORT_INTERVAL_S, Children
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
@@ -33,9 +34,10 @@ from tierlb.model.snapshot import Destination, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match
 from tierlb.net.websocket import connect
 from tierlb.wire.control import ChildSession, Transmit
+from tierlb.wire.credentials import Principal, Role, issued
 from tierlb.wire.frames import Hello
 
-TOKEN = "bench"
+RECEPTION = b"of the parent"
 TARGET_PERCENT = 2.0
 SETTLE_S = 2.0
 JITTER = 0.1
@@ -119,7 +121,7 @@ async def run_parent(count: int) -> None:
     log = LazyLog()
     plane = Plane("parent", log, seed=1)
     plane.apply(_snapshot(count))
-    children = Children(plane, TOKEN, log)
+    children = Children(plane, by_ticket([RECEPTION]), log)
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)
         address = await nursery.start(children.serve, Address("127.0.0.1", 0))
@@ -149,7 +151,8 @@ async def _report(
 ) -> None:
     session = ChildSession(Hello(1, name, "children", name, 1), to_controller=False)
     arrivals = 0
-    async with connect(url, TOKEN) as channel, trio.open_nursery() as nursery:
+    ticket = issued(RECEPTION, Principal(Role.NODE, "children", name)).text
+    async with connect(url, ticket) as channel, trio.open_nursery() as nursery:
 
         async def listen() -> None:
             while True:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import FakePlane, KeptLog, tier
+from tests.joining import identity_of
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
@@ -24,6 +25,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.net.websocket import serve
+from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0
 LOCAL = Address("127.0.0.1", 0)
@@ -159,11 +161,10 @@ class Tree:
     plane: FakePlane
     url: str
 
-    def identity(self, name, tier_name, data=""):
-        return Identity(name, tier_name, self.url, "secret", "boot", os.getpid(), data=data)
-
     def uplink(self, sidecar):
-        return Uplink(self.identity("app-1", "app", "127.0.0.1:9001"), sidecar, sidecar.log, random.Random(2))
+        token = self.controller.admission.credential(Principal(Role.AGENT, "app", "app-1"))
+        identity = Identity("app-1", "app", self.url, token, "boot", os.getpid(), data="127.0.0.1:9001")
+        return Uplink(identity, sidecar, sidecar.log, random.Random(2))
 
     def said(self):
         return [load for child, load, _ in self.plane.reports if child == "app-1"]
@@ -175,9 +176,9 @@ async def tree(log, nursery):
     topology = Topology("shop", {"web": web}, {"app": Pool("app", agents=True)})
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    address = await nursery.start(serve, partial(serve_child, controller), "secret", LOCAL)
+    address = await nursery.start(serve, partial(serve_child, controller), controller.admission.admit, LOCAL)
     tree = Tree(controller, FakePlane("web-1"), f"ws://{address}")
-    node = Node(tree.identity("web-1", "web"), tree.plane, RuntimeError, log, random.Random(1))
+    node = Node(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log, random.Random(1))
     await nursery.start(node.run)
     await until(lambda: tree.plane.applied)
     return tree

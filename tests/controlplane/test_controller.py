@@ -889,6 +889,8 @@ async def test_a_node_that_refused_is_asked_again_until_it_serves(running):
     served = seat.wanted
     await trio.sleep(3 * ASK_REFUSERS_S)
     assert (seat.wanted, running.refused()) == (served, "")
+
+
 # Who may join, as what and in whose place.
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.controlplane.conftest import FakePlane, KeptLog, tier
+from tests.joining import admit
 from tierlb.controlplane.children import Children
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.engine import Engine
@@ -159,7 +160,7 @@ def test_whatever_a_child_says_a_node_hears_its_others(sent, chunks):
     async def main():
         plane, log = FakePlane(), KeptLog()
         plane.guidance = None
-        children = Children(plane, "secret", log)
+        children = Children(plane, admit, log)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 url = f"ws://{await nursery.start(children.serve, LOCAL)}"
@@ -212,7 +213,7 @@ def test_whatever_a_stranger_says_a_child_is_heard(pieces):
     async def main():
         plane, log = FakePlane(), KeptLog()
         plane.guidance = None
-        children = Children(plane, "secret", log)
+        children = Children(plane, admit, log)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 address = await nursery.start(children.serve, LOCAL)
