@@ -321,3 +321,33 @@ async def test_haproxy_as_the_parent_shifts_weight_with_capacity_and_drains(tmp_
 
             a.load, b.load = attrs.evolve(a.load, capacity=100.0), attrs.evolve(b.load, ready_leaves=1)
             await parent.sees(a=("UP", 100), b=("UP", 100))
+
+
+async def test_an_error_over_one_word_is_reported_and_the_questions_go_on(words, nursery):
+    errors = []
+    checks = AgentChecks(fails_at_first(words.note), random.Random(1), interval_s=0.02, on_crash=errors.append)
+    checks.replace({"a": await Agent(b"up\n").listen(nursery)})
+    nursery.start_soon(checks.run)
+    await words.wait("a", AgentSays(health=True))
+    assert [type(error) for error in errors] == [ValueError]
+
+
+async def test_an_answer_that_cannot_be_made_is_reported_and_the_next_is_given(nursery):
+    errors = []
+    address = await nursery.start(
+        serve_agent_check, Address("127.0.0.1", 0), fails_at_first(lambda: b"up\n"), errors.append
+    )
+    assert await ask_until_answered(address) == b"up\n"
+    assert [type(error) for error in errors] == [ValueError]
+
+
+def fails_at_first(call):
+    calls = []
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            raise ValueError
+        return call(*args)
+
+    return failing

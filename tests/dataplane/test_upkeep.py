@@ -468,3 +468,35 @@ async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
         client = await lab.connects()
         await client.says(GET)
         assert (await client.hears_message()).status == 200
+
+
+# Errors of our own.
+
+
+@pytest.mark.parametrize("part", ["learn", "settle_in_turn", "sample", "heed"])
+def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.serves("a", "b")
+    first, second = kept.roster.candidates
+    owner = {"learn": first, "settle_in_turn": kept.roster.groups[0], "sample": kept.upkeep.account, "heed": kept.front}
+    monkeypatch.setattr(type(owner[part]), part, once_failing(getattr(type(owner[part]), part)))
+    learnt: list[object] = []
+    monkeypatch.setattr(type(second.view), "advance", lambda view, *_: learnt.append(view))
+    kept.passes(2 * SAY_EVERY_S)
+    assert second.view in learnt
+    assert kept.upkeep._errors.counts == {"tick": 1}
+    assert len(kept.front.heeded) >= 1
+    (logged,) = [fields for event, fields in kept.log.events if event == "internal_error"]
+    assert isinstance(logged["exc_info"], ValueError)
+
+
+def once_failing(method: Any) -> Any:
+    """The method, whose first call fails."""
+    calls = []
+
+    def failing(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError
+        return method(*args, **options)
+
+    return failing

@@ -14,7 +14,9 @@ import attrs
 import trio
 
 from tierlb.model.address import Address
+from tierlb.net.door import raise_it
 from tierlb.net.self_connect import open_stream
+from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.agent_check import MAX_LINE_BYTES, AgentSays, parse
 
 INTERVAL_S = 2.0
@@ -35,6 +37,7 @@ class AgentChecks:
     interval_s: float = INTERVAL_S
     timeout_s: float = INTERVAL_S
     agent_send: bytes = b""
+    on_crash: Callable[[Exception], object] = raise_it
     answered: int = attrs.field(default=0, init=False)
     failed: int = attrs.field(default=0, init=False)
     _wanted: dict[Hashable, Address] = attrs.field(factory=dict, init=False)
@@ -68,12 +71,13 @@ class AgentChecks:
             await trio.sleep(self.interval_s * self.rng.uniform(0.0, 0.5))  # so that many nodes do not ask in step
             while True:
                 started_s = trio.current_time()
-                says = await self._ask(address)
-                if says is None:
-                    self.failed += 1
-                else:
-                    self.answered += 1
-                    self.on_word(key, says)
+                with barrier(self.on_crash):  # or an error over one agent's word would end the questions to all
+                    says = await self._ask(address)
+                    if says is None:
+                        self.failed += 1
+                    else:
+                        self.answered += 1
+                        self.on_word(key, says)
                 await trio.sleep_until(started_s + self.interval_s * self.rng.uniform(0.9, 1.1))
 
     async def _ask(self, address: Address) -> AgentSays | None:
@@ -104,7 +108,11 @@ async def _read_line(address: Address, agent_send: bytes) -> bytes:
 
 
 async def serve_agent_check(
-    address: Address, say: Callable[[], bytes], *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED
+    address: Address,
+    say: Callable[[], bytes],
+    on_crash: Callable[[Exception], object] = raise_it,
+    *,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer whoever connects with one line, for ever. Gives the address bound; raises OSError if that fails."""
     asking = 0
@@ -116,7 +124,7 @@ async def serve_agent_check(
             return
         asking += 1
         try:
-            with trio.move_on_after(LINGER_S):
+            with barrier(on_crash), trio.move_on_after(LINGER_S):
                 await _tell(stream, say())
         finally:
             asking -= 1

@@ -124,11 +124,19 @@ class Pipe:
         self.over = True
         self.reactor.wheel.forget(self)
         for end in (self.client, self.member):
-            if broken:
-                end.reset()
-            else:
-                end.close()
+            try:
+                if broken:
+                    end.reset()
+                else:
+                    end.close()
+            except Exception as error:  # the other end and the counts are to be cleared up all the same
+                self.reactor.report(error)
+                Stream.close(end)
         self.on_closed(self, broken)
+
+    def abort(self) -> None:
+        """A handler failed."""
+        self.finish(broken=True)
 
 
 class End(Stream):

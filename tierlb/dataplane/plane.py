@@ -118,7 +118,7 @@ class Plane:
         if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
             self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
-            self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log)
+            self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log, self.errors)
             self._cap = ConnectionCap(self._front, self.log, self._descriptors)
             self._configured.set()
         self._snapshot = snapshot
@@ -345,16 +345,19 @@ class Plane:
         a shortage of connections is over, and whether the time of what a drained node has left is."""
         while True:
             await trio.sleep(ROOM_CHECK_S)
-            now = self.reactor.look()
-            self._let_go(now)
-            if self._cap is not None:
-                self._cap.tick(now)
-            if self._front is not None and self._drain.is_over(now) and not self._drained.is_set():
-                self._cut(self._front)
-                self._drain.repeat(now)
-            for listener, acceptor in self._acceptors.items():
-                if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
-                    acceptor.come_back()
+            with self.errors.barrier("room"):
+                self._look_for_room(self.reactor.look())
+
+    def _look_for_room(self, now: float) -> None:
+        self._let_go(now)
+        if self._cap is not None:
+            self._cap.tick(now)
+        if self._front is not None and self._drain.is_over(now) and not self._drained.is_set():
+            self._cut(self._front)
+            self._drain.repeat(now)
+        for listener, acceptor in self._acceptors.items():
+            if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
+                acceptor.come_back()
 
     def _close(self) -> None:
         for acceptor in self._listening():

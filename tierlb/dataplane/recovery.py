@@ -17,6 +17,7 @@ from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
 from tierlb.net.stream import Stream, dial
+from tierlb.telemetry.internal_errors import barrier
 
 if TYPE_CHECKING:
     from tierlb.dataplane.roster import Candidate
@@ -115,6 +116,15 @@ class CheckedRecovery:
         self._scope.cancel()
 
     async def run(self) -> None:
+        """An error ends this question only; it is asked again later."""
+        with barrier(self._failed):
+            await self._ask()
+
+    def _failed(self, error: Exception) -> None:
+        self._candidate.roster.on_error(error)
+        ask_later(self._candidate)
+
+    async def _ask(self) -> None:
         candidate = self._candidate
         good: bool | None = None
         with self._scope:

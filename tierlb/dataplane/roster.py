@@ -222,6 +222,10 @@ class Candidate:
         else:
             self.connect_failed(refused=code == errno.ECONNREFUSED)
 
+    def abort(self) -> None:
+        """Asking it failed by an error of ours: ask again later, or it would be left out for good."""
+        recovery.ask_later(self)
+
     def on_deadline(self) -> None:
         """The ejection is over: ask the member itself before any client does."""
         if self.ejection.ejected and self.probe is None:
@@ -482,6 +486,7 @@ class Roster:
         self.reactor = reactor
         self.rng = rng
         self.on_change = on_change
+        self.on_error: Callable[[Exception], object] = reactor.report
         self.groups: list[Group] = []
         self._kind = Kind.L7
         self._candidates: dict[tuple[str, str], Candidate] = {}
@@ -549,9 +554,15 @@ class Roster:
         for outliers in self.outliers.values():
             outliers.tick(now)
         for candidate in self._candidates.values():
-            candidate.learn(now)
+            try:
+                candidate.learn(now)
+            except Exception as error:  # the others learn all the same
+                self.on_error(error)
         for group in self.groups:
-            group.settle_in_turn(now)
+            try:
+                group.settle_in_turn(now)
+            except Exception as error:
+                self.on_error(error)
         if now - self._shares_at >= SHARE_S:
             self._shares_at = now
             self._share_out()

@@ -8,6 +8,7 @@ Left out: reports to parents, which are the control plane's (controlplane/report
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -27,6 +28,7 @@ from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import PoolSettings, Snapshot
 from tierlb.model.topology import Admin, Orca
 from tierlb.net.reactor import Reactor
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire import orca
 from tierlb.wire.agent_check import NOTICE_S, AgentSays, NodeVoice, encode
@@ -66,13 +68,22 @@ class Said:
 class Upkeep:
     """`apply` with each snapshot; `run` for as long as the node serves."""
 
-    def __init__(self, front: Served, reactor: Reactor, rng: random.Random, log: Any) -> None:
+    def __init__(
+        self, front: Served, reactor: Reactor, rng: random.Random, log: Any, errors: InternalErrors | None = None
+    ) -> None:
+        self._errors = errors or InternalErrors(log)
+        front.roster.on_error = partial(self._errors.note, "tick")
         self._front = front
         self._reactor = reactor
         self._log = log
         self.account = Account(front.counters, front.roster, front.latencies, reactor.now)
         self._health: HealthChecks[Candidate] = HealthChecks(self._checked, rng, log)
-        self._agents = AgentChecks(self._agent_says, rng, agent_send=front.name.encode() + b"\n")
+        self._agents = AgentChecks(
+            self._agent_says,
+            rng,
+            agent_send=front.name.encode() + b"\n",
+            on_crash=partial(self._errors.note, "agent_check"),
+        )
         self._recovery = front.roster.recovery = Recovery()
         self._voice = NodeVoice()
         self._guidance: dict[str, Said] = {}
@@ -150,12 +161,15 @@ class Upkeep:
                 await trio.sleep(TICK_S)
 
     def tick(self, now: float) -> None:
-        """Everything that is due."""
-        self._front.roster.tick(now)
-        self.account.sample(now, self._reactor.waited_s())
+        """Everything that is due. A part that fails is tried again with the next tick; the others go on."""
+        with self._errors.barrier("tick"):
+            self._front.roster.tick(now)
+        with self._errors.barrier("tick"):
+            self.account.sample(now, self._reactor.waited_s())
         if now - self._said_at >= SAY_EVERY_S:
             self._said_at = now
-            self._say(now)
+            with self._errors.barrier("tick"):
+                self._say(now)
 
     def _say(self, now: float) -> None:
         load = self.subtree(now)
@@ -189,7 +203,7 @@ class Upkeep:
 
         while True:
             try:
-                await serve_agent_check(address, say)
+                await serve_agent_check(address, say, partial(self._errors.note, "agent_check"))
             except OSError as error:
                 reason = error.strerror or str(error)
                 self._log.error("agent-check cannot listen", address=str(address), reason=reason)

@@ -109,8 +109,12 @@ class Acceptor:
         if self._networks and not self._welcome(peer[0]):
             self.strangers += 1
             sock.close()
-        else:
+            return
+        try:
             self._on_accept(sock, peer[:2], self.listener)
+        except Exception as error:  # those behind it in the queue are to be taken all the same
+            sock.close()
+            self.reactor.report(error)
 
     def _welcome(self, host: str) -> bool:
         key = host.encode()

@@ -19,6 +19,7 @@ would hand out again can never meet an event that was meant for its previous own
 Left out: io_uring (no maintained Python binding), threads (one process per core instead).
 """
 
+import contextlib
 import select
 import socket
 import time
@@ -51,24 +52,24 @@ class Reactor:
         "_closing",
         "_epoll",
         "_handlers",
-        "_on_crash",
         "_waited_s",
         "batches",
         "events",
         "now",
         "ready",
+        "report",
         "wheel",
     )
 
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
-        """`on_crash` hears of exceptions that a handler let through; its descriptor is dropped."""
+        """`on_crash`, which is `report` from then on, is called with exceptions that handlers let through."""
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._closing: list[socket.socket] = []
-        self._on_crash = on_crash
+        self.report = on_crash
         self.now = time.monotonic()
-        self.wheel = Wheel(self.now, self._crashed)
-        self.ready = ReadyQueue(self._crashed)
+        self.wheel = Wheel(self.now, self.crashed)
+        self.ready = ReadyQueue(self.crashed)
         self._waited_s = 0.0
         self._asleep_since: float | None = None
         self.batches = 0
@@ -147,7 +148,7 @@ class Reactor:
                     try:
                         handler(mask)
                     except Exception as error:
-                        self._crashed(getattr(handler, "__self__", None), error)
+                        self.crashed(getattr(handler, "__self__", None), error)
             if waiting:
                 self.ready.serve()
             if self._closing:
@@ -161,19 +162,20 @@ class Reactor:
                 self._waited_s += now - before - POLL_S
         return False
 
-    def _crashed(self, owner: object, error: Exception) -> None:
-        """Report it and have the owner drop its connection, as if the peer had broken it."""
-        self._on_crash(error)
+    def crashed(self, owner: object, error: Exception) -> None:
+        """Report an error of a handler, and have its owner let go of what it was at, so that nobody waits for it."""
+        self.report(error)
         abort = getattr(owner, "abort", None)
         if abort is not None:
             try:
                 abort()
             except Exception as second:
-                self._on_crash(second)
+                self.report(second)
 
     def _bury(self) -> None:
         for sock in self._closing:
-            sock.close()
+            with contextlib.suppress(OSError):
+                sock.close()
         self._closing.clear()
 
     def dispose(self) -> None:

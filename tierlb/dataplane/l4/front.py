@@ -67,10 +67,11 @@ class L4Front:
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
-        self.counters.connections += 1
         if listener.inner:
             Introduction(self, sock, peer)
+            self.counters.connections += 1
         else:
+            self.counters.connections += 1
             relay(self, sock, Caller(peer, self.counters.tallies.outside, self.reactor.now))
 
     def may_give_way(self) -> Iterable[Pipe]:
@@ -89,17 +90,22 @@ class L4Front:
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A member accepted: from here on bytes are copied both ways."""
         caller = handshake.caller
+        end = TunnelEnd(self, handshake.candidate, caller)
+        pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
         tally = caller.tally
         tally.arrivals += 1
         tally.in_flight += 1
         tally.connections += 1
-        end = TunnelEnd(self, handshake.candidate, caller)
-        pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
         self.pipes.add(pipe)
-        pipe.member.take_over(handshake)
-        pipe.start(to_member=first)
-        if self._ending:
-            pipe.end_soon()
+        handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
+        try:
+            pipe.member.take_over(handshake)
+            pipe.start(to_member=first)
+            if self._ending:
+                pipe.end_soon()
+        except Exception:
+            pipe.finish(broken=True)
+            raise
 
     def over(self, pipe: Pipe, candidate: Candidate, caller: Caller) -> None:
         counters = self.counters
@@ -109,7 +115,6 @@ class L4Front:
         counters.ended += 1
         counters.seconds += lasted_s
         counters.lived_s += lasted_s
-        self.latencies.add(lasted_s)
         caller.tally.in_flight -= 1
         caller.tally.connections -= 1
         caller.tally.done += 1
@@ -117,17 +122,24 @@ class L4Front:
         counters.bytes_out += pipe.member.carried
         candidate.finish()
         candidate.done += 1
-        candidate.peak.observe(self.reactor.now, lasted_s)
         self.pipes.discard(pipe)
+        self.latencies.add(lasted_s)
+        candidate.peak.observe(self.reactor.now, lasted_s)
 
-    def give_up(self, client: socket.socket, tried: tuple[Candidate, ...], reason: str) -> None:
+    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Candidate, ...], reason: str) -> None:
         """No member took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
         node that lacks something, which was logged already."""
-        self.counters.errors += 1
-        self.counters.connections -= 1
         if reason:
             self.log.warning("connection dropped", reason=reason, tried=[c.member.name for c in tried])
-        client.close()
+        self.counters.errors += 1
+        self.drop(client, caller)
+
+    def drop(self, client: socket.socket, caller: Caller) -> None:
+        """The connection is over before it was relayed, and counts no more; also after an error half-way."""
+        if not caller.over:
+            caller.over = True
+            self.counters.connections -= 1
+            client.close()
 
     def drain(self) -> None:
         """Connections under way run on until their member ends them or the node's deadline comes."""

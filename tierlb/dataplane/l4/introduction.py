@@ -24,9 +24,9 @@ class Introduction(Stream):
         self.front = front
         self.peer = peer
         self.seen_bytes = 0
-        front.introductions.add(self)
         self.watch()
         self.arm(HEADER_S)
+        front.introductions.add(self)
 
     def on_ready(self, mask: int) -> None:
         self._ready_for(mask)
@@ -60,10 +60,10 @@ class Introduction(Stream):
             return
         self.sock.recv(header.length)
         self._wake_at(1)
-        front.introductions.discard(self)
         explained = header.tlvs[EXPLAINED] + b"\n" if header.tlvs.get(EXPLAINED) else b""
         tally, way = front.counters.tallies.of(parent), "\n".join(way_of(parent, header)).encode("latin-1")
         caller = Caller(header.source or self.peer, tally, front.reactor.now, explained, way)
+        front.introductions.discard(self)
         relay(front, self.detach(), caller)
 
     def _wake_at(self, count: int) -> None:
@@ -79,6 +79,7 @@ class Introduction(Stream):
         self.on_deadline()
 
     def on_deadline(self) -> None:
-        self.front.introductions.discard(self)
-        self.front.counters.connections -= 1
+        if self in self.front.introductions:
+            self.front.introductions.discard(self)
+            self.front.counters.connections -= 1
         self.close()

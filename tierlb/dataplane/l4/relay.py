@@ -31,13 +31,14 @@ MOST_EXPLAINED_BYTES = 3500
 class Caller:
     """Whose connection it is: the client's address, where it is counted, and since when it is here. `explained`: how
     l4 nodes above and here chose for it, a line each, while somebody wants to know. `way`: the processes above through
-    which it came, a line each."""
+    which it came, a line each. `over`: it is not counted as a connection that waits to be relayed."""
 
-    __slots__ = ("began", "explained", "source", "tally", "way")
+    __slots__ = ("began", "explained", "over", "source", "tally", "way")
 
     def __init__(
         self, source: tuple[str, int], tally: Tally, began: float, explained: bytes = b"", way: bytes = b""
     ) -> None:
+        self.over = False
         self.source = source
         self.tally = tally
         self.began = began
@@ -55,7 +56,7 @@ class Caller:
 class Handshake(Stream):
     """One connect attempt towards a member on behalf of one caller."""
 
-    __slots__ = ("caller", "candidate", "client", "front", "tried")
+    __slots__ = ("caller", "candidate", "client", "front", "over", "passed_on", "tried")
 
     def __init__(
         self,
@@ -72,13 +73,17 @@ class Handshake(Stream):
         self.caller = caller
         self.candidate = candidate
         candidate.begin()
+        self.over = self.passed_on = False
         self.tried = tried
         front.handshakes.add(self)
-        self.arm(front.snapshot.timeouts.connect)
         try:
+            self.arm(front.snapshot.timeouts.connect)
             self.watch(WRITE)
         except OSError as error:
             self.fail(error.errno or errno.EIO)
+        except Exception:
+            self.abort()
+            raise
 
     def on_ready(self, mask: int) -> None:
         code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
@@ -86,7 +91,6 @@ class Handshake(Stream):
             self.fail(code)
             return
         front, candidate, client = self.front, self.candidate, self.client
-        front.handshakes.discard(self)
         candidate.connected()
         first = b""
         if candidate.member.child:
@@ -94,6 +98,7 @@ class Handshake(Stream):
             first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
         with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
             first += client.recv(READ_BYTES)
+        front.handshakes.discard(self)
         front.join(client, self, first)
 
     def on_deadline(self) -> None:
@@ -104,19 +109,34 @@ class Handshake(Stream):
 
     def abandon(self) -> None:
         """Neither this member nor another one is to have it any more."""
+        if self.over:
+            return
+        self._end()
+        self.front.drop(self.client, self.caller)
+
+    def abort(self) -> None:
+        """A handler failed, whatever it had done by then: the caller is let go, unless it was passed on."""
+        try:
+            if not self.over:
+                self._end()
+        finally:
+            if not self.passed_on:
+                self.front.drop(self.client, self.caller)
+            self.close()
+
+    def _end(self) -> None:
+        """It is not counted at the member any more."""
+        self.over = True
         self.front.handshakes.discard(self)
-        self.close()
         self.candidate.finish()
-        self.front.counters.connections -= 1
-        self.client.close()
+        self.close()
 
     def fail(self, code: int) -> None:
         """This member did not take it: the next one, or the end."""
         front, candidate = self.front, self.candidate
-        front.handshakes.discard(self)
-        self.close()
-        candidate.finish()
+        self._end()
         candidate.dial_failed(code)
+        self.passed_on = True
         relay(front, self.client, self.caller, (*self.tried, candidate), short=is_own(code))
 
 
@@ -128,8 +148,18 @@ def relay(
     *,
     short: bool = False,
 ) -> None:
-    """Give the client's connection to a member that was not `tried` yet; holds or closes it when there is none.
-    `short`: it was for want of something here that the last try failed."""
+    """Give the client's connection to a member that was not `tried` yet; holds or closes it when there is none, and
+    closes it where that fails. `short`: it was for want of something here that the last try failed."""
+    try:
+        _relay(front, client, caller, tried, short=short)
+    except Exception:
+        front.drop(client, caller)
+        raise
+
+
+def _relay(
+    front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Candidate, ...], *, short: bool
+) -> None:
     reason = "no member accepted it"
     while len(tried) < CONNECTS:
         group = front.split.pick()
@@ -149,13 +179,17 @@ def relay(
             short = True
             break
         if not code:
-            Handshake(front, sock, client, caller, candidate, tried)
+            try:
+                Handshake(front, sock, client, caller, candidate, tried)
+            except Exception:
+                sock.close()
+                raise
             return
         sock.close()
         candidate.dial_failed(code)
         short = is_own(code)
         tried = (*tried, candidate)
-    front.give_up(client, tried, "" if short else reason)
+    front.give_up(client, caller, tried, "" if short else reason)
 
 
 class TunnelEnd:

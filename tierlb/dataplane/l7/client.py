@@ -93,11 +93,11 @@ class ClientConnection(Stream):
         self.explained: tuple[bytes, ...] = ()
         self.began = front.reactor.now
         self.tally = front.counters.tallies.outside
-        self.tally.connections += 1
         self.trusted = trusted
         self.peer_end = b"%b\r\n" % peer.encode()
         self.watch()
         self.arm(front.snapshot.timeouts.head)
+        self.tally.connections += 1
 
     def head_end(self, has_id: bool) -> bytes:
         """What closes an upstream head after `X-Forwarded-For: `."""
@@ -318,9 +318,10 @@ class ClientConnection(Stream):
         if not isinstance(action, Group):
             self._answer_here(plan, action)
             return
-        tally.in_flight += 1
         asked = plan.nonce is not None and front.explaining.covers(plan.nonce, self.reactor.now)
-        self.exchange = exchange = (ExplainedExchange if asked else Exchange)(self, plan, action)
+        exchange = (ExplainedExchange if asked else Exchange)(self, plan, action)
+        self.exchange = exchange
+        tally.in_flight += 1
         self.keep_alive = plan.keep_alive
         if not exchange.request_done and self.buffer:
             self.buffer = exchange.on_request_data(self.take_buffer())
@@ -516,10 +517,11 @@ class ClientConnection(Stream):
 
     def leave(self) -> socket.socket:
         """The socket becomes a tunnel's; the request that asked for it stays in flight until the tunnel ends."""
-        self.exchange = None
         self._settle_down()
+        sock = self.detach()
+        self.exchange = None
         self.front.clients.discard(self)
-        return self.detach()
+        return sock
 
     def _settle_down(self) -> None:
         """It cannot be moved any more."""
@@ -527,11 +529,31 @@ class ClientConnection(Stream):
             self.movable = False
             self.front.movable -= 1
 
+    def abort(self) -> None:
+        """A handler failed: a request of whose answer nothing was sent gets a 500, and the connection ends."""
+        if self.closed:
+            return
+        exchange, is_answered = self.exchange, False
+        try:
+            if exchange is not None:
+                self.front.counters.errors += 1
+                exchange.abandon()
+                if exchange.reply is None:
+                    self.refuse(500, "an internal error, which is in the log")
+                    is_answered = True
+        finally:
+            if exchange is None:
+                self.close()
+            elif not is_answered:
+                self.reset()
+
     def close(self) -> None:
         if not self.closed:
             if self.exchange is not None:
                 self.exchange = None
                 self.tally.in_flight -= 1
-            super().close()
-            self._settle_down()
-            self.front.client_gone(self)
+            try:
+                super().close()
+            finally:
+                self.front.client_gone(self)
+                self._settle_down()

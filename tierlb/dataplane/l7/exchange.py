@@ -138,12 +138,15 @@ class Exchange:
         """After it was held. The members that there are now are those of another snapshot's group."""
         if self.client.exchange is not self:
             return  # the client is gone
-        group = self.front.group_now(self.group.destination)
-        if group is not None:
-            self._take_group(group)
-        if not self.request_done:
-            self.client.resume()
-        self.start()
+        try:
+            group = self.front.group_now(self.group.destination)
+            if group is not None:
+                self._take_group(group)
+            if not self.request_done:
+                self.client.resume()
+            self.start()
+        except Exception as error:
+            self.failed(error)
 
     def _take_group(self, group: Group) -> None:
         self.group = group
@@ -490,16 +493,27 @@ class Exchange:
             + b"\r\n\r\n"
         )
         after_head = b"".join(connection.backlog or ()) + client.take_buffer()
-        connection.exchange = None
-        pipe = Pipe(
-            self.front.reactor,
-            client.leave(),
-            connection.detach(),
-            self.front.snapshot.timeouts.idle,
-            lambda pipe, broken: self.front.tunnel_over(pipe, candidate, client.tally, client.began),
-        )
-        self.front.tunnels.add(pipe)
-        pipe.start(to_client=head + rest, to_member=after_head)
+        front, sock = self.front, client.leave()
+        try:
+            pipe = Pipe(
+                front.reactor,
+                sock,
+                connection.detach(),
+                front.snapshot.timeouts.idle,
+                lambda pipe, broken: front.tunnel_over(pipe, candidate, client.tally, client.began),
+            )
+        except Exception:
+            sock.close()
+            connection.sock.close()
+            front.tunnel_lost(client.tally, client.began)
+            raise
+        connection.exchange = self.candidate = self.connection = None  # from here on it is the tunnel that is counted
+        front.tunnels.add(pipe)
+        try:
+            pipe.start(to_client=head + rest, to_member=after_head)
+        except Exception:
+            pipe.finish(broken=True)
+            raise
 
     # Ends.
 
@@ -638,7 +652,30 @@ class Exchange:
             candidate.moments += self.front.reactor.now
         if connection is not None:
             connection.exchange = None
-            if reusable and not connection.eof:
-                connection.keep()
-            else:
+            try:
+                if reusable and not connection.eof:
+                    connection.keep()
+                else:
+                    connection.close()
+            except Exception:
                 connection.close()
+                raise
+
+    def failed(self, error: Exception) -> None:
+        """An internal error in an event of the member's connection: nothing is kept, and the client is let go."""
+        try:
+            self.abandon()
+        except Exception as second:
+            self.front.reactor.report(second)
+        self.front.reactor.crashed(self.client, error)
+
+    def abandon(self) -> None:
+        """Stop counting and close the connection to the member, whatever has been done of that."""
+        candidate, connection = self.candidate, self.connection
+        self.candidate = self.connection = None
+        if candidate is not None:
+            candidate.in_flight -= 1
+            candidate.moments += self.front.reactor.now
+        if connection is not None:
+            connection.exchange = None
+            connection.close()

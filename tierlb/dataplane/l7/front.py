@@ -159,9 +159,9 @@ class L7Front:
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """A connection arrived."""
         host = peer[0]
-        self.counters.connections += 1
         trusted = not listener.inner and self.trusts(host)
         self.clients.add(ClientConnection(self, sock, host, trusted=trusted, introduced=not listener.inner))
+        self.counters.connections += 1
 
     def may_give_way(self) -> Iterable[ClientConnection]:
         """Connections that can be closed for new ones if they are idle."""
@@ -185,10 +185,14 @@ class L7Front:
         counters.lived_s += self.reactor.now - began
         tally.connections -= 1
 
-    def tunnel_over(self, pipe: Pipe, candidate: Candidate, tally: Tally, began: float) -> None:
-        """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
+    def tunnel_lost(self, tally: Tally, began: float) -> None:
+        """What was to become a tunnel could not be joined."""
         self._connection_over(tally, began)
         tally.in_flight -= 1
+
+    def tunnel_over(self, pipe: Pipe, candidate: Candidate, tally: Tally, began: float) -> None:
+        """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
+        self.tunnel_lost(tally, began)
         tally.done += 1
         self.counters.bytes_in += pipe.client.carried
         self.counters.bytes_out += pipe.member.carried

@@ -30,6 +30,7 @@ _waiting = array("i", [0])
 class Carried(Protocol):
     """What a connection tells the exchange that it serves."""
 
+    def failed(self, error: Exception) -> None: ...
     def on_connected(self) -> None: ...
     def on_connect_failed(self, code: int) -> None: ...
     def on_response_data(self, data: bytes) -> None: ...
@@ -62,14 +63,17 @@ class PooledConnection(Stream):
         if code:
             sock.close()
             return code
-        connection = cls(reactor, sock, candidate)
-        connection.mask = READ | WRITE
         try:
+            connection = cls(reactor, sock, candidate)
+            connection.mask = READ | WRITE
             reactor.add(connection.fd, READ | WRITE, connection.on_connected)
+            connection.arm(timeout_s)
         except OSError as error:
-            connection.close()
+            reactor.close(sock)
             return error.errno or errno.EIO
-        connection.arm(timeout_s)
+        except Exception:
+            reactor.close(sock)
+            raise
         return connection
 
     def keep(self) -> None:
@@ -110,6 +114,9 @@ class PooledConnection(Stream):
 
     # What the stream reports.
 
+    # Each hands its event to the exchange. An error there is the exchange's to clear up: this connection may be at rest
+    # or closed by then, and its client would be forgotten.
+
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
         code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
@@ -120,52 +127,86 @@ class PooledConnection(Stream):
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
         self.candidate.connected()
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.keep()
-        else:
-            self.exchange.on_connected()
+            return
+        try:
+            exchange.on_connected()
+        except Exception as error:
+            exchange.failed(error)
 
     def _connect_failed(self, code: int) -> None:
         exchange = self.exchange
         self.exchange = None
-        self.close()
-        if exchange is not None:
-            exchange.on_connect_failed(code)
+        try:
+            self.close()
+            if exchange is not None:
+                exchange.on_connect_failed(code)
+        except Exception as error:
+            if exchange is None:
+                raise
+            exchange.failed(error)
 
     def on_data(self, data: bytes) -> None:
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.close()  # bytes that nobody asked for: whatever comes next cannot be trusted
-        else:
-            self.exchange.on_response_data(data)
+            return
+        try:
+            exchange.on_response_data(data)
+        except Exception as error:
+            exchange.failed(error)
 
     def on_eof(self) -> None:
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.close()
-        else:
-            self.exchange.on_response_end()
+            return
+        try:
+            exchange.on_response_end()
+        except Exception as error:
+            exchange.failed(error)
 
     def on_broken(self, error: OSError) -> None:
         silent = error.errno in SILENT
         if silent:
             for connection in self.candidate.idle[:]:
                 connection.close()
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.close()
-        else:
-            self.exchange.on_upstream_broken(silent=silent)
+            return
+        try:
+            exchange.on_upstream_broken(silent=silent)
+        except Exception as bug:
+            exchange.failed(bug)
 
     def on_progress(self) -> None:
-        if self.exchange is not None:
-            self.exchange.on_upstream_progress()
+        exchange = self.exchange
+        if exchange is not None:
+            try:
+                exchange.on_upstream_progress()
+            except Exception as error:
+                exchange.failed(error)
 
     def on_drained(self) -> None:
-        if self.exchange is not None:
-            self.exchange.on_upstream_drained()
+        exchange = self.exchange
+        if exchange is not None:
+            try:
+                exchange.on_upstream_drained()
+            except Exception as error:
+                exchange.failed(error)
 
     def on_deadline(self) -> None:
         if self.connecting:
             self._connect_failed(errno.ETIMEDOUT)
-        elif self.exchange is None:
+            return
+        exchange = self.exchange
+        if exchange is None:
             self.close()
-        else:
-            self.exchange.on_upstream_deadline()
+            return
+        try:
+            exchange.on_upstream_deadline()
+        except Exception as error:
+            exchange.failed(error)
