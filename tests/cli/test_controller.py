@@ -20,7 +20,8 @@ from tests.cli.conftest import run
 from tests.cluster.traffic import Endpoint
 from tests.etcd import running_etcd
 from tests.processes import running, tierlb
-from tierlb.cli.controller import _reachable, _user
+from tierlb.cli import controller as controller_module
+from tierlb.cli.controller import ControllerOptions, _reachable, _user
 from tierlb.model.address import Address
 
 DEADLINE_S = 120.0
@@ -265,3 +266,14 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, write):
     assert alone.engine.deployed(alone.topology).pools["p"].dns == "my-p:9000"
     assert (alone.options.token_file, alone.options.admin_token_file) == (Path("join"), Path("admin"))
     assert (alone.options.state, shared_one.options.name) == (Path("here"), "one")
+
+
+async def test_a_turn_on_which_the_program_fails_is_no_end_of_the_process(autojump_clock, monkeypatch):
+    async def fail(self, *arguments):
+        raise ExceptionGroup("of a nursery", [ZeroDivisionError()])
+
+    monkeypatch.setattr(controller_module._Process, "_lead", fail)
+    process = controller_module._Process(ControllerOptions(Path("shop.yaml")), None, None, None, None)
+    with trio.fail_after(60):
+        await process._try_to_lead(None, trio.Event(), None, "")
+    assert process.errors.counts == {"active controller": 1}

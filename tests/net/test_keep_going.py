@@ -1,7 +1,8 @@
 import pytest
 import trio
+import trio.testing
 
-from tierlb.net.keep_going import PAUSE_S, keep_going
+from tierlb.net.keep_going import PAUSE_S, alone, keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
 
 
@@ -22,6 +23,18 @@ async def test_a_loop_begins_anew_a_moment_after_each_error_until_it_returns(aut
     await keep_going(errors, "loop", run)
     assert [round(at - start_s, 3) for at in begun] == [number * PAUSE_S for number in range(4)]
     assert errors.counts == {"loop": 3}
+
+
+async def test_a_task_that_fails_ends_alone(nursery):
+    errors = InternalErrors(Quiet())
+
+    async def run():
+        await trio.lowlevel.checkpoint()
+        raise ValueError
+
+    nursery.start_soon(alone, errors, "task", run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert errors.counts == {"task": 1}
 
 
 async def test_it_ends_when_it_is_cancelled(autojump_clock):

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
+from tierlb.net.keep_going import alone
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -213,6 +215,9 @@ class _Process:
         except (StoreError, TopologyError) as problem:
             self.log.error("cannot be the active controller", reason=str(problem))
             await trio.sleep(STEP_BACK_S)
+        except Exception as error:
+            self.errors.note("active controller", error)
+            await trio.sleep(STEP_BACK_S)
 
     async def _lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
         """Be the active controller until the turn is over."""
@@ -230,9 +235,9 @@ class _Process:
             self.reception.open(controller)
             await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token)
             self.log.info("active", revision=changes.history.active)
-            nursery.start_soon(log_slow_start, controller, self.log)
+            nursery.start_soon(alone, self.errors, "slow start", partial(log_slow_start, controller, self.log))
             if changes.is_news(text):
-                nursery.start_soon(self._apply, changes, text)
+                nursery.start_soon(alone, self.errors, "topology file", partial(self._apply, changes, text))
             self.following = Following(self.options.file, changes, self.log, _user(), controller.errors)
             nursery.start_soon(self.following.run_on_request)
             try:

@@ -35,6 +35,7 @@ from tierlb.controlplane.pages import ControllerPages
 from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
+from tierlb.net.keep_going import alone
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
@@ -201,7 +202,8 @@ class Supervisor:
 
     async def _wait_serving(self) -> str:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(log_slow_start, self.controller, self.log)
+            told = partial(log_slow_start, self.controller, self.log)
+            nursery.start_soon(alone, self.controller.errors, "slow start", told)
             problem = await self._wait_whole()
             nursery.cancel_scope.cancel()
         self.controller.starting = bool(problem)

@@ -1,4 +1,5 @@
-"""Loops that run for as long as the process: an error of one round is noted, and the loop begins anew."""
+"""Tasks beside others: an error of one is noted and ends no other. Loops that run for as long as the process begin
+anew."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,6 +9,12 @@ from tierlb.telemetry.internal_errors import InternalErrors
 
 PAUSE_S = 1.0
 """So that a loop that fails at once costs next to nothing."""
+
+
+async def alone(errors: InternalErrors, where: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run it; an error ends it and nothing beside it."""
+    with errors.barrier(where):
+        await run()
 
 
 async def keep_going(errors: InternalErrors, where: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -100,7 +100,6 @@ async def _answer(stream: trio.abc.Stream, page: Page) -> None:
         f"Content-Length: {len(page.body)}\r\n"
         "Connection: close\r\n\r\n"
     )
-    await stream.send_all(head.encode())
-    await stream.send_all(page.body)
+    await stream.send_all(head.encode() + page.body)
     if isinstance(stream, trio.SocketStream):
         await say_goodbye(stream)
