@@ -17,6 +17,7 @@ import attrs
 
 from tierlb.model.topology import Forward, Kind, Match, Policy, Run, Tier, Topology
 from tierlb.topology.forms import FORMS, Name, Replicas
+from tierlb.topology.inherit import inherited, model_for
 from tierlb.topology.load import load_text
 from tierlb.topology.parts import Mapping, Part, Series, Word, meant
 from tierlb.topology.problems import TopologyError, suggestion
@@ -55,7 +56,8 @@ def _policy(value: Policy | str) -> Policy:
 @attrs.frozen
 class AddTier:
     """Put a new tier in: `between` a tier and what it sends to, `above` a tier or pool (all its senders send to the
-    new tier then), or `below` a tier (which sends to the new tier then). One of the three is given."""
+    new tier then), or `below` a tier (which sends to the new tier then). One of the three is given. It takes over
+    timeouts, limits, trust and drain time of the tier that it stands before (`inherit`)."""
 
     name: str
     kind: Kind = attrs.field(converter=_kind)
@@ -202,7 +204,8 @@ def _adding_between(sheet: Sheet, topology: Topology, edit: AddTier, above: str,
         advice = f"write --between {above} {sender.targets[0]}" if len(sender.targets) == 1 else "choose one of these"
         raise EditError(f"tier {above!r} sends to {_listed(sender.targets)}, not to {below!r}: {advice}")
     yield from _redirecting(sheet, above, below, edit.name)
-    yield _new_tier(sheet, edit, f" {word(below)}", after=above)
+    model = topology.tiers[model_for(topology, above, (below,))]
+    yield _new_tier(sheet, edit, f" {word(below)}", model, after=above)
 
 
 def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) -> Iterator[Splice]:
@@ -212,13 +215,13 @@ def _adding_above(sheet: Sheet, topology: Topology, edit: AddTier, target: str) 
         yield from _redirecting(sheet, sender.name, target, edit.name)
     to = f" {word(target)}"
     if target in topology.pools:
-        yield _new_tier(sheet, edit, to, after=senders[-1].name)
+        yield _new_tier(sheet, edit, to, senders[-1], after=senders[-1].name)
     elif senders:
-        yield _new_tier(sheet, edit, to, before=target)
+        yield _new_tier(sheet, edit, to, topology.tiers[target], before=target)
     else:
         inner = sheet.mapping("tiers", target)
         yield sheet.without(inner, "listen")
-        yield _new_tier(sheet, edit, to, before=target, listen=inner)
+        yield _new_tier(sheet, edit, to, topology.tiers[target], before=target, listen=inner)
 
 
 def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) -> Iterator[Splice]:
@@ -236,13 +239,15 @@ def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) ->
     for holder in holders:
         moves = column is not None and holder is holders[0]
         yield sheet.with_value(holder.entries["to"], f" {word(edit.name)}", comment=moves)
-    yield _new_tier(sheet, edit, sheet.value_text(holders[0], "to", column), after=name)
+    model = topology.tiers[model_for(topology, name, sender.targets)]
+    yield _new_tier(sheet, edit, sheet.value_text(holders[0], "to", column), model, after=name)
 
 
 def _new_tier(
     sheet: Sheet,
     edit: AddTier,
     to: str,
+    model: Tier,
     *,
     before: str | None = None,
     after: str = "",
@@ -258,6 +263,7 @@ def _new_tier(
     if edit.balance:
         lines.append(entry_text("balance", f" {edit.balance.value}", inner))
     lines.append(entry_text("to", to, inner))
+    lines += [entry_text(key, f" {value}", inner) for key, value in inherited(sheet, model, edit.kind)]
     if outer is None:
         block = f"{word(edit.name)}: {{{', '.join(lines)}}}"
     else:

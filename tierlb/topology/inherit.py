@@ -1,0 +1,55 @@
+"""What a tier that is put in front of another one takes over, so that nothing about a request changes but one hop.
+
+Settings that decide whether a request passes, and as what: timeouts, limits, whose X-Forwarded-* are kept, how paths
+are forwarded, and the drain time. They are copied as they are written. Where one tier balances connections and the
+other requests, the times are matched by their meaning: at l4 a connection is idle while its request is answered.
+"""
+
+from collections.abc import Iterator
+
+from tierlb.model.topology import Kind, Tier, Topology
+from tierlb.topology.build import L4_TIMEOUTS
+from tierlb.topology.diff import duration_text
+from tierlb.topology.parts import Mapping, meant
+from tierlb.topology.rewrite import Sheet
+
+L7_ONLY = ("trusted_peers", "paths")
+AS_WRITTEN = ("timeouts", "limits", "drain")
+AT_BOTH = {"timeouts": ("connect",), "limits": ("connections",)}
+"""Of these the keys that mean the same at l4 and l7."""
+L7_TIMES = ("idle", "response", "stream")
+"""During which, at l4, no byte passes."""
+
+
+def model_for(topology: Topology, sender: str, targets: tuple[str, ...]) -> str:
+    """The tier that a new one between `sender` and `targets` takes after: the one it stands before, or the sender where
+    that is a pool or more than one."""
+    return targets[0] if len(targets) == 1 and targets[0] in topology.tiers else sender
+
+
+def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]:
+    """Keys and values, each on one line, for a new tier of this kind that takes after `tier`."""
+    entries = sheet.mapping("tiers", tier.name).entries
+    if kind is tier.kind:
+        yield from ((key, sheet.flow_text(entries[key].value)) for key in (*L7_ONLY, *AS_WRITTEN) if key in entries)
+        return
+    for key, inner in AT_BOTH.items():
+        given = meant(entries[key].value) if key in entries else None
+        pairs = {}
+        if isinstance(given, Mapping):
+            pairs = {name: sheet.flow_text(given.entries[name].value) for name in inner if name in given.entries}
+        if key == "timeouts":
+            pairs |= _times(tier)
+        if pairs:
+            yield key, "{" + ", ".join(f"{name}: {value}" for name, value in pairs.items()) + "}"
+    if "drain" in entries:
+        yield "drain", sheet.flow_text(entries["drain"].value)
+
+
+def _times(tier: Tier) -> dict[str, str]:
+    """What a tier of the other kind has to wait, where that is more than it waits anyway."""
+    times = tier.timeouts
+    if tier.kind is Kind.L4:
+        return dict.fromkeys(L7_TIMES, duration_text(times.idle))
+    longest_s = max(getattr(times, name) for name in L7_TIMES)
+    return {"idle": duration_text(longest_s)} if longest_s > L4_TIMEOUTS.idle else {}
