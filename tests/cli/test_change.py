@@ -130,6 +130,29 @@ def test_draining_says_how_it_ends(ask):
     assert ask.sent()[:2] == [{"node": "web-1", "state": "drain"}, {"node": "web-1", "state": "ready"}]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "edit"),
+    [
+        (("drain", "app/127.0.0.1:9001"), {"admin": "drain"}),
+        (("maintenance", "app/127.0.0.1:9001"), {"admin": "maintenance"}),
+        (("ready", "app/127.0.0.1:9001"), {"admin": "ready"}),
+        (("weight", "app/127.0.0.1:9001", "0.5"), {"weight": 0.5}),
+        (("weight", "app/127.0.0.1:9001", "0"), {"weight": 0.0}),
+    ],
+)
+def test_what_is_wanted_of_an_endpoint_is_an_edit_of_the_file(ask, arguments, edit):
+    assert ask((*arguments, "--why", "old disk"), (202, DONE)).exit_code == 0
+    expected = {"verb": "endpoint", "endpoint": "app/127.0.0.1:9001", **edit}
+    assert ask.sent() == [{"edit": expected, "who": getpass.getuser(), "why": "old disk"}]
+
+
+def test_maintenance_of_a_node_is_kept_beside_the_file_without_a_reason(ask):
+    assert ask(("maintenance", "web-1"), (200, {"node": "web-1", "state": "maintenance"})).exit_code == 0
+    assert ask.sent() == [{"node": "web-1", "state": "maintenance"}]
+    refused = ask(("drain", "web-1", "--why", "x"), (200, {"node": "web-1", "state": "drain"}))
+    assert (refused.exit_code, "are for POOL/HOST:PORT only" in refused.stderr) == (2, True)
+
+
 def test_the_change_under_way_can_be_followed_by_anybody(ask):
     result = ask(("progress",), (200, {"change": RUNNING}), (200, DONE))
     assert result.stdout.splitlines()[-1] == "done: revision 2"

@@ -67,6 +67,8 @@ def test_each_verb_is_sent(serve, tmp_path, arguments, path, edit):
         ("rollback x", "not a valid integer"),
         ("history 0", "0 is not in the range"),
         ("drain", "Missing argument"),
+        ("weight web-1 5", "nodes share by what they report"),
+        ("weight app/127.0.0.1:9001 much", "is not a valid float"),
         ("scale web=1 --admin 7900", "write it as http://HOST:PORT"),
     ],
 )

@@ -5,8 +5,10 @@ import pytest
 from tierlb.controlplane.changes import DEADLINE_S, Request
 from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, WishBody
 from tierlb.dashboard.shapes import Misshapen, read
-from tierlb.model.topology import Kind, Policy
+from tierlb.model.address import Address
+from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import edit
+from tierlb.topology.endpoints import SetEndpoint
 from tierlb.topology.load import MAX_CHARS
 
 
@@ -34,6 +36,16 @@ def test_the_example_is_one(kind):
             {"verb": "policy", "tier": "web", "policy": "random"},
             edit.SetPolicy("web", Policy.RANDOM),
             "policy web=random",
+        ),
+        (
+            {"verb": "endpoint", "endpoint": "app/127.0.0.1:9001", "admin": "drain"},
+            SetEndpoint("app", Address("127.0.0.1", 9001), admin=Admin.DRAIN),
+            "drain app/127.0.0.1:9001",
+        ),
+        (
+            {"verb": "endpoint", "endpoint": "app/127.0.0.1:9001", "weight": 0},
+            SetEndpoint("app", Address("127.0.0.1", 9001), weight=0.0),
+            "weight app/127.0.0.1:9001 0",
         ),
     ],
 )

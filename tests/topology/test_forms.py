@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.forms import FORMS
 from tierlb.topology.source import Scalar
@@ -16,6 +16,7 @@ RIGHT: list[tuple[Any, str, object]] = [
     (Policy, "two-choices", Policy.TWO_CHOICES),
     (Policy, "load-aware", Policy.LOAD_AWARE),
     (Orca, "bin", Orca.BIN),
+    (Admin, "maintenance", Admin.MAINTENANCE),
     (Paths, "as-sent", Paths.AS_SENT),
     (ClientAbort, "finish", ClientAbort.FINISH),
     (forms.Name, "api-next", "api-next"),
@@ -104,6 +105,7 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (Policy, Scalar("round-robbin"), "did you mean 'round-robin'"),
     (Orca, Scalar("txt"), "did you mean 'text'"),
     (ClientAbort, Scalar("finished"), "did you mean 'finish'"),
+    (Admin, Scalar("drained"), "did you mean 'drain'"),
     (Paths, Scalar("as_sent"), "did you mean 'as-sent'"),
     (forms.Name, Scalar("Web"), "is not a name"),
     (forms.Name, Scalar("-a"), "is not a name"),

@@ -162,23 +162,50 @@ def policy(client: "Client", wish: "Wish", policy: str) -> None:
 
 
 @click.command()
-@click.argument("node")
+@click.argument("target", metavar="NODE|POOL/HOST:PORT")
+@_of_a_change
 @_of_a_cluster
-def drain(client: "Client", node: str) -> None:
-    """Send nothing new to NODE, until `tierlb ready NODE`."""
-    from tierlb.cli.change import run_wish
+def drain(client: "Client", wish: "Wish", target: str) -> None:
+    """Send nothing new to a node, agent or endpoint, until `ready`; what it has may finish."""
+    from tierlb.cli.change import run_admin
 
-    run_wish(client, node, "drain")
+    run_admin(client, target, "drain", wish)
 
 
 @click.command()
-@click.argument("node")
+@click.argument("target", metavar="NODE|POOL/HOST:PORT")
+@_of_a_change
 @_of_a_cluster
-def ready(client: "Client", node: str) -> None:
-    """Give NODE its share again."""
-    from tierlb.cli.change import run_wish
+def maintenance(client: "Client", wish: "Wish", target: str) -> None:
+    """As `drain`, without health checks; what is left after the drain time is cut."""
+    from tierlb.cli.change import run_admin
 
-    run_wish(client, node, "ready")
+    run_admin(client, target, "maintenance", wish)
+
+
+@click.command()
+@click.argument("target", metavar="NODE|POOL/HOST:PORT")
+@_of_a_change
+@_of_a_cluster
+def ready(client: "Client", wish: "Wish", target: str) -> None:
+    """Give a node, agent or endpoint its share again."""
+    from tierlb.cli.change import run_admin
+
+    run_admin(client, target, "ready", wish)
+
+
+@click.command()
+@click.argument("endpoint", metavar="POOL/HOST:PORT")
+@click.argument("weight", type=click.FloatRange(0))
+@_of_a_change
+@_of_a_cluster
+def weight(client: "Client", wish: "Wish", endpoint: str, weight: float) -> None:
+    """Set an endpoint's share beside the others, 1 if nothing is said; 0: nothing new is sent there."""
+    from tierlb.cli.change import run_edit
+
+    if "/" not in endpoint:
+        raise click.UsageError(f"{endpoint} is no endpoint: write POOL/HOST:PORT; nodes share by what they report")
+    run_edit(client, {"verb": "endpoint", "endpoint": endpoint, "weight": weight}, wish)
 
 
 @click.command()
@@ -222,7 +249,7 @@ def progress(client: "Client", compose: Path | None) -> None:
     follow_latest(client, compose)
 
 
-COMMANDS = (plan, apply, tier, scale, policy, drain, ready, restart, history, rollback, progress)
+COMMANDS = (plan, apply, tier, scale, policy, drain, maintenance, ready, weight, restart, history, rollback, progress)
 
 
 def _seconds(option: str, text: str) -> float:

@@ -13,6 +13,8 @@ from tierlb.controlplane.changes import DEADLINE_S, Request
 from tierlb.dashboard.shapes import Between, Chars
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import edit as verbs
+from tierlb.topology.endpoints import SetEndpoint as SetOne
+from tierlb.topology.forms import MAX_WEIGHT
 from tierlb.topology.source import MAX_CHARS
 
 MAX_WHY = 500
@@ -27,6 +29,7 @@ Who = Annotated[str, Chars(1, MAX_WHO)]
 Why = Annotated[str, Chars(0, MAX_WHY)]
 Number = Annotated[int, Between(1, 10**9)]
 Replicas = Annotated[int, Between(1, 1000)]
+Weight = Annotated[float, Between(0.0, MAX_WEIGHT)]
 Deadline = Annotated[float, Between(1.0, LONGEST_S)]
 
 
@@ -104,7 +107,28 @@ class SetPolicy:
         return f"policy {self.tier}={self.policy.value}"
 
 
-Edit = AddTier | RemoveTier | Scale | SetPolicy
+@attrs.frozen
+class SetEndpoint:
+    """What is wanted of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
+
+    ONE_OF: ClassVar = ("admin", "weight")
+    verb: Literal["endpoint"]
+    endpoint: Name
+    admin: Admin | None = None
+    weight: Weight | None = None
+
+    def edit(self) -> verbs.Edit:
+        """As an edit of the text. Raises EditError."""
+        return SetOne(*verbs.parse_endpoint(self.endpoint), self.admin, self.weight)
+
+    @property
+    def what(self) -> str:
+        if self.admin is not None:
+            return f"{self.admin.value} {self.endpoint}"
+        return f"weight {self.endpoint} {self.weight:g}"
+
+
+Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
 
 
 @attrs.frozen

@@ -21,6 +21,8 @@ from tierlb.dataplane.discovery import Discovery
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
+from tierlb.dataplane.maintenance import Maintenance
+from tierlb.dataplane.roster import Candidate
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
@@ -56,6 +58,7 @@ class Front(Served, Capped, Protocol):
     def drain(self) -> None: ...
     def remainder(self) -> Remainder: ...
     def cut(self) -> None: ...
+    def cut_from(self, candidate: Candidate) -> Remainder: ...
     def close(self) -> None: ...
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
 
@@ -101,6 +104,7 @@ class Plane:
         """Listeners that are named no more, and until when they accept."""
         self._drained = trio.Event()
         self._drain = Drain()
+        self._maintenance = Maintenance()
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
         """Swap to this snapshot; returns the bound addresses, parallel to its listeners, as are those that it `had`
@@ -148,6 +152,7 @@ class Plane:
         self._cap.configure(snapshot.limits.connections)
         self._front.apply(snapshot)
         self._upkeep.apply(snapshot)
+        self._maintenance.note(self._front.roster.candidates, self.reactor.look())
 
     def _note_drain(self, snapshot: Snapshot) -> None:
         """The drain time runs from the first snapshot that wants it, or from the end of the process being asked for."""
@@ -329,6 +334,12 @@ class Plane:
                 while not front.drained:  # noqa: ASYNC110 (no hook in the hot path)
                     await trio.sleep(DRAIN_CHECK_S)
 
+    def _cut_from_members(self, front: Front, now: float, drain_s: float) -> None:
+        for candidate in self._maintenance.due(now, drain_s):
+            left = front.cut_from(candidate)
+            if left:
+                self.log.warning("maintenance_deadline_reached", member=candidate.name, **attrs.asdict(left))
+
     def _cut(self, front: Front) -> None:
         left = front.remainder()
         if left:
@@ -355,6 +366,8 @@ class Plane:
         if self._front is not None and self._drain.is_over(now) and not self._drained.is_set():
             self._cut(self._front)
             self._drain.repeat(now)
+        if self._front is not None and self._snapshot is not None:
+            self._cut_from_members(self._front, now, self._snapshot.drain_s)
         for listener, acceptor in self._acceptors.items():
             if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
                 acceptor.come_back()

@@ -58,9 +58,9 @@ class Candidate:
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
     sum of the times at which items ended less that of the times at which they began, from which the integral of
     `in_flight` over time follows exactly at the cost of one addition per event. `idle` holds kept connections,
-    the freshest last. `done` counts items that are over, `errors` those of them that were errors,
-    `blamed` the part of these that siblings do not have too. `cap`: how many items
-    this node may have in flight there, its part of its agent's `maxconn`.
+    the freshest last. `done` counts items that are over, `errors` those of them that were errors, `blamed` the part of
+    these that siblings do not have too. `cap`: how many items this node may have in flight there, its part of its
+    agent's `maxconn`. `closes`: connections to it are not kept.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Candidate:
         "blamed",
         "cap",
         "capacity",
+        "closes",
         "deadline",
         "done",
         "ejection",
@@ -122,7 +123,7 @@ class Candidate:
         self.said_maxconn = 0
         self.said_up: bool | None = None
         self.probe: recovery.Probe | recovery.CheckedRecovery | None = None
-        self.retired = False
+        self.retired = self.closes = False
         self.deadline = NEVER
         self.filed = NEVER
         self.capacity = self.slope = self.offset = self.stated_part = 1.0
@@ -150,6 +151,13 @@ class Candidate:
     def wanted_weight(self) -> float:
         """By the file, operators and its agent."""
         return self.member.weight * self.view.factor
+
+    def _close_idle_unless_used(self) -> None:
+        """No connection is kept to a member that is to get nothing."""
+        self.closes = self.retired or not self.availability.usable_at_last
+        if self.closes:
+            for connection in self.idle[:]:
+                connection.close()
 
     # Items.
 
@@ -282,6 +290,7 @@ class Candidate:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
         for group in self.groups:
             group.refresh()
+        self._close_idle_unless_used()
         if event and not self.retired:
             self.roster.on_change(event, self)
 
@@ -289,8 +298,7 @@ class Candidate:
         """No longer a member: kept connections close, items in flight finish."""
         self.retired = True
         self.roster.reactor.wheel.forget(self)
-        for connection in self.idle[:]:
-            connection.close()
+        self._close_idle_unless_used()
         if self.probe is not None:
             self.probe.close()
 

@@ -20,6 +20,7 @@ from tierlb.model.topology import (
     Match,
     Orca,
     OutlierDetection,
+    Override,
     Paths,
     Policy,
     Redirect,
@@ -54,7 +55,7 @@ class Member:
 class PoolSettings:
     """What a node needs to know of a pool besides its members.
 
-    `dns`: where it finds those, for which `parents` is what it is for members.
+    `dns`: where it finds those, for which `parents` is what it is for members, and `overrides` counts.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PoolSettings:
     dns: str | None = None
     parents: int = 1
     outlier: OutlierDetection | None = OutlierDetection()
+    overrides: tuple[Override, ...] = ()
 
 
 @attrs.frozen(order=True)

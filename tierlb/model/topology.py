@@ -281,13 +281,23 @@ class Run:
 
 
 @attrs.frozen
+class Override:
+    """What an operator wants of one endpoint, whatever else is known of it. `weight`: None leaves it as it is."""
+
+    address: Address
+    weight: float | None = None
+    admin: Admin = Admin.READY
+
+
+@attrs.frozen
 class Pool:
     """A named group of interchangeable endpoints: listed, started by `run`, joining by themselves (`agents`), or found
     in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
     `weights` are parallel to `endpoints` (empty: all equal) and count under every policy; 0: nothing is sent there.
-    `agent_check_port`: each endpoint's host answers HAProxy's agent-check there. `networks` (CIDR): where applications
-    of agents may be, besides the address that the agent joins from. `outlier`: None where it is off.
+    `overrides`: endpoints that are wanted otherwise than as they are listed, or found in DNS. `agent_check_port`: each
+    endpoint's host answers HAProxy's agent-check there. `networks` (CIDR): where applications of agents may be, besides
+    the address that the agent joins from. `outlier`: None where it is off.
     """
 
     name: str
@@ -300,6 +310,7 @@ class Pool:
     health: HealthCheck | None = None
     agent_check_port: int | None = None
     outlier: OutlierDetection | None = OutlierDetection()
+    overrides: tuple[Override, ...] = ()
 
 
 @attrs.frozen

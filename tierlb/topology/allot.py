@@ -4,7 +4,7 @@ Pure. What a node opens follows from the topology alone (`listeners_of`); where 
 Endpoints that are looked up in DNS are added by the node itself (`discovered`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Rule, Send, Snapshot
-from tierlb.model.topology import Action, Admin, Forward, Kind, Pool, Redirect, Respond, Share, Tier, Topology
+from tierlb.model.topology import Action, Admin, Forward, Kind, Override, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, Address]]
 """tier name → node name → the address that it opened for its parents."""
@@ -118,7 +118,8 @@ def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
 
 
 def _found_members(pool: PoolSettings, found: Discovered) -> list[Member]:
-    return [_leaf(pool.name, each.address, each.weight, pool.parents) for each in found.get(pool.name, ())]
+    leaves = (_leaf(pool.name, each.address, each.weight, pool.parents) for each in found.get(pool.name, ()))
+    return _overridden(leaves, pool.overrides)
 
 
 def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[Member]]) -> Send | Respond | Redirect:
@@ -152,7 +153,7 @@ def _members(topology: Topology, target: str, present: Present) -> list[Member]:
     else:
         members = _children(topology.tiers[target], present, leads_out=_leads_out(topology, target))
     return [
-        attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, Admin.READY)) for member in members
+        attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, member.admin)) for member in members
     ]
 
 
@@ -166,11 +167,24 @@ def _leaves(pool: Pool, present: Present) -> list[Member]:
         return [Member(name, pool.name, agents[name], reports=True) for name in sorted(agents, key=_by_number)]
     addresses = present.run_endpoints.get(pool.name, ()) if pool.run else pool.endpoints
     weights = pool.weights or (1.0,) * len(addresses)
-    return [_leaf(pool.name, *pair) for pair in zip(addresses, weights, strict=True)]
+    leaves = (_leaf(pool.name, *pair) for pair in zip(addresses, weights, strict=True))
+    return _overridden(leaves, pool.overrides)
 
 
 def _leaf(pool: str, address: Address, weight: float, parents: int = 1) -> Member:
     return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight)
+
+
+def _overridden(members: Iterable[Member], overrides: tuple[Override, ...]) -> list[Member]:
+    """As operators want them."""
+    wanted = {each.address: each for each in overrides}
+    return [_as_wanted(member, wanted.get(member.address)) for member in members]
+
+
+def _as_wanted(member: Member, wanted: Override | None) -> Member:
+    if wanted is None:
+        return member
+    return attrs.evolve(member, admin=wanted.admin, weight=member.weight if wanted.weight is None else wanted.weight)
 
 
 def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[Member]:
@@ -204,7 +218,8 @@ def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
 
 def _settings(topology: Topology, pool: Pool) -> PoolSettings:
     parents = 1 if pool.dns is None else _count_parents(topology, pool.name)
-    return PoolSettings(pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier)
+    overrides = pool.overrides if pool.dns is not None else ()
+    return PoolSettings(pool.name, pool.health, pool.agent_check_port, pool.dns, parents, pool.outlier, overrides)
 
 
 def _by_number(name: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import attrs
 from tierlb.model.topology import (
     DRAIN_S,
     Action,
+    Admin,
     ClientAbort,
     Forward,
     HealthCheck,
@@ -14,6 +15,7 @@ from tierlb.model.topology import (
     Limits,
     Match,
     OutlierDetection,
+    Override,
     Paths,
     Policy,
     Pool,
@@ -32,6 +34,7 @@ from tierlb.model.topology import (
 from tierlb.topology.files import resolved
 from tierlb.topology.shapes import (
     AgentsShape,
+    EndpointShape,
     FileShape,
     HashOnShape,
     HealthShape,
@@ -146,11 +149,16 @@ def _forward(to: To) -> Forward:
 
 
 def _pool(name: str, shape: PoolShape) -> Pool:
-    listed = shape.endpoints or ()
+    listed, found = shape.endpoints or (), shape.overrides or {}
+    wanted = listed if isinstance(listed, dict) else {}
     return Pool(
         name,
         endpoints=tuple(listed),
-        weights=tuple(listed.values()) if isinstance(listed, dict) else (),
+        weights=tuple(1.0 if (weight := _weight(given)) is None else weight for given in wanted.values()),
+        overrides=_overrides(
+            *(Override(address, None, _admin(given)) for address, given in wanted.items()),
+            *(Override(address, _weight(given), _admin(given)) for address, given in found.items()),
+        ),
         run=_run(shape.run) if shape.run else None,
         agents=bool(shape.agents),
         networks=shape.agents.networks if isinstance(shape.agents, AgentsShape) else (),
@@ -159,6 +167,19 @@ def _pool(name: str, shape: PoolShape) -> Pool:
         outlier=build_outlier(shape.health),
         agent_check_port=shape.agent_check,
     )
+
+
+def _weight(given: float | EndpointShape) -> float | None:
+    return given.weight if isinstance(given, EndpointShape) else given
+
+
+def _admin(given: float | EndpointShape) -> Admin:
+    return given.admin or Admin.READY if isinstance(given, EndpointShape) else Admin.READY
+
+
+def _overrides(*given: Override) -> tuple[Override, ...]:
+    """Those that say something, in an order that does not depend on the file's."""
+    return tuple(sorted((each for each in given if each != Override(each.address)), key=lambda each: str(each.address)))
 
 
 def _run(shape: RunShape) -> Run:

@@ -21,6 +21,7 @@ from tierlb.model.topology import (
     HealthCheck,
     Limits,
     OutlierDetection,
+    Override,
     Pool,
     Resources,
     SharedStore,
@@ -227,7 +228,7 @@ def _pool_changes(name: str, before: Pool | None, after: Pool | None) -> Iterato
             yield PoolScaled(name, before.run.replicas, after.run.replicas)
         added = tuple(address for address in after.endpoints if address not in before.endpoints)
         removed = tuple(address for address in before.endpoints if address not in after.endpoints)
-        fields = list(_fields(before, after, skip=("endpoints", "weights", "run")))
+        fields = list(_fields(before, after, skip=("endpoints", "weights", "overrides", "run")))
         if before.run and after.run:
             fields += _fields(before.run, after.run, "run.", skip=("replicas",))
         fields += _weight_fields(before, after, same_members=not (added or removed))
@@ -243,9 +244,24 @@ def _weight_fields(before: Pool, after: Pool, same_members: bool) -> Iterator[Fi
     for address in changed:
         key = path_text(("endpoints", str(address)))
         yield Field(key, f"{weights[address]:g}", f"{others[address]:g}")
+    wanted = list(_override_fields(before, after))
+    yield from wanted
     same_lists = (before.endpoints, before.weights) == (after.endpoints, after.weights)
-    if same_members and not changed and not same_lists:
+    if same_members and not changed and not wanted and not same_lists:
         yield Field("endpoints", _listing(before), _listing(after))
+
+
+def _override_fields(before: Pool, after: Pool) -> Iterator[Field]:
+    """What is wanted of single endpoints."""
+    was, now = ({each.address: each for each in pool.overrides} for pool in (before, after))
+    for address in (each for each in {**was, **now} if after.dns is not None or each in after.endpoints):
+        one, other = was.get(address, Override(address)), now.get(address, Override(address))
+        where = "overrides" if after.dns is not None else "endpoints"
+        if one.admin is not other.admin:
+            yield Field(path_text((where, str(address), "admin")), one.admin.value, other.admin.value)
+        if one.weight != other.weight:
+            said = [None if each.weight is None else f"{each.weight:g}" for each in (one, other)]
+            yield Field(path_text((where, str(address), "weight")), *said)
 
 
 def weights_of(pool: Pool) -> dict[Address, float]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import attrs
 
+from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Forward, Kind, Match, Policy, Run, Tier, Topology
+from tierlb.topology.endpoints import NoSuchEndpoint, SetEndpoint, splices_for
 from tierlb.topology.forms import FORMS, Name, Replicas
 from tierlb.topology.inherit import inherited, model_for
 from tierlb.topology.load import load_text
@@ -90,7 +92,7 @@ class SetPolicy:
     policy: Policy = attrs.field(converter=_policy)
 
 
-Edit = AddTier | RemoveTier | Scale | SetPolicy
+Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
 
 
 def edited(text: str, edit: Edit, name: str = "FILE") -> str:
@@ -102,7 +104,7 @@ def edited(text: str, edit: Edit, name: str = "FILE") -> str:
     try:
         sheet = Sheet(text)
         result = sheet.spliced(_splices(sheet, topology, edit))
-    except LayoutError as error:
+    except (LayoutError, NoSuchEndpoint) as error:
         raise EditError(str(error)) from None
     _check(result, edit, name)
     return result
@@ -123,6 +125,15 @@ def parse_policy(text: str) -> SetPolicy:
     """Read `web=round-robin`. Raises EditError."""
     tier, policy = _pair(text, "web=round-robin")
     return SetPolicy(tier, _read(Policy, policy, f"{tier}: "))
+
+
+def parse_endpoint(text: str) -> tuple[str, Address]:
+    """Read `app/127.0.0.1:9001`. Raises EditError."""
+    pool, _, address = text.partition("/")
+    try:
+        return pool, parse_address(address)
+    except ValueError as error:
+        raise EditError(f"{shown(text)}: {error}: write POOL/HOST:PORT, such as app/127.0.0.1:9001") from None
 
 
 def _pair(text: str, example: str) -> tuple[str, str]:
@@ -152,6 +163,8 @@ def _splices(sheet: Sheet, topology: Topology, edit: Edit) -> Iterator[Splice]:
         case Scale(replicas):
             for name, number in replicas.items():
                 yield from _scaling(sheet, topology, name, number)
+        case SetEndpoint():
+            yield from splices_for(sheet, topology, edit)
         case SetPolicy(name, policy):
             if _tier(topology, name).balance is not policy:
                 yield sheet.with_key(sheet.mapping("tiers", name), "balance", policy.value, BEFORE_BALANCE)

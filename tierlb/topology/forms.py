@@ -16,7 +16,7 @@ from typing import Any, NewType
 import attrs
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.problems import suggestion
 from tierlb.topology.source import Scalar
 from tierlb.topology.units import parse_duration_s, parse_size_bytes, shown
@@ -484,6 +484,7 @@ FORMS: dict[Any, Form] = {
     Kind: _one_of(Kind),
     Policy: _one_of(Policy),
     Orca: _one_of(Orca),
+    Admin: _one_of(Admin),
     Paths: _one_of(Paths),
     ClientAbort: _one_of(ClientAbort),
     Name: Form(_name, _text_schema(NAME)),

@@ -13,7 +13,7 @@ from tierlb.topology.diff import duration_text
 from tierlb.topology.parts import Mapping, meant
 from tierlb.topology.rewrite import Sheet
 
-L7_ONLY = ("trusted_peers", "paths")
+L7_ONLY = ("trusted_peers", "paths", "client_abort")
 AS_WRITTEN = ("timeouts", "limits", "drain")
 AT_BOTH = {"timeouts": ("connect",), "limits": ("connections",)}
 """Of these the keys that mean the same at l4 and l7."""

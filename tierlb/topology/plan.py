@@ -270,7 +270,11 @@ def _pool(before: Pool | None, after: Pool | None, phase: Phase) -> Pool:
     weights = weights_of(before) | weights_of(after)
     endpoints = _union(before.endpoints, after.endpoints)
     given = tuple(weights[address] for address in endpoints) if before.weights or after.weights else ()
-    return attrs.evolve(after, endpoints=endpoints, weights=given, run=_run(before.run, after.run))
+    known = {each.address: each for each in before.overrides if each.address not in after.endpoints}
+    known |= {each.address: each for each in after.overrides}
+    overrides = tuple(sorted(known.values(), key=lambda each: str(each.address)))
+    run = _run(before.run, after.run)
+    return attrs.evolve(after, endpoints=endpoints, weights=given, overrides=overrides, run=run)
 
 
 def _run(before: Run | None, after: Run | None) -> Run | None:
@@ -491,6 +495,8 @@ def _pool_change_words(change: PoolChanged, pool: Pool) -> Iterator[str]:
         if field.key == "run.command":
             assert pool.run is not None
             yield f"{subject}: {_field_words(field)}: its processes are replaced, the new ones start first"
+        elif field.key.endswith(".admin"):
+            yield f"{subject}: {_field_words(field)}: what is under way there finishes"
         elif field.key == "dns":
             yield f"{subject}: {_field_words(field)}: what was found stays until the new name is found"
         elif _is_of_containers(field):

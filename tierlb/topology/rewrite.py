@@ -164,6 +164,23 @@ class Sheet:
         text = between.join(f"{word(name)}: {value}" for name, value in pairs.items())
         return Splice(entry.key.start, entry.value.end, text, mapping.start)
 
+    def as_mapping(self, entry: Entry, series: Series, values: list[str]) -> Iterator[Splice]:
+        """Make the entry's list of scalars a mapping from each of them to a value; comments and layout stay."""
+        within = series.start
+        for item, value in zip(series.items, values, strict=True):
+            if not isinstance(item, Word):
+                line = self._line(item.start) + 1
+                raise LayoutError(f"line {line}: write the item out, without an alias, and try again")
+            if not series.flow:
+                dash = self._item_indent(item)
+                column = len(dash) - len(dash.lstrip(" "))
+                column = column if column > self._column_of(entry) else self._column_of(entry) + DEFAULT_INDENT
+                yield Splice(self._starts[self._line(item.start)], item.start, " " * column, within)
+            yield Splice(item.end, item.end, f": {value}", within)
+        if series.flow:
+            yield Splice(series.start, series.start + 1, "{", within)
+            yield Splice(series.end - 1, series.end, "}", within)
+
     def column(self, mapping: Mapping) -> int | None:
         """How far the keys of a block mapping are indented; None for a flow mapping."""
         return None if mapping.flow else self._column_of(next(iter(mapping.entries.values())))

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.model.topology import ClientAbort, Kind, Orca, Paths, Policy
+from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
     Body,
     Command,
@@ -217,9 +217,18 @@ class AgentsShape:
 
 
 @attrs.frozen(kw_only=True)
+class EndpointShape:
+    weight: Weight | None = optional("its share beside the others (default 1); 0: nothing is sent there")
+    admin: Admin | None = optional(
+        "drain: nothing new is sent there; maintenance: it is not checked either, and what is left is cut after the "
+        "drain time (default ready)"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class PoolShape:
-    endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight] | None = optional(
-        "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there)"
+    endpoints: tuple[Endpoint, ...] | dict[Endpoint, Weight | EndpointShape] | None = optional(
+        "HOST:PORT of each endpoint: a list, or a mapping to weights (0: nothing is sent there) or to weight and admin"
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: JoinByThemselves | AgentsShape | None = optional(
@@ -227,6 +236,9 @@ class PoolShape:
     )
     dns: DnsName | None = optional(
         "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
+    )
+    overrides: dict[Endpoint, Weight | EndpointShape] | None = optional(
+        "what is wanted of single endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
     )
     health: TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     agent_check: Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
@@ -280,6 +292,7 @@ AT_MOST_ONE: dict[type, tuple[str, ...]] = {
 }
 
 NEEDS: dict[type, dict[str, str]] = {
+    PoolShape: {"overrides": "dns"},
     HealthShape: {"host": "path", "status": "path"},
     StoreShape: {"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"},
 }

@@ -3,10 +3,12 @@
 import errno
 import socket
 
+import attrs
 import pytest
 
-from tests.dataplane.conftest import Lab, Voice, l7
+from tests.dataplane.conftest import Lab, PlayedMember, Voice, l7
 from tierlb.dataplane.l7 import pooled
+from tierlb.model.topology import Admin
 from tierlb.net.hearing import vanished
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -181,3 +183,27 @@ async def test_after_an_answer_to_head_that_announces_a_body_a_connection_is_not
     await client.hears_message(bodiless=True)
     assert idle_count(lab) == kept_after
     assert len(lab.front.clients) == 1
+
+
+@pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
+async def test_to_a_member_that_is_to_get_nothing_no_connection_is_kept(lab: Lab, admin: Admin) -> None:
+    client, voice = await kept(lab)
+    await client.says(GET)
+    await voice.hears_head()
+    lab.plane.apply(l7(out(lab.members[0], admin), revision=2))
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200, "what was under way finishes"
+    await voice.hears_end()
+    assert (await client.asks(GET)).status == 503
+
+
+async def test_what_is_kept_to_a_member_that_is_drained_closes_at_once(lab: Lab) -> None:
+    _, voice = await kept(lab)
+    lab.plane.apply(l7(out(lab.members[0], Admin.DRAIN), revision=2))
+    await voice.hears_end()
+
+
+def out(member: PlayedMember, admin: Admin) -> PlayedMember:
+    """As an operator wants it."""
+    member.member = attrs.evolve(member.member, admin=admin)
+    return member

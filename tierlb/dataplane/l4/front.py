@@ -155,6 +155,14 @@ class L4Front:
         """What is under way: here nobody knows requests from other bytes."""
         return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
 
+    def cut_from(self, candidate: Candidate) -> Remainder:
+        """End what is under way at one member; what that was."""
+        ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
+        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.candidate is candidate]
+        for pipe in pipes:
+            pipe.finish(broken=True)
+        return Remainder(connections=len(pipes))
+
     def cut(self) -> None:
         """The deadline is over: end what is left, so that neither side takes it for an end."""
         for pipe in list(self.pipes):

@@ -508,7 +508,7 @@ class Exchange:
             front.tunnel_lost(client.tally, client.began)
             raise
         connection.exchange = self.candidate = self.connection = None  # from here on it is the tunnel that is counted
-        front.tunnels.add(pipe)
+        front.tunnels[pipe] = candidate
         try:
             pipe.start(to_client=head + rest, to_member=after_head)
         except Exception:
@@ -617,6 +617,21 @@ class Exchange:
             self.candidate.done += 1
             self.candidate.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
+        self._break_off(reason)
+
+    def take_from_member(self) -> None:
+        """The member is in maintenance and is to have nothing any more, for which it is not to blame."""
+        assert self.candidate is not None
+        name = self.candidate.member.name
+        self.candidate.done += 1
+        self._let_go(reusable=False)
+        if self.reply is None:
+            self._refuse(503, f"{name} is in maintenance", retry_after=True)
+        else:
+            self.front.counters.errors += 1
+            self._break_off(f"{name} is in maintenance")
+
+    def _break_off(self, reason: str) -> None:
         self.front.log.warning("response cut", reason=reason)
         if self.plan.head.minor or (self.reply is not None and self.reply.length >= 0):
             self.client.break_off()

@@ -57,7 +57,7 @@ class L7Front:
         self.gone: dict[str, None] = {}
         """Processes that were parents until lately: what they still place here is not to stay."""
         self._parents: tuple[str, ...] = ()
-        self.tunnels: set[Pipe] = set()
+        self.tunnels: dict[Pipe, Candidate] = {}
         self.draining = self._ending = False
         self.full = False
         self._refusals = Refusals(name, reactor)
@@ -198,7 +198,7 @@ class L7Front:
         self.counters.bytes_out += pipe.member.carried
         candidate.finish()
         candidate.done += 1
-        self.tunnels.discard(pipe)
+        self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:
         """Let requests under way finish, close what is idle; what a snapshot had drained before ends as it was to end.
@@ -217,6 +217,16 @@ class L7Front:
         """What is under way."""
         requests = sum(client.exchange is not None for client in self.clients)
         return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
+
+    def cut_from(self, candidate: Candidate) -> Remainder:
+        """End what is under way at one member; what that was."""
+        exchanges = [each for client in self.clients if (each := client.exchange) and each.candidate is candidate]
+        for exchange in exchanges:
+            exchange.take_from_member()
+        tunnels = [pipe for pipe, member in self.tunnels.items() if member is candidate]
+        for pipe in tunnels:
+            pipe.finish(broken=True)
+        return Remainder(len(exchanges), len(tunnels))
 
     def cut(self) -> None:
         """The deadline is over: end what is left. Answers that were sent for it may still have to be taken."""

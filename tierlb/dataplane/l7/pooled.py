@@ -81,7 +81,7 @@ class PooledConnection(Stream):
         self.exchange = None
         self.read_bytes = READ_BYTES
         idle = self.candidate.idle
-        if self.candidate.retired or len(idle) >= IDLE_PER_CANDIDATE:
+        if self.candidate.closes or len(idle) >= IDLE_PER_CANDIDATE:
             self.close()
             return
         if self.paused:

@@ -1,0 +1,25 @@
+"""Endpoints in maintenance: what is still under way there is cut when the drain time is over.
+
+A node that is in maintenance cuts by itself; an endpoint knows nothing of it, so the nodes that send there do.
+"""
+
+from collections.abc import Iterable
+
+from tierlb.dataplane.roster import Candidate
+from tierlb.model.topology import Admin
+
+
+class Maintenance:
+    """`note` with each snapshot, `due` now and then."""
+
+    def __init__(self) -> None:
+        self._since: dict[Candidate, float] = {}
+
+    def note(self, candidates: Iterable[Candidate], now: float) -> None:
+        """These are the members now."""
+        out = (each for each in candidates if each.member.admin is Admin.MAINTENANCE and not each.member.child)
+        self._since = {each: self._since.get(each, now) for each in out}
+
+    def due(self, now: float, drain_s: float) -> list[Candidate]:
+        """Those whose time is over and that have something under way."""
+        return [each for each, since in self._since.items() if each.in_flight and now >= since + drain_s]
