@@ -114,6 +114,9 @@ def test_most_paths_have_no_other_reading(path: bytes) -> None:
 def test_what_takes_too_long_to_read_is_refused() -> None:
     with pytest.raises(BadPath, match="longer than"):
         readings(b"/" + b"%2F" * READINGS_LIMIT_BYTES)
+    with pytest.raises(BadPath, match="too many ways"):
+        readings(b"/%5C..%252F%C0%AF;x%00%3F./")
+    assert readings(b"/" + b"%E3%81%82" * READINGS_LIMIT_BYTES) == set()
     with pytest.raises(BadPath, match="times over"):
         readings(b"/%25252525252561")
     assert readings(b"/" + b"a" * READINGS_LIMIT_BYTES) == set()

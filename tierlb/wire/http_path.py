@@ -17,21 +17,31 @@ import unicodedata
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-READINGS_LIMIT_BYTES = 2048
-"""A path with more than one reading is refused when longer: each reading costs time in proportion."""
+READINGS_LIMIT_BYTES = 1024
+MOST_TEXTS = 32
+"""A path that may have several readings is refused when longer, or when it may have more: to look at them all would
+take longer than 2 ms, in which other connections wait."""
 DECODINGS = 3
 """How often escapes of escapes are followed. Servers decode once, and once more by mistake or in a proxy between."""
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
 _DELIMITERS = frozenset(b"/\\%;?#")
 _SEGMENT = rb"[A-Za-z0-9_~!$&'()*+,=:@-](?>[A-Za-z0-9_~!$&'()*+,=:@.-]*)(?<!\.)"
+_DIGITS = "0123456789ABCDEFabcdef"
+_ESCAPES = {(high + low).encode(): int(high + low, 16) for high in _DIGITS for low in _DIGITS}
+_NORMAL = {
+    digits: bytes((byte,)) if byte in _UNRESERVED else b"%" + digits.upper() for digits, byte in _ESCAPES.items()
+}
+_COMPARED = {
+    digits: b"%" + digits if byte in _DELIMITERS or byte < 0x20 or byte == 0x7F else bytes((byte,))
+    for digits, byte in _ESCAPES.items()
+}
+"""What becomes of each escape, by its two digits: in the normal form, and in what is compared."""
 _PLAIN = re.compile(rb"(?>(?:/%b)*)/?(?:\?|\Z)" % _SEGMENT).match
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
-_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 _SLASHES = re.compile(rb"/{2,}")
 _DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)").search
 _PARAMETERS = re.compile(rb";[^/]*")
-_AMBIGUOUS = re.compile(rb"[%\\\x7f-\xff]|[. ](?:[/;]|\Z)").search
+_AMBIGUOUS = re.compile(rb"[%\\\x7f]|[. ](?:[/;]|\Z)").search
 _UNICODE_ESCAPE = re.compile(rb"%u([0-9A-Fa-f]{4})")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
@@ -51,9 +61,10 @@ def is_plain(target: bytes) -> bool:
 def normal(path: bytes) -> bytes:
     """The path in normal form. Raises BadPath for a `%` that begins no escape."""
     if b"%" in path:
-        if _BAD_ESCAPE(path):
-            raise BadPath("the path holds a % that is not followed by two hexadecimal digits")
-        path = _ESCAPE.sub(_normal_escape, path)
+        try:
+            path = _rewritten(path, _NORMAL)
+        except KeyError:
+            raise BadPath("the path holds a % that is not followed by two hexadecimal digits") from None
     return _resolved(path)
 
 
@@ -62,7 +73,7 @@ def key(path: bytes) -> bytes:
     server takes for a delimiter."""
     if b";" in path:
         path = b"/".join(map(_without_parameters, path.split(b"/")))
-    return _ESCAPE.sub(_key_escape, path) if b"%" in path else path
+    return _rewritten(path, _COMPARED) if b"%" in path else path
 
 
 def readings(path: bytes) -> set[bytes]:
@@ -71,8 +82,8 @@ def readings(path: bytes) -> set[bytes]:
     Raises BadPath where they cannot all be told.
     """
     own = key(path)
-    opened = _ESCAPE.sub(_key_escape, path)
-    if b";" not in own and not _AMBIGUOUS(opened):
+    opened = _rewritten(path, _COMPARED)
+    if b";" not in own and not _AMBIGUOUS(opened) and _folded(opened) == opened:
         return set()
     if len(path) > READINGS_LIMIT_BYTES:
         raise BadPath(f"the path can be read in several ways and is longer than {READINGS_LIMIT_BYTES} bytes")
@@ -82,9 +93,17 @@ def readings(path: bytes) -> set[bytes]:
             for slashed in {folded, folded.replace(b"\\", b"/")}:
                 texts |= _cut(slashed)
     texts |= {_PARAMETERS.sub(b"", text) for text in texts}
+    if len(texts) > MOST_TEXTS:
+        raise BadPath("the path can be read in too many ways")
     found = {_compared(text) for text in texts}
     found |= {_compared(_TRAILING.sub(b"", text)) for text in found}
     return found - {own}
+
+
+def _rewritten(path: bytes, escapes: dict[bytes, bytes]) -> bytes:
+    """Each escape replaced. Raises KeyError for a `%` that begins none."""
+    first, *rest = path.split(b"%")
+    return first + b"".join([escapes[piece[:2]] + piece[2:] for piece in rest])
 
 
 def _resolved(path: bytes) -> bytes:
@@ -150,13 +169,3 @@ def _cut(text: bytes) -> set[bytes]:
         text.partition(b"?")[0].partition(b"#")[0],
         _CONTROLS.sub(b"", text),
     }
-
-
-def _normal_escape(found: re.Match[bytes]) -> bytes:
-    byte = int(found[0][1:], 16)
-    return bytes((byte,)) if byte in _UNRESERVED else found[0].upper()
-
-
-def _key_escape(found: re.Match[bytes]) -> bytes:
-    byte = int(found[0][1:], 16)
-    return found[0] if byte in _DELIMITERS or byte < 0x20 or byte == 0x7F else bytes((byte,))

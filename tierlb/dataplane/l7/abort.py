@@ -11,7 +11,7 @@ A client that left at once, or after its answer began, is found when something i
 connection.
 """
 
-HALF_CLOSE_S = 0.25
+HALF_CLOSE_S = 0.4
 """More than a FIN lags behind the request on any network (it travels with it or right behind it), and less than anybody
 waits before giving up."""
 

@@ -27,7 +27,7 @@ Matcher = tuple[Check, ...]
 
 DOT_SEGMENT = re.compile(rb"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 QUERY_FIELDS = 1000
-"""A query with more fields matches no query condition; parsing it would cost more than answering."""
+"""A query with more fields is refused where a route looks at it; parsing it would cost more than answering."""
 
 
 class Routes:
@@ -128,6 +128,6 @@ def _header_check(name: bytes, value: str | None) -> Check:
 
 def _query_matches(conditions: Sequence[tuple[str, str | None]], query: bytes) -> bool:
     if query.count(b"&") >= QUERY_FIELDS:
-        return False
+        raise BadHead(400, f"the query has more than {QUERY_FIELDS} fields")
     sent = parse_qsl(query.decode("ascii"), keep_blank_values=True)
     return all(any(key == name and value in (None, given) for key, given in sent) for name, value in conditions)
