@@ -109,6 +109,18 @@ KEYS = {
     "tls.ca": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.certificate": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.key": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
+    "agents.networks": "controlplane/test_controller.py::"
+    "test_an_application_is_where_its_agent_is_unless_its_pool_allows_more",
+    "health.outlier": "clients/test_outliers.py::"
+    "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",
+    "outlier.base_ejection": "clients/test_outliers.py::"
+    "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",
+    "outlier.consecutive_errors": "dataplane/test_outliers.py::"
+    "test_a_run_no_longer_than_those_that_siblings_got_over_is_no_sign",
+    "outlier.consecutive_gateway_errors": "dataplane/test_outliers.py::test_fewer_gateway_errors_may_be_enough",
+    "outlier.interval": "dataplane/test_outliers.py::test_a_low_success_rate_ejects_once_an_interval_is_over",
+    "outlier.max_ejected": "dataplane/test_outliers.py::test_no_more_are_out_at_once_than_the_pool_allows",
+    "outlier.success_rate": "dataplane/test_outliers.py::test_success_rates_are_left_alone_where_they_are_off",
 }
 """By the mapping that has the key, as the schema calls it."""
 
@@ -201,6 +213,14 @@ OPTIONS = {
     "verb --json": "cli/test_change.py::test_programs_get_the_end_of_it",
     "verb --token-file": "cli/test_verbs.py::test_each_verb_is_sent",
     "verb --why": "cli/test_change.py::test_a_file_is_sent_as_it_is_and_all_that_was_said_beside_it",
+    "agent --token-fd": "cli/test_tokens.py::test_a_descriptor_without_a_token_ends_the_command",
+    "node --token-fd": "cli/test_tokens.py::test_a_descriptor_without_a_token_ends_the_command",
+    "token --name": "cli/test_tokens.py::test_a_token_is_derived_for_a_role_and_bound_to_what_is_asked_for",
+    "token --output": "cli/test_tokens.py::test_a_file_is_written_for_its_owner_alone_and_nothing_is_overwritten",
+    "token --pool": "cli/test_tokens.py::test_a_token_is_derived_for_a_role_and_bound_to_what_is_asked_for",
+    "token --role": "cli/test_tokens.py::test_a_token_is_derived_for_a_role_and_bound_to_what_is_asked_for",
+    "token --tier": "cli/test_tokens.py::test_a_token_is_derived_for_a_role_and_bound_to_what_is_asked_for",
+    "token --token-file": "cli/test_tokens.py::test_a_token_is_derived_for_a_role_and_bound_to_what_is_asked_for",
 }
 """By the command. `verb` stands for all commands of cli/verbs.py, which share these options by a decorator."""
 

@@ -240,6 +240,19 @@ def test_those_that_an_operator_took_out_do_not_count() -> None:
     assert pool.out == ["a"]
 
 
+@pytest.mark.parametrize(("share", "out"), [(0.25, 1), (0.5, 2)])
+def test_no_more_are_out_at_once_than_the_pool_allows(share: float, out: int) -> None:
+    pool = Pool(outlier=OutlierDetection(base_ejection_s=400.0, max_ejected=share))
+    for name in NAMES[:4] * 50:
+        pool.ends(name)
+    for _ in range(30):
+        pool.ends("a", Fault.GATEWAY)
+        pool.ends("b", Fault.GATEWAY)
+        pool.ends("c", times=3)
+        pool.ends("d", times=3)
+    assert len(pool.out) == out
+
+
 def test_it_returns_when_its_time_is_over_and_goes_for_twice_as_long_with_one_more_error() -> None:
     pool = Pool()
     pool.ends("a", Fault.ANSWER, times=5)
