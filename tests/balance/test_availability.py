@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.availability import Availability, availability_of, choosable, why_none
+from tierlb.balance.availability import Availability, availability_of, choosable, choosable_by_level, why_none
 from tierlb.model.topology import Admin
 
 A, E, U, S, W, D, M, Z = Availability
@@ -102,3 +102,30 @@ REASONS = [
 @pytest.mark.parametrize(("reasons", "expected"), REASONS)
 def test_it_is_said_why_there_is_no_host_to_choose(reasons: list[str], expected: str) -> None:
     assert why_none("app", reasons) == expected
+
+
+LEVELS = [
+    ([A, A, A], [0, 0, 1], [0, 1]),
+    ([E, A, A], [0, 0, 1], [1]),
+    ([E, U, A], [0, 0, 1], [2]),
+    ([E, E, A, A], [0, 0, 0, 1], [0, 1, 2]),
+    ([D, Z, A], [0, 0, 1], [2]),
+    ([E, U, E], [0, 0, 1], [0, 1]),
+    ([D, E, A], [0, 1, 2], [2]),
+    ([D, E, M], [0, 1, 2], [1]),
+    ([D, M], [0, 1], []),
+    ([A, E], [3, 1], [0]),
+    ([], [], []),
+]
+
+
+@pytest.mark.parametrize(("group", "levels", "expected"), LEVELS)
+def test_a_reserve_is_used_while_nothing_before_it_is_available(
+    group: list[Availability], levels: list[int], expected: list[int]
+) -> None:
+    assert choosable_by_level(group, levels) == expected
+
+
+@given(st.lists(st.sampled_from(Availability)))
+def test_without_a_reserve_levels_change_nothing(group: list[Availability]) -> None:
+    assert choosable_by_level(group, [0] * len(group)) == choosable(group)

@@ -167,6 +167,15 @@ def test_who_is_out_is_not_counted_on(books: Books) -> None:
     assert (load.capacity, load.ready_leaves, load.leaves) == (100.0, 4, 16)
 
 
+def test_a_reserve_counts_only_while_it_is_used(books: Books) -> None:
+    group = books.group(child("a"), child("b", level=1))
+    reported(books, "a", capacity=10.0, ready_leaves=1, leaves=1)
+    reported(books, "b", capacity=70.0, ready_leaves=1, leaves=1)
+    assert (books.subtree().capacity, books.subtree().ready_leaves) == (10.0, 1)
+    group.candidates[0].connect_failed(refused=True)
+    assert (books.subtree().capacity, books.subtree().ready_leaves) == (70.0, 1)
+
+
 def test_the_oldest_report_below_is_the_age(books: Books) -> None:
     books.group(child("a"), child("b"))
     reported(books, "a", age_s=0.3)

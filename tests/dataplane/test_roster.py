@@ -676,6 +676,28 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     assert group.choose((a,)) is b, "it was tried, so what is left is"
 
 
+@pytest.mark.parametrize("policy", Policy)
+def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: Harness, policy: Policy) -> None:
+    group = harness.group("a", "b", member("c", level=1), member("d", level=1, weight=3.0), balance=policy)
+    a, b, _, _ = group.candidates
+
+    def used() -> set[str]:
+        rng = random.Random(1)
+        found = {group.choose((), rng.getrandbits(64)) for _ in range(200)}
+        return {candidate.name for candidate in found if candidate is not None}
+
+    assert used() == {"a", "b"}
+    a.checked(False)
+    assert used() == {"b"}
+    b.agent_says(parse(b"0%\n"))
+    assert used() == {"c", "d"}
+    a.checked(True)
+    assert used() == {"a"}
+    found = group.choose((a,))
+    assert found is not None
+    assert found.member.level == 1, "who is tried again may go to the reserve"
+
+
 NON_HASH = [policy for policy in Policy if policy is not Policy.MAGLEV]
 
 

@@ -36,7 +36,7 @@ def asked(server: NameServer, *names: str) -> list[tuple[Found, ...]]:
     argv = server.asking(sys.executable, "-c", ASK, *names)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
-    return [tuple(Found(Address(*address), weight) for address, weight in found) for found in json.loads(done.stdout)]
+    return [tuple(Found(Address(*address), *rest) for address, *rest in found) for found in json.loads(done.stdout)]
 
 
 def at(port: int, *hosts: str) -> tuple[Found, ...]:
@@ -79,6 +79,7 @@ def test_services_bring_their_ports_and_weights(server: NameServer) -> None:
         Found(Address("10.0.0.1", 8001), 30.0),
         Found(Address("10.0.0.2", 8002), 0.01),
         Found(Address("10.0.0.3", 8002), 0.01),
+        Found(Address("10.0.0.9", 8009), 100.0, 1),
     )
 
 
@@ -114,4 +115,4 @@ def test_what_is_found_is_in_order_whatever_the_order_of_the_answer(server: Name
     first, again = asked(server, f"many.{ZONE}:80", f"many.{ZONE}:80")
     assert first == again == tuple(sorted(first))
     assert {each.address.host for each in first} == set(hosts)
-    assert attrs.astuple(first[0]) == (("10.0.0.14", 80), 1.0)
+    assert attrs.astuple(first[0]) == (("10.0.0.14", 80), 1.0, 0)

@@ -9,7 +9,7 @@ from dns.rdtypes.IN.SRV import SRV
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
-from tierlb.net.srv import LEAST_WEIGHT, endpoints, preferred
+from tierlb.net.srv import LEAST_WEIGHT, endpoints, offered
 
 
 def record(text: str) -> SRV:
@@ -24,13 +24,13 @@ def record(text: str) -> SRV:
     [
         ([], []),
         (["1 0 80 a."], ["a."]),
-        (["2 0 80 b.", "1 0 80 a.", "1 9 81 c.", "10 0 80 d."], ["a.", "c."]),
+        (["2 0 80 b.", "1 0 80 a.", "1 9 81 c.", "10 0 80 d."], ["a.", "c.", "b.", "d."]),
         (["0 0 80 ."], []),
         (["0 0 80 .", "1 0 80 a."], ["a."]),
     ],
 )
-def test_only_the_lowest_priority_counts(records: list[str], hosts: list[str]) -> None:
-    assert [each.target.to_text() for each in preferred(map(record, records))] == hosts
+def test_records_come_by_priority(records: list[str], hosts: list[str]) -> None:
+    assert [each.target.to_text() for each in offered(map(record, records))] == hosts
 
 
 def found(records: list[str], **hosts: tuple[str, ...]) -> tuple[Found, ...]:
@@ -61,3 +61,16 @@ def test_what_several_records_name_weighs_as_much_as_all_of_them() -> None:
 
 def test_a_host_without_an_address_is_no_endpoint() -> None:
     assert found(["1 5 80 a.", "1 5 80 b."], a=(), b=("10.0.0.1",)) == (Found(Address("10.0.0.1", 80), 5.0),)
+
+
+def test_priorities_are_levels_and_what_is_in_two_belongs_to_the_lower() -> None:
+    records = ["20 5 80 b.", "10 3 80 a.", "30 1 80 c.", "30 7 80 a.", "20 2 80 b."]
+    assert found(records, a=("10.0.0.1",), b=("10.0.0.2",), c=("10.0.0.3",)) == (
+        Found(Address("10.0.0.1", 80), 3.0),
+        Found(Address("10.0.0.2", 80), 7.0, 1),
+        Found(Address("10.0.0.3", 80), 1.0, 2),
+    )
+
+
+def test_a_host_in_reserve_that_nobody_knows_is_left_out() -> None:
+    assert found(["1 1 80 a.", "2 1 80 b."], a=("10.0.0.1",)) == (Found(Address("10.0.0.1", 80), 1.0),)

@@ -76,6 +76,19 @@ def choosable(members: Sequence[Availability]) -> list[int]:
     return ready if len(ready) >= PANIC_BELOW * len(known) else known
 
 
+def choosable_by_level(members: Sequence[Availability], levels: Sequence[int]) -> list[int]:
+    """The same where some are in reserve: of the lowest level that has an available host. Where none has, of the lowest
+    whose hosts may be tried at last."""
+    at_last: list[int] = []
+    for level in sorted(set(levels)):
+        own = [index for index, each in enumerate(levels) if each == level]
+        chosen = [own[index] for index in choosable([members[index] for index in own])]
+        if any(members[index] is Availability.AVAILABLE for index in chosen):
+            return chosen
+        at_last = at_last or chosen
+    return at_last
+
+
 WORDS = {
     "weight 0": "has weight 0",
     "draining": "is draining",

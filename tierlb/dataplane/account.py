@@ -5,6 +5,7 @@ says how many requests pass it, which it learns from their echoes: so all tiers 
 thing.
 """
 
+import math
 from collections.abc import Iterable
 
 from tierlb.balance.availability import Availability
@@ -97,7 +98,11 @@ def _given(members: Iterable[Candidate]) -> int:
 
 
 def _children(members: Iterable[Candidate], now: float) -> list[Child]:
-    return [_child(member, now) for member in members]
+    """What stands in reserve while others are available adds nothing to what can be done now."""
+    known = list(members)
+    levels = [each.member.level for each in known if each.availability is Availability.AVAILABLE]
+    in_use = min(levels, default=math.inf)
+    return [_child(member, now) for member in known if member.member.level <= in_use]
 
 
 def _child(candidate: Candidate, now: float) -> Child:

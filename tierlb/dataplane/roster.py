@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from tierlb.balance.availability import Availability, availability_of, choosable, why_none
+from tierlb.balance.availability import Availability, availability_of, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import settle, stated_parts
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
@@ -357,6 +357,7 @@ class Group:
         "_free",
         "_guidance",
         "_guided_at",
+        "_levels",
         "_settled_at",
         "available",
         "by_statements",
@@ -382,6 +383,8 @@ class Group:
         self.available = candidates
         self.sound = False
         self._free = False
+        levels = [candidate.member.level for candidate in candidates]
+        self._levels = levels if any(levels) else None
         self._settled_at = 0.0
         self._guided_at = now - GUIDANCE_S
         self._guidance = NOBODY
@@ -460,7 +463,8 @@ class Group:
 
     def refresh(self) -> None:
         """Work out again who is available."""
-        ready = choosable([candidate.availability for candidate in self.candidates])
+        states = [candidate.availability for candidate in self.candidates]
+        ready = choosable(states) if self._levels is None else choosable_by_level(states, self._levels)
         self.available = tuple(self.candidates[index] for index in ready)
         self.sound = any(each.availability is Availability.AVAILABLE for each in self.available)
         self._free = bool(self.available) and all(each.cap == NO_CAP for each in self.available)

@@ -37,7 +37,7 @@ class Member:
     `child`: a node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection.
     `leads_out`: a child that joins connections, some of them to endpoints, so what comes from it may be an endpoint's
     word. `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one
-    included.
+    included. `level`: it is sent to while no member of a lower level is available (priorities of SRV records).
     """
 
     name: str
@@ -49,6 +49,7 @@ class Member:
     parents: int = 1
     weight: float = 1.0
     admin: Admin = Admin.READY
+    level: int = 0
 
 
 @attrs.frozen
@@ -69,10 +70,11 @@ class PoolSettings:
 
 @attrs.frozen(order=True)
 class Found:
-    """An endpoint that a name in DNS leads to."""
+    """An endpoint that a name in DNS leads to. `level`: 0, or more for one in reserve (`Member.level`)."""
 
     address: Address
     weight: float = 1.0
+    level: int = 0
 
 
 @attrs.frozen

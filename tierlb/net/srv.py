@@ -1,15 +1,16 @@
 """SRV records (RFC 2782), which the system's resolver cannot be asked for: DNS is, by dnspython, at the servers and
 with the search domains of resolv.conf, read anew each time as the system does.
 
-Of the records only those of the lowest priority count. Their hosts are asked for in turn, unless the answer says where
-they are. A host that does not exist is left out. One of which nobody can say anything makes the whole answer one that
-could not be had: without that host it would look as if an endpoint had left.
-
-Left out: records of a higher priority when those of the lowest are down, which would take a sight of their health.
+The records of the lowest priority lead to level 0, those of the next to level 1 and so on: a level is used while none
+of those before it has an available endpoint. Their hosts are asked for in turn, unless the answer says where they are.
+A host that does not exist is left out. One of level 0 of which nobody can say anything makes the whole answer one that
+could not be had: without that host it would look as if an endpoint had left. One in reserve is left out then.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
+import attrs
 from dns.asyncresolver import Resolver
 from dns.exception import DNSException
 from dns.message import Message
@@ -34,29 +35,36 @@ async def services(name: str) -> tuple[Found, ...]:
     try:
         resolver = Resolver()
         answer = await resolver.resolve(name, "SRV", search=True, lifetime=LIFETIME_S)
-        records = preferred(record for record in answer if isinstance(record, SRV))
+        records = offered(record for record in answer if isinstance(record, SRV))
         told = _told(answer.response)
-        hosts = {each.target: told.get(each.target) or await _addresses(resolver, each.target) for each in records}
+        hosts: dict[Name, tuple[str, ...]] = {}
+        for each in records:
+            in_reserve = each.priority > records[0].priority
+            with contextlib.suppress(*((DNSException, OSError) if in_reserve else ())):
+                hosts[each.target] = told.get(each.target) or await _addresses(resolver, each.target)
     except (DNSException, OSError):
         return ()
     return endpoints(records, hosts)
 
 
-def preferred(records: Iterable[SRV]) -> tuple[SRV, ...]:
-    """Those of the lowest priority. The root as a host says that there is no such service."""
-    offered = [record for record in records if record.target != root]
-    lowest = min((record.priority for record in offered), default=0)
-    return tuple(record for record in offered if record.priority == lowest)
+def offered(records: Iterable[SRV]) -> tuple[SRV, ...]:
+    """By priority, the lowest first. The root as a host says that there is no such service."""
+    return tuple(sorted((each for each in records if each.target != root), key=lambda record: record.priority))
 
 
 def endpoints(records: Iterable[SRV], hosts: Mapping[Name, tuple[str, ...]]) -> tuple[Found, ...]:
-    """Where the records lead, by the addresses of their hosts. What several of them name weighs as much as all."""
-    weights: dict[Address, float] = {}
-    for record in records:
-        for host in hosts[record.target]:
-            address = Address(host, record.port)
-            weights[address] = weights.get(address, 0.0) + (record.weight or LEAST_WEIGHT)
-    return tuple(Found(address, weight) for address, weight in sorted(weights.items()))
+    """Where the records lead, by the addresses of their hosts. What several records of a priority name weighs as much
+    as all of them; what those of several name belongs to the lowest."""
+    ordered = offered(records)
+    levels = {priority: level for level, priority in enumerate(sorted({record.priority for record in ordered}))}
+    found: dict[Address, Found] = {}
+    for record in ordered:
+        for host in hosts.get(record.target, ()):
+            new = Found(Address(host, record.port), record.weight or LEAST_WEIGHT, levels[record.priority])
+            known = found.setdefault(new.address, attrs.evolve(new, weight=0.0))
+            if known.level == new.level:
+                found[new.address] = attrs.evolve(new, weight=known.weight + new.weight)
+    return tuple(sorted(found.values()))
 
 
 def _told(response: Message) -> dict[Name, tuple[str, ...]]:

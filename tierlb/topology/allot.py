@@ -118,7 +118,8 @@ def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
 
 
 def _found_members(pool: PoolSettings, found: Discovered) -> list[Member]:
-    leaves = (_leaf(pool.name, each.address, each.weight, pool.parents) for each in found.get(pool.name, ()))
+    found_here = found.get(pool.name, ())
+    leaves = (_leaf(pool.name, each.address, each.weight, pool.parents, each.level) for each in found_here)
     return _overridden(leaves, pool.overrides)
 
 
@@ -171,8 +172,8 @@ def _leaves(pool: Pool, present: Present) -> list[Member]:
     return _overridden(leaves, pool.overrides)
 
 
-def _leaf(pool: str, address: Address, weight: float, parents: int = 1) -> Member:
-    return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight)
+def _leaf(pool: str, address: Address, weight: float, parents: int = 1, level: int = 0) -> Member:
+    return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight, level=level)
 
 
 def _overridden(members: Iterable[Member], overrides: tuple[Override, ...]) -> list[Member]:
