@@ -39,6 +39,10 @@ P = "p: {endpoints: [127.0.0.1:9001]}"
         ("a: {kind: l7, listen: ':80', balance: maglev, to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
         ("a: {kind: l7, listen: ':80', to: p}", "p: {endpoints: {127.0.0.1:1: 2}}"),
         ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {dns: _http._tcp.api.internal}"),
+        (
+            "a: {kind: l7, listen: ':80', balance: weighted, to: p}",
+            "p: {dns: 'api:80', overrides: {10.0.0.1:80: 3}}",
+        ),
         ("a: {kind: l7, listen: ':80', balance: weighted, to: p}", "p: {endpoints: [127.0.0.1:1], agent_check: 9}"),
         (
             "a: {kind: l7, listen: ':80', balance: weighted, to: {p: 1, q: 2}}",

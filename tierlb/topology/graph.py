@@ -234,7 +234,8 @@ def _weighs(pool: PoolShape | None) -> bool:
     if pool is None:
         return False
     by_srv = pool.dns is not None and pool.dns.startswith("_")
-    return isinstance(pool.endpoints, dict) or by_srv or pool.agent_check is not None
+    by_file = isinstance(pool.endpoints, dict) or pool.overrides is not None
+    return by_file or by_srv or pool.agent_check is not None
 
 
 def _outlier_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
