@@ -24,7 +24,7 @@ from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
 from tierlb.controlplane.seat import Link
 from tierlb.controlplane.store import FileStore
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Policy
 from tierlb.topology.allot import node_names
 from tierlb.topology.edit import AddTier, EditError, RemoveTier, Scale, SetPolicy
@@ -530,6 +530,18 @@ async def test_draining_takes_as_long_as_it_may_at_no_expense_of_the_deadline(si
     site.machines.drain_s = 100.0
     request = attrs.evolve(ANN, deadline_s=10.0)
     assert await site.over(await site.changes.edit(Scale({"web": 1}), request, "scale web=1")) == "done"
+
+
+async def test_a_change_says_what_it_waits_for_while_nodes_drain(site, autojump_clock):
+    site.machines.drain_s = 20.0
+    progress = await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")
+    while not any(line.startswith("stopping") for line in texts(progress)):  # noqa: ASYNC110 (virtual time)
+        await trio.sleep(0.1)
+    own = NodeLoad(4, 4, 9, 0, 0, 0, 0, 0.0, tunnels=1)
+    site.changes.controller.picture.note_rows([NodeRow("web-2", "web", 0.0, own, SubtreeLoad())], trio.current_time())
+    assert await site.over(progress) == "done"
+    (said,) = [line for line in texts(progress) if line.startswith("waiting for")]
+    assert said == "waiting for 3 requests and 1 tunnel on web-2, 27 s left"
 
 
 async def test_the_time_of_a_change_stands_still_only_while_something_drains(autojump_clock):

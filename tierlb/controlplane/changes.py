@@ -19,7 +19,7 @@ controllers is the active one.
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,7 @@ import trio
 
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.controlplane.controller import Controller
+from tierlb.controlplane.draining import waiting_for
 from tierlb.controlplane.durable import StoreError, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.controlplane.log import Log
@@ -35,6 +36,7 @@ from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import State
 from tierlb.controlplane.store import Store, Stored
 from tierlb.model.topology import Admin, Tier, Topology
+from tierlb.topology.diff import duration_text
 from tierlb.topology.edit import Edit, edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe, transition
@@ -47,6 +49,8 @@ BACK_S = 30.0
 REPLACE_S = 20.0
 CRASHES = 3
 STRAGGLERS_S = 2.0
+TELL_EVERY_S = 3.0
+"""What is waited for is said again so often, if it has changed."""
 LOOK_EVERY_S = 0.25
 READY_PART = 0.5
 KEPT_CHANGES = 16
@@ -330,7 +334,7 @@ class Changes:
         vanished = [name for name in machines.surplus(stage) if self._tier_of(name) not in stage.tiers]
         if vanished:
             progress.say(f"stopping {', '.join(vanished)}")
-            await _without_haste(time, machines.stop_nodes(vanished))
+            await self._stop_nodes(progress, vanished, time)
         moves = _moves(before, stage)
         self.controller.adopt(stage)
         while self._lack(stage, target):
@@ -343,8 +347,33 @@ class Changes:
             await trio.sleep(FULL_AFTER_S)
         if surplus := machines.surplus(stage):
             progress.say(f"stopping {', '.join(surplus)}")
-            await _without_haste(time, machines.stop_nodes(surplus))
+            await self._stop_nodes(progress, surplus, time)
         await _without_haste(time, machines.shrink(stage))
+
+    async def _stop_nodes(self, progress: Progress, names: Sequence[str], time: trio.CancelScope) -> None:
+        """At no expense of the time of the change, and saying what is waited for."""
+        telling = trio.CancelScope()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._tell_what_drains, progress, names, telling)
+        try:
+            await _without_haste(time, self._machines().stop_nodes(names))
+        finally:
+            telling.cancel()
+
+    async def _tell_what_drains(self, progress: Progress, names: Sequence[str], telling: trio.CancelScope) -> None:
+        controller, said = self.controller, ""
+        tiers = {name: controller.topology.tiers.get(self._tier_of(name)) for name in names}
+        until = trio.current_time() + max((tier.drain_s for tier in tiers.values() if tier is not None), default=0.0)
+        with telling, controller.errors.barrier("words about what drains"):
+            while True:
+                controller.watch(2 * TELL_EVERY_S)
+                await trio.sleep(TELL_EVERY_S)
+                rows = ((name, tier, controller.picture.of(name).row) for name, tier in tiers.items())
+                found = [(name, tier.kind, row.own) for name, tier, row in rows if tier is not None and row is not None]
+                what = waiting_for(found)
+                if what and what != said:
+                    progress.say(f"waiting for {what}, {max(0.0, until - trio.current_time()):.0f} s left")
+                said = what
 
     async def _wait_for_stragglers(self) -> None:
         """What is to go may still take traffic, so it is given the time that a node needs if it is not broken."""
@@ -418,7 +447,12 @@ class Changes:
                 await self._end(progress, "failed")
                 return
             progress.say(f"{name} is a new process")
-        await self._machines().wait_replaced()
+        with trio.move_on_after(TELL_EVERY_S) as ended_soon:
+            await self._machines().wait_replaced()
+        if ended_soon.cancelled_caught:
+            time = duration_text(topology.tiers[tier].drain_s)
+            progress.say(f"waiting for what is under way at the old processes, which have up to {time}")
+            await self._machines().wait_replaced()
         await self._end(progress, "done")
 
     def _nodes(self, topology: Topology) -> frozenset[str]:

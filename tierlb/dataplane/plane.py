@@ -8,6 +8,7 @@ import contextlib
 import random
 import socket
 import time
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.maintenance import Maintenance
+from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.model.address import Address
@@ -54,6 +56,8 @@ class Front(Served, Capped, Protocol):
 
     @property
     def drained(self) -> bool: ...
+    @property
+    def tunnels(self) -> Collection[Pipe]: ...
     def apply(self, snapshot: Snapshot) -> None: ...
     def drain(self) -> None: ...
     def remainder(self) -> Remainder: ...
@@ -244,6 +248,7 @@ class Plane:
             c.gave_way,
             (*(() if self._cap is None else self._cap.shortages()), *self._front.roster.shortages.current()),
             self._front.roster.shortages.count,
+            len(self._front.tunnels),
         )
 
     def subtree(self) -> SubtreeLoad:

@@ -37,7 +37,8 @@ class NodeLoad:
     parent's. `busy` is the share of wall time (0..1) the event loop did not wait, over the last second or so.
     `turned_away` are the rejected that came when the node was full, `gave_way` idle connections closed for new
     ones, `shortages` what the node lacks now, in sentences for an operator;
-    `short_connects` counts connects to hosts that failed for want of something on this machine.
+    `short_connects` counts connects to hosts that failed for want of something on this machine; `tunnels` are the
+    upgraded connections among those in flight.
     """
 
     connections: int
@@ -53,6 +54,7 @@ class NodeLoad:
     gave_way: int = 0
     shortages: tuple[str, ...] = ()
     short_connects: int = 0
+    tunnels: int = 0
 
 
 @attrs.frozen
