@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tierlb.cluster import fleet as fleet_module
-from tierlb.cluster.fleet import RETIRE_S, UNPUBLISH_S, Fleet, environment, unknown_command
+from tierlb.cluster.fleet import LOOK_EVERY_S, RETIRE_S, UNPUBLISH_S, Fleet, environment, unknown_command
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
 from tierlb.cluster.stop_times import stop_s
@@ -303,6 +303,26 @@ async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stay
     assert len(fleet.controller._endpoints["app"]) == 1
     await trio.sleep(UNPUBLISH_S)
     assert stopped(happened) == ["app"]
+
+
+async def test_an_endpoint_ends_when_nobody_is_connected_any_more(fleet, happened, autojump_clock, monkeypatch):
+    monkeypatch.setattr(fleet_module, "is_connected", lambda port: trio.current_time() < began + 20.0)
+    await grown(fleet, SHOP)
+    began = trio.current_time()
+    await fleet.shrink(with_app(replicas=1))
+    (stop,) = [event for event in happened if event[0] == "stop"]
+    assert stop[2] == pytest.approx(began + 20.0, abs=LOOK_EVERY_S)
+
+
+async def test_an_endpoint_that_stays_connected_ends_at_the_deadline_of_its_senders(
+    fleet, happened, autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(fleet_module, "is_connected", lambda port: True)
+    await grown(fleet, topology_of(attrs.evolve(WEB, drain_s=90.0), pools=[APP]))
+    began = trio.current_time()
+    await fleet.shrink(with_app(replicas=1))
+    (stop,) = [event for event in happened if event[0] == "stop"]
+    assert stop[2] == pytest.approx(began + UNPUBLISH_S + 90.0, abs=LOOK_EVERY_S)
 
 
 async def test_nothing_is_started_once_the_end_has_begun(fleet, happened, nursery, autojump_clock):

@@ -544,6 +544,15 @@ async def test_a_change_says_what_it_waits_for_while_nodes_drain(site, autojump_
     assert said == "waiting for 3 requests and 1 tunnel on web-2, 27 s left"
 
 
+async def test_a_public_tier_does_not_shrink_to_nodes_that_are_drained(site, autojump_clock):
+    assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
+    await site.changes.wish("edge-1", Admin.DRAIN)
+    with pytest.raises(NotPossible, match="only nodes that are drained would be left: `tierlb ready edge-1` first"):
+        await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")
+    await site.changes.wish("edge-1", Admin.READY)
+    assert await site.over(await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")) == "done"
+
+
 async def test_the_time_of_a_change_stands_still_only_while_something_drains(autojump_clock):
     with trio.move_on_after(5) as time:
         await trio.sleep(2)

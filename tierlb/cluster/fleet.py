@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from tierlb.cluster.child import Child
+from tierlb.cluster.connections import is_connected
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.sockets import Sockets
@@ -43,6 +44,7 @@ HANDOVER_S = 0.5
 hear the old one no longer."""
 UNPUBLISH_S = 0.5
 PROBE_EVERY_S = 0.02
+LOOK_EVERY_S = 0.25
 
 
 @attrs.define(eq=False)
@@ -265,6 +267,9 @@ class Fleet:
         with self.controller.errors.barrier("endpoint withdrawal", endpoint=str(endpoint.address)):
             self.controller.forget_endpoint(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
+        with trio.move_on_after(self._drains.get(pool, DRAIN_S)):
+            while is_connected(endpoint.address.port):  # noqa: ASYNC110 (the kernel tells nobody)
+                await trio.sleep(LOOK_EVERY_S)
         await endpoint.child.stop(self._stop_s(pool))
 
     def _endpoint(self, pool: Pool, run: Run, port: int) -> Endpoint:

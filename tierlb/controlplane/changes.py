@@ -36,6 +36,7 @@ from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import State
 from tierlb.controlplane.store import Store, Stored
 from tierlb.model.topology import Admin, Tier, Topology
+from tierlb.topology.allot import node_names
 from tierlb.topology.diff import duration_text
 from tierlb.topology.edit import Edit, edited
 from tierlb.topology.load import load_text
@@ -230,6 +231,8 @@ class Changes:
             raise NotPossible("; ".join(each.reason for each in plan.unsupported))
         if self.controller.engine is not None and (lack := self.controller.engine.lack(after)):
             raise NotPossible(lack)
+        if reason := self._all_out(after):
+            raise NotPossible(reason)
         base = self.text
         history = self.history.accept(text, request.who, request.why, self.now(), request.expected)
         stages = transition(before, after)
@@ -243,6 +246,16 @@ class Changes:
             progress.say(line)
         self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
         return progress
+
+    def _all_out(self, after: Topology) -> str:
+        """Why nobody would accept at a tier's address: its sockets are kept open for nodes that are all drained."""
+        if self.controller.engine is not None:
+            return ""
+        for tier in after.tiers.values():
+            nodes = node_names(tier)
+            if tier.listen is not None and all(self.controller.admin.get(name) for name in nodes):
+                return f"of {tier.name} only nodes that are drained would be left: `tierlb ready {nodes[0]}` first"
+        return ""
 
     async def edit(self, edit: Edit, request: Request, what: str) -> Progress:
         """A verb. Raises EditError too."""
