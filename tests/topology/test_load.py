@@ -50,7 +50,8 @@ def test_every_problem_is_reported_at_its_place_in_one_go() -> None:
         "shop.yaml:14:7: tiers.web.to: every share is 0: nothing could be sent anywhere",
         "shop.yaml:15:28: tiers.loop.listen: port 8080 is already used by tiers.edge.listen",
         "shop.yaml:15:48: tiers.loop.to: a cycle: loop → loop",
-        "shop.yaml:17:35: pools.app.endpoints[1]: 'x:1' is not an address: 'x' is not an IP address",
+        "shop.yaml:17:35: pools.app.endpoints[1]: 'x' is a name, and endpoints are listed by address: write dns: 'x:1' "
+        "in the place of endpoints, and nodes ask for its addresses again and again",
         "shop.yaml:17:46: pools.app.dns: 'foo' needs a port: write NAME:PORT, or the name of SRV records, "
         "_http._tcp.NAME",
         "shop.yaml:18:3: pools.spare: no tier sends to this pool",
