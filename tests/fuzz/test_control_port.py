@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.controlplane.conftest import FakePlane, KeptLog, tier
-from tests.joining import admit
+from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit
 from tierlb.controlplane.children import Children
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.engine import Engine
@@ -129,11 +129,11 @@ def in_frames(whole, draw):
 
 
 async def rave(url, sent, chunks):
-    """A child with the token that sends this, in pieces of these sizes, and hangs up."""
+    """A node or an agent that sends this, in pieces of these sizes, and hangs up."""
     draw = random.Random(len(sent))
     data = b"".join(in_frames(each, draw) for each in sent)
     with suppress(Disconnected, trio.BrokenResourceError):
-        async with connect(url, "secret") as channel:
+        async with connect(url, (NODE_TOKEN, AGENT_TOKEN)[len(sent) % 2]) as channel:
             at = 0
             for number in range(40):
                 size = chunks[number % len(chunks)]
@@ -191,7 +191,7 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
                     nursery.start_soon(controller.run)
                     door = control_door(controller.errors, log)
                     handler = partial(serve_child, controller)
-                    url = f"ws://{await nursery.start(serve, handler, 'secret', LOCAL, None, None, door)}"
+                    url = f"ws://{await nursery.start(serve, handler, admit, LOCAL, None, None, door)}"
                     await rave(url, sent, chunks)
                     controller.status()
                     controller.missing()

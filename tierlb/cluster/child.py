@@ -44,8 +44,8 @@ def _note_nothing(pid: int) -> None:
 class Child:
     """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `lend`,
     which answers on a socket pair, the process can ask for public listening sockets; what `introduce` returns is the
-    first that it finds there. What fails beside the process, or
-    around it, is noted in `errors` and ends neither this nor other processes."""
+    first that it finds there. What fails beside the process, or around it, is noted in `errors` and ends neither this
+    nor other processes."""
 
     name: str
     argv: tuple[str, ...]
