@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import GOOD, run
 from tierlb.controlplane.store import StateFiles
 
@@ -65,7 +66,8 @@ def test_a_file_that_somebody_else_has_prepared_is_refused_and_not_written(here,
     victim.write_text("precious\n")
     (here / ".tierlb" / "shop").mkdir(parents=True)
     (here / ".tierlb" / "shop" / name).symlink_to(victim)
-    result = run("up", write(GOOD), *detach)
+    text = f"admin: {{listen: {free_address()}}}\n{GOOD.replace('127.0.0.1:8080', free_address())}"
+    result = run("up", write(text), *detach)
     assert (result.exit_code, f".tierlb/shop/{name} cannot be opened: it is a symbolic link" in result.stderr) == (
         1,
         True,
