@@ -39,6 +39,8 @@ def test_where_nothing_runs_down_says_so(here, write):
     assert (result.exit_code, "none runs here" in result.stderr) == (2, True)
     result = run("down", write(GOOD))
     assert (result.exit_code, "no cluster runs with its state in .tierlb/shop" in result.stderr) == (1, True)
+    result = run("down", write(GOOD), "--state", "elsewhere")
+    assert (result.exit_code, "give FILE or --state DIR, not both" in result.stderr) == (2, True)
     result = run("down", "--state", "elsewhere")
     assert (result.exit_code, "no cluster runs with its state in elsewhere" in result.stderr) == (1, True)
 

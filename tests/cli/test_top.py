@@ -79,7 +79,16 @@ def test_once_fails_if_no_cluster_answers(option):
     assert "start one with `tierlb up FILE`" in result.stderr
 
 
-@pytest.mark.parametrize("options", [("--interval", "1"), ("--interval", "0s"), ("--admin", "7900")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--interval", "1"),
+        ("--interval", "0s"),
+        ("--admin", "7900"),
+        ("--interval", "2s", "--once"),
+        ("--interval", "2s", "--json"),
+    ],
+)
 def test_wrong_usage_exits_with_2(options):
     assert run("top", *options).exit_code == 2
 

@@ -37,7 +37,7 @@ async def test_a_slow_start_is_logged_when_it_changes_and_no_more_once_all_is_up
     cluster = Starting()
     nursery.start_soon(log_slow_start, cluster, log)
     await trio.sleep(10)
-    cluster.left = ("app: 0 of 1 endpoint accept connections",)
+    cluster.left = (*cluster.left, "app: 0 of 1 endpoint accept connections")
     await trio.sleep(10)
     cluster.left = ()
     await trio.sleep(10)

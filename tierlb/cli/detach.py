@@ -57,6 +57,8 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
 
 def run_down(file: Path | None, state: Path | None) -> None:
     """End a cluster that runs in the background, or in another terminal, and wait until it has ended."""
+    if file is not None and state is not None:
+        raise click.UsageError("give FILE or --state DIR, not both: each says alone which cluster is meant")
     directory = state or (usual_directory(load_or_exit(file, "nothing was stopped").cluster) if file else _only_one())
     wait_s = _stop_s(directory)
     click.echo(

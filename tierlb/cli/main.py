@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import tierlb
 from tierlb.cli.verbs import COMMANDS, DEFAULT_ADMIN, TopologyPath
@@ -96,6 +97,9 @@ def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
     """Watch the live tree: load, latency and weights, until Ctrl-C or q."""
     from tierlb.cli.top import show_top
 
+    is_given = click.get_current_context().get_parameter_source("interval") is not ParameterSource.DEFAULT
+    if is_given and (once or as_json):
+        raise click.UsageError("--interval is for the live view: with --once and --json it is asked once")
     show_top(admin, interval, once, as_json)
 
 

@@ -44,7 +44,7 @@ async def log_slow_start(cluster: Awaited, log: Log) -> None:
     await trio.sleep(SAY_AFTER_S)
     logged: tuple[str, ...] = ()
     while waiting := cluster.waiting():
-        for phrase in waiting if waiting != logged else ():
+        for phrase in (each for each in waiting if each not in logged):
             log.info("start_delayed", waiting_for=phrase)
         logged = waiting
         await trio.sleep(SAY_EVERY_S)
