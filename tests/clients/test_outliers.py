@@ -1,5 +1,6 @@
 """Three real nginx servers behind l7 tiers of several policies: one begins to fail, and one client asks for trouble."""
 
+import contextlib
 import socket
 import threading
 from collections import Counter
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 import trio
 
@@ -55,6 +57,7 @@ class Site:
     cluster: Cluster
     folder: Path
     tiers: dict[str, str]
+    servers: contextlib.ExitStack
 
     def ask(self, policy: str, path: str = "/", key: int = 0) -> tuple[int, str]:
         """Status and body of one request on a connection of its own."""
@@ -70,6 +73,12 @@ class Site:
         """How the tier's node sees the servers."""
         (node,) = self.cluster.nodes(policy).values()
         return list(node["load"]["members"]) if node["load"] else []
+
+    def stop_servers(self) -> None:
+        self.servers.close()
+
+    def start_servers(self) -> None:
+        self.servers.enter_context(serving(self.folder))
 
     def ejections(self) -> int:
         return self.cluster.log.read_text().count("member ejected")
@@ -94,11 +103,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         f"cluster: outliers\nadmin: {{listen: {admin}}}\ntiers:\n{listed}\n"
         f"pools:\n  app: {{endpoints: {servers}, health: {{outlier: {{base_ejection: 3s}}}}}}\n"
     )
-    with (
-        running(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "log"),
-        running_cluster(text, admin, folder) as cluster,
-    ):
-        yield Site(cluster, folder, tiers)
+    with contextlib.ExitStack() as nginx:
+        nginx.enter_context(serving(folder))
+        with running_cluster(text, admin, folder) as cluster:
+            yield Site(cluster, folder, tiers, nginx)
+
+
+def serving(folder: Path) -> contextlib.AbstractContextManager[Any]:
+    """The servers, for as long as the context lasts."""
+    return running(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "log")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -154,3 +167,29 @@ def is_ejected(site: Site, policy: str) -> bool:
 def all_available(site: Site, policy: str) -> bool:
     seen = {member["availability"] for member in site.seen(policy)}
     return seen == {"available"}
+
+
+async def test_with_all_servers_of_a_pool_down_healthz_names_it_and_status_says_what_is_observed(site: Site) -> None:
+    await site.cluster.wait_until("nobody is out", lambda: all_available(site, "round-robin"), DEADLINE_S)
+    assert healthz(site) == (200, "ok\n")
+    site.stop_servers()
+    try:
+        await site.cluster.wait_until("healthz fails", lambda: fails(site), DEADLINE_S)
+        assert healthz(site) == (503, "not serving\npool app: no endpoint is available\n")
+        status = site.cluster.status()
+        assert status["down"] == ["app"]
+        assert all(endpoint["observed"].startswith("ejected") for endpoint in status["pools"]["app"]["endpoints"])
+    finally:
+        site.start_servers()
+    await site.cluster.wait_until("healthz is well again", site.cluster.serves, DEADLINE_S)
+
+
+def healthz(site: Site) -> tuple[int, str]:
+    said = httpx.get(f"http://{site.cluster.admin}/healthz", timeout=DEADLINE_S, trust_env=False)
+    return said.status_code, said.text
+
+
+def fails(site: Site) -> bool:
+    for key in range(6):
+        site.ask("round-robin", "/", key)
+    return not site.cluster.serves()

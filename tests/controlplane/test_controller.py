@@ -986,3 +986,14 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
     with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
     assert with_agents.picture.of("app-1").row is not None
     assert with_agents.picture.of("web-1").row is None
+
+
+async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(running, autojump_clock):
+    await serve_all(running)
+    edge = running.seats["edge-1"]
+    running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=1, down=("demo", "gone")), Echo()))
+    status = running.status()
+    assert (status.serving, status.down) == (False, ("demo",))
+    assert status.missing == ("pool demo: no endpoint is available",)
+    running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=2), Echo()))
+    assert (running.status().serving, running.status().missing) == (True, ())

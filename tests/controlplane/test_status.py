@@ -12,6 +12,7 @@ from tierlb.controlplane.status import (
     State,
     TierStatus,
     as_json,
+    observed,
 )
 from tierlb.model.address import Address
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
@@ -50,3 +51,18 @@ def test_a_latency_is_its_quantiles_and_the_sketch_for_those_who_merge():
     assert decode(b64decode(told["latency"]["sketch"])) == sketch
     assert told["subtree"]["capacity"] == 9.5
     assert untold["latency"] is None
+
+
+@pytest.mark.parametrize(
+    ("availabilities", "word"),
+    [
+        ([], ""),
+        (["available", "available"], "available"),
+        (["available", "ejected", "available"], "ejected 1/3"),
+        (["unhealthy", "unhealthy"], "unhealthy"),
+        (["unhealthy", "ejected", "unhealthy"], "unhealthy 2/3"),
+    ],
+)
+def test_what_nodes_observe_of_an_endpoint_is_told_in_a_word(availabilities, word):
+    seen_by = {f"web-{n}": MemberLoad("a", 0, 0, 0, availability=each) for n, each in enumerate(availabilities)}
+    assert observed(seen_by) == word

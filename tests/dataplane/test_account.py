@@ -285,3 +285,16 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
     frame = decode(encode(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)
     assert group.choose() is not None or not group.available
+
+
+def test_pools_without_an_available_endpoint_are_told_with_those_of_the_nodes_below(books: Books) -> None:
+    own, _ = books.groups(destination("a", "b"), destination(child("web-1"), child("web-2")))
+    books.report("web-1", down=("api", "db"))
+    books.report("web-2", down=("db",))
+    assert books.subtree().down == ("db",)
+    for candidate in own.candidates:
+        candidate.connect_failed(refused=True)
+    assert books.subtree().down == ("app", "db")
+    own.candidates[0].connected()
+    books.roster.note_lost("web-2")
+    assert books.subtree().down == ("api", "db"), "of a node that is not heard nothing is known"

@@ -160,6 +160,20 @@ def test_clients_that_ask_for_trouble_under_load_aware_neither_gather_the_others
     assert sum(event == "ejected" for event, _ in pool.harness.changes) <= 1
 
 
+def test_errors_that_siblings_have_too_are_no_load() -> None:
+    pool = Pool()
+    for name in NAMES[:4] * 40:
+        pool.ends(name, Fault.ANSWER)
+    before = pool["a"].blamed
+    for name in NAMES[:4] * 40:
+        pool.ends(name, Fault.ANSWER)
+    assert pool["a"].blamed == before
+    assert pool["a"].view.phantom.value(pool.harness.reactor.now) < 1.0
+    one = Pool()
+    one.ends("a", Fault.ANSWER, times=3)
+    assert one["a"].blamed == 3.0
+
+
 def test_what_failed_elsewhere_before_counts_against_nobody() -> None:
     pool = Pool()
     pool.ends("a", Fault.REPEATED, times=100)

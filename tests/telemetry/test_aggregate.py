@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tierlb.model.load import SubtreeLoad
 from tierlb.telemetry.aggregate import (
+    MOST_DOWN,
     MOST_UTILISATION,
     Child,
     Counters,
@@ -16,6 +17,7 @@ from tierlb.telemetry.aggregate import (
     Target,
     TrafficMix,
     aggregate,
+    pools_down,
     subtree_capacity,
     target_capacity,
 )
@@ -247,3 +249,21 @@ def test_shares_always_add_up_to_one(steps: list[tuple[float, int, int]]) -> Non
 def test_a_capacity_next_to_nothing_gives_a_use_that_is_a_number() -> None:
     load = aggregate(Counters(), Recent(done_per_s=1e4), 0.1, 0.0, [Target(1.0, children(5e-324))])
     assert load.utilisation == load.hottest == MOST_UTILISATION
+
+
+@pytest.mark.parametrize(
+    ("own", "below", "down"),
+    [
+        ({}, {}, ()),
+        ({"app": True, "api": False}, {}, ("api",)),
+        ({}, {"web": [("app",), ("app", "api")]}, ("app",)),
+        ({}, {"web": [("app",), ()]}, ()),
+        ({}, {"web": []}, ()),
+        ({"db": False}, {"web": [("app",)], "mid": [("api",), ("api",)]}, ("api", "app", "db")),
+        ({f"pool-{number:02}": False for number in range(50)}, {}, tuple(f"pool-{n:02}" for n in range(MOST_DOWN))),
+    ],
+)
+def test_a_pool_is_down_where_no_way_leads_to_an_available_endpoint(
+    own: dict[str, bool], below: dict[str, list[tuple[str, ...]]], down: tuple[str, ...]
+) -> None:
+    assert pools_down(own, below) == down

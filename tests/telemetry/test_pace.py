@@ -58,6 +58,7 @@ NEWS = [
     ("draining", {"draining": True}, True),
     ("a leaf less", {"ready_leaves": 3}, True),
     ("a leaf more", {"ready_leaves": 5}, True),
+    ("a pool down", {"down": ("app",)}, True),
     ("a leaf that is not ready", {"leaves": 5}, False),
     ("more traffic", {"in_flight": 99, "arrivals": 10**6, "done": 10**6, "utilisation": 0.99}, False),
 ]

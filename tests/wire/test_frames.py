@@ -122,9 +122,9 @@ def test_fields_that_were_appended_later_have_defaults(shorter, whole):
 def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
     tag, payload = msgpack.unpackb(encode(Configure(SNAPSHOT)))
     assert decode(msgpack.packb([tag, payload | {"later": 1}])) == Configure(SNAPSHOT)
-    *rest, (row,) = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    *rest, (row,), down = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
     row["own"]["later"] = 1
-    assert decode(msgpack.packb([*rest, [row]])).rows == (ROW,)
+    assert decode(msgpack.packb([*rest, [row], down])).rows == (ROW,)
 
 
 def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
@@ -134,7 +134,8 @@ def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
 
 
 REPORT = msgpack.unpackb(encode(Report(SUBTREE, ECHO)))
-NAMES = [f"{part}.{f.name}" for part, kind in (("subtree", SubtreeLoad), ("echo", Echo)) for f in attrs.fields(kind)]
+PARTS = (("subtree", attrs.fields(SubtreeLoad)[:-1]), ("echo", attrs.fields(Echo)))
+NAMES = [f"{part}.{field.name}" for part, fields in PARTS for field in fields]
 
 
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -float("inf"), -1, -0.5, 1e13, 2**63, "5", None, [1]])
@@ -147,13 +148,13 @@ def test_a_lie_in_a_report_is_refused_with_the_name_of_the_field(at, lie):
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -1, 2**63, True, "5"])
 @pytest.mark.parametrize("path", [("age_s",), ("own", "busy"), ("own", "items"), ("subtree", "capacity")])
 def test_a_lie_in_a_row_is_refused(path, lie):
-    *rest, (row,) = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    *rest, (row,), down = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
     place = row
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = lie
     with pytest.raises(ProtocolError, match="report: field 'rows'"):
-        decode(msgpack.packb([*rest, [row]]))
+        decode(msgpack.packb([*rest, [row], down]))
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,8 @@ def test_a_lie_in_a_row_is_refused(path, lie):
         (["report-to", [["edge-1"]]], "'parents'"),
         (["report-to", [["edge-1", "http://x"]]], "neither ws:// nor wss://"),
         (["report-to", [[]] * 1025], "'parents' is not an array of at most 1024"),
-        ([*REPORT[:-1], [{}] * (MAX_ROWS + 1)], "'rows' is not an array of at most"),
-        ([*REPORT[:-1], [{"node": "web-1"}]], "'rows'"),
+        ([*REPORT[:-2], [{}] * (MAX_ROWS + 1)], "'rows' is not an array of at most"),
+        ([*REPORT[:-2], [{"node": "web-1"}]], "'rows'"),
         (["hello", 1, "", "web", "b", 1], "'node' is not text of 1"),
         (["hello", 1, "n" * 5000, "web", "b", 1], "'node' is not text of 1"),
         (["hello", 1, b"web-1", "web", "b", 1], "'node' is not text"),
@@ -246,3 +247,15 @@ def test_figures_that_are_none_are_cut_to_what_a_parent_accepts(odd, even):
     (row,) = told.rows
     assert (row.subtree, row.own.busy) == (told.subtree, even)
     assert (row.own.members[0].capacity, row.own.members[0].in_flight) == (even, MAX_COUNT)
+
+
+def test_pools_that_are_down_stand_behind_the_rows() -> None:
+    report = Report(attrs.evolve(SUBTREE, down=("api", "app")), ECHO, (ROW,))
+    assert decode(encode(report)) == report
+    assert decode(msgpack.packb(REPORT[:-1])) == Report(SUBTREE, ECHO), "an older child says nothing of it"
+
+
+@pytest.mark.parametrize("down", ["app", [1], [""], ["x" * 41], ["a"] * 65])
+def test_what_is_no_list_of_pools_is_refused(down: object) -> None:
+    with pytest.raises(ProtocolError, match="'down'"):
+        decode(msgpack.packb([*REPORT[:-1], down]))

@@ -45,6 +45,7 @@ from tierlb.controlplane.status import (
     PoolStatus,
     State,
     TierStatus,
+    observed,
 )
 from tierlb.controlplane.waiting import pools_awaited, tiers_awaited
 from tierlb.controlplane.watching import Watching
@@ -53,6 +54,7 @@ from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.net.keep_going import keep_going
+from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.credentials import Principal, Role
@@ -373,6 +375,7 @@ class Controller:
             name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now, contents))
             for name in self.topology.pools
         }
+        down = self._down()
         awaited = (pools[name] for name, pool in self._deployed().pools.items() if not (pool.agents or pool.dns))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(e.state is State.SERVING for e in pool.endpoints) for pool in awaited
@@ -380,8 +383,9 @@ class Controller:
         return ClusterStatus(
             cluster=self.topology.cluster,
             revision=self.revision,
-            serving=serving and not self.starting,
-            missing=self._missing(lacks),
+            serving=serving and not self.starting and not down,
+            missing=(*self._missing(lacks), *(f"pool {name}: no endpoint is available" for name in down)),
+            down=down,
             tiers=tiers,
             pools=pools,
             starting=self.starting,
@@ -435,7 +439,17 @@ class Controller:
             ]
         else:
             endpoints = [EndpointStatus(address, State.SERVING) for address in pool.endpoints]
-        return tuple(attrs.evolve(e, seen_by=seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints)
+        seen_of = [(e, seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints]
+        return tuple(attrs.evolve(e, seen_by=members, observed=observed(members)) for e, members in seen_of)
+
+    def _down(self) -> tuple[str, ...]:
+        """Pools of which no node of some top tier has an available endpoint, as the nodes observe it."""
+        reports: dict[str, list[tuple[str, ...]]] = {}
+        for seat in self._nodes():
+            report = self.picture.of(seat.name).subtree()
+            if self._is_top(seat) and seat.link is not None and seat.state is State.SERVING and report is not None:
+                reports.setdefault(seat.tier, []).append(report.down)
+        return tuple(name for name in pools_down({}, reports) if name in self.topology.pools)
 
     def _has_leaves(self, node: str) -> bool:
         report = self.picture.of(node).subtree()

@@ -2,10 +2,13 @@
 
 import enum
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from tierlb.balance.availability import Availability
 from tierlb.model.address import Address
 from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
@@ -59,7 +62,8 @@ class TierStatus:
 class EndpointStatus:
     """One endpoint of a pool; the pid is known where this machine started it, the name is an agent's.
 
-    `seen_by`: how the nodes that send to it see it, by the node's name; only while somebody watches.
+    `seen_by`: how the nodes that send to it see it, by the node's name, and `observed` the same in a word: available,
+    or as what and by how many of them it is passed over (`ejected 1/3`); only while somebody watches.
     """
 
     address: Address
@@ -67,6 +71,7 @@ class EndpointStatus:
     pid: int | None = None
     name: str = ""
     seen_by: dict[str, MemberLoad] = attrs.field(factory=dict)
+    observed: str = ""
 
 
 @attrs.frozen
@@ -81,7 +86,8 @@ class PoolStatus:
 class ClusterStatus:
     """The whole tree, at the `revision` of the history that is active. `serving`: each tier and pool has one that
     serves, but for pools that fill themselves, by agents or by a name in DNS: those may have nobody yet. `missing`:
-    what is not up, `waiting`: the same by tier and pool. `starting`: a cluster that was not whole since its start; it
+    what is not up, `waiting`: the same by tier and pool. `down`: pools of which the nodes observe no endpoint to be
+    available; the cluster is not `serving` then. `starting`: a cluster that was not whole since its start; it
     is not `serving` yet."""
 
     cluster: str
@@ -92,6 +98,19 @@ class ClusterStatus:
     pools: dict[str, PoolStatus]
     starting: bool = False
     waiting: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+
+
+def observed(seen_by: Mapping[str, MemberLoad]) -> str:
+    """What the nodes that send to an endpoint observe of it, in a word; "" where none has said anything."""
+    words = Counter(member.availability for member in seen_by.values())
+    if not words:
+        return ""
+    worse = Counter({word: count for word, count in words.items() if word != Availability.AVAILABLE.value})
+    if not worse:
+        return Availability.AVAILABLE.value
+    word, count = worse.most_common(1)[0]
+    return word if count == len(seen_by) else f"{word} {count}/{len(seen_by)}"
 
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:

@@ -140,11 +140,13 @@ class Views:
     changes: Changes
 
     async def health(self, _: Request, __: None) -> Response:
-        """Whether every tier and pool has at least one that serves; pools that fill themselves may be empty."""
+        """Whether every tier and pool has at least one that serves, as nodes observe their endpoints; pools that fill
+        themselves may be empty."""
         now = self.cluster.status()
         if now.serving:
             return PlainTextResponse("ok\n")
-        lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting))
+        down = (f"pool {name}: no endpoint is available" for name in now.down)
+        lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting), *down)
         return PlainTextResponse("\n".join(lines) + "\n", status_code=503)
 
     async def status(self, _: Request, __: None) -> Response:

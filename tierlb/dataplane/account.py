@@ -6,14 +6,14 @@ thing.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tierlb.balance.availability import Availability
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.roster import Candidate, Roster
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
-from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix
+from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, pools_down
 from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 
@@ -68,7 +68,13 @@ class Account:
         targets = [Target(shares[name], _children(members, now)) for name, members in by_target.items()]
         targets += [UNFOUND] * unfound
         return aggregate.aggregate(
-            self._counts(), self._rates.value, self._use.busy, self._own.capacity, targets, draining=draining
+            self._counts(),
+            self._rates.value,
+            self._use.busy,
+            self._own.capacity,
+            targets,
+            draining=draining,
+            down=_down(by_target),
         )
 
     def echo(self, parent: str) -> Echo:
@@ -91,6 +97,19 @@ class Account:
         return aggregate.Counters(
             in_flight, arrivals, done, c.errors, c.rejected, c.connections, c.ended, seconds, c.lived_s
         )
+
+
+def _down(by_target: Mapping[str, list[Candidate]]) -> tuple[str, ...]:
+    """The pools without an available endpoint, here and below."""
+    pools = {name: members for name, members in by_target.items() if not members[0].member.child}
+    tiers = {name: members for name, members in by_target.items() if members[0].member.child}
+    return pools_down(
+        {name: any(each.availability is Availability.AVAILABLE for each in members) for name, members in pools.items()},
+        {
+            name: [each.view.heard.down for each in members if each.view.heard is not None and each.view.connected]
+            for name, members in tiers.items()
+        },
+    )
 
 
 def _given(members: Iterable[Candidate]) -> int:

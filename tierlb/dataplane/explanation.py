@@ -105,9 +105,10 @@ def response_fields(lines: Iterable[bytes]) -> bytes:
     return b"".join(b"%b: %b\r\n" % (FIELD, line) for line in lines)
 
 
-def answered(node: str, status: int) -> bytes:
-    """The line of a node that answers itself: a route says so, none matches, or no member was of use."""
-    return json.dumps({"node": node, "answered": status}, separators=(",", ":")).encode()
+def answered(node: str, status: int, reason: str = "") -> bytes:
+    """The line of a node that answers itself: a route says so, none matches, or no member was of use (`reason`)."""
+    told = {"node": node, "answered": status} | ({"reason": reason} if reason else {})
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen: Candidate | None) -> bytes:

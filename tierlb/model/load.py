@@ -65,7 +65,8 @@ class SubtreeLoad:
     larger of its own and that of what is below; `hottest` the largest of any node below, for alarms only.
     `in_flight`, `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the
     recent mean time of an item, `connection_s` the mean life of a client connection (0: none ended yet). `age_s`
-    says how old the oldest part of what is aggregated is at the time of sending.
+    says how old the oldest part of what is aggregated is at the time of sending. `down` names pools of which no
+    endpoint is available, as this node and those below it observe them.
     """
 
     capacity: float = 0.0
@@ -84,6 +85,7 @@ class SubtreeLoad:
     ready_leaves: int = 0
     leaves: int = 0
     draining: bool = False
+    down: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -20,6 +20,8 @@ MIX_PRIOR = 1.0
 """Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
 MOST_UTILISATION = 1e6
 """What is said at most: a child may say a capacity next to nothing, and a quotient by that is no figure."""
+MOST_DOWN = 16
+"""Names in a report, which is sent several times a second; a name has at most 40 characters."""
 LEAST_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
@@ -131,6 +133,7 @@ def aggregate(
     targets: Sequence[Target],
     *,
     draining: bool = False,
+    down: tuple[str, ...] = (),
 ) -> SubtreeLoad:
     """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown."""
     capacity = subtree_capacity(own_capacity, targets)
@@ -154,6 +157,7 @@ def aggregate(
         ready_leaves=sum(child.ready_leaves for child in ready),
         leaves=sum(child.leaves for child in children),
         draining=draining,
+        down=down,
     )
 
 
@@ -168,3 +172,14 @@ def target_capacity(children: Iterable[Child]) -> float:
     ready = [child.capacity or 0.0 for child in children if child.ready]
     known = [capacity for capacity in ready if capacity > 0]
     return sum(known) * len(ready) / len(known) if known else 0.0
+
+
+def pools_down(own: Mapping[str, bool], below: Mapping[str, Sequence[Iterable[str]]]) -> tuple[str, ...]:
+    """The pools of which nothing is available, at most MOST_DOWN names in their order. `own`: by pool that the node
+    sends to, whether it has an available endpoint there. `below`: by tier, what each of its nodes reports as down.
+    Where one of them has a way to an endpoint, there is one."""
+    found = {pool for pool, available in own.items() if not available}
+    for reports in below.values():
+        if reports:
+            found |= set.intersection(*map(set, reports))
+    return tuple(sorted(found)[:MOST_DOWN])

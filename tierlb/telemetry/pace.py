@@ -46,6 +46,6 @@ class Pace:
 
 def is_news(before: SubtreeLoad, after: SubtreeLoad) -> bool:
     """Whether a parent should know at once."""
-    if before.draining != after.draining or before.ready_leaves != after.ready_leaves:
+    if before.draining != after.draining or before.ready_leaves != after.ready_leaves or before.down != after.down:
         return True
     return abs(after.capacity - before.capacity) > CAPACITY_CHANGE * before.capacity

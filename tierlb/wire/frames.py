@@ -41,6 +41,9 @@ MAX_ROWS = 512
 MAX_PARENTS = 1024
 MAX_PARENT_FIELDS = 8
 """Three, and what later versions may append."""
+MAX_DOWN = 64
+MAX_NAME_CHARACTERS = 40
+"""Of a tier or pool; see topology.forms."""
 MAX_WATCH_S = 60.0
 MAX_NONCE_CHARACTERS = 64
 MAX_PORT = 65535
@@ -218,7 +221,7 @@ def _encode_report(report: Report) -> bytes:
     if not _is_ordinary(numbers):
         numbers = [_within(value, most) for value, (_, _, most) in zip(numbers, _REPORT, strict=True)]
     rows = [_converter.unstructure(row) for row in report.rows] if report.rows else ()
-    packed: bytes = _pack(("report", *numbers, rows))
+    packed: bytes = _pack(("report", *numbers, rows, s.down))
     return packed
 
 
@@ -237,7 +240,9 @@ def _read_report(fields: list[Any]) -> Report:
             if (given is not kind and (given is not int or kind is not float)) or not 0 <= value <= most:  # so is NaN
                 raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
     rows = _read_field("report", "rows", _rows, fields[_ROWS_AT])
-    return Report(SubtreeLoad(*fields[:_ECHO_AT]), Echo(*fields[_ECHO_AT:_ROWS_AT]), rows)
+    down = _read_field("report", "down", _names, fields[_ROWS_AT + 1]) if len(fields) > _ROWS_AT + 1 else ()
+    subtree = SubtreeLoad(*fields[:_ECHO_AT])
+    return Report(attrs.evolve(subtree, down=down) if down else subtree, Echo(*fields[_ECHO_AT:_ROWS_AT]), rows)
 
 
 def _is_ordinary(numbers: list[Any]) -> bool:
@@ -346,6 +351,13 @@ def _addresses(value: object) -> tuple[Address, ...]:
     return tuple(_address(item) for item in _array(value, MAX_ROWS))
 
 
+def _names(value: object) -> tuple[str, ...]:
+    names = tuple(_label(item) for item in _array(value, MAX_DOWN))
+    if any(len(name) > MAX_NAME_CHARACTERS for name in names):
+        raise ValueError(f"holds a name of more than {MAX_NAME_CHARACTERS} characters")
+    return names
+
+
 def _rows(value: object) -> tuple[NodeRow, ...]:
     return tuple(_converter.structure(item, NodeRow) for item in _array(value, MAX_ROWS))
 
@@ -417,14 +429,15 @@ _EXPECTED: dict[type, str] = {
     bool: "true or false",
 }
 _MOST: dict[type, float] = {int: MAX_COUNT, float: MAX_NUMBER, bool: True}
-_ECHO_AT = len(attrs.fields(SubtreeLoad))
+_NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name != "down"]
+_ECHO_AT = len(_NUMBERS)
 _ROWS_AT = _ECHO_AT + len(attrs.fields(Echo))
 _REPORT: tuple[tuple[str, type, float], ...] = tuple(
-    (f"{part}.{field.name}", field.type, _MOST[field.type])
-    for part, kind in (("subtree", SubtreeLoad), ("echo", Echo))
-    for field in attrs.fields(kind)
+    (f"{part}.{field.name}", field.type, _MOST[field.type])  # type: ignore[index, misc]
+    for part, fields in (("subtree", _NUMBERS), ("echo", attrs.fields(Echo)))
+    for field in fields
 )
-"""The report's numbers in their order: name, type, largest. What is added to SubtreeLoad later goes behind the rows."""
+"""The report's numbers in their order: name, type, largest. What came to SubtreeLoad later stands behind the rows."""
 
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 

@@ -107,8 +107,12 @@ async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
         Rule(Match(path="/respond"), Respond(200, "hello")),
         Rule(Match(path="/redirect"), Redirect("https://{host}/")),
         Rule(Match(path="/empty"), send()),
-        Rule(Match(path="/dead"), send(await lab.nobody())),
+        Rule(Match(path="/dead"), send(dead := await lab.nobody())),
     )
+    reasons = {
+        b"/empty": "nobody is there to answer: app has no member",
+        b"/dead": f"the endpoint cannot be reached: {dead.member.name} (ECONNREFUSED)",
+    }
     await lab.serves(l7(rules=rules))
     explains(lab)
     client = await lab.connects()
@@ -122,7 +126,8 @@ async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
         answer = await client.asks(ASKING.replace(b"/ ", path + b" "))
         *chosen, last = lines(answer)
         assert answer.status == status
-        assert last == {"node": "node-1", "answered": status}
+        reason = {"reason": reasons[path]} if path in reasons else {}
+        assert last == {"node": "node-1", "answered": status, **reason}
         assert len(chosen) == choices
         assert nodes(await client.asks(GET.replace(b"/ ", path + b" "))) == []
 

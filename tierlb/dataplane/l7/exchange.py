@@ -21,6 +21,7 @@ from tierlb.balance.outlier import Fault
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
+from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Choice, Group
 from tierlb.net import hearing
@@ -60,6 +61,7 @@ class Exchange:
         "group",
         "head_so_far",
         "interims",
+        "named",
         "plan",
         "reply",
         "request_bytes",
@@ -177,15 +179,17 @@ class Exchange:
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
-            self._refuse(504, f"connecting to {candidate.member.name} took too long")
+            self._refuse(504, "connecting to the endpoint took too long", candidate.member.name)
         else:
-            self._refuse(502, f"{candidate.member.name} cannot be reached ({errno.errorcode.get(code, code)})")
+            name = f"{candidate.member.name} ({errno.errorcode.get(code, code)})"
+            self._refuse(502, "the endpoint cannot be reached", name)
 
     def _send_request(self) -> None:
         connection = self.connection
         assert connection is not None
         connection.uses += 1
         message = self.plan.opening + self.client.head_end(self.plan.has_id)
+        self.named = self.front.requests_named
         if connection.uses == 1 and connection.candidate.member.child:
             message = self.front.preface + message
         if self.unsent:
@@ -604,7 +608,7 @@ class Exchange:
         self.candidate.done += 1
         self.candidate.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
-        self._refuse(status, f"{name} {what}")
+        self._refuse(status, f"the endpoint {what}", name)
 
     def _fault(self, fault: Fault) -> Fault:
         """What fails at a second member as well is the request's own fault."""
@@ -641,9 +645,28 @@ class Exchange:
     def _refuse_without_member(self) -> None:
         self._refuse(503, f"nobody is there to answer: {self.group.why_none()}", retry_after=True)
 
-    def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
-        self.front.counters.errors += 1
-        self.client.answer_error(status, reason, retry_after=retry_after)
+    def _refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
+        """Answer in the member's place. `detail`, the member's name and an errno, is for the log and for those who may
+        have requests explained: clients are told what failed and the request's id."""
+        front, request_id = self.front, self._request_id()
+        front.counters.errors += 1
+        front.log.warning("request_failed", id=request_id, status=status, reason=reason, member=detail)
+        said = f"{reason}\nrequest id: {request_id}"
+        self.client.answer_error(status, said, retry_after=retry_after, extra=self._extra())
+
+    def _extra(self) -> bytes:
+        """Further lines for an answer of this node."""
+        return b""
+
+    def _request_id(self) -> str:
+        """As it was sent upstream, or would be."""
+        plan, front = self.plan, self.front
+        if plan.has_id:
+            return printable_id(plan.head.get(b"x-request-id") or b"")
+        number = getattr(self, "named", 0)
+        if not number:
+            front.requests_named = number = front.requests_named + 1
+        return f"{front.id_prefix.decode()}{number:x}"
 
     def _complete(self, *, reusable: bool) -> None:
         candidate, reply = self.candidate, self.reply

@@ -39,10 +39,12 @@ class ExplainedExchange(Exchange):
     def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
         super()._switch_protocols(with_lines(reply, self._told() + self._from_below(reply)), rest)
 
-    def _refuse(self, status: int, reason: str, *, retry_after: bool = False) -> None:
-        self.lines.append(answered(self.front.name, status))
-        self.front.counters.errors += 1
-        self.client.answer_error(status, reason, retry_after=retry_after, extra=self._told())
+    def _refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
+        self.lines.append(answered(self.front.name, status, f"{reason}: {detail}" if detail else reason))
+        super()._refuse(status, reason, detail, retry_after=retry_after)
+
+    def _extra(self) -> bytes:
+        return self._told()
 
     def _told(self) -> bytes:
         return response_fields((*self.client.explained, *self.lines))
