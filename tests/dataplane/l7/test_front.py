@@ -370,6 +370,7 @@ async def test_a_body_that_is_still_coming_at_the_deadline_is_answered(lab: Lab,
         (b"1.1", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "short"),
         (b"1.1", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "short"),
         (b"1.0", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "reset"),
+        (b"1.0", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "short"),
     ],
 )
 async def test_an_answer_that_is_cut_at_the_deadline_does_not_look_whole(

@@ -510,8 +510,8 @@ class ClientConnection(Stream):
             self.close()
         elif self.in_head or (exchange is not None and exchange.reply is None):
             self.refuse(503, "this node ends, and the time for answers is over", RETRY_AFTER)
-        elif exchange is not None and not exchange.plan.head.minor:
-            self.reset()  # an HTTP/1.0 answer may end by the connection's end
+        elif exchange is not None and exchange.reply is not None and exchange.ends_by_close:
+            self.reset()
         else:
             self.close()
 

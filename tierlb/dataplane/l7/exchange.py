@@ -103,6 +103,11 @@ class Exchange:
         """When the last byte of the request came."""
         return self.began if self.plan.body_bytes == 0 else self.body_done_at
 
+    @property
+    def ends_by_close(self) -> bool:
+        """Whether the client would take the end of the connection for that of the answer."""
+        return not self.plan.head.minor and (self.reply is None or self.reply.length < 0)
+
     # Towards a member.
 
     def start(self) -> None:
@@ -637,10 +642,10 @@ class Exchange:
 
     def _break_off(self, reason: str) -> None:
         self.front.log.warning("response cut", reason=reason)
-        if self.plan.head.minor or (self.reply is not None and self.reply.length >= 0):
-            self.client.break_off()
+        if self.ends_by_close:
+            self.client.reset()
         else:
-            self.client.reset()  # without a length the end of an HTTP/1.0 answer is that of the connection
+            self.client.break_off()
 
     def _refuse_without_member(self) -> None:
         self._refuse(503, f"nobody is there to answer: {self.group.why_none()}", retry_after=True)
