@@ -20,6 +20,7 @@ from tierlb.balance.weighted import SmoothTurns, handicap
 
 DECAY_S = 10.0
 MARGIN = 2.0
+"""How many times as soon another must be done to take the turn: response times of equals differ as much by chance."""
 UNKNOWN_S = 1e6
 """The cost of a member that has items in flight and no answer yet: above all that answered, and by its queue."""
 

@@ -11,7 +11,8 @@ import attrs
 class MemberLoad:
     """One member as this node sees it.
 
-    `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining or maintenance.
+    `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining,
+    maintenance or weight 0.
     `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
     recent items that it was given, `report_age_s` None for members that send no reports. `problem`: what the last
     health check of an unhealthy endpoint found.
