@@ -11,14 +11,14 @@ import contextlib
 from collections.abc import Iterable, Mapping
 
 import attrs
-from dns.asyncresolver import Resolver
+import trio
 from dns.exception import DNSException
 from dns.message import Message
 from dns.name import Name, root
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
-from dns.resolver import NXDOMAIN, NoAnswer
+from dns.resolver import NXDOMAIN, NoAnswer, Resolver
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
@@ -26,22 +26,29 @@ from tierlb.net.lookup import one_family
 
 LIFETIME_S = 5.0
 """For one question, over all servers: as long as the system's resolver waits for its first server."""
+MOST_RECORDS = 1000
+"""Each may cost a question of its own."""
 LEAST_WEIGHT = 0.01
 """A weight of 0 is to have a small chance beside others (RFC 2782), not none."""
 
 
 async def services(name: str) -> tuple[Found, ...]:
-    """The endpoints of the name's SRV records, in order, each once; none if nobody can say now."""
+    """The endpoints of the name's SRV records, in order, each once; none if nobody can say now. In a thread: an answer
+    of 64 KiB takes a tenth of a second to read, which traffic must not wait for."""
+    return await trio.to_thread.run_sync(_services, name, abandon_on_cancel=True)
+
+
+def _services(name: str) -> tuple[Found, ...]:
     try:
         resolver = Resolver()
-        answer = await resolver.resolve(name, "SRV", search=True, lifetime=LIFETIME_S)
-        records = offered(record for record in answer if isinstance(record, SRV))
+        answer = resolver.resolve(name, "SRV", search=True, lifetime=LIFETIME_S)
+        records = offered(record for record in answer if isinstance(record, SRV))[:MOST_RECORDS]
         told = _told(answer.response)
         hosts: dict[Name, tuple[str, ...]] = {}
         for each in records:
             in_reserve = each.priority > records[0].priority
             with contextlib.suppress(*((DNSException, OSError) if in_reserve else ())):
-                hosts[each.target] = told.get(each.target) or await _addresses(resolver, each.target)
+                hosts[each.target] = told.get(each.target) or _addresses(resolver, each.target)
     except (DNSException, OSError):
         return ()
     return endpoints(records, hosts)
@@ -75,10 +82,10 @@ def _told(response: Message) -> dict[Name, tuple[str, ...]]:
     return {name: one_family(hosts) for name, hosts in told.items()}
 
 
-async def _addresses(resolver: Resolver, host: Name) -> tuple[str, ...]:
+def _addresses(resolver: Resolver, host: Name) -> tuple[str, ...]:
     for kind in ("A", "AAAA"):
         try:
-            answer = await resolver.resolve(host, kind, lifetime=LIFETIME_S)
+            answer = resolver.resolve(host, kind, lifetime=LIFETIME_S)
         except NXDOMAIN:
             break
         except NoAnswer:
