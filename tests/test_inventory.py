@@ -44,6 +44,7 @@ KEYS = {
     "health.timeout": "dataplane/test_health.py::test_a_full_backlog_is_a_bad_connect",
     "health.unhealthy": "dataplane/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
     "limits.body": "dataplane/l7/test_exchange.py::test_a_length_over_the_cap_is_413_and_reaches_no_member",
+    "limits.body_rate": "dataplane/l7/test_exchange.py::test_a_body_slower_than_the_least_rate_is_408",
     "limits.connections": "dataplane/test_connection_cap.py::test_kept_connections_give_way_to_new_ones_in_order",
     "limits.head": "dataplane/l7/test_client.py::test_a_target_may_be_as_long_as_the_head",
     "limits.headers": "dataplane/l7/test_client.py::test_large_heads_are_refused",

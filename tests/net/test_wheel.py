@@ -190,3 +190,13 @@ class WheelMachine(RuleBasedStateMachine):
 
 
 TestWheelMachine = WheelMachine.TestCase
+
+
+def test_an_owner_that_takes_those_of_a_later_tick_with_it_harms_no_one() -> None:
+    """Both ticks are due at once: the machine had stalled."""
+    bench = Bench()
+    first, second, third = bench.owner(0.1), bench.owner(0.1 + TICK_S), bench.owner(0.1 + 2 * TICK_S)
+    first.then = lambda: bench.wheel.forget(second)
+    bench.pass_time(10.0)
+    assert (len(first.fired), len(second.fired), len(third.fired)) == (1, 0, 1)
+    assert bench.crashes == []

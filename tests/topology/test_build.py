@@ -39,7 +39,7 @@ tiers:
     balance: two-choices
     trusted_peers: [10.0.0.0/8]
     timeouts: {head: 1s, idle: 2s, connect: 3s, response: 4s, stream: 5s}
-    limits: {connections: 1, head: 2KiB, headers: 3, body: 4MB}
+    limits: {connections: 1, head: 2KiB, headers: 3, body: 4MB, body_rate: 2KiB}
     routes:
       - match:
           path_prefix: /api/
@@ -71,7 +71,7 @@ def test_every_key_reaches_the_model() -> None:
     assert (web.kind, web.listen, web.replicas, web.balance) == (Kind.L7, None, 3, Policy.TWO_CHOICES)
     assert web.trusted_peers == ("10.0.0.0/8",)
     assert web.timeouts == Timeouts(1.0, 2.0, 3.0, 4.0, 5.0)
-    assert web.limits == Limits(1, 2048, 3, 4_000_000)
+    assert web.limits == Limits(1, 2048, 3, 4_000_000, 2048)
     assert topology.pools == {
         "app": Pool("app", endpoints=(Address("127.0.0.1", 9001), Address("::1", 9002))),
         "demo": Pool("demo", run=Run("serve {port}", 4)),
@@ -223,3 +223,10 @@ def test_outlier_detection_is_on_unless_it_is_off_and_alone_starts_no_checks(
     health: HealthShape | str | None, check: HealthCheck | None, outlier: OutlierDetection | None
 ) -> None:
     assert (build_health(health), build_outlier(health)) == (check, outlier)
+
+
+@pytest.mark.parametrize(("written", "least"), [("off", 0), ("500", 500), ("2KiB", 2048)])
+def test_the_least_rate_of_bodies_is_a_size_or_off(written: str, least: int) -> None:
+    tier = f"{{kind: l7, listen: ':0', limits: {{body_rate: {written}}}, routes: [{{respond: {{}}}}]}}"
+    text = f"cluster: x\ntiers: {{a: {tier}}}"
+    assert load_text(text, "f").tiers["a"].limits.body_rate == least

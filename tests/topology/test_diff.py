@@ -122,6 +122,7 @@ def test_another_split_is_a_move_to_the_same_targets() -> None:
             "limits: {connections: 5, head: 64KiB}",
             [("limits.connections", "10000", "5"), ("limits.head", "32KiB", "64KiB"), ("limits.body", "10MB", None)],
         ),
+        ("", "limits: {body_rate: off}", [("limits.body_rate", "240", "off")]),
         ("balance: maglev", "balance: maglev, hash_on: {header: X-Id}", [("hash_on", None, "{header: x-id}")]),
         ("", "orca: json", [("orca", None, "json")]),
         ("", "paths: as-sent", [("paths", "normalised", "as-sent")]),

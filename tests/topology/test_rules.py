@@ -55,6 +55,7 @@ def test_what_is_right_has_no_fault(tier: str) -> None:
         ("{kind: l4, to: a, limits: {headers: 9}}", "tiers.web.limits.headers: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {head: 9KiB}}", "tiers.web.limits.head: is for l7 tiers"),
         ("{kind: l4, to: a, limits: {body: 9KiB}}", "tiers.web.limits.body: is for l7 tiers"),
+        ("{kind: l4, to: a, limits: {body_rate: off}}", "tiers.web.limits.body_rate: is for l7 tiers"),
         ("{kind: l4, to: a, client_abort: finish}", "tiers.web.client_abort: is for l7 tiers"),
         ("{kind: l4, to: a, paths: as-sent}", "tiers.web.paths: is for l7 tiers"),
         *(

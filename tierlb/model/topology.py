@@ -215,12 +215,14 @@ class Timeouts:
 
 @attrs.frozen
 class Limits:
-    """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length."""
+    """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length. A request body has
+    to bring `body_rate` bytes a second; 0 means any rate."""
 
     connections: int = 10_000
     head: int = 32 * 1024
     headers: int = 100
     body: int | None = None
+    body_rate: int = 240
 
 
 @attrs.frozen

@@ -69,7 +69,7 @@ class Wheel:
             due = [tick for tick in range(self._tick + 1, last + 1) if tick in self._buckets]
         self._tick = max(self._tick, last)
         for tick in due:
-            self._fire(self._buckets.pop(tick), now)
+            self._fire(self._buckets.pop(tick, set()), now)  # all of them may have gone with owners of an earlier tick
 
     def _fire(self, owners: set[Timed], now: float) -> None:
         for owner in owners:

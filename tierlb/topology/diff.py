@@ -376,6 +376,7 @@ FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
     **{(Timeouts, field.name): duration_text for field in attrs.fields(Timeouts)},
     (Limits, "head"): size_text,
     (Limits, "body"): size_text,
+    (Limits, "body_rate"): lambda rate: size_text(rate) if rate else "off",
     (Resources, "memory_bytes"): size_text,
     (Topology, "store"): _store_text,
     (Tier, "hash_header"): _hash_text,

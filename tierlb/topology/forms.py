@@ -30,6 +30,7 @@ Network = NewType("Network", str)
 Seconds = NewType("Seconds", float)
 Size = NewType("Size", int)
 HeadSize = NewType("HeadSize", int)
+BodyRate = NewType("BodyRate", int)
 Replicas = NewType("Replicas", int)
 ConnectionCount = NewType("ConnectionCount", int)
 HeaderCount = NewType("HeaderCount", int)
@@ -178,6 +179,10 @@ def _size(smallest: int, largest: int) -> Callable[[Scalar], int]:
         return size
 
     return read
+
+
+def _body_rate(scalar: Scalar) -> int:
+    return 0 if scalar.text == "off" else _size(1, 2**20)(scalar)
 
 
 def _whole(smallest: int, largest: int) -> Callable[[Scalar], int]:
@@ -495,6 +500,7 @@ FORMS: dict[Any, Form] = {
     Seconds: Form(_duration_s, _text_schema(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")),
     Size: Form(_size(1, MOST_BODY_BYTES), SIZE_SCHEMA),
     HeadSize: Form(_size(1024, 2**20), SIZE_SCHEMA),
+    BodyRate: Form(_body_rate, {"anyOf": [*SIZE_SCHEMA["anyOf"], {"const": "off"}]}),
     Replicas: Form(_whole(1, 1000), _range_schema(1, 1000)),
     ConnectionCount: Form(_whole(1, 1_000_000), _range_schema(1, 1_000_000)),
     HeaderCount: Form(_whole(1, 10_000), _range_schema(1, 10_000)),

@@ -12,6 +12,7 @@ import attrs
 from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
     Body,
+    BodyRate,
     Command,
     ConnectionCount,
     ContentType,
@@ -93,6 +94,10 @@ class LimitsShape:
     head: HeadSize | None = optional("bytes of a request head, such as 32KiB", l7_only=True)
     headers: HeaderCount | None = optional("fields in a request head", l7_only=True)
     body: Size | None = optional("bytes of a request body, such as 10MB; any length if left out", l7_only=True)
+    body_rate: BodyRate | None = optional(
+        "bytes a second that a request body must bring over 10 s of reading (default 240), else 408; off: any rate",
+        l7_only=True,
+    )
 
 
 @attrs.frozen(kw_only=True)

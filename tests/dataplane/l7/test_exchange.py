@@ -1,5 +1,6 @@
 """One request and its response, told from both ends: what the member hears, what the client hears."""
 
+import collections
 import contextlib
 import errno
 import itertools
@@ -19,7 +20,7 @@ from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
 from tierlb.net.hearing import GONE, LOOK_S, vanished
-from tierlb.net.reactor import Reactor
+from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
@@ -497,6 +498,74 @@ async def test_a_client_that_stalls_in_its_body_is_408_and_not_the_members_fault
     await client.hears_end()
     await voice.hears_end()
     assert lab.plane.load().members[0].failed == 0
+
+
+async def body_in_pieces(lab: Lab, clock: Clock, piece_bytes: int, every_s: float, times: int, **options: Any) -> Any:
+    """A client that sends such pieces of a body; it, the member's end and the node's connection to the client."""
+    client, member = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6), **options)
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    (connection,) = lab.front.clients
+    for _ in range(times):
+        await client.says(bytes(piece_bytes))
+        await voice.hears_count(piece_bytes)
+        clock.now += every_s
+        lab.plane.reactor.look()
+        lab.plane.reactor.wheel.advance(clock.now)
+    return client, voice, connection
+
+
+async def test_a_body_slower_than_the_least_rate_is_408(lab: Lab, clock: Clock) -> None:
+    client, _, _ = await body_in_pieces(lab, clock, 99, 1.0, 10, limits=Limits(body_rate=100))
+    answer = await client.hears_message()
+    assert (answer.status, answer["connection"]) == (408, "close")
+    assert b"body_rate" in answer.body
+    assert lab.candidate(lab.members[0]).failed == 0
+    assert lab.front.counters.rejected == 1
+
+
+@pytest.mark.parametrize(("piece_bytes", "least"), [(101, 100), (240, 240), (1, 0)])
+async def test_a_body_as_fast_as_the_least_rate_passes(lab: Lab, clock: Clock, piece_bytes: int, least: int) -> None:
+    client, voice, _ = await body_in_pieces(lab, clock, piece_bytes, 1.0, 45, limits=Limits(body_rate=least))
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_the_least_rate_is_240_bytes_a_second_where_none_is_named(lab: Lab, clock: Clock) -> None:
+    client, _, _ = await body_in_pieces(lab, clock, 239, 1.0, 10)
+    assert (await client.hears_message()).status == 408
+
+
+async def test_a_body_that_the_member_does_not_read_is_not_slow(lab: Lab, clock: Clock) -> None:
+    client, voice, connection = await body_in_pieces(lab, clock, 100, 1.0, 2)
+    upstream = connection.exchange.connection
+    upstream.backlog = collections.deque([b"x"])
+    upstream.mask |= WRITE
+    await client.says(b"y")
+    await lab.until(lambda: connection.paused)
+    clock.now += 50
+    lab.plane.reactor.look()
+    upstream.reactor.modify(upstream.fd, upstream.mask)
+    await voice.hears_count(1)
+    await lab.until(lambda: not connection.paused)
+    assert connection.exchange.body_rate.left_s(clock.now) == pytest.approx(8.0)
+
+
+async def test_a_client_that_waits_for_100_continue_is_not_slow(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6))
+    await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    clock.now += 50
+    lab.plane.reactor.look()
+    lab.plane.reactor.wheel.advance(clock.now)
+    await voice.says(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert (await client.hears_message(bodiless=True)).status == 100
+    await client.says(b"body")
+    assert await voice.hears_count(4) == b"body"
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
 
 
 async def test_a_client_that_takes_long_over_its_body_does_not_use_up_the_answers_time(lab: Lab) -> None:
@@ -1324,7 +1393,7 @@ async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
 
 async def trickles(lab: Lab, clock: Clock, every_s: float, seconds: float) -> tuple[Voice, float]:
     """A client sends its body byte by byte until the exchange ends, at most for so long. That client, and how long."""
-    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
+    client, member = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
     voice = await member.accepts()
     await voice.hears_head()
@@ -1372,7 +1441,7 @@ async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_th
 async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_looked_at(
     lab: Lab, clock: Clock, looks: Looks
 ) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
+    client, member = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
     await client.says(POST[:-2])
     voice = await member.accepts()
     await voice.hears_head()

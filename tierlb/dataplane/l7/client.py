@@ -486,9 +486,11 @@ class ClientConnection(Stream):
     def on_deadline(self) -> None:
         exchange = self.exchange
         if exchange is not None and exchange.reply is None and self.backlog is None:
+            if exchange.goes_on_after_deadline():
+                return
             exchange.on_client_gone()
             self.front.counters.rejected += 1
-            self.refuse(408, "the request body stopped coming")
+            self.refuse(408, "the request body stopped coming, or came more slowly than limits.body_rate")
         elif exchange is not None:
             self.on_broken(OSError(errno.ETIMEDOUT, "the client stalled"))
         elif self.in_head and self.backlog is None and not self.lingering:

@@ -18,6 +18,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from tierlb.balance.outlier import Fault
+from tierlb.dataplane.l7.body_rate import BodyRate
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
@@ -50,6 +51,7 @@ class Exchange:
     __slots__ = (
         "began",
         "body_done_at",
+        "body_rate",
         "candidate",
         "client",
         "connection",
@@ -94,6 +96,7 @@ class Exchange:
         self.request_done = plan.body_bytes == 0
         if not self.request_done:
             self.request_bytes = 0
+            self.body_rate = BodyRate(self.front.body_rate) if self.front.body_rate else None
             self.fed = self.body_done_at = self.began
             self.doubted = NEVER
             self.request_decoder = ChunkedDecoder() if plan.body_bytes is None else None
@@ -221,6 +224,8 @@ class Exchange:
         except BadBody as error:
             self._refuse_body(400, error.reason)
             return b""
+        if self.body_rate is not None:
+            self.body_rate.add(len(data) - len(self.client.unread))
         limit = self.front.snapshot.limits.body
         if limit is not None and self.request_bytes > limit:
             self._refuse_body(413, f"the body is larger than the {limit} bytes allowed here")
@@ -274,11 +279,26 @@ class Exchange:
             self.ends = NEVER
             if connection.deadline > now + hearing.LOOK_S:
                 connection.arm(hearing.LOOK_S)
+            rate = self.body_rate
+            if rate is not None and (self.request_bytes or self.interims or not self.plan.head.expect_continue):
+                rate.go_on(now)
+                seconds = max(0.0, min(seconds, rate.left_s(now)))
             self.client.arm(seconds)
         else:
+            if self.body_rate is not None:
+                self.body_rate.stop(now)
             self.client.disarm()
             self.client.pause()
             self._give(connection, seconds)
+
+    def goes_on_after_deadline(self) -> bool:
+        """The client's time for more of the body is over: a window of its rate, which may be well, or all of it."""
+        rate, now = self.body_rate, self.front.reactor.now
+        stream_left_s = self.fed + self.front.snapshot.timeouts.stream - now
+        if rate is None or stream_left_s <= 0 or (rate.left_s(now) <= 0 and rate.is_too_slow(now)):
+            return False
+        self.client.arm(min(stream_left_s, max(0.0, rate.left_s(now))))
+        return True
 
     def _give(self, connection: PooledConnection, seconds: float) -> None:
         """The member has so long from now on, if its host lives."""

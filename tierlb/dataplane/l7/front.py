@@ -95,6 +95,7 @@ class L7Front:
         self.cancels = snapshot.client_abort is ClientAbort.CANCEL
         self.idle_s = snapshot.timeouts.idle
         self.head_bytes = snapshot.limits.head
+        self.body_rate = snapshot.limits.body_rate
         self.response_s = snapshot.timeouts.response
         self.quiet_s = min(self.response_s, hearing.LOOK_S)
         self.grace_s = grace_s(snapshot.drain_s)
