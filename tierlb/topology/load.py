@@ -21,6 +21,7 @@ from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
 from tierlb.topology.rules import local_faults
 from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, Source, UnreadableError, read_source
 from tierlb.topology.structure import structure
+from tierlb.topology.timeouts import timeout_advice
 from tierlb.topology.uses import Use, use_faults
 
 MAX_FILE_BYTES = 4 * MAX_CHARS
@@ -92,8 +93,10 @@ def _checked(source: Source, file: str, use: Use | None) -> Checked:
     placed = [*source.faults, *_placed(source, faults)]
     if placed or reading.shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    warnings = [_problem(file, *each, warning=True) for each in _placed(source, advice(reading.shape, use))]
-    return Checked(build(reading.shape, folder), tuple(sorted(warnings)))
+    topology = build(reading.shape, folder)
+    odd = (*advice(reading.shape, use), *timeout_advice(topology))
+    warnings = [_problem(file, *each, warning=True) for each in _placed(source, odd)]
+    return Checked(topology, tuple(sorted(warnings)))
 
 
 def _placed(source: Source, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
