@@ -64,3 +64,14 @@ def test_the_cheaper_of_two_is_chosen() -> None:
     candidates[1].in_flight = 3
     assert {chooser.pick(0).name for _ in range(20)} == {"m0"}
     assert chooser.among(candidates[1:], 0) is candidates[1]
+
+
+@pytest.mark.parametrize(("cost", "count"), [(0.1, 100), (0.15, 100), (0.21, 0), (1.0, 0)])
+def test_a_turn_by_weight_is_lost_to_one_that_is_done_far_sooner_only(cost: float, count: int) -> None:
+    candidates = members(2)
+    candidates[0].weight = 3.0
+    candidates[0].peak.observe(0, 0.1)
+    candidates[1].peak.observe(0, cost)
+    chooser: PeakEwmaChoices[Member] = PeakEwmaChoices(random.Random(1))
+    chooser.rebuild(candidates)
+    assert [chooser.pick(0).name for _ in range(400)].count("m1") == pytest.approx(count, abs=2)

@@ -322,3 +322,11 @@ pools:
     members = {str(member.address): member for member in found.rules[0].action.destinations[0].members}
     assert (members["10.0.0.5:80"].weight, members["10.0.0.5:80"].admin) == (2, Admin.MAINTENANCE)
     assert members["10.0.0.6:80"].admin is Admin.READY
+
+
+def test_what_dns_finds_keeps_its_weight_and_its_level():
+    text = "cluster: shop\ntiers: {web: {kind: l7, listen: ':80', to: far}}\npools: {far: {dns: _http._tcp.far.in}}\n"
+    snapshot = snapshot_for(load_text(text, "f"), "web", 1, {}, {})
+    found = (Found(Address("10.0.0.5", 80), 3.0), Found(Address("10.0.0.6", 80), 7.0, 1))
+    (destination,) = discovered(snapshot, {"far": found}).rules[0].action.destinations
+    assert [(member.weight, member.level) for member in destination.members] == [(3.0, 0), (7.0, 1)]
