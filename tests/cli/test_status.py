@@ -52,7 +52,7 @@ def test_who_answers_something_else_is_no_cluster(serve, body):
     assert "give what `up` printed as admin" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["7900", "https://127.0.0.1:7900", "http://", "http://127.0.0.1:port", "http://[::1"])
+@pytest.mark.parametrize("url", ["7900", "ftp://127.0.0.1:7900", "http://", "http://127.0.0.1:port", "http://[::1"])
 def test_an_address_that_is_none_is_wrong_usage(url):
     result = status(url)
     assert result.exit_code == 2

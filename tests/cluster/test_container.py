@@ -15,7 +15,7 @@ from tierlb.cluster.container import (
     tls_options,
 )
 from tierlb.model.address import Address
-from tierlb.model.topology import Kind, Run, Tier, Topology
+from tierlb.model.topology import AdminTls, Kind, Run, Tier, Topology
 
 NODE = node_command("web", "ws://controller:7901", "web")
 
@@ -118,3 +118,8 @@ def test_the_files_of_a_store_are_found_as_they_are_written(text, files):
 )
 def test_a_controller_looks_for_files_beside_the_topology_file(name, where):
     assert file_place(name) == where
+
+
+def test_files_of_the_api_are_not_rendered_and_containers_say_so():
+    topology = Topology("shop", {}, {}, admin_tls=AdminTls("api.pem", "api.key"))
+    assert [problem.partition(":")[0] for problem in port_problems(topology)] == ["admin.tls"]

@@ -8,6 +8,7 @@ import trio
 from tierlb.controlplane.changes import Changes
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.store import Loaded, StaleError, Stored
+from tierlb.dashboard.access import Hosts
 from tierlb.dashboard.app import make_app
 from tierlb.topology.load import load_text
 
@@ -81,7 +82,7 @@ class Shop:
     store: MemoryStore
 
     def app(self):
-        return make_app(self.changes.controller, self.changes, TOKEN, "10.0.0.5")
+        return make_app(self.changes.controller, self.changes, TOKEN, Hosts("10.0.0.5", ("lb.internal",)))
 
     def client(self, host="127.0.0.1", token=TOKEN):
         fields = {"authorization": f"Bearer {token}"} if token else {}

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from tests.dashboard.conftest import TOKEN
-from tierlb.dashboard.access import demand_token, host_name
+from tierlb.dashboard.access import Hosts, KnownHostsOnly, demand_token, host_name
 from tierlb.dashboard.operations import LEARN_S
 from tierlb.dashboard.refusals import Refused
 
@@ -17,12 +17,17 @@ from tierlb.dashboard.refusals import Refused
         ("LOCALHOST", 200),
         ("[::1]", 200),
         ("10.0.0.5", 200),
+        ("lb.internal", 200),
+        ("LB.Internal", 200),
         ("evil.example", 421),
+        ("lb.internal.evil.example", 421),
+        ("evil-lb.internal", 421),
+        ("10.0.0.6", 421),
         ("127.0.0.1.evil.example", 421),
         ("[::2]", 421),
     ],
 )
-async def test_only_loopback_names_and_the_listen_address_are_served(shop, host, code):
+async def test_only_loopback_names_the_listen_address_and_those_of_the_file_are_served(shop, host, code):
     async with shop.client(host=host) as http:
         assert (await http.get("/v1/topology")).status_code == code
 
@@ -70,7 +75,105 @@ def test_anything_else_is_not(given):
 
 @pytest.mark.parametrize(
     ("header", "name"),
-    [("a:1", "a"), ("A", "a"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")],
+    [
+        ("a:1", "a"),
+        ("A", "a"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+        ("", ""),
+        ("localhost.", ""),
+        ("localhost.:80", ""),
+        ("localhost:", ""),
+        ("localhost:0", ""),
+        ("localhost:65536", ""),
+        ("localhost:80:80", ""),
+        ("localhost:80.evil.example", ""),
+        ("localhost:80@evil.example", ""),
+        ("evil.example@localhost", ""),
+        ("localhost/evil", ""),
+        ("localhost evil", ""),
+        (" localhost", ""),
+        ("localhost,evil", ""),
+        ("[::1", ""),
+        ("[::1]evil", ""),
+        ("[localhost]", ""),
+        ("::1", ""),
+        ("127.0.0.1.evil.example", "127.0.0.1.evil.example"),
+    ],
 )
 def test_the_host_is_read_without_port_and_brackets(header, name):
     assert host_name(header) == name
+
+
+def asked(*fields, client="127.0.0.1", server="127.0.0.1", **more):
+    """The scope of a request with these fields."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/status",
+        "headers": [(name.encode(), value.encode()) for name, value in fields],
+        "client": (client, 4711),
+        "server": (server, 7900),
+        "scheme": "http",
+        **more,
+    }
+
+
+async def status_of(scope):
+    """200 where the API itself would answer."""
+    said = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(message):
+        said.append(message)
+
+    await KnownHostsOnly(app, Hosts("0.0.0.0", ("lb.internal",)), TOKEN)(scope, None, send)
+    return said[0]["status"]
+
+
+HERE, REMOTE = ("host", "127.0.0.1:7900"), {"client": "10.0.0.9", "server": "10.0.0.5"}
+TO_NAME, SHOWN = ("host", "lb.internal:7900"), ("authorization", f"Bearer {TOKEN}")
+
+
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        (asked(HERE), 200),
+        (asked(("host", "10.0.0.5:7900"), client="10.0.0.5", server="10.0.0.5"), 200),
+        (asked(HERE, client="::1", server="::1"), 200),
+        (asked(HERE, client="::ffff:127.0.0.1"), 200),
+        (asked(TO_NAME, **REMOTE), 401),
+        (asked(("host", "10.0.0.5"), **REMOTE), 401),
+        (asked(TO_NAME, SHOWN, **REMOTE), 200),
+        (asked(("host", "10.0.0.5"), SHOWN, **REMOTE), 200),
+        (asked(TO_NAME, ("authorization", "Bearer guess"), **REMOTE), 401),
+        (asked(TO_NAME, ("authorization", "Bearer "), **REMOTE), 401),
+        (asked(("host", "evil.example"), SHOWN, **REMOTE), 421),
+        (asked(("host", "10.0.0.6"), SHOWN, **REMOTE), 421),
+        (asked(TO_NAME, path="/healthz", **REMOTE), 200),
+        (asked(("host", "evil.example"), path="/healthz", **REMOTE), 421),
+        (asked(HERE, ("x-forwarded-for", "203.0.113.9")), 401),
+        (asked(HERE, ("forwarded", "for=203.0.113.9")), 401),
+        (asked(HERE, ("via", "1.1 proxy"), SHOWN), 200),
+        (asked(HERE, HERE), 421),
+        (asked(HERE, ("host", "evil.example")), 421),
+        (asked(), 421),
+        (asked(HERE, client=""), 401),
+    ],
+)
+async def test_from_other_machines_everything_needs_the_token_and_a_host_that_means_here(scope, status):
+    assert await status_of(scope) == status
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("http", 403), ("https", 200)])
+async def test_with_tls_our_own_pages_are_those_of_https(scheme, status):
+    scope = asked(HERE, SHOWN, ("origin", "https://127.0.0.1:7900"), method="POST", scheme=scheme)
+    assert await status_of(scope) == status
+
+
+async def test_explanations_need_the_token_also_from_here(shop):
+    async with shop.client(token="") as http:
+        assert (await http.post("/v1/explain")).status_code == 401
+        assert (await http.get("/v1/status")).status_code == 200

@@ -1,16 +1,22 @@
 """The app through httpx in process, and once through Hypercorn on a real socket."""
 
 import socket
+from functools import partial
 
 import httpx
 import pytest
 import trio
+import trustme
+from click import ClickException
 
 from tests.dashboard.conftest import TOKEN
+from tierlb.cli.client import AdminAccess, exchange
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.dashboard.app import serve_admin
 from tierlb.dashboard.operations import operations
+from tierlb.model.topology import AdminTls
+from tierlb.net.tls import admin_context
 
 SCALE = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
 
@@ -84,3 +90,34 @@ async def test_an_error_of_one_request_is_answered_counted_and_the_end_of_no_oth
     assert (answer.status_code, answer.json()["kind"]) == (500, "internal")
     assert (await shop.get("/v1/topology")).status_code == 200
     assert shop.changes.controller.errors.counts == {"admin request": 1}
+
+
+@pytest.fixture
+def certified(tmp_path):
+    """Files of the API's certificate, and of who signed it."""
+    ca = trustme.CA()
+    issued = ca.issue_cert("lb.internal", "127.0.0.1")
+    files = {name: tmp_path / name for name in ("ca.pem", "api.pem", "api.key")}
+    ca.cert_pem.write_to_path(str(files["ca.pem"]))
+    issued.cert_chain_pems[0].write_to_path(str(files["api.pem"]))
+    issued.private_key_pem.write_to_path(str(files["api.key"]))
+    return files
+
+
+async def test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate(shop, nursery, certified):
+    bound = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{bound.getsockname()[1]}"
+    tls = admin_context(AdminTls(str(certified["api.pem"]), str(certified["api.key"])))
+    token = certified["ca.pem"].with_name("token")
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    with trio.fail_after(30):
+        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN, tls)
+        ask = partial(exchange, AdminAccess(url, token, certified["ca.pem"]))
+        status, body = await trio.to_thread.run_sync(ask, "GET", "/v1/topology")
+        assert (status, b'"shop"' in body) == (200, True)
+        assert (await trio.to_thread.run_sync(ask, "POST", "/v1/explain"))[0] == 200
+        with pytest.raises(ClickException, match=r"is not trusted .* say who signed it with --ca"):
+            await trio.to_thread.run_sync(exchange, AdminAccess(url), "GET", "/v1/topology")
+        with pytest.raises(ClickException, match="no cluster answers"):
+            await trio.to_thread.run_sync(exchange, url.replace("https", "http"), "GET", "/v1/topology")

@@ -33,3 +33,12 @@ def test_what_is_for_containers_is_told_under_up_with_its_place_and_where_it_act
 @pytest.mark.parametrize(("text", "use"), [(FOR_CONTAINERS, None), (FOR_CONTAINERS, Use.CONTROLLER), (TEXT, Use.UP)])
 def test_there_is_nothing_to_say_otherwise(text, use):
     assert advice(text, use) == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "warned"),
+    [("127.0.0.1:7900", False), ("'[::1]:7900'", False), ("0.0.0.0:7900", True), ("10.0.0.5:7900", True)],
+)
+def test_an_api_that_is_open_to_other_machines_without_tls_is_warned_of(listen, warned):
+    found = advice(f"{TEXT}admin: {{listen: {listen}}}\n", None)
+    assert [line.partition(": warning: ")[2].partition(": ")[0] for line in found] == ["admin.listen"] * warned

@@ -1,9 +1,11 @@
 from typing import Any
 
 import pytest
+import trustme
 
 from tierlb.model.address import Address
 from tierlb.model.topology import (
+    AdminTls,
     ClientAbort,
     Forward,
     HealthCheck,
@@ -26,6 +28,7 @@ from tierlb.model.topology import (
 )
 from tierlb.topology.build import build_health, build_match, build_outlier
 from tierlb.topology.load import load_text
+from tierlb.topology.problems import TopologyError
 from tierlb.topology.shapes import HealthShape, MatchShape, OutlierShape
 
 EVERYTHING = """
@@ -230,3 +233,33 @@ def test_the_least_rate_of_bodies_is_a_size_or_off(written: str, least: int) -> 
     tier = f"{{kind: l7, listen: ':0', limits: {{body_rate: {written}}}, routes: [{{respond: {{}}}}]}}"
     text = f"cluster: x\ntiers: {{a: {tier}}}"
     assert load_text(text, "f").tiers["a"].limits.body_rate == least
+
+
+API = """cluster: shop
+admin: {listen: 0.0.0.0:7900, hosts: [LB.Internal, 10.0.0.5, "FD00::5"]%s}
+tiers: {web: {kind: l7, listen: ":80", to: app}}
+pools: {app: {agents: {networks: [10.0.0.0/8, fd00::7]}}}
+"""
+
+
+def test_how_other_machines_call_the_api_and_where_agents_may_be(tmp_path):
+    topology = load_text(API % "", "shop.yaml")
+    assert topology.admin_hosts == ("lb.internal", "10.0.0.5", "fd00::5")
+    assert topology.admin_tls is None
+    assert (topology.pools["app"].agents, topology.pools["app"].networks) == (True, ("10.0.0.0/8", "fd00::7/128"))
+    ca = trustme.CA()
+    issued = ca.issue_cert("lb.internal")
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "api.pem"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "api.key"))
+    secured = load_text(API % ", tls: {certificate: api.pem, key: api.key}", str(tmp_path / "shop.yaml"))
+    assert secured.admin_tls == AdminTls(str(tmp_path / "api.pem"), str(tmp_path / "api.key"))
+    with pytest.raises(TopologyError) as faulty:
+        load_text(API % ", tls: {certificate: api.key, key: nope}", str(tmp_path / "shop.yaml"))
+    assert {problem.path for problem in faulty.value.problems} == {"admin.tls.certificate", "admin.tls.key"}
+
+
+@pytest.mark.parametrize("name", ["*.lb.internal", "lb.internal:7900", "lb internal", "[::1]", ".lb", "lb."])
+def test_what_is_no_host_of_the_api_is_refused(name):
+    with pytest.raises(TopologyError) as faulty:
+        load_text(API.replace("LB.Internal", f"'{name}'") % "", "shop.yaml")
+    assert [problem.path for problem in faulty.value.problems] == ["admin.hosts[0]"]

@@ -4,9 +4,11 @@ The token is read from the file that `tierlb up` leaves in its state directory, 
 started; whoever is elsewhere names the file. Which cluster it is, the API says itself.
 """
 
+import contextlib
 import http.client
 import json
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,26 +56,48 @@ class BadInput(Declined):
 
 
 @attrs.frozen
+class AdminAccess:
+    """Where an admin API is, and how it is asked. `ca`: who signed its certificate, if not somebody whom the machine
+    trusts; `token_file`: where its token is, if not in the usual place. As text it is the URL."""
+
+    url: str
+    token_file: Path | None = None
+    ca: Path | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Where = str | AdminAccess
+
+
+@attrs.frozen
 class Client:
     """One cluster's admin API. `token_file`: where its token is, if not in the usual place."""
 
     url: str
     token_file: Path | None = None
     as_json: bool = False
+    ca: Path | None = None
+
+    @property
+    def access(self) -> AdminAccess:
+        """How it is asked."""
+        return AdminAccess(self.url, self.token_file, self.ca)
 
     def get(self, path: str) -> Json:
         """What is answered. Raises Declined, and a ClickException if nobody answers."""
-        return self._read(*exchange(self.url, "GET", path))[1]
+        return self._read(*exchange(self.access, "GET", path))[1]
 
     def post(self, path: str, body: Json) -> tuple[int, Json]:
         """The status, 200 or 202, and what is answered. Raises Declined and ClickException."""
         fields = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
         content = json.dumps(body, ensure_ascii=False).encode()
-        return self._read(*exchange(self.url, "POST", path, content, fields, CHANGE_TIMEOUT_S))
+        return self._read(*exchange(self.access, "POST", path, content, fields, CHANGE_TIMEOUT_S))
 
     def _token(self) -> str:
         try:
-            return read_admin_token(self.token_file or self._usual_file())
+            return _given_token(self.token_file) if self.token_file else read_admin_token(self._usual_file())
         except NoInvitation as problem:
             raise click.ClickException(
                 f"{problem}. If it was started elsewhere, name its file with --token-file DIR/{ADMIN_TOKEN_FILE}"
@@ -95,37 +119,85 @@ class Client:
 
 
 def exchange(
-    url: str,
+    where: Where,
     method: str,
     path: str,
     content: bytes | None = None,
     fields: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, bytes]:
-    """One request, and the status and body of its answer; a ClickException says what to do when none comes."""
-    connection = http.client.HTTPConnection(*admin_place(url), timeout=timeout_s)
+    """One request, and the status and body of its answer; a ClickException says what to do when none comes. Where the
+    token is asked for and none was given, that of the cluster started from here is tried, on this machine."""
+    access = where if isinstance(where, AdminAccess) else AdminAccess(where)
+    sent = dict(fields or {})
+    if access.token_file is not None:
+        sent.setdefault("Authorization", f"Bearer {_given_token(access.token_file)}")
+    status, body = _ask(access, method, path, content, sent, timeout_s)
+    if status == http.client.UNAUTHORIZED and "Authorization" not in sent and (token := _token_from_here(access)):
+        return _ask(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
+    return status, body
+
+
+def _ask(
+    access: AdminAccess, method: str, path: str, content: bytes | None, fields: dict[str, str], timeout_s: float
+) -> tuple[int, bytes]:
+    connection = _connection(access, timeout_s)
     try:
-        connection.request(method, path, content, fields or {})
+        connection.request(method, path, content, fields)
         response = connection.getresponse()
         return response.status, response.read()
+    except ssl.SSLCertVerificationError as error:
+        raise click.ClickException(
+            f"the certificate of {access.url} is not trusted ({error.verify_message}): say who signed it with --ca"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         raise click.ClickException(
-            f"no cluster answers at {url} ({error}): start one with `tierlb up FILE`, "
+            f"no cluster answers at {access.url} ({error}): start one with `tierlb up FILE`, "
             "or give the address it printed with --admin"
         ) from error
     finally:
         connection.close()
 
 
-def admin_place(url: str) -> tuple[str, int]:
+def _connection(access: AdminAccess, timeout_s: float) -> http.client.HTTPConnection:
+    host, port = admin_place(access.url)
+    if urlsplit(access.url).scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
+    try:
+        context = ssl.create_default_context(cafile=access.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise click.UsageError(f"--ca {access.ca}: it holds no certificates ({error})") from error
+    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+
+
+def _given_token(file: Path) -> str:
+    from tierlb.cli.tokens import tell_if_exposed, token_or_exit
+
+    tell_if_exposed(file)
+    return token_or_exit(file)
+
+
+def _token_from_here(access: AdminAccess) -> str:
+    """The token of the only cluster that was started from this directory; it is sent to nobody but this machine."""
+    if admin_place(access.url)[0] not in ("localhost", "127.0.0.1", "::1"):
+        return ""
+    tokens = []
+    for file in usual_directory("x").parent.glob(f"*/{ADMIN_TOKEN_FILE}"):
+        with contextlib.suppress(NoInvitation):
+            tokens.append(read_admin_token(file))
+    return tokens[0] if len(tokens) == 1 else ""
+
+
+def admin_place(where: Where) -> tuple[str, int]:
     """Host and port in the URL; a UsageError says how to write it."""
+    url = str(where)
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 80
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         host = None
-    if not host or parts.scheme != "http":
-        raise click.UsageError(f"--admin {url}: write it as http://HOST:PORT")
+    if not host or parts.scheme not in ("http", "https"):
+        raise click.UsageError(f"--admin {url}: write it as http://HOST:PORT or https://HOST:PORT")
     return host, port
 
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from functools import partial
@@ -37,7 +38,7 @@ from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.keep_going import alone
-from tierlb.net.tls import TlsProblem, server_context
+from tierlb.net.tls import TlsProblem, admin_context, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
@@ -102,6 +103,7 @@ class _Process:
     admin_at: Address
     log: LazyLog = attrs.field(factory=LazyLog)
     admission: Admission = attrs.field(factory=Admission, init=False)
+    admin_tls: ssl.SSLContext | None = attrs.field(default=None, init=False)
     reception: Reception = attrs.field(factory=Reception)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     following: Following | None = None
@@ -115,6 +117,8 @@ class _Process:
         given = options.admin_token_file
         admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
         tls = server_context(self.topology.tls) if self.topology.tls is not None else None
+        api = self.topology.admin_tls
+        self.admin_tls = admin_context(api) if api is not None else None
         admin = listen(self.admin_at, "the admin API")
         self.log.warm()
         handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -203,9 +207,10 @@ class _Process:
     ) -> None:
         from tierlb.dashboard.standby import serve_standby
 
+        hosts = self.topology.admin_hosts
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_standby, admin.dup(), reason, self.errors)
+                await nursery.start(serve_standby, admin.dup(), reason, self.errors, hosts, self.admin_tls)
                 self.log.info("on standby")
                 task_status.started(scope)
 
@@ -233,7 +238,7 @@ class _Process:
             nursery.start_soon(controller.run)
             await nursery.start(changes.run)
             self.reception.open(controller)
-            await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token)
+            await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token, self.admin_tls)
             self.log.info("active", revision=changes.history.active)
             nursery.start_soon(alone, self.errors, "slow start", partial(log_slow_start, controller, self.log))
             if changes.is_news(text):

@@ -16,7 +16,7 @@ import click
 import h11
 
 from tierlb.cli.choices import Way, as_plain, follow, page
-from tierlb.cli.client import admin_place
+from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import counts_connections
 from tierlb.cli.status import ask_admin, fetch_status
@@ -70,7 +70,7 @@ class Answer:
     lines: tuple[str, ...]
 
 
-def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, as_json: bool) -> None:
+def run_explain(url: str, admin_url: Where, headers: Sequence[str], method: str, as_json: bool) -> None:
     """Ask, and print what was found; exits with 1 if a tier did not explain itself."""
     admin_place(admin_url)
     given = tuple(map(_field, headers))
@@ -89,7 +89,7 @@ def run_explain(url: str, admin_url: str, headers: Sequence[str], method: str, a
         )
 
 
-def find_entry(status: dict[str, Any], url: str, admin_url: str) -> Entry:
+def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> Entry:
     """The tier that the URL means: the one at its host and port, or the first that listens and has HTTP to explain.
 
     Raises a UsageError for a URL that leads elsewhere, a ClickException where only connections are balanced.
@@ -164,7 +164,7 @@ def _read_answer(connection: h11.Connection, sock: socket.socket) -> Answer:
             return Answer(event.status_code, bytes(event.reason).decode("latin-1"), told)
 
 
-def _explained(admin_url: str, status: dict[str, Any], entry: Entry, question: Question) -> tuple[Answer, Way]:
+def _explained(admin_url: Where, status: dict[str, Any], entry: Entry, question: Question) -> tuple[Answer, Way]:
     for attempt in range(1, ATTEMPTS + 1):
         nonce = str(ask_admin(admin_url, "POST", "/v1/explain", frozenset({"nonce"}))["nonce"])
         if question.method not in SAFE and attempt < ATTEMPTS:

@@ -5,13 +5,16 @@ Parsing only. Each command imports its machinery when it runs: a node must not p
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 import tierlb
-from tierlb.cli.verbs import COMMANDS, DEFAULT_ADMIN, TopologyPath
+from tierlb.cli.verbs import COMMANDS, TopologyPath, reading_a_cluster
+
+if TYPE_CHECKING:
+    from tierlb.cli.client import AdminAccess
 
 StatePath = click.Path(file_okay=False, path_type=Path)
 JoinPath = click.Path(file_okay=False, path_type=Path)
@@ -79,9 +82,9 @@ def schema() -> None:
 
 
 @main.command()
-@click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+@reading_a_cluster
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(admin: str, as_json: bool) -> None:
+def status(admin: "AdminAccess", as_json: bool) -> None:
     """Show the live tree of a running cluster."""
     from tierlb.cli.status import show_status
 
@@ -89,11 +92,11 @@ def status(admin: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+@reading_a_cluster
 @click.option("--interval", default="1s", show_default=True, metavar="TIME", help="How often to ask.")
 @click.option("--once", is_flag=True, help="Print it and leave, as if the output were no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="For programs; once.")
-def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
+def top(admin: "AdminAccess", interval: str, once: bool, as_json: bool) -> None:
     """Watch the live tree: load, latency and weights, until Ctrl-C or q."""
     from tierlb.cli.top import show_top
 
@@ -105,11 +108,11 @@ def top(admin: str, interval: str, once: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("url", default="/")
-@click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+@reading_a_cluster
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Of the request; repeatable.")
 @click.option("-X", "--method", default="GET", show_default=True, help="Of the request, which has no body.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def explain(url: str, admin: str, headers: tuple[str, ...], method: str, as_json: bool) -> None:
+def explain(url: str, admin: "AdminAccess", headers: tuple[str, ...], method: str, as_json: bool) -> None:
     """Send one request and show how each tier chose for it: whom, against which others, by which figures.
 
     URL is http://HOST:PORT/PATH of a tier that listens, or /PATH alone for the first of them that has HTTP.

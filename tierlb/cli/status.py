@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tierlb.cli.client import exchange, no_cluster, parsed
+from tierlb.cli.client import Where, exchange, no_cluster, parsed
 
 ORDER = (
     *("node", "state", "address", "pid", "rate", "in flight", "connections", "errors"),
@@ -16,7 +16,7 @@ ORDER = (
 ALWAYS = frozenset({"cluster", "revision", "serving", "waiting", "tiers", "pools"})
 
 
-def show_status(admin_url: str, as_json: bool, order: Sequence[str] = ORDER) -> None:
+def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = ORDER) -> None:
     """Print the live tree once; all columns where the output is no terminal."""
     status = fetch_status(admin_url)
     if as_json:
@@ -32,17 +32,17 @@ def show_status(admin_url: str, as_json: bool, order: Sequence[str] = ORDER) -> 
     console.print(page(status, order, console.width))
 
 
-def fetch_status(admin_url: str) -> dict[str, Any]:
+def fetch_status(admin_url: Where) -> dict[str, Any]:
     """What GET /v1/status answers; a ClickException says what to do when nothing does."""
     return ask_admin(admin_url, "GET", "/v1/status", ALWAYS)
 
 
-def ask_admin(admin_url: str, method: str, path: str, keys: frozenset[str]) -> dict[str, Any]:
+def ask_admin(admin_url: Where, method: str, path: str, keys: frozenset[str]) -> dict[str, Any]:
     """The mapping with these keys that the admin API answers; a ClickException says what to do when none comes."""
     status, body = exchange(admin_url, method, path)
     if status != 200:
         raise click.ClickException(f"{admin_url} answered {status}: {body[:200].decode(errors='replace')}")
     answer = parsed(body)
     if answer is None or not answer.keys() >= keys:
-        raise no_cluster(admin_url)
+        raise no_cluster(str(admin_url))
     return answer

@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.styled import Styled
 from rich.text import Text
 
-from tierlb.cli.client import admin_place
+from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.status import fetch_status, show_status
 from tierlb.cli.table import age_text, page
@@ -49,7 +49,7 @@ class Look:
     problem: str = ""
 
 
-def show_top(admin_url: str, interval: str, once: bool, as_json: bool) -> None:
+def show_top(admin_url: Where, interval: str, once: bool, as_json: bool) -> None:
     """Watch until told to stop; print once where that is wanted, or where there is no terminal to draw on."""
     admin_place(admin_url)
     try:
@@ -65,7 +65,7 @@ def show_top(admin_url: str, interval: str, once: bool, as_json: bool) -> None:
         _watch(console, admin_url, interval_s)
 
 
-def look(admin_url: str, last: Look, now: float) -> Look:
+def look(admin_url: Where, last: Look, now: float) -> Look:
     """Ask; if there is no answer, what was known before and why."""
     try:
         return Look(fetch_status(admin_url), now)
@@ -73,7 +73,7 @@ def look(admin_url: str, last: Look, now: float) -> Look:
         return attrs.evolve(last, problem=printable(problem.message))
 
 
-def screen(seen: Look, admin_url: str, now: float, width: int, height: int) -> RenderableType:
+def screen(seen: Look, admin_url: Where, now: float, width: int, height: int) -> RenderableType:
     """What to draw in so many characters and lines."""
     if seen.status is None:
         return Text(f"{seen.problem}\n\nStill trying.", "red") if seen.problem else Text(f"asking {admin_url}")
@@ -84,7 +84,7 @@ def screen(seen: Look, admin_url: str, now: float, width: int, height: int) -> R
     return Lines(warning, Styled(page(seen.status, ORDER, width, height - lines), "dim"))
 
 
-def _watch(console: Console, admin_url: str, interval_s: float) -> None:
+def _watch(console: Console, admin_url: Where, interval_s: float) -> None:
     seen = Look()
 
     def draw() -> None:

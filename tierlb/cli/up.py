@@ -24,8 +24,10 @@ from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.following import Following
 from tierlb.controlplane.invitation import admin_token_posted, usual_directory
 from tierlb.controlplane.store import FileStore
+from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
+from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.topology.tree import draw
 from tierlb.topology.uses import Use
 
@@ -67,11 +69,12 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     changes = Changes(controller, store, log, file)
     try:
         check_free(topology)
+        admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
         admin = listen(topology.admin, "admin.listen")
         if await changes.start(text, getpass.getuser()) != text:
             topology = controller.topology
             check_free(topology)
-    except PortTaken as error:
+    except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:
         raise click.ClickException(f"{error}. Another directory can be given with --state") from error
@@ -83,12 +86,13 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     supervisor.on_hangup = following.ask
     supervisor.losses = log.losses
 
-    admin_at = f"http://{topology.admin.host}:{admin.getsockname()[1]}"
+    scheme = "http" if admin_tls is None else "https"
+    admin_at = f"{scheme}://{Address(topology.admin.host, admin.getsockname()[1])}"
 
     async def on_starting(background: trio.Nursery) -> None:
         from tierlb.dashboard.app import serve_admin
 
-        await background.start(serve_admin, admin, controller, changes, token)
+        await background.start(serve_admin, admin, controller, changes, token, admin_tls)
 
     async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.fleet

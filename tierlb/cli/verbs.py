@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tierlb.cli.client import Client
 
 DEFAULT_ADMIN = "http://127.0.0.1:7900"
+CA_HELP = "Signed the API's certificate, with https.  [default: whom the machine trusts]"
 TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
 Command = Callable[..., None]
 KINDS = ("l4", "l7")
@@ -32,6 +33,26 @@ _COMPOSE = click.option(
 )
 
 
+def reading_a_cluster(command: Command) -> Command:
+    """Options that say which cluster is read, given to the command as `admin`."""
+
+    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+    @click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="What reading from other machines needs.  [default: .tierlb/CLUSTER/admin-token]",
+    )
+    @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
+    @functools.wraps(command)
+    def with_access(admin: str, token_file: Path | None, ca: Path | None, **others: Any) -> None:
+        from tierlb.cli.client import AdminAccess
+
+        command(admin=AdminAccess(admin, token_file, ca), **others)
+
+    return with_access
+
+
 def _of_a_cluster(command: Command) -> Command:
     """Options that say which cluster is meant, given to the command as its client."""
 
@@ -42,13 +63,14 @@ def _of_a_cluster(command: Command) -> Command:
         metavar="FILE",
         help="What changes need.  [default: .tierlb/CLUSTER/admin-token]",
     )
+    @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
     @click.option("--json", "as_json", is_flag=True, help="For programs.")
     @functools.wraps(command)
-    def with_client(admin: str, token_file: Path | None, as_json: bool, **others: Any) -> None:
+    def with_client(admin: str, token_file: Path | None, ca: Path | None, as_json: bool, **others: Any) -> None:
         from tierlb.cli.client import Client, admin_place
 
         admin_place(admin)
-        command(client=Client(admin, token_file, as_json), **others)
+        command(client=Client(admin, token_file, as_json, ca), **others)
 
     return with_client
 

@@ -109,7 +109,13 @@ def file_place(name: str) -> str:
 
 
 def port_problems(topology: Topology) -> Iterator[str]:
-    """What the file asks for that a container cannot give: ports that each node's container uses itself."""
+    """What the file asks for that a container cannot give: ports that each node's container uses itself, and files that
+    are not rendered."""
+    if topology.admin_tls is not None:
+        yield (
+            "admin.tls: acts under `tierlb up` and `tierlb controller`, and is not rendered: leave it out here, and "
+            "reach the API from the machine itself or through a proxy that speaks TLS"
+        )
     for tier in topology.tiers.values():
         for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
             if address is not None and address.port in (NODE_CONTROL_PORT, NODE_DATA_PORT):

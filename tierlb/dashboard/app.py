@@ -6,6 +6,7 @@ loopback unless told otherwise.
 """
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from tierlb.controlplane.changes import Changes
-from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly, demand_token, shows_token
+from tierlb.dashboard.access import Hosts, KnownHostsOnly, demand_token, shows_token
 from tierlb.dashboard.answers import Answer
 from tierlb.dashboard.openapi import document
 from tierlb.dashboard.operations import Cluster, Operation, operations
@@ -31,7 +32,7 @@ from tierlb.net.door import Door
 DESCRIPTION = "/v1/openapi.json"
 
 
-def make_app(cluster: Cluster, changes: Changes, token: str, listen_host: str) -> Starlette:
+def make_app(cluster: Cluster, changes: Changes, token: str, hosts: Hosts) -> Starlette:
     """The API over whatever gives the status and carries changes out; `token` is what changes need."""
     listed = operations(cluster, changes)
     described = Answer(document(listed))
@@ -44,7 +45,7 @@ def make_app(cluster: Cluster, changes: Changes, token: str, listen_host: str) -
             *(Route(each.path, _endpoint(each, changes, token), methods=[each.method]) for each in listed),
             Route(DESCRIPTION, describe, methods=["GET"]),
         ],
-        middleware=[Middleware(KnownHostsOnly, hosts=LOOPBACK_NAMES | {listen_host})],
+        middleware=[Middleware(KnownHostsOnly, hosts=hosts, token=token)],
         exception_handlers={HTTPException: _not_served},
     )
 
@@ -54,6 +55,7 @@ async def serve_admin(
     cluster: Cluster,
     changes: Changes,
     token: str,
+    tls: ssl.SSLContext | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -71,7 +73,8 @@ async def serve_admin(
     door = Door(partial(errors.note, "admin connection"), note_drop, MOST_STRANGERS)
     listening = listener_of(bound)
     task_status.started()
-    await serve(make_app(cluster, changes, token, host), listening, door, known)
+    hosts = Hosts(host, changes.controller.topology.admin_hosts)
+    await serve(make_app(cluster, changes, token, hosts), listening, door, known, tls)
 
 
 def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[Request], Awaitable[Response]]:

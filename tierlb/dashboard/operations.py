@@ -1,8 +1,9 @@
 """What the admin API can be asked: each operation with its handler, what it takes, answers and refuses.
 
-The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for whoever can
-connect; what changes something needs the token. A change is answered as soon as it has begun (202): how it goes on is
-read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or because nothing would change.
+The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for whoever
+asks from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
+begun (202): how it goes on is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
+because nothing would change.
 """
 
 import re
@@ -19,6 +20,7 @@ from tierlb.controlplane.changes import Changes, NothingToDo
 from tierlb.controlplane.history import Revision, Row
 from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import ClusterStatus, as_json
+from tierlb.dashboard.access import IS_LOCAL
 from tierlb.dashboard.answers import Answer
 from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted, WishBody
 from tierlb.dashboard.refusals import Refused
@@ -120,7 +122,7 @@ def operations(cluster: Cluster, changes: Changes) -> tuple[Operation, ...]:
         Operation("GET", "/v1/history/{number}", view.revision, {200: Revision}, refusals=(404,)),
         Operation("GET", "/v1/progress", view.progress, {200: ProgressAnswer}),
         Operation("GET", "/v1/progress/{number}", view.progress_of, {200: Progress}, refusals=(404,)),
-        Operation("POST", "/v1/explain", view.explain, {200: ExplainAnswer}),
+        Operation("POST", "/v1/explain", view.explain, {200: ExplainAnswer}, token=True),
         Operation("POST", "/v1/plan", change.plan, {200: Plan}, PlanBody, token=True, refusals=conflicting),
         Operation("POST", "/v1/apply", change.apply, begun, ApplyBody, token=True, refusals=storing),
         Operation("POST", "/v1/edit", change.edit, begun, EditBody, token=True, refusals=storing),
@@ -139,7 +141,7 @@ class Views:
     cluster: Cluster
     changes: Changes
 
-    async def health(self, _: Request, __: None) -> Response:
+    async def health(self, request: Request, __: None) -> Response:
         """Whether every tier and pool has at least one that serves, as nodes observe their endpoints; pools that fill
         themselves may be empty."""
         now = self.cluster.status()
@@ -147,7 +149,8 @@ class Views:
             return PlainTextResponse("ok\n")
         down = (f"pool {name}: no endpoint is available" for name in now.down)
         lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting), *down)
-        return PlainTextResponse("\n".join(lines) + "\n", status_code=503)
+        shown = lines if request.scope.get(IS_LOCAL, True) else lines[:1]
+        return PlainTextResponse("\n".join(shown) + "\n", status_code=503)
 
     async def status(self, _: Request, __: None) -> Response:
         """The whole tree with figures of just now, for which it waits a moment."""

@@ -1,6 +1,7 @@
 """The admin API of a controller that is not the active one: says so, whatever it is asked."""
 
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tierlb.dashboard.access import LOOPBACK_NAMES, KnownHostsOnly
+from tierlb.dashboard.access import Hosts, KnownHostsOnly
 from tierlb.dashboard.answers import Answer
 from tierlb.dashboard.refusals import Refusal
 from tierlb.dashboard.serving import MOST_STRANGERS, listener_of, serve
@@ -25,6 +26,8 @@ async def serve_standby(
     bound: socket.socket,
     reason: Callable[[], str],
     errors: InternalErrors,
+    hosts: tuple[str, ...] = (),
+    tls: ssl.SSLContext | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -36,8 +39,9 @@ async def serve_standby(
     host: str = bound.getsockname()[0]
     app = Starlette(
         routes=[Route("/{path:path}", refuse, methods=METHODS)],
-        middleware=[Middleware(KnownHostsOnly, hosts=LOOPBACK_NAMES | {host})],
+        middleware=[Middleware(KnownHostsOnly, hosts=Hosts(host, hosts), token=None)],
     )
     listening = listener_of(bound)
     task_status.started()
-    await serve(app, listening, Door(partial(errors.note, "admin connection"), most_strangers=MOST_STRANGERS))
+    door = Door(partial(errors.note, "admin connection"), most_strangers=MOST_STRANGERS)
+    await serve(app, listening, door, tls=tls)

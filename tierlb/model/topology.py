@@ -113,6 +113,14 @@ class Tls:
 
 
 @attrs.frozen
+class AdminTls:
+    """Files in PEM form for the admin API, which shows the certificate and asks for none."""
+
+    certificate: str
+    key: str
+
+
+@attrs.frozen
 class SharedStore:
     """The etcd that several controllers keep the file in while the cluster runs. `url`: etcd:// or, with TLS, etcds://,
     then HOST:PORT[,HOST:PORT…][/PREFIX]. `ca`: who signed its certificate (None: whom the machine trusts);
@@ -324,6 +332,9 @@ class Topology:
     tiers: dict[str, Tier]
     pools: dict[str, Pool]
     admin: Address = Address("127.0.0.1", 7900)
+    admin_hosts: tuple[str, ...] = ()
+    """Under which the admin API is called from elsewhere: names in lower case, and addresses."""
+    admin_tls: AdminTls | None = None
     tls: Tls | None = None
     store: SharedStore | None = None
 

@@ -6,7 +6,7 @@ changed (restart the node), revocation lists, and system-wide trust: only the on
 
 import ssl
 
-from tierlb.model.topology import Tls
+from tierlb.model.topology import AdminTls, Tls
 
 
 class TlsProblem(Exception):  # noqa: N818 (the text is the whole message)
@@ -17,6 +17,15 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     """For a parent: nobody without a certificate from the CA gets to speak. Raises TlsProblem."""
     context = _context(ssl.Purpose.CLIENT_AUTH, tls)
     context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def admin_context(tls: AdminTls) -> ssl.SSLContext:
+    """For the admin API: whoever asks proves itself by a token, if at all. Raises TlsProblem."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    _load(context, tls.certificate, tls.key)
     return context
 
 
@@ -48,12 +57,15 @@ def _context(purpose: ssl.Purpose, tls: Tls) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise TlsProblem(f"the CA file {tls.ca} cannot be used: {_short(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_passphrase)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        problem = f"the certificate {tls.certificate} cannot be used with the key {tls.key}: {_short(error)}"
-        raise TlsProblem(problem) from error
+    _load(context, tls.certificate, tls.key)
     return context
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise TlsProblem(f"the certificate {certificate} cannot be used with the key {key}: {_short(error)}") from error
 
 
 def _no_passphrase() -> str:

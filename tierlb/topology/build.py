@@ -8,6 +8,7 @@ from tierlb.model.topology import (
     DRAIN_S,
     Action,
     Admin,
+    AdminTls,
     ClientAbort,
     Forward,
     HealthCheck,
@@ -33,6 +34,7 @@ from tierlb.model.topology import (
 )
 from tierlb.topology.files import resolved
 from tierlb.topology.shapes import (
+    AdminShape,
     AgentsShape,
     EndpointShape,
     FileShape,
@@ -59,7 +61,12 @@ def build(file: FileShape, folder: str = "") -> Topology:
     pools: dict[str, Pool] = {name: _pool(name, pool) for name, pool in (file.pools or {}).items()}
     tls, store = _tls(file.security, folder), _store(file.store, folder)
     topology = Topology(file.cluster, tiers, pools, tls=tls, store=store)
-    return topology if file.admin is None else attrs.evolve(topology, admin=file.admin.listen)
+    return topology if file.admin is None else attrs.evolve(topology, **_api(file.admin, folder))
+
+
+def _api(shape: AdminShape, folder: str) -> dict[str, Any]:
+    tls = shape.tls and AdminTls(resolved(folder, shape.tls.certificate), resolved(folder, shape.tls.key))
+    return {"admin": shape.listen, "admin_hosts": shape.hosts or (), "admin_tls": tls}
 
 
 def build_match(shape: MatchShape | None) -> Match:

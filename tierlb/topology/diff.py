@@ -357,6 +357,8 @@ def _hash_text(header: str) -> str:
 
 KEYS: dict[tuple[type, str], str] = {
     (Topology, "admin"): "admin.listen",
+    (Topology, "admin_hosts"): "admin.hosts",
+    (Topology, "admin_tls"): "admin.tls",
     (Topology, "tls"): "security.tls",
     (SharedStore, "url"): "etcd",
     (Tier, "hash_header"): "hash_on",

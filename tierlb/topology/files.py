@@ -33,6 +33,8 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
     """Faults of the files that the topology names."""
     if file.security is not None:
         yield from _faults(("security", "tls"), file.security.tls, ("certificate", "key", "ca"), folder)
+    if file.admin is not None and file.admin.tls is not None:
+        yield from _faults(("admin", "tls"), file.admin.tls, ("certificate", "key"), folder)
     if isinstance(file.store, StoreShape):
         yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
 

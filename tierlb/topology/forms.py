@@ -50,6 +50,8 @@ Target = NewType("Target", str)
 Host = NewType("Host", str)
 HostField = NewType("HostField", str)
 """The value of a Host field: one name or IP address, with or without a port."""
+ApiHost = NewType("ApiHost", str)
+"""A name or IP address as it stands in a Host field, without the port and without brackets."""
 Method = NewType("Method", str)
 HeaderName = NewType("HeaderName", str)
 HashHeader = NewType("HashHeader", str)
@@ -269,6 +271,15 @@ def _host_field(scalar: Scalar) -> str:
     if not re.fullmatch(HOST_FIELD, value):
         raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or example.com:8080")
     return value
+
+
+def _api_host(scalar: Scalar) -> str:
+    name = scalar.text.lower()
+    if _is_ip(name):
+        return str(ipaddress.ip_address(name))
+    if not re.fullmatch(HOST_LABELS, name):
+        raise ValueError(f"{shown(scalar.text)} is not a host: write one such as lb.internal or 10.0.0.5, no port")
+    return name
 
 
 def _method(scalar: Scalar) -> str:
@@ -517,6 +528,7 @@ FORMS: dict[Any, Form] = {
     Target: Form(_target, _text_schema(TARGET)),
     Host: Form(_host, _any_case_schema(HOST)),
     HostField: Form(_host_field, _any_case_schema(HOST_FIELD)),
+    ApiHost: Form(_api_host, _any_case_schema(rf"{HOST_LABELS}|[0-9a-f:.]+")),
     Method: Form(_method, _text_schema(TOKEN)),
     HeaderName: Form(_header_name, _text_schema(TOKEN)),
     HashHeader: Form(_hash_header, _text_schema(TOKEN)),

@@ -11,6 +11,7 @@ import attrs
 
 from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology.forms import (
+    ApiHost,
     Body,
     BodyRate,
     Command,
@@ -75,8 +76,18 @@ def optional(about: str, *, l7_only: bool = False) -> Any:
 
 
 @attrs.frozen(kw_only=True)
+class AdminTlsShape:
+    certificate: FileName = required("PEM file of the certificate that the admin API shows")
+    key: FileName = required("PEM file of its private key, without a passphrase")
+
+
+@attrs.frozen(kw_only=True)
 class AdminShape:
     listen: Listen = required("HOST:PORT of the controller's API and dashboard (default 127.0.0.1:7900)")
+    hosts: tuple[ApiHost, ...] | None = optional(
+        "names and addresses by which other machines call it, such as lb.internal, without ports"
+    )
+    tls: AdminTlsShape | None = optional("serve it by https; files beside this one")
 
 
 @attrs.frozen(kw_only=True)
