@@ -190,6 +190,14 @@ async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
     assert web.state is State.DRAINING
 
 
+async def test_what_a_draining_node_placed_below_is_to_end(running, autojump_clock):
+    edge, web, _ = await serve_all(running)
+    assert web.wanted.parents == ("edge-1/" + edge.hello.boot_id,)
+    running.receive(edge, Drain())
+    await settle()
+    assert web.wanted.parents == ()
+
+
 async def test_a_reconnected_node_keeps_its_place_and_replaces_its_old_link(running, autojump_clock):
     edge, web, _ = await serve_all(running)
     old, new = web.link, Link()

@@ -696,7 +696,7 @@ class Controller:
         return tuple(
             process_name(seat.name, seat.hello.boot_id)
             for seat in self._nodes()
-            if seat.tier in tiers and seat.hello is not None and seat.name not in out
+            if seat.tier in tiers and seat.hello is not None and seat.name not in out and not seat.draining
         )
 
     def _content_for(self, seat: Seat, contents: dict[str, Snapshot]) -> Snapshot:
