@@ -164,7 +164,7 @@ def _header(rendering: Rendering) -> Iterator[str]:
     yield "What is edited here is lost when it is rendered again: write compose.override.yaml."
     yield ""
     yield "  docker compose up -d      starts it, or makes it what this file says; docker-compose 1.29 does, too"
-    yield f"  tierlb status --admin http://{topology.admin}"
+    yield f"  tierlb status --admin http://{topology.admin} --token-file secrets/admin-token"
     yield "  tierlb scale NAME=N --compose ."
     yield "                            changes topology, file and containers; so do tier add, apply, rollback"
     yield "  docker compose down       ends it; with --volumes its history ends too"
