@@ -1482,6 +1482,7 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
     assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
     assert [(load.failed, load.in_flight) for load in lab.front.roster.loads()] == [(0, 0)] * 2
     assert lab.log.count("resource_exhausted") == 1
+    assert lab.log.count("request_failed") == 0
     assert lab.plane.load().short_connects == lab.front.roster.shortages.count >= 10
     assert lab.plane.load().shortages[-1].startswith("out of ")
 

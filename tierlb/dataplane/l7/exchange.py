@@ -675,7 +675,8 @@ class Exchange:
         have requests explained: clients are told what failed and the request's id."""
         front, request_id = self.front, self._request_id()
         front.counters.errors += 1
-        front.log.warning("request_failed", id=request_id, status=status, reason=reason, member=detail)
+        if detail:  # without one the client is told everything, and a shortage is logged once per burst
+            front.log.warning("request_failed", id=request_id, status=status, reason=reason, member=detail)
         said = f"{reason}\nrequest id: {request_id}"
         self.client.answer_error(status, said, retry_after=retry_after, extra=self._extra())
 
