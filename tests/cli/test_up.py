@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
+
 from tierlb.cli.example import Source
-from tierlb.cli.up import ready_block
-from tierlb.model.address import Address
-from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Share, Tier, Topology
+from tierlb.cli.up import admin_url, ready_block
+from tierlb.dashboard.access import Hosts, host_name
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import AdminTls, Forward, Kind, Match, Pool, Route, Share, Tier, Topology
 
 
 def tier(name, kind, target, **more):
@@ -47,3 +50,25 @@ def test_the_file_is_named_where_it_is_a_copy_of_an_example():
     assert "  file         state/shop.yaml (a copy of shop.yaml, which stays as it is)\n" in text
     own = ready_block(topology, "http://127.0.0.1:7900", "Ctrl-C ends it.", None, Source(Path("shop.yaml")))
     assert "shop.yaml" not in own
+
+
+TLS = AdminTls("cert.pem", "key.pem")
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts", "tls", "url"),
+    [
+        ("127.0.0.1:7900", (), None, "http://127.0.0.1:7"),
+        ("10.0.0.5:7900", ("lb.internal",), None, "http://10.0.0.5:7"),
+        ("0.0.0.0:7900", (), None, "http://127.0.0.1:7"),
+        ("0.0.0.0:7900", ("lb.internal",), None, "http://127.0.0.1:7"),
+        ("[::]:7900", (), None, "http://[::1]:7"),
+        ("0.0.0.0:7900", ("lb.internal", "other"), TLS, "https://lb.internal:7"),
+        ("0.0.0.0:7900", ("2001:db8::1",), TLS, "https://[2001:db8::1]:7"),
+        ("0.0.0.0:7900", (), TLS, "https://127.0.0.1:7"),
+    ],
+)
+def test_the_url_of_the_admin_api_is_one_that_it_serves(listen, hosts, tls, url):
+    topology = Topology("shop", {}, {}, admin=parse_address(listen), admin_hosts=hosts, admin_tls=tls)
+    assert admin_url(topology, 7) == url
+    assert Hosts(str(topology.admin.host), hosts).means_here(host_name(url.partition("//")[2]), "127.0.0.1")

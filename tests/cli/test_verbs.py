@@ -69,6 +69,8 @@ def test_each_verb_is_sent(serve, tmp_path, arguments, path, edit):
         ("drain", "Missing argument"),
         ("weight web-1 5", "nodes share by what they report"),
         ("weight app/127.0.0.1:9001 much", "is not a valid float"),
+        ("weight app/127.0.0.1:9001 nan", "nan is no weight"),
+        ("weight app/127.0.0.1:9001 1e999", "inf is no weight"),
         ("scale web=1 --admin 7900", "write it as http://HOST:PORT"),
     ],
 )

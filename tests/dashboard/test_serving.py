@@ -136,12 +136,28 @@ async def test_an_answer_that_does_not_get_done_ends(site, hasty, data):
     assert site.crashes == []
 
 
-async def test_http_2_is_not_spoken(site):
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+H2C = (
+    GET[:-2]
+    + b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nConnection: upgrade, http2-settings\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("data", [PREFACE, GET + PREFACE, H2C + PREFACE])
+async def test_http_2_is_not_spoken(site, data):
     with trio.fail_after(DEADLINE_S):
-        async with await site.open(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-        ) as stream:
-            assert b"\x00\x00" not in await rest(stream)
+        async with await site.open(data) as stream:
+            answer = await rest(stream)
+            assert b"\x00\x00" not in answer
+            assert b"101" not in answer
+
+
+async def test_a_request_that_offers_http_2_is_answered_in_http_1(site, hasty):
+    with trio.fail_after(DEADLINE_S):
+        async with await site.open(H2C) as stream:
+            answer = await rest(stream)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert answer.endswith(b"ok")
 
 
 @pytest.mark.parametrize(

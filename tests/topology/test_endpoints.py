@@ -127,6 +127,9 @@ def test_a_drain_is_a_change_like_any_other_in_words_and_in_one_stage():
     assert [(field.before, field.after) for field in change.fields] == [("ready", "drain")]
     assert len(transition(before, now)) == 1
     assert "ready → drain: what is under way there finishes" in describe(before, now).lines[0]
+    assert "drain → ready: it takes its share again" in describe(now, before).lines[0]
+    cut = load_text(after(FLOW, admin=Admin.MAINTENANCE), "f")
+    assert "drain → maintenance: what is under way there has the drain time" in describe(now, cut).lines[0]
 
 
 def test_while_a_pool_changes_what_is_to_go_stays_as_it_was_wanted():

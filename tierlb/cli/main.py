@@ -34,7 +34,7 @@ for verb in COMMANDS:
 @main.command()
 @click.argument("file", type=TopologyPath)
 @click.option(
-    "--state", type=StatePath, metavar="DIR", help="Where what must last is kept.  [default: .tierlb/CLUSTER]"
+    "--state", type=StatePath, metavar="DIR", help="Where history and tokens are kept.  [default: .tierlb/CLUSTER]"
 )
 @click.option("--watch", is_flag=True, help="Apply every edit of FILE while it runs.")
 @click.option("--detach", is_flag=True, help="In the background; returns once it serves. `tierlb down` ends it.")
@@ -129,7 +129,7 @@ def explain(url: str, admin: "AdminAccess", headers: tuple[str, ...], method: st
 @click.option("--token-file", type=TokenPath, metavar="FILE", help="The secret of the cluster.  [default: made]")
 @click.option("--admin-token-file", type=TokenPath, metavar="FILE", help="What changes need.  [default: the same]")
 @click.option(
-    "--state", type=StatePath, metavar="DIR", help="Where what must last is kept.  [default: .tierlb/CLUSTER]"
+    "--state", type=StatePath, metavar="DIR", help="Where history and tokens are kept.  [default: .tierlb/CLUSTER]"
 )
 @click.option("--name", default="", help="Of this controller, among several.  [default: the host's name]")
 @click.option("--run-dns", default="", metavar="PATTERN", help="Where endpoints with `run` are, such as {pool}:9000.")

@@ -1,6 +1,7 @@
 """`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
 
 import getpass
+import ipaddress
 import os
 import random
 import secrets
@@ -32,6 +33,7 @@ from tierlb.topology.tree import draw
 from tierlb.topology.uses import Use
 
 TOKEN_BYTES = 32
+IPV4 = 4
 
 
 @attrs.frozen
@@ -86,8 +88,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     supervisor.on_hangup = following.ask
     supervisor.losses = log.losses
 
-    scheme = "http" if admin_tls is None else "https"
-    admin_at = f"{scheme}://{Address(topology.admin.host, admin.getsockname()[1])}"
+    admin_at = admin_url(topology, admin.getsockname()[1])
 
     async def on_starting(background: trio.Nursery) -> None:
         from tierlb.dashboard.app import serve_admin
@@ -114,6 +115,18 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     if problem:
         raise click.ClickException(problem)
     log.info("stopped")
+
+
+def admin_url(topology: Topology, port: int) -> str:
+    """The URL under which commands on this machine reach the admin API: by loopback where it listens on every address,
+    and with TLS by the first of `admin.hosts`, which its certificate should name."""
+    listed = ipaddress.ip_address(topology.admin.host)
+    host = str(listed)
+    if topology.admin_tls is not None and topology.admin_hosts:
+        host = topology.admin_hosts[0]
+    elif listed.is_unspecified:
+        host = "127.0.0.1" if listed.version == IPV4 else "::1"
+    return f"{'http' if topology.admin_tls is None else 'https'}://{Address(host, port)}"
 
 
 def ready_block(

@@ -4,6 +4,7 @@ Parsing only, like main.py, and imported with it: what a command runs is importe
 """
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,6 +228,8 @@ def weight(client: "Client", wish: "Wish", endpoint: str, weight: float) -> None
 
     if "/" not in endpoint:
         raise click.UsageError(f"{endpoint} is no endpoint: write POOL/HOST:PORT; nodes share by what they report")
+    if not math.isfinite(weight):
+        raise click.UsageError(f"{weight} is no weight: write a number, such as 0.5")
     run_edit(client, {"verb": "endpoint", "endpoint": endpoint, "weight": weight}, wish)
 
 

@@ -29,7 +29,6 @@ REQUEST_S = 10.0
 ANSWER_S = 60.0
 """From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
 BACKLOG = 1024
-HTTP_2 = b"PRI * HTTP/2"
 
 Known = Callable[[Scope], bool]
 """Whether a request shows the token."""
@@ -60,14 +59,14 @@ class _Server:
         self._visits[peer] = visit
         visit.allow(REQUEST_S)
         try:
-            await TCPServer(self._app, self._config, self._context, ConnectionState({}), self._stream(visit))
+            await _Http1(self._app, self._config, self._context, ConnectionState({}), self._stream(visit))
         finally:
             self._visits.pop(peer, None)
 
     def _stream(self, visit: Visit) -> Any:
         if self._tls is not None:
             return trio.SSLStream(visit.stream, self._tls, server_side=True, https_compatible=True)
-        return _Http1(visit.stream)
+        return visit.stream
 
     def _noted(self, app: ASGIApp) -> ASGIApp:
         async def noted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,24 +87,18 @@ class _Server:
         return noted
 
 
-class _Http1:
-    """A stream that ends where HTTP/2 begins: one connection is one request at a time here."""
+class _Http1(TCPServer):
+    """A connection on which one request follows the other. Hypercorn would go on in HTTP/2, with a hundred requests at
+    once, where a request offers that (`Upgrade: h2c`) or the first bytes are HTTP/2. Here such a request is answered
+    as any other is."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._begun = False
-        self.socket = stream.socket
-        self.send_all = stream.send_all
-        self.send_eof = stream.send_eof
-        self.aclose = stream.aclose
+    async def _read_data(self) -> None:
+        self.protocol.protocol._check_protocol = _keep_protocol  # type: ignore[union-attr, method-assign]
+        await super()._read_data()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """As of the stream."""
-        data = bytes(await self._stream.receive_some(max_bytes))
-        if not self._begun and data.startswith(HTTP_2):
-            return b""
-        self._begun = True
-        return data
+
+async def _keep_protocol(request: Any) -> None:
+    """For every request."""
 
 
 def listener_of(bound: socket.socket) -> trio.SocketListener:

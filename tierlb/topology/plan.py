@@ -38,7 +38,7 @@ from typing import TypeVar
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import Action, Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (
     Change,
@@ -62,6 +62,12 @@ from tierlb.topology.graph import Ports
 
 T = TypeVar("T")
 
+ADMIN_WORDS = {
+    Admin.READY: "it takes its share again",
+    Admin.DRAIN: "what is under way there finishes",
+    Admin.MAINTENANCE: "what is under way there has the drain time, then what is left is cut; it is not checked",
+}
+"""What comes of each state that an operator may want of an endpoint."""
 MAX_LISTED = 4
 
 
@@ -496,7 +502,7 @@ def _pool_change_words(change: PoolChanged, pool: Pool) -> Iterator[str]:
             assert pool.run is not None
             yield f"{subject}: {_field_words(field)}: its processes are replaced, the new ones start first"
         elif field.key.endswith(".admin"):
-            yield f"{subject}: {_field_words(field)}: what is under way there finishes"
+            yield f"{subject}: {_field_words(field)}: {ADMIN_WORDS[Admin(field.after)]}"
         elif field.key == "dns":
             yield f"{subject}: {_field_words(field)}: what was found stays until the new name is found"
         elif _is_of_containers(field):
