@@ -24,6 +24,7 @@ from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Kind, Pool, Tls, Topology
 from tierlb.net.websocket import serve
+from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 DEADLINE_S = 60.0
 REQUIRED = ("--pool", "app", "--name", "app-1", "--join", "ws://127.0.0.1:1", "--address", "127.0.0.1:9001")
@@ -162,7 +163,7 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     )
     assert (uplink.identity.controllers, uplink.identity.token, uplink.identity.data) == (
         "ws://127.0.0.1:1",
-        "secret",
+        issued(root_key("secret"), Principal(Role.AGENT, "app", "app-1")).text,
         "127.0.0.1:9001",
     )
     assert (usual_s, drain_time_s) == (10.0, 3.0)

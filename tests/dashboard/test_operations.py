@@ -153,6 +153,7 @@ async def test_a_bad_file_is_refused_with_the_places_that_check_names(shop, path
             "column": 36,
             "path": "tiers.web.to",
             "message": "no tier or pool named 'ap' (did you mean 'app'?)",
+            "warning": False,
         }
     ]
 
