@@ -163,6 +163,14 @@ def test_extensions_are_bounded_over_the_whole_message() -> None:
         decode([chunk] * (allowed + 1))
 
 
+@pytest.mark.parametrize("line", [b"400     \r\n", b"400;signature=" + b"0" * 64 + b"\r\n"])
+def test_a_body_of_any_length_may_have_blanks_and_extensions_in_every_chunk(line: bytes) -> None:
+    chunks = 1 + EXTENSIONS_LIMIT_BYTES // 5
+    body, decoder, _ = decode([line + b"x" * 1024 + b"\r\n"] * chunks + [b"0     \r\n\r\n"])
+    assert len(body) == 1024 * chunks
+    assert decoder.done
+
+
 @pytest.mark.parametrize("newlines", [b"\r\n", b""])
 def test_trailers_are_bounded_in_bytes_finished_or_not(newlines: bytes) -> None:
     fitting = b"0\r\nX: " + b"a" * (TRAILERS_LIMIT_BYTES - 3)

@@ -16,7 +16,9 @@ from tierlb.wire.http_head import BadHead, Field, Header, read_field
 from tierlb.wire.identity import is_identity
 
 CHUNK_LINE_LIMIT_BYTES = 1024
-EXTENSIONS_LIMIT_BYTES = 16 * 1024  # of one message; more is a way to make a proxy read for nothing
+EXTENSIONS_LIMIT_BYTES = 16 * 1024
+"""Of one message, beyond one byte for each byte of the body in those chunks: more is a way to make a proxy read for
+nothing. Servers that write sizes of fixed width send a few blanks with every chunk, however long the body is."""
 TRAILERS_LIMIT_BYTES = 16 * 1024
 TRAILERS_LIMIT = 64
 SIZE_LIMIT = 2**63 - 1
@@ -201,6 +203,7 @@ class ChunkedDecoder:
         self._chunk_bytes += self._left
         if match.end() < end:
             self._check_extensions(data, match.end(), end)
+            self._extension_bytes = max(0, self._extension_bytes - self._left)
         self._state = _State.DATA if self._left else _State.TRAILERS
         return end + 2
 

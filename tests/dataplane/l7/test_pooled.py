@@ -185,6 +185,29 @@ async def test_after_an_answer_to_head_that_announces_a_body_a_connection_is_not
     assert len(lab.front.clients) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "kept_after"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", 0),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 0),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 0),
+        (b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", 1),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 1),
+    ],
+)
+async def test_after_204_and_304_that_announce_a_body_a_connection_is_not_kept(
+    lab: Lab, answer: bytes, kept_after: int
+) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(answer)
+    await client.hears_message(bodiless=True)
+    assert idle_count(lab) == kept_after
+    assert len(lab.front.clients) == 1
+
+
 @pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
 async def test_to_a_member_that_is_to_get_nothing_no_connection_is_kept(lab: Lab, admin: Admin) -> None:
     client, voice = await kept(lab)

@@ -607,6 +607,7 @@ class Exchange:
             and not self.retried
             and not self.client.left
             and not self.head_so_far
+            and not self.interims
             and front.retry_budget.spend(front.reactor.now, front.counters.items)
         ):
             connection, candidate = self.connection, self.candidate

@@ -65,7 +65,15 @@ def make_reply(raw: bytes, orca_book: OrcaBook, max_headers: int = 100) -> Reply
     telling = blamed or said is not None
     explained = response_fields(_explaining(head)) if FIELD in raw.lower() else b""
     whole = lines + _framing(length)
-    return Reply(head.status, head.keep_alive, length, head.upgrade, lines, whole, blamed, said, telling, explained)
+    return Reply(
+        head.status, _is_reusable(head, length), length, head.upgrade, lines, whole, blamed, said, telling, explained
+    )
+
+
+def _is_reusable(head: ResponseHead, length: int) -> bool:
+    """Some servers send the body that they announced with 204 or 304, a moment later; it would be taken for the next
+    answer. HEAD is the exchange's to know."""
+    return head.keep_alive and not (length == 0 and (head.chunked or head.content_length))
 
 
 def _explaining(head: ResponseHead) -> list[bytes]:
