@@ -1,16 +1,19 @@
 """Who may join, as what, and in whose place: tables."""
 
+import attrs
 import pytest
 
 from tierlb.controlplane.admission import (
     Admission,
     Enlistment,
     address_problem,
+    agent_rows,
     bound,
     by_ticket,
     may_replace,
     mismatch,
 )
+from tierlb.model.load import MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.wire.credentials import Principal, Role, parse
 from tierlb.wire.frames import Hello
 
@@ -153,3 +156,10 @@ def test_a_ticket_is_bound_to_the_name_and_to_no_process() -> None:
 
 def test_the_data_key_is_the_clusters() -> None:
     assert Admission("secret").data_key == Admission("secret").data_key != Admission("another").data_key
+
+
+def test_an_agent_reports_of_itself_alone_and_of_no_members() -> None:
+    plain = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
+    claim = attrs.evolve(plain, members=(MemberLoad("app-2", 0, 0, 9, "ejected"),))
+    rows = [NodeRow(name, "app", 0.0, claim, SubtreeLoad()) for name in ("app-1", "app-2")]
+    assert agent_rows(rows, "app-1") == (NodeRow("app-1", "app", 0.0, plain, SubtreeLoad()),)

@@ -13,7 +13,7 @@ from tests.joining import AGENT_TOKEN, admit
 from tierlb.controlplane import children as children_module
 from tierlb.controlplane.children import Children
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
@@ -329,11 +329,18 @@ async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_ar
             await join(node)
             assert [(await next_of(agent, Watch)).explain for _ in range(2)] == ["", ""]
             assert [(await next_of(node, Watch)).explain for _ in range(2)] == ["", "nonce"]
-            rows = (attrs.evolve(ROW, node="web-2"), attrs.evolve(ROW, node="web-3"))
+            claim = attrs.evolve(ROW.own, members=(MemberLoad("app/x", 1, 2, 3, availability="ejected"),))
+            rows = (attrs.evolve(ROW, node="web-2", own=claim), attrs.evolve(ROW, node="web-3"))
             await agent.send(encode(Report(LOAD, ECHO, rows)))
             await node.send(encode(Report(LOAD, ECHO, (attrs.evolve(ROW, node="web-4"),))))
             await until(lambda: "web-4" in known(children) and "web-2" in known(children))
             assert known(children) == {"web-2", "web-4"}
+            assert members_named(children) == []
+
+
+def members_named(children):
+    rows, _ = children.rows.since(0, trio.current_time())
+    return [member.name for row in rows for member in row.own.members]
 
 
 def known(children):

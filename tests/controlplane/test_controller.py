@@ -989,10 +989,11 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
     assert {watch.explain for watch in agent.link.watches} == {""}
     assert "nonce" in {watch.explain for watch in web.link.watches}
     rows = tuple(
-        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), SubtreeLoad()) for name in ("app-1", "web-1")
+        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app-2", 0, 0, 9),)), SubtreeLoad())
+        for name in ("app-1", "web-1")
     )
     with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
-    assert with_agents.picture.of("app-1").row is not None
+    assert with_agents.picture.of("app-1").row.own.members == ()
     assert with_agents.picture.of("web-1").row is None
 
 

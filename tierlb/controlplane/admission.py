@@ -9,7 +9,8 @@ is known to be dead. But a connection from another address takes no place that a
 (`may_replace`), unless the supervisor has just started that process: what several share, such as the token of a pool,
 does not let one of them speak for another. A machine that was replaced by another one is found dead within six seconds.
 
-An agent's traffic goes where it says, so that has to be where it is (`address_problem`).
+An agent's traffic goes where it says, so that has to be where it is (`address_problem`). It reports of itself alone
+(`agent_rows`).
 """
 
 import ipaddress
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 import attrs
 
 from tierlb.model.address import parse_address
+from tierlb.model.load import NodeRow
 from tierlb.net.websocket import Admit
 from tierlb.wire.credentials import Principal, Role, data_key, issued, proven, root_key
 from tierlb.wire.frames import Hello
@@ -144,3 +146,9 @@ def address_problem(data: str, host: str, networks: Sequence[str], pool: str) ->
     if any(there in ipaddress.ip_network(network) for network in networks):
         return ""
     return f"it is at {host}, --address is {data}: allow that in pools.{pool}.agents.networks"
+
+
+def agent_rows(rows: Sequence[NodeRow], name: str) -> tuple[NodeRow, ...]:
+    """What is kept of an agent's rows: the one of itself, without members. It sends to none, so figures of members
+    would be claims about other endpoints."""
+    return tuple(attrs.evolve(row, own=attrs.evolve(row.own, members=())) for row in rows if row.node == name)

@@ -20,7 +20,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from tierlb.controlplane.admission import may_replace, mismatch
+from tierlb.controlplane.admission import agent_rows, may_replace, mismatch
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
@@ -198,7 +198,7 @@ class Child:
                     assert self.session.hello is not None
                     self._children.hearer.note_report(self.session.hello.node, subtree, echo)
                     if self.is_agent:
-                        rows = tuple(row for row in rows if row.node == self.session.hello.node)
+                        rows = agent_rows(rows, self.session.hello.node)
                     if rows:
                         self._children.note_rows(rows, now)
                 case Hello():

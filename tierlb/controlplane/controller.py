@@ -32,7 +32,7 @@ from collections.abc import Container, Iterable
 import attrs
 import trio
 
-from tierlb.controlplane.admission import Admission, address_problem, bound, may_replace, mismatch
+from tierlb.controlplane.admission import Admission, address_problem, agent_rows, bound, may_replace, mismatch
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.parents import is_named
@@ -249,7 +249,7 @@ class Controller:
             case Report(subtree, _, rows):
                 now = trio.current_time()
                 self.picture.note_report(seat.name, subtree, now)
-                if rows := rows if not seat.agent else tuple(row for row in rows if row.node == seat.name):
+                if rows := agent_rows(rows, seat.name) if seat.agent else rows:
                     self.picture.note_rows(rows, now)
                     self._seen.set()
                     self._seen = trio.Event()
