@@ -36,6 +36,7 @@ def answer(code, value):
 def ask(tmp_path, serve):
     """Run a command against an API that answers so in turn."""
     token = tmp_path / "token"
+    token.touch(0o600)
     token.write_text("s3cret\n")
 
     def ask(arguments, *answers):

@@ -9,6 +9,7 @@ from tests.cli.conftest import run
 from tierlb.cli import node as cli_node
 from tierlb.model.address import Address
 from tierlb.model.topology import Tls
+from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 
 def test_a_node_without_a_token_says_how_to_give_it():
@@ -62,7 +63,7 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     (node,) = started
     identity, placement = node.identity, node.placement
     assert (identity.tier, identity.name, identity.controllers) == ("web", "web-7", options["--join"])
-    assert identity.token == "secret"
+    assert identity.token == issued(root_key("secret"), Principal(Role.NODE, "web", "web-7")).text
     assert (placement.host, placement.data_port, placement.advertised) == ("127.0.0.2", 7945, "127.0.0.4")
     assert (placement.control, placement.control_name) == (Address("127.0.0.3", 7946), "web:7946")
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))

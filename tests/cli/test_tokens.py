@@ -10,7 +10,14 @@ from tests.cli.conftest import GOOD, run
 from tests.controlplane.conftest import KeptLog
 from tierlb.cli import tokens
 from tierlb.cli.join import invitation_or_exit
-from tierlb.cli.tokens import credential_or_exit, exposure, token_from_descriptor, warn_if_exposed, warn_of_root
+from tierlb.cli.tokens import (
+    credential_or_exit,
+    exposure,
+    tell_if_exposed,
+    token_from_descriptor,
+    warn_if_exposed,
+    warn_of_root,
+)
 from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
@@ -163,3 +170,11 @@ def test_a_controller_needs_the_secret_and_not_what_follows_from_it(tmp_path, wr
     file.chmod(0o600)
     result = run("controller", write(GOOD), "--token-file", file, "--state", tmp_path / "state")
     assert (result.exit_code, "a controller needs the secret it was made from" in result.stderr) == (2, True)
+
+
+def test_a_command_warns_of_a_file_once_however_often_it_asks(tmp_path, capsys):
+    for name in ("one", "two"):
+        (tmp_path / name).touch(0o644)
+        for _ in range(3):
+            tell_if_exposed(tmp_path / name)
+    assert capsys.readouterr().err.splitlines() == [f"warning: {exposure(tmp_path / name)}" for name in ("one", "two")]

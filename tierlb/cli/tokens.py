@@ -18,6 +18,7 @@ from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, 
 CONTAINER_SECRETS = Path("/run/secrets")
 """Where Docker, Podman and our own renderings mount them."""
 OTHERS = 0o077
+_told: set[Path] = set()
 FROM_ENVIRONMENT = f"it came in {TOKEN_VARIABLE}, which is inherited and shown: use --token-file or --token-fd"
 
 
@@ -57,8 +58,9 @@ def warn_if_exposed(log: Log, *files: Path | None) -> None:
 
 
 def tell_if_exposed(file: Path | None) -> None:
-    """Say it to the person who runs a command."""
-    if file is not None and (reason := exposure(file)):
+    """Say it to the person who runs a command, once for each file however many requests the command makes."""
+    if file is not None and file not in _told and (reason := exposure(file)):
+        _told.add(file)
         click.echo(f"warning: {reason}", err=True)
 
 
