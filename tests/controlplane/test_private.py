@@ -13,6 +13,7 @@ from tierlb.controlplane.private import (
     make_private_directory,
     open_private,
     read_private,
+    remove_tree,
 )
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
@@ -119,3 +120,16 @@ def test_the_directory_of_all_clusters_is_checked_too(tmp_path: Path) -> None:
     os.chown(tmp_path / STATES, SOMEBODY, SOMEBODY)
     with pytest.raises(NotPrivate, match=STATES):
         check_directory(tmp_path / STATES / "shop")
+
+
+def test_a_tree_is_removed_and_a_link_in_its_place_is_not_followed(tmp_path: Path, victim: Path) -> None:
+    tree, link = tmp_path / "tree", tmp_path / "link"
+    (tree / "web-1").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    victim.rename(tmp_path / "other" / "victim")
+    link.symlink_to(tmp_path / "other")
+    for each in (tree, link, tmp_path / "missing"):
+        remove_tree(each)
+        assert not each.is_symlink()
+        assert not each.exists()
+    assert (tmp_path / "other" / "victim").exists()

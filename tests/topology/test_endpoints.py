@@ -44,6 +44,8 @@ CASES = [
     (FLAT, {"admin": Admin.DRAIN}, "    endpoints:\n      127.0.0.1:9001: {admin: drain}\n      127.0.0.1:9002: 1\n"),
     (WEIGHTS, {"admin": Admin.DRAIN}, "{127.0.0.1:9001: {weight: 50, admin: drain}, 127.0.0.1:9002: 10}"),
     (WEIGHTS, {"weight": 0.0}, "{127.0.0.1:9001: 0, 127.0.0.1:9002: 10}"),
+    (FLOW, {"weight": 0.12345678}, "endpoints: {127.0.0.1:9001: 0.12345678, 127.0.0.1:9002: 1}"),
+    (WEIGHTS.replace("50", "999999.5"), {"admin": Admin.DRAIN}, "{127.0.0.1:9001: {weight: 999999.5, admin: drain}"),
     (LONG, {"admin": Admin.READY}, "      127.0.0.1:9001: 3\n      127.0.0.1:9002: 1\n"),
     (LONG, {"weight": 4.0}, "      127.0.0.1:9001: {weight: 4, admin: drain}\n      127.0.0.1:9002: 1\n"),
 ]

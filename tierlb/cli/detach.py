@@ -40,7 +40,7 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
     try:
         make_directory(directory)
     except StoreError as error:
-        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+        raise click.ClickException(f"{error} (option --state)") from error
     log = directory / LOG_FILE
     before = log.stat().st_size if log.exists() else 0
     admin_url, process = _start(file, directory, watch, log)

@@ -59,7 +59,7 @@ def source_or_exit(file: Path, state: Path | None) -> Source:
     try:
         return source_of(file, state or usual_directory(load_or_exit(file).cluster))
     except StoreError as error:
-        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+        raise click.ClickException(f"{error} (option --state)") from error
 
 
 async def _up(topology: Topology, source: Source, text: str, options: UpOptions) -> None:
@@ -79,7 +79,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:
-        raise click.ClickException(f"{error}. Another directory can be given with --state") from error
+        raise click.ClickException(f"{error} (option --state)") from error
     token = secrets.token_urlsafe(TOKEN_BYTES)
     descriptors = limit()  # of the processes that are started here; each node raises its own
     raise_limit()

@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import select
-import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,6 +31,7 @@ from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import control_door, serve_child
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.pages import ControllerPages
+from tierlb.controlplane.private import remove_tree
 from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
@@ -167,7 +167,7 @@ class Supervisor:
         """Where nodes keep what they serve. What those of an earlier run kept is of no use: nothing of that runs."""
         if self.invite is None:
             return None
-        await trio.to_thread.run_sync(partial(shutil.rmtree, self.invite / NODES, ignore_errors=True))
+        await trio.to_thread.run_sync(remove_tree, self.invite / NODES)
         return self.invite / NODES
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:

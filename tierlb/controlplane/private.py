@@ -3,7 +3,7 @@
 Somebody who can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
 written, or a file of their own where one is about to be read. So the last component of a path is never followed where
 it is a link, what is opened has to be a regular file of this user (or of root, who can do anything anyway), and a
-directory for state that another user owns, or that everybody may write to, is refused.
+directory for state that another user owns is refused. So is one of root's that everybody may write to.
 
 Left out: ancestors of a state directory. Whoever owns one can rename what is below it, but cannot make a directory that
 passes for one of this user.
@@ -11,6 +11,7 @@ passes for one of this user.
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def make_private_directory(directory: Path) -> list[Path]:
     _make_missing(directory, made)
     check_directory(directory)
     return made
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove the directory with all in it, or the link that is in its place, as far as that is possible."""
+    if directory.is_symlink():
+        directory.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def check_directory(directory: Path) -> None:

@@ -89,9 +89,14 @@ def _takes(wanted: Override) -> bool:
 def value_text(wanted: Override) -> str:
     """As the file has it: a weight, or a mapping where there is more to say."""
     if wanted.admin is Admin.READY:
-        return f"{1.0 if wanted.weight is None else wanted.weight:g}"
-    weight = "" if wanted.weight is None else f"weight: {wanted.weight:g}, "
+        return _number(1.0 if wanted.weight is None else wanted.weight)
+    weight = "" if wanted.weight is None else f"weight: {_number(wanted.weight)}, "
     return f"{{{weight}admin: {wanted.admin.value}}}"
+
+
+def _number(weight: float) -> str:
+    """With all its digits: a drain must not change a weight."""
+    return repr(float(weight)).removesuffix(".0")
 
 
 def _listing(sheet: Sheet, pool: Pool, after: Override) -> Iterator[Splice]:
