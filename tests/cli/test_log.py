@@ -107,6 +107,7 @@ def test_what_is_said_to_a_person_is_written(capfd):
 
 
 def test_what_libraries_log_is_a_line_too(capfd):
+    LazyLog().warm()
     log = LazyLog()
     log.warm()
     logging.getLogger("trio.serve_listeners").error("accept returned %s", 24)

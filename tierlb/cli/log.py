@@ -53,7 +53,7 @@ class LazyLog:
         if self._logger is None:
             self._writer, self._logger = _make_logger(self.bound, self.losses)
             sys.excepthook = self._report_end
-            logging.getLogger().addHandler(_OfLibraries(self))
+            _hear_libraries(self)
         return self._logger
 
     def flush(self) -> bool:
@@ -122,6 +122,14 @@ def _within(quota: LogQuota) -> Any:
 def _without_control(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """What others wrote moves no cursor and begins no line."""
     return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _hear_libraries(log: LazyLog) -> None:
+    """Have what libraries log written by this log, and by no other of the process."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _OfLibraries)]:
+        root.removeHandler(handler)
+    root.addHandler(_OfLibraries(log))
 
 
 class _OfLibraries(logging.Handler):
