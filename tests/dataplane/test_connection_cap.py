@@ -172,6 +172,19 @@ async def test_kept_connections_give_way_to_new_ones_in_order(lab: Lab) -> None:
     assert (load.connections, load.gave_way, load.turned_away) == (2, 1, 0)
 
 
+async def test_a_kept_connection_on_which_a_request_has_come_does_not_give_way(lab: Lab) -> None:
+    """The newcomer and the request are there in one batch, the newcomer first."""
+    await lab.serves(l7(rules=HELLO, limits=Limits(connections=2)))
+    asking, idle = await lab.connects(), await lab.connects()
+    for client in (asking, idle):
+        assert (await client.asks(GET)).status == 200
+    asking.stream.socket._sock.send(GET)
+    assert lab.plane._cap is not None
+    assert lab.plane._cap.admit(lab.plane.reactor.look())
+    assert (await asking.hears_message()).status == 200
+    await idle.hears_end()
+
+
 async def test_while_all_are_busy_newcomers_get_503_at_once_and_answers_close(lab: Lab) -> None:
     member = await lab.member()
     await lab.serves(l7(member, limits=Limits(connections=2)))

@@ -28,6 +28,7 @@ from tierlb.dataplane.l7.plan import Plan
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Admin, Limits, Match, Respond, Timeouts
+from tierlb.net.wheel import NEVER
 from tierlb.wire.http_body import CHUNKS_A_CALL
 from tierlb.wire.proxy_protocol import encode_local
 
@@ -717,6 +718,19 @@ async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab
     runs = [(target, len(list(run))) for target, run in itertools.groupby(order)]
     assert {length for _, length in runs} == {HEADS_A_TURN}
     assert [target for target, _ in runs] == 5 * [target for target, _ in runs[:3]]
+
+
+async def test_a_connection_whose_requests_wait_for_their_turn_is_not_idle(lab: Lab) -> None:
+    await lab.serves(l7(rules=HELLO))
+    client = await lab.connects()
+    assert (await client.asks(GET)).status == 200
+    (connection,) = lab.front.clients
+    assert connection.idle_since(lab.front.reactor.now) < NEVER
+    connection.on_data(GET * (HEADS_A_TURN + 1))
+    assert connection.queued
+    assert connection.idle_since(lab.front.reactor.now) == NEVER
+    for _ in range(HEADS_A_TURN + 1):
+        assert (await client.hears_message()).status == 200
 
 
 async def test_a_large_head_counts_as_several(lab: Lab) -> None:

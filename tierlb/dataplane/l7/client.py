@@ -282,7 +282,7 @@ class ClientConnection(Stream):
 
     def idle_since(self, now: float) -> float:
         """Since when it waits for a request; NEVER while it serves one, or has not been silent long enough."""
-        if self.exchange is not None or self.backlog is not None or self.lingering or self.closed:
+        if self.exchange is not None or self.backlog is not None or self.queued or self.lingering or self.closed:
             return NEVER
         if self.keep_alive and not self.in_head:
             return self.deadline - self.front.idle_s
@@ -290,12 +290,21 @@ class ClientConnection(Stream):
         return since if now - since >= SILENT_S else NEVER
 
     def give_way(self) -> bool:
-        """Close it, for the node is full; a head that has begun is answered."""
+        """Close it, for the node is full; a head that has begun is answered. False if a request is there that was not
+        read yet: it would be lost with the connection."""
+        if not self.in_head and self._is_asking():
+            return False
         if self.in_head:
             reason = f"{self.front.name}: this node is full and the request head was slow to arrive\n"
             self.send(own_answer(503, reason.encode(), keep_alive=False, extra=RETRY_AFTER))
         self.close()
         return True
+
+    def _is_asking(self) -> bool:
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def end_within(self, seconds: float) -> None:
         """End with the first answer after so long; if there is none by then, when nothing is under way."""
