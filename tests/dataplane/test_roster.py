@@ -181,6 +181,21 @@ def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.Mo
     assert len(drawn) == 1
 
 
+def test_after_errors_the_choice_of_a_large_group_is_made_anew_less_often(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = harness.group(*map(str, range(200)), balance=Policy.LOAD_AWARE)
+    drawn: list[float] = []
+    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
+    group._settled_at = harness.reactor.now
+    harness.pass_time(9 * AT_ONCE_S)
+    group.candidates[0].erred()
+    assert drawn == []
+    harness.pass_time(2 * AT_ONCE_S)
+    group.candidates[0].erred()
+    assert len(drawn) == 1
+
+
 def test_a_bad_memory_of_response_times_fades_while_nothing_is_in_flight(harness: Harness) -> None:
     a = harness.group("a", balance=Policy.PEAK_EWMA).candidates[0]
     a.peak.observe(harness.reactor.now, 2.0)

@@ -36,7 +36,9 @@ from tierlb.telemetry.pace import is_news
 from tierlb.wire.agent_check import AgentSays
 
 AT_ONCE_S = 0.002
-"""After an error the choice is made anew at once, but not more often than this: a burst of errors is one event."""
+AT_ONCE_S_PER_CANDIDATE = 0.0001
+"""After an error the choice is made anew at once, but not more often than this: a burst of errors is one event. It
+takes some 10 µs for each candidate, and whoever asks for what fails decides how many errors there are."""
 AWAITED_S = 5.0
 """A node that came to others may not have found anybody to send to yet; it says so with its first report, which comes
 with its connection. One from which none comes for so long is used unheard."""
@@ -458,7 +460,7 @@ class Group:
             self.settle(now)
 
     def settle_at_once(self, now: float) -> None:
-        if now - self._settled_at >= AT_ONCE_S:
+        if now - self._settled_at >= max(AT_ONCE_S, AT_ONCE_S_PER_CANDIDATE * len(self.candidates)):
             self.settle(now)
 
     def refresh(self) -> None:
