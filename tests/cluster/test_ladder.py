@@ -146,6 +146,23 @@ async def test_a_frozen_child_gets_nothing_new_until_it_speaks_again(site: Site)
     assert noticed <= site.logged("member speaks again", "back-1", since)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        (("web-1", "web-2", "web-3"), "edge: no node finds anything ready below"),
+        (("edge-1",), "edge: no node has reported for 5 s"),
+    ],
+)
+async def test_a_tier_that_hangs_is_no_cluster_that_serves(site: Site, nodes: tuple[str, ...], said: str) -> None:
+    cluster = site.cluster
+    await cluster.wait_until("all is well", cluster.is_whole, DEADLINE_S)
+    with frozen(*map(site.pid, nodes)):
+        await cluster.wait_until("it is noticed", lambda: said in cluster.status()["waiting"], DEADLINE_S)
+        assert not cluster.serves()
+    await cluster.wait_until("it serves again", cluster.serves, DEADLINE_S)
+    await cluster.wait_until("all is well", cluster.is_whole, DEADLINE_S)
+
+
 async def test_of_a_killed_child_only_what_was_in_flight_there_fails(site: Site) -> None:
     traffic, pid = site.shallow, site.pid("web-2")
     with trio.fail_after(DEADLINE_S):

@@ -997,6 +997,27 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
     assert with_agents.picture.of("web-1").row is None
 
 
+async def test_a_top_tier_that_hangs_or_finds_nothing_ready_does_not_serve(running, autojump_clock):
+    await serve_all(running)
+    running.starting = False
+    edge = running.seats["edge-1"]
+    for since_s, ready, phrase in (
+        (0.0, 2, ""),
+        (0.0, 0, ""),
+        (2.5, 0, "edge: no node finds anything ready below"),
+        (0.0, 1, ""),
+    ):
+        await trio.sleep(since_s)
+        running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=ready), Echo()))
+        status = running.status()
+        assert (status.serving, phrase in (*status.missing, "")) == (not phrase, True)
+    await trio.sleep(6.0)
+    status = running.status()
+    assert (status.serving, status.waiting[-1]) == (False, "edge: no node has reported for 5 s")
+    running.lost(edge, edge.link)
+    assert not running.status().serving
+
+
 async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(running, autojump_clock):
     await serve_all(running)
     edge = running.seats["edge-1"]

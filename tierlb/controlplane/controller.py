@@ -36,7 +36,7 @@ from tierlb.controlplane.admission import Admission, address_problem, agent_rows
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.parents import is_named
-from tierlb.controlplane.picture import Picture
+from tierlb.controlplane.picture import Picture, Sight
 from tierlb.controlplane.seat import Link, Seat
 from tierlb.controlplane.status import (
     ClusterStatus,
@@ -47,6 +47,7 @@ from tierlb.controlplane.status import (
     TierStatus,
     observed,
 )
+from tierlb.controlplane.top_health import stalled
 from tierlb.controlplane.waiting import pools_awaited, tiers_awaited
 from tierlb.controlplane.watching import Watching
 from tierlb.model.address import Address, parse_address
@@ -376,6 +377,7 @@ class Controller:
             for name in self.topology.pools
         }
         down = self._down()
+        stalled = () if self.starting or down else self._stalled(now)
         awaited = (pools[name] for name, pool in self._deployed().pools.items() if not (pool.agents or pool.dns))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(e.state is State.SERVING for e in pool.endpoints) for pool in awaited
@@ -383,13 +385,13 @@ class Controller:
         return ClusterStatus(
             cluster=self.topology.cluster,
             revision=self.revision,
-            serving=serving and not self.starting and not down,
-            missing=(*self._missing(lacks), *(f"pool {name}: no endpoint is available" for name in down)),
+            serving=serving and not self.starting and not down and not stalled,
+            missing=(*self._missing(lacks), *(f"pool {name}: no endpoint is available" for name in down), *stalled),
             down=down,
             tiers=tiers,
             pools=pools,
             starting=self.starting,
-            waiting=self._waiting(lacks),
+            waiting=(*self._waiting(lacks), *stalled),
         )
 
     def _statuses(self, tier: str, now: float, contents: dict[str, Snapshot]) -> tuple[NodeStatus, ...]:
@@ -450,6 +452,15 @@ class Controller:
             if self._is_top(seat) and seat.link is not None and seat.state is State.SERVING and report is not None:
                 reports.setdefault(seat.tier, []).append(report.down)
         return tuple(name for name in pools_down({}, reports) if name in self.topology.pools)
+
+    def _stalled(self, now: float) -> tuple[str, ...]:
+        """Where others start the nodes, one without a connection may serve: this controller may be cut off."""
+        tiers: dict[str, list[Sight]] = {}
+        for seat in self._nodes():
+            is_known = seat.link is not None or self.engine is None
+            if self._is_top(seat) and is_known and seat.state is State.SERVING:
+                tiers.setdefault(seat.tier, []).append(self.picture.of(seat.name))
+        return stalled(tiers, now)
 
     def _has_leaves(self, node: str) -> bool:
         report = self.picture.of(node).subtree()

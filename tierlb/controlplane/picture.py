@@ -21,13 +21,15 @@ MAX_SAMPLES = 32
 
 @attrs.define
 class Sight:
-    """One node. `taken_s` is when its row was made, on this clock; `samples` are times and items of recent rows."""
+    """One node. `taken_s` is when its row was made, on this clock; `samples` are times and items of recent rows.
+    `barren_s`: since when its reports say that none of what is below is ready."""
 
     row: NodeRow | None = None
     taken_s: float = 0.0
     samples: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=MAX_SAMPLES))
     report: SubtreeLoad | None = None
     reported_s: float = 0.0
+    barren_s: float | None = None
 
     def items_per_s(self) -> float | None:
         """Over the last second or so, if there are rows to tell it from."""
@@ -81,6 +83,10 @@ class Picture:
         """The node itself reported here."""
         if (sight := self._sights.get(name)) is not None:
             sight.report, sight.reported_s = report, now
+            if report.ready_leaves or not report.leaves:
+                sight.barren_s = None
+            elif sight.barren_s is None:
+                sight.barren_s = now
 
     def note_rows(self, rows: Iterable[NodeRow], now: float) -> None:
         """Rows of nodes anywhere below came; for each node the newest counts."""
