@@ -178,7 +178,7 @@ def _given_token(file: Path) -> str:
 
 
 def _token_from_here(access: AdminAccess) -> str:
-    """The token of the only cluster that was started from this directory; it is sent to nobody but this machine."""
+    """The token of the only cluster that was started from this directory; it is sent to this machine only."""
     if admin_place(access.url)[0] not in ("localhost", "127.0.0.1", "::1"):
         return ""
     tokens = []

@@ -51,7 +51,7 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
     which = file if state is None else f"--state {state}"
     end = f"`{how_to_call()} down {which}` stops everything. The log is {log}"
     source = source_or_exit(file, directory)
-    if admin_url.startswith("https:"):  # nobody has said here whom to trust for its certificate
+    if admin_url.startswith("https:"):  # this command does not know which CA signed its certificate
         topology = load_or_exit(source.file)
     else:
         topology = load_text(Client(admin_url).get("/v1/topology")["text"], str(source.file))

@@ -1,8 +1,9 @@
 """Tokens that are given to a command, and whether others may know them too.
 
 A token comes from a file that only its owner can read, or from a descriptor. An environment is inherited by children,
-and shown by whoever shows a container; a file with other modes is read by other users. Both work, with a warning that
-says what to do. Secrets of containers are excepted: an engine mounts them for one container, readable by all in it.
+and shown by tools that inspect containers; a file with other modes is read by other users. Both work, with a warning
+that says what to do. Secrets of containers are excepted: an engine mounts them for one container, readable by all in
+it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Whether a local process still has connections: the kernel's table says so, whoever made them.
+"""Whether a local process still has connections: the kernel's table lists those of every process.
 
 For endpoints that are to end. The nodes that sent there close what they kept and let finish what is under way, so
 connections that are left are requests, tunnels or relayed connections.

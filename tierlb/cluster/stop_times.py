@@ -1,4 +1,4 @@
-"""How long whoever stops a process has to wait before it is killed: what its tier gives to what is under way, and more.
+"""The time from SIGTERM to SIGKILL of each process: the drain time of its tier, and a margin.
 
 The same for all that stop processes: the supervisor, compose and Kubernetes.
 """

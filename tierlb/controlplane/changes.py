@@ -248,7 +248,7 @@ class Changes:
         return progress
 
     def _all_out(self, after: Topology) -> str:
-        """Why nobody would accept at a tier's address: its sockets are kept open for nodes that are all drained."""
+        """Why no node would accept at a tier's address, whose socket the supervisor keeps open; "" if one would."""
         if self.controller.engine is not None:
             return ""
         for tier in after.tiers.values():

@@ -1,4 +1,4 @@
-"""Who is heard: requests that mean this very host, pages of our own origin, and whoever has the token.
+"""Which requests are answered: those that mean this very host, of pages of our own origin, and with the token.
 
 The Host header must be a loopback name, the address that was connected to, or one of `admin.hosts`, and nothing else
 beside a port: no web page can reach the API by a name that it points at this machine (DNS rebinding). A page of another

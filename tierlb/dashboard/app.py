@@ -1,8 +1,8 @@
 """The admin API: what the cluster is and does, and the verbs that change it, for people, programs and health checks.
 
-What can be asked is listed in operations.py, who is heard in access.py. Here the list becomes an ASGI app, in which
-whatever is refused is told in one form, and is served on a socket. It listens where the topology file says, on
-loopback unless told otherwise.
+What can be asked is listed in operations.py, which requests are answered in access.py. Here the list becomes an ASGI
+app that gives every refusal the same form, and is served on a socket. It listens where the topology file says, by
+default on loopback.
 """
 
 import socket

@@ -5,7 +5,7 @@ Whoever can connect can ask, so a connection is a stranger's, except while a req
 deadline, whatever its peer does: until a whole request has come, and until its answer has gone. Hypercorn shields
 what it sends from cancellation, so a connection whose time is over is closed under it.
 
-Left out: which requests are heard (access.py).
+Left out: which requests are answered (access.py).
 """
 
 import socket

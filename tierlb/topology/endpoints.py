@@ -74,7 +74,7 @@ def _as_it_is(pool: Pool, address: Address) -> Override:
 
 
 def _refuse_last(pool: Pool, edit: SetEndpoint, after: Override) -> None:
-    """Of those that DNS finds nobody here knows how many there are."""
+    """How many endpoints DNS finds is not known here, so none of those counts as the last."""
     if pool.dns is not None or _takes(after):
         return
     others = [address for address in pool.endpoints if address != edit.address and _takes(_as_it_is(pool, address))]
