@@ -230,7 +230,7 @@ def agent(tls_certificate: str, tls_key: str, tls_ca: str, **options: Any) -> No
 
     Where to join: --join-file is a directory with the files control-url and join-token. `tierlb up` writes them to
     .tierlb/CLUSTER in its working directory, for its own user alone, anew at each start. With --join the token comes in
-    the environment variable TIERLB_TOKEN.
+    a file, as `tierlb token --role agent --pool POOL` prints it.
     """
     from tierlb.cli.agent import AgentOptions, start_agent
 
