@@ -217,6 +217,17 @@ class Voice:
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
 
 
+class Full:
+    """A socket that takes nothing now."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.recv = sock.recv
+        self.fileno = sock.fileno
+
+    def send(self, data: bytes) -> int:
+        raise BlockingIOError
+
+
 class PlayedMember:
     """A listening socket that answers nothing by itself."""
 

@@ -1,12 +1,15 @@
 """Connections to members: kept, looked at, thrown away."""
 
 import errno
+import fcntl
 import socket
+import termios
+from array import array
 
 import attrs
 import pytest
 
-from tests.dataplane.conftest import Lab, PlayedMember, Voice, l7
+from tests.dataplane.conftest import Full, Lab, PlayedMember, Voice, l7
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.topology import Admin
 from tierlb.net.hearing import vanished
@@ -206,6 +209,39 @@ async def test_after_204_and_304_that_announce_a_body_a_connection_is_not_kept(
     await client.hears_message(bodiless=True)
     assert idle_count(lab) == kept_after
     assert len(lab.front.clients) == 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_slowly(lab: Lab, whole: bool) -> None:
+    client, member = await lab.converses()
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    (connection,) = lab.front.clients
+    real, upstream = connection.sock, connection.exchange.connection
+    connection.sock = Full(real)
+    said = 40 * 1024  # more than one read
+    await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (said if whole else said + 1) + b"x" * said)
+    await lab.until(lambda: upstream.paused and not unsent(voice.stream.socket._sock))
+    assert not upstream.is_unread(), "some of it waits in the kernel"
+    voice.resets()
+    await lab.until(lambda: upstream.mask == -1)
+    connection.sock = real
+    if whole:
+        assert (await client.hears_message()).body == b"x" * said
+        assert len(lab.front.clients) == 1
+    else:
+        head, _, body = (await client.hears_rest()).partition(b"\r\n\r\n")
+        assert (head[9:12], len(body)) == (b"200", said)
+    await lab.until(lambda: upstream.closed)
+    assert lab.candidate(member).in_flight == 0
+
+
+def unsent(sock: socket.socket) -> int:
+    """The bytes in the kernel that the other end has not acknowledged."""
+    counted = array("i", [0])
+    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, counted)
+    return counted[0]
 
 
 @pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])

@@ -182,6 +182,18 @@ class PooledConnection(Stream):
         except Exception as bug:
             exchange.failed(bug)
 
+    def _hung_up(self) -> None:
+        """A member that answers without having read the whole request resets the connection behind its answer. What
+        came before is passed on first, as the client reads on; then `lost` is reported."""
+        if not self.paused or self.is_unread():
+            super()._hung_up()
+            return
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.lost = OSError(code, errno.errorcode.get(code, "?"))
+        self.reactor.remove(self.fd)
+        self.mask = -1
+
     def on_progress(self) -> None:
         exchange = self.exchange
         if exchange is not None:
