@@ -24,6 +24,13 @@ DEPTH = 3
 """A test mentions what its helpers, constants and fixtures mention, and what those do."""
 
 KEYS = {
+    "admin.hosts": "cli/test_up.py::test_the_url_of_the_admin_api_is_one_that_it_serves",
+    "admin.tls": "dashboard/test_app.py::"
+    "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
+    "admintls.certificate": "dashboard/test_app.py::"
+    "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
+    "admintls.key": "dashboard/test_app.py::"
+    "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
     "admin.listen": "cluster/test_kubernetes_pods.py::test_the_api_listens_where_the_file_says",
     "endpoint.admin": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "endpoint.weight": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
@@ -164,6 +171,8 @@ OPTIONS = {
     "demo-backend --service": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
     "demo-backend --slots": "cli/test_main.py::test_each_option_of_the_demo_backend_reaches_it",
     "down --state": "cli/test_detach.py::test_where_nothing_runs_down_says_so",
+    "explain --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
+    "explain --token-file": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "explain --admin": "cli/test_explain.py::test_fields_and_method_are_as_given",
     "explain --header": "cli/test_explain.py::test_fields_and_method_are_as_given",
     "explain --json": "cli/test_explain.py::test_json_tells_what_is_missing_too",
@@ -189,6 +198,8 @@ OPTIONS = {
     "node --tls-certificate": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --tls-key": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
     "node --token-file": "cli/test_node.py::test_each_option_reaches_what_it_is_for",
+    "status --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
+    "status --token-file": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "status --admin": "cli/test_status.py::test_the_table_has_a_row_for_each_node_and_endpoint",
     "status --json": "cli/test_status.py::test_json_is_what_the_api_answered",
     "tier add --above": "cli/test_verbs.py::test_each_verb_is_sent",
@@ -197,6 +208,8 @@ OPTIONS = {
     "tier add --kind": "cli/test_verbs.py::test_each_verb_is_sent",
     "tier add --policy": "cli/test_verbs.py::test_each_verb_is_sent",
     "tier add --replicas": "cli/test_verbs.py::test_each_verb_is_sent",
+    "top --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
+    "top --token-file": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "top --admin": "cli/test_top.py::test_json_is_what_the_api_answered",
     "top --interval": "cli/test_top.py::test_it_asks_as_often_as_it_is_told",
     "top --json": "cli/test_top.py::test_json_is_what_the_api_answered",
@@ -206,6 +219,7 @@ OPTIONS = {
     "up --state": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
     "up --watch": "cluster/test_verbs.py::test_a_file_that_is_watched_is_applied_as_it_is_edited",
     "verb --admin": "cli/test_verbs.py::test_each_verb_is_sent",
+    "verb --ca": "cli/test_verbs.py::test_each_command_asks_with_the_files_that_were_named",
     "verb --compose": "cli/test_deploy.py::"
     "test_containers_come_while_the_change_is_under_way_and_the_file_is_what_counts_in_the_end",
     "verb --deadline": "cli/test_change.py::test_a_file_is_sent_as_it_is_and_all_that_was_said_beside_it",

@@ -89,3 +89,16 @@ def test_every_verb_says_what_it_is_for():
 def test_what_can_be_chosen_is_what_there_is():
     assert set(POLICIES) == {policy.value for policy in Policy}
     assert set(KINDS) == {kind.value for kind in Kind}
+
+
+@pytest.mark.parametrize("command", ["status", "top --once", "explain", "history", "progress", "scale web=2"])
+def test_each_command_asks_with_the_files_that_were_named(tmp_path, command):
+    certificates, token = tmp_path / "ca.pem", tmp_path / "token"
+    where = ("--admin", "https://127.0.0.1:1", "--ca", str(certificates), "--token-file", str(token))
+    no_token = run(*command.split(), *where)
+    assert (no_token.exit_code, f"{token}" in no_token.stderr) == (1, True)
+    token.write_text("s3cret\n")
+    certificates.write_text("none\n")
+    no_certificate = run(*command.split(), *where)
+    assert no_certificate.exit_code == 2
+    assert f"--ca {certificates}: it holds no certificates" in no_certificate.stderr
