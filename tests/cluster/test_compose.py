@@ -55,6 +55,8 @@ pools:
   joining: {agents: true}
   remote: {dns: "api.internal:8000"}
 """
+NODE_TOKENS = {f"node-token-{tier}" for tier in ("edge", "direct", "web", "far")}
+TOKENS = {"join-token", "admin-token", "agent-token-joining", *NODE_TOKENS}
 
 
 def alone(topology):
@@ -154,11 +156,21 @@ def test_every_service_is_hardened_and_pools_know_no_token(topology):
         if service["image"] == IMAGE:
             assert (service["user"], service["read_only"], service["tmpfs"]) == ("10001:10001", True, ["/tmp"])
             assert service["healthcheck"]["test"][0] == "CMD"
-        known = {"controller": ["join-token", "admin-token"]} | {tier: ["join-token"] for tier in topology.tiers}
+        nodes = {tier: [f"node-token-{tier}"] for tier in topology.tiers}
+        known = {"controller": ["join-token", "admin-token"]} | nodes
         assert service.get("secrets", []) == known.get(name, [])
     kinds = {name: service["labels"]["tierlb.kind"] for name, service in file["services"].items()}
     run = [name for name, pool in topology.pools.items() if pool.run]
     assert kinds == {"controller": "controller", **dict.fromkeys(topology.tiers, "tier"), **dict.fromkeys(run, "pool")}
+
+
+def test_the_secret_of_the_cluster_is_the_controllers_and_each_tier_has_a_token_of_its_own():
+    file = rendered(everything())
+    assert {*file["secrets"]} == TOKENS
+    for tier in ("edge", "direct", "web", "far"):
+        assert file["services"][tier]["secrets"] == [f"node-token-{tier}"]
+        assert option(file["services"][tier], "--token-file") == f"/run/secrets/node-token-{tier}"
+    assert option(file["services"]["controller"], "--token-file") == "/run/secrets/join-token"
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -232,11 +244,11 @@ def test_with_tls_everybody_shows_a_certificate_and_the_controller_finds_it_wher
         "ca.crt": "/etc/pki/ca.pem",
     }
     assert controller["healthcheck"]["test"][-3:] == ["/etc/tierlb/pki/node.pem", "/etc/node.key", "/etc/pki/ca.pem"]
-    assert web["secrets"] == ["join-token", "tls.crt", "tls.key", "ca.crt"]
+    assert web["secrets"] == ["node-token-web", "tls.crt", "tls.key", "ca.crt"]
     assert web["healthcheck"]["test"][-3:] == [f"/run/secrets/{name}" for name in web["secrets"][1:]]
     assert option(web, "--join") == "wss://controller-web:7901"
     assert option(web, "--tls-key") == "/run/secrets/tls.key"
-    assert {*file["secrets"]} == {"join-token", "admin-token", "tls.crt", "tls.key", "ca.crt"}
+    assert {*file["secrets"]} == {*TOKENS, "tls.crt", "tls.key", "ca.crt"}
 
 
 STORE_FILES = {"tls.crt": "pki/etcd.pem", "tls.key": "../etcd.key", "ca.crt": "pki/etcd-ca.pem", "password": "/run/p$"}
@@ -252,7 +264,7 @@ def test_the_controller_alone_sees_the_files_of_the_store_and_where_the_file_say
         "store-password": "/run/p$$",
     }
     assert file["secrets"]["store-password"] == {"file": "./secrets/store-password"}
-    assert len(file["secrets"]) == 6
+    assert {*file["secrets"]} == {*TOKENS, *(f"store-{name}" for name in STORE_FILES)}
     assert not any("store-" in str(service.get("secrets")) for service in file["services"].values())
 
 
@@ -261,7 +273,7 @@ def test_a_file_that_is_named_twice_is_mounted_once():
     file = rendered(everything(), tls=TLS, store=named)
     targets = [each["target"] for each in file["services"]["controller"]["secrets"][2:]]
     assert sorted(targets) == ["/etc/node.key", TLS.ca, "/etc/tierlb/both.pem", "/etc/tierlb/pki/node.pem"]
-    assert {*file["secrets"]} == {"join-token", "admin-token", "tls.crt", "tls.key", "ca.crt", "store-tls.crt"}
+    assert {*file["secrets"]} == {*TOKENS, "tls.crt", "tls.key", "ca.crt", "store-tls.crt"}
 
 
 @pytest.mark.parametrize(
@@ -351,7 +363,8 @@ def test_the_example_is_what_the_quickstart_renders_to():
 def test_the_head_says_how_agents_join():
     lines = text(Rendering(everything(), IMAGE)).splitlines()
     head = [line for line in lines if line.startswith("#")]
-    assert "#   tierlb agent --pool joining --join ws://controller-joining:7901 ..." in head
+    assert "#   tierlb agent --pool joining --join ws://controller-joining:7901 --token-file FILE ..." in head
+    assert "# with the token in secrets/agent-token-joining." in head
     assert all(line.startswith("#") or not line for line in lines[: len(head) + 1])
 
 

@@ -136,6 +136,21 @@ def test_containers_are_confined_as_the_file_says(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
+    ("service", "secrets"),
+    [
+        ("controller", {"join-token", "admin-token"}),
+        ("edge", {"node-token-edge"}),
+        ("web", {"node-token-web"}),
+        ("demo", set()),
+    ],
+)
+def test_a_container_has_the_tokens_that_it_needs_and_no_others(site: Site, service: str, secrets: set[str]) -> None:
+    for container in site.containers(service):
+        listing = ("docker", "exec", container, "sh", "-c", "ls /run/secrets 2>/dev/null || true")
+        assert {*site.docker.run(*listing).stdout.split()} == secrets
+
+
+@pytest.mark.parametrize(
     ("service", "network", "other", "port", "reached"),
     [
         ("edge", "to-web", "web", 7945, True),

@@ -1,7 +1,11 @@
 """What is rendered is what Kubernetes takes, and its parts fit together: selectors and labels, ports and names, the
 commands and tierlb's own command line."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -19,11 +23,13 @@ from tests.cluster.manifests import (
     rendered,
 )
 from tests.cluster.test_container import parsed
+from tierlb.cluster.container import AGENT_TOKEN_FILE
 from tierlb.cluster.kubernetes import METRIC, OLDEST, certified, render, warnings
 from tierlb.cluster.kubernetes_names import Edge
 from tierlb.telemetry.exposition import GAUGES
 from tierlb.topology.load import load_text
 from tierlb.topology.tree import draw
+from tierlb.wire.credentials import Principal, Role, proven, root_key
 
 NEWEST = "1.37"
 EXAMPLE = ROOT / "compose" / "kubernetes.yaml"
@@ -36,6 +42,19 @@ PLANS = {
     "nothing-grows": plan_of(most={"web": 3, "far": 2}),
 }
 MAKERS = ("Deployment", "DaemonSet", "StatefulSet")
+KUBECTL = """\
+import pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index("generic") + 1])
+folder.mkdir()
+for word in sys.argv:
+    option, _, named = word.partition("=")
+    key, _, value = named.partition("=")
+    if option == "--from-literal":
+        (folder / key).write_text(value)
+    if option == "--from-file":
+        (folder / key).write_text(pathlib.Path(value or key).read_text())
+"""
+"""Makes a Secret a directory."""
 
 
 @pytest.fixture(params=PLANS)
@@ -246,6 +265,28 @@ def test_what_pods_wait_for_is_told_at_the_top(plan):
     assert all(f"kubectl{namespace} create secret generic {name} " in notice for name in wanted)
 
 
+def test_the_commands_at_the_top_make_secrets_that_hold_what_pods_mount(tmp_path, monkeypatch):
+    plan, kubectl = plan_of(), tmp_path / "kubectl"
+    kubectl.write_text(f"#!{sys.executable}\n{KUBECTL}")
+    kubectl.chmod(0o755)
+    block = render(plan).partition("#\n")[2].partition("#\n")[0]
+    monkeypatch.setenv("PATH", f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    commands = "".join(line.removeprefix("#") for line in block.splitlines(keepends=True))
+    done = subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, pod in pods(rendered(plan)).items():
+        for volume in pod["spec"].get("volumes", []):
+            for item in volume.get("secret", {}).get("items", []):
+                assert (tmp_path / volume["secret"]["secretName"] / item["key"]).read_text().strip(), name
+    root = root_key((tmp_path / "join-token").read_text().strip())
+    assert (tmp_path / "join-token").stat().st_mode & 0o777 == 0o600
+    made = {path.parent.name: path.read_text().strip() for path in tmp_path.glob("shop-*-token/*")}
+    assert {name: proven(root, token) for name, token in made.items()} == {
+        **{f"shop-{tier}-token": Principal(Role.NODE, tier) for tier in plan.topology.tiers},
+        "shop-joining-token": Principal(Role.AGENT, "joining"),
+    }
+
+
 def test_who_joins_by_an_agent_is_told_how():
     assert "tierlb agent --join ws://shop-controller-0" in render(plan_of())
     assert "tierlb agent" not in render(PLANS["quickstart"])
@@ -293,7 +334,12 @@ def test_the_agent_of_the_guide_joins_a_cluster_named_shop(tmp_path):
     assert pod["metadata"]["labels"] == plan.pool_selector("app")
     assert (params["join"], params["pool"]) == (plan.join_urls, "app")
     (secret,) = (volume["secret"]["secretName"] for volume in pod["spec"]["volumes"])
-    assert secret == plan.name("tokens")
+    assert secret == plan.token_secret("app")
+    assert str(params["token_file"]) == AGENT_TOKEN_FILE
+    (mount,) = container(pod)["volumeMounts"]
+    (item,) = pod["spec"]["volumes"][0]["secret"]["items"]
+    assert f"{mount['mountPath']}/{item['path']}" == AGENT_TOKEN_FILE
+    assert f"kubectl create secret generic {secret} --from-file={item['key']}=/dev/stdin" in render(plan)
 
 
 def guide_block(word):

@@ -54,12 +54,13 @@ def test_no_pod_is_given_a_key_to_kubernetes_or_a_file_system_to_write_to():
         assert mine.get("readOnlyRootFilesystem", False) is (name != "shop-api")
 
 
-def test_nodes_see_the_join_token_and_not_the_admin_token():
+def test_nodes_see_the_token_of_their_tier_and_controllers_alone_the_secret_of_the_cluster():
     for name, pod in edges().items():
         secrets = [volume["secret"] for volume in pod["spec"].get("volumes", []) if "secret" in volume]
-        keys = {item["key"] for secret in secrets for item in secret["items"]}
-        expected = {"shop-controller": {"join-token", "admin-token"}, "shop-app": set(), "shop-api": set()}
-        assert keys == expected.get(name, {"join-token"})
+        keys = {(secret["secretName"], item["key"]) for secret in secrets for item in secret["items"]}
+        controller = {("shop-tokens", "join-token"), ("shop-tokens", "admin-token")}
+        expected = {"shop-controller": controller, "shop-app": set(), "shop-api": set()}
+        assert keys == expected.get(name, {(f"{name}-token", "node-token")})
 
 
 def test_every_mount_has_its_volume_and_every_volume_is_mounted():

@@ -22,6 +22,8 @@ from tests.cluster.test_kubernetes_network import PORTS, Peer, passes
 from tests.cluster.traffic import Traffic
 from tests.hosts import NFT, Host, Network, running_network
 from tests.processes import Process
+from tierlb.cluster.kubernetes_names import TIER_LABEL
+from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 DEADLINE_S = 90.0
 READY_S = 30.0
@@ -78,8 +80,19 @@ class Machine:
         (self.directory / "topology.yaml").write_text(
             next(each["data"]["topology.yaml"] for each in self.objects if "data" in each)
         )
-        for name in ("join-token", "admin-token"):
-            (self.directory / name).write_text(f"the {name}\n")
+        self.make_secrets()
+
+    def make_secrets(self):
+        """Each in a directory of its own, with the keys that pods have mounted."""
+        root = root_key("the join-token")
+        for name, template in pods(self.objects).items():
+            for volume in template["spec"].get("volumes", []):
+                for item in volume.get("secret", {}).get("items", []):
+                    tier = template["metadata"]["labels"].get(TIER_LABEL)
+                    token = issued(root, Principal(Role.NODE, tier)).text if tier else f"the {item['key']}"
+                    folder = self.directory / f"secrets-{name}"
+                    folder.mkdir(exist_ok=True)
+                    (folder / item["path"]).write_text(f"{token}\n")
 
     @property
     def log(self):
@@ -102,7 +115,7 @@ class Machine:
         program, *words = (word.replace("$$", "$") for word in container(pod.template)["command"])
         assert program == "tierlb"
         mounted = {
-            "/run/secrets/tierlb": str(self.directory),
+            "/run/secrets/tierlb": str(self.directory / f"secrets-{pod.owner}"),
             "/etc/tierlb": str(self.directory),
             "/var/lib/tierlb": str(self.directory / f"state-{pod.name}"),
         }

@@ -8,7 +8,9 @@ import trustme
 
 from tierlb.cluster.compose import document
 from tierlb.cluster.project import NotOurs, Project, lay_out, read_project, rendering
+from tierlb.topology.edit import AddTier, edited
 from tierlb.topology.load import load_file, load_text
+from tierlb.wire.credentials import Principal, Role, proven, root_key
 
 TEXT = """\
 cluster: shop
@@ -36,7 +38,8 @@ def mode(path):
 
 def test_it_holds_the_compose_file_the_topology_and_the_tokens(project):
     files = laid_out(project)
-    assert {*files} == {"compose.yaml", "topology.yaml", "secrets/join-token", "secrets/admin-token"}
+    tokens = {f"secrets/{name}" for name in ("join-token", "admin-token", "node-token-web")}
+    assert {*files} == {"compose.yaml", "topology.yaml", *tokens}
     assert files["topology.yaml"].read_text() == TEXT
     assert "controller-web" in files["compose.yaml"].read_text()
 
@@ -44,18 +47,55 @@ def test_it_holds_the_compose_file_the_topology_and_the_tokens(project):
 def test_a_container_s_user_may_read_every_file_and_others_of_the_host_no_secret(project):
     files = laid_out(project)
     assert mode(project.directory / "secrets") == 0o700
-    assert [mode(files[name]) for name in ("secrets/join-token", "secrets/admin-token")] == [0o444, 0o444]
+    assert {mode(path) for name, path in files.items() if name.startswith("secrets/")} == {0o444}
     assert [mode(files[name]) for name in ("topology.yaml", "compose.yaml")] == [0o644, 0o644]
 
 
 def test_tokens_are_long_unlike_each_other_and_kept(project):
     first = {name: path.read_text() for name, path in laid_out(project).items() if name.startswith("secrets/")}
-    assert len({*first.values()}) == 2
+    assert len({*first.values()}) == 3
     assert all(len(token.strip()) >= 40 for token in first.values())
     changed = TEXT.replace("kind: l7,", "kind: l7, balance: random,")
     files = laid_out(project, changed)
     assert {name: files[name].read_text() for name in first} == first
     assert files["topology.yaml"].read_text() == changed
+
+
+def test_tokens_of_tiers_and_of_pools_with_agents_follow_from_the_join_token(project):
+    text = TEXT.replace("to: app", "to: [app, own]") + "  own: {agents: true}\n"
+    secrets = {name: path.read_text().strip() for name, path in laid_out(project, text).items() if "token" in name}
+    root = root_key(secrets["secrets/join-token"])
+    assert proven(root, secrets["secrets/node-token-web"]) == Principal(Role.NODE, "web")
+    assert proven(root, secrets["secrets/agent-token-own"]) == Principal(Role.AGENT, "own")
+    assert len(secrets) == 4
+
+
+def test_a_tier_that_is_put_in_has_a_token_and_all_others_keep_theirs(project):
+    before = {name: path.read_text() for name, path in laid_out(project).items() if "token" in name}
+    more = edited(TEXT, AddTier("mid", "l7", between=("web", "app")))
+    after = {name: path.read_text() for name, path in laid_out(project, more).items() if "token" in name}
+    assert after.keys() - before.keys() == {"secrets/node-token-mid"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_with_another_join_token_the_tokens_that_follow_are_others(project):
+    before = laid_out(project)["secrets/node-token-web"].read_text()
+    token = project.directory / "secrets" / "join-token"
+    token.unlink()
+    token.write_text("one of my own\n")
+    files = laid_out(project)
+    after = files["secrets/node-token-web"].read_text().strip()
+    assert (files["secrets/join-token"].read_text(), after == before.strip()) == ("one of my own\n", False)
+    assert proven(root_key("one of my own"), after) == Principal(Role.NODE, "web")
+
+
+@pytest.mark.parametrize("content", [b"two\nlines\n", b"\xff\n", b"\n"])
+def test_a_join_token_that_no_controller_could_read_is_told(project, content):
+    token = laid_out(project)["secrets/join-token"]
+    token.unlink()
+    token.write_bytes(content)
+    with pytest.raises(NotOurs, match="join-token holds no token in one line: remove it"):
+        laid_out(project)
 
 
 def test_what_was_laid_out_says_itself_what_it_is(project):

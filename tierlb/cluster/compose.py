@@ -40,11 +40,15 @@ from tierlb.cluster.stop_times import stop_whole_s
 from tierlb.cluster.yaml_text import dump
 from tierlb.model.address import Address
 from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
+from tierlb.wire.credentials import Principal, Role
 
 Document = dict[str, Any]
 
 CONTROLLER = "controller"
 JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
+"""The join token is the cluster's secret, from which those of nodes and agents follow: for the controller alone."""
+NODE_TOKEN, AGENT_TOKEN = "node-token-", "agent-token-"
+"""What the tokens of tiers and of pools with agents begin with."""
 TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
 STORE = "store-"
 """What the secrets of the store begin with."""
@@ -100,6 +104,13 @@ def store_secrets(rendering: Rendering) -> dict[str, str]:
             taken.add(_at(rendering, key))
             found[key] = f"{STORE}{key}"
     return found
+
+
+def role_tokens(topology: Topology) -> dict[str, Principal]:
+    """The tokens that follow from the join token, each with whom it is for, by the names of their secrets."""
+    nodes = {f"{NODE_TOKEN}{name}": Principal(Role.NODE, name) for name in topology.tiers}
+    agents = {f"{AGENT_TOKEN}{pool.name}": pool.name for pool in topology.pools.values() if pool.agents}
+    return nodes | {secret: Principal(Role.AGENT, name) for secret, name in agents.items()}
 
 
 def faults(topology: Topology) -> tuple[str, ...]:
@@ -172,7 +183,8 @@ def _header(rendering: Rendering) -> Iterator[str]:
         if pool.agents:
             yield ""
             yield f"Endpoints of {pool.name} join by themselves, in containers attached to the network to-{pool.name}:"
-            yield f"  tierlb agent --pool {pool.name} --join {_join_url(rendering, pool.name)} ..."
+            yield f"  tierlb agent --pool {pool.name} --join {_join_url(rendering, pool.name)} --token-file FILE ..."
+            yield f"with the token in secrets/{AGENT_TOKEN}{pool.name}."
 
 
 def _name_faults(topology: Topology) -> Iterator[str]:
@@ -240,7 +252,8 @@ def _controller(rendering: Rendering) -> Document:
 
 def _tier(rendering: Rendering, tier: Tier) -> Document:
     topology = rendering.topology
-    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _secret(JOIN_TOKEN), state=None)
+    token = f"{NODE_TOKEN}{tier.name}"
+    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _secret(token), state=None)
     ports = {"ports": [f"{address}:{address.port}" for address in published(tier)]} if published(tier) else {}
     return {
         "image": rendering.image,
@@ -248,7 +261,7 @@ def _tier(rendering: Rendering, tier: Tier) -> Document:
         **_scale(tier.replicas),
         **ports,
         "depends_on": _conditions(topology, tier),
-        "secrets": [JOIN_TOKEN, *(TLS_SECRETS if rendering.tls else ())],
+        "secrets": [token, *(TLS_SECRETS if rendering.tls else ())],
         "healthcheck": _health(f"{NODE_CONTROL_PORT}/readyz", *map(_secret, TLS_SECRETS if rendering.tls else ())),
         **_common(rendering, "tier", {"tierlb.tier": tier.name}),
         "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
@@ -334,7 +347,8 @@ def _way_out(service: str) -> str:
 
 
 def _secrets(rendering: Rendering) -> tuple[str, ...]:
-    return (JOIN_TOKEN, ADMIN_TOKEN, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
+    tokens = (JOIN_TOKEN, ADMIN_TOKEN, *role_tokens(rendering.topology))
+    return (*tokens, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
 
 
 def _secret(name: str) -> str:

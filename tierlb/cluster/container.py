@@ -31,6 +31,9 @@ IMAGE = f"tierlb:{tierlb.__version__}"
 """Built by compose/Dockerfile. It also runs the commands of pools where the file names no image."""
 TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
 JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
+"""The cluster's secret, from which all other join tokens follow: for controllers alone."""
+NODE_TOKEN_FILE = "/run/secrets/tierlb/node-token"  # noqa: S105
+AGENT_TOKEN_FILE = "/run/secrets/tierlb/agent-token"  # noqa: S105
 ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
 STATE_DIRECTORY = "/var/lib/tierlb"
 VOLUME_STATE = f"{STATE_DIRECTORY}/state"
@@ -48,7 +51,7 @@ def node_command(
     tier: str,
     join_url: str,
     control_name: str,
-    token_file: str = JOIN_TOKEN_FILE,
+    token_file: str = NODE_TOKEN_FILE,
     state: str | None = STATE_DIRECTORY,
 ) -> Command:
     """A node of `tier`, named after its container. `control_name` is a DNS name of all nodes of the tier, by which its

@@ -19,10 +19,12 @@ from typing import Any
 
 from tierlb.cluster.container import (
     ADMIN_TOKEN_FILE,
+    AGENT_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
+    NODE_TOKEN_FILE,
     POOL_PORT,
     TOPOLOGY_FILE,
 )
@@ -253,9 +255,19 @@ def _object(plan: Plan, version: str, kind: str, name: str, labels: Labels, spec
 
 def _secret_advice(plan: Plan) -> list[str]:
     make = f"  kubectl{_namespace(plan)} create secret generic"
-    tokens = [os.path.basename(file) for file in (JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE)]
-    join, admin = (f'    --from-literal={token}="$(openssl rand -hex 32)"' for token in tokens)
-    advice = [f"{make} {plan.name('tokens')} \\", f"{join} \\", admin]
+    join, admin, node, agent = map(
+        os.path.basename, (JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE, NODE_TOKEN_FILE, AGENT_TOKEN_FILE)
+    )
+    advice = [
+        f"  (umask 077; openssl rand -hex 32 >{join})   # the cluster's secret: for the controllers alone",
+        f"{make} {plan.name('tokens')} \\",
+        f'    --from-file={join} --from-literal={admin}="$(openssl rand -hex 32)"',
+    ]
+    nodes = [(f"--role node --tier {name}", name, node) for name in plan.topology.tiers]
+    pools = [pool.name for pool in plan.topology.pools.values() if pool.agents]
+    for whose, name, key in (*nodes, *((f"--role agent --pool {name}", name, agent) for name in pools)):
+        advice.append(f"  tierlb token {whose} --token-file {join} |")
+        advice.append(f"  {make} {plan.token_secret(name)} --from-file={key}=/dev/stdin")
     if plan.topology.tls is not None:
         files = " ".join(f"--from-file={name}=FILE" for name in TLS_FILES)
         advice += [f"{make} {plan.name('tls')} {files}", f"The certificate is for {', '.join(certified(plan))}."]
@@ -273,7 +285,8 @@ def _agent_advice(plan: Plan) -> list[str]:
         "",
         f"Applications of {', '.join(pools)}: label their pods {labels}, and run beside each",
         f"  tierlb agent --join {plan.join_urls} --pool POOL \\",
-        f"    --token-file {JOIN_TOKEN_FILE} --name $(POD_NAME) --address $(POD_IP):PORT",
+        f"    --token-file {AGENT_TOKEN_FILE} --name $(POD_NAME) --address $(POD_IP):PORT",
+        f"with the Secret {plan.token_secret('POOL')} mounted at {os.path.dirname(AGENT_TOKEN_FILE)}",
     ]
 
 

@@ -89,6 +89,10 @@ class Plan:
         """The name of an object."""
         return "-".join((self.prefix, *parts))
 
+    def token_secret(self, name: str) -> str:
+        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's own secret is in another."""
+        return self.name(name, "token")
+
     def labels(self, component: str, selector: Labels) -> Labels:
         """All labels of an object; `component` is what it is a part of, `selector` tells its pods apart."""
         return {

@@ -21,6 +21,7 @@ from tierlb.cluster.container import (
     JOIN_TOKEN_FILE,
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
+    NODE_TOKEN_FILE,
     POOL_PORT,
     PROBE,
     STATE_DIRECTORY,
@@ -83,7 +84,7 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
     """The pod template of a tier."""
     topology = plan.topology
     command = node_command(tier.name, plan.join_urls, plan.name(tier.name), state=VOLUME_STATE)
-    mounts = [_tokens(plan, JOIN_TOKEN_FILE), _scratch("state", STATE_DIRECTORY)]
+    mounts = [_tokens(plan.token_secret(tier.name), NODE_TOKEN_FILE), _scratch("state", STATE_DIRECTORY)]
     tls_files = [f"{TLS_DIRECTORY}/{name}" for name in TLS_FILES] if topology.tls is not None else []
     if tls_files:
         command += tls_options(TLS_DIRECTORY)
@@ -106,7 +107,8 @@ def controller_pod(plan: Plan, digest: str) -> Spec:
     admin = plan.topology.admin
     state = VOLUME_STATE if plan.topology.store is None else None
     command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)
-    mounts = [_tokens(plan, JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE), *_topology_files(plan), _controller_state(plan)]
+    tokens = _tokens(plan.name("tokens"), JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE)
+    mounts = [tokens, *_topology_files(plan), _controller_state(plan)]
     container = _container(plan, CONTROLLER, command, mounts, Resources())
     # a text that comes by the API, or from the history, names its files from here
     container["workingDir"] = os.path.dirname(TOPOLOGY_FILE)
@@ -276,9 +278,9 @@ def _scraped(plan: Plan) -> Labels:
     }
 
 
-def _tokens(plan: Plan, *files: str) -> Mount:
+def _tokens(name: str, *files: str) -> Mount:
     items = [{"key": os.path.basename(file), "path": os.path.basename(file)} for file in files]
-    secret = {"secretName": plan.name("tokens"), "items": items}
+    secret = {"secretName": name, "items": items}
     return Mount("tokens", {"secret": secret}, ({"mountPath": os.path.dirname(files[0]), "readOnly": True},))
 
 

@@ -1,8 +1,10 @@
 """A directory from which compose runs a cluster: compose.yaml, the topology it was rendered from, and the secrets.
 
-It is written as a whole, and again with each change of the topology. Tokens are made once and then left alone, since
-those who have joined know them. Secrets are mounted as the files that they are, for a user of the container whom the
-host does not know; so everybody may read the files, and nobody but their owner may enter the directory they are in.
+It is written as a whole, and again with each change of the topology. The join token, which is the cluster's secret, and
+the admin token are made once and then left alone, since those who run know them; the tokens of tiers and of pools with
+agents follow from the join token, so a tier that is put in later has one at once. Secrets are mounted as the files that
+they are, for a user of the container whom the host does not know; so everybody may read the files, and nobody but their
+owner may enter the directory they are in.
 """
 
 import contextlib
@@ -14,11 +16,22 @@ from typing import Any
 
 import attrs
 
-from tierlb.cluster.compose import ADMIN_TOKEN, JOIN_TOKEN, TLS_SECRETS, Rendering, TlsFiles, store_secrets, text
+from tierlb.cluster.compose import (
+    ADMIN_TOKEN,
+    JOIN_TOKEN,
+    TLS_SECRETS,
+    Rendering,
+    TlsFiles,
+    role_tokens,
+    store_secrets,
+    text,
+)
 from tierlb.cluster.container import STORE_FILES, store_files
+from tierlb.controlplane.invitation import NoInvitation, line_of
 from tierlb.controlplane.private import check_directory, make_private_directory, read_private
 from tierlb.model.topology import Topology
 from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
+from tierlb.wire.credentials import issued, root_key
 
 COMPOSE_FILE = "compose.yaml"
 TOPOLOGY_FILE = "topology.yaml"
@@ -98,6 +111,9 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not _is_there(directory / name):
             _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
+    root = root_key(_secret(directory / JOIN_TOKEN))
+    for name, principal in role_tokens(rendering.topology).items():
+        _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)
     for name, content in files.items():
         _replace(directory / name, content, READABLE)
 
@@ -108,6 +124,14 @@ def _is_there(file: Path) -> bool:
         return bool(read_private(file))
     except FileNotFoundError:
         return False
+
+
+def _secret(file: Path) -> str:
+    """The cluster's secret as its controller reads it. Raises OSError, and NotOurs if there is none in the file."""
+    try:
+        return line_of(file, read_private(file))
+    except NoInvitation:
+        raise NotOurs(f"{file} holds no token in one line: remove it, and another one is made") from None
 
 
 def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
