@@ -107,11 +107,12 @@ def test_what_is_said_to_a_person_is_written(capfd):
 
 
 def test_what_libraries_log_is_a_line_too(capfd):
-    LazyLog().warm()
-    log = LazyLog()
+    earlier, log = LazyLog(), LazyLog()
+    earlier.warm()
     log.warm()
     logging.getLogger("trio.serve_listeners").error("accept returned %s", 24)
     logging.getLogger("asyncio").info("nothing to tell")
+    assert earlier.flush()
     [line] = lines(log, capfd)
     assert (line["event"], line["library"]) == ("library_warning", "trio.serve_listeners")
     assert line["message"] == "accept returned 24"
