@@ -27,21 +27,22 @@ def example(name: str) -> tuple[str, str]:
     return re.sub(r"127\.0\.0\.1:8080", free_address(), text), admin
 
 
-def run_explain(admin: str, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["explain", "--admin", f"http://{admin}", *arguments])
+def run_explain(cluster: Cluster, *arguments: str) -> Result:
+    where = ("--admin", f"http://{cluster.admin}", "--token-file", str(cluster.state / "admin-token"))
+    return CliRunner().invoke(main, ["explain", *where, *arguments])
 
 
-def explain(admin: str, *arguments: str) -> dict[str, Any]:
-    result = run_explain(admin, "--json", *arguments)
+def explain(cluster: Cluster, *arguments: str) -> dict[str, Any]:
+    result = run_explain(cluster, "--json", *arguments)
     assert result.exit_code == 0, result.stderr
     return dict(json.loads(result.stdout))
 
 
-def explain_under_load(admin: str, path: str) -> dict[str, Any]:
+def explain_under_load(cluster: Cluster, path: str) -> dict[str, Any]:
     """The first explanation in which the first tier knows of capacities, which are learnt from traffic, has fresh
     reports, and no visitor is just about to come back by another connection."""
     for _ in range(40):
-        told = explain(admin, path)
+        told = explain(cluster, path)
         members = told["choices"][0]["members"]
         known = all(member["capacity"] and 0 <= member["report_age_s"] < FRESH_S for member in members)
         if known and sum(member["in_flight"] for member in members) >= VISITORS:
@@ -80,8 +81,8 @@ def listen_of(cluster: Cluster) -> str:
 def test_each_tier_says_whom_it_chose_against_whom_and_why(tmp_path: Path) -> None:
     text, admin = example("quickstart.yaml")
     with running_cluster(text, admin, tmp_path) as cluster:
-        told = under_load(listen_of(cluster), lambda: explain_under_load(admin, "/cart?a=1"))
-        once_more = run_explain(admin, f"http://{listen_of(cluster)}/")
+        told = under_load(listen_of(cluster), lambda: explain_under_load(cluster, "/cart?a=1"))
+        once_more = run_explain(cluster, f"http://{listen_of(cluster)}/")
         scrape_all(cluster)
     assert (told["status"], told["missing"], tiers_of(told)) == (200, None, ["edge", "web"])
     edge, web = told["choices"]
@@ -115,8 +116,8 @@ def scrape_all(cluster: Cluster) -> None:
 
 def test_in_a_deep_tree_all_four_tiers_speak(tmp_path: Path) -> None:
     text, admin = example("deep.yaml")
-    with running_cluster(text, admin, tmp_path):
-        long_way, short_way = explain(admin), explain(admin, "/static/logo.png", "-X", "POST")
+    with running_cluster(text, admin, tmp_path) as cluster:
+        long_way, short_way = explain(cluster), explain(cluster, "/static/logo.png", "-X", "POST")
     assert tiers_of(long_way) == ["edge", "spread", "front", "back"]
     assert tiers_of(short_way) == ["edge", "spread", "front"]
     assert short_way["endpoint"].startswith("static/")
@@ -155,8 +156,8 @@ pools:
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Any:
     names = ("admin", "http", "tcp", "down", "down_too")
     places = {name: free_address() for name in names}
-    with running_cluster(BROKEN.format(**places), places["admin"], tmp_path_factory.mktemp("broken")):
-        yield places
+    with running_cluster(BROKEN.format(**places), places["admin"], tmp_path_factory.mktemp("broken")) as cluster:
+        yield {**places, "cluster": cluster}
 
 
 @pytest.mark.parametrize(
@@ -170,14 +171,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ],
 )
 def test_a_node_that_answers_itself_says_so(broken: Any, path: str, status: int, tiers: list[str], last: int) -> None:
-    told = explain(broken["admin"], path)
+    told = explain(broken["cluster"], path)
     assert (told["status"], tiers_of(told)) == (status, tiers)
     assert (told["choices"][-1]["answered"], told["endpoint"]) == (last, None)
 
 
 @pytest.mark.parametrize(("path", "tier"), [("/down", "web"), ("/inner", "inner")])
 def test_a_request_that_nobody_took_is_explained_too(broken: Any, path: str, tier: str) -> None:
-    told = explain(broken["admin"], path)
+    told = explain(broken["cluster"], path)
     assert (told["status"], told["endpoint"]) == (502, None)
     *tried, last = [choice for choice in told["choices"] if choice["tier"] == tier]
     assert {choice["chose"] for choice in tried} == {f"down/{broken['down']}", f"down/{broken['down_too']}"}
@@ -185,6 +186,6 @@ def test_a_request_that_nobody_took_is_explained_too(broken: Any, path: str, tie
 
 
 def test_plain_tcp_cannot_be_explained(broken: Any) -> None:
-    result = run_explain(broken["admin"], f"http://{broken['tcp']}/")
+    result = run_explain(broken["cluster"], f"http://{broken['tcp']}/")
     assert result.exit_code == 1
     assert "only HTTP can be explained" in result.stderr
