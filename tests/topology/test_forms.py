@@ -20,6 +20,8 @@ RIGHT: list[tuple[Any, str, object]] = [
     (Paths, "as-sent", Paths.AS_SENT),
     (ClientAbort, "finish", ClientAbort.FINISH),
     (forms.Name, "api-next", "api-next"),
+    (forms.ApiHost, "lb.internal", "lb.internal"),
+    (forms.ApiHost, "10.0.0.1", "10.0.0.1"),
     (forms.Name, "0" * 40, "0" * 40),
     (forms.Listen, ":0", Address("0.0.0.0", 0)),
     (forms.Listen, "[::1]:80", Address("::1", 80)),

@@ -136,8 +136,8 @@ class Handshake(Stream):
         front, candidate = self.front, self.candidate
         self._end()
         candidate.dial_failed(code)
-        self.passed_on = True
         relay(front, self.client, self.caller, (*self.tried, candidate), short=is_own(code))
+        self.passed_on = True
 
 
 def relay(
