@@ -246,6 +246,7 @@ class PlayedChild:
     on_exit: Callable[[int], None]
     crashes: int = 0
     process: Process | None = None
+    errors: object = None
     _stop: trio.Event = attrs.field(factory=trio.Event)
     _ended: trio.Event = attrs.field(factory=trio.Event)
 
