@@ -19,8 +19,9 @@ from tests.processes import running
 pytestmark = pytest.mark.needs("nginx")
 
 DEADLINE_S = 60.0
-REQUESTS, MOST_ERRORS = 200, 20
-"""A third of them would fail."""
+REQUESTS, MOST_ERRORS = 200, 40
+"""A third of them (67) would fail without an ejection. With one it depends on how long the requests take: the server is
+tried again each time its ejection is over."""
 POLICIES = ("load-aware", "round-robin", "maglev")
 WAYS = ("status", "drop")
 """How a server fails: by answering 500, or by closing without an answer."""
