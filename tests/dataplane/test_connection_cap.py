@@ -136,6 +136,7 @@ def test_descriptors_lower_the_cap_and_it_is_said(front: PlayedFront, log: Log) 
 
 def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: PlayedFront, log: Log) -> None:
     front.holds(1.0, NEVER, NEVER, NEVER)
+    front.counters.tallies.outside.in_flight = 2
     with socket.socket() as sock:
         assert cap.admit(10.0)
         front.holds(NEVER)
@@ -154,6 +155,14 @@ def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: Playe
     assert cap.shortages() == ()
     assert not cap.admit(40.0)
     assert log.count("connections_full") == 2
+
+
+def test_where_most_connections_are_silent_answers_close_none(cap: ConnectionCap, front: PlayedFront) -> None:
+    front.holds(NEVER, NEVER, NEVER, NEVER)
+    front.counters.tallies.outside.in_flight = 1
+    with socket.socket() as sock:
+        cap.turn_away(sock, 10.0)
+    assert not front.full
 
 
 # With a node.

@@ -23,7 +23,8 @@ from tierlb.net.wheel import NEVER
 WALK_S_PER_CONNECTION = 1e-5
 """A walk takes about 0.5 µs for each connection, so walks use at most about 5 % of the time."""
 CLOSE_AFTER_S = 2.0
-"""For so long after a connection was turned away, answers end with `Connection: close`."""
+"""For so long after a connection was turned away, answers end with `Connection: close`, if requests are under way on
+half of the connections. If most are silent, closing those that ask would leave the node to those that do not."""
 OVER_AFTER_S = 5.0
 """A shortage of which there was no sign for so long is over."""
 TURNED_AWAY_PER_EVENT = 16
@@ -167,7 +168,7 @@ class ConnectionCap:
         counters.rejected += 1
         counters.turned_away += 1
         self._turned_away_at = now
-        self._front.full = True
+        self._front.full = counters.tallies.total().in_flight * 2 >= self.cap
 
     def _note(self, now: float, lack: str) -> None:
         if self._shortage.note(now):
