@@ -165,6 +165,14 @@ def test_where_most_connections_are_silent_answers_close_none(cap: ConnectionCap
     assert not front.full
 
 
+def test_where_most_connections_are_silent_those_used_lately_stay(cap: ConnectionCap, front: PlayedFront) -> None:
+    front.holds(9.0, NEVER, NEVER, NEVER)
+    assert not cap.admit(10.0)
+    front.holds(7.0)
+    assert cap.admit(11.0)
+    assert front.gone == [7.0]
+
+
 # With a node.
 
 

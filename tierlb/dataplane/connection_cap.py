@@ -25,6 +25,8 @@ WALK_S_PER_CONNECTION = 1e-5
 CLOSE_AFTER_S = 2.0
 """For so long after a connection was turned away, answers end with `Connection: close`, if requests are under way on
 half of the connections. If most are silent, closing those that ask would leave the node to those that do not."""
+USED_LATELY_S = 2.0
+"""Where most connections have asked nothing yet, one that was used this lately does not give way to more of them."""
 OVER_AFTER_S = 5.0
 """A shortage of which there was no sign for so long is over."""
 TURNED_AWAY_PER_EVENT = 16
@@ -158,6 +160,11 @@ class ConnectionCap:
             since = connection.idle_since(now)
             if since != NEVER:
                 idle.append((since, count, connection))
+        silent = count - len(idle) - self._front.counters.tallies.total().in_flight
+        if (
+            silent * 2 >= count
+        ):  # whoever fills the node asks nothing: clients between two requests are not to pay for it
+            idle = [each for each in idle if now - each[0] >= USED_LATELY_S]
         idle.sort(key=lambda each: each[0])
         self._longest.extend((since, connection) for since, _, connection in idle[: max(64, count // 8)])
         self._next_walk = now + count * WALK_S_PER_CONNECTION
