@@ -20,8 +20,7 @@ pytestmark = pytest.mark.needs("nginx")
 
 DEADLINE_S = 60.0
 REQUESTS, MOST_ERRORS = 200, 40
-"""A third of them (67) would fail without an ejection. With one it depends on how long the requests take: the server is
-tried again each time its ejection is over."""
+"""A third of them (67) would fail without an ejection. 29 were seen once; why it was not fewer is not known."""
 POLICIES = ("load-aware", "round-robin", "maglev")
 WAYS = ("status", "drop")
 """How a server fails: by answering 500, or by closing without an answer."""
