@@ -76,6 +76,13 @@ class Cluster:
         except httpx.TransportError:
             return False
 
+    def is_started(self) -> bool:
+        """Whether it was whole once since its start; what it lacks later is another matter."""
+        try:
+            return not self.status()["starting"]
+        except httpx.TransportError:
+            return False
+
     async def wait_until(self, what: str, holds: Callable[[], bool], deadline_s: float) -> None:
         """Ask until it holds. Raises ClusterFailed at the deadline, or as soon as the cluster has ended."""
         with trio.move_on_after(deadline_s):

@@ -65,9 +65,11 @@ def of_process(pid: int) -> dict[str, bytes]:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        yield child
-        yield from descendants(child)
+    """Those that any of its threads started: the kernel lists children by thread."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (thread / "children").read_text().split()):
+            yield child
+            yield from descendants(child)
 
 
 @attrs.define

@@ -82,7 +82,7 @@ async def test_when_what_weighs_is_down_the_rest_of_the_cluster_goes_on(
     )
     traffic = traffic_to(listen)
     with trio.fail_after(DEADLINE_S), cluster(tmp_path, listen, tier, pools) as site:
-        await site.wait_until("it serves", site.is_whole, START_S)
+        await site.wait_until("it is started", site.is_started, START_S)
         (pid,) = [node["pid"] for node in site.nodes("web").values()]
         await until_answered(listen, "/none", b"every host of none has weight 0")
         before = weightless.answered
@@ -117,7 +117,7 @@ async def test_an_agents_maxconn_is_a_cap_and_what_is_above_it_is_told_why(
         answers.append(await ask(listen, "/work"))
 
     with trio.fail_after(DEADLINE_S), cluster(tmp_path, listen, "to: app", pools) as site:
-        await site.wait_until("it serves", site.is_whole, START_S)
+        await site.wait_until("it is started", site.is_started, START_S)
         while not any(b" 503 " in answer for answer in answers):
             answers.clear()
             async with trio.open_nursery() as clients:
@@ -153,7 +153,7 @@ async def test_policies_that_look_at_load_go_by_the_weights_of_the_file(
         return sum(endpoint.answered for endpoint in endpoints) >= least
 
     with trio.fail_after(DEADLINE_S), cluster(tmp_path, listen, tier, pools) as site:
-        await site.wait_until("it serves", site.is_whole, START_S)
+        await site.wait_until("it is started", site.is_started, START_S)
         async with traffic.flowing(kept=2, fresh=2):
             share = 0.0
             while not 0.72 <= share <= 0.88:
