@@ -131,7 +131,7 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    async def serve(self, sock):
+    async def serve(self, sock, tier):
         raise self.error
 
     async def watch(self, pid):
@@ -144,7 +144,7 @@ class Failing:
 @pytest.mark.parametrize("part", ["sockets", "watch", "on_exit"])
 async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nursery, part):
     failing, starts = Failing(OSError(errno.EMFILE, "Too many open files")), Starts()
-    more = {"sockets": {"lend": failing.serve}, "watch": {"watch": failing.watch}, "on_exit": {}}[part]
+    more = {"sockets": {"sockets": failing}, "watch": {"watch": failing.watch}, "on_exit": {}}[part]
     on_exit = failing.on_exit if part == "on_exit" else seen.exits.append
     child = Child("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=on_exit, **more)
     other = make(seen, ("sleep", "61"), watch=starts.watch)
@@ -219,7 +219,6 @@ import os, resource, subprocess, sys
 import trio
 from tierlb.cluster.child import Child
 from tierlb.cluster.guard import Guard
-from functools import partial
 from tierlb.cluster.sockets import Sockets
 from tierlb.model.address import parse_address
 
@@ -237,8 +236,8 @@ async def main():
     sockets, held, others = Sockets(), [], []
     sockets.open(parse_address(sys.argv[2]), "web")
     async with Open() as guard, trio.open_nursery() as fleet:
-        lend = partial(sockets.serve, tier="web")
-        child = Child("web-1", (sys.executable, "-c", *sys.argv[1:]), dict(os.environ), Log(), guard, lend=lend)
+        argv = (sys.executable, "-c", *sys.argv[1:])
+        child = Child("web-1", argv, dict(os.environ), Log(), guard, sockets=sockets, tier="web")
         fleet.start_soon(child.run)
         while child.pid is None:
             await trio.sleep(0.01)

@@ -46,7 +46,8 @@ class FakeChild:
     watch: object = None
     on_exit: object = None
     errors: object = None
-    lend: object = None
+    sockets: object = None
+    tier: str = ""
     introduce: object = None
     pid: int | None = None
     problem: str = ""
@@ -155,7 +156,7 @@ async def test_a_node_is_told_who_it_is_and_how_to_join(fleet, happened, autojum
     assert (principal.role, principal.group, principal.name) == (Role.NODE, "web", "web-2")
     assert bytes.fromhex(reception) == admission.reception("web", "web-2")
     assert credential not in str(child.argv)
-    assert (child.lend.func, child.lend.keywords) == (fleet.sockets.serve, {"tier": "web"})
+    assert (child.sockets, child.tier) == (fleet.sockets, "web")
 
 
 async def test_a_node_has_a_directory_of_its_own_where_there_is_one(fleet, tmp_path, autojump_clock):

@@ -152,6 +152,21 @@ async def test_what_is_no_upgrade_request_gets_no_further(party, first, answer, 
     assert party.guests == []
 
 
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        (UPGRADE.replace(b"tierlb.v1", b"other.v9"), b"HTTP/1.1 400"),
+        (UPGRADE.replace(b"secret", b"wrong"), b"HTTP/1.1 401"),
+    ],
+)
+async def test_one_that_is_refused_while_it_sends_reads_the_answer_and_no_reset(party, first, answer):
+    with trio.fail_after(DEADLINE_S):
+        async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+            await stream.send_all(first + bytes(300_000))
+            data = b"".join([piece async for piece in stream])
+    assert data.startswith(answer)
+
+
 async def test_one_that_never_finishes_its_request_is_cut_off(party, monkeypatch):
     monkeypatch.setattr(websocket_module, "CONNECT_TIMEOUT_S", 0.05)
     async with raw(party, UPGRADE[:50]) as stream:
@@ -285,6 +300,10 @@ async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
             async with connect(party.url, "secret") as other:
                 with pytest.raises(Disconnected, match="there are 1 children already"):
                     await other.receive()
+            async with await trio.open_tcp_stream(party.address.host, party.address.port) as stream:
+                await stream.send_all(UPGRADE + bytes(300_000))
+                data = b"".join([piece async for piece in stream])
+            assert b"there are 1 children already" in data, "one that is sending reads it as well"
             await channel.send(b"y")
             assert await channel.receive() == b"y"
 

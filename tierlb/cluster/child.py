@@ -11,13 +11,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import attrs
 import trio
 
 from tierlb.cluster.guard import Guard
-from tierlb.cluster.sockets import pair
+from tierlb.cluster.sockets import Sockets, pair
 from tierlb.controlplane.backoff import Backoff
 from tierlb.controlplane.log import Log
 from tierlb.net.broker import DESCRIPTOR_VARIABLE
@@ -42,10 +43,10 @@ def _note_nothing(pid: int) -> None:
 
 @attrs.define
 class Child:
-    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `lend`,
-    which answers on a socket pair, the process can ask for public listening sockets; what `introduce` returns is the
-    first that it finds there. What fails beside the process, or around it, is noted in `errors` and ends neither this
-    nor other processes."""
+    """`watch` runs beside each process and is cancelled when it ends; `on_exit` is then told its pid. With `sockets`
+    the process inherits a socket pair, on which it can ask for the public listening sockets of its `tier`; what
+    `introduce` returns is the first that it finds there. What fails beside the process, or around it, is noted in
+    `errors` and ends neither this nor other processes."""
 
     name: str
     argv: tuple[str, ...]
@@ -54,7 +55,8 @@ class Child:
     guard: Guard
     watch: Callable[[int], Awaitable[None]] = _watch_nothing
     on_exit: Callable[[int], None] = _note_nothing
-    lend: Callable[[trio.socket.SocketType], Awaitable[None]] | None = None
+    sockets: Sockets | None = None
+    tier: str = ""
     introduce: Callable[[], bytes] = _say_nothing
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     backoff: Backoff = attrs.field(factory=Backoff)
@@ -124,11 +126,11 @@ class Child:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.argv[0])
         ours, theirs = pair()
         env, fds = self.env, tuple[int, ...]()
-        if self.lend is not None:
+        if self.sockets is not None:
             env, fds = {**env, DESCRIPTOR_VARIABLE: str(theirs.fileno())}, (theirs.fileno(),)
         try:
             with theirs:
-                if self.lend is not None and (introduction := self.introduce()):
+                if self.sockets is not None and (introduction := self.introduce()):
                     os.write(ours.fileno(), introduction)
                 process = await trio.lowlevel.open_process(
                     self.guard.command(self.argv),
@@ -147,8 +149,9 @@ class Child:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beside, "process watch", self.watch, process.pid)
-            if self.lend is not None:
-                nursery.start_soon(self._beside, "socket broker", self.lend, ours)
+            if self.sockets is not None:
+                serve = partial(self.sockets.serve, tier=self.tier)
+                nursery.start_soon(self._beside, "socket broker", serve, ours)
             await self._wait_gone(process)
             nursery.cancel_scope.cancel()
 

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterable
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -216,10 +215,7 @@ class Fleet:
         options = ("--name", name, "--tier", tier.name, "--join", self.invitation.url, *_tls_options(topology.tls))
         if self.state is not None:
             options += ("--state", str(self.state / name))
-        enlistment, lend = (
-            Enlistment(self.controller.admission, tier.name, name),
-            partial(self.sockets.serve, tier=tier.name),
-        )
+        enlistment = Enlistment(self.controller.admission, tier.name, name)
 
         def on_exit(pid: int) -> None:
             enlistment.end()
@@ -232,7 +228,8 @@ class Fleet:
             self.log,
             self.guard,
             on_exit=on_exit,
-            lend=lend,
+            sockets=self.sockets,
+            tier=tier.name,
             introduce=enlistment.begin,
         )
 

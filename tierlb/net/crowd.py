@@ -256,6 +256,8 @@ class Crowd:
     async def _converse(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
         if self._count >= MAX_LINES:
             await stream.send_all(Framing(ws).close(f"there are {MAX_LINES} children already"))
+            if isinstance(stream, trio.SocketStream):
+                await say_goodbye(stream)
             return
         self._count += 1
         try:

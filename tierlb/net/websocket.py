@@ -26,7 +26,7 @@ from wsproto.utilities import ProtocolError
 
 from tierlb.model.address import Address
 from tierlb.net.door import Door, Visit
-from tierlb.net.page import Pages, upgrade_or_page
+from tierlb.net.page import Pages, say_goodbye, upgrade_or_page
 from tierlb.net.self_connect import open_stream
 from tierlb.net.tls import explain
 from tierlb.wire.credentials import Principal
@@ -334,4 +334,6 @@ async def _reject(stream: Stream, ws: WSConnection, status: int, body: bytes) ->
     length = (b"content-length", str(len(body)).encode())
     data = ws.send(RejectConnection(status_code=status, headers=[length], has_body=True))
     await stream.send_all(data + ws.send(RejectData(data=body, body_finished=True)))
+    if isinstance(stream, trio.SocketStream):
+        await say_goodbye(stream)
     raise Disconnected(f"refused with {status}")
