@@ -20,7 +20,7 @@ import trio
 from scripts.benchmarks import configs, table
 from scripts.benchmarks.cpu import memory_kib
 from scripts.benchmarks.load import VARIED, WARM_UP_S, idle_connections, measure_wrk, wrk
-from scripts.benchmarks.peers import PEERS, Peer, Proxy, Shape, nginx_command
+from scripts.benchmarks.peers import PEERS, Peer, Proxy, Shape, Tierlb, nginx_command
 from scripts.benchmarks.processes import DidNotStartError, free_addresses, running
 from scripts.benchmarks.results import brief, finish, machine, need
 from scripts.benchmarks.table import Sample, Target
@@ -60,6 +60,9 @@ TARGETS = (
     Target("L4 request", "CPU µs", "haproxy", 1.1),
     Target("L4 connection", "CPU µs", "haproxy", 1.1),
 )
+BEFORE = "before"
+LEVEL = 1.02
+"""What a change that is said to cost nothing may cost."""
 NAMES = [*(peer.name for peer in PEERS), *(measure.name for measure in MEASURES)]
 
 
@@ -78,16 +81,37 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> fr
 @click.option(
     "--only", callback=_names, default="", metavar="NAME,...", help=f"Peers and measures: {', '.join(NAMES)}."
 )
-def main(rounds: int, seconds: int, only: frozenset[str]) -> None:
+@click.option(
+    "--before",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A checkout of another state, with its .venv: takes part as `before`, with the policy of `tierlb`.",
+)
+def main(rounds: int, seconds: int, only: frozenset[str], before: Path | None) -> None:
     """Measure, print, write JSON and PNG; exit code 1 if a cell is invalid."""
     need("nginx", "wrk")
     peers = _present([peer for peer in PEERS if _chosen(peer.name, only, [p.name for p in PEERS])])
+    if before is not None:
+        peers.append(_of_checkout(before))
     measures = [each for each in MEASURES if _chosen(each.name, only, [m.name for m in MEASURES])]
     subtitle = f"{rounds} rounds of {seconds} s, {machine()}"
     samples = trio.run(_measure_all, peers, measures, rounds, seconds)
     lines = table.rows(samples)
-    verdicts = table.target_lines([*TARGETS, *table.better_than("envoy", lines)], lines)
+    targets = [*TARGETS, *table.better_than("envoy", lines)]
+    targets += [
+        Target(measure.title, "CPU µs", BEFORE, LEVEL) for measure in measures if measure.wrk_options is not None
+    ]
+    verdicts = table.target_lines(targets, lines)
     sys.exit(finish("cost", subtitle, samples, table.markdown(lines), verdicts))
+
+
+def _of_checkout(checkout: Path) -> Tierlb:
+    """The tierlb that is installed there. Raises click.BadParameter."""
+    python = checkout.resolve() / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise click.BadParameter(
+            f"{checkout} has no .venv: run its scripts/test or scripts/up once", param_hint="--before"
+        )
+    return Tierlb(BEFORE, "load-aware", python=str(python))
 
 
 def _chosen(name: str, only: frozenset[str], family: Sequence[str]) -> bool:

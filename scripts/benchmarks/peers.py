@@ -93,11 +93,13 @@ def hops_of(shape: Shape, endpoints: Sequence[str]) -> list[tuple[Shape, Hop]]:
 
 @attrs.frozen
 class Tierlb:
-    """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes."""
+    """tierlb by its public interface: a topology file, `tierlb up`, and the admin API's list of nodes. `python` is
+    that of a checkout's environment."""
 
     name: str = "tierlb"
     balance: str = "round-robin"
     shapes: frozenset[Shape] = frozenset(Shape)
+    python: str = sys.executable
 
     def missing(self) -> str | None:
         return None
@@ -108,7 +110,8 @@ class Tierlb:
         listen, admin = free_addresses(2)
         topology = directory / "topology.yaml"
         topology.write_text(configs.tierlb(shape.value, listen, admin, endpoints, self.balance))
-        command = [sys.executable, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
+        up = [self.python, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
+        command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             await cluster.serves(f"http://{listen}/")

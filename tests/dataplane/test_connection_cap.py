@@ -160,9 +160,11 @@ def test_a_burst_is_logged_once_with_its_counts(cap: ConnectionCap, front: Playe
 def test_where_most_connections_are_silent_answers_close_none(cap: ConnectionCap, front: PlayedFront) -> None:
     front.holds(NEVER, NEVER, NEVER, NEVER)
     front.counters.tallies.outside.in_flight = 1
-    with socket.socket() as sock:
-        cap.turn_away(sock, 10.0)
+    assert not cap.admit(10.0)
     assert not front.full
+    front.counters.tallies.outside.in_flight = 2
+    assert not cap.admit(11.0)
+    assert front.full
 
 
 def test_where_most_connections_are_silent_those_used_lately_stay(cap: ConnectionCap, front: PlayedFront) -> None:
@@ -182,11 +184,13 @@ async def test_kept_connections_give_way_to_new_ones_in_order(lab: Lab) -> None:
     for client in (first, second):
         assert (await client.asks(GET)).status == 200
     third = await lab.connects()
-    assert (await third.asks(GET)).status == 200
     await first.hears_end()
-    assert (await second.asks(GET)).status == 200
     load = lab.plane.load()
     assert (load.connections, load.gave_way, load.turned_away) == (2, 1, 0)
+    for client in (second, third):
+        answer = await client.asks(GET)
+        assert (answer.status, answer["connection"]) == (200, "close")
+        await client.hears_end()
 
 
 async def test_a_kept_connection_on_which_a_request_has_come_does_not_give_way(lab: Lab) -> None:

@@ -23,8 +23,8 @@ from tierlb.net.wheel import NEVER
 WALK_S_PER_CONNECTION = 1e-5
 """A walk takes about 0.5 µs for each connection, so walks use at most about 5 % of the time."""
 CLOSE_AFTER_S = 2.0
-"""For so long after a connection was turned away, answers end with `Connection: close`, if requests are under way on
-half of the connections. If most are silent, closing those that ask would leave the node to those that do not."""
+"""For so long after a connection came that found no free place, answers end with `Connection: close`. Not if most
+connections are silent: closing those that ask would leave the node to those that do not."""
 USED_LATELY_S = 2.0
 """Where most connections have asked nothing yet, one that was used this lately does not give way to more of them."""
 OVER_AFTER_S = 5.0
@@ -66,7 +66,8 @@ class ConnectionCap:
         self._spare = Spare()
         self._longest: deque[tuple[float, CanGiveWay]] = deque()
         self._next_walk = 0.0
-        self._turned_away_at = -NEVER
+        self._mostly_silent = False
+        self._found_full_at = -NEVER
         self._shortage = Shortage(front.counters)
         self.configured = 0
         self.cap = 0
@@ -117,7 +118,7 @@ class ConnectionCap:
 
     def tick(self, now: float) -> None:
         """Several times a second: notice that a shortage is over."""
-        if self._front.full and now - self._turned_away_at >= CLOSE_AFTER_S:
+        if self._front.full and now - self._found_full_at >= CLOSE_AFTER_S:
             self._front.full = False
         if self._shortage.is_over(now):
             self._log.info("connections_full_ended", **self._shortage.end())
@@ -145,6 +146,8 @@ class ConnectionCap:
         self._note(now, "connections")
         if not self._longest and now >= self._next_walk:
             self._walk(now)
+        self._found_full_at = now
+        self._front.full = not self._mostly_silent
         while self._longest:
             since, connection = self._longest.popleft()
             if connection.idle_since(now) == since and connection.give_way():
@@ -161,9 +164,8 @@ class ConnectionCap:
             if since != NEVER:
                 idle.append((since, count, connection))
         silent = count - len(idle) - self._front.counters.tallies.total().in_flight
-        if (
-            silent * 2 >= count
-        ):  # whoever fills the node asks nothing: clients between two requests are not to pay for it
+        self._mostly_silent = silent * 2 > count
+        if self._mostly_silent:  # clients between two requests are not to pay for it
             idle = [each for each in idle if now - each[0] >= USED_LATELY_S]
         idle.sort(key=lambda each: each[0])
         self._longest.extend((since, connection) for since, _, connection in idle[: max(64, count // 8)])
@@ -174,8 +176,6 @@ class ConnectionCap:
         counters = self._front.counters
         counters.rejected += 1
         counters.turned_away += 1
-        self._turned_away_at = now
-        self._front.full = counters.tallies.total().in_flight * 2 >= self.cap
 
     def _note(self, now: float, lack: str) -> None:
         if self._shortage.note(now):
