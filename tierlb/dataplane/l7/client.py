@@ -313,9 +313,9 @@ class ClientConnection(Stream):
             self.arm(min(seconds + self.front.grace_s, max(0.0, self.deadline - self.reactor.now)))
 
     def is_to_move(self) -> bool:
-        """Whether this connection is to end with the answer under way, so that its client finds a better place. One
-        that has `expired` may not ask again anyway."""
-        return self.movable and self.front.closing.take(self.reactor.now)
+        """Whether this connection, which is `movable`, is to end with the answer under way, so that its client finds a
+        better place. One that has `expired` may not ask again anyway."""
+        return self.front.closing.take(self.reactor.now)
 
     def _begin(self, plan: Plan) -> None:
         front = self.front

@@ -401,7 +401,7 @@ class Exchange:
             and self.request_done
             and client.may_ask_again
             and (minor == 1 or reply.length >= 0 or plan.is_head)
-            and not client.is_to_move()
+            and not (client.movable and client.is_to_move())
         )
         left = 0 if plan.is_head else reply.length
         if left == len(rest) and keep_alive and minor and not plan.is_head:

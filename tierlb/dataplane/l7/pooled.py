@@ -8,10 +8,10 @@ there is given up with it: what is sent next is to find that out by a connect.
 """
 
 import errno
-import fcntl
 import socket
-import termios
 from array import array
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Protocol
 
 from tierlb.dataplane.roster import Candidate
@@ -94,7 +94,7 @@ class PooledConnection(Stream):
     def is_unread(self) -> bool:
         """Look (one system call) that no bytes wait, as a late 408 does, for they would be taken for the next answer.
         That the member has closed it is not seen: a request that is put on it then is repeated."""
-        fcntl.ioctl(self.fd, termios.FIONREAD, _waiting)
+        ioctl(self.fd, FIONREAD, _waiting)
         return not _waiting[0]
 
     def is_alive(self) -> bool:
