@@ -52,10 +52,16 @@ def is_open(address):
     return True
 
 
-def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
+async def test_an_address_is_open_from_its_first_node_until_nobody_wants_it_any_more(sockets, addresses, node):
+    """Where no node is yet, a client is refused instead of left waiting; the port is taken all the same."""
     kept, other, _ = addresses
     for address in (kept, other, kept):
         sockets.open(address, "edge")
+    assert [is_open(address) for address in addresses] == [False, False, False]
+    for address in (kept, other):
+        with pytest.raises(OSError, match="Address already in use"), socket.socket() as sock:
+            sock.bind(address.sockaddr)
+        (await node(address)).close()
     assert [is_open(address) for address in addresses] == [True, True, False]
     sockets.keep({kept: "edge", addresses[2]: "web"})
     assert [is_open(address) for address in addresses] == [True, False, False]
@@ -63,12 +69,13 @@ def test_an_address_is_open_until_nobody_wants_it_any_more(sockets, addresses):
     assert not is_open(kept)
 
 
-def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses):
+async def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses, node):
     """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others. Whether clients on other
     hosts are still there, the kernel asks."""
     both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
     for address in both:
         sockets.open(address, "edge")
+        (await node(address)).close()
     kept = sockets._open[addresses[0]]
     clients = []
     try:
@@ -97,15 +104,26 @@ def keepalive(kept, address):
                     )
 
 
-def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses):
+async def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses, node):
     with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
         sockets.open(addresses[0], "edge")
     sockets.open(addresses[0], "edge")
+    (await node(addresses[0])).close()
     assert is_open(addresses[0])
+
+
+async def test_a_node_is_told_who_took_an_address_before_it_was_lent(sockets, addresses, node):
+    """Two processes may bind an address while neither listens."""
+    sockets.open(addresses[0], "edge")
+    taken = pytest.raises(OSError, match=r"tiers\.edge\.listen: cannot listen")
+    with socket.create_server(addresses[0].sockaddr), taken:
+        await node(addresses[0])
+    (await node(addresses[0])).close()
 
 
 async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
     sockets.open(addresses[0], "edge")
+    (await node(addresses[0])).close()
     with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as one:
         one.accept()[0].close()
     with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as another:
@@ -125,7 +143,7 @@ async def test_a_node_is_lent_no_address_but_those_of_its_tier(sockets, addresse
         return
     with pytest.raises(OSError, match=f"the topology names no address {asked} for tier edge"):
         await node(asked)
-    assert is_open(asked) is (other == 0)
+    assert not is_open(asked)
     (await node(addresses[1])).close()
 
 
@@ -172,4 +190,4 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
                     await trio.testing.wait_all_tasks_blocked()
             await trio.testing.wait_all_tasks_blocked()
             theirs.close()
-    assert is_open(addresses[0])
+    assert is_open(addresses[0]) is (asks > 0)

@@ -34,6 +34,25 @@ def check_free(topology: Topology) -> None:
 
 def listen(address: Address, purpose: str) -> socket.socket:
     """A listening socket, or PortTaken."""
+    sock = bind(address, purpose)
+    try:
+        start_listening(sock, address, purpose, BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def start_listening(sock: socket.socket, address: Address, purpose: str, backlog: int) -> None:
+    """Once a socket is bound. Raises PortTaken where another process, that had bound it too, listens there by now."""
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        raise PortTaken(_advice(address, purpose, error)) from error
+
+
+def bind(address: Address, purpose: str) -> socket.socket:
+    """A socket that is bound there and refuses connections so far, or PortTaken."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -41,7 +60,6 @@ def listen(address: Address, purpose: str) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address.sockaddr)
-        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise PortTaken(_advice(address, purpose, error)) from error

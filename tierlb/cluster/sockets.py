@@ -3,6 +3,9 @@
 A node is lent the sockets of its own tier's addresses, as the topologies of the change under way name them, and no
 others: a node process that somebody took over cannot have other ports opened by a supervisor that may be root.
 
+A socket is bound from the start, so that a taken port is noticed then, and listens as soon as the first node borrows
+it. Before that connections are refused: in the queue they would wait for a node that may never come up.
+
 See net/broker.py for why nodes do not open them themselves.
 """
 
@@ -15,7 +18,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import trio
 
-from tierlb.cluster.ports import listen
+from tierlb.cluster.ports import bind, start_listening
 from tierlb.model.address import Address, parse_address
 from tierlb.net.broker import MAX_BYTES, OK
 from tierlb.net.descriptors import EXHAUSTED
@@ -30,19 +33,18 @@ SEND_S = 2.0
 
 @attrs.define
 class Sockets:
-    """Opens each address once; `keep` closes those that are needed no more."""
+    """Binds each address once; `keep` closes those that are needed no more."""
 
     _open: dict[Address, socket.socket] = attrs.field(factory=dict, init=False)
     _tiers: dict[Address, set[str]] = attrs.field(factory=dict, init=False)
     """Those that may borrow each address. Two may during a change that moves an address from one to the other."""
 
     def open(self, address: Address, tier: str) -> None:
-        """Have it open for the nodes of a tier. Raises PortTaken, which says for what and what to do."""
+        """Have it bound for the nodes of a tier. Raises PortTaken, which says for what and what to do."""
         if address.port and address not in self._open:
-            sock = listen(address, f"tiers.{tier}.listen")
+            sock = bind(address, f"tiers.{tier}.listen")
             try:
                 bequeath(sock, address)
-                sock.listen(BACKLOG)
             except BaseException:
                 sock.close()
                 raise
@@ -74,10 +76,11 @@ class Sockets:
             if tier not in self._tiers.get(address, ()):
                 return f"the topology names no address {address} for tier {tier}".encode(), []
             self.open(address, tier)
+            if sock := self._open.get(address):
+                start_listening(sock, address, f"tiers.{tier}.listen", BACKLOG)
+                return OK, [sock.fileno()]
         except (ValueError, OSError) as problem:
             return str(problem).encode(), []
-        if address in self._open:
-            return OK, [self._open[address].fileno()]
         return b"a public address needs a port", []
 
 
