@@ -57,8 +57,8 @@ class BadInput(Declined):
 
 @attrs.frozen
 class AdminAccess:
-    """Where an admin API is, and how it is asked. `ca`: who signed its certificate, if not somebody whom the machine
-    trusts; `token_file`: where its token is, if not in the usual place. As text it is the URL."""
+    """Where an admin API is, and how it is asked. `ca`: the file of the authority that signed its certificate, if it is
+    none that the machine trusts; `token_file`: where its token is, if not in the usual place. As text it is the URL."""
 
     url: str
     token_file: Path | None = None

@@ -1,4 +1,4 @@
-"""How `node` and `agent` are told where to join: by a directory that `tierlb up` or `tierlb controller` fills, or by a
+"""Where `node` and `agent` learn where to join: from a directory that `tierlb up` or `tierlb controller` fills, or by a
 URL and a token in a file, on a descriptor or in the environment, which no child of theirs is to inherit."""
 
 import os

@@ -1,6 +1,6 @@
 """Events as lines on stderr: readable on a terminal, JSON elsewhere; one event, one line.
 
-No caller waits for whoever reads the lines (line_writer.py), and no flood of one event fills the log
+No caller waits for the reader of the lines (line_writer.py), and no flood of one event fills the log
 (telemetry/log_quota.py). What goes wrong with a line is counted and does not reach the caller.
 
 structlog takes a tenth of a second of processor time to import, as it brings rich and asyncio along. A
@@ -49,7 +49,7 @@ class LazyLog:
 
     def warm(self) -> Any:
         """Import structlog now, and have an exception that ends the process logged as well: the interpreter would wait
-        for whoever reads stderr."""
+        for the reader of stderr."""
         if self._logger is None:
             self._writer, self._logger = _make_logger(self.bound, self.losses)
             sys.excepthook = self._report_end

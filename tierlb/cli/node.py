@@ -69,7 +69,7 @@ def start_node(options: NodeOptions) -> None:
 
 
 def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
-    """Of a process of `tierlb up`, which is told by its supervisor who it is."""
+    """Of a process of `tierlb up`, whose name and tier come from its supervisor."""
     credential, reception = broker.introduction()
     given = parse(credential)
     if given is None or not principal.covers(given.principal):
@@ -79,7 +79,7 @@ def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
 
 
 def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
-    """Of a node that somebody else starts."""
+    """Of a node that `tierlb up` does not start."""
     invitation = invitation_or_exit(
         options.join, options.join_file, options.token_file, options.token_fd, principal.role
     )

@@ -32,7 +32,7 @@ def token_or_exit(file: Path) -> str:
 
 
 def token_from_descriptor(descriptor: int) -> str:
-    """A token that whoever started this process wrote to a pipe or a file that it has open."""
+    """A token that the parent process wrote to a pipe or a file that this one has open."""
     try:
         with open(descriptor, "rb") as stream:
             return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_BYTES))

@@ -110,7 +110,7 @@ class Fleet:
 
     async def stop_nodes(self, names: Iterable[str]) -> None:
         """Retire them, then end their processes, which takes up to the drain times of their tiers. Those that were
-        asked to end do so even if nobody waits any more."""
+        asked to end do so even if no task waits for them any more."""
         leaving = [name for name in names if name in self._nodes]
         if not leaving:
             return
@@ -265,7 +265,7 @@ class Fleet:
             self.controller.forget_endpoint(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
         with trio.move_on_after(self._drains.get(pool, DRAIN_S)):
-            while is_connected(endpoint.address.port):  # noqa: ASYNC110 (the kernel tells nobody)
+            while is_connected(endpoint.address.port):  # noqa: ASYNC110 (nothing announces it)
                 await trio.sleep(LOOK_EVERY_S)
         await endpoint.child.stop(self._stop_s(pool))
 

@@ -103,7 +103,7 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
 
 def controller_pod(plan: Plan, digest: str) -> Spec:
     """The pod template of the controllers, who start anew when the file's digest is another. On loopback the admin API
-    is for `kubectl port-forward`, which comes from within the pod, and for nobody else."""
+    is for `kubectl port-forward`, which comes from within the pod, and for nothing else."""
     admin = plan.topology.admin
     state = VOLUME_STATE if plan.topology.store is None else None
     command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)

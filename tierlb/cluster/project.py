@@ -3,7 +3,7 @@
 It is written as a whole, and again with each change of the topology. The join token, which is the cluster's secret, and
 the admin token are made once and then left alone, since those who run know them; the tokens of tiers and of pools with
 agents follow from the join token, so a tier that is put in later has one at once. Secrets are mounted as the files that
-they are, for a user of the container whom the host does not know; so everybody may read the files, and nobody but their
+they are, for a user of the container that the host does not know; so the files are readable for all, and only their
 owner may enter the directory they are in.
 """
 

@@ -1,7 +1,7 @@
 """The public listening sockets of a cluster on this machine, kept for as long as any tier listens there.
 
 A node is lent the sockets of its own tier's addresses, as the topologies of the change under way name them, and no
-others: a node process that somebody took over cannot have other ports opened by a supervisor that may be root.
+others: a node process under an attacker's control cannot have other ports opened by a supervisor that may be root.
 
 A socket is bound from the start, so that a taken port is noticed then, and listens as soon as the first node borrows
 it. Before that connections are refused: in the queue they would wait for a node that may never come up.

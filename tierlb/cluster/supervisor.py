@@ -65,7 +65,7 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
 
 
 def terminal_is_gone() -> bool:
-    """Whether this process had a terminal that was closed: then nobody can end it with Ctrl-C."""
+    """Whether this process had a terminal that was closed: then Ctrl-C cannot end it."""
     poll = select.poll()
     for descriptor in range(3):
         poll.register(descriptor, 0)

@@ -52,8 +52,8 @@ class Admission:
         return data_key(self._root).decode()
 
     def admit(self, text: str) -> Principal | None:
-        """Whom the text proves, if anybody. Nodes and agents narrow their token to their name before they show it, so
-        what travels is good for one name; wider ones are not accepted."""
+        """The principal that the text proves, or None. Nodes and agents narrow their token to their name before they
+        show it, so what travels is good for one name; wider ones are not accepted."""
         principal = proven(self._root, text)
         if principal is None or not principal.name:
             return None
@@ -62,7 +62,7 @@ class Admission:
         return principal if principal.process in self._processes else None
 
     def credential(self, principal: Principal) -> str:
-        """For whoever is to join as that."""
+        """The credential with which to join as that principal."""
         return issued(self._root, principal).text
 
     def reception(self, tier: str, name: str = "") -> bytes:
@@ -94,7 +94,7 @@ class Enlistment:
     _current: Principal | None = attrs.field(default=None, init=False)
 
     def begin(self) -> bytes:
-        """What the process that is about to be started is told (`net.broker.Broker.introduction`)."""
+        """What the process that is about to be started gets (`net.broker.Broker.introduction`)."""
         self.end()
         self._current = self.admission.enlist(self.tier, self.name)
         credential = self.admission.credential(self._current)

@@ -1,6 +1,7 @@
 """What a change waits for while nodes drain, in words: `3 requests and 1 tunnel on web-2`.
 
-From the rows that nodes send while somebody watches, so a node that has none to send, or ends at once, is not named.
+From the rows that nodes send while a client of the admin API watches, so a node that has none to send, or ends at once,
+is not named.
 """
 
 from collections.abc import Iterable

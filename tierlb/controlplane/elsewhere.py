@@ -16,7 +16,7 @@ from tierlb.model.topology import Tier, Topology
 
 RETIRE_S = SPREAD_S + GRACE_S + 0.5
 """Kept connections have ended by then; what is under way has the rest of the drain time, also once its node is asked to
-end by whoever started it."""
+end by what started it."""
 
 
 @attrs.define

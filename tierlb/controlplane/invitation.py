@@ -2,8 +2,8 @@
 `tierlb controller` leaves another one for nodes there; `tierlb up` starts all nodes itself. And one to change the
 cluster by its admin API, for who joins need not be allowed to change anything.
 
-They are made anew at every start and taken away at its end, so whoever joins reads them when it starts, and starts
-again with the cluster. Only the user who runs the cluster can read them.
+They are made anew at every start and taken away at its end, so a process that joins reads them when it starts, and
+starts again with the cluster. Only the user who runs the cluster can read them.
 """
 
 import contextlib

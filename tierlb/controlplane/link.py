@@ -25,7 +25,8 @@ TICK_S = 1.0
 
 
 def control_door(errors: InternalErrors, log: Log) -> Door:
-    """How a controller's process accepts: errors of one connection and too many strangers are told and end no other."""
+    """How a controller's process accepts: errors of one connection, and too many strangers, are logged and end no other
+    connection."""
 
     def note_drop(host: str) -> None:
         log.warning("stranger_dropped", address=host, reason="too many connections that show no token")

@@ -1,11 +1,11 @@
 """Files and directories that other users of the machine cannot have prepared.
 
-Somebody who can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
+A user who can write to the directory from which tierlb is started may put a symbolic link where a file is about to be
 written, or a file of their own where one is about to be read. So the last component of a path is never followed where
 it is a link, what is opened has to be a regular file of this user (or of root, who can do anything anyway), and a
-directory for state that another user owns is refused. So is one of root's that everybody may write to.
+directory for state that another user owns is refused. So is one of root's that all users may write to.
 
-Left out: ancestors of a state directory. Whoever owns one can rename what is below it, but cannot make a directory that
+Left out: ancestors of a state directory. The owner of one can rename what is below it, but cannot make a directory that
 passes for one of this user.
 """
 

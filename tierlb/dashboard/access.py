@@ -5,7 +5,7 @@ beside a port: no web page can reach the API by a name that it points at this ma
 origin can send a POST to loopback all the same, but it says where it comes from, and is refused: also one of another
 port, where the cluster itself may serve other people's pages.
 
-Whoever asks from this machine may read without the token; changes, explanations and requests from elsewhere need it,
+Clients on this machine may read without the token; changes, explanations and requests from elsewhere need it,
 and so does what a proxy on this machine passes on. The token lies in a file that only its owner can read, so that of
 all who can connect to loopback one user alone can make changes. `/healthz` is for load balancers and needs none; it
 names no nodes to strangers.

@@ -1,7 +1,7 @@
 """What the admin API can be asked: each operation with its handler, what it takes, answers and refuses.
 
-The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for whoever
-asks from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
+The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for clients
+that ask from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
 begun (202): how it goes on is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
 because nothing would change.
 """

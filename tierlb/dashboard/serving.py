@@ -1,9 +1,9 @@
 """The admin API's connections: an ASGI app behind Hypercorn's HTTP, accepted by a door of its own.
 
-Whoever can connect can ask, so a connection is a stranger's, except while a request with the token is being answered
-(net/door.py): the command line, which sends it, gets in beside any number of others. Each state of a connection has a
-deadline, whatever its peer does: until a whole request has come, and until its answer has gone. Hypercorn shields
-what it sends from cancellation, so a connection whose time is over is closed under it.
+Any client that can connect can ask, so a connection is a stranger's, except while a request with the token is being
+answered (net/door.py): the command line, which sends it, gets in beside any number of others. Each state of a
+connection has a deadline, whatever its peer does: until a whole request has come, and until its answer has gone.
+Hypercorn shields what it sends from cancellation, so a connection whose time is over is closed under it.
 
 Left out: which requests are answered (access.py).
 """

@@ -15,7 +15,7 @@ from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, ProxyHeader, e
 @attrs.define
 class Kinship:
     """This node's name, its cluster's key and its process; `credentials` are the TLVs that say all to a child. Without
-    a key nobody is a parent."""
+    a key no peer is a parent."""
 
     name: str
     key: bytes = attrs.field(repr=False)

@@ -8,7 +8,7 @@ a socket, checks and takes the messages apart, and what is sent is written at on
 Each connection still has a trio task of its own, which greets it, sleeps, and closes it. With TLS that task also
 reads and decrypts, as only trio knows how to: it costs what it costs.
 
-Who asks for a page by plain HTTP instead gets it (page.py). Until somebody has shown the token, the connection is a
+A client that asks for a page by plain HTTP instead gets it (page.py). Until it has shown the token, the connection is a
 stranger's (door.py).
 
 Left out: what is said (`Guest`), and the child's side (websocket.py).

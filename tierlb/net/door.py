@@ -1,4 +1,4 @@
-"""Accepts connections on a port that anybody can reach and only a few should use: the control port and the admin port.
+"""Accepts connections on a port that many can reach and only a few should use: the control port and the admin port.
 
 A connection is a stranger's until its task says that it is known (`Visit.settle`): a child that showed its token, a
 request that is being answered. Strangers are bounded, apart from those who are known. For one too many the oldest is
@@ -39,7 +39,7 @@ def raise_it(error: Exception) -> None:
 
 
 def say_nothing(host: str) -> None:
-    """Nobody needs to know of a stranger that was dropped."""
+    """A stranger that was dropped needs no notice."""
 
 
 class Visit:

@@ -163,7 +163,7 @@ class Reactor:
         return False
 
     def crashed(self, owner: object, error: Exception) -> None:
-        """Report an error of a handler, and have its owner let go of what it was at, so that nobody waits for it."""
+        """Report an error of a handler, and have its owner let go of its connection, so that no peer waits for it."""
         self.report(error)
         abort = getattr(owner, "abort", None)
         if abort is not None:

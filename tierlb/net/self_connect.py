@@ -1,6 +1,6 @@
 """A TCP connection that reached itself.
 
-connect(2) to a port of this machine that nobody listens on, and that the kernel happens to choose as the local port
+connect(2) to a port of this machine on which nothing listens, and that the kernel happens to choose as the local port
 too, succeeds: both ends are one socket (simultaneous open, RFC 9293 §3.5). What is written comes back as the answer,
 and the service that belongs on the port cannot start. Only ports in the kernel's range for local ports can be hit, in
 one of some 28,000 connects, so only their connections are looked at.

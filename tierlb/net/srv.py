@@ -3,7 +3,7 @@ with the search domains of resolv.conf, read anew each time as the system does.
 
 The records of the lowest priority lead to level 0, those of the next to level 1 and so on: a level is used while none
 of those before it has an available endpoint. Their hosts are asked for in turn, unless the answer says where they are.
-A host that does not exist is left out. One of level 0 of which nobody can say anything makes the whole answer one that
+A host that does not exist is left out. One of level 0 that cannot be resolved now makes the whole answer one that
 could not be had: without that host it would look as if an endpoint had left. One in reserve is left out then.
 """
 
@@ -33,8 +33,8 @@ LEAST_WEIGHT = 0.01
 
 
 async def services(name: str) -> tuple[Found, ...]:
-    """The endpoints of the name's SRV records, in order, each once; none if nobody can say now. In a thread: an answer
-    of 64 KiB takes a tenth of a second to read, which traffic must not wait for."""
+    """The endpoints of the name's SRV records, in order, each once; none if the resolver fails now. In a thread: an
+    answer of 64 KiB takes a tenth of a second to read, which traffic must not wait for."""
     return await trio.to_thread.run_sync(_services, name, abandon_on_cancel=True)
 
 

@@ -21,7 +21,7 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 
 def admin_context(tls: AdminTls) -> ssl.SSLContext:
-    """For the admin API: whoever asks proves itself by a token, if at all. Raises TlsProblem."""
+    """For the admin API: clients prove themselves by a token, if at all. Raises TlsProblem."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

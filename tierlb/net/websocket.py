@@ -48,7 +48,7 @@ BEARER = b"Bearer "
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Admit = Callable[[str], Principal | None]
-"""Whom a credential proves, if anybody."""
+"""The principal that a credential proves, or None."""
 
 
 class Disconnected(Exception):  # noqa: N818 (an event of normal operation)
@@ -136,7 +136,7 @@ class Channel:
 
 @attrs.frozen
 class Caller:
-    """Whoever opened a connection: what its credential proves, and the IP address it came from."""
+    """The peer that opened a connection: what its credential proves, and the IP address it came from."""
 
     principal: Principal
     host: str

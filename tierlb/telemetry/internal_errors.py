@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 MAX_SITES = 256
-"""Places of failure that are told apart in the log. Those that come later are only counted."""
+"""Places of failure that have log lines of their own. Those that come later are only counted."""
 
 
 class ErrorLog(Protocol):

@@ -1,7 +1,7 @@
 """Which log lines are written when one event happens very often, and how many lines did not make it.
 
-Anybody who can open a connection can cause log lines. Each kind of event has a token bucket, so that a flood costs a
-few lines a second, and the line that is written next says how many were left out. Events of different kinds do not
+Any client that can open a connection can cause log lines. Each kind of event has a token bucket, so that a flood costs
+a few lines a second, and the line that is written next says how many were left out. Events of different kinds do not
 take each other's places.
 
 Pure: the caller gives the time.

@@ -2,8 +2,8 @@
 
 The secret stays where the controller runs. From it follows a key for each role, from that one for each tier or pool,
 then for each name, then for each process: every step is an HMAC of what it binds to (as in Macaroons, Birgisson et al.,
-2014). So whoever holds a credential can make narrower ones from it without asking anybody, and never a wider one; the
-holder of the secret verifies any of them without a list.
+2014). So the holder of a credential can make narrower ones from it without asking the issuer, and never a wider one;
+the holder of the secret verifies any of them without a list.
 
     tierlb1/agent/app/KEY              any agent of the pool app
     tierlb1/node/web/web-2/BOOT/KEY    this one process of the node web-2
@@ -33,7 +33,7 @@ MAX_CHARACTERS = 2048
 DATA_KEY_BYTES = 16
 
 
-class BadCredential(ValueError):  # noqa: N818 (the text is what the user is told)
+class BadCredential(ValueError):  # noqa: N818 (the text is for the user)
     """It is none, or not one for this purpose; the text says why, and never holds a key."""
 
 
@@ -109,7 +109,7 @@ def issued(root: bytes, principal: Principal) -> Credential:
 
 
 def proven(root: bytes, text: str) -> Principal | None:
-    """Whom the text proves to the holder of the root, if anybody."""
+    """The principal that the text proves to the holder of the root, or None."""
     try:
         given = parse(text)
     except BadCredential:

@@ -149,7 +149,7 @@ class L4Front:
 
     @property
     def tunnels(self) -> tuple[Pipe, ...]:
-        """Nobody here knows which connections are upgraded."""
+        """l4 cannot know which connections are upgraded."""
         return ()
 
     @property
@@ -157,7 +157,7 @@ class L4Front:
         return not (self.pipes or self.handshakes or self.introductions or self.hold.items)
 
     def remainder(self) -> Remainder:
-        """What is under way: here nobody knows requests from other bytes."""
+        """What is under way, in connections: l4 cannot tell requests from other bytes."""
         return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
 
     def cut_from(self, candidate: Candidate) -> Remainder:

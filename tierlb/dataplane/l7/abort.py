@@ -12,8 +12,8 @@ connection.
 """
 
 HALF_CLOSE_S = 0.4
-"""More than a FIN lags behind the request on any network (it travels with it or right behind it), and less than anybody
-waits before giving up."""
+"""More than a FIN lags behind the request on any network (it travels with it or right behind it), and less than
+anything waits before giving up."""
 
 
 def has_left(now: float, sent_last: float) -> bool:

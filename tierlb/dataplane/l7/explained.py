@@ -29,7 +29,7 @@ class ExplainedExchange(Exchange):
         self.lines = noted.lines
 
     def _take_group(self, group: Group) -> None:
-        """The choice that found nobody before it was held is not told."""
+        """The choice that found no member before the request was held is not reported."""
         self.group = noted = recorded(group, self.front.name, self.front.snapshot.balance)
         self.lines = noted.lines
 

@@ -2,9 +2,9 @@
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
 lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
-again, whoever takes it looks whether bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces a body it
-is closed: some servers send that body all the same, a moment later. When the member's host is silent, all that lies
-there is given up with it: what is sent next is to find that out by a connect.
+again, the exchange that takes it looks whether bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
+a body it is closed: some servers send that body all the same, a moment later. When the member's host is silent, all
+that lies there is given up with it: what is sent next is to find that out by a connect.
 """
 
 import errno
