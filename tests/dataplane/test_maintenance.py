@@ -36,6 +36,8 @@ async def test_a_request_without_an_answer_gets_one_when_the_time_is_over(lab: L
     clock.now += 0.2 * DRAIN_S
     answer = await client.hears_message()
     assert (answer.status, answer["retry-after"]) == (503, "1")
+    assert b"in maintenance" in answer.body
+    assert one.member.name.encode() not in answer.body, "clients learn no address"
     await voice.hears_end()
     await elsewhere.says(OK)
     assert (await other.hears_message()).status == 200

@@ -656,7 +656,7 @@ class Exchange:
         self.candidate.done += 1
         self._let_go(reusable=False)
         if self.reply is None:
-            self._refuse(503, f"{name} is in maintenance", retry_after=True)
+            self._refuse(503, "the endpoint is in maintenance", name, retry_after=True)
         else:
             self.front.counters.errors += 1
             self._break_off(f"{name} is in maintenance")
