@@ -14,6 +14,7 @@ from tierlb.controlplane import children as children_module
 from tierlb.controlplane.children import Children
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.net import keep_going
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
@@ -274,6 +275,40 @@ async def test_what_fails_for_one_child_is_no_end_of_others(url, children, plane
             await other.send(encode(Report(LOAD, ECHO)))
             await until(lambda: ("web-2", LOAD, ECHO) in plane.reports)
     assert list(children.errors.counts) == ["end of a child" if part == "note_lost" else "child"]
+
+
+async def test_a_watch_that_cannot_be_said_to_one_child_reaches_the_others(url, children, monkeypatch):
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, "secret") as bad, connect(url, "secret") as other:
+            await join(bad)
+            await join(other, "web-2")
+            works = children_module.Child.watch
+
+            def fail(child, watch):
+                return 1 // 0 if child is children._present["web-1"] else works(child, watch)
+
+            monkeypatch.setattr(children_module.Child, "watch", fail)
+            children.watch(Watch(5.0, "n"))
+            assert await next_of(other, Watch) == Watch(5.0, "n")
+    assert children.errors.counts == {"watch": 1}
+
+
+async def test_a_round_that_fails_is_followed_by_others_and_ends_no_connection(url, children, monkeypatch):
+    for where, name, value in (
+        (children_module, "LOOK_EVERY_S", 0.01),
+        (children_module, "HELLO_TIMEOUT_S", 0.05),
+        (keep_going, "PAUSE_S", 0.01),
+    ):
+        monkeypatch.setattr(where, name, value)
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, "secret") as child:
+            await join(child)
+            with monkeypatch.context() as failing:
+                failing.setattr(children, "_former", None)
+                await until(lambda: children.errors.counts["children"] > 1)
+            async with connect(url, "secret") as nameless:
+                assert await close_reason(nameless) == "no hello came in time"
+            assert children.names() == ("web-1",)
 
 
 # Who may speak for whom.

@@ -231,3 +231,14 @@ async def test_a_followed_file_is_read_at_once_when_that_is_asked_for(following,
     await trio.sleep(10)
     assert events(log).count("the file has a problem") == 2
     assert events(log).count("file_read_again") == 1
+
+
+async def test_a_reading_on_request_that_fails_is_tried_again(asked, changes):
+    changes.problem = ZeroDivisionError()
+    asked.file.write_text(SCALED)
+    asked.ask()
+    await trio.sleep(5)
+    assert asked.errors.counts["topology file"] >= 2
+    changes.problem = None
+    await trio.sleep(5)
+    assert [text for text, *_ in changes.applied] == [SCALED]

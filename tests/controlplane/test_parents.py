@@ -6,12 +6,14 @@ import pytest
 import trio
 
 from tests.joining import NODE_TOKEN, admit
+from tierlb.controlplane import parents as parents_module
 from tierlb.controlplane.children import Children
 from tierlb.controlplane.parents import Parents, is_named
 from tierlb.controlplane.reporting import Reports
 from tierlb.controlplane.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
+from tierlb.net.keep_going import keep_going
 from tierlb.wire.frames import Hello, Parent, Watch
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
@@ -138,6 +140,28 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
     assert edge.plane.reports == []
 
 
+async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, log, nursery, monkeypatch):
+    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    reports = Reports(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
+    parents = Parents(HELLO, reports, lambda watch: None, log, random.Random(2))
+    nursery.start_soon(reports.run)
+    nursery.start_soon(keep_going, parents.errors, "parents", parents.run)
+    first, second = await make_parent("edge-1"), await make_parent("edge-2")
+    parents.report_to((first.entry,))
+    await until(lambda: first.plane.reports)
+
+    def fail(url):
+        monkeypatch.setattr(parents_module, "is_named", is_named)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(parents_module, "is_named", fail)
+    parents.report_to((first.entry, second.entry))
+    await until(lambda: first.plane.lost)
+    first.plane.reports.clear()
+    await until(lambda: first.plane.reports and second.plane.reports)
+    assert parents.errors.counts == {"parents": 1}
+
+
 # Parents that are found by a name.
 
 
@@ -210,6 +234,23 @@ async def test_a_name_that_is_no_parents_any_more_is_left_everywhere(parents, na
     await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
     parents.report_to(())
     await until(lambda: edges[0].plane.lost and edges[1].plane.lost)
+
+
+async def test_a_name_on_which_the_program_fails_is_asked_for_again_and_other_parents_stay(
+    parents, names, edges, make_parent, monkeypatch
+):
+    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    other, works = await make_parent("top-1"), names.ask
+
+    async def fail(host):
+        raise ZeroDivisionError
+
+    parents.ask = fail
+    parents.report_to((*by_name(edges), other.entry))
+    await until(lambda: parents.errors.counts["parents by name"] > 1 and other.plane.reports)
+    parents.ask = works
+    await until(lambda: edges[0].plane.reports and edges[1].plane.reports)
+    assert other.plane.lost == []
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,32 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
     assert guests[0].reasons == ["this parent stops"]
 
 
+@pytest.mark.parametrize("end_fails", [False, True])
+async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(party, monkeypatch, end_fails):
+    works = crowd_module._read
+    with trio.fail_after(DEADLINE_S):
+        async with connect(party.url, "secret") as bad, connect(party.url, "secret") as other:
+            for channel in (bad, other):
+                await channel.send(b"x")
+                assert await channel.receive() == b"x"
+            guest = party.guests[0]
+
+            def fail(fd):
+                if fd == guest.line._wire._fd:
+                    raise ValueError(fd)
+                return works(fd)
+
+            monkeypatch.setattr(crowd_module, "_read", fail)
+            if end_fails:
+                guest.reasons = None  # so its `ended` raises
+            await bad.send(b"y")
+            with pytest.raises(Disconnected):
+                await bad.receive()
+            await other.send(b"z")
+            assert await other.receive() == b"z"
+    assert [type(error) for error in party.crashes] == [ValueError, *[AttributeError] * end_fails]
+
+
 async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
     monkeypatch.setattr(crowd_module, "MAX_LINES", 1)
     with trio.fail_after(DEADLINE_S):

@@ -61,7 +61,9 @@ class Parents:
         return tuple(parent.name for parent in self._links)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. After an error it can be run again, with the parents of the last call."""
+        self._links.clear()
+        self._changed.set()
         async with trio.open_nursery() as nursery:
             while True:
                 await self._changed.wait()
@@ -71,13 +73,14 @@ class Parents:
                     self._links.pop(parent).cancel()
                 for parent in [parent for parent in wanted if parent not in self._links]:
                     self._links[parent] = trio.CancelScope()
-                    if is_named(parent.url):
-                        keep_all = partial(self._keep_all, parent, self._links[parent])
-                        nursery.start_soon(keep_going, self.errors, "parents by name", keep_all)
-                    else:
-                        nursery.start_soon(self._keep, parent, self._links[parent])
+                    keep = self._keep_named if is_named(parent.url) else self._keep
+                    nursery.start_soon(keep, parent, self._links[parent])
 
-    async def _keep_all(self, parent: Parent, scope: trio.CancelScope) -> None:
+    async def _keep_named(self, parent: Parent, scope: trio.CancelScope) -> None:
+        with scope:
+            await keep_going(self.errors, "parents by name", partial(self._keep_all, parent))
+
+    async def _keep_all(self, parent: Parent) -> None:
         """A connection to each address of a name."""
         links: dict[str, trio.CancelScope] = {}
         host = urlsplit(parent.url).hostname or ""
@@ -93,9 +96,8 @@ class Parents:
         def miss() -> None:
             self.log.warning("parents cannot be found", name=host, known=len(links))
 
-        with scope:
-            async with trio.open_nursery() as nursery:
-                await follow(host, change, miss, self.ask)
+        async with trio.open_nursery() as nursery:
+            await follow(host, change, miss, self.ask)
 
     async def _keep(self, parent: Parent, scope: trio.CancelScope, at: str = "") -> None:
         backoff = Backoff()
