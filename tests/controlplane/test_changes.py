@@ -768,3 +768,35 @@ async def test_a_restart_on_which_the_program_fails_is_over(site, autojump_clock
     await site.over(progress)
     assert (progress.outcome, progress.reason) == ("failed", INTERNAL)
     site.changes.demand_idle()
+
+
+async def test_a_change_whose_end_fails_too_is_over_and_others_can_begin(site, autojump_clock, monkeypatch):
+    """Neither the way there nor the way back nor the last note in the store works."""
+    kept = []
+
+    async def save(self, stored, expected_version):
+        kept.append(stored)
+        if len(kept) > 1:
+            raise ZeroDivisionError
+        return await works(self, stored, expected_version)
+
+    works = PromptStore.save
+    with monkeypatch.context() as failing:
+        failing.setattr(PromptStore, "save", save)
+        failing.setattr(Played, "grow", lambda self, topology: 1 // 0)
+        progress = await site.changes.edit(Scale({"web": 3}), ANN, "scale")
+        await site.over(progress)
+    assert (progress.outcome, progress.reason) == ("failed", INTERNAL)
+    assert site.changes.controller.errors.counts["change"] >= 3
+    progress = await site.changes.edit(Scale({"web": 4}), ANN, "scale")
+    assert await site.over(progress) == "done"
+
+
+async def test_a_change_goes_on_if_it_cannot_be_said_what_drains(site, autojump_clock, monkeypatch):
+    def fail(found):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tierlb.controlplane.changes.waiting_for", fail)
+    site.machines.drain_s = 20.0
+    assert await site.over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
+    assert site.changes.controller.errors.counts == {"words about what drains": 1}

@@ -523,3 +523,26 @@ async def test_a_node_drains_even_if_it_cannot_say_so(make_node, plane, parent, 
             os.kill(os.getpid(), signal.SIGTERM)
     assert plane.draining.is_set()
     assert node.errors.counts == {"drain": 1}
+
+
+@pytest.mark.parametrize("part", ["save", "load"])
+async def test_what_fails_about_what_is_kept_ends_nothing_and_is_tried_again(
+    part, parent, make_keeping, nursery, plane, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
+    works = getattr(last_good, part)
+
+    def fail(*arguments):
+        monkeypatch.setattr(last_good, part, works)
+        raise ZeroDivisionError
+
+    if part == "load":
+        last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    node = make_keeping(parent.url if part == "save" else NOWHERE)
+    monkeypatch.setattr(last_good, part, fail)
+    nursery.start_soon(node.run)
+    if part == "save":
+        await until_true(lambda: kept(tmp_path) is not None)
+    else:
+        await until_true(lambda: plane.applied == [SNAPSHOT])
+    assert node.errors.counts == {"last good": 1}

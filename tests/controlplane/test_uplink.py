@@ -10,7 +10,7 @@ import trio
 from tierlb.controlplane import parents as parents_module
 from tierlb.controlplane import uplink as uplink_module
 from tierlb.controlplane.reporting import SIGN_OF_LIFE_S
-from tierlb.controlplane.uplink import CONTROLLER, LONGEST_WAIT_S, NOTICE_S, Identity, Uplink
+from tierlb.controlplane.uplink import CONTROLLER, INTERNAL, LONGEST_WAIT_S, NOTICE_S, Identity, Uplink
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind
@@ -487,3 +487,40 @@ async def test_what_fails_in_following_the_controller_costs_the_connection_only(
     await end.say(Configure(SNAPSHOT))
     assert await end.hear(Ack) == Ack(3, ())
     assert uplink.errors.counts == {"controller link": 1}
+
+
+async def test_a_failure_at_one_controller_leaves_the_turn_to_the_next(
+    uplink, net, servant, log, monkeypatch, autojump_clock
+):
+    other = "ws://127.0.0.1:7999"
+    net.listen(other)
+    uplink.identity = attrs.evolve(uplink.identity, controllers=f"{URL},{other}")
+    end = await placed(net)
+    fail_once(monkeypatch, servant, "serve")
+    await end.say(Configure(SNAPSHOT))
+    with trio.fail_after(60):
+        second, _ = await net.accept(other)
+    await second.close("away")
+    await net.accept()
+    (reason,) = [fields["reason"] for event, fields in log.events if event == "controller lost"][:1]
+    assert reason.startswith(INTERNAL), "and the reason is not hidden"
+
+
+async def test_a_link_that_cannot_even_be_tried_is_tried_again(uplink, net, monkeypatch, autojump_clock):
+    end = await placed(net)
+    fail_once(monkeypatch, Uplink, "_addresses")
+    await end.close("away")
+    await placed(net)
+    assert uplink.errors.counts == {"controller link": 1}
+
+
+async def test_a_failure_among_the_parents_costs_no_report_to_the_controller(uplink, net, monkeypatch, autojump_clock):
+    net.listen(EDGE.url)
+    end = await placed(net)
+    fail_once(monkeypatch, parents_module, "is_named")
+    await end.say(ReportTo((EDGE,)))
+    edge, _ = await net.accept(EDGE.url)
+    await edge.say(Welcome(0.25))
+    await edge.hear(Report)
+    await end.hear(Report)
+    assert uplink.errors.counts == {"parents": 1}

@@ -247,6 +247,9 @@ class Node:
                 if not told:
                     self.log.warning("what is served cannot be kept", reason=str(problem))
                 told = True
+            except Exception:
+                self._changed.set()
+                raise
 
     async def _resume_alone(self, directory: Path) -> None:
         """Serve what was served last, if the controller cannot be reached by now."""
