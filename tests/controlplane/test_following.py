@@ -175,13 +175,13 @@ async def test_a_look_that_fails_is_followed_by_others(following, changes, monke
 
 
 @pytest.fixture
-async def asked(following, nursery, autojump_clock):
+async def asked(following, nursery):
     """As SIGHUP does it: the file is read when that is asked for."""
     nursery.start_soon(following.run_on_request)
     return following
 
 
-async def test_a_file_that_is_not_followed_is_read_only_when_that_is_asked_for(asked, changes, log):
+async def test_a_file_that_is_not_followed_is_read_only_when_that_is_asked_for(asked, changes, log, autojump_clock):
     asked.file.write_text(SCALED)
     await trio.sleep(10)
     assert changes.applied == []
@@ -191,7 +191,7 @@ async def test_a_file_that_is_not_followed_is_read_only_when_that_is_asked_for(a
     assert ("change", "web grows") in [(event, fields.get("what")) for event, fields in log.events]
 
 
-async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, changes, log):
+async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, changes, log, autojump_clock):
     asked.file.write_text(SCALED.replace("to: app", "to: ap"))
     for _ in range(2):
         asked.ask()
@@ -212,7 +212,7 @@ async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, cha
     assert changes.text == SCALED
 
 
-async def test_what_was_asked_for_waits_for_the_change_under_way(asked, changes):
+async def test_what_was_asked_for_waits_for_the_change_under_way(asked, changes, autojump_clock):
     changes.problem = Busy("revision 2")
     asked.file.write_text(SCALED)
     asked.ask()
@@ -233,7 +233,7 @@ async def test_a_followed_file_is_read_at_once_when_that_is_asked_for(following,
     assert events(log).count("file_read_again") == 1
 
 
-async def test_a_reading_on_request_that_fails_is_tried_again(asked, changes):
+async def test_a_reading_on_request_that_fails_is_tried_again(asked, changes, autojump_clock):
     changes.problem = ZeroDivisionError()
     asked.file.write_text(SCALED)
     asked.ask()
