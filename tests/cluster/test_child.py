@@ -168,6 +168,38 @@ async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nurs
     assert [fields["exc_info"].errno for event, fields in seen.events if event == "internal_error"] == [errno.EMFILE]
 
 
+async def test_the_end_of_a_process_is_counted_even_if_it_cannot_be_told(seen, nursery):
+    starts, failing = Starts(), Failing(ValueError())
+    child = Child("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=failing.on_exit, watch=starts.watch)
+    nursery.start_soon(child.run)
+    with trio.fail_after(DEADLINE_S):
+        os.kill(await starts.receive.receive(), signal.SIGKILL)
+        await starts.receive.receive()
+        assert (child.crashes, child.problem) == (1, "demo ended with SIGKILL")
+        await child.stop(5)
+    assert child.errors.counts == {"process end": 2}
+
+
+async def test_a_start_on_which_the_program_fails_is_tried_again(seen, nursery):
+    starts, failures = Starts(), [ValueError(), ValueError()]
+
+    def introduce():
+        if failures:
+            raise failures.pop()
+        return b"who it is"
+
+    async def lend(sock):
+        await trio.sleep_forever()
+
+    child = make(seen, ("sleep", "60"), watch=starts.watch, introduce=introduce, lend=lend)
+    child.backoff = Backoff(first_s=0.001)
+    nursery.start_soon(child.run)
+    with trio.fail_after(DEADLINE_S):
+        assert await starts.receive.receive() == child.pid
+        await child.stop(5)
+    assert child.errors.counts == {"process": 2}
+
+
 @pytest.mark.parametrize(
     "error", [OSError(errno.EAGAIN, "fork"), RuntimeError("can't start new thread"), MemoryError()], ids=repr
 )

@@ -282,6 +282,22 @@ async def test_a_command_that_does_not_exist_is_told_before_anything_starts():
     assert problem.startswith("pools.demo.run.command: there is no program 'no-such-program'")
 
 
+async def test_a_start_is_no_worse_if_it_cannot_be_said_what_it_waits_for(monkeypatch):
+    log, served = KeptLog(), []
+
+    async def fail(cluster, log):
+        raise ZeroDivisionError
+
+    async def stop(background):
+        served.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("tierlb.cluster.supervisor.log_slow_start", fail)
+    assert await supervise(DEMO, on_serving=stop, log=log) == ""
+    assert served
+    assert [fields["where"] for event, fields in log.events if event == "internal_error"] == ["slow start"]
+
+
 @pytest.mark.parametrize(
     ("command", "told"),
     [("sleep 60", "does not accept connections yet"), ("sh -c 'exit 3'", "ended with status 3")],

@@ -859,7 +859,7 @@ async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open
     assert (str(endpoint.address), endpoint.seen_by) == ("10.0.0.7:9000", {"web-a": seen})
 
 
-async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, monkeypatch):
+async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, monkeypatch, autojump_clock):
     works = Controller._publish
     failed = []
 
@@ -879,7 +879,42 @@ async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, mo
     assert running.errors.counts == {"publishing": 1}
 
 
-async def test_a_node_that_refused_is_asked_again_until_it_serves(running):
+async def test_a_look_for_who_is_gone_that_fails_is_followed_by_others(running, monkeypatch, autojump_clock):
+    def fail(self, now):
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    await serve_all(running)
+    seat = running.join(hello("web-1", "web", 22, "two"), Link())
+    await settle()
+    first = seat.wanted
+    running.receive(seat, Refuse(first.revision, "no descriptor is free"))
+    monkeypatch.setattr(Controller, "_ask_refusers", fail)
+    await trio.sleep(ASK_REFUSERS_S + 4)
+    assert seat.wanted.revision > first.revision
+    assert running.errors.counts == {"reaper": 1}
+
+
+async def test_the_end_of_waiting_for_nodes_to_come_back_is_not_lost_in_an_error(running, monkeypatch, autojump_clock):
+    works = Controller._changed
+
+    def fail(self):
+        if trio.current_time() < running._all_back_s:
+            return works(self)
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    await settle()
+    back = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
+    await settle()
+    assert back.wanted is None, "it serves on until the others are back"
+    monkeypatch.setattr(Controller, "_changed", fail)
+    await trio.sleep(BACK_S + 3)
+    assert back.wanted is not None
+    assert running.errors.counts == {"return of nodes": 1}
+
+
+async def test_a_node_that_refused_is_asked_again_until_it_serves(running, autojump_clock):
     await serve_all(running)
     seat = running.join(hello("web-1", "web", 22, "two"), Link())
     await settle()

@@ -27,6 +27,26 @@ async def url(controller, nursery):
     return f"ws://{address}"
 
 
+async def test_a_connection_on_which_the_program_fails_ends_no_other(controller, nursery, log, monkeypatch):
+    door = link_module.control_door(controller.errors, log)
+    attend = partial(serve_child, controller)
+    address = await nursery.start(serve, attend, admit, Address("127.0.0.1", 0), None, None, door)
+    with trio.fail_after(DEADLINE_S):
+        async with connect(f"ws://{address}", "secret") as good, connect(f"ws://{address}", "secret") as bad:
+            await good.send(encode(HELLO))
+            assert await receive(good) == Welcome(0.02)
+            with monkeypatch.context() as failing:
+                failing.setattr(type(controller), "join", lambda self, hello, link: 1 // 0)
+                await bad.send(encode(HELLO))
+                assert await close_reason(bad)
+            async with connect(f"ws://{address}", "secret") as another:
+                await another.send(encode(Hello(1, "web-2", "web", "two", 8)))
+                assert await receive(another) == Welcome(0.02)
+            seat = controller.seats["web-1"]
+            assert seat.link is not None
+    assert controller.errors.counts == {"control connection": 1}
+
+
 async def receive(channel):
     return decode(await channel.receive())
 
