@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
-from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, Voice, l4, l7, l7_parent
+from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, l7, l7_parent
 from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
@@ -197,11 +197,25 @@ async def test_whoever_waits_in_the_queue_of_a_port_when_the_drain_begins_is_ans
     assert (answer.status, answer["connection"]) == (200, "close")
 
 
-async def test_a_node_in_drain_accepts_from_its_parents(lab: Lab) -> None:
+@pytest.mark.parametrize("said", [l7_parent(), l4_parent()], ids=["l7", "l4"])
+async def test_a_node_in_drain_accepts_from_its_parents(lab: Lab, said: bytes) -> None:
     await lab.serves(l7(rules=HELLO, listener=INNER))
     lab.plane.apply(l7(rules=HELLO, listener=INNER, revision=2, admin=Admin.DRAIN))
     parent = await lab.connects()
-    assert (await parent.asks(l7_parent() + GET))["connection"] == "close"
+    assert (await parent.asks(said + GET))["connection"] == "close"
+
+
+async def test_whoever_waits_in_a_borrowed_queue_when_the_drain_begins_is_left_to_others(lab: Lab) -> None:
+    listener = Listener(Address("127.0.0.1", parse_address(free_address()).port), shared=True)
+    lab.broker = Lender(listener.address)
+    await lab.serves(l7(rules=HELLO, listener=listener))
+    with socket.create_connection(listener.address.sockaddr) as queued:  # the node cannot have accepted it yet
+        lab.plane.apply(l7(rules=HELLO, listener=listener, revision=2, admin=Admin.DRAIN))
+        await lab.until(lambda: not lab.plane._lingering)
+        accepted, peer = lab.broker.sock.accept()
+        assert peer == queued.getsockname()
+        accepted.close()
+    lab.broker.sock.close()
 
 
 async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_of_it(lab: Lab, clock: Clock) -> None:

@@ -7,7 +7,9 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, l4_parent, l7, l7_parent, send
+from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, l4_parent, l7, l7_parent, send
+from tierlb.balance.drain import GRACE_S, SPREAD_S
+from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Policy, Redirect, Respond, Timeouts
 from tierlb.wire.orca import OrcaBook
@@ -17,6 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = ("127.0.0.0/8",)
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 PATIENT = Timeouts(*[1000.0] * 5)
+HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 
 
 # Answers of the node itself.
@@ -431,9 +434,82 @@ async def test_a_node_that_stays_drained_cuts_what_is_left_at_the_deadline_and_r
     voice = await member.accepts()
     await voice.hears_head()
     clock.now += DRAIN_S
+    await trio.sleep(3 * ROOM_CHECK_S)
     await voice.says(OK)
     answer = await again.hears_message()
     assert (answer.status, "connection" in answer) == (200, False)
+
+
+async def test_what_parents_send_to_a_drained_node_after_its_deadline_has_as_long_again(lab: Lab, clock: Clock) -> None:
+    member = await lab.member()
+    await lab.serves(l7(member, timeouts=PATIENT, listener=INNER))
+    lab.plane.apply(l7(member, timeouts=PATIENT, listener=INNER, revision=2, admin=Admin.DRAIN))
+    for _ in range(2):
+        parent = await lab.connects()
+        await parent.says(l7_parent(), GET)
+        await (await member.accepts()).hears_head()
+        clock.now += 0.6 * DRAIN_S
+        await trio.sleep(3 * ROOM_CHECK_S)
+        await parent.hears_nothing()
+        clock.now += 0.6 * DRAIN_S
+        assert (await parent.hears_message()).status == 503
+
+
+@pytest.mark.parametrize("word", ["snapshot", "SIGTERM"])
+async def test_the_drain_time_is_the_tiers(lab: Lab, clock: Clock, word: str) -> None:
+    client, member = await lab.converses(timeouts=PATIENT, drain_s=7.0)
+    await client.says(GET)
+    await (await member.accepts()).hears_head()
+    if word == "SIGTERM":
+        lab.plane.drain()
+    else:
+        lab.plane.apply(l7(member, timeouts=PATIENT, drain_s=7.0, revision=2, admin=Admin.DRAIN))
+    clock.now += 6.9
+    await trio.sleep(3 * ROOM_CHECK_S)
+    await client.hears_nothing()
+    clock.now += 0.2
+    assert (await client.hears_message()).status == 503
+
+
+async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_their_last_word(
+    lab: Lab, clock: Clock
+) -> None:
+    """They do not all come back at once, and a request that is on its way is still answered."""
+    member = await lab.member()
+    await lab.serves(l7(rules=HELLO, timeouts=PATIENT))
+    clients = [await lab.connects() for _ in range(8)]
+    for client in clients:
+        await client.asks(GET)
+    lab.plane.apply(l7(rules=HELLO, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    ends = sorted(each.expires - clock.now for each in lab.front.clients)
+    assert 0 < ends[0] < ends[-1] <= SPREAD_S
+    assert ends[-1] - ends[0] > SPREAD_S / 4
+    clock.now += ends[0] / 2
+    assert "connection" not in await clients[0].asks(GET)
+    (first, *_) = sorted(lab.front.clients, key=lambda each: each.expires)
+    clock.now = first.expires + 0.9 * GRACE_S
+    await trio.sleep(3 * ROOM_CHECK_S)
+    assert first in lab.front.clients
+    clock.now = 1000.0 + SPREAD_S + GRACE_S
+    for client in clients:
+        await client.hears_end()
+    member.falls()
+
+
+async def test_clients_have_a_moment_to_take_the_last_answers(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that is closed with the rest of a request unread is reset, and the reset may overtake the answer."""
+    monkeypatch.setattr("tierlb.dataplane.plane.LAST_ANSWERS_S", DEADLINE_S)
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(POST_HEAD % 100_000, b"12345")
+    await (await member.accepts()).hears_up_to(b"12345")
+    await drains(lab, clock)
+    await lab.until(lambda: [each.lingering for each in lab.front.clients] == [True])
+    for _ in range(5):
+        await client.says(b"6" * 1000)
+        await trio.sleep(2 * DRAIN_CHECK_S)
+    assert (await client.hears_message()).status == 503
 
 
 async def test_drain_accepts_nobody(lab: Lab) -> None:
