@@ -6,7 +6,11 @@ import pytest
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import GOOD, run
-from tierlb.controlplane.store import StateFiles
+from tierlb.cluster.stop_times import stop_all_s
+from tierlb.controlplane.history import History
+from tierlb.controlplane.store import StateFiles, Stored
+from tierlb.topology.diff import duration_text
+from tierlb.topology.load import load_text
 
 
 @pytest.fixture
@@ -43,6 +47,16 @@ def test_where_nothing_runs_down_says_so(here, write):
     assert (result.exit_code, "give FILE or --state DIR, not both" in result.stderr) == (2, True)
     result = run("down", "--state", "elsewhere")
     assert (result.exit_code, "no cluster runs with its state in elsewhere" in result.stderr) == (1, True)
+
+
+def test_down_waits_as_long_as_the_cluster_that_runs_may_take_to_drain(here):
+    text = "cluster: shop\ntiers: {web: {kind: l7, to: app, drain: 5m}}\npools: {app: {endpoints: ['127.0.0.1:1']}}\n"
+    files = StateFiles(here / ".tierlb" / "shop")
+    version = files.load().version
+    files.save(Stored(History().accept(text, "ann", "", 0.0, None)), version)
+    result = run("down", "--state", ".tierlb/shop")
+    assert f"have up to {duration_text(stop_all_s(load_text(text, 'f')))};" in result.output
+    assert stop_all_s(load_text(text, "f")) > 600.0
 
 
 def test_the_only_one_that_runs_here_is_meant_and_checked(here):

@@ -291,6 +291,17 @@ async def test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over(
     assert {0.0, stop_s(90.0)} == {each.child.stop_s for each in endpoints}
 
 
+async def test_the_drain_time_of_a_process_is_the_latest_that_its_tier_had(fleet, happened, autojump_clock):
+    """Also of a tier that the topology names no more while its processes end."""
+    edge = tier("edge", Kind.L4, "web", drain_s=1.0)
+    await grown(fleet, topology_of(WEB, edge, pools=[APP]))
+    await grown(fleet, topology_of(WEB, attrs.evolve(edge, drain_s=50.0), pools=[APP]))
+    await grown(fleet, topology_of(WEB, pools=[APP]))
+    child = fleet._nodes["edge-1"]
+    await fleet.stop_nodes(["edge-1"])
+    assert child.stop_s == stop_s(50.0)
+
+
 async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stays_retired(
     fleet, happened, autojump_clock
 ):

@@ -341,7 +341,8 @@ async def test_leaving_is_told_to_controller_and_parents_at_once(uplink, net, au
     began = trio.current_time()
     await uplink.leave()
     assert trio.current_time() - began < NOTICE_S / 10
-    assert await end.hear(Drain) == Drain()
+    with trio.fail_after(60):
+        assert await end.hear(Drain) == Drain()
     (report,) = await edge.heard_within(0.01)
     assert report.subtree.draining
 

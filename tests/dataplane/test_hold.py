@@ -127,6 +127,18 @@ async def test_a_client_that_leaves_while_it_is_held_is_forgotten(lab: Lab) -> N
     assert lab.front.counters.tallies.total().in_flight == 0
 
 
+async def test_a_connection_that_is_held_when_the_node_drains_is_still_passed_on(lab: Lab) -> None:
+    await lab.serves(l4())
+    client = await lab.connects()
+    await client.says(b"1")
+    await until_held(lab)
+    lab.plane.drain()
+    assert not lab.front.drained
+    member = await lab.member()
+    lab.plane.apply(l4(member, revision=2))
+    await (await member.accepts()).hears(b"1")
+
+
 @pytest.mark.parametrize("kind", [l4, l7])
 async def test_what_is_held_ends_with_the_node(lab: Lab, kind: object) -> None:
     async with trio.open_nursery() as nursery:

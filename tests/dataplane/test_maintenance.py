@@ -27,13 +27,15 @@ async def asked(lab: Lab, member: PlayedMember, request: bytes = GET) -> tuple[V
 
 async def test_a_request_without_an_answer_gets_one_when_the_time_is_over(lab: Lab, clock: Clock) -> None:
     one, two = await lab.member(), await lab.member()
-    await lab.serves(l7(one, timeouts=PATIENT))
+    drain_s = DRAIN_S / 3
+    await lab.serves(l7(one, timeouts=PATIENT, drain_s=drain_s))
     client, voice = await asked(lab, one)
-    lab.plane.apply(l7(wanted(one, Admin.MAINTENANCE), two, timeouts=PATIENT, revision=2))
+    lab.plane.apply(l7(wanted(one, Admin.MAINTENANCE), two, timeouts=PATIENT, drain_s=drain_s, revision=2))
     other, elsewhere = await asked(lab, two)
-    clock.now += 0.9 * DRAIN_S
+    clock.now += 0.9 * drain_s
     await client.hears_nothing()
-    clock.now += 0.2 * DRAIN_S
+    lab.plane.apply(l7(one, two, timeouts=PATIENT, drain_s=drain_s, revision=3))
+    clock.now += 0.2 * drain_s
     answer = await client.hears_message()
     assert (answer.status, answer["retry-after"]) == (503, "1")
     assert b"in maintenance" in answer.body

@@ -188,6 +188,22 @@ async def test_a_node_in_drain_refuses_clients_at_a_port_of_its_own_until_it_is_
     assert (await (await lab.connects()).asks(GET)).status == 200
 
 
+@pytest.mark.parametrize("kind", [l4, l7])
+async def test_a_node_says_that_it_drains_and_no_snapshot_takes_back_that_its_process_ends(lab: Lab, kind: Any) -> None:
+    member = await lab.member()
+    await lab.serves(kind(member))
+    client = await lab.connects()
+    await client.says(GET)
+    await member.accepts()
+    lab.plane.apply(kind(member, revision=2, admin=Admin.DRAIN))
+    assert lab.plane.subtree().draining
+    lab.plane.apply(kind(member, revision=3))
+    assert not lab.plane.subtree().draining
+    lab.plane.drain()
+    lab.plane.apply(kind(member, revision=4))
+    assert lab.plane.subtree().draining
+
+
 async def test_whoever_waits_in_the_queue_of_a_port_when_the_drain_begins_is_answered(lab: Lab) -> None:
     await lab.serves(l7(rules=HELLO))
     with socket.create_connection(lab.at.sockaddr) as queued:  # synchronous: the node cannot have accepted it yet

@@ -4,6 +4,7 @@ import pytest
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Send
 from tierlb.model.topology import (
+    DRAIN_S,
     Admin,
     ClientAbort,
     Forward,
@@ -59,6 +60,11 @@ DEEP = topology_of(
     tier("web", Kind.L7, "api", "app", replicas=2),
     tier("api", Kind.L7, "app", listen=at(8081)),
 )
+
+
+def test_each_node_has_the_drain_time_of_its_tier():
+    topology = topology_of(tier("edge", Kind.L4, "web", listen=PUBLIC), tier("web", Kind.L7, "app", drain_s=90.0))
+    assert [snapshot_for(topology, name, 1, {}, {}).drain_s for name in ("edge", "web")] == [DRAIN_S, 90.0]
 
 
 @pytest.mark.parametrize(

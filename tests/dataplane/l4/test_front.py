@@ -8,6 +8,7 @@ import trio
 
 from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
 from tierlb.balance.drain import BELOW_S
+from tierlb.dataplane.l4.introduction import HEADER_S
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import DRAIN_S, Admin, Match, Policy, Timeouts
@@ -49,6 +50,19 @@ async def test_drain_lets_connections_end_and_takes_no_new_one(lab: Lab) -> None
     await lab.until(lambda: lab.front.drained)
 
 
+async def test_a_connection_that_is_joined_while_the_node_ends_ends_with_its_member_too(lab: Lab) -> None:
+    member = await lab.member()
+    await lab.serves(l4(member, listener=INNER))
+    parent = await lab.connects()
+    await lab.until(lambda: lab.front.introductions)
+    lab.plane.drain()
+    await parent.says(l4_parent(), b"1")
+    voice = await member.accepts()
+    await voice.hears(b"1")
+    await voice.leaves()
+    await lab.until(lambda: lab.front.drained)
+
+
 @pytest.mark.parametrize("below", ["an endpoint", "a node"])
 async def test_a_connection_lasts_until_the_deadline_and_is_reset_then(lab: Lab, clock: Clock, below: str) -> None:
     """Nodes below end at the same time, and their last answers are to pass."""
@@ -77,13 +91,13 @@ async def test_what_is_not_joined_at_the_deadline_ends_and_is_counted_no_more(la
     for sock in stuffing:
         sock.setblocking(False)
         sock.connect_ex(member.address.sockaddr)
-    snapshot = l4(member, timeouts=Timeouts(*[1000.0] * 5))
+    snapshot = l4(member, timeouts=Timeouts(*[1000.0] * 5), drain_s=HEADER_S / 2)
     await lab.serves(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER)))
     inner = lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=2))[1]
     client, stranger = await lab.connects(), await lab.connects(inner)
     await lab.until(lambda: lab.front.handshakes and lab.front.introductions)
     lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=3, admin=Admin.DRAIN))
-    clock.now += DRAIN_S
+    clock.now += HEADER_S / 2
     await client.hears_no_word()
     await stranger.hears_no_word()
     load = lab.plane.load()

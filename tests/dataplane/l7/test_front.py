@@ -408,6 +408,19 @@ async def test_a_tunnel_lasts_until_the_deadline_and_is_cut_then(lab: Lab, clock
     assert ("drain_deadline_reached", {"requests": 0, "tunnels": 1, "connections": 0}) in lab.log.events
 
 
+async def test_a_tunnel_of_a_node_that_stays_drained_is_cut_too(lab: Lab, clock: Clock) -> None:
+    client, member = await lab.converses(timeouts=PATIENT)
+    await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    assert (await client.hears_message(bodiless=True)).status == 101
+    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    clock.now += DRAIN_S
+    await client.hears_reset()
+    assert not lab.plane._drained.is_set()
+
+
 async def test_the_drain_time_runs_from_the_first_word_and_is_not_begun_anew_by_sigterm(lab: Lab, clock: Clock) -> None:
     client, member = await lab.converses(timeouts=PATIENT)
     await client.says(GET)
@@ -481,9 +494,12 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     for client in clients:
         await client.asks(GET)
     lab.plane.apply(l7(rules=HELLO, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
-    ends = sorted(each.expires - clock.now for each in lab.front.clients)
+    planned = {each: each.expires for each in lab.front.clients}
+    ends = sorted(at - clock.now for at in planned.values())
     assert 0 < ends[0] < ends[-1] <= SPREAD_S
     assert ends[-1] - ends[0] > SPREAD_S / 4
+    lab.plane.drain()
+    assert {each: each.expires for each in lab.front.clients} == planned, "SIGTERM ends them no sooner"
     clock.now += ends[0] / 2
     assert "connection" not in await clients[0].asks(GET)
     (first, *_) = sorted(lab.front.clients, key=lambda each: each.expires)
