@@ -235,3 +235,16 @@ async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatc
     nursery.start_soon(sidecar.run)
     await until(lambda: sidecar.subtree().in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}
+
+
+async def test_an_agent_whose_first_round_fails_reports_all_the_same(tree, sidecar, app, monkeypatch, nursery):
+    works = Leaf.hear
+
+    def fail(self, now, figures):
+        monkeypatch.setattr(Leaf, "hear", works)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Leaf, "hear", fail)
+    nursery.start_soon(partial(run_agent, sidecar, tree.uplink(sidecar), drain_time_s=0.2))
+    await until(lambda: tree.said() and tree.said()[-1].in_flight == 3)
+    assert sidecar.errors.counts == {"reading of the app": 1}

@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import subprocess
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -22,7 +23,11 @@ from tests.etcd import running_etcd
 from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
+from tierlb.controlplane.election import Election
+from tierlb.controlplane.etcd_access import Denied
+from tierlb.controlplane.store import FileStore
 from tierlb.model.address import Address
+from tierlb.topology.load import load_text
 
 DEADLINE_S = 120.0
 TOPOLOGY = """\
@@ -277,3 +282,48 @@ async def test_a_turn_on_which_the_program_fails_is_no_end_of_the_process(autoju
     with trio.fail_after(60):
         await process._try_to_lead(None, trio.Event(), None, "")
     assert process.errors.counts == {"active controller": 1}
+
+
+async def test_an_election_on_which_the_program_fails_is_no_end_of_the_process(autojump_clock, monkeypatch):
+    failures = [ZeroDivisionError(), OSError("no descriptor is free")]
+
+    class Failing(Election):
+        @asynccontextmanager
+        async def lead(self):
+            await trio.lowlevel.checkpoint()
+            raise failures.pop() if failures else Denied("etcd refused")
+            yield
+
+    async def stand_by(self, admin, reason, *, task_status):
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await trio.sleep_forever()
+
+    monkeypatch.setattr("tierlb.controlplane.election.Election", Failing)
+    monkeypatch.setattr(controller_module._Process, "_stand_by", stand_by)
+    topology = load_text(SHARED, "f")
+    process = controller_module._Process(ControllerOptions(Path("shop.yaml")), topology, None, None, None)
+    with trio.fail_after(60), pytest.raises(Denied, match="etcd refused"):
+        await process._compete(topology.store, "ws://one", None, "")
+    assert process.errors.counts == {"election": 2}
+
+
+async def test_what_fails_beside_a_turn_does_not_end_it(tmp_path, monkeypatch):
+    async def fail(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(controller_module, "log_slow_start", fail)
+    monkeypatch.setattr(controller_module._Process, "_apply", fail)
+    file, topology, expected = tmp_path / "shop.yaml", load_text(RUNS, "f"), {"slow start": 1}
+    for edit in ("", "# edited while no controller ran\n"):
+        file.write_text(RUNS + edit)
+        process = controller_module._Process(ControllerOptions(file), topology, None, None, None)
+        store, lost = FileStore(tmp_path / "state"), trio.Event()
+        with trio.fail_after(60), socket.create_server(("127.0.0.1", 0)) as admin:
+            async with trio.open_nursery() as turn:
+                turn.start_soon(process._lead, store, lost, admin, "token")
+                while process.errors.counts != expected or process.reception.controller is None:  # noqa: ASYNC110
+                    await trio.sleep(0.005)
+                lost.set()
+        await store.close()
+        expected = {"slow start": 1, "topology file": 1}

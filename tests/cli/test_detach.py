@@ -50,7 +50,7 @@ def test_where_nothing_runs_down_says_so(here, write):
 
 
 def test_down_waits_as_long_as_the_cluster_that_runs_may_take_to_drain(here):
-    text = "cluster: shop\ntiers: {web: {kind: l7, to: app, drain: 5m}}\npools: {app: {endpoints: ['127.0.0.1:1']}}\n"
+    text = "cluster: shop\ntiers: {web: {kind: l7, listen: ':80', to: app, drain: 5m}}\npools: {app: {endpoints: ['127.0.0.1:1']}}\n"
     files = StateFiles(here / ".tierlb" / "shop")
     version = files.load().version
     files.save(Stored(History().accept(text, "ann", "", 0.0, None)), version)

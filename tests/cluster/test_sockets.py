@@ -1,5 +1,6 @@
 """The supervisor's listening sockets, and what nodes are told when they ask for them."""
 
+import errno
 import os
 import random
 import socket
@@ -7,6 +8,7 @@ import socket
 import pytest
 import trio
 
+from tierlb.cluster import sockets as sockets_module
 from tierlb.cluster.ports import FreePorts, PortTaken
 from tierlb.cluster.sockets import Sockets, pair
 from tierlb.model.address import Address
@@ -172,6 +174,27 @@ async def test_nonsense_is_answered_too(sockets, nursery):
             theirs.send(nonsense)
             answer = await trio.to_thread.run_sync(theirs.recv, 1000)
             assert answer.startswith(nonsense)
+
+
+async def test_what_the_kernel_lacks_for_an_answer_costs_that_one_only(sockets, addresses, nursery, monkeypatch):
+    """The node asks again."""
+    ours, theirs = pair()
+    sockets.open(addresses[0], "edge")
+    works, lacking = sockets_module._send, [OSError(errno.ETOOMANYREFS, "Too many references")]
+
+    async def send(sock, answer, descriptors):
+        if lacking:
+            raise lacking.pop()
+        await works(sock, answer, descriptors)
+
+    monkeypatch.setattr(sockets_module, "_send", send)
+    nursery.start_soon(sockets.serve, ours, "edge")
+    with trio.fail_after(5), theirs:
+        theirs.send(str(addresses[0]).encode())
+        while lacking:
+            await trio.lowlevel.checkpoint()
+        broker = Broker(theirs)
+        (await trio.to_thread.run_sync(broker.listen, addresses[0])).close()
 
 
 @pytest.mark.parametrize("asks", [0, 1, 1000])

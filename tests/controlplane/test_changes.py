@@ -71,6 +71,7 @@ class Played:
     happened: list = attrs.field(factory=list)
     replaces: bool = True
     drain_s: float = 0.0
+    shrink_s: float = 0.0
     crashed: Counter = attrs.field(factory=Counter)
     _scopes: dict = attrs.field(factory=dict)
     _pids: int = 0
@@ -105,6 +106,7 @@ class Played:
 
     async def shrink(self, topology):
         self.happened.append(("shrink", len(topology.tiers)))
+        await trio.sleep(self.shrink_s)
 
     async def replace(self, topology, name):
         old = self._scopes[name]
@@ -526,8 +528,10 @@ async def test_a_restart_is_done_when_the_old_processes_have_drained(site, autoj
     assert 100.0 < trio.current_time() - began < 120.0, "both at once"
 
 
-async def test_draining_takes_as_long_as_it_may_at_no_expense_of_the_deadline(site, autojump_clock):
-    site.machines.drain_s = 100.0
+@pytest.mark.parametrize("what", ["drain_s", "shrink_s"])
+async def test_draining_takes_as_long_as_it_may_at_no_expense_of_the_deadline(site, what, autojump_clock):
+    """Of nodes, and of endpoints that are to end."""
+    setattr(site.machines, what, 100.0)
     request = attrs.evolve(ANN, deadline_s=10.0)
     assert await site.over(await site.changes.edit(Scale({"web": 1}), request, "scale web=1")) == "done"
 

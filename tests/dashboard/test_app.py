@@ -92,6 +92,24 @@ async def test_an_error_of_one_request_is_answered_counted_and_the_end_of_no_oth
     assert shop.changes.controller.errors.counts == {"admin request": 1}
 
 
+async def test_a_connection_on_which_the_program_fails_ends_no_other(shop, nursery, monkeypatch):
+    bound = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/topology"
+
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    with trio.fail_after(10):
+        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN)
+        async with httpx.AsyncClient() as http:
+            with monkeypatch.context() as failing:
+                failing.setattr("tierlb.dashboard.serving._Http1", fail)
+                with pytest.raises(httpx.TransportError):
+                    await http.get(url)
+            assert (await http.get(url)).status_code == 200
+    assert shop.changes.controller.errors.counts == {"admin connection": 1}
+
+
 @pytest.fixture
 def certified(tmp_path):
     """Files of the API's certificate, and of who signed it."""

@@ -12,10 +12,14 @@ from tierlb.telemetry.internal_errors import InternalErrors
 
 
 @pytest.fixture
-async def url(nursery):
+def errors():
+    return InternalErrors(KeptLog())
+
+
+@pytest.fixture
+async def url(nursery, errors):
     bound = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    errors = InternalErrors(KeptLog())
     await nursery.start(serve_standby, bound, lambda: "c1 is the active one", errors)
     return url
 
@@ -38,3 +42,17 @@ async def test_pages_of_other_names_are_told_nothing(url):
             answer = await http.get(f"{url}/v1/status", headers={"host": "evil.example"})
     assert "c1" not in answer.text
     assert answer.status_code in (400, 403, 421)
+
+
+async def test_a_connection_on_which_the_program_fails_ends_no_other(url, errors, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    with trio.fail_after(20):
+        async with httpx.AsyncClient() as http:
+            with monkeypatch.context() as failing:
+                failing.setattr("tierlb.dashboard.serving._Http1", fail)
+                with pytest.raises(httpx.TransportError):
+                    await http.get(url)
+            assert (await http.get(url)).status_code == 503
+    assert errors.counts == {"admin connection": 1}

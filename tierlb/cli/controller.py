@@ -187,17 +187,22 @@ class _Process:
         try:
             while denied is None:
                 self.reception.close(standby)
-                async with trio.open_nursery() as nursery:
-                    waiting = await nursery.start(self._stand_by, admin, standby)
-                    try:
-                        async with election.lead() as leadership:
+                failed = True
+                with self.errors.barrier("election"):
+                    async with trio.open_nursery() as nursery:
+                        waiting = await nursery.start(self._stand_by, admin, standby)
+                        try:
+                            async with election.lead() as leadership:
+                                waiting.cancel()
+                                await self._try_to_lead(
+                                    EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
+                                )
+                        except Denied as problem:
+                            denied = problem  # raised below, where no group is made of it
                             waiting.cancel()
-                            await self._try_to_lead(
-                                EtcdStore(etcd, directory, leadership.fence()), leadership.lost, admin, admin_token
-                            )
-                    except Denied as problem:
-                        denied = problem  # raised below, where no group is made of it
-                        waiting.cancel()
+                    failed = False
+                if failed:
+                    await trio.sleep(STEP_BACK_S)
             raise denied
         finally:
             await etcd.close()

@@ -55,7 +55,10 @@ class _Server:
 
     async def attend(self, visit: Visit) -> None:
         """One connection, from its first byte to its last."""
-        peer = visit.stream.socket.getpeername()[:2]
+        try:
+            peer = visit.stream.socket.getpeername()[:2]
+        except OSError:  # it is gone already
+            return
         self._visits[peer] = visit
         visit.allow(REQUEST_S)
         try:
