@@ -49,14 +49,20 @@ def test_where_nothing_runs_down_says_so(here, write):
     assert (result.exit_code, "no cluster runs with its state in elsewhere" in result.stderr) == (1, True)
 
 
+SLOW = """\
+cluster: shop
+tiers: {web: {kind: l7, listen: ":8080", to: app, drain: 5m}}
+pools: {app: {endpoints: ["127.0.0.1:9001"]}}
+"""
+
+
 def test_down_waits_as_long_as_the_cluster_that_runs_may_take_to_drain(here):
-    text = "cluster: shop\ntiers: {web: {kind: l7, listen: ':80', to: app, drain: 5m}}\npools: {app: {endpoints: ['127.0.0.1:1']}}\n"
     files = StateFiles(here / ".tierlb" / "shop")
     version = files.load().version
-    files.save(Stored(History().accept(text, "ann", "", 0.0, None)), version)
+    files.save(Stored(History().accept(SLOW, "ann", "", 0.0, None)), version)
     result = run("down", "--state", ".tierlb/shop")
-    assert f"have up to {duration_text(stop_all_s(load_text(text, 'f')))};" in result.output
-    assert stop_all_s(load_text(text, "f")) > 600.0
+    assert f"have up to {duration_text(stop_all_s(load_text(SLOW, 'f')))};" in result.output
+    assert stop_all_s(load_text(SLOW, "f")) > 600.0
 
 
 def test_the_only_one_that_runs_here_is_meant_and_checked(here):
