@@ -43,6 +43,12 @@ NO_REQUESTS = [
     (b"\x00\x01", 400, "control character"),
     (b"GET /\x00", 400, "control character"),
     (b"G\x7f", 400, "control character"),
+    (b'{"jsonrpc": "2.0"', 400, "method"),
+    (b"<policy", 400, "method"),
+    (b"G\xc3\x89T / ", 400, "method"),
+    (b"\xff\xff\xff", 400, "method"),
+    (b" GET / HTTP/1.1", 400, "method"),
+    (b"GET\r", 400, "method"),
     (b"PRI * HTTP/2.0\r\n", 505, "HTTP/1.1"),
     (b"CONNECT a:443 HTTP/1.1\r\n", 501, "CONNECT"),
 ]
@@ -58,7 +64,7 @@ def test_what_can_become_no_request_is_refused_at_once(data: bytes, status: int,
 
 @pytest.mark.parametrize(
     "data",
-    [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\nX: \t\xe4\r\n\r", b"POST /a"],
+    [b"G", b"\r", b"M-SEARCH", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\nX: \t\xe4\r\n\r", b"POST /a"],
 )
 def test_what_can_become_a_request_is_waited_for(data: bytes) -> None:
     assert refused(data) is None

@@ -11,6 +11,7 @@ from tierlb.wire.http_head import BadHead, check_request_line
 SHOWN_BYTES = 16
 
 _NEVER = re.compile(rb"[^\t\r\n -~\x80-\xff]|(?<!\r)\n|\r(?!\n|\Z)")
+_NO_METHOD = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _RESPONSE = b"HTTP/1."
 _SPEAKERS = (
     (re.compile(rb"[\x14-\x17]\x03"), "it speaks TLS"),
@@ -31,6 +32,16 @@ def check_request_start(buffer: bytes, seen: int) -> None:
     line_end = buffer.find(b"\r\n")
     if line_end >= 0 and seen < line_end + 2:
         check_request_line(buffer[:line_end])
+    if line_end < 0:
+        _check_method_start(buffer, seen)
+
+
+def _check_method_start(buffer: bytes, seen: int) -> None:
+    if buffer.find(b" ", 0, seen) >= 0 or buffer == b"\r":  # it has ended, or an empty line comes first
+        return
+    end = buffer.find(b" ", seen)
+    if end == 0 or _NO_METHOD.search(buffer, seen, end if end > 0 else len(buffer)):
+        raise BadHead(400, "what came does not begin with a method")
 
 
 def why_no_response(data: bytes, seen: int) -> str | None:
