@@ -64,7 +64,15 @@ def test_what_can_become_no_request_is_refused_at_once(data: bytes, status: int,
 
 @pytest.mark.parametrize(
     "data",
-    [b"G", b"\r", b"M-SEARCH", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\nX: \t\xe4\r\n\r", b"POST /a"],
+    [
+        b"G",
+        b"\r",
+        b"M-SEARCH",
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.1\r",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \t\xe4\r\n\r",
+        b"POST /a",
+    ],
 )
 def test_what_can_become_a_request_is_waited_for(data: bytes) -> None:
     assert refused(data) is None
