@@ -121,16 +121,6 @@ def test_a_refusal_is_told(ask):
     assert (result.exit_code, result.stderr) == (1, "Error: revision 4 is being carried out\n")
 
 
-def test_draining_says_how_it_ends(ask):
-    result = ask(("drain", "web-1"), (200, {"node": "web-1", "state": "drain"}))
-    assert "`tierlb ready web-1` takes that back" in result.stdout
-    result = ask(("ready", "web-1"), (200, {"node": "web-1", "state": "ready"}))
-    assert result.stdout == "web-1 takes its share again\n"
-    result = ask(("ready", "web-1", "--json"), (200, {"node": "web-1", "state": "ready"}))
-    assert json.loads(result.stdout) == {"node": "web-1", "state": "ready"}
-    assert ask.sent()[:2] == [{"node": "web-1", "state": "drain"}, {"node": "web-1", "state": "ready"}]
-
-
 @pytest.mark.parametrize(
     ("arguments", "edit"),
     [
@@ -147,11 +137,11 @@ def test_what_is_wanted_of_an_endpoint_is_an_edit_of_the_file(ask, arguments, ed
     assert ask.sent() == [{"edit": expected, "who": getpass.getuser(), "why": "old disk"}]
 
 
-def test_maintenance_of_a_node_is_kept_beside_the_file_without_a_reason(ask):
-    assert ask(("maintenance", "web-1"), (200, {"node": "web-1", "state": "maintenance"})).exit_code == 0
-    assert ask.sent() == [{"node": "web-1", "state": "maintenance"}]
-    refused = ask(("drain", "web-1", "--why", "x"), (200, {"node": "web-1", "state": "drain"}))
-    assert (refused.exit_code, "are for POOL/HOST:PORT only" in refused.stderr) == (2, True)
+@pytest.mark.parametrize("verb", ["drain", "maintenance", "ready"])
+def test_what_is_wanted_of_a_node_is_a_change_with_a_reason(ask, verb):
+    assert ask((verb, "web-1", "--why", "old disk"), (202, DONE)).exit_code == 0
+    expected = {"verb": "node", "node": "web-1", "admin": verb}
+    assert ask.sent() == [{"edit": expected, "who": getpass.getuser(), "why": "old disk"}]
 
 
 def test_the_change_under_way_can_be_followed_by_anybody(ask):

@@ -136,6 +136,14 @@ def test_a_dry_run_touches_no_container(site, serve):
     assert (directory / "topology.yaml").read_text() == TEXT
 
 
+def test_a_node_is_drained_and_no_file_changes(site, serve):
+    directory, _ = site
+    url = serve(topology(), topology(), begun(), said(text=TEXT), said(**change("done")), topology(TEXT))
+    assert run("drain", "web-1", "--compose", str(directory), "--admin", url).exit_code == 0
+    assert json.loads(serve.sent[0][1])["edit"] == {"verb": "node", "node": "web-1", "admin": "drain"}
+    assert (directory / "topology.yaml").read_text() == TEXT
+
+
 def test_another_cluster_at_that_address_is_left_alone(site, serve):
     directory, _ = site
     result = run("scale", "web=5", "--compose", str(directory), "--admin", serve(topology(cluster="other")))

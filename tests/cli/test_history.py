@@ -47,3 +47,9 @@ def test_the_text_of_one_comes_as_it_was(serve):
     assert history(serve, revision, "3") == revision["text"]
     assert json.loads(history(serve, revision, "3", "--json")) == revision
     assert serve.asked == [("GET", "/v1/history/3")] * 2
+
+
+def test_below_the_text_stands_what_it_wants_of_nodes(serve):
+    states = [{"group": "web", "name": "web-1", "state": "drain"}, {"group": "w", "name": "w\n2", "state": "drain"}]
+    revision = {"number": 3, "text": "cluster: shop", "admin_states": states}
+    assert history(serve, revision, "3") == "cluster: shop\n# web-1: drain\n# w�2: drain\n"

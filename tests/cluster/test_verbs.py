@@ -101,6 +101,10 @@ def revisions(status: dict[str, Any]) -> set[int]:
     return {status["revision"], *(node["revision"] for node in nodes)}
 
 
+def wanted(status: dict[str, Any]) -> dict[str, str]:
+    return {node["name"]: node["admin"] for node in status["tiers"]["web"]["nodes"]}
+
+
 def pids(status: dict[str, Any], tier: str) -> set[int]:
     return {node["pid"] for node in status["tiers"][tier]["nodes"]}
 
@@ -113,14 +117,15 @@ async def test_a_cluster_is_changed_by_its_verbs_and_nobody_notices(tmp_path: Pa
             await add_a_tier(small)
             assert "the current one is 2" in await small.ask("scale", "web=3", "--expected", "1", code=1)
             await go_back_while_others_ask(small)
+            await drain_a_node(small)
             assert small.file.read_text() == first, "the file is in step, with its comments"
         async with small.up():
             status = await small.status()
             assert list(status["tiers"]) == ["edge", "web"]
-            assert revisions(status) == {4}
-            wanted = {node["name"]: node["admin"] for node in status["tiers"]["web"]["nodes"]}
-            assert wanted == {"web-1": "drain", "web-2": "ready"}, "what was wanted outlives the controller"
-            await small.ask("ready", "web-1")
+            assert revisions(status) == {5}
+            assert wanted(status) == {"web-1": "maintenance", "web-2": "ready"}, "it outlives the cluster"
+            await small.ask("rollback", "4")
+            assert wanted(await small.status()) == {"web-1": "ready", "web-2": "ready"}
             history = await small.ask("history")
     assert load.failures == []
     assert load.answered > 100
@@ -129,6 +134,8 @@ async def test_a_cluster_is_changed_by_its_verbs_and_nobody_notices(tmp_path: Pa
         "tier add cache",
         "fair is fair",
         "back to revision 1",
+        "old disk",
+        "back to revision 4",
     ]
     assert "no cluster runs" in await small.run("down", "small.yaml", code=1)
 
@@ -171,9 +178,18 @@ async def go_back_while_others_ask(small: Site) -> None:
         assert (refused["kind"], refused["change"]["revision"]) == ("busy", 4)
         assert "revision 4 (rollback 1, by " in await small.ask("apply", "small.yaml", code=1)
         await refuse_what_cannot_be(small)
-        assert "gets nothing new" in await small.ask("drain", "web-1")
-        assert "is the last one of web that serves" in await small.ask("drain", "web-2", code=1)
         assert (await small.ask("progress")).splitlines()[-1] == "done: revision 4"
+
+
+async def drain_a_node(small: Site) -> None:
+    assert "web-1: ready → drain: it gets nothing new" in await small.ask("drain", "web-1", "--dry-run")
+    said = await small.ask("maintenance", "web-1", "--why", "old disk")
+    assert "web-1: ready → maintenance: it gets nothing new" in said
+    assert said.splitlines()[-1] == "done: revision 5"
+    assert "is the last one of web that serves" in await small.ask("drain", "web-2", code=1)
+    assert "nothing would change" in await small.ask("maintenance", "web-1")
+    assert (await small.ask("history", "5")).endswith("# web-1: maintenance\n")
+    assert "web-1" not in small.file.read_text()
 
 
 async def test_a_file_that_is_watched_is_applied_as_it_is_edited(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import attrs
 import pytest
 import trio
 
+from tierlb.controlplane.admin_states import AdminState, SetAdmin
 from tierlb.controlplane.changes import (
     BACK_S,
     CRASHES,
     INTERNAL,
     REPLACE_S,
+    SERVED_WITHIN_S,
     Busy,
     Changes,
     NothingToDo,
@@ -43,6 +45,8 @@ pools:
 EMPTY, READY = SubtreeLoad(leaves=1), SubtreeLoad(leaves=1, ready_leaves=1)
 MID = AddTier("mid", "l7", between=("edge", "web"), replicas=2)
 ANN = Request("ann")
+DRAIN_9 = SetAdmin("web-9", Admin.DRAIN)
+DRAINED = (AdminState("web", "web-1", Admin.DRAIN),)
 START_S = 0.3
 STOP_S = 0.2
 
@@ -168,6 +172,10 @@ class Site:
                 await trio.sleep(0.05)
         return progress.outcome
 
+    async def want(self, name, state):
+        progress = await self.changes.edit(SetAdmin(name, state), ANN, f"{state.value} {name}")
+        assert await self.over(progress) == "done"
+
     async def is_as(self, text):
         """Whether everything is what this text says: topology, history, file, store and processes."""
         topology, stored = load_text(text, "f"), (await self.changes.store.load()).stored
@@ -217,7 +225,7 @@ async def test_a_change_is_made_stage_by_stage(site, autojump_clock):
     assert (progress.outcome, progress.stages, progress.revision, progress.over) == ("running", 3, 2, False)
     assert (await site.changes.store.load()).stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
     assert await site.over(progress) == "done"
-    assert await site.is_as(site.changes.edited(Scale({"web": 2})))
+    assert await site.is_as(site.changes.edited(Scale({"web": 2})).text)
     assert (progress.stage, progress.reason) == (3, "")
     assert site.machines.happened[:2] == [("start", "mid-1"), ("start", "mid-2")]
     assert [text for text in texts(progress) if text.startswith("stage")] == [
@@ -297,7 +305,7 @@ async def restart_mid(changes):
         (lambda c: c.edit(RemoveTier("mid"), ANN, "x"), EditError, "mid"),
         (lambda c: c.rollback(9, ANN), UnknownRevision, "there is no revision 9"),
         (restart_mid, NotPossible, "there is no tier mid: there are edge, web"),
-        (lambda c: c.wish("web-9", Admin.DRAIN), NotPossible, "there is no node or agent web-9"),
+        (lambda c: c.edit(DRAIN_9, ANN, "x"), NotPossible, "there is no node or agent web-9"),
     ],
 )
 async def test_what_is_refused_changes_nothing(site, request_it, error, said, autojump_clock):
@@ -330,7 +338,7 @@ class Full:
 UNSTORED = [
     lambda changes: changes.edit(MID, ANN, "tier add mid"),
     lambda changes: changes.apply(TEXT + "#", ANN),
-    lambda changes: changes.wish("web-1", Admin.DRAIN),
+    lambda changes: changes.edit(SetAdmin("web-1", Admin.DRAIN), ANN, "drain web-1"),
 ]
 
 
@@ -467,7 +475,7 @@ async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log, autojum
 
 async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_it_fails(site, autojump_clock):
     crash(site)
-    text = site.changes.edited(MID)
+    text = site.changes.edited(MID).text
     site.file.write_text(text)
     progress = await site.changes.apply(text, ANN)
     assert site.file.read_text() == text
@@ -550,10 +558,10 @@ async def test_a_change_says_what_it_waits_for_while_nodes_drain(site, autojump_
 
 async def test_a_public_tier_does_not_shrink_to_nodes_that_are_drained(site, autojump_clock):
     assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
-    await site.changes.wish("edge-1", Admin.DRAIN)
+    await site.want("edge-1", Admin.DRAIN)
     with pytest.raises(NotPossible, match="only nodes that are drained would be left: `tierlb ready edge-1` first"):
         await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")
-    await site.changes.wish("edge-1", Admin.READY)
+    await site.want("edge-1", Admin.READY)
     assert await site.over(await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")) == "done"
 
 
@@ -573,29 +581,89 @@ async def test_a_process_that_does_not_serve_ends_the_restart(site, autojump_clo
     assert progress.reason == "the new process of web-2 does not serve after 20 s: the old one stays"
 
 
-async def test_a_wish_is_kept_and_heeded(site, autojump_clock):
-    await site.changes.wish("web-1", Admin.DRAIN)
-    await trio.sleep(1)
-    seats = site.changes.controller.seats
-    assert seats["web-1"].wanted.admin is Admin.DRAIN
-    assert (await site.changes.store.load()).stored.admin_states == {"web-1": Admin.DRAIN}
+async def test_a_drain_is_a_revision_that_later_changes_keep(site, autojump_clock):
+    progress = await site.changes.edit(SetAdmin("web-1", Admin.DRAIN), Request("bob", "old disk"), "drain web-1")
+    assert await site.over(progress) == "done"
+    assert texts(progress) == [
+        "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
+    ]
+    web1 = site.changes.controller.seats["web-1"]
+    assert (web1.wanted.admin, web1.served) == (Admin.DRAIN, web1.wanted.revision)
+    stored = (await site.changes.store.load()).stored
+    assert (stored.history.admin_states, stored.rollout) == (DRAINED, None)
+    row = stored.history.rows()[-1]
+    assert (row.number, row.who, row.why, row.added, row.removed, row.active) == (2, "bob", "old disk", 0, 0, True)
     assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
-    assert (await site.changes.store.load()).stored.admin_states == {"web-1": Admin.DRAIN}
-    await site.changes.wish("web-1", Admin.READY)
+    assert site.changes.history.admin_states == DRAINED
+    assert await site.over(await site.changes.apply(TEXT + "# reviewed\n", ANN)) == "done"
+    assert site.changes.history.admin_states == DRAINED, "a file says nothing of it"
+    assert web1.wanted.admin is Admin.DRAIN
+    await site.want("web-1", Admin.READY)
+    assert web1.wanted.admin is Admin.READY
+    assert (await site.changes.store.load()).stored.history.admin_states == ()
+
+
+async def test_going_back_undoes_a_drain_and_brings_it_again(site, autojump_clock):
+    await site.want("web-1", Admin.DRAIN)
+    assert await site.over(await site.changes.rollback(1, ANN)) == "done"
+    assert (site.changes.controller.admin, site.changes.history.active) == ({}, 3)
+    assert await site.over(await site.changes.rollback(2, ANN)) == "done"
+    assert site.changes.controller.admin == {"web-1": Admin.DRAIN}
+
+
+async def test_a_node_that_comes_later_under_the_name_of_a_drained_one_is_ready(site, autojump_clock):
+    await site.want("web-2", Admin.DRAIN)
+    text = TEXT.replace("replicas: 2, ", "").replace("to: web}", "to: mid}\n  mid: {kind: l7, to: web}")
+    progress = await site.changes.apply(text, ANN)
+    while site.changes.controller.seats.get("web-2") is not None:
+        assert site.changes.controller.seats["web-2"].wanted.admin is Admin.DRAIN, "as long as it is there"
+        await trio.sleep(0.05)
+    assert await site.over(progress) == "done"
+    assert (site.changes.history.admin_states, site.changes.controller.admin) == ((), {})
+    assert await site.over(await site.changes.edit(Scale({"web": 2}), ANN, "scale web=2")) == "done"
+    assert site.changes.controller.seats["web-2"].wanted.admin is Admin.READY
+
+
+async def test_a_change_that_is_taken_back_leaves_drained_what_was(site, autojump_clock):
+    for policy in ("random", "load-aware"):
+        assert await site.over(await site.changes.edit(SetPolicy("web", policy), ANN, "policy")) == "done"
+    await site.want("web-1", Admin.DRAIN)
+    site.machines.habits["web-2"] = "refuse"
+    assert await site.over(await site.changes.rollback(2, ANN)) == "rolled back"
+    assert site.changes.history.admin_states == DRAINED
+    assert site.changes.controller.admin == {"web-1": Admin.DRAIN}
     await trio.sleep(1)
-    assert seats["web-1"].wanted.admin is Admin.READY
-    assert (await site.changes.store.load()).stored.admin_states == {}
+    assert site.changes.controller.seats["web-1"].wanted.admin is Admin.DRAIN
+
+
+async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change(site, autojump_clock):
+    site.machines.habits["web-2"] = "mute"
+    progress = await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "drain web-2")
+    began = trio.current_time()
+    assert await site.over(progress) == "done"
+    assert trio.current_time() - began == pytest.approx(SERVED_WITHIN_S, abs=1)
+    assert texts(progress)[-1].startswith("not every node serves it yet: web-2 does not serve")
+    assert await site.over(await site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")) == "done"
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
+
+
+async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clock):
+    progress = await site.changes.edit(MID, ANN, "tier add mid")
+    with pytest.raises(Busy, match="tier add mid"):
+        await site.changes.edit(SetAdmin("web-1", Admin.DRAIN), ANN, "drain web-1")
+    assert await site.over(progress) == "done"
 
 
 @pytest.mark.parametrize("state", [Admin.DRAIN, Admin.MAINTENANCE])
 async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
-    await site.changes.wish("web-1", state)
+    await site.want("web-1", state)
     for name in ("web-2", "edge-1"):
         with pytest.raises(NotPossible, match=f"{name} is the last one of .* that serves: scale"):
-            await site.changes.wish(name, state)
-    await site.changes.wish("web-1", state)
-    await site.changes.wish("web-1", Admin.READY)
-    await site.changes.wish("web-2", state)
+            await site.changes.edit(SetAdmin(name, state), ANN, "x")
+    with pytest.raises(NothingToDo):
+        await site.changes.edit(SetAdmin("web-1", state), ANN, "x")
+    await site.want("web-1", Admin.READY)
+    await site.want("web-2", state)
     assert site.changes.controller.admin == {"web-2": state}
 
 
@@ -603,7 +671,7 @@ async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     seat = site.changes.controller.seats["web-1"]
     site.changes.controller.receive(seat, Drain())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
-        await site.changes.wish("web-2", Admin.DRAIN)
+        await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "x")
 
 
 # The next start.
@@ -708,11 +776,29 @@ async def test_the_first_start_makes_the_first_revision_and_the_next_one_none(ag
     ]
 
 
-async def test_wishes_are_there_again(site, again, autojump_clock):
-    await site.changes.wish("web-1", Admin.DRAIN)
+@pytest.mark.parametrize("text", [None, TEXT.replace("replicas: 2", "replicas: 3")])
+async def test_what_was_drained_is_so_after_the_next_start_whatever_the_file_says(site, text, again, autojump_clock):
+    await site.want("web-1", Admin.DRAIN)
     await site.changes.store.close()
-    changes, _ = await again()
+    changes, _ = await again(text)
     assert changes.controller.admin == {"web-1": Admin.DRAIN}
+    assert changes.history.admin_states == DRAINED
+
+
+async def test_of_a_file_without_a_drained_node_nothing_is_wanted(site, again, autojump_clock):
+    await site.want("web-2", Admin.DRAIN)
+    await site.changes.store.close()
+    changes, _ = await again(TEXT.replace("replicas: 2, ", ""))
+    assert (changes.controller.admin, changes.history.admin_states) == ({}, ())
+
+
+async def test_who_takes_over_wants_what_was_wanted(site, tmp_path, log, autojump_clock):
+    await site.want("web-1", Admin.DRAIN)
+    await site.changes.store.close()
+    second = make(tmp_path, log)
+    await second.take_over("cluster: another text\n", "bob")
+    assert second.controller.admin == {"web-1": Admin.DRAIN}
+    await second.store.close()
 
 
 async def test_a_damaged_state_is_told(again, tmp_path, log):

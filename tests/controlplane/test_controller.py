@@ -262,16 +262,22 @@ async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(
 
 async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
-    running.wish("web-1", Admin.DRAIN)
+    running.want({"web-1": Admin.DRAIN})
     await settle()
     assert web1.wanted.admin is Admin.DRAIN
     states = {m.name: m.admin for m in edge.wanted.rules[0].action.destinations[0].members}
     assert states == {"web-1": Admin.DRAIN, "web-2": Admin.READY}
-    running.wish("web-1", Admin.READY)
+    running.want({})
     await settle()
     assert web1.wanted.admin is Admin.READY
-    with pytest.raises(KeyError):
-        running.wish("web-9", Admin.DRAIN)
+
+
+async def test_what_drained_nodes_lack_can_be_left_out(running, autojump_clock):
+    await serve_all(running)
+    running.exited("web-1", running.seats["web-1"].hello.pid)
+    running.want({"web-1": Admin.DRAIN})
+    assert [phrase for phrase in running.missing() if "web-1" in phrase] == ["web-1 has not joined"]
+    assert not [phrase for phrase in running.missing(drained=False) if "web-1" in phrase]
 
 
 @pytest.mark.parametrize(("node", "tier"), [("db-1", "db"), ("web-1", "edge")])
@@ -694,7 +700,7 @@ async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing
 async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
     assert running.settled()
-    running.wish("web-1", Admin.DRAIN)
+    running.want({"web-1": Admin.DRAIN})
     await settle()
     running.receive(edge, Ack(edge.wanted.revision, (EDGE,)))
     assert (running.settled(), running.settled(["edge-1", "web-2"]), running.settled(["web-1"])) == (False, True, False)

@@ -5,6 +5,7 @@ import pytest
 import trio
 
 from tests.controlplane.test_changes import ANN, MID, TEXT, PromptStore
+from tierlb.controlplane.admin_states import SetAdmin
 from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
@@ -180,7 +181,7 @@ async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
 
 
 async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_path, log, nursery, autojump_clock):
-    text = site.changes.edited(Scale({"web": 3}))
+    text = site.changes.edited(Scale({"web": 3})).text
     progress = await site.changes.apply(text, ANN)
     site.containers.start("web-c")
     assert await over(progress) == "done"
@@ -193,6 +194,16 @@ async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_pa
     await trio.sleep(10)
     assert other.changes.controller.missing() == ()
     assert other.members("edge-a") == ["web-a", "web-b", "web-c"]
+
+
+async def test_nodes_of_any_name_stay_drained_under_another_controller(site, tmp_path, log, nursery, autojump_clock):
+    assert await over(await site.changes.edit(SetAdmin("web-b", Admin.DRAIN), ANN, "drain web-b")) == "done"
+    assert await over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
+    other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
+    await trio.sleep(10)
+    assert other.containers.seats["web-b"].wanted.admin is Admin.DRAIN
+    assert other.containers.seats["web-a"].wanted.admin is Admin.READY
+    assert [each.name for each in other.changes.history.admin_states] == ["web-b"]
 
 
 async def test_a_change_that_had_begun_goes_on(site, tmp_path, log, nursery, autojump_clock):

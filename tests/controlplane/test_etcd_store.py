@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.etcd import Relay, Server, running_etcd
 from tests.processes import running
+from tierlb.controlplane.admin_states import AdminState
 from tierlb.controlplane.documents import FORMAT, digest
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.election import Election
@@ -60,8 +61,13 @@ def stored(*texts: str) -> Stored:
 
 
 FULL = Stored(
-    History((Revision(3, "a: ü\n", "ann \udce4", "a\nb", 0.5, 2), Revision(7, "\U0001f600\x00", "", "", 1e9, 3)), 3),
-    {"web-2": Admin.DRAIN, "app/127.0.0.1:9001": Admin.MAINTENANCE},
+    History(
+        (
+            Revision(3, "a: ü\n", "ann \udce4", "a\nb", 0.5, 2, (AdminState("web", "web-2", Admin.DRAIN),)),
+            Revision(7, "\U0001f600\x00", "", "", 1e9, 3),
+        ),
+        3,
+    ),
     Rollout(7, 3, 1767268800.5, 2, Outcome.ROLLING_BACK, "web-3 has not joined"),
 )
 """Every field set, with all that text may hold."""
@@ -416,11 +422,11 @@ async def test_what_a_newer_tierlb_wrote_is_left_alone(etcd: Etcd, store: EtcdSt
         None,
         [],
         {"history": None},
-        {"history": {"revisions": [1], "active": 1}, "admin_states": {}, "rollout": None},
-        {"history": {"revisions": [[]], "active": 1}, "admin_states": {}, "rollout": None},
-        {"history": {"revisions": [], "active": 1}, "admin_states": {}, "rollout": None},
-        {"history": {"revisions": [], "active": "0"}, "admin_states": {}, "rollout": None},
-        {"history": {"revisions": [], "active": 0}, "admin_states": {"web-1": "asleep"}, "rollout": None},
+        {"history": {"revisions": [1], "active": 1}, "rollout": None},
+        {"history": {"revisions": [[]], "active": 1}, "rollout": None},
+        {"history": {"revisions": [], "active": 1}, "rollout": None},
+        {"history": {"revisions": [], "active": "0"}, "rollout": None},
+        {"history": {"revisions": [], "active": 0}, "rollout": 5},
     ],
 )
 async def test_a_whole_state_that_cannot_have_been_written_here_is_damaged_too(
@@ -434,8 +440,15 @@ async def test_a_whole_state_that_cannot_have_been_written_here_is_damaged_too(
         assert loaded.stored == stored("old", "new")
 
 
+admin_states = st.builds(AdminState, st.text(max_size=3), st.text(max_size=3), st.sampled_from(Admin))
 revisions = st.builds(
-    Revision, st.integers(1, 5), st.text(max_size=9), st.text(max_size=3), st.text(max_size=3), st.floats(0, 1e9)
+    Revision,
+    st.integers(1, 5),
+    st.text(max_size=9),
+    st.text(max_size=3),
+    st.text(max_size=3),
+    st.floats(0, 1e9),
+    admin_states=st.lists(admin_states, max_size=3).map(tuple),
 )
 histories = st.lists(revisions, max_size=4, unique_by=lambda each: each.number).flatmap(
     lambda some: st.builds(
@@ -444,9 +457,7 @@ histories = st.lists(revisions, max_size=4, unique_by=lambda each: each.number).
     )
 )
 rollouts = st.none() | st.builds(Rollout, st.integers(1, 5), st.just(1), st.floats(0, 1e9), st.integers(0, 3))
-states = st.builds(
-    Stored, histories, st.dictionaries(st.text(max_size=3), st.sampled_from(Admin), max_size=3), rollouts
-)
+states = st.builds(Stored, histories, rollouts)
 saves = st.tuples(st.just("save"), states, st.sampled_from([0, 0, 0, 1, 2]))
 steps = st.lists(saves | st.tuples(st.sampled_from(["load", "reopen"])), max_size=12)
 """What happens to a store; a save is made from the newest version, or one that is so many older."""

@@ -23,6 +23,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tierlb.controlplane.admin_states import AdminState
 from tierlb.controlplane.documents import FORMAT
 from tierlb.controlplane.durable import write_atomically
 from tierlb.controlplane.history import Conflict, History, Outcome, Revision, Rollout
@@ -44,6 +45,7 @@ from tierlb.model.topology import Admin
 
 NOBODY = 65534
 DEADLINE_S = 10.0
+STATES = st.builds(AdminState, st.text(max_size=3), st.text(max_size=3), st.sampled_from(Admin))
 
 
 def stored(*texts: str) -> Stored:
@@ -54,8 +56,13 @@ def stored(*texts: str) -> Stored:
 
 
 FULL = Stored(
-    History((Revision(3, "a: ü\n", "ann \udce4", "a\nb", 0.5, 2), Revision(7, "\U0001f600\x00", "", "", 1e9, 3)), 3),
-    {"web-2": Admin.DRAIN, "app/127.0.0.1:9001": Admin.MAINTENANCE},
+    History(
+        (
+            Revision(3, "a: ü\n", "ann \udce4", "a\nb", 0.5, 2, (AdminState("web", "web-2", Admin.DRAIN),)),
+            Revision(7, "\U0001f600\x00", "", "", 1e9, 3),
+        ),
+        3,
+    ),
     Rollout(7, 3, 1767268800.5, 2, Outcome.ROLLING_BACK, "web-3 has not joined"),
 )
 """Every field set, with all that text may hold."""
@@ -192,11 +199,6 @@ async def test_a_directory_is_let_go_by_a_controller_that_is_cancelled(directory
         scope.cancel()
         await store.close()
     assert holder(directory) is None
-
-
-def test_ready_is_no_wish(store: StateFiles) -> None:
-    store.save(Stored(admin_states={"web-1": Admin.READY, "web-2": Admin.DRAIN}), 0)
-    assert store.load().stored.admin_states == {"web-2": Admin.DRAIN}
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, -1])
@@ -356,7 +358,8 @@ def document(plain: object, version: object = 2, number: int = FORMAT) -> bytes:
 
 REVISION = {"number": 1, "text": "", "who": "", "why": "", "when": 0.0, "base": 0}
 HISTORY = {"revisions": [REVISION], "active": 1}
-STORED = {"history": HISTORY, "admin_states": {}, "rollout": None}
+STORED = {"history": HISTORY, "rollout": None}
+ASLEEP = {"group": "web", "name": "web-1", "state": "asleep"}
 
 
 def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, store: StateFiles) -> None:
@@ -379,8 +382,8 @@ def test_the_documents_below_are_wrong_in_one_thing_only(two_versions: Path, sto
         document({**STORED, "history": {**HISTORY, "revisions": [{**REVISION, "text": 5}]}}),
         document({**STORED, "history": {**HISTORY, "revisions": [{**REVISION, "when": float("inf")}]}}),
         document({**STORED, "history": {**HISTORY, "revisions": [{"number": 1}]}}),
-        document({**STORED, "admin_states": {"web-1": "asleep"}}),
-        document({**STORED, "admin_states": {"web-1": []}}),
+        document({**STORED, "history": {**HISTORY, "revisions": [{**REVISION, "admin_states": [ASLEEP]}]}}),
+        document({**STORED, "history": {**HISTORY, "revisions": [{**REVISION, "admin_states": {"web-1": "drain"}}]}}),
         document({**STORED, "rollout": {"target": 1, "previous": 0, "deadline_s": 0}}),
         document({**STORED, "rollout": 5}),
     ],
@@ -787,10 +790,10 @@ class Controllers(RuleBasedStateMachine):
         assert self.store.save(state, self.version) == self.version + 1
         self.saved(state)
 
-    @rule(text=st.text(max_size=20), who=st.text(max_size=5), named=st.booleans())
-    def accept(self, text: str, who: str, named: bool) -> None:
+    @rule(text=st.text(max_size=20), who=st.text(max_size=5), named=st.booleans(), states=st.lists(STATES, max_size=3))
+    def accept(self, text: str, who: str, named: bool, states: list[AdminState]) -> None:
         expected = self.state.history.active if named else None
-        history = self.state.history.accept(text, who, "", 0.0, expected)
+        history = self.state.history.accept(text, who, "", 0.0, expected, tuple(states))
         assert history.active not in self.texts
         self.texts[history.active] = text
         self.save(attrs.evolve(self.state, history=history))
@@ -808,10 +811,6 @@ class Controllers(RuleBasedStateMachine):
         assert history.current is not None
         assert history.current.text == self.texts[number]
         self.save(attrs.evolve(self.state, history=history))
-
-    @rule(wishes=st.dictionaries(st.text(max_size=3), st.sampled_from(Admin), max_size=3))
-    def wish(self, wishes: dict[str, Admin]) -> None:
-        self.save(attrs.evolve(self.state, admin_states=wishes))
 
     @rule(rollout=st.none() | st.builds(Rollout, st.just(2), st.just(1), st.floats(0, 1e9), st.integers(0, 9)))
     def roll_out(self, rollout: Rollout | None) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tierlb.controlplane.admin_states import SetAdmin
 from tierlb.controlplane.changes import DEADLINE_S, Request
-from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, WishBody
+from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody
 from tierlb.dashboard.shapes import Misshapen, read
 from tierlb.model.address import Address
 from tierlb.model.topology import Admin, Kind, Policy
@@ -12,7 +13,7 @@ from tierlb.topology.endpoints import SetEndpoint
 from tierlb.topology.load import MAX_CHARS
 
 
-@pytest.mark.parametrize("kind", [ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, WishBody])
+@pytest.mark.parametrize("kind", [ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody])
 def test_the_example_is_one(kind):
     assert isinstance(read(kind, kind.EXAMPLE), kind)
 
@@ -46,6 +47,11 @@ def test_the_example_is_one(kind):
             {"verb": "endpoint", "endpoint": "app/127.0.0.1:9001", "weight": 0},
             SetEndpoint("app", Address("127.0.0.1", 9001), weight=0.0),
             "weight app/127.0.0.1:9001 0",
+        ),
+        (
+            {"verb": "node", "node": "web-1", "admin": "maintenance"},
+            SetAdmin("web-1", Admin.MAINTENANCE),
+            "maintenance web-1",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from tests.dashboard.conftest import TEXT
+from tierlb.controlplane.admin_states import AdminState
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.status import State
 from tierlb.dashboard.operations import EXPLAIN_S, LEARN_S
@@ -13,6 +14,10 @@ from tierlb.wire.frames import Hello
 SCALE = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
 SCALED = TEXT.replace("replicas: 2", "replicas: 3")
 BAD = TEXT.replace("to: app", "to: ap")
+
+
+def drain(node, admin="drain"):
+    return {"edit": {"verb": "node", "node": node, "admin": admin}}
 
 
 async def until_over(shop):
@@ -131,7 +136,8 @@ async def test_where_nothing_would_change_nothing_is_begun(shop, path):
         ("/v1/rollback", {"number": 9}, 404, "unknown", "there is no revision 9"),
         ("/v1/rollback", {"number": 9, "dry_run": True}, 404, "unknown", "there is no revision 9"),
         ("/v1/apply", {"text": TEXT.replace("shop", "mall")}, 422, "not-possible", "taken up at the start only"),
-        ("/v1/wish", {"node": "web-9", "state": "drain"}, 422, "not-possible", "there is no node or agent web-9"),
+        ("/v1/edit", drain("web-9"), 422, "not-possible", "there is no node or agent web-9"),
+        ("/v1/edit", {**drain("web-9"), "dry_run": True}, 422, "not-possible", "there is no node or agent web-9"),
         ("/v1/apply", {"txt": ""}, 400, "request", "txt: unknown key; text: is missing"),
     ],
 )
@@ -185,13 +191,22 @@ async def test_a_node_is_drained_and_made_ready_again(shop):
     for seat in shop.changes.controller.seats.values():
         seat.hello, seat.served = Hello(seat.name, seat.tier, "b", 1, ""), 1
         assert seat.state is State.SERVING
-    answer = await shop.post("/v1/wish", {"node": "web-1", "state": "drain"})
-    assert (answer.status_code, answer.json()) == (200, {"node": "web-1", "state": "drain"})
-    assert shop.store.stored.admin_states == {"web-1": Admin.DRAIN}
-    last = await shop.post("/v1/wish", {"node": "web-2", "state": "maintenance"})
+    rehearsed = await shop.post("/v1/edit", {**drain("web-1"), "dry_run": True})
+    said = "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
+    assert (rehearsed.status_code, rehearsed.json()["lines"], shop.changes.history.active) == (200, [said], 1)
+    begun = await shop.post("/v1/edit", {**drain("web-1"), "who": "ann"})
+    assert (begun.status_code, begun.json()["lines"][0]["text"]) == (202, said)
+    await until_over(shop)
+    assert shop.store.stored.history.admin_states == (AdminState("web", "web-1", Admin.DRAIN),)
+    row = (await shop.get("/v1/history")).json()["revisions"][-1]
+    assert (row["number"], row["who"], row["why"], row["active"]) == (2, "ann", "drain web-1", True)
+    again = await shop.post("/v1/edit", drain("web-1"))
+    assert (again.status_code, again.json()["lines"]) == (200, [])
+    last = await shop.post("/v1/edit", drain("web-2", "maintenance"))
     assert "scale web first" in last.json()["error"]
-    await shop.post("/v1/wish", {"node": "web-1", "state": "ready"})
-    assert shop.store.stored.admin_states == {}
+    await shop.post("/v1/edit", drain("web-1", "ready"))
+    await until_over(shop)
+    assert (shop.store.stored.history.admin_states, shop.store.stored.history.active) == ((), 3)
 
 
 async def test_the_latest_changes_are_kept_by_their_numbers(shop):

@@ -3,10 +3,9 @@
 import pytest
 from starlette.requests import Request
 
-from tierlb.dashboard.bodies import WishBody
+from tierlb.dashboard.bodies import RestartBody
 from tierlb.dashboard.reading import MAX_BODY_BYTES, read_body
 from tierlb.dashboard.refusals import Refused
-from tierlb.model.topology import Admin
 from tierlb.topology.load import MAX_FILE_BYTES
 
 JSON = {"content-type": "application/json"}
@@ -27,19 +26,19 @@ def request(*chunks, fields=JSON, cut=False):
 
 async def status_of(asked):
     with pytest.raises(Refused) as refused:
-        await read_body(asked, WishBody)
+        await read_body(asked, RestartBody)
     return refused.value.status
 
 
 async def test_a_body_in_pieces_is_read_whole():
-    body = await read_body(request(b'{"node": "web-1",', b' "state": "drain"}'), WishBody)
-    assert body == WishBody("web-1", Admin.DRAIN)
+    body = await read_body(request(b'{"tier": "web",', b' "who": "ann"}'), RestartBody)
+    assert body == RestartBody("web", "ann")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
 async def test_json_is_told_by_its_type(kind):
-    body = await read_body(request(b'{"node": "a", "state": "ready"}', fields={"content-type": kind}), WishBody)
-    assert body == WishBody("a", Admin.READY)
+    body = await read_body(request(b'{"tier": "a"}', fields={"content-type": kind}), RestartBody)
+    assert body == RestartBody("a")
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])

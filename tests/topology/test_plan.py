@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Match, Route, Share, Tier, Topology
-from tierlb.topology.diff import differences
+from tierlb.topology.diff import AdminChanged, differences
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, Processes, Unsupported, describe, transition
 from tierlb.topology.problems import TopologyError
@@ -756,3 +756,20 @@ def test_nodes_that_somebody_else_starts_have_no_names_yet(
     plan = describe(shop(*old), shop(*new), starts=False)
     assert sorted(plan.lines) == sorted(lines)
     assert plan.started == plan.stopped == Processes((), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (AdminChanged("web", "web-1", "drain", "ready"), "web-1: drain → ready: it takes its share again"),
+        (
+            AdminChanged("web", "web-1", "ready", "maintenance"),
+            "web-1: ready → maintenance: it gets nothing new; what is under way has up to 5s, then what is left is cut",
+        ),
+        (AdminChanged("app", "app-1", "ready", "drain"), "app-1: ready → drain: what is under way there finishes"),
+    ],
+)
+def test_what_is_wanted_of_a_node_or_agent_is_said_and_takes_no_stage(change: AdminChanged, line: str) -> None:
+    topology = shop(EDGE % "web", WEB.replace("kind: l7", "kind: l7, drain: 5s"))
+    plan = describe(topology, topology, wanted=(change,))
+    assert (plan.changes, plan.lines, plan.stages) == ((change,), (line,), 0)

@@ -81,27 +81,9 @@ def run_change(client: Client, path: str, body: Json, compose: Path | None = Non
 
 
 def run_admin(client: Client, target: str, state: str, wish: Wish) -> None:
-    """Of an endpoint that is an edit of the file; what is wanted of a node or agent is stored beside it."""
-    if "/" in target:
-        run_edit(client, {"verb": "endpoint", "endpoint": target, "admin": state}, wish)
-        return
-    if wish != Wish():
-        raise click.UsageError("--why, --deadline, --expected, --dry-run and --compose are for POOL/HOST:PORT only")
-    run_wish(client, target, state)
-
-
-def run_wish(client: Client, node: str, state: str) -> None:
-    """Have a node drained, kept out for maintenance, or ready again."""
-    _, answer = client.post("/v1/wish", {"node": node, "state": state})
-    if client.as_json:
-        click.echo(json.dumps(answer, indent=2))
-    elif state == "ready":
-        click.echo(f"{printable(node)} takes its share again")
-    else:
-        click.echo(
-            f"{printable(node)} gets nothing new and finishes what it has, also after a restart: "
-            f"`tierlb ready {printable(node)}` takes that back"
-        )
+    """Of an endpoint that is an edit of the file; what is wanted of a node or agent belongs to a revision beside it."""
+    verb, key = ("endpoint", "endpoint") if "/" in target else ("node", "node")
+    run_edit(client, {"verb": verb, key: target, "admin": state}, wish)
 
 
 def follow_latest(client: Client, compose: Path | None = None) -> None:

@@ -67,6 +67,8 @@ class Containers:
 
     def _wanted(self, path: str, body: Json, current: str) -> str:
         match path:
+            case "/v1/edit" if body["edit"]["verb"] == "node":
+                return current
             case "/v1/edit":
                 edit = read(PlanBody, {"edit": body["edit"]}).edit.edit()
                 return edited(current, edit, str(self.project.topology_file))

@@ -18,10 +18,18 @@ def show_history(client: Client, number: int | None) -> None:
     """The list, newest last; with a number the text of that revision as it was."""
     if number is not None:
         revision = client.get(f"/v1/history/{number}")
-        click.echo(json.dumps(revision, indent=2) if client.as_json else revision["text"], nl=client.as_json)
+        click.echo(json.dumps(revision, indent=2) if client.as_json else _file(revision), nl=client.as_json)
         return
     answer = client.get("/v1/history")
     click.echo(json.dumps(answer, indent=2) if client.as_json else "\n".join(lines(answer["revisions"])))
+
+
+def _file(revision: dict[str, Any]) -> str:
+    """Its text, and below it as comments what it wants of nodes and agents."""
+    states = revision.get("admin_states", ())
+    wanted = (f"# {printable(each['name'])}: {printable(each['state'])}\n" for each in states)
+    ended = not states or revision["text"].endswith("\n")
+    return "".join((revision["text"], "" if ended else "\n", *wanted))
 
 
 def lines(revisions: Sequence[dict[str, Any]]) -> list[str]:

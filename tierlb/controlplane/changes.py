@@ -6,8 +6,8 @@ are started, and everybody's acknowledgement is waited for. Processes that nothi
 A stage that is not reached in time, whose new nodes keep ending or whose snapshot a node refuses ends the change: the
 way back is a transition like any other, from the stage that was reached to the topology before.
 
-Verbs are edits of the text (topology/edit.py), so there is one way for every change. What an operator wants of single
-nodes (drain) is no part of the text; it is stored beside it.
+Verbs are edits of the text (topology/edit.py), or of what is wanted of nodes and agents beside it (admin_states.py), so
+there is one way for every change. One that alters no topology, such as a drain, has no stages and is never taken back.
 
 A controller that takes over from another one (`take_over`) finds nodes that serve, so it goes on with what had begun,
 in the stage that was begun last.
@@ -19,7 +19,7 @@ controllers is the active one.
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,15 @@ import attrs
 import trio
 
 from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.controlplane.admin_states import (
+    AdminStates,
+    SetAdmin,
+    by_name,
+    changes_between,
+    kept,
+    meanwhile,
+    with_state,
+)
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.draining import waiting_for
 from tierlb.controlplane.durable import StoreError, write_atomically
@@ -54,6 +63,8 @@ TELL_EVERY_S = 3.0
 """What is waited for is said again so often, if it has changed."""
 LOOK_EVERY_S = 0.25
 READY_PART = 0.5
+SERVED_WITHIN_S = 5.0
+"""How long `drain` waits for nodes to serve what is wanted of them; those that work do within a second."""
 KEPT_CHANGES = 16
 """Whoever follows a change asks a few times a second, so its end is heard of also when others have begun since."""
 
@@ -100,6 +111,14 @@ class Request:
     deadline_s: float = DEADLINE_S
 
 
+@attrs.frozen
+class Proposal:
+    """What a cluster may be asked to be: a text of the topology file, and what is wanted of nodes and agents."""
+
+    text: str
+    admin_states: AdminStates
+
+
 @attrs.define
 class Changes:
     """`start` once, before the cluster runs, or `take_over`; `run` for as long as it does; then `apply` and the others.
@@ -144,7 +163,9 @@ class Changes:
         if rollout is not None and not rollout.over:
             text = await self._take_back(rollout, text)
         if text != self.text:
-            await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
+            states = self._kept(self.history.admin_states, self.controller.topology)
+            await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None, states))
+        self.controller.want(by_name(self.history.admin_states))
         return text
 
     async def take_over(self, text: str, who: str) -> Topology:
@@ -155,9 +176,12 @@ class Changes:
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
         rollout = self._stored.rollout
         if rollout is None or rollout.over:
+            self.controller.want(by_name(self.history.admin_states))
             return self._load(self.text)
         self._resumed = rollout
-        return self._load(self.history.get(rollout.previous).text)
+        previous = self.history.get(rollout.previous)
+        self.controller.want(by_name(previous.admin_states))
+        return self._load(previous.text)
 
     def is_news(self, text: str) -> bool:
         """Whether this text was never a revision, as far as they are kept."""
@@ -169,7 +193,6 @@ class Changes:
             self.log.warning("the state is not the newest", reason=found.warning)
         self._version = found.version
         self._note(found.stored)
-        self.controller.admin.update(self._stored.admin_states)
 
     async def _take_back(self, rollout: Rollout, text: str) -> str:
         target, previous = self.history.get(rollout.target).text, self.history.get(rollout.previous).text
@@ -195,9 +218,11 @@ class Changes:
         before, after = self.controller.topology, self._load(self.history.get(rollout.target).text)
         stages = transition(before, after)
         progress = Progress("what another controller began", rollout.target, "", stages=len(stages))
-        for line in self._describe(before, after).lines:
+        was, wanted = self._states_of(rollout.previous), self._states_of(rollout.target)
+        for line in self._describe(before, after, was, wanted).lines:
             progress.say(line)
         self._begin(progress)
+        self._want_meanwhile(was, wanted, after)
         deadline_s = max(rollout.deadline_s - self.now(), BACK_S)
         self._spawn(self._carry_out, progress, before, stages, deadline_s, min(rollout.stage, len(stages)))
 
@@ -213,63 +238,78 @@ class Changes:
         if self._nursery is None:
             raise Busy("the cluster is still starting")
 
-    def plan(self, text: str) -> Plan:
-        """What this text would do. Raises TopologyError."""
-        return self._describe(self.controller.topology, self._load(text))
+    def with_text(self, text: str) -> Proposal:
+        """This text; what is wanted of nodes and agents stays, as no text says anything of that. Raises
+        TopologyError."""
+        states = self.history.admin_states
+        return Proposal(text, self._kept(states, self._load(text)) if states else ())
+
+    def edited(self, edit: Edit | SetAdmin) -> Proposal:
+        """What a verb would make of the active revision. Raises EditError, TopologyError and NotPossible."""
+        if isinstance(edit, SetAdmin):
+            return Proposal(self.text, self._with_state(edit))
+        return self.with_text(edited(self.text, edit, str(self.file or self.name)))
+
+    def revision(self, number: int) -> Proposal:
+        """As it was in an old revision. Raises UnknownRevision."""
+        revision = self.history.get(number)
+        return Proposal(revision.text, revision.admin_states)
+
+    def plan(self, proposal: Proposal) -> Plan:
+        """What this would do. Raises TopologyError."""
+        before, after = self.controller.topology, self._load(proposal.text)
+        return self._describe(before, after, self.history.admin_states, proposal.admin_states)
 
     async def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
         """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
         and then nothing has changed."""
-        async with self._accepting:
-            return await self._apply(text, request, what)
+        return await self._accept(lambda: self.with_text(text), request, what)
 
-    async def _apply(self, text: str, request: Request, what: str) -> Progress:
-        self.demand_idle()
+    async def edit(self, edit: Edit | SetAdmin, request: Request, what: str) -> Progress:
+        """A verb. Raises EditError too."""
+        return await self._accept(lambda: self.edited(edit), request, what)
+
+    async def rollback(self, number: int, request: Request) -> Progress:
+        """Make the cluster what it was asked to be in an old revision. Raises UnknownRevision too."""
+        why = request.why or f"back to revision {number}"
+        return await self._accept(lambda: self.revision(number), attrs.evolve(request, why=why), f"rollback {number}")
+
+    async def _accept(self, propose: Callable[[], Proposal], request: Request, what: str) -> Progress:
+        """One proposal at a time, each made from what the one before it left."""
+        async with self._accepting:
+            self.demand_idle()
+            return await self._begin_change(propose(), request, what)
+
+    async def _begin_change(self, proposal: Proposal, request: Request, what: str) -> Progress:
+        text, states, base = proposal.text, proposal.admin_states, Proposal(self.text, self.history.admin_states)
         before, after = self.controller.topology, self._load(text)
-        plan = self._describe(before, after)
-        if plan.unsupported:
-            raise NotPossible("; ".join(each.reason for each in plan.unsupported))
-        if self.controller.engine is not None and (lack := self.controller.engine.lack(after)):
-            raise NotPossible(lack)
-        if reason := self._all_out(after):
+        plan = self._describe(before, after, base.admin_states, states)
+        if reason := self._why_not(plan, after, by_name(states)):
             raise NotPossible(reason)
-        base = self.text
-        history = self.history.accept(text, request.who, request.why, self.now(), request.expected)
+        history = self.history.accept(text, request.who, request.why, self.now(), request.expected, states)
         stages = transition(before, after)
-        if not stages and text == base:
+        if not stages and proposal == base:
             raise NothingToDo("nothing would change")
-        rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s)
+        rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s) if stages else None
         await self._keep(history=history, rollout=rollout)
-        self._write_file(base, text)
+        self._write_file(base.text, text)
         progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)))
         for line in plan.lines:
             progress.say(line)
-        self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
+        self._want_meanwhile(base.admin_states, states, after)
+        if stages:
+            self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
+        else:
+            self._spawn(self._wait_served, progress)
         return progress
 
-    def _all_out(self, after: Topology) -> str:
-        """Why no node would accept at a tier's address, whose socket the supervisor keeps open; "" if one would."""
+    def _why_not(self, plan: Plan, after: Topology, admin: Mapping[str, Admin]) -> str:
+        """Why the cluster cannot become that; "" if it can."""
+        if plan.unsupported:
+            return "; ".join(each.reason for each in plan.unsupported)
         if self.controller.engine is not None:
-            return ""
-        for tier in after.tiers.values():
-            nodes = node_names(tier)
-            if tier.listen is not None and all(self.controller.admin.get(name) for name in nodes):
-                return f"of {tier.name} only nodes that are drained would be left: `tierlb ready {nodes[0]}` first"
-        return ""
-
-    async def edit(self, edit: Edit, request: Request, what: str) -> Progress:
-        """A verb. Raises EditError too."""
-        return await self.apply(self.edited(edit), request, what)
-
-    def edited(self, edit: Edit) -> str:
-        """The text that a verb would make. Raises EditError and TopologyError."""
-        return edited(self.text, edit, str(self.file or self.name))
-
-    async def rollback(self, number: int, request: Request) -> Progress:
-        """Apply the text of an old revision anew. Raises UnknownRevision too."""
-        revision = self.history.get(number)
-        why = request.why or f"back to revision {number}"
-        return await self.apply(revision.text, attrs.evolve(request, why=why), f"rollback {number}")
+            return self.controller.engine.lack(after)
+        return _all_out(after, admin)
 
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
@@ -282,23 +322,44 @@ class Changes:
         self._spawn(self._restart, progress, tier)
         return progress
 
-    async def wish(self, node: str, state: Admin) -> None:
-        """What an operator wants of one node or agent: drain, or ready again. Raises NotPossible and StoreError."""
-        seat = self.controller.seats.get(node)
-        if seat is None:
-            raise NotPossible(f"there is no node or agent {node}: see `tierlb status`")
+    def _kept(self, states: AdminStates, topology: Topology) -> AdminStates:
+        return kept(states, topology, numbered=self.controller.engine is None)
+
+    def _states_of(self, revision: int) -> AdminStates:
+        return self.history.get(revision).admin_states
+
+    def _want_meanwhile(self, before: AdminStates, after: AdminStates, topology: Topology) -> None:
+        states = meanwhile(before, after, topology, numbered=self.controller.engine is None)
+        self.controller.want(by_name(states))
+
+    def _with_state(self, edit: SetAdmin) -> AdminStates:
+        """Raises NotPossible. One that is not there can only be made ready, which ends what was wanted of it."""
+        states, name = self.history.admin_states, edit.name
+        seat = self.controller.seats.get(name)
+        if edit.state is Admin.READY and any(each.name == name for each in states):
+            return with_state(states, "", name, edit.state)
+        if seat is None or seat.leaving:
+            raise NotPossible(f"there is no node or agent {name}: see `tierlb status`")
         peers = [
             each.name
             for each in self.controller.seats.values()
             if each.tier == seat.tier and each.state is State.SERVING and each.name not in self.controller.admin
         ]
-        if state is not Admin.READY and peers == [node]:
-            raise NotPossible(f"{node} is the last one of {seat.tier} that serves: scale {seat.tier} first")
-        async with self._accepting:
-            await self._keep(admin_states={**self.controller.admin, node: state})
-        self.controller.wish(node, state)
+        if edit.state is not Admin.READY and peers == [name]:
+            raise NotPossible(f"{name} is the last one of {seat.tier} that serves: scale {seat.tier} first")
+        return with_state(states, seat.tier, name, edit.state)
 
     # How it is carried out.
+
+    async def _wait_served(self, progress: Progress) -> None:
+        """The topology is the same, so nothing has to come up, and what is wanted of nodes is not taken back because
+        one of them does not answer: it gets it when it does."""
+        with trio.move_on_after(SERVED_WITHIN_S) as served:
+            while not self.controller.settled():
+                await self.controller.wait_progress()
+        if served.cancelled_caught:
+            progress.say(f"not every node serves it yet: {self._lacking()}")
+        await self._end(progress, "done")
 
     async def _carry_out(
         self, progress: Progress, before: Topology, stages: tuple[Topology, ...], deadline_s: float, at: int = 0
@@ -322,6 +383,7 @@ class Changes:
             self.controller.errors.note("change", error, what=progress.what)
             await self._go_back(progress, before, INTERNAL)
         else:
+            self.controller.want(by_name(self.history.admin_states))
             await self._end(progress, "done")
 
     async def _note_stage(self, number: int) -> None:
@@ -404,7 +466,7 @@ class Changes:
             if tier.name in stage.tiers and there < needed:
                 return f"of {tier.name} only {there} of {needed} nodes have joined"
         if stage is target:
-            return "; ".join(self.controller.missing()[:3])
+            return "; ".join(self.controller.missing(drained=False)[:3])
         if not self.controller.settled(self._nodes(target)):
             return "not all nodes serve their latest configuration yet"
         if unready := self.controller.unready_endpoints(target.pools):
@@ -426,7 +488,9 @@ class Changes:
         progress.reason = reason
         progress.say(f"taken back: {reason}")
         self.log.error("a change is taken back", what=progress.what, reason=reason)
-        reached = self.controller.topology
+        reached, rollout = self.controller.topology, self._stored.rollout
+        if rollout is not None:
+            self._want_meanwhile(self._states_of(rollout.target), self._states_of(rollout.previous), before)
         outcome, fresh = "rolled back", set[str]()
         try:
             stages = transition(reached, before) or (before,)
@@ -438,8 +502,8 @@ class Changes:
             self.controller.adopt(before)
             progress.say(f"and the way back is not over yet: {str(problem) or self._lacking()}")
             outcome = "failed"
-        rollout = self._stored.rollout
         if rollout is not None:
+            self.controller.want(by_name(self._states_of(rollout.previous)))
             failed = self.history.get(rollout.target).text
             await self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
             self._write_file(failed, self.text)
@@ -469,7 +533,9 @@ class Changes:
         await self._end(progress, "done")
 
     def _nodes(self, topology: Topology) -> frozenset[str]:
-        return frozenset(name for tier in topology.tiers.values() for name in self.controller.expected(tier))
+        """Those that a stage waits for: not what operators have taken out, perhaps because it does not work."""
+        names = (name for tier in topology.tiers.values() for name in self.controller.expected(tier))
+        return frozenset(name for name in names if name not in self.controller.admin)
 
     def _tier_of(self, node: str) -> str:
         seat = self.controller.seats.get(node)
@@ -480,8 +546,9 @@ class Changes:
 
     # Bookkeeping.
 
-    def _describe(self, before: Topology, after: Topology) -> Plan:
-        return describe(before, after, starts=self.controller.engine is None)
+    def _describe(self, before: Topology, after: Topology, was: AdminStates, wanted: AdminStates) -> Plan:
+        changes = changes_between(was, wanted)
+        return describe(before, after, starts=self.controller.engine is None, wanted=changes)
 
     def _load(self, text: str) -> Topology:
         return load_text(text, str(self.file or self.name))
@@ -563,6 +630,15 @@ async def _without_haste(time: trio.CancelScope, waiting: Awaitable[None]) -> No
         await waiting
     finally:
         time.deadline = deadline + trio.current_time() - began
+
+
+def _all_out(after: Topology, admin: Mapping[str, Admin]) -> str:
+    """Why no node would accept at a tier's address, whose socket the supervisor keeps open; "" if one would."""
+    for tier in after.tiers.values():
+        nodes = node_names(tier)
+        if tier.listen is not None and all(name in admin for name in nodes):
+            return f"of {tier.name} only nodes that are drained would be left: `tierlb ready {nodes[0]}` first"
+    return ""
 
 
 def _moves(before: Topology, after: Topology) -> bool:

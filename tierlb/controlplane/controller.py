@@ -102,6 +102,7 @@ class Controller:
     starting: bool = False
     """Set by those who start the processes, until everything serves."""
     admin: dict[str, Admin] = attrs.field(factory=dict)
+    """What operators want of nodes and agents, by name, where it is not ready; `want` sets it."""
     engine: Engine | None = None
     admission: Admission = attrs.field(factory=Admission)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
@@ -166,14 +167,11 @@ class Controller:
         seats = [self.seats[name] for name in self.expected(tier)]
         return sum(seat.state is State.SERVING and self._has_leaves(seat.name) for seat in seats)
 
-    def wish(self, member: str, state: Admin) -> None:
-        """What an operator wants of a node or agent. Raises KeyError if there is none of that name."""
-        seat = self.seats[member]
-        if state is Admin.READY:
-            self.admin.pop(seat.name, None)
-        else:
-            self.admin[seat.name] = state
-        self._changed()
+    def want(self, admin: dict[str, Admin]) -> None:
+        """What operators want of nodes and agents from now on, by name; of all others that they are ready."""
+        if admin != self.admin:
+            self.admin = admin
+            self._changed()
 
     def retire(self, nodes: Iterable[str]) -> None:
         """These nodes are about to be stopped: nobody sends to them any more, and whatever connections they placed or
@@ -341,9 +339,11 @@ class Controller:
             if endpoint.state is not State.SERVING and (pools is None or name in pools)
         )
 
-    def missing(self) -> tuple[str, ...]:
-        """What is not up yet, each a phrase for a person; empty when the whole tree serves."""
-        return self._missing(self._lacks(self._contents()))
+    def missing(self, *, drained: bool = True) -> tuple[str, ...]:
+        """What is not up yet, each a phrase for a person; empty when the whole tree serves. With `drained` false
+        nothing of nodes that operators have taken out, perhaps because they do not work."""
+        lacks = self._lacks(self._contents())
+        return self._missing({name: lack for name, lack in lacks.items() if drained or name not in self.admin})
 
     def waiting(self) -> tuple[str, ...]:
         """The same by tier and pool: how many of how many are up, and what the others lack."""
@@ -352,7 +352,7 @@ class Controller:
     def _missing(self, lacks: dict[str, str]) -> tuple[str, ...]:
         return (
             *(f"no node of {tier.name} has joined" for tier in self.topology.tiers.values() if not self.expected(tier)),
-            *(lack for seat in self._nodes() if (lack := lacks[seat.name])),
+            *(lack for lack in lacks.values() if lack),
             *self.unready_endpoints(),
         )
 

@@ -16,6 +16,8 @@ from itertools import takewhile
 
 import attrs
 
+from tierlb.controlplane.admin_states import AdminStates
+
 KEPT_REVISIONS = 200
 KEPT_CHARACTERS = 4 * 2**20
 """The whole history is written at every change, so it stays small: 16 of the largest files that are read at all."""
@@ -33,7 +35,8 @@ class UnknownRevision(LookupError):  # noqa: N818 (a verdict on the request)
 
 @attrs.frozen
 class Revision:
-    """One accepted topology file. `when` is in Unix seconds; `base` the revision it was made from (0: none)."""
+    """One accepted topology file, and what is wanted of nodes and agents beside it. `when` is in Unix seconds; `base`
+    the revision it was made from (0: none)."""
 
     number: int
     text: str
@@ -41,6 +44,7 @@ class Revision:
     why: str
     when: float
     base: int = 0
+    admin_states: AdminStates = ()
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.base < self.number:
@@ -51,7 +55,8 @@ class Revision:
     @property
     def characters(self) -> int:
         """What it adds to the size of the whole."""
-        return len(self.text) + len(self.who) + len(self.why)
+        states = sum(len(each.group) + len(each.name) for each in self.admin_states)
+        return len(self.text) + len(self.who) + len(self.why) + states
 
 
 @attrs.frozen
@@ -98,14 +103,21 @@ class History:
                 return revision
         raise UnknownRevision(f"there is no revision {number}: {_what_exists(self.revisions)}")
 
-    def accept(self, text: str, who: str, why: str, when: float, expected: int | None) -> "History":
+    @property
+    def admin_states(self) -> AdminStates:
+        """What the active revision wants of nodes and agents."""
+        return self.get(self.active).admin_states if self.revisions else ()
+
+    def accept(
+        self, text: str, who: str, why: str, when: float, expected: int | None, admin_states: AdminStates = ()
+    ) -> "History":
         """With a new revision, active from now on; raises Conflict unless it was made from the active one (`expected`;
         None: whatever that is). Old revisions are dropped, but never the one it was made from: an apply that fails
         goes back to it."""
         if expected is not None and expected != self.active:
             raise Conflict(_conflict(self.current, expected))
         number = self.revisions[-1].number + 1 if self.revisions else 1
-        revision = Revision(number, text, who, why, when, base=self.active)
+        revision = Revision(number, text, who, why, when, self.active, admin_states)
         return History(_bounded((*self.revisions, revision), {number, self.active}), number)
 
     def activate(self, number: int) -> "History":

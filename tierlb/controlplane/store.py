@@ -1,4 +1,4 @@
-"""Where the controller keeps what must outlive it: the history, what operators want of members, the apply on its way.
+"""Where the controller keeps what must outlive it: the history, and the apply on its way.
 
 `Store` is what a controller needs; `FileStore` keeps it in a directory of one machine, and etcd_store.py where several
 share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself,
@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +24,6 @@ from tierlb.controlplane.documents import FORMAT, Damaged, digest, from_plain, p
 from tierlb.controlplane.durable import StoreError, make_directory, store_error, sync_directory, write_atomically
 from tierlb.controlplane.history import History, Rollout
 from tierlb.controlplane.private import open_private, read_private
-from tierlb.model.topology import Admin
 
 STATE_FILE = "state.json"
 BACKUP_FILE = "state.previous.json"
@@ -37,17 +35,11 @@ class StaleError(StoreError):
     """The save was made from a version that is not the stored one; load, and decide again."""
 
 
-def _wishes(states: Mapping[str, Admin]) -> dict[str, Admin]:
-    """Ready is what everything is without a wish, so it is not kept."""
-    return {member: wish for member, wish in states.items() if wish is not Admin.READY}
-
-
 @attrs.frozen
 class Stored:
-    """What is kept. `admin_states` holds the members that an operator wants in drain or maintenance, by name."""
+    """What is kept."""
 
     history: History = History()
-    admin_states: dict[str, Admin] = attrs.field(factory=dict, converter=_wishes)
     rollout: Rollout | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import attrs
 
+from tierlb.controlplane.admin_states import SetAdmin
 from tierlb.controlplane.changes import DEADLINE_S, Request
 from tierlb.dashboard.shapes import Between, Chars
 from tierlb.model.topology import Admin, Kind, Policy
@@ -128,7 +129,24 @@ class SetEndpoint:
         return f"weight {self.endpoint} {self.weight:g}"
 
 
-Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
+@attrs.frozen
+class SetNode:
+    """What is wanted of one node or agent, by its name."""
+
+    verb: Literal["node"]
+    node: Name
+    admin: Admin
+
+    def edit(self) -> SetAdmin:
+        """As an edit of what a revision has beside its text."""
+        return SetAdmin(self.node, self.admin)
+
+    @property
+    def what(self) -> str:
+        return f"{self.admin.value} {self.node}"
+
+
+Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint | SetNode
 
 
 @attrs.frozen
@@ -167,7 +185,7 @@ class ApplyBody(Wanted):
 
 @attrs.frozen(kw_only=True)
 class EditBody(Wanted):
-    """A verb, carried out on the text of the active revision."""
+    """A verb, carried out on the active revision."""
 
     EXAMPLE: ClassVar = {
         "edit": {"verb": "tier-add", "name": "cache", "kind": "l7", "between": ["edge", "web"], "replicas": 2},
@@ -179,7 +197,7 @@ class EditBody(Wanted):
 
 @attrs.frozen(kw_only=True)
 class RollbackBody(Wanted):
-    """An old revision, whose text is applied anew."""
+    """An old revision, whose text and admin states are applied anew."""
 
     EXAMPLE: ClassVar = {"number": 1, "who": "ann", "deadline_s": 30}
     number: Number
@@ -197,12 +215,3 @@ class RestartBody:
     def request(self) -> Request:
         """For controlplane/changes.py."""
         return Request(self.who)
-
-
-@attrs.frozen
-class WishBody:
-    """What an operator wants of a node or agent."""
-
-    EXAMPLE: ClassVar = {"node": "web-1", "state": "drain"}
-    node: Name
-    state: Admin

@@ -16,15 +16,14 @@ import trio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from tierlb.controlplane.changes import Changes, NothingToDo
+from tierlb.controlplane.changes import Changes, NothingToDo, Proposal
 from tierlb.controlplane.history import Revision, Row
 from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import ClusterStatus, as_json
 from tierlb.dashboard.access import IS_LOCAL
 from tierlb.dashboard.answers import Answer
-from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted, WishBody
+from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted
 from tierlb.dashboard.refusals import Refused
-from tierlb.model.topology import Admin
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
 
@@ -69,14 +68,6 @@ class ProgressAnswer:
     """The change under way, or else the latest one; null if there was none since the start."""
 
     change: Progress | None
-
-
-@attrs.frozen
-class WishAnswer:
-    """What is wanted of the node from now on."""
-
-    node: str
-    state: Admin
 
 
 @attrs.frozen
@@ -130,7 +121,6 @@ def operations(cluster: Cluster, changes: Changes) -> tuple[Operation, ...]:
         Operation(
             "POST", "/v1/restart", change.restart, {202: Progress}, RestartBody, token=True, refusals=conflicting
         ),
-        Operation("POST", "/v1/wish", change.wish, {200: WishAnswer}, WishBody, token=True, refusals=(422, 503, 507)),
     )
 
 
@@ -198,47 +188,49 @@ class Orders:
 
     async def plan(self, _: Request, body: PlanBody) -> Response:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
-        if body.edit is not None:
-            return Answer(self._rehearse(self.changes.edited(body.edit.edit()), None))
-        return Answer(self._rehearse(body.text or "", None))
+        edit = body.edit
+        if edit is not None:
+            return Answer(self._rehearse(lambda: self.changes.edited(edit.edit()), None))
+        return Answer(self._rehearse(partial(self.changes.with_text, body.text or ""), None))
 
     async def apply(self, _: Request, body: ApplyBody) -> Response:
-        """Make the cluster what this topology file says."""
-        return await self._begin(body, body.text, partial(self.changes.apply, body.text, body.request))
+        """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
+        propose = partial(self.changes.with_text, body.text)
+        return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
 
     async def edit(self, _: Request, body: EditBody) -> Response:
-        """Edit the active topology file by a verb, and make the cluster what it says then."""
-        text, what = self.changes.edited(body.edit.edit()), body.edit.what
+        """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
+        edit, what = body.edit.edit(), body.edit.what
         request = attrs.evolve(body.request, why=body.why or what)
-        return await self._begin(body, text, partial(self.changes.apply, text, request, what))
+        return await self._begin(
+            body, partial(self.changes.edited, edit), partial(self.changes.edit, edit, request, what)
+        )
 
     async def rollback(self, _: Request, body: RollbackBody) -> Response:
-        """Apply the text of an old revision anew."""
-        text = self.changes.history.get(body.number).text
-        return await self._begin(body, text, partial(self.changes.rollback, body.number, body.request))
+        """Make the cluster again what it was asked to be in an old revision."""
+        propose = partial(self.changes.revision, body.number)
+        return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
 
     async def restart(self, _: Request, body: RestartBody) -> Response:
         """Put a new process in the place of each node of a tier, one after the other."""
         return Answer(self.changes.restart(body.tier, body.request), 202)
 
-    async def wish(self, _: Request, body: WishBody) -> Response:
-        """Have a node or agent drained, kept out for maintenance, or ready again; stored, but no revision."""
-        await self.changes.wish(body.node, body.state)
-        return Answer(WishAnswer(body.node, body.state))
-
-    async def _begin(self, body: Wanted, text: str, begin: Callable[[], Awaitable[Progress]]) -> Response:
+    async def _begin(
+        self, body: Wanted, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
+    ) -> Response:
         if body.dry_run:
-            return Answer(self._rehearse(text, body.expected))
+            return Answer(self._rehearse(propose, body.expected))
         try:
             return Answer(await begin(), 202)
         except NothingToDo:
-            return Answer(self.changes.plan(text))
+            return Answer(self.changes.plan(propose()))
 
-    def _rehearse(self, text: str, expected: int | None) -> Plan:
+    def _rehearse(self, propose: Callable[[], Proposal], expected: int | None) -> Plan:
         """The plan, with the refusals that an apply would meet now."""
         self.changes.demand_idle()
-        plan = self.changes.plan(text)
-        self.changes.history.accept(text, "", "", 0.0, expected)
+        proposal = propose()
+        plan = self.changes.plan(proposal)
+        self.changes.history.accept(proposal.text, "", "", 0.0, expected)
         return plan
 
 

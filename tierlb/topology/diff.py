@@ -126,6 +126,18 @@ class PoolChanged(Possible):
 
 
 @attrs.frozen
+class AdminChanged(Possible):
+    """What an operator wants of one node or agent changed; it belongs to a revision beside the text. `group`: its tier
+    or pool."""
+
+    group: str
+    name: str
+    before: str
+    after: str
+    change: str = attrs.field(default="admin-changed", init=False)
+
+
+@attrs.frozen
 class ClusterChanged:
     """What the controller and all nodes have from their start."""
 
@@ -169,6 +181,7 @@ Change = (
     | PoolRemoved
     | PoolScaled
     | PoolChanged
+    | AdminChanged
     | ClusterChanged
     | Replaced
 )

@@ -41,6 +41,7 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Action, Admin, Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.diff import (
+    AdminChanged,
     Change,
     ClusterChanged,
     Field,
@@ -67,7 +68,7 @@ ADMIN_WORDS = {
     Admin.DRAIN: "what is under way there finishes",
     Admin.MAINTENANCE: "what is under way there has the drain time, then what is left is cut; it is not checked",
 }
-"""What comes of each state that an operator may want of an endpoint."""
+"""What comes of each state that an operator may want of an endpoint or agent."""
 MAX_LISTED = 4
 
 
@@ -128,10 +129,11 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
     return (*stages[:-1], new) if stages else ()
 
 
-def describe(old: Topology, new: Topology, *, starts: bool = True) -> Plan:
+def describe(old: Topology, new: Topology, *, starts: bool = True, wanted: tuple[AdminChanged, ...] = ()) -> Plan:
     """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
-    from here (`starts`), nobody knows their names: then it says how many there are to be."""
-    changes = differences(old, new)
+    from here (`starts`), nobody knows their names: then it says how many there are to be. `wanted`: of which nodes and
+    agents something else is wanted then."""
+    changes = (*differences(old, new), *wanted)
     unsupported = _unsupported(changes)
     stages = 0 if unsupported else len(transition(old, new))
     started, stopped = _processes(old, new), _processes(new, old)
@@ -381,8 +383,18 @@ def _words(change: Change, old: Topology, new: Topology, starts: bool) -> Iterat
             yield f"pool {name} shrinks from {before} to {_many(after, 'process')}: {stops}"
         case PoolChanged():
             yield from _pool_change_words(change, new.pools[change.name])
+        case AdminChanged(group, name, before, after):
+            tier = new.tiers.get(group)
+            effect = ADMIN_WORDS[Admin(after)] if tier is None else _node_words(Admin(after), tier)
+            yield f"{name}: {before} → {after}: {effect}"
         case ClusterChanged() | Replaced():
             yield f"not possible: {change.reason}"
+
+
+def _node_words(wanted: Admin, tier: Tier) -> str:
+    if wanted is Admin.READY:
+        return ADMIN_WORDS[wanted]
+    return f"it gets nothing new; what is under way has up to {duration_text(tier.drain_s)}, then what is left is cut"
 
 
 def _tier_added(tier: Tier, starts: bool) -> str:

@@ -1,0 +1,73 @@
+"""What operators want of nodes and agents: drain or maintenance; those that are not named are ready.
+
+These states belong to a revision of the history, beside its text. An engine gives its nodes names that no file holds,
+and a file that is applied from version control says nothing of the nodes that are being repaired just now: it changes
+no state. A state lasts until `ready`, or until the topology has no such node; a later node of that name is ready.
+
+Left out: endpoints, which the text names, so it holds what is wanted of them (topology/endpoints.py).
+"""
+
+import attrs
+
+from tierlb.model.topology import Admin, Topology
+from tierlb.topology.allot import node_names
+from tierlb.topology.diff import AdminChanged
+
+
+@attrs.frozen(order=True)
+class AdminState:
+    """What is wanted of the node or agent `name`; `group` is its tier or pool."""
+
+    group: str
+    name: str
+    state: Admin = attrs.field(order=False)
+
+
+AdminStates = tuple[AdminState, ...]
+
+
+@attrs.frozen
+class SetAdmin:
+    """The verbs drain, maintenance and ready of one node or agent."""
+
+    name: str
+    state: Admin
+
+
+def with_state(states: AdminStates, group: str, name: str, state: Admin) -> AdminStates:
+    """The same but for this one; ready is what a node is without an entry."""
+    others = [each for each in states if each.name != name]
+    return tuple(sorted(others if state is Admin.READY else [*others, AdminState(group, name, state)]))
+
+
+def kept(states: AdminStates, topology: Topology, *, numbered: bool) -> AdminStates:
+    """Those of nodes and agents that the topology still has. `numbered`: the nodes of a tier are web-1, web-2 …; where
+    engines name them, every name of a tier may be there."""
+    return tuple(each for each in states if _has(topology, each, numbered))
+
+
+def meanwhile(before: AdminStates, after: AdminStates, topology: Topology, *, numbered: bool) -> AdminStates:
+    """While a change leads to this topology and these states: those, and of nodes that go what was wanted of them."""
+    stay = kept(before, topology, numbered=numbered)
+    return (*(each for each in before if each not in stay), *after)
+
+
+def by_name(states: AdminStates) -> dict[str, Admin]:
+    """The states by the names of nodes and agents."""
+    return {each.name: each.state for each in states}
+
+
+def changes_between(before: AdminStates, after: AdminStates) -> tuple[AdminChanged, ...]:
+    """A value for each node or agent of which something else is wanted."""
+    was, now = by_name(before), by_name(after)
+    groups = {each.name: each.group for each in (*before, *after)}
+    names = (each.name for each in sorted((*before, *after)))
+    pairs = ((name, was.get(name, Admin.READY), now.get(name, Admin.READY)) for name in dict.fromkeys(names))
+    return tuple(AdminChanged(groups[name], name, one.value, other.value) for name, one, other in pairs if one != other)
+
+
+def _has(topology: Topology, wanted: AdminState, numbered: bool) -> bool:
+    pool, tier = topology.pools.get(wanted.group), topology.tiers.get(wanted.group)
+    if pool is not None:
+        return pool.agents
+    return tier is not None and (not numbered or wanted.name in node_names(tier))
