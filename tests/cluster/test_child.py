@@ -21,7 +21,7 @@ class Recorder:
     """A guard and a log that note what they are told."""
 
     def __init__(self):
-        self.events, self.crossed_off, self.exits = [], [], []
+        self.events, self.entered, self.crossed_off, self.exits = [], [], [], []
 
     def info(self, event, **fields):
         self.events.append((event, fields))
@@ -32,6 +32,9 @@ class Recorder:
 
     def command(self, argv):
         return argv
+
+    def enter(self, group):
+        self.entered.append(group)
 
     def remove(self, group):
         self.crossed_off.append(group)
@@ -71,7 +74,7 @@ async def test_a_process_that_dies_is_started_again(seen, nursery):
         assert child.problem == "demo ended with SIGKILL"
         await child.stop(5)
     assert seen.exits == [first, second]
-    assert seen.crossed_off == seen.exits
+    assert seen.crossed_off == seen.entered == seen.exits
 
 
 async def test_failures_in_a_row_are_counted_for_the_back_off(seen, nursery):

@@ -32,6 +32,49 @@ async def main():
 
 trio.run(main)
 """
+WITHOUT_ITS_GUARD = """
+import os, signal, subprocess, trio
+from tierlb.cluster.guard import Guard
+from tierlb.telemetry.internal_errors import InternalErrors
+
+class Log:
+    def __init__(self):
+        self.started = trio.Event()
+
+    def info(self, event, **fields):
+        assert event == "guard_started", event
+        self.started.set()
+
+    def warning(self, event, **fields):
+        assert (event, fields["how"]) == ("guard_ended", "SIGKILL"), event
+
+    error = warning
+
+async def start(guard):
+    argv = guard.command(["sh", "-c", "echo; exec sleep 60"])
+    output = {"stdout": subprocess.PIPE, "start_new_session": True}
+    process = await trio.lowlevel.open_process(argv, stdin=guard.pipe, **output)
+    guard.enter(process.pid)
+    await process.stdout.receive_some()
+    return process
+
+async def main():
+    log = Log()
+    async with Guard() as guard, trio.open_nursery() as nursery:
+        before, removed = await start(guard), await start(guard)
+        nursery.start_soon(guard.keep, log, InternalErrors(log))
+        for _ in range(2):
+            log.started = trio.Event()
+            guard._process.kill()
+            meanwhile = await start(guard)
+            await log.started.wait()
+        guard.remove(removed.pid)
+        after = await start(guard)
+        os.write(1, f"{removed.pid} {before.pid} {meanwhile.pid} {after.pid}\\n".encode())
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
 KILLED_AT_ONCE = """
 import os, signal, subprocess, trio
 from tierlb.cluster.guard import Guard
@@ -68,6 +111,23 @@ async def test_what_a_killed_supervisor_leaves_is_killed():
             await trio.lowlevel.checkpoint()
     assert is_alive(crossed_off)
     os.kill(crossed_off, signal.SIGKILL)
+
+
+async def test_a_guard_that_was_killed_is_replaced_by_one_that_knows_all_groups():
+    supervisor = await trio.lowlevel.open_process([sys.executable, "-c", WITHOUT_ITS_GUARD], stdout=subprocess.PIPE)
+    with trio.fail_after(DEADLINE_S):
+        line = b""
+        while not line.endswith(b"\n"):
+            line += await supervisor.stdout.receive_some()
+        removed, *guarded = map(int, line.split())
+        assert len(guarded) == 3
+        supervisor.kill()
+        await supervisor.wait()
+        await supervisor.stdout.aclose()
+        while any(map(is_alive, guarded)):
+            await trio.lowlevel.checkpoint()
+    assert is_alive(removed)
+    os.kill(removed, signal.SIGKILL)
 
 
 async def said_by(script):

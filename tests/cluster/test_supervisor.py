@@ -15,6 +15,7 @@ import httpx
 import pytest
 import trio
 
+from tierlb.cluster.guard import SCRIPT
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
@@ -137,10 +138,28 @@ async def test_a_cluster_serves_restarts_what_is_killed_and_leaves_nothing_behin
                 assert free.fileno() > 0
 
 
-async def test_a_killed_supervisor_leaves_no_orphan(up):
+def guard_of(pid):
+    """The process that ends the others when this one is killed."""
+    found = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and is_guard(path, pid))
+    return next(found)
+
+
+def is_guard(path, parent):
+    try:
+        of = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        return of == parent and SCRIPT.encode() in (path / "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_a_killed_supervisor_leaves_no_orphan_though_its_guard_was_killed_before(up):
     with trio.fail_after(DEADLINE_S):
         await up.read_until("Ctrl-C stops everything")
         pids = await up.pids()
+        os.kill(guard_of(up.process.pid), signal.SIGKILL)
+        await up.read_until('"guard_started"')
+        assert '"guard_ended"' in up.output
+        assert (await up.answer()).status_code == 200
         assert all(map(is_alive, pids))
         up.process.kill()
         await up.process.wait()

@@ -107,6 +107,7 @@ class Child:
             self.log.error("cannot be started", process=self.name, reason=str(error))
             return
         self._pid = process.pid
+        self.guard.enter(process.pid)
         try:
             await self._attend(process, ours)
         finally:

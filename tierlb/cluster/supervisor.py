@@ -35,7 +35,7 @@ from tierlb.controlplane.private import remove_tree
 from tierlb.controlplane.waiting import log_slow_start
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
-from tierlb.net.keep_going import alone
+from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
@@ -109,6 +109,8 @@ class Supervisor:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
+                keep = partial(guard.keep, self.log, self.controller.errors)
+                background.start_soon(keep_going, self.controller.errors, "guard", keep)
                 if on_starting is not None:
                     await on_starting(background)
                 handler = partial(serve_child, self.controller)
