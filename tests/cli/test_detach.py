@@ -6,10 +6,10 @@ import pytest
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import GOOD, run
+from tierlb.cli import detach
 from tierlb.cluster.stop_times import stop_all_s
 from tierlb.controlplane.history import History
 from tierlb.controlplane.store import StateFiles, Stored
-from tierlb.topology.diff import duration_text
 from tierlb.topology.load import load_text
 
 
@@ -56,13 +56,21 @@ pools: {app: {endpoints: ["127.0.0.1:9001"]}}
 """
 
 
-def test_down_waits_as_long_as_the_cluster_that_runs_may_take_to_drain(here):
+@pytest.mark.parametrize(("text", "said"), [(GOOD, "have up to 30s;"), (SLOW, "have up to 5m;")])
+def test_down_names_the_drain_time_and_waits_as_long_as_the_cluster_that_runs_may_take_to_end(
+    here, monkeypatch, text, said
+):
+    waited = []
+    stop = detach.stop
+    monkeypatch.setattr(detach, "stop", lambda directory, wait_s: waited.append(wait_s) or stop(directory, wait_s))
     files = StateFiles(here / ".tierlb" / "shop")
     version = files.load().version
-    files.save(Stored(History().accept(SLOW, "ann", "", 0.0, None)), version)
+    files.save(Stored(History().accept(text, "ann", "", 0.0, None)), version)
     result = run("down", "--state", ".tierlb/shop")
-    assert f"have up to {duration_text(stop_all_s(load_text(SLOW, 'f')))};" in result.output
+    assert said in result.output
+    assert waited == [stop_all_s(load_text(text, "f")) + detach.MORE_S]
     assert stop_all_s(load_text(SLOW, "f")) > 600.0
+    files.close()
 
 
 def test_the_only_one_that_runs_here_is_meant_and_checked(here):

@@ -1,7 +1,7 @@
 """How long whoever stops a process has to wait before it is killed."""
 
 from tierlb.balance.drain import STOP_MARGIN_S
-from tierlb.cluster.stop_times import drain_times, stop_all_s, stop_s, stop_whole_s
+from tierlb.cluster.stop_times import drain_times, longest_drain_s, stop_all_s, stop_s, stop_whole_s
 from tierlb.topology.load import load_text
 
 SHOP = load_text(
@@ -30,3 +30,7 @@ def test_engines_are_told_whole_seconds_that_are_not_too_few():
 
 def test_a_cluster_ends_in_the_longest_times_of_its_tiers_and_of_its_pools():
     assert stop_all_s(SHOP) == 2 * stop_s(120.0)
+
+
+def test_what_is_under_way_has_the_longest_drain_time_however_long_all_may_take_to_end():
+    assert longest_drain_s(SHOP) == 120.0

@@ -39,7 +39,7 @@ pools:
   demo: {{run: {{command: "{command}", replicas: 2}}}}
 """
 
-STOP_HINT = "what is under way has up to 30 s; again to end it now"
+STOP_HINT = "what is under way has up to 30s; again to end it now"
 
 
 @attrs.define
@@ -282,7 +282,7 @@ async def test_a_second_ctrl_c_kills_what_will_not_stop():
         async def again():
             while (
                 "stopping",
-                {"signal": "SIGINT", "hint": "what is under way has up to 30 s; again to end it now"},
+                {"signal": "SIGINT", "hint": "what is under way has up to 30s; again to end it now"},
             ) not in log.events:
                 await trio.lowlevel.checkpoint()
             os.kill(os.getpid(), signal.SIGINT)

@@ -81,7 +81,9 @@ class Site:
             yield
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + DEADLINE_S):
-                await self.run("down", "small.yaml")
+                said = await self.run("down", "small.yaml")
+                assert "under way have up to 30s;" in said
+                assert "under way has up to 30s;" in (self.directory / ".tierlb" / "small" / "log").read_text()
 
 
 def site(directory: Path) -> Site:

@@ -4,6 +4,7 @@ The cluster is `tierlb up` once more, in a session of its own, with its log in t
 serves by writing where its admin API is into a pipe; if it ends first, the pipe ends with it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import click
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block, source_or_exit
-from tierlb.cluster.stop_times import stop_all_s, stop_s
+from tierlb.cluster.stop_times import longest_drain_s, stop_all_s, stop_s
 from tierlb.cluster.stopping import NotStopped, stop
 from tierlb.controlplane.durable import StoreError, make_directory, store_error
 from tierlb.controlplane.invitation import usual_directory
@@ -63,26 +64,27 @@ def run_down(file: Path | None, state: Path | None) -> None:
     if file is not None and state is not None:
         raise click.UsageError("give FILE or --state DIR, not both: each says alone which cluster is meant")
     directory = state or (usual_directory(load_or_exit(file, "nothing was stopped").cluster) if file else _only_one())
-    wait_s = _stop_s(directory)
+    drain_s, stop_all = _times_s(directory)
     click.echo(
-        f"asked to end: requests and connections under way have up to {duration_text(wait_s)}; "
+        f"asked to end: requests and connections under way have up to {duration_text(drain_s)}; "
         "`tierlb down` again ends them now"
     )
     try:
-        pid = stop(directory, wait_s + MORE_S)
+        pid = stop(directory, stop_all + MORE_S)
     except (NotStopped, StoreError) as problem:
         raise click.ClickException(str(problem)) from problem
     click.echo(f"{directory.name} is down (process {pid} has ended)")
 
 
-def _stop_s(directory: Path) -> float:
-    """How long the cluster whose state is there may take to end."""
+def _times_s(directory: Path) -> tuple[float, float]:
+    """How long what is under way has at the cluster whose state is there, and how long that may take to end."""
     stored = peek(directory)
     current = stored.history.current if stored is not None else None
-    try:
-        return stop_all_s(load_text(current.text, str(directory))) if current is not None else stop_s(DRAIN_S)
-    except TopologyError:
-        return stop_s(DRAIN_S)
+    if current is not None:
+        with contextlib.suppress(TopologyError):
+            topology = load_text(current.text, str(directory))
+            return longest_drain_s(topology), stop_all_s(topology)
+    return DRAIN_S, 2 * stop_s(DRAIN_S)
 
 
 def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:

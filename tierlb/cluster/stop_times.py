@@ -16,6 +16,11 @@ def drain_times(topology: Topology) -> dict[str, float]:
     return {**tiers, **pools}
 
 
+def longest_drain_s(topology: Topology) -> float:
+    """How long what is under way may go on when the whole cluster is stopped: what is said to who stops it."""
+    return max((tier.drain_s for tier in topology.tiers.values()), default=DRAIN_S)
+
+
 def stop_s(drain_s: float) -> float:
     """From SIGTERM to SIGKILL."""
     return drain_s + STOP_MARGIN_S
@@ -27,7 +32,7 @@ def stop_whole_s(topology: Topology, name: str) -> int:
 
 
 def stop_all_s(topology: Topology) -> float:
-    """For a whole cluster: its tiers are asked together, and the pools when no node is left."""
+    """For a whole cluster at most: its tiers are asked together, and the pools when no node is left."""
     times = drain_times(topology)
     tiers = max((times[name] for name in topology.tiers), default=0.0)
     pools = max((times[name] for name in topology.pools), default=0.0)

@@ -25,7 +25,7 @@ import trio
 from tierlb.cluster.fleet import Fleet, unknown_command
 from tierlb.cluster.guard import Guard
 from tierlb.cluster.ports import FreePorts, PortTaken
-from tierlb.cluster.stop_times import drain_times
+from tierlb.cluster.stop_times import longest_drain_s
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.invitation import Invitation, posted
 from tierlb.controlplane.link import control_door, serve_child
@@ -39,6 +39,7 @@ from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
+from tierlb.topology.diff import duration_text
 from tierlb.wire.agent_check import NOTICE_S
 from tierlb.wire.credentials import Principal, Role
 
@@ -181,8 +182,8 @@ class Supervisor:
                 self.log.warning("killing everything", signal=signal.Signals(number).name)
                 everything.cancel()
                 return
-            name, longest = signal.Signals(number).name, max(drain_times(self.controller.topology).values())
-            hint = f"what is under way has up to {longest:g} s; again to end it now"
+            name, time = signal.Signals(number).name, duration_text(longest_drain_s(self.controller.topology))
+            hint = f"what is under way has up to {time}; again to end it now"
             self.log.info("stopping", signal=name, hint=hint)
             self._stop_asked.set()
 
