@@ -235,6 +235,7 @@ async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatc
     nursery.start_soon(sidecar.run)
     await until(lambda: sidecar.subtree().in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}
+    assert sidecar.row().own.internal_errors == 1
 
 
 async def test_an_agent_whose_first_round_fails_reports_all_the_same(tree, sidecar, app, monkeypatch, nursery):

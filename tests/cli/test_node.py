@@ -66,4 +66,5 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     assert identity.token == issued(root_key("secret"), Principal(Role.NODE, "web", "web-7")).text
     assert (placement.host, placement.data_port, placement.advertised) == ("127.0.0.2", 7945, "127.0.0.4")
     assert (placement.control, placement.control_name) == (Address("127.0.0.3", 7946), "web:7946")
+    assert node.errors is node.plane.errors, "the page of metrics has those of the data plane"
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))

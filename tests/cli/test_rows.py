@@ -2,7 +2,7 @@ import attrs
 import pytest
 
 from tests.cli.conftest import gone, member, node, shop, sketch_of
-from tierlb.cli.rows import groups_of, parts, state_word, weights
+from tierlb.cli.rows import groups_of, internal_errors, parts, state_word, weights
 from tierlb.controlplane.status import ClusterStatus, EndpointStatus, PoolStatus, State, TierStatus, as_json
 from tierlb.model.address import Address
 from tierlb.model.load import SubtreeLoad
@@ -191,6 +191,18 @@ def test_what_a_node_lacks_is_its_problem():
     short = attrs.evolve(short, load=attrs.evolve(short.load, shortages=("out of local ports: add nodes",)))
     _, rows = groups({"web": [short, node("web-2", 8082)]})["web"]
     assert [row.problem for row in rows.values()] == ["out of local ports: add nodes", ""]
+
+
+def test_internal_errors_are_those_of_the_controller_of_nodes_and_of_agents():
+    web = node("web-1", 8081)
+    web = attrs.evolve(web, load=attrs.evolve(web.load, internal_errors=2))
+    agent = node("app-1", 1)
+    agent = attrs.evolve(agent, load=attrs.evolve(agent.load, internal_errors=4))
+    tiers = {"web": TierStatus("l7", None, (), (web, node("web-2", 8082), gone("web-3")))}
+    pools = {"app": PoolStatus((), (agent,))}
+    status = as_json(ClusterStatus("shop", 1, True, (), tiers, pools, internal_errors=1))
+    assert internal_errors(status) == {"the controller": 1, "web-1": 2, "app-1": 4}
+    assert status["tiers"]["web"]["nodes"][0]["load"]["internal_errors"] == 2
 
 
 def test_items_are_connections_where_nothing_below_counts_requests():

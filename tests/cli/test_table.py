@@ -149,6 +149,19 @@ def test_many_phrases_are_cut_short():
     ]
 
 
+def test_internal_errors_are_named_with_where_to_look():
+    status = shop()
+    web = tuple(
+        attrs.evolve(each, load=attrs.evolve(each.load, internal_errors=count))
+        for each, count in zip(status.tiers["web"].nodes, (3, 0), strict=True)
+    )
+    tiers = {**status.tiers, "web": TierStatus("l7", None, ("app",), web)}
+    told = as_json(attrs.evolve(status, tiers=tiers, internal_errors=1, waiting=()))
+    expected = "internal errors: 1 in the controller, 3 in web-1; see internal_error in the log of each"
+    assert " ".join(words(drawn(told))[-1]) == expected
+    assert "internal errors" not in drawn(as_json(shop()))
+
+
 def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room():
     reason = "answered 503, expected 200-399, " + "which is a long story " * 20
     bad = member("app/127.0.0.1:9001", 1.0, availability="unhealthy", problem=reason)

@@ -272,6 +272,13 @@ async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(runni
     assert web1.wanted.admin is Admin.READY
 
 
+async def test_internal_errors_of_the_controller_are_in_its_status(controller):
+    assert controller.status().internal_errors == 0
+    with controller.errors.barrier("reaper"):
+        raise ZeroDivisionError
+    assert controller.status().internal_errors == 1
+
+
 async def test_what_drained_nodes_lack_can_be_left_out(running, autojump_clock):
     await serve_all(running)
     running.exited("web-1", running.seats["web-1"].hello.pid)

@@ -229,6 +229,7 @@ async def is_all_right_after(lab: Lab, traffic: Callable[[Lab], Any], last: byte
     assert [member.in_flight for member in load.members] == [0 for _ in load.members]
     assert all(candidate.in_flight == 0 for candidate in front.roster.candidates)
     assert lab.plane.errors.counts["connection"] >= (1 if calls[0] >= at else 0)
+    assert load.internal_errors == lab.plane.errors.counts.total()
     lab.log.events.clear()
     with trio.fail_after(DEADLINE_S):
         async with connected(lab) as stream:

@@ -75,7 +75,8 @@ class Sidecar:
 
     def row(self) -> NodeRow:
         """The detail, for those who watch."""
-        return self.leaf.row(trio.current_time(), self.name, self.pool)
+        row = self.leaf.row(trio.current_time(), self.name, self.pool)
+        return attrs.evolve(row, own=attrs.evolve(row.own, internal_errors=self.errors.counts.total()))
 
     def heed(self, parent: str, guidance: Guidance) -> None:
         """Nothing to do with it: a leaf has no connections of its own to close."""

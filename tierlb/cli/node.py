@@ -23,6 +23,7 @@ from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Principal, Role, parse
 from tierlb.wire.frames import is_calling_place
 
@@ -61,8 +62,10 @@ def start_node(options: NodeOptions) -> None:
         identity = _joining(options, Principal(Role.NODE, tier, name), log)
     placement = _placement(options)
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
-    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker)
-    node = Node(identity, plane, Refused, log, random.Random(), _tls(options.tls), placement, state=options.state)
+    errors = InternalErrors(log)
+    plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
+    tls, rng = _tls(options.tls), random.Random()
+    node = Node(identity, plane, Refused, log, rng, tls, placement, state=options.state, errors=errors)
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
     trio.run(run_node, node)

@@ -20,6 +20,7 @@ Number = TypeVar("Number", int, float)
 STALE_S = 2.5
 """Ten report intervals: what is older is not believed by parents either, and says nothing of now (DESIGN.md §8)."""
 AVAILABLE = "available"
+CONTROLLER = "the controller"
 SERVING = "serving"
 WANTED = {"drain": "draining", "maintenance": "maintenance"}
 """What to call a node that serves and of which an operator wants this."""
@@ -85,6 +86,15 @@ def groups_of(status: Json) -> tuple[Group, ...]:
     tiers = (_tier(name, tier, unit[name], parents) for name, tier in status["tiers"].items())
     pools = (_pool(name, pool, parents) for name, pool in status["pools"].items())
     return (*tiers, *pools)
+
+
+def internal_errors(status: Json) -> dict[str, int]:
+    """How many errors of its own each process has caught since its start, the controller first; only of those that
+    had some."""
+    nodes = [node for tier in status["tiers"].values() for node in tier["nodes"]]
+    nodes += [agent for pool in status["pools"].values() for agent in pool["agents"]]
+    counts = {node["name"]: (node["load"] or {}).get("internal_errors", 0) for node in nodes}
+    return {name: count for name, count in {CONTROLLER: status.get("internal_errors", 0), **counts}.items() if count}
 
 
 def counts_connections(name: str, tiers: Json) -> bool:

@@ -17,9 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tierlb.cli.printable import printable
-from tierlb.cli.rows import SERVING, STALE_S, Group, Row, groups_of
+from tierlb.cli.rows import SERVING, STALE_S, Group, Row, groups_of, internal_errors
 
 MOST_PHRASES = 5
+MOST_PROCESSES = 4
+"""Named in the line about internal errors."""
 INDENT = "  "
 HEADLINES = 3
 """What stands above the rows: the cluster, the headings, the rule."""
@@ -169,7 +171,13 @@ def _line(text: str, style: str) -> Text:
 def _phrases(status: dict[str, Any], groups: Sequence[Group]) -> list[str]:
     """What stands below the table: what is not up, then what health checks find wrong, and where."""
     found = [f"{row.name}: {row.problem}" for group in groups for row in group.members if row.problem]
-    return [*(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
+    return [*_internal_errors(status), *(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
+
+
+def _internal_errors(status: dict[str, Any]) -> list[str]:
+    counts = [f"{count} in {name}" for name, count in internal_errors(status).items()]
+    named = ", ".join(_first(counts, MOST_PROCESSES))
+    return [f"internal errors: {named}; see internal_error in the log of each"] if counts else []
 
 
 def _first(phrases: Sequence[str], most: int) -> list[str]:

@@ -392,6 +392,7 @@ class Controller:
             pools=pools,
             starting=self.starting,
             waiting=(*self._waiting(lacks), *stalled),
+            internal_errors=self.errors.counts.total(),
         )
 
     def _statuses(self, tier: str, now: float, contents: dict[str, Snapshot]) -> tuple[NodeStatus, ...]:

@@ -88,7 +88,7 @@ class ClusterStatus:
     serves, but for pools that fill themselves, by agents or by a name in DNS: those may be empty yet. `missing`:
     what is not up, `waiting`: the same by tier and pool. `down`: pools of which the nodes observe no endpoint to be
     available; the cluster is not `serving` then. `starting`: a cluster that was not whole since its start; it
-    is not `serving` yet."""
+    is not `serving` yet. `internal_errors`: of the controller's process, since its start."""
 
     cluster: str
     revision: int
@@ -99,6 +99,7 @@ class ClusterStatus:
     starting: bool = False
     waiting: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
+    internal_errors: int = 0
 
 
 def observed(seen_by: Mapping[str, MemberLoad]) -> str:

@@ -87,11 +87,12 @@ class Plane:
         broker: Broker | None = None,
         ask: LookUp = look_up,
         descriptors: int | None = None,
+        errors: InternalErrors | None = None,
     ) -> None:
         self._broker = broker
         self.name = name
         self.log = log
-        self.errors = InternalErrors(log)
+        self.errors = errors or InternalErrors(log)
         self._kin = Kinship(name, data_key, boot_id)
         self.reactor = Reactor(self._handler_failed)
         self._rng = random.Random(seed)
@@ -232,7 +233,7 @@ class Plane:
     def load(self) -> NodeLoad:
         """The counters now; `busy` is of the last second or so."""
         if self._front is None or self._upkeep is None:
-            return NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0)
+            return NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0, internal_errors=self.errors.counts.total())
         c, total = self._front.counters, self._front.counters.tallies.total()
         return NodeLoad(
             c.connections,
@@ -249,6 +250,7 @@ class Plane:
             (*(() if self._cap is None else self._cap.shortages()), *self._front.roster.shortages.current()),
             self._front.roster.shortages.count,
             len(self._front.tunnels),
+            self.errors.counts.total(),
         )
 
     def subtree(self) -> SubtreeLoad:

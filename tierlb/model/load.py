@@ -39,7 +39,7 @@ class NodeLoad:
     `turned_away` are the rejected that came when the node was full, `gave_way` idle connections closed for new
     ones, `shortages` what the node lacks now, in sentences for an operator;
     `short_connects` counts connects to hosts that failed for want of something on this machine; `tunnels` are the
-    upgraded connections among those in flight.
+    upgraded connections among those in flight. `internal_errors` are those of the process that a barrier caught.
     """
 
     connections: int
@@ -56,6 +56,7 @@ class NodeLoad:
     shortages: tuple[str, ...] = ()
     short_connects: int = 0
     tunnels: int = 0
+    internal_errors: int = 0
 
 
 @attrs.frozen
