@@ -1,5 +1,6 @@
 """One real cluster for all tests here: edge (l4) → three l7 nodes → Starlette and raw endpoints."""
 
+import contextlib
 import shlex
 import shutil
 import sys
@@ -55,13 +56,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): skip, saying so, where one is not installed")
 
 
+@contextlib.contextmanager
+def serving(directory: Path) -> Iterator[Site]:
+    """The cluster, until the end of the block."""
+    listen, admin = free_address(), free_address()
+    text = TOPOLOGY.format(listen=listen, admin=admin, app=APP, raw=RAW)
+    with running_cluster(text, admin, directory) as cluster:
+        yield Site(cluster, listen)
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Started once, stopped after the last test."""
-    listen, admin = free_address(), free_address()
-    text = TOPOLOGY.format(listen=listen, admin=admin, app=APP, raw=RAW)
-    with running_cluster(text, admin, tmp_path_factory.mktemp("clients")) as cluster:
-        yield Site(cluster, listen)
+    with serving(tmp_path_factory.mktemp("clients")) as site:
+        yield site
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ accepts as the member, and says in order who sends what and who hears what.
 """
 
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -241,7 +242,7 @@ class PlayedMember:
         """Every request without a body, on every connection, is answered with this, for ever."""
 
         async def converse() -> None:
-            voice = await self.accepts()
+            voice = await self.accepts(within_s=math.inf)
             nursery.start_soon(converse)
             while await voice.hears_up_to_or_end(b"\r\n\r\n"):
                 await voice.says(answer)
@@ -249,8 +250,8 @@ class PlayedMember:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(converse)
 
-    async def accepts(self) -> Voice:
-        with trio.fail_after(DEADLINE_S):
+    async def accepts(self, within_s: float = DEADLINE_S) -> Voice:
+        with trio.fail_after(within_s):
             sock, _ = await self.sock.accept()
         voice = Voice(trio.SocketStream(sock))
         self.voices.append(voice)
