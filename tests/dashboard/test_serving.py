@@ -1,9 +1,11 @@
 """The admin API's connections on real sockets: slow, silent and many ones beside those that count."""
 
 import contextlib
+import os
 import socket
 
 import attrs
+import h11
 import httpx
 import pytest
 import trio
@@ -182,3 +184,43 @@ async def test_odd_bytes_are_the_end_of_nothing_but_their_connection(site, hasty
             await rest(stream)
         async with await site.open(GET) as stream:
             assert b"200" in await stream.receive_some(4096)
+
+
+async def test_an_offered_websocket_is_answered_as_a_request_and_the_connection_goes_on(site):
+    offer = (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with trio.fail_after(DEADLINE_S):
+        async with await site.open(offer + GET.replace(b"a\r\n", b"a\r\nConnection: close\r\n")) as stream:
+            assert (await rest(stream)).count(b"HTTP/1.1 200") == 2
+    assert site.crashes == []
+
+
+async def test_between_two_pieces_of_bodies_in_tiny_chunks_other_tasks_run(site, monkeypatch):
+    """Counted: what the parser finds between two turns of another task, with eight connections that send at once."""
+    found, next_event = [0], h11.Connection.next_event
+
+    def counted(connection):
+        found[-1] += 1
+        return next_event(connection)
+
+    async def run_in_between():
+        while True:
+            found.append(0)
+            await trio.lowlevel.checkpoint()
+
+    flood = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000
+    with trio.fail_after(DEADLINE_S):
+        async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
+            streams = [await stack.enter_async_context(await site.open(GET)) for _ in range(8)]
+            for stream in streams:
+                await stream.receive_some(4096)
+            monkeypatch.setattr(h11.Connection, "next_event", counted)
+            nursery.start_soon(run_in_between)
+            for stream in streams:
+                os.write(stream.socket.fileno(), flood)
+            for stream in streams:
+                await rest(stream)
+            nursery.cancel_scope.cancel()
+    assert 300 < max(found) < 512, "2 KiB at a time are 341 chunks"

@@ -8,14 +8,17 @@ Hypercorn shields what it sends from cancellation, so a connection whose time is
 Left out: which requests are answered (access.py).
 """
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -29,6 +32,9 @@ REQUEST_S = 10.0
 ANSWER_S = 60.0
 """From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
 BACKLOG = 1024
+READ_BYTES = 2048
+"""In one turn. Chunks of one byte are the most work, of which these are 340 and 4 ms. Nodes are heard by the same
+thread, so a flood of requests may not hold it for longer."""
 
 Known = Callable[[Scope], bool]
 """Whether a request shows the token."""
@@ -47,6 +53,7 @@ class _Server:
         self._known = known
         self._tls = tls
         self._visits: dict[tuple[str, int], Visit] = {}
+        self._turn = trio.StrictFIFOLock()
         self._context = WorkerContext(None)
         self._config = Config()
         self._config.errorlog = None
@@ -62,7 +69,9 @@ class _Server:
         self._visits[peer] = visit
         visit.allow(REQUEST_S)
         try:
-            await _Http1(self._app, self._config, self._context, ConnectionState({}), self._stream(visit))
+            http = _Http1(self._app, self._config, self._context, ConnectionState({}), self._stream(visit))
+            http.turn = self._turn
+            await http
         finally:
             self._visits.pop(peer, None)
 
@@ -92,16 +101,37 @@ class _Server:
 
 class _Http1(TCPServer):
     """A connection on which one request follows the other. Hypercorn would go on in HTTP/2, with a hundred requests at
-    once, where a request offers that (`Upgrade: h2c`) or the first bytes are HTTP/2. Here such a request is answered
-    as any other is."""
+    once, or as a websocket, where a request offers that (`Upgrade`) or the first bytes are HTTP/2. Here such a request
+    is answered as any other is. Of all connections that share `turn` one reads, and then other tasks run."""
+
+    turn: trio.StrictFIFOLock
 
     async def _read_data(self) -> None:
-        self.protocol.protocol._check_protocol = _keep_protocol  # type: ignore[union-attr, method-assign]
-        await super()._read_data()
+        protocol: Any = self.protocol.protocol
+        create_stream = protocol._create_stream
+        protocol._check_protocol = _keep_protocol
+        protocol._create_stream = lambda request: create_stream(_without_upgrade(request))
+        with contextlib.suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+            while await self._read_some():
+                pass
+        await self.protocol.handle(Closed())
+
+    async def _read_some(self) -> bool:
+        """Whether there may be more."""
+        data = bytes(await self.stream.receive_some(READ_BYTES))
+        async with self.turn:
+            await trio.lowlevel.checkpoint()
+        await self.protocol.handle(RawData(data))
+        return bool(data)
 
 
 async def _keep_protocol(request: Any) -> None:
     """For every request."""
+
+
+def _without_upgrade(request: h11.Request) -> h11.Request:
+    fields = [(name, value) for name, value in request.headers if name != b"upgrade"]
+    return h11.Request(method=request.method, target=request.target, headers=fields, http_version=request.http_version)
 
 
 def listener_of(bound: socket.socket) -> trio.SocketListener:
