@@ -1,5 +1,6 @@
 """Changes from the request to the end, on a real controller and store; the processes are played, time is virtual."""
 
+import os
 from collections import Counter
 
 import attrs
@@ -23,6 +24,7 @@ from tierlb.controlplane.changes import (
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
+from tierlb.controlplane.kept_file import KeptFile
 from tierlb.controlplane.seat import Link
 from tierlb.controlplane.store import FileStore
 from tierlb.model.address import Address
@@ -61,6 +63,14 @@ class PromptStore(FileStore):
     async def save(self, stored, expected_version):
         await trio.lowlevel.checkpoint()
         return self._files.save(stored, expected_version)
+
+
+class PromptFile(KeptFile):
+    """Without a thread."""
+
+    async def _in_thread(self):
+        await trio.lowlevel.checkpoint()
+        return self._catch_up()
 
 
 @attrs.define(eq=False)
@@ -193,7 +203,8 @@ def make(tmp_path, log, text=TEXT):
     path = tmp_path / "shop.yaml"
     path.write_text(text)
     controller = Controller(load_text(text, "f"), log)
-    return Changes(controller, PromptStore(tmp_path / "state"), log, path, now=lambda: 1e9)
+    store, file = PromptStore(tmp_path / "state"), PromptFile(path, log)
+    return Changes(controller, store, log, path, now=lambda: 1e9, kept_file=file)
 
 
 @pytest.fixture
@@ -499,6 +510,15 @@ async def test_a_file_that_cannot_be_written_stops_nothing(site, log, autojump_c
     site.file.unlink()
     assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
     assert "the file cannot be kept in step" in told(log)
+
+
+async def test_a_file_on_a_disk_that_stalls_holds_up_no_change(site, log, autojump_clock):
+    site.changes.kept_file = KeptFile(site.file, log)
+    site.file.unlink()
+    os.mkfifo(site.file)
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
+    assert "topology_file_late" in told(log)
+    os.close(os.open(site.file, os.O_RDWR | os.O_NONBLOCK))  # the thread goes on
 
 
 async def test_an_old_revision_is_applied_anew(site, autojump_clock):

@@ -1,5 +1,7 @@
 """A file that is edited under the eyes of its cluster."""
 
+import os
+
 import attrs
 import pytest
 import trio
@@ -18,6 +20,7 @@ tiers:
 pools:
   app: {endpoints: ["127.0.0.1:9001"]}
 """
+DEADLINE_S = 30.0
 SCALED = TEXT.replace("kind: l7", "kind: l7, replicas: 2")
 
 
@@ -49,9 +52,15 @@ def changes():
 async def following(tmp_path, changes, log):
     file = tmp_path / "shop.yaml"
     file.write_text(TEXT)
-    following = Following(file, changes, log, "ann")
+    following = Following(file, changes, log, "ann", read=at_once)
     await look(following)
     return following
+
+
+async def at_once(path):
+    """Without a thread, for which virtual time does not wait."""
+    await trio.lowlevel.checkpoint()
+    return path.read_bytes()
 
 
 async def look(following, times=4):
@@ -242,3 +251,35 @@ async def test_a_reading_on_request_that_fails_is_tried_again(asked, changes, au
     changes.problem = None
     await trio.sleep(5)
     assert [text for text, *_ in changes.applied] == [SCALED]
+
+
+async def test_a_file_on_a_disk_that_stalls_holds_up_nothing_but_its_reader(tmp_path, changes, log, nursery):
+    """A pipe without a writer is not read until there is one."""
+    os.mkfifo(tmp_path / "shop.yaml")
+    following = Following(tmp_path / "shop.yaml", changes, log, "ann")
+    with trio.fail_after(DEADLINE_S):
+        nursery.start_soon(following.run_on_request)
+        following.ask()
+        while "file_read_again" not in events(log):
+            await trio.lowlevel.checkpoint()
+        writer = await trio.to_thread.run_sync(os.open, following.file, os.O_WRONLY)
+        os.write(writer, SCALED.encode())
+        os.close(writer)
+        while not changes.applied:
+            await trio.lowlevel.checkpoint()
+    assert [text for text, *_ in changes.applied] == [SCALED]
+
+
+async def test_what_was_read_before_another_change_is_read_again(following, changes, nursery, autojump_clock):
+    contents = [TEXT, SCALED]
+
+    async def read(path):
+        changes.text = contents[0]
+        return contents.pop().encode()
+
+    changes.text, following.read = "cluster: before\n", read
+    nursery.start_soon(following.run_on_request)
+    following.ask()
+    await trio.sleep(10 * LOOK_EVERY_S)
+    assert [text for text, *_ in changes.applied] == []
+    assert (contents, changes.text) == ([], TEXT)

@@ -38,8 +38,9 @@ from tierlb.controlplane.admin_states import (
 )
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.draining import waiting_for
-from tierlb.controlplane.durable import StoreError, write_atomically
+from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import History, Rollout
+from tierlb.controlplane.kept_file import KeptFile
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import State
@@ -134,6 +135,9 @@ class Changes:
     name: str = "FILE"
     now: Callable[[], float] = time.time
     machines: Machines | None = None
+    kept_file: KeptFile | None = attrs.field(
+        default=attrs.Factory(lambda self: KeptFile(self.file, self.log) if self.file else None, takes_self=True)
+    )
     progress: Progress | None = None
     recent: deque[Progress] = attrs.field(factory=lambda: deque(maxlen=KEPT_CHANGES), init=False)
     _stored: Stored = attrs.field(factory=Stored, init=False)
@@ -199,7 +203,7 @@ class Changes:
         said = {"revision": rollout.target, "back_to": rollout.previous}
         self.log.warning("a change was cut short and is taken back", **said)
         if text == target:
-            self._write_file(text, previous)
+            await self._write_file(text, previous)
             self.controller.adopt(self._load(previous))
             text = previous
         await self._keep(history=self.history.activate(rollout.previous), rollout=None)
@@ -292,7 +296,7 @@ class Changes:
             raise NothingToDo("nothing would change")
         rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s) if stages else None
         await self._keep(history=history, rollout=rollout)
-        self._write_file(base.text, text)
+        await self._write_file(base.text, text)
         progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)))
         for line in plan.lines:
             progress.say(line)
@@ -506,7 +510,7 @@ class Changes:
             self.controller.want(by_name(self._states_of(rollout.previous)))
             failed = self.history.get(rollout.target).text
             await self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
-            self._write_file(failed, self.text)
+            await self._write_file(failed, self.text)
         await self._end(progress, outcome)
 
     async def _restart(self, progress: Progress, tier: str) -> None:
@@ -604,22 +608,9 @@ class Changes:
         self._stored = stored
         self.controller.revision = stored.history.active
 
-    def _write_file(self, before: str, after: str) -> None:
-        """Keep the file in step, unless somebody else has edited it."""
-        if self.file is None or before == after:
-            return
-        file = self.file.resolve()  # a link stays one
-        try:
-            found = file.read_text(encoding="utf-8-sig")
-            if found != before:
-                if found != after:
-                    self.log.warning("the file was edited meanwhile and is left alone", file=str(self.file))
-                return
-            mode = file.stat().st_mode
-            write_atomically(file, after.encode())
-            file.chmod(mode)
-        except (OSError, StoreError) as problem:
-            self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+    async def _write_file(self, before: str, after: str) -> None:
+        if self.kept_file is not None:
+            await self.kept_file.keep(before, after)
 
 
 async def _without_haste(time: trio.CancelScope, waiting: Awaitable[None]) -> None:

@@ -8,6 +8,7 @@ A file that is not followed is read when that is asked for, which is what SIGHUP
 is wrong with it is said each time.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
@@ -26,15 +27,27 @@ LOOK_EVERY_S = 0.5
 WHAT = "edit of the file"
 
 
+async def read_file(path: Path) -> bytes:
+    """As much as may be in a topology file, and a byte. By a thread: a disk may stall, and this process serves all
+    nodes. Raises OSError."""
+    return await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
 @attrs.define
 class Following:
-    """`who`: in whose name edits are applied."""
+    """`who`: in whose name edits are applied; `read` gives the content of the file."""
 
     file: Path
     changes: Changes
     log: Log
     who: str
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    read: Callable[[Path], Awaitable[bytes]] = read_file
     _seen: bytes = attrs.field(default=b"", init=False)
     _settled: bytes = attrs.field(default=b"", init=False)
     _change: Progress | None = attrs.field(default=None, init=False)
@@ -69,27 +82,30 @@ class Following:
 
     async def _read_again(self) -> None:
         self.log.info("file_read_again", file=str(self.file))
+        before = self.changes.text
         try:
-            with self.file.open("rb") as stream:
-                content = stream.read(MAX_FILE_BYTES + 1)
+            content = await self.read(self.file)
         except OSError as error:
             self.log.error("the file cannot be read", file=str(self.file), reason=str(error))
             content = b""
+        if self.changes.text != before:
+            return  # another change came meanwhile, and what was read may be older: once more
         if not content or await self._heed(content):
             self._asked = trio.Event()
 
     async def look(self) -> None:
         """Say how the change under way goes on, and see whether the file asks for another."""
         self._tell()
+        before = self.changes.text
         try:
-            with self.file.open("rb") as stream:
-                content = stream.read(MAX_FILE_BYTES + 1)
+            content = await self.read(self.file)
         except OSError as error:
             content = b""
             if self._seen:
                 self.log.warning("the file cannot be read", file=str(self.file), reason=str(error))
         is_steady, self._seen = content == self._seen, content
-        if content and is_steady and content != self._settled:
+        is_current = self.changes.text == before
+        if content and is_steady and is_current and content != self._settled:
             await self._heed(content)
 
     async def _heed(self, content: bytes) -> bool:
