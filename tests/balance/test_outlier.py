@@ -1,5 +1,6 @@
 """The formulas of outlier detection as tables, and runs as the errors of one endpoint make them."""
 
+import math
 import random
 
 import pytest
@@ -15,6 +16,8 @@ from tierlb.balance.outlier import (
     Runs,
     ejection_s,
     excess,
+    is_sign,
+    is_sign_alone,
     low_success_rates,
     may_eject,
     run_needed,
@@ -45,6 +48,54 @@ def test_a_run_that_is_needed_is_one_that_chance_does_not_explain(share: float) 
     needed = run_needed(1, share)
     assert needed is not None
     assert share**needed <= CHANCE < share ** (needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "share", "ended", "sign"),
+    [
+        (4, 0.0, 0, False),
+        (5, 0.0, 0, True),
+        (29, 0.5, 0, False),
+        (30, 0.5, 0, True),
+        (35, 0.1, 12, False),
+        (36, 0.1, 12, True),
+        (10**6, 1.0, 0, False),
+    ],
+)
+def test_a_run_is_a_sign_from_the_length_on_that_is_needed(length: int, share: float, ended: int, sign: bool) -> None:
+    assert is_sign(length, 5, share, ended) is sign
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "needed"),
+    [(2, 17), (3, 12), (4, 11), (10, 7), (100, 5)],
+)
+def test_beside_good_answers_only_so_many_errors_are_a_sign_where_endpoints_are_asked_in_turn(
+    endpoints: int, needed: int
+) -> None:
+    signs = [is_sign_alone(length, 5, (endpoints - 1) * length) for length in range(100)]
+    assert signs == [False] * needed + [True] * (100 - needed)
+
+
+@pytest.mark.parametrize(("errors", "good"), [(5, 200), (12, 24), (17, 17), (30, 9)])
+def test_a_run_beside_good_answers_is_judged_by_the_ways_to_spread_the_errors(errors: int, good: int) -> None:
+    assert is_sign_alone(errors, 1, good) is (math.comb(errors + good, errors) >= 1 / CHANCE)
+
+
+@pytest.mark.parametrize(
+    ("length", "configured", "good", "ended", "sign"),
+    [
+        (1000, 5, 0, 0, False),
+        (1000, 1001, 1000, 0, False),
+        (29, 5, 1000, 10, False),
+        (30, 5, 1000, 10, True),
+        (0, 1, 0, 0, False),
+    ],
+)
+def test_a_run_beside_good_answers_is_as_long_as_is_configured_and_as_runs_of_siblings_demand(
+    length: int, configured: int, good: int, ended: int, sign: bool
+) -> None:
+    assert is_sign_alone(length, configured, good, ended) is sign
 
 
 @pytest.mark.parametrize(
@@ -116,6 +167,25 @@ def test_a_good_answer_ends_a_run() -> None:
     assert runs.length == 3
     assert runs.add(1, Fault.ANSWER, 0.0)
     assert (runs.length, runs.faults) == (1, 4)
+
+
+def test_errors_are_alone_from_the_siblings_latest_error_on() -> None:
+    runs = Runs()
+    looks = []
+    known = [(100, 7), (110, 7), (115, 8), (130, 8), (90, 5), (91, 5), (50, 5), (52, 5)]  # endpoints leave, too
+    for others in [Counts(*each) for each in known]:
+        if runs.add(0, Fault.ANSWER, 0.0):
+            runs.begins_beside(Counts(100, 7))
+        looks.append(runs.alone(others))
+    assert looks == [(1, 0), (2, 10), (0, 0), (1, 15), (0, 0), (1, 1), (0, 0), (1, 2)]
+
+
+def test_the_errors_that_probation_presumes_are_not_alone() -> None:
+    runs = Runs()
+    runs.begins_beside(Counts(100, 7))
+    runs.on_probation(7, 5)
+    assert not runs.add(7, Fault.ANSWER, 0.0)
+    assert runs.alone(Counts(102, 7)) == (1, 2)
 
 
 def test_gateway_errors_in_a_row_end_with_an_answer_of_any_kind() -> None:

@@ -1,4 +1,9 @@
-"""Three real nginx servers behind l7 tiers of several policies: one begins to fail, and one client asks for trouble."""
+"""Three real nginx servers behind l7 tiers of several policies: one begins to fail, and one client asks for trouble.
+
+Each way to fail has a pool of its own over the same servers, to which the first segment of the path leads. What a pool
+had before counts: after clients that asked for what fails, an endpoint has to fail 12 times beside good answers only,
+and some more before the node looks. tests/dataplane/test_outliers.py tests that in time that only the test passes.
+"""
 
 import contextlib
 import socket
@@ -19,11 +24,14 @@ from tests.processes import running
 pytestmark = pytest.mark.needs("nginx")
 
 DEADLINE_S = 60.0
-REQUESTS, MOST_ERRORS = 200, 40
-"""A third of them (67) would fail without an ejection. 29 were seen once; why it was not fewer is not known."""
+REQUESTS, MOST_ERRORS = 200, 20
+"""A third of them (67) would fail without an ejection. In a pool that had no error before, 5 errors eject the server,
+and one more each time it comes back: after 3, 9, 21 and 45 s, on a machine so busy that the requests take that long. In
+a minute that is 9. Under load-aware the error penalty fades within seconds, but 5 errors in a row eject there too."""
 POLICIES = ("load-aware", "round-robin", "maglev")
 WAYS = ("status", "drop")
 """How a server fails: by answering 500, or by closing without an answer."""
+ROUTES = f"[{', '.join(f'{{match: {{path_prefix: /{way}}}, to: {way}}}' for way in WAYS)}, {{to: app}}]"
 
 NGINX = """\
 daemon off;
@@ -69,10 +77,11 @@ class Site:
         head, _, body = said.partition(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1]), body.decode()
 
-    def seen(self, policy: str) -> list[dict[str, Any]]:
-        """How the tier's node sees the servers."""
+    def seen(self, policy: str, pool: str) -> list[dict[str, Any]]:
+        """How the tier's node sees the servers as members of a pool."""
         (node,) = self.cluster.nodes(policy).values()
-        return list(node["load"]["members"]) if node["load"] else []
+        members = node["load"]["members"] if node["load"] else []
+        return [member for member in members if member["name"].startswith(f"{pool}/")]
 
     def stop_servers(self) -> None:
         self.servers.close()
@@ -95,14 +104,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=config))
     tiers, admin = {policy: free_address() for policy in POLICIES}, free_address()
     listed = "\n".join(
-        f'  {policy}: {{kind: l7, listen: "{address}", balance: {policy}, to: app'
+        f'  {policy}: {{kind: l7, listen: "{address}", balance: {policy}, routes: {ROUTES}'
         + (", hash_on: {header: x-key}}" if policy == "maglev" else "}")
         for policy, address in tiers.items()
     )
-    text = (
-        f"cluster: outliers\nadmin: {{listen: {admin}}}\ntiers:\n{listed}\n"
-        f"pools:\n  app: {{endpoints: {servers}, health: {{outlier: {{base_ejection: 3s}}}}}}\n"
+    pools = "\n".join(
+        f"  {pool}: {{endpoints: {servers}, health: {{outlier: {{base_ejection: 3s}}}}}}" for pool in ("app", *WAYS)
     )
+    text = f"cluster: outliers\nadmin: {{listen: {admin}}}\ntiers:\n{listed}\npools:\n{pools}\n"
     with contextlib.ExitStack() as nginx:
         nginx.enter_context(serving(folder))
         with running_cluster(text, admin, folder) as cluster:
@@ -142,35 +151,37 @@ async def test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed
     site: Site, policy: str, way: str
 ) -> None:
     broken = site.folder / f"{way}-1"
-    await site.cluster.wait_until("nobody is out", lambda: all_available(site, policy), DEADLINE_S)
+    await site.cluster.wait_until("all are available", lambda: all_available(site, policy, way), DEADLINE_S)
     broken.touch()
     try:
-        answers = [await trio.to_thread.run_sync(site.ask, policy, "/", key) for key in range(REQUESTS)]
+        answers = [await trio.to_thread.run_sync(site.ask, policy, f"/{way}", key) for key in range(REQUESTS)]
         assert sum(status != 200 for status, _ in answers) <= MOST_ERRORS
         if policy != "load-aware":  # there the error penalty alone leaves too few errors for an ejection
-            await site.cluster.wait_until("it is ejected", lambda: is_ejected(site, policy), DEADLINE_S)
+            await site.cluster.wait_until("it is ejected", lambda: is_ejected(site, policy, way), DEADLINE_S)
     finally:
         broken.unlink()
     await site.cluster.wait_until(
-        "the healed server answers", lambda: "1" in {site.ask(policy, "/", key)[1] for key in range(12)}, DEADLINE_S
+        "the healed server answers",
+        lambda: "1" in {site.ask(policy, f"/{way}", key)[1] for key in range(12)},
+        DEADLINE_S,
     )
 
 
-def is_ejected(site: Site, policy: str) -> bool:
-    """Asks on, so that it goes again if it is back on probation."""
-    site.ask(policy, "/", REQUESTS)
-    site.ask(policy, "/", REQUESTS + 1)
-    problems = [member["problem"] for member in site.seen(policy) if member["availability"] == "ejected"]
+def is_ejected(site: Site, policy: str, way: str) -> bool:
+    """Asks on, with keys of which some lead to each server, so that it goes again if it is back on probation."""
+    for key in range(12):
+        site.ask(policy, f"/{way}", key)
+    problems = [member["problem"] for member in site.seen(policy, way) if member["availability"] == "ejected"]
     return [problem.partition(" in a row")[1] for problem in problems] == [" in a row"]
 
 
-def all_available(site: Site, policy: str) -> bool:
-    seen = {member["availability"] for member in site.seen(policy)}
+def all_available(site: Site, policy: str, pool: str) -> bool:
+    seen = {member["availability"] for member in site.seen(policy, pool)}
     return seen == {"available"}
 
 
 async def test_with_all_servers_of_a_pool_down_healthz_names_it_and_status_says_what_is_observed(site: Site) -> None:
-    await site.cluster.wait_until("nobody is out", lambda: all_available(site, "round-robin"), DEADLINE_S)
+    await site.cluster.wait_until("all are available", lambda: all_available(site, "round-robin", "app"), DEADLINE_S)
     assert healthz(site) == (200, "ok\n")
     site.stop_servers()
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.rosters import Harness, available, by_name, child, destination, member
-from tierlb.balance.outlier import LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
 from tierlb.dataplane.outliers import MUTED_S, SURVEY_S
 from tierlb.dataplane.roster import Candidate, Group, log_change
 from tierlb.model.snapshot import PoolSettings
@@ -224,6 +224,85 @@ def test_a_run_no_longer_than_those_that_siblings_got_over_is_no_sign() -> None:
     pool.ends("a", Fault.ANSWER, times=40)
     assert pool.out == []
     pool.ends("a", Fault.ANSWER, times=30)
+    assert pool.out == ["a"]
+
+
+@pytest.mark.parametrize(("policy", "errors"), [(Policy.ROUND_ROBIN, 13), (Policy.LOAD_AWARE, 180)])
+def test_beside_good_answers_only_a_run_is_a_sign_unless_clients_stay(policy: Policy, errors: int) -> None:
+    """All had failed 60 times, and with their next error the siblings are known to have got over it."""
+    pool = Pool(count=3, balance=policy)
+    for name in 60 * "abc":
+        pool.ends(name, Fault.ANSWER, after_s=0.002)
+    for name in "bc":
+        pool.ends(name, times=5)
+        pool.ends(name, Fault.ANSWER)
+    pool.ends("a")
+    for _ in range(errors):
+        assert pool.out == []
+        pool.ends("b")
+        pool.ends("c")
+        pool.ends("a", Fault.ANSWER)
+    assert pool.out == ["a"]
+
+
+def test_answers_before_gateway_errors_do_not_count_as_such() -> None:
+    pool = Pool(count=3, outlier=OutlierDetection(consecutive_errors=1000, consecutive_gateway_errors=5))
+    for name in 50 * "bc":
+        pool.ends(name, Fault.ANSWER)
+        pool.ends(name)
+    pool.ends("b")
+    pool.ends("c")
+    for fault, times in ((Fault.ANSWER, 60), (Fault.GATEWAY, 5)):
+        for _ in range(times):
+            pool.ends("a", fault)
+            pool.ends("b")
+    assert pool.out == []
+    for _ in range(20):
+        pool.ends("a", Fault.GATEWAY)
+        pool.ends("b")
+    assert pool.out == ["a"]
+
+
+FREE = [policy for policy in Policy if policy not in CLIENTS_STAY]
+
+
+def asks(pool: Pool, rng: random.Random, items: int, bad: float, broken: str = "") -> int:
+    """So many items of many clients, of which the part `bad` fails everywhere and all at `broken`; the errors there
+    until an endpoint was ejected."""
+    errors = 0
+    for _ in range(items):
+        chosen = pool.group.choose((), rng.randrange(2**32))
+        assert chosen is not None
+        fails = chosen.name in broken or rng.random() < bad
+        pool.ends(chosen.name, Fault.ANSWER if fails else None, after_s=0.002)
+        pool.harness.roster.tick(pool.harness.reactor.now)
+        if broken and pool.out:
+            break
+        errors += chosen.name in broken
+    return errors
+
+
+@pytest.mark.parametrize("bad", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("policy", FREE)
+def test_what_failed_everywhere_and_is_over_hardly_delays_an_ejection(policy: Policy, bad: float) -> None:
+    """12 errors are a sign by themselves; up to 10 more may come before a look that knows of the last error elsewhere,
+    as looks are 0.02 s apart."""
+    pool, rng = Pool(count=3, balance=policy), random.Random(3)
+    asks(pool, rng, 600, bad)
+    assert pool.out == []
+    assert asks(pool, rng, 6000, 0.0, "a") <= 22
+    assert pool.out == ["a"]
+
+
+@pytest.mark.parametrize("items", [300, 3000])
+@pytest.mark.parametrize("policy", FREE)
+def test_one_that_goes_on_failing_after_all_failed_is_ejected_soon(policy: Policy, items: int) -> None:
+    """With some errors elsewhere, by which the runs of the siblings are known to have ended."""
+    pool, rng = Pool(count=3, balance=policy), random.Random(4)
+    asks(pool, rng, 1000, 0.01)
+    asks(pool, rng, items, 1.0)
+    assert pool.out == []
+    assert asks(pool, rng, 6000, 0.01, "a") <= 60
     assert pool.out == ["a"]
 
 

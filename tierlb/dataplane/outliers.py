@@ -15,6 +15,7 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.balance.outlier import (
+    CLIENTS_STAY,
     FADE_S,
     Counts,
     Fault,
@@ -22,19 +23,21 @@ from tierlb.balance.outlier import (
     Runs,
     ejection_s,
     excess,
+    is_sign,
+    is_sign_alone,
     low_success_rates,
     may_eject,
-    run_needed,
 )
 from tierlb.model.snapshot import Snapshot
-from tierlb.model.topology import Kind, OutlierDetection
+from tierlb.model.topology import Kind, OutlierDetection, Policy
 
 if TYPE_CHECKING:
     from tierlb.dataplane.roster import Candidate
 
 SURVEY_S = 0.02
 """Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge
-them, however many errors there are."""
+them, however many errors there are. Each look is one more chance to be wrong: with one every 2 ms, clients under
+`load-aware` that asked for what fails had twice as many endpoints ejected in simulation."""
 
 MOVED_WITHIN_S = 1.0
 """Errors that begin so soon after an ejection, at an endpoint that had none for as long, have moved there."""
@@ -70,6 +73,7 @@ class Outliers:
 
     __slots__ = (
         "_before",
+        "_clients_stay",
         "_ejected",
         "_hosts",
         "_judged_at",
@@ -84,6 +88,7 @@ class Outliers:
 
     def __init__(self, detection: OutlierDetection | None, now: float) -> None:
         self.detection = detection
+        self._clients_stay = False
         self._hosts: tuple[Candidate, ...] = ()
         self._ejected: list[Candidate] = []
         self._before = self._last = self._surveyed = Counts()
@@ -91,8 +96,9 @@ class Outliers:
         self._surveyed_at = self._judged_at = self._muted_until = 0.0
         self._next_at = now + (detection.interval_s if detection is not None else 0.0)
 
-    def replace(self, hosts: Iterable["Candidate"]) -> None:
-        """These are the members now; what is known of those that stay is kept."""
+    def replace(self, hosts: Iterable["Candidate"], balance: Policy) -> None:
+        """These are the members now, chosen by this policy; what is known of those that stay is kept."""
+        self._clients_stay = balance in CLIENTS_STAY
         self._hosts = tuple(hosts)
         self._ejected = [host for host in self._hosts if host.standing.ejected]
         self._before = _sum(host.standing.before for host in self._hosts)
@@ -109,7 +115,7 @@ class Outliers:
         standing = host.standing
         if standing.runs.add(_good(host), fault, now):
             self._survey(now, SURVEY_S)
-            standing.runs.since = self._surveyed - standing.surveyed
+            standing.runs.begins_beside(self._surveyed - standing.surveyed)
         if self.detection is not None and not standing.ejected:
             self._judge(host, self.detection, now)
         self._survey(now, SURVEY_S)
@@ -139,20 +145,21 @@ class Outliers:
             return
         self._judged_at = now
         self._survey(now, 0.0)
+        others = self._surveyed - standing.surveyed
+        alone, good = runs.alone(others)
         share = self._error_share_of_others(standing)
         ended = max((other.standing.runs.longest_ended for other in self._hosts if other is not host), default=0)
-        wait = errors
         for length, configured, what in (
             (runs.length, errors, "errors"),
             (runs.gateway, gateway_errors, "gateway errors"),
         ):
-            needed = run_needed(configured, share, ended)
-            if needed is not None and length >= needed:
+            if is_sign(length, configured, share, ended) or is_sign_alone(
+                min(length, alone), configured, good, ended if self._clients_stay else 0
+            ):
                 if not self._take_back(runs, now):
                     self._eject(host, detection, now, f"{length} {what} in a row")
                 return
-            wait = min(wait, needed - length) if needed is not None else wait
-        runs.look_again_at(runs.length + wait)
+        runs.look_again_at(runs.length + 1)
 
     def _take_back(self, runs: Runs, now: float) -> bool:
         """Whether the errors only moved here from an endpoint that was ejected for them; that one returns then, and
@@ -232,9 +239,9 @@ class Outliers:
         self._ejected.remove(host)
         standing.until = 0.0
         standing.calm_at = now + ejection_s(detection.base_ejection_s, standing.times)
-        standing.runs.on_probation(_good(host), detection.consecutive_errors)
         self._survey(now, SURVEY_S)
-        standing.runs.since = self._surveyed - standing.surveyed
+        standing.runs.begins_beside(self._surveyed - standing.surveyed)
+        standing.runs.on_probation(_good(host), detection.consecutive_errors)
         host.view.joined = now
         host.assess("restored")
 
@@ -257,7 +264,7 @@ def watched(
         if detection is None:
             release(members)
         after[pool] = known if known is not None and known.detection == detection else Outliers(detection, now)
-        after[pool].replace(members)
+        after[pool].replace(members, snapshot.balance)
     return after
 
 
