@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.dataplane.rosters import Harness, child, destination, member
-from tierlb.dataplane.roster import Group
+from tierlb.dataplane.roster import Candidate, Group
 from tierlb.dataplane.split import Split
 from tierlb.model.topology import Admin
 
@@ -81,3 +81,48 @@ def test_a_host_that_has_just_come_does_not_draw_a_share_before_it_reported(harn
     assert counted(split, groups, 200) == [1, 0]
     harness.report("new", capacity=1.0)
     assert counted(split, groups)[1] == pytest.approx(0.9, abs=0.03)
+
+
+def test_an_item_that_failed_goes_to_another_share_by_weight_and_never_to_one_of_weight_zero(harness: Harness) -> None:
+    groups = harness.groups(
+        destination("a", weight=90),
+        destination("b", weight=3),
+        destination("c", weight=1),
+        destination("d", weight=0),
+    )
+    split = Split(groups, random.Random(1))
+    (a,), (b,), (c,), _ = (group.candidates for group in groups)
+    drawn = collections.Counter(others(split, (a,), 400))
+    assert drawn.keys() == {"b", "c"}
+    assert drawn["b"] / 400 == pytest.approx(0.75, abs=0.07)
+    assert others(split, (a, b), 20) == ["c"] * 20
+    assert others(split, (a, b, c)) == [""]
+    assert groups[0].of_other_share((a, b)) is groups[2]
+
+
+def others(split: Split, tried: tuple[Candidate, ...], count: int = 1) -> list[str]:
+    """The hosts of the groups drawn, of one host each; "" where there is none."""
+    drawn = [split.other(tried) for _ in range(count)]
+    return [group.candidates[0].name if group is not None else "" for group in drawn]
+
+
+def test_an_item_that_failed_goes_to_a_host_that_is_down_at_last_only(harness: Harness) -> None:
+    groups = harness.groups(destination("a"), destination("b", weight=99), destination("c"))
+    split = Split(groups, random.Random(1))
+    (a,), (b,), (c,) = (group.candidates for group in groups)
+    b.checked(False)
+    assert others(split, (a,), 20) == ["c"] * 20
+    assert others(split, (a, c)) == ["b"]
+
+
+def test_a_share_with_another_host_is_another_share_too(harness: Harness) -> None:
+    groups = harness.groups(destination("a", "b"))
+    split = Split(groups, random.Random(1))
+    a, b = groups[0].candidates
+    assert split.other((a,)) is groups[0]
+    assert split.other((a, b)) is None
+
+
+def test_a_group_that_is_no_share_has_no_other(harness: Harness) -> None:
+    (group,) = harness.groups(destination("a", "b"))
+    assert group.of_other_share(()) is None

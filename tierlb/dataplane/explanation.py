@@ -13,7 +13,7 @@ Figures are those that the choice was made by, before the item was counted.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import attrs
 
@@ -84,6 +84,9 @@ class RecordedGroup:
 
     def has_other(self, tried: Iterable[Candidate]) -> bool:
         return self.group.has_other(tried)
+
+    def of_other_share(self, tried: Collection[Candidate]) -> Group | None:
+        return self.group.of_other_share(tried)
 
     def why_none(self) -> str:
         return self.group.why_none()

@@ -8,9 +8,9 @@ each the line that its score lies on (`balance.view`), both anew every tick, wit
 
 import errno
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from statistics import median
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -34,6 +34,9 @@ from tierlb.net.shortage import Shortages, is_own
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.pace import is_news
 from tierlb.wire.agent_check import AgentSays
+
+if TYPE_CHECKING:
+    from tierlb.dataplane.split import Split
 
 AT_ONCE_S = 0.002
 AT_ONCE_S_PER_CANDIDATE = 0.0001
@@ -346,6 +349,7 @@ class Choice(Protocol):
     @property
     def available(self) -> tuple[Candidate, ...]: ...
     def has_other(self, tried: Iterable[Candidate]) -> bool: ...
+    def of_other_share(self, tried: Collection[Candidate]) -> "Group | None": ...
     def why_none(self) -> str: ...
     def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None: ...
 
@@ -353,7 +357,7 @@ class Choice(Protocol):
 class Group:
     """The candidates of one destination and how to choose among them. `sound`: some are available without the panic
     rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is somebody to
-    choose from, and nobody that has a cap."""
+    choose from, and nobody that has a cap. `split`: what it is a share of, if of any."""
 
     __slots__ = (
         "_free",
@@ -367,6 +371,7 @@ class Group:
         "chooser",
         "destination",
         "sound",
+        "split",
     )
 
     def __init__(
@@ -384,6 +389,7 @@ class Group:
         self.chooser = chooser
         self.available = candidates
         self.sound = False
+        self.split: Split | None = None
         self._free = False
         levels = [candidate.member.level for candidate in candidates]
         self._levels = levels if any(levels) else None
@@ -406,6 +412,10 @@ class Group:
     def has_other(self, tried: Iterable[Candidate]) -> bool:
         """Whether `choose` would find one that was not `tried`."""
         return bool(self._left(tried))
+
+    def of_other_share(self, tried: Collection[Candidate]) -> "Group | None":
+        """The group of another share of the same split that has a host which was not `tried`, if there is any."""
+        return None if self.split is None else self.split.other(tried)
 
     def why_none(self) -> str:
         """Why `choose` finds nobody, in words."""

@@ -9,7 +9,8 @@ import trio
 
 from tests.dataplane.conftest import DATA_KEY, Clock, Lab, Voice, l4
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
-from tierlb.model.topology import Policy, Timeouts
+from tierlb.model.snapshot import Destination, Rule, Send
+from tierlb.model.topology import Match, Policy, Timeouts
 from tierlb.wire.agent_check import AgentSays
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
 
@@ -153,6 +154,23 @@ async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) ->
         await client.says(b"hello")
         await (await free.accepts()).hears(b"hello")
     assert lab.plane.load().members[0].failed
+    for sock in stuffing:
+        sock.close()
+
+
+async def test_a_share_whose_only_member_does_not_accept_in_time_is_passed_over(lab: Lab) -> None:
+    """One connect that took too long does not eject a member, so the share itself still counts as one that works."""
+    full, free = await lab.member(backlog=0, target="full"), await lab.member(target="free")
+    stuffing = [socket.socket() for _ in range(4)]
+    for sock in stuffing:
+        sock.setblocking(False)
+        sock.connect_ex(full.address.sockaddr)
+    shares = (Destination(1e6, ("full",), (full.member,)), Destination(1, ("free",), (free.member,)))
+    await lab.serves(l4(rules=(Rule(Match(), Send(shares)),), timeouts=Timeouts(connect=0.1)))
+    client = await lab.connects()
+    await client.says(b"hello")
+    await (await free.accepts()).hears(b"hello")
+    assert lab.candidate(full).failed == 1
     for sock in stuffing:
         sock.close()
 

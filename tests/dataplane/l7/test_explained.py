@@ -7,7 +7,7 @@ import pytest
 
 from tests.dataplane.conftest import INNER, Clock, Lab, Message, PlayedMember, Voice, below, l4, l4_parent, l7, send
 from tierlb.dataplane.plane import Plane
-from tierlb.model.snapshot import Rule
+from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Match, Policy, Redirect, Respond
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -100,6 +100,17 @@ async def test_every_choice_for_a_request_is_told(lab: Lab) -> None:
     chosen = [[line["chose"] for line in lines(answer)] for answer in (first, second)]
     assert [nobody.member.name, somebody.member.name] in chosen
     assert all(names[-1] == somebody.member.name for names in chosen)
+
+
+async def test_the_choice_that_failed_and_that_of_another_share_are_told(lab: Lab) -> None:
+    nobody, somebody = await lab.nobody("old"), await answering(lab)
+    shares = ((1e6, nobody), (1.0, somebody))
+    split = Send(tuple(Destination(weight, (one.member.target,), (one.member,)) for weight, one in shares))
+    await lab.serves(l7(rules=(Rule(Match(), split),)))
+    explains(lab)
+    answer = await (await lab.connects()).asks(ASKING)
+    assert answer.status == 200
+    assert [line["chose"] for line in lines(answer)] == [nobody.member.name, somebody.member.name]
 
 
 async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:

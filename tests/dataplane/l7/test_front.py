@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, l4_parent, l7, l7_parent, send
+from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4_parent, l7, l7_parent, send
 from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
 from tierlb.model.snapshot import Destination, Rule, Send
@@ -17,6 +17,7 @@ from tierlb.wire.orca import OrcaBook
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = ("127.0.0.0/8",)
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 PATIENT = Timeouts(*[1000.0] * 5)
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
@@ -88,6 +89,88 @@ async def test_a_split_keeps_its_shares_request_by_request(lab: Lab) -> None:
     bodies = collections.Counter([(await client.asks(GET)).body for _ in range(500)])
     assert bodies[b"old"] + bodies[b"new"] == 500
     assert 25 <= bodies[b"new"] <= 80  # the mean is 50, its standard deviation 6.7
+
+
+def split_over(*shares: tuple[float, PlayedMember]) -> tuple[Rule, ...]:
+    """One rule that splits its requests over shares of one member each."""
+    destinations = [Destination(weight, (f"pool-{n}",), (one.member,)) for n, (weight, one) in enumerate(shares)]
+    return (Rule(Match(), Send(tuple(destinations))),)
+
+
+@pytest.mark.parametrize("request_bytes", [GET, POST])
+async def test_a_request_whose_share_refuses_connections_goes_to_another_share(lab: Lab, request_bytes: bytes) -> None:
+    nobody, somebody, never = await lab.nobody("x"), await lab.member(target="y"), await lab.member(target="z")
+    await lab.serves(l7(rules=split_over((1e6, nobody), (1, somebody), (0, never))))
+    client = await lab.connects()
+    await client.says(request_bytes)
+    voice = await somebody.accepts()
+    await voice.hears_head()
+    await voice.hears(request_bytes.partition(b"\r\n\r\n")[2])
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
+    assert lab.candidate(nobody).failed == 1
+    assert lab.front.counters.errors == 0
+
+
+async def test_where_all_shares_refuse_connections_three_are_tried(lab: Lab) -> None:
+    shares = [(1.0, await lab.nobody(target)) for target in "abcde"]
+    await lab.serves(l7(rules=split_over(*shares)))
+    answer = await (await lab.connects()).asks(GET)
+    assert answer.status == 502
+    assert sorted(lab.candidate(member).failed for _, member in shares) == [0, 0, 1, 1, 1]
+
+
+async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, PlayedMember]:
+    """A client whose request has come to the host of its share, the connection there, and the other share's host."""
+    drawn, other = await lab.member(target="x"), await lab.member(target="y")
+    await lab.serves(l7(rules=split_over((1e6, drawn), (1, other))))
+    client = await lab.connects()
+    await client.says(request_bytes)
+    voice = await drawn.accepts()
+    await voice.hears_head()
+    return client, voice, other
+
+
+async def test_a_get_that_was_not_answered_is_repeated_at_another_share(lab: Lab) -> None:
+    client, voice, other = await drawn_and_other(lab, GET)
+    await voice.leaves()
+    again = await other.accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+
+
+async def test_a_post_that_was_not_answered_is_repeated_at_no_share(lab: Lab) -> None:
+    client, voice, other = await drawn_and_other(lab, POST)
+    await voice.hears(b"body")
+    await voice.leaves()
+    assert (await client.hears_message()).status == 502
+    await other.is_left_alone()
+
+
+async def test_a_get_is_repeated_at_its_own_share_where_a_kept_connection_closes_under_it(lab: Lab) -> None:
+    client, voice, other = await drawn_and_other(lab, GET)
+    await voice.says(OK)
+    await client.hears_message()
+    await client.says(GET)
+    await voice.hears_head()
+    await voice.leaves()
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+    await other.is_left_alone()
+
+
+async def test_a_get_that_was_not_answered_is_not_repeated_at_a_share_that_is_down(lab: Lab) -> None:
+    client, voice, other = await drawn_and_other(lab, GET)
+    lab.candidate(other).checked(False)
+    await voice.leaves()
+    again = await lab.members[0].accepts()
+    await again.hears_head()
+    await again.says(OK)
+    assert (await client.hears_message()).status == 200
+    await other.is_left_alone()
 
 
 # Who the client is.

@@ -162,7 +162,7 @@ def _relay(
 ) -> None:
     reason = "no member accepted it"
     while len(tried) < CONNECTS:
-        group = front.split.pick()
+        group = (front.split.other(tried) if tried else None) or front.split.pick()
         candidate = group.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
         if candidate is None and not tried and front.hold.applies(group.destination, caller.began):
             front.hold.add(group.destination, caller.began, partial(relay, front, client, caller), client)

@@ -8,7 +8,8 @@ long as they say.
 When may it be tried again? A connect that failed has cost nothing, any request may go elsewhere (`CONNECTS`
 times). A request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has
 no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in
-which a member closes a kept connection just as a request is put on it.
+which a member closes a kept connection just as a request is put on it. Elsewhere is another member of the same
+share of a split, and where it has none, another share.
 
 Whether the member's host is still there is asked when nothing has come for a while (`net.hearing`), long before the
 time for an answer is over, and while a body goes on as well.
@@ -161,6 +162,13 @@ class Exchange:
     def _take_group(self, group: Group) -> None:
         self.group = group
 
+    def _takes_other_share(self) -> bool:
+        """Go to another share of the split, if one has a host that was not tried."""
+        other = self.group.of_other_share(self.tried)
+        if other is not None:
+            self._take_group(other)
+        return other is not None
+
     def _connect(self, candidate: Candidate) -> None:
         self.connects += 1
         connection = PooledConnection.open(self.front.reactor, candidate, self.front.snapshot.timeouts.connect)
@@ -182,7 +190,7 @@ class Exchange:
         candidate.dial_failed(code)
         self._let_go(reusable=False)
         self.tried = (*self.tried, candidate)
-        if self.connects < CONNECTS and self.group.has_other(self.tried):
+        if self.connects < CONNECTS and (self.group.has_other(self.tried) or self._takes_other_share()):
             self.start()
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
@@ -617,13 +625,23 @@ class Exchange:
             if to_blame:  # not the race in which a kept connection is closed: it took it and failed
                 candidate.done += 1
                 candidate.erred()
-            if len(self.group.available) > 1 and (to_blame or not front.hashes):
-                self.tried = (*self.tried, candidate)  # it may have died, and a retry is not tried again
+            self._avoid(candidate, to_blame=to_blame)
             self.retried = True
             self._let_go(reusable=False)
             self.start()
         else:
             self._fail(502, what)
+
+    def _avoid(self, candidate: Candidate, *, to_blame: bool) -> None:
+        """Repeat it elsewhere if there is a member available: this one may have died, and a retry is not tried again.
+        One that may well have closed what lay idle is no reason to leave its share."""
+        tried = (*self.tried, candidate)
+        if any(each not in tried for each in self.group.available):
+            if to_blame or not self.front.hashes:
+                self.tried = tried
+        elif to_blame and (other := self.group.of_other_share(tried)) is not None and other.sound:
+            self.tried = tried
+            self._take_group(other)
 
     def _bad_answer(self, reason: str) -> None:
         self._fail(502, f"sent an answer that cannot be passed on: {reason}")

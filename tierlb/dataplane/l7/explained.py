@@ -29,8 +29,10 @@ class ExplainedExchange(Exchange):
         self.lines = noted.lines
 
     def _take_group(self, group: Group) -> None:
-        """The choice that found no member before the request was held is not reported."""
+        """A choice that failed is reported, one that found no member before the request was held is not."""
         self.group = noted = recorded(group, self.front.name, self.front.snapshot.balance)
+        if self.tried:
+            noted.lines = self.lines
         self.lines = noted.lines
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
