@@ -43,6 +43,16 @@ def test_a_run_is_longer_the_more_the_siblings_fail(configured: int, error_share
     assert run_needed(configured, error_share) == needed
 
 
+@pytest.mark.parametrize(
+    ("configured", "error_share", "ended", "needed"),
+    [(5, 0.0, 100, 5), (5, 0.1, 2, 9), (5, 0.1, 4, 12), (20, 0.1, 4, 20)],
+)
+def test_where_siblings_fail_too_a_run_is_longer_than_those_that_good_answers_ended(
+    configured: int, error_share: float, ended: int, needed: int
+) -> None:
+    assert run_needed(configured, error_share, ended) == needed
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
 def test_a_run_that_is_needed_is_one_that_chance_does_not_explain(share: float) -> None:
     needed = run_needed(1, share)
@@ -108,6 +118,8 @@ def test_a_run_beside_good_answers_is_as_long_as_is_configured_and_as_runs_of_si
         ([GOOD] * 4 + [Counts(LEAST_VOLUME - 1, 50)], []),  # too little traffic, and then too few
         ([GOOD] * 4 + [Counts(1000, 1)], []),  # far off by deviations, and nothing by any other measure
         ([GOOD] * 4 + [Counts(1000, 80)], [4]),
+        ([Counts(10**6, 0)] * 4 + [Counts(10**6, 10**4)], []),  # by deviations and beyond chance, but by 1 % alone
+        ([GOOD] * 3 + [Counts(1000, 500)] * 2, []),  # where so many are low none is far from the others
         ([Counts(1000, 500)] * 5, []),
         ([Counts(1000, 500)] * 4 + [Counts(100, 65)], []),  # chance
         ([], []),
@@ -188,6 +200,49 @@ def test_the_errors_that_probation_presumes_are_not_alone() -> None:
     assert runs.alone(Counts(102, 7)) == (1, 2)
 
 
+def test_good_answers_before_a_run_do_not_end_it() -> None:
+    runs = Runs()
+    assert [runs.add(7, Fault.ANSWER, 0.0) for _ in range(3)] == [True, False, False]
+    assert runs.length == 3
+
+
+def test_a_run_knows_when_it_began_and_how_long_there_had_been_no_error() -> None:
+    """By these an endpoint is told to which errors moved from one that was ejected."""
+    runs = Runs()
+    runs.add(1, Fault.ANSWER, 100.0)
+    assert (runs.began, runs.quiet_s) == (100.0, math.inf)
+    runs.add(1, Fault.ANSWER, 104.0)
+    assert (runs.began, runs.quiet_s) == (100.0, math.inf), "the same run"
+    runs.add(2, Fault.ANSWER, 110.0)
+    assert (runs.began, runs.quiet_s) == (110.0, 6.0)
+
+
+def test_the_longest_run_that_ended_is_known_for_this_interval_and_the_next() -> None:
+    runs, good = Runs(), 0
+    for length in (4, 2, 1):
+        for _ in range(length):
+            runs.add(good, Fault.ANSWER, 0.0)
+        good += 1
+    assert runs.longest_ended == 4
+    runs.turn()
+    assert runs.longest_ended == 4
+    runs.add(good, Fault.ANSWER, 0.0)
+    runs.add(good + 1, Fault.ANSWER, 0.0)
+    runs.turn()
+    assert runs.longest_ended == 1
+    runs.turn()
+    assert runs.longest_ended == 0
+
+
+def test_a_new_run_is_looked_at_from_its_own_threshold_on() -> None:
+    runs = Runs()
+    runs.add(0, Fault.ANSWER, 0.0)
+    runs.look_again_at(100)
+    for _ in range(5):
+        runs.add(1, Fault.ANSWER, 0.0)
+    assert runs.is_long(5, 5)
+
+
 def test_gateway_errors_in_a_row_end_with_an_answer_of_any_kind() -> None:
     runs = Runs()
     for fault in (Fault.GATEWAY, Fault.GATEWAY, Fault.ANSWER, Fault.GATEWAY):
@@ -222,6 +277,17 @@ def test_on_probation_one_error_is_enough_but_not_after_a_good_answer(good: int,
     assert runs.length == length
 
 
+def test_probation_begins_without_what_was_before() -> None:
+    runs = Runs()
+    for _ in range(9):
+        runs.add(0, Fault.GATEWAY, 0.0)
+    runs.look_again_at(100)
+    runs.on_probation(0, 5)
+    runs.add(0, Fault.GATEWAY, 0.0)
+    assert runs.is_long(5, 2)
+    assert runs.gateway == 1
+
+
 @pytest.mark.parametrize(
     ("counts", "share"), [(Counts(), 0.0), (Counts(4, 1), 0.25), (Counts(1, 2), 1.0), (Counts(0, 3), 0.0)]
 )
@@ -252,3 +318,4 @@ def test_recent_counts_fade() -> None:
     recent.add(Counts(2, 2), 0.5)
     assert (recent.done, recent.faults, recent.error_share) == (7, 4, 4 / 7)
     assert Recent().error_share == 0.0
+    assert Recent(1.0, 2.0).error_share == 1.0
