@@ -19,14 +19,17 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
 from tests.cluster.traffic import Endpoint
+from tests.controlplane.conftest import KeptLog
 from tests.etcd import running_etcd
 from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
+from tierlb.cli.tokens import exposure
 from tierlb.controlplane.election import Election
 from tierlb.controlplane.etcd_access import Denied
 from tierlb.controlplane.store import FileStore
-from tierlb.model.address import Address
+from tierlb.model.address import Address, parse_address
+from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.load import load_text
 
 DEADLINE_S = 120.0
@@ -327,3 +330,29 @@ async def test_what_fails_beside_a_turn_does_not_end_it(tmp_path, monkeypatch):
                 lost.set()
         await store.close()
         expected = {"slow start": 1, "topology file": 1}
+
+
+async def test_token_files_that_others_can_read_are_warned_of(tmp_path, monkeypatch):
+    async def take_turns(self, *arguments):
+        await trio.lowlevel.checkpoint()
+
+    class Log(KeptLog):
+        losses = LogLosses()
+
+        def warm(self):
+            pass
+
+    files = [tmp_path / name for name in ("join", "admin")]
+    for file in files:
+        file.write_text("a secret of a cluster\n")
+        file.chmod(0o644)
+    monkeypatch.setattr(controller_module._Process, "_take_turns", take_turns)
+    at, log = Address("127.0.0.1", 0), Log()
+    options = ControllerOptions(tmp_path / "shop.yaml", token_file=files[0], admin_token_file=files[1], state=tmp_path)
+    admin_at = parse_address(free_address())
+    process = controller_module._Process(options, load_text(RUNS, "f"), None, at, admin_at, log)
+    with trio.fail_after(60):
+        assert await process.run() == ""
+    assert [fields["reason"] for event, fields in log.events if event == "token_exposed"] == [
+        exposure(file) for file in files
+    ]

@@ -115,6 +115,8 @@ def test_an_environment_is_warned_of_and_a_descriptor_is_not(secret, monkeypatch
     assert TOKEN_VARIABLE in invitation_or_exit(URL, None).exposed
     given = invitation_or_exit(URL, None, None, os.open(secret, os.O_RDONLY))
     assert (given.token, given.exposed) == (SECRET, "")
+    secret.chmod(0o644)
+    assert invitation_or_exit(URL, None, secret).exposed == exposure(secret) != ""
     with pytest.raises(click.UsageError, match="--token-file or --token-fd, not both"):
         invitation_or_exit(URL, None, secret, 0)
 
@@ -170,6 +172,14 @@ def test_a_controller_needs_the_secret_and_not_what_follows_from_it(tmp_path, wr
     file.chmod(0o600)
     result = run("controller", write(GOOD), "--token-file", file, "--state", tmp_path / "state")
     assert (result.exit_code, "a controller needs the secret it was made from" in result.stderr) == (2, True)
+
+
+def test_a_command_of_the_admin_api_warns_of_its_token_file(tmp_path):
+    token = tmp_path / "admin-token"
+    token.write_text("t" * 20 + "\n")
+    token.chmod(0o644)
+    result = run("history", "--token-file", token, "--admin", "http://127.0.0.1:1")
+    assert (result.exit_code, f"chmod 600 {token}" in result.stderr) == (1, True)
 
 
 def test_a_command_warns_of_a_file_once_however_often_it_asks(tmp_path, capsys):

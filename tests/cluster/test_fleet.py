@@ -515,6 +515,16 @@ async def test_what_goes_wrong_is_told(fleet, autojump_clock):
     assert (fleet.crashes(["web-1", "web-2"]), fleet.crashes(["web-1"]), fleet.crashes([])) == (3, 1, 0)
 
 
+async def test_a_credential_is_good_for_as_long_as_the_process_that_it_was_made_for(fleet, autojump_clock):
+    await grown(fleet, SHOP)
+    admission, child = fleet.controller.admission, fleet._nodes["web-1"]
+    admission.only_started = True
+    first, second = (child.introduce().decode().partition("\n")[0] for _ in range(2))
+    assert (admission.admit(first), admission.admit(second).name) == (None, "web-1")
+    child.on_exit(child.pid)
+    assert admission.admit(second) is None
+
+
 def test_this_very_interpreter_is_found_first_and_the_token_is_not_handed_on(monkeypatch):
     monkeypatch.setenv(TOKEN_VARIABLE, "secret")
     monkeypatch.setenv("PATH", "/usr/bin")

@@ -410,9 +410,10 @@ async def test_to_observe_is_not_to_wait_for_those_who_do_not_answer(running, au
 
 async def test_endpoints_are_shown_as_the_nodes_see_them(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    member = MemberLoad(f"demo/{ENDPOINT}", 1, 2, 3)
+    member = MemberLoad(f"demo/{ENDPOINT}", 1, 2, 3, "ejected")
     running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, members=(member,)),)))
-    assert running.status().pools["demo"].endpoints[0].seen_by == {"web-1": member}
+    (endpoint,) = running.status().pools["demo"].endpoints
+    assert (endpoint.seen_by, endpoint.observed) == ({"web-1": member}, "ejected")
 
 
 @pytest.fixture
@@ -972,7 +973,12 @@ async def test_what_a_token_is_not_for_it_does_not_open(with_agents, principal, 
         with_agents.check(said, principal)
 
 
-async def test_no_other_address_takes_a_name_that_is_held_until_its_connection_is_lost(with_agents, autojump_clock):
+@pytest.mark.parametrize("only_started", [False, True])
+async def test_no_other_address_takes_a_name_that_is_held_until_its_connection_is_lost(
+    with_agents, only_started, autojump_clock
+):
+    """Agents are started by others also where a supervisor starts the nodes."""
+    with_agents.admission.only_started = only_started
     seat = with_agents.join(THERE, link_of(AN_AGENT))
     elsewhere = attrs.evolve(THERE, data="10.0.0.8:9001", boot_id="two")
     with pytest.raises(Unwelcome, match=r"10\.0\.0\.7 has this name and is connected"):
@@ -1074,4 +1080,12 @@ async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(runnin
     assert (status.serving, status.down) == (False, ("demo",))
     assert status.missing == ("pool demo: no endpoint is available",)
     running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=2), Echo()))
-    assert (running.status().serving, running.status().missing) == (True, ())
+    web = running.seats["web-1"]
+    web.parents = (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    running.receive(web, Report(SubtreeLoad(leaves=1, down=("demo",)), Echo()))
+    status = running.status()
+    assert (status.serving, status.missing) == (True, ()), "where the top tier finds a way there is one"
+    running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=1, down=("demo",)), Echo()))
+    assert running.status().down == ("demo",)
+    running.lost(edge, edge.link)
+    assert running.status().down == (), "it may find one by now"

@@ -113,3 +113,12 @@ def test_what_is_no_admin_token_is_not_used(directory):
 def test_the_token_is_in_no_text():
     assert "secret" not in repr(INVITATION)
     assert str(usual_directory("shop")) == ".tierlb/shop"
+
+
+def test_a_link_in_the_place_of_a_token_is_not_followed(directory, tmp_path):
+    """Another user may have put it there, for a command to send its token to their cluster, or theirs to ours."""
+    (tmp_path / "elsewhere").write_text("a token of theirs\n")
+    directory.mkdir(parents=True)
+    (directory / ADMIN_TOKEN_FILE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NoInvitation, match="it is a symbolic link"):
+        read_admin_token(directory / ADMIN_TOKEN_FILE)

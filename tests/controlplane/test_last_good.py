@@ -182,6 +182,13 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(directory: Path) -> Non
     assert "too large" in reason(directory)
 
 
+def test_a_link_in_the_place_of_the_file_is_not_followed(directory: Path, tmp_path: Path) -> None:
+    """Another user may have put it there, with a configuration of their own behind it."""
+    (directory / FILE).rename(tmp_path / "elsewhere")
+    (directory / FILE).symlink_to(tmp_path / "elsewhere")
+    assert "it is a symbolic link" in reason(directory)
+
+
 def test_a_file_that_cannot_be_read_is_not_used(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     assert "cannot be read" in reason(tmp_path)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import trio
 
-from tests.joining import admit
+from tests.joining import AGENT_TOKEN, admit
 from tierlb.controlplane import link as link_module
 from tierlb.controlplane.link import serve_child
 from tierlb.model.address import Address
@@ -25,6 +25,14 @@ async def url(controller, nursery):
     listen = Address("127.0.0.1", 0)
     address = await nursery.start(serve, partial(serve_child, controller), admit, listen)
     return f"ws://{address}"
+
+
+async def test_a_credential_for_something_else_opens_no_seat(url, controller):
+    with trio.fail_after(DEADLINE_S):
+        async with connect(url, AGENT_TOKEN) as channel:
+            await channel.send(encode(HELLO))
+            assert "this token is for all agents, not for node web-1" in await close_reason(channel)
+    assert controller.seats["web-1"].hello is None
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(controller, nursery, log, monkeypatch):

@@ -1,10 +1,12 @@
 """What each operation does to a cluster on paper."""
 
+import attrs
 import pytest
 import trio
 
 from tests.dashboard.conftest import TEXT
 from tierlb.controlplane.admin_states import AdminState
+from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.status import State
 from tierlb.dashboard.operations import EXPLAIN_S, LEARN_S
@@ -37,6 +39,13 @@ async def test_health_is_whether_the_tree_serves(shop):
     for seat in shop.changes.controller.seats.values():
         seat.hello, seat.served = Hello(seat.name, seat.tier, "b", 1, ""), 1
     assert (await shop.get("/healthz")).text == "ok\n"
+
+
+async def test_health_names_a_pool_that_the_nodes_observe_to_be_down(shop, monkeypatch):
+    status = attrs.evolve(shop.changes.controller.status(), serving=False, waiting=(), down=("app",))
+    monkeypatch.setattr(Controller, "status", lambda self: status)
+    answer = await shop.get("/healthz")
+    assert (answer.status_code, answer.text) == (503, "not serving\npool app: no endpoint is available\n")
 
 
 async def test_a_nonce_is_given_when_nodes_have_had_a_moment_to_learn_of_it(shop, autojump_clock):

@@ -229,6 +229,25 @@ async def test_a_server_that_speaks_first_is_heard_and_left_without_a_reset(afte
     nursery.cancel_scope.cancel()
 
 
+async def test_the_end_is_not_sent_before_a_server_could_speak(nursery, monkeypatch):
+    """Some take an end that comes first for a broken connection."""
+    monkeypatch.setattr("tierlb.dataplane.health.GREETING_S", DEADLINE_S)
+    early = []
+
+    async def serve(stream):
+        with trio.move_on_after(0.2):
+            early.append(await stream.receive_some())
+        await stream.send_all(b"220 mail.example ESMTP\r\n")
+        await stream.receive_some()
+
+    listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+    address = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+    slow = attrs.evolve(TCP, timeout_s=4 * DEADLINE_S)
+    assert await check(address, slow) == Result(True, "connected")
+    assert early == []
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("talks", [False, True])
 async def test_a_server_that_does_not_leave_is_waited_for_within_bounds(talks, nursery, autojump_clock):
     theirs, ours = trio.testing.memory_stream_pair()
