@@ -515,6 +515,17 @@ async def test_what_goes_wrong_is_told(fleet, autojump_clock):
     assert (fleet.crashes(["web-1", "web-2"]), fleet.crashes(["web-1"]), fleet.crashes([])) == (3, 1, 0)
 
 
+async def test_each_node_is_lent_the_sockets_of_its_tier(fleet, autojump_clock):
+    await grown(fleet, topology_of(tier("edge", Kind.L4, "web"), WEB, pools=[APP]))
+    assert {name: child.tier for name, child in fleet._nodes.items()} == {
+        "edge-1": "edge",
+        "web-1": "web",
+        "web-2": "web",
+    }
+    assert all(child.sockets is fleet.sockets for child in fleet._nodes.values())
+    assert all(each.child.sockets is None for each in fleet._endpoints["app"])
+
+
 async def test_a_credential_is_good_for_as_long_as_the_process_that_it_was_made_for(fleet, autojump_clock):
     await grown(fleet, SHOP)
     admission, child = fleet.controller.admission, fleet._nodes["web-1"]

@@ -1,5 +1,6 @@
 """What a directory for compose holds after it was laid out once, twice, or for something else."""
 
+import os
 import stat
 
 import attrs
@@ -102,6 +103,16 @@ def test_what_was_laid_out_says_itself_what_it_is(project):
     laid_out(project)
     assert read_project(project.directory) == project
     assert read_project(project.directory).topology_file == project.directory / "topology.yaml"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+def test_a_directory_of_another_user_is_refused(project):
+    """They could put other files in the place of those that are written."""
+    project.directory.mkdir(parents=True)
+    os.chown(project.directory, 12345, 12345)
+    with pytest.raises(OSError, match="it belongs to uid 12345"):
+        laid_out(project)
+    assert list(project.directory.iterdir()) == []
 
 
 def test_another_cluster_is_not_written_over(project):

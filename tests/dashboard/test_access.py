@@ -1,5 +1,6 @@
 """Which requests are heard."""
 
+import httpx
 import pytest
 import trio
 
@@ -177,3 +178,12 @@ async def test_explanations_need_the_token_also_from_here(shop):
     async with shop.client(token="") as http:
         assert (await http.post("/v1/explain")).status_code == 401
         assert (await http.get("/v1/status")).status_code == 200
+
+
+@pytest.mark.parametrize(("client", "names_nodes"), [("127.0.0.1", True), ("10.0.0.9", False)])
+async def test_health_names_no_node_to_strangers(shop, client, names_nodes):
+    transport = httpx.ASGITransport(shop.app(), client=(client, 4711))
+    async with httpx.AsyncClient(transport=transport, base_url="http://lb.internal:7900") as http:
+        answer = await http.get("/healthz")
+    assert (answer.status_code, answer.text.startswith("not serving\n")) == (503, True)
+    assert ("web-1" in answer.text) is names_nodes

@@ -253,7 +253,7 @@ async def test_a_server_that_does_not_leave_is_waited_for_within_bounds(talks, n
     theirs, ours = trio.testing.memory_stream_pair()
 
     async def talk():
-        while talks:
+        for _ in range(talks * 4 * MAX_ANSWER_BYTES // READ_BYTES):
             await theirs.send_all(b"x" * READ_BYTES)
 
     async def send_eof():
@@ -265,6 +265,9 @@ async def test_a_server_that_does_not_leave_is_waited_for_within_bounds(talks, n
     await _part(ours, 2.0)
     assert ours.ended
     assert trio.current_time() - before <= GREETING_S + PARTING_S
+    with trio.move_on_after(1.0) as rest:
+        await ours.receive_some()
+    assert rest.cancelled_caught is not talks, "it does not read on for as long as the server talks"
     nursery.cancel_scope.cancel()
 
 
