@@ -14,6 +14,7 @@ from tierlb.net import websocket as websocket_module
 from tierlb.net.crowd import Crowd
 from tierlb.net.door import MOST_STRANGERS
 from tierlb.net.websocket import Disconnected, connect
+from tierlb.wire.allowance import EXCEEDED, MAX_UNITS
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
 DEADLINE_S = 30.0
@@ -200,6 +201,15 @@ async def test_frames_that_break_the_rules_end_the_line(party, frames, reason):
         await stream.send_all(frames)
         assert await read_all(stream)
     assert reason.lower() in (await party.ended()).lower()
+
+
+async def test_a_child_that_sends_thousands_of_messages_at_once_reads_why_it_was_cut_off(party):
+    """Also where its guest closes at the first of them."""
+    for first in (b"\x81\x81\x00\x00\x00\x00x", b"\x82\x83\x00\x00\x00\x00bye"):
+        async with raw(party) as stream:
+            await stream.send_all(first + b"\x81\x81\x00\x00\x00\x00x" * 9_000)
+            assert EXCEEDED.encode() in await read_all(stream)
+    assert [len(guest.heard) for guest in party.guests] == [MAX_UNITS, 1]
 
 
 async def test_a_guest_may_close_and_the_child_hears_why(party):

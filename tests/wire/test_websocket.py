@@ -327,6 +327,23 @@ def test_a_flood_of_frames_that_are_no_messages_ends_it_and_is_not_worked_off(
     assert not parent._part
 
 
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_of_messages_that_come_at_once_a_parent_takes_apart_no_more_than_are_allowed(
+    parent: Framing, opcode: int
+) -> None:
+    message = masked(opcode, b"x", b"mask")
+    assert parent.feed(message * int(MAX_UNITS)) == [b"x"] * int(MAX_UNITS)
+    assert parent.ended is None
+    assert parent.feed(message * 9_000) == [b"x"] * int(MAX_UNITS)
+    assert (parent.ended, parent.gave_up) == (EXCEEDED, True)
+    assert EXCEEDED.encode() in parent.answer
+    assert parent.feed(message) == []
+
+
+def test_a_child_takes_what_its_parent_sends(child: Framing) -> None:
+    assert child.feed(frame(BINARY, b"x") * 9_000) == [b"x"] * 9_000
+
+
 def test_frames_that_are_no_messages_may_come_now_and_then(parent: Framing) -> None:
     ping, fragments = masked(PING, b"?", b"mask"), masked(BINARY, b"on", b"mask", last=False)
     fragments += masked(CONTINUATION, b"e", b"mask")

@@ -87,8 +87,10 @@ class Line:
         assert self.guest is not None
         for message in self._framing.feed(data, now):
             if self.over.is_set():
-                return
+                break
             self.guest.receive(message, now)
+        if self.over.is_set() and not self._framing.gave_up:
+            return
         if self._framing.answer:
             self._write(self._framing.answer)
         if self._framing.ended is not None:

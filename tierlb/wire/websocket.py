@@ -2,7 +2,8 @@
 
 wsproto does the protocol; this keeps what a driver must not forget: fragments are put together up to a cap, pings and
 closes are answered, and whatever breaks the rules ends the connection with a reason instead of an exception. Control
-frames and fragments, of which any number makes no message, have an allowance (allowance.py).
+frames and fragments, of which any number makes no message, have an allowance (allowance.py). So have the messages that
+come at once: a session would count them too, but only once thousands had been taken apart.
 
 A report is one short, masked, binary frame, and a parent of a hundred children gets four hundred in a second. That one
 kind of frame is taken apart here, in a third of the time; every other frame, and all from the first on that has 64 KiB
@@ -11,12 +12,14 @@ or no mask, is wsproto's.
 Left out: the upgrade request, and text: a text message is handed on as its UTF-8 bytes.
 """
 
+import math
+
 from wsproto import WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import ProtocolError
 
-from tierlb.wire.allowance import EXCEEDED, Allowance
+from tierlb.wire.allowance import EXCEEDED, MAX_UNITS, Allowance
 from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES, MAX_FRAME_BYTES
 
 CLOSE_CODE = 4000
@@ -46,6 +49,7 @@ class Framing:
         "_allowance",
         "_begun",
         "_held",
+        "_most_at_once",
         "_most_bytes",
         "_now",
         "_part",
@@ -61,6 +65,7 @@ class Framing:
         self._part = bytearray()
         self._begun = False
         self._most_bytes = MAX_FRAME_BYTES if ws.client else MAX_CHILD_FRAME_BYTES
+        self._most_at_once = math.inf if ws.client else MAX_UNITS
         self._allowance = Allowance()
         self._now = 0.0
         self._held: bytes = b""
@@ -84,7 +89,7 @@ class Framing:
                 return self._take_short(self._held + data if self._held else data)
             if data is not None:
                 self._ws.receive_data(data)
-            return self._take()
+            return self._take([])
         except ProtocolError as error:
             self.ended = str(error)
             return []
@@ -98,17 +103,17 @@ class Framing:
             if not 0 <= length <= TWO_MORE:
                 self._plain, self._held = False, b""
                 self._ws.receive_data(data[at:])
-                return whole + self._take()
+                return self._take(whole)
             if length == TWO_MORE:
                 length, mask_at = int.from_bytes(data[at + 2 : at + 4]), at + 4
             end = mask_at + 4 + length
             if end > size:
                 break
             if data[at] == WHOLE_BINARY and not self._begun:
-                whole.append(unmasked(data, mask_at, end))
+                self._hand_on(unmasked(data, mask_at, end), whole)
             else:
                 self._ws.receive_data(data[at:end])
-                whole += self._take()
+                self._take(whole)
             at = end
         self._held = data[at:]
         return whole
@@ -124,8 +129,8 @@ class Framing:
         text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
         return self._ws.send(CloseConnection(CLOSE_CODE, text))
 
-    def _take(self) -> list[bytes]:
-        whole: list[bytes] = []
+    def _take(self, whole: list[bytes]) -> list[bytes]:
+        """With the messages that wsproto finds."""
         for event in self._ws.events():
             match event:
                 case BytesMessage() | TextMessage():
@@ -146,13 +151,19 @@ class Framing:
         if len(self._part) > self._most_bytes:
             self._give_up(f"a message of more than {self._most_bytes} bytes")
         elif event.message_finished:
-            whole.append(bytes(self._part))
+            self._hand_on(bytes(self._part), whole)
             self._part.clear()
             self._begun = False
         else:
             self._begun = True
             if event.frame_finished:
                 self._count()
+
+    def _hand_on(self, message: bytes, whole: list[bytes]) -> None:
+        if len(whole) < self._most_at_once:
+            whole.append(message)
+        else:
+            self._give_up(EXCEEDED)
 
     def _count(self) -> bool:
         """One frame more that is no message; whether it is allowed."""
