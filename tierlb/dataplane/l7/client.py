@@ -43,7 +43,7 @@ before: a crowd that connects at once and asks a moment later must not push out 
 
 
 class ClientConnection(Stream):
-    """`peer_end` is the rest of an upstream head: the client's address and the end of that line.
+    """`peer`: the client's address; `peer_named`: what follows `X-Forwarded-For: ` upstream, to the request's number.
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
     ends at `expires`, or when there is too much here. `way` are the processes that it came through, `explained` is how
@@ -65,7 +65,8 @@ class ClientConnection(Stream):
         "left",
         "lingering",
         "movable",
-        "peer_end",
+        "peer",
+        "peer_named",
         "piped_at",
         "pumping",
         "seen",
@@ -94,18 +95,22 @@ class ClientConnection(Stream):
         self.began = front.reactor.now
         self.tally = front.counters.tallies.outside
         self.trusted = trusted
-        self.peer_end = b"%b\r\n" % peer.encode()
+        self._comes_from(peer)
         self.watch()
         self.arm(front.snapshot.timeouts.head)
         self.tally.connections += 1
 
-    def head_end(self, has_id: bool) -> bytes:
-        """What closes an upstream head after `X-Forwarded-For: `."""
-        if has_id:
-            return self.peer_end + b"\r\n"
+    def _comes_from(self, peer: str) -> None:
+        self.peer = peer.encode()
+        self.peer_named = b"%b\r\nX-Request-Id: %b" % (self.peer, self.front.id_prefix)
+
+    def upstream_head(self, plan: Plan) -> bytes:
+        """The whole head that goes to a member; a request that has no id gets one."""
+        if plan.has_id:
+            return b"%b%b\r\n\r\n" % (plan.opening, self.peer)
         front = self.front
         front.requests_named = number = front.requests_named + 1
-        return b"%bX-Request-Id: %b%x\r\n\r\n" % (self.peer_end, front.id_prefix, number)
+        return b"%b%b%x\r\n\r\n" % (plan.opening, self.peer_named, number)
 
     # Reading.
 
@@ -253,7 +258,7 @@ class ClientConnection(Stream):
         self.tally = self.front.counters.tallies.of(parent)
         self.tally.connections += 1
         if header.source is not None:
-            self.peer_end = b"%b\r\n" % header.source[0].encode()
+            self._comes_from(header.source[0])
             self.trusted = self.front.trusts(header.source[0])
             self.movable = True
             self.way = way_of(parent, header)

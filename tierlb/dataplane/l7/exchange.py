@@ -204,7 +204,7 @@ class Exchange:
         connection = self.connection
         assert connection is not None
         connection.uses += 1
-        message = self.plan.opening + self.client.head_end(self.plan.has_id)
+        message = self.client.upstream_head(self.plan)
         self.named = self.front.requests_named
         if connection.uses == 1 and connection.candidate.member.child:
             message = self.front.preface + message

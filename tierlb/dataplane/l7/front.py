@@ -138,7 +138,7 @@ class L7Front:
         if self._hash_header is not None and (value := plan.head.get(self._hash_header)) is not None:
             return stable_hash(value)
         said = plan.head.get(b"x-forwarded-for") if client.trusted else None
-        return stable_hash(said.partition(b",")[0].strip() if said else client.peer_end[:-2])
+        return stable_hash(said.partition(b",")[0].strip() if said else client.peer)
 
     def expiry(self) -> float:
         """When a connection that begins now has lasted long enough."""
