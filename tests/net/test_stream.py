@@ -12,8 +12,9 @@ from tests.silence import hosts
 from tierlb.model.address import Address
 from tierlb.net import hearing
 from tierlb.net import stream as stream_module
+from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES
 from tierlb.net.reactor import READ, Reactor
-from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream, dial
+from tierlb.net.stream import Stream, dial
 from tierlb.net.wheel import NEVER
 
 DEADLINE_S = 30.0
@@ -129,6 +130,38 @@ def test_a_read_that_fills_its_buffer_makes_the_next_one_larger(bench: Bench) ->
     bench.turn()
     assert bench.stream.heard[0] == READ_BYTES
     assert bench.stream.read_bytes == BULK_READ_BYTES
+
+
+def test_where_many_have_a_backlog_a_full_read_makes_the_next_one_no_larger(bench: Bench) -> None:
+    for _ in range(MOST_BACKLOGS + 1):
+        bench.reactor.bulk.begin()
+    bench.far.sendall(bytes(READ_BYTES + 5))
+    bench.turn()
+    assert (bench.stream.heard[0], bench.stream.read_bytes) == (READ_BYTES, READ_BYTES)
+
+
+@pytest.mark.parametrize("end", ["drained", "closed", "reset", "detached", "broken"])
+def test_a_backlog_is_counted_until_it_is_over_however_it_ends(bench: Bench, end: str) -> None:
+    bench.fill()
+    assert bench.reactor.bulk.backlogs == 1
+    bench.stream.send(b"more")
+    match end:
+        case "drained":
+            while bench.stream.backlog is not None:
+                bench.far.recv(1 << 20)
+                bench.turn()
+        case "closed":
+            bench.stream.close()
+            bench.stream.close()
+        case "reset":
+            bench.stream.reset()
+        case "detached":
+            bench.stream.detach().close()
+            bench.stream.close()
+        case "broken":
+            bench.reset()
+            bench.turn()
+    assert bench.reactor.bulk.backlogs == 0
 
 
 def test_a_reset_is_reported_as_one(bench: Bench) -> None:

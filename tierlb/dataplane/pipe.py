@@ -13,8 +13,9 @@ import socket
 from collections.abc import Callable
 
 from tierlb.net import hearing
+from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.reactor import READ, WRITE, Reactor
-from tierlb.net.stream import BULK_READ_BYTES, READ_BYTES, Stream
+from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
 
 SPLICE_BYTES = 1024 * 1024

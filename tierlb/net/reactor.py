@@ -27,6 +27,7 @@ from collections.abc import Callable
 
 import trio
 
+from tierlb.net.bulk import Bulk
 from tierlb.net.ready import ReadyQueue
 from tierlb.net.wheel import TICK_S, Wheel
 
@@ -54,6 +55,7 @@ class Reactor:
         "_handlers",
         "_waited_s",
         "batches",
+        "bulk",
         "events",
         "now",
         "ready",
@@ -70,6 +72,7 @@ class Reactor:
         self.now = time.monotonic()
         self.wheel = Wheel(self.now, self.crashed)
         self.ready = ReadyQueue(self.crashed)
+        self.bulk = Bulk()
         self._waited_s = 0.0
         self._asleep_since: float | None = None
         self.batches = 0

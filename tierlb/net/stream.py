@@ -5,7 +5,7 @@ Subclasses say what bytes mean. They see `on_data`, `on_eof` (the peer will send
 is one deadline at a time; the phase that runs decides what it means.
 
 Backpressure is the pair `backlog` / `pause()`: whoever forwards into a stream stops reading its source while the
-stream has a backlog, so memory per connection is bounded by one read.
+stream has a backlog, so memory per connection is bounded by one read, which is small where many have one (bulk.py).
 
 Work per turn is bounded by `put_back`: `on_data` gives back the bytes that it did not get to. They count as unread,
 come again when the stream has its next turn in the ready queue, and nothing is read from the socket before that.
@@ -16,15 +16,12 @@ import socket
 from collections import deque
 
 from tierlb.model.address import Address
+from tierlb.net.bulk import READ_BYTES
 from tierlb.net.hearing import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.shortage import has_route
 from tierlb.net.wheel import NEVER
-
-READ_BYTES = 16 * 1024
-"""One read of an ordinary message. A stream that fills it reads BULK_READ_BYTES next."""
-BULK_READ_BYTES = 256 * 1024
 
 
 class Stream:
@@ -118,6 +115,7 @@ class Stream:
             return
         if sent < len(data):
             self.backlog = deque((memoryview(data)[sent:] if sent else data,))
+            self.reactor.bulk.begin()
             self._set_mask(self.mask | WRITE)
 
     def pause(self) -> None:
@@ -157,7 +155,7 @@ class Stream:
         if not self.closed:
             self.closed = True
             self.queued = False
-            self.backlog = None
+            self._end_backlog()
             self.unread = b""
             self.reactor.wheel.forget(self)
             self.reactor.close(self.sock)
@@ -180,6 +178,7 @@ class Stream:
         """Give the socket away; the stream is over, the descriptor leaves the reactor."""
         if self.mask >= 0:
             self.reactor.remove(self.fd)
+        self._end_backlog()
         self.closed = True
         self.queued = False
         self.reactor.wheel.forget(self)
@@ -246,7 +245,7 @@ class Stream:
         """Hand on what a read returned; an empty read is the end of what the peer sends."""
         if data:
             if len(data) == self.read_bytes:
-                self.read_bytes = BULK_READ_BYTES
+                self.read_bytes = self.reactor.bulk.bytes_for(self)
             self.on_data(data)
         elif self.lost is not None:
             self.on_broken(self.lost)
@@ -289,9 +288,14 @@ class Stream:
         except OSError as error:
             self._write_failed(error)
             return
-        self.backlog = None
+        self._end_backlog()
         self._set_mask(self.mask & ~WRITE)
         self.on_drained()
+
+    def _end_backlog(self) -> None:
+        if self.backlog is not None:
+            self.backlog = None
+            self.reactor.bulk.end()
 
     def _write_failed(self, error: OSError) -> None:
         """The peer takes no more. What it sent before it went is still to be read; then the reader reports this.
@@ -299,7 +303,7 @@ class Stream:
         Writing uses up the socket's error, so that reading would find a plain end. EPIPE alone is no news: the
         peer's end had come before.
         """
-        self.backlog = None
+        self._end_backlog()
         if error.errno != errno.EPIPE:
             self.lost = error
         self._set_mask(self.mask & ~WRITE)

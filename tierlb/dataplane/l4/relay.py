@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate
+from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
-from tierlb.net.stream import READ_BYTES, Stream, dial
+from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.tally import Tally
 from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv, encode_v2
 

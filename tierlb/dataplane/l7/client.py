@@ -22,7 +22,8 @@ from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
 from tierlb.dataplane.roster import Group
 from tierlb.model.topology import Redirect, Respond
-from tierlb.net.stream import READ_BYTES, Stream
+from tierlb.net.bulk import READ_BYTES
+from tierlb.net.stream import Stream
 from tierlb.net.wheel import NEVER
 from tierlb.wire.http_head import BadHead, find_head_end
 from tierlb.wire.http_start import check_request_start

@@ -15,10 +15,11 @@ from termios import FIONREAD
 from typing import Protocol
 
 from tierlb.dataplane.roster import Candidate
+from tierlb.net.bulk import READ_BYTES
 from tierlb.net.hearing import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.self_connect import connect_outcome
-from tierlb.net.stream import READ_BYTES, Stream, dial
+from tierlb.net.stream import Stream, dial
 
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
