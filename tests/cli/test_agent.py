@@ -18,6 +18,7 @@ from tests.controlplane.conftest import KeptLog, tier
 from tierlb.agent.fetch import parse_url
 from tierlb.cli import agent as cli_agent
 from tierlb.cli.agent import AgentOptions
+from tierlb.cli.tokens import exposure
 from tierlb.controlplane.admission import Admission
 from tierlb.controlplane.controller import Controller
 from tierlb.controlplane.link import serve_child
@@ -167,3 +168,15 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
         "127.0.0.1:9001",
     )
     assert (usual_s, drain_time_s) == (10.0, 3.0)
+
+
+def test_a_token_file_that_others_can_read_is_warned_of(monkeypatch, tmp_path):
+    log = KeptLog()
+    log.warm = lambda: None
+    monkeypatch.setattr(cli_agent, "LazyLog", lambda fields: log)
+    monkeypatch.setattr(trio, "run", lambda *_: None)
+    token = tmp_path / "token"
+    token.write_text("a secret of a cluster\n")
+    token.chmod(0o644)
+    assert run("agent", *REQUIRED, "--token-file", token).exit_code == 0
+    assert ("token_exposed", {"reason": exposure(token)}) in log.events

@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from tests.cli.conftest import run
+from tests.controlplane.conftest import KeptLog
 from tierlb.cli import node as cli_node
+from tierlb.cli.tokens import exposure
 from tierlb.model.address import Address
 from tierlb.model.topology import Tls
 from tierlb.wire.credentials import Principal, Role, issued, root_key
@@ -68,3 +70,12 @@ def test_each_option_reaches_what_it_is_for(monkeypatch, tmp_path):
     assert (placement.control, placement.control_name) == (Address("127.0.0.3", 7946), "web:7946")
     assert node.errors is node.plane.errors, "the page of metrics has those of the data plane"
     assert (node.state, node.tls) == (tmp_path / "state", Tls("a.pem", "a.key", "ca.pem"))
+
+
+def test_a_token_file_that_others_can_read_is_warned_of(tmp_path):
+    token, log = tmp_path / "token", KeptLog()
+    token.write_text("a secret of a cluster\n")
+    token.chmod(0o644)
+    options = cli_node.NodeOptions("web", join="ws://127.0.0.1:1", token_file=token)
+    cli_node._joining(options, Principal(Role.NODE, "web", "web-1"), log)
+    assert ("token_exposed", {"reason": exposure(token)}) in log.events

@@ -1,5 +1,6 @@
 """The guard against a supervisor that is really killed."""
 
+import errno
 import os
 import resource
 import signal
@@ -8,7 +9,10 @@ import sys
 
 import trio
 
+from tests.controlplane.conftest import KeptLog
+from tierlb.cluster import guard as guard_module
 from tierlb.cluster.guard import Guard
+from tierlb.telemetry.internal_errors import InternalErrors
 
 DEADLINE_S = 60.0
 SUPERVISOR = """
@@ -128,6 +132,27 @@ async def test_a_guard_that_was_killed_is_replaced_by_one_that_knows_all_groups(
             await trio.lowlevel.checkpoint()
     assert is_alive(removed)
     os.kill(removed, signal.SIGKILL)
+
+
+async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatch):
+    log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], guard_module._start
+    errors = InternalErrors(log)
+
+    async def start(reader):
+        if lacking:
+            raise lacking.pop()
+        return await works(reader)
+
+    with trio.fail_after(DEADLINE_S):
+        async with Guard() as guard:
+            monkeypatch.setattr(guard_module, "_start", start)
+            nursery.start_soon(guard.keep, log, errors)
+            guard._process.kill()
+            while "guard_started" not in [event for event, _ in log.events]:  # noqa: ASYNC110 (real processes)
+                await trio.sleep(0.005)
+            nursery.cancel_scope.cancel()
+    assert errors.counts == {"guard": 2}
+    assert [event for event, _ in log.events].count("guard_ended") == 1
 
 
 async def said_by(script):

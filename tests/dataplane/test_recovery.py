@@ -191,6 +191,24 @@ async def test_the_answer_of_a_member_that_left_is_not_waited_for(nursery: trio.
     nursery.cancel_scope.cancel()
 
 
+async def test_a_check_on_which_the_program_fails_is_made_again_and_ends_no_other(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, crashes = Checked(True), []
+    monkeypatch.setattr(made.harness.roster, "on_error", crashes.append)
+    nursery.start_soon(made.recovery.run)
+    await trio.testing.wait_all_tasks_blocked()
+    made.candidate.connect_failed(refused=True)
+    works = made.results.pop()
+    await made.is_due(FIRST_EJECTION_S)
+    assert [type(error) for error in crashes] == [IndexError]
+    assert made.candidate.ejection.ejected
+    made.results.append(works)
+    await made.is_due(ASK_AGAIN_S)
+    assert not made.candidate.ejection.ejected
+    nursery.cancel_scope.cancel()
+
+
 async def test_more_checks_than_may_run_wait_for_their_turn(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

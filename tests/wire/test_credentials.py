@@ -1,5 +1,6 @@
 """What follows from a secret, what from a credential, and what from neither."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,14 @@ def test_a_parent_accepts_tickets_for_itself_alone() -> None:
     assert proven(other.reception, ticket) is None
     assert proven(ROOT, ticket) is None, "a parent cannot make a credential for the controller"
     assert proven(mine.reception, text(APP_1)) is None, "what proves somebody to the controller is not for parents"
+
+
+def test_a_ticket_is_never_a_credential_of_its_parent() -> None:
+    """A process may be called like a role."""
+    parent = Principal(Role.NODE, "web", "web-1")
+    process = issued(ROOT, attrs.evolve(parent, process="agent"))
+    ticket = issued(issued(ROOT, parent).reception, Principal(Role.AGENT))
+    assert process.key != ticket.key
 
 
 def test_neither_text_nor_representation_shows_a_key_to_those_who_have_none() -> None:

@@ -585,6 +585,8 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     assert {each: each.expires for each in lab.front.clients} == planned, "SIGTERM ends them no sooner"
     clock.now += ends[0] / 2
     assert "connection" not in await clients[0].asks(GET)
+    (asked,) = [each for each in planned if each.sock.getpeername() == clients[0].name]
+    assert asked.deadline == pytest.approx(asked.expires + GRACE_S)
     (first, *_) = sorted(lab.front.clients, key=lambda each: each.expires)
     clock.now = first.expires + 0.9 * GRACE_S
     await trio.sleep(3 * ROOM_CHECK_S)
