@@ -134,6 +134,29 @@ async def test_a_guard_that_was_killed_is_replaced_by_one_that_knows_all_groups(
     os.kill(removed, signal.SIGKILL)
 
 
+async def test_the_end_of_a_group_that_the_guard_does_not_know_changes_nothing():
+    """As of one that ended while there was no guard."""
+    process = await trio.lowlevel.open_process(["sleep", "60"], start_new_session=True)
+    with trio.fail_after(DEADLINE_S):
+        async with Guard() as guard:
+            guard.enter(process.pid)
+            guard.remove(2**22)
+            guard.remove(process.pid)
+        assert process.poll() is None
+        process.kill()
+        await process.wait()
+
+
+async def test_a_guard_that_reads_nothing_holds_up_nobody():
+    with trio.fail_after(DEADLINE_S):
+        async with Guard() as guard:
+            os.kill(guard._process.pid, signal.SIGSTOP)
+            for group in range(2**22, 2**22 + 20_000):
+                guard.enter(group)
+                guard.remove(group)
+            guard._process.kill()
+
+
 async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatch):
     log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], guard_module._start
     errors = InternalErrors(log)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trio
 
-from tierlb.cluster.guard import SCRIPT
+from tierlb.cluster.guard import SCRIPT, Guard
 from tierlb.cluster.ports import FreePorts
 from tierlb.cluster.supervisor import Supervisor, stop_order
 from tierlb.controlplane.controller import Controller
@@ -315,6 +315,24 @@ async def test_a_start_is_no_worse_if_it_cannot_be_said_what_it_waits_for(monkey
     assert await supervise(DEMO, on_serving=stop, log=log) == ""
     assert served
     assert [fields["where"] for event, fields in log.events if event == "internal_error"] == ["slow start"]
+
+
+async def test_a_guard_that_cannot_be_waited_for_is_kept_all_the_same(monkeypatch):
+    works, log, kept, lacking = Guard.keep, KeptLog(), trio.Event(), [RuntimeError("can't start new thread")]
+
+    async def keep(self, log, errors):
+        if lacking:
+            raise lacking.pop()
+        kept.set()
+        await works(self, log, errors)
+
+    async def stop(background):
+        await kept.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Guard, "keep", keep)
+    assert await supervise(DEMO, on_serving=stop, log=log) == ""
+    assert [fields["where"] for event, fields in log.events if event == "internal_error"] == ["guard"]
 
 
 @pytest.mark.parametrize(

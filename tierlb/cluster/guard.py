@@ -34,7 +34,7 @@ alive=' '
 while read -r sign group; do
   case $sign in
     +) case $alive in *" $group "*) ;; *) alive="$alive$group " ;; esac ;;
-    -) alive="${alive%% $group *} ${alive#* $group }" ;;
+    -) case $alive in *" $group "*) alive="${alive%% $group *} ${alive#* $group }" ;; esac ;;
   esac
 done
 for group in $alive; do kill -KILL "-$group"; done
