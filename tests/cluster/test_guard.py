@@ -151,10 +151,12 @@ async def test_a_guard_that_reads_nothing_holds_up_nobody():
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
             os.kill(guard._process.pid, signal.SIGSTOP)
-            for group in range(2**22, 2**22 + 20_000):
-                guard.enter(group)
-                guard.remove(group)
-            guard._process.kill()
+            try:
+                for group in range(2**22, 2**22 + 20_000):
+                    guard.enter(group)
+                    guard.remove(group)
+            finally:
+                guard._process.kill()
 
 
 async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatch):
