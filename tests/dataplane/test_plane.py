@@ -14,7 +14,7 @@ from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Rule, Send, Snapshot
-from tierlb.model.topology import Admin, HealthCheck, Limits, Match, Policy, Respond
+from tierlb.model.topology import DRAIN_S, Admin, HealthCheck, Limits, Match, Policy, Respond
 from tierlb.net import names
 from tierlb.telemetry.sketch import decode
 from tierlb.wire.agent_check import NOTICE_S
@@ -186,6 +186,28 @@ async def test_a_node_in_drain_refuses_clients_at_a_port_of_its_own_until_it_is_
         await lab.connects()
     assert lab.plane.apply(l7(rules=HELLO, revision=3)) == (lab.at,)
     assert (await (await lab.connects()).asks(GET)).status == 200
+
+
+async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works, failures = Plane._look_for_room, [ValueError(), ValueError()]
+
+    def look(self: Plane, now: float) -> None:
+        if failures:
+            raise failures.pop()
+        works(self, now)
+
+    monkeypatch.setattr(Plane, "_look_for_room", look)
+    member = await lab.member()
+    await lab.serves(l7(member))
+    client = await lab.connects()
+    await client.says(GET)
+    await member.accepts()
+    lab.plane.apply(l7(member, revision=2, admin=Admin.DRAIN))
+    clock.now += DRAIN_S
+    assert (await client.hears_message()).status == 503
+    assert lab.plane.errors.counts == {"room": 2}
 
 
 @pytest.mark.parametrize("kind", [l4, l7])

@@ -473,11 +473,12 @@ async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
 # Errors of our own.
 
 
-@pytest.mark.parametrize("part", ["learn", "settle_in_turn", "sample", "heed"])
+@pytest.mark.parametrize("part", ["tick", "learn", "settle_in_turn", "sample", "heed"])
 def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.serves("a", "b")
     first, second = kept.roster.candidates
-    owner = {"learn": first, "settle_in_turn": kept.roster.groups[0], "sample": kept.upkeep.account, "heed": kept.front}
+    owner = {"tick": kept.roster, "learn": first, "settle_in_turn": kept.roster.groups[0]}
+    owner |= {"sample": kept.upkeep.account, "heed": kept.front}
     monkeypatch.setattr(type(owner[part]), part, once_failing(getattr(type(owner[part]), part)))
     learnt: list[object] = []
     monkeypatch.setattr(type(second.view), "advance", lambda view, *_: learnt.append(view))
