@@ -491,16 +491,14 @@ async def test_what_fails_in_following_the_controller_costs_the_connection_only(
 
 
 async def test_a_failure_at_one_controller_leaves_the_turn_to_the_next(
-    uplink, net, servant, log, monkeypatch, autojump_clock
+    among_two, net, servant, log, monkeypatch, autojump_clock
 ):
-    other = "ws://127.0.0.1:7999"
-    net.listen(other)
-    uplink.identity = attrs.evolve(uplink.identity, controllers=f"{URL},{other}")
+    net.listen(OTHER)
     end = await placed(net)
     fail_once(monkeypatch, servant, "serve")
     await end.say(Configure(SNAPSHOT))
     with trio.fail_after(60):
-        second, _ = await net.accept(other)
+        second, _ = await net.accept(OTHER)
     await second.close("away")
     await net.accept()
     (reason,) = [fields["reason"] for event, fields in log.events if event == "controller lost"][:1]
