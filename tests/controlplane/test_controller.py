@@ -3,6 +3,7 @@ import pytest
 import trio
 
 from tests.controlplane.conftest import tier
+from tierlb.controlplane.admin_states import AdminState
 from tierlb.controlplane.admission import by_ticket
 from tierlb.controlplane.controller import (
     AGENT_GONE_S,
@@ -32,6 +33,9 @@ ENDPOINT = Address("127.0.0.1", 20001)
 
 def hello(node, tier, pid=1, boot_id="one", control="", data=""):
     return Hello(1, node, tier, boot_id, pid, control, data)
+
+
+WEB_1_OUT = AdminState("web", "web-1", Admin.DRAIN)
 
 
 @pytest.fixture
@@ -262,14 +266,21 @@ async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(
 
 async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
-    running.want({"web-1": Admin.DRAIN})
+    running.want((WEB_1_OUT,))
     await settle()
     assert web1.wanted.admin is Admin.DRAIN
     states = {m.name: m.admin for m in edge.wanted.rules[0].action.destinations[0].members}
     assert states == {"web-1": Admin.DRAIN, "web-2": Admin.READY}
-    running.want({})
+    running.want(())
     await settle()
     assert web1.wanted.admin is Admin.READY
+
+
+async def test_of_another_that_has_the_name_of_a_drained_one_nothing_is_wanted(running, autojump_clock):
+    _, web1, _ = await serve_all(running)
+    running.want((AdminState("app", "web-1", Admin.DRAIN),))
+    await settle()
+    assert (web1.wanted.admin, running.admin) == (Admin.READY, {})
 
 
 async def test_internal_errors_of_the_controller_are_in_its_status(controller):
@@ -282,7 +293,7 @@ async def test_internal_errors_of_the_controller_are_in_its_status(controller):
 async def test_what_drained_nodes_lack_can_be_left_out(running, autojump_clock):
     await serve_all(running)
     running.exited("web-1", running.seats["web-1"].hello.pid)
-    running.want({"web-1": Admin.DRAIN})
+    running.want((WEB_1_OUT,))
     assert [phrase for phrase in running.missing() if "web-1" in phrase] == ["web-1 has not joined"]
     assert not [phrase for phrase in running.missing(drained=False) if "web-1" in phrase]
 
@@ -708,7 +719,7 @@ async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing
 async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
     assert running.settled()
-    running.want({"web-1": Admin.DRAIN})
+    running.want((WEB_1_OUT,))
     await settle()
     running.receive(edge, Ack(edge.wanted.revision, (EDGE,)))
     assert (running.settled(), running.settled(["edge-1", "web-2"]), running.settled(["web-1"])) == (False, True, False)

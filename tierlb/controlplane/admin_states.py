@@ -52,18 +52,11 @@ def meanwhile(before: AdminStates, after: AdminStates, topology: Topology, *, nu
     return (*(each for each in before if each not in stay), *after)
 
 
-def by_name(states: AdminStates) -> dict[str, Admin]:
-    """The states by the names of nodes and agents."""
-    return {each.name: each.state for each in states}
-
-
 def changes_between(before: AdminStates, after: AdminStates) -> tuple[AdminChanged, ...]:
     """A value for each node or agent of which something else is wanted."""
-    was, now = by_name(before), by_name(after)
-    groups = {each.name: each.group for each in (*before, *after)}
-    names = (each.name for each in sorted((*before, *after)))
-    pairs = ((name, was.get(name, Admin.READY), now.get(name, Admin.READY)) for name in dict.fromkeys(names))
-    return tuple(AdminChanged(groups[name], name, one.value, other.value) for name, one, other in pairs if one != other)
+    was, now = ({(each.group, each.name): each.state for each in states} for states in (before, after))
+    pairs = ((key, was.get(key, Admin.READY), now.get(key, Admin.READY)) for key in sorted(was.keys() | now.keys()))
+    return tuple(AdminChanged(*key, one.value, other.value) for key, one, other in pairs if one != other)
 
 
 def _has(topology: Topology, wanted: AdminState, numbered: bool) -> bool:

@@ -19,7 +19,7 @@ controllers is the active one.
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,6 @@ from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.controlplane.admin_states import (
     AdminStates,
     SetAdmin,
-    by_name,
     changes_between,
     kept,
     meanwhile,
@@ -169,7 +168,7 @@ class Changes:
         if text != self.text:
             states = self._kept(self.history.admin_states, self.controller.topology)
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None, states))
-        self.controller.want(by_name(self.history.admin_states))
+        self.controller.want(self.history.admin_states)
         return text
 
     async def take_over(self, text: str, who: str) -> Topology:
@@ -180,11 +179,11 @@ class Changes:
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
         rollout = self._stored.rollout
         if rollout is None or rollout.over:
-            self.controller.want(by_name(self.history.admin_states))
+            self.controller.want(self.history.admin_states)
             return self._load(self.text)
         self._resumed = rollout
         previous = self.history.get(rollout.previous)
-        self.controller.want(by_name(previous.admin_states))
+        self.controller.want(previous.admin_states)
         return self._load(previous.text)
 
     def is_news(self, text: str) -> bool:
@@ -288,7 +287,7 @@ class Changes:
         text, states, base = proposal.text, proposal.admin_states, Proposal(self.text, self.history.admin_states)
         before, after = self.controller.topology, self._load(text)
         plan = self._describe(before, after, base.admin_states, states)
-        if reason := self._why_not(plan, after, by_name(states)):
+        if reason := self._why_not(plan, after, states):
             raise NotPossible(reason)
         history = self.history.accept(text, request.who, request.why, self.now(), request.expected, states)
         stages = transition(before, after)
@@ -307,13 +306,13 @@ class Changes:
             self._spawn(self._wait_served, progress)
         return progress
 
-    def _why_not(self, plan: Plan, after: Topology, admin: Mapping[str, Admin]) -> str:
+    def _why_not(self, plan: Plan, after: Topology, states: AdminStates) -> str:
         """Why the cluster cannot become that; "" if it can."""
         if plan.unsupported:
             return "; ".join(each.reason for each in plan.unsupported)
         if self.controller.engine is not None:
             return self.controller.engine.lack(after)
-        return _all_out(after, admin)
+        return _all_out(after, states)
 
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
@@ -334,7 +333,7 @@ class Changes:
 
     def _want_meanwhile(self, before: AdminStates, after: AdminStates, topology: Topology) -> None:
         states = meanwhile(before, after, topology, numbered=self.controller.engine is None)
-        self.controller.want(by_name(states))
+        self.controller.want(states)
 
     def _with_state(self, edit: SetAdmin) -> AdminStates:
         """Raises NotPossible. One that is not there can only be made ready, which ends what was wanted of it."""
@@ -344,11 +343,9 @@ class Changes:
             return with_state(states, "", name, edit.state)
         if seat is None or seat.leaving:
             raise NotPossible(f"there is no node or agent {name}: see `tierlb status`")
-        peers = [
-            each.name
-            for each in self.controller.seats.values()
-            if each.tier == seat.tier and each.state is State.SERVING and each.name not in self.controller.admin
-        ]
+        serving = [each.name for each in self.controller.seats.values() if each.state is State.SERVING]
+        out = self.controller.admin
+        peers = [each for each in serving if each not in out and self.controller.seats[each].tier == seat.tier]
         if edit.state is not Admin.READY and peers == [name]:
             raise NotPossible(f"{name} is the last one of {seat.tier} that serves: scale {seat.tier} first")
         return with_state(states, seat.tier, name, edit.state)
@@ -387,7 +384,7 @@ class Changes:
             self.controller.errors.note("change", error, what=progress.what)
             await self._go_back(progress, before, INTERNAL)
         else:
-            self.controller.want(by_name(self.history.admin_states))
+            self.controller.want(self.history.admin_states)
             await self._end(progress, "done")
 
     async def _note_stage(self, number: int) -> None:
@@ -507,7 +504,7 @@ class Changes:
             progress.say(f"and the way back is not over yet: {str(problem) or self._lacking()}")
             outcome = "failed"
         if rollout is not None:
-            self.controller.want(by_name(self._states_of(rollout.previous)))
+            self.controller.want(self._states_of(rollout.previous))
             failed = self.history.get(rollout.target).text
             await self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
             await self._write_file(failed, self.text)
@@ -539,7 +536,7 @@ class Changes:
     def _nodes(self, topology: Topology) -> frozenset[str]:
         """Those that a stage waits for: not what operators have taken out, perhaps because it does not work."""
         names = (name for tier in topology.tiers.values() for name in self.controller.expected(tier))
-        return frozenset(name for name in names if name not in self.controller.admin)
+        return frozenset(names) - self.controller.admin.keys()
 
     def _tier_of(self, node: str) -> str:
         seat = self.controller.seats.get(node)
@@ -623,11 +620,11 @@ async def _without_haste(time: trio.CancelScope, waiting: Awaitable[None]) -> No
         time.deadline = deadline + trio.current_time() - began
 
 
-def _all_out(after: Topology, admin: Mapping[str, Admin]) -> str:
+def _all_out(after: Topology, states: AdminStates) -> str:
     """Why no node would accept at a tier's address, whose socket the supervisor keeps open; "" if one would."""
     for tier in after.tiers.values():
-        nodes = node_names(tier)
-        if tier.listen is not None and all(name in admin for name in nodes):
+        nodes, out = node_names(tier), {each.name for each in states if each.group == tier.name}
+        if tier.listen is not None and out.issuperset(nodes):
             return f"of {tier.name} only nodes that are drained would be left: `tierlb ready {nodes[0]}` first"
     return ""
 

@@ -32,6 +32,7 @@ from collections.abc import Container, Iterable
 import attrs
 import trio
 
+from tierlb.controlplane.admin_states import AdminStates
 from tierlb.controlplane.admission import Admission, address_problem, agent_rows, bound, may_replace, mismatch
 from tierlb.controlplane.engine import Engine
 from tierlb.controlplane.log import Log
@@ -101,8 +102,8 @@ class Controller:
     """The active one of the history, which others write here; only shown."""
     starting: bool = False
     """Set by those who start the processes, until everything serves."""
-    admin: dict[str, Admin] = attrs.field(factory=dict)
-    """What operators want of nodes and agents, by name, where it is not ready; `want` sets it."""
+    admin_states: AdminStates = ()
+    """What operators want of nodes and agents, where it is not ready; `want` sets it."""
     engine: Engine | None = None
     admission: Admission = attrs.field(factory=Admission)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
@@ -167,10 +168,20 @@ class Controller:
         seats = [self.seats[name] for name in self.expected(tier)]
         return sum(seat.state is State.SERVING and self._has_leaves(seat.name) for seat in seats)
 
-    def want(self, admin: dict[str, Admin]) -> None:
-        """What operators want of nodes and agents from now on, by name; of all others that they are ready."""
-        if admin != self.admin:
-            self.admin = admin
+    @property
+    def admin(self) -> dict[str, Admin]:
+        """The same by name. A node of the name that an agent had, or one of another tier, is not meant."""
+        seats = self.seats
+        return {
+            each.name: each.state
+            for each in self.admin_states
+            if each.name not in seats or seats[each.name].tier == each.group
+        }
+
+    def want(self, admin_states: AdminStates) -> None:
+        """What operators want of nodes and agents from now on; of all others that they are ready."""
+        if admin_states != self.admin_states:
+            self.admin_states = admin_states
             self._changed()
 
     def retire(self, nodes: Iterable[str]) -> None:
@@ -342,8 +353,8 @@ class Controller:
     def missing(self, *, drained: bool = True) -> tuple[str, ...]:
         """What is not up yet, each a phrase for a person; empty when the whole tree serves. With `drained` false
         nothing of nodes that operators have taken out, perhaps because they do not work."""
-        lacks = self._lacks(self._contents())
-        return self._missing({name: lack for name, lack in lacks.items() if drained or name not in self.admin})
+        lacks, out = self._lacks(self._contents()), self.admin
+        return self._missing({name: lack for name, lack in lacks.items() if drained or name not in out})
 
     def waiting(self) -> tuple[str, ...]:
         """The same by tier and pool: how many of how many are up, and what the others lack."""
