@@ -400,6 +400,7 @@ async def test_what_does_not_come_off_is_taken_back(site, log, spoil, deadline_s
     spoil(site)
     began = trio.current_time()
     progress = await site.changes.edit(MID, Request("ann", deadline_s=deadline_s), "tier add mid")
+    await trio.sleep(0.01)
     assert site.file.read_text() != TEXT
     assert await site.over(progress) == "rolled back"
     assert takes_s[0] <= trio.current_time() - began <= takes_s[1]
@@ -665,6 +666,21 @@ async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change
     assert texts(progress)[-1].startswith("not every node serves it yet: web-2 does not serve")
     assert await site.over(await site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")) == "done"
     assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
+
+
+async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, autojump_clock):
+    nursery.start_soon(site.changes.edit, MID, ANN, "tier add mid")
+    await trio.testing.wait_all_tasks_blocked()
+    assert site.changes.progress is not None, "stored and begun"
+    assert await site.over(site.changes.progress) == "done"
+    nursery.start_soon(site.changes.edit, RemoveTier("mid"), ANN, "tier remove mid")
+    while not site.changes._accepting.locked():
+        await trio.lowlevel.checkpoint()
+    with pytest.raises(Busy, match="being accepted"):
+        site.changes.restart("web", ANN)
+    await trio.testing.wait_all_tasks_blocked()
+    assert site.changes.progress.what == "tier remove mid"
+    assert await site.over(site.changes.progress) == "done"
 
 
 async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clock):

@@ -295,15 +295,11 @@ class Changes:
             raise NothingToDo("nothing would change")
         rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s) if stages else None
         await self._keep(history=history, rollout=rollout)
-        await self._write_file(base.text, text)
         progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)))
         for line in plan.lines:
             progress.say(line)
         self._want_meanwhile(base.admin_states, states, after)
-        if stages:
-            self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
-        else:
-            self._spawn(self._wait_served, progress)
+        self._spawn(self._carry_out_accepted, progress, base.text, before, stages, request.deadline_s)
         return progress
 
     def _why_not(self, plan: Plan, after: Topology, states: AdminStates) -> str:
@@ -317,6 +313,8 @@ class Changes:
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
         self.demand_idle()
+        if self._accepting.locked():
+            raise Busy("another change is being accepted: try again")
         if tier not in self.controller.topology.tiers:
             raise NotPossible(f"there is no tier {tier}: there are {', '.join(self.controller.topology.tiers)}")
         if self.machines is not None and not self.machines.replaces:
@@ -351,6 +349,16 @@ class Changes:
         return with_state(states, seat.tier, name, edit.state)
 
     # How it is carried out.
+
+    async def _carry_out_accepted(
+        self, progress: Progress, text: str, before: Topology, stages: tuple[Topology, ...], deadline_s: float
+    ) -> None:
+        """The file first, which held this text: it is in step, or late, before the change is over."""
+        await self._write_file(text, self.text)
+        if stages:
+            await self._carry_out(progress, before, stages, deadline_s)
+        else:
+            await self._wait_served(progress)
 
     async def _wait_served(self, progress: Progress) -> None:
         """The topology is the same, so nothing has to come up, and what is wanted of nodes is not taken back because
