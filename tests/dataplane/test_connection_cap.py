@@ -291,6 +291,42 @@ async def test_a_pure_tcp_tier_closes_newcomers_and_nobody_else(lab: Lab, monkey
     assert lab.plane.load().turned_away == 1
 
 
+async def test_at_a_pure_tcp_tier_a_connection_gives_way_if_neither_side_has_said_anything_for_long(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierlb.dataplane.pipe.QUIET_S", 0.0)
+    monkeypatch.setattr("tierlb.dataplane.pipe.UNUSED_S", 0.0)
+    member = await lab.member()
+    await lab.serves(l4(member, limits=Limits(connections=3)))
+    clients = [await lab.connects() for _ in range(3)]
+    voices = [await member.accepts() for _ in clients]
+    await clients[0].says(b"asks")
+    await voices[0].hears(b"asks")
+    await voices[1].says(b"greets")
+    await clients[1].hears(b"greets")
+    late = await lab.connects()
+    await clients[2].hears_end()
+    await lab.connects()
+    await late.hears_end()
+    for client, voice in zip(clients[:2], voices[:2], strict=True):
+        await voice.says(b"still here")
+        await client.hears(b"still here")
+
+
+async def test_an_unused_connection_on_which_bytes_have_just_come_does_not_give_way(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierlb.dataplane.pipe.UNUSED_S", 0.0)
+    member = await lab.member()
+    await lab.serves(l4(member, limits=Limits(connections=1)))
+    client = await lab.connects()
+    voice = await member.accepts()
+    assert lab.plane._cap is not None
+    client.stream.socket._sock.send(b"asks")
+    assert not lab.plane._cap.admit(lab.plane.reactor.look())
+    await voice.hears(b"asks")
+
+
 async def test_clients_of_a_parent_are_turned_away_too(lab: Lab) -> None:
     member = await lab.member()
     await lab.serves(attrs.evolve(l7(member, limits=Limits(connections=1)), listeners=(INNER,)))

@@ -24,6 +24,8 @@ SPLICES_PER_EVENT = 4
 SPARE_PIPES = 32
 QUIET_S = 2.0
 """A connection on which something moved this lately counts as in use."""
+UNUSED_S = 10.0
+"""One on which nothing has moved yet counts as in use for so long: the default of timeouts.head."""
 
 _spare_pipes: list[tuple[int, int]] = []
 
@@ -83,12 +85,19 @@ class Pipe:
         """Something moved: the idle time starts again."""
         self.moved = self.reactor.now
 
+    @property
+    def is_unused(self) -> bool:
+        """Nothing has come from either end so far."""
+        return not (self.client.carried or self.member.carried)
+
     def idle_since(self, now: float) -> float:
-        """Since when nothing has moved; NEVER if that is less than QUIET_S."""
-        return self.moved if now - self.moved >= QUIET_S else NEVER
+        """Since when nothing has moved; NEVER if that is not long enough to count as idle."""
+        return self.moved if now - self.moved >= (UNUSED_S if self.is_unused else QUIET_S) else NEVER
 
     def give_way(self) -> bool:
-        """Close both sides, for the node is full; false if the client seems to wait for an answer."""
+        """Close both sides, for the node is full; false if the client seems to wait for an answer, or just asks."""
+        if self.is_unused and self.client.has_unread:
+            return False
         if self.client.carried and not (self.member.carried and hearing.has_answered(self.client.sock)):
             return False
         self.finish(broken=False)
@@ -160,6 +169,14 @@ class End(Stream):
         self.full_reads = 0
         self.kernel: tuple[int, int] | None = None
         self.held = 0
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes wait in the kernel."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def on_ready(self, mask: int) -> None:
         """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""

@@ -76,11 +76,12 @@ class L4Front:
 
     def may_give_way(self) -> Iterable[Pipe]:
         """Connections that can be closed for new ones if they are idle: those to l7 nodes, whose clients can tell a
-        connection that was closed between requests. What goes straight to endpoints may be any protocol."""
+        connection that was closed between requests. What goes straight to endpoints may be any protocol, so of those
+        only connections on which neither side has said anything."""
         return [
             pipe
             for pipe in self.pipes
-            if isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.candidate.member.child
+            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.candidate.member.child)
         ]
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
