@@ -191,10 +191,7 @@ async def test_a_start_on_which_the_program_fails_is_tried_again(seen, nursery):
             raise failures.pop()
         return b"who it is"
 
-    async def lend(sock):
-        await trio.sleep_forever()
-
-    child = make(seen, ("sleep", "60"), watch=starts.watch, introduce=introduce, lend=lend)
+    child = make(seen, ("sleep", "60"), watch=starts.watch, introduce=introduce, sockets=Sockets())
     child.backoff = Backoff(first_s=0.001)
     nursery.start_soon(child.run)
     with trio.fail_after(DEADLINE_S):
