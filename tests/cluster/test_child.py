@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tierlb.cluster.child import Child
+from tierlb.cluster.sockets import Sockets
 from tierlb.controlplane.backoff import Backoff
 
 DEADLINE_S = 30.0
