@@ -40,6 +40,13 @@ async def test_an_edit_is_left_alone(kept, log):
     assert told(log) == [EDITED], "somebody wrote what was wanted"
 
 
+async def test_what_is_no_text_is_an_edit_too(kept, log):
+    kept.file.write_bytes(b"\xff")
+    with trio.fail_after(DEADLINE_S):
+        await kept.keep("a", "b")
+    assert (kept.file.read_bytes(), told(log)) == (b"\xff", [EDITED])
+
+
 async def test_what_could_not_be_written_is_made_up_for_by_the_next_text(kept, log):
     elsewhere = kept.file.with_name("elsewhere")
     kept.file.rename(elsewhere)

@@ -299,7 +299,12 @@ class Changes:
         for line in plan.lines:
             progress.say(line)
         self._want_meanwhile(base.admin_states, states, after)
-        self._spawn(self._carry_out_accepted, progress, base.text, before, stages, request.deadline_s)
+        with self.controller.errors.barrier("topology file"):
+            await self._write_file(base.text, text)  # not cancelled, so what has been stored is carried out
+        if stages:
+            self._spawn(self._carry_out, progress, before, stages, request.deadline_s)
+        else:
+            self._spawn(self._wait_served, progress)
         return progress
 
     def _why_not(self, plan: Plan, after: Topology, states: AdminStates) -> str:
@@ -349,16 +354,6 @@ class Changes:
         return with_state(states, seat.tier, name, edit.state)
 
     # How it is carried out.
-
-    async def _carry_out_accepted(
-        self, progress: Progress, text: str, before: Topology, stages: tuple[Topology, ...], deadline_s: float
-    ) -> None:
-        """The file first, which held this text: it is in step, or late, before the change is over."""
-        await self._write_file(text, self.text)
-        if stages:
-            await self._carry_out(progress, before, stages, deadline_s)
-        else:
-            await self._wait_served(progress)
 
     async def _wait_served(self, progress: Progress) -> None:
         """The topology is the same, so nothing has to come up, and what is wanted of nodes is not taken back because

@@ -87,7 +87,7 @@ def replace(path: Path, owed: tuple[str, ...], text: str) -> Found:
     """Write the text where the file holds one of those that are owed, or this one already. Raises OSError and
     StoreError."""
     file = path.resolve()  # a link stays one
-    found = file.read_text(encoding="utf-8-sig")
+    found = file.read_text(encoding="utf-8-sig", errors="replace")
     if found == text:
         return Found.OURS
     if found not in owed:
