@@ -272,7 +272,8 @@ async def test_a_second_signal_ends_a_node_that_still_drains(make_node, plane, a
 
     nursery.start_soon(terminate)
     started_s = trio.current_time()
-    await run_node(make_node("ws://127.0.0.1:1"))
+    with trio.fail_after(2000):
+        await run_node(make_node("ws://127.0.0.1:1"))
     assert trio.current_time() - started_s == pytest.approx(1001, abs=0.1)
 
 
