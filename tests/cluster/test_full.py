@@ -44,9 +44,8 @@ def test_out_of_descriptors_every_client_that_asks_is_answered_and_status_tells_
                 assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
             answer = httpx.get(f"http://{listen}/", timeout=DEADLINE_S, trust_env=False)
             assert answer.status_code == 200
-            trio.run(
-                small.wait_until, "who gave way", lambda: "50 idle" in shortages() or load()["gave_way"] > 50, 60.0
-            )
+            full = lambda: "idle ones closed" in shortages() and load()["gave_way"] > 0  # noqa: E731
+            trio.run(small.wait_until, "that idle ones gave way", full, DEADLINE_S)
         log = small.log.read_text()
     assert log.count("connections_capped") == 1
     assert log.count('"connections_full"') + log.count("connections_full ") >= 1
