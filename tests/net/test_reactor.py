@@ -58,6 +58,36 @@ def test_a_handler_hears_what_its_descriptor_is_ready_for(bench: Bench) -> None:
     assert heard == [READ]
 
 
+def test_in_a_batch_it_is_known_where_something_happened_and_which_handlers_were_called(bench: Bench) -> None:
+    near, quiet = [bench.pair()[0] for _ in range(2)], bench.pair()[0]
+    seen: list[tuple[bool, set[int]]] = []
+    for sock in (*near, quiet):
+        bench.reactor.add(
+            sock.fileno(), READ, lambda mask: seen.append((bench.reactor.polled, set(bench.reactor.unserved)))
+        )
+    for far in bench.sockets[1:4:2]:
+        far.send(b"x")
+    assert not bench.reactor.polled
+    bench.reactor._stint()
+    assert seen[0][0]
+    assert [len(unserved) for _, unserved in seen[:2]] == [1, 0]
+    assert seen[0][1] < {sock.fileno() for sock in near}
+    assert not bench.reactor.polled, "outside of a batch nothing is known"
+
+
+def test_a_batch_that_may_have_left_descriptors_out_says_nothing_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "BATCH_EVENTS", 1)
+    near, far = bench.pair()
+    seen: list[bool] = []
+    bench.reactor.add(near.fileno(), READ, lambda mask: seen.append(bench.reactor.polled))
+    far.send(b"x")
+    bench.reactor._stint()
+    assert not any(seen)
+    assert seen
+
+
 def test_a_mask_can_be_changed_and_a_descriptor_given_to_another_handler(bench: Bench) -> None:
     near, far = bench.pair()
     first: list[int] = []

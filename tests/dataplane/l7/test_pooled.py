@@ -152,10 +152,15 @@ async def test_a_member_that_left_the_snapshot_has_no_kept_connection(lab: Lab) 
 STALE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
+@pytest.mark.parametrize("batch_events", [1, 256])
 @pytest.mark.parametrize("request_head", [GET, POST])
-async def test_what_waits_in_a_kept_connection_answers_no_request(lab: Lab, request_head: bytes) -> None:
-    """Request and stale answer come before the node looks, and the request's event is the first."""
+async def test_what_waits_in_a_kept_connection_answers_no_request(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, request_head: bytes, batch_events: int
+) -> None:
+    """Request and stale answer come before the node looks, and the request's event is the first, or the only one that
+    a poll reports."""
     client, voice = await kept(lab)
+    monkeypatch.setattr("tierlb.net.reactor.BATCH_EVENTS", batch_events)
     client.stream.socket._sock.send(request_head)
     voice.stream.socket._sock.send(STALE)
     other = await lab.members[0].accepts()

@@ -127,7 +127,7 @@ class Exchange:
         idle = candidate.idle
         while idle and not self.retried:
             connection = idle.pop()
-            if connection.is_unread() if self.plan.repeatable else connection.is_alive():
+            if connection.is_clean() if self.plan.repeatable else connection.is_alive():
                 connection.exchange = self
                 self.connection = connection
                 self._send_request()

@@ -2,7 +2,7 @@
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
 lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
-again, the exchange that takes it looks whether bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
+again, the exchange that takes it sees that no bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
 a body it is closed: some servers send that body all the same, a moment later. When the member's host is silent, all
 that lies there is given up with it: what is sent next is to find that out by a connect.
 """
@@ -92,9 +92,15 @@ class PooledConnection(Stream):
         if at < self.filed:
             self.reactor.wheel.file(self)
 
+    def is_clean(self) -> bool:
+        """Look that no bytes wait, as a late 408 does, for they would be taken for the next answer. The poll of the
+        batch was the look for all connections of which it reported nothing; for others it takes a system call. That
+        the member has closed it is not always seen: a request that is put on it then is repeated."""
+        reactor = self.reactor
+        return (reactor.polled and self.fd not in reactor.unserved) or self.is_unread()
+
     def is_unread(self) -> bool:
-        """Look (one system call) that no bytes wait, as a late 408 does, for they would be taken for the next answer.
-        That the member has closed it is not seen: a request that is put on it then is repeated."""
+        """Whether no bytes wait in the kernel (one system call)."""
         ioctl(self.fd, FIONREAD, _waiting)
         return not _waiting[0]
 
