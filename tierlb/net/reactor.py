@@ -48,9 +48,10 @@ Handler = Callable[[int], None]
 class Reactor:
     """Registers descriptors with handlers and calls `handler(epoll mask)` when they are ready.
 
-    `polled`: a batch is being served, and its poll reported every descriptor that was ready. `unserved`: those of the
-    batch whose handlers are still to be called. So while `polled` holds, nothing had happened at any other descriptor
-    when the batch began, a fraction of a millisecond ago.
+    `polled`: a batch is being served, and its poll reported every descriptor that was ready. `unserved`: those of which
+    it is not known whether all has been read: handlers of the batch are still to be called, a read was filled, or the
+    poll did not look for what there is to read. So while `polled` holds, no other descriptor has bytes that were there
+    when the batch began.
     """
 
     __slots__ = (

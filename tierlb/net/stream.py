@@ -217,6 +217,7 @@ class Stream:
             return  # `resume` queues it again
         data, self.unread = self.unread, b""
         if data:
+            self.reactor.unserved.add(self.fd)
             self.on_data(data)
             if not (self.unread or self.paused or self.closed or self.eof):
                 self._set_mask(self.mask | READ)
@@ -245,6 +246,7 @@ class Stream:
         """Hand on what a read returned; an empty read is the end of what the peer sends."""
         if data:
             if len(data) == self.read_bytes:
+                self.reactor.unserved.add(self.fd)
                 self.read_bytes = self.reactor.bulk.bytes_for(self)
             self.on_data(data)
         elif self.lost is not None:

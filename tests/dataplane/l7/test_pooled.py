@@ -12,6 +12,7 @@ import pytest
 from tests.dataplane.conftest import Full, Lab, PlayedMember, Voice, l7
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.topology import Admin
+from tierlb.net.bulk import READ_BYTES
 from tierlb.net.hearing import vanished
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -164,6 +165,38 @@ async def test_what_waits_in_a_kept_connection_answers_no_request(
     client.stream.socket._sock.send(request_head)
     voice.stream.socket._sock.send(STALE)
     other = await lab.members[0].accepts()
+    await other.hears_head()
+    await other.says(OK)
+    assert (await client.hears_message()).body == b"ok"
+    await voice.hears_no_word()
+    assert lab.front.counters.errors == 0
+
+
+def of_size(head: bytes, body: bytes, size: int) -> bytes:
+    """An answer of so many bytes, head included."""
+    padding = size - len(head) - len(body) - len(b"X-Pad: \r\n\r\n")
+    return head + b"X-Pad: " + b"x" * padding + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n", b"x" * 9000),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", b"2328\r\n" + b"x" * 9000 + b"\r\n0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", b"8\r\nxxxxxxxx\r\n" * 1125 + b"0\r\n\r\n"),
+    ],
+)
+async def test_what_waits_behind_an_answer_that_fills_a_read_answers_no_request(
+    lab: Lab, head: bytes, body: bytes
+) -> None:
+    """The next request is here already, so that it begins in the turn in which the answer ends."""
+    client, member = await lab.converses()
+    await client.says(GET + GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    voice.stream.socket._sock.send(of_size(head, body, READ_BYTES) + STALE)
+    assert (await client.hears_message()).body == b"x" * 9000
+    other = await member.accepts()
     await other.hears_head()
     await other.says(OK)
     assert (await client.hears_message()).body == b"ok"

@@ -94,8 +94,9 @@ class PooledConnection(Stream):
 
     def is_clean(self) -> bool:
         """Look that no bytes wait, as a late 408 does, for they would be taken for the next answer. The poll of the
-        batch was the look for all connections of which it reported nothing; for others it takes a system call. That
-        the member has closed it is not always seen: a request that is put on it then is repeated."""
+        batch was the look, but for connections that are still to be read, or may be (`Reactor.unserved`): for them it
+        takes a system call. That the member has closed it is not always seen: a request that is put on it then is
+        repeated."""
         reactor = self.reactor
         return (reactor.polled and self.fd not in reactor.unserved) or self.is_unread()
 
