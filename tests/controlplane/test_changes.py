@@ -579,13 +579,55 @@ async def test_a_change_says_what_it_waits_for_while_nodes_drain(site, autojump_
     assert said == "waiting for 3 requests and 1 tunnel on web-2, 27 s left"
 
 
-async def test_a_public_tier_does_not_shrink_to_nodes_that_are_drained(site, autojump_clock):
+@pytest.mark.parametrize("tier", ["edge", "web"])
+async def test_a_tier_does_not_shrink_to_nodes_that_are_drained(site, tier, autojump_clock):
+    assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
+    await site.want(f"{tier}-1", Admin.DRAIN)
+    scale, reason = Scale({tier: 1}), f"of {tier} only nodes that are drained would be left: `tierlb ready {tier}-1`"
+    with pytest.raises(NotPossible, match=f"{reason} first"):
+        await site.changes.edit(scale, ANN, "scale")
+    await site.want(f"{tier}-1", Admin.READY)
+    assert await site.over(await site.changes.edit(scale, ANN, "scale")) == "done"
+
+
+async def test_where_a_file_at_the_start_left_only_drained_nodes_each_can_be_made_ready(site, again, autojump_clock):
     assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
     await site.want("edge-1", Admin.DRAIN)
-    with pytest.raises(NotPossible, match="only nodes that are drained would be left: `tierlb ready edge-1` first"):
-        await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")
-    await site.want("edge-1", Admin.READY)
-    assert await site.over(await site.changes.edit(Scale({"edge": 1}), ANN, "scale edge=1")) == "done"
+    await site.want("web-1", Admin.DRAIN)
+    await site.changes.store.close()
+    changes, _ = await again(TEXT.replace("replicas: 2", "replicas: 1"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.controller.run)
+        changes.machines = Played(changes.controller, nursery)
+        changes.machines.grow(changes.controller.topology)
+        await nursery.start(changes.run)
+        await trio.sleep(2)
+        other = attrs.evolve(site, changes=changes, machines=changes.machines)
+        status = changes.controller.status()
+        assert (status.serving, len(status.missing)) == (False, 2)
+        await other.want("web-1", Admin.READY)
+        assert changes.controller.status().missing == (
+            "edge: no node that serves takes anything: `tierlb ready edge-1`",
+        )
+        await other.want("edge-1", Admin.READY)
+        assert changes.controller.status().serving
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_nodes_that_go_a_plan_does_not_say_that_they_are_ready(site, autojump_clock):
+    await site.want("web-2", Admin.DRAIN)
+    plan = site.changes.plan(site.changes.edited(Scale({"web": 1})))
+    assert [line for line in plan.lines if "web-2" in line] == [plan.lines[1]]
+    assert plan.lines[1].startswith("web-2 stops")
+
+
+async def test_most_nodes_of_a_tier_may_be_out_and_not_work_while_it_changes(site, autojump_clock):
+    assert await site.over(await site.changes.edit(Scale({"web": 4}), ANN, "scale web=4")) == "done"
+    for name in ("web-2", "web-3", "web-4"):
+        await site.want(name, Admin.DRAIN)
+        site.machines.habits[name] = "empty"
+    await trio.sleep(1)
+    assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
 
 
 async def test_the_time_of_a_change_stands_still_only_while_something_drains(autojump_clock):

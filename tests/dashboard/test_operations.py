@@ -203,18 +203,22 @@ async def test_a_node_is_drained_and_made_ready_again(shop):
     rehearsed = await shop.post("/v1/edit", {**drain("web-1"), "dry_run": True})
     said = "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
     assert (rehearsed.status_code, rehearsed.json()["lines"], shop.changes.history.active) == (200, [said], 1)
-    begun = await shop.post("/v1/edit", {**drain("web-1"), "who": "ann"})
+    begun = await shop.post("/v1/edit", {**drain("web-1"), "who": "ann", "why": "old disk"})
     assert (begun.status_code, begun.json()["lines"][0]["text"]) == (202, said)
     await until_over(shop)
     assert shop.store.stored.history.admin_states == (AdminState("web", "web-1", Admin.DRAIN),)
     row = (await shop.get("/v1/history")).json()["revisions"][-1]
-    assert (row["number"], row["who"], row["why"], row["active"]) == (2, "ann", "drain web-1", True)
+    assert (row["number"], row["who"], row["why"], row["active"]) == (2, "ann", "drain web-1: old disk", True)
     again = await shop.post("/v1/edit", drain("web-1"))
     assert (again.status_code, again.json()["lines"]) == (200, [])
     last = await shop.post("/v1/edit", drain("web-2", "maintenance"))
     assert "scale web first" in last.json()["error"]
+    for dry_run in (True, False):
+        alone = await shop.post("/v1/edit", {"edit": {"verb": "scale", "replicas": {"web": 1}}, "dry_run": dry_run})
+        assert (alone.status_code, "`tierlb ready web-1` first" in alone.json()["error"]) == (422, True)
     await shop.post("/v1/edit", drain("web-1", "ready"))
     await until_over(shop)
+    assert shop.changes.history.current.why == "ready web-1"
     assert (shop.store.stored.history.admin_states, shop.store.stored.history.active) == ((), 3)
 
 

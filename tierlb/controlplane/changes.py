@@ -263,6 +263,11 @@ class Changes:
         before, after = self.controller.topology, self._load(proposal.text)
         return self._describe(before, after, self.history.admin_states, proposal.admin_states)
 
+    def demand_serving(self, proposal: Proposal) -> None:
+        """Raises NotPossible where a tier would have only nodes that operators have taken out."""
+        if reason := self._why_nothing_serves(self._load(proposal.text), proposal.admin_states):
+            raise NotPossible(reason)
+
     async def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
         """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
         and then nothing has changed."""
@@ -313,7 +318,15 @@ class Changes:
             return "; ".join(each.reason for each in plan.unsupported)
         if self.controller.engine is not None:
             return self.controller.engine.lack(after)
-        return _all_out(after, states)
+        return self._why_nothing_serves(after, states)
+
+    def _why_nothing_serves(self, after: Topology, states: AdminStates) -> str:
+        """Not of tiers of which that is so already: making another node ready is no worse."""
+        was = _all_out(self.controller.topology, self.history.admin_states)
+        for tier, node in _all_out(after, states).items():
+            if tier not in was and self.controller.engine is None:
+                return f"of {tier} only nodes that are drained would be left: `tierlb ready {node}` first"
+        return ""
 
     def restart(self, tier: str, request: Request) -> Progress:
         """Put a new process in the place of each node of the tier, one after the other."""
@@ -471,12 +484,14 @@ class Changes:
                 return f"of {tier.name} only {there} of {needed} nodes have joined"
         if stage is target:
             return "; ".join(self.controller.missing(drained=False)[:3])
-        if not self.controller.settled(self._nodes(target)):
+        if not self.controller.settled(self._nodes(*target.tiers.values())):
             return "not all nodes serve their latest configuration yet"
         if unready := self.controller.unready_endpoints(target.pools):
             return unready[0]
         for tier in target.tiers.values():
-            ready, needed = self.controller.ready(tier), self._machines().needed(tier)
+            names = self._nodes(tier)
+            out = len(self.controller.expected(tier)) - len(names)
+            ready, needed = self.controller.ready(names), max(self._machines().needed(tier) - out, min(1, len(names)))
             if ready < math.ceil(READY_PART * needed):
                 return f"of {tier.name} only {ready} of {needed} nodes are ready"
         return ""
@@ -485,7 +500,7 @@ class Changes:
         """Raise GaveUp where waiting will not help."""
         if self._machines().crashes(fresh) >= CRASHES:
             raise GaveUp("; ".join(self._machines().problems(fresh)[:3]) or "new processes keep ending")
-        if refused := self.controller.refused(self._nodes(target)):
+        if refused := self.controller.refused(self._nodes(*target.tiers.values())):
             raise GaveUp(refused)
 
     async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
@@ -536,9 +551,9 @@ class Changes:
             await self._machines().wait_replaced()
         await self._end(progress, "done")
 
-    def _nodes(self, topology: Topology) -> frozenset[str]:
+    def _nodes(self, *tiers: Tier) -> frozenset[str]:
         """Those that a stage waits for: not what operators have taken out, perhaps because it does not work."""
-        names = (name for tier in topology.tiers.values() for name in self.controller.expected(tier))
+        names = (name for tier in tiers for name in self.controller.expected(tier))
         return frozenset(names) - self.controller.admin.keys()
 
     def _tier_of(self, node: str) -> str:
@@ -551,7 +566,8 @@ class Changes:
     # Bookkeeping.
 
     def _describe(self, before: Topology, after: Topology, was: AdminStates, wanted: AdminStates) -> Plan:
-        changes = changes_between(was, wanted)
+        """Of nodes that go the plan says that alone, not that nothing is wanted of them any more."""
+        changes = changes_between(self._kept(was, after), wanted)
         return describe(before, after, starts=self.controller.engine is None, wanted=changes)
 
     def _load(self, text: str) -> Topology:
@@ -623,13 +639,11 @@ async def _without_haste(time: trio.CancelScope, waiting: Awaitable[None]) -> No
         time.deadline = deadline + trio.current_time() - began
 
 
-def _all_out(after: Topology, states: AdminStates) -> str:
-    """Why no node would accept at a tier's address, whose socket the supervisor keeps open; "" if one would."""
-    for tier in after.tiers.values():
-        nodes, out = node_names(tier), {each.name for each in states if each.group == tier.name}
-        if tier.listen is not None and out.issuperset(nodes):
-            return f"of {tier.name} only nodes that are drained would be left: `tierlb ready {nodes[0]}` first"
-    return ""
+def _all_out(topology: Topology, states: AdminStates) -> dict[str, str]:
+    """Tiers of which no node would take anything, each with one that could be made ready."""
+    out = {(each.group, each.name) for each in states}
+    names = {tier.name: node_names(tier) for tier in topology.tiers.values()}
+    return {tier: nodes[0] for tier, nodes in names.items() if all((tier, node) in out for node in nodes)}
 
 
 def _moves(before: Topology, after: Topology) -> bool:

@@ -163,9 +163,9 @@ class Controller:
             return node_names(tier)
         return tuple(seat.name for seat in self.seats.values() if seat.tier == tier.name and not seat.agent)
 
-    def ready(self, tier: Tier) -> int:
+    def ready(self, nodes: Iterable[str]) -> int:
         """How many of them serve and have, as far as they have said, what they need below."""
-        seats = [self.seats[name] for name in self.expected(tier)]
+        seats = [self.seats[name] for name in nodes]
         return sum(seat.state is State.SERVING and self._has_leaves(seat.name) for seat in seats)
 
     @property
@@ -388,7 +388,7 @@ class Controller:
             for name in self.topology.pools
         }
         down = self._down()
-        stalled = () if self.starting or down else self._stalled(now)
+        stalled = () if self.starting or down else (*self._all_out(), *self._stalled(now))
         awaited = (pools[name] for name, pool in self._deployed().pools.items() if not (pool.agents or pool.dns))
         serving = all(any(node.state is State.SERVING for node in tier.nodes) for tier in tiers.values()) and all(
             any(e.state is State.SERVING for e in pool.endpoints) for pool in awaited
@@ -464,6 +464,18 @@ class Controller:
             if self._is_top(seat) and seat.link is not None and seat.state is State.SERVING and report is not None:
                 reports.setdefault(seat.tier, []).append(report.down)
         return tuple(name for name in pools_down({}, reports) if name in self.topology.pools)
+
+    def _all_out(self) -> tuple[str, ...]:
+        """Tiers of which no node takes anything, because operators have taken out all that serve."""
+        out, tiers = self.admin, dict[str, list[str]]()
+        for seat in self._nodes():
+            if seat.state is State.SERVING:
+                tiers.setdefault(seat.tier, []).append(seat.name)
+        return tuple(
+            f"{tier}: no node that serves takes anything: `tierlb ready {names[0]}`"
+            for tier, names in tiers.items()
+            if out.keys() >= set(names)
+        )
 
     def _stalled(self, now: float) -> tuple[str, ...]:
         """Where others start the nodes, one without a connection may serve: this controller may be cut off."""

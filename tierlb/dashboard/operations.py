@@ -22,7 +22,7 @@ from tierlb.controlplane.progress import Progress
 from tierlb.controlplane.status import ClusterStatus, as_json
 from tierlb.dashboard.access import IS_LOCAL
 from tierlb.dashboard.answers import Answer
-from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, Wanted
+from tierlb.dashboard.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
 from tierlb.dashboard.refusals import Refused
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
@@ -201,7 +201,8 @@ class Orders:
     async def edit(self, _: Request, body: EditBody) -> Response:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
         edit, what = body.edit.edit(), body.edit.what
-        request = attrs.evolve(body.request, why=body.why or what)
+        why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
+        request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
             body, partial(self.changes.edited, edit), partial(self.changes.edit, edit, request, what)
         )
@@ -231,6 +232,7 @@ class Orders:
         proposal = propose()
         plan = self.changes.plan(proposal)
         self.changes.history.accept(proposal.text, "", "", 0.0, expected)
+        self.changes.demand_serving(proposal)
         return plan
 
 
