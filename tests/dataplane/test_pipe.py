@@ -16,6 +16,7 @@ from tierlb.dataplane.pipe import End, Pipe
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net import hearing
+from tierlb.net.bulk import MOST_BACKLOGS
 from tierlb.net.hearing import GONE, LOOK_S
 from tierlb.net.listeners import open_socket
 from tierlb.net.reactor import READ, Reactor
@@ -441,6 +442,21 @@ def test_bulk_goes_through_the_kernel_and_its_pipe_is_given_back(joined: Joined)
             before = joined.pipe.client.carried
             joined.turn()
             heard += joined.pipe.client.carried - before
+    joined.turns_until(lambda: joined.pipe.client.kernel is None)
+    assert len(pipe_module._spare_pipes) == 1
+
+
+def test_a_kernel_pipe_is_given_back_where_reads_became_small_meanwhile(joined: Joined) -> None:
+    pipe_module._spare_pipes.clear()
+    fill(joined)
+    for _ in range(MOST_BACKLOGS + 1):
+        joined.reactor.bulk.begin()
+    assert joined.pipe.client.kernel is not None
+    joined.member.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while joined.member.recv(1 << 20):
+            joined.turn()
+    joined.client.send(b"a little more")
     joined.turns_until(lambda: joined.pipe.client.kernel is None)
     assert len(pipe_module._spare_pipes) == 1
 

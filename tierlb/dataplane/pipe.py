@@ -181,7 +181,7 @@ class End(Stream):
     def on_ready(self, mask: int) -> None:
         """Nearly every event in one call: read a little, write all of it. What is not so simple goes the long way."""
         peer = self.peer
-        if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None:
+        if mask != READ or self.read_bytes != READ_BYTES or peer.backlog is not None or self.kernel is not None:
             self._ready_for(mask)
             return
         try:
