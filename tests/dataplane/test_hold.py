@@ -3,11 +3,11 @@
 import pytest
 import trio
 
-from tests.dataplane.conftest import INNER, Clock, Lab, l4, l4_parent, l7
+from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, l4, l4_parent, l7, send
 from tests.dataplane.l7.test_explained import ASKING, explains, lines
 from tierlb.dataplane import hold
 from tierlb.dataplane.hold import STARTING_S
-from tierlb.model.snapshot import Rule
+from tierlb.model.snapshot import Destination, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Match
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -64,6 +64,46 @@ async def test_a_request_waits_for_the_first_host_with_its_body(lab: Lab) -> Non
         await voice.says(OK)
     assert [(await client.hears_message()).status for client in (asking, sending)] == [200, 200]
     assert (lab.front.counters.errors, lab.front.counters.tallies.total().in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("request_head", [GET, ASKING])
+async def test_a_request_that_was_held_stays_within_the_split_of_its_own_rule(lab: Lab, request_head: bytes) -> None:
+    """Another rule splits traffic between the same destination and one that this request must not reach."""
+    other = await lab.member(target="other")
+
+    def revision(number: int, *members: PlayedMember) -> Snapshot:
+        app, apart = send(*members).destinations[0], Destination(1, ("other",), (other.member,))
+        rules = (Rule(Match(path="/both"), Send((app, apart))), Rule(Match(), Send((app,))))
+        return l7(rules=rules, revision=number)
+
+    await lab.serves(revision(1))
+    explains(lab)
+    client = await lab.connects()
+    await client.says(request_head)
+    await until_held(lab)
+    lab.plane.apply(revision(2, await lab.nobody()))
+    assert (await client.hears_message()).status == 502
+    await other.is_left_alone()
+
+
+async def test_a_request_that_was_held_may_go_to_all_shares_of_its_own_rule(lab: Lab) -> None:
+    """Another rule, which comes first, has one of these destinations alone."""
+    other = await lab.member(target="other")
+
+    def revision(number: int, *members: PlayedMember, apart: tuple[Member, ...] = ()) -> Snapshot:
+        (app,) = send(*members).destinations
+        split = Send((app, Destination(0.001, ("other",), apart)))
+        return l7(rules=(Rule(Match(path="/app"), Send((app,))), Rule(Match(), split)), revision=number)
+
+    await lab.serves(revision(1))
+    client = await lab.connects()
+    await client.says(GET)
+    await until_held(lab)
+    lab.plane.apply(revision(2, await lab.nobody(), apart=(other.member,)))
+    voice = await other.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 200
 
 
 async def test_a_connection_that_waited_in_vain_is_closed(lab: Lab, impatience: None) -> None:

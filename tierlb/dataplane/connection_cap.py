@@ -24,7 +24,7 @@ WALK_S_PER_CONNECTION = 1e-5
 """A walk takes about 0.5 µs for each connection, so walks use at most about 5 % of the time."""
 CLOSE_AFTER_S = 2.0
 """For so long after a connection came that found no free place, answers end with `Connection: close`. Not if most
-connections are silent and too new to count as idle: closing those that ask would leave the node to those that do not."""
+connections are silent and too new to count as idle: closing those that ask would leave the node to the others."""
 USED_LATELY_S = 2.0
 """Where most connections have asked nothing yet, one that was used this lately does not give way to more of them."""
 OVER_AFTER_S = 5.0

@@ -82,6 +82,10 @@ class RecordedGroup:
     def available(self) -> tuple[Candidate, ...]:
         return self.group.available
 
+    @property
+    def shares(self) -> tuple[tuple[str, ...], ...]:
+        return self.group.shares
+
     def has_other(self, tried: Iterable[Candidate]) -> bool:
         return self.group.has_other(tried)
 

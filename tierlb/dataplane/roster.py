@@ -348,6 +348,8 @@ class Choice(Protocol):
     def destination(self) -> Destination: ...
     @property
     def available(self) -> tuple[Candidate, ...]: ...
+    @property
+    def shares(self) -> tuple[tuple[str, ...], ...]: ...
     def has_other(self, tried: Iterable[Candidate]) -> bool: ...
     def of_other_share(self, tried: Collection[Candidate]) -> "Group | None": ...
     def why_none(self) -> str: ...
@@ -412,6 +414,11 @@ class Group:
     def has_other(self, tried: Iterable[Candidate]) -> bool:
         """Whether `choose` would find one that was not `tried`."""
         return bool(self._left(tried))
+
+    @property
+    def shares(self) -> tuple[tuple[str, ...], ...]:
+        """Where an item of this group may go: the targets of all shares of its split."""
+        return (self.destination.targets,) if self.split is None else self.split.shares
 
     def of_other_share(self, tried: Collection[Candidate]) -> "Group | None":
         """The group of another share of the same split that has a host which was not `tried`, if there is any."""

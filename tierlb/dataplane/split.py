@@ -28,6 +28,11 @@ class Split:
         self._draws = Draws(self._weights)
         self._random = rng.random
 
+    @property
+    def shares(self) -> tuple[tuple[str, ...], ...]:
+        """The targets of each."""
+        return tuple(group.destination.targets for group in self._groups)
+
     def pick(self) -> Group:
         """The group for the next item."""
         if len(self._groups) == 1:

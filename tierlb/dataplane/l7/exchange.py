@@ -150,7 +150,7 @@ class Exchange:
         if self.client.exchange is not self:
             return  # the client is gone
         try:
-            group = self.front.group_now(self.group.destination)
+            group = self.front.group_now(self.group)
             if group is not None:
                 self._take_group(group)
             if not self.request_done:

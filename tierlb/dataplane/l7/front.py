@@ -21,10 +21,10 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Group, Roster, log_change
+from tierlb.dataplane.roster import Candidate, Choice, Group, Roster, log_change
 from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
-from tierlb.model.snapshot import Destination, Listener, Send, Snapshot
+from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, ClientAbort, Limits, Policy, Redirect, Respond
 from tierlb.net import hearing
 from tierlb.net.reactor import Reactor
@@ -129,9 +129,12 @@ class L7Front:
         action = self._actions[plan.rule]
         return action.pick() if isinstance(action, Split) else action
 
-    def group_now(self, destination: Destination) -> Group | None:
-        """The group of the current snapshot that sends where this destination of an earlier one did."""
-        return next((each for each in self.roster.groups if each.destination.targets == destination.targets), None)
+    def group_now(self, before: Choice) -> Group | None:
+        """The group of the current snapshot that sends where this one of an earlier snapshot did; rather not one whose
+        split leads elsewhere too, for that is another rule's."""
+        targets, shares = before.destination.targets, before.shares
+        groups = [group for group in self.roster.groups if group.destination.targets == targets]
+        return min(groups, key=lambda group: (group.shares != shares, group.split is not None), default=None)
 
     def key_of(self, client: ClientConnection, plan: Plan) -> int:
         """What consistent hashing goes by: the header field named, where it is there, else the client's address."""
