@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import trio
 
 from tests.controlplane.conftest import KeptLog
@@ -236,6 +237,19 @@ async def test_a_guard_that_was_killed_is_no_harm():
             assert await process.wait() == 0
             guard.remove(process.pid)
             assert guard._process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_an_orderly_end_does_not_wait_for_a_guard_that_works_no_more(number, monkeypatch):
+    """And kills in its place."""
+    monkeypatch.setattr(guard_module, "END_S", 0.1)
+    with trio.fail_after(DEADLINE_S):
+        async with Guard() as guard:
+            os.kill(guard._process.pid, number)
+            process = await start(guard, "sleep", "60")
+            guard.enter(process.pid)
+        assert await process.wait() == -signal.SIGKILL
+        assert await guard._process.wait() == -signal.SIGKILL
 
 
 async def test_processes_begin_with_the_limit_of_open_files_that_they_are_given():

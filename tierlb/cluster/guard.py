@@ -44,6 +44,9 @@ for group in $alive; do kill -KILL "-$group"; done
 ENTER = """(trap '' PIPE; echo "+ $$" >&0) 2>/dev/null; exec "$@" </dev/null"""
 """A pipe that is full or has no reader is no reason not to start."""
 
+END_S = 5.0
+"""From the end of its pipe to that of the guard, which takes milliseconds; one that was stopped would never end."""
+
 
 @attrs.define
 class Guard:
@@ -73,8 +76,11 @@ class Guard:
     ) -> None:
         assert self._process is not None
         self._close()
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(END_S, shield=True):
             await self._process.wait()
+        if self._process.returncode != 0:
+            self._kill_groups()
+            self._process.kill()
 
     async def keep(self, log: Log, errors: InternalErrors) -> None:
         """Start another guard whenever it has ended, until cancelled."""
@@ -123,6 +129,12 @@ class Guard:
         if self._ends is not None:
             with contextlib.suppress(BlockingIOError):  # the guard was stopped, and its pipe is full
                 os.write(self._ends[1], line.encode())
+
+    def _kill_groups(self) -> None:
+        """In the place of a guard that was killed, or stopped."""
+        for group in self._groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     def _close(self) -> None:
         ends, self._ends = self._ends, None
