@@ -107,6 +107,31 @@ def test_one_that_was_used_since_the_walk_stays(cap: ConnectionCap, front: Playe
     assert front.gone == [1.0, 3.0]
 
 
+def test_where_all_that_the_last_walk_found_were_used_since_there_is_another_walk(
+    cap: ConnectionCap, front: PlayedFront
+) -> None:
+    front.holds(1.0, 2.0, 3.0, 4.0)
+    assert cap.admit(10.0)
+    for connection in front.connections:
+        connection.since = 10.0
+    front.holds(NEVER)
+    assert cap.admit(14.0)
+    assert front.gone == [1.0, 10.0]
+
+
+def test_what_a_walk_found_does_not_outlast_the_shortage(cap: ConnectionCap, front: PlayedFront) -> None:
+    front.holds(1.0, 2.0, 3.0, 4.0)
+    assert cap.admit(10.0)
+    assert front.full, "all of them ask now and then"
+    for connection in front.connections[1:]:
+        connection.since = NEVER
+    front.holds(NEVER)
+    cap.tick(10.0 + connection_cap.OVER_AFTER_S)
+    assert cap.admit(30.0)
+    assert front.gone == [1.0, 2.0]
+    assert not front.full, "most are silent now"
+
+
 def test_one_that_turns_out_to_be_in_use_stays(cap: ConnectionCap, front: PlayedFront) -> None:
     front.holds(1.0, 2.0, NEVER, NEVER)
     front.connections[0].yields = False

@@ -121,6 +121,7 @@ class ConnectionCap:
         if self._front.full and now - self._found_full_at >= CLOSE_AFTER_S:
             self._front.full = False
         if self._shortage.is_over(now):
+            self._longest.clear()
             self._log.info("connections_full_ended", **self._shortage.end())
 
     def shortages(self) -> tuple[str, ...]:
@@ -144,10 +145,16 @@ class ConnectionCap:
 
     def _make_room(self, now: float) -> bool:
         self._note(now, "connections")
-        if not self._longest and now >= self._next_walk:
+        made = self._one_gives_way(now)
+        if not made and now >= self._next_walk:
             self._walk(now)
+            made = self._one_gives_way(now)
         self._found_full_at = now
         self._front.full = not self._mostly_silent
+        return made
+
+    def _one_gives_way(self, now: float) -> bool:
+        """Close the first of those that the last walk found and that are idle still."""
         while self._longest:
             since, connection = self._longest.popleft()
             if connection.idle_since(now) == since and connection.give_way():
