@@ -5,6 +5,7 @@ Several hosts, several controllers and etcd are in tests/cluster.
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
 from tierlb.cli.tokens import exposure
+from tierlb.controlplane.changes import Busy
 from tierlb.controlplane.election import Election
 from tierlb.controlplane.etcd_access import Denied
 from tierlb.controlplane.store import FileStore
@@ -330,6 +332,47 @@ async def test_what_fails_beside_a_turn_does_not_end_it(tmp_path, monkeypatch):
                 lost.set()
         await store.close()
         expected = {"slow start": 1, "topology file": 1}
+
+
+@pytest.mark.parametrize("trouble", ["gone", "garbled", "stalled"])
+async def test_a_file_that_cannot_be_read_is_no_reason_not_to_be_active(tmp_path, monkeypatch, trouble):
+    """A named pipe that has no writer is as a disk that stalls."""
+    file = tmp_path / "shop.yaml"
+    if trouble == "stalled":
+        os.mkfifo(file)
+    elif trouble == "garbled":
+        file.write_bytes(b"\xff")
+    monkeypatch.setattr(controller_module, "READ_S", 0.1)
+    log, topology, store, lost = KeptLog(), load_text(RUNS, "f"), FileStore(tmp_path / "state"), trio.Event()
+    process = controller_module._Process(ControllerOptions(file), topology, None, None, None, log, text=RUNS)
+    with trio.fail_after(60), socket.create_server(("127.0.0.1", 0)) as admin:
+        async with trio.open_nursery() as turn:
+            turn.start_soon(process._lead, store, lost, admin, "token")
+            while process.reception.controller is None:  # noqa: ASYNC110 (real threads)
+                await trio.sleep(0.005)
+            assert process.reception.controller.topology == topology
+            lost.set()
+    await store.close()
+    if trouble == "stalled":
+        os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # the thread ends
+    assert "the file cannot be read" in [event for event, _ in log.events]
+    assert process.errors.counts == {}
+
+
+async def test_an_edited_file_is_applied_after_what_is_under_way(autojump_clock):
+    class Changes:
+        asked = 0
+
+        async def apply(self, text, request, what):
+            await trio.lowlevel.checkpoint()
+            self.asked += 1
+            if self.asked < 4:
+                raise Busy("what another controller began")
+
+    changes, process = Changes(), controller_module._Process(ControllerOptions(Path("f")), None, None, None, None)
+    with trio.fail_after(60):
+        await process._apply(changes, "text")
+    assert changes.asked == 4
 
 
 async def test_token_files_that_others_can_read_are_warned_of(tmp_path, monkeypatch):

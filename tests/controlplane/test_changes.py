@@ -26,7 +26,7 @@ from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.history import Conflict, Rollout, UnknownRevision
 from tierlb.controlplane.kept_file import KeptFile
 from tierlb.controlplane.seat import Link
-from tierlb.controlplane.store import FileStore
+from tierlb.controlplane.store import FileStore, Stored
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Policy
@@ -710,6 +710,14 @@ async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change
     assert texts(progress)[-1].startswith("not every node serves it yet: web-2 does not serve")
     assert await site.over(await site.changes.edit(SetPolicy("web", "random"), ANN, "policy web=random")) == "done"
     assert await site.over(await site.changes.edit(MID, ANN, "tier add mid")) == "done"
+
+
+async def test_a_text_that_cannot_be_served_is_not_stored_as_the_first_one(tmp_path, log, autojump_clock):
+    changes = make(tmp_path, log)
+    with pytest.raises(TopologyError):
+        await changes.take_over("cluster: []\n", "ann")
+    assert (await changes.store.load()).stored == Stored()
+    await changes.store.close()
 
 
 async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, autojump_clock):

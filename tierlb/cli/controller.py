@@ -1,5 +1,6 @@
 """`tierlb controller FILE`: the controller alone, for a cluster whose nodes somebody else starts on any machines."""
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -21,12 +22,12 @@ from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import token_or_exit, warn_if_exposed
 from tierlb.cluster.ports import PortTaken, listen
 from tierlb.controlplane.admission import Admission, make_secret
-from tierlb.controlplane.changes import AT_START, Changes, NotPossible, Request
+from tierlb.controlplane.changes import AT_START, Busy, Changes, NotPossible, Request
 from tierlb.controlplane.controller import BACK_S, Controller
 from tierlb.controlplane.durable import StoreError
 from tierlb.controlplane.elsewhere import Elsewhere
 from tierlb.controlplane.engine import Engine
-from tierlb.controlplane.following import Following
+from tierlb.controlplane.following import Following, read_file
 from tierlb.controlplane.history import Conflict
 from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
 from tierlb.controlplane.link import control_door
@@ -50,6 +51,8 @@ TOKEN_BYTES = 32
 LEADER = "leader"
 CANNOT_ASK = "etcd cannot be asked: see this controller's log"
 STEP_BACK_S = 1.0
+READ_S = 5.0
+"""As long as an ordinary disk takes at worst; this process holds up no nodes for longer than that."""
 """Perhaps another one can do what this one could not."""
 
 
@@ -85,7 +88,8 @@ def run_controller(options: ControllerOptions) -> None:
     admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
     raise_limit()
     try:
-        problem = trio.run(_Process(options, topology, engine, at, admin_at).run)
+        text = options.file.read_text(encoding="utf-8-sig")
+        problem = trio.run(_Process(options, topology, engine, at, admin_at, text=text).run)
     except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     if problem:
@@ -107,6 +111,8 @@ class _Process:
     reception: Reception = attrs.field(factory=Reception)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     following: Following | None = None
+    text: str = ""
+    """Of the file, as it was read last."""
 
     async def run(self) -> str:
         """Until a signal comes; else why it cannot go on."""
@@ -237,7 +243,7 @@ class _Process:
             self.topology, self.log, engine=self.engine, admission=self.admission, errors=self.errors
         )
         changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
-        text = self.options.file.read_text(encoding="utf-8-sig")
+        text = await self._read_file()
         controller.adopt(await changes.take_over(text, _user()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(controller.run)
@@ -258,11 +264,27 @@ class _Process:
             self.reception.close(lambda: "this controller was active until now")
             nursery.cancel_scope.cancel()
 
+    async def _read_file(self) -> str:
+        """The text as it is now, or if it cannot be had, as it was: what is served is in the store."""
+        file = self.options.file
+        try:
+            with trio.fail_after(READ_S):
+                content = await read_file(file)
+            self.text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        except (OSError, UnicodeDecodeError, trio.TooSlowError) as error:
+            self.log.warning("the file cannot be read", file=str(file), reason=str(error) or f"not in {READ_S:g} s")
+        return self.text
+
     async def _apply(self, changes: Changes, text: str) -> None:
-        """The file was edited since; the nodes that serve what is stored are led over to it."""
+        """The file was edited since; the nodes that serve what is stored are led over to it, after what another
+        controller began and operators do meanwhile."""
         await trio.sleep(BACK_S)
         try:
-            await changes.apply(text, Request(_user(), AT_START), AT_START)
+            while True:
+                with contextlib.suppress(Busy):
+                    await changes.apply(text, Request(_user(), AT_START), AT_START)
+                    return
+                await trio.sleep(STEP_BACK_S)
         except (Conflict, NotPossible, StoreError, TopologyError) as problem:
             self.log.error("the file cannot be applied", file=str(self.options.file), reason=str(problem))
 

@@ -176,6 +176,7 @@ class Changes:
         is none yet. A change that had begun goes on when `run` does. Raises StoreError and TopologyError."""
         await self._find()
         if not self.history.revisions:
+            self._load(text)  # what cannot be served is not stored either
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
         rollout = self._stored.rollout
         if rollout is None or rollout.over:
