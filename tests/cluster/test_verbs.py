@@ -136,7 +136,7 @@ async def test_a_cluster_is_changed_by_its_verbs_and_nobody_notices(tmp_path: Pa
         "tier add cache",
         "fair is fair",
         "back to revision 1",
-        "old disk",
+        "maintenance web-1: old disk",
         "back to revision 4",
     ]
     assert "no cluster runs" in await small.run("down", "small.yaml", code=1)
