@@ -113,8 +113,8 @@ def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_m
 async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def dial(address: Address) -> tuple[socket.socket, int]:
         sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        sock.connect(sock.getsockname())
+        sock.bind(address.sockaddr)
+        sock.connect(address.sockaddr)
         return sock, 0
 
     monkeypatch.setattr(recovery, "dial", dial)

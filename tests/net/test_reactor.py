@@ -59,6 +59,7 @@ def test_a_handler_hears_what_its_descriptor_is_ready_for(bench: Bench) -> None:
 
 
 def test_in_a_batch_it_is_known_where_something_happened_and_which_handlers_were_called(bench: Bench) -> None:
+    bench.reactor.tracks = True
     near, quiet = [bench.pair()[0] for _ in range(2)], bench.pair()[0]
     seen: list[tuple[bool, set[int]]] = []
     for sock in (*near, quiet):
@@ -78,6 +79,7 @@ def test_in_a_batch_it_is_known_where_something_happened_and_which_handlers_were
 def test_a_batch_that_may_have_left_descriptors_out_says_nothing_of_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench.reactor.tracks = True
     monkeypatch.setattr(reactor, "BATCH_EVENTS", 1)
     near, far = bench.pair()
     seen: list[bool] = []

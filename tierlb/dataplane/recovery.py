@@ -72,7 +72,7 @@ class Probe(Stream):
             probe._finish(error.errno or errno.EIO)
 
     def on_ready(self, mask: int) -> None:
-        self._finish(connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself))
+        self._finish(connect_outcome(self.sock, self.candidate.port_at_risk))
 
     def on_deadline(self) -> None:
         self._finish(errno.ETIMEDOUT)

@@ -85,12 +85,12 @@ class Candidate:
         "healthy",
         "idle",
         "in_flight",
-        "may_reach_itself",
         "member",
         "moments",
         "name",
         "offset",
         "peak",
+        "port_at_risk",
         "probe",
         "recent_share",
         "retired",
@@ -145,7 +145,7 @@ class Candidate:
         self.member = member
         self.name = member.name
         first, last = self.roster.local_ports
-        self.may_reach_itself = first <= member.address.port <= last
+        self.port_at_risk = member.address.port if first <= member.address.port <= last else 0
         self.view.shared_by(member.parents)
         self.weight = self.wanted_weight * self.stated_part
         self.cap = max(1, self.said_maxconn // self.view.parents) if self.said_maxconn else NO_CAP

@@ -38,11 +38,12 @@ def reached_itself(sock: socket.socket | trio.socket.SocketType) -> bool:
         return False
 
 
-def connect_outcome(sock: socket.socket, *, may_reach_itself: bool) -> int:
+def connect_outcome(sock: socket.socket, port_at_risk: int) -> int:
     """The errno of a connect that is over, 0 if the connection stands. One that reached itself counts as refused;
-    closing it then resets it, so that the port is free at once."""
+    closing it then resets it, so that the port is free at once. `port_at_risk`: the port that was connected to, 0 if
+    the kernel does not choose it for connections."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code == 0 and may_reach_itself and reached_itself(sock):
+    if code == 0 and port_at_risk and sock.getsockname()[1] == port_at_risk and reached_itself(sock):
         abandon(sock)
         return errno.ECONNREFUSED
     return code

@@ -87,7 +87,7 @@ class Handshake(Stream):
             raise
 
     def on_ready(self, mask: int) -> None:
-        code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
+        code = connect_outcome(self.sock, self.candidate.port_at_risk)
         if code:
             self.fail(code)
             return

@@ -60,6 +60,7 @@ class L7Front:
         self.tunnels: dict[Pipe, Candidate] = {}
         self.draining = self._ending = False
         self.full = False
+        reactor.tracks = True
         self._refusals = Refusals(name, reactor)
         self.explaining = Explaining()
         self.closing = CloseBudget()

@@ -127,7 +127,7 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = connect_outcome(self.sock, may_reach_itself=self.candidate.may_reach_itself)
+        code = connect_outcome(self.sock, self.candidate.port_at_risk)
         if code:
             self._connect_failed(code)
             return
