@@ -23,7 +23,7 @@ import attrs
 
 from tierlb.wire.host import host_name
 from tierlb.wire.identity import is_identity
-from tierlb.wire.memo import LONGEST_KEY_BYTES, Memo
+from tierlb.wire.memo import Memo
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -245,8 +245,8 @@ def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
     expect = minor == 1 and meaning.get(b"expect", b"").lower() == b"100-continue"
     trailers = minor == 1 and _names_trailers(meaning.get(b"te", b""))
     block = Block(minor, fields, host, name, length, chunked, keep_alive, expect, upgrade, trailers, dropped)
-    if len(rest) <= LONGEST_KEY_BYTES:
-        _blocks[minor].offer(rest, block, block.kept_bytes)
+    if _blocks[minor].comes_again(rest):
+        _blocks[minor].keep(rest, block, block.kept_bytes)
     return block
 
 

@@ -37,14 +37,23 @@ class Memo(Generic[V]):
 
     def offer(self, key: bytes, value: V, value_bytes: int) -> None:
         """Say that `value`, which takes about so much memory, was worked out from `key`, which is not kept."""
+        if self.comes_again(key):
+            self.keep(key, value, value_bytes)
+
+    def comes_again(self, key: bytes) -> bool:
+        """Whether this key, which is not kept, is worth keeping: it was seen lately. It has been seen from now on."""
         if len(key) > LONGEST_KEY_BYTES:
-            return
+            return False
         mark = hash(key)
         slot = mark % SEEN_ONCE
         tag = (mark >> 16) & 0xFFFF | 1  # never 0, which is an empty slot
-        if self._once[slot] != tag:
-            self._once[slot] = tag
-            return
+        if self._once[slot] == tag:
+            return True
+        self._once[slot] = tag
+        return False
+
+    def keep(self, key: bytes, value: V, value_bytes: int) -> None:
+        """For a key that comes again. What does not fit into the budget is not kept."""
         cost = ENTRY_BYTES + len(key) + value_bytes
         if cost > self._left_bytes:
             self.kept.clear()

@@ -14,7 +14,7 @@ from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
 from tierlb.wire.identity import is_identity
-from tierlb.wire.memo import LONGEST_KEY_BYTES, Memo
+from tierlb.wire.memo import Memo
 
 BUDGET_BYTES = 2 * 1024 * 1024
 """Of a book: some 500 plans of the heads that browsers send, 1000 of short ones. There are two books."""
@@ -63,7 +63,9 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
     rule, head = routes.find(head)
     if left == 0 and rule is not None and isinstance(snapshot.rules[rule].action, Send):
         rule = len(snapshot.rules)
-    passing = _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
+    passing = (
+        block.passing or _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
+    )
     return Plan(
         head,
         rule,
@@ -78,15 +80,13 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
 
 
 def _passing_untrusted(block: Block) -> bytes:
-    """The fields to send on for a client whose word about itself does not count, open at its end."""
-    passing = block.passing
-    if passing is None:
-        passing = block.passing = _pass_untrusted(block)
-    return passing
-
-
-def _pass_untrusted(block: Block) -> bytes:
-    return b"%bX-Forwarded-Proto: http\r\n%bX-Forwarded-For: " % (_passing(block, trusted=False), _host_asked(block))
+    """The fields to send on for a client whose word about itself does not count, open at its end; the block keeps
+    them."""
+    block.passing = b"%bX-Forwarded-Proto: http\r\n%bX-Forwarded-For: " % (
+        _passing(block, trusted=False),
+        _host_asked(block),
+    )
+    return block.passing
 
 
 def _passing(block: Block, *, trusted: bool) -> bytes:
@@ -160,6 +160,6 @@ class PlanBook:
         plan = self.known.get(raw)
         if plan is None:
             plan = make_plan(raw, self._snapshot, self._routes, trusted=self._trusted)
-            if len(raw) <= LONGEST_KEY_BYTES:
-                self._memo.offer(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
+            if self._memo.comes_again(raw):
+                self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan
