@@ -742,6 +742,16 @@ async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clo
     assert await site.over(progress) == "done"
 
 
+async def test_states_of_nodes_are_bounded(site, monkeypatch, autojump_clock):
+    monkeypatch.setattr("tierlb.controlplane.changes.MOST_STATES", 0)
+    with pytest.raises(NotPossible, match=r"0 nodes and agents are drained .*: make some ready first"):
+        await site.want("web-1", Admin.DRAIN)
+    monkeypatch.setattr("tierlb.controlplane.changes.MOST_STATES", 1)
+    await site.want("web-1", Admin.DRAIN)
+    await site.want("web-1", Admin.READY)
+    assert site.changes.history.admin_states == ()
+
+
 @pytest.mark.parametrize("state", [Admin.DRAIN, Admin.MAINTENANCE])
 async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
     await site.want("web-1", state)

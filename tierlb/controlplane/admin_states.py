@@ -24,6 +24,9 @@ class AdminState:
 
 
 AdminStates = tuple[AdminState, ...]
+MOST_STATES = 1000
+"""Each takes some 70 bytes of every later revision, and where engines name nodes those that are gone keep theirs. etcd
+takes revisions of 1.5 MB at most."""
 
 
 @attrs.frozen

@@ -28,6 +28,7 @@ import trio
 
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.controlplane.admin_states import (
+    MOST_STATES,
     AdminStates,
     SetAdmin,
     changes_between,
@@ -365,6 +366,10 @@ class Changes:
         peers = [each for each in serving if each not in out and self.controller.seats[each].tier == seat.tier]
         if edit.state is not Admin.READY and peers == [name]:
             raise NotPossible(f"{name} is the last one of {seat.tier} that serves: scale {seat.tier} first")
+        if len(states) >= MOST_STATES:
+            gone = [each.name for each in states if each.name not in self.controller.seats][:3]
+            named = f"those that are gone, as {', '.join(gone)}" if gone else "some"
+            raise NotPossible(f"{len(states)} nodes and agents are drained or in maintenance: make {named} ready first")
         return with_state(states, seat.tier, name, edit.state)
 
     # How it is carried out.
