@@ -1,10 +1,22 @@
 """Large reads, for as long as few streams keep what they could not write."""
 
 import gc
+import itertools
+import subprocess
+import sys
 
 import attrs
+import pytest
 
-from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES, Bulk
+from tierlb.net import bulk as bulk_module
+from tierlb.net.bulk import (
+    BULK_READ_BYTES,
+    GIVE_BACK_EVERY_S,
+    MANY_BACKLOGS,
+    MOST_BACKLOGS,
+    READ_BYTES,
+    Bulk,
+)
 
 
 @attrs.define(eq=False, weakref_slot=True)
@@ -45,3 +57,80 @@ def test_streams_that_are_gone_are_not_kept() -> None:
     growing(bulk, 100)
     gc.collect()
     assert len(bulk._streams) == 0
+
+
+def test_memory_is_given_back_when_most_of_many_backlogs_are_gone_and_not_too_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_back: list[float] = []
+    bulk, now = Bulk(), 100.0
+    monkeypatch.setattr(bulk_module, "give_back", lambda: given_back.append(now))
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        for _ in range(round(seconds / 0.25)):
+            now += 0.25
+            bulk.tick(now)
+
+    def begins(count: int) -> None:
+        for _ in range(count):
+            bulk.begin()
+        passes(1.0)
+
+    def ends(count: int) -> None:
+        for _ in range(count):
+            bulk.end()
+
+    begins(MANY_BACKLOGS - 1)
+    ends(MANY_BACKLOGS - 1)
+    passes(10.0)
+    assert given_back == [], "they were few"
+    begins(MANY_BACKLOGS)
+    ends(MANY_BACKLOGS // 2)
+    passes(10.0)
+    assert given_back == [], "half of them are still there"
+    ends(MANY_BACKLOGS // 2)
+    bulk.tick(now)
+    assert given_back == [], "they have only just gone"
+    passes(10.0)
+    assert len(given_back) == 1
+    first = given_back[0]
+    for _ in range(4):
+        begins(MANY_BACKLOGS)
+        ends(MANY_BACKLOGS)
+        passes(1.0)
+    passes(10.0)
+    assert 2 <= len(given_back) <= 4
+    assert all(later - earlier >= GIVE_BACK_EVERY_S for earlier, later in itertools.pairwise(given_back))
+    assert given_back[0] == first
+
+
+HELD = """
+import gc
+from tierlb.net.bulk import give_back
+
+def resident_mib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) / 256
+
+large = bytes(32 * 2**20)  # freeing it raises glibc's threshold for memory of its own
+del large
+before, pinned = resident_mib(), []
+gc.disable()
+for _ in range(256):
+    cycle = [bytearray(b"x" * 200_000)]
+    cycle.append(cycle)
+    pinned.append(bytes(5000))
+del cycle
+held = resident_mib()
+give_back()
+print(held - before, resident_mib() - before)
+"""
+
+
+@pytest.mark.skipif(bulk_module._malloc_trim is None, reason="NOT TESTED: the C library has no malloc_trim")
+def test_what_is_held_by_cycles_and_between_small_pieces_in_use_goes_back_to_the_system() -> None:
+    said = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True, timeout=60).stdout
+    held_mib, left_mib = map(float, said.split())
+    assert held_mib > 20
+    assert left_mib < held_mib / 4

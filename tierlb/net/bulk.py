@@ -3,8 +3,14 @@
 What was read and cannot be written on yet is kept, up to one read for each stream. Large reads are worth it for large
 bodies, but ten thousand clients that do not read would keep 2.5 GiB of them. So large reads are for as long as few
 streams have something to write; otherwise all read little.
+
+When many had something to write and few are left, what they kept may still hang on cycles of objects that are gone,
+and the C library holds the memory of the rest, to use it again. Both are made to give it back.
 """
 
+import ctypes
+import gc
+import math
 from typing import Protocol
 from weakref import WeakSet
 
@@ -14,6 +20,13 @@ BULK_READ_BYTES = 256 * 1024
 MOST_BACKLOGS = 64
 """These keep 16 MiB at most. Each one beyond keeps 16 KiB, as a buffer of HAProxy does."""
 
+MANY_BACKLOGS = 16
+"""These may have kept 4 MiB, which is worth giving back."""
+CALM_S = 0.5
+"""So long after most of them are gone, for their connections may still be about to end."""
+GIVE_BACK_EVERY_S = 5.0
+"""It takes a millisecond or two for a thousand connections, and what is given back has to be asked for again."""
+
 
 class Reading(Protocol):
     """A stream: how much it reads at once."""
@@ -22,12 +35,16 @@ class Reading(Protocol):
 
 
 class Bulk:
-    """`backlogs`: how many streams have something to write."""
+    """`backlogs`: how many streams have something to write. `_most`: how many at most since memory was given back.
+    `_calm_at`: since when most of these are gone."""
 
-    __slots__ = ("_streams", "backlogs")
+    __slots__ = ("_calm_at", "_given_back_at", "_most", "_streams", "backlogs")
 
     def __init__(self) -> None:
         self.backlogs = 0
+        self._most = 0
+        self._given_back_at = -math.inf
+        self._calm_at = math.inf
         self._streams: WeakSet[Reading] = WeakSet()
 
     def bytes_for(self, stream: Reading) -> int:
@@ -40,6 +57,8 @@ class Bulk:
     def begin(self) -> None:
         """One stream more has something to write."""
         self.backlogs += 1
+        if self.backlogs > self._most:
+            self._most = self.backlogs
         if self.backlogs > MOST_BACKLOGS and self._streams:
             for stream in self._streams:
                 stream.read_bytes = READ_BYTES
@@ -48,3 +67,25 @@ class Bulk:
     def end(self) -> None:
         """One of them has not any more."""
         self.backlogs -= 1
+
+    def tick(self, now: float) -> None:
+        """Several times a second: give memory back when most of many backlogs are gone."""
+        if self._most < MANY_BACKLOGS or self.backlogs * 4 > self._most:
+            self._calm_at = math.inf
+            return
+        self._calm_at = min(self._calm_at, now)
+        if now >= max(self._calm_at + CALM_S, self._given_back_at + GIVE_BACK_EVERY_S):
+            self._most = self.backlogs
+            self._given_back_at = now
+            give_back()
+
+
+def give_back() -> None:
+    """Return to the system what nothing uses: cycles of objects, and by malloc_trim(3) of glibc what is between others.
+    Other C libraries do that by themselves, or not at all."""
+    gc.collect()
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -141,6 +141,7 @@ class Reactor:
             await trio.sleep(TICK_S)
             self.now = time.monotonic()
             self.wheel.advance(self.now)
+            self.bulk.tick(self.now)
             while self.ready.waiting and self._asleep_since is not None:  # a deadline queued work; no event wakes it
                 self.ready.serve()
                 await trio.lowlevel.checkpoint()
