@@ -207,7 +207,7 @@ def test_good_answers_before_a_run_do_not_end_it() -> None:
 
 
 def test_a_run_knows_when_it_began_and_how_long_there_had_been_no_error() -> None:
-    """By these an endpoint is told to which errors moved from one that was ejected."""
+    """By both, the endpoint to which errors moved can be distinguished from the one that was ejected for them."""
     runs = Runs()
     runs.add(1, Fault.ANSWER, 100.0)
     assert (runs.began, runs.quiet_s) == (100.0, math.inf)

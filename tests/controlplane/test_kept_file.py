@@ -1,4 +1,4 @@
-"""The topology file after changes, on disks that work, and on one that stalls: a pipe that nobody writes to."""
+"""The topology file after changes, on disks that work, and on one that stalls: a pipe without a writer."""
 
 import os
 

@@ -119,3 +119,17 @@ async def held(shop):
     """The same, but a change does not go on."""
     shop.changes.go = trio.Event()
     return shop
+
+
+async def status_after_a_connection_that_failed(url, monkeypatch):
+    """The program fails on a first connection; the status that a second one gets."""
+
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    async with httpx.AsyncClient() as http:
+        with monkeypatch.context() as failing:
+            failing.setattr("tierlb.dashboard.serving._Http1", fail)
+            with pytest.raises(httpx.TransportError):
+                await http.get(url)
+        return (await http.get(url)).status_code

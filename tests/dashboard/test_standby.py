@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from tests.dashboard.conftest import KeptLog
+from tests.dashboard.conftest import KeptLog, status_after_a_connection_that_failed
 from tierlb.dashboard.standby import serve_standby
 from tierlb.telemetry.internal_errors import InternalErrors
 
@@ -45,14 +45,6 @@ async def test_pages_of_other_names_are_told_nothing(url):
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(url, errors, monkeypatch):
-    def fail(*arguments):
-        raise ZeroDivisionError
-
     with trio.fail_after(20):
-        async with httpx.AsyncClient() as http:
-            with monkeypatch.context() as failing:
-                failing.setattr("tierlb.dashboard.serving._Http1", fail)
-                with pytest.raises(httpx.TransportError):
-                    await http.get(url)
-            assert (await http.get(url)).status_code == 503
+        assert await status_after_a_connection_that_failed(url, monkeypatch) == 503
     assert errors.counts == {"admin connection": 1}

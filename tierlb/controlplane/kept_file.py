@@ -1,4 +1,4 @@
-"""The topology file on disk, kept in step with what the cluster is asked to be, where nobody edits it meanwhile.
+"""The topology file on disk, kept in step with the active revision unless a user edits it meanwhile.
 
 A disk, or a file system of another machine, may stall, and this process serves all nodes. So a thread writes, and is
 waited for no longer than `WITHIN_S`. There is one at a time, and before it ends it writes whatever is the newest text

@@ -33,8 +33,8 @@ ANSWER_S = 60.0
 """From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
 BACKLOG = 1024
 READ_BYTES = 2048
-"""In one turn. Chunks of one byte are the most work, of which these are 340 and 4 ms. Nodes are heard by the same
-thread, so a flood of requests may not hold it for longer."""
+"""In one turn. Chunks of one byte are the most work, of which these are 340 and 4 ms. The same thread serves the
+nodes, so a flood of requests may not hold it for longer."""
 
 Known = Callable[[Scope], bool]
 """Whether a request shows the token."""

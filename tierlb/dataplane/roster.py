@@ -359,7 +359,7 @@ class Choice(Protocol):
 class Group:
     """The candidates of one destination and how to choose among them. `sound`: some are available without the panic
     rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is somebody to
-    choose from, and nobody that has a cap. `split`: what it is a share of, if of any."""
+    choose from, and none of them has a cap. `split`: what it is a share of, if of any."""
 
     __slots__ = (
         "_free",

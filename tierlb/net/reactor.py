@@ -50,7 +50,7 @@ class Reactor:
     `polled`: a batch is being served, and its poll reported every descriptor that was ready. `unserved`: those of which
     it is not known whether all has been read: handlers of the batch are still to be called, a read was filled, or the
     poll did not look for what there is to read. So while `polled` holds, no other descriptor has bytes that were there
-    when the batch began. Both are kept only where `tracks` was set.
+    when the batch began. Without `tracks` there is no such knowledge: `polled` stays False.
     """
 
     __slots__ = (

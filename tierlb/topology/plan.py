@@ -131,7 +131,7 @@ def transition(old: Topology | None, new: Topology) -> tuple[Topology, ...]:
 
 def describe(old: Topology, new: Topology, *, starts: bool = True, wanted: tuple[AdminChanged, ...] = ()) -> Plan:
     """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
-    from here (`starts`), nobody knows their names: then it says how many there are to be. `wanted`: of which nodes and
+    from here (`starts`), their names are unknown: then it says how many there are to be. `wanted`: of which nodes and
     agents something else is wanted then."""
     changes = (*differences(old, new), *wanted)
     unsupported = _unsupported(changes)

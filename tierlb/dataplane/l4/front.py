@@ -77,7 +77,7 @@ class L4Front:
     def may_give_way(self) -> Iterable[Pipe]:
         """Connections that can be closed for new ones if they are idle: those to l7 nodes, whose clients can tell a
         connection that was closed between requests. What goes straight to endpoints may be any protocol, so of those
-        only connections on which neither side has said anything."""
+        only connections that have carried no byte."""
         return [
             pipe
             for pipe in self.pipes
