@@ -223,4 +223,4 @@ async def test_between_two_pieces_of_bodies_in_tiny_chunks_other_tasks_run(site,
             for stream in streams:
                 await rest(stream)
             nursery.cancel_scope.cancel()
-    assert 300 < max(found) < 512, "2 KiB at a time are 341 chunks"
+    assert 150 < max(found) < 512, "1 KiB at a time are 171 chunks; two connections may fall together"

@@ -32,8 +32,8 @@ REQUEST_S = 10.0
 ANSWER_S = 60.0
 """From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
 BACKLOG = 1024
-READ_BYTES = 2048
-"""In one turn. Chunks of one byte are the most work, of which these are 340 and 4 ms. The same thread serves the
+READ_BYTES = 1024
+"""In one turn. Chunks of one byte are the most work, of which these are 170 and 2 ms. The same thread serves the
 nodes, so a flood of requests may not hold it for longer."""
 
 Known = Callable[[Scope], bool]
