@@ -2,7 +2,8 @@
 
 All do the same work: one worker, round robin unless another policy is named (in the product's own words), kept-alive
 upstream connections, X-Forwarded-For and -Proto and Via added, no access log, PROXY protocol between the two
-levels of a stack. Otherwise each keeps its own defaults, except caps that the load would run into.
+levels of a stack. Otherwise each keeps its own defaults, except caps that the load would run into, such as Envoy's
+15 s for a whole answer.
 """
 
 import json
@@ -30,6 +31,8 @@ class Hop:
     """Connections open with a PROXY protocol header."""
     before_proxy: bool = False
     """Upstream connections are to open with one."""
+    streams: bool = False
+    """Bodies flow both ways at once, so that none may be collected before it is passed on."""
 
 
 def backend(listen: str, directory: Path) -> str:
@@ -65,6 +68,7 @@ def nginx_http(hop: Hop, directory: Path, balance: str = "", kept: int = 64) -> 
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header Via "1.1 nginx";
+            {"proxy_request_buffering off; proxy_buffering off;" if hop.streams else ""}
         }}
     }}"""
     return _nginx(directory, "http", _nginx_http_common(directory) + body)
@@ -152,7 +156,7 @@ def envoy_http(hop: Hop, balance: Mapping[str, object] = ENVOY_ROUND_ROBIN) -> s
                     {
                         "name": "all",
                         "domains": ["*"],
-                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "out"}}],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "out", "timeout": "0s"}}],
                     }
                 ]
             },

@@ -48,18 +48,20 @@ class Level(enum.Enum):
 class Fleet:
     """What is to be started: one L7 node before each group of endpoints, and with `edge` an L4 node before those.
 
-    Without it clients connect to the L7 nodes. The same group twice is shared.
+    Without it clients connect to the L7 nodes. The same group twice is shared. `streams`: bodies flow both ways at
+    once.
     """
 
     groups: tuple[tuple[str, ...], ...]
     edge: bool = False
+    streams: bool = False
 
     def hops(self, proxy_protocol: bool) -> list[tuple[Level, Hop]]:
         """One per process; the edge, if any, last."""
         listens = free_addresses(len(self.groups) + 1)
         introduced = self.edge and proxy_protocol
         inner = [
-            (Level.L7, Hop(listen, group, after_proxy=introduced))
+            (Level.L7, Hop(listen, group, after_proxy=introduced, streams=self.streams))
             for listen, group in zip(listens, self.groups, strict=False)
         ]
         if not self.edge:
@@ -128,6 +130,8 @@ class Tierlb:
     balance: str | None = None
     name: str = "tierlb"
     orca: bool = False
+    python: str = sys.executable
+    """That of a checkout's environment."""
 
     def missing(self) -> str | None:
         return None
@@ -138,7 +142,8 @@ class Tierlb:
         admin, *listens = free_addresses(1 + (1 if fleet.edge else len(fleet.groups)))
         topology = directory / "topology.yaml"
         topology.write_text(tierlb_topology(fleet, admin, listens, self.balance))
-        command = [sys.executable, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
+        up = [self.python, "-m", "tierlb", "up", str(topology), "--state", str(directory / "state")]
+        command = ["env", "PYTHONSAFEPATH=1", *up]  # else the tierlb of the working directory would be imported
         async with running(command, directory / "log") as cluster:
             await cluster.serves(f"http://{admin}/healthz")
             pids = await node_pids(admin, len(fleet.groups) + fleet.edge)
@@ -262,6 +267,11 @@ QUALITY: tuple[Contender, ...] = (
     _l7("envoy-orca", envoy_missing, functools.partial(_envoy, WEIGHTED_BY_ORCA), orca=True),
     _l7("traefik-p2c", _traefik_missing, functools.partial(_traefik, "p2c")),
     _l7("traefik-leasttime", _traefik_missing, functools.partial(_traefik, "leasttime")),
+)
+MIXED = tuple(
+    each
+    for each in QUALITY
+    if each.name in {"nginx-least", "nginx-random2", "haproxy-least", "envoy-least", "traefik-p2c", "traefik-leasttime"}
 )
 STACKED: tuple[Contender, ...] = (
     Installed(

@@ -94,7 +94,9 @@ async def _enter(title: str, course: Course, judge: Judge, contender: Contender,
     return Entry(Sample(title, contender.name, values, played.problem), curves, tuple(void)), played.remarks()
 
 
-def publish(verb: str, subtitle: str, entries: Sequence[Entry], compared: Mapping[str, float]) -> int:
+def publish(
+    verb: str, subtitle: str, entries: Sequence[Entry], compared: Mapping[str, float], more_verdicts: Sequence[str] = ()
+) -> int:
     """Print and write everything. Returns the exit code.
 
     `compared`: by figure, how much of the best peer's tierlb's own may be.
@@ -102,12 +104,19 @@ def publish(verb: str, subtitle: str, entries: Sequence[Entry], compared: Mappin
     samples, panels = [each.sample for each in entries], curves_by_panel(entries)
 
     def picture(title: str, path: Path) -> None:
-        from scripts.benchmarks.curves import draw  # needs matplotlib, which tests do without
-
-        draw(panels, title, path)
+        try:
+            from scripts.benchmarks.curves import draw  # needs matplotlib, which tests do without
+        except ModuleNotFoundError as missing:
+            click.echo(f"no picture: {missing}", err=True)
+        else:
+            draw(panels, title, path)
 
     void = [f"{each.sample.measure}, {each.sample.peer}: {reason}" for each in entries for reason in each.void]
-    lines = [*verdicts(samples, compared), f"{len(void)} void runs were repeated, of {len(entries) + len(void)}"]
+    lines = [
+        *verdicts(samples, compared),
+        *more_verdicts,
+        f"{len(void)} void runs were repeated, of {len(entries) + len(void)}",
+    ]
     more = {"curves": panels, "void": void}
     return finish(verb, subtitle, samples, standings(samples), lines, picture, more)
 
@@ -149,7 +158,7 @@ def _slackers(errors: Row | None) -> set[str]:
 
 
 def _verdict(row: Row, most: float, slackers: Collection[str]) -> str | None:
-    others = {peer: cell.median for peer, cell in row.cells.items() if peer != SUBJECT and cell is not None}
+    others = {peer: cell.median for peer, cell in row.cells.items() if _is_peer(peer) and cell is not None}
     ours = row.cells.get(SUBJECT)
     if ours is None or not others:
         return None
@@ -161,6 +170,11 @@ def _verdict(row: Row, most: float, slackers: Collection[str]) -> str | None:
     ratio = f" = {ours.median / able[best]:.2f}" if able[best] else ""
     asked = f"{row.measure}, {row.metric}: ≤ {most:g} × the best peer's ({best}, {digits(able[best])})"
     return f"{'met' if met else 'missed':8}  {asked}, reached {digits(ours.median)}{ratio}"
+
+
+def _is_peer(name: str) -> bool:
+    """Not tierlb, in whatever state."""
+    return name.partition("-")[0] != SUBJECT
 
 
 def curves_by_panel(entries: Sequence[Entry]) -> dict[str, dict[str, list[float]]]:

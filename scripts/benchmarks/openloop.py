@@ -29,23 +29,29 @@ CUT = 0
 """The status of a request whose connection was refused, or ended before its answer."""
 IDLE = -1
 NUMBER = "{number}"
-"""In a plan's header lines: which request it is, from 0."""
+"""In header lines: which request it is, from 0."""
+DEMAND = "{demand}"
+"""In request and header lines: how much work the request asks for."""
+LINE = f"GET /?d={DEMAND}"
 CONNECT_ENDED = select.EPOLLOUT | select.EPOLLERR
 
 
 @attrs.frozen
 class Lane:
-    """At most `most` connections to `target` (`host:port`)."""
+    """At most `most` connections to `target` (`host:port`). `line` and `fields` are how its requests begin: method and
+    path, and header lines, each with its end."""
 
     target: str
     most: int
+    line: str = LINE
+    fields: str = ""
 
 
 @attrs.frozen
 class Plan:
     """`begin_s`: CLOCK_MONOTONIC at second 0. `drain_s`: how long after the last request answers are waited for.
 
-    `fields`: further header lines, each with its end; NUMBER in them becomes the request's.
+    `fields`: further header lines of every lane.
     """
 
     begin_s: float
@@ -87,10 +93,10 @@ def read_plan(text: str) -> Plan:
     return Plan(**document, lanes=lanes, requests=requests)
 
 
-def head(number: int, request: Request, fields: str) -> bytes:
+def head(number: int, request: Request, fields: str, line: str = LINE) -> bytes:
     """What is sent for a request."""
-    own = fields.replace(NUMBER, str(number)).encode()
-    return b"GET /?d=%.6f HTTP/1.1\r\nHost: shop.test\r\n%b\r\n" % (request.demand, own)
+    text = f"{line} HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n"
+    return text.replace(NUMBER, str(number)).replace(DEMAND, f"{request.demand:.6f}").encode()
 
 
 class Connection:
@@ -126,7 +132,7 @@ class Generator:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._lanes = [OpenLane(each) for each in plan.lanes]
-        self._bytes = [head(number, each, plan.fields) for number, each in enumerate(plan.requests)]
+        self._bytes = [self._head(number, each) for number, each in enumerate(plan.requests)]
         self._at_s = [each.at_s for each in plan.requests]
         self._latency_s: list[float | None] = [None] * len(plan.requests)
         self._status = [UNANSWERED] * len(plan.requests)
@@ -135,6 +141,10 @@ class Generator:
         self._next = self._oldest = self._open_now = self._most_open = self._waited = self._reconnected = 0
         self._by_fd: dict[int, Connection] = {}
         self._epoll = select.epoll()
+
+    def _head(self, number: int, request: Request) -> bytes:
+        lane = self._plan.lanes[request.lane]
+        return head(number, request, self._plan.fields + lane.fields, lane.line)
 
     def run(self) -> Result:
         """Return when everything is answered or given up."""

@@ -18,10 +18,12 @@ import attrs
 import httpx
 import trio
 
-from scripts.benchmarks import openloop, simulated
+from scripts.benchmarks import guests, openloop, simulated
 from scripts.benchmarks.arrivals import Request
 from scripts.benchmarks.contenders import Contender, Fleet, Fronts
 from scripts.benchmarks.cpu import cpu_ns
+from scripts.benchmarks.guests import Visits
+from scripts.benchmarks.items import Guest
 from scripts.benchmarks.openloop import Lane, Plan, Result
 from scripts.benchmarks.processes import DidNotStartError, free_addresses, running
 from scripts.benchmarks.simulated import Tally
@@ -42,7 +44,10 @@ PROC_STAT = Path("/proc/stat")
 
 @attrs.frozen
 class Course:
-    """What every contender is put through. `groups`: which endpoints (by number) each L7 node has."""
+    """What every contender is put through. `groups`: which endpoints (by number) each L7 node has. `guests`: clients of
+    long requests. `background`: lanes whose requests are carried out but not judged. `streams`: bodies flow both ways
+    at once.
+    """
 
     endpoints: tuple[Endpoint, ...]
     groups: tuple[tuple[int, ...], ...]
@@ -51,27 +56,33 @@ class Course:
     edge: bool = False
     patience_s: float = 1000.0
     drain_s: float = 10.0
+    guests: tuple[Guest, ...] = ()
+    background: frozenset[int] = frozenset()
+    streams: bool = False
 
 
 @attrs.frozen
 class Load:
-    """Cores used during a run by the proxies, the generator and the endpoints, and the share of the machine that was
-    busy with anything at all."""
+    """Cores used during a run by the proxies, the generator, the endpoints and the clients of long requests, and the
+    share of the machine that was busy with anything at all."""
 
     proxies: float
     generator: float
     endpoints: float
     machine: float
+    guests: float = 0.0
 
 
 @attrs.frozen
 class Played:
-    """What one run showed. `problem`: why it must not be used."""
+    """What one run showed. `problem`: why it must not be used. `seen` is of the judged lanes, `aside` of the others."""
 
     seen: Seen
     result: Result
     tally: Tally
     load: Load
+    visits: Visits = attrs.field(factory=Visits)
+    aside: Seen = Seen((), (), ())
 
     @property
     def problem(self) -> str | None:
@@ -83,7 +94,11 @@ class Played:
         ]
         found += [
             f"the {name} used {100 * used:.0f} % of a core"
-            for name, used in (("generator", self.load.generator), ("endpoints' process", self.load.endpoints))
+            for name, used in (
+                ("generator", self.load.generator),
+                ("endpoints' process", self.load.endpoints),
+                ("long requests' clients", self.load.guests),
+            )
             if used > CORE_LIMIT
         ]
         if self.load.machine > BUSY_LIMIT:
@@ -106,7 +121,7 @@ async def play(course: Course, contender: Contender) -> Played | str:
                 groups = tuple(tuple(listens[number] for number in group) for group in course.groups)
                 fleet = place / "fleet"
                 fleet.mkdir()
-                async with contender.serving(Fleet(groups, course.edge), fleet) as fronts:
+                async with contender.serving(Fleet(groups, course.edge, course.streams), fleet) as fronts:
                     return await _run(course, fronts, listens[0], place)
     except (DidNotStartError, OSError, httpx.HTTPError, trio.TooSlowError) as error:
         return f"{type(error).__name__}: {error}"
@@ -133,7 +148,10 @@ async def _run(course: Course, fronts: Fronts, endpoint: str, place: Path) -> Pl
     await _get(f"http://{endpoint}/-/begin/{begin_s:.6f}")
     command = [sys.executable, "-m", openloop.__name__, str(source), str(target)]
     with trio.fail_after(LEAD_S + last_s + course.drain_s + GRACE_S):
-        async with running(command, place / "generator.log") as generator:
+        async with (
+            running(command, place / "generator.log") as generator,
+            _visited(course, guests.Plan(begin_s, last_s, fronts.listens[0], course.guests), place) as visits,
+        ):
             await trio.sleep(begin_s - time.monotonic())
             before, stat = cpu_ns(fronts.pids), _stat()
             await trio.sleep(last_s)
@@ -142,9 +160,37 @@ async def _run(course: Course, fronts: Fronts, endpoint: str, place: Path) -> Pl
             if code := await generator.process.wait():
                 raise OSError(f"the generator ended with {code}: {generator.log.read_text()[-500:]}")
     result = Result(**json.loads(target.read_text()))
-    seen = Seen([each.at_s for each in course.requests], result.latency_s, result.status)
-    load = Load(used / 1e9 / last_s, result.cpu_s / last_s, tally.cpu_s / last_s, machine)
-    return Played(seen, result, tally, load)
+    load = Load(used / 1e9 / last_s, result.cpu_s / last_s, tally.cpu_s / last_s, machine, visits[0].cpu_s / last_s)
+    seen, aside = (_seen(course, result, judged) for judged in (True, False))
+    return Played(seen, result, tally, load, visits[0], aside)
+
+
+def _seen(course: Course, result: Result, judged: bool) -> Seen:
+    """The requests of the judged lanes, or those of the others."""
+    chosen = [
+        (request.at_s, latency_s, status)
+        for request, latency_s, status in zip(course.requests, result.latency_s, result.status, strict=True)
+        if (request.lane not in course.background) is judged
+    ]
+    return Seen(*map(list, zip(*chosen, strict=True))) if chosen else Seen((), (), ())
+
+
+@asynccontextmanager
+async def _visited(course: Course, plan: guests.Plan, place: Path) -> AsyncIterator[list[Visits]]:
+    """Clients of long requests come during the block; the list has their result after it. Raises OSError."""
+    visits: list[Visits] = []
+    if not course.guests:
+        yield visits
+        visits.append(Visits())
+        return
+    source, target = place / "guests.json", place / "visits.json"
+    source.write_text(guests.dump_plan(plan))
+    command = [sys.executable, "-m", guests.__name__, str(source), str(target)]
+    async with running(command, place / "guests.log") as clients:
+        yield visits
+        if code := await clients.process.wait():
+            raise OSError(f"the clients of long requests ended with {code}: {clients.log.read_text()[-500:]}")
+    visits.append(Visits(**json.loads(target.read_text())))
 
 
 async def _get(url: str) -> str:
