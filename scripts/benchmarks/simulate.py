@@ -21,7 +21,13 @@ from tierlb.simulate.standard import clients, even_tier, evenness, settling, slo
 
 PARENTS = (1, 2, 8)
 DELAYS_S = (0.05, 2.0)
-RULES: tuple[Policy | Rule, ...] = (Policy.LOAD_AWARE, *Rule)
+RULES: tuple[Policy | Rule, ...] = (
+    Policy.LOAD_AWARE,
+    Rule.SHORTEST_BY_REPORT,
+    Rule.TWO_BY_REPORT,
+    Rule.PERFECT,
+    Rule.HEADROOM,
+)
 
 
 @attrs.frozen

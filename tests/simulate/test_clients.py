@@ -41,7 +41,8 @@ class Bench:
         rng = random.Random(1)
         shape = attrs.evolve(SHAPE, service=Service(self.service_s, 0))
         self.tree = Tree(shape, self.agenda, rng)
-        Client(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies).begin()
+        demand = shape.service.drawn_by(rng)
+        Client(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies, demand).begin()
 
     def connected(self) -> list[Candidate]:
         """Where it has its connection, as the node that placed it counts."""

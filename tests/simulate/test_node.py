@@ -24,7 +24,7 @@ def feed(agenda: Agenda, node: Node, rate: float, taken: list[float] | None = No
             taken.append(agenda.now - item.began)
 
     def arrive(_: object) -> None:
-        node.accept(Item(agenda.now, node.tallies.outside, served))
+        node.accept(Item(agenda.now, node.tallies.outside, served, 0.05))
         agenda.at(agenda.now + 1 / rate, arrive)
 
     agenda.at(agenda.now, arrive)

@@ -4,16 +4,19 @@ import random
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tierlb.balance.view import MemberView
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Policy
-from tierlb.simulate.rules import Rule, chooser_for
+from tierlb.simulate.rules import MEAN_OF, RecentMean, Rule, chooser_for
 
 
 @attrs.define(eq=False)
 class Below:
     in_flight: int
+    expected: tuple[float, float] = (1.0, 0.25)
 
 
 @attrs.define(eq=False)
@@ -30,6 +33,7 @@ class Known:
     share: float = 1.0
     weight: float = 1.0
     peak: None = None
+    times: RecentMean = attrs.field(factory=RecentMean)
 
 
 def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float = 1.0, own: int = 0) -> Known:
@@ -86,3 +90,35 @@ def test_a_policy_is_the_products_own() -> None:
     chooser = chooser_for(Policy.LEAST_REQUESTS, random.Random(1))
     chooser.rebuild([known("one", 0, None, own=1), known("other", 0, None)])
     assert chooser.pick(0).name == "other"
+
+
+@given(st.lists(st.floats(0, 100), max_size=3 * MEAN_OF))
+def test_the_recent_mean_is_of_the_last_hundred(values: list[float]) -> None:
+    mean = RecentMean()
+    for value in values:
+        mean.add(value)
+    last = values[-MEAN_OF:]
+    assert mean.value == pytest.approx(sum(last) / len(last) if last else 0.0, abs=1e-9)
+
+
+def test_least_time_multiplies_the_mean_by_what_would_be_in_flight_and_takes_turns() -> None:
+    slow, fast, unknown = (known(name, 0, None, own=own) for name, own in (("slow", 0), ("fast", 8), ("unknown", 5)))
+    slow.times.add(0.1)
+    fast.times.add(0.01)
+    chooser = chooser_for(Rule.LEAST_TIME, random.Random(1))
+    chooser.rebuild([slow, fast])
+    assert {chooser.pick(0).name for _ in range(20)} == {"fast"}
+    fast.in_flight = 10
+    assert {chooser.pick(0).name for _ in range(20)} == {"slow"}
+    chooser.rebuild([slow, fast, unknown])
+    assert {chooser.pick(0).name for _ in range(20)} == {"unknown"}
+    chooser.rebuild([known(str(number), 0, None) for number in range(3)])
+    assert sorted(chooser.pick(0).name for _ in range(6)) == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_knowledge_of_slots_goes_by_what_is_to_be_expected() -> None:
+    busy, free = known("busy", 0, None), known("free", 9, None, own=9)
+    busy.below.expected = (1.0, 0.75)
+    chooser = chooser_for(Rule.SLOTS, random.Random(1))
+    chooser.rebuild([busy, free])
+    assert {chooser.pick(0).name for _ in range(20)} == {"free"}

@@ -1,8 +1,9 @@
 """Clients that keep a connection: the first tier chooses once per connection, not per item.
 
 Each client has a schedule of its own (a Poisson stream) and one item under way at a time; what falls due meanwhile
-waits, and its time counts from when it was due. A node that its parents' guidance makes close connections does so as
-a response ends; the client then comes back through the first tier with its next item.
+waits, and its time counts from when it was due. One with items of another kind asks again as soon as it has its answer.
+A node that its parents' guidance makes close connections does so as a response ends; the client then comes back through
+the first tier with its next item.
 """
 
 import random
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 import attrs
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.node import Candidate, Item, Node
+from tierlb.simulate.kinds import Draw, Source
+from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.node import Candidate, Item, Node, way_to
 
 
 @attrs.frozen
@@ -32,7 +35,9 @@ class Clients:
 
 
 class Client:
-    """One of them."""
+    """One of them. `rate`: items per second; 0: one after the other. `work` draws what short items need, or is the
+    source of another kind. `leaf`: where the first one goes, and the others too if its kind stays; None: as the nodes
+    choose."""
 
     __slots__ = (
         "_agenda",
@@ -42,10 +47,13 @@ class Client:
         "_due",
         "_ends_at",
         "_latencies",
+        "_leaf",
         "_rate",
         "_rng",
         "_top",
         "_under_way",
+        "_way",
+        "_work",
     )
 
     def __init__(
@@ -56,6 +64,8 @@ class Client:
         rate: float,
         clients: Clients,
         latencies: list[tuple[float, float]],
+        work: Draw | Source,
+        leaf: Leaf | None = None,
     ) -> None:
         self._agenda = agenda
         self._rng = rng
@@ -63,17 +73,23 @@ class Client:
         self._rate = rate
         self._clients = clients
         self._latencies = latencies
+        self._work = work
+        self._leaf = leaf
+        self._way: Sequence[Candidate] = ()
         self._candidate: Candidate | None = None
         self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
 
-    def begin(self) -> None:
-        self._agenda.at(self._agenda.now + self._rng.expovariate(self._rate), self._fall_due)
+    def begin(self, after_s: float = 0.0) -> None:
+        """Its first item falls due so much later, and after what its schedule has before that."""
+        wait_s = self._rng.expovariate(self._rate) if self._rate else 0.0
+        self._agenda.at(self._agenda.now + after_s + wait_s, self._fall_due)
 
     def _fall_due(self, _: object) -> None:
         self._due.append(self._agenda.now)
-        self.begin()
+        if self._rate:
+            self.begin()
         if not self._under_way:
             self._send()
 
@@ -82,12 +98,19 @@ class Client:
         node = candidate.below
         assert isinstance(node, Node)
         self._under_way = True
-        node.accept(Item(self._due.popleft(), candidate.tally, self._served))
+        work = self._work if isinstance(self._work, Source) else self._work()
+        node.accept(Item(self._due.popleft(), candidate.tally, self._served, work, self._way))
 
     def _connect(self) -> Candidate:
         """Through any node of the first tier."""
         life_s, now = self._clients.life_s, self._agenda.now
-        candidate = self._candidate = self._rng.choice(self._top).choose()
+        node = self._rng.choice(self._top)
+        if self._leaf is None:
+            candidate = node.choose()
+        else:
+            candidate, *self._way = way_to(node, self._leaf)
+            node.give(candidate)
+        self._candidate = candidate
         candidate.tally.connections += 1
         self._connected_at = now
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
@@ -102,7 +125,11 @@ class Client:
         assert isinstance(node, Node)
         if now >= self._ends_at or (self._clients.close and node.closing.take(now)):
             self._leave(candidate, node)
-        if self._due:
+        if isinstance(self._work, Source) and not self._work.kind.stays:
+            self._leaf, self._way = None, ()
+        if not self._rate:
+            self._agenda.at(now, self._fall_due)
+        elif self._due:
             self._send()
 
     def _leave(self, candidate: Candidate, node: Node) -> None:

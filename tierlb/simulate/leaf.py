@@ -32,40 +32,56 @@ class Service:
 
 
 class Leaf:
-    """`slow` stretches the service of items that begin from now on."""
+    """`slow` stretches the service of items that begin from now on. `arrivals` counts the short items."""
 
-    __slots__ = ("_agenda", "_draw", "_waiting", "arrivals", "busy", "name", "slots", "slow")
+    __slots__ = ("_agenda", "_waiting", "arrivals", "busy", "name", "slots", "slow")
 
-    def __init__(self, name: str, agenda: Agenda, slots: int, draw: Callable[[], float]) -> None:
+    def __init__(self, name: str, agenda: Agenda, slots: int) -> None:
         self.name = name
         self.slots = slots
         self.slow = 1.0
         self.arrivals = 0
         self.busy = 0
         self._agenda = agenda
-        self._draw = draw
         self._waiting: deque[tuple[Callable[[Any], None], Any]] = deque()
 
     @property
     def in_flight(self) -> int:
+        """Items that hold a slot or wait for one."""
         return self.busy + len(self._waiting)
 
-    def serve(self, done: Callable[[Any], None], item: Any) -> None:
-        """Take an item; `done(item)` is called when it has been served."""
+    @property
+    def expected(self) -> tuple[float, float]:
+        """When the next item would be done, relative to a service time of a leaf that is not slow; then the part of
+        the slots that is in use or asked for."""
+        used = (self.in_flight + 1) / self.slots
+        return self.slow * max(1.0, used), used
+
+    def serve(self, done: Callable[[Any], None], item: Any, demand_s: float) -> None:
+        """Take a short item, which needs a slot for `demand_s`; `done(item)` is called when it has been served."""
         self.arrivals += 1
+        self.occupy(self._begin, (done, item, demand_s))
+
+    def occupy(self, begin: Callable[[Any], None], argument: Any) -> None:
+        """Call `begin(argument)` as soon as there is a free slot, which is held from then on until `release`."""
         if self.busy < self.slots:
-            self._begin(done, item)
+            self.busy += 1
+            begin(argument)
         else:
-            self._waiting.append((done, item))
+            self._waiting.append((begin, argument))
 
-    def _begin(self, done: Callable[[Any], None], item: Any) -> None:
-        self.busy += 1
-        agenda = self._agenda
-        agenda.at(agenda.now + self._draw() * self.slow, self._end, (done, item))
-
-    def _end(self, served: tuple[Callable[[Any], None], Any]) -> None:
-        self.busy -= 1
+    def release(self) -> None:
+        """A slot is free: the first in the queue gets it."""
         if self._waiting:
-            self._begin(*self._waiting.popleft())
-        done, item = served
+            begin, argument = self._waiting.popleft()
+            begin(argument)
+        else:
+            self.busy -= 1
+
+    def _begin(self, served: tuple[Callable[[Any], None], Any, float]) -> None:
+        self._agenda.at(self._agenda.now + served[2] * self.slow, self._end, served)
+
+    def _end(self, served: tuple[Callable[[Any], None], Any, float]) -> None:
+        self.release()
+        done, item, _ = served
         done(item)

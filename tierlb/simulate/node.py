@@ -16,12 +16,15 @@ from tierlb.balance import guidance as guided
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide, usual_response_s
+from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
+from tierlb.simulate.kinds import Source
 from tierlb.simulate.leaf import Leaf
-from tierlb.simulate.rules import Rule, chooser_for
+from tierlb.simulate.rules import RecentMean, Rule, chooser_for
+from tierlb.simulate.visit import Visit
 from tierlb.telemetry.aggregate import Child, Counters, RecentRates, Target, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
@@ -44,9 +47,11 @@ class Candidate:
         "name",
         "offset",
         "parent",
+        "peak",
         "share",
         "slope",
         "tally",
+        "times",
         "view",
         "weight",
     )
@@ -63,6 +68,8 @@ class Candidate:
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
         self.view = MemberView(reports, parents, LONG_AGO, by_connection=connections and reports, equal=connections)
         self.share = self.view.share.value
+        self.peak = PeakEwma()
+        self.times = RecentMean()
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
@@ -73,11 +80,14 @@ class Candidate:
 @attrs.define
 class Item:
     """One item on its way: when and to whom each node gave it, from the top down. `entry`: the first node's tally;
-    `served` is called at the end."""
+    `served` is called at the end. `work`: the seconds for which a short item needs a slot, or the source of another
+    kind. `way`: the candidates that it goes to, where these are not to be chosen."""
 
     began: float
     entry: Tally
     served: Callable[["Item"], None]
+    work: float | Source
+    way: Sequence[Candidate] = ()
     path: list[tuple[Candidate, float]] = attrs.field(factory=list)
 
 
@@ -111,11 +121,13 @@ class Node:
         self.connections = connections
         self.seconds = 0.0
         self.reports = 0
+        self.long_ones = 0
         self.closed = 0
         self.connected_s = 0.0
         self.closing = CloseBudget()
         self.guidances: dict[str, Guidance] = {}
         self._rng = rng
+        self.times_members = rule is Policy.PEAK_EWMA
         self._chooser: Chooser[Candidate] = chooser_for(rule, rng)
         self._cost_s = cost_s
         self._work_s = 0.0
@@ -147,6 +159,7 @@ class Node:
 
     def take(self, item: Item) -> None:
         """An item has come; whoever gave it has counted it in this node's tally."""
+        self.long_ones += isinstance(item.work, Source)
         if self._cost_s:
             self._free_at = max(self._free_at, self.agenda.now) + self._cost_s
             self._work_s += self._cost_s
@@ -156,20 +169,25 @@ class Node:
 
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
-        candidate = self.choose()
+        candidate = self.give(item.way[len(item.path)]) if item.way else self.choose()
         tally = candidate.tally
         tally.arrivals += 1
         tally.in_flight += 1
         item.path.append((candidate, now))
         below = candidate.below
-        if isinstance(below, Leaf):
-            below.serve(item_done, item)
-        else:
+        if isinstance(below, Node):
             below.take(item)
+        elif isinstance(item.work, Source):
+            Visit(self.agenda, below, item.work, item, item_sent, item_headed, item_done).begin()
+        else:
+            below.serve(item_done, item, item.work)
 
     def choose(self) -> Candidate:
         """The member for the next item or connection, which is counted there."""
-        candidate = self._chooser.pick(0)
+        return self.give(self._chooser.pick(0))
+
+    def give(self, candidate: Candidate) -> Candidate:
+        """The next item or connection goes to this member."""
         candidate.in_flight += 1
         candidate.moments -= self.agenda.now
         return candidate
@@ -177,6 +195,11 @@ class Node:
     @property
     def in_flight(self) -> int:
         return self.tallies.total().in_flight
+
+    @property
+    def expected(self) -> tuple[float, float]:
+        """At the best of the leaves below."""
+        return min(candidate.below.expected for candidate in self.candidates)
 
     def waited_s(self) -> float:
         """How long the event loop has waited since the start."""
@@ -203,6 +226,8 @@ class Node:
         now = self.agenda.now
         for c in self.candidates:
             c.view.advance(now, c.moments + c.in_flight * now, c.done)
+            if not c.in_flight:
+                c.peak.idle(now)
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
@@ -259,13 +284,37 @@ class Node:
         self.guidances[said[0]] = said[1]
 
 
+def way_to(node: Node, leaf: Leaf) -> list[Candidate]:
+    """The candidates between the node and the leaf, from the top down; empty if the leaf is not below it."""
+    for candidate in node.candidates:
+        if candidate.below is leaf:
+            return [candidate]
+        if isinstance(candidate.below, Node) and (further := way_to(candidate.below, leaf)):
+            return [candidate, *further]
+    return []
+
+
+def item_sent(item: Item) -> None:
+    """The client has sent all of it."""
+
+
+def item_headed(item: Item) -> None:
+    """The answer's head has come, and its body follows."""
+    for candidate, given_at in item.path:
+        candidate.times.add(candidate.parent.agenda.now - given_at)
+
+
 def item_done(item: Item) -> None:
     """The leaf has served it; all nodes on the way learn that at once."""
+    if not isinstance(item.work, Source):
+        item_headed(item)
     item.entry.in_flight -= 1
     item.entry.done += 1
     for candidate, given_at in item.path:
         node = candidate.parent
         now = node.agenda.now
+        if node.times_members:
+            candidate.peak.observe(now, now - given_at)
         candidate.in_flight -= 1
         candidate.done += 1
         candidate.moments += now

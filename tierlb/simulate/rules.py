@@ -1,16 +1,17 @@
 """The rules a simulated node can choose by: the product's policies, and others to measure them against.
 
-`Rule` names what the evidence in BALANCING.md compares: choosing by the last report alone, by perfect knowledge, and by
-weights that follow the headroom a report tells. They read what a simulation can see and a node cannot, or
-what a node had better not trust alone, so they are here and not among the policies.
+`Rule` names what the evidence compares: choosing by the last report alone, by perfect knowledge of queues or of slots,
+by weights that follow the headroom a report tells, and as Traefik's `leasttime` does. They read what a simulation can
+see and a node cannot, or what a node had better not trust alone, so they are here and not among the policies.
 """
 
 import enum
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tierlb.balance.choosers import Candidate, Chooser, make_chooser
 from tierlb.balance.least import two_of
@@ -18,6 +19,8 @@ from tierlb.balance.view import MemberView
 from tierlb.model.topology import Policy
 
 LEAST_HEADROOM = 0.02
+MEAN_OF = 100
+"""Response times that Traefik's `leasttime` takes the mean of."""
 
 
 class Rule(enum.Enum):
@@ -26,7 +29,28 @@ class Rule(enum.Enum):
     SHORTEST_BY_REPORT = "shortest by report"
     TWO_BY_REPORT = "two choices by report"
     PERFECT = "perfect knowledge"
+    SLOTS = "knowledge of slots"
     HEADROOM = "weights by headroom"
+    LEAST_TIME = "least time"
+
+
+class RecentMean:
+    """The mean of the last `MEAN_OF` values, 0 before the first."""
+
+    __slots__ = ("_sum", "_values")
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=MEAN_OF)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        values = self._values
+        self._sum += value - (values[0] if len(values) == MEAN_OF else 0.0)
+        values.append(value)
+
+    @property
+    def value(self) -> float:
+        return self._sum / len(self._values) if self._values else 0.0
 
 
 class Below(Protocol):
@@ -34,6 +58,8 @@ class Below(Protocol):
 
     @property
     def in_flight(self) -> int: ...
+    @property
+    def expected(self) -> tuple[float, float]: ...
 
 
 class Known(Candidate, Protocol):
@@ -43,6 +69,8 @@ class Known(Candidate, Protocol):
     def view(self) -> MemberView: ...
     @property
     def below(self) -> Below: ...
+    @property
+    def times(self) -> RecentMean: ...
 
 
 K = TypeVar("K", bound=Known)
@@ -55,9 +83,13 @@ def chooser_for(rule: Policy | Rule, rng: random.Random) -> Chooser[K]:
         case Rule.TWO_BY_REPORT:
             return ByReport(rng, two=True)
         case Rule.PERFECT:
-            return Perfect(rng)
+            return ByTruth(rng, true_score)
+        case Rule.SLOTS:
+            return ByTruth(rng, expected)
         case Rule.HEADROOM:
             return ByHeadroom(rng)
+        case Rule.LEAST_TIME:
+            return LeastTime(rng)
         case _:
             return make_chooser(rule, rng)
 
@@ -88,11 +120,12 @@ def reported_score(candidate: Known) -> float:
     return ((candidate.in_flight if heard is None else heard.in_flight) + 1) / candidate.capacity
 
 
-class Perfect(Chooser[K]):
-    """The least items that really are in flight there, over capacity."""
+class ByTruth(Chooser[K]):
+    """The lowest score by what no node can see; anyone among equals."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, score: Callable[[Known], Any]) -> None:
         self._rng = rng
+        self._score = score
         self._candidates: Sequence[K] = ()
 
     def rebuild(self, candidates: Sequence[K]) -> None:
@@ -103,11 +136,17 @@ class Perfect(Chooser[K]):
 
     def among(self, candidates: Sequence[K], key: int) -> K:
         start = int(self._rng.random() * len(candidates))
-        return min([*candidates[start:], *candidates[:start]], key=true_score)
+        return min([*candidates[start:], *candidates[:start]], key=self._score)
 
 
 def true_score(candidate: Known) -> float:
+    """The items that really are in flight there, over the capacity that was learnt."""
     return (candidate.below.in_flight + 1) / candidate.capacity
+
+
+def expected(candidate: Known) -> tuple[float, float]:
+    """When the item will be done there, by the slots and the speed of the leaves, if all in the queue are alike."""
+    return candidate.below.expected
 
 
 class ByHeadroom(Chooser[K]):
@@ -134,3 +173,27 @@ def headroom(candidate: Known) -> float:
     heard = candidate.view.heard
     used = 1 - 1 / (candidate.in_flight + 1) if heard is None else heard.utilisation
     return candidate.capacity * max(LEAST_HEADROOM, 1 - used)
+
+
+class LeastTime(Chooser[K]):
+    """Traefik 3.7, `leasttime`: the lowest product of the recent mean time to the answer's head and the items that
+    would be in flight; in turn among equals."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._turn = rng.randrange(1 << 16)
+        self._candidates: Sequence[K] = ()
+
+    def rebuild(self, candidates: Sequence[K]) -> None:
+        self._candidates = candidates
+
+    def pick(self, key: int) -> K:
+        return self.among(self._candidates, key)
+
+    def among(self, candidates: Sequence[K], key: int) -> K:
+        self._turn += 1
+        start = self._turn % len(candidates)
+        return min([*candidates[start:], *candidates[:start]], key=time_score)
+
+
+def time_score(candidate: Known) -> float:
+    return candidate.times.value * (candidate.in_flight + 1)

@@ -1,4 +1,8 @@
-"""One scenario from its seed to its figures: open-loop Poisson arrivals, changes at set times."""
+"""One scenario from its seed to its figures: open-loop Poisson arrivals, changes at set times.
+
+What each short item needs is drawn as it arrives: it is the same whatever rule chooses. With `kinds` items differ, and
+the load is a part of what the short ones could use of the slots.
+"""
 
 import random
 from collections.abc import Sequence
@@ -7,8 +11,10 @@ import attrs
 
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Client, Clients
+from tierlb.simulate.kinds import Kind, short_rate
 from tierlb.simulate.measure import quantile
 from tierlb.simulate.node import Item
+from tierlb.simulate.traffic import Traffic
 from tierlb.simulate.tree import Shape, Tree
 
 SAMPLE_S = 0.1
@@ -27,7 +33,8 @@ class Change:
 @attrs.frozen
 class Scenario:
     """`load` is the part of the capacity that is offered, evenly over the nodes of the top tier. With `clients` it
-    comes from them, over connections that they keep."""
+    comes from them, over connections that they keep. `kinds`: what there is besides the short items; with `clients`
+    these have no `per_short`."""
 
     shape: Shape
     load: float
@@ -35,21 +42,40 @@ class Scenario:
     changes: Sequence[Change] = ()
     seed: int = 1
     clients: Clients | None = None
+    kinds: Sequence[Kind] = ()
+
+    @property
+    def rate(self) -> float:
+        """Short items per second. Raises ValueError where standing clients hold every slot."""
+        shape = self.shape
+        return short_rate(self.load, shape.leaves * shape.slots, shape.service.mean_s, self.kinds)
 
 
 @attrs.define
 class Outcome:
-    """`latencies` are (time of arrival, time taken) of served items. `arrivals` holds one list of cumulative counts per
-    moment (every `SAMPLE_S`) for each tier, and one for the leaves, which come last."""
+    """`latencies` are (time of arrival, time taken) of served short items, `others` the same by kind of the others.
+    `arrivals` holds one list of cumulative counts of short items per moment (every `SAMPLE_S`) for each tier, and one
+    for the leaves, which come last."""
 
     latencies: list[tuple[float, float]] = attrs.field(factory=list)
     arrivals: list[list[list[int]]] = attrs.field(factory=list)
     reports: int = 0
     offered: int = 0
+    others: dict[str, list[tuple[float, float]]] = attrs.field(factory=dict)
 
     def quantile_s(self, q: float, begin_s: float, end_s: float) -> float:
         """Of the items that arrived within."""
         return quantile([took for at, took in self.latencies if begin_s <= at < end_s], q)
+
+    def shares(self, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
+        """The parts of the short items that each node of the tier (-1: each leaf) got within."""
+        rows = self.arrivals[tier]
+        grown = [new - old for old, new in zip(rows[_row(begin_s)], rows[_row(end_s)], strict=True)]
+        return [each / max(1, sum(grown)) for each in grown]
+
+
+def _row(at_s: float) -> int:
+    return round(at_s / SAMPLE_S)
 
 
 def run(scenario: Scenario) -> Outcome:
@@ -65,15 +91,17 @@ class Run:
         self.agenda = Agenda()
         self._rng = random.Random(scenario.seed)
         self.tree = Tree(scenario.shape, self.agenda, random.Random(self._rng.random()))
-        self._rate = scenario.load * scenario.shape.capacity
+        self._rate = scenario.rate
         self._seen = Outcome()
         self._seen.arrivals = [[] for _ in range(len(self.tree.levels) + 1)]
         for change in scenario.changes:
             self.agenda.at(change.at_s, self._change, change)
+        self._demand = scenario.shape.service.drawn_by(self._rng)
         if scenario.clients is None:
             self.agenda.at(0.0, self._arrive)
         else:
             self._begin_clients(scenario.clients)
+        self._begin_kinds()
         self.agenda.at(0.0, self._look, 0)
 
     def outcome(self) -> Outcome:
@@ -85,12 +113,23 @@ class Run:
         now, rng, top = self.agenda.now, self._rng, self.tree.levels[0]
         node = top[int(rng.random() * len(top))]
         self._seen.offered += 1
-        node.accept(Item(now, node.tallies.outside, self._served))
+        node.accept(Item(now, node.tallies.outside, self._served, self._demand()))
         self.agenda.at(now + rng.expovariate(self._rate), self._arrive)
 
     def _begin_clients(self, clients: Clients) -> None:
         for rate in clients.rates(self._rate):
-            Client(self.agenda, self._rng, self.tree.levels[0], rate, clients, self._seen.latencies).begin()
+            client = Client(
+                self.agenda, self._rng, self.tree.levels[0], rate, clients, self._seen.latencies, self._demand
+            )
+            client.begin()
+
+    def _begin_kinds(self) -> None:
+        if self.scenario.kinds:
+            rng = random.Random(self._rng.random())
+            traffic = Traffic(self.agenda, rng, self.tree, self.scenario.clients)
+            for kind in self.scenario.kinds:
+                latencies = self._seen.others[kind.name] = []
+                traffic.begin(kind, kind.per_short * self._rate, latencies)
 
     def _served(self, item: Item) -> None:
         self._seen.latencies.append((item.began, self.agenda.now - item.began))
@@ -102,6 +141,6 @@ class Run:
     def _look(self, number: int) -> None:
         *tiers, leaves = self._seen.arrivals
         for series, level in zip(tiers, self.tree.levels, strict=True):
-            series.append([node.tallies.total().arrivals for node in level])
+            series.append([node.tallies.total().arrivals - node.long_ones for node in level])
         leaves.append([leaf.arrivals for leaf in self.tree.leaves])
         self.agenda.at((number + 1) * SAMPLE_S, self._look, number + 1)

@@ -49,8 +49,7 @@ class Tree:
     """`levels[0]` is the top tier."""
 
     def __init__(self, shape: Shape, agenda: Agenda, rng: random.Random) -> None:
-        draw = shape.service.drawn_by(rng)
-        self.leaves = [Leaf(f"leaf-{number}", agenda, shape.slots, draw) for number in range(shape.leaves)]
+        self.leaves = [Leaf(f"leaf-{number}", agenda, shape.slots) for number in range(shape.leaves)]
         self.levels = [
             [
                 Node(

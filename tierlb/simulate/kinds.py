@@ -1,0 +1,111 @@
+"""Kinds of items: what an item of each kind does at its leaf, and how many clients ask for it.
+
+An item goes through up to three phases: the client sends it (`sending`), the leaf works until the head of the answer
+(`head`), and the answer goes on (`body`). The short items of a scenario are no `Kind`: they take a slot of the leaf for
+one service time and their answer has no further body.
+"""
+
+import enum
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+
+Draw = Callable[[], float]
+
+
+class Times(Protocol):
+    """A distribution of seconds."""
+
+    @property
+    def mean_s(self) -> float: ...
+
+    def drawn_by(self, rng: random.Random) -> Draw:
+        """A function that draws from it."""
+
+
+@attrs.frozen
+class Span:
+    """Uniform from `low_s` to `high_s`."""
+
+    low_s: float
+    high_s: float
+
+    @property
+    def mean_s(self) -> float:
+        return (self.low_s + self.high_s) / 2
+
+    def drawn_by(self, rng: random.Random) -> Draw:
+        """A function that draws from it."""
+        return lambda: rng.uniform(self.low_s, self.high_s)
+
+
+class Slot(enum.Enum):
+    """How long an item occupies one of the leaf's slots, in which short items are served too."""
+
+    NONE = "none"
+    HEAD = "until the head"
+    THROUGHOUT = "throughout"
+
+
+@attrs.frozen
+class Kind:
+    """`standing` clients have one item of this kind under way at all times; `per_short` further items arrive for each
+    short one, in a Poisson stream."""
+
+    name: str
+    head: Times
+    body: Times | None = None
+    sending: Times | None = None
+    """The client takes this long to send the item. The slot, if any, is taken after that."""
+    slot: Slot = Slot.NONE
+    standing: int = 0
+    per_short: float = 0.0
+    begin_s: float = 0.0
+    """When standing clients begin."""
+    over_s: float = 1.0
+    """They begin at random moments within this time."""
+    leaves: Sequence[int] = ()
+    """Positions of the leaves that the standing clients' first items go to, one after the other; empty: as the nodes
+    choose."""
+    stays: bool = False
+    """Their later items go to the same leaf too."""
+    stretched: bool = True
+    """A slow leaf takes longer for the head and the body. False where both only wait, for an event or a client."""
+    reading: bool = False
+    """The body takes as long as the client takes to read it."""
+
+    @property
+    def held_s(self) -> float:
+        """The mean time for which an item holds a slot."""
+        body_s = self.body.mean_s if self.body is not None else 0.0
+        return {Slot.NONE: 0.0, Slot.HEAD: self.head.mean_s, Slot.THROUGHOUT: self.head.mean_s + body_s}[self.slot]
+
+    @property
+    def whole_s(self) -> float:
+        """The mean time of an item that does not wait for a slot."""
+        return sum(times.mean_s for times in (self.sending, self.head, self.body) if times is not None)
+
+
+class Source:
+    """A kind with its random source."""
+
+    __slots__ = ("body", "head", "kind", "sending")
+
+    def __init__(self, kind: Kind, rng: random.Random) -> None:
+        self.kind = kind
+        self.head = kind.head.drawn_by(rng)
+        self.body = kind.body.drawn_by(rng) if kind.body is not None else None
+        self.sending = kind.sending.drawn_by(rng) if kind.sending is not None else None
+
+
+def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[Kind]) -> float:
+    """Short items per second that occupy the part `load` of all slots, together with the items that come with them.
+
+    The slots that standing clients hold in the mean are not counted. Raises ValueError if they hold all of them.
+    """
+    held = sum(kind.standing * kind.held_s / kind.whole_s for kind in kinds)
+    if held >= slots:
+        raise ValueError(f"standing clients hold {held:g} of {slots} slots")
+    return load * (slots - held) / (mean_s + sum(kind.per_short * kind.held_s for kind in kinds))

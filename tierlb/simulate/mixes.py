@@ -1,0 +1,161 @@
+"""Named mixes of short items with others that wait, stream or block, and the figures taken from them.
+
+Each mix is played over one to three tiers, or over kept connections, in one course: the long items begin at second 2,
+are there from second 6 to `SLOW_AT_S`, and then the last leaf becomes ten times slower. A good rule keeps the tail of
+the short items where it would be without the long ones, gives equal leaves equal shares as long as long items hold no
+slots, and leaves the slow one within a second.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from tierlb.model.topology import Policy
+from tierlb.simulate.clients import Clients
+from tierlb.simulate.kinds import Kind, Slot, Span
+from tierlb.simulate.leaf import Service
+from tierlb.simulate.rules import Rule
+from tierlb.simulate.run import Change, Outcome, Scenario
+from tierlb.simulate.tree import Shape, TierShape
+
+BEGIN_S, STEADY_S, SLOW_AT_S, END_S = 2.0, 6.0, 14.0, 22.0
+FOUND_WITHIN_S = 1.0
+SLOWER = 10.0
+SLOTS = 4
+
+SHORT = Service(0.01)
+POLL = Kind("poll", Service(5.0, 0.2), begin_s=BEGIN_S, stretched=False)
+EVENTS = Kind("events", Service(0.005), body=Service(30.0), begin_s=BEGIN_S, stretched=False)
+DOWNLOAD = Kind("download", SHORT, body=Span(10, 30), slot=Slot.HEAD, begin_s=BEGIN_S, reading=True)
+UPLOAD = Kind("upload", SHORT, sending=Span(5, 15), slot=Slot.HEAD, begin_s=BEGIN_S)
+ROUTE = Kind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.02, begin_s=BEGIN_S)
+MODEL = Kind("model", Span(0.05, 0.5), body=Span(2, 30), begin_s=BEGIN_S)
+BLOCKING = attrs.evolve(POLL, name="blocking", slot=Slot.THROUGHOUT)
+
+
+@attrs.frozen
+class Mix:
+    """Short items of `service` and others."""
+
+    kinds: tuple[Kind, ...]
+    service: Service = SHORT
+
+
+def standing(kind: Kind, count: int, *leaves: int) -> Mix:
+    """So many clients with items of this kind, the first ones at these leaves."""
+    return Mix((attrs.evolve(kind, standing=count, leaves=leaves),))
+
+
+MIXES: Mapping[str, Mix] = {
+    "alike": Mix(()),
+    "polls-6": standing(POLL, 6),
+    "polls-12": standing(POLL, 12),
+    "polls-40": standing(POLL, 40),
+    "polls-200": standing(POLL, 200),
+    "polls-40-on-2": standing(attrs.evolve(POLL, stays=True), 40, 0, 1),
+    "sse": standing(EVENTS, 40),
+    "downloads": standing(DOWNLOAD, 6),
+    "uploads": standing(UPLOAD, 12),
+    "two-routes": Mix((ROUTE,), Service(0.002)),
+    "rare-slow": Mix((ROUTE,)),
+    "llm": standing(MODEL, 40),
+    "llm-slots": standing(attrs.evolve(MODEL, slot=Slot.THROUGHOUT), 8),
+    "blocking": standing(BLOCKING, 8),
+    "blocking-on-1": standing(attrs.evolve(BLOCKING, stays=True), SLOTS, 0),
+    "everything": Mix(
+        (
+            attrs.evolve(POLL, standing=20),
+            attrs.evolve(EVENTS, standing=10),
+            attrs.evolve(DOWNLOAD, standing=6),
+            attrs.evolve(UPLOAD, standing=6),
+            attrs.evolve(ROUTE, per_short=0.01),
+            attrs.evolve(MODEL, standing=10),
+        )
+    ),
+}
+ON_CONNECTIONS: Mapping[str, Mix] = {
+    "polls-2": standing(attrs.evolve(POLL, head=Service(10.0, 0.2)), 2),
+    "polls-2-on-1": standing(attrs.evolve(POLL, head=Service(10.0, 0.2), stays=True), 2, 0),
+    "polls-12": standing(attrs.evolve(POLL, head=Service(10.0, 0.2)), 12),
+    "sse": standing(EVENTS, 12),
+    "llm": standing(MODEL, 12),
+}
+
+TIERS: Mapping[int, tuple[list[TierShape], int]] = {
+    1: ([TierShape(1)], 8),
+    2: ([TierShape(2), TierShape(4, parents=2)], 12),
+    3: ([TierShape(2), TierShape(3, parents=2), TierShape(4, parents=3)], 12),
+}
+"""By number of tiers: what they are, and how many leaves are below the last."""
+
+
+def mixed(
+    name: str,
+    tiers: int = 1,
+    delay_s: float = 0.05,
+    *,
+    rule: Policy | Rule = Policy.LOAD_AWARE,
+    load: float = 0.6,
+    seed: int = 1,
+) -> Scenario:
+    """A mix of `MIXES` with each request placed by itself. Raises KeyError for a name that is none."""
+    mix, (above, leaves) = MIXES[name], TIERS[tiers]
+    shape = Shape(above, leaves, 1, SLOTS, mix.service, rule, delay_s)
+    return Scenario(shape, load, END_S, [Change(SLOW_AT_S, [leaves - 1], SLOWER)], seed, kinds=mix.kinds)
+
+
+def kept(
+    name: str,
+    parents: int = 1,
+    delay_s: float = 0.05,
+    *,
+    rule: Policy | Rule = Policy.LOAD_AWARE,
+    load: float = 0.4,
+    seed: int = 1,
+    count: int = 150,
+    zipf: float = 0.5,
+) -> Scenario:
+    """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes
+    of a first tier place over three nodes with three leaves each. All is well throughout."""
+    mix = ON_CONNECTIONS[name]
+    above = [TierShape(parents, connections=True), TierShape(3, parents)]
+    shape = Shape(above, 9, 1, SLOTS, mix.service, rule, delay_s)
+    return Scenario(shape, load, END_S, (), seed, Clients(count, zipf), mix.kinds)
+
+
+@attrs.frozen
+class Figures:
+    """p99 in ms of the short items: before, in the first second after a leaf became slow, and after that. Shares of
+    the short items are relative to an equal one: the smallest and the largest of a leaf and of a node of the last tier
+    before, and that of the slow leaf after."""
+
+    p99_ms: float
+    first_ms: float
+    after_ms: float
+    least: float
+    most: float
+    least_node: float
+    most_node: float
+    slow: float
+
+
+def figures(outcome: Outcome) -> Figures:
+    """Of a scenario made here."""
+    found_s = SLOW_AT_S + FOUND_WITHIN_S
+    leaves, nodes = (relative_shares(outcome, STEADY_S, SLOW_AT_S, tier) for tier in (-1, -2))
+    return Figures(
+        1000 * outcome.quantile_s(0.99, STEADY_S, SLOW_AT_S),
+        1000 * outcome.quantile_s(0.99, SLOW_AT_S, found_s),
+        1000 * outcome.quantile_s(0.99, found_s, END_S),
+        min(leaves),
+        max(leaves),
+        min(nodes),
+        max(nodes),
+        relative_shares(outcome, found_s, END_S)[-1],
+    )
+
+
+def relative_shares(outcome: Outcome, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
+    """The shares of short items within, by an equal one."""
+    shares = outcome.shares(begin_s, end_s, tier)
+    return [share * len(shares) for share in shares]
