@@ -1,7 +1,8 @@
 """BALANCING.md's table in virtual time: what happens to whom with which rule, number of parents and delay of reports.
 
 Pure computation, no machine is measured: the same seed gives the same figures everywhere. The rules that tierlb does
-not have (shortest by report, weights by headroom, perfect knowledge) are there to compare with.
+not have (shortest by report, weights by headroom, perfect knowledge) are there to compare with. `--mix` plays short
+items beside long ones (`virtual_mixes`).
 """
 
 import sys
@@ -12,8 +13,10 @@ from statistics import fmean
 import attrs
 import click
 
-from scripts.benchmarks.results import finish
-from scripts.benchmarks.table import SUBJECT, Sample, aligned
+from scripts.benchmarks import virtual_mixes
+from scripts.benchmarks.results import brief, finish
+from scripts.benchmarks.table import SUBJECT, Sample, aligned, markdown, rows
+from scripts.benchmarks.virtual_mixes import EVERY, Cell, cells, worse
 from tierlb.model.topology import Policy
 from tierlb.simulate.rules import Rule
 from tierlb.simulate.run import run
@@ -39,10 +42,21 @@ class Line:
     values: dict[str, float]
 
 
-@click.command(help="The scenarios of BALANCING.md in virtual time.")
+@click.command(
+    help="The scenarios of BALANCING.md in virtual time; with --mix short items beside long ones, for each rule."
+)
 @click.option("--seeds", type=click.IntRange(1, 20), default=2, show_default=True)
-def main(seeds: int) -> None:
+@click.option("--mix", metavar="NAMES", help=f"Of mixes, with commas, or all: {', '.join(EVERY)}.")
+@click.option("--tiers", multiple=True, type=int, default=(1,), show_default=True, help="Of nodes, 1 to 3; with --mix.")
+@click.option("--delay", multiple=True, type=float, default=(0.05,), show_default=True, help="Of reports; with --mix.")
+@click.option("--load", multiple=True, type=float, default=(0.6,), show_default=True, help="A part; with --mix.")
+def main(
+    seeds: int, mix: str | None, tiers: tuple[int, ...], delay: tuple[float, ...], load: tuple[float, ...]
+) -> None:
     """Compute, print, write JSON."""
+    subtitle = f"{seeds} seeds, computed at {time.strftime('%Y-%m-%d')}"
+    if mix is not None:
+        sys.exit(_mixes(cells(mix, tiers, delay, load), seeds, subtitle))
     blocks = [
         (
             "a subtree of 4 tiers 10x slower, requests",
@@ -58,14 +72,23 @@ def main(seeds: int) -> None:
     ]
     printed, samples = [], []
     for title, head, lines in blocks:
-        rows = []
+        body = []
         for line in lines:
-            rows.append([line.what, *line.cells])
+            body.append([line.what, *line.cells])
             samples.append(Sample(f"{title}: {line.what}", SUBJECT, line.values))
             click.echo(f"{title}: {line.what}: {', '.join(line.cells)}", err=True)
-        printed.append(f"**{title}**\n\n{aligned([['rule, parents, delay', *head], *rows])}")
-    subtitle = f"{seeds} seeds, computed at {time.strftime('%Y-%m-%d')}"
+        printed.append(f"**{title}**\n\n{aligned([['rule, parents, delay', *head], *body])}")
     sys.exit(finish("simulate", subtitle, samples, "\n\n".join(printed), picture=lambda title, path: None))
+
+
+def _mixes(chosen: Sequence[Cell], seeds: int, subtitle: str) -> int:
+    measured: list[Sample] = []
+    for cell in chosen:
+        for sample in virtual_mixes.samples(cell, seeds):
+            measured.append(sample)
+            click.echo(brief(sample), err=True)
+    printed = markdown(rows(measured))
+    return finish("simulate", subtitle, measured, printed, worse(measured), picture=lambda title, path: None)
 
 
 def _slow(seeds: int) -> Iterator[Line]:

@@ -4,6 +4,7 @@ import attrs
 import pytest
 
 from tierlb.model.topology import Policy
+from tierlb.simulate.clients import Clients
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.measure import shares
 from tierlb.simulate.run import Change, Outcome, Scenario, run
@@ -53,3 +54,16 @@ def test_round_robin_gives_every_leaf_the_same() -> None:
 def test_quantiles_are_of_the_items_that_arrived_within() -> None:
     outcome = Outcome(latencies=[(0.5, 1.0), (1.5, 2.0), (1.9, 3.0), (2.0, 9.0)])
     assert outcome.quantile_s(1.0, 1.0, 2.0) == 3.0
+
+
+def test_what_was_not_served_counts_with_the_time_so_far() -> None:
+    scenario = attrs.evolve(SMALL, changes=[Change(2.0, range(8), 1e6)])
+    outcome = run(scenario)
+    assert len(outcome.latencies) + len(outcome.unserved) == outcome.offered
+    assert outcome.quantile_s(1.0, 2.5, 3.0) == pytest.approx(1.5, abs=0.05)
+    clients = attrs.evolve(
+        scenario,
+        shape=attrs.evolve(SMALL.shape, tiers=[TierShape(1, connections=True), TierShape(4)]),
+        clients=Clients(50),
+    )
+    assert run(clients).quantile_s(1.0, 2.5, 3.0) == pytest.approx(1.5, abs=0.05)

@@ -41,6 +41,7 @@ class Client:
 
     __slots__ = (
         "_agenda",
+        "_asked_at",
         "_candidate",
         "_clients",
         "_connected_at",
@@ -77,7 +78,7 @@ class Client:
         self._leaf = leaf
         self._way: Sequence[Candidate] = ()
         self._candidate: Candidate | None = None
-        self._connected_at = self._ends_at = 0.0
+        self._asked_at = self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
 
@@ -99,7 +100,8 @@ class Client:
         assert isinstance(node, Node)
         self._under_way = True
         work = self._work if isinstance(self._work, Source) else self._work()
-        node.accept(Item(self._due.popleft(), candidate.tally, self._served, work, self._way))
+        self._asked_at = self._due.popleft()
+        node.accept(Item(self._asked_at, candidate.tally, self._served, work, self._way))
 
     def _connect(self) -> Candidate:
         """Through any node of the first tier."""
@@ -115,6 +117,10 @@ class Client:
         self._connected_at = now
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
         return candidate
+
+    def unserved(self) -> list[float]:
+        """When its items fell due that have no answer yet."""
+        return [*((self._asked_at,) if self._under_way else ()), *self._due]
 
     def _served(self, item: Item) -> None:
         now, candidate = self._agenda.now, self._candidate

@@ -112,7 +112,7 @@ def kept(
     rule: Policy | Rule = Policy.LOAD_AWARE,
     load: float = 0.4,
     seed: int = 1,
-    count: int = 150,
+    count: int = 600,
     zipf: float = 0.5,
 ) -> Scenario:
     """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes

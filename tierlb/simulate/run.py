@@ -6,6 +6,7 @@ the load is a part of what the short ones could use of the slots.
 
 import random
 from collections.abc import Sequence
+from itertools import chain
 
 import attrs
 
@@ -53,7 +54,8 @@ class Scenario:
 
 @attrs.define
 class Outcome:
-    """`latencies` are (time of arrival, time taken) of served short items, `others` the same by kind of the others.
+    """`latencies` are (time of arrival, time taken) of served short items, `unserved` (time of arrival, time so far) of
+    those that were not served at the end, `others` the same as `latencies` by kind of the other items.
     `arrivals` holds one list of cumulative counts of short items per moment (every `SAMPLE_S`) for each tier, and one
     for the leaves, which come last."""
 
@@ -62,10 +64,11 @@ class Outcome:
     reports: int = 0
     offered: int = 0
     others: dict[str, list[tuple[float, float]]] = attrs.field(factory=dict)
+    unserved: list[tuple[float, float]] = attrs.field(factory=list)
 
     def quantile_s(self, q: float, begin_s: float, end_s: float) -> float:
-        """Of the items that arrived within."""
-        return quantile([took for at, took in self.latencies if begin_s <= at < end_s], q)
+        """Of the items that arrived within. One that was not served has taken as long as it was under way."""
+        return quantile([took for at, took in chain(self.latencies, self.unserved) if begin_s <= at < end_s], q)
 
     def shares(self, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
         """The parts of the short items that each node of the tier (-1: each leaf) got within."""
@@ -93,6 +96,9 @@ class Run:
         self.tree = Tree(scenario.shape, self.agenda, random.Random(self._rng.random()))
         self._rate = scenario.rate
         self._seen = Outcome()
+        self._clients: list[Client] = []
+        self._under_way: dict[int, float] = {}
+        """When short items arrived that are not served yet; each is kept alive by what will serve it."""
         self._seen.arrivals = [[] for _ in range(len(self.tree.levels) + 1)]
         for change in scenario.changes:
             self.agenda.at(change.at_s, self._change, change)
@@ -106,6 +112,9 @@ class Run:
 
     def outcome(self) -> Outcome:
         self.agenda.run(self.scenario.duration_s)
+        now = self.agenda.now
+        began = chain(self._under_way.values(), *(client.unserved() for client in self._clients))
+        self._seen.unserved = [(at, now - at) for at in began]
         self._seen.reports = sum(node.reports for level in self.tree.levels for node in level)
         return self._seen
 
@@ -113,7 +122,9 @@ class Run:
         now, rng, top = self.agenda.now, self._rng, self.tree.levels[0]
         node = top[int(rng.random() * len(top))]
         self._seen.offered += 1
-        node.accept(Item(now, node.tallies.outside, self._served, self._demand()))
+        item = Item(now, node.tallies.outside, self._served, self._demand())
+        self._under_way[id(item)] = now
+        node.accept(item)
         self.agenda.at(now + rng.expovariate(self._rate), self._arrive)
 
     def _begin_clients(self, clients: Clients) -> None:
@@ -122,6 +133,7 @@ class Run:
                 self.agenda, self._rng, self.tree.levels[0], rate, clients, self._seen.latencies, self._demand
             )
             client.begin()
+            self._clients.append(client)
 
     def _begin_kinds(self) -> None:
         if self.scenario.kinds:
@@ -132,6 +144,7 @@ class Run:
                 traffic.begin(kind, kind.per_short * self._rate, latencies)
 
     def _served(self, item: Item) -> None:
+        del self._under_way[id(item)]
         self._seen.latencies.append((item.began, self.agenda.now - item.began))
 
     def _change(self, change: Change) -> None:
