@@ -5,10 +5,13 @@ threads, ended ones included; /proc/PID/stat counts the same in ticks of 10 ms. 
 size, so that pages which several processes share are counted once. Kernel memory of sockets is not in it.
 """
 
+import math
 import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+
+import attrs
 
 CPUCLOCK_SCHED = 2
 """The clock's number within a process's clock id (linux/posix-timers.h)."""
@@ -17,6 +20,34 @@ CPUCLOCK_SCHED = 2
 def cpu_ns(pids: Iterable[int]) -> int:
     """User and system time of the processes so far. Raises OSError if one has ended."""
     return sum(time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED) for pid in pids)
+
+
+@attrs.frozen
+class Waits:
+    """How long threads that could run waited for a CPU so far, and how often they got one."""
+
+    waited_ns: int
+    times: int
+
+    def mean_s(self, earlier: "Waits") -> float:
+        """Per time since then; nan if the kernel does not count it."""
+        times = self.times - earlier.times
+        return (self.waited_ns - earlier.waited_ns) / times / 1e9 if times > 0 else math.nan
+
+
+def waits(pids: Iterable[int]) -> Waits:
+    """Of all threads that the processes have now, from /proc/PID/task/TID/schedstat."""
+    texts = [_text(path) for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    rows = [[int(each) for each in text.split()] for text in texts if text]
+    return Waits(sum(row[1] for row in rows), sum(row[2] for row in rows))
+
+
+def _text(path: Path) -> str:
+    """Nothing if the thread has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def memory_kib(pids: Iterable[int]) -> int:

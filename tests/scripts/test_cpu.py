@@ -1,10 +1,11 @@
+import math
 import os
 import subprocess
 import sys
 
 import pytest
 
-from scripts.benchmarks.cpu import children, cpu_ns, memory_kib, pss_kib
+from scripts.benchmarks.cpu import Waits, children, cpu_ns, memory_kib, pss_kib, waits
 
 ROLLUP = """558550cca000-7ffcefc58000 ---p 00000000 00:00 0                          [rollup]
 Rss:                1676 kB
@@ -36,6 +37,19 @@ def test_a_process_that_has_ended_is_an_error_not_zero() -> None:
     ended.wait(30)
     with pytest.raises(OSError, match=r".+"):
         cpu_ns([ended.pid])
+
+
+def test_the_wait_for_a_cpu_is_per_time_that_a_thread_got_one() -> None:
+    assert Waits(5_000_000, 30).mean_s(Waits(1_000_000, 10)) == pytest.approx(0.0002)
+    assert math.isnan(Waits(5, 3).mean_s(Waits(5, 3)))
+
+
+def test_waits_are_of_all_threads_of_the_processes_that_run() -> None:
+    own, ended = os.getpid(), subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(30)
+    before = waits([own])
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    assert waits([own, ended.pid]).times > before.times > 0
 
 
 def test_memory_is_that_of_all_processes_named() -> None:

@@ -41,6 +41,12 @@ PLAYED = Played(Seen([], [], []), RESULT, TALLY, LOAD)
             attrs.evolve(PLAYED, load=attrs.evolve(LOAD, endpoints=0.8, machine=0.97)),
             "the endpoints' process used 80 % of a core; the machine was 97 % busy",
         ),
+        (attrs.evolve(PLAYED, load=attrs.evolve(LOAD, guests=0.8)), "the long requests' clients used 80 % of a core"),
+        (attrs.evolve(PLAYED, load=attrs.evolve(LOAD, wait_s=0.0001, machine=1.0)), None),
+        (
+            attrs.evolve(PLAYED, load=attrs.evolve(LOAD, wait_s=0.0008, machine=1.0)),
+            "the proxies waited 0.80 ms for a CPU on average",
+        ),
     ],
 )
 def test_a_run_counts_unless_the_harness_itself_was_in_the_way(played: Played, problem: str | None) -> None:
