@@ -351,6 +351,13 @@ def test_one_window_or_two_decide_nothing() -> None:
     assert 2 * WINDOW_LOSS < DECISIVE < MOST_LOSS
 
 
+@pytest.mark.parametrize("slow", [0.1, 10])
+def test_another_speed_is_the_level_after_one_window(slow: float) -> None:
+    endpoint = fed(fed(Concurrency(), 10, range(1, 13), four), 1, range(1, 13), lambda number: slow * four(number))
+    assert endpoint.slowness == near(slow)
+    assert endpoint.slots == near(4)
+
+
 @pytest.mark.parametrize("rest", [[1, 2], [9], []])
 def test_what_was_learnt_holds_while_nothing_speaks_against_it(rest: list[int]) -> None:
     endpoint = fed(Concurrency(), 10, range(1, 13), four)
@@ -415,6 +422,13 @@ def test_a_guess_is_kept_within_what_is_possible(
 ) -> None:
     endpoint = fed(Concurrency(), 20, in_flight, lambda number: 0.01 * max(1.0, number / slots))
     assert endpoint.within(guess) == near(expected)
+
+
+@pytest.mark.parametrize("time_s", [0.0, 5e-324, 1e-200, 1e-12])
+def test_times_too_short_to_be_told_from_none_do_no_harm(time_s: float) -> None:
+    endpoint = fed(Concurrency(), 3, range(1, 13), lambda number: time_s)
+    assert endpoint.slots is None
+    assert fed(endpoint, 10, range(1, 13), four).slots == near(4)
 
 
 ROWS = st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.01, 100), st.integers(0, len(CENTRES) - 1)), min_size=1)

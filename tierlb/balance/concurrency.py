@@ -56,16 +56,20 @@ NOISE_ITEMS = 20.0
 it."""
 NOISE_KEPT = 0.95
 LEAST_NOISE, MOST_NOISE = 0.25, 8.0
+"""Limits for times that hardly vary, since the formula is not exact, and for windows, which would become too long."""
 LEVEL_LOSS = 4.0
 WINDOW_LOSS = 4.0
-"""The most that one bin, the level and a whole window add. A few extreme items or one change of speed must not decide:
-it takes three windows to exceed `DECISIVE`."""
+"""The most that a change of level and a whole window add. A few extreme items or one change of speed must not decide: it
+takes three windows to exceed `DECISIVE`."""
 DECISIVE = 10.0
 MOST_LOSS = 36.0
 """A hypothesis this far behind the best is out; none falls further behind than the second figure, so that it can come
 back within ten windows."""
 NARROW = 2.0
 """Slots are known when the hypotheses that are left are within this factor."""
+
+SHORTEST_S = 1e-9
+"""Bins whose times add up to less than a clock can tell are left out: their logarithm is taken."""
 
 Row = tuple[float, float, int]
 """A bin of a window: its weight, its time by the usual one, and its place."""
@@ -163,7 +167,7 @@ class Concurrency:
         rows = [
             (1 / (self._noise / count + MODEL_ERROR**2), time_s / usual_s, place)
             for place, (count, usual_s, time_s, _) in self._sums.items()
-            if time_s > 0
+            if time_s > SHORTEST_S
         ]
         self._sums.clear()
         self._elapsed_s, self._count = 0.0, 0
@@ -174,7 +178,7 @@ class Concurrency:
     def _learn_noise(self) -> None:
         """Times vary by so much around the mean of their bin."""
         for count, _, time_s, squares in self._sums.values():
-            if count > 1 and squares > 0:
+            if count > 1 and time_s > SHORTEST_S:
                 self._noise_seen += count - 1
                 self._noise_sum += count * max(0.0, count * squares / (time_s * time_s) - 1)
         mean = (self._noise_sum + NOISE_ITEMS * FIRST_NOISE) / (self._noise_seen + NOISE_ITEMS)
