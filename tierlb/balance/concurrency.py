@@ -59,8 +59,8 @@ LEAST_NOISE, MOST_NOISE = 0.25, 8.0
 """Limits for times that hardly vary, since the formula is not exact, and for windows, which would become too long."""
 LEVEL_LOSS = 4.0
 WINDOW_LOSS = 4.0
-"""The most that a change of level and a whole window add. A few extreme items or one change of speed must not decide: it
-takes three windows to exceed `DECISIVE`."""
+"""The most that a change of level and a whole window add. A few extreme items or one change of speed must not decide:
+it takes three windows to exceed `DECISIVE`."""
 DECISIVE = 10.0
 MOST_LOSS = 36.0
 """A hypothesis this far behind the best is out; none falls further behind than the second figure, so that it can come
