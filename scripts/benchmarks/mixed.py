@@ -111,7 +111,9 @@ def compared() -> dict[str, float]:
     return {**during, **after, contest.ERRORS: 1.0}
 
 
-def settings(names: str, loads: str, slow: bool, stacked: bool, one_path: bool) -> list[Setting]:
+def settings(
+    names: str, loads: str, slow: bool, stacked: bool, one_path: bool = False, fresh: bool = False
+) -> list[Setting]:
     """One per mix and load. Raises click.BadParameter for what there is not."""
     chosen = list(MIXES) if names == "all" else names.split(",")
     if unknown := [each for each in chosen if each not in MIXES]:
@@ -120,7 +122,7 @@ def settings(names: str, loads: str, slow: bool, stacked: bool, one_path: bool) 
         parts = [int(each) / 100 for each in loads.split(",")]
     except ValueError as error:
         raise click.BadParameter(f"loads are whole percents: {loads}") from error
-    return [Setting(name, load, slow, stacked, one_path) for name in chosen for load in parts]
+    return [Setting(name, load, slow, stacked, one_path, fresh) for name in chosen for load in parts]
 
 
 def contenders(stacked: bool, balance: str | None, before: Path | None) -> list[Contender]:
@@ -146,6 +148,7 @@ def contenders(stacked: bool, balance: str | None, before: Path | None) -> list[
 @click.option("--slow", is_flag=True, help="One host becomes 10 times slower at second 11.")
 @click.option("--stacked", is_flag=True, help="An L4 edge over three L7 nodes; clients keep their connections.")
 @click.option("--one-path", is_flag=True, help="All requests have one path and method; else each kind has its own.")
+@click.option("--fresh", is_flag=True, help="Short requests have a connection each.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", default="", metavar="NAME,...", help="Contenders, or products such as nginx.")
 @click.option(
@@ -163,6 +166,7 @@ def main(
     slow: bool,
     stacked: bool,
     one_path: bool,
+    fresh: bool,
     rounds: int,
     only: str,
     before: Path | None,
@@ -174,7 +178,7 @@ def main(
     if lists:
         click.echo("\n".join(f"{name:15} {mix.title}" for name, mix in MIXES.items()))
         return
-    cells = settings(names, loads, slow, stacked, one_path)
+    cells = settings(names, loads, slow, stacked, one_path, fresh)
     who = contest.taking_part(contenders(stacked, balance, before), only)
     subtitle = f"{rounds} rounds, seed {seed}, tierlb's policy: {balance or 'its default'}, {machine()}"
     entries: list[Entry] = []

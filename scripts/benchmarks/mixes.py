@@ -121,16 +121,18 @@ MIXES = {
 
 @attrs.frozen
 class Setting:
-    """One cell: the mix of that name at a load (a part of 1), and where."""
+    """One cell: the mix of that name at a load (a part of 1), and where. `fresh`: short requests have a connection
+    each."""
 
     name: str
     load: float
     slow: bool = False
     stacked: bool = False
     one_path: bool = False
+    fresh: bool = False
 
     def __str__(self) -> str:
-        more = [name for name in ("slow", "stacked", "one_path") if getattr(self, name)]
+        more = [name for name in ("slow", "stacked", "one_path", "fresh") if getattr(self, name)]
         return " ".join([self.name, f"at {100 * self.load:g} %", *more]).replace("_", " ")
 
     @property
@@ -183,8 +185,8 @@ class Setting:
 
     @property
     def short_lanes(self) -> int:
-        """Sets of connections; a client's own one if stacked."""
-        return CLIENTS if self.stacked else 1
+        """Sets of connections; a client's own one if stacked and kept."""
+        return CLIENTS if self.stacked and not self.fresh else 1
 
 
 def course(setting: Setting, rng: random.Random) -> Course:
@@ -207,7 +209,7 @@ def course(setting: Setting, rng: random.Random) -> Course:
 
 def _short(setting: Setting, rng: random.Random) -> list[Request]:
     rates = (Rate(GENTLE_S, setting.per_second / 3), Rate(setting.seconds, setting.per_second))
-    if setting.stacked:
+    if setting.short_lanes > 1:
         return by_clients(rng, [1 / CLIENTS] * CLIENTS, rates[1])
     return poisson(rng, rates)
 
@@ -229,10 +231,11 @@ def _method(setting: Setting) -> str:
 def _lanes(setting: Setting, listens: Sequence[str]) -> tuple[Lane, ...]:
     method = _method(setting)
     length = "" if method == "GET" else "Content-Length: 0\r\n"
-    most = 1 if setting.stacked else CONNECTIONS
+    most = 1 if setting.short_lanes > 1 else CONNECTIONS
+    ends = "Connection: close\r\n" if setting.fresh else ""
     other = "/" if setting.one_path else "/slow"
     return (
-        *[Lane(listens[0], most, f"{method} /", f"{length}work: d={DEMAND}\r\n")] * setting.short_lanes,
+        *[Lane(listens[0], most, f"{method} /", f"{length}{ends}work: d={DEMAND}\r\n")] * setting.short_lanes,
         Lane(listens[0], CONNECTIONS // 4, f"{method} {other}", f"{length}work: other d={DEMAND}\r\n"),
     )
 

@@ -44,6 +44,16 @@ def test_the_proxy_protocol_is_spoken_by_an_edge_and_expected_behind_it() -> Non
     assert not [name for name, config in ALL.items() if "proxy_protocol" in config or "-proxy" in config]
 
 
+def test_bodies_are_collected_unless_they_flow_both_ways_at_once() -> None:
+    streaming = configs.nginx_http(Hop(HOP.listen, ENDPOINTS, streams=True), PLACE)
+    assert "proxy_request_buffering off;" in streaming
+    assert "buffering off" not in ALL["nginx http"]
+
+
+def test_envoy_does_not_end_long_answers() -> None:
+    assert '"timeout": "0s"' in configs.envoy_http(HOP)
+
+
 @pytest.mark.parametrize("shape", [Shape.L7, Shape.L4])
 def test_a_single_proxy_sends_to_the_endpoints(shape: Shape) -> None:
     [(level, hop)] = hops_of(shape, ENDPOINTS)

@@ -50,6 +50,12 @@ def test_tierlb_gets_a_valid_file_with_a_node_per_group(fleet: Fleet, balance: s
     assert balance is None or {tier.balance.value for tier in topology.tiers.values()} == {balance}
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_l7_hops_are_to_pass_bodies_on_as_the_load_needs_it(streams: bool) -> None:
+    hops = Fleet(GROUPS, edge=True, streams=streams).hops(proxy_protocol=True)
+    assert [hop.streams for _, hop in hops] == [streams, streams, False]
+
+
 def test_an_edge_of_tierlb_sends_to_every_l7_tier() -> None:
     tiers = json.loads(tierlb_topology(Fleet(GROUPS, edge=True), ADMIN, ["127.0.0.1:8080"], None))["tiers"]
     assert tiers["edge"]["to"] == ["web-1", "web-2"]

@@ -77,6 +77,12 @@ def test_percentiles_of_who_answered_with_errors_instead_are_no_measure() -> Non
     assert line.startswith("met")
 
 
+def test_an_earlier_state_of_tierlb_is_no_peer() -> None:
+    earlier = Sample("slow", "tierlb-before", {"p99 ms": 1.0, "errors %": 0.0})
+    [line] = verdicts([*SAMPLES, earlier], {"p99 ms": 0.9})
+    assert "(traefik, 60.0)" in line
+
+
 LATE = Result([0.01], [200], late_s=0.02, waited=0, connections=1, reconnected=0, cpu_s=0.1)
 FINE = attrs.evolve(LATE, late_s=0.0)
 COURSE = Course((), (), (), lambda listens: ())

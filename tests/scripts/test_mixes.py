@@ -73,6 +73,17 @@ def test_stacked_each_client_has_one_connection_to_the_edge() -> None:
     assert len(one.requests) == pytest.approx(0.3 * 3600 * SECONDS, rel=0.05)
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_fresh_requests_end_their_connections_and_come_at_any_time(stacked: bool) -> None:
+    one = course(Setting("sse", 0.3, stacked=stacked, fresh=True), random.Random(1))
+    short, _ = one.lanes(["127.0.0.1:1"])
+    assert "Connection: close\r\n" in short.fields
+    assert short.most > 1
+    assert {each.lane for each in one.requests} == {0}
+    kept = course(Setting("sse", 0.3, stacked=stacked), random.Random(1))
+    assert not any("close" in lane.fields for lane in kept.lanes(["127.0.0.1:1"]))
+
+
 def test_a_cell_is_named_by_all_that_makes_it_differ() -> None:
     assert str(at("polls-6")) == "polls-6 at 60 %"
     assert str(at("sse", 0.85, slow=True, stacked=True, one_path=True)) == "sse at 85 % slow stacked one path"

@@ -70,12 +70,15 @@ def run(target: str, times_s: list[float], most: int = 8, patience_s: float = 5.
 def test_header_lines_of_a_plan_are_sent_with_each_requests_number() -> None:
     request = Request(0.1, 0, 0.5)
     assert head(7, request, "") == b"GET /?d=0.500000 HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+    assert head(7, request, "w: {demand}\r\n", "POST /x") == (
+        b"POST /x HTTP/1.1\r\nHost: shop.test\r\nw: 0.500000\r\n\r\n"
+    )
     sent = head(7, request, "Cookie: s={number}; t={number}\r\nDNT: 1\r\n")
     assert sent.split(b"\r\n")[2:] == [b"Cookie: s=7; t=7", b"DNT: 1", b"", b""]
 
 
 def test_a_plan_is_read_as_it_was_written() -> None:
-    lanes = (Lane("127.0.0.1:1", 5), Lane("127.0.0.1:2", 1))
+    lanes = (Lane("127.0.0.1:1", 5), Lane("127.0.0.1:2", 1, "POST /x", "a: b\r\n"))
     plan = Plan(12.5, 10.0, 5.0, lanes, (Request(0.1, 0, 0.5), Request(0.2, 1, 2.5)))
     assert read_plan(dump(plan)) == plan
 

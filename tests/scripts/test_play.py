@@ -10,6 +10,7 @@ import trio
 
 from scripts.benchmarks.arrivals import Request
 from scripts.benchmarks.contenders import Fleet, Fronts
+from scripts.benchmarks.items import Guest, Item
 from scripts.benchmarks.openloop import Lane, Result
 from scripts.benchmarks.play import Course, Load, Played, busy_share, play
 from scripts.benchmarks.processes import DidNotStartError, running
@@ -102,6 +103,25 @@ async def test_a_run_shows_what_the_generator_saw_and_what_the_endpoints_got() -
     assert min(played.seen.latency_s) >= 0.005
     assert max(played.seen.latency_s) < time.monotonic() - begun_s
     assert [sum(row) for row in played.tally.arrivals] == [30, 0]
+
+
+async def test_requests_in_the_background_are_seen_aside_and_guests_come_during_the_run() -> None:
+    lanes = (Lane("", 5, "GET /", "work: d={demand}\r\n"), Lane("", 5, "GET /", "work: other d={demand}\r\n"))
+    course = attrs.evolve(
+        COURSE,
+        requests=tuple(Request(number / 100, number % 2, 1.0) for number in range(30)),
+        lanes=lambda listens: tuple(attrs.evolve(each, target=listens[0]) for each in lanes),
+        background=frozenset({1}),
+        guests=(Guest(0.0, (Item(first_s=0.01),)),),
+    )
+    with trio.fail_after(DEADLINE_S):
+        played = await play(course, Straight())
+    assert isinstance(played, Played)
+    assert (played.seen.status, played.aside.status) == ([200] * 15, [200] * 15)
+    assert list(played.aside.at_s) == [number / 100 for number in range(1, 30, 2)]
+    assert [sum(row) for row in played.tally.arrivals] == [15, 0]
+    assert played.tally.parked == [1, 0]
+    assert played.visits.errors == 0
 
 
 async def test_a_contender_that_does_not_start_is_told_and_ends_nothing_else() -> None:
