@@ -33,7 +33,7 @@ class Known:
     share: float = 1.0
     weight: float = 1.0
     peak: None = None
-    times: RecentMean = attrs.field(factory=RecentMean)
+    times_to_head: RecentMean = attrs.field(factory=RecentMean)
 
 
 def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float = 1.0, own: int = 0) -> Known:
@@ -103,8 +103,8 @@ def test_the_recent_mean_is_of_the_last_hundred(values: list[float]) -> None:
 
 def test_least_time_multiplies_the_mean_by_what_would_be_in_flight_and_takes_turns() -> None:
     slow, fast, unknown = (known(name, 0, None, own=own) for name, own in (("slow", 0), ("fast", 8), ("unknown", 5)))
-    slow.times.add(0.1)
-    fast.times.add(0.01)
+    slow.times_to_head.add(0.1)
+    fast.times_to_head.add(0.01)
     chooser = chooser_for(Rule.LEAST_TIME, random.Random(1))
     chooser.rebuild([slow, fast])
     assert {chooser.pick(0).name for _ in range(20)} == {"fast"}

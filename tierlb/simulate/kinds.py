@@ -73,8 +73,13 @@ class Kind:
     """Their later items go to the same leaf too."""
     stretched: bool = True
     """A slow leaf takes longer for the head and the body. False where both only wait, for an event or a client."""
+    streamed: bool = False
+    """The length of the answer is not known at its head."""
     reading: bool = False
     """The body takes as long as the client takes to read it."""
+
+    route: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
+    """What nodes know of it before it is answered; "short" is the route of the short items."""
 
     @property
     def held_s(self) -> float:

@@ -25,12 +25,12 @@ SLOTS = 4
 
 SHORT = Service(0.01)
 POLL = Kind("poll", Service(5.0, 0.2), begin_s=BEGIN_S, stretched=False)
-EVENTS = Kind("events", Service(0.005), body=Service(30.0), begin_s=BEGIN_S, stretched=False)
+EVENTS = Kind("events", Service(0.005), body=Service(30.0), begin_s=BEGIN_S, stretched=False, streamed=True)
 DOWNLOAD = Kind("download", SHORT, body=Span(10, 30), slot=Slot.HEAD, begin_s=BEGIN_S, reading=True)
 UPLOAD = Kind("upload", SHORT, sending=Span(5, 15), slot=Slot.HEAD, begin_s=BEGIN_S)
 ROUTE = Kind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.02, begin_s=BEGIN_S)
-MODEL = Kind("model", Span(0.05, 0.5), body=Span(2, 30), begin_s=BEGIN_S)
-BLOCKING = attrs.evolve(POLL, name="blocking", slot=Slot.THROUGHOUT)
+MODEL = Kind("model", Span(0.05, 0.5), body=Span(2, 30), begin_s=BEGIN_S, streamed=True)
+BLOCKING = attrs.evolve(POLL, name="blocking", route="blocking", slot=Slot.THROUGHOUT)
 
 
 @attrs.frozen

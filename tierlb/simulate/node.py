@@ -51,7 +51,7 @@ class Candidate:
         "share",
         "slope",
         "tally",
-        "times",
+        "times_to_head",
         "view",
         "weight",
     )
@@ -69,7 +69,7 @@ class Candidate:
         self.view = MemberView(reports, parents, LONG_AGO, by_connection=connections and reports, equal=connections)
         self.share = self.view.share.value
         self.peak = PeakEwma()
-        self.times = RecentMean()
+        self.times_to_head = RecentMean()
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
@@ -301,7 +301,7 @@ def item_sent(item: Item) -> None:
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
     for candidate, given_at in item.path:
-        candidate.times.add(candidate.parent.agenda.now - given_at)
+        candidate.times_to_head.add(candidate.parent.agenda.now - given_at)
 
 
 def item_done(item: Item) -> None:

@@ -70,7 +70,7 @@ class Known(Candidate, Protocol):
     @property
     def below(self) -> Below: ...
     @property
-    def times(self) -> RecentMean: ...
+    def times_to_head(self) -> RecentMean: ...
 
 
 K = TypeVar("K", bound=Known)
@@ -196,4 +196,4 @@ class LeastTime(Chooser[K]):
 
 
 def time_score(candidate: Known) -> float:
-    return candidate.times.value * (candidate.in_flight + 1)
+    return candidate.times_to_head.value * (candidate.in_flight + 1)
