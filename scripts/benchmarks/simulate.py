@@ -50,13 +50,19 @@ class Line:
 @click.option("--tiers", multiple=True, type=int, default=(1,), show_default=True, help="Of nodes, 1 to 3; with --mix.")
 @click.option("--delay", multiple=True, type=float, default=(0.05,), show_default=True, help="Of reports; with --mix.")
 @click.option("--load", multiple=True, type=float, default=(0.6,), show_default=True, help="A part; with --mix.")
+@click.option("--one-route", is_flag=True, help="Nodes cannot tell the kinds apart beforehand; with --mix.")
 def main(
-    seeds: int, mix: str | None, tiers: tuple[int, ...], delay: tuple[float, ...], load: tuple[float, ...]
+    seeds: int,
+    mix: str | None,
+    tiers: tuple[int, ...],
+    delay: tuple[float, ...],
+    load: tuple[float, ...],
+    one_route: bool,
 ) -> None:
     """Compute, print, write JSON."""
     subtitle = f"{seeds} seeds, computed at {time.strftime('%Y-%m-%d')}"
     if mix is not None:
-        sys.exit(_mixes(cells(mix, tiers, delay, load), seeds, subtitle))
+        sys.exit(_mixes(cells(mix, tiers, delay, load, one_route=one_route), seeds, subtitle))
     blocks = [
         (
             "a subtree of 4 tiers 10x slower, requests",

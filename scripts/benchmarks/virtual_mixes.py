@@ -1,5 +1,6 @@
 """Mixes of short items with others in virtual time: load-aware beside other rules, by tiers, late reports and loads."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
@@ -32,23 +33,27 @@ LEAST, MOST, SLOW = "smallest share", "largest share", "share of the slow one"
 
 @attrs.frozen
 class Cell:
-    """One mix under one set of circumstances. With kept connections `tiers` is how many first nodes place them."""
+    """One mix under one set of circumstances. With kept connections `tiers` is how many first nodes place them.
+    `one_route`: nodes cannot tell the kinds apart before they are answered."""
 
     mix: str
     tiers: int
     delay_s: float
     load: float
+    one_route: bool = False
 
     def __str__(self) -> str:
         what = f"{self.tiers} above" if self.on_connections else f"{self.tiers} tier{'s' * (self.tiers > 1)}"
-        return f"{self.mix}, {what}, {self.delay_s:g} s, {100 * self.load:.0f} %"
+        return f"{self.mix}{', one route' * self.one_route}, {what}, {self.delay_s:g} s, {100 * self.load:.0f} %"
 
     @property
     def on_connections(self) -> bool:
         return self.mix.startswith(KEPT)
 
     def scenario(self, rule: Policy | Rule, seed: int) -> Scenario:
-        make: Callable[..., Scenario] = kept if self.on_connections else mixed
+        make: Callable[..., Scenario] = (
+            kept if self.on_connections else functools.partial(mixed, one_route=self.one_route)
+        )
         return make(self.mix.removeprefix(KEPT), self.tiers, self.delay_s, rule=rule, load=self.load, seed=seed)
 
     def values(self, told: Figures) -> dict[str, float]:
@@ -65,14 +70,20 @@ class Cell:
         }
 
 
-def cells(names: str, tiers: Sequence[int], delays_s: Sequence[float], loads: Sequence[float]) -> list[Cell]:
+def cells(
+    names: str, tiers: Sequence[int], delays_s: Sequence[float], loads: Sequence[float], *, one_route: bool = False
+) -> list[Cell]:
     """All combinations. `names`: with commas, or `all`. Raises click.BadParameter for what there is not."""
     chosen = list(EVERY) if names == "all" else names.split(",")
     if unknown := [each for each in chosen if each not in EVERY]:
         raise click.BadParameter(f"no mix is named {', '.join(unknown)}; there are {', '.join(EVERY)}")
     if wrong := [each for each in tiers if each not in TIERS]:
         raise click.BadParameter(f"{wrong[0]} tiers; there are {', '.join(map(str, TIERS))}")
-    return [Cell(name, *each) for name in chosen for each in _circumstances(tiers, delays_s, loads)]
+    return [
+        Cell(name, *each, one_route and not name.startswith(KEPT))
+        for name in chosen
+        for each in _circumstances(tiers, delays_s, loads)
+    ]
 
 
 def _circumstances(

@@ -19,6 +19,7 @@ from scripts.benchmarks.virtual_mixes import (
     worse,
 )
 from tierlb.model.topology import Policy
+from tierlb.simulate.kinds import SHORT_ROUTE
 
 
 def test_cells_are_all_combinations_by_name() -> None:
@@ -49,6 +50,13 @@ def test_a_cell_is_a_scenario_under_every_rule(mix: str) -> None:
     shape = scenario.shape
     assert (shape.rule, shape.report_delay_s, scenario.load, scenario.seed) == (Policy.TWO_CHOICES, 1.5, 0.3, 7)
     assert (scenario.clients is None) is (mix == "llm")
+
+
+def test_with_one_route_all_requests_look_alike_where_each_is_placed_by_itself() -> None:
+    one, kept = cells("polls-6,kept-sse", (1,), (0.05,), (0.6,), one_route=True)
+    assert str(one) == "polls-6, one route, 1 tier, 0.05 s, 60 %"
+    assert [kind.route for kind in one.scenario(Policy.LOAD_AWARE, 1).kinds] == [SHORT_ROUTE]
+    assert not kept.one_route
 
 
 def test_there_is_a_sample_for_each_rule_and_seed() -> None:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import attrs
 
+SHORT_ROUTE = "short"
+"""The route of the short items."""
 Draw = Callable[[], float]
 
 
@@ -79,7 +81,7 @@ class Kind:
     """The body takes as long as the client takes to read it."""
 
     route: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
-    """What nodes know of it before it is answered; "short" is the route of the short items."""
+    """What nodes know of it before it is answered."""
 
     @property
     def held_s(self) -> float:

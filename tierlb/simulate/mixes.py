@@ -12,7 +12,7 @@ import attrs
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
-from tierlb.simulate.kinds import Kind, Slot, Span
+from tierlb.simulate.kinds import SHORT_ROUTE, Kind, Slot, Span
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.rules import Rule
 from tierlb.simulate.run import Change, Outcome, Scenario
@@ -97,11 +97,14 @@ def mixed(
     rule: Policy | Rule = Policy.LOAD_AWARE,
     load: float = 0.6,
     seed: int = 1,
+    one_route: bool = False,
 ) -> Scenario:
-    """A mix of `MIXES` with each request placed by itself. Raises KeyError for a name that is none."""
+    """A mix of `MIXES` with each request placed by itself. `one_route`: no node can tell the kinds apart before they
+    are answered. Raises KeyError for a name that is none."""
     mix, (above, leaves) = MIXES[name], TIERS[tiers]
+    kinds = [attrs.evolve(kind, route=SHORT_ROUTE) for kind in mix.kinds] if one_route else mix.kinds
     shape = Shape(above, leaves, 1, SLOTS, mix.service, rule, delay_s)
-    return Scenario(shape, load, END_S, [Change(SLOW_AT_S, [leaves - 1], SLOWER)], seed, kinds=mix.kinds)
+    return Scenario(shape, load, END_S, [Change(SLOW_AT_S, [leaves - 1], SLOWER)], seed, kinds=kinds)
 
 
 def kept(
