@@ -5,6 +5,7 @@ import pytest
 from tierlb.model.topology import Policy
 from tierlb.simulate.mixes import (
     END_S,
+    FOUND_WITHIN_S,
     MIXES,
     ON_CONNECTIONS,
     SLOW_AT_S,
@@ -39,11 +40,13 @@ def test_mixes_on_connections_have_standing_clients_only(name: str) -> None:
 
 def test_the_figures_are_of_the_time_before_the_first_second_and_the_rest() -> None:
     def rows(first: float) -> list[list[int]]:
-        """Two of four get all while the last leaf is slow; before, the first gets `first` of what the others get."""
+        """The first gets `first` of what the others get; a second after the last leaf became slow two get all."""
         counts = [[0] * 4]
         for sample in range(round(END_S / SAMPLE_S)):
-            before = sample * SAMPLE_S + 0.01 < SLOW_AT_S
-            more = [round(100 * first), 100, 100, 100] if before else [100, 100, 0, 0]
+            at_s = sample * SAMPLE_S + 0.01
+            before = at_s < SLOW_AT_S
+            found = [100, 100, 0, 0] if at_s > SLOW_AT_S + FOUND_WITHIN_S else [100, 100, 100, 100]
+            more = [round(100 * first), 100, 100, 100] if before else found
             counts.append([old + new for old, new in zip(counts[-1], more, strict=True)])
         return counts
 

@@ -4,7 +4,9 @@ import random
 
 import pytest
 
+from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
+from tierlb.simulate.kinds import Kind, Source
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Item, Node
 from tierlb.simulate.tree import Shape, TierShape, Tree
@@ -101,3 +103,16 @@ def test_a_node_with_a_cost_is_a_queue_and_learns_its_own_capacity() -> None:
     assert load.own_capacity == pytest.approx(90, rel=0.05)
     assert load.utilisation >= 0.75
     assert node.waited_s() == pytest.approx(2.0, abs=0.2)
+
+
+def test_response_times_are_taken_to_the_end_by_peak_ewma_and_to_the_head_by_least_time() -> None:
+    agenda = Agenda()
+    shape = Shape([TierShape(1)], leaves=1, service=Service(0.05, 0), rule=Policy.PEAK_EWMA)
+    tree = Tree(shape, agenda, random.Random(1))
+    [node] = tree.levels[0]
+    kind = Kind("stream", Service(0.2, 0), body=Service(0.8, 0))
+    node.accept(Item(0.0, node.tallies.outside, lambda _: None, Source(kind, random.Random(1))))
+    agenda.run(1.01)
+    [candidate] = node.candidates
+    assert candidate.peak.cost == pytest.approx(1.0, rel=0.01)
+    assert candidate.times_to_head.value == pytest.approx(0.2)
