@@ -15,6 +15,7 @@ class Member:
     offset: float = 1.0
     capacity: float = 1.0
     share: float = 1.0
+    left_out: float = 0.0
     weight: float = 1.0
     peak: PeakEwma = attrs.field(factory=PeakEwma)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.balance.capacity import FIRST_REST_S, LONGEST_REST_S
+from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
 from tierlb.balance.trial import Trial
 
 TICK_S = 0.05

@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tierlb.balance.capacity import CONCURRENCY, LeafCapacity
+from tierlb.balance.kinds import Answers
 from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
+from tierlb.balance.slowness import Slowness
 from tierlb.balance.staleness import OLD_INTERVALS
 from tierlb.balance.view import (
     ITEMS_PER_CONNECTION_GAIN,
     LEAST_BUSY,
     LEAST_ITEMS_PER_CONNECTION,
     REPORT_INTERVAL_S,
+    SLOTS,
     STATED_FOR_S,
     TICK_S,
     MemberView,
@@ -27,78 +27,137 @@ NOW = 1000.0
 LONG_AGO = NOW - 600
 OLD_S = OLD_INTERVALS * REPORT_INTERVAL_S
 LOAD = SubtreeLoad(capacity=300.0, in_flight=40, response_s=0.1)
+USUAL_S = 0.01
 
 
 def endpoint(*, parents: int = 1, learnt: float | None = None, equal: bool = False) -> MemberView:
     """One that sends no reports and has been there for long."""
-    view = MemberView(reports=False, parents=parents, joined=LONG_AGO, equal=equal)
-    view.leaf.capacity = learnt
-    return view
+    return knowing(MemberView(reports=False, parents=parents, joined=LONG_AGO, equal=equal), learnt)
 
 
 def reporter(
     *, parents: int = 1, learnt: float | None = None, by_connection: bool = False, equal: bool = False
 ) -> MemberView:
     view = MemberView(reports=True, parents=parents, joined=LONG_AGO, by_connection=by_connection, equal=equal)
-    view.leaf.capacity = learnt
+    return knowing(view, learnt)
+
+
+def knowing(view: MemberView, learnt: float | None) -> MemberView:
+    """One of which this was learnt, in items per second."""
+    if learnt is not None:
+        view.work.usual_s = SLOTS / learnt
+        view.slowness.seen = 100.0
     return view
+
+
+def answers(count: int, ratio: float = 1.0, usual_s: float = USUAL_S) -> Answers:
+    """So many, each of a kind that usually takes `usual_s`, and so many times slower."""
+    return Answers(count, count * ratio * usual_s, count * usual_s, count * ratio)
 
 
 # Learning from own counts.
 
+LEARNT = [
+    # parents, answers per second to this one, in flight from it, ratio to the usual time -> capacity of all of it
+    (1, 200, 2, 1.0, 800),
+    (1, 200, 4, 2.0, 400),
+    (1, 200, 1, 0.5, 1600),
+    (1, 200, 40, 20.0, 200),  # five items a slot: it takes four times as long for the queue, and it is four times slow
+    (2, 200, 40, 20.0, 400),  # twice as many items a slot of this parent's part
+    (1, 800, 8, 1.0, 800),  # just full
+    (1, 800, 16, 2.0, 800),  # a queue makes it no slower than it is
+]
 
-@pytest.mark.parametrize(
-    ("parents", "rate", "in_flight", "expected"), [(1, 200, 2, 800), (1, 200, 40, 200), (3, 200 / 3, 4, 200)]
-)
-def test_what_a_silent_endpoint_can_do_is_learnt(parents: int, rate: float, in_flight: float, expected: float) -> None:
+
+@pytest.mark.parametrize(("parents", "rate", "in_flight", "ratio", "expected"), LEARNT)
+def test_what_a_silent_endpoint_can_do_is_learnt(
+    parents: int, rate: float, in_flight: float, ratio: float, expected: float
+) -> None:
     view = endpoint(parents=parents)
     assert view.capacity(LONG_AGO, 5.0) is None
     for tick in range(1, 401):
         passed_s = tick * TICK_S
-        view.advance(LONG_AGO + passed_s, in_flight * passed_s, int(passed_s * rate))
-    assert view.capacity(LONG_AGO + 20, 5.0) == pytest.approx(expected, rel=0.08)
+        view.advance(LONG_AGO + passed_s, in_flight * passed_s, answers(round(rate * TICK_S), ratio))
+    assert view.capacity(LONG_AGO + 20, 5.0) == pytest.approx(expected, rel=0.1)
 
 
-STEPS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 16), st.integers(-5, 30)), max_size=30)
+def test_before_the_first_answer_nothing_is_known_of_it() -> None:
+    view = endpoint()
+    view.work.add(100, 1.0)
+    assert view.learnt is None, "items of its siblings tell nothing of it"
+    view.advance(LONG_AGO + TICK_S, 2 * TICK_S)
+    assert view.learnt is None
+    view.advance(LONG_AGO + 2 * TICK_S, 4 * TICK_S, answers(1))
+    assert view.learnt == pytest.approx(SLOTS / USUAL_S)
 
 
-@given(STEPS)
-def test_completions_are_counted_once_and_never_negative(steps: list[tuple[int, int, int]]) -> None:
-    """An item may turn out to be an error after it was counted as done, so that the count of good ones can go back."""
-    view, expected, seen = endpoint(), LeafCapacity(), []
-    now, area_s, done = LONG_AGO, 0.0, 0
-    for ticks, in_flight, more in steps:
-        now, area_s, done = now + ticks / 64, area_s + in_flight * ticks / 64, max(0, done + more)
-        view.advance(now, area_s, done)
-        expected.advance(ticks / 64, max(0, done - max([0, *seen])), in_flight * ticks / 64)
-        seen.append(done)
-    assert view.leaf == expected
+def test_an_endpoint_all_of_whose_kinds_are_unknown_has_no_capacity() -> None:
+    view = endpoint()
+    view.slowness.seen = 100.0
+    assert view.learnt is None
 
 
-def test_a_count_that_went_back_is_made_up_for_before_anything_counts_again() -> None:
-    view, fed = endpoint(), []
-    view.leaf = Fed(fed)  # type: ignore[assignment]
-    for at, done in enumerate((10, 8, 10, 12), 1):
-        view.advance(LONG_AGO + at, float(at), done)
-    assert fed == [(1.0, 10, 1.0), (1.0, 0, 1.0), (1.0, 0, 1.0), (1.0, 2, 1.0)]
+def test_how_many_it_works_on_is_shared_by_its_parents_and_never_less_than_one() -> None:
+    seen = []
+    for parents in (1, 4, 1000):
+        view = endpoint(parents=parents)
+        view.work.usual_s = USUAL_S
+        for tick in range(1, 101):
+            view.advance(LONG_AGO + tick * TICK_S, 8 * tick * TICK_S, answers(10, 4.0))
+        seen.append(view.slowness.crowd)
+    assert seen == pytest.approx([1, 4, 8], rel=0.05)
 
 
-@attrs.define
-class Fed:
-    """Keeps what it is told to learn from."""
-
-    told: list[tuple[float, int, float]]
-
-    def advance(self, dt_s: float, completions: int, busy_area_s: float) -> None:
-        self.told.append((dt_s, completions, busy_area_s))
-
-
-def test_when_parents_come_and_go_its_part_of_a_full_endpoint_is_another() -> None:
+def test_when_parents_come_and_go_its_part_of_an_endpoint_is_another() -> None:
     view = endpoint(parents=1)
     view.shared_by(4)
-    assert (view.parents, view.leaf.parents, view.share.value) == (4, 4, 0.25)
-    view.advance(LONG_AGO + 1, 8.0, 50)
-    assert view.leaf.capacity == pytest.approx(CONCURRENCY * 50 / 2)
+    assert (view.parents, view.share.value) == (4, 0.25)
+
+
+REST = [
+    # integral of in flight in a second, parked -> something competes, so that it does not rest
+    (0.0, 0, False),
+    (1.0, 0, True),
+    (3.0, 3, False),  # what is parked asks nothing of it
+    (3.5, 3, True),
+    (2.0, 3, False),  # one was parked just now
+]
+
+
+@pytest.mark.parametrize(("area_s", "parked", "busy"), REST)
+def test_an_endpoint_where_all_that_is_in_flight_is_parked_has_nothing_to_do(
+    area_s: float, parked: int, busy: bool
+) -> None:
+    view = endpoint(learnt=100.0)
+    view.slowness.value = 4.0
+    for second in range(1, 4):
+        view.advance(LONG_AGO + second, area_s * second, parked=parked)
+    assert view.slowness.trial is not busy
+
+
+def test_sums_of_times_that_are_rounded_do_not_keep_it_from_its_rest() -> None:
+    """With 3 parked since odd times the integral over a tick is 3 ticks but for the last digits."""
+    view = endpoint(learnt=100.0)
+    view.slowness.value = 4.0
+    moments = -(LONG_AGO + 0.1) - (LONG_AGO + 0.7) - (LONG_AGO + 1 / 3)
+    for tick in range(100):
+        now = LONG_AGO + 1 + tick * 0.0501
+        view.advance(now, moments + 3 * now, parked=3)
+    assert view.slowness.trial
+
+
+def test_items_that_are_late_make_it_slower_before_they_are_answered() -> None:
+    view = endpoint(learnt=800.0)
+    view.advance(LONG_AGO + TICK_S, 8 * TICK_S, overdue=400.0)
+    assert view.learnt is not None
+    assert view.learnt < 80
+
+
+def test_a_tick_in_which_no_time_passed_does_no_harm() -> None:
+    view = endpoint()
+    for _ in range(3):
+        view.advance(LONG_AGO, 0.0, answers(3))
+    assert view.slowness.value == pytest.approx(1.0)
 
 
 # What an endpoint states.
@@ -140,11 +199,12 @@ def test_the_last_statement_counts_and_one_that_says_nothing_changes_nothing() -
 
 def test_slots_are_how_many_items_it_works_on_at_once() -> None:
     view = endpoint(learnt=800.0)
-    assert view.leaf.guess == CONCURRENCY
+    assert view.slots == SLOTS
     view.state(NOW, 0, 0, 3)
-    assert view.leaf.guess == 3
+    assert view.slots == 3
+    assert view.learnt == 300
     view.state(NOW, 100, 0.5, 0)
-    assert view.leaf.guess == 3
+    assert view.slots == 3
     assert view.line(NOW, 100) == pytest.approx((0.01, 0.03))
 
 
@@ -281,11 +341,26 @@ def test_the_line_of_a_silent_endpoint_is_its_own_queue_and_the_items_it_works_o
 
 def test_an_endpoint_on_trial_gets_the_next_item_unless_it_erred_just_now() -> None:
     view = endpoint()
-    view.leaf.trial = True
+    view.slowness.trial = True
     assert view.line(NOW, 100) == ON_TRIAL
     view.phantom.add(NOW, 8)
     assert view.line(NOW, 100) == pytest.approx((0.01, 0.16))
     assert view.line(NOW + 60, 100) == ON_TRIAL
+
+
+@pytest.mark.parametrize("make", [endpoint, reporter])
+def test_one_that_is_to_get_the_next_item_is_chosen_before_all_others(make: Callable[[], MemberView]) -> None:
+    slope, offset = make().line(NOW, 100, own=3, left_out=3, trial=True)
+    assert 3 * slope + offset == ON_TRIAL[1]
+    assert 4 * slope + offset == ON_TRIAL[0], "and with that no other"
+    assert make().line(NOW, 100, own=3, left_out=3)[0] < 1
+
+
+@pytest.mark.parametrize("make", [endpoint, reporter])
+def test_what_is_left_out_is_no_queue(make: Callable[[], MemberView]) -> None:
+    slope, offset = make().line(NOW, 100)
+    out_slope, out_offset = make().line(NOW, 100, own=10, left_out=6.5)
+    assert 10 * out_slope + out_offset == pytest.approx(3.5 * slope + offset)
 
 
 LINES = [
@@ -416,8 +491,8 @@ def test_where_requests_are_counted_a_connection_has_no_weight() -> None:
 def test_of_endpoints_that_are_given_connections_nothing_is_learnt() -> None:
     view = endpoint(equal=True)
     for tick in range(1, 100):
-        view.advance(LONG_AGO + tick, float(tick), tick)
-    assert view.leaf == LeafCapacity()
+        view.advance(LONG_AGO + tick, float(tick), answers(tick, 5.0), overdue=9.0)
+    assert (view.slowness, view.work.usual_s, view.learnt) == (Slowness(), 0.0, None)
     view.state(NOW, 100, 0.5, 0)
     assert view.capacity(NOW, 50.0) is None
 

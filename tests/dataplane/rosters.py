@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 from tests.dataplane.conftest import snapshot
+from tierlb.balance.kinds import OTHER
 from tierlb.dataplane.roster import Candidate, Group, Roster
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
@@ -50,10 +51,21 @@ class Harness:
     def serve(self, candidate: Candidate, count: int, each_s: float) -> None:
         """So many items, one after the other."""
         for _ in range(count):
-            candidate.begin()
+            item = Underway(self.reactor.now)
+            candidate.begin_item(self.reactor.now, item)
             self.pass_time(each_s)
-            candidate.finish()
             candidate.done += 1
+            candidate.end_item(self.reactor.now, item, self.roster.kinds)
+            candidate.times[item.kind].append(each_s)
+
+
+class Underway:
+    """An item of the only kind there is, from its beginning."""
+
+    kind = OTHER
+
+    def __init__(self, now: float) -> None:
+        self.began = self.sent = now
 
 
 def member(name: str, target: str = "app", **says: Any) -> Member:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.rosters import Harness, available, by_name, child, chosen, destination, member
+from tests.dataplane.rosters import Harness, Underway, available, by_name, child, chosen, destination, member
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.view import STATED_FOR_S
@@ -140,19 +140,19 @@ def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) 
     a = harness.group("a").candidates[0]
     harness.serve(a, 100, 0.01)
     harness.tick(0.0)
-    a.begin()
+    a.begin_item(harness.reactor.now, Underway(harness.reactor.now))
     harness.tick(times=40)
     assert a.capacity < 0.2 * 8 / 0.01, "it takes two seconds over one item"
 
 
-def test_errors_complete_nothing(harness: Harness) -> None:
+def test_errors_say_nothing_of_how_fast_a_member_is(harness: Harness) -> None:
     a = harness.group("a").candidates[0]
     for _ in range(20):
         harness.serve(a, 5, 0.01)
         for _ in range(4):
             a.erred()
         harness.tick(0.0)
-    assert a.capacity == pytest.approx(8 / 0.01 / 5, rel=0.3)
+    assert a.capacity == pytest.approx(8 / 0.01, rel=0.01)
 
 
 def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
@@ -233,7 +233,7 @@ def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness:
     assert a.share == 1.0
     one, reporter = harness.group(member("a", parents=4), child("c", parents=4)).candidates
     assert one is a
-    assert (a.view.parents, a.view.leaf.parents, a.share) == (4, 4, 0.25)
+    assert (a.view.parents, a.view.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
     harness.report("c", Echo(0, 100), arrivals=100)
     harness.tick()
@@ -640,11 +640,11 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
     a = harness.group("a").candidates[0]
     a.agent_says(parse(b"maxconn:3\n"))
-    assert (a.view.leaf.guess, a.cap) == (3, 3)
+    assert (a.view.slots, a.cap) == (3, 3)
     a.agent_says(parse(b"up\n"))
-    assert (a.view.leaf.guess, a.cap) == (3, 3)
+    assert (a.view.slots, a.cap) == (3, 3)
     a.agent_says(parse(b"maxconn:0\n"))
-    assert (a.view.leaf.guess, a.cap) == (3, NO_CAP)
+    assert (a.view.slots, a.cap) == (3, NO_CAP)
 
 
 CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]

@@ -85,7 +85,7 @@ def test_a_subtree_says_what_its_leaves_can_do() -> None:
     for node in tree.levels[1]:
         load = node.subtree(agenda.now)
         assert (load.ready_leaves, load.leaves) == (2, 2)
-        assert load.capacity == pytest.approx(sum(c.view.leaf.capacity or 0 for c in node.candidates))
+        assert load.capacity == pytest.approx(sum(c.view.learnt or 0 for c in node.candidates))
         assert load.response_s == pytest.approx(0.05, rel=0.5)
 
 

@@ -17,7 +17,9 @@ import attrs
 import pytest
 
 from tierlb.balance.capacity import settle
+from tierlb.balance.kinds import OTHER, Kinds, Work
 from tierlb.balance.load_aware import LoadAware
+from tierlb.balance.member import Member, draw_lines, learn_together
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
 
@@ -41,38 +43,39 @@ class Endpoint:
 @attrs.define(eq=False)
 class Item:
     arrived: float
-    endpoint: int
     node: int
+    endpoint: int = -1
     took_s: float = 0.0
     failed: bool = False
+    kind: int = OTHER
+    sent: float = attrs.field(init=False)
+
+    @property
+    def began(self) -> float:
+        return self.arrived
+
+    def __attrs_post_init__(self) -> None:
+        self.sent = self.arrived
 
 
 class Rule(Protocol):
     """How one node chooses."""
 
-    def pick(self, now: float) -> int: ...
+    def pick(self, now: float, item: Item) -> int: ...
 
     def finished(self, now: float, item: Item) -> None: ...
 
     def tick(self, now: float) -> None: ...
 
 
-@attrs.define(eq=False)
-class Candidate:
+class Candidate(Member):
     """A member as the data plane's roster keeps it."""
 
-    name: str
-    position: int
-    view: MemberView
-    in_flight: int = 0
-    done: int = 0
-    moments: float = 0.0
-    slope: float = 1.0
-    offset: float = 1.0
-    capacity: float = 1.0
-    share: float = 1.0
-    weight: float = 1.0
-    peak: PeakEwma = attrs.field(factory=PeakEwma)
+    def __init__(self, name: str, position: int, view: MemberView) -> None:
+        super().__init__(view)
+        self.name, self.position = name, position
+        self.share = self.weight = 1.0
+        self.peak = PeakEwma()
 
 
 class Tierlb:
@@ -83,39 +86,39 @@ class Tierlb:
             Candidate(f"e{index}", index, MemberView(reports=False, parents=nodes, joined=-10.0))
             for index in range(count)
         ]
+        self.kinds, work = Kinds(), Work()
         for candidate in self.candidates:
+            candidate.view.work = work
             candidate.share = candidate.view.share.value
         self.chooser: LoadAware[Candidate] = LoadAware(rng)
         self.draw_lines(0.0)
 
     def draw_lines(self, now: float) -> None:
         capacities = settle([candidate.view.capacity(now, None) for candidate in self.candidates])
-        for candidate, capacity in zip(self.candidates, capacities, strict=True):
-            candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity)
+        draw_lines(self.candidates, now, capacities, [1.0] * len(capacities))
         self.chooser.rebuild(self.candidates)
 
     def tick(self, now: float) -> None:
         for candidate in self.candidates:
-            area_s = candidate.moments + candidate.in_flight * now
-            candidate.view.advance(now, area_s, candidate.done)
+            candidate.learn_from_items(now, self.kinds)
+        self.kinds.learn(now)
+        learn_together(self.candidates, TICK_S)
         self.draw_lines(now)
 
-    def pick(self, now: float) -> int:
+    def pick(self, now: float, item: Item) -> int:
         candidate = self.chooser.pick(0)
-        candidate.in_flight += 1
-        candidate.moments -= now
+        candidate.begin_item(now, item)
         return candidate.position
 
     def finished(self, now: float, item: Item) -> None:
         candidate = self.candidates[item.endpoint]
-        candidate.in_flight -= 1
-        candidate.moments += now
+        candidate.done += 1
+        candidate.end_item(now, item, self.kinds)
         if item.failed:
-            candidate.view.phantom.add(now, candidate.view.leaf.guess)
+            candidate.view.phantom.add(now, candidate.view.slots)
             self.draw_lines(now)
-        else:
-            candidate.done += 1
+        elif item.sent:
+            candidate.times[item.kind].append(now - item.sent)
 
 
 class LeastTime:
@@ -126,7 +129,7 @@ class LeastTime:
         self.in_flight = [0] * count
         self.turns = itertools.count(rng.randrange(count))
 
-    def pick(self, now: float) -> int:
+    def pick(self, now: float, item: Item) -> int:
         count, turn = len(self.times), next(self.turns)
         order = [(turn + step) % count for step in range(count)]
         chosen = min(order, key=lambda index: self.mean_s(index) * (self.in_flight[index] + 1))
@@ -173,7 +176,8 @@ class Play:
     def arrive(self, now: float) -> None:
         self.at(now + self.rng.expovariate(self.rate_per_s), self.arrive)
         node = self.rng.randrange(len(self.rules))
-        item = Item(now, self.rules[node].pick(now), node)
+        item = Item(now, node)
+        item.endpoint = self.rules[node].pick(now, item)
         endpoint = self.endpoints[item.endpoint]
         if endpoint.fails:
             item.failed = True

@@ -12,7 +12,7 @@ are the same, as on an idle tier, take turns; where weights differ, as often as 
 import functools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from typing import Generic, Protocol, TypeVar
 
@@ -30,10 +30,12 @@ NO_FIGURE = (1e300, 1e300)
 
 class Scored(Counting, Protocol):
     """The candidates of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
-    candidate's traffic comes from this node."""
+    candidate's traffic comes from this node. `left_out`: items in flight that the line leaves out."""
 
     @property
     def slope(self) -> float: ...
+    @property
+    def left_out(self) -> float: ...
     @property
     def offset(self) -> float: ...
     @property
@@ -101,6 +103,13 @@ class LoadAware(Generic[C]):
         start = int(self._random() * len(candidates))
         return min([*candidates[start:], *candidates[:start]], key=score_of)
 
+    def for_long(self, candidates: Iterable[C]) -> C | None:
+        """For an item that will be parked. The lines leave parked items out, so that those would gather anywhere; among
+        themselves they count."""
+        order = list(candidates)
+        self._rng.shuffle(order)
+        return min(order, key=_with_all, default=None)
+
     def _better_of_two(self) -> C:
         first, second = self._draws.two(self._random(), self._random())
         one, other = self._candidates[first], self._candidates[second]
@@ -117,6 +126,10 @@ def _ending(lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) ->
     ordered = [*lines[turn + 1 :], *lines[:turn]]
     handicapped = [(each, slope, offset + slope * handicap(part, own)) for (each, slope, offset), part in ordered]
     return [*handicapped, lines[turn][0]]
+
+
+def _with_all(candidate: Scored) -> float:
+    return score_of(candidate) + candidate.left_out * candidate.slope
 
 
 def score_of(candidate: Scored) -> float:

@@ -19,6 +19,7 @@ scenario of tests/simulation/test_load_aware.py: steady, just after a fast endpo
 """
 
 import math
+from collections.abc import Sequence
 
 import attrs
 
@@ -37,8 +38,9 @@ USUAL_ARRIVALS = 20
 """A report that tells of this many arrivals or more replaces a fifth of the share; one that tells of few is mostly
 chance and replaces less."""
 UNHEARD = -1
+GRID, MOST = 2.0**20, 2.0**30
 ON_TRIAL = (1e9, 0.0)
-"""The line of a member that is to get the next item and, while it has that, no other (capacity.LeafCapacity)."""
+"""The line of a member that is to get the next item and, while it has that, no other (slowness.Slowness)."""
 
 
 def tau_s(response_s: float) -> float:
@@ -80,6 +82,21 @@ def line(
     slope = (fresh * per_new + (1 - fresh) * per_item / share) / (capacity * part)
     known = max(0.0, others) - counted * (per_new - per_item)
     return slope, (fresh * known / part + phantom + ahead) / capacity
+
+
+def comparable(lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same lines in units of the flattest one, which makes scores predicted queues, with offsets that are multiples
+    of a power of two. So scores that are the same on paper are the same in floating point: equal members, some with
+    parked items, would else be chosen by how their sums happen to be rounded."""
+    unit = min((slope for slope, _ in lines if 0 < slope < ON_TRIAL[0]), default=0.0)
+    if not unit:
+        return list(lines)
+    return [
+        (slope / unit, round(offset / unit * GRID) / GRID)
+        if abs(offset) < unit * MOST
+        else (slope / unit, offset / unit)
+        for slope, offset in lines
+    ]
 
 
 @attrs.define

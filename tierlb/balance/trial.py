@@ -3,12 +3,12 @@
 A slow subtree says a low capacity, and its siblings are better until their queues are longer than its one item takes.
 With few clients they never are, and it, with nothing to do, cannot learn that it is fast again. So after a rest it gets
 the next item, one at a time; if that changes nothing, the next rest is longer. Endpoints, whose capacity is learnt from
-here, have trials of their own (`balance.capacity`).
+here, have trials of their own (`balance.slowness`).
 """
 
 import attrs
 
-from tierlb.balance.capacity import FIRST_REST_S, LONGEST_REST_S
+from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
 
 
 @attrs.define(slots=True)

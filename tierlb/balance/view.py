@@ -11,22 +11,29 @@ simulator both use it. Left out: who else could be chosen, which is the choosers
 
 import attrs
 
-from tierlb.balance.capacity import LeafCapacity
 from tierlb.balance.guidance import SLOW_MARGIN
+from tierlb.balance.kinds import Answers, Work
 from tierlb.balance.phantom import Phantom
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import slow_start
+from tierlb.balance.slowness import Slowness
 from tierlb.balance.staleness import is_old, trusted_capacity
 from tierlb.balance.trial import Trial
 from tierlb.model.load import Echo, SubtreeLoad
 
 TICK_S = 0.05
+SLOTS = 8.0
+"""How many items an endpoint works on at a time, where it does not say."""
 REPORT_INTERVAL_S = 0.25
 ITEMS_PER_CONNECTION_GAIN = 0.25
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
+SHORTEST_ITEM_S = 1e-6
+NO_ANSWERS = Answers()
 LEAST_BUSY = 0.1
 """Below it what an endpoint does besides items is too large a part of its use to divide by."""
+LEAST_IN_FLIGHT = 1e-3
+"""Less is none: the integral of what is parked is a difference of large sums, and its last digits are chance."""
 LEAST_PART = 1e-9
 """Of the heaviest: it is divided by. Who weighs nothing is not chosen from."""
 STATED_FOR_S = 3.0
@@ -52,27 +59,27 @@ class MemberView:
     heard_at: float = 0.0
     items_per_connection: float = 1.0
     factor: float = 1.0
-    leaf: LeafCapacity = attrs.field(init=False)
+    slots: float = SLOTS
+    slowness: Slowness = attrs.field(factory=Slowness)
+    work: Work = attrs.field(factory=Work)
     phantom: Phantom = attrs.field(factory=Phantom)
     trial: Trial = attrs.field(factory=Trial)
     share: ParentShare = attrs.field(init=False)
     _at: float = attrs.field(init=False)
     _area_s: float = attrs.field(default=0.0, init=False)
-    _done: int = attrs.field(default=0, init=False)
     _stated: float = attrs.field(default=0.0, init=False)
     _stated_at: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.parents = max(1, self.parents)
         self.share = ParentShare(self.parents)
-        self.leaf = LeafCapacity(parents=self.parents)
         self._at = self.joined
 
     def shared_by(self, parents: int) -> None:
         """So many nodes send to it now."""
         parents = max(1, parents)
         if parents != self.parents:
-            self.parents = self.leaf.parents = parents
+            self.parents = parents
             self.share.expect(parents)
 
     def hear(self, now: float, load: SubtreeLoad, echo: Echo) -> None:
@@ -88,7 +95,7 @@ class MemberView:
         how many it works on at a time (0: not said). Rate and busy are of one window, so that their ratio is its
         capacity (gRPC A58)."""
         if slots:
-            self.leaf.guess = float(slots)
+            self.slots = float(slots)
         if rate > 0 and busy >= LEAST_BUSY:
             self._stated, self._stated_at = rate / busy, now
 
@@ -115,13 +122,26 @@ class MemberView:
         """How old what was heard last is, or None if nothing was."""
         return None if self.heard is None else now - self.heard_at + self.heard.age_s
 
-    def advance(self, now: float, area_s: float, done: int) -> None:
-        """Learn from this node's own counts: the integral of its in-flight there, and completions without error."""
+    def advance(
+        self, now: float, area_s: float, answers: Answers = NO_ANSWERS, *, overdue: float = 0.0, parked: int = 0
+    ) -> None:
+        """Learn from this node's own counts: the integral of its in-flight there, of which so many are parked now, and
+        its answers. `overdue`: how late items are that wait, as a sum of ratios (balance/slowness.py)."""
+        dt_s = now - self._at
+        busy = dt_s > 0 and (area_s - self._area_s) / dt_s - parked > LEAST_IN_FLIGHT
         if not self.equal:
-            self.leaf.advance(now - self._at, max(0, done - self._done), area_s - self._area_s)
+            self.work.add(answers.count, answers.work_s)
+            self.slowness.advance(
+                dt_s,
+                answers,
+                usual_s=self.work.usual_s,
+                overdue=overdue,
+                busy=busy,
+                slots=max(1.0, self.slots / self.parents),
+            )
         if self.heard is not None:
-            self.trial.advance(now - self._at, area_s > self._area_s or self.heard.in_flight > 0)
-        self._at, self._area_s, self._done = now, area_s, max(self._done, done)
+            self.trial.advance(dt_s, busy or self.heard.in_flight > 0)
+        self._at, self._area_s = now, area_s
 
     def capacity(self, now: float, median: float | None) -> float | None:
         """Items per second, as far as it can be trusted now; None: no idea. `median` is that of its siblings."""
@@ -133,35 +153,55 @@ class MemberView:
                 return known
         if self.equal:
             return None
-        learnt, stated = self.leaf.capacity, self.stated(now)
+        learnt, stated = self.learnt, self.stated(now)
         if stated is not None:
             learnt = stated if learnt is None else min(learnt, stated)
         return learnt
+
+    @property
+    def learnt(self) -> float | None:
+        """Items per second of the pool's usual mix, of all parents together, as answers show it (Little's law); None
+        before the first."""
+        if not self.slowness.seen or not self.work.usual_s:
+            return None
+        return self.slots / (self.slowness.value * max(SHORTEST_ITEM_S, self.work.usual_s))
 
     def stated(self, now: float) -> float | None:
         """Items per second, as the endpoint itself said lately; None where it did not."""
         return self._stated if self._stated and now - self._stated_at <= STATED_FOR_S else None
 
     def line(
-        self, now: float, capacity: float, usual_s: float = 0.0, own: int = 0, weight: float = 1.0
+        self,
+        now: float,
+        capacity: float,
+        usual_s: float = 0.0,
+        own: int = 0,
+        weight: float = 1.0,
+        left_out: float = 0.0,
+        *,
+        trial: bool = False,
     ) -> tuple[float, float]:
         """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`.
         `own`: how many items this node has in flight there. `weight` (0..1): as a part of its heaviest sibling's. It
         counts as slow start does, in the queue and not in the time that an item takes: else an idle tier would give
-        everything to the heaviest."""
+        everything to the heaviest. `left_out`: how many of its own items count as no queue. `trial`: it is to get the
+        next item."""
+        if (trial or self.slowness.trial or self.trial.due) and not self.phantom.value(now):
+            slope, offset = ON_TRIAL
+        else:
+            slope, offset = self._line(now, capacity, usual_s, own, weight)
+        return slope, offset - left_out * slope
+
+    def _line(self, now: float, capacity: float, usual_s: float, own: int, weight: float) -> tuple[float, float]:
         part = slow_start(now - self.joined) * max(weight, LEAST_PART)
         phantom = self.phantom.value(now)
         load = self.heard
         if not self.reports:
-            if self.leaf.trial and not phantom:
-                return ON_TRIAL
-            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.leaf.guess, part)
+            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self.slots, part)
         items = max(LEAST_ITEMS_PER_CONNECTION, self.items_per_connection) if self.by_connection else 1.0
         if load is None or not self.connected:
             ahead = self._ahead(capacity, usual_s)
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
-        if self.trial.due and not phantom:
-            return ON_TRIAL
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.in_flight - self.echo.in_flight)

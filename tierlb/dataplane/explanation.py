@@ -95,8 +95,8 @@ class RecordedGroup:
     def why_none(self) -> str:
         return self.group.why_none()
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
-        chosen = self.group.choose(tried, key)
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None:
+        chosen = self.group.choose(tried, key, long=long)
         self.lines.append(explain(self.node, self.policy, self.group.candidates, chosen))
         return chosen
 

@@ -20,8 +20,13 @@ from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
 from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
+from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.load_aware import LoadAware
+from tierlb.balance.member import Member as CountedMember
+from tierlb.balance.member import draw_lines, learn_together
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.under_way import UnderWay
 from tierlb.balance.view import MemberView
 from tierlb.dataplane import recovery
 from tierlb.dataplane.outliers import Outliers, Standing, watched
@@ -57,8 +62,8 @@ NO_CAP = 1 << 62
 """What `Candidate.cap` is where nobody has said how many items a host may have."""
 
 
-class Candidate:
-    """One member as this node knows it.
+class Candidate(CountedMember):
+    """One member as this node knows it (`balance.member.Member`: its counts).
 
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
     sum of the times at which items ended less that of the times at which they began, from which the integral of
@@ -73,10 +78,8 @@ class Candidate:
         "awaited_until",
         "blamed",
         "cap",
-        "capacity",
         "closes",
         "deadline",
-        "done",
         "ejection",
         "errors",
         "failed",
@@ -84,11 +87,8 @@ class Candidate:
         "groups",
         "healthy",
         "idle",
-        "in_flight",
         "member",
-        "moments",
         "name",
-        "offset",
         "peak",
         "port_at_risk",
         "probe",
@@ -99,22 +99,18 @@ class Candidate:
         "said_maxconn",
         "said_up",
         "share",
-        "slope",
         "standing",
         "started",
         "stated_part",
-        "view",
         "weight",
     )
 
     def __init__(self, member: Member, roster: "Roster", awaited_until: float = 0.0) -> None:
+        super().__init__(roster.view_of(member))
         self.member = member
         self.awaited_until = awaited_until
         self.roster = roster
         self.groups: list[Group] = []
-        self.in_flight = 0
-        self.moments = 0.0
-        self.done = 0
         self.errors = 0
         self.blamed = 0.0
         self.failed = 0
@@ -131,10 +127,9 @@ class Candidate:
         self.retired = self.closes = False
         self.deadline = NEVER
         self.filed = NEVER
-        self.capacity = self.slope = self.offset = self.stated_part = 1.0
+        self.stated_part = 1.0
         self.peak = PeakEwma()
         self.availability = Availability.AVAILABLE
-        self.view = roster.view_of(member)
         self.take(member)
 
     def __str__(self) -> str:
@@ -167,7 +162,7 @@ class Candidate:
     # Items.
 
     def begin(self) -> None:
-        """An item is on its way. The l7 exchange does this, and `finish`, in place."""
+        """A connection is on its way: nothing is learnt from when it ends."""
         self.in_flight += 1
         self.moments -= self.roster.reactor.now
 
@@ -184,7 +179,14 @@ class Candidate:
         outliers = self.roster.outliers.get(self.member.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
-        self.view.phantom.add(now, part * self.view.leaf.guess)
+        self.view.phantom.add(now, part * self.view.slots)
+        for group in self.groups:
+            group.settle_at_once(now)
+
+    def unpark(self, item: UnderWay | None = None) -> None:
+        """A parked item is over, or a tunnel (None)."""
+        now = self.roster.reactor.now
+        self.leave_parking(now, item, self.roster.kinds)
         for group in self.groups:
             group.settle_at_once(now)
 
@@ -195,7 +197,7 @@ class Candidate:
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
-        self.view.advance(now, self.moments + self.in_flight * now, self.done - round(self.blamed))
+        self.learn_from_items(now, self.roster.kinds)
         self.share = self.view.share.value
         if not self.in_flight:
             self.peak.idle(now)
@@ -265,7 +267,7 @@ class Candidate:
         """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
         if says.maxconn is not None:
             self.said_maxconn = says.maxconn
-            self.view.leaf.guess = float(says.maxconn or self.view.leaf.guess)
+            self.view.slots = float(says.maxconn or self.view.slots)
         if says.weight is not None:
             self.view.factor = says.weight
         before = (self.said_admin, self.said_up)
@@ -353,7 +355,7 @@ class Choice(Protocol):
     def has_other(self, tried: Iterable[Candidate]) -> bool: ...
     def of_other_share(self, tried: Collection[Candidate]) -> "Group | None": ...
     def why_none(self) -> str: ...
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None: ...
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None: ...
 
 
 class Group:
@@ -400,10 +402,13 @@ class Group:
         self._guidance = NOBODY
         self.settle(now)
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0) -> Candidate | None:
-        """The candidate for the next item, or None if there is none that was not `tried` yet and has room."""
-        if self._free and not tried:
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None:
+        """The candidate for the next item, or None if there is none that was not `tried` yet and has room. `long`: it
+        will be parked soon, as most of its kind."""
+        if self._free and not tried and not long:
             return self.chooser.pick(key)
+        if long and isinstance(self.chooser, LoadAware):
+            return self.chooser.for_long(self._left(tried))
         if not tried and self.available:
             chosen = self.chooser.pick(key)
             if chosen.in_flight < chosen.cap:
@@ -446,9 +451,7 @@ class Group:
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))
         parts = relative([candidate.weight for candidate in self.candidates])
-        for candidate, capacity, part in zip(self.candidates, capacities, parts, strict=True):
-            candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight, part)
+        draw_lines(self.candidates, now, capacities, parts, usual_s)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
@@ -513,6 +516,10 @@ class Roster:
         self.connect_s = Timeouts().connect
         self.checks: dict[str, HealthCheck] = {}
         self.outliers: dict[str, Outliers] = {}
+        self.kinds = Kinds()
+        self._work: dict[str, Work] = {}
+        self._siblings: list[list[Candidate]] = []
+        self._ticked_at = reactor.now
         self.recovery: recovery.Recovery | None = None
         self.reactor = reactor
         self.rng = rng
@@ -544,6 +551,11 @@ class Roster:
                 candidate.retire()
                 self._lose(candidate)
         self._candidates, self.groups = kept, groups
+        by_target: dict[str, list[Candidate]] = {}
+        for candidate in kept.values():
+            by_target.setdefault(candidate.member.target, []).append(candidate)
+        self._siblings = list(by_target.values())
+        self._work = {candidate.member.target: candidate.view.work for candidate in kept.values()}
         self._by_name = {}
         for candidate in kept.values():
             self._by_name.setdefault(candidate.name, []).append(candidate)
@@ -561,6 +573,7 @@ class Roster:
             joined=self.reactor.now,
             by_connection=connections and member.reports,
             equal=connections,
+            work=self._work.setdefault(member.target, Work()),
         )
 
     def _keep(self, member: Member, kept: dict[tuple[str, str], Candidate]) -> Candidate:
@@ -589,6 +602,10 @@ class Roster:
                 candidate.learn(now)
             except Exception as error:  # the others learn all the same
                 self.on_error(error)
+        self.kinds.learn(now)
+        for siblings in self._siblings:
+            learn_together(siblings, now - self._ticked_at)
+        self._ticked_at = now
         for group in self.groups:
             try:
                 group.settle_in_turn(now)

@@ -16,6 +16,8 @@ from tierlb.balance import guidance as guided
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide, usual_response_s
+from tierlb.balance.kinds import OTHER, Kinds, Work
+from tierlb.balance.member import Member, draw_lines, learn_together
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -35,38 +37,28 @@ LONG_AGO = -60.0
 """When members joined: slow start is over."""
 
 
-class Candidate:
+class Candidate(Member):
     """One member as its parent knows it; `below` is what it really is."""
 
-    __slots__ = (
-        "below",
-        "capacity",
-        "done",
-        "in_flight",
-        "moments",
-        "name",
-        "offset",
-        "parent",
-        "peak",
-        "share",
-        "slope",
-        "tally",
-        "times_to_head",
-        "view",
-        "weight",
-    )
+    __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "weight")
 
     def __init__(self, parent: "Node", below: "Node | Leaf", parents: int, *, connections: bool = False) -> None:
+        reports = isinstance(below, Node)
+        super().__init__(
+            MemberView(
+                reports,
+                parents,
+                LONG_AGO,
+                by_connection=connections and reports,
+                equal=connections,
+                work=parent.work,
+            )
+        )
         self.parent = parent
         self.below = below
         self.name = below.name
-        self.in_flight = 0
-        self.done = 0
-        self.moments = 0.0
-        self.weight = self.capacity = self.slope = self.offset = 1.0
-        reports = isinstance(below, Node)
+        self.weight = 1.0
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
-        self.view = MemberView(reports, parents, LONG_AGO, by_connection=connections and reports, equal=connections)
         self.share = self.view.share.value
         self.peak = PeakEwma()
         self.times_to_head = RecentMean()
@@ -75,6 +67,17 @@ class Candidate:
         """The child's report has arrived."""
         self.view.hear(self.parent.agenda.now, *report)
         self.share = self.view.share.value
+
+
+class Step:
+    """An item at one member, as its parent counts it."""
+
+    __slots__ = ("began", "candidate", "kind", "sent")
+
+    def __init__(self, candidate: Candidate, began: float) -> None:
+        self.candidate = candidate
+        self.began = self.sent = began
+        self.kind = OTHER
 
 
 @attrs.define
@@ -88,7 +91,7 @@ class Item:
     served: Callable[["Item"], None]
     work: float | Source
     way: Sequence[Candidate] = ()
-    path: list[tuple[Candidate, float]] = attrs.field(factory=list)
+    path: list[Step] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -132,6 +135,8 @@ class Node:
         self._cost_s = cost_s
         self._work_s = 0.0
         self._free_at = 0.0
+        self.kinds = Kinds()
+        self.work: Work = Work()
         self._report_delay_s = report_delay_s
         self._uplinks: list[Uplink] = []
         self._rates = RecentRates()
@@ -169,11 +174,13 @@ class Node:
 
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
-        candidate = self.give(item.way[len(item.path)]) if item.way else self.choose()
+        candidate = item.way[len(item.path)] if item.way else self._chooser.pick(0)
+        step = Step(candidate, now)
+        candidate.begin_item(now, step)
         tally = candidate.tally
         tally.arrivals += 1
         tally.in_flight += 1
-        item.path.append((candidate, now))
+        item.path.append(step)
         below = candidate.below
         if isinstance(below, Node):
             below.take(item)
@@ -183,11 +190,11 @@ class Node:
             below.serve(item_done, item, item.work)
 
     def choose(self) -> Candidate:
-        """The member for the next item or connection, which is counted there."""
+        """The member for the next connection, which is counted there."""
         return self.give(self._chooser.pick(0))
 
     def give(self, candidate: Candidate) -> Candidate:
-        """The next item or connection goes to this member."""
+        """The next connection goes to this member."""
         candidate.in_flight += 1
         candidate.moments -= self.agenda.now
         return candidate
@@ -215,9 +222,7 @@ class Node:
         middle = median(reported) if reported else None
         capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
         usual_s = usual_response_s(self._children()) if self.connections else 0.0
-        for candidate, capacity in zip(candidates, capacities, strict=True):
-            candidate.capacity = capacity
-            candidate.slope, candidate.offset = candidate.view.line(now, capacity, usual_s, candidate.in_flight)
+        draw_lines(candidates, now, capacities, [1.0] * len(candidates), usual_s)
         self._chooser.rebuild(candidates)
 
     # Reports.
@@ -225,9 +230,11 @@ class Node:
     def _tick(self, _: Any) -> None:
         now = self.agenda.now
         for c in self.candidates:
-            c.view.advance(now, c.moments + c.in_flight * now, c.done)
+            c.learn_from_items(now, self.kinds)
             if not c.in_flight:
                 c.peak.idle(now)
+        self.kinds.learn(now)
+        learn_together(self.candidates, TICK_S)
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
@@ -300,8 +307,12 @@ def item_sent(item: Item) -> None:
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
-    for candidate, given_at in item.path:
-        candidate.times_to_head.add(candidate.parent.agenda.now - given_at)
+    for step in item.path:
+        candidate, now = step.candidate, step.candidate.parent.agenda.now
+        candidate.times_to_head.add(now - step.began)
+        if step.sent:
+            candidate.times[step.kind].append(now - step.sent)
+            step.sent = 0.0
 
 
 def item_done(item: Item) -> None:
@@ -310,15 +321,14 @@ def item_done(item: Item) -> None:
         item_headed(item)
     item.entry.in_flight -= 1
     item.entry.done += 1
-    for candidate, given_at in item.path:
-        node = candidate.parent
+    for step in item.path:
+        candidate, node = step.candidate, step.candidate.parent
         now = node.agenda.now
         if node.times_members:
-            candidate.peak.observe(now, now - given_at)
-        candidate.in_flight -= 1
+            candidate.peak.observe(now, now - step.began)
         candidate.done += 1
-        candidate.moments += now
-        node.seconds += now - given_at
+        candidate.end_item(now, step, node.kinds)
+        node.seconds += now - step.began
         tally = candidate.tally
         tally.in_flight -= 1
         tally.done += 1

@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Voice, below, l7
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
-from tierlb.balance.capacity import CONCURRENCY
+from tierlb.balance.view import SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.exchange import MAX_INTERIMS
 from tierlb.model.load import Echo
@@ -1152,7 +1152,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
     view = lab.candidate(lab.members[0]).view
-    assert view.leaf.guess == 3
+    assert view.slots == 3
     assert view.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
 
@@ -1160,7 +1160,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.candidate(lab.members[0]).view.leaf.guess == CONCURRENCY
+    assert lab.candidate(lab.members[0]).view.slots == SLOTS
     assert lab.front.replies.orca.bad == 1
 
 

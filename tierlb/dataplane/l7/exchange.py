@@ -74,6 +74,7 @@ class Exchange:
         "response_decoder",
         "response_left",
         "retried",
+        "sent",
         "tried",
         "unsent",
     )
@@ -93,6 +94,7 @@ class Exchange:
         self.connects = 0
         self.retried = False
         self.unsent = b""
+        self.sent = 0.0
         self.request_left = plan.body_bytes
         self.request_done = plan.body_bytes == 0
         if not self.request_done:
@@ -112,18 +114,27 @@ class Exchange:
         """Whether the client would take the end of the connection for that of the answer."""
         return not self.plan.head.minor and (self.reply is None or self.reply.length < 0)
 
+    @property
+    def kind(self) -> int:
+        return self.plan.kind
+
     # Towards a member.
 
     def start(self) -> None:
         """Choose a member and send the request, on a kept connection if there is one."""
         front = self.front
         key = front.key_of(self.client, self.plan) if front.hashes else 0
-        candidate = self.candidate = self.group.choose(self.tried, key)
+        long = front.long[self.plan.kind]
+        candidate = self.candidate = self.group.choose(self.tried, key, long=long)
         if candidate is None:
             self._hold_or_refuse()
             return
         candidate.in_flight += 1
         candidate.moments -= front.reactor.now
+        if long:
+            candidate.park_early(self)
+        else:
+            candidate.under_way[self] = candidate.done + candidate.in_flight
         idle = candidate.idle
         while idle and not self.retried:
             connection = idle.pop()
@@ -214,7 +225,7 @@ class Exchange:
         connection.send(message)
         if self.request_done:
             front = self.front
-            now = front.reactor.now
+            self.sent = now = front.reactor.now
             self.ends = now + front.response_s
             connection.deadline = at = now + front.quiet_s
             if at < connection.filed:
@@ -274,6 +285,7 @@ class Exchange:
                 self.client.pause()
         elif self.request_done:
             self.client.disarm()
+            self.sent = self.front.reactor.now
             self._give(connection, self.front.response_s)
         else:
             self._await_request(connection)
@@ -396,6 +408,12 @@ class Exchange:
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
+        if self.sent:
+            if not reply.blamed:
+                candidate = self.candidate
+                assert candidate is not None
+                candidate.times[plan.kind + (reply.length < 0)].append(self.front.reactor.now - self.sent)
+            self.sent = 0.0
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)
         self.reply = reply
@@ -544,6 +562,7 @@ class Exchange:
             connection.sock.close()
             front.tunnel_lost(client.tally, client.began)
             raise
+        candidate.stay_parked(self, self.front.roster.kinds)
         connection.exchange = self.candidate = self.connection = None  # from here on it is the tunnel that is counted
         front.tunnels[pipe] = candidate
         try:
@@ -733,6 +752,8 @@ class Exchange:
         if candidate is not None:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
+            if candidate.under_way.pop(self, None) is None:
+                candidate.unpark(self)
         if connection is not None:
             connection.exchange = None
             try:
@@ -759,6 +780,8 @@ class Exchange:
         if candidate is not None:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
+            if candidate.under_way.pop(self, None) is None:
+                candidate.unpark(self)
         if connection is not None:
             connection.exchange = None
             connection.close()

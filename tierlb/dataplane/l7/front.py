@@ -70,6 +70,7 @@ class L7Front:
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
         self.hold = Hold(reactor, log)
         self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
+        self.long = self.roster.kinds.long
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
         self._actions: tuple[Group | Split | Respond | Redirect | FinalRecipient, ...] = ()
@@ -103,7 +104,10 @@ class L7Front:
         self.draining = self._ending or snapshot.admin is not Admin.READY
         self._actions = (*actions, FinalRecipient())
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
-        self.books = (PlanBook(snapshot, trusted=False), PlanBook(snapshot, trusted=True))
+        self.books = (
+            PlanBook(snapshot, self.roster.kinds, trusted=False),
+            PlanBook(snapshot, self.roster.kinds, trusted=True),
+        )
         self._part_with(self._parents, snapshot.parents)
         self._move_on()
         self.hold.note(destinations)
@@ -203,6 +207,7 @@ class L7Front:
         self.counters.bytes_out += pipe.member.carried
         candidate.finish()
         candidate.done += 1
+        candidate.unpark()
         self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:

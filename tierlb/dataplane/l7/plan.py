@@ -8,10 +8,12 @@ parse. Nothing is forwarded that was not parsed: the bytes in a plan are written
 
 import attrs
 
+from tierlb.balance.kinds import OTHER, Kinds
 from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
 from tierlb.model.snapshot import Send, Snapshot
+from tierlb.model.topology import Match
 from tierlb.wire.http_head import BadHead, Block, RequestHead, parse_request_head
 from tierlb.wire.identity import is_identity
 from tierlb.wire.memo import Memo
@@ -24,6 +26,9 @@ PLAN_BYTES = 600
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110 §9.2.2: these may be sent again when nothing of the answer has arrived."""
 
+SEGMENT_BYTES = 64
+"""Of a path, in which its first segment is looked for."""
+
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
@@ -35,6 +40,7 @@ class Plan:
     peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
     rules, their number where this node is the final recipient (max_forwards.py), or None. `body_bytes` is 0 for no
     body, None for a chunked one. `nonce`: it asks to be explained.
+    `kind`: its number in `Kinds`.
     """
 
     head: RequestHead
@@ -46,9 +52,10 @@ class Plan:
     repeatable: bool
     is_head: bool
     nonce: bytes | None
+    kind: int = OTHER
 
 
-def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) -> Plan:
+def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool) -> Plan:
     """Parse, check and route one complete head. Raises BadHead (with the status to answer)."""
     head = parse_request_head(raw, snapshot.limits.headers)
     method = head.method
@@ -61,6 +68,7 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
     body_bytes = None if block.chunked else (length or 0)
     rule, head = routes.find(head)
+    kind = OTHER if kinds is None or rule is None else kinds.number(kind_key(snapshot.rules[rule].match, head))
     if left == 0 and rule is not None and isinstance(snapshot.rules[rule].action, Send):
         rule = len(snapshot.rules)
     passing = (
@@ -76,7 +84,15 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, *, trusted: bool) 
         method in IDEMPOTENT and body_bytes == 0 and block.upgrade is None,
         method == b"HEAD",
         block.get(FIELD),
+        kind,
     )
+
+
+def kind_key(match: Match, head: RequestHead) -> tuple[Match, bytes, bytes]:
+    """What requests of one kind have in common: the route, the method and the first segment of the path."""
+    path = head.target[:SEGMENT_BYTES].partition(b"?")[0]
+    end = path.find(b"/", 1)
+    return match, head.method, path if end < 0 else path[:end]
 
 
 def _passing_untrusted(block: Block) -> bytes:
@@ -146,9 +162,10 @@ def _passes(name: bytes, minor: int, trusted: bool) -> bool:
 class PlanBook:
     """Plans of heads that came more than once, for one snapshot and one level of trust."""
 
-    __slots__ = ("_memo", "_routes", "_snapshot", "_trusted", "known")
+    __slots__ = ("_kinds", "_memo", "_routes", "_snapshot", "_trusted", "known")
 
-    def __init__(self, snapshot: Snapshot, *, trusted: bool) -> None:
+    def __init__(self, snapshot: Snapshot, kinds: Kinds | None = None, *, trusted: bool) -> None:
+        self._kinds = kinds
         self._snapshot = snapshot
         self._routes = Routes(snapshot.rules, snapshot.paths)
         self._trusted = trusted
@@ -159,7 +176,7 @@ class PlanBook:
         """The plan for a complete head. Raises BadHead; what is refused is not remembered."""
         plan = self.known.get(raw)
         if plan is None:
-            plan = make_plan(raw, self._snapshot, self._routes, trusted=self._trusted)
+            plan = make_plan(raw, self._snapshot, self._routes, self._kinds, trusted=self._trusted)
             if self._memo.comes_again(raw):
                 self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan

@@ -1,0 +1,82 @@
+"""How much a parked item holds up the others at its host: 0 not at all, 1 as much as one in the queue.
+
+A parked item may wait for nothing that others need (a long poll) or keep a slot all the time (a generated answer). What
+it is cannot be seen, but what it does can: are answers slower where more is parked? `weight` is adjusted until they are
+not. It rises while they are, falls while they are faster (then too little is sent there), and fades while there is
+nothing to tell, as at low load, when a slot more or less makes no difference.
+
+The slope of the answers' times over the parked items is fitted over the hosts of a pool and the last seconds. Only what
+is larger than twice its standard error counts, for a weight that is not 0 decides between equal hosts.
+"""
+
+import math
+from collections.abc import Iterable
+
+import attrs
+
+WINDOW_S = 2.0
+GAIN_PER_S = 4.0
+"""One of four slots taken makes answers a quarter slower in a busy host: a weight of 1 is reached in a second."""
+FADES_S = 20.0
+MOST = 1.5
+LEAST = 0.1
+"""A weight below it is none."""
+SURE = 2.0
+
+
+@attrs.frozen
+class Seen:
+    """One host in one tick: `parked` items, `count` answers and their mean `ratio` to the usual time."""
+
+    parked: float
+    count: int
+    ratio: float
+
+
+@attrs.define(slots=True)
+class Interference:
+    """Of one pool."""
+
+    _weight: float = 0.0
+    _covariance: float = 0.0
+    _variance: float = 0.0
+    _squares: float = 0.0
+    _rows: float = 0.0
+    _mean: float = 1.0
+
+    @property
+    def weight(self) -> float:
+        return self._weight if self._weight >= LEAST else 0.0
+
+    def observe(self, dt_s: float, hosts: Iterable[Seen]) -> None:
+        """`dt_s` have passed; `hosts` are those of like slowness that answered."""
+        rows = list(hosts)
+        self._fade(math.exp(-dt_s / WINDOW_S))
+        count = sum(row.count for row in rows)
+        if len(rows) > 1 and count:
+            self._add(rows, count)
+        self._weight -= self._weight * dt_s / FADES_S
+        self._weight = min(MOST, max(0.0, self._weight + GAIN_PER_S * dt_s * self._slope() / self._mean))
+
+    def _fade(self, kept: float) -> None:
+        self._covariance *= kept
+        self._variance *= kept
+        self._squares *= kept
+        self._rows *= kept
+
+    def _add(self, rows: list[Seen], count: int) -> None:
+        parked = sum(row.count * row.parked for row in rows) / count
+        mean = self._mean = sum(row.count * row.ratio for row in rows) / count
+        for row in rows:
+            self._covariance += row.count * (row.parked - parked) * (row.ratio - mean)
+            self._variance += row.count * (row.parked - parked) ** 2
+            self._squares += row.count * (row.ratio - mean) ** 2
+        self._rows += len(rows) - 1
+
+    def _slope(self) -> float:
+        """Per parked item; 0 where it may be chance."""
+        if self._variance <= 0 or self._rows < 1:
+            return 0.0
+        slope = self._covariance / self._variance
+        error = math.sqrt(self._squares / self._rows / self._variance)
+        return slope if abs(slope) > SURE * error else 0.0

@@ -1,0 +1,169 @@
+"""What requests of a kind usually take, so that hosts are compared by like requests only (BALANCING.md §9).
+
+A *kind* is what can be told of a request before it is answered: the route that it matched, its method and the first
+segment of its path. An answer whose length is not known in advance (a stream, as a rule) counts as a kind of its own.
+The time of an answer is that from the end of the request to the answer's head: what follows depends on how fast the
+client reads. Its ratio to the kind's usual time is what tells a slow host from a slow request.
+
+A usual time is what a kind takes at a host of slowness 1 (balance/slowness.py) without a queue: times are divided by
+what is known of their host. The scale is set by the first answers and then left alone. Only how kinds compare with each
+other is learnt on; when all hosts become slower alike, that shows in their slowness. If the usual times followed
+instead, hosts that were sent nothing meanwhile would be measured in another unit than the rest.
+
+`Kinds` is bounded: at most `MOST_KINDS` at a time, all others share one, and a kind with hardly any traffic gives its
+place to another.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import attrs
+
+from tierlb.balance.interference import Interference
+
+MOST_KINDS = 64
+FORMS = 2
+"""Numbers per kind: one for answers of known length, the next for streams."""
+OTHER = 0
+"""The number of all requests that have no kind of their own."""
+ENOUGH = 8
+"""Answers after which a kind's usual time is believed. Before, its answers tell nothing about hosts."""
+MEMORY = 200
+"""Answers over which it is averaged how a kind compares with the others."""
+HIGHEST_RATIO = 64.0
+"""A single answer counts as at most so many times slower than usual."""
+SHORTEST_S = 1e-6
+SWEEP_S = 10.0
+KEPT_FROM = 8
+"""Answers within a sweep that a kind needs to keep its place while others wait for one."""
+WORK_MEMORY = 500
+"""Answers over which the mean work of an item of a pool is averaged."""
+
+
+@attrs.define(slots=True)
+class Answers:
+    """The answers of one member since the last look, without those of kinds that are not known well enough yet.
+    `seconds` is the sum of their times, `work_s` of the usual times of their kinds, `ratios` of the one by the other.
+    """
+
+    count: int = 0
+    seconds: float = 0.0
+    work_s: float = 0.0
+    ratios: float = 0.0
+
+
+@attrs.define(slots=True)
+class Work:
+    """What is known of the items of a pool: how long one usually takes, in the mean of the recent mix of kinds (0 while
+    nothing is known), and how much parked ones hold up the others."""
+
+    usual_s: float = 0.0
+    interference: Interference = attrs.field(factory=Interference)
+    _seen: float = 0.0
+
+    def add(self, count: int, work_s: float) -> None:
+        if count:
+            self._seen = min(WORK_MEMORY, self._seen + count)
+            self.usual_s += (work_s / count - self.usual_s) * min(1.0, count / self._seen)
+
+
+class Kinds:
+    """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams."""
+
+    def __init__(self) -> None:
+        size = MOST_KINDS * FORMS
+        self.usual_s = [0.0] * size
+        self.long = [False] * size
+        self._seen = [0.0] * size
+        self._answered = [0] * size
+        self._parked = [0] * size
+        self._new: dict[int, tuple[int, float]] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._free = list(range(size - FORMS, OTHER, -FORMS))
+        self._wanted = False
+        self._swept_at = 0.0
+
+    def number(self, key: Hashable) -> int:
+        """The number of a kind; OTHER while there is no place for it."""
+        number = self._numbers.get(key)
+        if number is None:
+            if not self._free:
+                self._wanted = True
+                return OTHER
+            number = self._numbers[key] = self._free.pop()
+        return number
+
+    def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0) -> Answers:
+        """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
+        the ratio that is expected of this member now, by its slowness and its queue."""
+        answers = Answers()
+        for number, times in taken.items():
+            count, usual_s = len(times), self.usual_s[number]
+            most = HIGHEST_RATIO * usual_s if usual_s else math.inf
+            seconds = max(0.0, sum(times) if max(times) <= most else sum(min(each, most) for each in times))
+            self._answered[number] += count
+            if self._seen[number] < ENOUGH:
+                usual_s = self._begin(number, count, seconds / expected)
+            else:
+                before, before_s = self._new.get(number, (0, 0.0))
+                self._new[number] = (before + count, before_s + seconds / expected)
+            if self._seen[number] >= ENOUGH:
+                answers.count += count
+                answers.seconds += seconds
+                answers.work_s += count * usual_s
+                answers.ratios += seconds / usual_s
+        return answers
+
+    def _begin(self, number: int, count: int, seconds: float) -> float:
+        """A kind of which little is known: the mean of all that is, which sets the scale."""
+        seen = self._seen[number]
+        self._seen[number] = min(MEMORY, seen + count)
+        usual_s = self.usual_s[number] = max(SHORTEST_S, (self.usual_s[number] * seen + seconds) / (seen + count))
+        return usual_s
+
+    def expected_s(self, number: int) -> float:
+        """What an item takes at most as far as its kind is known, whatever form its answer will have; 0: unknown."""
+        return max(self.usual_s[number], self.usual_s[number + 1])
+
+    def note_parked(self, number: int) -> None:
+        """An item of this kind was parked."""
+        self._parked[number] += 1
+        self._weigh(number)
+
+    def _weigh(self, number: int) -> None:
+        self.long[number] = self._parked[number] * 2 > self._answered[number] + self._answered[number + 1]
+
+    def learn(self, now: float) -> None:
+        """Take what `judge` has seen since the last time into how kinds compare with each other."""
+        work_s = sum(count * self.usual_s[number] for number, (count, _) in self._new.items())
+        seconds = sum(seconds for _, seconds in self._new.values())
+        for number, (count, own_s) in self._new.items():
+            if seconds > 0:
+                beside_others = own_s / (count * self.usual_s[number]) * work_s / seconds
+                self.usual_s[number] *= 1 + (beside_others - 1) * count / (count + MEMORY)
+        self._new.clear()
+        if now - self._swept_at >= SWEEP_S:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        self._swept_at = now
+        if self._wanted:
+            for key, number in list(self._numbers.items()):
+                if self._activity(number) < KEPT_FROM:
+                    del self._numbers[key]
+                    self._forget(number)
+                    self._free.append(number)
+        self._wanted = False
+        self._answered = [count // 2 for count in self._answered]
+        self._parked = [count // 2 for count in self._parked]
+        for number in range(0, len(self.long), FORMS):
+            self._weigh(number)
+
+    def _activity(self, number: int) -> int:
+        return self._answered[number] + self._answered[number + 1] + self._parked[number]
+
+    def _forget(self, number: int) -> None:
+        for each in (number, number + 1):
+            self.usual_s[each] = self._seen[each] = 0.0
+            self._answered[each] = self._parked[each] = 0
+            self.long[each] = False

@@ -1,0 +1,148 @@
+"""What is counted at one member, and what is learnt from it at every tick.
+
+The data plane's candidates and those of the simulator are both `Member`s, so that both learn by the same code. The hot
+path writes the counts in place: `begin_item` and `end_item` say what belongs together.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+
+from tierlb.balance.capacity import ALIKE
+from tierlb.balance.interference import Seen
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
+from tierlb.balance.score import comparable
+from tierlb.balance.under_way import UnderWay, look
+from tierlb.balance.view import NO_ANSWERS, MemberView
+
+
+class Member:
+    """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
+    `parked` those of them that are parked (balance/parking.py). Of these, `early` were parked from their beginning,
+    since most of their kind are. `unqueued` items were stuck at the last tick and are to be overtaken by one.
+    `left_out` is how much of what is in flight the line takes for no queue.
+
+    `moments` is the sum of the times at which items ended less that of the times at which they began, from which the
+    integral of `in_flight` over time follows exactly at the cost of one addition per event. `done` counts items that
+    are over. `times` holds the times of answers since the last tick by the number of their kind, `answers` what the
+    last tick made of them. `under_way` are the items in flight that are not parked, with how many items were over or in
+    flight when each began.
+    """
+
+    __slots__ = (
+        "answers",
+        "capacity",
+        "done",
+        "early",
+        "in_flight",
+        "left_out",
+        "moments",
+        "offset",
+        "parked",
+        "slope",
+        "stuck",
+        "times",
+        "under_way",
+        "unqueued",
+        "view",
+    )
+
+    def __init__(self, view: MemberView) -> None:
+        self.view = view
+        self.in_flight = self.parked = self.unqueued = self.done = 0
+        self.moments = self.left_out = 0.0
+        self.answers = NO_ANSWERS
+        self.early: set[UnderWay] = set()
+        self.capacity = self.slope = self.offset = 1.0
+        self.times: defaultdict[int, list[float]] = defaultdict(list)
+        self.stuck = StuckTrial()
+        self.under_way: dict[UnderWay, int] = {}
+
+    def begin_item(self, now: float, item: UnderWay, *, long: bool = False) -> None:
+        """An item is on its way. The l7 exchange does this, and `end_item`, in place. `long`: most of its kind are
+        parked, so that this one is at once."""
+        self.in_flight += 1
+        self.moments -= now
+        if long:
+            self.park_early(item)
+        else:
+            self.under_way[item] = self.done + self.in_flight
+
+    def end_item(self, now: float, item: UnderWay, kinds: Kinds) -> bool:
+        """It ended, however; whether it was parked."""
+        self.in_flight -= 1
+        self.moments += now
+        if self.under_way.pop(item, None) is not None:
+            return False
+        self.leave_parking(now, item, kinds)
+        return True
+
+    def park_early(self, item: UnderWay) -> None:
+        """It begins as a parked one."""
+        self.parked += 1
+        self.early.add(item)
+
+    def stay_parked(self, item: UnderWay, kinds: Kinds) -> None:
+        """It is over as an item, but a tunnel that came of it stays in flight."""
+        if item in self.under_way:
+            self.park(item, kinds)
+        self.early.discard(item)
+
+    def leave_parking(self, now: float, item: UnderWay | None, kinds: Kinds) -> None:
+        """A parked item ended, or what came of it (None)."""
+        self.parked -= 1
+        if item is not None and item in self.early:
+            self.early.remove(item)
+            if now - item.began >= PARKED_AFTER_S:
+                kinds.note_parked(item.kind)
+
+    def park(self, item: UnderWay, kinds: Kinds) -> None:
+        """It waits for something else than this member, and its time will say nothing about it."""
+        del self.under_way[item]
+        self.parked += 1
+        item.sent = 0.0
+        kinds.note_parked(item.kind)
+
+    def learn_from_items(self, now: float, kinds: Kinds) -> None:
+        """Look at what happened since the last tick."""
+        view = self.view
+        item_s = view.work.usual_s * view.slowness.expected
+        found = look(self.under_way, now, kinds, over=self.done, parked=self.parked, item_s=item_s)
+        for item in found.parked:
+            self.park(item, kinds)
+        self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)
+        self.unqueued = found.stuck if self.stuck.due else 0
+        self.answers = kinds.judge(self.times, view.slowness.expected)
+        self.times = defaultdict(list)
+        area_s = self.moments + self.in_flight * now
+        view.advance(now, area_s, self.answers, overdue=found.overdue, parked=self.parked)
+
+
+def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
+    """What members that do the same work tell only together, after each has learnt: how slow they are in the middle,
+    and how much parked items hold up the others."""
+    known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
+    middle = median(known) if known else 1.0
+    seen: list[Seen] = []
+    for member in siblings:
+        slowness, answers = member.view.slowness, member.answers
+        slowness.siblings = middle
+        if answers.count and slowness.value < ALIKE * middle:
+            seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
+    siblings[0].view.work.interference.observe(dt_s, seen)
+
+
+def draw_lines(
+    members: Sequence[Member], now: float, capacities: Sequence[float], parts: Sequence[float], usual_s: float = 0.0
+) -> None:
+    """Work out anew by what line each of these siblings is chosen (`MemberView.line`). `capacities` have been settled,
+    `parts` are their weights as parts of the heaviest, `usual_s` is what items of connections take."""
+    lines: list[tuple[float, float]] = []
+    for member, capacity, part in zip(members, capacities, parts, strict=True):
+        view, trial = member.view, member.unqueued > 0
+        counted = 0.0 if trial else view.work.interference.weight
+        left_out = member.left_out = member.unqueued + member.parked * max(0.0, 1 - counted)
+        lines.append(view.line(now, capacity, usual_s, member.in_flight, part, left_out, trial=trial))
+    for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):
+        member.capacity, member.slope, member.offset = capacity, slope, offset

@@ -1,0 +1,127 @@
+"""How slow a host is by what it answers: twice as slow as another takes twice its time (BALANCING.md §9).
+
+Each answer's time is divided by what its kind usually takes (balance/kinds.py); `value` is the mean of these ratios
+over a window that fades with time constant 1 s, together with what was believed before. Items that have waited longer
+than usual count before they are answered, or a host that has stopped would be found out by its last answers only.
+Parked items (balance/parking.py) are not among them: they wait for something else than the host.
+
+A time contains the wait for a free slot. With more items there than slots the host is busy all the time, and the wait
+says how many were sent to it, not how slow it is: the ratios are divided by `crowd`, the items per slot. By Little's
+law these are the times of all answers of a second, so that what waits for something else is not among them either.
+
+What is not known is taken for usual: a belief starts where the siblings are and with few answers stays near that, so
+that chance does not decide between equal hosts that have little to do.
+"""
+
+import math
+
+import attrs
+
+from tierlb.balance.kinds import Answers
+
+SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 1.0, 10.0
+ITEMS_PER_WINDOW = 3.0
+"""Times that an item takes: a window shorter than this would be empty between two answers."""
+PRIOR = 16.0
+"""Answers that the belief weighs as much as. The mean of 16 exponential times varies by a quarter."""
+MEMORY = 64.0
+"""Answers over which the belief is averaged."""
+TRIAL_PRIOR = 2.0
+"""The same on trial: a few items must be enough to believe in a recovery."""
+BETTER = 1.5
+TRIAL_ITEMS = 10
+"""A trial goes on while it shows the host to be this much better than was believed, and to that many items: by one
+item alone nothing could be told from chance."""
+TRIED_FROM = 1.25
+"""One that is less slow than this beside its siblings is not starved by them and needs no trial."""
+FIRST_REST_S = 2.0
+LONGEST_REST_S = 8.0
+"""Between two trials of a host that was better once: a recovery is to be seen within 10 s."""
+LONGEST_REST_OF_THE_SLOW_S = 60.0
+LOWEST, HIGHEST = 1e-3, 1e6
+
+
+@attrs.define(slots=True)
+class Slowness:
+    """One host. `value` is above zero; `seen`: answers that the belief stands on (0: nothing is known). `siblings`: the
+    middle of their values.
+
+    Better siblings starve a slow host of items, so nothing would ever tell that it has recovered. One that had none for
+    a while is therefore on `trial`: it is to get the next item, one at a time, until it has shown to be no better than
+    was believed. Trials that change nothing become rarer.
+    """
+
+    value: float = 1.0
+    seen: float = 0.0
+    crowd: float = 1.0
+    trial: bool = False
+    siblings: float = 1.0
+    _belief: float = 1.0
+    _count: float = 0.0
+    _ratios: float = 0.0
+    _seconds: float = 0.0
+    _best: float = math.inf
+    _idle_s: float = 0.0
+    _rest_s: float = FIRST_REST_S
+    _tried: int = 0
+
+    @property
+    def expected(self) -> float:
+        """The ratio that an answer has here in the mean, the wait for a slot included."""
+        return self.value * self.crowd
+
+    def advance(
+        self, dt_s: float, answers: Answers, *, usual_s: float, overdue: float, busy: bool, slots: float
+    ) -> None:
+        """`dt_s` have passed. `usual_s`: what the items of this pool usually take (0: unknown). `overdue`: the sum of
+        the ratios by which waiting items are late. `busy`: whether items that compete were there. `slots`: how many it
+        works on at a time (above zero)."""
+        window = window_s(usual_s * self.value)
+        kept = math.exp(-dt_s / window)
+        self._count = self._count * kept + answers.count
+        self._ratios = self._ratios * kept + answers.ratios
+        self._seconds = self._seconds * kept + answers.seconds
+        self.crowd = max(1.0, self._seconds / (window * slots))
+        if not answers.count and not busy:
+            self._rest(dt_s)
+            return
+        self._idle_s = 0.0
+        if self.trial:
+            self._try(answers.count, overdue)
+            return
+        shy = PRIOR * (1 - self.seen / MEMORY)
+        prior = (self.seen * self._belief + shy * self.siblings) / (self.seen + shy)
+        self.value = self._mean(PRIOR, prior, overdue)
+        count = answers.count
+        if count:
+            self.seen = min(MEMORY, self.seen + count)
+            self._belief += (answers.ratios / self.crowd / count - self._belief) * count / (count + self.seen)
+            self._best = min(self._best, self._belief)
+
+    def _mean(self, weight: float, prior: float, overdue: float) -> float:
+        value = ((self._ratios + overdue) / self.crowd + weight * prior) / (self._count + weight)
+        return min(HIGHEST, max(LOWEST, value))
+
+    def _try(self, count: int, overdue: float) -> None:
+        """On trial the belief stays what it was at the start, to compare with."""
+        self.value = self._mean(TRIAL_PRIOR, self._belief, overdue)
+        if not count:
+            return
+        self._tried += count
+        better = self.value * BETTER < self._belief
+        if better and self._tried < TRIAL_ITEMS:
+            return
+        self.trial, self._belief = False, self.value
+        longest = LONGEST_REST_S if self.value > BETTER * self._best else LONGEST_REST_OF_THE_SLOW_S
+        self._rest_s = FIRST_REST_S if better else min(longest, 2 * self._rest_s)
+
+    def _rest(self, dt_s: float) -> None:
+        """Nothing was in flight: what was learnt holds."""
+        self._idle_s += dt_s
+        if not self.trial and self._idle_s >= self._rest_s and self.value > TRIED_FROM * self.siblings:
+            self.trial, self._tried, self._count, self._ratios = True, 0, 0.0, 0.0
+
+
+def window_s(item_s: float) -> float:
+    """How far back is looked: a second, but no less than a few items take."""
+    return min(LONGEST_WINDOW_S, max(SHORTEST_WINDOW_S, ITEMS_PER_WINDOW * item_s))

@@ -1,0 +1,64 @@
+"""A look at what is under way at one member, the oldest first: which of it is parked, and how late the rest is.
+
+A look at every tick is enough, since parking is about half seconds. It is bounded: of more than `MOST_LOOKED_AT` items
+the oldest are looked at, and parked ones are not looked at again.
+"""
+
+from itertools import islice
+from typing import Protocol
+
+import attrs
+
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.parking import is_overtaken, parks_after_s
+
+MOST_LOOKED_AT = 64
+LATE_FROM = 2.0
+"""An item that waits is late after so many times of what its kind usually takes."""
+
+
+class UnderWay(Protocol):
+    """An item. `began` and `sent` are times (seconds, of the reactor); `sent` is 0 unless the member owes it an answer
+    now: before the request is complete and after the answer's head came it does not. `kind`: balance.kinds."""
+
+    began: float
+    sent: float
+
+    @property
+    def kind(self) -> int: ...
+
+
+@attrs.frozen
+class Look:
+    """`parked`: what is to be parked. `overdue`: the sum of the ratios by which the others are late. `stuck`: how many
+    there are, all of them old, if nothing was begun since."""
+
+    parked: tuple[UnderWay, ...] = ()
+    overdue: float = 0.0
+    stuck: int = 0
+
+
+NOTHING = Look()
+
+
+def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int, parked: int, item_s: float) -> Look:
+    """`under_way`: with the number of items that were over or in flight when each began. `over`, `parked`: how many are
+    over and parked now. `item_s`: how long items take here, in the mean; 0 while that is unknown, and then nothing is
+    parked."""
+    if not under_way:
+        return NOTHING
+    after_s = parks_after_s(item_s)
+    oldest = now - after_s if item_s else 0.0
+    found: list[UnderWay] = []
+    overdue = 0.0
+    for item, turn in islice(under_way.items(), MOST_LOOKED_AT):
+        expected_s = kinds.expected_s(item.kind)
+        if item.began < oldest and (
+            not item.sent or kinds.long[item.kind] or not 0 < expected_s < after_s or is_overtaken(over, turn, parked)
+        ):
+            found.append(item)
+        elif item.sent and expected_s:
+            overdue += max(0.0, (now - item.sent) / expected_s - LATE_FROM)
+    left = len(under_way) - len(found)
+    stuck = left if left and next(reversed(under_way)).began < oldest else 0
+    return Look(tuple(found), overdue, stuck)
