@@ -88,8 +88,12 @@ def found_s(hosts: Sequence[Sequence[int]]) -> float:
     return (len(whole) - begin if place is None else place + STRETCH_BINS) * BIN_S
 
 
-def bounds(entries: Sequence[Entry]) -> list[str]:
-    """Whether tierlb's figures that are not compared with peers are as they should be."""
+def bounds(entries: Sequence[Entry], cells: Sequence[Setting]) -> list[str]:
+    """Whether tierlb's figures that are not compared with peers are as they should be.
+
+    Shares are to be equal where hosts are, which they are not while long requests occupy slots at some of them.
+    """
+    uneven = {str(setting) for setting in cells if setting.mix.held}
     limits: dict[str, Callable[[float], bool]] = {
         SMALLEST: lambda value: value >= LEAST_SHARE,
         LARGEST: lambda value: value <= LARGEST_SHARE,
@@ -100,7 +104,9 @@ def bounds(entries: Sequence[Entry]) -> list[str]:
         f"{'met' if limits[row.metric](cell.median) else 'missed':8}  {row.measure}, {row.metric}: "
         f"{asked[row.metric]}, reached {digits(cell.median)}"
         for row in rows([each.sample for each in entries])
-        if row.metric in limits and (cell := row.cells.get(SUBJECT)) is not None
+        if row.metric in limits
+        and not (row.measure in uneven and row.metric in (SMALLEST, LARGEST))
+        and (cell := row.cells.get(SUBJECT)) is not None
     ]
 
 
@@ -184,7 +190,7 @@ def main(
     entries: list[Entry] = []
     for setting in cells:
         entries += trio.run(contest.hold, str(setting), _courses(setting, seed), _judge(setting), who, rounds, tries)
-    sys.exit(contest.publish("mixed", subtitle, entries, compared(), bounds(entries)))
+    sys.exit(contest.publish("mixed", subtitle, entries, compared(), bounds(entries, cells)))
 
 
 def _judge(setting: Setting) -> contest.Judge:

@@ -78,15 +78,22 @@ def test_every_cell_has_its_figures(name: str, slow: bool) -> None:
     assert {len(each) for each in curves.values()} == {setting.seconds}
 
 
-def entry(peer: str, **values: float) -> Entry:
-    return Entry(Sample("a cell", peer, {name.replace("_", " "): value for name, value in values.items()}), {})
+def entry(peer: str, cell: Setting, **values: float) -> Entry:
+    return Entry(Sample(str(cell), peer, {name.replace("_", " "): value for name, value in values.items()}), {})
 
 
 def test_only_tierlbs_figures_are_held_to_bounds() -> None:
-    peers = entry("nginx-least", smallest_share=0.1, largest_share=3.0, found_s=6.0)
-    ours = entry("tierlb", smallest_share=0.79, largest_share=1.2, found_s=1.5)
-    assert [line.split()[0] for line in bounds([peers, ours])] == ["missed", "met", "missed"]
-    assert bounds([peers]) == []
+    cell = Setting("sse", 0.6, slow=True)
+    peers = entry("nginx-least", cell, smallest_share=0.1, largest_share=3.0, found_s=6.0)
+    ours = entry("tierlb", cell, smallest_share=0.79, largest_share=1.2, found_s=1.5)
+    assert [line.split()[0] for line in bounds([peers, ours], [cell])] == ["missed", "met", "missed"]
+    assert bounds([peers], [cell]) == []
+
+
+def test_shares_need_not_be_equal_where_long_requests_occupy_slots() -> None:
+    cell = Setting("llm-slots", 0.6, slow=True)
+    ours = entry("tierlb", cell, smallest_share=0.1, largest_share=3.0, found_s=0.5)
+    assert [line.split()[0] for line in bounds([ours], [cell])] == ["met"]
 
 
 def test_cells_are_all_mixes_at_all_loads() -> None:
