@@ -9,6 +9,7 @@ from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Kind, Source
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Item, Node
+from tierlb.simulate.run import Run, Scenario
 from tierlb.simulate.tree import Shape, TierShape, Tree
 
 
@@ -116,3 +117,43 @@ def test_response_times_are_taken_to_the_end_by_peak_ewma_and_to_the_head_by_lea
     [candidate] = node.candidates
     assert candidate.peak.cost == pytest.approx(1.0, rel=0.01)
     assert candidate.times_to_head.value == pytest.approx(0.2)
+
+
+def mixed_run(*kinds: Kind, seconds: float) -> Node:
+    """One node over two leaves with light short traffic and these kinds."""
+    shape = Shape([TierShape(1)], leaves=2, service=Service(0.02))
+    run = Run(Scenario(shape, 0.3, seconds, kinds=kinds))
+    run.agenda.run(seconds)
+    [[node]] = run.tree.levels
+    return node
+
+
+def usual_s(node: Node, route: str, form: int = 0) -> float:
+    return node.kinds.usual_s[node.kinds.number(route) + form]
+
+
+def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() -> None:
+    node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
+    assert [candidate.parked for candidate in node.candidates] == [4, 4]
+    assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
+    assert sum(len(candidate.early) for candidate in node.candidates) == 8
+    assert usual_s(node, "short") < 0.03
+    assert usual_s(node, "poll") == 0, "their times tell nothing"
+    load = sum(candidate.in_flight - candidate.parked for candidate in node.candidates)
+    assert load == sum(len(candidate.under_way) for candidate in node.candidates) < 10
+
+
+def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> None:
+    upload = Kind("upload", Service(0.1, 0), sending=Service(1.0, 0), standing=10)
+    stream = Kind("stream", Service(0.1, 0), body=Service(0.3, 0), standing=10, streamed=True)
+    node = mixed_run(upload, stream, seconds=8.0)
+    assert usual_s(node, "upload") == 0, "they are parked while their clients send"
+    assert usual_s(node, "stream") == 0
+    of_short = usual_s(node, "short")
+    assert usual_s(node, "stream", 1) / of_short == pytest.approx(0.1 / 0.02, rel=0.3)
+
+
+def test_kinds_of_one_route_are_one() -> None:
+    node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, route="short"), seconds=6.0)
+    assert node.kinds.long[node.kinds.number("short")] is False
+    assert sum(candidate.parked for candidate in node.candidates) == pytest.approx(8, abs=2)

@@ -16,14 +16,15 @@ from tierlb.balance import guidance as guided
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide, usual_response_s
-from tierlb.balance.kinds import OTHER, Kinds, Work
+from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.member import Member, draw_lines, learn_together
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Source
+from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
@@ -70,14 +71,16 @@ class Candidate(Member):
 
 
 class Step:
-    """An item at one member, as its parent counts it."""
+    """An item at one member, as its parent counts it. `sent`: since when the member owes the head of the answer; 0
+    while it does not."""
 
     __slots__ = ("began", "candidate", "kind", "sent")
 
-    def __init__(self, candidate: Candidate, began: float) -> None:
+    def __init__(self, candidate: Candidate, began: float, sent: float, kind: int) -> None:
         self.candidate = candidate
-        self.began = self.sent = began
-        self.kind = OTHER
+        self.began = began
+        self.sent = sent
+        self.kind = kind
 
 
 @attrs.define
@@ -174,9 +177,11 @@ class Node:
 
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
-        candidate = item.way[len(item.path)] if item.way else self._chooser.pick(0)
-        step = Step(candidate, now)
-        candidate.begin_item(now, step)
+        source = item.work if isinstance(item.work, Source) else None
+        kind = self.kinds.number(SHORT_ROUTE if source is None else source.kind.route)
+        candidate = item.way[len(item.path)] if item.way else self._pick(kind)
+        step = Step(candidate, now, now if source is None or source.sending is None else 0.0, kind)
+        candidate.begin_item(now, step, long=self.kinds.long[kind])
         tally = candidate.tally
         tally.arrivals += 1
         tally.in_flight += 1
@@ -188,6 +193,14 @@ class Node:
             Visit(self.agenda, below, item.work, item, item_sent, item_headed, item_done).begin()
         else:
             below.serve(item_done, item, item.work)
+
+    def _pick(self, kind: int) -> Candidate:
+        """As dataplane.roster.Group chooses."""
+        if self.kinds.long[kind] and isinstance(self._chooser, LoadAware):
+            long: Candidate | None = self._chooser.for_long(self.candidates)
+            assert long is not None
+            return long
+        return self._chooser.pick(0)
 
     def choose(self) -> Candidate:
         """The member for the next connection, which is counted there."""
@@ -302,17 +315,20 @@ def way_to(node: Node, leaf: Leaf) -> list[Candidate]:
 
 
 def item_sent(item: Item) -> None:
-    """The client has sent all of it."""
+    """The client has sent all of it: from now on the head of the answer is owed."""
+    for step in item.path:
+        step.sent = step.candidate.parent.agenda.now
 
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
+    streamed = isinstance(item.work, Source) and item.work.kind.streamed
     for step in item.path:
         candidate, now = step.candidate, step.candidate.parent.agenda.now
         candidate.times_to_head.add(now - step.began)
-        if step.sent:
-            candidate.times[step.kind].append(now - step.sent)
-            step.sent = 0.0
+        if step.sent and step in candidate.under_way:
+            candidate.times[step.kind + streamed].append(now - step.sent)
+        step.sent = 0.0
 
 
 def item_done(item: Item) -> None:
@@ -327,7 +343,8 @@ def item_done(item: Item) -> None:
         if node.times_members:
             candidate.peak.observe(now, now - step.began)
         candidate.done += 1
-        candidate.end_item(now, step, node.kinds)
+        if candidate.end_item(now, step, node.kinds):
+            node.settle(now)
         node.seconds += now - step.began
         tally = candidate.tally
         tally.in_flight -= 1

@@ -1226,6 +1226,24 @@ async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
     assert (load.in_flight, load.members[0].in_flight) == (1, 1)
 
 
+@pytest.mark.parametrize("long", [True, False])
+async def test_the_time_of_a_request_that_was_parked_as_it_began_tells_nothing_of_its_kind(
+    lab: Lab, long: bool
+) -> None:
+    client, member = await lab.converses()
+    roster = lab.front.roster
+    roster.kinds.long[:] = [long] * len(roster.kinds.long)
+    await client.says(GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await client.hears_up_to(b"ok")
+    (candidate,) = roster.candidates
+    kept = sum(map(len, candidate.times.values())) + sum(roster.kinds._answered)
+    assert kept == (not long)
+    assert (candidate.in_flight, candidate.parked) == (0, 0)
+
+
 # Hosts that fall silent.
 
 

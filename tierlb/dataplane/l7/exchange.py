@@ -409,9 +409,9 @@ class Exchange:
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
         if self.sent:
-            if not reply.blamed:
-                candidate = self.candidate
-                assert candidate is not None
+            candidate = self.candidate
+            assert candidate is not None
+            if not reply.blamed and self in candidate.under_way:
                 candidate.times[plan.kind + (reply.length < 0)].append(self.front.reactor.now - self.sent)
             self.sent = 0.0
         if self.front.load_field:
