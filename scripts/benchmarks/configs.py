@@ -7,6 +7,7 @@ levels of a stack. Otherwise each keeps its own defaults, except caps that the l
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def nginx_stream(hop: Hop, directory: Path, balance: str = "") -> str:
 
 
 def _nginx(directory: Path, section: str, body: str) -> str:
-    return f"""daemon off;
+    user = "user root;\n" if os.geteuid() == 0 else ""  # else the worker could not write into its directory
+    return f"""{user}daemon off;
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log stderr error;

@@ -16,6 +16,8 @@ WIN_RATIO = 0.9
 """tierlb's p99 over the best peer's is to be no more than this."""
 ERRORS = "errors %"
 """In the comparison too, with ratio 1: who answers with errors at once has fine percentiles of what is left."""
+LONG_ERRORS = "long errors %"
+"""The same of long requests, where there are any."""
 MORE_ERRORS = 1.0
 """A peer with so many percentage points more errors than tierlb did less work, so its percentiles are no measure."""
 
@@ -140,21 +142,24 @@ def _table(lines: Sequence[Row]) -> str:
 def verdicts(samples: Sequence[Sample], compared: Mapping[str, float]) -> list[str]:
     """Of each measure and each of those figures: tierlb against the best of the others that did as much."""
     table = rows(samples)
-    errors = {row.measure: row for row in table if row.metric == ERRORS}
+    errors = [row for row in table if row.metric in (ERRORS, LONG_ERRORS)]
     lines = [
-        _verdict(row, compared[row.metric], _slackers(errors.get(row.measure)))
+        _verdict(row, compared[row.metric], _slackers([each for each in errors if each.measure == row.measure]))
         for row in table
         if row.metric in compared
     ]
     return [each for each in lines if each is not None]
 
 
-def _slackers(errors: Row | None) -> set[str]:
-    """Those who made far more errors than tierlb."""
-    ours = errors.cells.get(SUBJECT) if errors is not None else None
-    if errors is None or ours is None:
-        return set()
-    return {peer for peer, cell in errors.cells.items() if cell and cell.median > ours.median + MORE_ERRORS}
+def _slackers(errors: Sequence[Row]) -> set[str]:
+    """Those who made far more errors of one kind than tierlb."""
+    return {
+        peer
+        for row in errors
+        if (ours := row.cells.get(SUBJECT)) is not None
+        for peer, cell in row.cells.items()
+        if cell is not None and cell.median > ours.median + MORE_ERRORS
+    }
 
 
 def _verdict(row: Row, most: float, slackers: Collection[str]) -> str | None:
@@ -162,7 +167,9 @@ def _verdict(row: Row, most: float, slackers: Collection[str]) -> str | None:
     ours = row.cells.get(SUBJECT)
     if ours is None or not others:
         return None
-    able = {peer: value for peer, value in others.items() if peer not in slackers or row.metric == ERRORS}
+    able = {
+        peer: value for peer, value in others.items() if peer not in slackers or row.metric in (ERRORS, LONG_ERRORS)
+    }
     if not able:
         return f"no peer   {row.measure}, {row.metric}: all made {MORE_ERRORS:g} points more errors than {SUBJECT}"
     best = min(able, key=lambda peer: able[peer])

@@ -55,7 +55,7 @@ def judge(setting: Setting, played: Played) -> tuple[dict[str, float], Series]:
     values[contest.ERRORS] = seen.errors_percent(whole)
     if setting.mix.count:
         values["long ones begun"] = float(played.visits.begun)
-        values["long errors %"] = 100 * played.visits.errors / max(1, played.visits.begun)
+        values[contest.LONG_ERRORS] = 100 * played.visits.errors / max(1, played.visits.begun)
     if setting.mix.streams:
         values["messages back"] = float(played.visits.messages)
     seconds = [relative_shares(hosts, Window(at_s, at_s + 1)) for at_s in range(setting.seconds)]
@@ -114,7 +114,7 @@ def compared() -> dict[str, float]:
     """By figure, how much of the best peer's tierlb's own may be."""
     after = {f"p99 ms {window}": contest.WIN_RATIO for window in SLOW_WINDOWS[1:]}
     during = {f"p99 ms {window}": RATIO for window in (BEFORE, MIXED_WINDOW, SLOW_WINDOWS[0])}
-    return {**during, **after, contest.ERRORS: 1.0}
+    return {**during, **after, contest.ERRORS: 1.0, contest.LONG_ERRORS: 1.0}
 
 
 def settings(

@@ -29,6 +29,8 @@ CONNECTIONS = 3000
 CLIENTS = 150
 """Stacked: clients of short requests, which keep one connection each."""
 DRAIN_S = 3.0
+DRAIN_STACKED_S = 20.0
+"""Clients that were held up have that much to ask afterwards."""
 DRAWN = 32
 """A client's items are drawn once, so many, and then repeated."""
 SHORT_PART = 0.2
@@ -200,7 +202,7 @@ def course(setting: Setting, rng: random.Random) -> Course:
         requests=tuple(requests),
         lanes=lambda listens: _lanes(setting, listens),
         edge=setting.stacked,
-        drain_s=DRAIN_S,
+        drain_s=DRAIN_STACKED_S if setting.stacked else DRAIN_S,
         guests=_guests(setting, rng),
         background=frozenset({setting.short_lanes}),
         streams=setting.mix.streams,

@@ -50,6 +50,12 @@ def test_bodies_are_collected_unless_they_flow_both_ways_at_once() -> None:
     assert "buffering off" not in ALL["nginx http"]
 
 
+@pytest.mark.parametrize(("uid", "user"), [(0, "user root;\n"), (1000, "")])
+def test_nginx_may_write_bodies_into_its_directory(uid: int, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    assert configs.nginx_http(HOP, PLACE).startswith(f"{user}daemon off;")
+
+
 def test_envoy_does_not_end_long_answers() -> None:
     assert '"timeout": "0s"' in configs.envoy_http(HOP)
 

@@ -77,6 +77,13 @@ def test_percentiles_of_who_answered_with_errors_instead_are_no_measure() -> Non
     assert line.startswith("met")
 
 
+def test_who_failed_long_requests_is_no_measure_for_short_ones() -> None:
+    quick = Sample("slow", "quick", {"p99 ms": 10.0, "errors %": 0.0, "long errors %": 100.0})
+    others = [attrs.evolve(each, values={**each.values, "long errors %": 0.0}) for each in SAMPLES]
+    [line] = verdicts([*others, quick], {"p99 ms": 0.9})
+    assert "(traefik, 60.0)" in line
+
+
 def test_an_earlier_state_of_tierlb_is_no_peer() -> None:
     earlier = Sample("slow", "tierlb-before", {"p99 ms": 1.0, "errors %": 0.0})
     [line] = verdicts([*SAMPLES, earlier], {"p99 ms": 0.9})
