@@ -6,7 +6,7 @@ not. It rises while they are, falls while they are faster (then too little is se
 nothing to tell, as at low load, when a slot more or less makes no difference.
 
 The slope of the answers' times over the parked items is fitted over the hosts of a pool and the last seconds. Only what
-is larger than twice its standard error counts, for a weight that is not 0 decides between equal hosts.
+is larger than three times its standard error counts, for a weight that is not 0 decides between equal hosts.
 """
 
 import math
@@ -21,7 +21,7 @@ FADES_S = 20.0
 MOST = 1.5
 LEAST = 0.1
 """A weight below it is none."""
-SURE = 2.0
+SURE = 3.0
 
 
 @attrs.frozen

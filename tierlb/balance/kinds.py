@@ -30,8 +30,6 @@ ENOUGH = 8
 """Answers after which a kind's usual time is believed. Before, its answers tell nothing about hosts."""
 MEMORY = 200
 """Answers over which it is averaged how a kind compares with the others."""
-HIGHEST_RATIO = 64.0
-"""A single answer counts as at most so many times slower than usual."""
 SHORTEST_S = 1e-6
 SWEEP_S = 10.0
 KEPT_FROM = 8
@@ -93,13 +91,14 @@ class Kinds:
             number = self._numbers[key] = self._free.pop()
         return number
 
-    def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0) -> Answers:
+    def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
         """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
-        the ratio that is expected of this member now, by its slowness and its queue."""
+        the ratio that is expected of this member now, by its slowness and its queue. `highest`: what a single answer's
+        ratio counts at most."""
         answers = Answers()
         for number, times in taken.items():
             count, usual_s = len(times), self.usual_s[number]
-            most = HIGHEST_RATIO * usual_s if usual_s else math.inf
+            most = highest * usual_s if usual_s else math.inf
             seconds = max(0.0, sum(times) if max(times) <= most else sum(min(each, most) for each in times))
             self._answered[number] += count
             if self._seen[number] < ENOUGH:

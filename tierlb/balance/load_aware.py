@@ -30,12 +30,15 @@ NO_FIGURE = (1e300, 1e300)
 
 class Scored(Counting, Protocol):
     """The candidates of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
-    candidate's traffic comes from this node. `left_out`: items in flight that the line leaves out."""
+    candidate's traffic comes from this node. `parked`: items in flight that are parked,
+    `left_out`: how many items the line leaves out."""
 
     @property
     def slope(self) -> float: ...
     @property
     def left_out(self) -> float: ...
+    @property
+    def parked(self) -> int: ...
     @property
     def offset(self) -> float: ...
     @property
@@ -104,11 +107,11 @@ class LoadAware(Generic[C]):
         return min([*candidates[start:], *candidates[:start]], key=score_of)
 
     def for_long(self, candidates: Iterable[C]) -> C | None:
-        """For an item that will be parked. The lines leave parked items out, so that those would gather anywhere; among
-        themselves they count."""
+        """For an item that will be parked. The queue of short ones does not matter to it, and the lines leave parked
+        items out, so that they would gather anywhere: among themselves they count by capacity and errors."""
         order = list(candidates)
         self._rng.shuffle(order)
-        return min(order, key=_with_all, default=None)
+        return min(order, key=_among_long, default=None)
 
     def _better_of_two(self) -> C:
         first, second = self._draws.two(self._random(), self._random())
@@ -128,8 +131,8 @@ def _ending(lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) ->
     return [*handicapped, lines[turn][0]]
 
 
-def _with_all(candidate: Scored) -> float:
-    return score_of(candidate) + candidate.left_out * candidate.slope
+def _among_long(candidate: Scored) -> tuple[float, float]:
+    return candidate.offset + (candidate.left_out + candidate.parked) * candidate.slope, score_of(candidate)
 
 
 def score_of(candidate: Scored) -> float:

@@ -113,7 +113,7 @@ class Member:
             self.park(item, kinds)
         self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)
         self.unqueued = found.stuck if self.stuck.due else 0
-        self.answers = kinds.judge(self.times, view.slowness.expected)
+        self.answers = kinds.judge(self.times, view.slowness.expected, view.slowness.highest)
         self.times = defaultdict(list)
         area_s = self.moments + self.in_flight * now
         view.advance(now, area_s, self.answers, overdue=found.overdue, parked=self.parked)
@@ -142,7 +142,7 @@ def draw_lines(
     for member, capacity, part in zip(members, capacities, parts, strict=True):
         view, trial = member.view, member.unqueued > 0
         counted = 0.0 if trial else view.work.interference.weight
-        left_out = member.left_out = member.unqueued + member.parked * max(0.0, 1 - counted)
+        left_out = member.left_out = member.unqueued + member.parked * (1 - counted)
         lines.append(view.line(now, capacity, usual_s, member.in_flight, part, left_out, trial=trial))
     for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):
         member.capacity, member.slope, member.offset = capacity, slope, offset

@@ -24,6 +24,9 @@ ITEMS_PER_WINDOW = 3.0
 """Times that an item takes: a window shorter than this would be empty between two answers."""
 PRIOR = 16.0
 """Answers that the belief weighs as much as. The mean of 16 exponential times varies by a quarter."""
+SWAY = 0.25
+"""Less than what makes a host differ from its equals (`capacity.ALIKE`), or a single stall at a host with little to do
+would take all requests from it."""
 MEMORY = 64.0
 """Answers over which the belief is averaged."""
 TRIAL_PRIOR = 2.0
@@ -69,6 +72,11 @@ class Slowness:
     def expected(self) -> float:
         """The ratio that an answer has here in the mean, the wait for a slot included."""
         return self.value * self.crowd
+
+    @property
+    def highest(self) -> float:
+        """What the ratio of a single answer counts at most: as much as changes the mean by a `SWAY` of what it is."""
+        return self.expected * SWAY * (self._count + PRIOR)
 
     def advance(
         self, dt_s: float, answers: Answers, *, usual_s: float, overdue: float, busy: bool, slots: float
