@@ -52,3 +52,23 @@ def test_equal_endpoints_tie_exactly_under_the_noise_of_measurement() -> None:
     result = evened(noisy)
     assert len(set(result[:6])) == len(set(result[6:])) == 1
     assert result[0] > 2 * ALIKE * result[7]
+
+
+@pytest.mark.parametrize(
+    ("likeness", "expected"),
+    [
+        ((1.5, 1.5), [100.0, 50.0]),
+        ((1.5, 2.0), [75.0, 75.0]),
+        ((2.0, 1.5), [75.0, 75.0]),
+        (None, [100.0, 50.0]),
+    ],
+)
+def test_of_two_equals_either_may_be_the_one_of_which_little_is_known(
+    likeness: tuple[float, ...] | None, expected: list[float]
+) -> None:
+    assert evened([100.0, 50.0], likeness) == expected
+    assert settle([100.0, 50.0], likeness) == expected
+
+
+def test_one_that_is_well_known_between_others_that_are_not_stays_apart() -> None:
+    assert evened([100.0, 60.0, 50.0], [1.5, 1.5, 2.0]) == [75.0, 60.0, 75.0]

@@ -94,7 +94,10 @@ class Tierlb:
         self.draw_lines(0.0)
 
     def draw_lines(self, now: float) -> None:
-        capacities = settle([candidate.view.capacity(now, None) for candidate in self.candidates])
+        capacities = settle(
+            [candidate.view.capacity(now, None) for candidate in self.candidates],
+            [candidate.view.likeness(now) for candidate in self.candidates],
+        )
         draw_lines(self.candidates, now, capacities, [1.0] * len(capacities))
         self.chooser.rebuild(self.candidates)
 

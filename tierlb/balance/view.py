@@ -11,6 +11,7 @@ simulator both use it. Left out: who else could be chosen, which is the choosers
 
 import attrs
 
+from tierlb.balance.capacity import ALIKE
 from tierlb.balance.guidance import SLOW_MARGIN
 from tierlb.balance.kinds import Answers, Work
 from tierlb.balance.phantom import Phantom
@@ -165,6 +166,11 @@ class MemberView:
         if not self.slowness.seen or not self.work.usual_s:
             return None
         return self.slots / (self.slowness.value * max(SHORTEST_ITEM_S, self.work.usual_s))
+
+    def likeness(self, now: float) -> float:
+        """By what factor its capacity may be below that of an equal."""
+        by_answers = not self.reports and not self.equal and self.stated(now) is None
+        return self.slowness.likeness if by_answers else ALIKE
 
     def stated(self, now: float) -> float | None:
         """Items per second, as the endpoint itself said lately; None where it did not."""

@@ -446,7 +446,7 @@ class Group:
         views = [candidate.view for candidate in self.candidates]
         reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
         middle = median(reported) if reported else None
-        capacities = settle([view.capacity(now, middle) for view in views])
+        capacities = settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
         usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))

@@ -233,7 +233,10 @@ class Node:
         candidates = self.candidates
         reported = [c.view.heard.capacity for c in candidates if c.view.heard is not None and c.view.heard.capacity > 0]
         middle = median(reported) if reported else None
-        capacities = settle([candidate.view.capacity(now, middle) for candidate in candidates])
+        capacities = settle(
+            [candidate.view.capacity(now, middle) for candidate in candidates],
+            [candidate.view.likeness(now) for candidate in candidates],
+        )
         usual_s = usual_response_s(self._children()) if self.connections else 0.0
         draw_lines(candidates, now, capacities, [1.0] * len(candidates), usual_s)
         self._chooser.rebuild(candidates)
