@@ -1,5 +1,6 @@
 """What parents say, and how many connections a hot child closes: tables, and the budget against plain counting."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +74,8 @@ SLOW_RATES = [
     # connections, response, the siblings' response, utilisation, all hot -> closed per second
     (11, 0.3, 0.1, 0.5, False, 0),  # three times as long is no fault
     (11, 0.4, 0.1, 0.5, False, 10 * 0.25 / CLOSE_SLOW_OVER_S),
-    (11, 3.0, 0.1, 0.5, False, 10 * 0.9 / CLOSE_SLOW_OVER_S),
+    (5, 3.0, 0.1, 0.5, False, 4 * 0.9 / CLOSE_SLOW_OVER_S),
+    (11, 3.0, 0.1, 0.5, False, FEW_PER_S),
     (1, 3.0, 0.1, 0.5, False, 0),  # one stays, to find out when it is fast again
     (0, 3.0, 0.1, 0.5, False, 0),
     (11, 3.0, 0.0, 0.5, False, 0),  # nobody knows how long answers take elsewhere
@@ -158,6 +160,29 @@ def test_nothing_is_owed_once_the_rate_is_zero() -> None:
     assert not budget.take(5.0)
     budget.set_rate(6.0, 10)
     assert not budget.take(6.0)
+
+
+@attrs.frozen
+class Connection:
+    activity: float
+
+
+def test_at_a_slow_child_those_are_closed_that_ask_most_and_others_keep_theirs() -> None:
+    budget, waiting = CloseBudget(), [Connection(each) for each in (3.0, 50.0, 1.0, 9.0, 7.0)]
+    budget.set_rate(0.0, 3.0, slow=True)
+    assert not budget.take(1.0), "it is chosen who closes"
+    assert budget.choose(1.0, waiting, most=4) == [Connection(50.0), Connection(9.0), Connection(7.0)]
+    assert budget.choose(1.0, waiting, most=4) == []
+    assert len(budget.choose(2.0, waiting, most=1)) == 1, "some are to stay"
+    assert len(budget.choose(2.0, waiting[:1], most=4)) == 1
+    assert budget.choose(2.1, waiting, most=0) == []
+
+
+def test_at_a_child_that_is_only_hot_chance_decides() -> None:
+    budget = CloseBudget()
+    budget.set_rate(0.0, 3.0)
+    assert budget.choose(1.0, [Connection(5.0)], most=4) == []
+    assert budget.take(1.0)
 
 
 @given(

@@ -42,9 +42,13 @@ class Front:
     explaining: Explaining = attrs.field(factory=Explaining)
     load_field: bytes = b""
     heeded: list[tuple[SubtreeLoad, Guidance]] = attrs.field(factory=list)
+    moved_at: float = 0.0
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         self.heeded.append((load, guidance))
+
+    def move(self, now: float) -> None:
+        self.moved_at = now
 
 
 class Kept(Harness):

@@ -124,8 +124,11 @@ class Once:
 
     asked = 0
 
-    def set_rate(self, now: float, rate_per_s: float) -> None:
+    def set_rate(self, now: float, rate_per_s: float, *, slow: bool) -> None:
         pass
+
+    def choose(self, now: float, waiting: object, most: int) -> list[object]:
+        return []
 
     def take(self, now: float) -> bool:
         self.asked += 1

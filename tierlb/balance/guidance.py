@@ -13,7 +13,10 @@ Left out: shedding, which needs a limit that is surer than a learnt capacity.
 """
 
 from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from operator import attrgetter
 from statistics import median_low
+from typing import Protocol, TypeVar
 
 import attrs
 
@@ -28,7 +31,8 @@ that each keep their tenth would leave the ninth with a fifth of its part."""
 SLOW_MARGIN = 3.0
 """Answers may take so many times as long as at the siblings: machines and mixes of requests differ."""
 CLOSE_OVER_S = 2.0
-CLOSE_SLOW_OVER_S = 1.0
+CLOSE_SLOW_OVER_S = 0.25
+"""Below the bounds on the rate. The last ones on a slow child cost its clients as much as the first."""
 FASTEST_CLOSE_PER_S = 0.2
 """Of all connections: their clients open new ones, which costs more than requests do."""
 FEW_PER_S = 25.0
@@ -102,9 +106,13 @@ def closing_rate_per_s(connections: int, load: SubtreeLoad, guidance: Guidance) 
     if guidance.all_hot:
         return 0.0
     used = excess(load.utilisation, guidance.margin * guidance.target) if guidance.target < HOT else 0.0
-    slow = excess(load.response_s, SLOW_MARGIN * guidance.response_s) if guidance.response_s else 0.0
-    rate = max(connections * used / CLOSE_OVER_S, (connections - 1) * slow / CLOSE_SLOW_OVER_S)
+    rate = max(connections * used / CLOSE_OVER_S, (connections - 1) * slowed(load, guidance) / CLOSE_SLOW_OVER_S)
     return min(rate, max(FEW_PER_S, FASTEST_CLOSE_PER_S * connections))
+
+
+def slowed(load: SubtreeLoad, guidance: Guidance) -> float:
+    """How far a child with this load is slower than its siblings: a part (0..1) of its time, 0 if it is not slow."""
+    return excess(load.response_s, SLOW_MARGIN * guidance.response_s) if guidance.response_s else 0.0
 
 
 def excess(figure: float, most: float) -> float:
@@ -112,30 +120,52 @@ def excess(figure: float, most: float) -> float:
     return (figure - most) / figure if figure > most else 0.0
 
 
+class Busy(Protocol):
+    """A connection that waits for an answer. `activity`: requests per second, of late or since it was opened."""
+
+    @property
+    def activity(self) -> float: ...
+
+
+B = TypeVar("B", bound=Busy)
+
+
 @attrs.define
 class CloseBudget:
-    """Turns the rate into single decisions: `take` is asked as each response ends."""
+    """Turns the rate into single decisions: `take` is asked as each response ends. At a slow child connections are
+    chosen instead (`choose`) from those that wait for an answer: a client that asks much loses most there."""
 
     rate_per_s: float = 0.0
+    slow: bool = False
     _owed: float = 0.0
     _at: float = 0.0
 
-    def set_rate(self, now: float, rate_per_s: float) -> None:
+    def set_rate(self, now: float, rate_per_s: float, *, slow: bool = False) -> None:
         """From `now` on so many are to be closed in a second. Nothing is owed once the rate is 0."""
         self._accrue(now)
-        self.rate_per_s = rate_per_s
+        self.rate_per_s, self.slow = rate_per_s, slow
         if not rate_per_s:
             self._owed = 0.0
 
     def take(self, now: float) -> bool:
         """True, and noted, if the connection whose response ends at `now` is to close."""
-        if not self.rate_per_s:
+        if not self.rate_per_s or self.slow:
             return False
         self._accrue(now)
         if self._owed < 1:
             return False
         self._owed -= 1
         return True
+
+    def choose(self, now: float, waiting: Iterable[B], most: int) -> list[B]:
+        """Those of the connections that wait, `most` at most, which are to close with their answers; noted. None unless
+        the child is slow."""
+        if not self.slow:
+            return []
+        self._accrue(now)
+        found = nlargest(min(most, int(self._owed)), waiting, key=attrgetter("activity"))
+        self._owed -= len(found)
+        return found
 
     def _accrue(self, now: float) -> None:
         """At most a second's worth is kept: what was not closed while nothing ended is not made up for at once."""

@@ -55,6 +55,7 @@ class Served(Protocol):
     load_field: bytes
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
+    def move(self, now: float) -> None: ...
 
 
 @attrs.define
@@ -170,6 +171,8 @@ class Upkeep:
             self._said_at = now
             with self._errors.barrier("tick"):
                 self._say(now)
+        with self._errors.barrier("tick"):
+            self._front.move(now)
 
     def _say(self, now: float) -> None:
         load = self.subtree(now)

@@ -2,8 +2,8 @@
 
 Each client has a schedule of its own (a Poisson stream) and one item under way at a time; what falls due meanwhile
 waits, and its time counts from when it was due. One with items of another kind asks again as soon as it has its answer.
-A node that its parents' guidance makes close connections does so as a response ends; the client then comes back through
-the first tier with its next item.
+A node that its parents' guidance makes close connections does so as a response ends, those first that ask most if it
+is slow; the client then comes back through the first tier with its next item.
 """
 
 import random
@@ -37,7 +37,7 @@ class Clients:
 class Client:
     """One of them. `rate`: items per second; 0: one after the other. `work` draws what short items need, or is the
     source of another kind. `leaf`: where the first one goes, and the others too if its kind stays; None: as the nodes
-    choose."""
+    choose. `asked`: items on this connection, `moves`: it is to close with the next answer."""
 
     __slots__ = (
         "_agenda",
@@ -55,6 +55,8 @@ class Client:
         "_under_way",
         "_way",
         "_work",
+        "asked",
+        "moves",
     )
 
     def __init__(
@@ -81,6 +83,13 @@ class Client:
         self._asked_at = self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
+        self.asked = 0
+        self.moves = False
+
+    @property
+    def activity(self) -> float:
+        """Items per second of this connection."""
+        return self.asked / (self._agenda.now - self._connected_at + 1)
 
     def begin(self, after_s: float = 0.0) -> None:
         """Its first item falls due so much later, and after what its schedule has before that."""
@@ -101,6 +110,8 @@ class Client:
         self._under_way = True
         work = self._work if isinstance(self._work, Source) else self._work()
         self._asked_at = self._due.popleft()
+        self.asked += 1
+        node.waiting[self] = None
         node.accept(Item(self._asked_at, candidate.tally, self._served, work, self._way))
 
     def _connect(self) -> Candidate:
@@ -115,6 +126,7 @@ class Client:
         self._candidate = candidate
         candidate.tally.connections += 1
         self._connected_at = now
+        self.asked, self.moves = 0, False
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
         return candidate
 
@@ -129,7 +141,8 @@ class Client:
         self._latencies.append((item.began, now - item.began))
         node = candidate.below
         assert isinstance(node, Node)
-        if now >= self._ends_at or (self._clients.close and node.closing.take(now)):
+        node.waiting.pop(self, None)
+        if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
             self._leave(candidate, node)
         if isinstance(self._work, Source) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
@@ -146,4 +159,5 @@ class Client:
         candidate.moments += now
         candidate.tally.connections -= 1
         node.closed += 1
+        node.moving -= self.moves
         node.connected_s += now - self._connected_at

@@ -8,14 +8,14 @@ then its event loop is a queue with one server. Items pass down through `take`, 
 import random
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from tierlb.balance import guidance as guided
 from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
-from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, combine, guide, usual_response_s
+from tierlb.balance.guidance import Busy, CloseBudget, closing_rate_per_s, combine, guide, slowed, usual_response_s
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.member import Member, draw_lines, learn_together
@@ -36,6 +36,12 @@ from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 GUIDE_S = 1.0
 LONG_AGO = -60.0
 """When members joined: slow start is over."""
+
+
+class Movable(Busy, Protocol):
+    """A client of a kept connection. `moves`: it is to close with the answer it waits for."""
+
+    moves: bool
 
 
 class Candidate(Member):
@@ -131,6 +137,9 @@ class Node:
         self.closed = 0
         self.connected_s = 0.0
         self.closing = CloseBudget()
+        self.waiting: dict[Movable, None] = {}
+        """Clients of kept connections that wait for an answer, and are not to close with it."""
+        self.moving = 0
         self.guidances: dict[str, Guidance] = {}
         self._rng = rng
         self.times_members = rule is Policy.PEAK_EWMA
@@ -260,8 +269,17 @@ class Node:
             load = self.subtree(now)
             self._report(now, load)
             guidance = combine(self.guidances.values())
-            self.closing.set_rate(now, closing_rate_per_s(load.connections, load, guidance))
+            rate_per_s = closing_rate_per_s(load.connections, load, guidance)
+            self.closing.set_rate(now, rate_per_s, slow=slowed(load, guidance) > 0)
+            self._move(now, load.connections)
         self.agenda.at(now + TICK_S, self._tick)
+
+    def _move(self, now: float, connections: int) -> None:
+        """Choose which connections end with the answer they wait for; one stays."""
+        for client in self.closing.choose(now, self.waiting, connections - 1 - self.moving):
+            client.moves = True
+            self.moving += 1
+            del self.waiting[client]
 
     def counters(self) -> Counters:
         total = self.tallies.total()

@@ -666,6 +666,35 @@ async def test_a_node_hotter_than_its_siblings_closes_a_few_connections_politely
     assert lab.front.movable == len(clients) - owed
 
 
+async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_one(lab: Lab, clock: Clock) -> None:
+    first, member = await lab.converses(listener=INNER)
+    await first.says(l4_parent() + GET)
+    voice = await member.accepts()
+    await voice.hears_head()
+    await voice.says(OK)
+    await first.hears_message()
+    second = await lab.connects()
+    await second.says(l4_parent())
+    for _ in range(3):
+        assert not await is_closed_with_its_answer(second, voice)
+    lab.front.closing.set_rate(clock.now, 1.0, slow=True)
+    clock.now += 10.0
+    lab.front.move(clock.now)
+    assert not await is_closed_with_its_answer(first, voice), "it did not wait, so it was not chosen"
+    for client in (first, second):
+        await client.says(GET)
+    heads = [voice, await member.accepts()]
+    for each in heads:
+        await each.hears_head()
+    lab.front.closing.set_rate(clock.now, 100.0, slow=True)
+    clock.now += 1.0
+    lab.front.move(clock.now)
+    for each in heads:
+        await each.says(OK)
+    answers = [await client.hears_message() for client in (first, second)]
+    assert ["connection" in answer for answer in answers] == [False, True]
+
+
 async def test_a_node_as_hot_as_its_siblings_closes_nothing(lab: Lab, clock: Clock) -> None:
     client, voice = await introduced(lab, l4_parent())
     grows_hot(lab, clock)

@@ -61,6 +61,9 @@ class L4Front:
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """Nothing to do: a relayed connection ends when its client or its member ends it."""
 
+    def move(self, now: float) -> None:
+        """Nothing to do, likewise."""
+
     def hash_of(self, host: str) -> int:
         """What consistent hashing goes by."""
         return stable_hash(host.encode())

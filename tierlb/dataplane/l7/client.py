@@ -47,13 +47,15 @@ class ClientConnection(Stream):
     """`peer`: the client's address; `peer_named`: what follows `X-Forwarded-For: ` upstream, to the request's number.
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
-    ends at `expires`, or when there is too much here. `way` are the processes that it came through, `explained` is how
+    ends at `expires`, or when there is too much here; `moves`: it ends with the answer that it waits for. `asked`: its
+    requests so far. `way` are the processes that it came through, `explained` is how
     they chose. `keep_alive`: whether the last answer left the connection open; False before the first. `seen`: the
     bytes of an unfinished head that were looked at. `left`: the client ended its side after having waited (abort.py).
     `piped_at`: when bytes last came behind the request under way.
     """
 
     __slots__ = (
+        "asked",
         "began",
         "buffer",
         "exchange",
@@ -66,6 +68,7 @@ class ClientConnection(Stream):
         "left",
         "lingering",
         "movable",
+        "moves",
         "peer",
         "peer_named",
         "piped_at",
@@ -89,7 +92,8 @@ class ClientConnection(Stream):
         self.lingering = False
         self.pumping = False
         self.introduced = introduced
-        self.movable = False
+        self.movable = self.moves = False
+        self.asked = 0
         self.way: tuple[str, ...] = ()
         self.expires = front.reactor.now if front.draining else math.inf
         self.explained: tuple[bytes, ...] = ()
@@ -321,12 +325,26 @@ class ClientConnection(Stream):
     def is_to_move(self) -> bool:
         """Whether this connection, which is `movable`, is to end with the answer under way, so that its client finds a
         better place. One that has `expired` may not ask again anyway."""
-        return self.front.closing.take(self.reactor.now)
+        return self.moves or self.front.closing.take(self.reactor.now)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for an answer that has not begun, and that keeps a place at a member."""
+        exchange = self.exchange
+        if exchange is None or exchange.reply is not None or exchange.candidate is None:
+            return False
+        return exchange in exchange.candidate.under_way
+
+    @property
+    def activity(self) -> float:
+        """Requests per second since it began."""
+        return self.asked / (self.reactor.now - self.began + 1)
 
     def _begin(self, plan: Plan) -> None:
         front = self.front
         tally = self.tally
         tally.arrivals += 1
+        self.asked += 1
         self.in_head = False
         self.deadline = NEVER
         action = front.action(plan)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder, grace_s, spread_s
-from tierlb.balance.guidance import CloseBudget, closing_rate_per_s
+from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, slowed
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
 from tierlb.dataplane.counters import Counters
@@ -35,6 +35,8 @@ from tierlb.wire.proxy_protocol import encode_local
 
 LONGEST_AGE_S = 300.0
 GONE_KEPT = 64
+MOVE_S_PER_CLIENT = 2e-5
+"""Between two looks at all of them for those to move, which take some 0.5 µs for each: at most 3 % of the time."""
 AGE_JITTER = 0.1
 """However even the load is, a connection that an l4 parent placed is placed anew after this long (BALANCING.md §6)."""
 
@@ -64,6 +66,7 @@ class L7Front:
         self._refusals = Refusals(name, reactor)
         self.explaining = Explaining()
         self.closing = CloseBudget()
+        self._moved_at = 0.0
         self.movable = 0
         self.load_field = b""
         self.requests_named = 0
@@ -156,7 +159,20 @@ class L7Front:
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """What the parents say of this node's siblings: if there is too much here, kept connections are closed."""
-        self.closing.set_rate(now, closing_rate_per_s(self.movable, load, guidance))
+        rate_per_s = closing_rate_per_s(self.movable, load, guidance)
+        self.closing.set_rate(now, rate_per_s, slow=slowed(load, guidance) > 0)
+
+    def move(self, now: float) -> None:
+        """Where it is slow here: choose which connections end with the answer they wait for. One stays, by which it
+        shows when it is fast again."""
+        if not self.closing.slow or now - self._moved_at < MOVE_S_PER_CLIENT * len(self.clients):
+            return
+        self._moved_at = now
+        movable = [client for client in self.clients if client.movable]
+        waiting = [client for client in movable if not client.moves and client.waits]
+        moving = sum(client.moves for client in movable)
+        for client in self.closing.choose(now, waiting, len(movable) - 1 - moving):
+            client.moves = True
 
     def trusts(self, host: str) -> bool:
         """Whether a peer's X-Forwarded-* and request id are believed."""
