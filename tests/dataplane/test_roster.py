@@ -128,7 +128,7 @@ def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harne
 
 def test_a_members_capacity_is_learnt_from_what_it_completes(harness: Harness) -> None:
     a, b = harness.group("a", "b").candidates
-    for _ in range(40):
+    for _ in range(100):
         harness.serve(a, 5, 0.01)
         harness.serve(b, 1, 0.1)
         harness.tick(0.0)
