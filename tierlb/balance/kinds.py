@@ -32,6 +32,8 @@ MEMORY = 200
 """Answers over which it is averaged how a kind compares with the others."""
 SHORTEST_S = 1e-6
 SWEEP_S = 10.0
+MOST_WAITING = 0.25
+"""Of the answers of a kind: a slow host among equals makes this many late and is still told from the others."""
 KEPT_FROM = 8
 """Answers within a sweep that a kind needs to keep its place while others wait for one."""
 WORK_MEMORY = 500
@@ -75,6 +77,7 @@ class Kinds:
         self._seen = [0.0] * size
         self._answered = [0] * size
         self._parked = [0] * size
+        self._waited = [0] * size
         self._new: dict[int, tuple[int, float]] = {}
         self._numbers: dict[Hashable, int] = {}
         self._free = list(range(size - FORMS, OTHER, -FORMS))
@@ -129,6 +132,16 @@ class Kinds:
         self._parked[number] += 1
         self._weigh(number)
 
+    def note_waited(self, number: int) -> None:
+        """The head of an answer took so long that the item was parked meanwhile, or would have been."""
+        self._waited[number] += 1
+
+    def tells(self, number: int) -> bool:
+        """Whether the time to the head tells something of the host although most items of this kind are long: that of a
+        stream does, that of a long poll says when there was news."""
+        heads = self._answered[number] + self._answered[number + 1]
+        return heads > 0 and self._waited[number] <= MOST_WAITING * heads
+
     def _weigh(self, number: int) -> None:
         self.long[number] = self._parked[number] * 2 > self._answered[number] + self._answered[number + 1]
 
@@ -155,6 +168,7 @@ class Kinds:
         self._wanted = False
         self._answered = [count // 2 for count in self._answered]
         self._parked = [count // 2 for count in self._parked]
+        self._waited = [count // 2 for count in self._waited]
         for number in range(0, len(self.long), FORMS):
             self._weigh(number)
 
@@ -164,5 +178,5 @@ class Kinds:
     def _forget(self, number: int) -> None:
         for each in (number, number + 1):
             self.usual_s[each] = self._seen[each] = 0.0
-            self._answered[each] = self._parked[each] = 0
+            self._answered[each] = self._parked[each] = self._waited[each] = 0
             self.long[each] = False

@@ -83,6 +83,16 @@ class Member:
         self.parked += 1
         self.early.add(item)
 
+    def answered_early(self, item: UnderWay, form: int, took_s: float, kinds: Kinds) -> None:
+        """The head of the answer to an item that may have begun as a parked one; `form` is 1 for a stream."""
+        if item not in self.early:
+            self.times[item.kind + form].append(took_s)
+            return
+        if took_s >= PARKED_AFTER_S:
+            kinds.note_waited(item.kind)
+        if kinds.tells(item.kind):
+            self.times[item.kind + form].append(took_s)
+
     def stay_parked(self, item: UnderWay, kinds: Kinds) -> None:
         """It is over as an item, but a tunnel that came of it stays in flight."""
         if item in self.under_way:
@@ -101,7 +111,9 @@ class Member:
         """It waits for something else than this member, and its time will say nothing about it."""
         del self.under_way[item]
         self.parked += 1
-        item.sent = 0.0
+        if item.sent:
+            item.sent = 0.0
+            kinds.note_waited(item.kind)
         kinds.note_parked(item.kind)
 
     def learn_from_items(self, now: float, kinds: Kinds) -> None:

@@ -347,8 +347,8 @@ def item_headed(item: Item) -> None:
     for step in item.path:
         candidate, now = step.candidate, step.candidate.parent.agenda.now
         candidate.times_to_head.add(now - step.began)
-        if step.sent and step in candidate.under_way:
-            candidate.times[step.kind + streamed].append(now - step.sent)
+        if step.sent:
+            candidate.answered_early(step, streamed, now - step.sent, candidate.parent.kinds)
         step.sent = 0.0
 
 

@@ -1226,21 +1226,22 @@ async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
     assert (load.in_flight, load.members[0].in_flight) == (1, 1)
 
 
-@pytest.mark.parametrize("long", [True, False])
-async def test_the_time_of_a_request_that_was_parked_as_it_began_tells_nothing_of_its_kind(
-    lab: Lab, long: bool
+@pytest.mark.parametrize(("long", "waited", "kept"), [(True, 9, 0), (True, 0, 1), (False, 9, 1)])
+async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answers_soon(
+    lab: Lab, long: bool, waited: int, kept: int
 ) -> None:
     client, member = await lab.converses()
-    roster = lab.front.roster
-    roster.kinds.long[:] = [long] * len(roster.kinds.long)
+    kinds = lab.front.roster.kinds
+    kinds.long[:] = [long] * len(kinds.long)
+    kinds._answered = [2] * len(kinds.long)
+    kinds._waited = [waited] * len(kinds.long)
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_up_to(b"ok")
-    (candidate,) = roster.candidates
-    kept = sum(map(len, candidate.times.values())) + sum(roster.kinds._answered)
-    assert kept == (not long)
+    (candidate,) = lab.front.roster.candidates
+    assert sum(map(len, candidate.times.values())) + sum(kinds._answered) - 2 * len(kinds.long) == kept
     assert (candidate.in_flight, candidate.parked) == (0, 0)
 
 

@@ -411,8 +411,12 @@ class Exchange:
         if self.sent:
             candidate = self.candidate
             assert candidate is not None
-            if not reply.blamed and self in candidate.under_way:
-                candidate.times[plan.kind + (reply.length < 0)].append(self.front.reactor.now - self.sent)
+            if not reply.blamed:
+                took_s = self.front.reactor.now - self.sent
+                if candidate.early:
+                    candidate.answered_early(self, reply.length < 0, took_s, self.front.roster.kinds)
+                else:
+                    candidate.times[plan.kind + (reply.length < 0)].append(took_s)
             self.sent = 0.0
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)
