@@ -1,0 +1,105 @@
+"""Requests that differ, in virtual time with the real balance code: what waits is not work (BALANCING.md §9).
+
+Short items come beside polls, streams, downloads, uploads, slow routes and language models. As long as the long ones
+hold no slots, the short ones are to notice nothing: their tail is that of rules that count items only, and equal
+leaves get equal shares. Where long ones do hold slots, and where a leaf becomes slow, it is left.
+"""
+
+import functools
+
+import pytest
+
+from tierlb.model.topology import Policy
+from tierlb.simulate.mixes import (
+    Figures,
+    figures,
+    kept,
+    mixed,
+)
+from tierlb.simulate.run import run
+
+LATE_S = 2.0
+SOON_S = 0.05
+PEER = Policy.LEAST_REQUESTS
+RATIO, RATIO_AFTER = 1.03, 0.9
+LEAST, MOST = 0.8, 1.25
+HALF = 0.5
+WITHOUT_SLOTS = (
+    "polls-6",
+    "polls-12",
+    "polls-40",
+    "polls-200",
+    "polls-40-on-2",
+    "sse",
+    "downloads",
+    "uploads",
+    "rare-slow",
+    "llm",
+    "everything",
+)
+WITH_SLOTS = ("two-routes", "llm-slots", "blocking", "blocking-on-1")
+
+
+@functools.cache
+def played(
+    name: str, rule: Policy = Policy.LOAD_AWARE, tiers: int = 1, delay_s: float = SOON_S, *, one_route: bool = False
+) -> Figures:
+    return figures(run(mixed(name, tiers, delay_s, rule=rule, one_route=one_route)))
+
+
+@pytest.mark.parametrize("name", [*WITHOUT_SLOTS, *WITH_SLOTS])
+def test_the_tail_of_short_items_is_no_longer_than_by_counts_alone(name: str) -> None:
+    assert played(name).p99_ms <= RATIO * played(name, PEER).p99_ms
+
+
+@pytest.mark.parametrize("name", WITHOUT_SLOTS)
+def test_equal_leaves_get_equal_shares_of_short_items(name: str) -> None:
+    told = played(name)
+    assert told.least >= LEAST
+    assert told.most <= MOST
+
+
+@pytest.mark.parametrize("name", ["polls-40", "llm", "everything"])
+def test_kinds_need_not_be_told_apart_before_they_are_answered(name: str) -> None:
+    told = played(name, one_route=True)
+    assert told.p99_ms <= RATIO * played(name, PEER).p99_ms
+    assert told.least >= HALF
+    assert told.after_ms <= RATIO_AFTER * played(name, PEER).after_ms
+
+
+@pytest.mark.parametrize("name", ["polls-40", "everything"])
+@pytest.mark.parametrize("tiers", [2, 3])
+def test_tiers_with_late_reports_keep_the_tail_and_the_shares(name: str, tiers: int) -> None:
+    """The tail of the same tree without any long ones is what is asked: counts alone cannot see the queue below."""
+    told = played(name, tiers=tiers, delay_s=LATE_S)
+    assert told.p99_ms <= 1.1 * played("alike", tiers=tiers, delay_s=LATE_S).p99_ms
+    assert told.least >= LEAST
+    assert told.most <= MOST
+    assert told.least_node >= 0.9
+    assert told.most_node <= 1.1
+
+
+@pytest.mark.parametrize("name", [*WITHOUT_SLOTS, *WITH_SLOTS])
+def test_a_leaf_that_becomes_slow_is_found_within_a_second_by_the_short_items(name: str) -> None:
+    """Two routes at 60 % need the slow leaf now and then, and their tail varies by half between seeds."""
+    told = played(name)
+    assert told.slow < 0.05
+    if name != "two-routes":
+        assert told.after_ms <= RATIO_AFTER * played(name, PEER).after_ms
+
+
+def test_a_leaf_all_of_whose_slots_are_blocked_gets_next_to_nothing() -> None:
+    told = played("blocking-on-1")
+    assert told.least < 0.02
+    assert told.p99_ms < 50
+
+
+@pytest.mark.parametrize("name", ["polls-12", "llm"])
+@pytest.mark.parametrize(("parents", "delay_s"), [(1, SOON_S), (2, LATE_S)])
+def test_a_node_with_polls_on_its_connections_keeps_its_share_of_the_others(
+    name: str, parents: int, delay_s: float
+) -> None:
+    told = figures(run(kept(name, parents, delay_s)))
+    assert told.least_node >= LEAST
+    assert told.most_node <= MOST
+    assert told.p99_ms <= 1.05 * figures(run(kept(name, parents, delay_s, rule=Policy.LEAST_REQUESTS))).p99_ms
