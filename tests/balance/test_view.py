@@ -275,8 +275,9 @@ def test_a_report_is_as_old_as_it_was_when_it_came_and_the_time_since() -> None:
 
 def test_what_it_had_in_flight_is_told_once_when_it_is_lost() -> None:
     view = remembering(reporter(), Heard(300.0))
-    assert view.lose() == 10
-    assert view.lose() == 0
+    view.echo = Echo(10, 20, 3, 4)
+    assert view.lose() == Echo(10, 20, 3, 4)
+    assert view.lose() == Echo(0, 20, 3, 0)
     assert view.heard is not None
 
 

@@ -11,6 +11,7 @@ from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member
 from tierlb.model.topology import Kind, Policy
 from tierlb.net.reactor import Reactor
+from tierlb.telemetry.tally import Tally
 
 
 class Harness:
@@ -66,6 +67,7 @@ class Underway:
 
     def __init__(self, now: float) -> None:
         self.began = self.sent = now
+        self.tally = Tally()
 
 
 def member(name: str, target: str = "app", **says: Any) -> Member:

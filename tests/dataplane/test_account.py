@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataplane.rosters import Harness, child, destination, member
+from tests.dataplane.rosters import Harness, Underway, child, destination, member
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
@@ -76,6 +76,16 @@ def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
     assert (load.errors, load.rejected, load.connections) == (3, 4, 5)
     assert books.account.echo("edge-1") == Echo(0, 10, 2)
     assert books.account.echo("edge-3") == Echo()
+
+
+def test_what_is_parked_is_told_of_all_and_of_each_parents(books: Books) -> None:
+    (candidate,) = books.group("a").candidates
+    for parent in ("edge-1", "edge-1", "edge-2"):
+        item = Underway(books.reactor.now)
+        item.tally = books.counters.tallies.of(parent)
+        candidate.begin_item(books.reactor.now, item, long=True)
+    assert books.subtree().parked == candidate.load(books.reactor.now).parked == 3
+    assert (books.account.echo("edge-1").parked, books.account.echo("edge-2").parked) == (2, 1)
 
 
 def test_busy_is_the_loops_share_of_the_last_second(books: Books) -> None:
@@ -237,6 +247,18 @@ def test_its_parents_are_told_their_part_by_their_connections(books: Books) -> N
     assert books.account.echo("edge-3") == Echo()
 
 
+def test_what_is_parked_below_an_l4_node_is_parked_there_too(books: Books) -> None:
+    above_l7(books)
+    books.report("a", Echo(4, 30, 5, 3))
+    books.report("b", Echo(2, 20, 5, 2))
+    assert books.subtree().parked == 5
+    assert [books.account.echo(name).parked for name in ("edge-1", "edge-2", "edge-3")] == [3, 2, 0]
+    books.roster.note_lost("a")
+    assert (books.subtree().parked, books.subtree().in_flight) == (2, 2)
+    books.report("b", Echo(1, 21, 5))
+    assert books.subtree().parked == 0
+
+
 def test_the_time_of_requests_follows_from_how_many_are_in_flight(books: Books) -> None:
     above_l7(books)
     arrivals = 30
@@ -262,7 +284,7 @@ ANY_LOAD = st.builds(
     **{field.name: COUNT for field in attrs.fields(SubtreeLoad) if field.type is int},
     draining=st.booleans(),
 )
-REPORTS = st.lists(st.tuples(st.sampled_from("abc"), ANY_LOAD, st.builds(Echo, COUNT, COUNT, COUNT)), max_size=8)
+REPORTS = st.lists(st.tuples(st.sampled_from("abc"), ANY_LOAD, st.builds(Echo, COUNT, COUNT, COUNT, COUNT)), max_size=8)
 
 
 @given(reports=REPORTS, kind=st.sampled_from(Kind), policy=st.sampled_from([Policy.LOAD_AWARE, Policy.PEAK_EWMA]))

@@ -227,7 +227,8 @@ async def is_all_right_after(lab: Lab, traffic: Callable[[Lab], Any], last: byte
     load = lab.plane.load()
     assert (load.connections, load.in_flight) == (0, 0)
     assert [member.in_flight for member in load.members] == [0 for _ in load.members]
-    assert all(candidate.in_flight == 0 for candidate in front.roster.candidates)
+    assert all(candidate.in_flight == candidate.parked == 0 for candidate in front.roster.candidates)
+    assert load.parked == lab.plane.subtree().parked == 0
     assert lab.plane.errors.counts["connection"] >= (1 if calls[0] >= at else 0)
     assert load.internal_errors == lab.plane.errors.counts.total()
     lab.log.events.clear()
@@ -268,14 +269,20 @@ def named(each: object) -> str:
     return str(getattr(each, "__name__", each)).rpartition(".")[2]
 
 
-@pytest.mark.parametrize(("owner", "name", "after"), L7, ids=named)
+@pytest.mark.parametrize(
+    ("owner", "name", "after", "long"),
+    [*((*each, False) for each in L7), *((*each, True) for each in L7 if each[0] is exchange.Exchange and not each[2])],
+    ids=named,
+)
 async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool, long: bool
 ) -> None:
+    """`long`: all requests are parked from their beginning."""
     member = await lab.member()
     lab.background.start_soon(accept_all, member.sock, serve_http)
     refusing = await lab.nobody()
     await lab.serves(l7(member, refusing, timeouts=SHORT))
+    lab.front.long[:] = [long] * len(lab.front.long)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=after)
     await is_all_right_after(lab, http_traffic, GET % b"/plain", calls, 2)
 

@@ -12,6 +12,14 @@ def fields(each: Tally) -> tuple[int, int, int, int]:
     return each.in_flight, each.arrivals, each.done, each.connections
 
 
+def test_parked_items_are_told_apart_and_add_up() -> None:
+    tallies = Tallies()
+    tallies.of("edge-1").parked = 2
+    tallies.outside.parked = 3
+    assert tallies.echo("edge-1") == Echo(parked=2)
+    assert tallies.total().parked == 5
+
+
 def begin(each: Tally) -> None:
     each.arrivals += 1
     each.in_flight += 1

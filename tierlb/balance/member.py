@@ -13,7 +13,7 @@ from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
 from tierlb.balance.score import comparable
-from tierlb.balance.under_way import UnderWay, look
+from tierlb.balance.under_way import ParkedCount, UnderWay, look
 from tierlb.balance.view import NO_ANSWERS, MemberView
 
 
@@ -22,6 +22,9 @@ class Member:
     `parked` those of them that are parked (balance/parking.py). Of these, `early` were parked from their beginning,
     since most of their kind are. `unqueued` items were stuck at the last tick and are to be overtaken by one.
     `left_out` is how much of what is in flight the line takes for no queue.
+
+    What is parked counts at the member and in the tally of the connection on which it came. Both change here alone,
+    together and once in each direction: `_enter` as an item is parked, `leave_parking` when it is over.
 
     `moments` is the sum of the times at which items ended less that of the times at which they began, from which the
     integral of `in_flight` over time follows exactly at the cost of one addition per event. `done` counts items that
@@ -75,12 +78,12 @@ class Member:
         self.moments += now
         if self.under_way.pop(item, None) is not None:
             return False
-        self.leave_parking(now, item, kinds)
+        self.leave_parking(now, item.tally, item, kinds)
         return True
 
     def park_early(self, item: UnderWay) -> None:
         """It begins as a parked one."""
-        self.parked += 1
+        self._enter(item)
         self.early.add(item)
 
     def answered_early(self, item: UnderWay, form: int, took_s: float, kinds: Kinds) -> None:
@@ -99,9 +102,10 @@ class Member:
             self.park(item, kinds)
         self.early.discard(item)
 
-    def leave_parking(self, now: float, item: UnderWay | None, kinds: Kinds) -> None:
-        """A parked item ended, or what came of it (None)."""
+    def leave_parking(self, now: float, tally: ParkedCount, item: UnderWay | None, kinds: Kinds) -> None:
+        """A parked item of this tally ended, or what came of it (None)."""
         self.parked -= 1
+        tally.parked -= 1
         if item is not None and item in self.early:
             self.early.remove(item)
             if now - item.began >= PARKED_AFTER_S:
@@ -110,11 +114,15 @@ class Member:
     def park(self, item: UnderWay, kinds: Kinds) -> None:
         """It waits for something else than this member, and its time will say nothing about it."""
         del self.under_way[item]
-        self.parked += 1
+        self._enter(item)
         if item.sent:
             item.sent = 0.0
             kinds.note_waited(item.kind)
         kinds.note_parked(item.kind)
+
+    def _enter(self, item: UnderWay) -> None:
+        self.parked += 1
+        item.tally.parked += 1
 
     def learn_from_items(self, now: float, kinds: Kinds) -> None:
         """Look at what happened since the last tick."""

@@ -17,15 +17,24 @@ LATE_FROM = 2.0
 """An item that waits is late after so many times of what its kind usually takes."""
 
 
+class ParkedCount(Protocol):
+    """Where the items of one parent (or of none) are counted: how many of them are parked."""
+
+    parked: int
+
+
 class UnderWay(Protocol):
     """An item. `began` and `sent` are times (seconds, of the reactor); `sent` is 0 unless the member owes it an answer
-    now: before the request is complete and after the answer's head came it does not. `kind`: balance.kinds."""
+    now: before the request is complete and after the answer's head came it does not. `kind`: balance.kinds. `tally`:
+    that of the connection on which the item came, the same as long as it lasts."""
 
     began: float
     sent: float
 
     @property
     def kind(self) -> int: ...
+    @property
+    def tally(self) -> ParkedCount: ...
 
 
 @attrs.frozen

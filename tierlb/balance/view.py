@@ -106,12 +106,12 @@ class MemberView:
         if self.connected and is_old(now - self.heard_at, REPORT_INTERVAL_S):
             self.silent = True
 
-    def lose(self) -> int:
-        """The control connection is gone. Returns how many of this node's items the member last had in flight, which
-        nobody tells any more."""
-        last = self.echo.in_flight
+    def lose(self) -> Echo:
+        """The control connection is gone. Returns what the member last said of this node's items, of which nothing is
+        known to be in flight any more."""
+        last = self.echo
         self.connected = False
-        self.echo = attrs.evolve(self.echo, in_flight=0)
+        self.echo = attrs.evolve(last, in_flight=0, parked=0)
         return last
 
     @property

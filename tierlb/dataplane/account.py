@@ -86,16 +86,18 @@ class Account:
         total = self._counters.tallies.total()
         here = echo.connections / total.connections if total.connections else 0.0
         ever = echo.arrivals / total.arrivals if total.arrivals else 0.0
-        return Echo(round(below.in_flight * here), round(below.arrivals * ever), echo.connections)
+        in_flight, parked = round(below.in_flight * here), round(below.parked * here)
+        return Echo(in_flight, round(below.arrivals * ever), echo.connections, parked)
 
     def _counts(self) -> aggregate.Counters:
         c, total, below = self._counters, self._counters.tallies.total(), self._roster.requests_below
         in_flight, arrivals, done, seconds = total.in_flight, total.arrivals, total.done, c.seconds
+        parked = total.parked
         if below.counted:
-            in_flight, arrivals, seconds = below.in_flight, below.arrivals, self._requests_s
+            in_flight, arrivals, seconds, parked = below.in_flight, below.arrivals, self._requests_s, below.parked
             done = max(0, arrivals - in_flight)
         return aggregate.Counters(
-            in_flight, arrivals, done, c.errors, c.rejected, c.connections, c.ended, seconds, c.lived_s
+            in_flight, arrivals, done, c.errors, c.rejected, c.connections, c.ended, seconds, c.lived_s, parked
         )
 
 

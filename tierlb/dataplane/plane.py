@@ -251,6 +251,7 @@ class Plane:
             self._front.roster.shortages.count,
             len(self._front.tunnels),
             self.errors.counts.total(),
+            total.parked,
         )
 
     def subtree(self) -> SubtreeLoad:

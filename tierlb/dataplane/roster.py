@@ -26,7 +26,7 @@ from tierlb.balance.member import Member as CountedMember
 from tierlb.balance.member import draw_lines, learn_together
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
-from tierlb.balance.under_way import UnderWay
+from tierlb.balance.under_way import ParkedCount, UnderWay
 from tierlb.balance.view import MemberView
 from tierlb.dataplane import recovery
 from tierlb.dataplane.outliers import Outliers, Standing, watched
@@ -183,10 +183,10 @@ class Candidate(CountedMember):
         for group in self.groups:
             group.settle_at_once(now)
 
-    def unpark(self, item: UnderWay | None = None) -> None:
-        """A parked item is over, or a tunnel (None)."""
+    def unpark(self, tally: ParkedCount, item: UnderWay | None = None) -> None:
+        """A parked item of this tally is over, or a tunnel (None)."""
         now = self.roster.reactor.now
-        self.leave_parking(now, item, self.roster.kinds)
+        self.leave_parking(now, tally, item, self.roster.kinds)
         for group in self.groups:
             group.settle_at_once(now)
 
@@ -321,6 +321,7 @@ class Candidate(CountedMember):
             self.recent_share,
             self.view.age_s(now),
             self.standing.reason if self.standing.ejected else "",
+            self.parked,
         )
 
 
@@ -335,12 +336,25 @@ def log_change(log: Any, event: str, candidate: Candidate) -> None:
 class RequestsBelow:
     """Requests that this node's children, which count them, had from it: what an l4 node knows of requests.
 
-    `counted` is false where nobody below counts requests. `arrivals` only grows.
+    `counted` is false where nobody below counts requests. `arrivals` only grows. `parked`: of those in flight.
     """
 
     counted: bool = False
     in_flight: int = 0
     arrivals: int = 0
+    parked: int = 0
+
+    def take(self, before: Echo, echo: Echo) -> None:
+        """A child's echo after that of its last report. Counters that went back mean that it has restarted."""
+        self.counted = True
+        self.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
+        self.in_flight = max(0, self.in_flight + echo.in_flight - before.in_flight)
+        self.parked = max(0, self.parked + echo.parked - before.parked)
+
+    def lose(self, last: Echo) -> None:
+        """What was in flight at a child that is not heard any more."""
+        self.in_flight = max(0, self.in_flight - last.in_flight)
+        self.parked = max(0, self.parked - last.parked)
 
 
 class Choice(Protocol):
@@ -652,12 +666,8 @@ class Roster:
                     group.settle_at_once(now)
 
     def _count_below(self, before: Echo, echo: Echo) -> None:
-        if self._kind is not Kind.L4:
-            return
-        below = self.requests_below
-        below.counted = True
-        below.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
-        below.in_flight = max(0, below.in_flight + echo.in_flight - before.in_flight)
+        if self._kind is Kind.L4:
+            self.requests_below.take(before, echo)
 
     def guidance(self, name: str, now: float) -> Guidance | None:
         """What a child is to know of its siblings; None for who is no member."""
@@ -673,8 +683,7 @@ class Roster:
 
     def _lose(self, candidate: Candidate) -> None:
         """Nobody tells any more how many requests are in flight below it."""
-        gone = candidate.view.lose()
-        self.requests_below.in_flight = max(0, self.requests_below.in_flight - gone)
+        self.requests_below.lose(candidate.view.lose())
 
     def close(self) -> None:
         """The node ends."""

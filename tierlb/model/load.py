@@ -15,7 +15,8 @@ class MemberLoad:
     maintenance or weight 0.
     `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
     recent items that it was given, `report_age_s` None for members that send no reports. `problem`: what the last
-    health check of an unhealthy endpoint found.
+    health check of an unhealthy endpoint found. `parked`: how many of those in flight are no queue there, tunnels
+    included (balance/parking.py).
     """
 
     name: str
@@ -27,6 +28,7 @@ class MemberLoad:
     share: float = 0.0
     report_age_s: float | None = None
     problem: str = ""
+    parked: int = 0
 
 
 @attrs.frozen
@@ -40,6 +42,7 @@ class NodeLoad:
     ones, `shortages` what the node lacks now, in sentences for an operator;
     `short_connects` counts connects to hosts that failed for want of something on this machine; `tunnels` are the
     upgraded connections among those in flight. `internal_errors` are those of the process that a barrier caught.
+    `parked` are the items in flight that wait for something else than their member, tunnels included.
     """
 
     connections: int
@@ -57,6 +60,7 @@ class NodeLoad:
     short_connects: int = 0
     tunnels: int = 0
     internal_errors: int = 0
+    parked: int = 0
 
 
 @attrs.frozen
@@ -68,7 +72,8 @@ class SubtreeLoad:
     `in_flight`, `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the
     recent mean time of an item, `connection_s` the mean life of a client connection (0: none ended yet). `age_s`
     says how old the oldest part of what is aggregated is at the time of sending. `down` names pools of which no
-    endpoint is available, as this node and those below it observe them.
+    endpoint is available, as this node and those below it observe them. `parked`: how many of the items in flight are
+    no queue, since they wait for something else than a host (balance/parking.py).
     """
 
     capacity: float = 0.0
@@ -88,6 +93,7 @@ class SubtreeLoad:
     leaves: int = 0
     draining: bool = False
     down: tuple[str, ...] = ()
+    parked: int = 0
 
 
 @attrs.frozen
@@ -97,6 +103,7 @@ class Echo:
     in_flight: int = 0
     arrivals: int = 0
     connections: int = 0
+    parked: int = 0
 
 
 @attrs.frozen

@@ -78,12 +78,13 @@ class Candidate(Member):
 
 class Step:
     """An item at one member, as its parent counts it. `sent`: since when the member owes the head of the answer; 0
-    while it does not."""
+    while it does not. `tally`: where this parent counts it as its own parent's."""
 
-    __slots__ = ("began", "candidate", "kind", "sent")
+    __slots__ = ("began", "candidate", "kind", "sent", "tally")
 
-    def __init__(self, candidate: Candidate, began: float, sent: float, kind: int) -> None:
+    def __init__(self, candidate: Candidate, tally: Tally, began: float, sent: float, kind: int) -> None:
         self.candidate = candidate
+        self.tally = tally
         self.began = began
         self.sent = sent
         self.kind = kind
@@ -189,7 +190,8 @@ class Node:
         source = item.work if isinstance(item.work, Source) else None
         kind = self.kinds.number(SHORT_ROUTE if source is None else source.kind.route)
         candidate = item.way[len(item.path)] if item.way else self._pick(kind)
-        step = Step(candidate, now, now if source is None or source.sending is None else 0.0, kind)
+        own = item.path[-1].candidate.tally if item.path else item.entry
+        step = Step(candidate, own, now, now if source is None or source.sending is None else 0.0, kind)
         candidate.begin_item(now, step, long=self.kinds.long[kind])
         tally = candidate.tally
         tally.arrivals += 1
@@ -291,6 +293,7 @@ class Node:
             closed=self.closed,
             in_flight_s=self.seconds,
             connected_s=self.connected_s,
+            parked=total.parked,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:

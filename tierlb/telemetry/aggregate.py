@@ -28,7 +28,7 @@ LEAST_SHARE = 1e-6
 
 @attrs.frozen
 class Counters:
-    """A node's own counts at one moment. Cumulative but for `in_flight` and `connections`.
+    """A node's own counts at one moment. Cumulative but for `in_flight`, `connections` and `parked`.
 
     `in_flight_s` and `connected_s` are the integrals of the two gauges over time, `closed` counts ended connections.
     """
@@ -42,6 +42,7 @@ class Counters:
     closed: int = 0
     in_flight_s: float = 0.0
     connected_s: float = 0.0
+    parked: int = 0
 
 
 @attrs.frozen
@@ -158,6 +159,7 @@ def aggregate(
         leaves=sum(child.leaves for child in children),
         draining=draining,
         down=down,
+        parked=counters.parked,
     )
 
 

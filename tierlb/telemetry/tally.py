@@ -12,18 +12,20 @@ MOST_PARENTS = 4096
 
 
 class Tally:
-    """`in_flight` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start."""
+    """`in_flight`, `parked` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start.
+    `parked` are those of the items in flight that are parked (balance.parking); only balance.member counts them."""
 
-    __slots__ = ("arrivals", "connections", "done", "in_flight")
+    __slots__ = ("arrivals", "connections", "done", "in_flight", "parked")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.arrivals = 0
         self.done = 0
         self.connections = 0
+        self.parked = 0
 
     def echo(self) -> Echo:
-        return Echo(self.in_flight, self.arrivals, self.connections)
+        return Echo(self.in_flight, self.arrivals, self.connections, self.parked)
 
     def take(self, other: "Tally") -> None:
         """Add what `other` counted."""
@@ -31,6 +33,7 @@ class Tally:
         self.arrivals += other.arrivals
         self.done += other.done
         self.connections += other.connections
+        self.parked += other.parked
 
 
 class Tallies:

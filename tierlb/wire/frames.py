@@ -221,7 +221,8 @@ def _encode_report(report: Report) -> bytes:
     if not _is_ordinary(numbers):
         numbers = [_within(value, most) for value, (_, _, most) in zip(numbers, _REPORT, strict=True)]
     rows = [_converter.unstructure(row) for row in report.rows] if report.rows else ()
-    packed: bytes = _pack(("report", *numbers, rows, s.down))
+    parked = _within(s.parked, MAX_COUNT), _within(e.parked, MAX_COUNT)
+    packed: bytes = _pack(("report", *numbers, rows, s.down, *parked))
     return packed
 
 
@@ -240,9 +241,15 @@ def _read_report(fields: list[Any]) -> Report:
             if (given is not kind and (given is not int or kind is not float)) or not 0 <= value <= most:  # so is NaN
                 raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
     rows = _read_field("report", "rows", _rows, fields[_ROWS_AT])
-    down = _read_field("report", "down", _names, fields[_ROWS_AT + 1]) if len(fields) > _ROWS_AT + 1 else ()
-    subtree = SubtreeLoad(*fields[:_ECHO_AT])
-    return Report(attrs.evolve(subtree, down=down) if down else subtree, Echo(*fields[_ECHO_AT:_ROWS_AT]), rows)
+    later = _read_later(fields[_ROWS_AT + 1 :])
+    subtree = SubtreeLoad(*fields[:_ECHO_AT], *later[:2])
+    return Report(subtree, Echo(*fields[_ECHO_AT:_ROWS_AT], *later[2:]), rows)
+
+
+def _read_later(fields: list[Any]) -> list[Any]:
+    """The fields behind the rows. A report of an earlier version ends before some of them."""
+    values = [_read_field("report", name, read, value) for (name, read, _), value in zip(_LATER, fields, strict=False)]
+    return [*values, *(default for _, _, default in _LATER[len(values) :])]
 
 
 def _is_ordinary(numbers: list[Any]) -> bool:
@@ -429,15 +436,24 @@ _EXPECTED: dict[type, str] = {
     bool: "true or false",
 }
 _MOST: dict[type, float] = {int: MAX_COUNT, float: MAX_NUMBER, bool: True}
-_NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name != "down"]
+_LATER: tuple[tuple[str, Reader, Any], ...] = (
+    ("down", _names, ()),
+    ("subtree.parked", _natural, 0),
+    ("echo.parked", _natural, 0),
+)
+"""What came to reports later and stands behind the rows, in this order: name, reader, and the value where it is
+missing. To be appended to, as SubtreeLoad and Echo are."""
+_APPENDED = {"down", "parked"}
+_NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name not in _APPENDED]
+_OWN_NUMBERS = [field for field in attrs.fields(Echo) if field.name not in _APPENDED]
 _ECHO_AT = len(_NUMBERS)
-_ROWS_AT = _ECHO_AT + len(attrs.fields(Echo))
+_ROWS_AT = _ECHO_AT + len(_OWN_NUMBERS)
 _REPORT: tuple[tuple[str, type, float], ...] = tuple(
     (f"{part}.{field.name}", field.type, _MOST[field.type])  # type: ignore[index, misc]
-    for part, fields in (("subtree", _NUMBERS), ("echo", attrs.fields(Echo)))
+    for part, fields in (("subtree", _NUMBERS), ("echo", _OWN_NUMBERS))
     for field in fields
 )
-"""The report's numbers in their order: name, type, largest. What came to SubtreeLoad later stands behind the rows."""
+"""The report's first numbers in their order: name, type, largest."""
 
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 

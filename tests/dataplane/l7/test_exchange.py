@@ -11,11 +11,12 @@ import pytest
 import trio
 import trio.testing
 
-from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Voice, below, l7
+from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Reset, Voice, below, l4_parent, l7
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.balance.view import SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.exchange import MAX_INTERIMS
+from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import hearing
@@ -367,6 +368,175 @@ async def test_two_l7_tiers_pass_the_client_on(lab: Lab) -> None:
     await voice.says(OK)
     assert (await client.hears_message()).body == b"ok"
     assert lab.planes[0].echo("node-2") == Echo(0, 1, 1)
+
+
+# What is parked, and how it ends.
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+PATIENT = Timeouts(response=1000.0, stream=1000.0, idle=1000.0)
+
+
+def parked(lab: Lab) -> tuple[int, int, int, int, int]:
+    """At members, in what its parent is told of its own, in what all are told, in the node's own figures, and at its
+    members there."""
+    load = lab.plane.load()
+    at_members = sum(candidate.parked for candidate in lab.front.roster.candidates)
+    tallies = lab.front.counters.tallies
+    assert tallies.outside.parked == 0
+    figures = (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked, load.parked)
+    return (at_members, *figures, sum(member.parked for member in load.members))
+
+
+async def begins(lab: Lab, request: bytes, *, members: int = 1, long: bool = False) -> tuple[Voice, Voice]:
+    """A request from an l4 parent, heard by its member. `long`: most of its kind are parked."""
+    made = [await lab.member() for _ in range(members)]
+    await lab.serves(l7(*made, listener=INNER, timeouts=PATIENT))
+    lab.front.long[:] = [long] * len(lab.front.long)
+    client = await lab.connects()
+    await client.says(l4_parent() + request)
+    _, voice = await lab.accepts(*made)
+    await voice.hears_head()
+    return client, voice
+
+
+def is_parked_by_a_tick(lab: Lab, clock: Clock) -> None:
+    for candidate in lab.front.roster.candidates:
+        candidate.view.work.usual_s = 0.01
+    clock.now += 1
+    lab.ticks()
+    assert parked(lab) == (1,) * 5
+
+
+async def is_answered(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    await voice.says(OK)
+    await client.hears_message()
+
+
+async def is_answered_with_an_error(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    await voice.says(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+    await client.hears_message()
+
+
+async def gets_garbage(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    await voice.says(b"garbage\r\n\r\n")
+    assert (await client.hears_message()).status == 502
+
+
+async def is_cut(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf")
+    await client.hears_up_to(b"half")
+    await voice.leaves()
+    await client.hears_rest()
+
+
+async def loses_its_client(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    client.resets()
+    with contextlib.suppress(Reset):
+        await voice.hears_end()
+
+
+async def takes_too_long(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    clock.now += 2000
+    assert (await client.hears_message()).status == 504
+
+
+async def is_taken_from_its_member(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    for candidate in lab.front.roster.candidates:
+        lab.front.cut_from(candidate)
+    assert (await client.hears_message()).status == 503
+
+
+async def is_cut_with_the_node(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    lab.front.cut()
+    assert (await client.hears_message()).status == 503
+
+
+async def meets_an_internal_error(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    lab.front.replies = None
+    await voice.says(OK)
+    assert (await client.hears_message()).status == 500
+    lab.log.events.clear()
+
+
+async def becomes_a_tunnel(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    await voice.says(SWITCHED)
+    await client.hears_message(bodiless=True)
+    assert parked(lab) == (1,) * 5
+    await client.says(b"ping")
+    await voice.hears(b"ping")
+    clock.now += 1
+    lab.ticks()
+    assert parked(lab) == (1,) * 5
+    await client.leaves()
+    await voice.hears_end()
+    await voice.leaves()
+    await lab.until(lambda: not lab.front.tunnels)
+
+
+async def fails_to_become_a_tunnel(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PooledConnection, "detach", lambda self: 1 / 0)
+        await voice.says(SWITCHED)
+        await client.hears_rest()
+    lab.log.events.clear()
+
+
+WAYS = [
+    is_answered,
+    is_answered_with_an_error,
+    gets_garbage,
+    is_cut,
+    loses_its_client,
+    takes_too_long,
+    is_taken_from_its_member,
+    is_cut_with_the_node,
+    meets_an_internal_error,
+    becomes_a_tunnel,
+    fails_to_become_a_tunnel,
+]
+
+
+@pytest.mark.parametrize("how", ["by a tick", "from its beginning", "never"])
+@pytest.mark.parametrize("ends", WAYS, ids=lambda way: way.__name__)
+async def test_a_parked_item_is_counted_apart_until_it_ends_however(
+    lab: Lab, clock: Clock, how: str, ends: Any
+) -> None:
+    client, voice = await begins(lab, UPGRADE, long=how == "from its beginning")
+    if how == "by a tick":
+        is_parked_by_a_tick(lab, clock)
+    await ends(lab, clock, client, voice)
+    await lab.until(lambda: parked(lab) == (0,) * 5)
+    await lab.until(lambda: lab.plane.load().in_flight == 0)
+    assert all(each.in_flight == 0 and not each.under_way and not each.early for each in lab.front.roster.candidates)
+
+
+async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
+    client, voice = await begins(lab, GET, members=2)
+    lab.front.roster.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
+    is_parked_by_a_tick(lab, clock)
+    await voice.leaves()
+    _, again = await lab.accepts(*lab.members)
+    await again.hears_head()
+    assert parked(lab) == (0,) * 5
+    lab.ticks()
+    assert parked(lab) == (0,) * 5, "it is new there"
+    clock.now += 1
+    lab.ticks()
+    assert parked(lab) == (1,) * 5
+    await again.says(OK)
+    await client.hears_message()
+    assert parked(lab) == (0,) * 5
+    assert lab.front.latencies.sum_s == pytest.approx(2.0, rel=0.1), "for its client it took all the time"
+
+
+async def test_a_tunnel_is_parked_from_the_moment_it_is_one(lab: Lab, clock: Clock) -> None:
+    client, voice = await begins(lab, UPGRADE)
+    assert parked(lab) == (0,) * 5
+    await voice.says(SWITCHED)
+    await client.hears_message(bodiless=True)
+    assert parked(lab) == (1,) * 5
+    assert (lab.plane.load().tunnels, lab.plane.load().in_flight) == (1, 1)
 
 
 # Requests that may be sent again.

@@ -402,7 +402,7 @@ class ClientConnection(Stream):
         tally.in_flight -= 1
         tally.done += 1
         counters = front.counters
-        took_s = front.reactor.now - exchange.began
+        took_s = front.reactor.now - exchange.came
         counters.done += 1
         counters.seconds += took_s
         front.latencies.add(took_s)

@@ -29,6 +29,7 @@ from tierlb.dataplane.roster import Candidate, Choice, Group
 from tierlb.net import hearing
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
+from tierlb.telemetry.tally import Tally
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
 from tierlb.wire.http_start import why_no_response
@@ -45,6 +46,7 @@ TOO_MANY_REQUESTS = 429
 class Exchange:
     """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing.
 
+    `came` is when the request came, `began` when it was given to the member that has it: it begins anew at another one.
     `ends`: when the member's time is over, as long as no answer has begun. It is looked at before. While the body goes
     on, `fed` is when some of it was last sent, and `doubted` since when every look found the member's host gone.
     """
@@ -53,6 +55,7 @@ class Exchange:
         "began",
         "body_done_at",
         "body_rate",
+        "came",
         "candidate",
         "client",
         "connection",
@@ -84,7 +87,7 @@ class Exchange:
         self.front = client.front
         self.plan = plan
         self.group = group
-        self.began = client.reactor.now
+        self.came = self.began = client.reactor.now
         self.candidate: Candidate | None = None
         self.connection: PooledConnection | None = None
         self.reply: Reply | None = None
@@ -100,14 +103,14 @@ class Exchange:
         if not self.request_done:
             self.request_bytes = 0
             self.body_rate = BodyRate(self.front.body_rate) if self.front.body_rate else None
-            self.fed = self.body_done_at = self.began
+            self.fed = self.body_done_at = self.came
             self.doubted = NEVER
             self.request_decoder = ChunkedDecoder() if plan.body_bytes is None else None
 
     @property
     def asked(self) -> float:
         """When the last byte of the request came."""
-        return self.began if self.plan.body_bytes == 0 else self.body_done_at
+        return self.came if self.plan.body_bytes == 0 else self.body_done_at
 
     @property
     def ends_by_close(self) -> bool:
@@ -117,6 +120,10 @@ class Exchange:
     @property
     def kind(self) -> int:
         return self.plan.kind
+
+    @property
+    def tally(self) -> Tally:
+        return self.client.tally
 
     # Towards a member.
 
@@ -149,12 +156,12 @@ class Exchange:
     def _hold_or_refuse(self) -> None:
         """No member: wait for the first one of a destination that is starting, with the body unread."""
         destination, hold = self.group.destination, self.front.hold
-        if self.tried or not hold.applies(destination, self.began):
+        if self.tried or not hold.applies(destination, self.came):
             self._refuse_without_member()
             return
         if not self.request_done:
             self.client.pause()
-        hold.add(destination, self.began, self._try_again)
+        hold.add(destination, self.came, self._try_again)
 
     def _try_again(self) -> None:
         """After it was held. The members that there are now are those of another snapshot's group."""
@@ -166,9 +173,14 @@ class Exchange:
                 self._take_group(group)
             if not self.request_done:
                 self.client.resume()
-            self.start()
+            self._start_anew()
         except Exception as error:
             self.failed(error)
+
+    def _start_anew(self) -> None:
+        """For the next member it is as old as its time there."""
+        self.began = self.front.reactor.now
+        self.start()
 
     def _take_group(self, group: Group) -> None:
         self.group = group
@@ -202,7 +214,7 @@ class Exchange:
         self._let_go(reusable=False)
         self.tried = (*self.tried, candidate)
         if self.connects < CONNECTS and (self.group.has_other(self.tried) or self._takes_other_share()):
-            self.start()
+            self._start_anew()
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
@@ -651,7 +663,7 @@ class Exchange:
             self._avoid(candidate, to_blame=to_blame)
             self.retried = True
             self._let_go(reusable=False)
-            self.start()
+            self._start_anew()
         else:
             self._fail(502, what)
 
@@ -757,7 +769,7 @@ class Exchange:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
             if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self)
+                candidate.unpark(self.client.tally, self)
         if connection is not None:
             connection.exchange = None
             try:
@@ -785,7 +797,7 @@ class Exchange:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
             if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self)
+                candidate.unpark(self.client.tally, self)
         if connection is not None:
             connection.exchange = None
             connection.close()

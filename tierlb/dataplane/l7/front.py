@@ -223,7 +223,7 @@ class L7Front:
         self.counters.bytes_out += pipe.member.carried
         candidate.finish()
         candidate.done += 1
-        candidate.unpark()
+        candidate.unpark(tally)
         self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:
