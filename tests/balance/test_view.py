@@ -273,6 +273,17 @@ def test_a_report_is_as_old_as_it_was_when_it_came_and_the_time_since() -> None:
     assert view.age_s(NOW + 2) == 2.25
 
 
+def test_what_is_parked_is_no_queue_of_others_and_no_item_of_a_connection() -> None:
+    view, plain = reporter(), reporter()
+    view.hear(NOW, attrs.evolve(LOAD, in_flight=140, parked=100), Echo(30, parked=20))
+    plain.hear(NOW, attrs.evolve(LOAD, in_flight=40), Echo(10))
+    assert view.line(NOW, 300.0) == plain.line(NOW, 300.0)
+    for each, parked in ((view, 500), (plain, 0)):
+        each.by_connection = True
+        each.hear(NOW, attrs.evolve(LOAD, in_flight=20 + parked, parked=parked, connections=100), Echo())
+    assert view.items_per_connection == plain.items_per_connection < 1
+
+
 def test_what_it_had_in_flight_is_told_once_when_it_is_lost() -> None:
     view = remembering(reporter(), Heard(300.0))
     view.echo = Echo(10, 20, 3, 4)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.rosters import Harness, Underway, child, destination, member
+from tierlb.balance.kinds import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
@@ -42,6 +43,7 @@ class Books(Harness):
         tally.arrivals += count
         tally.done += count
         tally.connections += connections
+        self.reactor.events += 2 * count
 
 
 @pytest.fixture
@@ -111,6 +113,7 @@ def test_times_are_means_of_the_last_second(books: Books) -> None:
     books.passes(1.0)
     for _ in range(20):
         books.items("edge-1", 1)
+        books.counters.timed += 1
         books.counters.seconds += 0.03
         books.counters.ended += 1
         books.counters.lived_s += 7.0
@@ -119,11 +122,32 @@ def test_times_are_means_of_the_last_second(books: Books) -> None:
     assert (load.response_s, load.connection_s) == (pytest.approx(0.03), pytest.approx(7.0))
 
 
+def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> None:
+    """300 requests of 10 ms in a second, and 100 polls that end after 5 s."""
+    (candidate,) = books.group("a").candidates
+    tally, kinds = books.counters.tallies.outside, books.roster.kinds
+    poll = kinds.number("poll")
+    for _ in range(1000):
+        kinds.note_parked(poll)
+    for _ in range(40):
+        books.items("edge-1", 15)
+        candidate.times[OTHER].extend([0.01] * 15)
+        tally.done += 5
+        books.counters.waited += 5
+        candidate.times[poll].extend([5.0] * 5)
+        books.passes(0.05)
+    load = books.subtree()
+    assert load.response_s == pytest.approx(0.01)
+    assert books.account.recent.done_per_s == pytest.approx(300, rel=0.05)
+    assert load.done == 40 * 20, "counted is all"
+
+
 def test_times_of_connections_and_of_requests_are_not_mixed(books: Books) -> None:
     """An l4 node counts connections until the first child says what it counts; the two sums have nothing in common."""
     books.groups(destination(child("a")), kind=Kind.L4)
     books.passes(1.0)
     books.items("edge-1", 5)
+    books.counters.timed += 5
     books.counters.seconds += 40.0
     books.passes(0.2)
     reported(books, "a")
@@ -266,6 +290,16 @@ def test_the_time_of_requests_follows_from_how_many_are_in_flight(books: Books) 
         books.passes(0.05)
         arrivals += 3
         books.report("a", Echo(4, arrivals, 5))
+    assert books.subtree().response_s == pytest.approx(6 / 60, rel=0.1)
+
+
+def test_what_is_parked_below_takes_no_time_of_requests(books: Books) -> None:
+    above_l7(books)
+    arrivals = 30
+    for _ in range(60):
+        books.passes(0.05)
+        arrivals += 3
+        books.report("a", Echo(54, arrivals, 5, 50))
     assert books.subtree().response_s == pytest.approx(6 / 60, rel=0.1)
 
 

@@ -175,9 +175,9 @@ def test_whatever_is_below_the_figures_are_finite_and_not_negative(
 def test_rates_and_means_come_from_one_window_and_hold_while_nothing_ends() -> None:
     rates = RecentRates()
     assert rates.sample(0.0, Counters()) == Recent()
-    assert rates.sample(0.5, Counters(done=5, in_flight_s=1.0)) == Recent()
-    assert rates.sample(1.0, Counters(done=20, in_flight_s=2.0, closed=2, connected_s=10)) == Recent(20, 0.1, 5.0)
-    assert rates.sample(2.0, Counters(done=20, in_flight_s=9.0, closed=2, connected_s=12)) == Recent(0, 0.1, 5.0)
+    assert rates.sample(0.5, Counters(done=5, timed=5, timed_s=1.0)) == Recent()
+    assert rates.sample(1.0, Counters(done=20, timed=20, timed_s=2.0, closed=2, connected_s=10)) == Recent(20, 0.1, 5.0)
+    assert rates.sample(2.0, Counters(done=20, timed=20, timed_s=9.0, closed=2, connected_s=12)) == Recent(0, 0.1, 5.0)
 
 
 def test_the_rate_of_errors_is_of_the_last_second_and_falls_to_zero_with_them() -> None:
@@ -205,7 +205,7 @@ def test_rates_agree_with_a_list_of_everything(steps: list[tuple[int, int, float
         last = history[-1]
         history.append((last[0] + pause / 128, last[1] + completions, last[2] + area))
         now, done, in_flight_s = history[-1]
-        value = rates.sample(now, Counters(done=done, in_flight_s=in_flight_s))
+        value = rates.sample(now, Counters(done=done, timed=done, timed_s=in_flight_s))
         then = [entry for entry in history if now - entry[0] >= 1.0]
         if not then:
             assert value == Recent()

@@ -68,12 +68,15 @@ class Work:
 
 
 class Kinds:
-    """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams."""
+    """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams.
+    `heads` answers of kinds that are not long took `heads_s` to their heads, since the start."""
 
     def __init__(self) -> None:
         size = MOST_KINDS * FORMS
         self.usual_s = [0.0] * size
         self.long = [False] * size
+        self.heads = 0
+        self.heads_s = 0.0
         self._seen = [0.0] * size
         self._answered = [0] * size
         self._parked = [0] * size
@@ -104,6 +107,9 @@ class Kinds:
             most = highest * usual_s if usual_s else math.inf
             seconds = max(0.0, sum(times) if max(times) <= most else sum(min(each, most) for each in times))
             self._answered[number] += count
+            if not self.long[number - number % FORMS]:
+                self.heads += count
+                self.heads_s += seconds
             if self._seen[number] < ENOUGH:
                 usual_s = self._begin(number, count, seconds / expected)
             else:

@@ -87,7 +87,7 @@ class MemberView:
         """A report came."""
         self.share.update(load.arrivals, echo.arrivals)
         if self.by_connection and load.connections:
-            recent = load.in_flight / load.connections
+            recent = load.queued / load.connections
             self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
         self.heard, self.echo, self.heard_at, self.connected, self.silent = load, echo, now, True, False
 
@@ -141,7 +141,7 @@ class MemberView:
                 slots=max(1.0, self.slots / self.parents),
             )
         if self.heard is not None:
-            self.trial.advance(dt_s, busy or self.heard.in_flight > 0)
+            self.trial.advance(dt_s, busy or self.heard.queued > 0)
         self._at, self._area_s = now, area_s
 
     def capacity(self, now: float, median: float | None) -> float | None:
@@ -210,7 +210,7 @@ class MemberView:
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
-        others = max(0, load.in_flight - self.echo.in_flight)
+        others = max(0, load.queued - self.echo.queued)
         ahead = self._ahead(capacity, usual_s)
         counted = min(self.echo.connections, own) if self.by_connection else 0
         return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)

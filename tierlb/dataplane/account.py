@@ -15,7 +15,7 @@ from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
 from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, pools_down
 from tierlb.telemetry.sketch import RecentSketch, Sketch
-from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
+from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, effort
 
 UNFOUND = Target(0.0, (Child(None, ready=False),))
 """Counts as a leaf that is not ready: who has no other gets nothing from parents that have a better choice."""
@@ -48,15 +48,16 @@ class Account:
 
     def sample(self, now: float, waited_s: float) -> None:
         """Look at everything once; `waited_s` is how long the event loop has waited since the start."""
-        self._requests_s += self._roster.requests_below.in_flight * (now - self._sampled_at)
+        below = self._roster.requests_below
+        self._requests_s += max(0, below.in_flight - below.parked) * (now - self._sampled_at)
         self._sampled_at = now
-        if self._roster.requests_below.counted is not self._counts_requests:
+        if below.counted is not self._counts_requests:
             self._counts_requests = True
             self._rates, self._own = RecentRates(), OwnCapacity()  # it was connections that were counted until now
         counts = self._counts()
         self._rates.sample(now, counts)
         self._use.sample(now, waited_s)
-        self._own.sample(now, waited_s, counts.done)
+        self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
@@ -91,14 +92,33 @@ class Account:
 
     def _counts(self) -> aggregate.Counters:
         c, total, below = self._counters, self._counters.tallies.total(), self._roster.requests_below
-        in_flight, arrivals, done, seconds = total.in_flight, total.arrivals, total.done, c.seconds
-        parked = total.parked
+        in_flight, arrivals, done, parked, waited = total.in_flight, total.arrivals, total.done, total.parked, c.waited
+        kinds = self._roster.kinds
+        timed, timed_s = c.timed + kinds.heads, c.seconds + kinds.heads_s
         if below.counted:
-            in_flight, arrivals, seconds, parked = below.in_flight, below.arrivals, self._requests_s, below.parked
-            done = max(0, arrivals - in_flight)
+            in_flight, arrivals, parked, waited = below.in_flight, below.arrivals, below.parked, 0
+            timed = done = max(0, arrivals - in_flight)
+            timed_s = self._requests_s
         return aggregate.Counters(
-            in_flight, arrivals, done, c.errors, c.rejected, c.connections, c.ended, seconds, c.lived_s, parked
+            in_flight,
+            arrivals,
+            done,
+            c.errors,
+            c.rejected,
+            c.connections,
+            c.ended,
+            timed,
+            timed_s,
+            c.lived_s,
+            parked,
+            waited,
         )
+
+    def _effort(self) -> float:
+        """What the event loop has done so far (telemetry.utilisation)."""
+        c, reactor = self._counters, self._roster.reactor
+        moved = c.bytes_in + c.bytes_out - c.piped_bytes + reactor.bulk.moved
+        return effort(reactor.events, moved)
 
 
 def _down(by_target: Mapping[str, list[Candidate]]) -> tuple[str, ...]:

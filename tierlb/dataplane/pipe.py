@@ -217,6 +217,7 @@ class End(Stream):
         if peer.backlog is not None:
             self.pause()
         if len(data) >= BULK_READ_BYTES // 2:
+            self.reactor.bulk.moved += len(data)
             self.full_reads += 1
         else:
             self.full_reads = 0
@@ -287,6 +288,7 @@ class End(Stream):
             self.held += moved
             self.pipe.touch()
             self.carried += moved
+            self.reactor.bulk.moved += moved
             if not self._empty_into_peer():
                 return
 

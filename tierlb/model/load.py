@@ -68,12 +68,12 @@ class SubtreeLoad:
     """What a child says of itself and everything below it, to every parent alike (BALANCING.md §4).
 
     `capacity` (items per second at full use) is 0 while nothing is known: zero is not a load. `utilisation` is the
-    larger of its own and that of what is below; `hottest` the largest of any node below, for alarms only.
-    `in_flight`, `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the
-    recent mean time of an item, `connection_s` the mean life of a client connection (0: none ended yet). `age_s`
-    says how old the oldest part of what is aggregated is at the time of sending. `down` names pools of which no
-    endpoint is available, as this node and those below it observe them. `parked`: how many of the items in flight are
-    no queue, since they wait for something else than a host (balance/parking.py).
+    larger of its own and that of what is below; `hottest` the largest of any node below, for alarms only. `in_flight`,
+    `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the recent mean time
+    of an item that was not parked, to the head of its answer, `connection_s` the mean life of a client connection (0:
+    none ended yet). `age_s` says how old the oldest part of what is aggregated is at the time of sending. `down` names
+    pools of which no endpoint is available, as this node and those below it observe them. `parked`: how many of the
+    items in flight are no queue, since they wait for something else than a host (balance/parking.py).
     """
 
     capacity: float = 0.0
@@ -95,6 +95,11 @@ class SubtreeLoad:
     down: tuple[str, ...] = ()
     parked: int = 0
 
+    @property
+    def queued(self) -> int:
+        """How many of the items in flight are queue."""
+        return max(0, self.in_flight - self.parked)
+
 
 @attrs.frozen
 class Echo:
@@ -104,6 +109,11 @@ class Echo:
     arrivals: int = 0
     connections: int = 0
     parked: int = 0
+
+    @property
+    def queued(self) -> int:
+        """How many of the items in flight are queue."""
+        return max(0, self.in_flight - self.parked)
 
 
 @attrs.frozen

@@ -35,13 +35,15 @@ class Reading(Protocol):
 
 
 class Bulk:
-    """`backlogs`: how many streams have something to write. `_most`: how many at most since memory was given back.
+    """`backlogs`: how many streams have something to write. `moved`: bytes that joined sockets passed on in large
+    pieces, since the start. `_most`: how many at most since memory was given back.
     `_calm_at`: since when most of these are gone."""
 
-    __slots__ = ("_calm_at", "_given_back_at", "_most", "_streams", "backlogs")
+    __slots__ = ("_calm_at", "_given_back_at", "_most", "_streams", "backlogs", "moved")
 
     def __init__(self) -> None:
         self.backlogs = 0
+        self.moved = 0
         self._most = 0
         self._given_back_at = -math.inf
         self._calm_at = math.inf

@@ -132,7 +132,7 @@ class Node:
         self.tallies = Tallies()
         self.candidates: list[Candidate] = []
         self.connections = connections
-        self.seconds = 0.0
+        self.waited = 0
         self.reports = 0
         self.long_ones = 0
         self.closed = 0
@@ -266,7 +266,8 @@ class Node:
         counters = self.counters()
         self._rates.sample(now, counters)
         self._use.sample(now, self.waited_s())
-        self._own.sample(now, self.waited_s(), counters.done)
+        effort, done = counters.arrivals, counters.done - counters.waited
+        self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
         if self._uplinks:
             load = self.subtree(now)
             self._report(now, load)
@@ -291,9 +292,11 @@ class Node:
             total.done,
             connections=total.connections,
             closed=self.closed,
-            in_flight_s=self.seconds,
+            timed=self.kinds.heads,
+            timed_s=self.kinds.heads_s,
             connected_s=self.connected_s,
             parked=total.parked,
+            waited=self.waited,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:
@@ -368,8 +371,8 @@ def item_done(item: Item) -> None:
             candidate.peak.observe(now, now - step.began)
         candidate.done += 1
         if candidate.end_item(now, step, node.kinds):
+            node.waited += 1
             node.settle(now)
-        node.seconds += now - step.began
         tally = candidate.tally
         tally.in_flight -= 1
         tally.done += 1

@@ -30,7 +30,8 @@ LEAST_SHARE = 1e-6
 class Counters:
     """A node's own counts at one moment. Cumulative but for `in_flight`, `connections` and `parked`.
 
-    `in_flight_s` and `connected_s` are the integrals of the two gauges over time, `closed` counts ended connections.
+    `waited` items of those done were parked. `timed` items that were not took `timed_s` in all. `closed` connections
+    that ended had lasted for `connected_s` in all.
     """
 
     in_flight: int = 0
@@ -40,15 +41,18 @@ class Counters:
     rejected: int = 0
     connections: int = 0
     closed: int = 0
-    in_flight_s: float = 0.0
+    timed: int = 0
+    timed_s: float = 0.0
     connected_s: float = 0.0
     parked: int = 0
+    waited: int = 0
 
 
 @attrs.frozen
 class Recent:
     """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
-    life of a connection) hold their last value while nothing ends, and are 0 before the first end."""
+    life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
+    parked are in neither."""
 
     done_per_s: float = 0.0
     response_s: float = 0.0
@@ -91,12 +95,12 @@ class RecentRates:
 
     def sample(self, now: float, counters: Counters) -> Recent:
         c = counters
-        self._window.sample(now, c.done, c.in_flight_s, c.closed, c.connected_s, c.errors)
+        self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, c.closed, c.connected_s, c.errors)
         if growth := self._window.growth():
-            seconds, (done, in_flight_s, closed, connected_s, errors) = growth
+            seconds, (done, timed, timed_s, closed, connected_s, errors) = growth
             self.value = Recent(
-                done / seconds,
-                in_flight_s / done if done > 0 else self.value.response_s,
+                max(0.0, done / seconds),
+                timed_s / timed if timed > 0 else self.value.response_s,
                 connected_s / closed if closed > 0 else self.value.connection_s,
                 errors / seconds,
             )

@@ -7,7 +7,16 @@ made a node that had been 13 % busy once count half of what its idle siblings di
 
 A loop that is little used pays for each item what many share when it is busy (a poll, a pass through the scheduler),
 several times as much per item. So a loop under half use shows what it can do at least, and lowers nothing.
+
+Items are not all that a loop works on. Tunnels, streams and large bodies keep it busy while few items are over, and
+300 items/s beside downloads that take half of its time do not mean that it could do no more than 600. So the capacity
+is learnt in *effort* (events, and bytes beyond those of small messages) and divided by what an item takes of that. This
+is learnt while nothing is parked. While something is, all effort over all items is only a bound from above: it may
+lower what is known of an item, and where nothing is known yet it is believed only if it is as little as plain
+requests take. Otherwise the capacity is unknown.
 """
+
+import math
 
 from tierlb.telemetry.window import WINDOW_S, Window
 
@@ -16,6 +25,14 @@ LEAST_BUSY = 0.1
 """Below it, fixed work (timers, reports) is too large a part of the busy time to divide by."""
 TELLING_BUSY = 0.5
 """Below it, what follows is a lower bound."""
+BYTES_PER_EFFORT = 128 * 1024
+"""Reading and writing so many in large pieces takes about as long as one event of a small message."""
+PLAIN_EFFORT = 6.0
+"""A request on kept connections takes two events, one with connections of its own four or five."""
+MIX_S = 10.0
+MIX_ITEMS = 200
+"""Memory of what an item takes: the longer of the two, so that neither a second of large bodies nor a few items decide.
+"""
 
 
 class LoopUse:
@@ -39,23 +56,51 @@ class LoopUse:
 class OwnCapacity:
     """Items per second that this node itself could serve; 0 until that is known."""
 
-    __slots__ = ("_window", "capacity")
+    __slots__ = ("_alone_from", "_at", "_effort_per_s", "_per_item", "_window")
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window = Window(window_s)
-        self.capacity = 0.0
+        self._effort_per_s = 0.0
+        self._per_item = 0.0
+        self._at = self._alone_from = -math.inf
 
-    def sample(self, now: float, waited_s: float, done: int) -> float:
-        """`waited_s` and `done` are cumulative; the estimate holds while the node is too idle to tell better."""
-        self._window.sample(now, waited_s, done)
+    @property
+    def capacity(self) -> float:
+        return self._effort_per_s / self._per_item if self._per_item else 0.0
+
+    def sample(self, now: float, waited_s: float, done: int, effort: float, *, parked: bool = False) -> float:
+        """`waited_s`, `done` (without items that were parked) and `effort` are cumulative; `parked`: items are parked
+        now. The estimate holds while the node is too idle to tell better."""
+        self._window.sample(now, waited_s, done, effort)
+        if parked:
+            self._alone_from = now
         if growth := self._window.growth():
-            seconds, (waited, completions) = growth
-            rate = completions / seconds
+            seconds, (waited, completions, spent) = growth
+            if completions > 0 and spent > 0:
+                alone = now - self._alone_from > seconds
+                self._learn_item(spent / completions, min(now - self._at, seconds), completions / seconds, alone=alone)
             busy = busy_share(seconds, waited)
-            if busy >= LEAST_BUSY and rate > 0:
-                shown = own_capacity(rate, busy)
-                self.capacity = shown if busy >= TELLING_BUSY else max(shown, self.capacity)
+            if busy >= LEAST_BUSY and spent > 0:
+                shown = own_capacity(spent / seconds, busy)
+                self._effort_per_s = shown if busy >= TELLING_BUSY else max(shown, self._effort_per_s)
+        self._at = now
         return self.capacity
+
+    def _learn_item(self, effort: float, passed_s: float, per_s: float, *, alone: bool) -> None:
+        """An item took so much effort in the mean of the last window, of which `passed_s` are new; at most so much
+        unless items were `alone`."""
+        known = self._per_item
+        if not alone:
+            if effort <= (known or PLAIN_EFFORT):
+                self._per_item = effort
+            return
+        part = min(1.0, passed_s / MIX_S, passed_s * per_s / MIX_ITEMS)
+        self._per_item = known * (effort / known) ** part if known else effort
+
+
+def effort(events: int, moved_bytes: int) -> float:
+    """In events of small messages."""
+    return events + moved_bytes / BYTES_PER_EFFORT
 
 
 def busy_share(seconds: float, waited_s: float) -> float:

@@ -109,11 +109,12 @@ def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
     """What a node says of its subtree, with its recent rates of items done and of errors.
 
     Readers weigh by the rate over the utilisation (A58, Envoy's client_side_weighted_round_robin), so the utilisation
-    is said such that this gives the capacity. Four digits: more would only make each value a new one.
+    is said such that this gives the capacity. Items that are parked are left out everywhere. Four digits: more would
+    only make each value a new one.
     """
     busy = rps / load.capacity if load.capacity > 0 else load.utilisation
     application, rate, errors = (float(f"{min(figure, HUGE):.4g}") for figure in (busy, rps, eps))
-    named = {"in_flight": float(load.in_flight)} if load.in_flight else {}
+    named = {"in_flight": float(load.queued)} if load.queued else {}
     return OrcaReport(application=application, rps=rate, eps=errors, named=named)
 
 

@@ -115,7 +115,7 @@ class L4Front:
         counters = self.counters
         lasted_s = self.reactor.now - caller.began
         counters.connections -= 1
-        counters.done += 1
+        counters.timed += 1
         counters.ended += 1
         counters.seconds += lasted_s
         counters.lived_s += lasted_s
@@ -124,6 +124,7 @@ class L4Front:
         caller.tally.done += 1
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.member.carried
+        counters.piped_bytes += pipe.client.carried + pipe.member.carried
         candidate.finish()
         candidate.done += 1
         self.pipes.discard(pipe)

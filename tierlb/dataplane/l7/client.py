@@ -401,11 +401,7 @@ class ClientConnection(Stream):
         tally, front = self.tally, self.front
         tally.in_flight -= 1
         tally.done += 1
-        counters = front.counters
-        took_s = front.reactor.now - exchange.came
-        counters.done += 1
-        counters.seconds += took_s
-        front.latencies.add(took_s)
+        front.latencies.add(front.reactor.now - exchange.came)
         if self.keep_alive and (not self.eof or self.buffer):
             self._next()
         else:

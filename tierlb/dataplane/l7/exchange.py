@@ -758,18 +758,21 @@ class Exchange:
         if self.front.times_members:
             now = self.front.reactor.now
             candidate.peak.observe(now, now - self.began)
-        self._let_go(reusable=reusable and reply.keep_alive and self.request_done)
+        if self._let_go(reusable=reusable and reply.keep_alive and self.request_done):
+            self.front.counters.waited += 1
         self.client.exchange_over()
 
-    def _let_go(self, *, reusable: bool) -> None:
-        """Give the connection back, or close it, and stop counting."""
+    def _let_go(self, *, reusable: bool) -> bool:
+        """Give the connection back, or close it, and stop counting. Whether it was parked."""
         candidate, connection = self.candidate, self.connection
         self.candidate = self.connection = None
+        parked = False
         if candidate is not None:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
             if candidate.under_way.pop(self, None) is None:
                 candidate.unpark(self.client.tally, self)
+                parked = True
         if connection is not None:
             connection.exchange = None
             try:
@@ -780,6 +783,7 @@ class Exchange:
             except Exception:
                 connection.close()
                 raise
+        return parked
 
     def failed(self, error: Exception) -> None:
         """An internal error in an event of the member's connection: nothing is kept, and the client is let go."""

@@ -219,8 +219,11 @@ class L7Front:
         """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
         self.tunnel_lost(tally, began)
         tally.done += 1
-        self.counters.bytes_in += pipe.client.carried
-        self.counters.bytes_out += pipe.member.carried
+        counters = self.counters
+        counters.waited += 1
+        counters.bytes_in += pipe.client.carried
+        counters.bytes_out += pipe.member.carried
+        counters.piped_bytes += pipe.client.carried + pipe.member.carried
         candidate.finish()
         candidate.done += 1
         candidate.unpark(tally)
