@@ -3,6 +3,7 @@
 import base64
 import math
 
+import attrs
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import DecodeError
@@ -298,3 +299,9 @@ def test_a_node_of_next_to_no_capacity_says_a_use_that_can_be_read():
     report = node_report(SubtreeLoad(capacity=5e-324), 1e3, 0.0)
     assert parse(encode(report, Orca.TEXT)) == report
     assert report.application == HUGE
+
+
+def test_a_node_tells_of_its_queue_without_what_is_parked() -> None:
+    load = SubtreeLoad(capacity=100.0, in_flight=30, parked=20)
+    assert node_report(load, 50.0, 0.0) == node_report(attrs.evolve(load, in_flight=10, parked=0), 50.0, 0.0)
+    assert node_report(attrs.evolve(load, in_flight=20), 50.0, 0.0).named == {}
