@@ -7,7 +7,8 @@ host's slowness (balance/slowness.py) within a second.
 
 Age alone is not enough, for at a host that has stopped everything becomes old. An item of a kind that is answered soon
 elsewhere is parked only when others have overtaken it: they were begun later at the same host and are over. Where
-nothing is overtaken the host is at fault, or it works in turn, and its queue counts in full.
+nothing is overtaken the host is at fault, or it works in turn, and its queue counts in full. An item of a long kind is
+parked by its age, unless a later one is late and none is over: then it keeps the only worker of its host.
 
 A host where all items are old is avoided, and where nothing is begun nothing can overtake. `StuckTrial` therefore asks
 for one item at a time at such a host, as long as those that it got before were answered.
@@ -20,6 +21,7 @@ PARKED_AFTER_S = 0.5
 USUAL_TIMES = 4.0
 """No item is parked before so many times of what items take at its host: of exponential times 2 % exceed that."""
 OVERTAKEN_BY = 8
+NONE = 0
 LONGEST_REST_S = 60.0
 
 
@@ -28,10 +30,10 @@ def parks_after_s(usual_s: float) -> float:
     return max(PARKED_AFTER_S, USUAL_TIMES * usual_s)
 
 
-def is_overtaken(over: int, turn: int, parked: int) -> bool:
-    """Whether enough later items of its host are over: `over` items are so far, `turn` were over or in flight when it
-    began, and `parked` of these are still there."""
-    return over + parked - turn >= OVERTAKEN_BY
+def is_overtaken(over: int, turn: int, parked: int, by: int) -> bool:
+    """Whether `by` later items of its host or more are over: `over` items are so far, `turn` were over or in flight
+    when it began, and `parked` of these are still there. NONE: none has to be."""
+    return by <= NONE or over + parked - turn >= by
 
 
 @attrs.define(slots=True)

@@ -51,7 +51,8 @@ LOWEST, HIGHEST = 1e-3, 1e6
 
 @attrs.define(slots=True)
 class Slowness:
-    """One host. `value` is above zero; `seen`: answers that the belief stands on (0: nothing is known). `siblings`: the
+    """One host. `value` is above zero; `typical` is the same without the items that wait, which is what answers are
+    expected to show; `seen`: answers that the belief stands on (0: nothing is known). `siblings`: the
     middle of their values.
 
     Better siblings starve a slow host of items, so nothing would ever tell that it has recovered. One that had none for
@@ -60,6 +61,7 @@ class Slowness:
     """
 
     value: float = 1.0
+    typical: float = 1.0
     seen: float = 0.0
     crowd: float = 1.0
     trial: bool = False
@@ -76,7 +78,7 @@ class Slowness:
     @property
     def expected(self) -> float:
         """The ratio that an answer has here in the mean, the wait for a slot included."""
-        return self.value * self.crowd
+        return self.typical * self.crowd
 
     @property
     def likeness(self) -> float:
@@ -109,7 +111,7 @@ class Slowness:
             return
         shy = PRIOR * (1 - self.seen / MEMORY)
         prior = (self.seen * self._belief + shy * self.siblings) / (self.seen + shy)
-        self.value = self._mean(PRIOR, prior, overdue)
+        self.typical, self.value = self._mean(PRIOR, prior, 0.0), self._mean(PRIOR, prior, overdue)
         count = answers.count
         if count:
             self.seen = min(MEMORY, self.seen + count)
@@ -122,6 +124,7 @@ class Slowness:
 
     def _try(self, count: int, overdue: float) -> None:
         """On trial the belief stays what it was at the start, to compare with."""
+        self.typical = self._mean(TRIAL_PRIOR, self._belief, 0.0)
         self.value = self._mean(TRIAL_PRIOR, self._belief, overdue)
         if not count:
             return
@@ -134,8 +137,9 @@ class Slowness:
         self._rest_s = FIRST_REST_S if better else min(longest, 2 * self._rest_s)
 
     def _rest(self, dt_s: float) -> None:
-        """Nothing was in flight: what was learnt holds."""
+        """Nothing was in flight: what was learnt from answers holds."""
         self._idle_s += dt_s
+        self.value = self.typical
         if not self.trial and self._idle_s >= self._rest_s and self.value > TRIED_FROM * self.siblings:
             self.trial, self._tried, self._count, self._ratios = True, 0, 0.0, 0.0
 

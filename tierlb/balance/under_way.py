@@ -10,7 +10,7 @@ from typing import Protocol
 import attrs
 
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.parking import is_overtaken, parks_after_s
+from tierlb.balance.parking import NONE, OVERTAKEN_BY, is_overtaken, parks_after_s
 
 MOST_LOOKED_AT = 64
 LATE_FROM = 2.0
@@ -60,14 +60,24 @@ def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int,
     oldest = now - after_s if item_s else 0.0
     found: list[UnderWay] = []
     overdue = 0.0
-    for item, turn in islice(under_way.items(), MOST_LOOKED_AT):
+    held_up = False
+    for item, turn in reversed(list(islice(under_way.items(), MOST_LOOKED_AT))):
         expected_s = kinds.expected_s(item.kind)
-        if item.began < oldest and (
-            not item.sent or kinds.long[item.kind] or not 0 < expected_s < after_s or is_overtaken(over, turn, parked)
-        ):
+        if item.began < oldest and is_overtaken(over, turn, parked, _needed(item, kinds, after_s, held_up=held_up)):
             found.append(item)
-        elif item.sent and expected_s:
-            overdue += max(0.0, (now - item.sent) / expected_s - LATE_FROM)
+            continue
+        if item.sent and expected_s:
+            late = max(0.0, (now - item.sent) / expected_s - LATE_FROM)
+            overdue += late
+            held_up = held_up or late > 0
+    found.reverse()
     left = len(under_way) - len(found)
     stuck = left if left and next(reversed(under_way)).began < oldest else 0
     return Look(tuple(found), overdue, stuck)
+
+
+def _needed(item: UnderWay, kinds: Kinds, after_s: float, *, held_up: bool) -> int:
+    """How many later items have to be over before an old item is parked. `held_up`: one of them is late."""
+    if item.sent and not kinds.long[item.kind] and 0 < kinds.expected_s(item.kind) < after_s:
+        return OVERTAKEN_BY
+    return 1 if held_up else NONE
