@@ -1,7 +1,400 @@
-"""Placeholder until the tests of this module are merged."""
+"""Usual times by kind: what the first answers show, what is learnt on, which places are given back."""
 
-import tierlb.balance.kinds
+import math
+import random
+from collections.abc import Hashable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlb.balance.kinds import (
+    ENOUGH,
+    FORMS,
+    HIGHEST_RATIO,
+    KEPT_FROM,
+    MEMORY,
+    MOST_KINDS,
+    OTHER,
+    SHORTEST_S,
+    SWEEP_S,
+    WORK_MEMORY,
+    Answers,
+    Kinds,
+    Work,
+)
+
+TICK_S = 0.05
 
 
-def test_it_can_be_imported() -> None:
-    assert tierlb.balance.kinds.__doc__
+def knowing(*usual_s: float) -> tuple[Kinds, list[int]]:
+    """One that knows a kind of each of these times, and their numbers."""
+    kinds = Kinds()
+    numbers = [kinds.number(place) for place in range(len(usual_s))]
+    kinds.judge({number: [time_s] * 100 for number, time_s in zip(numbers, usual_s, strict=True)})
+    kinds.learn(0.0)
+    return kinds, numbers
+
+
+def seen(kinds: Kinds, ticks: int, times: dict[int, list[float]], expected: float = 1.0) -> None:
+    """The same answers at every tick, at one host."""
+    for _ in range(ticks):
+        kinds.judge(times, expected)
+        kinds.learn(0.0)
+
+
+# What is told of a host.
+
+
+def test_a_kind_tells_nothing_before_enough_answers() -> None:
+    kinds = Kinds()
+    number = kinds.number("a")
+    for _ in range(ENOUGH - 1):
+        assert kinds.judge({number: [0.2]}) == Answers()
+        kinds.learn(0.0)
+    assert kinds.judge({number: [0.2]}) == Answers(1, pytest.approx(0.2), pytest.approx(0.2), pytest.approx(1))
+    assert kinds.judge({number: [0.4]}) == Answers(1, pytest.approx(0.4), pytest.approx(0.2), pytest.approx(2))
+
+
+def test_each_answer_is_compared_with_its_own_kind() -> None:
+    kinds, (short, long) = knowing(0.002, 0.2)
+    assert kinds.judge({short: [0.004, 0.004], long: [0.4]}) == Answers(
+        count=3, seconds=pytest.approx(0.408), work_s=pytest.approx(0.204), ratios=pytest.approx(6)
+    )
+
+
+def test_a_stream_is_another_kind_than_an_answer_of_known_length() -> None:
+    kinds = Kinds()
+    number = kinds.number("a")
+    seen(kinds, 1, {number: [0.01] * 20, number + 1: [3.0] * 20})
+    assert kinds.usual_s[number : number + FORMS] == pytest.approx([0.01, 3.0])
+    assert kinds.expected_s(number) == pytest.approx(3.0), "before it is answered its form is not known"
+    assert kinds.judge({number: [0.01], number + 1: [3.0]}).ratios == pytest.approx(2)
+
+
+def test_one_answer_counts_for_no_more_than_the_highest_ratio() -> None:
+    kinds, (number,) = knowing(0.01)
+    assert kinds.judge({number: [500.0, 0.01]}).ratios == pytest.approx(HIGHEST_RATIO + 1)
+
+
+@pytest.mark.parametrize("parts", [(50, 0), (0, 50), (25, 25), (49, 1), (1, 49)])
+def test_the_same_ratio_is_seen_whatever_the_mix(parts: tuple[int, int]) -> None:
+    kinds, numbers = knowing(0.002, 0.2)
+    times = {number: [3 * kinds.usual_s[number]] * count for number, count in zip(numbers, parts, strict=True) if count}
+    answers = kinds.judge(times)
+    assert (answers.count, answers.ratios / answers.count) == (50, pytest.approx(3))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 10)), min_size=1, max_size=40),
+    st.floats(0.2, 5),
+)
+def test_ratios_are_those_of_the_definition(items: list[tuple[int, float]], slow: float) -> None:
+    usual_s = [0.001, 0.02, 0.5, 4.0]
+    kinds, numbers = knowing(*usual_s)
+    times: dict[int, list[float]] = {}
+    for place, ratio in items:
+        times.setdefault(numbers[place], []).append(slow * ratio * usual_s[place])
+    answers = kinds.judge(times)
+    assert answers.ratios == pytest.approx(sum(slow * ratio for _, ratio in items))
+    assert answers.work_s == pytest.approx(sum(usual_s[place] for place, _ in items))
+    assert answers.seconds == pytest.approx(sum(slow * ratio * usual_s[place] for place, ratio in items))
+
+
+# What is learnt.
+
+
+def test_a_usual_time_is_that_of_a_host_of_slowness_1() -> None:
+    """One of two equal kinds is seen only at a host that is four times slower."""
+    kinds = Kinds()
+    one, other = kinds.number("a"), kinds.number("b")
+    kinds.judge({one: [0.1] * 20}, expected=1.0)
+    kinds.judge({other: [0.4] * 20}, expected=4.0)
+    kinds.learn(0.0)
+    assert [kinds.usual_s[one], kinds.usual_s[other]] == pytest.approx([0.1, 0.1])
+
+
+def test_kinds_that_different_hosts_answer_are_compared_by_what_is_expected_of_those() -> None:
+    """One kind goes to a host that is four times slower, the other to two that are not; all of it in one tick."""
+    kinds, (one, other) = knowing(0.01, 0.01)
+    for _ in range(400):
+        kinds.judge({one: [0.04] * 10}, expected=4.0)
+        kinds.judge({other: [0.015] * 10}, expected=1.0)
+        kinds.judge({other: [0.005] * 10}, expected=1.0)
+        kinds.learn(0.0)
+    assert [kinds.usual_s[one], kinds.usual_s[other]] == pytest.approx([0.01, 0.01])
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 2.0, 10.0])
+def test_when_all_answers_become_slower_alike_the_usual_times_stay(factor: float) -> None:
+    kinds, (short, long) = knowing(0.002, 0.2)
+    seen(kinds, 200, {short: [0.002 * factor] * 30, long: [0.2 * factor] * 5})
+    assert [kinds.usual_s[short], kinds.usual_s[long]] == pytest.approx([0.002, 0.2])
+
+
+def test_a_kind_that_is_alone_keeps_its_usual_time_whatever_becomes_of_it() -> None:
+    kinds, (number,) = knowing(0.01)
+    seen(kinds, 200, {number: [0.3] * 10})
+    assert kinds.usual_s[number] == pytest.approx(0.01)
+
+
+def test_how_kinds_compare_is_learnt_on() -> None:
+    """One takes half as much again from now on; the work of the mix stays what it was."""
+    kinds, (one, other) = knowing(0.01, 0.01)
+    seen(kinds, 400, {one: [0.015] * 10, other: [0.01] * 10})
+    assert kinds.usual_s[one] / kinds.usual_s[other] == pytest.approx(1.5, rel=0.01)
+    assert kinds.usual_s[one] + kinds.usual_s[other] == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_single_tick_moves_a_usual_time_little() -> None:
+    kinds, (one, other) = knowing(0.01, 0.01)
+    seen(kinds, 1, {one: [0.1] * 5, other: [0.01] * 5})
+    assert kinds.usual_s[one] == pytest.approx(0.01, rel=5 / MEMORY)
+
+
+def test_a_kind_that_gives_no_answers_keeps_its_usual_time() -> None:
+    kinds, (one, other) = knowing(0.01, 0.2)
+    seen(kinds, 100, {one: [0.05] * 10})
+    assert kinds.usual_s[other] == pytest.approx(0.2)
+
+
+def test_a_kind_that_comes_late_is_measured_in_the_unit_of_the_others() -> None:
+    """All hosts are three times slower by then, which their slowness says."""
+    kinds, (first,) = knowing(0.01)
+    seen(kinds, 50, {first: [0.03] * 10}, expected=3.0)
+    late = kinds.number("late")
+    seen(kinds, 50, {first: [0.03] * 10, late: [0.3] * 10}, expected=3.0)
+    assert kinds.usual_s[late] == pytest.approx(0.1, rel=0.01)
+
+
+def test_answers_that_take_no_time_leave_something_to_divide_by() -> None:
+    kinds, (one, other) = knowing(0.01, 0.01)
+    seen(kinds, 2000, {one: [0.0] * 400, other: [0.01] * 400})
+    assert kinds.usual_s[one] == SHORTEST_S
+    assert math.isfinite(kinds.judge({one: [0.01]}).ratios)
+
+
+TIMES = st.lists(st.floats(-1, 1e9), min_size=1, max_size=5)
+LOOKS = st.lists(
+    st.tuples(st.dictionaries(st.integers(0, 9), TIMES, max_size=4), st.floats(1e-3, 1e9), st.floats(0, 20)),
+    max_size=60,
+)
+
+
+@given(LOOKS)
+def test_whatever_comes_the_figures_are_finite_and_usual_times_can_be_divided_by(
+    looks: list[tuple[dict[int, list[float]], float, float]],
+) -> None:
+    kinds, now = Kinds(), 0.0
+    for times, expected, dt_s in looks:
+        answers = kinds.judge(times, expected)
+        assert all(0 <= each < math.inf for each in (answers.seconds, answers.work_s, answers.ratios))
+        now += dt_s
+        kinds.learn(now)
+        assert all(usual_s == 0 or SHORTEST_S <= usual_s < math.inf for usual_s in kinds.usual_s)
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 100))
+def test_in_another_unit_of_time_the_ratios_are_the_same(unit: float, seed: int) -> None:
+    rng, ratios = random.Random(seed), []
+    rows = [[(place, 10**-place * rng.uniform(0.2, 5)) for place in range(3) for _ in range(4)] for _ in range(12)]
+    for factor in (1.0, unit):
+        kinds = Kinds()
+        numbers, found = [kinds.number(place) for place in range(3)], []
+        for row in rows:
+            times: dict[int, list[float]] = {}
+            for place, time_s in row:
+                times.setdefault(numbers[place], []).append(time_s * factor)
+            found.append(kinds.judge(times).ratios)
+            kinds.learn(0.0)
+        ratios.append(found)
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-6)
+
+
+# Places.
+
+
+def test_numbers_are_even_and_stay() -> None:
+    kinds = Kinds()
+    numbers = [kinds.number(key) for key in range(MOST_KINDS - 1)]
+    assert len({*numbers, OTHER}) == MOST_KINDS
+    assert {number % FORMS for number in numbers} == {0}
+    assert [kinds.number(key) for key in range(MOST_KINDS - 1)] == numbers
+    assert kinds.number("one more") == OTHER
+
+
+def answered(kinds: Kinds, key: Hashable, count: int = KEPT_FROM) -> int:
+    number = kinds.number(key)
+    kinds.judge({number: [0.01] * count})
+    return number
+
+
+def full() -> Kinds:
+    kinds = Kinds()
+    for key in range(MOST_KINDS - 1):
+        answered(kinds, key)
+    return kinds
+
+
+def test_a_kind_with_hardly_any_traffic_gives_its_place_to_another() -> None:
+    kinds = full()
+    kinds.number("waits")
+    kinds.learn(SWEEP_S)
+    assert kinds.number("waits") == OTHER, "all were busy"
+    for key in range(1, MOST_KINDS - 1):
+        answered(kinds, key)
+    kinds.learn(2 * SWEEP_S)
+    assert kinds.number("waits") == kinds.number("waits") != OTHER
+    assert kinds.number(0) == OTHER
+    assert kinds.number(1) != OTHER
+
+
+def test_while_none_waits_for_a_place_all_keep_theirs() -> None:
+    kinds = full()
+    for sweep in range(1, 10):
+        kinds.learn(sweep * SWEEP_S)
+    assert not kinds._free
+    kinds.number("waits")
+    kinds.learn(10 * SWEEP_S)
+    answered(kinds, 0)
+    kinds.learn(11 * SWEEP_S)
+    kinds.learn(12 * SWEEP_S)
+    assert kinds.expected_s(kinds.number(0)) > 0, "it came when none waited any more"
+
+
+def test_between_two_sweeps_no_place_is_given_back() -> None:
+    kinds = Kinds()
+    for key in range(MOST_KINDS):
+        kinds.number(key)
+    kinds.learn(SWEEP_S - 0.01)
+    assert kinds.number("waits") == OTHER
+    kinds.learn(SWEEP_S)
+    for key in range(MOST_KINDS):
+        kinds.number(key)
+    kinds.learn(2 * SWEEP_S - 0.01)
+    assert kinds.number("waits") == OTHER
+    kinds.learn(2 * SWEEP_S)
+    assert kinds.number("waits") != OTHER
+
+
+def test_polls_that_are_hardly_ever_answered_keep_their_place() -> None:
+    kinds = full()
+    for _ in range(KEPT_FROM):
+        kinds.note_parked(kinds.number(0))
+    for key in range(1, MOST_KINDS - 1):
+        kinds._answered[kinds.number(key)] = 0
+    kinds._answered[kinds.number(0)] = 0
+    kinds.number("waits")
+    kinds.learn(SWEEP_S)
+    assert kinds.long[kinds.number(0)]
+    assert not kinds.long[kinds.number(1)]
+
+
+def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
+    kinds = Kinds()
+    for key in range(MOST_KINDS - 1):
+        number = kinds.number(key)
+        seen(kinds, 1, {number: [0.5] * ENOUGH, number + 1: [9.0] * ENOUGH})
+        for _ in range(3 * ENOUGH):
+            kinds.note_parked(number)
+    kinds.number("waits")
+    for sweep in range(1, 9):
+        if not kinds._free:
+            kinds.number("waits")
+            kinds.learn(sweep * SWEEP_S)
+    late = kinds._free[-1]
+    kinds.judge({late: [0.5] * ENOUGH, late + 1: [9.0] * ENOUGH})
+    for _ in range(3 * ENOUGH):
+        kinds.note_parked(late)
+    number = kinds.number("waits")
+    assert number == late
+    assert (kinds.expected_s(number), kinds.long[number]) == (0.0, False)
+    assert kinds.judge({number: [1.0, 1.0]}) == Answers()
+    kinds.note_parked(number)
+    assert not kinds.long[number], "one was parked and two answered"
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.floats(0, 8), st.booleans()), max_size=300))
+def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, float, bool]]) -> None:
+    kinds, now = Kinds(), 0.0
+    for key, count, dt_s, parked in steps:
+        now += dt_s
+        number = kinds.number(key)
+        if count:
+            kinds.judge({number + (key % 2): [0.01] * count})
+        if parked:
+            kinds.note_parked(number)
+        kinds.learn(now)
+        numbers = list(kinds._numbers.values())
+        assert len(set(numbers)) == len(numbers) < MOST_KINDS
+        assert sorted([OTHER, *numbers, *kinds._free]) == list(range(0, MOST_KINDS * FORMS, FORMS))
+        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._answered) == MOST_KINDS * FORMS
+        assert not kinds._new
+
+
+# Long ones.
+
+
+@pytest.mark.parametrize(
+    ("parked", "known", "streams", "long"),
+    [(1, 0, 0, True), (1, 1, 0, True), (1, 2, 0, False), (1, 1, 1, False), (5, 4, 5, True), (5, 5, 5, False)],
+)
+def test_a_kind_is_long_when_most_of_it_is_parked(parked: int, known: int, streams: int, long: bool) -> None:
+    kinds = Kinds()
+    number = kinds.number("a")
+    if known:
+        kinds.judge({number: [0.01] * known})
+    if streams:
+        kinds.judge({number + 1: [0.01] * streams})
+    for _ in range(parked):
+        kinds.note_parked(number)
+    assert kinds.long[number] is long
+    assert not any(each for place, each in enumerate(kinds.long) if place != number)
+
+
+def test_a_kind_that_is_long_no_longer_is_found_out_at_the_next_sweep() -> None:
+    kinds = Kinds()
+    number = kinds.number("a")
+    for _ in range(4):
+        kinds.note_parked(number)
+    kinds.judge({number: [0.01] * 20})
+    assert kinds.long[number]
+    kinds.learn(SWEEP_S)
+    assert not kinds.long[number]
+
+
+# The mean work of a pool.
+
+
+def test_nothing_is_known_of_the_work_before_the_first_answer() -> None:
+    work = Work()
+    work.add(0, 0.0)
+    assert work.usual_s == 0
+    work.add(1, 0.02)
+    assert work.usual_s == pytest.approx(0.02)
+
+
+def test_the_work_is_the_mean_of_the_first_and_follows_the_mix() -> None:
+    work = Work()
+    for usual_s in (0.1, 0.2, 0.3):
+        work.add(1, usual_s)
+    assert work.usual_s == pytest.approx(0.2)
+    for _ in range(100):
+        work.add(WORK_MEMORY // 10, WORK_MEMORY // 10 * 0.01)
+    assert work.usual_s == pytest.approx(0.01, rel=0.01)
+
+
+def test_few_answers_of_another_kind_hardly_move_the_work() -> None:
+    work = Work()
+    work.add(WORK_MEMORY, WORK_MEMORY * 0.01)
+    work.add(1, 1.0)
+    assert work.usual_s == pytest.approx(0.01 + 0.99 / WORK_MEMORY)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(SHORTEST_S, 1e4)), min_size=1))
+def test_the_work_stays_within_what_came(ticks: list[tuple[int, float]]) -> None:
+    work = Work()
+    for count, usual_s in ticks:
+        work.add(count, count * usual_s)
+    times = [usual_s for count, usual_s in ticks if count]
+    assert not times or min(times) * 0.999999 <= work.usual_s <= max(times) * 1.000001

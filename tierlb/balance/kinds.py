@@ -95,6 +95,7 @@ class Kinds:
                 self._wanted = True
                 return OTHER
             number = self._numbers[key] = self._free.pop()
+            self._forget(number)
         return number
 
     def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
@@ -158,7 +159,8 @@ class Kinds:
         for number, (count, own_s) in self._new.items():
             if seconds > 0:
                 beside_others = own_s / (count * self.usual_s[number]) * work_s / seconds
-                self.usual_s[number] *= 1 + (beside_others - 1) * count / (count + MEMORY)
+                factor = 1 + (beside_others - 1) * count / (count + MEMORY)
+                self.usual_s[number] = max(SHORTEST_S, self.usual_s[number] * factor)
         self._new.clear()
         if now - self._swept_at >= SWEEP_S:
             self._sweep(now)
@@ -169,7 +171,6 @@ class Kinds:
             for key, number in list(self._numbers.items()):
                 if self._activity(number) < KEPT_FROM:
                     del self._numbers[key]
-                    self._forget(number)
                     self._free.append(number)
         self._wanted = False
         self._answered = [count // 2 for count in self._answered]
@@ -182,6 +183,7 @@ class Kinds:
         return self._answered[number] + self._answered[number + 1] + self._parked[number]
 
     def _forget(self, number: int) -> None:
+        """As it is handed out: items of the kind that had it before may have ended since it was given back."""
         for each in (number, number + 1):
             self.usual_s[each] = self._seen[each] = 0.0
             self._answered[each] = self._parked[each] = self._waited[each] = 0
