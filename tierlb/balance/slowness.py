@@ -30,8 +30,8 @@ SWAY = 0.15
 would take all requests from it."""
 MEMORY = 64.0
 """Answers over which the belief is averaged."""
-TRIAL_PRIOR = 2.0
-"""The same on trial: a few items must be enough to believe in a recovery."""
+TRIAL_PRIOR = 1.0
+"""The same on trial. With more, a single item could never show a host to be `BETTER`, however fast it is."""
 BETTER = 1.5
 TRIAL_ITEMS = 10
 """A trial goes on while it shows the host to be this much better than was believed, and to that many items: by one
@@ -42,10 +42,8 @@ FIRST_REST_S = 2.0
 LONGEST_REST_S = 8.0
 """Between two trials of a host that was better once: a recovery is to be seen within 10 s."""
 LONGEST_REST_OF_THE_SLOW_S = 60.0
-FEW = 0.55
-"""Added to ALIKE for a host without answers. From 200 equal requests at rest, of which some stalled, the least of four
-hosts got 0.69 of its share in the mean without it (40 seeds) and gets 0.85. With 1 a slow host is found later: four
-nodes that share endpoints have a p99 of 68 ms after a slowdown instead of 61."""
+BEST_FROM = 32.0
+"""Answers after which a belief counts as what the host can do at best: the mean of fewer is low by chance."""
 LOWEST, HIGHEST = 1e-3, 1e6
 
 
@@ -114,9 +112,10 @@ class Slowness:
         self.typical, self.value = self._mean(PRIOR, prior, 0.0), self._mean(PRIOR, prior, overdue)
         count = answers.count
         if count:
-            self.seen = min(MEMORY, self.seen + count)
             self._belief += (answers.ratios / self.crowd / count - self._belief) * count / (count + self.seen)
-            self._best = min(self._best, self._belief)
+            self.seen = min(MEMORY, self.seen + count)
+            if self.seen >= BEST_FROM:
+                self._best = min(self._best, self._belief)
 
     def _mean(self, weight: float, prior: float, overdue: float) -> float:
         value = ((self._ratios + overdue) / self.crowd + weight * prior) / (self._count + weight)
