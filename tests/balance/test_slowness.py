@@ -159,6 +159,25 @@ def test_slow_items_do_not_make_it_swing_between_answers() -> None:
     assert max(seen[600:]) < 1.2 * min(seen[600:])
 
 
+def test_what_takes_long_is_remembered_for_longer() -> None:
+    """At a host of slowness 20 an item of 0.1 s takes 2 s, so that the window is 6 s."""
+    fast, slow = Slowness(1.0), Slowness(20.0)
+    for host in (fast, slow):
+        host.advance(TICK_S, answers(10, 1), usual_s=0.1, overdue=0.0, busy=True, slots=SLOTS)
+        host.value = 1.0 if host is fast else 20.0
+        host.advance(3.0, Answers(), usual_s=0.1, overdue=0.0, busy=True, slots=SLOTS)
+    assert fast._count == pytest.approx(10 * math.exp(-3))
+    assert slow._count == pytest.approx(10 * math.exp(-3 / 6))
+
+
+def test_answers_that_come_within_one_tick_are_no_rest() -> None:
+    """Nothing was in flight at its end, and by its integral next to nothing."""
+    host = slow()
+    for _ in range(200):
+        tick(host, 1, 10, busy=False)
+        assert not host.trial
+
+
 @pytest.mark.parametrize(
     ("item_s", "expected"), [(0, 1), (0.01, 1), (1 / 3, 1), (0.5, 1.5), (2, 6), (4, 10), (1e9, 10)]
 )
@@ -285,6 +304,22 @@ def test_an_item_that_hangs_on_trial_is_the_only_one() -> None:
     hanging(host, 60, 1)
     assert host.trial
     assert host.value > 100
+
+
+def test_each_trial_may_take_as_many_items_as_the_first() -> None:
+    host = idle(slow(100.0), 2.1)
+    assert tried(host, 1.0) == TRIAL_ITEMS
+    steady(host, 5, 40, 100)
+    assert tried(idle(host, 2.1), 1.0) == TRIAL_ITEMS
+
+
+def test_a_trial_for_which_there_are_no_items_goes_on_and_forgets_nothing() -> None:
+    host = idle(slow(), 2.1)
+    tick(host, 1, 1.0)
+    idle(host, 0.1)
+    assert host._count > 0.5
+    assert idle(host, 600).trial
+    assert 1 + tried(host, 1.0) == TRIAL_ITEMS
 
 
 def test_a_hanging_trial_is_over_when_it_is_answered() -> None:
