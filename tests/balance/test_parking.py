@@ -67,6 +67,8 @@ def test_a_stuck_host_gets_the_next_item_until_that_has_begun() -> None:
         assert trial.due
     trial.look(51.0, 7, stuck=False)
     assert not trial.due
+    trial.look(51.0, 7, stuck=True)
+    assert trial.due, "there was one trial only, however long it took to begin"
 
 
 def test_one_that_answers_nothing_is_tried_more_and_more_rarely() -> None:
