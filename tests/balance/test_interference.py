@@ -66,6 +66,15 @@ def test_it_is_found_within_two_seconds() -> None:
     assert run(Interference(), 2, HOSTS, blocks).weight > 0.5
 
 
+def test_a_parked_item_weighs_no_more_than_the_most() -> None:
+    assert run(Interference(), 20, HOSTS, lambda parked, weight: 1 + parked).weight == MOST
+
+
+def test_hosts_that_were_faster_with_parked_items_are_no_credit() -> None:
+    found = run(Interference(), 60, HOSTS, lambda parked, weight: 1 - 0.2 * parked)
+    assert found._weight == 0
+
+
 def test_what_blocks_no_longer_is_forgotten_within_seconds() -> None:
     found = run(Interference(), 10, HOSTS, blocks)
     assert run(found, 8, HOSTS, waits).weight == 0

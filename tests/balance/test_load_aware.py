@@ -118,3 +118,52 @@ def test_drawing_never_falls_off_the_end(capacities: list[float], seed: int) -> 
     candidates = drawing(*capacities)
     chooser = built(candidates, seed)
     assert all(chooser.pick(0) in candidates for _ in range(20))
+
+
+# Items that will be parked.
+
+
+def test_parked_items_count_among_themselves() -> None:
+    """The lines leave them out, so that short items come to all alike; long ones come where the fewest are."""
+    candidates = members(3)
+    for candidate, parked in zip(candidates, (5, 2, 9), strict=True):
+        candidate.in_flight, candidate.left_out, candidate.offset = parked, parked, 1.0 - parked
+    chooser = built(candidates)
+    assert collections.Counter(chooser.pick(0).name for _ in range(30)) == {"m0": 10, "m1": 10, "m2": 10}
+    assert {named(chooser.for_long(candidates)) for _ in range(30)} == {"m1"}
+
+
+def test_what_is_not_parked_and_what_hosts_can_do_counts_for_long_items_too() -> None:
+    candidates = members(2)
+    candidates[0].in_flight = 3
+    assert named(built(candidates).for_long(candidates)) == "m1"
+    candidates[1].in_flight, candidates[1].slope = 2, 10.0
+    assert named(built(candidates).for_long(candidates)) == "m0"
+
+
+def test_long_items_are_spread_over_equals() -> None:
+    candidates = members(4)
+    chooser = built(candidates)
+    counts = collections.Counter(named(chooser.for_long(candidates)) for _ in range(400))
+    assert len(counts) == 4
+    assert min(counts.values()) > 60
+
+
+def test_long_items_stay_even_as_they_are_placed() -> None:
+    candidates = members(4)
+    chooser = built(candidates)
+    for _ in range(40):
+        chosen = chooser.for_long(iter(candidates))
+        assert chosen is not None
+        chosen.in_flight += 1
+        chosen.left_out += 1.0
+        chosen.offset -= chosen.slope
+    assert [candidate.in_flight for candidate in candidates] == [10] * 4
+
+
+def test_where_none_is_left_there_is_none_for_a_long_item() -> None:
+    assert built(members(2)).for_long([]) is None
+
+
+def named(member: Member | None) -> str | None:
+    return None if member is None else member.name

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.score import LEAST_SHARE, NEW_ITEMS, ParentShare, connection_tau_s, freshness, line, tau_s
+from tierlb.balance.score import (
+    LEAST_SHARE,
+    NEW_ITEMS,
+    ON_TRIAL,
+    ParentShare,
+    comparable,
+    connection_tau_s,
+    freshness,
+    line,
+    tau_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,60 @@ def test_a_connection_that_the_child_has_not_counted_yet_brings_a_part_of_an_ite
     slope, offset = line(1, 0, 1, 0, 100, per_item, counted=counted)
     queue = counted * per_item + since * max(NEW_ITEMS, per_item)
     assert (counted + since) * slope + offset == pytest.approx((queue + 1) / 100)
+
+
+COMPARABLE = [
+    # lines -> in units of the flattest, offsets on the grid
+    ([], []),
+    ([(0.01, 0.08)], [(1, 8)]),
+    ([(0.01, 0.08), (0.04, 0.08)], [(1, 8), (4, 8)]),
+    ([(0.01, 0.08), (0.01, 0.08 - 3 * 0.01)], [(1, 8), (1, 5)]),
+    ([(0.01, 1e12)], [(1, 1e14)]),  # too large for the grid
+    ([(0.01, 0.08), ON_TRIAL], [(1, 8), ON_TRIAL]),
+    ([(0.01, 0.08), (ON_TRIAL[0], -3 * ON_TRIAL[0])], [(1, 8), (ON_TRIAL[0], -3 * ON_TRIAL[0])]),
+    ([ON_TRIAL, ON_TRIAL], [ON_TRIAL, ON_TRIAL]),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), COMPARABLE)
+def test_lines_in_units_of_the_flattest_as_a_table(
+    lines: list[tuple[float, float]], expected: list[tuple[float, float]]
+) -> None:
+    found = comparable(lines)
+    assert [each for pair in found for each in pair] == pytest.approx([each for pair in expected for each in pair])
+
+
+@given(
+    capacity=st.floats(1e-3, 1e7),
+    ahead=st.floats(0, 1000),
+    parked=st.lists(st.integers(0, 5000), min_size=2, max_size=6),
+    queue=st.integers(0, 5000),
+)
+def test_hosts_with_the_same_queue_have_the_same_score_however_many_parked_items(
+    capacity: float, ahead: float, parked: list[int], queue: int
+) -> None:
+    slope, offset = line(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
+    lines = comparable([(slope, offset - each * slope) for each in parked])
+    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, lines, strict=True)}) == 1
+
+
+@given(capacity=st.floats(1e-3, 1e12), stuck=st.integers(1, 5000))
+def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue(capacity: float, stuck: int) -> None:
+    usual = line(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
+    (slope, offset), (trial_slope, trial_offset) = comparable([usual, (ON_TRIAL[0], -stuck * ON_TRIAL[0])])
+    assert stuck * trial_slope + trial_offset == 0 < offset
+    assert (stuck + 1) * trial_slope + trial_offset > 10_000 * slope + offset
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3), st.integers(0, 500)), min_size=2, max_size=8),
+)
+def test_what_is_clearly_lower_stays_lower(rows: list[tuple[float, float, int]]) -> None:
+    lines = [(slope, offset * slope) for slope, offset, _ in rows]
+    unit = min(slope for slope, _ in lines)
+    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(lines, rows, strict=True)]
+    after = [count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(lines), rows, strict=True)]
+    assert after == pytest.approx([score / unit for score in before], rel=1e-9, abs=1e-6)
 
 
 def test_before_the_first_report_parents_are_alike() -> None:

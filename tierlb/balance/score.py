@@ -87,16 +87,17 @@ def line(
 def comparable(lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The same lines in units of the flattest one, which makes scores predicted queues, with offsets that are multiples
     of a power of two. So scores that are the same on paper are the same in floating point: equal members, some with
-    parked items, would else be chosen by how their sums happen to be rounded."""
+    parked items, would else be chosen by how their sums happen to be rounded. Lines of members on trial stay as they
+    are: they are exact, and steep enough."""
     unit = min((slope for slope, _ in lines if 0 < slope < ON_TRIAL[0]), default=0.0)
     if not unit:
         return list(lines)
-    return [
-        (slope / unit, round(offset / unit * GRID) / GRID)
-        if abs(offset) < unit * MOST
-        else (slope / unit, offset / unit)
-        for slope, offset in lines
-    ]
+    return [each if each[0] >= ON_TRIAL[0] else _in_units(unit, *each) for each in lines]
+
+
+def _in_units(unit: float, slope: float, offset: float) -> tuple[float, float]:
+    queue = offset / unit
+    return slope / unit, round(queue * GRID) / GRID if abs(queue) < MOST else queue
 
 
 @attrs.define
