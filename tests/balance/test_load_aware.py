@@ -141,6 +141,18 @@ def test_what_is_not_parked_and_what_hosts_can_do_counts_for_long_items_too() ->
     assert named(built(candidates).for_long(candidates)) == "m0"
 
 
+def test_a_parked_item_counts_at_a_slow_host_for_as_much_as_another_there() -> None:
+    candidates = members(2)
+    for candidate, slope, parked in zip(candidates, (4.0, 1.0), (2, 5), strict=True):
+        candidate.slope, candidate.in_flight, candidate.left_out, candidate.offset = (
+            slope,
+            parked,
+            parked,
+            -slope * parked,
+        )
+    assert named(built(candidates).for_long(candidates)) == "m1"
+
+
 def test_long_items_are_spread_over_equals() -> None:
     candidates = members(4)
     chooser = built(candidates)

@@ -120,6 +120,11 @@ def test_hosts_with_the_same_queue_have_the_same_score_however_many_parked_items
     assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, lines, strict=True)}) == 1
 
 
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
+def test_an_offset_that_is_no_number_does_no_harm_to_the_others(odd: float) -> None:
+    assert comparable([(0.5, odd), (0.5, 1.0), (0.0, 1.0)])[1] == (1, 2)
+
+
 @given(capacity=st.floats(1e-3, 1e12), stuck=st.integers(1, 5000))
 def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue(capacity: float, stuck: int) -> None:
     usual = line(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
