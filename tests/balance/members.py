@@ -16,6 +16,7 @@ class Member:
     capacity: float = 1.0
     share: float = 1.0
     left_out: float = 0.0
+    parked: int = 0
     weight: float = 1.0
     peak: PeakEwma = attrs.field(factory=PeakEwma)
 

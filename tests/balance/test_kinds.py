@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tierlb.balance.kinds import (
     ENOUGH,
     FORMS,
-    HIGHEST_RATIO,
     KEPT_FROM,
     MEMORY,
     MOST_KINDS,
@@ -74,7 +73,8 @@ def test_a_stream_is_another_kind_than_an_answer_of_known_length() -> None:
 
 def test_one_answer_counts_for_no_more_than_the_highest_ratio() -> None:
     kinds, (number,) = knowing(0.01)
-    assert kinds.judge({number: [500.0, 0.01]}).ratios == pytest.approx(HIGHEST_RATIO + 1)
+    assert kinds.judge({number: [500.0, 0.01]}, highest=7.0).ratios == pytest.approx(7 + 1)
+    assert kinds.judge({number: [0.02, 0.01]}, highest=7.0).ratios == pytest.approx(2 + 1)
 
 
 @pytest.mark.parametrize("parts", [(50, 0), (0, 50), (25, 25), (49, 1), (1, 49)])

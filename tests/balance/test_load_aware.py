@@ -127,29 +127,26 @@ def test_parked_items_count_among_themselves() -> None:
     """The lines leave them out, so that short items come to all alike; long ones come where the fewest are."""
     candidates = members(3)
     for candidate, parked in zip(candidates, (5, 2, 9), strict=True):
-        candidate.in_flight, candidate.left_out, candidate.offset = parked, parked, 1.0 - parked
+        candidate.in_flight = candidate.left_out = candidate.parked = parked
+        candidate.offset = 1.0 - parked
     chooser = built(candidates)
     assert collections.Counter(chooser.pick(0).name for _ in range(30)) == {"m0": 10, "m1": 10, "m2": 10}
     assert {named(chooser.for_long(candidates)) for _ in range(30)} == {"m1"}
 
 
-def test_what_is_not_parked_and_what_hosts_can_do_counts_for_long_items_too() -> None:
+def test_errors_count_for_long_items_too_and_the_queue_of_short_ones_among_equals() -> None:
     candidates = members(2)
     candidates[0].in_flight = 3
     assert named(built(candidates).for_long(candidates)) == "m1"
-    candidates[1].in_flight, candidates[1].slope = 2, 10.0
+    candidates[1].offset += 0.1
     assert named(built(candidates).for_long(candidates)) == "m0"
 
 
 def test_a_parked_item_counts_at_a_slow_host_for_as_much_as_another_there() -> None:
     candidates = members(2)
     for candidate, slope, parked in zip(candidates, (4.0, 1.0), (2, 5), strict=True):
-        candidate.slope, candidate.in_flight, candidate.left_out, candidate.offset = (
-            slope,
-            parked,
-            parked,
-            -slope * parked,
-        )
+        candidate.slope, candidate.offset = slope, -slope * parked
+        candidate.in_flight = candidate.left_out = candidate.parked = parked
     assert named(built(candidates).for_long(candidates)) == "m1"
 
 
@@ -169,6 +166,7 @@ def test_long_items_stay_even_as_they_are_placed() -> None:
         assert chosen is not None
         chosen.in_flight += 1
         chosen.left_out += 1.0
+        chosen.parked += 1
         chosen.offset -= chosen.slope
     assert [candidate.in_flight for candidate in candidates] == [10] * 4
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.parking import LONGEST_REST_S, OVERTAKEN_BY, PARKED_AFTER_S, StuckTrial, is_overtaken, parks_after_s
+from tierlb.balance.parking import (
+    LONGEST_REST_S,
+    NONE,
+    OVERTAKEN_BY,
+    PARKED_AFTER_S,
+    StuckTrial,
+    is_overtaken,
+    parks_after_s,
+)
 
 TICK_S = 0.05
 
@@ -31,15 +39,19 @@ OVERTAKEN = [
 def test_an_item_is_overtaken_when_enough_later_ones_are_over(
     over: int, turn: int, parked: int, expected: bool
 ) -> None:
-    assert is_overtaken(over, turn, parked) is expected
+    assert is_overtaken(over, turn, parked, OVERTAKEN_BY) is expected
 
 
 @given(st.integers(0, 1000), st.integers(0, 50), st.integers(1, 300))
 def test_where_items_are_served_in_turn_none_is_overtaken(over: int, before: int, later: int) -> None:
     """The queue of a host that works on one at a time, at every moment until the item is answered."""
     turn = over + before + 1
-    assert not any(is_overtaken(over + ended, turn, 0) for ended in range(before + 1))
-    assert is_overtaken(over + before + later, turn, 0) is (later > OVERTAKEN_BY)
+    assert not any(is_overtaken(over + ended, turn, 0, 1) for ended in range(before + 1))
+    assert is_overtaken(over + before + later, turn, 0, OVERTAKEN_BY) is (later > OVERTAKEN_BY)
+
+
+def test_where_none_has_to_overtake_age_is_enough() -> None:
+    assert is_overtaken(0, 5, 0, NONE)
 
 
 def due(trial: StuckTrial, seconds: float, over: int, *, now: float = 0.0) -> list[float]:

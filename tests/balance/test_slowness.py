@@ -204,7 +204,7 @@ def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float, float
         weight = sum(weight * each[0] for weight, each in window)
         assert host.crowd == pytest.approx(crowd)
         assert host.value == pytest.approx(((ratios + overdue) / crowd + PRIOR * prior) / (weight + PRIOR))
-        assert host.expected == pytest.approx(host.value * crowd)
+        assert host.expected == pytest.approx((ratios / crowd + PRIOR * prior) / (weight + PRIOR) * crowd)
         if count:
             belief += (ratio / crowd - belief) * count / (count + told)
             told = min(MEMORY, told + count)

@@ -65,6 +65,21 @@ def test_what_is_parked_as_a_table(age_s: float, kind: int, waits: bool, over: i
     assert seen(item, over=over).parked == ((item,) if parked else ())
 
 
+HELD_UP = [
+    # what is there, oldest first, items over since -> parked
+    ("what came later is late and none is over", (aged(1, LONG), aged(0.5)), 0, 0),
+    ("one is over", (aged(1, LONG), aged(0.5)), 1, 1),
+    ("what came later is in time", (aged(1, LONG), aged(0.01)), 0, 1),
+    ("what is late came earlier", (aged(2), aged(1, LONG)), 0, 1),
+    ("the answer goes on", (aged(1, waits=False), aged(0.5)), 0, 0),
+]
+
+
+@pytest.mark.parametrize(("items", "over", "parked"), [row[1:] for row in HELD_UP], ids=[row[0] for row in HELD_UP])
+def test_a_long_item_that_keeps_the_only_worker_is_not_parked(items: tuple[Item, ...], over: int, parked: int) -> None:
+    assert len(seen(*items, over=over).parked) == parked
+
+
 def test_where_items_take_long_they_are_parked_later() -> None:
     """At a host where they take 0.3 s, be it by its queue."""
     for age_s, parked in ((1.1, 0), (1.3, 1)):
@@ -130,7 +145,7 @@ def test_a_host_is_stuck_when_all_that_is_there_is_old(ages_s: tuple[float, ...]
 
 
 def test_what_is_parked_now_is_not_stuck() -> None:
-    assert seen(aged(3, LONG), aged(2), aged(1)).stuck == 2
+    assert seen(aged(3), aged(2), aged(1, LONG)).stuck == 2
     assert seen(aged(3, LONG), aged(2, LONG)).stuck == 0
 
 
@@ -163,14 +178,16 @@ def test_a_look_is_that_of_the_definition(
     }
     found = look(items, NOW, KINDS, over=over, parked=parked, item_s=item_s)
     after_s = max(PARKED_AFTER_S, parks_after_s(item_s)) if item_s else math.inf
-    expected, overdue = [], 0.0
-    for item, turn in list(items.items())[:MOST_LOOKED_AT]:
+    expected, overdue, held_up = [], 0.0, False
+    for item, turn in reversed(list(items.items())[:MOST_LOOKED_AT]):
         usual_s = {SHORT: SHORT_S, LONG: LONG_S, EARLY: SHORT_S}.get(item.kind, 0.0)
         answered_soon_elsewhere = item.sent > 0 and 0 < usual_s < after_s and item.kind != EARLY
-        if NOW - item.began > after_s and (not answered_soon_elsewhere or is_overtaken(over, turn, parked)):
-            expected.append(item)
+        by = OVERTAKEN_BY if answered_soon_elsewhere else 1 if held_up else 0
+        if NOW - item.began > after_s and (by == 0 or is_overtaken(over, turn, parked, by)):
+            expected.insert(0, item)
         elif item.sent and usual_s:
-            overdue += max(0.0, (NOW - item.sent) / usual_s - LATE_FROM)
+            late = max(0.0, (NOW - item.sent) / usual_s - LATE_FROM)
+            overdue, held_up = overdue + late, held_up or late > 0
     assert list(found.parked) == expected
     assert found.overdue == pytest.approx(overdue, abs=1e-6)
     left = [item for item in items if item not in expected]

@@ -129,7 +129,7 @@ def test_an_endpoint_where_all_that_is_in_flight_is_parked_has_nothing_to_do(
     area_s: float, parked: int, busy: bool
 ) -> None:
     view = endpoint(learnt=100.0)
-    view.slowness.value = 4.0
+    view.slowness.value = view.slowness.typical = 4.0
     for second in range(1, 4):
         view.advance(LONG_AGO + second, area_s * second, parked=parked)
     assert view.slowness.trial is not busy
@@ -138,7 +138,7 @@ def test_an_endpoint_where_all_that_is_in_flight_is_parked_has_nothing_to_do(
 def test_sums_of_times_that_are_rounded_do_not_keep_it_from_its_rest() -> None:
     """With 3 parked since odd times the integral over a tick is 3 ticks but for the last digits."""
     view = endpoint(learnt=100.0)
-    view.slowness.value = 4.0
+    view.slowness.value = view.slowness.typical = 4.0
     moments = -(LONG_AGO + 0.1) - (LONG_AGO + 0.7) - (LONG_AGO + 1 / 3)
     for tick in range(100):
         now = LONG_AGO + 1 + tick * 0.0501

@@ -44,6 +44,10 @@ LONGEST_REST_S = 8.0
 LONGEST_REST_OF_THE_SLOW_S = 60.0
 BEST_FROM = 32.0
 """Answers after which a belief counts as what the host can do at best: the mean of fewer is low by chance."""
+FEW = 0.55
+"""Added to ALIKE for a host without answers. From 200 equal requests at rest, of which some stalled, the least of four
+hosts got 0.69 of its share in the mean without it (40 seeds) and gets 0.85. With 1 a slow host is found later: four
+nodes that share endpoints have a p99 of 68 ms after a slowdown instead of 61."""
 LOWEST, HIGHEST = 1e-3, 1e6
 
 
