@@ -205,7 +205,11 @@ def test_slots_are_how_many_items_it_works_on_at_once() -> None:
     assert view.learnt == 300
     view.state(NOW, 100, 0.5, 0)
     assert view.slots == 3
-    assert view.line(NOW, 100) == pytest.approx((0.01, 0.03))
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.06))
+    view.say_slots(20)
+    assert view.line(NOW, 100) == pytest.approx((0.01, 0.2))
+    view.say_slots(0)
+    assert (view.slots, view.learns_slots) == (20, True), "what was said is the guess for a while"
 
 
 # What a reporter says.

@@ -120,8 +120,9 @@ class Tierlb:
         if item.failed:
             candidate.view.phantom.add(now, candidate.view.slots)
             self.draw_lines(now)
-        elif item.sent:
+        elif item.sent > 0:
             candidate.times[item.kind].append(now - item.sent)
+            item.sent -= now
 
 
 class LeastTime:

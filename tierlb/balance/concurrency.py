@@ -21,7 +21,8 @@ is added to the loss of its hypothesis, and the losses are kept as differences t
   the short one's ratio is huge. The sum of times by the sum of usual times obeys Little's law for any mix.
 
 Left out: items that others send to the same endpoint. Of three parents that see their own items only, each learns about
-half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all.
+half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all. Who adds what
+the others have there in the mean (balance/pool_slots.py) learns nearly all of them.
 """
 
 import math
@@ -96,7 +97,8 @@ logarithm by so much lower. The others change nothing."""
 
 @attrs.define(slots=True)
 class Concurrency:
-    """One endpoint. Call `add` with its answers as they come, or per tick, and `advance` once per tick after it.
+    """One endpoint. Call `add` with its answers as they come, or per tick, and `advance` once per tick after it; or
+    `wait` once per tick, and `close` when `is_due`, which is what takes time (60 µs).
 
     `slots`: how many items it works on at once; None until that was known for the first time. `known`: the evidence is
     for it now. Once known the value stays when it is no longer certain, within what is still possible. `at_least` and
@@ -154,15 +156,30 @@ class Concurrency:
 
     def advance(self, dt_s: float) -> None:
         """`dt_s` have passed."""
+        self.wait(dt_s)
+        if self.is_due:
+            self.close()
+
+    def wait(self, dt_s: float) -> None:
+        """`dt_s` have passed; the window is not closed."""
         self._elapsed_s += dt_s
-        if self._elapsed_s >= WINDOW_S and self._count >= WINDOW_ITEMS * max(1.0, self._noise):
-            self._close()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the window is long enough and has enough items to be closed."""
+        return self._elapsed_s >= WINDOW_S and self._count >= WINDOW_ITEMS * max(1.0, self._noise)
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """Of each hypothesis, as differences to the best one's."""
+        return self._losses
 
     def within(self, guess: float) -> float:
         """The slots, or the guess as far as it is possible while they are unknown."""
         return min(self.at_most, max(self.at_least, guess)) if self.slots is None else self.slots
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Judge the hypotheses by the items of the window, and begin the next."""
         self._learn_noise()
         rows = [
             (1 / (self._noise / count + MODEL_ERROR**2), time_s / usual_s, place)
@@ -206,16 +223,25 @@ class Concurrency:
         self._losses = [min(MOST_LOSS, loss - best) for loss in losses]
 
     def _decide(self) -> None:
-        left = [index for index, loss in enumerate(self._losses) if loss < DECISIVE]
-        self.at_least, self.at_most = SLOTS[left[0]], SLOTS[left[-1]]
         self.slowness = math.exp(self._levels[self._losses.index(0.0)])
-        self.known = self.at_most <= NARROW * self.at_least < math.inf
-        if self.known:
-            weights = [math.exp(-self._losses[index] / 2) for index in left]
-            logs = [weight * math.log(SLOTS[index]) for weight, index in zip(weights, left, strict=True)]
-            self.slots = math.exp(sum(logs) / sum(weights))
+        self.at_least, self.at_most, slots = believed(self._losses)
+        self.known = slots is not None
+        if slots is not None:
+            self.slots = slots
         elif self.slots is not None:
             self.slots = min(self.at_most, max(self.at_least, self.slots))
+
+
+def believed(losses: Sequence[float]) -> tuple[float, float, float | None]:
+    """The fewest and the most slots that are possible by these losses, of which the best is 0, and how many there are
+    if that is known."""
+    left = [index for index, loss in enumerate(losses) if loss < DECISIVE]
+    at_least, at_most = SLOTS[left[0]], SLOTS[left[-1]]
+    if not at_most <= NARROW * at_least < math.inf:
+        return at_least, at_most, None
+    weights = [math.exp(-losses[index] / 2) for index in left]
+    logs = [weight * math.log(SLOTS[index]) for weight, index in zip(weights, left, strict=True)]
+    return at_least, at_most, math.exp(sum(logs) / sum(weights))
 
 
 def judged(rows: Sequence[Row]) -> tuple[float, list[float], list[float]]:

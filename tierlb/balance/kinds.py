@@ -20,6 +20,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import attrs
 
 from tierlb.balance.interference import Interference
+from tierlb.balance.pool_slots import PoolSlots
 
 MOST_KINDS = 64
 FORMS = 2
@@ -55,10 +56,11 @@ class Answers:
 @attrs.define(slots=True)
 class Work:
     """What is known of the items of a pool: how long one usually takes, in the mean of the recent mix of kinds (0 while
-    nothing is known), and how much parked ones hold up the others."""
+    nothing is known), how much parked ones hold up the others, and how many a member works on at once."""
 
     usual_s: float = 0.0
     interference: Interference = attrs.field(factory=Interference)
+    slots: PoolSlots = attrs.field(factory=PoolSlots)
     _seen: float = 0.0
 
     def add(self, count: int, work_s: float) -> None:

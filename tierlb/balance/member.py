@@ -16,6 +16,11 @@ from tierlb.balance.score import comparable
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
 from tierlb.balance.view import NO_ANSWERS, MemberView
 
+SAMPLES_PER_TICK = 4
+"""Items of a member per tick whose times tell of its slots. A window needs some 50 of a second."""
+MOST_SAMPLED = 32
+"""Of them, those that wait for their answers."""
+
 
 class Member:
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
@@ -30,7 +35,8 @@ class Member:
     integral of `in_flight` over time follows exactly at the cost of one addition per event. `done` counts items that
     are over. `times` holds the times of answers since the last tick by the number of their kind, `answers` what the
     last tick made of them. `under_way` are the items in flight that are not parked, with how many items were over or in
-    flight when each began.
+    flight when each began. `samples`: how many of the next items are to be noted in `sampled`, each with how many
+    competed for slots as it began.
     """
 
     __slots__ = (
@@ -43,6 +49,8 @@ class Member:
         "moments",
         "offset",
         "parked",
+        "sampled",
+        "samples",
         "slope",
         "stuck",
         "times",
@@ -53,13 +61,14 @@ class Member:
 
     def __init__(self, view: MemberView) -> None:
         self.view = view
-        self.in_flight = self.parked = self.unqueued = self.done = 0
+        self.in_flight = self.parked = self.unqueued = self.done = self.samples = 0
         self.moments = self.left_out = 0.0
         self.answers = NO_ANSWERS
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
         self.times: defaultdict[int, list[float]] = defaultdict(list)
         self.stuck = StuckTrial()
+        self.sampled: list[tuple[UnderWay, int]] = []
         self.under_way: dict[UnderWay, int] = {}
 
     def begin_item(self, now: float, item: UnderWay, *, long: bool = False) -> None:
@@ -71,6 +80,13 @@ class Member:
             self.park_early(item)
         else:
             self.under_way[item] = self.done + self.in_flight
+            if self.samples:
+                self.sample(item)
+
+    def sample(self, item: UnderWay) -> None:
+        """Note how many compete for slots as it begins."""
+        self.samples -= 1
+        self.sampled.append((item, max(1, self.in_flight - self.parked)))
 
     def end_item(self, now: float, item: UnderWay, kinds: Kinds) -> bool:
         """It ended, however; whether it was parked."""
@@ -115,7 +131,7 @@ class Member:
         """It waits for something else than this member, and its time will say nothing about it."""
         del self.under_way[item]
         self._enter(item)
-        if item.sent:
+        if item.sent > 0:
             item.sent = 0.0
             kinds.note_waited(item.kind)
         kinds.note_parked(item.kind)
@@ -133,15 +149,27 @@ class Member:
             self.park(item, kinds)
         self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)
         self.unqueued = found.stuck if self.stuck.due else 0
+        self._learn_slots(kinds)
         self.answers = kinds.judge(self.times, view.slowness.expected, view.slowness.highest)
         self.times = defaultdict(list)
         area_s = self.moments + self.in_flight * now
         view.advance(now, area_s, self.answers, overdue=found.overdue, parked=self.parked)
 
+    def _learn_slots(self, kinds: Kinds) -> None:
+        """Take the times of sampled items that were answered; failed and parked ones tell nothing."""
+        waiting: list[tuple[UnderWay, int]] = []
+        for item, here in self.sampled:
+            if item.sent < 0:
+                self.view.show_slots(kinds.expected_s(item.kind), here, -item.sent)
+            elif item in self.under_way:
+                waiting.append((item, here))
+        self.sampled = waiting
+        self.samples = min(SAMPLES_PER_TICK, MOST_SAMPLED - len(waiting)) if self.view.learns_slots else 0
+
 
 def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     """What members that do the same work tell only together, after each has learnt: how slow they are in the middle,
-    and how much parked items hold up the others."""
+    how much parked items hold up the others, and how many items they work on at once."""
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
     middle = median(known) if known else 1.0
     seen: list[Seen] = []
@@ -150,7 +178,9 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
         slowness.siblings = middle
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
-    siblings[0].view.work.interference.observe(dt_s, seen)
+    work = siblings[0].view.work
+    work.interference.observe(dt_s, seen)
+    work.slots.advance(dt_s, [member.view for member in siblings])
 
 
 def draw_lines(

@@ -24,9 +24,10 @@ class ParkedCount(Protocol):
 
 
 class UnderWay(Protocol):
-    """An item. `began` and `sent` are times (seconds, of the reactor); `sent` is 0 unless the member owes it an answer
-    now: before the request is complete and after the answer's head came it does not. `kind`: balance.kinds. `tally`:
-    that of the connection on which the item came, the same as long as it lasts."""
+    """An item. `began` and `sent` are times (seconds, of the reactor). `sent` is above 0 only while the member owes it
+    an answer: it is 0 before the request is complete, and after the head came the negative of the answer's time, or 0
+    if that tells nothing. `kind`: balance.kinds. `tally`: that of the connection on which the item came, the same as
+    long as it lasts."""
 
     began: float
     sent: float
@@ -66,7 +67,7 @@ def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int,
         if item.began < oldest and is_overtaken(over, turn, parked, _needed(item, kinds, after_s, held_up=held_up)):
             found.append(item)
             continue
-        if item.sent and expected_s:
+        if item.sent > 0 and expected_s:
             late = max(0.0, (now - item.sent) / expected_s - LATE_FROM)
             overdue += late
             held_up = held_up or late > 0
@@ -78,6 +79,6 @@ def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int,
 
 def _needed(item: UnderWay, kinds: Kinds, after_s: float, *, held_up: bool) -> int:
     """How many later items have to be over before an old item is parked. `held_up`: one of them is late."""
-    if item.sent and not kinds.long[item.kind] and 0 < kinds.expected_s(item.kind) < after_s:
+    if item.sent > 0 and not kinds.long[item.kind] and 0 < kinds.expected_s(item.kind) < after_s:
         return OVERTAKEN_BY
     return 1 if held_up else NONE

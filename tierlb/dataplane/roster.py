@@ -267,7 +267,7 @@ class Candidate(CountedMember):
         """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
         if says.maxconn is not None:
             self.said_maxconn = says.maxconn
-            self.view.slots = float(says.maxconn or self.view.slots)
+            self.view.say_slots(says.maxconn)
         if says.weight is not None:
             self.view.factor = says.weight
         before = (self.said_admin, self.said_up)
@@ -280,6 +280,7 @@ class Candidate(CountedMember):
         """It has no agent to ask, or none any more: what one said holds no longer."""
         if (self.said_admin, self.said_up, self.said_maxconn, self.view.factor) != (Admin.READY, None, 0, 1.0):
             self.said_admin, self.said_up, self.said_maxconn, self.view.factor = Admin.READY, None, 0, 1.0
+            self.view.say_slots(0)
             self.take(self.member)
 
     def assess(self, event: str = "") -> None:

@@ -353,9 +353,9 @@ def item_headed(item: Item) -> None:
     for step in item.path:
         candidate, now = step.candidate, step.candidate.parent.agenda.now
         candidate.times_to_head.add(now - step.began)
-        if step.sent:
+        if step.sent > 0:
             candidate.answered_early(step, streamed, now - step.sent, candidate.parent.kinds)
-        step.sent = 0.0
+            step.sent -= now
 
 
 def item_done(item: Item) -> None:

@@ -142,6 +142,8 @@ class Exchange:
             candidate.park_early(self)
         else:
             candidate.under_way[self] = candidate.done + candidate.in_flight
+            if candidate.samples:
+                candidate.sample(self)
         idle = candidate.idle
         while idle and not self.retried:
             connection = idle.pop()
@@ -423,13 +425,15 @@ class Exchange:
         if self.sent:
             candidate = self.candidate
             assert candidate is not None
-            if not reply.blamed:
+            if reply.blamed:
+                self.sent = 0.0
+            else:
                 took_s = self.front.reactor.now - self.sent
                 if candidate.early:
                     candidate.answered_early(self, reply.length < 0, took_s, self.front.roster.kinds)
                 else:
                     candidate.times[plan.kind + (reply.length < 0)].append(took_s)
-            self.sent = 0.0
+                self.sent = -took_s
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)
         self.reply = reply

@@ -1,0 +1,101 @@
+"""Slots of a pool: what members say, what each has shown, and what they show together."""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import pytest
+
+from tierlb.balance.concurrency import Concurrency
+from tierlb.balance.pool_slots import CLOSED_PER_TICK, DECIDED_EACH_S, FIRST_GUESS, PoolSlots, slots_of
+
+TICK_S = 0.05
+
+
+@attrs.define(eq=False)
+class Member:
+    true: float = 4.0
+    said_slots: float = 0.0
+    slots: float = FIRST_GUESS
+    concurrency: Concurrency = attrs.field(factory=Concurrency)
+
+    def answer(self, in_flight: Sequence[int]) -> None:
+        """Items of 10 ms, so many at the beginning of each."""
+        self.concurrency.add(0.01, [(here, 0.01 * max(1.0, here / self.true)) for here in in_flight])
+        self.concurrency.wait(TICK_S)
+
+
+def play(pool: PoolSlots, members: Sequence[Member], in_flight: Sequence[int], seconds: float) -> PoolSlots:
+    for _ in range(round(seconds / TICK_S)):
+        for member in members:
+            member.answer(in_flight)
+        pool.advance(TICK_S, members)
+    return pool
+
+
+def test_before_anything_is_known_it_is_guessed() -> None:
+    members = [Member(), Member()]
+    assert play(PoolSlots(), members, [1, 2], 20).guess == FIRST_GUESS
+    assert [each.slots for each in members] == [FIRST_GUESS] * 2
+
+
+def test_members_that_are_rarely_saturated_tell_together_what_none_would_tell_alone() -> None:
+    rarely = [1, 2, 3, 4] * 2 + [5, 6]
+    one, eight = [Member()], [Member() for _ in range(8)]
+    alone, together = play(PoolSlots(), one, rarely, 2.5), play(PoolSlots(), eight, rarely, 2.5)
+    assert alone.guess == FIRST_GUESS
+    assert together.guess == pytest.approx(4, rel=0.25)
+    assert {each.slots for each in eight} == {together.guess}
+
+
+def test_what_a_member_says_is_believed_and_its_answers_are_left_out_of_the_guess() -> None:
+    says, silent = Member(said_slots=32.0), Member(true=4)
+    pool = play(PoolSlots(), [says, silent], range(1, 13), 20)
+    assert says.slots == 32
+    assert silent.slots == pool.guess == pytest.approx(4, rel=0.2)
+
+
+def test_a_member_with_another_number_than_its_siblings_has_its_own() -> None:
+    usual, other = [Member() for _ in range(5)], Member(true=16)
+    play(PoolSlots(), [*usual, other], range(1, 40), 20)
+    assert other.slots == pytest.approx(16, rel=0.2)
+    assert [each.slots for each in usual] == [pytest.approx(4, rel=0.2)] * 5
+
+
+ONE = [
+    # what is known of the one itself: slots, at least, at most; the guess -> what is taken
+    (None, 1.0, math.inf, 8.0, 8.0),
+    (None, 1.0, 3.0, 8.0, 3.0),
+    (None, 20.0, math.inf, 8.0, 20.0),
+    (5.0, 5.0, 5.0, 4.0, 4.0),  # about the same: else noise would decide between equals
+    (3.0, 3.0, 3.0, 4.0, 4.0),
+    (7.0, 7.0, 7.0, 4.0, 7.0),
+    (2.0, 2.0, 2.0, 4.0, 2.0),
+]
+
+
+@pytest.mark.parametrize(("slots", "at_least", "at_most", "guess", "expected"), ONE)
+def test_the_guess_holds_as_far_as_a_members_answers_allow(
+    slots: float | None, at_least: float, at_most: float, guess: float, expected: float
+) -> None:
+    assert slots_of(Concurrency(slots, at_least=at_least, at_most=at_most), guess) == expected
+
+
+def test_few_windows_are_closed_in_a_tick_and_all_have_their_turn() -> None:
+    members = [Member() for _ in range(100)]
+    pool = PoolSlots()
+    for member in members:
+        member.concurrency.add(0.01, [(1, 0.01)] * 100)
+        member.concurrency.wait(2.0)
+    left = [sum(member.concurrency.is_due for member in members)]
+    for _ in range(100 // CLOSED_PER_TICK):
+        pool.advance(TICK_S, members)
+        left.append(sum(member.concurrency.is_due for member in members))
+    assert left == list(range(100, -1, -CLOSED_PER_TICK))
+
+
+def test_new_members_have_the_guess_within_a_second() -> None:
+    pool = play(PoolSlots(), [Member() for _ in range(8)], range(1, 13), 10)
+    newcomer = Member()
+    play(pool, [newcomer], [], DECIDED_EACH_S)
+    assert newcomer.slots == pool.guess != FIRST_GUESS
