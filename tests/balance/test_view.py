@@ -519,3 +519,40 @@ def test_a_reporter_that_is_given_connections_is_believed_but_nothing_is_learnt_
 ) -> None:
     view = remembering(reporter(learnt=70.0, equal=True), past)
     assert view.capacity(NOW, 100.0) == expected
+
+
+# Capacity in standard items.
+
+
+def test_what_an_endpoint_states_of_its_own_mix_is_converted() -> None:
+    """It had items four times as long as those of its pool, and did a quarter as many."""
+    view = endpoint()
+    view.work.add(1000, 1000 * USUAL_S)
+    view.own_work.add(100, 100 * 4 * USUAL_S)
+    view.state(NOW, 50.0, 0.5, 0)
+    assert view.stated(NOW) == pytest.approx(400)
+
+
+def test_what_an_agent_reports_is_converted_and_what_a_node_reports_is_not() -> None:
+    agent, node = reporter(), reporter()
+    node.endpoint = False
+    for view in (agent, node):
+        view.work.add(1000, 1000 * USUAL_S)
+        view.own_work.add(100, 100 * 4 * USUAL_S)
+        view.hear(NOW, LOAD, Echo())
+    assert agent.capacity(NOW, None) == pytest.approx(1200)
+    assert node.capacity(NOW, None) == 300
+
+
+def test_what_is_told_of_an_endpoint_leaves_out_what_items_wait_for_one_another() -> None:
+    view = endpoint()
+    view.say_slots(4)
+    for tick in range(1, 101):
+        now = LONG_AGO + tick * TICK_S
+        for here in (4, 5, 6, 7):
+            view.show_slots(USUAL_S, here, USUAL_S * here / 4)
+        view.advance(now, 3.5 * tick * TICK_S, answers(10, 1.375))
+        view.work.slots.advance(TICK_S, [view])
+    told, chosen_by = view.capacity_to_tell(NOW), view.capacity(NOW, None)
+    assert told == pytest.approx(400, rel=0.05)
+    assert chosen_by == pytest.approx(400 / 1.375, rel=0.05)

@@ -15,6 +15,7 @@ from tierlb.telemetry.aggregate import (
     Recent,
     RecentRates,
     Target,
+    WorkRates,
     TrafficMix,
     aggregate,
     pools_down,
@@ -267,3 +268,29 @@ def test_a_pool_is_down_where_no_way_leads_to_an_available_endpoint(
     own: dict[str, bool], below: dict[str, list[tuple[str, ...]]], down: tuple[str, ...]
 ) -> None:
     assert pools_down(own, below) == down
+
+
+USES = [
+    # standard items per second at the target (None: only the node's own count is known) -> utilisation
+    (None, 0.5),
+    (30.0, 0.3),
+    (0.0, 0.1),  # long polls that end are no work
+]
+
+
+@pytest.mark.parametrize(("items_per_s", "expected"), USES)
+def test_use_is_the_work_done_by_what_can_be_done_of_it(items_per_s: float | None, expected: float) -> None:
+    target = Target(1.0, children(100), items_per_s)
+    assert aggregate(Counters(), Recent(done_per_s=50), 0.1, 0, [target]).utilisation == pytest.approx(expected)
+
+
+def test_work_is_a_rate_of_the_last_second_by_target() -> None:
+    rates = WorkRates()
+    assert rates.rate("a") is None
+    for tick in range(41):
+        rates.sample(tick * 0.05, {"a": 3.0 * tick * 0.05, "b": 0.0})
+    assert rates.rate("a") == pytest.approx(3.0)
+    assert rates.rate("b") == 0
+    rates.sample(2.05, {"a": 0.0})
+    assert rates.rate("a") == 0, "a member that left takes its work along"
+    assert rates.rate("b") is None

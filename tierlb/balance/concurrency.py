@@ -169,6 +169,14 @@ class Concurrency:
         """Whether the window is long enough and has enough items to be closed."""
         return self._elapsed_s >= WINDOW_S and self._count >= WINDOW_ITEMS * max(1.0, self._noise)
 
+    def slowness_at(self, slots: float) -> float | None:
+        """The time by the usual time of an item that need not wait, if there are so many slots; None before the first
+        window."""
+        if not math.isfinite(self._doubt):
+            return None
+        nearest = min(range(len(SLOTS)), key=lambda index: abs(math.log(SLOTS[index] / slots)))
+        return math.exp(self._levels[nearest])
+
     @property
     def losses(self) -> Sequence[float]:
         """Of each hypothesis, as differences to the best one's."""

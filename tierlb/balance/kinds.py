@@ -39,6 +39,9 @@ KEPT_FROM = 8
 """Answers within a sweep that a kind needs to keep its place while others wait for one."""
 WORK_MEMORY = 500
 """Answers over which the mean work of an item of a pool is averaged."""
+FIRST_ANSWERS = 2000.0
+STANDARD_OVER_S = 300.0
+"""How fast the standard item follows the mix. A capacity that is planned with must not move with every burst."""
 
 
 @attrs.define(slots=True)
@@ -54,19 +57,50 @@ class Answers:
 
 
 @attrs.define(slots=True)
-class Work:
-    """What is known of the items of a pool: how long one usually takes, in the mean of the recent mix of kinds (0 while
-    nothing is known), how much parked ones hold up the others, and how many a member works on at once."""
+class MeanWork:
+    """`usual_s`: how long an item usually takes, in the mean of the recent mix of kinds (0 while nothing is known)."""
 
     usual_s: float = 0.0
-    interference: Interference = attrs.field(factory=Interference)
-    slots: PoolSlots = attrs.field(factory=PoolSlots)
     _seen: float = 0.0
 
     def add(self, count: int, work_s: float) -> None:
+        """So many answers; `work_s` is the sum of what their kinds usually take."""
         if count:
             self._seen = min(WORK_MEMORY, self._seen + count)
             self.usual_s += (work_s / count - self.usual_s) * min(1.0, count / self._seen)
+
+
+@attrs.define(slots=True)
+class Work(MeanWork):
+    """What is known of the items of a pool: the recent mix, how much parked items hold up the others, and how many a
+    member works on at once.
+
+    Capacities are in *standard* items per second. A standard item takes `standard_s`, the mean of all until so many
+    were seen, from then on the mean of the last minutes. In items of the mix of this second a capacity would fall as
+    longer ones come, though nothing became slower. Who compares a rate with a capacity takes work by `standard_s`.
+    """
+
+    interference: Interference = attrs.field(factory=Interference)
+    slots: PoolSlots = attrs.field(factory=PoolSlots)
+    _counted: float = 0.0
+    _standard_s: float = 0.0
+
+    @property
+    def standard_s(self) -> float:
+        """What a standard item takes; 0 while nothing is known."""
+        return self._standard_s or self.usual_s
+
+    def add(self, count: int, work_s: float) -> None:
+        """Answers of any member of the pool."""
+        MeanWork.add(self, count, work_s)
+        if count and self._counted < FIRST_ANSWERS:
+            self._counted += count
+            self._standard_s += (work_s / count - self._standard_s) * count / self._counted
+
+    def follow(self, dt_s: float) -> None:
+        """`dt_s` have passed."""
+        if self._counted >= FIRST_ANSWERS:
+            self._standard_s += (self.usual_s - self._standard_s) * min(1.0, dt_s / STANDARD_OVER_S)
 
 
 class Kinds:
@@ -155,13 +189,15 @@ class Kinds:
         self.long[number] = self._parked[number] * 2 > self._answered[number] + self._answered[number + 1]
 
     def learn(self, now: float) -> None:
-        """Take what `judge` has seen since the last time into how kinds compare with each other."""
-        work_s = sum(count * self.usual_s[number] for number, (count, _) in self._new.items())
-        seconds = sum(seconds for _, seconds in self._new.values())
-        for number, (count, own_s) in self._new.items():
-            if seconds > 0:
-                beside_others = own_s / (count * self.usual_s[number]) * work_s / seconds
-                factor = 1 + (beside_others - 1) * count / (count + MEMORY)
+        """Take what `judge` has seen since the last time into how kinds compare with each other: with the one that is
+        answered most, whose usual time stays. If the mean of all stayed, a new long kind of which too little was
+        believed at first would change the usual times of all others."""
+        ratios = {number: own_s / (count * self.usual_s[number]) for number, (count, own_s) in self._new.items()}
+        most = ratios.get(max(ratios, key=self._answered.__getitem__), 0.0) if ratios else 0.0
+        for number, ratio in ratios.items():
+            if most > 0:
+                count = self._new[number][0]
+                factor = 1 + (ratio / most - 1) * count / (count + MEMORY)
                 self.usual_s[number] = max(SHORTEST_S, self.usual_s[number] * factor)
         self._new.clear()
         if now - self._swept_at >= SWEEP_S:

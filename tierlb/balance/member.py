@@ -179,6 +179,7 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].view.work
+    work.follow(dt_s)
     work.interference.observe(dt_s, seen)
     work.slots.advance(dt_s, [member.view for member in siblings])
 

@@ -14,12 +14,12 @@ import attrs
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.concurrency import Concurrency
 from tierlb.balance.guidance import SLOW_MARGIN
-from tierlb.balance.kinds import Answers, Work
+from tierlb.balance.kinds import Answers, MeanWork, Work
 from tierlb.balance.phantom import Phantom
 from tierlb.balance.pool_slots import FIRST_GUESS
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import slow_start
-from tierlb.balance.slowness import Slowness
+from tierlb.balance.slowness import LOWEST, Slowness
 from tierlb.balance.staleness import is_old, trusted_capacity
 from tierlb.balance.trial import Trial
 from tierlb.model.load import Echo, SubtreeLoad
@@ -56,7 +56,9 @@ class MemberView:
     connections while it counts requests; `equal`: what is given are connections to an endpoint, whose capacity cannot
     be told from when they end, so that all endpoints count the same. `factor`: what its agent says of its weight.
     `said_slots`: how many items it works on at a time, as itself or its agent says (0: neither does); `slots`: as it is
-    to be used, of all parents together (balance/pool_slots.py)."""
+    to be used, of all parents together (balance/pool_slots.py). `endpoint`: it is no node. `own_work` is its own mix
+    of items, which may be another than that of the pool (`work`); `work_done_s` the sum of what its answers usually
+    take."""
 
     reports: bool
     parents: int
@@ -75,6 +77,9 @@ class MemberView:
     concurrency: Concurrency = attrs.field(factory=Concurrency)
     slowness: Slowness = attrs.field(factory=Slowness)
     work: Work = attrs.field(factory=Work)
+    own_work: MeanWork = attrs.field(factory=MeanWork)
+    work_done_s: float = 0.0
+    endpoint: bool = True
     phantom: Phantom = attrs.field(factory=Phantom)
     trial: Trial = attrs.field(factory=Trial)
     share: ParentShare = attrs.field(init=False)
@@ -107,11 +112,16 @@ class MemberView:
     def state(self, now: float, rate: float, busy: float, slots: int) -> None:
         """An endpoint said with a response how many items per second it completes, how busy (0..1) it is with that, and
         how many it works on at a time (0: not said). Rate and busy are of one window, so that their ratio is its
-        capacity (gRPC A58)."""
+        capacity (gRPC A58), of items as it had them lately."""
         if slots:
             self.say_slots(slots)
         if rate > 0 and busy >= LEAST_BUSY:
-            self._stated, self._stated_at = rate / busy, now
+            self._stated, self._stated_at = self._in_standard_items(rate / busy), now
+
+    def _in_standard_items(self, capacity: float) -> float:
+        """A capacity in items of its own mix, as the endpoint or its agent counts it."""
+        own_s, standard_s = self.own_work.usual_s, self.work.standard_s
+        return capacity * own_s / standard_s if own_s and standard_s else capacity
 
     def say_slots(self, slots: float) -> None:
         """It, or its agent, said how many items it works on at a time; 0: not any more."""
@@ -165,6 +175,8 @@ class MemberView:
         self.concurrency.wait(dt_s)
         if not self.equal:
             self.work.add(answers.count, answers.work_s)
+            self.own_work.add(answers.count, answers.work_s)
+            self.work_done_s += answers.work_s
             self.slowness.advance(
                 dt_s,
                 answers,
@@ -178,35 +190,56 @@ class MemberView:
         self._at, self._area_s = now, area_s
 
     def capacity(self, now: float, median: float | None) -> float | None:
-        """Items per second, as far as it can be trusted now; None: no idea. `median` is that of its siblings."""
+        """Standard items per second (balance.kinds.Work), as far as it can be trusted now; None: no idea. `median` is
+        that of its siblings."""
         if self.reports:
             reported = self.heard.capacity if self.heard is not None and self.heard.capacity > 0 else None
+            if reported is not None and self.endpoint:
+                reported = self._in_standard_items(reported)
             age_s = self.age_s(now)
             known = trusted_capacity(reported, age_s, REPORT_INTERVAL_S, self.connected, median)
             if known is not None or self.equal:
                 return known
         if self.equal:
             return None
-        learnt, stated = self.learnt, self.stated(now)
+        return self._at_most_stated(now, self.learnt)
+
+    def capacity_to_tell(self, now: float) -> float | None:
+        """The same for reports and people, who want what it can do at most: without what items wait for one another now
+        and a second or more late."""
+        if self.equal or (self.reports and self.capacity(now, None) != self.learnt):
+            return self.capacity(now, None)
+        return self._at_most_stated(now, self._learnt_without_waits)
+
+    def _at_most_stated(self, now: float, learnt: float | None) -> float | None:
+        stated = self.stated(now)
         if stated is not None:
             learnt = stated if learnt is None else min(learnt, stated)
         return learnt
 
     @property
     def learnt(self) -> float | None:
-        """Items per second of the pool's usual mix, of all parents together, as answers show it (Little's law); None
-        before the first."""
-        if not self.slowness.seen or not self.work.usual_s:
+        """Standard items per second, of all parents together, as answers show it (Little's law); None before the
+        first."""
+        if not self.slowness.seen or not self.work.standard_s:
             return None
-        return self.slots / (self.slowness.value * max(SHORTEST_ITEM_S, self.work.usual_s))
+        return self.slots / (self.slowness.value * max(SHORTEST_ITEM_S, self.work.standard_s))
 
     def likeness(self, now: float) -> float:
         """By what factor its capacity may be below that of an equal."""
         by_answers = not self.reports and not self.equal and self.stated(now) is None
         return self.slowness.likeness if by_answers else ALIKE
 
+    @property
+    def _learnt_without_waits(self) -> float | None:
+        """`learnt` is lower at a high load, most where short items wait for long ones."""
+        slowness, standard_s = self.concurrency.slowness_at(self.slots), self.work.standard_s
+        if slowness is None or not standard_s:
+            return self.learnt
+        return self.slots / (max(LOWEST, slowness) * max(SHORTEST_ITEM_S, standard_s))
+
     def stated(self, now: float) -> float | None:
-        """Items per second, as the endpoint itself said lately; None where it did not."""
+        """Standard items per second, by what the endpoint itself said lately; None where it did not."""
         return self._stated if self._stated and now - self._stated_at <= STATED_FOR_S else None
 
     def line(

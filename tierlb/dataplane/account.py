@@ -13,7 +13,7 @@ from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.roster import Candidate, Roster
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
-from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, pools_down
+from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, WorkRates, pools_down
 from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, effort
 
@@ -31,6 +31,7 @@ class Account:
         self._use = LoopUse()
         self._own = OwnCapacity()
         self._mix = TrafficMix()
+        self._work = WorkRates()
         self._requests_s = 0.0
         self._counts_requests = False
         self._sampled_at = now
@@ -58,6 +59,11 @@ class Account:
         self._rates.sample(now, counts)
         self._use.sample(now, waited_s)
         self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
+        done_s: dict[str, float] = {}
+        for candidate in self._roster.candidates:
+            name = candidate.member.target
+            done_s[name] = done_s.get(name, 0.0) + candidate.view.work_done_s
+        self._work.sample(now, done_s)
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
@@ -66,7 +72,10 @@ class Account:
         for candidate in self._roster.candidates:
             by_target.setdefault(candidate.member.target, []).append(candidate)
         shares = self._mix.sample(now, {name: _given(members) for name, members in by_target.items()})
-        targets = [Target(shares[name], _children(members, now)) for name, members in by_target.items()]
+        targets = [
+            Target(shares[name], _children(members, now), self._items_per_s(name, members[0]))
+            for name, members in by_target.items()
+        ]
         targets += [UNFOUND] * unfound
         return aggregate.aggregate(
             self._counts(),
@@ -77,6 +86,12 @@ class Account:
             draining=draining,
             down=_down(by_target),
         )
+
+    def _items_per_s(self, target: str, one: Candidate) -> float | None:
+        """The work done lately, in standard items. Children count their own items, and of those of connections nothing
+        is known."""
+        rate, standard_s = self._work.rate(target), one.view.work.standard_s
+        return None if not one.view.endpoint or rate is None or not standard_s else rate / standard_s
 
     def echo(self, parent: str) -> Echo:
         """What this one parent is told of its own part."""
@@ -149,7 +164,7 @@ def _children(members: Iterable[Candidate], now: float) -> list[Child]:
 def _child(candidate: Candidate, now: float) -> Child:
     """This node's part of the member: what several parents share is not counted several times."""
     view, ready = candidate.view, candidate.availability is Availability.AVAILABLE
-    known = view.capacity(now, None)
+    known = view.capacity_to_tell(now)
     capacity = None if known is None else known / view.parents
     load = view.heard
     if load is None:

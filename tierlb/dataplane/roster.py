@@ -588,6 +588,7 @@ class Roster:
             joined=self.reactor.now,
             by_connection=connections and member.reports,
             equal=connections,
+            endpoint=not member.child,
             work=self._work.setdefault(member.target, Work()),
         )
 

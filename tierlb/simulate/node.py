@@ -28,7 +28,7 @@ from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
-from tierlb.telemetry.aggregate import Child, Counters, RecentRates, Target, aggregate
+from tierlb.telemetry.aggregate import Child, Counters, RecentRates, Target, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
@@ -58,6 +58,7 @@ class Candidate(Member):
                 LONG_AGO,
                 by_connection=connections and reports,
                 equal=connections,
+                endpoint=not reports,
                 work=parent.work,
             )
         )
@@ -153,6 +154,7 @@ class Node:
         self._report_delay_s = report_delay_s
         self._uplinks: list[Uplink] = []
         self._rates = RecentRates()
+        self._work_rates = WorkRates()
         self._use = LoopUse()
         self._own = OwnCapacity()
 
@@ -265,6 +267,7 @@ class Node:
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
+        self._work_rates.sample(now, {self.name: sum(c.view.work_done_s for c in self.candidates)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -301,7 +304,10 @@ class Node:
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
-        target = Target(1.0, [child_of(candidate, now) for candidate in self.candidates])
+        rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
+        known = rate is not None and standard_s and self.candidates[0].view.endpoint
+        items_per_s = rate / standard_s if known and rate is not None else None
+        target = Target(1.0, [child_of(candidate, now) for candidate in self.candidates], items_per_s)
         return aggregate(self.counters(), self._rates.value, self._use.busy, self._own.capacity, [target])
 
     def _report(self, now: float, load: SubtreeLoad) -> None:
@@ -382,7 +388,7 @@ def item_done(item: Item) -> None:
 def child_of(candidate: Candidate, now: float) -> Child:
     """The parent's part of a member, as dataplane.account tells it."""
     view = candidate.view
-    known = view.capacity(now, None)
+    known = view.capacity_to_tell(now)
     capacity = None if known is None else known / view.parents
     load = view.heard
     if load is None:

@@ -78,10 +78,12 @@ class Child:
 
 @attrs.frozen
 class Target:
-    """A group of children that get a common `share` (0..1) of the node's traffic."""
+    """A group of children that get a common `share` (0..1) of the node's traffic. `items_per_s`: the work that was done
+    there in the last second, in the items in which the children's capacities are; None where only items are counted."""
 
     share: float
     children: Sequence[Child]
+    items_per_s: float | None = None
 
 
 class RecentRates:
@@ -105,6 +107,27 @@ class RecentRates:
                 errors / seconds,
             )
         return self.value
+
+
+class WorkRates:
+    """The work done in the last second at each target, in usual seconds per second."""
+
+    __slots__ = ("_windows",)
+
+    def __init__(self) -> None:
+        self._windows: dict[str, Window] = {}
+
+    def sample(self, now: float, done_s: Mapping[str, float]) -> None:
+        """`done_s`: by target, cumulative while its members stay the same."""
+        self._windows = {name: self._windows.get(name) or Window() for name in done_s}
+        for name, seconds in done_s.items():
+            self._windows[name].sample(now, seconds)
+
+    def rate(self, name: str) -> float | None:
+        """None until there is a whole window."""
+        window = self._windows.get(name)
+        growth = None if window is None else window.growth()
+        return None if growth is None else max(0.0, growth[1][0]) / growth[0]
 
 
 class TrafficMix:
@@ -142,7 +165,8 @@ def aggregate(
 ) -> SubtreeLoad:
     """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown."""
     capacity = subtree_capacity(own_capacity, targets)
-    utilisation = max(busy, min(MOST_UTILISATION, recent.done_per_s / capacity) if capacity else 0.0)
+    uses = (_use(target, recent.done_per_s) for target in targets)
+    utilisation = max(busy, _ratio(recent.done_per_s, own_capacity), *uses)
     children = [child for target in targets for child in target.children]
     ready = [child for child in children if child.ready]
     return SubtreeLoad(
@@ -165,6 +189,16 @@ def aggregate(
         down=down,
         parked=counters.parked,
     )
+
+
+def _use(target: Target, done_per_s: float) -> float:
+    """Its share of the rate, by what its children can do: both of one window, and in the same items."""
+    rate = done_per_s * target.share if target.items_per_s is None else target.items_per_s
+    return _ratio(rate, target_capacity(target.children))
+
+
+def _ratio(rate: float, capacity: float) -> float:
+    return min(MOST_UTILISATION, rate / capacity) if capacity > 0 else 0.0
 
 
 def subtree_capacity(own_capacity: float, targets: Iterable[Target]) -> float:
