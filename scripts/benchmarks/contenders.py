@@ -71,10 +71,11 @@ class Fleet:
 
 @attrs.frozen
 class Fronts:
-    """A started fleet: where clients connect, and the processes that carry data."""
+    """A started fleet: where clients connect, the processes that carry data, and tierlb's admin API."""
 
     listens: tuple[str, ...]
     pids: tuple[int, ...]
+    admin: str = ""
 
 
 class Contender(Protocol):
@@ -149,7 +150,7 @@ class Tierlb:
             pids = await node_pids(admin, len(fleet.groups) + fleet.edge)
             for listen in listens:
                 await cluster.serves(f"http://{listen}/")
-            yield Fronts(tuple(listens), pids)
+            yield Fronts(tuple(listens), pids, admin)
 
 
 def tierlb_topology(fleet: Fleet, admin: str, listens: Sequence[str], balance: str | None) -> str:
