@@ -139,11 +139,19 @@ def test_a_kind_that_is_alone_keeps_its_usual_time_whatever_becomes_of_it() -> N
 
 
 def test_how_kinds_compare_is_learnt_on() -> None:
-    """One takes half as much again from now on; the work of the mix stays what it was."""
+    """One takes half as much again from now on; the one that is answered most stays what it was."""
     kinds, (one, other) = knowing(0.01, 0.01)
-    seen(kinds, 400, {one: [0.015] * 10, other: [0.01] * 10})
-    assert kinds.usual_s[one] / kinds.usual_s[other] == pytest.approx(1.5, rel=0.01)
-    assert kinds.usual_s[one] + kinds.usual_s[other] == pytest.approx(0.02, rel=0.05)
+    seen(kinds, 400, {one: [0.015] * 10, other: [0.01] * 11})
+    assert kinds.usual_s[one] == pytest.approx(0.015, rel=0.01)
+    assert kinds.usual_s[other] == pytest.approx(0.01)
+
+
+def test_a_long_kind_of_which_too_little_was_believed_does_not_change_the_others() -> None:
+    """It has most of the time and few of the answers."""
+    kinds, (short, long) = knowing(0.01, 0.1)
+    seen(kinds, 400, {short: [0.01] * 50, long: [0.3] * 10})
+    assert kinds.usual_s[long] == pytest.approx(0.3, rel=0.01)
+    assert kinds.usual_s[short] == pytest.approx(0.01)
 
 
 def test_a_single_tick_moves_a_usual_time_little() -> None:
@@ -169,7 +177,7 @@ def test_a_kind_that_comes_late_is_measured_in_the_unit_of_the_others() -> None:
 
 def test_answers_that_take_no_time_leave_something_to_divide_by() -> None:
     kinds, (one, other) = knowing(0.01, 0.01)
-    seen(kinds, 2000, {one: [0.0] * 400, other: [0.01] * 400})
+    seen(kinds, 2000, {one: [0.0] * 400, other: [0.01] * 401})
     assert kinds.usual_s[one] == SHORTEST_S
     assert math.isfinite(kinds.judge({one: [0.01]}).ratios)
 
