@@ -277,6 +277,22 @@ def test_a_report_is_as_old_as_it_was_when_it_came_and_the_time_since() -> None:
     assert view.age_s(NOW + 2) == 2.25
 
 
+def test_how_old_what_a_capacity_was_learnt_from_is() -> None:
+    view = MemberView(reports=False, parents=1, joined=NOW)
+    assert view.capacity_age_s(NOW) is None
+    view.advance(NOW + 1, 0.5, Answers(20, 0.2, 0.2, 20.0))
+    assert view.capacity_age_s(NOW + 1) == 0.0
+    view.advance(NOW + 2, 0.5)
+    assert view.capacity_age_s(NOW + 61) == 60.0, "at rest it grows old"
+    view.state(NOW + 61, 100.0, 0.5, 0)
+    assert view.capacity_age_s(NOW + 62) == 1.0
+    view = reporter()
+    view.hear(NOW, attrs.evolve(LOAD, capacity_age_s=7.0), Echo())
+    assert view.capacity_age_s(NOW + 1) == 8.0
+    view.hear(NOW, attrs.evolve(LOAD, capacity=0.0), Echo())
+    assert view.capacity_age_s(NOW + 1) is None
+
+
 def test_what_is_parked_is_no_queue_of_others_and_no_item_of_a_connection() -> None:
     view, plain = reporter(), reporter()
     view.hear(NOW, attrs.evolve(LOAD, in_flight=140, parked=100), Echo(30, parked=20))

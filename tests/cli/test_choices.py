@@ -146,6 +146,7 @@ def shown(way, width=120):
     return console.file.getvalue()
 
 
+OLD = Rival(ENDPOINT, 12345, capacity=2000.0, parked=40, capacity_age_s=300.0)
 CHOICES = (
     Choice(
         *("edge-1", "edge", "l4", "load-aware", "web-2"),
@@ -155,25 +156,34 @@ CHOICES = (
         ),
         more=4,
     ),
-    Choice("web-2", "web", "l7", "round-robin", OTHER, (Rival(OTHER, 0), Rival(ENDPOINT, 12345))),
+    Choice("web-2", "web", "l7", "round-robin", OTHER, (Rival(OTHER, 0), OLD)),
     Choice("web-2", "web", "l7", "round-robin", ENDPOINT, (Rival(ENDPOINT, 1),)),
 )
 
 
 def test_the_table_marks_the_chosen_and_shows_what_the_choice_went_by():
     headings, _, *rows = words(shown(Way(CHOICES, ENDPOINT)))
-    assert " ".join(headings) == "score in flight capacity report age availability"
+    assert " ".join(headings) == "score in flight parked capacity report age availability"
     assert rows == [
         ["edge-1", "·", "edge", "l4", "·", "load-aware"],
         ["▸", "web-2", "0.00123", "3", "1,234/s", "0.25", "s", "available"],
         ["web-1", "0.5", "9", "1,234/s", "3.00", "s", "ejected"],
         ["…", "4", "more"],
         ["web-2", "·", "web", "l7", "·", "round-robin"],
-        ["▸", OTHER, "0", "available"],
-        [ENDPOINT, "12,345", "available"],
+        ["▸", OTHER, "0", "?", "available"],
+        [ENDPOINT, "12,345", "40", "2,000/s", "(5", "min)", "available"],
         ["web-2", "·", "web", "l7", "·", "round-robin", "·", "once", "more"],
-        ["▸", ENDPOINT, "1", "available"],
+        ["▸", ENDPOINT, "1", "?", "available"],
     ]
+
+
+def test_of_what_endpoints_of_connections_can_do_nothing_is_to_be_known():
+    choice = Choice(
+        "edge-1", "edge", "l4", "load-aware", ENDPOINT, (Rival(ENDPOINT, 1), Rival("app-1", 1, None, None, 0.5))
+    )
+    *_, endpoint, agent = words(shown(Way((choice,), ENDPOINT)))
+    assert endpoint == ["▸", ENDPOINT, "1", "available"]
+    assert agent == ["app-1", "1", "?", "0.50", "s", "available"]
 
 
 def test_each_choice_stands_deeper_than_the_one_above():

@@ -109,7 +109,7 @@ def test_the_way_is_printed_from_the_top_down_and_who_answered_last(ask, listene
         ["edge-1", "·", "edge", "l4", "·", "load-aware"],
         ["▸", "web-1", "2", "available"],
         ["web-1", "·", "web", "l7", "·", "random"],
-        ["▸", ENDPOINT, "0", "available"],
+        ["▸", ENDPOINT, "0", "?", "available"],
         ["200", "OK", "from", ENDPOINT],
     ]
 

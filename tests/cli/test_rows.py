@@ -150,7 +150,25 @@ def test_what_nobody_told_is_none():
         figures = (row.rate, row.in_flight, row.capacity, row.utilisation, row.age_s, row.share, row.quantile_s(0.5))
         assert figures == (None,) * 7
     unknown = groups({"web": [node("web-1", 1, subtree=SubtreeLoad())]})["web"][1]["web-1"]
-    assert unknown.capacity is None
+    assert (unknown.capacity, unknown.unlearnt) == (None, True)
+    assert not any(row.unlearnt for row in (nothing[0], nothing[1]["web-1"]))
+
+
+def test_what_is_parked_and_how_old_a_capacity_is_is_told():
+    seen = [
+        member("app/127.0.0.1:9001", 1.0, parked=parked, capacity=9.0, capacity_age_s=age_s)
+        for parked, age_s in ((2, 70), (3, 80))
+    ]
+    subtree = SubtreeLoad(9.0, in_flight=8, parked=6, capacity_age_s=70.0)
+    web = [node(f"web-{number}", number, each, subtree=subtree) for number, each in enumerate(seen, 1)]
+    endpoint = EndpointStatus(Address("127.0.0.1", 9001), State.SERVING)
+    both = groups({"web": web}, {"app": PoolStatus((endpoint,))})
+    total, rows = both["web"]
+    assert (total.parked, total.capacity_age_s) == (12, 70.0)
+    assert (rows["web-1"].parked, rows["web-1"].capacity_age_s) == (6, 70.0)
+    _, endpoints = both["app"]
+    (row,) = endpoints.values()
+    assert (row.parked, row.capacity_age_s, row.unlearnt) == (5, 70, False)
 
 
 def test_a_node_that_was_not_heard_of_lately_shows_nothing_of_now():

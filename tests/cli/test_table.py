@@ -104,6 +104,21 @@ def test_members_that_simply_serve_give_way_first(lines, expected):
     assert shown == expected
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (Row("web-1", capacity=1234.0), "1,234/s"),
+        (Row("web-1", capacity=1234.0, capacity_age_s=9.9), "1,234/s"),
+        (Row("web-1", capacity=1234.0, capacity_age_s=200.0), "1,234/s (3 min)"),
+        (Row("edge-1", capacity=5.0, by_connection=True, capacity_age_s=12.0), "5 conn/s (12 s)"),
+        (Row("web-1", unlearnt=True), "?"),
+        (Row("web-1"), ""),
+    ],
+)
+def test_a_capacity_that_was_learnt_long_ago_or_never_says_so(row, text):
+    assert COLUMNS["capacity"].text(row) == text
+
+
 def test_both_commands_rank_all_columns():
     assert sorted(top.ORDER) == sorted(status.ORDER) == sorted(COLUMNS)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.rosters import Harness, by_name, child, member
+from tests.dataplane.rosters import Harness, Underway, by_name, child, member
 from tierlb.dataplane.explanation import MOST_MEMBERS, Explaining, explain, recorded
 from tierlb.dataplane.roster import Candidate, Group
 from tierlb.model.topology import Admin, Policy
@@ -98,6 +98,17 @@ def test_what_is_known_of_a_member_is_told(harness: Harness) -> None:
     assert a["score"] > 0
     assert "capacity" not in b
     assert "report_age_s" not in b
+
+
+def test_what_is_parked_there_and_how_old_a_capacity_is_are_told(harness: Harness) -> None:
+    group = harness.group(child("a"), "b", balance=Policy.LOAD_AWARE)
+    harness.report("a", capacity=100.0, capacity_age_s=30.0)
+    by_name(group)["b"].begin_item(harness.reactor.now, Underway(harness.reactor.now), long=True)
+    a, b = told(group, by_name(group)["a"], Policy.LOAD_AWARE)["members"]
+    assert (a["capacity_age_s"], "parked" in a) == (30.0, False)
+    assert (b["in_flight"], b["parked"]) == (1, 1)
+    harness.report("a", capacity=100.0)
+    assert "capacity_age_s" not in told(group, by_name(group)["a"], Policy.LOAD_AWARE)["members"][0]
 
 
 @pytest.mark.parametrize("policy", Policy)

@@ -42,6 +42,19 @@ def test_a_child_that_is_not_known_counts_like_its_siblings(capacities: list[flo
     assert target_capacity(children(*capacities)) == expected
 
 
+@pytest.mark.parametrize(
+    ("own", "ages", "expected"),
+    [(None, [], 0.0), (None, [None, None], 0.0), (None, [9.0, 3.0, None], 3.0), (2.0, [9.0], 2.0), (20.0, [9.0], 9.0)],
+)
+def test_a_capacity_is_as_old_as_the_newest_of_what_it_was_learnt_from(
+    own: float | None, ages: list[float | None], expected: float
+) -> None:
+    below = [Child(10.0, capacity_age_s=age) for age in ages] + [Child(10.0, ready=False, capacity_age_s=0.1)]
+    load = aggregate(Counters(), Recent(), 0.1, 50.0, [Target(1.0, below)], own_age_s=own)
+    assert load.capacity_age_s == expected
+    assert aggregate(Counters(), Recent(), 0.1, 0.0, [], own_age_s=own).capacity_age_s == 0.0, "nothing is known"
+
+
 def test_only_ready_children_have_capacity() -> None:
     assert target_capacity([Child(10), Child(90, ready=False), Child(None)]) == 20
 

@@ -19,11 +19,12 @@ def node(name: str, *durations_s: float) -> Exposed:
     for duration_s in durations_s:
         latency.add(duration_s)
     members = (
-        MemberLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75),
+        MemberLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75, parked=2, capacity_age_s=1.5),
         MemberLoad('od"d\\na\nme', 0, 5, 5, availability="ejected", report_age_s=0.25),
     )
-    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, members, short_connects=3)
+    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, members, short_connects=3, tunnels=1, parked=3)
     subtree = SubtreeLoad(capacity=500, own_capacity=900, utilisation=0.6, hottest=0.8, ready_leaves=1, leaves=2)
+    subtree = attrs.evolve(subtree, capacity_age_s=0.5)
     return Exposed(name, "web", own, subtree, latency)
 
 
@@ -51,6 +52,9 @@ def value(samples: Samples, name: str, **labels: str) -> float:
         ("tierlb_sent_bytes_total", 8192),
         ("tierlb_connections", 12),
         ("tierlb_in_flight", 4),
+        ("tierlb_parked", 3),
+        ("tierlb_tunnels", 1),
+        ("tierlb_subtree_capacity_age_seconds", 0.5),
         ("tierlb_busy_ratio", 0.5),
         ("tierlb_subtree_capacity", 500),
         ("tierlb_own_capacity", 900),
@@ -70,6 +74,8 @@ def test_members_have_a_label_of_their_own_whatever_they_are_called() -> None:
     plain, odd = "app/127.0.0.1:9001", 'od"d\\na\nme'
     assert value(samples, "tierlb_member_done_total", member=plain) == 90
     assert value(samples, "tierlb_member_share_ratio", member=plain) == 0.75
+    assert [value(samples, "tierlb_member_parked", member=name) for name in (plain, odd)] == [2, 0]
+    assert value(samples, "tierlb_member_capacity_age_seconds", member=plain) == 1.5
     assert [value(samples, "tierlb_member_available", member=name) for name in (plain, odd)] == [1, 0]
     assert value(samples, "tierlb_member_report_age_seconds", member=odd) == 0.25
 

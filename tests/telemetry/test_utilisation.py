@@ -130,6 +130,15 @@ def test_a_node_that_never_was_without_parked_items_does_not_know_what_it_could_
     assert loop.works(5.0, 0, 0.5, parked=True) == 0.0
 
 
+def test_what_was_learnt_grows_old_at_rest() -> None:
+    loop = Loop()
+    assert loop.own.age_s(loop.now) is None
+    loop.works(3.0, 3000, parked=False)
+    assert loop.own.age_s(loop.now) == 0.0
+    loop.works(60.0, 20, parked=False)
+    assert loop.own.age_s(loop.now) == pytest.approx(60.0, abs=1.0)
+
+
 def test_but_where_they_ask_next_to_nothing_it_knows() -> None:
     loop = Loop()
     known = loop.works(5.0, 2000, 0.2, parked=True)

@@ -88,6 +88,7 @@ class MemberView:
     _crowd: float = attrs.field(default=0.0, init=False)
     _stated: float = attrs.field(default=0.0, init=False)
     _stated_at: float = attrs.field(default=0.0, init=False)
+    _learnt_at: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.parents = max(1, self.parents)
@@ -173,6 +174,8 @@ class MemberView:
         busy = crowd > LEAST_IN_FLIGHT
         self._crowd += (max(0.0, crowd) - self._crowd) * min(1.0, dt_s / CROWD_S)
         self.concurrency.wait(dt_s)
+        if answers.count:
+            self._learnt_at = now
         if not self.equal:
             self.work.add(answers.count, answers.work_s)
             self.own_work.add(answers.count, answers.work_s)
@@ -237,6 +240,17 @@ class MemberView:
         if slowness is None or not standard_s:
             return self.learnt
         return self.slots / (max(LOWEST, slowness) * max(SHORTEST_ITEM_S, standard_s))
+
+    def capacity_age_s(self, now: float) -> float | None:
+        """How old the newest of what `capacity` was learnt from is; None: nothing is known, or only of siblings."""
+        load = self.heard
+        if load is not None and load.capacity > 0 and self.connected:
+            return now - self.heard_at + load.capacity_age_s
+        if self.equal:
+            return None
+        if self.stated(now) is not None:
+            return now - self._stated_at
+        return None if self.learnt is None else now - self._learnt_at
 
     def stated(self, now: float) -> float | None:
         """Standard items per second, by what the endpoint itself said lately; None where it did not."""

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import AVAILABLE
-from tierlb.cli.table import age_text, count_text, rate_text
+from tierlb.cli.table import age_text, capacity_text, count_text
 
 Json = dict[str, Any]
 
@@ -32,6 +32,7 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
     ("", "left"),
     ("score", "right"),
     ("in flight", "right"),
+    ("parked", "right"),
     ("capacity", "right"),
     ("report age", "right"),
     ("availability", "left"),
@@ -40,7 +41,8 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
 
 @attrs.frozen
 class Rival:
-    """One member as it was seen by who chose. `score`: what the policy goes by, lower is better."""
+    """One member as it was seen by who chose. `score`: what the policy goes by, lower is better. `parked`: of those in
+    flight. `capacity_age_s`: how old what the capacity was learnt from is, where that is not of just now."""
 
     member: str
     in_flight: int | None = None
@@ -48,6 +50,8 @@ class Rival:
     capacity: float | None = None
     report_age_s: float | None = None
     availability: str = AVAILABLE
+    parked: int = 0
+    capacity_age_s: float | None = None
 
 
 @attrs.frozen
@@ -175,9 +179,12 @@ def _choice(told: Json, tier: str, kind: str) -> Choice:
 
 
 def _rival(told: Json) -> Rival:
-    score, capacity, age_s = (_number(told, key) for key in ("score", "capacity", "report_age_s"))
-    in_flight = int(told["in_flight"])
-    return Rival(_text(told["member"]), in_flight, score, capacity, age_s, _text(told.get("availability", AVAILABLE)))
+    score, capacity, age_s, learnt_s = (
+        _number(told, key) for key in ("score", "capacity", "report_age_s", "capacity_age_s")
+    )
+    in_flight, parked = int(told["in_flight"]), int(told.get("parked", 0))
+    availability = _text(told.get("availability", AVAILABLE))
+    return Rival(_text(told["member"]), in_flight, score, capacity, age_s, availability, parked, learnt_s)
 
 
 def _text(value: Any) -> str:
@@ -200,19 +207,22 @@ def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
         words.append("once more")
     table.add_row(Text(indent + printable(" · ".join(word for word in words if word)), "bold"))
     for rival in choice.members:
-        _add_rival(table, indent, rival, chosen=rival.member == choice.chose)
+        learns = choice.kind == "l7" or rival.report_age_s is not None
+        _add_rival(table, indent, rival, chosen=rival.member == choice.chose, learns=learns)
     if choice.more:
         table.add_row(Text(f"{indent}{OTHER}… {choice.more} more", "dim"))
 
 
-def _add_rival(table: Table, indent: str, rival: Rival, *, chosen: bool) -> None:
+def _add_rival(table: Table, indent: str, rival: Rival, *, chosen: bool, learns: bool) -> None:
+    """`learns`: who chose can know its capacity; of what endpoints of connections can do nothing is known."""
     score = "" if rival.score is None else f"{rival.score:.3g}"
     trouble = rival.availability != AVAILABLE
     table.add_row(
         Text(indent + (CHOSEN if chosen else OTHER) + printable(rival.member), "green" if chosen else ""),
         score,
         count_text(rival.in_flight),
-        rate_text(rival.capacity),
+        count_text(rival.parked or None),
+        capacity_text(rival.capacity, rival.capacity_age_s) if learns or rival.capacity is not None else "",
         age_text(rival.report_age_s),
         Text(printable(rival.availability), "yellow" if trouble else ""),
     )

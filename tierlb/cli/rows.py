@@ -29,8 +29,9 @@ WANTED = {"drain": "draining", "maintenance": "maintenance"}
 @attrs.frozen
 class Row:
     """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
-    that is, it serves and not all of its parents keep away from it. `problem`: what most of those who check an
-    endpoint find, or what a node lacks."""
+    that is, it serves and not all of its parents keep away from it. `parked`: of those in flight. `capacity_age_s`: how
+    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet. `problem`: what most of those who
+    check an endpoint find, or what a node lacks."""
 
     name: str
     state: str = ""
@@ -39,9 +40,12 @@ class Row:
     address: str = ""
     connections: int | None = None
     in_flight: int | None = None
+    parked: int | None = None
     rate: float | None = None
     by_connection: bool = False
     capacity: float | None = None
+    capacity_age_s: float | None = None
+    unlearnt: bool = False
     utilisation: float | None = None
     latency: Sketch | None = None
     age_s: float | None = None
@@ -69,8 +73,10 @@ class View:
 
     availability: str
     in_flight: int
+    parked: int
     failed: int
     capacity: float | None
+    capacity_age_s: float | None
     part: float | None
     weight: float
     rate: float | None
@@ -178,8 +184,10 @@ def _view(parent: Json, member: Json, part: float | None, weight: float) -> View
     return View(
         availability=member["availability"],
         in_flight=member["in_flight"],
+        parked=member.get("parked", 0),
         failed=member["failed"],
         capacity=member["capacity"] or None,
+        capacity_age_s=member.get("capacity_age_s"),
         part=part,
         weight=weight,
         rate=rate,
@@ -204,9 +212,12 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
         address=" ".join(node["addresses"]),
         connections=load.get("connections") if live else None,
         in_flight=subtree.get("in_flight", load.get("in_flight")) if live else None,
+        parked=subtree.get("parked", load.get("parked")) if live else None,
         rate=node["items_per_s"] if live else None,
         by_connection=by_connection,
         capacity=subtree.get("capacity") or None,
+        capacity_age_s=subtree.get("capacity_age_s"),
+        unlearnt=live and subtree.get("capacity") == 0,
         utilisation=subtree.get("utilisation") if live else None,
         latency=_sketch(node["latency"]) if live and timed else None,
         age_s=node["report_age_s"],
@@ -220,6 +231,7 @@ def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
     """What its parents say of it, and what it reports itself if it has an agent."""
     reported = (agent and agent["subtree"]) or {}
     ages = [view.age_s for view in views if view.age_s is not None]
+    capacity = reported.get("capacity") or _mean([view.capacity for view in views])
     return Row(
         name=endpoint["name"] or endpoint["address"],
         state=state_word(endpoint["state"], [view.availability for view in views]),
@@ -227,9 +239,12 @@ def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
         pid=endpoint["pid"],
         address=endpoint["address"] if endpoint["name"] else "",
         in_flight=sum(view.in_flight for view in views) if views else None,
+        parked=sum(view.parked for view in views) if views else None,
         rate=_sum(view.rate for view in views),
         by_connection=bool(views) and all(view.by_connection for view in views),
-        capacity=reported.get("capacity") or _mean([view.capacity for view in views]),
+        capacity=capacity,
+        capacity_age_s=min((view.capacity_age_s for view in views if view.capacity_age_s is not None), default=None),
+        unlearnt=not capacity and any(not view.by_connection for view in views),
         utilisation=reported.get("utilisation") if agent and _is_live(agent) else None,
         latency=_sketch(agent["latency"]) if agent and _is_live(agent) else None,
         age_s=agent["report_age_s"] if agent else min(ages, default=None),
@@ -264,9 +279,12 @@ def _total(name: str, address: str, rows: Sequence[Row]) -> Row:
         address=address,
         connections=_sum(row.connections for row in rows),
         in_flight=_sum(row.in_flight for row in rows),
+        parked=_sum(row.parked for row in rows),
         rate=_sum(row.rate for row in rows),
         by_connection=any(row.by_connection for row in rows),
         capacity=_sum(row.capacity for row in able),
+        capacity_age_s=min((row.capacity_age_s for row in able if row.capacity_age_s is not None), default=None),
+        unlearnt=any(row.unlearnt for row in able),
         utilisation=_utilisation(able),
         latency=_merged(row.latency for row in rows),
         share=_sum(row.share for row in rows),

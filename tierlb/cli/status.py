@@ -9,7 +9,7 @@ import click
 from tierlb.cli.client import Where, exchange, no_cluster, parsed
 
 ORDER = (
-    *("node", "state", "address", "pid", "rate", "in flight", "connections", "errors"),
+    *("node", "state", "address", "pid", "rate", "in flight", "parked", "connections", "errors"),
     *("share", "use", "capacity", "p99", "p50", "age"),
 )
 """The columns, the most important first: what runs where comes before how it does."""

@@ -26,6 +26,9 @@ INDENT = "  "
 HEADLINES = 3
 """What stands above the rows: the cluster, the headings, the rule."""
 WARM, HOT = 0.8, 0.95
+OLD_S = 10.0
+"""The age of what a capacity was learnt from is shown from here on."""
+UNKNOWN = "?"
 STATE_STYLES = {SERVING: "green", "starting": "yellow", "draining": "yellow", "maintenance": "yellow"}
 
 
@@ -116,6 +119,14 @@ def age_text(value_s: float | None) -> str:
     return f"{value_s / 60:.0f} min" if value_s < 7200 else f"{value_s / 3600:.0f} h"
 
 
+def capacity_text(value: float | None, learnt_s: float | None, *, by_connection: bool = False) -> str:
+    """`1,234/s`, `1,234/s (5 min)` where it was learnt so long ago, `?` where nothing was."""
+    if value is None:
+        return UNKNOWN
+    old = f" ({age_text(learnt_s)})" if learnt_s is not None and learnt_s >= OLD_S else ""
+    return rate_text(value, by_connection) + old
+
+
 def _short_number(value: float) -> str:
     return f"{value:,.1f}" if 0.05 <= value < 9.95 and value != int(value) else f"{value:,.0f}"
 
@@ -137,6 +148,13 @@ def _age_style(row: Row) -> str:
     return "red" if row.age_s is not None and row.age_s >= STALE_S else ""
 
 
+def _capacity(row: Row) -> str:
+    """Nothing where nobody told anything, or none is ever learnt."""
+    if row.capacity is None and not row.unlearnt:
+        return ""
+    return capacity_text(row.capacity, row.capacity_age_s, by_connection=row.by_connection)
+
+
 COLUMNS = {
     "node": Column("node", lambda row: row.name, justify="left"),
     "state": Column("state", lambda row: row.state, least=8, justify="left", style=_state_style),
@@ -144,8 +162,9 @@ COLUMNS = {
     "address": Column("address", lambda row: row.address, justify="left"),
     "connections": Column("conns", lambda row: count_text(row.connections)),
     "in flight": Column("in flight", lambda row: count_text(row.in_flight)),
+    "parked": Column("parked", lambda row: count_text(row.parked)),
     "rate": Column("rate", lambda row: rate_text(row.rate, row.by_connection), least=9),
-    "capacity": Column("capacity", lambda row: rate_text(row.capacity, row.by_connection), least=9),
+    "capacity": Column("capacity", _capacity, least=9),
     "use": Column("use", lambda row: percent_text(row.utilisation), least=5, style=_use_style),
     "p50": Column("p50", lambda row: duration_text(row.quantile_s(0.5)), least=7),
     "p99": Column("p99", lambda row: duration_text(row.quantile_s(0.99)), least=7),

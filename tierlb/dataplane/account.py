@@ -83,6 +83,7 @@ class Account:
             self._use.busy,
             self._own.capacity,
             targets,
+            own_age_s=self._own.age_s(now),
             draining=draining,
             down=_down(by_target),
         )
@@ -167,7 +168,8 @@ def _child(candidate: Candidate, now: float) -> Child:
     known = view.capacity_to_tell(now)
     capacity = None if known is None else known / view.parents
     load = view.heard
+    learnt_s = view.capacity_age_s(now)
     if load is None:
-        return Child(capacity, ready)
+        return Child(capacity, ready, capacity_age_s=learnt_s)
     age_s = (view.age_s(now) or 0.0) if view.connected else 0.0  # else its capacity is not from a report
-    return Child(capacity, ready, load.hottest, age_s, load.ready_leaves, load.leaves)
+    return Child(capacity, ready, load.hottest, age_s, load.ready_leaves, load.leaves, learnt_s)

@@ -24,6 +24,8 @@ from tierlb.model.snapshot import Destination
 from tierlb.model.topology import Policy
 
 FIELD = b"x-tierlb-explain"
+OLD_S = 2.0
+"""The age of what a capacity was learnt from is told from here on."""
 MOST_MEMBERS = 8
 """Of a larger group the best are told, and how many more there were."""
 
@@ -136,10 +138,14 @@ def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen
 def _member(candidate: Candidate, score: Callable[[Candidate], float] | None) -> dict[str, object]:
     load = candidate.load(candidate.roster.reactor.now)
     told: dict[str, object] = {"member": candidate.name, "in_flight": candidate.in_flight}
+    if candidate.parked:
+        told["parked"] = candidate.parked
     if score is not None:
         told["score"] = _short(score(candidate))
     if load.capacity:
         told["capacity"] = _short(load.capacity)
+        if load.capacity_age_s is not None and load.capacity_age_s >= OLD_S:
+            told["capacity_age_s"] = round(load.capacity_age_s, 1)
     if load.report_age_s is not None:
         told["report_age_s"] = round(load.report_age_s, 3)
     if load.availability != "available":

@@ -323,6 +323,7 @@ class Candidate(CountedMember):
             self.view.age_s(now),
             self.standing.reason if self.standing.ejected else "",
             self.parked,
+            self.view.capacity_age_s(now),
         )
 
 

@@ -16,7 +16,7 @@ class MemberLoad:
     `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
     recent items that it was given, `report_age_s` None for members that send no reports. `problem`: what the last
     health check of an unhealthy endpoint found. `parked`: how many of those in flight are no queue there, tunnels
-    included (balance/parking.py).
+    included (balance/parking.py). `capacity_age_s`: how old what the capacity was learnt from is (None: not known yet).
     """
 
     name: str
@@ -29,6 +29,7 @@ class MemberLoad:
     report_age_s: float | None = None
     problem: str = ""
     parked: int = 0
+    capacity_age_s: float | None = None
 
 
 @attrs.frozen
@@ -74,6 +75,7 @@ class SubtreeLoad:
     none ended yet). `age_s` says how old the oldest part of what is aggregated is at the time of sending. `down` names
     pools of which no endpoint is available, as this node and those below it observe them. `parked`: how many of the
     items in flight are no queue, since they wait for something else than a host (balance/parking.py).
+    `capacity_age_s`: how old the newest of what the capacity was learnt from is.
     """
 
     capacity: float = 0.0
@@ -94,6 +96,7 @@ class SubtreeLoad:
     draining: bool = False
     down: tuple[str, ...] = ()
     parked: int = 0
+    capacity_age_s: float = 0.0
 
     @property
     def queued(self) -> int:

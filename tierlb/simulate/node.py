@@ -308,7 +308,14 @@ class Node:
         known = rate is not None and standard_s and self.candidates[0].view.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
         target = Target(1.0, [child_of(candidate, now) for candidate in self.candidates], items_per_s)
-        return aggregate(self.counters(), self._rates.value, self._use.busy, self._own.capacity, [target])
+        return aggregate(
+            self.counters(),
+            self._rates.value,
+            self._use.busy,
+            self._own.capacity,
+            [target],
+            own_age_s=self._own.age_s(now),
+        )
 
     def _report(self, now: float, load: SubtreeLoad) -> None:
         for uplink in self._uplinks:
@@ -392,5 +399,6 @@ def child_of(candidate: Candidate, now: float) -> Child:
     capacity = None if known is None else known / view.parents
     load = view.heard
     if load is None:
-        return Child(capacity)
-    return Child(capacity, True, load.hottest, view.age_s(now) or 0.0, load.ready_leaves, load.leaves)
+        return Child(capacity, capacity_age_s=view.capacity_age_s(now))
+    age_s, learnt_s = view.age_s(now) or 0.0, view.capacity_age_s(now)
+    return Child(capacity, True, load.hottest, age_s, load.ready_leaves, load.leaves, learnt_s)

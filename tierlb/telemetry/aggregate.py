@@ -65,7 +65,7 @@ class Child:
     """One member of a target as the node sees it now. `capacity` None or 0: not known.
 
     An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
-    since.
+    since, `capacity_age_s` how old the newest of what its capacity was learnt from is (None: nothing was learnt).
     """
 
     capacity: float | None
@@ -74,6 +74,7 @@ class Child:
     age_s: float = 0.0
     ready_leaves: int = 1
     leaves: int = 1
+    capacity_age_s: float | None = None
 
 
 @attrs.frozen
@@ -160,15 +161,18 @@ def aggregate(
     own_capacity: float,
     targets: Sequence[Target],
     *,
+    own_age_s: float | None = None,
     draining: bool = False,
     down: tuple[str, ...] = (),
 ) -> SubtreeLoad:
-    """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown."""
+    """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown,
+    `own_age_s` how old what that was learnt from is."""
     capacity = subtree_capacity(own_capacity, targets)
     uses = (_use(target, recent.done_per_s) for target in targets)
     utilisation = max(busy, _ratio(recent.done_per_s, own_capacity), *uses)
     children = [child for target in targets for child in target.children]
     ready = [child for child in children if child.ready]
+    ages_s = [age_s for age_s in (own_age_s, *(child.capacity_age_s for child in ready)) if age_s is not None]
     return SubtreeLoad(
         capacity=capacity,
         own_capacity=own_capacity,
@@ -188,6 +192,7 @@ def aggregate(
         draining=draining,
         down=down,
         parked=counters.parked,
+        capacity_age_s=min(ages_s, default=0.0) if capacity else 0.0,
     )
 
 

@@ -55,8 +55,15 @@ COUNTERS: Sequence[Read] = (
 GAUGES: Sequence[Read] = (
     ("connections", "Client connections open", lambda e: e.own.connections),
     ("in_flight", "Items under way", lambda e: e.own.in_flight),
+    ("parked", "Items under way that are no queue: polls, streams, slow bodies, tunnels", lambda e: e.own.parked),
+    ("tunnels", "Upgraded connections", lambda e: e.own.tunnels),
     ("busy_ratio", "Share of wall time the event loop did not wait", lambda e: e.own.busy),
     ("subtree_capacity", "Items per second the subtree could complete; 0: not known", lambda e: e.subtree.capacity),
+    (
+        "subtree_capacity_age_seconds",
+        "Age of the newest of what the subtree's capacity was learnt from",
+        lambda e: e.subtree.capacity_age_s,
+    ),
     ("own_capacity", "Items per second the node itself could pass on; 0: not known", lambda e: e.subtree.own_capacity),
     ("subtree_utilisation_ratio", "Use of the subtree's capacity", lambda e: e.subtree.utilisation),
     ("subtree_hottest_ratio", "Largest utilisation of any node in the subtree", lambda e: e.subtree.hottest),
@@ -71,8 +78,14 @@ MEMBER_COUNTERS: Sequence[ReadMember] = (
 )
 MEMBER_GAUGES: Sequence[ReadMember] = (
     ("member_in_flight", "Items under way at the member", lambda m: m.in_flight),
+    ("member_parked", "Items under way at the member that are no queue there", lambda m: m.parked),
     ("member_available", "1 if the member may be sent to", lambda m: m.availability == "available"),
     ("member_capacity", "Items per second as used for choosing; 0: not known", lambda m: m.capacity),
+    (
+        "member_capacity_age_seconds",
+        "Age of the newest of what the member's capacity was learnt from",
+        lambda m: m.capacity_age_s,
+    ),
     ("member_share_ratio", "Part of the recent items that the member was given", lambda m: m.share),
     ("member_report_age_seconds", "Age of the member's last report", lambda m: m.report_age_s),
 )

@@ -56,17 +56,21 @@ class LoopUse:
 class OwnCapacity:
     """Items per second that this node itself could serve; 0 until that is known."""
 
-    __slots__ = ("_alone_from", "_at", "_effort_per_s", "_per_item", "_window")
+    __slots__ = ("_alone_from", "_at", "_effort_per_s", "_learnt_at", "_per_item", "_window")
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window = Window(window_s)
         self._effort_per_s = 0.0
         self._per_item = 0.0
-        self._at = self._alone_from = -math.inf
+        self._at = self._alone_from = self._learnt_at = -math.inf
 
     @property
     def capacity(self) -> float:
         return self._effort_per_s / self._per_item if self._per_item else 0.0
+
+    def age_s(self, now: float) -> float | None:
+        """How old what it was learnt from is."""
+        return now - self._learnt_at if self.capacity else None
 
     def sample(self, now: float, waited_s: float, done: int, effort: float, *, parked: bool = False) -> float:
         """`waited_s`, `done` (without items that were parked) and `effort` are cumulative; `parked`: items are parked
@@ -82,6 +86,7 @@ class OwnCapacity:
             busy = busy_share(seconds, waited)
             if busy >= LEAST_BUSY and spent > 0:
                 shown = own_capacity(spent / seconds, busy)
+                self._learnt_at = now
                 self._effort_per_s = shown if busy >= TELLING_BUSY else max(shown, self._effort_per_s)
         self._at = now
         return self.capacity

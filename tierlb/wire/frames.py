@@ -222,7 +222,7 @@ def _encode_report(report: Report) -> bytes:
         numbers = [_within(value, most) for value, (_, _, most) in zip(numbers, _REPORT, strict=True)]
     rows = [_converter.unstructure(row) for row in report.rows] if report.rows else ()
     parked = _within(s.parked, MAX_COUNT), _within(e.parked, MAX_COUNT)
-    packed: bytes = _pack(("report", *numbers, rows, s.down, *parked))
+    packed: bytes = _pack(("report", *numbers, rows, s.down, *parked, _within(s.capacity_age_s, MAX_NUMBER)))
     return packed
 
 
@@ -242,8 +242,9 @@ def _read_report(fields: list[Any]) -> Report:
                 raise ProtocolError(f"report: field '{name}' is not {_EXPECTED[kind]}")
     rows = _read_field("report", "rows", _rows, fields[_ROWS_AT])
     later = _read_later(fields[_ROWS_AT + 1 :])
-    subtree = SubtreeLoad(*fields[:_ECHO_AT], *later[:2])
-    return Report(subtree, Echo(*fields[_ECHO_AT:_ROWS_AT], *later[2:]), rows)
+    down, parked, own_parked, capacity_age_s = later
+    subtree = SubtreeLoad(*[*fields[:_ECHO_AT], down, parked, capacity_age_s])
+    return Report(subtree, Echo(*[*fields[_ECHO_AT:_ROWS_AT], own_parked]), rows)
 
 
 def _read_later(fields: list[Any]) -> list[Any]:
@@ -440,10 +441,11 @@ _LATER: tuple[tuple[str, Reader, Any], ...] = (
     ("down", _names, ()),
     ("subtree.parked", _natural, 0),
     ("echo.parked", _natural, 0),
+    ("subtree.capacity_age_s", _number, 0.0),
 )
 """What came to reports later and stands behind the rows, in this order: name, reader, and the value where it is
 missing. To be appended to, as SubtreeLoad and Echo are."""
-_APPENDED = {"down", "parked"}
+_APPENDED = {"down", "parked", "capacity_age_s"}
 _NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name not in _APPENDED]
 _OWN_NUMBERS = [field for field in attrs.fields(Echo) if field.name not in _APPENDED]
 _ECHO_AT = len(_NUMBERS)
