@@ -1,8 +1,8 @@
 """What a node says that it can do, beside what it can: an l7 node is driven to saturation with several mixes.
 
 Eight simulated endpoints of four slots are sent 60 % of what they can do, then more than that, then 60 % again. The
-knee is how many short requests (of both routes, where there are two) are answered per second in the second stage,
-whatever queues meanwhile. Beside it stands what `status` says of the node in each stage.
+knee is how much of the mix is answered per second in the second stage, by its work, whatever queues meanwhile. Beside
+it stands what `status` says of the node in each stage.
 """
 
 import contextlib
@@ -119,17 +119,20 @@ def looked_at(stage: int) -> tuple[float, float]:
     return until_s - LOOKED_AT_S, until_s
 
 
-def answered_per_s(played: Played, window: tuple[float, float]) -> float:
-    """Whatever they waited, by when the answer came."""
-    seen = played.seen
-    answers = zip(seen.at_s, seen.latency_s, seen.status, strict=True)
-    ends = [at_s + took_s for at_s, took_s, status in answers if status == OK]
-    return sum(window[0] <= end < window[1] for end in ends) / (window[1] - window[0])
+def answered_per_s(planned: Course, played: Played, window: tuple[float, float]) -> float:
+    """The work that was answered, whatever it waited, in items of the mix that was sent: with a queue before the
+    endpoints one route may be answered more than the other."""
+    seen, demands = played.seen, [request.demand for request in planned.requests]
+    answers = zip(seen.at_s, seen.latency_s, seen.status, demands, strict=True)
+    work = sum(
+        demand for at_s, took_s, status, demand in answers if status == OK and window[0] <= at_s + took_s < window[1]
+    )
+    return work / statistics.fmean(demands) / (window[1] - window[0])
 
 
-def figures(played: Played, said: Sequence[Said]) -> dict[str, float]:
+def figures(planned: Course, played: Played, said: Sequence[Said]) -> dict[str, float]:
     """The knee, and by stage the median of what was said, as a part of the knee, and the utilisation."""
-    knee = answered_per_s(played, looked_at(1))
+    knee = answered_per_s(planned, played, looked_at(1))
     values = {"knee per second": knee}
     for number, (title, _, _) in enumerate(STAGES):
         begin_s, end_s = looked_at(number)
@@ -154,12 +157,12 @@ def verdicts(samples: Sequence[Sample]) -> list[str]:
 async def _measure(names: Sequence[str], seed: int) -> list[Sample]:
     samples = []
     for name in names:
-        watched = Watched()
-        played = await play(course(name, seed), watched)
+        watched, planned = Watched(), course(name, seed)
+        played = await play(planned, watched)
         if isinstance(played, str):
             samples.append(Sample(MIXES[name].title, SUBJECT, {}, played))
             continue
-        samples.append(Sample(MIXES[name].title, SUBJECT, figures(played, watched.said)))
+        samples.append(Sample(MIXES[name].title, SUBJECT, figures(planned, played, watched.said)))
         click.echo(f"{MIXES[name].title}: {played.remarks()}", err=True)
     return samples
 

@@ -1,7 +1,9 @@
 """How a run to saturation is judged: what was answered, and what was said of it meanwhile."""
 
+import attrs
 import pytest
 
+from scripts.benchmarks.arrivals import Request
 from scripts.benchmarks.knee import HOSTS, SLOTS, SLOWER, STAGES, Said, course, figures, looked_at, verdicts
 from scripts.benchmarks.mixes import MIXES
 from scripts.benchmarks.openloop import Result
@@ -22,7 +24,10 @@ def played(per_second: int, late_s: float) -> Played:
 
 def test_the_knee_counts_answers_by_when_they_came_and_figures_are_medians_of_each_stage() -> None:
     said = [Said(at_s, 50.0 if at_s < 14 else 110.0, 0.6) for at_s in range(40)]
-    values = figures(played(100, 3.0), said)
+    planned = attrs.evolve(
+        course("none", 1), requests=tuple(Request(number / 100, 0, 1.0 + number % 2) for number in range(4000))
+    )
+    values = figures(planned, played(100, 3.0), said)
     assert values["knee per second"] == pytest.approx(100, rel=0.01)
     assert values["by the knee at 60 %"] == pytest.approx(0.5, rel=0.01)
     assert values["by the knee at saturated"] == pytest.approx(1.1, rel=0.01)

@@ -97,8 +97,8 @@ class RecordedGroup:
     def why_none(self) -> str:
         return self.group.why_none()
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None:
-        chosen = self.group.choose(tried, key, long=long)
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None:
+        chosen = self.group.choose(tried, key, long)
         self.lines.append(explain(self.node, self.policy, self.group.candidates, chosen))
         return chosen
 

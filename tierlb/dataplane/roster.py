@@ -371,7 +371,7 @@ class Choice(Protocol):
     def has_other(self, tried: Iterable[Candidate]) -> bool: ...
     def of_other_share(self, tried: Collection[Candidate]) -> "Group | None": ...
     def why_none(self) -> str: ...
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None: ...
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None: ...
 
 
 class Group:
@@ -418,7 +418,7 @@ class Group:
         self._guidance = NOBODY
         self.settle(now)
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, *, long: bool = False) -> Candidate | None:
+    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None:
         """The candidate for the next item, or None if there is none that was not `tried` yet and has room. `long`: it
         will be parked soon, as most of its kind."""
         if self._free and not tried and not long:

@@ -132,7 +132,7 @@ class Exchange:
         front = self.front
         key = front.key_of(self.client, self.plan) if front.hashes else 0
         long = front.long[self.plan.kind]
-        candidate = self.candidate = self.group.choose(self.tried, key, long=long)
+        candidate = self.candidate = self.group.choose(self.tried, key, long)
         if candidate is None:
             self._hold_or_refuse()
             return
