@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from tierlb.balance.capacity import ALIKE
+from tierlb.balance.capacity import ALIKE, settle
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
@@ -182,6 +182,14 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     work.follow(dt_s)
     work.interference.observe(dt_s, seen)
     work.slots.advance(dt_s, [member.view for member in siblings])
+
+
+def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
+    """Their capacities as the pick takes them (`balance.capacity.settle`)."""
+    views = [member.view for member in siblings]
+    reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
+    middle = median(reported) if reported else None
+    return settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
 
 
 def draw_lines(

@@ -9,13 +9,12 @@ each the line that its score lies on (`balance.view`), both anew every tick, wit
 import errno
 import random
 from collections.abc import Callable, Collection, Iterable
-from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from tierlb.balance.availability import Availability, availability_of, choosable, choosable_by_level, why_none
-from tierlb.balance.capacity import settle, stated_parts
+from tierlb.balance.capacity import stated_parts
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
@@ -23,7 +22,7 @@ from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.member import Member as CountedMember
-from tierlb.balance.member import draw_lines, learn_together
+from tierlb.balance.member import capacities_of, draw_lines, learn_together
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.under_way import ParkedCount, UnderWay
@@ -460,14 +459,11 @@ class Group:
         """Draw the lines anew from what is known now."""
         self._settled_at = now
         views = [candidate.view for candidate in self.candidates]
-        reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
-        middle = median(reported) if reported else None
-        capacities = settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
         usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))
         parts = relative([candidate.weight for candidate in self.candidates])
-        draw_lines(self.candidates, now, capacities, parts, usual_s)
+        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts, usual_s)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:

@@ -7,18 +7,16 @@ then its event loop is a queue with one server. Items pass down through `take`, 
 
 import random
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Any, Protocol
 
 import attrs
 
 from tierlb.balance import guidance as guided
-from tierlb.balance.capacity import settle
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.guidance import Busy, CloseBudget, closing_rate_per_s, combine, guide, slowed, usual_response_s
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.member import Member, draw_lines, learn_together
+from tierlb.balance.member import Member, capacities_of, draw_lines, learn_together
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -244,14 +242,8 @@ class Node:
     def settle(self, now: float) -> None:
         """Draw the lines anew, as dataplane.roster does every tick."""
         candidates = self.candidates
-        reported = [c.view.heard.capacity for c in candidates if c.view.heard is not None and c.view.heard.capacity > 0]
-        middle = median(reported) if reported else None
-        capacities = settle(
-            [candidate.view.capacity(now, middle) for candidate in candidates],
-            [candidate.view.likeness(now) for candidate in candidates],
-        )
         usual_s = usual_response_s(self._children()) if self.connections else 0.0
-        draw_lines(candidates, now, capacities, [1.0] * len(candidates), usual_s)
+        draw_lines(candidates, now, capacities_of(candidates, now), [1.0] * len(candidates), usual_s)
         self._chooser.rebuild(candidates)
 
     # Reports.
