@@ -13,6 +13,7 @@ from tierlb.balance.kinds import (
     FORMS,
     KEPT_FROM,
     MEMORY,
+    MOST_CHANGE,
     MOST_KINDS,
     OTHER,
     SHORTEST_S,
@@ -152,6 +153,30 @@ def test_a_long_kind_of_which_too_little_was_believed_does_not_change_the_others
     seen(kinds, 400, {short: [0.01] * 50, long: [0.3] * 10})
     assert kinds.usual_s[long] == pytest.approx(0.3, rel=0.01)
     assert kinds.usual_s[short] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (1, 1), (30, 2), (2, 30)])
+def test_how_kinds_compare_is_right_in_the_mean_though_a_tick_has_few_answers(counts: tuple[int, int]) -> None:
+    """Exponential times, the long kind was taken for half as long at first."""
+    rng, (kinds, (short, long)) = random.Random(1), knowing(0.005, 0.05)
+    seen = []
+    for tick in range(6000):
+        drawn = [
+            [rng.expovariate(1) * mean for _ in range(count)] for mean, count in zip((0.005, 0.1), counts, strict=True)
+        ]
+        kinds.judge({short: drawn[0], long: drawn[1]})
+        kinds.learn(0.0)
+        if tick > 3000:
+            seen.append(math.log(kinds.usual_s[long] / kinds.usual_s[short]))
+    assert math.exp(sum(seen) / len(seen)) == pytest.approx(20, rel=0.15)
+
+
+def test_no_tick_moves_a_usual_time_by_more_than_the_most() -> None:
+    kinds, (one, other) = knowing(0.01, 0.01)
+    seen(kinds, 1, {one: [0.64] * 500, other: [0.01] * 20_000})
+    assert kinds.usual_s[one] == pytest.approx(0.01 * MOST_CHANGE)
+    seen(kinds, 1, {one: [0.0] * 20_000, other: [0.01] * 20_000})
+    assert kinds.usual_s[one] == pytest.approx(0.01)
 
 
 def test_a_single_tick_moves_a_usual_time_little() -> None:

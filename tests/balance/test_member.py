@@ -1,7 +1,480 @@
-"""Placeholder until the tests of this module are merged."""
+"""Counts of one member, and what siblings learn: in a simulated pool of hosts with slots, kinds and items that wait."""
 
-import tierlb.balance.member
+import heapq
+import itertools
+import random
+from statistics import median
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tierlb.balance.capacity import evened
+from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.member import Member, draw_lines, learn_together
+from tierlb.balance.parking import PARKED_AFTER_S
+from tierlb.balance.score import ON_TRIAL
+from tierlb.balance.view import SLOTS, TICK_S, MemberView
+
+START = 1000.0
 
 
-def test_it_can_be_imported() -> None:
-    assert tierlb.balance.member.__doc__
+@attrs.define(eq=False)
+class Item:
+    began: float
+    sent: float
+    kind: int
+
+
+def fresh(work: Work | None = None) -> Member:
+    view = MemberView(reports=False, parents=1, joined=START - 600)
+    if work is not None:
+        view.work = work
+    return Member(view)
+
+
+# Counts.
+
+
+def test_an_item_is_counted_from_its_begin_to_its_end() -> None:
+    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    member.begin_item(START, item)
+    assert (member.in_flight, member.parked, member.under_way) == (1, 0, {item: 1})
+    assert member.end_item(START + 3, item, kinds) is False
+    assert (member.in_flight, member.parked, member.under_way, member.moments) == (0, 0, {}, 3.0)
+
+
+def test_an_item_knows_how_many_were_over_or_in_flight_when_it_began() -> None:
+    member, items = fresh(), [Item(START, START, 2) for _ in range(3)]
+    for item in items:
+        member.begin_item(START, item)
+    member.end_item(START, items[0], Kinds())
+    member.done += 1
+    last = Item(START, START, 2)
+    member.begin_item(START, last)
+    assert [member.under_way[item] for item in (*items[1:], last)] == [2, 3, 4]
+
+
+def test_a_parked_item_is_in_flight_still_but_not_looked_at() -> None:
+    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    member.begin_item(START, item)
+    member.park(item, kinds)
+    assert (member.in_flight, member.parked, member.under_way, item.sent) == (1, 1, {}, 0.0)
+    assert kinds.long[2]
+    assert member.end_item(START + 1, item, kinds) is True
+    assert (member.in_flight, member.parked) == (0, 0)
+
+
+@pytest.mark.parametrize(("seconds", "noted"), [(PARKED_AFTER_S, True), (PARKED_AFTER_S - 0.01, False)])
+def test_one_that_began_as_parked_confirms_that_its_kind_is_long_only_if_it_was(seconds: float, noted: bool) -> None:
+    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    member.begin_item(START, item, long=True)
+    assert (member.in_flight, member.parked, member.early, member.under_way) == (1, 1, {item}, {})
+    assert not kinds.long[2]
+    assert member.end_item(START + seconds, item, kinds) is True
+    assert (member.in_flight, member.parked, member.early, kinds.long[2]) == (0, 0, set(), noted)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_tunnel_that_came_of_an_item_stays_parked_until_it_ends(long: bool) -> None:
+    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    member.begin_item(START, item, long=long)
+    member.stay_parked(item, kinds)
+    assert (member.in_flight, member.parked, member.early, member.under_way) == (1, 1, set(), {})
+    member.leave_parking(START + 60, None, kinds)
+    assert member.parked == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["begin", "long", "park", "end", "tick"]), st.integers(0, 50)), max_size=80))
+def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
+    member, kinds, now, items = fresh(), Kinds(), START, []
+    for step, which in steps:
+        now += which / 64
+        item = items[which % len(items)] if items else None
+        match step:
+            case "begin" | "long":
+                items.append(Item(now, now, 2))
+                member.begin_item(now, items[-1], long=step == "long")
+            case "park" if item in member.under_way:
+                member.park(item, kinds)
+            case "end" if item is not None:
+                items.remove(item)
+                member.end_item(now, item, kinds)
+                member.done += 1
+            case "tick":
+                member.learn_from_items(now, kinds)
+        assert member.in_flight == len(items) == member.parked + len(member.under_way)
+        assert member.moments + member.in_flight * now == pytest.approx(area(member, items, now), abs=1e-6)
+        assert len(member.early) <= member.parked
+
+
+def area(member: Member, items: list[Item], now: float) -> float:
+    """What is in flight has been there since it began; of what is over `moments` has kept the sum."""
+    return member.moments + sum(item.began for item in items) + sum(now - item.began for item in items)
+
+
+# A tick.
+
+
+def knowing(usual_s: float = 0.01) -> tuple[Member, Kinds, int]:
+    member, kinds = fresh(), Kinds()
+    number = kinds.number("short")
+    member.times[number] += [usual_s] * 50
+    member.learn_from_items(START, kinds)
+    return member, kinds, number
+
+
+def test_times_are_taken_once() -> None:
+    member, kinds, number = knowing()
+    member.times[number] += [0.02, 0.02]
+    member.learn_from_items(START + TICK_S, kinds)
+    assert (member.answers.count, member.answers.ratios) == (2, pytest.approx(4))
+    member.learn_from_items(START + 2 * TICK_S, kinds)
+    assert member.answers.count == 0
+
+
+def test_what_waits_is_parked_at_a_tick_and_no_longer_counts_as_queue() -> None:
+    member, kinds, number = knowing()
+    poll, late = Item(START, START, kinds.number("poll")), Item(START + 0.9, START + 0.9, number)
+    for item in (poll, late):
+        member.begin_item(item.began, item)
+    member.learn_from_items(START + 1, kinds)
+    assert (member.parked, list(member.under_way)) == (1, [late])
+    draw_lines([member], START + 1, [100.0], [1.0])
+    assert member.left_out == 1
+    assert member.in_flight * member.slope + member.offset == pytest.approx(1 + SLOTS)
+
+
+def test_items_that_are_late_make_it_slow() -> None:
+    member, kinds, number = knowing()
+    for _ in range(4):
+        member.begin_item(START, Item(START, START, number))
+    member.learn_from_items(START + 0.4, kinds)
+    assert member.view.slowness.value > 2
+
+
+def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
+    member, kinds, number = knowing()
+    for _ in range(3):
+        member.begin_item(START, Item(START, START, number))
+    member.learn_from_items(START + 1, kinds)
+    assert member.unqueued == 3
+    draw_lines([member], START + 1, [100.0], [1.0])
+    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
+    one_more = Item(START + 1, START + 1, number)
+    member.begin_item(START + 1, one_more)
+    assert member.in_flight * member.slope + member.offset == ON_TRIAL[0], "and no other"
+    member.learn_from_items(START + 1.05, kinds)
+    assert member.unqueued == 0
+
+
+def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> None:
+    member, kinds, number = knowing()
+    for _ in range(int(SLOTS)):
+        member.begin_item(START, Item(START, START, number))
+    member.learn_from_items(START + 1, kinds)
+    assert member.unqueued == 0
+
+
+@pytest.mark.parametrize(("weight", "left_out"), [(0.0, 4), (0.5, 2), (1.0, 0), (1.4, 0)])
+def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
+    member = fresh()
+    member.in_flight, member.parked = 6, 4
+    member.view.work.interference._weight = weight
+    draw_lines([member], START, [100.0], [1.0])
+    assert member.left_out == pytest.approx(left_out)
+    assert 6 * member.slope + member.offset == pytest.approx(6 - left_out + SLOTS)
+
+
+def test_siblings_are_measured_by_those_that_are_known() -> None:
+    members = [fresh(Work()) for _ in range(4)]
+    for member, value, seen in zip(members, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
+        member.view.slowness.value, member.view.slowness.seen = value, seen
+    learn_together(members, TICK_S)
+    assert [member.view.slowness.siblings for member in members] == [2.0] * 4
+    learn_together([fresh()], TICK_S)
+
+
+def test_slow_hosts_do_not_make_parked_items_look_as_if_they_were_in_the_way() -> None:
+    """All parked items are at the slow one, which is slow without them too."""
+    kinds, work = Kinds(), Work()
+    members = [fresh(work) for _ in range(4)]
+    number = kinds.number("short")
+    for tick in range(200):
+        for index, member in enumerate(members):
+            slow = 10.0 if not index and tick > 50 else 1.0
+            member.parked = member.in_flight = 5 if not index else 0
+            member.times[number] += [0.01 * slow] * 3
+            member.learn_from_items(START + tick * TICK_S, kinds)
+        kinds.learn(START + tick * TICK_S)
+        learn_together(members, TICK_S)
+        if tick > 50 + 2 / TICK_S:
+            assert work.interference.weight == 0 or tick < 50 + 8 / TICK_S
+
+
+# A pool.
+
+
+@attrs.define(eq=False)
+class Host:
+    """First come, first served on `slots`; what waits (`long_s`) takes none."""
+
+    member: Member
+    slots: int = 4
+    slow: float = 1.0
+    busy: int = 0
+    queue: list[tuple[Item, float]] = attrs.field(factory=list)
+
+
+@attrs.define
+class Pool:
+    """`mix`: parts and mean times of kinds. Items go to the lowest line, or (`blind`) where chance puts them."""
+
+    mix: list[tuple[float, float]]
+    count: int = 4
+    seed: int = 1
+    blind: bool = False
+    mixes: list[list[float]] | None = None
+    now: float = START
+    kinds: Kinds = attrs.field(factory=Kinds)
+    hosts: list[Host] = attrs.field(init=False)
+    rng: random.Random = attrs.field(init=False)
+    begun: list[int] = attrs.field(init=False)
+    _events: list[tuple[float, int, Host, Item]] = attrs.field(factory=list)
+    _order: "itertools.count[int]" = attrs.field(factory=itertools.count)
+
+    def __attrs_post_init__(self) -> None:
+        work = Work()
+        self.hosts = [Host(fresh(work)) for _ in range(self.count)]
+        self.rng = random.Random(self.seed)
+        self.begun = [0] * self.count
+        for host in self.hosts:
+            host.member.view._at = START
+            host.member.view.slots = host.slots
+        self.settle()
+
+    def run(self, seconds: float, rate: float) -> "Pool":
+        ticks = round(seconds / TICK_S)
+        for _ in range(ticks):
+            until = self.now + TICK_S
+            arrivals: list[float] = []
+            at = self.now
+            while rate and (at := at + self.rng.expovariate(rate)) < until:
+                arrivals.append(at)
+            for at in arrivals:
+                self.serve(at)
+                self.arrive(at)
+            self.serve(until)
+            self.now = until
+            self.tick()
+        return self
+
+    def serve(self, until: float) -> None:
+        while self._events and self._events[0][0] <= until:
+            at, _, host, item = heapq.heappop(self._events)
+            if item.sent:
+                host.member.times[item.kind].append(at - item.sent)
+            host.member.end_item(at, item, self.kinds)
+            host.member.done += 1
+            host.busy -= 1
+            self.start(at, host)
+
+    def arrive(self, at: float) -> None:
+        index = self.place()
+        host = self.hosts[index]
+        parts = self.mixes[index] if self.mixes else [part for part, _ in self.mix]
+        kind = self.rng.choices(range(len(self.mix)), parts)[0]
+        item = Item(at, at, self.kinds.number(kind))
+        self.begun[index] += 1
+        host.member.begin_item(at, item)
+        host.queue.append((item, self.rng.expovariate(1) * self.mix[kind][1]))
+        self.start(at, host)
+
+    def place(self) -> int:
+        if self.blind:
+            return self.rng.randrange(self.count)
+        order = self.rng.sample(range(self.count), self.count)
+        return min(order, key=lambda index: self.score(self.hosts[index].member))
+
+    @staticmethod
+    def score(member: Member) -> float:
+        return member.in_flight * member.slope + member.offset
+
+    def start(self, at: float, host: Host) -> None:
+        while host.queue and host.busy < host.slots:
+            item, time_s = host.queue.pop(0)
+            host.busy += 1
+            heapq.heappush(self._events, (at + time_s * host.slow, next(self._order), host, item))
+
+    def park(self, index: int, count: int) -> None:
+        """So many polls at one host, that will not be answered."""
+        for _ in range(count):
+            self.hosts[index].member.begin_item(self.now, Item(self.now, self.now, self.kinds.number("poll")))
+
+    def tick(self) -> None:
+        for host in self.hosts:
+            host.member.learn_from_items(self.now, self.kinds)
+        self.kinds.learn(self.now)
+        learn_together([host.member for host in self.hosts], TICK_S)
+        self.settle()
+
+    def settle(self) -> None:
+        learnt = [host.member.view.learnt for host in self.hosts]
+        known = [each for each in learnt if each is not None]
+        mean = sum(known) / len(known) if known else 1.0
+        capacities = evened([mean if each is None else each for each in learnt])
+        draw_lines([host.member for host in self.hosts], self.now, capacities, [1.0] * self.count)
+
+    @property
+    def slowness(self) -> list[float]:
+        return [host.member.view.slowness.value for host in self.hosts]
+
+
+SHORT = [(1.0, 0.01)]
+MIXED = [(0.9, 0.002), (0.1, 0.2)]
+MIXES = [SHORT, [(0.5, 0.01), (0.5, 0.03)], MIXED, [(0.98, 0.01), (0.02, 0.2)]]
+
+
+def rate_of(pool: Pool, load: float) -> float:
+    mean_s = sum(part * time_s for part, time_s in pool.mix)
+    return load * sum(host.slots / host.slow for host in pool.hosts) / mean_s
+
+
+EQUAL = [
+    # mix, load, at most so far apart in nine of ten looks, each host's least part of its share over 10 s
+    (MIXES[0], 0.3, 1.35, 0.9),
+    (MIXES[0], 0.85, 1.25, 0.9),
+    (MIXES[1], 0.3, 1.45, 0.85),
+    (MIXES[1], 0.85, 1.3, 0.85),
+    (MIXES[2], 0.3, 2.0, 0.75),
+    (MIXES[2], 0.85, 4.0, 0.7),  # the short ones wait behind those that take a hundred times as long
+    (MIXES[3], 0.3, 1.5, 0.8),
+    (MIXES[3], 0.85, 1.6, 0.85),
+]
+
+
+@pytest.mark.parametrize(("mix", "load", "apart", "least"), EQUAL)
+def test_equal_hosts_are_taken_for_equal_whatever_is_asked(
+    mix: list[tuple[float, float]], load: float, apart: float, least: float
+) -> None:
+    pool = Pool(mix)
+    pool.run(5, rate_of(pool, load))
+    before, seen = pool.begun[:], []
+    for _ in range(20):
+        pool.run(0.5, rate_of(pool, load))
+        seen.append(max(pool.slowness) / min(pool.slowness))
+    assert sorted(seen)[17] < apart
+    shares = [now - then for now, then in zip(pool.begun, before, strict=True)]
+    assert min(shares) > least * sum(shares) / 4
+
+
+def test_a_host_has_the_same_slowness_whatever_its_mix_where_nothing_waits() -> None:
+    """Hosts 0 and 1 get nearly nothing but short items, 2 and 3 as many long ones; 1 and 3 are three times slower."""
+    few, many = [0.99, 0.01], [0.5, 0.5]
+    pool = Pool([(0.5, 0.005), (0.5, 0.1)], blind=True, mixes=[few, few, many, many])
+    for index, host in enumerate(pool.hosts):
+        host.slots, host.member.view.slots, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
+    seen = [pool.run(0.5, 200).slowness for _ in range(120)][60:]
+    means = [sum(each) / len(each) for each in zip(*seen, strict=True)]
+    assert means[2] / means[0] == pytest.approx(1, rel=0.2)
+    assert means[3] / means[1] == pytest.approx(1, rel=0.2)
+    assert means[1] / means[0] == pytest.approx(3, rel=0.2)
+
+
+@pytest.mark.parametrize("polls", [1, 6, 40])
+def test_polls_do_not_move_a_host(polls: int) -> None:
+    pool = Pool(SHORT)
+    pool.run(5, rate_of(pool, 0.6))
+    pool.park(0, polls)
+    pool.run(1.5, rate_of(pool, 0.6))
+    assert pool.hosts[0].member.parked == polls
+    before = pool.begun[:]
+    pool.run(10, rate_of(pool, 0.6))
+    shares = [now - then for now, then in zip(pool.begun, before, strict=True)]
+    assert shares[0] == pytest.approx(sum(shares) / 4, rel=0.15)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_slow_host_is_found_within_a_second_or_two(mix: list[tuple[float, float]]) -> None:
+    pool = Pool(mix)
+    before = rate_of(pool, 0.6)
+    pool.run(8, before)
+    pool.hosts[0].slow = 10.0
+    pool.run(1, 0.9 * before)
+    assert pool.slowness[0] > 1.4 * median(pool.slowness[1:])
+    pool.run(1, 0.9 * before)
+    assert pool.slowness[0] > 2 * median(pool.slowness[1:])
+
+
+def test_a_host_that_hangs_is_found_within_a_second_and_gets_one_item_now_and_then() -> None:
+    pool = Pool(SHORT)
+    rate = rate_of(pool, 0.5)
+    pool.run(8, rate)
+    pool.hosts[0].slow = 1e9
+    for item in [entry for entry in pool._events if entry[2] is pool.hosts[0]]:
+        pool._events.remove(item)
+    heapq.heapify(pool._events)
+    pool.run(1, rate)
+    assert pool.slowness[0] > 3 * max(pool.slowness[1:])
+    before = pool.begun[0]
+    pool.run(10, rate)
+    assert pool.begun[0] - before < 20
+
+
+def test_a_host_that_has_recovered_is_used_again_within_ten_seconds() -> None:
+    pool = Pool(SHORT)
+    pool.run(8, rate_of(pool, 0.3))
+    pool.hosts[0].slow = 30.0
+    pool.run(20, rate_of(pool, 0.3))
+    assert pool.slowness[0] > 5
+    pool.hosts[0].slow = 1.0
+    pool.run(12, rate_of(pool, 0.3))
+    before = pool.begun[:]
+    pool.run(5, rate_of(pool, 0.3))
+    shares = [now - then for now, then in zip(pool.begun, before, strict=True)]
+    assert shares[0] > 0.7 * sum(shares) / 4
+
+
+@pytest.mark.parametrize("slow", [0.2, 8.0])
+def test_when_all_hosts_become_slower_alike_they_stay_as_they_were_beside_each_other(slow: float) -> None:
+    """And one that was sent nothing meanwhile, too, once they are as before."""
+    pool = Pool(SHORT, blind=True)
+    pool.hosts[1].slow = 2.0
+    pool.run(20, 100)
+    quiet = pool.hosts.pop()
+    pool.count -= 1
+    usual = {number: each for number, each in enumerate(pool.kinds.usual_s) if each}
+    for host in pool.hosts:
+        host.slow *= slow
+    pool.run(20, 100 / max(1, slow))
+    assert pool.slowness[1] / pool.slowness[0] == pytest.approx(2, rel=0.3)
+    assert pool.slowness[0] == pytest.approx(slow, rel=0.3)
+    assert {number: pool.kinds.usual_s[number] for number in usual} == pytest.approx(usual)
+    for host in pool.hosts:
+        host.slow /= slow
+    pool.run(20, 100)
+    assert quiet.member.view.slowness.value / pool.slowness[0] == pytest.approx(1, rel=0.3)
+
+
+@settings(max_examples=10)
+@given(st.floats(0.02, 50), st.integers(0, 1000))
+def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float, seed: int) -> None:
+    """Times are told to members directly, so that only how they are judged is scaled."""
+    values = []
+    for unit in (1.0, factor):
+        rng, kinds, work = random.Random(seed), Kinds(), Work()
+        members = [fresh(work) for _ in range(3)]
+        numbers = [kinds.number(place) for place in range(2)]
+        for member in members:
+            member.view._at, member.view.slots = START, 1e6
+        for tick in range(1, 60):
+            for index, member in enumerate(members):
+                for number, time_s in zip(numbers, (0.001, 0.004), strict=True):
+                    member.times[number] += [unit * (1 + index) * time_s * rng.expovariate(1) for _ in range(3)]
+                member.learn_from_items(START + tick * TICK_S, kinds)
+            kinds.learn(START)
+            learn_together(members, TICK_S)
+        values.append([member.view.slowness.value for member in members])
+    assert values[1] == pytest.approx(values[0], rel=0.01)
+    assert values[0][2] > 1.5 * values[0][0]

@@ -31,6 +31,8 @@ ENOUGH = 8
 """Answers after which a kind's usual time is believed. Before, its answers tell nothing about hosts."""
 MEMORY = 200
 """Answers over which it is averaged how a kind compares with the others."""
+MOST_CHANGE = 2.0
+"""By more than this factor no tick changes how a kind compares with the others."""
 SHORTEST_S = 1e-6
 SWEEP_S = 10.0
 MOST_WAITING = 0.25
@@ -118,6 +120,7 @@ class Kinds:
         self._parked = [0] * size
         self._waited = [0] * size
         self._new: dict[int, tuple[int, float]] = {}
+        self._scale, self._lately = OTHER, 1.0
         self._numbers: dict[Hashable, int] = {}
         self._free = list(range(size - FORMS, OTHER, -FORMS))
         self._wanted = False
@@ -189,15 +192,25 @@ class Kinds:
         self.long[number] = self._parked[number] * 2 > self._answered[number] + self._answered[number + 1]
 
     def learn(self, now: float) -> None:
-        """Take what `judge` has seen since the last time into how kinds compare with each other: with the one that is
-        answered most, whose usual time stays. If the mean of all stayed, a new long kind of which too little was
-        believed at first would change the usual times of all others."""
+        """Take what `judge` has seen since the last time into how kinds compare with the one that is answered most,
+        whose usual time stays. If the mean of all stayed, a new long kind of which too little was believed at first
+        would change the usual times of all others.
+
+        The difference to it is what counts, in units of what has been usual lately: the ratio to its answers of one
+        tick would be too high in the mean, since these may be two or three items."""
         ratios = {number: own_s / (count * self.usual_s[number]) for number, (count, own_s) in self._new.items()}
-        most = ratios.get(max(ratios, key=self._answered.__getitem__), 0.0) if ratios else 0.0
+        scale = max(ratios, key=self._answered.__getitem__, default=OTHER)
+        if self._answered[scale] >= self._answered[self._scale]:
+            self._scale = scale
+        if self._scale in ratios:
+            count = self._new[self._scale][0]
+            self._lately += (ratios[self._scale] - self._lately) * count / (count + MEMORY)
+        beside = max(SHORTEST_S, self._lately)
         for number, ratio in ratios.items():
-            if most > 0:
+            if number != self._scale:
                 count = self._new[number][0]
-                factor = 1 + (ratio / most - 1) * count / (count + MEMORY)
+                factor = 1 + (ratio - ratios.get(self._scale, beside)) / beside * count / (count + MEMORY)
+                factor = min(MOST_CHANGE, max(1 / MOST_CHANGE, factor))
                 self.usual_s[number] = max(SHORTEST_S, self.usual_s[number] * factor)
         self._new.clear()
         if now - self._swept_at >= SWEEP_S:
