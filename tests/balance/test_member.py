@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierlb.balance.capacity import evened
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.kinds import Answers, Kinds, Work
 from tierlb.balance.member import Member, draw_lines, learn_together
 from tierlb.balance.parking import PARKED_AFTER_S
 from tierlb.balance.score import ON_TRIAL
+from tierlb.balance.slowness import MEMORY
 from tierlb.balance.view import SLOTS, TICK_S, MemberView
 
 START = 1000.0
@@ -187,6 +188,53 @@ def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_ou
     assert 6 * member.slope + member.offset == pytest.approx(6 - left_out + SLOTS)
 
 
+def test_on_trial_parked_items_count_for_nothing() -> None:
+    member = fresh()
+    member.in_flight, member.parked, member.unqueued = 5, 2, 3
+    member.view.work.interference._weight = 1.0
+    draw_lines([member], START, [100.0], [1.0])
+    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
+
+
+def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
+    member, kinds, number = knowing()
+    poll = Item(START + 0.1, START + 0.1, number)
+    member.begin_item(poll.began, poll)
+    member.park(poll, kinds)
+    member.learn_from_items(START + 0.15, kinds)
+    member.view.slowness.value = 5.0
+    for tick in range(100):
+        member.learn_from_items(START + 0.2 + tick * 0.0501, kinds)
+    assert member.view.slowness.trial
+
+
+def test_at_a_slow_host_items_are_parked_later() -> None:
+    """Items take 10 ms as a rule, here 0.3 s."""
+    member, kinds, _ = knowing()
+    member.view.slowness.value = 30.0
+    poll = Item(START, START, kinds.number("poll"))
+    member.begin_item(START, poll)
+    member.learn_from_items(START + 1.1, kinds)
+    assert not member.parked
+    member.view.slowness.value = 30.0
+    member.learn_from_items(START + 1.3, kinds)
+    assert member.parked
+
+
+def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
+    members = [fresh(Work()) for _ in range(4)]
+    for member in members:
+        member.view.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 0.05, 5.0)
+    members[0].parked, members[0].answers = 3, Answers(5, 0.5, 0.05, 50.0)
+    members[0].view.slowness.value = 10.0
+    for _ in range(100):
+        learn_together(members, TICK_S)
+    assert members[0].view.work.interference.weight == 0
+    members[0].view.slowness.value = 1.0
+    learn_together(members, TICK_S)
+    assert members[0].view.work.interference.weight > 0
+
+
 def test_siblings_are_measured_by_those_that_are_known() -> None:
     members = [fresh(Work()) for _ in range(4)]
     for member, value, seen in zip(members, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
@@ -194,23 +242,6 @@ def test_siblings_are_measured_by_those_that_are_known() -> None:
     learn_together(members, TICK_S)
     assert [member.view.slowness.siblings for member in members] == [2.0] * 4
     learn_together([fresh()], TICK_S)
-
-
-def test_slow_hosts_do_not_make_parked_items_look_as_if_they_were_in_the_way() -> None:
-    """All parked items are at the slow one, which is slow without them too."""
-    kinds, work = Kinds(), Work()
-    members = [fresh(work) for _ in range(4)]
-    number = kinds.number("short")
-    for tick in range(200):
-        for index, member in enumerate(members):
-            slow = 10.0 if not index and tick > 50 else 1.0
-            member.parked = member.in_flight = 5 if not index else 0
-            member.times[number] += [0.01 * slow] * 3
-            member.learn_from_items(START + tick * TICK_S, kinds)
-        kinds.learn(START + tick * TICK_S)
-        learn_together(members, TICK_S)
-        if tick > 50 + 2 / TICK_S:
-            assert work.interference.weight == 0 or tick < 50 + 8 / TICK_S
 
 
 # A pool.
