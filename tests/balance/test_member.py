@@ -246,6 +246,28 @@ def test_siblings_are_measured_by_those_that_are_known() -> None:
     learn_together([fresh()], TICK_S)
 
 
+def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_faster() -> None:
+    """40 polls beside 200 short requests a second; each is answered after 5 s and another begins."""
+    member, kinds, number = knowing()
+    poll = kinds.number("poll")
+    now, polls = START, [Item(START, START, poll) for _ in range(40)]
+    for item in polls:
+        member.begin_item(now, item, long=True)
+    for tick in range(1, 800):
+        now = START + tick * TICK_S
+        member.times[number] += [0.01] * 10
+        for item in [item for item in polls if now - item.began >= 5]:
+            member.answered_early(item, 0, now - item.sent, kinds)
+            member.end_item(now, item, kinds)
+            polls.remove(item)
+            polls.append(Item(now, now, poll))
+            member.begin_item(now, polls[-1], long=True)
+        member.learn_from_items(now, kinds)
+        kinds.learn(now)
+    assert member.view.slowness.value == pytest.approx(1, rel=0.05)
+    assert member.view.work.usual_s == pytest.approx(0.01, rel=0.2)
+
+
 # A pool.
 
 
