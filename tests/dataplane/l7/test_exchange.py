@@ -1402,6 +1402,7 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
 ) -> None:
     client, member = await lab.converses()
     kinds = lab.front.roster.kinds
+    kinds._swept_at = lab.front.reactor.now
     kinds.long[:] = [long] * len(kinds.long)
     kinds._answered = [2] * len(kinds.long)
     kinds._waited = [waited] * len(kinds.long)
