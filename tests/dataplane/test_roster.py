@@ -886,3 +886,20 @@ def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     again = harness.group("a", "b").candidates[0]
     assert again is not a
     assert (again.done, again.retired, a.retired) == (0, False, True)
+
+
+def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = harness.group("a").candidates[0]
+    item = Underway(harness.reactor.now)
+    a.begin_item(harness.reactor.now, item, long=True)
+    errors: list[Exception] = []
+    harness.roster.on_error = errors.append
+
+    def fails(_: Group, __: float) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(Group, "settle_at_once", fails)
+    a.unpark(item.tally, item)
+    assert (a.parked, len(errors)) == (0, 1)

@@ -187,7 +187,10 @@ class Candidate(CountedMember):
         now = self.roster.reactor.now
         self.leave_parking(now, tally, item, self.roster.kinds)
         for group in self.groups:
-            group.settle_at_once(now)
+            try:
+                group.settle_at_once(now)
+            except Exception as error:  # the caller still has a connection to give back
+                self.roster.on_error(error)
 
     def given(self) -> int:
         """Items that it was given in all: requests, as far as it says that it counts them."""
