@@ -10,38 +10,97 @@ from tierlb.balance.guidance import (
     CLOSE_SLOW_OVER_S,
     FASTEST_CLOSE_PER_S,
     FEW_PER_S,
+    LEAVING_MARGIN,
     MOST_SAID,
     Child,
     CloseBudget,
+    Reason,
+    Told,
     closing_rate_per_s,
     combine,
     excess,
     guide,
-    usual_response_s,
+    why_close,
 )
+from tierlb.balance.returning import SLOW_MARGIN
 from tierlb.model.load import Guidance, SubtreeLoad
 
+SLOW = SLOW_MARGIN + 0.1
 GUIDES = [
-    ([], Guidance(1.0)),
-    ([Child(0.5, 100)], Guidance(0.5)),
-    ([Child(0.5, 300), Child(0.9, 100)], Guidance((0.5 * 300 + 0.9 * 200) / 500)),  # that knows of little yet
-    ([Child(0.2, 0), Child(0.4, 0)], Guidance(0.3)),
-    ([Child(0.2, 100), Child(0.6, 0)], Guidance(0.4)),
-    ([Child(2.0, 100), Child(0.89, 100)], Guidance(1.445)),
-    ([Child(1.9, 100)], Guidance(1.9, True)),
-    ([Child(0.95, 100), Child(1.05, 100)], Guidance(1.0, True)),
-    ([Child(0.95, 0)], Guidance(0.95, True)),
-    ([Child(0.5, 300, 0.01), Child(0.9, 100, 0.05)], Guidance(0.66, response_s=0.02)),  # slower, not slow
-    ([Child(0.5, 300, 0.01), Child(0.9, 100, 0.13)], Guidance(0.6, response_s=0.04)),  # slow: it can do little
-    ([Child(0.5, 100, 0.01), Child(0.5, 100), Child(0.5, 0, 0.03)], Guidance(0.5, response_s=0.02)),
+    ([Child(0.5, 100)], 0.5, False),
+    ([Child(0.5, 300), Child(0.9, 100)], (0.5 * 300 + 0.9 * 200) / 500, False),  # that knows of little yet
+    ([Child(0.2, 0), Child(0.4, 0)], 0.3, False),
+    ([Child(0.2, 100), Child(0.6, 0)], 0.4, False),
+    ([Child(2.0, 100), Child(0.89, 100)], 1.445, False),
+    ([Child(1.9, 100)], 1.9, True),
+    ([Child(0.95, 100), Child(1.05, 100)], 1.0, True),
+    ([Child(0.95, 0)], 0.95, True),
+    ([Child(0.5, 300, 1.0), Child(0.9, 100, 2.0)], 0.66, False),  # slower, not slow
+    ([Child(0.5, 300, 1.0), Child(0.9, 100, SLOW)], 0.6, False),  # slow: it can do little
+    ([Child(0.6, 100), Child(0.2, 100, part=0.5)], (0.6 + 0.1) / 1.5, False),  # it is in slow start
 ]
 
 
-@pytest.mark.parametrize(("children", "expected"), GUIDES)
-def test_what_a_parent_tells_its_children(children: list[Child], expected: Guidance) -> None:
+@pytest.mark.parametrize(("children", "target", "all_hot"), GUIDES)
+def test_what_a_parent_tells_its_children(children: list[Child], target: float, all_hot: bool) -> None:
     said = guide(children)
-    assert (said.target, said.response_s) == pytest.approx((expected.target, expected.response_s))
-    assert said.all_hot is expected.all_hot
+    assert len(said) == len(children)
+    for each in said:
+        assert (each.target, each.all_hot) == (pytest.approx(target), all_hot)
+
+
+def test_nobody_is_told_anything_where_nobody_is() -> None:
+    assert guide([]) == []
+
+
+def test_each_is_told_what_requests_as_it_has_them_take_elsewhere() -> None:
+    said = guide([Child(0.5, 100, 1.0, 0.01), Child(0.5, 100, 1.0, 0.2), Child(0.5, 100)])
+    assert [each.response_s for each in said] == [0.01, 0.2, 0.0]
+
+
+def test_a_child_that_is_probed_does_not_act_on_being_slow_and_its_siblings_give_it_some() -> None:
+    said = guide(
+        [
+            Child(0.5, 100, 1.0, 0.01, connections=90),
+            Child(0.5, 100, 1.0, 0.01, connections=60),
+            Child(0.0, 10, 10.0, 0.01, connections=0, probing=True),
+        ]
+    )
+    assert [each.response_s for each in said] == [0.01, 0.01, 0.0]
+    assert all(each.probe for each in said)
+    assert [each.give_per_s for each in said] == pytest.approx([3.6, 2.4, 0.0]), "2 % of all in half a second"
+
+
+def test_a_child_that_returns_is_given_what_slow_start_allows_at_a_bounded_rate() -> None:
+    first = Child(0.5, 100, 1.0, 0.01, connections=100)
+    for own, part, expected in ((0, 0.1, 0.8 * 0.1 * 50 / 0.5), (20, 0.1, 0.0), (0, 1.0, 0.15 * 100)):
+        climbing = Child(0.1, 100, 1.0, 0.01, part=part, connections=own, climbing=True)
+        said = guide([first, climbing])
+        assert said[0].give_per_s == pytest.approx(expected, rel=0.25)
+        assert said[1].give_per_s == 0
+        assert not said[0].probe
+
+
+def test_a_slow_child_gives_nothing_away_and_others_move_little_while_it_is_left() -> None:
+    slow, well = Child(0.5, 100, SLOW, 0.01, connections=50), Child(0.5, 100, 1.0, 0.01, connections=50)
+    probed = Child(0.0, 10, SLOW, 0.01, connections=0, probing=True)
+    said = guide([slow, well, probed])
+    assert [each.give_per_s > 0 for each in said] == [False, True, False]
+    assert said[0].margin == LEAVING_MARGIN
+    assert guide([attrs.evolve(slow, connections=1), well])[0].margin < LEAVING_MARGIN
+
+
+def test_what_began_or_ended_is_told_at_once_and_what_changed_a_little_once_a_second() -> None:
+    told, said = Told(), Guidance(0.5, response_s=0.01)
+    assert told.is_due(0.0, said)
+    assert not told.is_due(0.9, said)
+    assert not told.is_due(0.9, attrs.evolve(said, target=0.6))
+    assert told.is_due(1.0, attrs.evolve(said, target=0.6))
+    for step, change in enumerate(({"give_per_s": 3.0}, {"response_s": 0.0}, {"probe": True}, {"all_hot": True})):
+        assert told.is_due(1.0 + 0.1 * (2 * step + 1), attrs.evolve(said, target=0.6, **change))
+        assert told.is_due(1.0 + 0.1 * (2 * step + 2), attrs.evolve(said, target=0.6))
+    assert not told.is_due(5.7, attrs.evolve(said, target=0.6))
+    assert told.is_due(5.9, attrs.evolve(said, target=0.6)), "now and then all is said again"
 
 
 MOST = FASTEST_CLOSE_PER_S * 1000
@@ -73,20 +132,20 @@ def test_a_child_hotter_than_its_siblings_closes_what_is_too_much(
 SLOW_RATES = [
     # connections, response, the siblings' response, utilisation, all hot -> closed per second
     (11, 0.3, 0.1, 0.5, False, 0),  # three times as long is no fault
-    (11, 0.4, 0.1, 0.5, False, 10 * 0.25 / CLOSE_SLOW_OVER_S),
-    (5, 3.0, 0.1, 0.5, False, 4 * 0.9 / CLOSE_SLOW_OVER_S),
+    (11, 0.4, 0.1, 0.5, False, 11 * 0.25 / CLOSE_SLOW_OVER_S),
+    (5, 3.0, 0.1, 0.5, False, 5 * 0.9 / CLOSE_SLOW_OVER_S),
     (11, 3.0, 0.1, 0.5, False, FEW_PER_S),
-    (1, 3.0, 0.1, 0.5, False, 0),  # one stays, to find out when it is fast again
+    (1, 3.0, 0.1, 0.5, False, 0.9 / CLOSE_SLOW_OVER_S),
     (0, 3.0, 0.1, 0.5, False, 0),
     (11, 3.0, 0.0, 0.5, False, 0),  # nobody knows how long answers take elsewhere
     (11, 3.0, 0.1, 0.5, True, 0),  # there is no better place
     (1000, 3.0, 0.1, 0.5, False, MOST),
-    (11, 0.4, 0.1, 1.0, False, max(11 * 0.45 / CLOSE_OVER_S, 10 * 0.25 / CLOSE_SLOW_OVER_S)),  # and hot as well
+    (11, 0.4, 0.1, 1.0, False, max(11 * 0.45 / CLOSE_OVER_S, 11 * 0.25 / CLOSE_SLOW_OVER_S)),  # and hot as well
 ]
 
 
 @pytest.mark.parametrize(("connections", "response_s", "usual_s", "utilisation", "all_hot", "expected"), SLOW_RATES)
-def test_a_child_much_slower_than_its_siblings_closes_all_but_one(
+def test_a_child_much_slower_than_its_siblings_closes_connections(
     connections: int, response_s: float, usual_s: float, utilisation: float, all_hot: bool, expected: float
 ) -> None:
     load = SubtreeLoad(utilisation=utilisation, response_s=response_s)
@@ -127,11 +186,13 @@ def test_the_excess_is_a_part_of_the_figure(figure: float, most: float, expected
         ([Guidance(0.4, True), Guidance(0.6)], Guidance(0.5, False)),
         ([Guidance(0.9, True), Guidance(1.1, True)], Guidance(1.0, True)),
         ([Guidance(0.5, response_s=0.2), Guidance(0.5), Guidance(0.5, response_s=0.4)], Guidance(0.5, False, 0.3)),
+        ([Guidance(0.5, give_per_s=2.0), Guidance(0.5, give_per_s=3.0)], Guidance(0.5, give_per_s=5.0)),
     ],
 )
 def test_several_parents_are_heard_as_one(said: list[Guidance], expected: Guidance) -> None:
     heard = combine(said)
-    assert (heard.target, heard.response_s) == pytest.approx((expected.target, expected.response_s))
+    for field in ("target", "response_s", "give_per_s"):
+        assert getattr(heard, field) == pytest.approx(getattr(expected, field))
     assert heard.all_hot is expected.all_hot
 
 
@@ -167,22 +228,55 @@ class Connection:
     activity: float
 
 
-def test_at_a_slow_child_those_are_closed_that_ask_most_and_others_keep_theirs() -> None:
-    budget, waiting = CloseBudget(), [Connection(each) for each in (3.0, 50.0, 1.0, 9.0, 7.0)]
-    budget.set_rate(0.0, 3.0, slow=True)
+WAITING = [Connection(each) for each in (3.0, 50.0, 1.0, 9.0, 7.0)]
+
+
+def test_at_a_slow_child_those_are_closed_that_ask_most() -> None:
+    budget = CloseBudget()
+    budget.set_rate(0.0, 3.0, Reason.SLOW)
     assert not budget.take(1.0), "it is chosen who closes"
-    assert budget.choose(1.0, waiting, most=4) == [Connection(50.0), Connection(9.0), Connection(7.0)]
-    assert budget.choose(1.0, waiting, most=4) == []
-    assert len(budget.choose(2.0, waiting, most=1)) == 1, "some are to stay"
-    assert len(budget.choose(2.0, waiting[:1], most=4)) == 1
-    assert budget.choose(2.1, waiting, most=0) == []
+    assert [each.activity for each in budget.choose(1.0, WAITING, 1, 0.1)] == [50.0, 9.0, 7.0]
+    assert budget.choose(1.0, WAITING, 1, 0.1) == []
+
+
+def test_one_stays_at_a_slow_child_unless_its_client_is_held_up() -> None:
+    for response_s, expected in ((0.1, 4), (1.0, 5)):
+        budget = CloseBudget()
+        budget.set_rate(0.0, 9.0, Reason.SLOW)
+        assert len(budget.choose(1.0, WAITING, 0, response_s)) == expected
+        assert len(budget.choose(1.0, WAITING[:1], 2, response_s)) == 1, "others stay"
+
+
+def test_those_that_ask_least_are_given_to_one_that_may_be_slow() -> None:
+    budget = CloseBudget()
+    budget.set_rate(0.0, 2.0, Reason.GIFT)
+    assert [each.activity for each in budget.choose(1.0, WAITING, 1, 0.1)] == [1.0, 3.0]
 
 
 def test_at_a_child_that_is_only_hot_chance_decides() -> None:
     budget = CloseBudget()
     budget.set_rate(0.0, 3.0)
-    assert budget.choose(1.0, [Connection(5.0)], most=4) == []
+    assert budget.choose(1.0, WAITING, 1, 0.1) == []
     assert budget.take(1.0)
+
+
+@pytest.mark.parametrize(
+    ("response_s", "guidance", "reason"),
+    [
+        (0.01, Guidance(0.5, response_s=0.01), Reason.USE),
+        (0.1, Guidance(0.5, response_s=0.01, give_per_s=1.0, probe=True), Reason.SLOW),
+        (0.01, Guidance(0.5, response_s=0.01, give_per_s=1.0, probe=True), Reason.GIFT),
+        (0.01, Guidance(0.5, response_s=0.01, give_per_s=1.0), Reason.USE),
+    ],
+)
+def test_why_connections_are_closed(response_s: float, guidance: Guidance, reason: Reason) -> None:
+    assert why_close(SubtreeLoad(response_s=response_s), guidance) is reason
+
+
+def test_what_a_sibling_is_to_have_is_given_by_who_is_well_itself() -> None:
+    load = SubtreeLoad(utilisation=0.2, response_s=0.01)
+    assert closing_rate_per_s(100, load, Guidance(0.5, response_s=0.01, give_per_s=7.0)) == 7.0
+    assert closing_rate_per_s(100, load, Guidance(0.5, True, give_per_s=7.0)) == 0.0, "there is no better place"
 
 
 @given(
@@ -200,15 +294,8 @@ def test_a_budget_never_closes_more_than_accrued(steps: list[tuple[float, float,
         assert taken <= accrued + 1e-6
 
 
-@pytest.mark.parametrize(
-    ("times_s", "usual_s"),
-    [([], 0.0), ([0.0], 0.0), ([0.1], 0.1), ([1.0, 0.1], 0.1), ([0.01, 0.01, 1.0], 0.01), ([0.0, 0.3, 0.2, 0.1], 0.2)],
-)
-def test_the_usual_time_is_that_of_most_whoever_is_slow(times_s: list[float], usual_s: float) -> None:
-    assert usual_response_s([Child(0.1, 100.0, time_s) for time_s in times_s]) == usual_s
-
-
 def test_no_figure_of_children_makes_one_that_no_frame_holds() -> None:
-    said = guide([Child(1e12, 1e12, 1e12), Child(1e12, 5e-324, 1e12), Child(0.0, 0.0)])
-    assert (said.target, said.response_s) == (MOST_SAID, MOST_SAID)
-    assert guide([Child(0.0, 5e-324, 5e-324)]).target >= 0
+    said = guide([Child(1e12, 1e12, 1e12, 1e12), Child(1e12, 5e-324, 0.0, 1e12), Child(0.0, 0.0)])
+    assert {each.target for each in said} == {MOST_SAID}
+    assert max(each.response_s for each in said) == MOST_SAID
+    assert guide([Child(0.0, 5e-324, 5e-324)])[0].target >= 0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierlb.balance.kind_counts import REST
 from tierlb.balance.kinds import (
     ENOUGH,
     FORMS,
@@ -431,3 +432,30 @@ def test_the_work_stays_within_what_came(ticks: list[tuple[int, float]]) -> None
         work.add(count, count * usual_s)
     times = [usual_s for count, usual_s in ticks if count]
     assert not times or min(times) * 0.999999 <= work.usual_s <= max(times) * 1.000001
+
+
+def test_all_nodes_call_a_kind_the_same_and_none_as_the_rest() -> None:
+    first, second = Kinds(), Kinds()
+    second.number("another")
+    number, other = first.number(("GET", b"/x")), second.number(("GET", b"/x"))
+    assert number != other
+    assert first.key(number) == second.key(other)
+    assert len({first.key(number), first.key(number + 1), second.key(second.number("another")), REST}) == 4
+    assert first.key(OTHER) == REST
+    assert 0 < first.key(number) < 2**32
+
+
+def test_what_a_child_said_is_judged_as_answers_are_and_said_on() -> None:
+    heard, seen = Kinds(), Kinds()
+    for ratio in (1.0, 1.0, 3.0):
+        said = heard.judge_said([(2, 20, 20 * ratio * 0.01)])
+        own = seen.judge({seen.number("x"): [ratio * 0.01] * 20})
+        assert (said.count, said.ratios, said.work_s) == pytest.approx((own.count, own.ratios, own.work_s))
+    assert heard.counts.value() == ((2, 60, pytest.approx(1.0)),)
+    assert [entry[1:] for entry in seen.counts.value()] == [(60, pytest.approx(1.0))]
+
+
+def test_of_a_child_that_is_shared_only_a_part_is_said_on() -> None:
+    kinds = Kinds()
+    assert kinds.judge_said([(2, 20, 1.0), (REST, 10, 1.0)], part=0.5).count == 30
+    assert kinds.counts.value() == ((2, 10, 0.5), (REST, 5, 0.5))

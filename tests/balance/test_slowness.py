@@ -373,3 +373,26 @@ def test_a_trial_that_was_a_success_starts_the_rests_anew() -> None:
     tried(host, 3)
     host.siblings = 0.1
     assert rests(host, 3, 1) == pytest.approx([2], abs=0.11)
+
+
+def test_when_all_were_slow_and_one_has_recovered_the_others_are_tried_too() -> None:
+    """The middle is one of those that were not asked since."""
+    host = Slowness(siblings=10.0)
+    host.believe(10.0, 64.0)
+    for fastest, tried in ((10.0, False), (1.0, True)):
+        host.fastest = fastest
+        for _ in range(60):
+            host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=False, slots=4.0)
+        assert host.trial is tried
+
+
+def test_what_is_not_seen_for_a_while_is_taken_for_what_the_siblings_are() -> None:
+    host = Slowness(siblings=1.0)
+    host.believe(2.5, 64.0)
+    for _ in range(200):
+        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True, slots=4.0)
+    assert host.value == pytest.approx(2.5), "where it is not to be forgotten it holds"
+    for _ in range(200):
+        host.forget(0.05)
+        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True, slots=4.0)
+    assert host.value == pytest.approx(1.0, abs=0.2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from tierlb.balance.kinds import Answers
+from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
@@ -454,7 +454,8 @@ def test_a_connection_weighs_as_many_items_as_it_carries_and_fades_with_its_life
     assert view.line(NOW + 2, 100) == pytest.approx((0.03 * (faded + (1 - faded) * 2), (30 * faded + 1) / 100))
     view.lose()
     assert view.line(NOW, 100) == pytest.approx((0.06, 0.01)), "what it carries is known still"
-    assert view.line(NOW, 100, 0.5) == pytest.approx((0.06, 0.5)), "its items are taken to be as long as elsewhere"
+    view.work.usual_s = 0.5
+    assert view.line(NOW, 100) == pytest.approx((0.06, 0.5)), "its items are taken to be as long as elsewhere"
 
 
 def test_many_connections_that_come_at_once_are_not_taken_for_as_quiet_as_those_that_are_there() -> None:
@@ -482,35 +483,70 @@ def test_connections_that_ask_nothing_weigh_something() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response_s", "connections", "ahead"),
+    ("slowness", "standard", "usual_s", "ahead"),
     [
-        (0.5, 10, 50),  # who is slow keeps a client waiting with each of its items
-        (0.01, 10, 1),
-        (0.001, 10, 1),
-        (0.5, 0, 1),  # nobody is there, so that its times are of long ago
+        (0.2, 1.0, 0.1, 10),
+        (1.0, 1.0, 0.1, 10),
+        (3.0, 1.0, 0.1, 10),
+        (3.1, 1.0, 0.1, 31),
+        (6.0, 2.0, 0.1, 20),
+        (0.5, 1.0, 0.002, 1),
+        (9.0, 1.0, 0.0, 1),
     ],
+    ids=["faster", "as fast", "not far slower", "far slower", "as all", "fast anyway", "nobody knows"],
 )
-def test_the_time_of_an_item_lies_ahead_of_a_connection(response_s: float, connections: int, ahead: float) -> None:
-    view = reporter(by_connection=True)
-    load = SubtreeLoad(capacity=300.0, connections=connections, response_s=response_s)
-    view.hear(NOW, load, Echo())
-    assert view.line(NOW, 100)[1] == pytest.approx(ahead / 100)
-    view = reporter()
-    view.hear(NOW, load, Echo())
-    assert view.line(NOW, 100)[1] == pytest.approx(0.01), "a request that comes after it can be placed elsewhere"
-
-
-@pytest.mark.parametrize(
-    ("response_s", "usual_s", "ahead"),
-    [(0.02, 0.1, 10), (0.1, 0.1, 10), (0.3, 0.1, 10), (0.31, 0.1, 31), (0.001, 0.002, 1), (0.5, 0.0, 50)],
-    ids=["faster", "as fast", "not far slower", "far slower", "fast anyway", "nobody else says"],
-)
-def test_only_who_is_far_slower_than_the_others_counts_as_slower(
-    response_s: float, usual_s: float, ahead: float
+def test_the_time_of_an_item_lies_ahead_of_a_connection_where_it_is_far_longer_than_elsewhere(
+    slowness: float, standard: float, usual_s: float, ahead: float
 ) -> None:
+    load = SubtreeLoad(capacity=300.0, connections=10)
+    for by_connection, expected in ((True, ahead), (False, 1)):
+        view = reporter(by_connection=by_connection)
+        view.hear(NOW, load, Echo())
+        view.slowness.believe(slowness, 10.0)
+        view.standard, view.work.usual_s = standard, usual_s
+        assert view.line(NOW, 100)[1] == pytest.approx(expected / 100), "a request after it can be placed elsewhere"
+
+
+def told(view: MemberView, at: float, count: int, mean_s: float, **more: float) -> Answers:
+    """A report of so many answers more has come by then; what they tell."""
+    kinds = ((2, count, count * mean_s),)
+    load = SubtreeLoad(arrivals=count, done=count, kinds=kinds, slots=12.0, own_capacity=more.get("own", 0.0))
+    view.hear(at, load, Echo())
+    found = KINDS.judge_said(view.said, view.slowness.expected)
+    view.said = []
+    view.advance(at, 0.0, found)
+    return found
+
+
+KINDS = Kinds()
+
+
+def test_the_capacity_of_a_child_follows_from_its_answers_and_slots() -> None:
+    view = reporter(by_connection=True, equal=True)
+    told(view, NOW, 10, 0.01)
+    assert view.capacity(NOW, None) is None, "the first report is a base"
+    for second in range(1, 4):
+        told(view, NOW + second, 10 + 200 * second, 0.01)
+    assert view.capacity(NOW + 3, None) == pytest.approx(12 / 0.01)
+    told(view, NOW + 4, 900, 0.01, own=700.0)
+    assert view.capacity(NOW + 4, None) == 700.0, "the node itself can do no more"
+    view.returning.probing = True
+    assert view.capacity(NOW + 4, None) is None, "it is to be found out"
+
+
+def test_counts_of_a_child_that_restarted_are_a_base() -> None:
     view = reporter(by_connection=True)
-    view.hear(NOW, SubtreeLoad(capacity=300.0, connections=10, response_s=response_s), Echo())
-    assert view.line(NOW, 100, usual_s)[1] == pytest.approx(ahead / 100)
+    assert told(view, NOW, 1000, 0.01).count == 0
+    assert told(view, NOW + 1, 1100, 0.01).count == 100
+    assert told(view, NOW + 2, 50, 0.5).count == 0
+    assert told(view, NOW + 3, 60, 0.5).count == 10
+
+
+def test_a_child_that_tells_no_kinds_is_judged_by_its_mean() -> None:
+    view = reporter(by_connection=True)
+    for done in (5, 25):
+        view.hear(NOW, SubtreeLoad(arrivals=done, done=done, response_s=0.1), Echo())
+    assert view.said == [(0, 20, pytest.approx(2.0))]
 
 
 def test_where_requests_are_counted_a_connection_has_no_weight() -> None:

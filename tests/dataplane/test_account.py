@@ -56,7 +56,7 @@ def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
     books.passes(2.0)
     load = books.subtree()
     assert load.utilisation == pytest.approx(0, abs=1e-6)
-    assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2)
+    assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2, slots=16.0)
 
 
 def test_a_pool_of_which_no_endpoint_is_known_is_a_leaf_that_is_not_ready(books: Books) -> None:
@@ -335,8 +335,9 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
         candidate = group.choose()
         if candidate is not None:
             candidate.begin()
-        guidance = group.guidance(books.reactor.now)
-        assert decode(encode(guidance)) == guidance
+        for each in group.candidates:
+            guidance = group.guidance(each, books.reactor.now)
+            assert guidance is None or decode(encode(guidance)) == guidance
     said = books.subtree()
     frame = decode(encode(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)

@@ -7,6 +7,7 @@ import random
 import attrs
 import pytest
 
+from tierlb.balance.guidance import Reason
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Client, Clients
 from tierlb.simulate.leaf import Service
@@ -124,10 +125,10 @@ class Once:
 
     asked = 0
 
-    def set_rate(self, now: float, rate_per_s: float, *, slow: bool) -> None:
+    def set_rate(self, now: float, rate_per_s: float, reason: Reason) -> None:
         pass
 
-    def choose(self, now: float, waiting: object, most: int) -> list[object]:
+    def choose(self, now: float, waiting: object, others: int, response_s: float) -> list[object]:
         return []
 
     def take(self, now: float) -> bool:

@@ -20,7 +20,9 @@ from tierlb.telemetry.aggregate import (
     aggregate,
     pools_down,
     subtree_capacity,
+    subtree_slots,
     target_capacity,
+    target_slots,
 )
 
 
@@ -307,3 +309,26 @@ def test_work_is_a_rate_of_the_last_second_by_target() -> None:
     rates.sample(2.05, {"a": 0.0})
     assert rates.rate("a") == 0, "a member that left takes its work along"
     assert rates.rate("b") is None
+
+
+@pytest.mark.parametrize(
+    ("children", "slots"),
+    [
+        ([], 0.0),
+        ([Child(1.0)], 0.0),
+        ([Child(1.0, slots=4.0), Child(1.0, slots=4.0)], 8.0),
+        ([Child(1.0, slots=4.0), Child(1.0, ready=False, slots=4.0)], 4.0),
+        ([Child(1.0, slots=4.0, slowness=10.0, answers=5), Child(1.0, slots=4.0, slowness=10.0, answers=9)], 8.0),
+        ([Child(1.0, slots=4.0, slowness=10.0, answers=0), Child(1.0, slots=4.0, slowness=1.0, answers=9)], 4.4),
+        ([Child(1.0, slots=4.0, slowness=10.0, answers=10), Child(1.0, slots=4.0, slowness=1.0, answers=100)], 8.0),
+    ],
+    ids=["none", "unknown", "alike", "not ready", "slow alike", "slow and avoided", "slow and used by its part"],
+)
+def test_slots_of_a_slow_child_count_as_far_as_traffic_goes_there(children: list[Child], slots: float) -> None:
+    assert target_slots(children) == pytest.approx(slots)
+
+
+def test_slots_of_a_pool_count_by_its_part_of_the_traffic() -> None:
+    targets = [Target(0.8, [Child(1.0, slots=8.0)]), Target(0.2, [Child(1.0, slots=8.0)])]
+    assert subtree_slots(targets) == pytest.approx(10.0)
+    assert subtree_slots([Target(1.0, [Child(1.0)])]) == 0.0

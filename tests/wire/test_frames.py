@@ -46,7 +46,16 @@ SNAPSHOT = Snapshot(
 )
 LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3, "ejected", 99.5, 0.25, None),))
 SUBTREE = SubtreeLoad(812.5, 1999.25, 0.53, 0.81, 17, 1234567, 1234550, 12, 3, 60, 0.0123, 31.25, 0.21, 8, 9, True)
-SUBTREE = attrs.evolve(SUBTREE, parked=11, capacity_age_s=4.5)
+SUBTREE = attrs.evolve(
+    SUBTREE,
+    parked=11,
+    capacity_age_s=4.5,
+    slots=24.0,
+    overdue=1.5,
+    kinds=((0, 3, 0.5), (2**32 - 2, 99, 1.25)),
+)
+EARLIER = attrs.evolve(SUBTREE, slots=0.0, overdue=0.0, kinds=())
+EARLIEST = attrs.evolve(EARLIER, capacity_age_s=0.0)
 ECHO = Echo(5, 400000, 20, 4)
 ROW = NodeRow("web-1", "web", 0.5, LOAD, SUBTREE, b"\x01\x02")
 HELLO = Hello(1, "web-1", "web", "b00t", 42, "127.0.0.1:7001", "[::1]:80")
@@ -132,17 +141,20 @@ def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
     ("left", "expected"),
     [
         (0, Report(SUBTREE, ECHO)),
-        (1, Report(attrs.evolve(SUBTREE, capacity_age_s=0.0), ECHO)),
-        (2, Report(attrs.evolve(SUBTREE, capacity_age_s=0.0), attrs.evolve(ECHO, parked=0))),
-        (3, Report(attrs.evolve(SUBTREE, capacity_age_s=0.0, parked=0), attrs.evolve(ECHO, parked=0))),
-        (4, Report(attrs.evolve(SUBTREE, capacity_age_s=0.0, parked=0), attrs.evolve(ECHO, parked=0))),
+        (1, Report(attrs.evolve(SUBTREE, kinds=()), ECHO)),
+        (2, Report(attrs.evolve(SUBTREE, kinds=(), overdue=0.0), ECHO)),
+        (3, Report(EARLIER, ECHO)),
+        (4, Report(EARLIEST, ECHO)),
+        (5, Report(EARLIEST, attrs.evolve(ECHO, parked=0))),
+        (6, Report(attrs.evolve(EARLIEST, parked=0), attrs.evolve(ECHO, parked=0))),
+        (7, Report(attrs.evolve(EARLIEST, parked=0), attrs.evolve(ECHO, parked=0))),
     ],
 )
 def test_a_report_of_an_earlier_version_says_nothing_of_what_came_later(left, expected):
     assert decode(msgpack.packb(REPORT[: len(REPORT) - left])) == expected
 
 
-@pytest.mark.parametrize(("at", "name"), [(-3, "subtree.parked"), (-2, "echo.parked")])
+@pytest.mark.parametrize(("at", "name"), [(-6, "subtree.parked"), (-5, "echo.parked")])
 @pytest.mark.parametrize("lie", [float("nan"), -1, 0.5, 2**63, "5", None, True])
 def test_a_lie_about_what_is_parked_is_refused(at, name, lie):
     frame = list(REPORT)
@@ -151,20 +163,47 @@ def test_a_lie_about_what_is_parked_is_refused(at, name, lie):
         decode(msgpack.packb(frame))
 
 
+@pytest.mark.parametrize(("at", "name"), [(-4, "capacity_age_s"), (-3, "slots"), (-2, "overdue")])
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -1, 1e13, "5", None, True])
-def test_a_lie_about_the_age_of_a_capacity_is_refused(lie):
-    with pytest.raises(ProtocolError, match=r"report: field 'subtree\.capacity_age_s' is not"):
+def test_a_lie_about_what_came_later_is_refused(at, name, lie):
+    frame = list(REPORT)
+    frame[at] = lie
+    with pytest.raises(ProtocolError, match=f"report: field 'subtree.{name}' is not"):
+        decode(msgpack.packb(frame))
+
+
+LIES = [
+    None,
+    5,
+    [5],
+    [[1, 2]],
+    [[1, 2, math.nan]],
+    [[-1, 2, 3.0]],
+    [[1, 0.5, 3.0]],
+    [["a", 2, 3.0]],
+    [[1, 2, 3.0]] * 65,
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_about_kinds_is_refused(lie):
+    with pytest.raises(ProtocolError, match=r"report: field 'subtree\.kinds'"):
         decode(msgpack.packb([*REPORT[:-1], lie]))
 
 
+def test_what_a_later_version_says_of_a_kind_is_ignored():
+    assert decode(msgpack.packb([*REPORT[:-1], [[4, 2, 3.0, "more"]]])).subtree.kinds == ((4, 2, 3.0),)
+
+
 def test_what_stands_behind_the_rows_is_cut_to_its_bounds():
-    sent = decode(encode(Report(SubtreeLoad(parked=2**80, capacity_age_s=math.inf), Echo(parked=-1))))
+    sent = decode(encode(Report(SubtreeLoad(parked=2**80, capacity_age_s=math.inf, slots=-1.0), Echo(parked=-1))))
     assert (sent.subtree.parked, sent.echo.parked, sent.subtree.capacity_age_s) == (2**63 - 1, 0, MAX_NUMBER)
+    assert sent.subtree.slots == 0
 
 
 def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
     data = encode(Report(SUBTREE, ECHO))
-    assert len(data) < 120
+    assert len(data) < 170
     assert b"capacity" not in data
 
 

@@ -15,12 +15,15 @@ place to another.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import attrs
 
+from tierlb.balance.hashing import stable_hash
 from tierlb.balance.interference import Interference
+from tierlb.balance.kind_counts import REST, KindCounts
 from tierlb.balance.pool_slots import PoolSlots
+from tierlb.model.load import KindTimes
 
 MOST_KINDS = 64
 FORMS = 2
@@ -105,6 +108,11 @@ class Work(MeanWork):
             self._standard_s += (self.usual_s - self._standard_s) * min(1.0, dt_s / STANDARD_OVER_S)
 
 
+def stable_key(key: Hashable, form: int) -> int:
+    """32 bits by which all nodes know a kind: even ones for answers of known length, never that of the rest."""
+    return max(FORMS, stable_hash(repr(key).encode()) % 2**32 // FORMS * FORMS) + form
+
+
 class Kinds:
     """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams.
     `heads` answers of kinds that are not long took `heads_s` to their heads, since the start."""
@@ -122,6 +130,8 @@ class Kinds:
         self._new: dict[int, tuple[int, float]] = {}
         self._scale, self._lately = OTHER, 1.0
         self._numbers: dict[Hashable, int] = {}
+        self._keys = [REST] * size
+        self.counts = KindCounts()
         self._free = list(range(size - FORMS, OTHER, -FORMS))
         self._wanted = False
         self._swept_at = 0.0
@@ -135,7 +145,13 @@ class Kinds:
                 return OTHER
             number = self._numbers[key] = self._free.pop()
             self._forget(number)
+            for form in range(FORMS):
+                self._keys[number + form] = stable_key(key, form)
         return number
+
+    def key(self, number: int) -> int:
+        """What nodes call this kind among themselves (balance/kind_counts.py)."""
+        return self._keys[number]
 
     def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
         """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
@@ -143,24 +159,43 @@ class Kinds:
         ratio counts at most."""
         answers = Answers()
         for number, times in taken.items():
-            count, usual_s = len(times), self.usual_s[number]
+            usual_s = self.usual_s[number]
             most = highest * usual_s if usual_s else math.inf
             seconds = max(0.0, sum(times) if max(times) <= most else sum(min(each, most) for each in times))
-            self._answered[number] += count
-            if not self.long[number - number % FORMS]:
-                self.heads += count
-                self.heads_s += seconds
-            if self._seen[number] < ENOUGH:
-                usual_s = self._begin(number, count, seconds / expected)
-            else:
-                before, before_s = self._new.get(number, (0, 0.0))
-                self._new[number] = (before + count, before_s + seconds / expected)
-            if self._seen[number] >= ENOUGH:
-                answers.count += count
-                answers.seconds += seconds
-                answers.work_s += count * usual_s
-                answers.ratios += seconds / usual_s
+            self.counts.add(self._keys[number], len(times), seconds)
+            self._judge(answers, number, len(times), seconds / expected, expected)
         return answers
+
+    def judge_said(
+        self, said: Iterable[KindTimes], expected: float = 1.0, highest: float = math.inf, part: float = 1.0
+    ) -> Answers:
+        """The same with what a child said that its answers took. `part`: how much of that is this node's."""
+        answers = Answers()
+        for key, count, seconds in said:
+            self.counts.add(key, count * part, seconds * part)
+            number = OTHER if key == REST else self.number(key)
+            most = highest * count * self.usual_s[number]
+            seconds = min(seconds, most) if most else seconds
+            self._judge(answers, number, count, seconds / expected, expected)
+        return answers
+
+    def _judge(self, answers: Answers, number: int, count: int, seconds: float, expected: float) -> None:
+        """Add what so many answers of a kind tell to `answers`. `seconds`: as if their host were like the others."""
+        usual_s = self.usual_s[number]
+        self._answered[number] += count
+        if not self.long[number - number % FORMS]:
+            self.heads += count
+            self.heads_s += seconds * expected
+        if self._seen[number] < ENOUGH:
+            usual_s = self._begin(number, count, seconds)
+        else:
+            before, before_s = self._new.get(number, (0, 0.0))
+            self._new[number] = (before + count, before_s + seconds)
+        if self._seen[number] >= ENOUGH:
+            answers.count += count
+            answers.seconds += seconds * expected
+            answers.work_s += count * usual_s
+            answers.ratios += seconds * expected / usual_s
 
     def _begin(self, number: int, count: int, seconds: float) -> float:
         """A kind of which little is known: the mean of all that is, which sets the scale."""
@@ -213,6 +248,7 @@ class Kinds:
                 factor = min(MOST_CHANGE, max(1 / MOST_CHANGE, factor))
                 self.usual_s[number] = max(SHORTEST_S, self.usual_s[number] * factor)
         self._new.clear()
+        self.counts.sweep(now)
         if now - self._swept_at >= SWEEP_S:
             self._sweep(now)
 

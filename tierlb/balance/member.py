@@ -4,9 +4,10 @@ The data plane's candidates and those of the simulator are both `Member`s, so th
 path writes the counts in place: `begin_item` and `end_item` say what belongs together.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, median_low
 
 from tierlb.balance.capacity import ALIKE, settle
 from tierlb.balance.interference import Seen
@@ -34,9 +35,9 @@ class Member:
     `moments` is the sum of the times at which items ended less that of the times at which they began, from which the
     integral of `in_flight` over time follows exactly at the cost of one addition per event. `done` counts items that
     are over. `times` holds the times of answers since the last tick by the number of their kind, `answers` what the
-    last tick made of them. `under_way` are the items in flight that are not parked, with how many items were over or in
-    flight when each began. `samples`: how many of the next items are to be noted in `sampled`, each with how many
-    competed for slots as it began.
+    last tick made of them, and `overdue` how late items are that wait, as a sum of ratios. `under_way` are the items in
+    flight that are not parked, with how many items were over or in flight when each began. `samples`: how many of the
+    next items are to be noted in `sampled`, each with how many competed for slots as it began.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Member:
         "left_out",
         "moments",
         "offset",
+        "overdue",
         "parked",
         "sampled",
         "samples",
@@ -62,7 +64,7 @@ class Member:
     def __init__(self, view: MemberView) -> None:
         self.view = view
         self.in_flight = self.parked = self.unqueued = self.done = self.samples = 0
-        self.moments = self.left_out = 0.0
+        self.moments = self.left_out = self.overdue = 0.0
         self.answers = NO_ANSWERS
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
@@ -150,10 +152,17 @@ class Member:
         self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)
         self.unqueued = found.stuck if self.stuck.due else 0
         self._learn_slots(kinds)
-        self.answers = kinds.judge(self.times, view.slowness.expected, view.slowness.highest)
-        self.times = defaultdict(list)
+        slowness, self.overdue = view.slowness, found.overdue
+        if view.by_connection:
+            self.answers = kinds.judge_said(view.said, slowness.expected, slowness.highest, 1 / view.parents)
+            view.said = []
+            if view.heard is not None and view.connected:
+                self.overdue = view.heard.overdue
+        else:
+            self.answers = kinds.judge(self.times, slowness.expected, slowness.highest)
+            self.times = defaultdict(list)
         area_s = self.moments + self.in_flight * now
-        view.advance(now, area_s, self.answers, overdue=found.overdue, parked=self.parked)
+        view.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)
 
     def _learn_slots(self, kinds: Kinds) -> None:
         """Take the times of sampled items that were answered; failed and parked ones tell nothing."""
@@ -171,11 +180,13 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     """What members that do the same work tell only together, after each has learnt: how slow they are in the middle,
     how much parked items hold up the others, and how many items they work on at once."""
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
-    middle = median(known) if known else 1.0
+    middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
+    fastest = min(known, default=math.inf)
     seen: list[Seen] = []
     for member in siblings:
         slowness, answers = member.view.slowness, member.answers
-        slowness.siblings = middle
+        slowness.siblings, slowness.fastest = middle, fastest
+        member.view.compare(dt_s, answers, standard)
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].view.work
@@ -192,16 +203,14 @@ def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
     return settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
 
 
-def draw_lines(
-    members: Sequence[Member], now: float, capacities: Sequence[float], parts: Sequence[float], usual_s: float = 0.0
-) -> None:
+def draw_lines(members: Sequence[Member], now: float, capacities: Sequence[float], parts: Sequence[float]) -> None:
     """Work out anew by what line each of these siblings is chosen (`MemberView.line`). `capacities` have been settled,
-    `parts` are their weights as parts of the heaviest, `usual_s` is what items of connections take."""
+    `parts` are their weights as parts of the heaviest."""
     lines: list[tuple[float, float]] = []
     for member, capacity, part in zip(members, capacities, parts, strict=True):
         view, trial = member.view, member.unqueued > 0
         counted = 0.0 if trial else view.work.interference.weight
         left_out = member.left_out = member.unqueued + member.parked * (1 - counted)
-        lines.append(view.line(now, capacity, usual_s, member.in_flight, part, left_out, trial=trial))
+        lines.append(view.line(now, capacity, member.in_flight, part, left_out, trial=trial))
     for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):
         member.capacity, member.slope, member.offset = capacity, slope, offset

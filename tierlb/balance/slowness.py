@@ -48,6 +48,8 @@ FEW = 0.55
 """Added to ALIKE for a host without answers. From 200 equal requests at rest, of which some stalled, the least of four
 hosts got 0.69 of its share in the mean without it (40 seeds) and gets 0.85. With 1 a slow host is found later: four
 nodes that share endpoints have a p99 of 68 ms after a slowdown instead of 61."""
+FORGETS_S = 3.0
+"""A third of what is believed of a host without answers is left after so long, where it is not tried instead."""
 LOWEST, HIGHEST = 1e-3, 1e6
 
 
@@ -55,7 +57,8 @@ LOWEST, HIGHEST = 1e-3, 1e6
 class Slowness:
     """One host. `value` is above zero; `typical` is the same without the items that wait, which is what answers are
     expected to show; `seen`: answers that the belief stands on (0: nothing is known). `siblings`: the
-    middle of their values.
+    middle of their values, `fastest` the least (itself included): when all were slow and one has recovered, the middle
+    is of those that were not asked since.
 
     Better siblings starve a slow host of items, so nothing would ever tell that it has recovered. One that had none for
     a while is therefore on `trial`: it is to get the next item, one at a time, until it has shown to be no better than
@@ -68,6 +71,7 @@ class Slowness:
     crowd: float = 1.0
     trial: bool = False
     siblings: float = 1.0
+    fastest: float = math.inf
     _belief: float = 1.0
     _count: float = 0.0
     _ratios: float = 0.0
@@ -81,6 +85,11 @@ class Slowness:
     def expected(self) -> float:
         """The ratio that an answer has here in the mean, the wait for a slot included."""
         return self.typical * self.crowd
+
+    @property
+    def recent(self) -> float:
+        """Answers of the window."""
+        return self._count
 
     @property
     def likeness(self) -> float:
@@ -121,6 +130,16 @@ class Slowness:
             if self.seen >= BEST_FROM:
                 self._best = min(self._best, self._belief)
 
+    def forget(self, dt_s: float) -> None:
+        """Nothing was seen for so long: what was learnt counts for less and less beside what the siblings are."""
+        self.seen *= math.exp(-dt_s / FORGETS_S)
+
+    def believe(self, value: float, seen: float) -> None:
+        """It has changed: from now on this is believed, as if it stood on so many answers."""
+        self.value = self.typical = self._belief = value
+        self.seen = seen
+        self._count = self._ratios = 0.0
+
     def _mean(self, weight: float, prior: float, overdue: float) -> float:
         value = ((self._ratios + overdue) / self.crowd + weight * prior) / (self._count + weight)
         return min(HIGHEST, max(LOWEST, value))
@@ -143,7 +162,11 @@ class Slowness:
         """Nothing was in flight: what was learnt from answers holds."""
         self._idle_s += dt_s
         self.value = self.typical
-        if not self.trial and self._idle_s >= self._rest_s and self.value > TRIED_FROM * self.siblings:
+        if (
+            not self.trial
+            and self._idle_s >= self._rest_s
+            and self.value > TRIED_FROM * min(self.fastest, self.siblings)
+        ):
             self.trial, self._tried, self._count, self._ratios = True, 0, 0.0, 0.0
 
 

@@ -9,20 +9,24 @@ One class serves the three kinds of member: an endpoint that says nothing (its c
 simulator both use it. Left out: who else could be chosen, which is the choosers' business.
 """
 
+import math
+
 import attrs
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.concurrency import Concurrency
-from tierlb.balance.guidance import SLOW_MARGIN
+from tierlb.balance.guidance import Child
+from tierlb.balance.kind_counts import REST, KindGrowth
 from tierlb.balance.kinds import Answers, MeanWork, Work
 from tierlb.balance.phantom import Phantom
 from tierlb.balance.pool_slots import FIRST_GUESS
+from tierlb.balance.returning import ENOUGH, PROVEN_S, SLOW_MARGIN, Returning
 from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
-from tierlb.balance.slow_start import slow_start
+from tierlb.balance.slow_start import FIRST_SHARE, slow_start
 from tierlb.balance.slowness import LOWEST, Slowness
 from tierlb.balance.staleness import is_old, trusted_capacity
 from tierlb.balance.trial import Trial
-from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.load import Echo, KindTimes, SubtreeLoad
 
 TICK_S = 0.05
 SLOTS = FIRST_GUESS
@@ -38,6 +42,8 @@ ITEMS_PER_CONNECTION_GAIN = 0.25
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
 SHORTEST_ITEM_S = 1e-6
+MOST_SAID = 256
+"""Entries of reports that a tick may find; each report has at most some ten."""
 NO_ANSWERS = Answers()
 LEAST_BUSY = 0.1
 """Below it what an endpoint does besides items is too large a part of its use to divide by."""
@@ -58,7 +64,10 @@ class MemberView:
     `said_slots`: how many items it works on at a time, as itself or its agent says (0: neither does); `slots`: as it is
     to be used, of all parents together (balance/pool_slots.py). `endpoint`: it is no node. `own_work` is its own mix
     of items, which may be another than that of the pool (`work`); `work_done_s` the sum of what its answers usually
-    take."""
+    take.
+
+    Of a member `by_connection`: `said` is what its answers took, as its reports since the last tick have it;
+    `standard` how slow its siblings are (the low median, so that of two the slower one is compared with the other)."""
 
     reports: bool
     parents: int
@@ -82,6 +91,10 @@ class MemberView:
     endpoint: bool = True
     phantom: Phantom = attrs.field(factory=Phantom)
     trial: Trial = attrs.field(factory=Trial)
+    said: list[KindTimes] = attrs.field(factory=list)
+    standard: float = 1.0
+    returning: Returning = attrs.field(factory=Returning)
+    _growth: KindGrowth = attrs.field(factory=KindGrowth)
     share: ParentShare = attrs.field(init=False)
     _at: float = attrs.field(init=False)
     _area_s: float = attrs.field(default=0.0, init=False)
@@ -108,7 +121,21 @@ class MemberView:
         if self.by_connection and load.connections:
             recent = load.queued / load.connections
             self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
+        if self.by_connection:
+            self._note_answers(load)
+        if load.slots:
+            self.say_slots(load.slots)
         self.heard, self.echo, self.heard_at, self.connected, self.silent = load, echo, now, True, False
+
+    def _note_answers(self, load: SubtreeLoad) -> None:
+        """Of one that does not tell kinds all answers are of one kind."""
+        before = self.heard
+        restarted = before is not None and load.arrivals < before.arrivals
+        self.said += self._growth.take(load.kinds, restarted=restarted)
+        if not load.kinds and before is not None and load.done > before.done:
+            count = load.done - before.done
+            self.said.append((REST, count, count * load.response_s))
+        del self.said[:-MOST_SAID]
 
     def state(self, now: float, rate: float, busy: float, slots: int) -> None:
         """An endpoint said with a response how many items per second it completes, how busy (0..1) it is with that, and
@@ -176,7 +203,9 @@ class MemberView:
         self.concurrency.wait(dt_s)
         if answers.count:
             self._learnt_at = now
-        if not self.equal:
+        if self.by_connection:
+            self._learn(dt_s, answers, overdue)
+        elif not self.equal:
             self.work.add(answers.count, answers.work_s)
             self.own_work.add(answers.count, answers.work_s)
             self.work_done_s += answers.work_s
@@ -188,17 +217,59 @@ class MemberView:
                 busy=busy,
                 slots=max(1.0, self.slots / self.parents),
             )
-        if self.heard is not None:
+        if self.by_connection and self.slowness.seen:
+            self.trial.due = False
+        elif self.heard is not None:
             self.trial.advance(dt_s, busy or self.heard.queued > 0)
         self._at, self._area_s = now, area_s
+
+    def _learn(self, dt_s: float, answers: Answers, overdue: float) -> None:
+        """From what it said: of everybody's items there."""
+        count, usual_s = answers.count, self.work.usual_s
+        self.work.add(count, answers.work_s)
+        self.own_work.add(count, answers.work_s)
+        if not count and self.slowness.value <= SLOW_MARGIN * self.standard:
+            self.slowness.forget(dt_s)
+        slots = self.heard.slots if self.heard is not None and self.heard.slots else math.inf
+        self.slowness.advance(dt_s, answers, usual_s=usual_s, overdue=overdue, busy=True, slots=slots)
+
+    def compare(self, dt_s: float, answers: Answers, standard: float) -> None:
+        """`standard`: how slow its siblings are. A child that is much slower is watched for its return."""
+        self.standard = standard
+        if not self.by_connection or not self.slowness.seen:
+            return
+        overdue = self.heard.overdue if self.heard is not None and self.connected else 0.0
+        found = self.returning.look(dt_s, answers, overdue, self.slowness.value, standard)
+        if found is not None:
+            self.slowness.believe(max(found, standard), ENOUGH)
+            self.joined = self._at - PROVEN_S
+
+    @property
+    def as_child(self) -> Child | None:
+        """What its siblings are compared with; None of one that is not heard."""
+        load = self.heard
+        if load is None or not self.connected:
+            return None
+        known = self.by_connection and self.slowness.seen > 0
+        return Child(
+            load.utilisation,
+            load.capacity,
+            self.slowness.value / self.standard if known else 0.0,
+            self.own_work.usual_s * self.standard if known else 0.0,
+            self._part(self._at),
+            self.echo.connections,
+            self.returning.probing,
+            self.returning.climbs_s > 0,
+        )
+
+    def _part(self, now: float) -> float:
+        return FIRST_SHARE if self.returning.probing else slow_start(now - self.joined)
 
     def capacity(self, now: float, median: float | None) -> float | None:
         """Standard items per second (balance.kinds.Work), as far as it can be trusted now; None: no idea. `median` is
         that of its siblings."""
         if self.reports:
-            reported = self.heard.capacity if self.heard is not None and self.heard.capacity > 0 else None
-            if reported is not None and self.endpoint:
-                reported = self._in_standard_items(reported)
+            reported = self._reported()
             age_s = self.age_s(now)
             known = trusted_capacity(reported, age_s, REPORT_INTERVAL_S, self.connected, median)
             if known is not None or self.equal:
@@ -219,6 +290,17 @@ class MemberView:
         if stated is not None:
             learnt = stated if learnt is None else min(learnt, stated)
         return learnt
+
+    def _reported(self) -> float | None:
+        """By its reports; None where they tell nothing, as those of a child do that is to be found out about."""
+        load = self.heard
+        if load is None or self.returning.probing:
+            return None
+        if self.by_connection and load.slots and (shown := self.learnt) is not None:
+            return min(shown, load.own_capacity) if load.own_capacity else shown
+        if load.capacity <= 0:
+            return None
+        return self._in_standard_items(load.capacity) if self.endpoint else load.capacity
 
     @property
     def learnt(self) -> float | None:
@@ -260,14 +342,13 @@ class MemberView:
         self,
         now: float,
         capacity: float,
-        usual_s: float = 0.0,
         own: int = 0,
         weight: float = 1.0,
         left_out: float = 0.0,
         *,
         trial: bool = False,
     ) -> tuple[float, float]:
-        """Slope and offset of the score; `capacity` has been settled among the siblings, whose items take `usual_s`.
+        """Slope and offset of the score; `capacity` has been settled among the siblings.
         `own`: how many items this node has in flight there. `weight` (0..1): as a part of its heaviest sibling's. It
         counts as slow start does, in the queue and not in the time that an item takes: else an idle tier would give
         everything to the heaviest. `left_out`: how many of its own items count as no queue. `trial`: it is to get the
@@ -275,23 +356,23 @@ class MemberView:
         if (trial or self.slowness.trial or self.trial.due) and not self.phantom.value(now):
             slope, offset = ON_TRIAL
         else:
-            slope, offset = self._line(now, capacity, usual_s, own, weight)
+            slope, offset = self._line(now, capacity, own, weight)
         return slope, offset - left_out * slope
 
-    def _line(self, now: float, capacity: float, usual_s: float, own: int, weight: float) -> tuple[float, float]:
-        part = slow_start(now - self.joined) * max(weight, LEAST_PART)
+    def _line(self, now: float, capacity: float, own: int, weight: float) -> tuple[float, float]:
+        part = self._part(now) * max(weight, LEAST_PART)
         phantom = self.phantom.value(now)
         load = self.heard
         if not self.reports:
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self._itself, part)
         items = max(LEAST_ITEMS_PER_CONNECTION, self.items_per_connection) if self.by_connection else 1.0
         if load is None or not self.connected:
-            ahead = self._ahead(capacity, usual_s)
+            ahead = self._ahead(capacity)
             return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.queued - self.echo.queued)
-        ahead = self._ahead(capacity, usual_s)
+        ahead = self._ahead(capacity)
         counted = min(self.echo.connections, own) if self.by_connection else 0
         return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)
 
@@ -300,11 +381,10 @@ class MemberView:
         """How many items an item of its own counts as at an endpoint."""
         return max(self.slots, min(SLOTS, AHEAD * self.slots))
 
-    def _ahead(self, capacity: float, usual_s: float) -> float:
-        """The time of an item, in items. One that is not heard is taken to be as fast as the others, else it would draw
-        all that is new. So is one that is not far slower: at rest a mean is of a few items, or of long ago."""
+    def _ahead(self, capacity: float) -> float:
+        """The time of an item, in items. One that is not far slower than its siblings is taken to be as fast: at rest a
+        mean is of a few items, or of long ago. So is one that is not known, else it would draw all that is new."""
         if not self.by_connection:
             return 1.0
-        load = self.heard
-        slow = load is not None and self.connected and load.connections and load.response_s > SLOW_MARGIN * usual_s
-        return max(1.0, capacity * (load.response_s if load is not None and slow else usual_s))
+        slow = self.slowness.seen and not self.returning.probing and self.slowness.value > SLOW_MARGIN * self.standard
+        return max(1.0, capacity * self.work.standard_s * (self.slowness.value if slow else self.standard))

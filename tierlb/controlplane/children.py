@@ -20,6 +20,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from tierlb.balance.guidance import Told
 from tierlb.controlplane.admission import agent_rows, may_replace, mismatch
 from tierlb.controlplane.log import Log
 from tierlb.controlplane.watching import Rows, Watching
@@ -36,14 +37,10 @@ from tierlb.wire.frames import Drain, Hello, Report, Watch
 
 REPORT_INTERVAL_S = 0.25
 HELLO_TIMEOUT_S = 5.0
-GUIDE_EVERY_S = 1.0
-REMIND_EVERY_S = 4.0
-"""Each message wakes a child that sleeps, so what it knows already is said again only this often."""
-LITTLE = 0.05
 FORMER_S = 15.0
 """After that a process that was asked to end has done so; one that is still there is no former one."""
 LOOK_EVERY_S = 0.5
-"""How soon a child hears that all are hot."""
+"""How soon a silent child is found, and one that does not report hears what changed."""
 
 
 class Hearer(Protocol):
@@ -170,8 +167,7 @@ class Child:
     line: Line
     came_s: float
     session: ParentSession = attrs.field(init=False)
-    _guided: Guidance | None = attrs.field(default=None, init=False)
-    _guided_s: float = attrs.field(default=0.0, init=False)
+    _told: Told = attrs.field(factory=Told, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.session = ParentSession(self._children.report_interval_s, self._children.name)
@@ -197,6 +193,7 @@ class Child:
                 case Report(subtree, echo, rows):
                     assert self.session.hello is not None
                     self._children.hearer.note_report(self.session.hello.node, subtree, echo)
+                    self.guide(self._children.hearer.guide(self.session.hello.node), now)
                     if self.is_agent:
                         rows = agent_rows(rows, self.session.hello.node)
                     if rows:
@@ -216,14 +213,12 @@ class Child:
     def look_after(self, guidance: Guidance | None, now: float) -> None:
         """Close it if it is silent, guide it if it is time or something changed that cannot wait."""
         self.carry_out(self.session.tick(now))
-        if guidance is not None and self._is_due(guidance, now):
-            self._guided, self._guided_s = guidance, now
-            self.carry_out(self.session.guide(guidance))
+        self.guide(guidance, now)
 
-    def _is_due(self, guidance: Guidance, now: float) -> bool:
-        if self._guided is None or _is_news(self._guided, guidance) or now - self._guided_s >= REMIND_EVERY_S:
-            return True
-        return now - self._guided_s >= GUIDE_EVERY_S and _differs(self._guided, guidance)
+    def guide(self, guidance: Guidance | None, now: float) -> None:
+        """Tell it what it should know of its siblings, if it is time."""
+        if guidance is not None and self._told.is_due(now, guidance):
+            self.carry_out(self.session.guide(guidance))
 
     def carry_out(self, effects: list[Effect]) -> None:
         """Send or close, as the session says."""
@@ -233,14 +228,3 @@ class Child:
                     self.line.send(data)
                 case Close(reason):
                     self.line.close(reason)
-
-
-def _is_news(before: Guidance, after: Guidance) -> bool:
-    """Whether it cannot wait."""
-    return before.all_hot is not after.all_hot
-
-
-def _differs(before: Guidance, after: Guidance) -> bool:
-    """Whether a child might do something else."""
-    pairs = ((before.target, after.target), (before.response_s, after.response_s))
-    return before.margin != after.margin or any(abs(old - new) > LITTLE * max(old, new) for old, new in pairs)

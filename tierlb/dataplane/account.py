@@ -8,7 +8,10 @@ thing.
 import math
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from tierlb.balance.availability import Availability
+from tierlb.balance.member import Member as CountedMember
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.roster import Candidate, Roster
 from tierlb.model.load import Echo, SubtreeLoad
@@ -86,6 +89,7 @@ class Account:
             own_age_s=self._own.age_s(now),
             draining=draining,
             down=_down(by_target),
+            kinds=self._roster.kinds.counts.value(),
         )
 
     def _items_per_s(self, target: str, one: Candidate) -> float | None:
@@ -163,13 +167,24 @@ def _children(members: Iterable[Candidate], now: float) -> list[Child]:
 
 
 def _child(candidate: Candidate, now: float) -> Child:
+    return child_of(candidate, now, ready=candidate.availability is Availability.AVAILABLE)
+
+
+def child_of(member: CountedMember, now: float, *, ready: bool = True) -> Child:
     """This node's part of the member: what several parents share is not counted several times."""
-    view, ready = candidate.view, candidate.availability is Availability.AVAILABLE
+    view, load = member.view, member.view.heard
     known = view.capacity_to_tell(now)
-    capacity = None if known is None else known / view.parents
-    load = view.heard
-    learnt_s = view.capacity_age_s(now)
+    slots = view.slots if load is None else load.slots
+    child = Child(
+        None if known is None else known / view.parents,
+        ready,
+        capacity_age_s=view.capacity_age_s(now),
+        slots=slots / view.parents,
+        slowness=view.slowness.value,
+        answers=view.slowness.recent,
+        overdue=member.overdue / view.parents,
+    )
     if load is None:
-        return Child(capacity, ready, capacity_age_s=learnt_s)
+        return child
     age_s = (view.age_s(now) or 0.0) if view.connected else 0.0  # else its capacity is not from a report
-    return Child(capacity, ready, load.hottest, age_s, load.ready_leaves, load.leaves, learnt_s)
+    return attrs.evolve(child, hottest=load.hottest, age_s=age_s, ready_leaves=load.ready_leaves, leaves=load.leaves)

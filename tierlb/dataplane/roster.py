@@ -8,7 +8,7 @@ each the line that its score lies on (`balance.view`), both anew every tick, wit
 
 import errno
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -18,7 +18,7 @@ from tierlb.balance.capacity import stated_parts
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.draws import relative
 from tierlb.balance.ejection import Ejection
-from tierlb.balance.guidance import NOBODY, Child, guide, usual_response_s
+from tierlb.balance.guidance import guide
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.member import Member as CountedMember
@@ -417,7 +417,7 @@ class Group:
         self._levels = levels if any(levels) else None
         self._settled_at = 0.0
         self._guided_at = now - GUIDANCE_S
-        self._guidance = NOBODY
+        self._guidance: dict[Candidate, Guidance] = {}
         self.settle(now)
 
     def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None:
@@ -462,11 +462,10 @@ class Group:
         """Draw the lines anew from what is known now."""
         self._settled_at = now
         views = [candidate.view for candidate in self.candidates]
-        usual_s = usual_response_s(self._children()) if any(view.by_connection for view in views) else 0.0
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))
         parts = relative([candidate.weight for candidate in self.candidates])
-        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts, usual_s)
+        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
@@ -475,19 +474,14 @@ class Group:
             candidate.stated_part = part
             candidate.weight = candidate.wanted_weight * part
 
-    def guidance(self, now: float) -> Guidance:
-        """What to tell the children among the candidates of each other; worked out once for all of them."""
+    def guidance(self, candidate: Candidate, now: float) -> Guidance | None:
+        """What to tell one of the candidates of the others, None if it is not heard; worked out once for all."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
-            self._guidance = guide(self._children())
-        return self._guidance
-
-    def _children(self) -> list[Child]:
-        return [
-            Child(view.heard.utilisation, view.heard.capacity, view.heard.response_s)
-            for view in (candidate.view for candidate in self.available)
-            if view.heard is not None and view.connected
-        ]
+            heard = [(each, child) for each in self.available if (child := each.view.as_child) is not None]
+            said = guide([child for _, child in heard])
+            self._guidance = {each: words for (each, _), words in zip(heard, said, strict=True)}
+        return self._guidance.get(candidate)
 
     def settle_in_turn(self, now: float) -> None:
         """With a tick; a large group, whose lines cost as much as a hundred requests, not with each."""
@@ -532,7 +526,7 @@ class Roster:
         self.checks: dict[str, HealthCheck] = {}
         self.outliers: dict[str, Outliers] = {}
         self.kinds = Kinds()
-        self._work: dict[str, Work] = {}
+        self._work: dict[tuple[str, ...], Work] = {}
         self._siblings: list[list[Candidate]] = []
         self._ticked_at = reactor.now
         self.recovery: recovery.Recovery | None = None
@@ -566,11 +560,11 @@ class Roster:
                 candidate.retire()
                 self._lose(candidate)
         self._candidates, self.groups = kept, groups
-        by_target: dict[str, list[Candidate]] = {}
+        by_target: dict[tuple[str, ...], list[Candidate]] = {}
         for candidate in kept.values():
-            by_target.setdefault(candidate.member.target, []).append(candidate)
+            by_target.setdefault(self._doing(candidate.member, groups), []).append(candidate)
         self._siblings = list(by_target.values())
-        self._work = {candidate.member.target: candidate.view.work for candidate in kept.values()}
+        self._share_work(by_target)
         self._by_name = {}
         for candidate in kept.values():
             self._by_name.setdefault(candidate.name, []).append(candidate)
@@ -578,6 +572,22 @@ class Roster:
             candidate.groups = [group for group in groups if candidate in group.candidates]
         self.outliers = watched(self.outliers, kept.values(), snapshot, now)
         return groups
+
+    def _doing(self, member: Member, groups: Iterable["Group"]) -> tuple[str, ...]:
+        """What members that do the same work have in common: endpoints of a pool their target, and nodes that this one
+        gives connections to all that these may go to, since each of them serves any."""
+        if self._kind is Kind.L4:
+            for group in groups:
+                if member.target in group.destination.targets:
+                    return group.destination.targets
+        return (member.target,)
+
+    def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Candidate]]) -> None:
+        """What is known of the work of members is known of all that do the same."""
+        self._work = {key: self._work.get(key, members[0].view.work) for key, members in siblings.items()}
+        for key, members in siblings.items():
+            for member in members:
+                member.view.work = self._work[key]
 
     def view_of(self, member: Member) -> MemberView:
         """What is known of a member that has just come: nothing."""
@@ -589,7 +599,6 @@ class Roster:
             by_connection=connections and member.reports,
             equal=connections,
             endpoint=not member.child,
-            work=self._work.setdefault(member.target, Work()),
         )
 
     def _keep(self, member: Member, kept: dict[tuple[str, str], Candidate]) -> Candidate:
@@ -675,7 +684,7 @@ class Roster:
         """What a child is to know of its siblings; None for who is no member."""
         for candidate in self.named(name):
             for group in candidate.groups:
-                return group.guidance(now)
+                return group.guidance(candidate, now)
         return None
 
     def note_lost(self, name: str) -> None:

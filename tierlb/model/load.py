@@ -6,6 +6,9 @@ wherever an l7 tier is at or below the node, a connection otherwise.
 
 import attrs
 
+KindTimes = tuple[int, int, float]
+"""A kind of items by its key, how many were answered, and the seconds to the answers' heads in all; cumulative."""
+
 
 @attrs.frozen
 class MemberLoad:
@@ -75,7 +78,9 @@ class SubtreeLoad:
     none ended yet). `age_s` says how old the oldest part of what is aggregated is at the time of sending. `down` names
     pools of which no endpoint is available, as this node and those below it observe them. `parked`: how many of the
     items in flight are no queue, since they wait for something else than a host (balance/parking.py).
-    `capacity_age_s`: how old the newest of what the capacity was learnt from is.
+    `capacity_age_s`: how old the newest of what the capacity was learnt from is. `slots`: how many items are worked on
+    at a time below, where the traffic goes now (0: not known). `overdue`: how late items are that wait, as a sum of
+    ratios (balance/slowness.py). `kinds`: what the node's answers took (balance/kind_counts.py).
     """
 
     capacity: float = 0.0
@@ -97,6 +102,9 @@ class SubtreeLoad:
     down: tuple[str, ...] = ()
     parked: int = 0
     capacity_age_s: float = 0.0
+    slots: float = 0.0
+    overdue: float = 0.0
+    kinds: tuple[KindTimes, ...] = ()
 
     @property
     def queued(self) -> int:
@@ -121,14 +129,19 @@ class Echo:
 
 @attrs.frozen
 class Guidance:
-    """What a parent tells a child: the utilisation its siblings have in the mean, whether all of them are hot, and the
-    mean time of their items (0: not known). Means are weighted by capacity and include the child itself. `margin`: how
-    far above the target (a factor) a child may be without doing anything about it."""
+    """What a parent tells one of its children: the utilisation that it and its siblings have in the mean (weighted by
+    capacity), and whether all of them are hot. `response_s`: what requests as this child has them take at its siblings
+    (0: not known, or it is not to act on it). `margin`: how far above the target (a factor) a child may be without
+    doing anything about it. `give_per_s`: how many connections it is to close in a second so that a sibling gets some;
+    `probe`: of these such as ask little, for that sibling may still be slow.
+    """
 
     target: float
     all_hot: bool = False
     response_s: float = 0.0
     margin: float = 1.1
+    give_per_s: float = 0.0
+    probe: bool = False
 
 
 @attrs.frozen

@@ -17,6 +17,9 @@ from tierlb.simulate.kinds import Draw, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.node import Candidate, Item, Node, way_to
 
+SETTLING_S = 0.2
+"""As in dataplane.l7.client."""
+
 
 @attrs.frozen
 class Clients:
@@ -51,8 +54,10 @@ class Client:
         "_leaf",
         "_rate",
         "_rng",
+        "_sent_at",
         "_top",
         "_under_way",
+        "_waited_s",
         "_way",
         "_work",
         "asked",
@@ -84,12 +89,15 @@ class Client:
         self._due: deque[float] = deque()
         self._under_way = False
         self.asked = 0
+        self._sent_at = self._waited_s = 0.0
         self.moves = False
 
     @property
     def activity(self) -> float:
-        """Items per second of this connection."""
-        return self.asked / (self._agenda.now - self._connected_at + 1)
+        """Items per second of the time in which this connection did not wait."""
+        now = self._agenda.now
+        waits_s = now - self._sent_at if self._under_way else 0.0
+        return self.asked / (now - self._connected_at - self._waited_s - waits_s + SETTLING_S)
 
     def begin(self, after_s: float = 0.0) -> None:
         """Its first item falls due so much later, and after what its schedule has before that."""
@@ -111,6 +119,7 @@ class Client:
         work = self._work if isinstance(self._work, Source) else self._work()
         self._asked_at = self._due.popleft()
         self.asked += 1
+        self._sent_at = self._agenda.now
         node.waiting[self] = None
         node.accept(Item(self._asked_at, candidate.tally, self._served, work, self._way))
 
@@ -126,7 +135,7 @@ class Client:
         self._candidate = candidate
         candidate.tally.connections += 1
         self._connected_at = now
-        self.asked, self.moves = 0, False
+        self.asked, self.moves, self._waited_s = 0, False, 0.0
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
         return candidate
 
@@ -138,6 +147,7 @@ class Client:
         now, candidate = self._agenda.now, self._candidate
         assert candidate is not None
         self._under_way = False
+        self._waited_s += now - self._sent_at
         self._latencies.append((item.began, now - item.began))
         node = candidate.below
         assert isinstance(node, Node)

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import attrs
 
-from tierlb.balance import guidance as guided
 from tierlb.balance.choosers import Chooser
-from tierlb.balance.guidance import Busy, CloseBudget, closing_rate_per_s, combine, guide, slowed, usual_response_s
+from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.member import Member, capacities_of, draw_lines, learn_together
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.view import TICK_S, MemberView
+from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
@@ -26,12 +26,13 @@ from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
-from tierlb.telemetry.aggregate import Child, Counters, RecentRates, Target, WorkRates, aggregate
+from tierlb.telemetry.aggregate import Counters, RecentRates, Target, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 
-GUIDE_S = 1.0
+GUIDE_S = 0.25
+"""As often as a child reports, by which it is guided."""
 LONG_AGO = -60.0
 """When members joined: slow start is over."""
 
@@ -45,7 +46,7 @@ class Movable(Busy, Protocol):
 class Candidate(Member):
     """One member as its parent knows it; `below` is what it really is."""
 
-    __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "weight")
+    __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "told", "weight")
 
     def __init__(self, parent: "Node", below: "Node | Leaf", parents: int, *, connections: bool = False) -> None:
         reports = isinstance(below, Node)
@@ -67,6 +68,7 @@ class Candidate(Member):
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
         self.share = self.view.share.value
         self.peak = PeakEwma()
+        self.told = Told()
         self.times_to_head = RecentMean()
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
@@ -242,8 +244,7 @@ class Node:
     def settle(self, now: float) -> None:
         """Draw the lines anew, as dataplane.roster does every tick."""
         candidates = self.candidates
-        usual_s = usual_response_s(self._children()) if self.connections else 0.0
-        draw_lines(candidates, now, capacities_of(candidates, now), [1.0] * len(candidates), usual_s)
+        draw_lines(candidates, now, capacities_of(candidates, now), [1.0] * len(candidates))
         self._chooser.rebuild(candidates)
 
     # Reports.
@@ -268,13 +269,15 @@ class Node:
             self._report(now, load)
             guidance = combine(self.guidances.values())
             rate_per_s = closing_rate_per_s(load.connections, load, guidance)
-            self.closing.set_rate(now, rate_per_s, slow=slowed(load, guidance) > 0)
-            self._move(now, load.connections)
+            self.closing.set_rate(now, rate_per_s, why_close(load, guidance))
+            self._move(now, load.connections, load.response_s)
         self.agenda.at(now + TICK_S, self._tick)
 
-    def _move(self, now: float, connections: int) -> None:
-        """Choose which connections end with the answer they wait for; one stays."""
-        for client in self.closing.choose(now, self.waiting, connections - 1 - self.moving):
+    def _move(self, now: float, connections: int, response_s: float) -> None:
+        """Choose which connections end with the answer they wait for."""
+        waiting = list(self.waiting)
+        others = connections - self.moving - len(waiting)
+        for client in self.closing.choose(now, waiting, others, response_s):
             client.moves = True
             self.moving += 1
             del self.waiting[client]
@@ -307,6 +310,7 @@ class Node:
             self._own.capacity,
             [target],
             own_age_s=self._own.age_s(now),
+            kinds=self.kinds.counts.value(),
         )
 
     def _report(self, now: float, load: SubtreeLoad) -> None:
@@ -320,16 +324,13 @@ class Node:
     # Guidance.
 
     def _guide(self, _: Any) -> None:
-        """Tell the children what the others are doing."""
-        guidance = guide(self._children())
-        for candidate in self.candidates:
-            if candidate.view.heard is not None and isinstance(candidate.below, Node):
-                self.agenda.at(self.agenda.now + self._report_delay_s, candidate.below.heed, (self.name, guidance))
-        self.agenda.at(self.agenda.now + GUIDE_S, self._guide)
-
-    def _children(self) -> list[guided.Child]:
-        heard = [c.view.heard for c in self.candidates if c.view.heard is not None]
-        return [guided.Child(load.utilisation, load.capacity, load.response_s) for load in heard]
+        """Tell the children what the others are doing, as far as they need to know now."""
+        now = self.agenda.now
+        heard = [(each, child) for each in self.candidates if (child := each.view.as_child) is not None]
+        for (candidate, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
+            if isinstance(candidate.below, Node) and candidate.told.is_due(now, words):
+                self.agenda.at(now + self._report_delay_s, candidate.below.heed, (self.name, words))
+        self.agenda.at(now + GUIDE_S, self._guide)
 
     def heed(self, said: tuple[str, Guidance]) -> None:
         """A parent's guidance has arrived."""
@@ -382,15 +383,3 @@ def item_done(item: Item) -> None:
         tally.in_flight -= 1
         tally.done += 1
     item.served(item)
-
-
-def child_of(candidate: Candidate, now: float) -> Child:
-    """The parent's part of a member, as dataplane.account tells it."""
-    view = candidate.view
-    known = view.capacity_to_tell(now)
-    capacity = None if known is None else known / view.parents
-    load = view.heard
-    if load is None:
-        return Child(capacity, capacity_age_s=view.capacity_age_s(now))
-    age_s, learnt_s = view.age_s(now) or 0.0, view.capacity_age_s(now)
-    return Child(capacity, True, load.hottest, age_s, load.ready_leaves, load.leaves, learnt_s)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from tierlb.model.load import SubtreeLoad
+from tierlb.model.load import KindTimes, SubtreeLoad
 from tierlb.telemetry.window import WINDOW_S, Window
 
 MIX_S = 5.0
@@ -66,6 +66,8 @@ class Child:
 
     An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
     since, `capacity_age_s` how old the newest of what its capacity was learnt from is (None: nothing was learnt).
+    `slots`: how many items it works on at a time (0: not known), `slowness` how slow it is beside its siblings,
+    `answers` how many it gave lately. `overdue`: how late items are that wait there, as a sum of ratios.
     """
 
     capacity: float | None
@@ -75,6 +77,10 @@ class Child:
     ready_leaves: int = 1
     leaves: int = 1
     capacity_age_s: float | None = None
+    slots: float = 0.0
+    slowness: float = 1.0
+    answers: float = 0.0
+    overdue: float = 0.0
 
 
 @attrs.frozen
@@ -164,6 +170,7 @@ def aggregate(
     own_age_s: float | None = None,
     draining: bool = False,
     down: tuple[str, ...] = (),
+    kinds: tuple[KindTimes, ...] = (),
 ) -> SubtreeLoad:
     """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown,
     `own_age_s` how old what that was learnt from is."""
@@ -193,6 +200,9 @@ def aggregate(
         down=down,
         parked=counters.parked,
         capacity_age_s=min(ages_s, default=0.0) if capacity else 0.0,
+        slots=subtree_slots(targets),
+        kinds=kinds,
+        overdue=sum(child.overdue for child in ready),
     )
 
 
@@ -210,6 +220,24 @@ def subtree_capacity(own_capacity: float, targets: Iterable[Target]) -> float:
     """The smallest of what is known: the node itself, and each target's capacity over its share of the traffic."""
     limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
     return min((limit for limit in (own_capacity, *limits) if limit > 0), default=0.0)
+
+
+def subtree_slots(targets: Iterable[Target]) -> float:
+    """How many items are worked on at a time, as the traffic is mixed now; 0 where it is not known."""
+    limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    return min((limit for limit in limits if limit > 0), default=0.0)
+
+
+def target_slots(children: Iterable[Child]) -> float:
+    """The slots of ready children, as if all were as fast as they are in the mean of the recent answers: by those a
+    parent finds how slow they are. Slots of a slow child that is avoided count for little."""
+    ready = [child for child in children if child.ready and child.slots > 0]
+    slots = sum(child.slots for child in ready)
+    answers = sum(child.answers for child in ready)
+    if not answers:
+        return slots
+    mean = sum(child.answers * child.slowness for child in ready) / answers
+    return min(slots, mean * sum(child.slots / child.slowness for child in ready))
 
 
 def target_capacity(children: Iterable[Child]) -> float:

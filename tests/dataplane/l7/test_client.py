@@ -22,6 +22,7 @@ from tests.dataplane.conftest import (
     send,
 )
 from tierlb.balance.drain import GRACE_S, SPREAD_S
+from tierlb.balance.guidance import Reason
 from tierlb.dataplane.l7.client import HEADS_A_TURN
 from tierlb.dataplane.l7.front import AGE_JITTER, LONGEST_AGE_S
 from tierlb.dataplane.l7.plan import Plan
@@ -677,7 +678,7 @@ async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_o
     await second.says(l4_parent())
     for _ in range(3):
         assert not await is_closed_with_its_answer(second, voice)
-    lab.front.closing.set_rate(clock.now, 1.0, slow=True)
+    lab.front.closing.set_rate(clock.now, 1.0, Reason.SLOW)
     clock.now += 10.0
     lab.front.move(clock.now)
     assert not await is_closed_with_its_answer(first, voice), "it did not wait, so it was not chosen"
@@ -686,7 +687,7 @@ async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_o
     heads = [voice, await member.accepts()]
     for each in heads:
         await each.hears_head()
-    lab.front.closing.set_rate(clock.now, 100.0, slow=True)
+    lab.front.closing.set_rate(clock.now, 100.0, Reason.SLOW)
     clock.now += 1.0
     lab.front.move(clock.now)
     for each in heads:

@@ -38,6 +38,8 @@ HEADS_A_TURN = 8
 one more for each KiB. Clients that pipeline at all send some ten requests."""
 RETRY_AFTER = b"Retry-After: 1\r\n"
 LINGER_S = 2.0
+SETTLING_S = 0.2
+"""Added to the age of a connection by which its requests are divided: the first ones come at once."""
 SILENT_S = 2.0
 """A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
 before: a crowd that connects at once and asks a moment later must not push out its own members."""
@@ -48,10 +50,10 @@ class ClientConnection(Stream):
 
     `movable`: it came through an l4 parent, which would give the client's next connection to whom it is best; so it
     ends at `expires`, or when there is too much here; `moves`: it ends with the answer that it waits for. `asked`: its
-    requests so far. `way` are the processes that it came through, `explained` is how
-    they chose. `keep_alive`: whether the last answer left the connection open; False before the first. `seen`: the
-    bytes of an unfinished head that were looked at. `left`: the client ended its side after having waited (abort.py).
-    `piped_at`: when bytes last came behind the request under way.
+    requests so far, `waited_s`: how long answers took in all. `way` are the processes that it came through, `explained`
+    is how they chose. `keep_alive`: whether the last answer left the connection open; False before the first. `seen`:
+    the bytes of an unfinished head that were looked at. `left`: the client ended its side after having waited
+    (abort.py). `piped_at`: when bytes last came behind the request under way.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class ClientConnection(Stream):
         "seen",
         "tally",
         "trusted",
+        "waited_s",
         "way",
     )
 
@@ -94,6 +97,7 @@ class ClientConnection(Stream):
         self.introduced = introduced
         self.movable = self.moves = False
         self.asked = 0
+        self.waited_s = 0.0
         self.way: tuple[str, ...] = ()
         self.expires = front.reactor.now if front.draining else math.inf
         self.explained: tuple[bytes, ...] = ()
@@ -337,8 +341,10 @@ class ClientConnection(Stream):
 
     @property
     def activity(self) -> float:
-        """Requests per second since it began."""
-        return self.asked / (self.reactor.now - self.began + 1)
+        """Requests per second of the time in which it did not wait for answers."""
+        exchange, now = self.exchange, self.reactor.now
+        waits_s = 0.0 if exchange is None else now - exchange.came
+        return self.asked / (now - self.began - self.waited_s - waits_s + SETTLING_S)
 
     def _begin(self, plan: Plan) -> None:
         front = self.front
@@ -401,7 +407,9 @@ class ClientConnection(Stream):
         tally, front = self.tally, self.front
         tally.in_flight -= 1
         tally.done += 1
-        front.latencies.add(front.reactor.now - exchange.came)
+        took_s = front.reactor.now - exchange.came
+        self.waited_s += took_s
+        front.latencies.add(took_s)
         if self.keep_alive and (not self.eof or self.buffer):
             self._next()
         else:

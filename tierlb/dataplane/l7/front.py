@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierlb.balance.drain import Remainder, grace_s, spread_s
-from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, slowed
+from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, why_close
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
 from tierlb.dataplane.counters import Counters
@@ -66,7 +66,7 @@ class L7Front:
         self._refusals = Refusals(name, reactor)
         self.explaining = Explaining()
         self.closing = CloseBudget()
-        self._moved_at = 0.0
+        self._moved_at = self._response_s = 0.0
         self.movable = 0
         self.load_field = b""
         self.requests_named = 0
@@ -159,19 +159,19 @@ class L7Front:
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
         """What the parents say of this node's siblings: if there is too much here, kept connections are closed."""
+        self._response_s = load.response_s
         rate_per_s = closing_rate_per_s(self.movable, load, guidance)
-        self.closing.set_rate(now, rate_per_s, slow=slowed(load, guidance) > 0)
+        self.closing.set_rate(now, rate_per_s, why_close(load, guidance))
 
     def move(self, now: float) -> None:
-        """Where it is slow here: choose which connections end with the answer they wait for. One stays, by which it
-        shows when it is fast again."""
-        if not self.closing.slow or now - self._moved_at < MOVE_S_PER_CLIENT * len(self.clients):
+        """Where it is not left to chance: choose which connections end with the answer they wait for."""
+        if not self.closing.chooses or now - self._moved_at < MOVE_S_PER_CLIENT * len(self.clients):
             return
         self._moved_at = now
         movable = [client for client in self.clients if client.movable]
         waiting = [client for client in movable if not client.moves and client.waits]
-        moving = sum(client.moves for client in movable)
-        for client in self.closing.choose(now, waiting, len(movable) - 1 - moving):
+        others = len(movable) - len(waiting) - sum(client.moves for client in movable)
+        for client in self.closing.choose(now, waiting, others, self._response_s):
             client.moves = True
 
     def trusts(self, host: str) -> bool:

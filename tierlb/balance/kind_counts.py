@@ -1,0 +1,88 @@
+"""How many answers of each kind a node has had and how long they took, as it says that to its parents.
+
+A parent that sees no items (l4) compares its children by what these counts grew: as a parent of requests compares its
+members by the times of their answers (balance/kinds.py). Counts are cumulative, so that a lost report costs nothing,
+and bounded: the busiest kinds have a count each, all others one in common.
+
+An entry only grows while it is there. A kind that has become rare gives its place to another, and begins at zero when
+it returns: what an entry lost is a new base for those who read it, and so is everything after a restart.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from tierlb.model.load import KindTimes
+
+MOST_SAID = 8
+"""Kinds with counts of their own; a node has few that matter, and each is some 15 bytes of a report."""
+REST = 0
+"""The key of all others together."""
+SWEEP_S = 10.0
+MOST = 1e12
+"""What a report holds at most; nothing grows beyond it but by lies."""
+RARE = 1 / 64
+"""A kind with a smaller part of the answers than this gives up its place while others wait for one."""
+
+
+class KindCounts:
+    """What a node adds up. Keys are the same at all nodes of a cluster (`kinds.Kinds.key`)."""
+
+    __slots__ = ("_counts", "_rest", "_seen", "_swept_at")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, list[float]] = {}
+        self._seen: dict[int, float] = {}
+        self._rest = [0.0, 0.0]
+        self._swept_at = 0.0
+
+    def add(self, key: int, count: float, seconds: float) -> None:
+        """So many answers, which took so long in all. They need not be whole: a child may be shared."""
+        entry = self._counts.get(key)
+        if entry is None:
+            if key == REST or len(self._counts) >= MOST_SAID:
+                entry = self._rest
+            else:
+                entry = self._counts[key] = [0.0, 0.0]
+        entry[0] += count
+        entry[1] += seconds
+
+    def sweep(self, now: float) -> None:
+        """Let rare kinds go, now and then, if there are kinds without a count of their own."""
+        if now - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = now
+        grown = {key: entry[0] - self._seen.get(key, 0.0) for key, entry in self._counts.items()}
+        rest = self._rest[0] - self._seen.get(REST, 0.0)
+        few = RARE * (rest + sum(grown.values()))
+        if rest > few:
+            for key in [key for key, count in grown.items() if count < few]:
+                del self._counts[key]
+        self._seen = {key: entry[0] for key, entry in self._counts.items()} | {REST: self._rest[0]}
+
+    def value(self) -> tuple[KindTimes, ...]:
+        """All of it, as a report holds it."""
+        entries = [*self._counts.items(), (REST, self._rest)]
+        return tuple(
+            (key, int(min(count, MOST)), min(seconds, MOST)) for key, (count, seconds) in entries if count >= 1
+        )
+
+
+class KindGrowth:
+    """What a child's counts grew since the report before."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, float]] | None = None
+
+    def take(self, kinds: Sequence[KindTimes], *, restarted: bool = False) -> list[KindTimes]:
+        """The growth by kind. Counts of a child that has `restarted`, as those of the first report, are a base."""
+        before = None if restarted else self._known
+        self._known = {key: (count, seconds) for key, count, seconds in kinds}
+        return [] if before is None else list(_grown(before, kinds))
+
+
+def _grown(before: dict[int, tuple[int, float]], kinds: Iterable[KindTimes]) -> Iterable[KindTimes]:
+    for key, count, seconds in kinds:
+        known, known_s = before.get(key, (0, 0.0))
+        if count > known and seconds >= known_s:
+            yield key, count - known, seconds - known_s

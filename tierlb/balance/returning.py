@@ -1,0 +1,94 @@
+"""How a subtree that is slow, and is sent hardly anything because of that, is found again (BALANCING.md §6).
+
+A parent that hands out connections moves them away from a slow child. What it last learnt of that child then only gets
+older: its capacity is unknown, not low. Two things tell more. Connections that stayed go on asking, and their answers
+are compared in lots of `ENOUGH`. Where there are too few of them for that, the parent *probes* after a rest: the child
+counts like its siblings, as one in slow start, and these give a small part of their connections away, until a lot of
+answers has been measured. A probe that finds it still slow doubles the rest.
+"""
+
+import attrs
+
+from tierlb.balance.kinds import Answers
+
+SLOW_MARGIN = 3.0
+"""Answers may take so many times as long as at the siblings: machines and mixes of requests differ."""
+ENOUGH = 8
+"""Answers in a lot. Chance makes the mean of 8 exponential times less than a third of what it should be once in 250."""
+FASTER, FASTER_IN_PROBE = 3.0, 2.0
+"""How many times less a lot must take than was believed. Whoever probes has asked once, not again and again."""
+FIRST_REST_S, LONGEST_REST_S = 1.0, 3.0
+"""A recovery is to be seen within 8 s, of which the way back takes half."""
+PROBE_S = 3.0
+"""A probe that had too few answers by then has shown nothing."""
+WELL_S = 10.0
+"""Who was not slow for so long starts with the first rest again."""
+PROBE_SHARE = 0.02
+"""Of all connections, to be given to who is probed; they are slow for about a second if it still is."""
+GIVEN_OVER_S = 0.5
+PROVEN_S = 1.0
+"""Of slow start, which one that was measured does not begin with."""
+CLIMB_S = 6.0
+"""So long after its return siblings give a child what slow start allows it; after that as to any that has little."""
+CLIMB_SHARE = 0.8
+"""Of its part: the rest follows from use. Connections differ, and fewer are often enough."""
+
+
+@attrs.define(slots=True)
+class Returning:
+    """One child. `probing`: it is to get a few connections. `climbs_s`: for so long its return goes on."""
+
+    probing: bool = False
+    climbs_s: float = 0.0
+    _rest_s: float = FIRST_REST_S
+    _for_s: float = 0.0
+    _well_s: float = 0.0
+    _count: int = 0
+    _ratios: float = 0.0
+
+    def look(self, dt_s: float, answers: Answers, overdue: float, slowness: float, usual: float) -> float | None:
+        """`dt_s` have passed, in which these answers came; `overdue`: the ratios by which items that wait are late.
+        `slowness` is what is believed of the child, `usual` that of its siblings. Returns how slow it is by a lot that
+        shows it to be much faster; None if there is none."""
+        self.climbs_s = max(0.0, self.climbs_s - dt_s)
+        if not self.probing and slowness <= SLOW_MARGIN * usual:
+            self._stay_well(dt_s)
+            return None
+        self._well_s = 0.0
+        self._for_s += dt_s
+        self._count += answers.count
+        self._ratios += answers.ratios
+        if self._count >= ENOUGH:
+            return self._judge((self._ratios + overdue) / self._count, slowness)
+        if self._for_s >= (PROBE_S if self.probing else self._rest_s):
+            self._begin(probing=not self.probing)
+        return None
+
+    def _judge(self, mean: float, slowness: float) -> float | None:
+        is_faster = mean * (FASTER_IN_PROBE if self.probing else FASTER) < slowness
+        if self.probing and not is_faster:
+            self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
+        self._begin(probing=False)
+        self.climbs_s = CLIMB_S if is_faster else 0.0
+        return mean if is_faster else None
+
+    def _begin(self, *, probing: bool) -> None:
+        """A rest or a probe."""
+        self.probing, self._for_s, self._count, self._ratios = probing, 0.0, 0, 0.0
+
+    def _stay_well(self, dt_s: float) -> None:
+        self._begin(probing=False)
+        self._well_s += dt_s
+        if self._well_s >= WELL_S:
+            self._rest_s = FIRST_REST_S
+
+
+def wanted(everything: int, fair: float, part: float, *, probing: bool) -> float:
+    """How many connections a child that is probed, or has just returned, is to have. `everything`: all that it and its
+    siblings have; `fair`: what of that would be its part by capacity; `part`: what slow start allows of it."""
+    return max(1.0, PROBE_SHARE * everything) if probing else CLIMB_SHARE * part * fair
+
+
+def given_per_s(wanted: float, own: int) -> float:
+    """At what rate it is given what it lacks."""
+    return max(0.0, wanted - own) / GIVEN_OVER_S
