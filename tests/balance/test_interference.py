@@ -88,6 +88,16 @@ def test_where_there_is_nothing_to_tell_the_weight_fades() -> None:
     assert run(found, 4 * FADES_S, HOSTS, lambda parked, weight: 1.0).weight == 0
 
 
+@pytest.mark.parametrize(("unheard", "weight"), [(0.0, math.exp(-2 / FADES_S)), (0.5, math.exp(-1.1)), (1.0, 0.12)])
+def test_it_is_given_up_sooner_the_more_parked_items_are_where_nothing_is_answered(
+    unheard: float, weight: float
+) -> None:
+    found = Interference(1.0)
+    for _ in range(40):
+        found.observe(TICK_S, [], unheard)
+    assert found.weight == pytest.approx(weight, rel=0.1)
+
+
 def test_a_small_weight_is_none_so_that_it_does_not_decide_between_equal_hosts() -> None:
     found = Interference(0.99 * LEAST)
     assert found.weight == 0

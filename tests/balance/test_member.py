@@ -198,6 +198,32 @@ def test_on_trial_parked_items_count_for_nothing() -> None:
     assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
 
 
+@pytest.mark.parametrize("trial", ["of an endpoint", "of a child"])
+def test_a_host_with_parked_items_that_is_on_trial_gets_the_next_item_and_no_other(trial: str) -> None:
+    member = fresh()
+    member.in_flight = member.parked = 40
+    member.view.work.interference._weight = 0.2
+    member.view.slowness.trial, member.view.trial.due = trial == "of an endpoint", trial == "of a child"
+    draw_lines([member], START, [100.0], [1.0])
+    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
+    assert (member.in_flight + 1) * member.slope + member.offset == ON_TRIAL[0]
+
+
+def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soon_given_up() -> None:
+    """Those answer nothing, so that nothing would ever tell against it."""
+    members = [fresh(Work()) for _ in range(4)]
+    for member in members:
+        member.view.work = members[0].view.work
+        member.view.slowness.seen = MEMORY
+    members[0].parked = 40
+    members[0].view.work.interference._weight = 1.0
+    for member in members[1:]:
+        member.answers = Answers(5, 0.05, 0.05, 5.0)
+    for _ in range(60):
+        learn_together(members, TICK_S)
+    assert members[0].view.work.interference.weight == 0
+
+
 def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
     member, kinds, number = knowing()
     poll = Item(START + 0.1, START + 0.1, number)

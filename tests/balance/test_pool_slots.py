@@ -62,6 +62,19 @@ def test_a_member_with_another_number_than_its_siblings_has_its_own() -> None:
     assert [each.slots for each in usual] == [pytest.approx(4, rel=0.2)] * 5
 
 
+def test_while_all_together_know_nothing_the_guess_is_what_those_have_that_know_their_own() -> None:
+    """Else a host that knows that it has four would be taken for half of its equals, and never answer again."""
+    saturated, quiet = Member(), [Member() for _ in range(5)]
+    pool = PoolSlots()
+    for _ in range(round(15 / TICK_S)):
+        for member in quiet:
+            member.answer([1, 2])
+        saturated.answer([1, 2, 3, 4, 6, 8])
+        pool.advance(TICK_S, [*quiet, saturated])
+    assert saturated.concurrency.slots == pytest.approx(4, rel=0.2)
+    assert {each.slots for each in (*quiet, saturated)} == {pool.guess}
+
+
 ONE = [
     # what is known of the one itself: slots, at least, at most; the guess -> what is taken
     (None, 1.0, math.inf, 8.0, 8.0),

@@ -18,6 +18,9 @@ WINDOW_S = 2.0
 GAIN_PER_S = 4.0
 """One of four slots taken makes answers a quarter slower in a busy host: a weight of 1 is reached in a second."""
 FADES_S = 20.0
+UNHEARD_S = 1.0
+"""The same while the hosts with parked items answer nothing. A weight that is too high keeps all others away from them,
+and then nothing would tell against it."""
 MOST = 1.5
 LEAST = 0.1
 """A weight below it is none."""
@@ -48,14 +51,15 @@ class Interference:
     def weight(self) -> float:
         return self._weight if self._weight >= LEAST else 0.0
 
-    def observe(self, dt_s: float, hosts: Iterable[Seen]) -> None:
-        """`dt_s` have passed; `hosts` are those of like slowness that answered."""
+    def observe(self, dt_s: float, hosts: Iterable[Seen], unheard: float = 0.0) -> None:
+        """`dt_s` have passed; `hosts` are those of like slowness that answered. `unheard`: the part of all parked items
+        that is at hosts which answered nothing."""
         rows = list(hosts)
         self._fade(math.exp(-dt_s / WINDOW_S))
         count = sum(row.count for row in rows)
         if len(rows) > 1 and count:
             self._add(rows, count)
-        self._weight -= self._weight * dt_s / FADES_S
+        self._weight -= self._weight * dt_s * (1 / FADES_S + unheard / UNHEARD_S)
         self._weight = min(MOST, max(0.0, self._weight + GAIN_PER_S * dt_s * self._slope() / self._mean))
 
     def _fade(self, kept: float) -> None:

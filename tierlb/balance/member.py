@@ -191,7 +191,9 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].view.work
     work.follow(dt_s)
-    work.interference.observe(dt_s, seen)
+    parked = sum(member.parked for member in siblings)
+    unheard = sum(member.parked for member in siblings if not member.answers.count)
+    work.interference.observe(dt_s, seen, unheard / parked if parked else 0.0)
     work.slots.advance(dt_s, [member.view for member in siblings])
 
 
@@ -209,7 +211,8 @@ def draw_lines(members: Sequence[Member], now: float, capacities: Sequence[float
     lines: list[tuple[float, float]] = []
     for member, capacity, part in zip(members, capacities, parts, strict=True):
         view, trial = member.view, member.unqueued > 0
-        counted = 0.0 if trial else view.work.interference.weight
+        tried = trial or view.slowness.trial or view.trial.due
+        counted = 0.0 if tried else view.work.interference.weight
         left_out = member.left_out = member.unqueued + member.parked * (1 - counted)
         lines.append(view.line(now, capacity, member.in_flight, part, left_out, trial=trial))
     for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):

@@ -4,13 +4,15 @@ What an endpoint says is believed. Of the others each learns its own slots (bala
 have been saturated now and then. Members of a pool mostly have the same number, so their evidence is added up: eight
 that are 60 % busy tell together in seconds what each would tell in minutes. The sum is what is guessed of a member as
 far as its own answers allow that; and a member whose own figure is about the guess counts as the guess, for noise would
-decide between equals.
+decide between equals. While the sum decides nothing the guess is what the members have that know their own: otherwise
+the first one to learn that it has fewer than was guessed would look smaller than its equals, and starve.
 
 Learning is bounded: a few items per member and tick are looked at, and at most `CLOSED_PER_TICK` windows are judged in
 a tick, in turn, so that hundreds of members have longer windows.
 """
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Protocol
 
 import attrs
@@ -75,7 +77,9 @@ class PoolSlots:
         sums = [sum(losses) for losses in zip(*(each.losses for each in learnt), strict=True)]
         least = min(sums)
         at_least, at_most, slots = believed([each - least for each in sums])
-        self.guess = min(at_most, max(at_least, self.guess)) if slots is None else slots
+        known = [each.slots for each in learnt if each.slots is not None]
+        guess = median(known) if known else self.guess
+        self.guess = min(at_most, max(at_least, guess)) if slots is None else slots
 
 
 def slots_of(learnt: Concurrency, guess: float) -> float:
