@@ -58,6 +58,11 @@ def test_each_is_told_what_requests_as_it_has_them_take_elsewhere() -> None:
     assert [each.response_s for each in said] == [0.01, 0.2, 0.0]
 
 
+def test_a_child_that_takes_its_use_for_more_is_told_the_same_target_as_it_counts() -> None:
+    said = guide([Child(0.6, 100), Child(0.2, 100, own_scale=2.0)])
+    assert [each.target for each in said] == pytest.approx([0.4, 0.8])
+
+
 def test_a_child_that_is_probed_does_not_act_on_being_slow_and_its_siblings_give_it_some() -> None:
     said = guide(
         [

@@ -77,8 +77,21 @@ def test_each_probe_that_finds_it_slow_doubles_the_rest_up_to_a_bound() -> None:
 def test_a_probe_that_finds_it_faster_ends_as_a_return() -> None:
     child = Returning()
     rests(child)
-    assert child.look(TICK_S, answers(ENOUGH, 4.0), 0.0, 10.0, 1.0) == pytest.approx(4.0)
+    assert child.look(TICK_S, answers(ENOUGH, 2.0), 0.0, 10.0, 1.0) == pytest.approx(2.0)
     assert not child.probing
+
+
+def test_a_lot_that_may_be_of_before_and_after_a_recovery_is_followed_by_another() -> None:
+    for probed in (False, True):
+        child = Returning()
+        if probed:
+            rests(child)
+        assert child.look(TICK_S, answers(ENOUGH, 3.0), 0.0, 10.0, 1.0) == pytest.approx(3.0)
+        assert child.probing
+        assert not child.climbs_s
+        assert child.look(TICK_S, answers(ENOUGH, 1.0), 0.0, 3.0, 1.0) == pytest.approx(1.0)
+        assert not child.probing
+        assert child.climbs_s
 
 
 def test_a_probe_that_nobody_answers_ends_and_has_shown_nothing() -> None:

@@ -527,11 +527,33 @@ def test_the_capacity_of_a_child_follows_from_its_answers_and_slots() -> None:
     assert view.capacity(NOW, None) is None, "the first report is a base"
     for second in range(1, 4):
         told(view, NOW + second, 10 + 200 * second, 0.01)
+    view.say_slots(12.0)
     assert view.capacity(NOW + 3, None) == pytest.approx(12 / 0.01)
     told(view, NOW + 4, 900, 0.01, own=700.0)
     assert view.capacity(NOW + 4, None) == 700.0, "the node itself can do no more"
     view.returning.probing = True
     assert view.capacity(NOW + 4, None) is None, "it is to be found out"
+
+
+def test_slots_of_leaves_that_differ_little_from_those_of_siblings_are_taken_to_be_theirs() -> None:
+    for said, expected in ((8.0, 12.0), (25.0, 12.0), (40.0, 40.0), (2.0, 2.0)):
+        view = reporter(by_connection=True, equal=True)
+        view.hear(NOW, SubtreeLoad(slots=said, ready_leaves=3, leaves=3), Echo())
+        assert view.leaf_slots == said / 3
+        view.compare(0.05, Answers(), 1.0, 4.0)
+        assert view.slots == expected
+
+
+def test_use_is_compared_by_the_capacity_that_this_node_believes_in() -> None:
+    view = reporter(by_connection=True, equal=True)
+    for second in range(5):
+        told(view, NOW + second, 10 + 200 * second, 0.01)
+    view.say_slots(12.0)
+    assert view.heard is not None
+    view.heard = attrs.evolve(view.heard, capacity=600.0, utilisation=0.5)
+    child = view.as_child(7)
+    assert child is not None
+    assert (child.utilisation, child.own_scale, child.connections) == (pytest.approx(0.25), pytest.approx(2.0), 7)
 
 
 def test_counts_of_a_child_that_restarted_are_a_base() -> None:

@@ -62,7 +62,7 @@ class Child:
     is beside its siblings (1: as they are, 0: not known), and what requests as it has them usually take at a host as
     fast as they are (0: not known). `part` (0..1): what slow start leaves of its capacity. `connections` are this
     parent's there. `probing`: it is to get some, to find out whether it is still slow; `climbing`: it was found not to
-    be, and is to get more."""
+    be, and is to get more. `own_scale`: it takes its use for so many times more."""
 
     utilisation: float
     capacity: float
@@ -72,6 +72,7 @@ class Child:
     connections: int = 0
     probing: bool = False
     climbing: bool = False
+    own_scale: float = 1.0
 
     @property
     def slow(self) -> bool:
@@ -101,7 +102,10 @@ def guide(children: Sequence[Child]) -> list[Guidance]:
     gives = _gifts(children, usual)
     return [
         attrs.evolve(
-            common, response_s=0.0 if child.probing else min(MOST_SAID, child.usual_s), give_per_s=min(MOST_SAID, give)
+            common,
+            target=min(MOST_SAID, target * child.own_scale),
+            response_s=0.0 if child.probing else min(MOST_SAID, child.usual_s),
+            give_per_s=min(MOST_SAID, give),
         )
         for child, give in zip(children, gives, strict=True)
     ]

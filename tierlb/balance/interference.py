@@ -24,6 +24,7 @@ and then nothing would tell against it."""
 MOST = 1.5
 LEAST = 0.1
 """A weight below it is none."""
+LEAST_MEAN = 1e-9
 SURE = 3.0
 
 
@@ -60,7 +61,7 @@ class Interference:
         if len(rows) > 1 and count:
             self._add(rows, count)
         self._weight -= self._weight * dt_s * (1 / FADES_S + unheard / UNHEARD_S)
-        self._weight = min(MOST, max(0.0, self._weight + GAIN_PER_S * dt_s * self._slope() / self._mean))
+        self._weight = min(MOST, max(0.0, self._weight + GAIN_PER_S * dt_s * self._slope() / max(LEAST_MEAN, self._mean)))
 
     def _fade(self, kept: float) -> None:
         self._covariance *= kept

@@ -182,11 +182,12 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
+    leaf_slots = median_low([each for member in siblings if (each := member.view.leaf_slots) is not None] or [1.0])
     seen: list[Seen] = []
     for member in siblings:
         slowness, answers = member.view.slowness, member.answers
         slowness.siblings, slowness.fastest = middle, fastest
-        member.view.compare(dt_s, answers, standard)
+        member.view.compare(dt_s, answers, standard, leaf_slots)
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].view.work

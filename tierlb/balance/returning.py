@@ -17,6 +17,9 @@ ENOUGH = 8
 """Answers in a lot. Chance makes the mean of 8 exponential times less than a third of what it should be once in 250."""
 FASTER, FASTER_IN_PROBE = 3.0, 2.0
 """How many times less a lot must take than was believed. Whoever probes has asked once, not again and again."""
+HALF_WAY = 2.0
+"""How many times slower than its siblings a lot may show it. Beyond it the lot may be of before and after a recovery,
+and another one is to follow at once."""
 FIRST_REST_S, LONGEST_REST_S = 1.0, 3.0
 """A recovery is to be seen within 8 s, of which the way back takes half."""
 PROBE_S = 3.0
@@ -59,17 +62,18 @@ class Returning:
         self._count += answers.count
         self._ratios += answers.ratios
         if self._count >= ENOUGH:
-            return self._judge((self._ratios + overdue) / self._count, slowness)
+            return self._judge((self._ratios + overdue) / self._count, slowness, usual)
         if self._for_s >= (PROBE_S if self.probing else self._rest_s):
             self._begin(probing=not self.probing)
         return None
 
-    def _judge(self, mean: float, slowness: float) -> float | None:
+    def _judge(self, mean: float, slowness: float, usual: float) -> float | None:
         is_faster = mean * (FASTER_IN_PROBE if self.probing else FASTER) < slowness
         if self.probing and not is_faster:
             self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
-        self._begin(probing=False)
-        self.climbs_s = CLIMB_S if is_faster else 0.0
+        is_half_way = is_faster and mean > HALF_WAY * usual
+        self._begin(probing=is_half_way)
+        self.climbs_s = CLIMB_S if is_faster and not is_half_way else 0.0
         return mean if is_faster else None
 
     def _begin(self, *, probing: bool) -> None:

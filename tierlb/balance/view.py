@@ -42,6 +42,9 @@ ITEMS_PER_CONNECTION_GAIN = 0.25
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
 SHORTEST_ITEM_S = 1e-6
+MOST_OWN_SCALE = 4.0
+SLOTS_ALIKE = 2.5
+"""The first guess is twice what most endpoints turn out to have."""
 MOST_SAID = 256
 """Entries of reports that a tick may find; each report has at most some ten."""
 NO_ANSWERS = Answers()
@@ -123,7 +126,7 @@ class MemberView:
             self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
         if self.by_connection:
             self._note_answers(load)
-        if load.slots:
+        if load.slots and not self.by_connection:
             self.say_slots(load.slots)
         self.heard, self.echo, self.heard_at, self.connected, self.silent = load, echo, now, True, False
 
@@ -233,9 +236,20 @@ class MemberView:
         slots = self.heard.slots if self.heard is not None and self.heard.slots else math.inf
         self.slowness.advance(dt_s, answers, usual_s=usual_s, overdue=overdue, busy=True, slots=slots)
 
-    def compare(self, dt_s: float, answers: Answers, standard: float) -> None:
-        """`standard`: how slow its siblings are. A child that is much slower is watched for its return."""
+    @property
+    def leaf_slots(self) -> float | None:
+        """Slots for each ready leaf below a member that reports; None: not known."""
+        load = self.heard
+        return load.slots / load.ready_leaves if load is not None and load.slots and load.ready_leaves else None
+
+    def compare(self, dt_s: float, answers: Answers, standard: float, leaf_slots: float) -> None:
+        """`standard`: how slow its siblings are, `leaf_slots` how many slots their leaves have. Slots are learnt, and
+        not everywhere at the same time: those of children that differ little are taken to be the same. A child that is
+        much slower is watched for its return."""
         self.standard = standard
+        if self.by_connection and self.heard is not None and (own := self.leaf_slots) is not None:
+            alike = 1 / SLOTS_ALIKE <= own / leaf_slots <= SLOTS_ALIKE
+            self.say_slots((leaf_slots if alike else own) * self.heard.ready_leaves)
         if not self.by_connection or not self.slowness.seen:
             return
         overdue = self.heard.overdue if self.heard is not None and self.connected else 0.0
@@ -244,23 +258,31 @@ class MemberView:
             self.slowness.believe(max(found, standard), ENOUGH)
             self.joined = self._at - PROVEN_S
 
-    @property
-    def as_child(self) -> Child | None:
-        """What its siblings are compared with; None of one that is not heard."""
+    def as_child(self, connections: int) -> Child | None:
+        """What its siblings are compared with; None of one that is not heard. `connections`: this parent's there."""
         load = self.heard
         if load is None or not self.connected:
             return None
         known = self.by_connection and self.slowness.seen > 0
+        own_scale = self._own_scale(load)
         return Child(
-            load.utilisation,
+            load.utilisation / own_scale,
             load.capacity,
             self.slowness.value / self.standard if known else 0.0,
             self.own_work.usual_s * self.standard if known else 0.0,
             self._part(self._at),
-            self.echo.connections,
+            connections,
             self.returning.probing,
             self.returning.climbs_s > 0,
+            own_scale,
         )
+
+    def _own_scale(self, load: SubtreeLoad) -> float:
+        """By what factor it takes its use for more than this node does: its slots are learnt from its items alone."""
+        shown = self._reported() if self.by_connection else None
+        if not shown or not load.capacity:
+            return 1.0
+        return min(MOST_OWN_SCALE, max(1 / MOST_OWN_SCALE, shown / load.capacity))
 
     def _part(self, now: float) -> float:
         return FIRST_SHARE if self.returning.probing else slow_start(now - self.joined)

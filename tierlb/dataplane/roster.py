@@ -478,7 +478,9 @@ class Group:
         """What to tell one of the candidates of the others, None if it is not heard; worked out once for all."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
-            heard = [(each, child) for each in self.available if (child := each.view.as_child) is not None]
+            heard = [
+                (each, child) for each in self.available if (child := each.view.as_child(each.in_flight)) is not None
+            ]
             said = guide([child for _, child in heard])
             self._guidance = {each: words for (each, _), words in zip(heard, said, strict=True)}
         return self._guidance.get(candidate)

@@ -326,7 +326,7 @@ class Node:
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing, as far as they need to know now."""
         now = self.agenda.now
-        heard = [(each, child) for each in self.candidates if (child := each.view.as_child) is not None]
+        heard = [(each, child) for each in self.candidates if (child := each.view.as_child(each.in_flight)) is not None]
         for (candidate, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
             if isinstance(candidate.below, Node) and candidate.told.is_due(now, words):
                 self.agenda.at(now + self._report_delay_s, candidate.below.heed, (self.name, words))
