@@ -98,6 +98,39 @@ def test_both_directions_are_counted(joined: Joined) -> None:
     assert (joined.pipe.client.carried, joined.pipe.member.carried) == (5, 3)
 
 
+def test_when_something_moved_last_is_known_of_each_direction(joined: Joined) -> None:
+    client, member = joined.pipe.client, joined.pipe.member
+    assert (client.moved, member.moved, joined.pipe.moved) == (0.0, 0.0, joined.pipe.began)
+    joined.client.sendall(b"1")
+    joined.turn()
+    assert client.moved > joined.pipe.began
+    assert member.moved == 0.0
+    joined.member.sendall(b"2")
+    joined.turn()
+    assert member.moved > client.moved
+    assert joined.pipe.moved == member.moved
+
+
+@pytest.mark.parametrize("bulk", [False, True], ids=["copied", "in bulk"])
+def test_what_a_slow_reader_takes_moves_in_the_direction_to_it(joined: Joined, bulk: bool) -> None:
+    client, member = joined.pipe.client, joined.pipe.member
+    if not bulk:
+        for _ in range(MOST_BACKLOGS + 1):
+            joined.reactor.bulk.begin()
+    fill(joined)
+    assert bool(client.held) is bulk
+    assert bool(member.backlog) is not bulk
+    joined.member.setblocking(False)
+    joined.reactor.now = later = joined.reactor.now + 1
+    for _ in range(1000):
+        with contextlib.suppress(BlockingIOError):
+            joined.member.recv(256 * 1024)
+        member._flush()
+        if not client.held and member.backlog is None:
+            break
+    assert (client.moved, member.moved) == (later, 0.0)
+
+
 def test_the_pipe_ends_orderly_when_both_sides_have_ended(joined: Joined) -> None:
     joined.client.shutdown(socket.SHUT_WR)
     joined.turn()

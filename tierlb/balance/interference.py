@@ -61,7 +61,8 @@ class Interference:
         if len(rows) > 1 and count:
             self._add(rows, count)
         self._weight -= self._weight * dt_s * (1 / FADES_S + unheard / UNHEARD_S)
-        self._weight = min(MOST, max(0.0, self._weight + GAIN_PER_S * dt_s * self._slope() / max(LEAST_MEAN, self._mean)))
+        change = GAIN_PER_S * dt_s * self._slope() / max(LEAST_MEAN, self._mean)
+        self._weight = min(MOST, max(0.0, self._weight + change))
 
     def _fade(self, kept: float) -> None:
         self._covariance *= kept

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median, median_low
 
+from tierlb.balance.activity import in_whole
 from tierlb.balance.capacity import ALIKE, settle
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
@@ -27,10 +28,13 @@ class Member:
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
     `parked` those of them that are parked (balance/parking.py). Of these, `early` were parked from their beginning,
     since most of their kind are. `unqueued` items were stuck at the last tick and are to be overtaken by one.
-    `left_out` is how much of what is in flight the line takes for no queue.
+    `left_out` is how much of what is in flight the line takes for no queue. Of connections whose use is watched
+    (balance/activity.py) `lightness` is by how much they count less than as many whole ones, and `served` when the
+    latest ask was made that is known to be answered.
 
     What is parked counts at the member and in the tally of the connection on which it came. Both change here alone,
-    together and once in each direction: `_enter` as an item is parked, `leave_parking` when it is over.
+    together and once in each direction: `_enter` as an item is parked, `leave_parking` when it is over,
+    `count_connection` for both of connections.
 
     `moments` is the sum of the times at which items ended less that of the times at which they began, from which the
     integral of `in_flight` over time follows exactly at the cost of one addition per event. `done` counts items that
@@ -47,12 +51,14 @@ class Member:
         "early",
         "in_flight",
         "left_out",
+        "lightness",
         "moments",
         "offset",
         "overdue",
         "parked",
         "sampled",
         "samples",
+        "served",
         "slope",
         "stuck",
         "times",
@@ -64,7 +70,7 @@ class Member:
     def __init__(self, view: MemberView) -> None:
         self.view = view
         self.in_flight = self.parked = self.unqueued = self.done = self.samples = 0
-        self.moments = self.left_out = self.overdue = 0.0
+        self.moments = self.left_out = self.overdue = self.lightness = self.served = 0.0
         self.answers = NO_ANSWERS
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
@@ -142,6 +148,12 @@ class Member:
         self.parked += 1
         item.tally.parked += 1
 
+    def count_connection(self, tally: ParkedCount, *, parked: int, lightness: float) -> None:
+        """A watched connection of this tally was parked (1) or is so no longer (-1), or counts by so much less."""
+        self.parked += parked
+        tally.parked += parked
+        self.lightness += lightness
+
     def learn_from_items(self, now: float, kinds: Kinds) -> None:
         """Look at what happened since the last tick."""
         view = self.view
@@ -206,15 +218,32 @@ def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
     return settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
 
 
-def draw_lines(members: Sequence[Member], now: float, capacities: Sequence[float], parts: Sequence[float]) -> None:
+def draw_lines(
+    members: Sequence[Member],
+    now: float,
+    capacities: Sequence[float],
+    parts: Sequence[float],
+    usable: Sequence[bool] = (),
+) -> None:
     """Work out anew by what line each of these siblings is chosen (`MemberView.line`). `capacities` have been settled,
-    `parts` are their weights as parts of the heaviest."""
+    `parts` are their weights as parts of the heaviest. Of those that are not `usable` (none: all are) nobody takes an
+    example."""
     lines: list[tuple[float, float]] = []
-    for member, capacity, part in zip(members, capacities, parts, strict=True):
+    loads = _loads_by_activity(members, parts, usable)
+    for index, (member, capacity, part) in enumerate(zip(members, capacities, parts, strict=True)):
         view, trial = member.view, member.unqueued > 0
         tried = trial or view.slowness.trial or view.trial.due
         counted = 0.0 if tried else view.work.interference.weight
-        left_out = member.left_out = member.unqueued + member.parked * (1 - counted)
+        left_out = member.in_flight - loads[index] if loads else member.unqueued + member.parked * (1 - counted)
+        member.left_out = left_out
         lines.append(view.line(now, capacity, member.in_flight, part, left_out, trial=trial))
     for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):
         member.capacity, member.slope, member.offset = capacity, slope, offset
+
+
+def _loads_by_activity(members: Sequence[Member], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
+    """What there is at each, of connections whose use is watched; empty where others are among them."""
+    if not all(member.view.by_activity for member in members):
+        return []
+    loads = [member.in_flight - member.lightness for member in members]
+    return in_whole(loads, parts, usable or [True] * len(members))

@@ -190,6 +190,11 @@ class MemberView:
         """It says that nothing below it is ready. Whatever it is sent fails, and fast, which looks like little load."""
         return self.connected and self.heard is not None and self.heard.leaves > 0 and not self.heard.ready_leaves
 
+    @property
+    def by_activity(self) -> bool:
+        """What it is given are connections of whose use nobody reports."""
+        return self.equal and not self.reports
+
     def age_s(self, now: float) -> float | None:
         """How old what was heard last is, or None if nothing was."""
         return None if self.heard is None else now - self.heard_at + self.heard.age_s

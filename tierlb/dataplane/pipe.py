@@ -33,7 +33,7 @@ _spare_pipes: list[tuple[int, int]] = []
 class Pipe:
     """The pair of ends, with one idle time for both, which began when something `moved`."""
 
-    __slots__ = ("client", "deadline", "ending", "filed", "idle_s", "member", "moved", "on_closed", "over", "reactor")
+    __slots__ = ("began", "client", "deadline", "ending", "filed", "idle_s", "member", "on_closed", "over", "reactor")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Pipe:
         self.on_closed = on_closed
         self.over = False
         self.ending = False
-        self.moved = reactor.now
+        self.began = reactor.now
         self.deadline = NEVER
         self.filed = NEVER
         self.client = End(self, client)
@@ -61,7 +61,6 @@ class Pipe:
         for end in (self.client, self.member):
             if not end.mask:
                 end.watch()
-        self.touch()
         self._wait(hearing.LOOK_S)
         if to_client:
             self.member.on_data(to_client)
@@ -81,9 +80,10 @@ class Pipe:
         ended = member.eof and (client.eof or self.ending)
         return ended and client.backlog is None and member.backlog is None
 
-    def touch(self) -> None:
-        """Something moved: the idle time starts again."""
-        self.moved = self.reactor.now
+    @property
+    def moved(self) -> float:
+        """When something moved last, or when the pipe began: the idle time runs from then on."""
+        return max(self.began, self.client.moved, self.member.moved)
 
     @property
     def is_unused(self) -> bool:
@@ -150,13 +150,14 @@ class Pipe:
 
 
 class End(Stream):
-    """One socket of a pipe; `carried` counts the bytes read from it.
+    """One socket of a pipe; `carried` counts the bytes read from it, `moved` is when such a byte was last read or
+    passed on, 0 before the first.
 
     `kernel` is the kernel pipe of a direction in bulk, with `held` bytes in it. `noted` is what was carried at the last
     look, `doubted` since when every look found the host gone.
     """
 
-    __slots__ = ("carried", "doubted", "full_reads", "held", "kernel", "noted", "peer", "pipe")
+    __slots__ = ("carried", "doubted", "full_reads", "held", "kernel", "moved", "noted", "peer", "pipe")
 
     peer: "End"
 
@@ -164,6 +165,7 @@ class End(Stream):
         super().__init__(pipe.reactor, sock)
         self.pipe = pipe
         self.carried = 0
+        self.moved = 0.0
         self.noted = 0
         self.doubted = NEVER
         self.full_reads = 0
@@ -196,7 +198,7 @@ class End(Stream):
             self._take(data)
             return
         self.carried += size
-        self.pipe.moved = self.reactor.now
+        self.moved = self.reactor.now
         try:
             sent = peer.sock.send(data)
         except BlockingIOError:
@@ -211,7 +213,7 @@ class End(Stream):
 
     def on_data(self, data: bytes) -> None:
         peer = self.peer
-        self.pipe.moved = self.reactor.now
+        self.moved = self.reactor.now
         self.carried += len(data)
         peer.send(data)
         if peer.backlog is not None:
@@ -286,7 +288,7 @@ class End(Stream):
                 self._take(b"")
                 return
             self.held += moved
-            self.pipe.touch()
+            self.moved = self.reactor.now
             self.carried += moved
             self.reactor.bulk.moved += moved
             if not self._empty_into_peer():
@@ -314,10 +316,10 @@ class End(Stream):
         if source.held:
             if source._empty_into_peer():
                 self._set_mask(self.mask & ~WRITE)
-                self.pipe.touch()
+                source.moved = self.reactor.now
                 source.resume()
         else:
-            self.pipe.touch()
+            source.moved = self.reactor.now
             super()._flush()
 
     def _borrow_kernel_pipe(self) -> bool:

@@ -179,13 +179,16 @@ class Candidate(CountedMember):
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
         self.view.phantom.add(now, part * self.view.slots)
-        for group in self.groups:
-            group.settle_at_once(now)
+        self.settle_at_once(now)
 
     def unpark(self, tally: ParkedCount, item: UnderWay | None = None) -> None:
         """A parked item of this tally is over, or a tunnel (None)."""
         now = self.roster.reactor.now
         self.leave_parking(now, tally, item, self.roster.kinds)
+        self.settle_at_once(now)
+
+    def settle_at_once(self, now: float) -> None:
+        """Something changed that the next choice should know of."""
         for group in self.groups:
             try:
                 group.settle_at_once(now)
@@ -465,7 +468,8 @@ class Group:
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))
         parts = relative([candidate.weight for candidate in self.candidates])
-        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts)
+        usable = [candidate.availability is Availability.AVAILABLE for candidate in self.candidates]
+        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts, usable)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
@@ -521,7 +525,9 @@ class Roster:
         rng: random.Random,
         on_change: Callable[[str, Candidate], None],
         shortages: Shortages | None = None,
+        before_tick: Callable[[float], object] = lambda now: None,
     ) -> None:
+        self._before_tick = before_tick
         self.shortages = shortages or Shortages()
         self.local_ports = local_ports()
         self.connect_s = Timeouts().connect
@@ -622,6 +628,10 @@ class Roster:
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
         self.shortages.tick(now)
+        try:
+            self._before_tick(now)
+        except Exception as error:
+            self.on_error(error)
         for outliers in self.outliers.values():
             outliers.tick(now)
         for candidate in self._candidates.values():

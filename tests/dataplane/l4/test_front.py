@@ -155,6 +155,70 @@ async def test_other_policies_go_by_no_client(lab: Lab) -> None:
     assert len({await member_of(lab, members, ("192.0.2.1", 1000)) for _ in range(2)}) == 2
 
 
+async def ticks_for(lab: Lab, clock: Clock, seconds: float) -> None:
+    """Time passes, and the node looks at its connections meanwhile."""
+    for _ in range(round(seconds)):
+        clock.now += 1.0
+        lab.ticks()
+
+
+async def test_quiet_connections_are_parked_and_leave_a_newcomer_its_part_of_those_in_use(
+    lab: Lab, clock: Clock
+) -> None:
+    old, new = await lab.member(), await lab.member()
+    timeouts = Timeouts(*[1000.0] * 5)
+    await lab.serves(l4(old, timeouts=timeouts))
+    quiet = [(await lab.connects(), await old.accepts()) for _ in range(10)]
+    await lab.until(lambda: lab.front.counters.tallies.total().connections == 10)
+    lab.plane.apply(l4(old, new, timeouts=timeouts, revision=2))
+    await ticks_for(lab, clock, 40.0)
+    load = lab.plane.load()
+    assert (load.in_flight, load.parked) == (10, 10)
+    assert [(each.in_flight, each.parked) for each in load.members] == [(10, 10), (0, 0)]
+    for _ in range(8):
+        client = await lab.connects()
+        await client.says(b"1")
+        await (await lab.accepts(old, new))[1].hears(b"1")
+        lab.ticks()
+    assert (len(old.voices) - 10, len(new.voices)) == (4, 4)
+    await quiet[0][1].says(b"news")
+    await quiet[0][0].hears(b"news")
+    clock.now += 1.0
+    lab.ticks()
+    assert lab.plane.load().parked == 9
+    for voice in [*old.voices, *new.voices]:
+        voice.resets()
+    await lab.until(lambda: not lab.front.pipes)
+    load = lab.plane.load()
+    assert (load.in_flight, load.parked) == (0, 0)
+    assert [(each.in_flight, each.parked) for each in load.members] == [(0, 0), (0, 0)]
+
+
+async def test_connections_of_a_parent_are_counted_for_it_as_parked(lab: Lab, clock: Clock) -> None:
+    member = await lab.member()
+    await lab.serves(l4(member, listener=INNER, timeouts=Timeouts(*[1000.0] * 5)))
+    parent = await lab.connects()
+    await parent.says(l4_parent(), b"1")
+    await (voice := await member.accepts()).hears(b"1")
+    await voice.says(b"2")
+    await parent.hears(b"2")
+    await ticks_for(lab, clock, 5.0)
+    assert (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked) == (1, 1)
+    await parent.leaves()
+    await voice.leaves()
+    await lab.until(lambda: not lab.front.pipes)
+    assert (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked) == (0, 0)
+
+
+async def test_of_connections_to_nodes_none_is_watched(lab: Lab) -> None:
+    member = await lab.member(child=True, reports=True)
+    await lab.serves(l4(member))
+    await lab.connects()
+    await member.accepts()
+    await lab.until(lambda: lab.front.pipes)
+    assert len(lab.front.watch) == 0
+
+
 async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -> None:
     member = await lab.member()
     await lab.serves(l4(member, balance=Policy.PEAK_EWMA))

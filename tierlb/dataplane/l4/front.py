@@ -13,6 +13,7 @@ from tierlb.dataplane.hold import Hold
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
+from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Roster, log_change
 from tierlb.dataplane.split import Split
@@ -44,7 +45,8 @@ class L4Front:
         self.introductions: set[Introduction] = set()
         self.pipes: set[Pipe] = set()
         self.hold = Hold(reactor, log)
-        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
+        self.watch = Watch(rng)
+        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning), self.watch.tick)
         self.snapshot: Snapshot
         self.split: Split
 
@@ -101,6 +103,7 @@ class L4Front:
         tally.in_flight += 1
         tally.connections += 1
         self.pipes.add(pipe)
+        self.watch.begin(pipe, handshake.candidate, tally, self.reactor.now)
         handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
             pipe.member.take_over(handshake)
@@ -128,6 +131,7 @@ class L4Front:
         candidate.finish()
         candidate.done += 1
         self.pipes.discard(pipe)
+        self.watch.end(pipe, self.reactor.now)
         self.latencies.add(lasted_s)
         candidate.peak.observe(self.reactor.now, lasted_s)
 

@@ -1,0 +1,234 @@
+"""Kept connections of very different activity in virtual time, and how many of them are looked at."""
+
+import functools
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import mean
+
+import pytest
+
+from tests.dataplane.l4.kept import Connection, Pool, by_fair, is_busy, is_quiet
+from tierlb.balance.load_aware import score_of
+from tierlb.dataplane.l4.watch import LOOKS_PER_TICK
+from tierlb.model.topology import Policy
+
+EACH_S = 1.0
+"""Between two clients that connect for long."""
+SEEDS = range(4)
+
+
+@functools.cache
+def filled(seed: int, balance: Policy = Policy.LOAD_AWARE) -> Pool:
+    """200 clients that connect one after the other and stay; four fifths of them say nothing, the others ask from 1.2
+    to 50 times a second (Zipf)."""
+    pool = Pool(seed=seed, balance=balance)
+    think_s = [None] * 160 + [0.02 * rank for rank in range(1, 41)]
+    random.Random(seed).shuffle(think_s)
+    for each in think_s:
+        pool.connect(each)
+        pool.run(EACH_S)
+    return pool
+
+
+def spread(counts: Callable[[Connection], bool], balance: Policy = Policy.LOAD_AWARE) -> tuple[float, float]:
+    """The fewest and the most that a host has by what is fair, in the mean of some runs."""
+    runs = [by_fair(filled(seed, balance).at_each(counts)) for seed in SEEDS]
+    return mean(map(min, runs)), mean(map(max, runs))
+
+
+def test_connections_in_use_are_spread_evenly_whatever_the_quiet_ones_do() -> None:
+    fewest, most = spread(is_busy)
+    assert fewest >= 0.8
+    assert most <= 1.25
+
+
+def test_what_connections_count_is_spread_evenly() -> None:
+    for seed in SEEDS:
+        loads = by_fair([each.in_flight - each.lightness for each in filled(seed).group.candidates])
+        assert min(loads) >= 0.85
+        assert max(loads) <= 1.15
+
+
+def test_where_connections_are_counted_those_in_use_fall_as_chance_has_it() -> None:
+    fewest, _ = spread(is_busy, Policy.LEAST_REQUESTS)
+    assert fewest < 0.75
+
+
+def test_quiet_connections_are_spread_among_themselves() -> None:
+    fewest, most = spread(is_quiet)
+    assert fewest >= 0.5
+    assert most <= 1.5
+
+
+def test_quiet_connections_are_parked_and_those_in_use_are_not() -> None:
+    pool = filled(1)
+    pool.run(5.0)
+    quiet = pool.at_each(is_quiet)
+    parked = [candidate.parked for candidate in pool.group.candidates]
+    assert sum(quiet) == 160
+    assert all(few <= count <= few + 3 for few, count in zip(quiet, parked, strict=True))  # some think for 2 s, too
+    assert pool.tally.parked == sum(parked)
+
+
+def test_a_host_that_comes_back_gets_its_part_of_what_is_in_use_and_no_more() -> None:
+    pool = Pool()
+    *others, fresh = pool.group.candidates
+    for candidate in others * 50:
+        pool.connect(to=candidate)
+    pool.run(60.0)
+    for _ in range(24):
+        pool.connect(0.1)
+        pool.run(0.5)
+    at_fresh = sum(connection.candidate is fresh for connection in pool.connections)
+    assert 6 <= at_fresh <= 12  # 24 by plain numbers; 50 quiet ones elsewhere are four in use
+
+
+def test_what_comes_one_at_a_time_is_even_beside_connections_that_hardly_differ() -> None:
+    pool = Pool()
+    for number, candidate in enumerate(pool.group.candidates):
+        for _ in range(number):
+            pool.connect(1.0, to=candidate)
+            pool.connect(to=candidate)
+    for connection in [each for each in pool.connections if is_busy(each)]:
+        connection.think_s = 30.0
+    pool.run(60.0)
+    assert len({candidate.lightness for candidate in pool.group.candidates}) == 4
+    given = dict.fromkeys(pool.group.candidates, 0)
+    for _ in range(400):
+        connection = pool.connect()
+        given[connection.candidate] += 1
+        pool.disconnect(connection)
+        pool.run(0.05)
+    assert min(given.values()) > 80
+
+
+def new_at(pool: Pool, name: str, count: int) -> int:
+    """So many clients that ask twice a second connect in turn, of which so many go to this host."""
+    connections = []
+    for _ in range(count):
+        connections.append(pool.connect(0.5))
+        pool.run(0.25)
+    return sum(connection.candidate.name == name for connection in connections)
+
+
+@pytest.mark.parametrize("service_s", [pytest.param(0.0, id="stopped"), pytest.param(0.5, id="ten times slower")])
+def test_a_host_whose_clients_wait_gets_fewer_new_connections(service_s: float) -> None:
+    pool = Pool(answer_s=0.05)
+    for candidate in pool.group.candidates * 10:
+        pool.connect(0.2, to=candidate)
+    pool.run(20.0)
+    pool.service_s["h0"] = service_s
+    pool.run(10.0)
+    assert new_at(pool, "h0", 40) <= 5  # 10 is fair
+    pool.service_s["h0"] = 0.05
+
+
+def test_what_a_stopped_host_owes_is_not_parked_while_others_answer() -> None:
+    pool = Pool()
+    for candidate in pool.group.candidates * 4:
+        pool.connect(0.2, to=candidate)
+    pool.run(5.0)
+    pool.service_s["h0"] = 0.0
+    pool.run(60.0)
+    assert [candidate.parked for candidate in pool.group.candidates] == [0, 0, 0, 0]
+
+
+def test_an_ask_that_others_overtake_is_parked() -> None:
+    pool = Pool()
+    for candidate in pool.group.candidates * 4:
+        pool.connect(0.2, to=candidate)
+    poll = pool.connect(1.0, costs=1e6)
+    pool.run(5.0)
+    assert [candidate.parked for candidate in pool.group.candidates] == [
+        int(candidate is poll.candidate) for candidate in pool.group.candidates
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gauges_return_to_zero_whenever_connections_end(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = Pool(seed=seed)
+    for _ in range(300):
+        if pool.connections and rng.random() < 0.4:
+            pool.disconnect(rng.choice(pool.connections))
+        else:
+            pool.connect(rng.choice([None, 0.01, 0.3, 3.0]), costs=rng.choice([1.0, 1e6]))
+        pool.run(rng.choice([0.0, 0.05, 1.0]))
+        for candidate in pool.group.candidates:
+            here = [each for each in pool.connections if each.candidate is candidate]
+            assert candidate.in_flight == len(here)
+            assert 0 <= candidate.parked <= len(here)
+    assert pool.tally.parked == sum(candidate.parked for candidate in pool.group.candidates) > 0
+    for connection in list(pool.connections):
+        pool.disconnect(connection)
+    for candidate in pool.group.candidates:
+        assert (candidate.in_flight, candidate.parked, candidate.lightness) == (0, 0, 0.0)
+    assert (len(pool.watch), pool.tally.parked) == (0, 0)
+
+
+def test_a_connection_that_ends_takes_its_part_of_the_line_at_once() -> None:
+    pool = Pool()
+    candidate = pool.group.candidates[0]
+    for _ in range(30):
+        pool.connect(to=candidate)
+    pool.run(30.0)
+    for connection in list(pool.connections):
+        pool.disconnect(connection)
+        pool.harness.pass_time(0.01)
+    assert {pool.connect().candidate for _ in range(4)} == set(pool.group.candidates)
+
+
+def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
+    pool = Pool()
+    connection = pool.connect()
+    pool.run(10.0)
+    (watched,) = pool.watch._order.values()
+    connection.candidate.count_connection(pool.tally, parked=0, lightness=watched.weight - 1.0)
+    watched.weight = 1.0  # as it may be while it fades
+    pool.disconnect(connection)
+    assert (connection.candidate.parked, connection.candidate.lightness, pool.tally.parked) == (0, 0.0, 0)
+
+
+def test_of_a_host_that_is_out_nobody_takes_an_example() -> None:
+    pool = Pool()
+    out, *others = pool.group.candidates
+    out.checked(False)
+    for candidate, lightness in zip(others, (1.01, 1.0, 0.99), strict=True):
+        candidate.in_flight, candidate.lightness = 2, lightness
+    pool.group.settle(pool.now)
+    assert len({score_of(candidate) for candidate in others}) == 1
+
+
+def test_times_between_looks_differ() -> None:
+    pool = Pool()
+    pool.connect()
+    (watched,) = pool.watch._order.values()
+    looks = set()
+    pool.run(20.0, lambda: looks.add(watched.looked_at))
+    times = sorted(looks)
+    assert len({round(later - at, 2) for at, later in pairwise(times)}) >= 3
+
+
+def test_a_tick_looks_at_a_bounded_number_each_in_turn() -> None:
+    pool = Pool()
+    for _ in range(10 * LOOKS_PER_TICK):
+        pool.connect()
+    pool.harness.pass_time(1.0)
+    looks = []
+    for _ in range(10):
+        before = [watched.looked_at for watched in pool.watch._order.values()]
+        pool.harness.tick()
+        after = {id(watched): watched.looked_at for watched in pool.watch._order.values()}
+        looks.append(sum(at == pool.now for at in after.values()))
+        assert len(before) == len(after)
+    assert looks == [LOOKS_PER_TICK] * 10
+    assert len({watched.looked_at for watched in pool.watch._order.values()}) == 10
+
+
+def test_connections_to_who_reports_are_not_watched() -> None:
+    pool = Pool()
+    candidate = pool.group.candidates[0]
+    candidate.view.reports = True
+    pool.connect(to=candidate)
+    assert len(pool.watch) == 0
