@@ -92,7 +92,7 @@ class Pool:
         candidate.begin()
         connection = Connection(self.now, candidate, think_s, costs)
         self.connections.append(connection)
-        self.watch.begin(connection, candidate, self.tally, self.now)  # type: ignore[arg-type]
+        self.watch.begin(connection, candidate, self.tally)  # type: ignore[arg-type]
         if think_s is not None:
             self._ask(connection)
         return connection

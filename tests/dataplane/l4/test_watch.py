@@ -203,6 +203,7 @@ def test_of_a_host_that_is_out_nobody_takes_an_example() -> None:
 def test_times_between_looks_differ() -> None:
     pool = Pool()
     pool.connect()
+    pool.run(1.0)
     (watched,) = pool.watch._order.values()
     looks = set()
     pool.run(20.0, lambda: looks.add(watched.looked_at))
@@ -214,16 +215,37 @@ def test_a_tick_looks_at_a_bounded_number_each_in_turn() -> None:
     pool = Pool()
     for _ in range(10 * LOOKS_PER_TICK):
         pool.connect()
+    pool.run(5.0)
     pool.harness.pass_time(1.0)
     looks = []
     for _ in range(10):
-        before = [watched.looked_at for watched in pool.watch._order.values()]
         pool.harness.tick()
-        after = {id(watched): watched.looked_at for watched in pool.watch._order.values()}
-        looks.append(sum(at == pool.now for at in after.values()))
-        assert len(before) == len(after)
+        looks.append(sum(watched.looked_at == pool.now for watched in pool.watch._order.values()))
     assert looks == [LOOKS_PER_TICK] * 10
     assert len({watched.looked_at for watched in pool.watch._order.values()}) == 10
+
+
+def test_new_connections_leave_looks_for_old_ones() -> None:
+    pool = Pool()
+    for _ in range(LOOKS_PER_TICK):
+        pool.connect()
+    pool.run(5.0)
+    for _ in range(10 * LOOKS_PER_TICK):
+        pool.connect()
+    pool.harness.pass_time(1.0)
+    pool.harness.tick()
+    assert len(pool.watch) == 11 * LOOKS_PER_TICK
+    assert len(pool.watch._order) == LOOKS_PER_TICK + LOOKS_PER_TICK // 2
+    looked_at = [watched.looked_at for watched in pool.watch._order.values()]
+    assert looked_at.count(pool.now) == LOOKS_PER_TICK
+
+
+def test_a_connection_that_ends_before_the_first_look_leaves_nothing() -> None:
+    pool = Pool()
+    connection = pool.connect()
+    assert len(pool.watch) == 1
+    pool.disconnect(connection)
+    assert (len(pool.watch), connection.candidate.lightness) == (0, 0.0)
 
 
 def test_connections_to_who_reports_are_not_watched() -> None:

@@ -103,7 +103,7 @@ class L4Front:
         tally.in_flight += 1
         tally.connections += 1
         self.pipes.add(pipe)
-        self.watch.begin(pipe, handshake.candidate, tally, self.reactor.now)
+        self.watch.begin(pipe, handshake.candidate, tally)
         handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
             pipe.member.take_over(handshake)

@@ -31,25 +31,30 @@ class Watched(Activity):
 
 
 class Watch:
-    """All connections of a front whose use is to be known, the one that was looked at longest ago first."""
+    """All connections of a front whose use is to be known, in the order in which they are due. `_new`: those that were
+    never looked at. Many are over before that, and a record of each would cost 1 % of what a short one costs."""
 
-    __slots__ = ("_order", "_pool_served", "_rng")
+    __slots__ = ("_new", "_order", "_pool_served", "_rng")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
+        self._new: dict[Pipe, tuple[Candidate, Tally]] = {}
         self._order: dict[Pipe, Watched] = {}
         self._pool_served: dict[str, float] = {}
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._new) + len(self._order)
 
-    def begin(self, pipe: Pipe, candidate: Candidate, tally: Tally, now: float) -> None:
+    def begin(self, pipe: Pipe, candidate: Candidate, tally: Tally) -> None:
         """It counts as a whole item until it is looked at."""
-        if candidate.view.by_activity:
-            self._order[pipe] = Watched(now, candidate, tally)
+        view = candidate.view
+        if view.equal and not view.reports:
+            self._new[pipe] = (candidate, tally)
 
     def end(self, pipe: Pipe, now: float) -> None:
         """It is over, and counts no more."""
+        if self._new.pop(pipe, None) is not None:
+            return
         watched = self._order.pop(pipe, None)
         if watched is None or (watched.weight == 1.0 and not watched.parked):
             return
@@ -57,13 +62,21 @@ class Watch:
         watched.candidate.settle_at_once(now)
 
     def tick(self, now: float) -> None:
-        """Look at those that are due."""
+        """Look at those that are due: half of the looks are for new ones at most."""
         after_s = LOOK_S * (0.5 + self._rng.random())
-        order = self._order
-        for pipe, watched in list(islice(order.items(), LOOKS_PER_TICK)):
+        due: list[tuple[Pipe, Watched]] = []
+        for pipe, (candidate, tally) in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
+            if now - pipe.began < after_s:
+                break
+            del self._new[pipe]
+            due.append((pipe, Watched(pipe.began, candidate, tally)))
+        for pipe, watched in list(islice(self._order.items(), LOOKS_PER_TICK - len(due))):
             if now - watched.looked_at < after_s:
-                return
-            order[pipe] = order.pop(pipe)
+                break
+            del self._order[pipe]
+            due.append((pipe, watched))
+        for pipe, watched in due:
+            self._order[pipe] = watched
             self._look(now, pipe, watched)
 
     def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:
