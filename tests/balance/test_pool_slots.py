@@ -35,7 +35,8 @@ def play(pool: PoolSlots, members: Sequence[Member], in_flight: Sequence[int], s
 
 def test_before_anything_is_known_it_is_guessed() -> None:
     members = [Member(), Member()]
-    assert play(PoolSlots(), members, [1, 2], 20).guess == FIRST_GUESS
+    pool = play(PoolSlots(), members, [1, 2], 20)
+    assert (pool.guess, pool.known) == (FIRST_GUESS, False)
     assert [each.slots for each in members] == [FIRST_GUESS] * 2
 
 
@@ -45,6 +46,7 @@ def test_members_that_are_rarely_saturated_tell_together_what_none_would_tell_al
     alone, together = play(PoolSlots(), one, rarely, 2.5), play(PoolSlots(), eight, rarely, 2.5)
     assert alone.guess == FIRST_GUESS
     assert together.guess == pytest.approx(4, rel=0.25)
+    assert together.known
     assert {each.slots for each in eight} == {together.guess}
 
 

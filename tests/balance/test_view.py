@@ -6,7 +6,9 @@ from collections.abc import Callable
 import attrs
 import pytest
 
+from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers, Kinds
+from tierlb.balance.member import Member, learn_together
 from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
@@ -36,10 +38,15 @@ def endpoint(*, parents: int = 1, learnt: float | None = None, equal: bool = Fal
 
 
 def reporter(
-    *, parents: int = 1, learnt: float | None = None, by_connection: bool = False, equal: bool = False
+    *,
+    parents: int = 1,
+    learnt: float | None = None,
+    by_connection: bool = False,
+    equal: bool = False,
+    endpoint: bool = True,
 ) -> MemberView:
-    view = MemberView(reports=True, parents=parents, joined=LONG_AGO, by_connection=by_connection, equal=equal)
-    return knowing(view, learnt)
+    kind = {"by_connection": by_connection, "equal": equal, "endpoint": endpoint}
+    return knowing(MemberView(reports=True, parents=parents, joined=LONG_AGO, **kind), learnt)
 
 
 def knowing(view: MemberView, learnt: float | None) -> MemberView:
@@ -522,7 +529,7 @@ KINDS = Kinds()
 
 
 def test_the_capacity_of_a_child_follows_from_its_answers_and_slots() -> None:
-    view = reporter(by_connection=True, equal=True)
+    view = reporter(by_connection=True, equal=True, endpoint=False)
     told(view, NOW, 10, 0.01)
     assert view.capacity(NOW, None) is None, "the first report is a base"
     for second in range(1, 4):
@@ -537,15 +544,37 @@ def test_the_capacity_of_a_child_follows_from_its_answers_and_slots() -> None:
 
 def test_slots_of_leaves_that_differ_little_from_those_of_siblings_are_taken_to_be_theirs() -> None:
     for said, expected in ((8.0, 12.0), (25.0, 12.0), (40.0, 40.0), (2.0, 2.0)):
-        view = reporter(by_connection=True, equal=True)
+        view = reporter(by_connection=True, equal=True, endpoint=False)
         view.hear(NOW, SubtreeLoad(slots=said, ready_leaves=3, leaves=3), Echo())
         assert view.leaf_slots == said / 3
         view.compare(0.05, Answers(), 1.0, 4.0)
         assert view.slots == expected
 
 
+def test_nodes_that_know_no_slots_of_their_leaves_are_taken_to_have_those_of_their_siblings() -> None:
+    silent, tells = (Member(reporter(endpoint=False)) for _ in range(2))
+    silent.view.hear(NOW, SubtreeLoad(ready_leaves=3, leaves=3), Echo())
+    tells.view.hear(NOW, SubtreeLoad(slots=8.0, ready_leaves=2, leaves=2), Echo())
+    learn_together([silent, tells], 0.05)
+    assert (silent.view.slots, tells.view.slots) == (12.0, 8.0)
+
+
+def test_a_node_is_as_able_as_its_answers_show_here_whatever_it_reports() -> None:
+    view = reporter(endpoint=False)
+    view.hear(NOW, SubtreeLoad(capacity=100.0, slots=8.0, ready_leaves=2, leaves=2), Echo())
+    assert view.capacity(NOW, None) == 100.0, "nothing was asked yet"
+    for tick in range(100):
+        taken = KINDS.judge({2: [0.01] * 10}, view.slowness.expected, view.slowness.highest)
+        view.advance(NOW + tick * 0.05, 0.1 * tick, taken)
+    assert view.capacity(NOW + 0.1, None) == pytest.approx(8 / 0.01, rel=0.01)
+    assert view.likeness(NOW) == view.slowness.likeness > ALIKE, "it is known from few answers"
+    agent = reporter(endpoint=True)
+    agent.hear(NOW, SubtreeLoad(capacity=100.0, slots=8.0, ready_leaves=1, leaves=1), Echo())
+    assert agent.likeness(NOW) == ALIKE
+
+
 def test_use_is_compared_by_the_capacity_that_this_node_believes_in() -> None:
-    view = reporter(by_connection=True, equal=True)
+    view = reporter(by_connection=True, equal=True, endpoint=False)
     for second in range(5):
         told(view, NOW + second, 10 + 200 * second, 0.01)
     view.say_slots(12.0)

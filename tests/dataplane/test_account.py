@@ -56,7 +56,7 @@ def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
     books.passes(2.0)
     load = books.subtree()
     assert load.utilisation == pytest.approx(0, abs=1e-6)
-    assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2, slots=16.0)
+    assert attrs.evolve(load, utilisation=0.0, hottest=0.0) == SubtreeLoad(ready_leaves=2, leaves=2)
 
 
 def test_a_pool_of_which_no_endpoint_is_known_is_a_leaf_that_is_not_ready(books: Books) -> None:

@@ -369,6 +369,7 @@ async def test_who_is_no_child_is_not_heard_and_not_guided(lab: Lab) -> None:
     reports(lab, "web-1", utilisation=0.4)
     reports(lab, "web-9", utilisation=0.9)
     lab.plane.note_lost("web-9")
+    reports(lab, "web-2", utilisation=0.4)
     assert lab.plane.guide("web-9") is None
     guidance = lab.plane.guide("web-2")
     assert guidance is not None

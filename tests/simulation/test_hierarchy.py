@@ -15,16 +15,21 @@ NO_WAIT_MS = 184.0
 """p99 of an exponential service of 40 ms: no rule gets below it."""
 LATE_S = 2.0
 SOON_S = 0.05
+NEXT_TO_NOTHING = 2.0
+"""Times its part of the capacity, which is 0.16 % of the requests: eight parents, of which each has an eighth of the
+answers, are sure of less, and send it up to 0.3 %, which no tail shows."""
 
 
-@pytest.mark.parametrize(("parents", "delay_s", "left_s"), [(1, SOON_S, 1.0), (8, SOON_S, 2.0), (8, LATE_S, 4.0)])
+@pytest.mark.parametrize(("parents", "delay_s", "left_s"), [(1, SOON_S, 0.5), (8, SOON_S, 1.0), (8, LATE_S, 1.0)])
 def test_a_slow_subtree_is_left_within_a_second_or_as_late_as_its_reports(
     parents: int, delay_s: float, left_s: float
 ) -> None:
-    slowdown = slow_subtree(parents, delay_s, seed=2)
-    told = settling(slowdown, run(slowdown.scenario))
+    slowdown = slow_subtree(parents, delay_s)
+    told = settling(slowdown, run(slowdown.scenario), at_most=NEXT_TO_NOTHING)
     assert told.slowed_s is not None
     assert told.slowed_s <= left_s
+    assert told.recovered_s is not None
+    assert told.recovered_s <= 4.0
     before, first, rest, after = told.p99_ms
     assert max(before, after) < 1.15 * NO_WAIT_MS
     assert first < 1.5 * before

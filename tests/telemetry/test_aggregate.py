@@ -318,11 +318,23 @@ def test_work_is_a_rate_of_the_last_second_by_target() -> None:
         ([Child(1.0)], 0.0),
         ([Child(1.0, slots=4.0), Child(1.0, slots=4.0)], 8.0),
         ([Child(1.0, slots=4.0), Child(1.0, ready=False, slots=4.0)], 4.0),
+        ([Child(1.0, slots=4.0), Child(1.0)], 8.0),
+        ([Child(1.0, slots=12.0, ready_leaves=3), Child(1.0, ready_leaves=2)], 20.0),
         ([Child(1.0, slots=4.0, slowness=10.0, answers=5), Child(1.0, slots=4.0, slowness=10.0, answers=9)], 8.0),
         ([Child(1.0, slots=4.0, slowness=10.0, answers=0), Child(1.0, slots=4.0, slowness=1.0, answers=9)], 4.4),
         ([Child(1.0, slots=4.0, slowness=10.0, answers=10), Child(1.0, slots=4.0, slowness=1.0, answers=100)], 8.0),
     ],
-    ids=["none", "unknown", "alike", "not ready", "slow alike", "slow and avoided", "slow and used by its part"],
+    ids=[
+        "none",
+        "unknown",
+        "alike",
+        "not ready",
+        "one unknown",
+        "leaves unknown",
+        "slow alike",
+        "slow and avoided",
+        "slow and used by its part",
+    ],
 )
 def test_slots_of_a_slow_child_count_as_far_as_traffic_goes_there(children: list[Child], slots: float) -> None:
     assert target_slots(children) == pytest.approx(slots)

@@ -14,6 +14,7 @@ from tierlb.balance.capacity import ALIKE, settle
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
+from tierlb.balance.pool_slots import FIRST_GUESS
 from tierlb.balance.score import comparable
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
 from tierlb.balance.view import NO_ANSWERS, MemberView
@@ -194,7 +195,7 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
-    leaf_slots = median_low([each for member in siblings if (each := member.view.leaf_slots) is not None] or [1.0])
+    leaf_slots = median_low([each for member in siblings if (each := member.view.leaf_slots)] or [FIRST_GUESS])
     seen: list[Seen] = []
     for member in siblings:
         slowness, answers = member.view.slowness, member.answers

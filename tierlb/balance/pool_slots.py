@@ -40,9 +40,11 @@ class HasSlots(Protocol):
 
 @attrs.define
 class PoolSlots:
-    """Of one pool. `guess`: what is taken of a member that has shown nothing else."""
+    """Of one pool. `guess`: what is taken of a member that has shown nothing else; `known`: a member, or all together,
+    have shown it."""
 
     guess: float = FIRST_GUESS
+    known: bool = False
     _place: int = 0
     _news: bool = False
     _elapsed_s: float = 0.0
@@ -78,6 +80,7 @@ class PoolSlots:
         least = min(sums)
         at_least, at_most, slots = believed([each - least for each in sums])
         known = [each.slots for each in learnt if each.slots is not None]
+        self.known |= slots is not None or bool(known)
         guess = median(known) if known else self.guess
         self.guess = min(at_most, max(at_least, guess)) if slots is None else slots
 

@@ -43,8 +43,10 @@ LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
 SHORTEST_ITEM_S = 1e-6
 MOST_OWN_SCALE = 4.0
+LEAST_SLOTS = 1e-3
+"""For a leaf: a part of one that a thousand nodes share. Less is no figure, and is divided by."""
 SLOTS_ALIKE = 2.5
-"""The first guess is twice what most endpoints turn out to have."""
+"""Of what nodes say that their leaves have: each has learnt that for itself."""
 MOST_SAID = 256
 """Entries of reports that a tick may find; each report has at most some ten."""
 NO_ANSWERS = Answers()
@@ -160,6 +162,11 @@ class MemberView:
         self.slots = self.said_slots or self.slots
 
     @property
+    def knows_slots(self) -> bool:
+        """Whether `slots` is more than a guess before anything was seen."""
+        return self.said_slots > 0 or self.work.slots.known
+
+    @property
     def learns_slots(self) -> bool:
         """Whether its slots are to be learnt from its items."""
         return not (self.said_slots or self.equal or self.reports)
@@ -243,16 +250,19 @@ class MemberView:
 
     @property
     def leaf_slots(self) -> float | None:
-        """Slots for each ready leaf below a member that reports; None: not known."""
+        """Slots for each ready leaf below a node, of which it may have a part only; None: not known."""
         load = self.heard
-        return load.slots / load.ready_leaves if load is not None and load.slots and load.ready_leaves else None
+        if self.endpoint or load is None or not load.slots or not load.ready_leaves:
+            return None
+        return max(LEAST_SLOTS, load.slots / load.ready_leaves)
 
     def compare(self, dt_s: float, answers: Answers, standard: float, leaf_slots: float) -> None:
         """`standard`: how slow its siblings are, `leaf_slots` how many slots their leaves have. Slots are learnt, and
-        not everywhere at the same time: those of children that differ little are taken to be the same. A child that is
-        much slower is watched for its return."""
+        not everywhere at the same time: those of nodes that differ little, or know none, are taken to be the same. A
+        child that is much slower is watched for its return."""
         self.standard = standard
-        if self.by_connection and self.heard is not None and (own := self.leaf_slots) is not None:
+        if not self.endpoint and self.heard is not None and self.heard.ready_leaves:
+            own = self.leaf_slots or leaf_slots
             alike = 1 / SLOTS_ALIKE <= own / leaf_slots <= SLOTS_ALIKE
             self.say_slots((leaf_slots if alike else own) * self.heard.ready_leaves)
         if not self.by_connection or not self.slowness.seen:
@@ -323,7 +333,8 @@ class MemberView:
         load = self.heard
         if load is None or self.returning.probing:
             return None
-        if self.by_connection and load.slots and (shown := self.learnt) is not None:
+        shown = None if self.endpoint else self.learnt
+        if shown is not None:
             return min(shown, load.own_capacity) if load.own_capacity else shown
         if load.capacity <= 0:
             return None
@@ -339,8 +350,9 @@ class MemberView:
 
     def likeness(self, now: float) -> float:
         """By what factor its capacity may be below that of an equal."""
-        by_answers = not self.reports and not self.equal and self.stated(now) is None
-        return self.slowness.likeness if by_answers else ALIKE
+        if self.equal or self.by_connection or self.stated(now) is not None:
+            return ALIKE
+        return ALIKE if self.reports and self.endpoint else self.slowness.likeness
 
     @property
     def _learnt_without_waits(self) -> float | None:

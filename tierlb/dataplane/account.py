@@ -174,7 +174,7 @@ def child_of(member: CountedMember, now: float, *, ready: bool = True) -> Child:
     """This node's part of the member: what several parents share is not counted several times."""
     view, load = member.view, member.view.heard
     known = view.capacity_to_tell(now)
-    slots = view.slots if load is None else load.slots
+    slots = load.slots if load is not None else view.slots if view.knows_slots else 0.0
     child = Child(
         None if known is None else known / view.parents,
         ready,

@@ -83,12 +83,13 @@ def slowed(scenario: Scenario, begin_s: float, end_s: float) -> Slowdown:
     return Slowdown(attrs.evolve(scenario, changes=changes), 0, begin_s, end_s)
 
 
-def settling(slowdown: Slowdown, outcome: Outcome) -> Settling:
-    """When the slow child's share was right, and the tail meanwhile."""
+def settling(slowdown: Slowdown, outcome: Outcome, *, at_most: float = 1 + WITHIN) -> Settling:
+    """When the slow child's share was right, and the tail meanwhile. `at_most`: so many times its part of the capacity
+    is right for a slow child."""
     series = shares(outcome.arrivals[-2])[slowdown.child]
     begin, end = round(slowdown.at_s / SAMPLE_S), round(slowdown.until_s / SAMPLE_S)
     others = slowdown.scenario.shape.tiers[-1].nodes - 1
-    most, least = (1 + WITHIN) / (1 + SLOWER * others), (1 - WITHIN) / (1 + others)
+    most, least = at_most / (1 + SLOWER * others), (1 - WITHIN) / (1 + others)
     phases = (begin * SAMPLE_S / 2, slowdown.at_s, slowdown.at_s + 1, slowdown.until_s, slowdown.scenario.duration_s)
     return Settling(
         seconds(right_from(series[begin:end], lambda share: share <= most)),

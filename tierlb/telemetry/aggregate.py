@@ -230,14 +230,18 @@ def subtree_slots(targets: Iterable[Target]) -> float:
 
 def target_slots(children: Iterable[Child]) -> float:
     """The slots of ready children, as if all were as fast as they are in the mean of the recent answers: by those a
-    parent finds how slow they are. Slots of a slow child that is avoided count for little."""
-    ready = [child for child in children if child.ready and child.slots > 0]
-    slots = sum(child.slots for child in ready)
-    answers = sum(child.answers for child in ready)
+    parent finds how slow they are. Slots of a slow child that is avoided count for little. Leaves of which they are not
+    known count as the others."""
+    ready = [child for child in children if child.ready]
+    known = [child for child in ready if child.slots > 0]
+    leaves = sum(child.ready_leaves for child in known)
+    part = sum(child.ready_leaves for child in ready) / leaves if leaves else 1.0
+    slots = part * sum(child.slots for child in known)
+    answers = sum(child.answers for child in known)
     if not answers:
         return slots
-    mean = sum(child.answers * child.slowness for child in ready) / answers
-    return min(slots, mean * sum(child.slots / child.slowness for child in ready))
+    mean = sum(child.answers * child.slowness for child in known) / answers
+    return min(slots, part * mean * sum(child.slots / child.slowness for child in known))
 
 
 def target_capacity(children: Iterable[Child]) -> float:
