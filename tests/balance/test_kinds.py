@@ -348,6 +348,34 @@ def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
     assert not kinds.long[number], "one was parked and two answered"
 
 
+def test_items_of_a_kind_that_lost_its_place_count_as_of_the_rest() -> None:
+    kinds = full()
+    told: list[str] = []
+    kinds.on_freed = lambda: told.append("anew")
+    kept, lost = kinds.place(1), kinds.place(0)
+    kinds.number("waits")
+    kinds.learn(SWEEP_S)
+    assert not told, "all were busy"
+    before = lost.number
+    answered(kinds, 1)
+    kinds.number("waits")
+    kinds.learn(2 * SWEEP_S)
+    assert (lost.number, kept.number, told) == (OTHER, kinds.number(1), ["anew"])
+    taken = {kinds.number(key) for key in range(MOST_KINDS, 2 * MOST_KINDS - 2)}
+    assert before in taken
+    assert OTHER not in taken
+    assert kinds.place(0).number == OTHER
+
+
+def test_a_kind_without_a_place_holds_none_when_one_is_free_again() -> None:
+    kinds = full()
+    rest = kinds.place("waits")
+    kinds.learn(SWEEP_S)
+    kinds.place("waits")
+    kinds.learn(2 * SWEEP_S)
+    assert kinds.place("waits").number != rest.number == OTHER
+
+
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.floats(0, 8), st.booleans()), max_size=300))
 def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, float, bool]]) -> None:
     kinds, now = Kinds(), 0.0
@@ -359,7 +387,7 @@ def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, fl
         if parked:
             kinds.note_parked(number)
         kinds.learn(now)
-        numbers = list(kinds._numbers.values())
+        numbers = [place.number for place in kinds._places.values()]
         assert len(set(numbers)) == len(numbers) < MOST_KINDS
         assert sorted([OTHER, *numbers, *kinds._free]) == list(range(0, MOST_KINDS * FORMS, FORMS))
         assert len(kinds.usual_s) == len(kinds.long) == len(kinds._answered) == MOST_KINDS * FORMS

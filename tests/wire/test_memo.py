@@ -69,3 +69,14 @@ def test_a_dict_of_the_callers_own_is_used() -> None:
     memo = Memo(10 * ENTRY_BYTES, own)
     twice(memo, b"a", 1)
     assert own == {b"a": 1}
+
+
+def test_what_is_forgotten_leaves_all_of_the_budget() -> None:
+    memo = memo_for(8)
+    for number in range(5):
+        twice(memo, b"%d" % number, number)
+    memo.forget()
+    assert memo.kept == {}
+    for number in range(8):
+        twice(memo, bytes([number]), number)
+    assert len(memo.kept) == 8

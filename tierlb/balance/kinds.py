@@ -15,7 +15,7 @@ place to another.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -108,6 +108,13 @@ class Work(MeanWork):
             self._standard_s += (self.usual_s - self._standard_s) * min(1.0, dt_s / STANDARD_OVER_S)
 
 
+@attrs.define(slots=True, eq=False)
+class Place:
+    """What an item keeps of its kind. `number` becomes OTHER when the kind loses its place to another."""
+
+    number: int = OTHER
+
+
 def stable_key(key: Hashable, form: int) -> int:
     """32 bits by which all nodes know a kind: even ones for answers of known length, never that of the rest."""
     return max(FORMS, stable_hash(repr(key).encode()) % 2**32 // FORMS * FORMS) + form
@@ -115,7 +122,8 @@ def stable_key(key: Hashable, form: int) -> int:
 
 class Kinds:
     """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams.
-    `heads` answers of kinds that are not long took `heads_s` to their heads, since the start."""
+    `heads` answers of kinds that are not long took `heads_s` to their heads, since the start. `on_freed` is called when
+    kinds have lost their places: those that still come, and those that had none, may ask for one again."""
 
     def __init__(self) -> None:
         size = MOST_KINDS * FORMS
@@ -129,25 +137,32 @@ class Kinds:
         self._waited = [0] * size
         self._new: dict[int, tuple[int, float]] = {}
         self._scale, self._lately = OTHER, 1.0
-        self._numbers: dict[Hashable, int] = {}
+        self.on_freed: Callable[[], object] = lambda: None
+        self._places: dict[Hashable, Place] = {}
+        self._no_place = Place()
         self._keys = [REST] * size
         self.counts = KindCounts()
         self._free = list(range(size - FORMS, OTHER, -FORMS))
         self._wanted = False
         self._swept_at = 0.0
 
-    def number(self, key: Hashable) -> int:
-        """The number of a kind; OTHER while there is no place for it."""
-        number = self._numbers.get(key)
-        if number is None:
+    def place(self, key: Hashable) -> Place:
+        """Where the number of a kind is kept, for who uses it later too; that of the rest while there is none free."""
+        place = self._places.get(key)
+        if place is None:
             if not self._free:
                 self._wanted = True
-                return OTHER
-            number = self._numbers[key] = self._free.pop()
+                return self._no_place
+            number = self._free.pop()
+            place = self._places[key] = Place(number)
             self._forget(number)
             for form in range(FORMS):
                 self._keys[number + form] = stable_key(key, form)
-        return number
+        return place
+
+    def number(self, key: Hashable) -> int:
+        """The number of a kind now; OTHER while there is no place for it."""
+        return self.place(key).number
 
     def key(self, number: int) -> int:
         """What nodes call this kind among themselves (balance/kind_counts.py)."""
@@ -255,10 +270,7 @@ class Kinds:
     def _sweep(self, now: float) -> None:
         self._swept_at = now
         if self._wanted:
-            for key, number in list(self._numbers.items()):
-                if self._activity(number) < KEPT_FROM:
-                    del self._numbers[key]
-                    self._free.append(number)
+            self._give_back()
         self._wanted = False
         self._answered = [count // 2 for count in self._answered]
         self._parked = [count // 2 for count in self._parked]
@@ -266,11 +278,21 @@ class Kinds:
         for number in range(0, len(self.long), FORMS):
             self._weigh(number)
 
+    def _give_back(self) -> None:
+        """Take the places of kinds with hardly any traffic. What was under way of them counts as of the rest."""
+        rare = [(key, place) for key, place in self._places.items() if self._activity(place.number) < KEPT_FROM]
+        for key, place in rare:
+            del self._places[key]
+            self._free.append(place.number)
+            place.number = OTHER
+        if rare:
+            self.on_freed()
+
     def _activity(self, number: int) -> int:
         return self._answered[number] + self._answered[number + 1] + self._parked[number]
 
     def _forget(self, number: int) -> None:
-        """As it is handed out: items of the kind that had it before may have ended since it was given back."""
+        """As it is handed out."""
         for each in (number, number + 1):
             self.usual_s[each] = self._seen[each] = 0.0
             self._answered[each] = self._parked[each] = self._waited[each] = 0

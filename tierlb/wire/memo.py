@@ -52,12 +52,16 @@ class Memo(Generic[V]):
         self._once[slot] = tag
         return False
 
+    def forget(self) -> None:
+        """Nothing that is kept holds any more."""
+        self.kept.clear()
+        self._left_bytes = self._budget_bytes
+
     def keep(self, key: bytes, value: V, value_bytes: int) -> None:
         """For a key that comes again. What does not fit into the budget is not kept."""
         cost = ENTRY_BYTES + len(key) + value_bytes
         if cost > self._left_bytes:
-            self.kept.clear()
-            self._left_bytes = self._budget_bytes
+            self.forget()
             if cost > self._left_bytes:
                 return
         self._left_bytes -= cost

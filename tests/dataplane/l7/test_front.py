@@ -9,6 +9,7 @@ import trio
 
 from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4_parent, l7, l7_parent, send
 from tierlb.balance.drain import GRACE_S, SPREAD_S
+from tierlb.balance.kinds import KEPT_FROM, MOST_KINDS, OTHER, SWEEP_S
 from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Policy, Redirect, Respond, Timeouts
@@ -21,6 +22,30 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 PATIENT = Timeouts(*[1000.0] * 5)
 HELLO = (Rule(Match(), Respond(200, "hello\n")),)
+
+
+async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: Lab) -> None:
+    """Neither while it is under way nor when it comes again, though its head is remembered."""
+    member = await lab.member()
+    await lab.serves(l7(member))
+    client, kinds = await lab.connects(), lab.front.roster.kinds
+    await client.says(GET)
+    voice = await member.accepts()
+    for _ in range(3):
+        await voice.hears_head()
+        await voice.says(OK)
+        await client.hears_message()
+        await client.says(GET)
+    await voice.hears_head()
+    assert lab.front.books[0].known
+    (exchange,) = [each.exchange for each in lab.front.clients]
+    before, now = exchange.kind, lab.front.reactor.now
+    for key in range(MOST_KINDS - 2):
+        kinds.judge({kinds.number(key): [0.01] * KEPT_FROM})
+    assert kinds.number("waits for a place") == OTHER
+    kinds.learn(now + SWEEP_S)
+    assert before != exchange.kind == OTHER
+    assert lab.front.books[0].plan(GET).kind.number == before
 
 
 # Answers of the node itself.

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.conftest import l7
+from tierlb.balance.kinds import OTHER, Kinds
 from tierlb.dataplane.l7 import plan as plans
-from tierlb.dataplane.l7.plan import Plan, PlanBook
+from tierlb.dataplane.l7.plan import NO_KIND, Plan, PlanBook
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond
 from tierlb.wire import http_head
@@ -200,6 +201,26 @@ def test_the_book_does_not_remember_refused_heads() -> None:
         with pytest.raises(BadHead):
             book.plan(b"GET / HTTP/1.1\r\n\r\n")
     assert not book.known
+
+
+def test_what_the_book_forgets_it_plans_anew() -> None:
+    book = PlanBook(l7(), trusted=False)
+    raw = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    book.plan(raw)
+    kept = book.plan(raw)
+    known = book.known
+    book.forget()
+    assert not known
+    assert book.plan(raw) is not kept
+    assert book.known is known
+
+
+def test_requests_that_the_node_answers_itself_take_no_place_of_a_kind() -> None:
+    kinds = Kinds()
+    rules = (Rule(Match(path="/here"), Respond()), *l7().rules)
+    book = PlanBook(l7(rules=rules), kinds, trusted=False)
+    assert book.plan(b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n").kind is NO_KIND
+    assert book.plan(b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n").kind.number != OTHER
 
 
 def name(number: int) -> bytes:

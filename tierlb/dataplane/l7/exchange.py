@@ -119,7 +119,7 @@ class Exchange:
 
     @property
     def kind(self) -> int:
-        return self.plan.kind
+        return self.plan.kind.number
 
     @property
     def tally(self) -> Tally:
@@ -131,7 +131,7 @@ class Exchange:
         """Choose a member and send the request, on a kept connection if there is one."""
         front = self.front
         key = front.key_of(self.client, self.plan) if front.hashes else 0
-        long = front.long[self.plan.kind]
+        long = front.long[self.plan.kind.number]
         candidate = self.candidate = self.group.choose(self.tried, key, long)
         if candidate is None:
             self._hold_or_refuse()
@@ -432,7 +432,7 @@ class Exchange:
                 if candidate.early:
                     candidate.answered_early(self, reply.length < 0, took_s, self.front.roster.kinds)
                 else:
-                    candidate.times[plan.kind + (reply.length < 0)].append(took_s)
+                    candidate.times[plan.kind.number + (reply.length < 0)].append(took_s)
                 self.sent = -took_s
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)

@@ -74,6 +74,7 @@ class L7Front:
         self.hold = Hold(reactor, log)
         self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
         self.long = self.roster.kinds.long
+        self.roster.kinds.on_freed = self._plan_anew
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
         self._actions: tuple[Group | Split | Respond | Redirect | FinalRecipient, ...] = ()
@@ -114,6 +115,10 @@ class L7Front:
         self._part_with(self._parents, snapshot.parents)
         self._move_on()
         self.hold.note(destinations)
+
+    def _plan_anew(self) -> None:
+        for book in self.books:
+            book.forget()
 
     def _part_with(self, before: tuple[str, ...], after: tuple[str, ...]) -> None:
         self._parents = after

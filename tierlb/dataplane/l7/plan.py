@@ -8,7 +8,7 @@ parse. Nothing is forwarded that was not parsed: the bytes in a plan are written
 
 import attrs
 
-from tierlb.balance.kinds import OTHER, Kinds
+from tierlb.balance.kinds import Kinds, Place
 from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
@@ -32,6 +32,9 @@ SEGMENT_BYTES = 64
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
+NO_KIND = Place()
+
+
 @attrs.frozen(slots=False, eq=False)  # without slots: half the cost of making one
 class Plan:
     """A request head, checked, routed and ready to be sent on.
@@ -40,7 +43,7 @@ class Plan:
     peer's address, `X-Request-Id` unless `has_id`, and the empty line. `rule` is a position in the snapshot's
     rules, their number where this node is the final recipient (max_forwards.py), or None. `body_bytes` is 0 for no
     body, None for a chunked one. `nonce`: it asks to be explained.
-    `kind`: its number in `Kinds`.
+    `kind`: its place in `Kinds`; NO_KIND where this node answers itself.
     """
 
     head: RequestHead
@@ -52,7 +55,7 @@ class Plan:
     repeatable: bool
     is_head: bool
     nonce: bytes | None
-    kind: int = OTHER
+    kind: Place = NO_KIND
 
 
 def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool) -> Plan:
@@ -68,9 +71,12 @@ def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | Non
         raise BadHead(413, f"the body is larger than the {snapshot.limits.body} bytes allowed here")
     body_bytes = None if block.chunked else (length or 0)
     rule, head = routes.find(head)
-    kind = OTHER if kinds is None or rule is None else kinds.number(kind_key(snapshot.rules[rule].match, head))
-    if left == 0 and rule is not None and isinstance(snapshot.rules[rule].action, Send):
-        rule = len(snapshot.rules)
+    kind = NO_KIND
+    if rule is not None and isinstance(snapshot.rules[rule].action, Send):
+        if left == 0:
+            rule = len(snapshot.rules)
+        elif kinds is not None:
+            kind = kinds.place(kind_key(snapshot.rules[rule].match, head))
     passing = (
         block.passing or _passing_untrusted(block) if not trusted else _passing(block, trusted=True) + _continued(head)
     )
@@ -180,3 +186,7 @@ class PlanBook:
             if self._memo.comes_again(raw):
                 self._memo.keep(raw, plan, PLAN_BYTES + 3 * len(raw) + plan.head.block.kept_bytes)
         return plan
+
+    def forget(self) -> None:
+        """Heads are planned anew as they come, for their kinds may have other places now."""
+        self._memo.forget()
