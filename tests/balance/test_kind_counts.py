@@ -1,9 +1,10 @@
 """What a node adds up of its answers, and what a parent reads from that."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kind_counts import MOST_SAID, REST, SWEEP_S, KindCounts, KindGrowth
+from tierlb.balance.kind_counts import MOST, MOST_SAID, REST, SWEEP_S, KindCounts, KindGrowth
 from tierlb.model.load import KindTimes
 
 
@@ -29,6 +30,19 @@ def test_parts_of_answers_add_up() -> None:
     for _ in range(5):
         counts.add(2, 0.5, 0.25)
     assert counts.value() == ((2, 2, 1.25),)
+
+
+@pytest.mark.parametrize("error", [(1.0, 5 * MOST), (5 * MOST, 1.0)])
+def test_what_a_child_says_in_error_does_not_outlast_it(error: tuple[float, float]) -> None:
+    """With a sum that is too large, or cut to what a report holds, all later growth would be lost."""
+    counts, growth = KindCounts(), KindGrowth()
+    counts.add(2, 10, 1.0)
+    growth.take(counts.value())
+    counts.add(2, *error)
+    counts.add(2, 3, 0.5)
+    assert growth.take(counts.value()) == []
+    counts.add(2, 2, 0.25)
+    assert growth.take(counts.value()) == [(2, 2, 0.25)]
 
 
 def test_a_rare_kind_gives_its_place_to_one_that_waits() -> None:

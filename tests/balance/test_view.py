@@ -517,7 +517,8 @@ def test_the_time_of_an_item_lies_ahead_of_a_connection_where_it_is_far_longer_t
 def told(view: MemberView, at: float, count: int, mean_s: float, **more: float) -> Answers:
     """A report of so many answers more has come by then; what they tell."""
     kinds = ((2, count, count * mean_s),)
-    load = SubtreeLoad(arrivals=count, done=count, kinds=kinds, slots=12.0, own_capacity=more.get("own", 0.0))
+    slots, own_capacity = more.get("slots", 12.0), more.get("own", 0.0)
+    load = SubtreeLoad(arrivals=count, done=count, kinds=kinds, slots=slots, own_capacity=own_capacity)
     view.hear(at, load, Echo())
     found = KINDS.judge_said(view.said, view.slowness.expected)
     view.said = []
@@ -540,6 +541,13 @@ def test_the_capacity_of_a_child_follows_from_its_answers_and_slots() -> None:
     assert view.capacity(NOW + 4, None) == 700.0, "the node itself can do no more"
     view.returning.probing = True
     assert view.capacity(NOW + 4, None) is None, "it is to be found out"
+
+
+def test_next_to_no_slots_are_no_figure_to_divide_by() -> None:
+    view = reporter(by_connection=True, equal=True, endpoint=False)
+    for second in range(1, 25):
+        told(view, NOW + second, 200 * second, 0.01, slots=5e-324 if second < 5 else 12.0)
+    assert view.slowness.value == pytest.approx(1.0, rel=0.2)
 
 
 def test_slots_of_leaves_that_differ_little_from_those_of_siblings_are_taken_to_be_theirs() -> None:

@@ -18,7 +18,7 @@ REST = 0
 """The key of all others together."""
 SWEEP_S = 10.0
 MOST = 1e12
-"""What a report holds at most; nothing grows beyond it but by lies."""
+"""What an entry holds at most. It grows beyond that by what a child says in error only, and begins anew."""
 RARE = 1 / 64
 """A kind with a smaller part of the answers than this gives up its place while others wait for one."""
 
@@ -44,6 +44,8 @@ class KindCounts:
                 entry = self._counts[key] = [0.0, 0.0]
         entry[0] += count
         entry[1] += seconds
+        if max(entry) > MOST:
+            entry[:] = 0.0, 0.0
 
     def sweep(self, now: float) -> None:
         """Let rare kinds go, now and then, if there are kinds without a count of their own."""
@@ -61,9 +63,7 @@ class KindCounts:
     def value(self) -> tuple[KindTimes, ...]:
         """All of it, as a report holds it."""
         entries = [*self._counts.items(), (REST, self._rest)]
-        return tuple(
-            (key, int(min(count, MOST)), min(seconds, MOST)) for key, (count, seconds) in entries if count >= 1
-        )
+        return tuple((key, int(count), seconds) for key, (count, seconds) in entries if count >= 1)
 
 
 class KindGrowth:

@@ -245,7 +245,7 @@ class MemberView:
         self.own_work.add(count, answers.work_s)
         if not count and self.slowness.value <= SLOW_MARGIN * self.standard:
             self.slowness.forget(dt_s)
-        slots = self.heard.slots if self.heard is not None and self.heard.slots else math.inf
+        slots = max(LEAST_SLOTS, self.heard.slots) if self.heard is not None and self.heard.slots else math.inf
         self.slowness.advance(dt_s, answers, usual_s=usual_s, overdue=overdue, busy=True, slots=slots)
 
     @property
