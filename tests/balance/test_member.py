@@ -83,10 +83,26 @@ def test_one_that_began_as_parked_confirms_that_its_kind_is_long_only_if_it_was(
 def test_a_tunnel_that_came_of_an_item_stays_parked_until_it_ends(long: bool) -> None:
     member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
     member.begin_item(START, item, long=long)
-    member.stay_parked(item, kinds)
+    member.stay_parked(item, "a tunnel", kinds)
     assert (member.in_flight, member.parked, member.early, member.under_way) == (1, 1, set(), {})
-    member.leave_parking(START + 60, item.tally, None, kinds)
-    assert (member.parked, item.tally.parked) == (0, 0)
+    assert member.beginnings == {"a tunnel": START}
+    member.end_tunnel(item.tally, "a tunnel")
+    assert (member.parked, item.tally.parked, member.beginnings) == (0, 0, {})
+
+
+@pytest.mark.parametrize("tunnels", [False, True])
+def test_a_host_that_has_stopped_is_not_well_because_polls_and_tunnels_come_to_it(tunnels: bool) -> None:
+    member, kinds, number = knowing()
+    for index in range(4):
+        member.begin_item(START + index / 100, Item(START + index / 100, START + index / 100, number))
+    for index in range(1, 100):
+        item = Item(START + index / 20, START + index / 20, kinds.number("poll"))
+        member.begin_item(item.began, item, long=True)
+        if tunnels:
+            member.stay_parked(item, index, kinds)
+        member.learn_from_items(item.began, kinds)
+    assert len(member.under_way) == 4
+    assert member.overdue > 1000
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "long", "park", "end", "tick"]), st.integers(0, 50)), max_size=80))
@@ -109,7 +125,7 @@ def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
                 member.learn_from_items(now, kinds)
         assert member.in_flight == len(items) == member.parked + len(member.under_way)
         assert member.moments + member.in_flight * now == pytest.approx(area(member, items, now), abs=1e-6)
-        assert len(member.early) <= member.parked
+        assert len(member.early) <= member.parked == len(member.beginnings)
 
 
 def area(member: Member, items: list[Item], now: float) -> float:

@@ -36,7 +36,7 @@ class ParkedCounts(RuleBasedStateMachine):
             member.view.work.usual_s = 0.01
         self.tallies = [Tally() for _ in range(3)]
         self.where: dict[Item, Member] = {}
-        self.tunnels: list[tuple[Tally, Member]] = []
+        self.tunnels: list[tuple[Item, Member]] = []
 
     @rule(member=WHICH, tally=WHICH, kind=st.sampled_from([0, 2, 4]), long=st.booleans())
     def begin(self, member: int, tally: int, kind: int, long: bool) -> None:
@@ -72,8 +72,8 @@ class ParkedCounts(RuleBasedStateMachine):
     def become_a_tunnel(self, which: int) -> None:
         for item in self._one_of(list(self.where), which):
             member = self.where.pop(item)
-            member.stay_parked(item, self.kinds)
-            self.tunnels.append((item.tally, member))
+            member.stay_parked(item, item, self.kinds)
+            self.tunnels.append((item, member))
 
     @rule(which=WHICH)
     def end_a_tunnel(self, which: int) -> None:
@@ -85,10 +85,10 @@ class ParkedCounts(RuleBasedStateMachine):
     def members_and_tallies_agree(self) -> None:
         expected = [sum(self._is_parked(item) for item in self.where if item.tally is each) for each in self.tallies]
         for index, tally in enumerate(self.tallies):
-            expected[index] += sum(each is tally for each, _ in self.tunnels)
+            expected[index] += sum(each.tally is tally for each, _ in self.tunnels)
         assert [tally.parked for tally in self.tallies] == expected
         assert sum(member.parked for member in self.members) == sum(expected)
-        assert all(0 <= member.parked <= member.in_flight for member in self.members)
+        assert all(len(member.beginnings) == member.parked <= member.in_flight for member in self.members)
 
     def teardown(self) -> None:
         if not hasattr(self, "where"):
@@ -112,11 +112,11 @@ class ParkedCounts(RuleBasedStateMachine):
         assert member.end_item(self.now, item, self.kinds) is parked
         member.done += 1
 
-    def _end_tunnel(self, tally: Tally, member: Member) -> None:
+    def _end_tunnel(self, item: Item, member: Member) -> None:
         member.in_flight -= 1
         member.moments += self.now
         member.done += 1
-        member.leave_parking(self.now, tally, None, self.kinds)
+        member.end_tunnel(item.tally, item)
 
     def _is_parked(self, item: Item) -> bool:
         return item not in self.where[item].under_way

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tierlb.balance.parking import (
     LONGEST_REST_S,
-    NONE,
     OVERTAKEN_BY,
     PARKED_AFTER_S,
     StuckTrial,
@@ -48,10 +47,6 @@ def test_where_items_are_served_in_turn_none_is_overtaken(over: int, before: int
     turn = over + before + 1
     assert not any(is_overtaken(over + ended, turn, 0, 1) for ended in range(before + 1))
     assert is_overtaken(over + before + later, turn, 0, OVERTAKEN_BY) is (later > OVERTAKEN_BY)
-
-
-def test_where_none_has_to_overtake_age_is_enough() -> None:
-    assert is_overtaken(0, 5, 0, NONE)
 
 
 def due(trial: StuckTrial, seconds: float, over: int, *, now: float = 0.0) -> list[float]:

@@ -1,6 +1,7 @@
 """Which items a look finds to be parked, how late the rest is, and when a host is stuck; against a slow oracle."""
 
 import math
+from collections.abc import Iterable
 
 import attrs
 import pytest
@@ -30,7 +31,7 @@ KINDS.judge({SHORT: [SHORT_S] * 50, LONG: [LONG_S] * 50, EARLY: [SHORT_S]})
 KINDS.note_parked(EARLY)
 
 
-def seen(*items: UnderWay, over: int = 0, parked: int = 0, item_s: float = ITEM_S, turn: int = 0) -> Look:
+def seen(*items: UnderWay, over: int = 0, parked: Iterable[float] = (), item_s: float = ITEM_S, turn: int = 0) -> Look:
     return look(dict.fromkeys(items, turn), NOW, KINDS, over=over, parked=parked, item_s=item_s)
 
 
@@ -99,8 +100,14 @@ def test_while_it_is_unknown_how_long_items_take_nothing_is_parked() -> None:
 
 def test_parked_ones_that_came_before_are_not_taken_for_over() -> None:
     """It was the sixth there; the five before it are parked, so that all that are over came later."""
-    assert seen(aged(1), turn=6, over=OVERTAKEN_BY, parked=5).parked == ()
-    assert len(seen(aged(1), turn=6, over=OVERTAKEN_BY + 1, parked=5).parked) == 1
+    assert seen(aged(1), turn=6, over=OVERTAKEN_BY, parked=[NOW - 2] * 5).parked == ()
+    assert len(seen(aged(1), turn=6, over=OVERTAKEN_BY + 1, parked=[NOW - 2] * 5).parked) == 1
+
+
+def test_parked_ones_that_came_later_have_not_overtaken() -> None:
+    """A host that has stopped would look well as soon as enough polls wait there."""
+    assert seen(aged(1), turn=1, parked=[NOW - 0.5] * FAR).parked == ()
+    assert seen(aged(1), turn=1, over=OVERTAKEN_BY, parked=[NOW - 1] * FAR).parked == (), "begun together"
 
 
 LATE = [
@@ -168,14 +175,18 @@ ITEMS = st.lists(
 )
 
 
-@given(ITEMS, st.integers(0, 60), st.integers(0, 10), st.sampled_from([0.0, 0.01, 0.2, 3.0, 1e6]))
+AGES_S = st.lists(st.floats(0, 30), max_size=10)
+
+
+@given(ITEMS, st.integers(0, 60), AGES_S, st.sampled_from([0.0, 0.01, 0.2, 3.0, 1e6]))
 def test_a_look_is_that_of_the_definition(
-    rows: list[tuple[float, float, int, bool, int]], over: int, parked: int, item_s: float
+    rows: list[tuple[float, float, int, bool, int]], over: int, ages_s: list[float], item_s: float
 ) -> None:
     rows = sorted(rows, key=lambda row: -row[0])
     items = {
         Item(NOW - age_s, NOW - age_s * part if waits else 0.0, kind): turn for age_s, part, kind, waits, turn in rows
     }
+    parked = [NOW - age_s for age_s in ages_s]
     found = look(items, NOW, KINDS, over=over, parked=parked, item_s=item_s)
     after_s = max(PARKED_AFTER_S, parks_after_s(item_s)) if item_s else math.inf
     expected, overdue, held_up = [], 0.0, False
@@ -183,7 +194,8 @@ def test_a_look_is_that_of_the_definition(
         usual_s = {SHORT: SHORT_S, LONG: LONG_S, EARLY: SHORT_S}.get(item.kind, 0.0)
         answered_soon_elsewhere = item.sent > 0 and 0 < usual_s < after_s and item.kind != EARLY
         by = OVERTAKEN_BY if answered_soon_elsewhere else 1 if held_up else 0
-        if item.began < NOW - after_s and (by == 0 or is_overtaken(over, turn, parked, by)):
+        before = sum(began < item.began for began in parked)
+        if item.began < NOW - after_s and (by == 0 or is_overtaken(over, turn, before, by)):
             expected.insert(0, item)
         elif item.sent and usual_s:
             late = max(0.0, (NOW - item.sent) / usual_s - LATE_FROM)

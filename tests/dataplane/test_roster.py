@@ -902,5 +902,5 @@ def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
         raise ValueError
 
     monkeypatch.setattr(Group, "settle_at_once", fails)
-    a.unpark(item.tally, item)
+    a.unpark(item)
     assert (a.parked, len(errors)) == (0, 1)

@@ -27,14 +27,15 @@ MOST_SAMPLED = 32
 
 class Member:
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
-    `parked` those of them that are parked (balance/parking.py). Of these, `early` were parked from their beginning,
-    since most of their kind are. `unqueued` items were stuck at the last tick and are to be overtaken by one.
-    `left_out` is how much of what is in flight the line takes for no queue. Of connections whose use is watched
+    `parked` those of them that are parked (balance/parking.py). `beginnings`: when these items, and those that became
+    tunnels, began. `early` are those that were parked from their beginning, since most of their kind are. `unqueued`
+    items were stuck at the last tick and are to be overtaken by one. `left_out` is how much of what is in flight the
+    line takes for no queue. Of connections whose use is watched
     (balance/activity.py) `lightness` is by how much they count less than as many whole ones, and `served` when the
     latest ask was made that is known to be answered.
 
     What is parked counts at the member and in the tally of the connection on which it came. Both change here alone,
-    together and once in each direction: `_enter` as an item is parked, `leave_parking` when it is over,
+    together and once in each direction: `_enter` as an item is parked, `leave_parking` or `end_tunnel` when it is over,
     `count_connection` for both of connections.
 
     `moments` is the sum of the times at which items ended less that of the times at which they began, from which the
@@ -47,6 +48,7 @@ class Member:
 
     __slots__ = (
         "answers",
+        "beginnings",
         "capacity",
         "done",
         "early",
@@ -73,6 +75,7 @@ class Member:
         self.in_flight = self.parked = self.unqueued = self.done = self.samples = 0
         self.moments = self.left_out = self.overdue = self.lightness = self.served = 0.0
         self.answers = NO_ANSWERS
+        self.beginnings: dict[object, float] = {}
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
         self.times: defaultdict[int, list[float]] = defaultdict(list)
@@ -103,7 +106,7 @@ class Member:
         self.moments += now
         if self.under_way.pop(item, None) is not None:
             return False
-        self.leave_parking(now, item.tally, item, kinds)
+        self.leave_parking(now, item, kinds)
         return True
 
     def park_early(self, item: UnderWay) -> None:
@@ -121,17 +124,25 @@ class Member:
         if kinds.tells(item.kind):
             self.times[item.kind + form].append(took_s)
 
-    def stay_parked(self, item: UnderWay, kinds: Kinds) -> None:
+    def stay_parked(self, item: UnderWay, tunnel: object, kinds: Kinds) -> None:
         """It is over as an item, but a tunnel that came of it stays in flight."""
         if item in self.under_way:
             self.park(item, kinds)
         self.early.discard(item)
+        self.beginnings[tunnel] = self.beginnings.pop(item)
 
-    def leave_parking(self, now: float, tally: ParkedCount, item: UnderWay | None, kinds: Kinds) -> None:
-        """A parked item of this tally ended, or what came of it (None)."""
+    def end_tunnel(self, tally: ParkedCount, tunnel: object) -> None:
+        """The tunnel that came of an item of this tally is over."""
+        del self.beginnings[tunnel]
         self.parked -= 1
         tally.parked -= 1
-        if item is not None and item in self.early:
+
+    def leave_parking(self, now: float, item: UnderWay, kinds: Kinds) -> None:
+        """A parked item ended."""
+        del self.beginnings[item]
+        self.parked -= 1
+        item.tally.parked -= 1
+        if item in self.early:
             self.early.remove(item)
             if now - item.began >= PARKED_AFTER_S:
                 kinds.note_parked(item.kind)
@@ -146,6 +157,7 @@ class Member:
         kinds.note_parked(item.kind)
 
     def _enter(self, item: UnderWay) -> None:
+        self.beginnings[item] = item.began
         self.parked += 1
         item.tally.parked += 1
 
@@ -159,7 +171,7 @@ class Member:
         """Look at what happened since the last tick."""
         view = self.view
         item_s = view.work.usual_s * view.slowness.expected
-        found = look(self.under_way, now, kinds, over=self.done, parked=self.parked, item_s=item_s)
+        found = look(self.under_way, now, kinds, over=self.done, parked=self.beginnings.values(), item_s=item_s)
         for item in found.parked:
             self.park(item, kinds)
         self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)

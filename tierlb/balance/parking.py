@@ -21,7 +21,6 @@ PARKED_AFTER_S = 0.5
 USUAL_TIMES = 4.0
 """No item is parked before so many times of what items take at its host: of exponential times 2 % exceed that."""
 OVERTAKEN_BY = 8
-NONE = 0
 LONGEST_REST_S = 60.0
 
 
@@ -32,8 +31,8 @@ def parks_after_s(usual_s: float) -> float:
 
 def is_overtaken(over: int, turn: int, parked: int, by: int) -> bool:
     """Whether `by` later items of its host or more are over: `over` items are so far, `turn` were over or in flight
-    when it began, and `parked` of these are still there. NONE: none has to be."""
-    return by <= NONE or over + parked - turn >= by
+    when it began, and `parked` of these are still there."""
+    return over + parked - turn >= by
 
 
 @attrs.define(slots=True)

@@ -4,13 +4,15 @@ A look at every tick is enough, since parking is about half seconds. It is bound
 the oldest are looked at, and parked ones are not looked at again.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
 import attrs
 
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.parking import NONE, OVERTAKEN_BY, is_overtaken, parks_after_s
+from tierlb.balance.parking import OVERTAKEN_BY, is_overtaken, parks_after_s
 
 MOST_LOOKED_AT = 64
 LATE_FROM = 2.0
@@ -51,10 +53,12 @@ class Look:
 NOTHING = Look()
 
 
-def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int, parked: int, item_s: float) -> Look:
-    """`under_way`: with the number of items that were over or in flight when each began. `over`, `parked`: how many are
-    over and parked now. `item_s`: how long items take here, in the mean; 0 while that is unknown, and then nothing is
-    parked."""
+def look(
+    under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int, parked: Iterable[float], item_s: float
+) -> Look:
+    """`under_way`: with the number of items that were over or in flight when each began. `over`: how many are over now.
+    `parked`: when those began that are parked. `item_s`: how long items take here, in the mean; 0 while that is
+    unknown, and then nothing is parked."""
     if not under_way:
         return NOTHING
     after_s = parks_after_s(item_s)
@@ -62,11 +66,16 @@ def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int,
     found: list[UnderWay] = []
     overdue = 0.0
     held_up = False
+    began: list[float] | None = None
     for item, turn in reversed(list(islice(under_way.items(), MOST_LOOKED_AT))):
         expected_s = kinds.expected_s(item.kind)
-        if item.began < oldest and is_overtaken(over, turn, parked, _needed(item, kinds, after_s, held_up=held_up)):
-            found.append(item)
-            continue
+        if item.began < oldest:
+            needed = _needed(item, kinds, after_s, held_up=held_up)
+            if needed and began is None:
+                began = sorted(parked)
+            if not needed or is_overtaken(over, turn, bisect_left(began or (), item.began), needed):
+                found.append(item)
+                continue
         if item.sent > 0 and expected_s:
             late = max(0.0, (now - item.sent) / expected_s - LATE_FROM)
             overdue += late
@@ -78,7 +87,7 @@ def look(under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int,
 
 
 def _needed(item: UnderWay, kinds: Kinds, after_s: float, *, held_up: bool) -> int:
-    """How many later items have to be over before an old item is parked. `held_up`: one of them is late."""
+    """How many later items have to be over before an old item is parked, if any. `held_up`: one of them is late."""
     if item.sent > 0 and not kinds.long[item.kind] and 0 < kinds.expected_s(item.kind) < after_s:
         return OVERTAKEN_BY
-    return 1 if held_up else NONE
+    return 1 if held_up else 0

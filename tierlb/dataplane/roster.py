@@ -181,11 +181,16 @@ class Candidate(CountedMember):
         self.view.phantom.add(now, part * self.view.slots)
         self.settle_at_once(now)
 
-    def unpark(self, tally: ParkedCount, item: UnderWay | None = None) -> None:
-        """A parked item of this tally is over, or a tunnel (None)."""
+    def unpark(self, item: UnderWay) -> None:
+        """A parked item is over."""
         now = self.roster.reactor.now
-        self.leave_parking(now, tally, item, self.roster.kinds)
+        self.leave_parking(now, item, self.roster.kinds)
         self.settle_at_once(now)
+
+    def tunnel_over(self, tally: ParkedCount, tunnel: object) -> None:
+        """What came of a parked item of this tally is over."""
+        self.end_tunnel(tally, tunnel)
+        self.settle_at_once(self.roster.reactor.now)
 
     def settle_at_once(self, now: float) -> None:
         """Something changed that the next choice should know of."""

@@ -582,7 +582,7 @@ class Exchange:
             connection.sock.close()
             front.tunnel_lost(client.tally, client.began)
             raise
-        candidate.stay_parked(self, self.front.roster.kinds)
+        candidate.stay_parked(self, pipe, self.front.roster.kinds)
         connection.exchange = self.candidate = self.connection = None  # from here on it is the tunnel that is counted
         front.tunnels[pipe] = candidate
         try:
@@ -775,7 +775,7 @@ class Exchange:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
             if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self.client.tally, self)
+                candidate.unpark(self)
                 parked = True
         if connection is not None:
             connection.exchange = None
@@ -805,7 +805,7 @@ class Exchange:
             candidate.in_flight -= 1
             candidate.moments += self.front.reactor.now
             if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self.client.tally, self)
+                candidate.unpark(self)
         if connection is not None:
             connection.exchange = None
             connection.close()

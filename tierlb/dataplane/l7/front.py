@@ -231,7 +231,7 @@ class L7Front:
         counters.piped_bytes += pipe.client.carried + pipe.member.carried
         candidate.finish()
         candidate.done += 1
-        candidate.unpark(tally)
+        candidate.tunnel_over(tally, pipe)
         self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:
