@@ -71,7 +71,10 @@ def shop():
     """One edge and one that has not joined, two web nodes of which one is ejected, and a pool of one endpoint."""
     edge = node("edge-1", 8080, member("web-1", 0.75), member("web-2", 0.25, availability="ejected"), rate=12.0)
     app = member("app/127.0.0.1:9001", 1.0, capacity=2000.0)
-    load = {"subtree": SubtreeLoad(capacity=2000.0, utilisation=0.62, in_flight=2), "latency": sketch_of(0.012)}
+    load = {
+        "subtree": SubtreeLoad(capacity=2000.0, slots=8.0, utilisation=0.62, in_flight=2),
+        "latency": sketch_of(0.012),
+    }
     web = (node("web-1", 7001, app, rate=1500.4, **load), node("web-2", 7002, app, rate=0.0))
     seen_by = {"web-1": app, "web-2": app}
     return ClusterStatus(

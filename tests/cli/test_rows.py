@@ -171,6 +171,25 @@ def test_what_is_parked_and_how_old_a_capacity_is_is_told():
     assert (row.parked, row.capacity_age_s, row.unlearnt) == (5, 70, False)
 
 
+@pytest.mark.parametrize(
+    ("subtree", "guessed"),
+    [
+        (SubtreeLoad(9.0), True),
+        (SubtreeLoad(9.0, slots=4.0), False),
+        (SubtreeLoad(9.0, own_capacity=9.0), False),
+        (SubtreeLoad(), False),
+    ],
+    ids=["slots unknown", "known", "by the node itself", "nothing known"],
+)
+def test_a_capacity_that_stands_on_a_guess_of_slots_is_marked(subtree, guessed):
+    seen = member("app/127.0.0.1:9001", 1.0, capacity=9.0)
+    endpoint = EndpointStatus(Address("127.0.0.1", 9001), State.SERVING)
+    both = groups({"web": [node("web-1", 1, seen, subtree=subtree)]}, {"app": PoolStatus((endpoint,))})
+    total, rows = both["web"]
+    assert (total.guessed, rows["web-1"].guessed) == (guessed, guessed)
+    assert [row.guessed for row in both["app"][1].values()] == [guessed]
+
+
 def test_a_node_that_was_not_heard_of_lately_shows_nothing_of_now():
     old = node("edge-1", 1, member("web-1", 1.0), rate=5.0, report_age_s=60.0, subtree=SubtreeLoad(9.0))
     both = groups({"edge": [old], "web": [node("web-1", 2)]})

@@ -111,6 +111,7 @@ def test_members_that_simply_serve_give_way_first(lines, expected):
         (Row("web-1", capacity=1234.0, capacity_age_s=9.9), "1,234/s"),
         (Row("web-1", capacity=1234.0, capacity_age_s=200.0), "1,234/s (3 min)"),
         (Row("edge-1", capacity=5.0, by_connection=True, capacity_age_s=12.0), "5 conn/s (12 s)"),
+        (Row("web-1", capacity=1234.0, capacity_age_s=200.0, guessed=True), "~1,234/s (3 min)"),
         (Row("web-1", unlearnt=True), "?"),
         (Row("web-1"), ""),
     ],

@@ -30,7 +30,8 @@ WANTED = {"drain": "draining", "maintenance": "maintenance"}
 class Row:
     """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
     that is, it serves and not all of its parents keep away from it. `parked`: of those in flight. `capacity_age_s`: how
-    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet. `problem`: what most of those who
+    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet, `guessed`: it stands on a guess of how
+    many items endpoints work on at once. `problem`: what most of those who
     check an endpoint find, or what a node lacks."""
 
     name: str
@@ -46,6 +47,7 @@ class Row:
     capacity: float | None = None
     capacity_age_s: float | None = None
     unlearnt: bool = False
+    guessed: bool = False
     utilisation: float | None = None
     latency: Sketch | None = None
     age_s: float | None = None
@@ -77,6 +79,7 @@ class View:
     failed: int
     capacity: float | None
     capacity_age_s: float | None
+    guessed: bool
     part: float | None
     weight: float
     rate: float | None
@@ -188,6 +191,7 @@ def _view(parent: Json, member: Json, part: float | None, weight: float) -> View
         failed=member["failed"],
         capacity=member["capacity"] or None,
         capacity_age_s=member.get("capacity_age_s"),
+        guessed=_is_guess(parent["subtree"] or {}),
         part=part,
         weight=weight,
         rate=rate,
@@ -218,6 +222,7 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
         capacity=subtree.get("capacity") or None,
         capacity_age_s=subtree.get("capacity_age_s"),
         unlearnt=live and subtree.get("capacity") == 0,
+        guessed=_is_guess(subtree),
         utilisation=subtree.get("utilisation") if live else None,
         latency=_sketch(node["latency"]) if live and timed else None,
         age_s=node["report_age_s"],
@@ -225,6 +230,12 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
         errors=load.get("errors"),
         problem="; ".join(load.get("shortages", ())) if live else "",
     )
+
+
+def _is_guess(subtree: Json) -> bool:
+    """Whether a node has its capacity from its endpoints, and does not know yet how many items these work on at once."""
+    capacity = subtree.get("capacity")
+    return bool(capacity and not subtree.get("slots") and capacity != subtree.get("own_capacity"))
 
 
 def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
@@ -245,6 +256,7 @@ def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
         capacity=capacity,
         capacity_age_s=min((view.capacity_age_s for view in views if view.capacity_age_s is not None), default=None),
         unlearnt=not capacity and any(not view.by_connection for view in views),
+        guessed=not reported.get("capacity") and any(view.guessed for view in views),
         utilisation=reported.get("utilisation") if agent and _is_live(agent) else None,
         latency=_sketch(agent["latency"]) if agent and _is_live(agent) else None,
         age_s=agent["report_age_s"] if agent else min(ages, default=None),
@@ -285,6 +297,7 @@ def _total(name: str, address: str, rows: Sequence[Row]) -> Row:
         capacity=_sum(row.capacity for row in able),
         capacity_age_s=min((row.capacity_age_s for row in able if row.capacity_age_s is not None), default=None),
         unlearnt=any(row.unlearnt for row in able),
+        guessed=any(row.guessed for row in able),
         utilisation=_utilisation(able),
         latency=_merged(row.latency for row in rows),
         share=_sum(row.share for row in rows),

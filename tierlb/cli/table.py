@@ -119,12 +119,15 @@ def age_text(value_s: float | None) -> str:
     return f"{value_s / 60:.0f} min" if value_s < 7200 else f"{value_s / 3600:.0f} h"
 
 
-def capacity_text(value: float | None, learnt_s: float | None, *, by_connection: bool = False) -> str:
-    """`1,234/s`, `1,234/s (5 min)` where it was learnt so long ago, `?` where nothing was."""
+def capacity_text(
+    value: float | None, learnt_s: float | None, *, by_connection: bool = False, guessed: bool = False
+) -> str:
+    """`1,234/s`, `1,234/s (5 min)` where it was learnt so long ago, `~1,234/s` where it stands on a guess, `?` where
+    nothing was learnt."""
     if value is None:
         return UNKNOWN
     old = f" ({age_text(learnt_s)})" if learnt_s is not None and learnt_s >= OLD_S else ""
-    return rate_text(value, by_connection) + old
+    return ("~" if guessed else "") + rate_text(value, by_connection) + old
 
 
 def _short_number(value: float) -> str:
@@ -152,7 +155,7 @@ def _capacity(row: Row) -> str:
     """Nothing where nobody told anything, or none is ever learnt."""
     if row.capacity is None and not row.unlearnt:
         return ""
-    return capacity_text(row.capacity, row.capacity_age_s, by_connection=row.by_connection)
+    return capacity_text(row.capacity, row.capacity_age_s, by_connection=row.by_connection, guessed=row.guessed)
 
 
 COLUMNS = {
