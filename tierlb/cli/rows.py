@@ -30,9 +30,9 @@ WANTED = {"drain": "draining", "maintenance": "maintenance"}
 class Row:
     """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
     that is, it serves and not all of its parents keep away from it. `parked`: of those in flight. `capacity_age_s`: how
-    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet, `guessed`: it stands on a guess of how
-    many items endpoints work on at once. `problem`: what most of those who
-    check an endpoint find, or what a node lacks."""
+    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet, `guessed`: it stands on a guess of
+    how many items endpoints work on at once. `problem`: what most of those who check an endpoint find, or what a node
+    lacks."""
 
     name: str
     state: str = ""
@@ -233,7 +233,7 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
 
 
 def _is_guess(subtree: Json) -> bool:
-    """Whether a node has its capacity from its endpoints, and does not know yet how many items these work on at once."""
+    """Whether a node has its capacity from endpoints, and does not know yet how many items these work on at once."""
     capacity = subtree.get("capacity")
     return bool(capacity and not subtree.get("slots") and capacity != subtree.get("own_capacity"))
 
