@@ -144,6 +144,23 @@ def knowing(usual_s: float = 0.01) -> tuple[Member, Kinds, int]:
     return member, kinds, number
 
 
+def test_an_item_that_began_anew_at_another_member_tells_nothing_of_the_slots_of_the_first() -> None:
+    (first, kinds, number), second = knowing(), fresh()
+    item = Item(START, START, number)
+    for at, member in ((START, first), (START + 1, second)):
+        member.learn_from_items(at, kinds)
+        item.began = item.sent = at
+        member.begin_item(at, item)
+        assert len(member.sampled) == 1
+        if member is first:
+            member.end_item(at + 0.9, item, kinds)
+    item.sent = -0.02
+    for member in (first, second):
+        member.learn_from_items(START + 1.02, kinds)
+        assert not member.sampled
+    assert (first.view.concurrency._count, second.view.concurrency._count) == (0, 1)
+
+
 def test_times_are_taken_once() -> None:
     member, kinds, number = knowing()
     member.times[number] += [0.02, 0.02]

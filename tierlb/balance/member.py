@@ -24,6 +24,9 @@ SAMPLES_PER_TICK = 4
 MOST_SAMPLED = 32
 """Of them, those that wait for their answers."""
 
+Sample = tuple[UnderWay, float, int]
+"""An item, when it began, and how many competed for slots then."""
+
 
 class Member:
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
@@ -43,7 +46,7 @@ class Member:
     are over. `times` holds the times of answers since the last tick by the number of their kind, `answers` what the
     last tick made of them, and `overdue` how late items are that wait, as a sum of ratios. `under_way` are the items in
     flight that are not parked, with how many items were over or in flight when each began. `samples`: how many of the
-    next items are to be noted in `sampled`, each with how many competed for slots as it began.
+    next items are to be noted in `sampled`.
     """
 
     __slots__ = (
@@ -80,7 +83,7 @@ class Member:
         self.capacity = self.slope = self.offset = 1.0
         self.times: defaultdict[int, list[float]] = defaultdict(list)
         self.stuck = StuckTrial()
-        self.sampled: list[tuple[UnderWay, int]] = []
+        self.sampled: list[Sample] = []
         self.under_way: dict[UnderWay, int] = {}
 
     def begin_item(self, now: float, item: UnderWay, *, long: bool = False) -> None:
@@ -98,7 +101,7 @@ class Member:
     def sample(self, item: UnderWay) -> None:
         """Note how many compete for slots as it begins."""
         self.samples -= 1
-        self.sampled.append((item, max(1, self.in_flight - self.parked)))
+        self.sampled.append((item, item.began, max(1, self.in_flight - self.parked)))
 
     def end_item(self, now: float, item: UnderWay, kinds: Kinds) -> bool:
         """It ended, however; whether it was parked."""
@@ -190,13 +193,16 @@ class Member:
         view.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)
 
     def _learn_slots(self, kinds: Kinds) -> None:
-        """Take the times of sampled items that were answered; failed and parked ones tell nothing."""
-        waiting: list[tuple[UnderWay, int]] = []
-        for item, here in self.sampled:
+        """Take the times of sampled items that were answered; failed and parked ones tell nothing, nor do those that
+        began anew at another member."""
+        waiting: list[Sample] = []
+        for item, began, here in self.sampled:
+            if item.began != began:
+                continue
             if item.sent < 0:
                 self.view.show_slots(kinds.expected_s(item.kind), here, -item.sent)
             elif item in self.under_way:
-                waiting.append((item, here))
+                waiting.append((item, began, here))
         self.sampled = waiting
         self.samples = min(SAMPLES_PER_TICK, MOST_SAMPLED - len(waiting)) if self.view.learns_slots else 0
 

@@ -15,7 +15,7 @@ from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, L
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.balance.view import SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
-from tierlb.dataplane.l7.exchange import MAX_INTERIMS
+from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
@@ -528,6 +528,22 @@ async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Cl
     await client.hears_message()
     assert parked(lab) == (0,) * 5
     assert lab.front.latencies.sum_s == pytest.approx(2.0, rel=0.1), "for its client it took all the time"
+
+
+async def test_a_member_owes_nothing_before_it_was_asked(
+    lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though another one was, and did not answer."""
+    client, voice = await begins(lab, GET, members=2)
+    (exchange,) = [each.exchange for each in lab.front.clients]
+    first = exchange.candidate
+    assert exchange.sent > 0
+    monkeypatch.setattr(Exchange, "_connect", lambda self, candidate: None)
+    await voice.leaves()
+    await lab.until(lambda: exchange.candidate is not first)
+    assert exchange.sent == 0
+    client.resets()
+    await lab.until(lambda: not lab.front.clients)
 
 
 async def test_a_tunnel_is_parked_from_the_moment_it_is_one(lab: Lab, clock: Clock) -> None:

@@ -180,8 +180,9 @@ class Exchange:
             self.failed(error)
 
     def _start_anew(self) -> None:
-        """For the next member it is as old as its time there."""
+        """For the next member it is as old as its time there, and that one owes nothing before it was asked."""
         self.began = self.front.reactor.now
+        self.sent = 0.0
         self.start()
 
     def _take_group(self, group: Group) -> None:
