@@ -570,7 +570,7 @@ def test_nodes_that_know_no_slots_of_their_leaves_are_taken_to_have_those_of_the
 def test_a_node_is_as_able_as_its_answers_show_here_whatever_it_reports() -> None:
     view = reporter(endpoint=False)
     view.hear(NOW, SubtreeLoad(capacity=100.0, slots=8.0, ready_leaves=2, leaves=2), Echo())
-    assert view.capacity(NOW, None) == 100.0, "nothing was asked yet"
+    assert (view.capacity(NOW, None), view.likeness(NOW)) == (100.0, ALIKE), "nothing was asked yet"
     for tick in range(100):
         taken = KINDS.judge({2: [0.01] * 10}, view.slowness.expected, view.slowness.highest)
         view.advance(NOW + tick * 0.05, 0.1 * tick, taken)

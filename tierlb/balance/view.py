@@ -352,7 +352,8 @@ class MemberView:
         """By what factor its capacity may be below that of an equal."""
         if self.equal or self.by_connection or self.stated(now) is not None:
             return ALIKE
-        return ALIKE if self.reports and self.endpoint else self.slowness.likeness
+        reported = self.reports and (self.endpoint or not self.slowness.seen)
+        return ALIKE if reported else self.slowness.likeness
 
     @property
     def _learnt_without_waits(self) -> float | None:
