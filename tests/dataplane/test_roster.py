@@ -889,6 +889,25 @@ def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     assert (again.done, again.retired, a.retired) == (0, False, True)
 
 
+@pytest.mark.parametrize("part", ["learn_together", "Kinds.learn", "Candidate.learn"])
+def test_lines_are_drawn_though_a_part_of_the_tick_fails(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    errors: list[Exception] = []
+    harness.roster.on_error = errors.append
+
+    def fails(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(f"tierlb.dataplane.roster.{part}", fails)
+    before = group.candidates[0].offset
+    group.candidates[0].view.phantom.add(harness.reactor.now, 100)
+    harness.tick()
+    assert errors
+    assert group.candidates[0].offset > 5 * before
+
+
 def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

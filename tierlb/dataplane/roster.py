@@ -631,31 +631,29 @@ class Roster:
         return member.child and any(other.view.connected for other in self._candidates.values())
 
     def tick(self, now: float) -> None:
-        """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`."""
+        """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`. A part that fails leaves the
+        others as they are."""
+        dt_s, self._ticked_at = now - self._ticked_at, now
         self.shortages.tick(now)
-        try:
-            self._before_tick(now)
-        except Exception as error:
-            self.on_error(error)
+        self._try(self._before_tick, now)
         for outliers in self.outliers.values():
             outliers.tick(now)
         for candidate in self._candidates.values():
-            try:
-                candidate.learn(now)
-            except Exception as error:  # the others learn all the same
-                self.on_error(error)
-        self.kinds.learn(now)
+            self._try(candidate.learn, now)
+        self._try(self.kinds.learn, now)
         for siblings in self._siblings:
-            learn_together(siblings, now - self._ticked_at)
-        self._ticked_at = now
+            self._try(learn_together, siblings, dt_s)
         for group in self.groups:
-            try:
-                group.settle_in_turn(now)
-            except Exception as error:
-                self.on_error(error)
+            self._try(group.settle_in_turn, now)
         if now - self._shares_at >= SHARE_S:
             self._shares_at = now
             self._share_out()
+
+    def _try(self, part: Callable[..., object], *given: object) -> None:
+        try:
+            part(*given)
+        except Exception as error:
+            self.on_error(error)
 
     def _share_out(self) -> None:
         """Each candidate's part of the items of the last second."""
