@@ -304,6 +304,18 @@ def test_without_a_limit_nothing_is_known_and_never_few(draw: Draw, hosts: int, 
         assert hosts > 1 or endpoint.learnt.at_least >= in_flight
 
 
+def test_hundreds_at_a_time_that_never_wait_leave_a_number_to_count_with() -> None:
+    rng, endpoint = random.Random(1), Concurrency()
+    for _ in range(40):
+        endpoint.add(0.1, ((rng.choice([10, 100, *range(600, 1000)]), rng.expovariate(10)) for _ in range(200)))
+        endpoint.wait(1.0)
+        endpoint.close()
+    assert endpoint.losses[-2] == MOST_LOSS, "all numbers are out"
+    assert (endpoint.slots, endpoint.known, endpoint.at_least) == (None, False, SLOTS[-2])
+    assert endpoint.within(8.0) == SLOTS[-2]
+    assert endpoint.slowness_at(endpoint.within(8.0)) == pytest.approx(0.8, abs=0.3)
+
+
 MIXES = [
     [(0.98, 1), (0.02, 20)],
     [(0.5, 1), (0.5, 3)],

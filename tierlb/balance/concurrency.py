@@ -37,6 +37,8 @@ SLOTS = (
     math.inf,
 )
 """The hypotheses. In between, those that fit about as well are averaged."""
+MOST_SLOTS = SLOTS[-2]
+"""The largest number among them. A capacity without end could not be compared with others, nor reported."""
 MOST_IN_FLIGHT = 1024
 """More items than this count as so many."""
 BIN_WIDTH = 0.19
@@ -242,10 +244,10 @@ class Concurrency:
 
 def believed(losses: Sequence[float]) -> tuple[float, float, float | None]:
     """The fewest and the most slots that are possible by these losses, of which the best is 0, and how many there are
-    if that is known."""
+    if that is known. Where only "no limit" is left, that is as many as any number that was tried, or more."""
     left = [index for index, loss in enumerate(losses) if loss < DECISIVE]
-    at_least, at_most = SLOTS[left[0]], SLOTS[left[-1]]
-    if not at_most <= NARROW * at_least < math.inf:
+    at_least, at_most = min(SLOTS[left[0]], MOST_SLOTS), SLOTS[left[-1]]
+    if at_most > NARROW * at_least:
         return at_least, at_most, None
     weights = [math.exp(-losses[index] / 2) for index in left]
     logs = [weight * math.log(SLOTS[index]) for weight, index in zip(weights, left, strict=True)]
