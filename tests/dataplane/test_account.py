@@ -254,8 +254,9 @@ def above_l7(books: Books) -> None:
     books.items("edge-1", 6, connections=6)
     books.items("edge-2", 4, connections=4)
     books.counters.connections = 10
-    books.report("a", Echo(4, 30, 5))
-    books.report("b", Echo(2, 20, 5))
+    for name, echo in (("a", Echo(4, 30, 5)), ("b", Echo(2, 20, 5))):
+        books.report(name)
+        books.report(name, echo)
 
 
 def test_an_l4_node_says_how_many_requests_pass_it(books: Books) -> None:

@@ -540,6 +540,20 @@ def test_a_child_that_has_restarted_counts_anew(harness: Harness) -> None:
     assert requests_below(harness) == (True, 1, 14)
 
 
+def test_requests_of_before_a_child_was_a_member_do_not_count(harness: Harness) -> None:
+    """It goes on counting while it is none, or while this node is started again."""
+    harness.group(child("a"), child("b"), kind=Kind.L4)
+    harness.report("a", Echo(3, 1000, 1))
+    assert requests_below(harness) == (True, 3, 0)
+    harness.report("a", Echo(1, 1010, 1, 1))
+    harness.group(child("b"), kind=Kind.L4)
+    harness.group(child("a"), child("b"), kind=Kind.L4)
+    harness.report("a", Echo(2, 1030, 1, 1))
+    harness.report("a", Echo(1, 1034, 1))
+    assert requests_below(harness) == (True, 1, 14)
+    assert harness.roster.requests_below.parked == 0
+
+
 def test_what_was_in_flight_at_a_child_that_left_is_in_flight_no_more(harness: Harness) -> None:
     reported_on(harness, Kind.L4)
     harness.report("a", Echo(3, 10, 1))

@@ -356,10 +356,12 @@ class RequestsBelow:
     arrivals: int = 0
     parked: int = 0
 
-    def take(self, before: Echo, echo: Echo) -> None:
-        """A child's echo after that of its last report. Counters that went back mean that it has restarted."""
+    def take(self, before: Echo, echo: Echo, *, first: bool) -> None:
+        """A child's echo after that of its last report. Counters that went back mean that it has restarted. The `first`
+        one may tell of all that this node sent there before it restarted, or before the child was a member again."""
         self.counted = True
-        self.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
+        if not first:
+            self.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
         self.in_flight = max(0, self.in_flight + echo.in_flight - before.in_flight)
         self.parked = max(0, self.parked + echo.parked - before.parked)
 
@@ -678,7 +680,8 @@ class Roster:
             view = candidate.view
             known, connected, barren = view.heard, view.connected, view.barren
             left = known is not None and known.draining
-            self._count_below(view.echo, echo)
+            if self._kind is Kind.L4:
+                self.requests_below.take(view.echo, echo, first=known is None)
             view.hear(now, load, echo)
             candidate.awaited_until = 0.0
             if left != load.draining:
@@ -690,10 +693,6 @@ class Roster:
             if known is None or not connected or is_news(known, load):
                 for group in candidate.groups:
                     group.settle_at_once(now)
-
-    def _count_below(self, before: Echo, echo: Echo) -> None:
-        if self._kind is Kind.L4:
-            self.requests_below.take(before, echo)
 
     def guidance(self, name: str, now: float) -> Guidance | None:
         """What a child is to know of its siblings; None for who is no member."""
