@@ -894,6 +894,20 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
     assert harness.changes == []
 
 
+def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(harness: Harness) -> None:
+    """They would be in units of the group that it was in, and not comparable with those of newcomers."""
+    a, _ = harness.group(member("a", weight=10), "b", balance=Policy.LOAD_AWARE).candidates
+    item = Underway(harness.reactor.now)
+    a.begin_item(harness.reactor.now, item, long=True)
+    b, c = harness.group("b", "c", balance=Policy.LOAD_AWARE).candidates
+    harness.tick(FULL_AFTER_S)
+    assert b.slope == c.slope
+    harness.pass_time(1.0)
+    a.in_flight -= 1
+    a.unpark(item)
+    assert b.slope == c.slope
+
+
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     a = harness.group("a", "b").candidates[0]
     a.done = 7

@@ -314,7 +314,7 @@ class Candidate(CountedMember):
 
     def retire(self) -> None:
         """No longer a member: kept connections close, items in flight finish."""
-        self.retired = True
+        self.retired, self.groups = True, []
         self.roster.reactor.wheel.forget(self)
         self._close_idle_unless_used()
         if self.probe is not None:
