@@ -9,6 +9,8 @@ requests take there. The second is needed because use says nothing to clients th
 on a child that is ten times slower each of them gets a tenth, at the same use as elsewhere. It spares one connection, a
 quiet one, by which it is found out when the child is fast again (balance/returning.py).
 
+A child that is not hot closes connections too, as many as its parent asks for, when a sibling is probed or returns.
+
 Left out: shedding, which needs a limit that is surer than a learnt capacity.
 """
 

@@ -9,12 +9,14 @@ needs one multiplication and one addition per candidate; the lines are worked ou
     score = (Q/part + phantom + ahead) / capacity = n·slope + offset
 
 For a connection, which cannot be placed anew with its next item, the time that items take at the child counts too:
-there `ahead` is capacity times mean response. For requests it is 1, so that a child that has recovered is found again.
+there `ahead` is its capacity by the time of a standard item, 1 at least. For requests to a child it is 1, so that one
+that has recovered is found again.
 A connection counts as many items as the child's carry on average (`per_item`), and one that the last report does not
 tell of as NEW_ITEMS at least. When many end between two drawings of the line, Q is too low meanwhile, even below zero.
 
-`ahead` is the item itself. A leaf works on up to c items at once and each takes c/capacity, so there it is c: with 1 a
-slow endpoint looks as good as a fast one that has a few in flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the
+`ahead` is the item itself. An endpoint works on up to c items at once and each takes c/capacity, so there it is c, or
+more where c is small (`balance.view.AHEAD`): with 1 a slow endpoint looks as good as a fast one that has a few in
+flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the
 scenario of tests/simulation/test_load_aware.py: steady, just after a fast endpoint became slow, later).
 """
 

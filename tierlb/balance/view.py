@@ -4,9 +4,11 @@ Everything a parent can know meets here: its own counts (exact), the member's re
 lately. `line` turns it into `score = in_flight * slope + offset`, which the hot path evaluates with nothing but its own
 count; the line is drawn anew every `TICK_S`, when a report comes and after an error.
 
-One class serves the three kinds of member: an endpoint that says nothing (its capacity is learnt, BALANCING.md
-§3), a node or agent that reports (§2), and a reporter that fell silent (DESIGN.md §8). The data plane and the
-simulator both use it. Left out: who else could be chosen, which is the choosers' business.
+One class serves all kinds of member: an endpoint that reports nothing, whose capacity follows from the times of its
+answers (balance/slowness.py) and its slots (balance/pool_slots.py); a node that reports, whose answers are judged in
+the same way, by their times here or by what its reports say of them; an agent, whose reported capacity is believed; and
+a reporter that fell silent (balance/staleness.py). The data plane and the simulator both use it. Left out: the choice
+between members (balance/choosers.py).
 """
 
 import math
