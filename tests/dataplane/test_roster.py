@@ -908,6 +908,20 @@ def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(har
     assert b.slope == c.slope
 
 
+def test_nodes_that_are_no_longer_given_the_same_connections_do_not_share_what_is_known_of_their_work(
+    harness: Harness,
+) -> None:
+    a, b = child("a", "web"), child("b", "api")
+    (group,) = harness.groups(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
+    common = group.candidates[0].view.work
+    assert group.candidates[1].view.work is common
+    first, second = harness.groups(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
+    assert first.candidates[0].view.work is common
+    assert second.candidates[0].view.work is not common
+    harness.groups(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
+    assert first.candidates[0].view.work is common
+
+
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     a = harness.group("a", "b").candidates[0]
     a.done = 7

@@ -598,8 +598,14 @@ class Roster:
         return (member.target,)
 
     def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Candidate]]) -> None:
-        """What is known of the work of members is known of all that do the same."""
-        self._work = {key: self._work.get(key, members[0].view.work) for key, members in siblings.items()}
+        """What is known of the work of members is known of all that do the same, and of no others: where those that did
+        the same are parted, one part begins anew."""
+        work = {key: self._work[key] for key in siblings if key in self._work}
+        for key, members in siblings.items():
+            if key not in work:
+                known = members[0].view.work
+                work[key] = Work() if any(known is each for each in work.values()) else known
+        self._work = work
         for key, members in siblings.items():
             for member in members:
                 member.view.work = self._work[key]
