@@ -49,6 +49,12 @@ def test_what_a_parent_tells_its_children(children: list[Child], target: float, 
         assert (each.target, each.all_hot) == (pytest.approx(target), all_hot)
 
 
+def test_capacities_next_to_nothing_are_not_known_and_make_no_target_of_nothing() -> None:
+    for capacity in (0.0, 5e-324, 1e-300):
+        said = guide([Child(0.4, capacity, part=0.1), Child(0.6, capacity, part=0.1)])
+        assert [each.target for each in said] == [pytest.approx(0.5)] * 2
+
+
 def test_nobody_is_told_anything_where_nobody_is() -> None:
     assert guide([]) == []
 

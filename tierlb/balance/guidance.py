@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 import attrs
 
+from tierlb.balance.capacity import LEAST_CAPACITY
 from tierlb.balance.returning import SLOW_MARGIN, given_per_s, wanted
 from tierlb.model.load import Guidance, SubtreeLoad
 
@@ -91,7 +92,7 @@ def guide(children: Sequence[Child]) -> list[Guidance]:
     """
     if not children:
         return []
-    known = [child.capacity for child in children if child.capacity > 0]
+    known = [child.capacity for child in children if child.capacity >= LEAST_CAPACITY]
     usual = sum(known) / len(known) if known else 1.0
     target = _mean([(child.part * _weight(child, usual), child.utilisation) for child in children])
     cool = any(child.utilisation < COOL * target and not child.slow for child in children)
@@ -114,7 +115,7 @@ def guide(children: Sequence[Child]) -> list[Guidance]:
 
 
 def _weight(child: Child, usual: float) -> float:
-    if child.capacity <= 0:
+    if child.capacity < LEAST_CAPACITY:
         return usual
     return child.capacity if child.slow else max(child.capacity, usual)
 
