@@ -272,6 +272,22 @@ def test_its_parents_are_told_their_part_by_their_connections(books: Books) -> N
     assert books.account.echo("edge-3") == Echo()
 
 
+def test_what_a_parent_is_told_of_its_requests_never_falls(books: Books) -> None:
+    """It would be taken for a restart, and all of it for new."""
+    above_l7(books)
+    told = [books.account.echo("edge-1").arrivals]
+    for count in range(1, 20):
+        books.items("edge-2", 1, connections=1)
+        books.report("a", Echo(4, 30 + count // 9, 5))
+        told.append(books.account.echo("edge-1").arrivals)
+    books.counters.tallies.of("edge-1").connections = books.counters.tallies.of("edge-2").connections = 0
+    books.report("a", Echo(0, 62, 5))
+    told.append(books.account.echo("edge-1").arrivals)
+    assert told == sorted(told)
+    assert told[-1] + books.account.echo("edge-2").arrivals == 82
+    assert told[-1] > told[-2]
+
+
 def test_what_is_parked_below_an_l4_node_is_parked_there_too(books: Books) -> None:
     above_l7(books)
     books.report("a", Echo(4, 30, 5, 3))

@@ -37,6 +37,7 @@ class Account:
         self._work = WorkRates()
         self._requests_s = 0.0
         self._counts_requests = False
+        self._shared = 0
         self._sampled_at = now
         self.latencies = RecentSketch(latencies, now)
 
@@ -55,6 +56,7 @@ class Account:
         below = self._roster.requests_below
         self._requests_s += max(0, below.in_flight - below.parked) * (now - self._sampled_at)
         self._sampled_at = now
+        self._share_requests()
         if below.counted is not self._counts_requests:
             self._counts_requests = True
             self._rates, self._own = RecentRates(), OwnCapacity()  # it was connections that were counted until now
@@ -106,9 +108,16 @@ class Account:
             return echo
         total = self._counters.tallies.total()
         here = echo.connections / total.connections if total.connections else 0.0
-        ever = echo.arrivals / total.arrivals if total.arrivals else 0.0
         in_flight, parked = round(below.in_flight * here), round(below.parked * here)
-        return Echo(in_flight, round(below.arrivals * ever), echo.connections, parked)
+        self._share_requests()
+        return Echo(in_flight, self._counters.tallies.requests(parent), echo.connections, parked)
+
+    def _share_requests(self) -> None:
+        """Requests that came below since the last time are told to the parents by their connections now."""
+        arrivals = self._roster.requests_below.arrivals
+        if arrivals > self._shared:
+            self._counters.tallies.share_out(arrivals - self._shared)
+            self._shared = arrivals
 
     def _counts(self) -> aggregate.Counters:
         c, total, below = self._counters, self._counters.tallies.total(), self._roster.requests_below

@@ -13,9 +13,10 @@ MOST_PARENTS = 4096
 
 class Tally:
     """`in_flight`, `parked` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start.
-    `parked` are those of the items in flight that are parked (balance.parking); only balance.member counts them."""
+    `parked` are those of the items in flight that are parked (balance.parking); only balance.member counts them.
+    `requests`: of an l4 node, about how many came by its connections, cumulative."""
 
-    __slots__ = ("arrivals", "connections", "done", "in_flight", "parked")
+    __slots__ = ("arrivals", "connections", "done", "in_flight", "parked", "requests")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -23,6 +24,7 @@ class Tally:
         self.done = 0
         self.connections = 0
         self.parked = 0
+        self.requests = 0.0
 
     def echo(self) -> Echo:
         return Echo(self.in_flight, self.arrivals, self.connections, self.parked)
@@ -56,6 +58,21 @@ class Tallies:
         """What the report to this parent says; all zero for one that never sent anything."""
         tally = self._parents.get(parent)
         return Echo() if tally is None else tally.echo()
+
+    def share_out(self, requests: int) -> None:
+        """So many more came, by the connections that there are; where there are none any more, by all there were. What
+        was told of them before stays: a cumulative count that falls looks like a restart."""
+        tallies, total = (self.outside, *self._parents.values()), self.total()
+        for tally in tallies:
+            if total.connections:
+                tally.requests += requests * tally.connections / total.connections
+            elif total.arrivals:
+                tally.requests += requests * tally.arrivals / total.arrivals
+
+    def requests(self, parent: str) -> int:
+        """What came by the connections of this parent."""
+        tally = self._parents.get(parent)
+        return 0 if tally is None else round(tally.requests)
 
     def total(self) -> Tally:
         total = Tally()
