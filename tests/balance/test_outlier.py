@@ -18,6 +18,7 @@ from tierlb.balance.outlier import (
     excess,
     is_sign,
     is_sign_alone,
+    lasting_excess,
     low_success_rates,
     may_eject,
     run_needed,
@@ -303,13 +304,30 @@ def test_an_error_share_is_one_whatever_the_counts(counts: Counts, share: float)
         (Recent(100, 100), Recent(300, 300), 0.0),
         (Recent(100, 40), Recent(300, 150), 0.0),
         (Recent(100, 55), Recent(300, 150), 0.0),  # chance
-        (Recent(100, 100), Recent(300, 150), 0.4),
-        (Recent(0, 1), Recent(), 1.0),
+        (Recent(100, 69), Recent(300, 150), 0.0),
+        (Recent(100, 100), Recent(300, 150), 0.3),
+        (Recent(0.1, 0.1), Recent(), 1.0),  # faded
         (Recent(), Recent(100, 10), 0.0),
     ],
 )
 def test_errors_count_as_load_as_far_as_siblings_do_not_have_them_too(own: Recent, others: Recent, part: float) -> None:
     assert excess(own, others) == pytest.approx(part)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "part"),
+    [
+        (Recent(25, 1), Recent(75, 0), 0.0),  # one error in a hundred
+        (Recent(25, 10), Recent(75, 0), 0.74),
+        (Recent(1, 1), Recent(), 1.0),
+        (Recent(0.1, 0.1), Recent(3, 0), 1.0),  # not a good answer
+        (Recent(1, 1), Recent(3, 2), 0.0),
+        (Recent(20, 12), Recent(60, 40), 0.0),
+        (Recent(), Recent(100, 10), 0.0),
+    ],
+)
+def test_a_penalty_lasts_only_if_chance_does_not_explain_the_errors(own: Recent, others: Recent, part: float) -> None:
+    assert lasting_excess(own, others) == pytest.approx(part, abs=0.01)
 
 
 def test_recent_counts_fade() -> None:

@@ -27,6 +27,15 @@ def test_an_old_error_is_forgotten() -> None:
     assert phantom.value(20) == 0
 
 
+def test_what_is_left_can_be_limited() -> None:
+    phantom = Phantom()
+    phantom.add(10, 8)
+    phantom.limit(10, 9)
+    assert phantom.value(10) == 8
+    phantom.limit(10 + DECAY_S, 2)
+    assert [phantom.value(10 + after) for after in (DECAY_S, 2 * DECAY_S)] == pytest.approx([2, 2 / math.e])
+
+
 def test_time_that_goes_back_adds_nothing() -> None:
     phantom = Phantom()
     phantom.add(10, 8)

@@ -253,6 +253,14 @@ def test_a_starved_host_comes_on_trial() -> None:
     assert host.trial
 
 
+@pytest.mark.parametrize(("value", "rest_s"), [(1.2, None), (1.3, 0.5), (2.9, 0.5), (3.1, 2.0), (10.0, 2.0)])
+def test_one_that_may_be_an_equal_of_its_siblings_is_tried_sooner(value: float, rest_s: float | None) -> None:
+    host = Slowness()
+    host.believe(value, 20.0)
+    tried = next((count for count in range(1, 200) if idle(host, TICK_S).trial), None)
+    assert tried == (None if rest_s is None else pytest.approx(rest_s / TICK_S, abs=1))
+
+
 @pytest.mark.parametrize(("siblings", "trial"), [(1.0, True), (6.0, True), (10.0, False), (20.0, False)])
 def test_one_that_is_as_fast_as_its_siblings_is_not_starved(siblings: float, trial: bool) -> None:
     host = slow()

@@ -174,6 +174,17 @@ def test_errors_that_siblings_have_too_are_no_load() -> None:
     assert one["a"].blamed == 3.0
 
 
+@pytest.mark.parametrize(("fault", "lasts"), [(Fault.ANSWER, False), (Fault.OVERLOADED, True)])
+def test_an_error_that_siblings_have_a_moment_later_is_no_load_any_more(fault: Fault, lasts: bool) -> None:
+    pool = Pool(balance=Policy.LOAD_AWARE)
+    for name in NAMES[:4]:
+        pool.ends(name, times=2)
+        pool.ends(name, fault)
+    assert pool["a"].view.error_penalty(pool.harness.reactor.now) > 0
+    pool.harness.tick()
+    assert (pool["a"].view.error_penalty(pool.harness.reactor.now) > 0) is lasts
+
+
 def test_what_failed_elsewhere_before_counts_against_nobody() -> None:
     pool = Pool()
     pool.ends("a", Fault.REPEATED, times=100)

@@ -26,6 +26,10 @@ class Phantom:
         self._items = min(MOST_ERRORS * concurrency, self.value(now) + concurrency)
         self._at = now
 
+    def limit(self, now: float, most: float) -> None:
+        """No more than so many are left."""
+        self._items, self._at = min(most, self.value(now)), now
+
     def value(self, now: float) -> float:
         """What is left of them."""
         if not self._items:

@@ -71,7 +71,7 @@ class MemberView:
     `said_slots`: how many items it works on at a time, as itself or its agent says (0: neither does); `slots`: as it is
     to be used, of all parents together (balance/pool_slots.py). `endpoint`: it is no node. `own_work` is its own mix
     of items, which may be another than that of the pool (`work`); `work_done_s` the sum of what its answers usually
-    take.
+    take. `phantom` stands for its errors, as far as siblings do not have them too, `overload` for its answers of 429.
 
     Of a member `by_connection`: `said` is what its answers took, as its reports since the last tick have it;
     `standard` how slow its siblings are (the low median, so that of two the slower one is compared with the other)."""
@@ -97,6 +97,7 @@ class MemberView:
     work_done_s: float = 0.0
     endpoint: bool = True
     phantom: Phantom = attrs.field(factory=Phantom)
+    overload: Phantom = attrs.field(factory=Phantom)
     trial: Trial = attrs.field(factory=Trial)
     said: list[KindTimes] = attrs.field(factory=list)
     standard: float = 1.0
@@ -395,7 +396,7 @@ class MemberView:
         counts as slow start does, in the queue and not in the time that an item takes: else an idle tier would give
         everything to the heaviest. `left_out`: how many of its own items count as no queue. `trial`: it is to get the
         next item."""
-        if (trial or self.slowness.trial or self.trial.due) and not self.phantom.value(now):
+        if (trial or self.slowness.trial or self.trial.due) and not self.error_penalty(now):
             slope, offset = ON_TRIAL
         else:
             slope, offset = self._line(now, capacity, own, weight)
@@ -403,7 +404,7 @@ class MemberView:
 
     def _line(self, now: float, capacity: float, own: int, weight: float) -> tuple[float, float]:
         part = self._part(now) * max(weight, LEAST_PART)
-        phantom = self.phantom.value(now)
+        phantom = self.error_penalty(now)
         load = self.heard
         if not self.reports:
             return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self._itself, part)
@@ -417,6 +418,10 @@ class MemberView:
         ahead = self._ahead(capacity)
         counted = min(self.echo.connections, own) if self.by_connection else 0
         return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)
+
+    def error_penalty(self, now: float) -> float:
+        """Phantom items in its queue."""
+        return self.phantom.value(now) + self.overload.value(now)
 
     @property
     def _itself(self) -> float:

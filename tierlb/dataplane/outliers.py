@@ -25,6 +25,7 @@ from tierlb.balance.outlier import (
     excess,
     is_sign,
     is_sign_alone,
+    lasting_excess,
     low_success_rates,
     may_eject,
 )
@@ -119,12 +120,12 @@ class Outliers:
         if self.detection is not None and not standing.ejected:
             self._judge(host, self.detection, now)
         self._survey(now, SURVEY_S)
-        recent, grown = standing.recent, _counts(host) - standing.surveyed
-        own = Recent(recent.done + grown.done, recent.faults + grown.faults)
-        return excess(own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults))
+        return excess(*self._recently(host))
 
     def tick(self, now: float) -> None:
-        """Several times a second: who returns; and with each interval, whose success rate is too low."""
+        """Several times a second: whose errors siblings have had as well since; who returns; and with each interval,
+        whose success rate is too low."""
+        self._forgive(now)
         detection = self.detection
         if detection is None:
             return
@@ -133,6 +134,20 @@ class Outliers:
         if now >= self._next_at:
             self._next_at = now + detection.interval_s
             self._turn(detection, now)
+
+    def _forgive(self, now: float) -> None:
+        """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
+        for host in self._hosts:
+            if host.view.phantom.value(now):
+                self._survey(now, SURVEY_S)
+                blamed = lasting_excess(*self._recently(host)) * host.standing.recent.faults
+                host.view.phantom.limit(now, blamed * host.view.slots)
+
+    def _recently(self, host: "Candidate") -> tuple[Recent, Recent]:
+        """What it had lately, and its siblings."""
+        recent, grown = host.standing.recent, _counts(host) - host.standing.surveyed
+        own = Recent(recent.done + grown.done, recent.faults + grown.faults)
+        return own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults)
 
     def _judge(self, host: "Candidate", detection: OutlierDetection, now: float) -> None:
         """Eject it if it has erred so often in a row that its siblings and chance do not explain it."""

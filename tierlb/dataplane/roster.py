@@ -178,7 +178,8 @@ class Candidate(CountedMember):
         outliers = self.roster.outliers.get(self.member.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
-        self.view.phantom.add(now, part * self.view.slots)
+        phantom = self.view.overload if fault is Fault.OVERLOADED else self.view.phantom
+        phantom.add(now, part * self.view.slots)
         self.settle_at_once(now)
 
     def unpark(self, item: UnderWay) -> None:

@@ -1356,7 +1356,7 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
     assert (load.members[0].done, load.members[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.candidate(lab.members[0]).view.phantom.value(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (lab.candidate(lab.members[0]).view.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
