@@ -105,10 +105,22 @@ def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) 
 
 def test_the_front_hears_of_the_load_a_few_times_a_second(kept: Kept) -> None:
     kept.serves("a")
-    kept.front.counters.tallies.of("edge-1").arrivals = 7
-    kept.passes(2.0)
-    assert 6 <= len(kept.front.heeded) <= 8
-    assert kept.front.heeded[-1][0].arrivals == 7
+    for _ in range(8):
+        kept.front.counters.tallies.of("edge-1").arrivals += 1
+        kept.passes(SAY_EVERY_S)
+    assert 6 <= len({load.arrivals for load, _ in kept.front.heeded}) <= 9
+
+
+def test_the_front_hears_at_once_that_answers_take_longer(kept: Kept) -> None:
+    kept.serves("a")
+    kept.passes(1.1)
+    heard = len(kept.front.heeded)
+    for _ in range(6):
+        kept.front.counters.timed += 10
+        kept.front.counters.seconds += 5.0
+        kept.passes(0.05)
+    load, _ = kept.front.heeded[-1]
+    assert (len(kept.front.heeded) - heard, load.response_s) == (6, 0.5)
 
 
 def test_a_draining_front_is_said_to_drain(kept: Kept) -> None:

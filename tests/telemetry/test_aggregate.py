@@ -192,8 +192,25 @@ def test_rates_and_means_come_from_one_window_and_hold_while_nothing_ends() -> N
     rates = RecentRates()
     assert rates.sample(0.0, Counters()) == Recent()
     assert rates.sample(0.5, Counters(done=5, timed=5, timed_s=1.0)) == Recent()
-    assert rates.sample(1.0, Counters(done=20, timed=20, timed_s=2.0, closed=2, connected_s=10)) == Recent(20, 0.1, 5.0)
-    assert rates.sample(2.0, Counters(done=20, timed=20, timed_s=9.0, closed=2, connected_s=12)) == Recent(0, 0.1, 5.0)
+    rates.sample(1.0, Counters(done=20, timed=20, timed_s=2.0, closed=2, connected_s=10))
+    assert rates.value == Recent(20, 0.1, 5.0, rising_s=0.1)
+    rates.sample(2.0, Counters(done=20, timed=20, timed_s=9.0, closed=2, connected_s=12))
+    assert rates.value == Recent(0, 0.1, 5.0, rising_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("each", "slow"), [(10, 0.5), (1, 0.5), (10, 0.01)], ids=["slower", "too few to tell", "faster"]
+)
+def test_a_slowdown_shows_within_a_quarter_second_and_a_recovery_within_one(each: int, slow: float) -> None:
+    """Answers of 0.1 s for a second, then of another time; every 0.05 s so many."""
+    rates, count, seconds = RecentRates(), 0, 0.0
+    for tick in range(26):
+        if tick:
+            count, seconds = count + each, seconds + each * (0.1 if tick <= 20 else slow)
+        rates.sample(tick * 0.05, Counters(done=count, timed=count, timed_s=seconds))
+    response_s = (15 * 0.1 + 5 * slow) / 20
+    assert rates.value.response_s == pytest.approx(response_s)
+    assert rates.value.rising_s == pytest.approx(slow if each == 10 and slow > 0.1 else response_s)
 
 
 def test_the_rate_of_errors_is_of_the_last_second_and_falls_to_zero_with_them() -> None:

@@ -89,6 +89,7 @@ class Upkeep:
         self._voice = NodeVoice()
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
+        self._load = SubtreeLoad()
         self._said_at = 0.0
         self._odd_words: dict[str, str] = {}
         self._agent_check: Address | None = None
@@ -172,12 +173,18 @@ class Upkeep:
             with self._errors.barrier("tick"):
                 self._say(now)
         with self._errors.barrier("tick"):
+            self._heed(now)
+        with self._errors.barrier("tick"):
             self._front.move(now)
 
-    def _say(self, now: float) -> None:
-        load = self.subtree(now)
-        self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
+    def _heed(self, now: float) -> None:
+        """What parents said of siblings, by how this node fares now: one that has become slow is left at once."""
+        load = attrs.evolve(self._load, response_s=self.account.recent.rising_s)
         self._front.heed(now, load, combine(said.guidance for said in self._guidance.values()))
+
+    def _say(self, now: float) -> None:
+        load = self._load = self.subtree(now)
+        self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
         self._voice.say(now, load)
         self._front.load_field = b"" if self._orca is None else self._orca_field(load, self._orca)
 

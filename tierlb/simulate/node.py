@@ -268,9 +268,10 @@ class Node:
             load = self.subtree(now)
             self._report(now, load)
             guidance = combine(self.guidances.values())
-            rate_per_s = closing_rate_per_s(load.connections, load, guidance)
-            self.closing.set_rate(now, rate_per_s, why_close(load, guidance))
-            self._move(now, load.connections, load.response_s)
+            rising = attrs.evolve(load, response_s=self._rates.value.rising_s)
+            rate_per_s = closing_rate_per_s(load.connections, rising, guidance)
+            self.closing.set_rate(now, rate_per_s, why_close(rising, guidance))
+            self._move(now, load.connections, rising.response_s)
         self.agenda.at(now + TICK_S, self._tick)
 
     def _move(self, now: float, connections: int, response_s: float) -> None:

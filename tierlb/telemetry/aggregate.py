@@ -22,6 +22,9 @@ MOST_UTILISATION = 1e6
 """What is said at most: a child may say a capacity next to nothing, and a quotient by that is no figure."""
 MOST_DOWN = 16
 """Names in a report, which is sent several times a second; a name has at most 40 characters."""
+RISING_S = 0.25
+RISING_FROM = 8
+"""Answers. Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
 LEAST_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
@@ -52,12 +55,14 @@ class Counters:
 class Recent:
     """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
     life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
-    parked are in neither."""
+    parked are in neither. `rising_s`: the mean response of the last quarter second, where that is longer and of enough
+    answers, so that a slowdown shows at once."""
 
     done_per_s: float = 0.0
     response_s: float = 0.0
     connection_s: float = 0.0
     errors_per_s: float = 0.0
+    rising_s: float = 0.0
 
 
 @attrs.frozen
@@ -96,24 +101,33 @@ class Target:
 class RecentRates:
     """Rates and mean times over the last second, from samples of the counters."""
 
-    __slots__ = ("_window", "value")
+    __slots__ = ("_latest", "_window", "value")
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window = Window(window_s)
+        self._latest = Window(RISING_S)
         self.value = Recent()
 
     def sample(self, now: float, counters: Counters) -> Recent:
         c = counters
         self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, c.closed, c.connected_s, c.errors)
+        self._latest.sample(now, c.timed, c.timed_s)
         if growth := self._window.growth():
             seconds, (done, timed, timed_s, closed, connected_s, errors) = growth
+            response_s = timed_s / timed if timed > 0 else self.value.response_s
             self.value = Recent(
                 max(0.0, done / seconds),
-                timed_s / timed if timed > 0 else self.value.response_s,
+                response_s,
                 connected_s / closed if closed > 0 else self.value.connection_s,
                 errors / seconds,
+                max(response_s, self._latest_s()),
             )
         return self.value
+
+    def _latest_s(self) -> float:
+        growth = self._latest.growth()
+        count, seconds = growth[1] if growth else (0.0, 0.0)
+        return seconds / count if count >= RISING_FROM else 0.0
 
 
 class WorkRates:
