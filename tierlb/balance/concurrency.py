@@ -99,19 +99,17 @@ logarithm by so much lower. The others change nothing."""
 
 @attrs.define(slots=True)
 class Concurrency:
-    """One endpoint. Call `add` with its answers as they come, or per tick, and `advance` once per tick after it; or
-    `wait` once per tick, and `close` when `is_due`, which is what takes time (60 µs).
+    """One endpoint. Call `add` with its answers as they come, or per tick, `wait` once per tick, and `close` when
+    `is_due`, which is what takes time (60 µs).
 
     `slots`: how many items it works on at once; None until that was known for the first time. `known`: the evidence is
     for it now. Once known the value stays when it is no longer certain, within what is still possible. `at_least` and
     `at_most`: neither fewer slots nor more would explain the times, be the rest known or not; `within` is for a guess.
-    `slowness`: the time by the usual time of an item that need not wait, as of the last window and by the hypothesis
-    that fits best.
 
     An endpoint that is never saturated is not known, and `at_least` is then near the most that it had in flight. One
     that always is (its siblings have more slots and all queues are equal) is not known either, and `at_most` is then
-    near the least that it had. What it completes at most, `slots / slowness` usual times per second, is the same by all
-    hypotheses that are left there, if its slowness is worked out with the slots that are used.
+    near the least that it had. What it completes at most, the slots by `slowness_at` these, in usual times per second,
+    is the same by all hypotheses that are left there.
 
     It takes a few windows with items before and behind the bend: seconds at hundreds of items per second and a high
     load, minutes at five. Cores that items share show as up to half as many slots again with as much more slowness, for
@@ -122,7 +120,6 @@ class Concurrency:
     known: bool = False
     at_least: float = 1.0
     at_most: float = math.inf
-    slowness: float = 1.0
     _elapsed_s: float = 0.0
     _count: int = 0
     _sums: dict[int, list[float]] = attrs.field(factory=dict)
@@ -155,12 +152,6 @@ class Concurrency:
                 entry[3] += time_s * time_s
             count += 1
         self._count += count
-
-    def advance(self, dt_s: float) -> None:
-        """`dt_s` have passed."""
-        self.wait(dt_s)
-        if self.is_due:
-            self.close()
 
     def wait(self, dt_s: float) -> None:
         """`dt_s` have passed; the window is not closed."""
@@ -233,7 +224,6 @@ class Concurrency:
         self._losses = [min(MOST_LOSS, loss - best) for loss in losses]
 
     def _decide(self) -> None:
-        self.slowness = math.exp(self._levels[self._losses.index(0.0)])
         self.at_least, self.at_most, slots = believed(self._losses)
         self.known = slots is not None
         if slots is not None:
