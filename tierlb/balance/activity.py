@@ -24,7 +24,7 @@ they wait."""
 WAITS = 3.0
 """Added for one whose host owes an answer."""
 LEAST = 5 / 64
-"""Of what is never used, too, nobody is to have all: thirteen quiet connections are one that is in use."""
+"""Above zero, so that no host is given all connections that are never used: thirteen of them count as one in use."""
 MEMORY_S = 5.0
 QUIET_S = 2.0
 """After so long without a byte a connection is parked."""
@@ -36,8 +36,8 @@ GRAIN = 1024
 
 
 class Activity:
-    """Of one connection: what it counts (`weight`), and whether it is parked. A new one counts 1: who connects
-    asks."""
+    """Of one connection: what it counts (`weight`), and whether it is parked. A new one counts 1: a
+    client that connects is about to ask."""
 
     __slots__ = ("_use", "looked_at", "parked", "weight")
 
@@ -68,7 +68,7 @@ def owes(now: float, asked: float, answered: float, host_served: float, pool_ser
 
 def in_whole(loads: Sequence[float], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
     """Loads of siblings as the choice takes them: above the lowest in whole connections. `parts`: their weights (0..1).
-    Of who is not `usable` nobody takes an example."""
+    Hosts that are not `usable` do not count as the lowest."""
     lowest = min(
         (load / part for load, part, counts in zip(loads, parts, usable, strict=True) if counts and part), default=0.0
     )

@@ -21,8 +21,8 @@ is added to the loss of its hypothesis, and the losses are kept as differences t
   the short one's ratio is huge. The sum of times by the sum of usual times obeys Little's law for any mix.
 
 Left out: items that others send to the same endpoint. Of three parents that see their own items only, each learns about
-half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all. Who adds what
-the others have there in the mean (balance/pool_slots.py) learns nearly all of them.
+half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all. With what the
+others have there in the mean added to n (`balance.view.MemberView.show_slots`) each learns nearly all of them.
 """
 
 import math

@@ -82,7 +82,7 @@ class Work(MeanWork):
 
     Capacities are in *standard* items per second. A standard item takes `standard_s`, the mean of all until so many
     were seen, from then on the mean of the last minutes. In items of the mix of this second a capacity would fall as
-    longer ones come, though nothing became slower. Who compares a rate with a capacity takes work by `standard_s`.
+    longer ones come, though nothing became slower. A rate that is compared with a capacity is work by `standard_s`.
     """
 
     interference: Interference = attrs.field(factory=Interference)
@@ -147,7 +147,7 @@ class Kinds:
         self._swept_at = 0.0
 
     def place(self, key: Hashable) -> Place:
-        """Where the number of a kind is kept, for who uses it later too; that of the rest while there is none free."""
+        """Where the number of a kind is kept, for use later too; the place of the rest while none is free."""
         place = self._places.get(key)
         if place is None:
             if not self._free:

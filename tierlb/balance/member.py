@@ -245,8 +245,8 @@ def draw_lines(
     usable: Sequence[bool] = (),
 ) -> None:
     """Work out anew by what line each of these siblings is chosen (`MemberView.line`). `capacities` have been settled,
-    `parts` are their weights as parts of the heaviest. Of those that are not `usable` (none: all are) nobody takes an
-    example."""
+    `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent to; only
+    those count where loads are compared with the lowest."""
     lines: list[tuple[float, float]] = []
     loads = _loads_by_activity(members, parts, usable)
     for index, (member, capacity, part) in enumerate(zip(members, capacities, parts, strict=True)):
@@ -261,7 +261,7 @@ def draw_lines(
 
 
 def _loads_by_activity(members: Sequence[Member], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
-    """What there is at each, of connections whose use is watched; empty where others are among them."""
+    """The load of each, as the choice takes it, where all are given connections whose use is watched; else empty."""
     if not all(member.view.by_activity for member in members):
         return []
     loads = [member.in_flight - member.lightness for member in members]

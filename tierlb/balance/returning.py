@@ -16,7 +16,8 @@ SLOW_MARGIN = 3.0
 ENOUGH = 8
 """Answers in a lot. Chance makes the mean of 8 exponential times less than a third of what it should be once in 250."""
 FASTER, FASTER_IN_PROBE = 3.0, 2.0
-"""How many times less a lot must take than was believed. Whoever probes has asked once, not again and again."""
+"""How many times less a lot must take than was believed. A probe measures one lot; without one there are many, of which
+some are low by chance."""
 HALF_WAY = 2.0
 """How many times slower than its siblings a lot may show it. Beyond it the lot may be of before and after a recovery,
 and another one is to follow at once."""
@@ -25,9 +26,9 @@ FIRST_REST_S, LONGEST_REST_S = 1.0, 3.0
 PROBE_S = 3.0
 """A probe that had too few answers by then has shown nothing."""
 WELL_S = 10.0
-"""Who was not slow for so long starts with the first rest again."""
+"""A child that was not slow for so long starts with the first rest again."""
 PROBE_SHARE = 0.02
-"""Of all connections, to be given to who is probed; they are slow for about a second if it still is."""
+"""Of all connections, to be given to a child that is probed; they are slow for about a second if it still is."""
 GIVEN_OVER_S = 0.5
 PROVEN_S = 1.0
 """Of slow start, which one that was measured does not begin with."""

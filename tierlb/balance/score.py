@@ -76,9 +76,9 @@ def line(
     `others`: items in flight and not parked from other parents as of the report (R − r; below zero is read as zero).
     `per_item`: the child's items for one of this parent's, where this parent counts connections and the child requests;
     `counted`: how many of this parent's the child had counted in that, as of its report. Those since then are no less
-    than `NEW_ITEMS` each: who connects asks. `ahead`: 1, or at a leaf its concurrency, so that the score is the time an
-    item will take there: the wait and the service itself. `part` (0..1): of the queue of its equals, what a child in
-    slow start may have.
+    than `NEW_ITEMS` each, for a client that connects is about to ask. `ahead`: 1, or at an endpoint how many items it
+    works on at once, so that the score is the time an item will take there: the wait and the service itself. `part`
+    (0..1): of the queue of its equals, what a child in slow start may have.
     """
     per_new = max(NEW_ITEMS, per_item)
     slope = (fresh * per_new + (1 - fresh) * per_item / share) / (capacity * part)

@@ -57,7 +57,7 @@ LEAST_BUSY = 0.1
 LEAST_IN_FLIGHT = 1e-3
 """Less is none: the integral of what is parked is a difference of large sums, and its last digits are chance."""
 LEAST_PART = 1e-9
-"""Of the heaviest: it is divided by. Who weighs nothing is not chosen from."""
+"""Of the heaviest: it is divided by. Members of weight 0 are not chosen anyway."""
 STATED_FOR_S = 3.0
 """What an endpoint said of its capacity counts for so long. The lower of that and of what was learnt from outside is
 believed: others' load shows in the one first, a change of the endpoint in the other, and nobody gains by boasting."""
@@ -202,7 +202,7 @@ class MemberView:
 
     @property
     def by_activity(self) -> bool:
-        """What it is given are connections of whose use nobody reports."""
+        """It is given connections, and does not report how they are used."""
         return self.equal and not self.reports
 
     def age_s(self, now: float) -> float | None:

@@ -41,8 +41,8 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
 
 @attrs.frozen
 class Rival:
-    """One member as it was seen by who chose. `score`: what the policy goes by, lower is better. `parked`: of those in
-    flight. `capacity_age_s`: how old what the capacity was learnt from is, where that is not of just now."""
+    """One member as the node that chose saw it. `score`: what the policy goes by, lower is better. `parked`: of those
+    in flight. `capacity_age_s`: how old what the capacity was learnt from is, where that is not of just now."""
 
     member: str
     in_flight: int | None = None
@@ -214,7 +214,7 @@ def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
 
 
 def _add_rival(table: Table, indent: str, rival: Rival, *, chosen: bool, learns: bool) -> None:
-    """`learns`: who chose can know its capacity; of what endpoints of connections can do nothing is known."""
+    """`learns`: the node that chose can know its capacity; that of an endpoint that is given connections is unknown."""
     score = "" if rival.score is None else f"{rival.score:.3g}"
     trouble = rival.availability != AVAILABLE
     table.add_row(

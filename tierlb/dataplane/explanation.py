@@ -25,7 +25,7 @@ from tierlb.model.topology import Policy
 
 FIELD = b"x-tierlb-explain"
 OLD_S = 2.0
-"""The age of what a capacity was learnt from is told from here on."""
+"""The age of what a capacity was learnt from is shown when it is at least this."""
 MOST_MEMBERS = 8
 """Of a larger group the best are told, and how many more there were."""
 
