@@ -245,6 +245,27 @@ def test_draining_is_said(books: Books) -> None:
     assert books.subtree(draining=True).draining
 
 
+def test_the_work_of_a_member_that_left_was_done(books: Books) -> None:
+    """A negative growth of the sum would hide for a second how busy the others are."""
+
+    def work(seconds: float) -> None:
+        for _ in range(round(seconds / 0.05)):
+            for each in books.roster.candidates:
+                each.times[0] += [0.01] * 20
+            books.passes(0.05)
+
+    books.group("a", "b", "c")
+    work(3.0)
+    busy = books.subtree().utilisation
+    assert busy > 0.1
+    books.group("b", "c")
+    work(0.2)
+    assert books.subtree().utilisation > 0.8 * busy
+    assert set(books.roster.work_left_s) == {"app"}
+    books.group(member("d", "other"))
+    assert not books.roster.work_left_s
+
+
 # An l4 node over children that count requests.
 
 

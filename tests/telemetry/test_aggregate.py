@@ -324,7 +324,7 @@ def test_work_is_a_rate_of_the_last_second_by_target() -> None:
     assert rates.rate("a") == pytest.approx(3.0)
     assert rates.rate("b") == 0
     rates.sample(2.05, {"a": 0.0})
-    assert rates.rate("a") == 0, "a member that left takes its work along"
+    assert rates.rate("a") == 0, "it is never below zero"
     assert rates.rate("b") is None
 
 

@@ -67,7 +67,8 @@ class Account:
         done_s: dict[str, float] = {}
         for candidate in self._roster.candidates:
             name = candidate.member.target
-            done_s[name] = done_s.get(name, 0.0) + candidate.view.work_done_s
+            before_s = done_s.get(name, self._roster.work_left_s.get(name, 0.0))
+            done_s[name] = before_s + candidate.view.work_done_s
         self._work.sample(now, done_s)
         self.latencies.turn(now)
 

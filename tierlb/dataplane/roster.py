@@ -556,6 +556,8 @@ class Roster:
         self._by_name: dict[str, list[Candidate]] = {}
         self._shares_at = 0.0
         self.requests_below = RequestsBelow()
+        self.work_left_s: dict[str, float] = {}
+        """By target, the work that members did before they left: what is cumulative goes on without them."""
 
     def regroup(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[Group]:
         """Groups for a new snapshot, parallel to `destinations`; candidates that are in none of them retire."""
@@ -575,11 +577,15 @@ class Roster:
             if key not in kept:
                 candidate.retire()
                 self._lose(candidate)
+                target = candidate.member.target
+                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + candidate.view.work_done_s
         self._candidates, self.groups = kept, groups
         by_target: dict[tuple[str, ...], list[Candidate]] = {}
         for candidate in kept.values():
             by_target.setdefault(self._doing(candidate.member, groups), []).append(candidate)
         self._siblings = list(by_target.values())
+        targets = {candidate.member.target for candidate in kept.values()}
+        self.work_left_s = {target: work_s for target, work_s in self.work_left_s.items() if target in targets}
         self._share_work(by_target)
         self._by_name = {}
         for candidate in kept.values():

@@ -139,7 +139,7 @@ class WorkRates:
         self._windows: dict[str, Window] = {}
 
     def sample(self, now: float, done_s: Mapping[str, float]) -> None:
-        """`done_s`: by target, cumulative while its members stay the same."""
+        """`done_s`: by target, cumulative, also when members leave."""
         self._windows = {name: self._windows.get(name) or Window() for name in done_s}
         for name, seconds in done_s.items():
             self._windows[name].sample(now, seconds)
