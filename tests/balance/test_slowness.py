@@ -261,6 +261,11 @@ def test_one_that_may_be_an_equal_of_its_siblings_is_tried_sooner(value: float, 
     assert tried == (None if rest_s is None else pytest.approx(rest_s / TICK_S, abs=1))
 
 
+def test_one_that_is_slower_by_many_answers_is_not_tried_sooner() -> None:
+    host = steady(Slowness(), 5, 100, 2.0)
+    assert not idle(host, 1.0).trial
+
+
 @pytest.mark.parametrize(("siblings", "trial"), [(1.0, True), (6.0, True), (10.0, False), (20.0, False)])
 def test_one_that_is_as_fast_as_its_siblings_is_not_starved(siblings: float, trial: bool) -> None:
     host = slow()

@@ -43,10 +43,10 @@ LONGEST_REST_S = 8.0
 """Between two trials of a host that was better once: a recovery is to be seen within 10 s."""
 LONGEST_REST_OF_THE_SLOW_S = 60.0
 NEAR, SOONER = 3.0, 0.25
-"""One that is less slow than this beside its siblings is tried again after so much of its rest. It may be their equal:
-some stall when others do not, and those that go on being used become faster as a machine warms up or has less to do,
-while one at rest stays what it was. Without this one of four equal hosts got less than half of its share of 200 items
-in 2 of 24 runs (tests/simulation/test_light_traffic.py)."""
+"""One that is less slow than this beside its siblings, by fewer answers than PRIOR, is tried again after so much of its
+rest. It may be their equal: some stall when others do not, and those that go on being used become faster as a machine
+warms up or has less to do, while one at rest stays what it was. Without this one of four equal hosts got less than half
+of its share of 200 items in 2 of 24 runs (tests/simulation/test_light_traffic.py)."""
 BEST_FROM = 32.0
 """Answers after which a belief counts as what the host can do at best: the mean of fewer is low by chance."""
 FEW = 0.55
@@ -168,7 +168,8 @@ class Slowness:
         self._idle_s += dt_s
         self.value = self.typical
         beside = self.value / min(self.fastest, self.siblings)
-        rest_s = self._rest_s * (SOONER if beside < NEAR else 1)
+        may_be_equal = beside < NEAR and self._count < PRIOR
+        rest_s = self._rest_s * (SOONER if may_be_equal else 1)
         if not self.trial and self._idle_s >= rest_s and beside > TRIED_FROM:
             self.trial, self._tried, self._count, self._ratios = True, 0, 0.0, 0.0
 
