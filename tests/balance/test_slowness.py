@@ -16,6 +16,7 @@ from tierlb.balance.slowness import (
     LOWEST,
     MEMORY,
     PRIOR,
+    SOON_S,
     TRIAL_ITEMS,
     TRIED_FROM,
     Slowness,
@@ -397,6 +398,18 @@ def test_when_all_were_slow_and_one_has_recovered_the_others_are_tried_too() -> 
         for _ in range(60):
             host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=False, slots=4.0)
         assert host.trial is tried
+
+
+@pytest.mark.parametrize(("together", "trial"), [(True, True), (False, False)], ids=["slow together", "slow alone"])
+def test_one_that_was_slow_together_with_one_that_has_recovered_is_tried_at_once(together: bool, trial: bool) -> None:
+    """Its own trials have become rare meanwhile."""
+    host = slow()
+    rests(host, 10, 3)
+    host.siblings = host.fastest = 10.0 if together else 1.0
+    tick(host, 1, 10.0)
+    host.siblings = host.fastest = 1.0
+    idle(host, SOON_S + 0.1)
+    assert host.trial is trial
 
 
 def test_what_is_not_seen_for_a_while_is_taken_for_what_the_siblings_are() -> None:

@@ -23,8 +23,9 @@ HALF_WAY = 2.0
 and another one is to follow at once."""
 FIRST_REST_S, LONGEST_REST_S = 1.0, 3.0
 """A recovery is to be seen within 8 s, of which the way back takes half."""
-PROBE_S = 3.0
-"""A probe that had too few answers by then has shown nothing."""
+PROBE_S = 6.0
+"""A probe that had too few answers by then has shown nothing. Where guidance and reports are two seconds late each, the
+first answers are told of after four; with 3 s a node was back after 6 to 13 s instead of 6 to 11."""
 WELL_S = 10.0
 """A child that was not slow for so long starts with the first rest again."""
 PROBE_SHARE = 0.02

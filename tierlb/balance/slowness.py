@@ -47,6 +47,8 @@ NEAR, SOONER = 3.0, 0.25
 rest. It may be their equal: some stall when others do not, and those that go on being used become faster as a machine
 warms up or has less to do, while one at rest stays what it was. Without this one of four equal hosts got less than half
 of its share of 200 items in 2 of 24 runs (tests/simulation/test_light_traffic.py)."""
+SOON_S = 0.25
+"""The rest of a host whose siblings were slow with it and of which one is well again: most likely it is, too."""
 BEST_FROM = 32.0
 """Answers after which a belief counts as what the host can do at best: the mean of fewer is low by chance."""
 FEW = 0.55
@@ -82,6 +84,7 @@ class Slowness:
     _ratios: float = 0.0
     _seconds: float = 0.0
     _best: float = math.inf
+    _beside: float = math.inf
     _idle_s: float = 0.0
     _rest_s: float = FIRST_REST_S
     _tried: int = 0
@@ -121,7 +124,7 @@ class Slowness:
         if not answers.count and not busy:
             self._rest(dt_s)
             return
-        self._idle_s = 0.0
+        self._idle_s, self._beside = 0.0, self.fastest
         if self.trial:
             self._try(answers.count, overdue)
             return
@@ -167,6 +170,8 @@ class Slowness:
         """Nothing was in flight: what was learnt from answers holds."""
         self._idle_s += dt_s
         self.value = self.typical
+        if self.fastest * BETTER < self._beside < math.inf:
+            self._rest_s, self._beside = SOON_S, self.fastest
         beside = self.value / min(self.fastest, self.siblings)
         may_be_equal = beside < NEAR and self._count < PRIOR
         rest_s = self._rest_s * (SOONER if may_be_equal else 1)
