@@ -763,11 +763,11 @@ async def test_a_client_that_waits_for_100_continue_is_not_slow(lab: Lab, clock:
 
 
 async def test_a_client_that_takes_long_over_its_body_does_not_use_up_the_answers_time(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(response=0.1, stream=5))
+    client, member = await lab.converses(timeouts=Timeouts(response=1.0, stream=5))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
     voice = await member.accepts()
     await voice.hears_head()
-    await trio.sleep(0.4)
+    await trio.sleep(1.3)
     await client.says(b"body")
     await voice.hears(b"body")
     await voice.says(OK)
