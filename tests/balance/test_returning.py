@@ -102,6 +102,21 @@ def test_a_probe_that_nobody_answers_ends_and_has_shown_nothing() -> None:
     assert rests(child) == FIRST_REST_S
 
 
+def test_a_probe_waits_for_answers_that_are_told_of_four_seconds_later() -> None:
+    child = Returning()
+    rests(child)
+    child.look(4.0, answers(1, 1.0), 0.0, 10.0, 1.0)
+    assert child.look(TICK_S, answers(ENOUGH, 1.0), 0.0, 10.0, 1.0) is not None
+
+
+def test_after_a_probe_that_was_asked_and_hangs_it_rests_longer() -> None:
+    child = Returning()
+    rests(child)
+    child.look(PROBE_S, answers(0, 1.0), 20.0, 10.0, 1.0)
+    assert not child.probing
+    assert rests(child) == pytest.approx(2 * FIRST_REST_S)
+
+
 def test_who_was_well_for_long_starts_with_the_first_rest_again() -> None:
     child = Returning()
     rests(child)

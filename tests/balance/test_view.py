@@ -8,7 +8,7 @@ import pytest
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers, Kinds
-from tierlb.balance.member import Member, learn_together
+from tierlb.balance.member import Member, capacities_of, learn_together
 from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
@@ -579,6 +579,30 @@ def test_a_node_is_as_able_as_its_answers_show_here_whatever_it_reports() -> Non
     agent = reporter(endpoint=True)
     agent.hear(NOW, SubtreeLoad(capacity=100.0, slots=8.0, ready_leaves=1, leaves=1), Echo())
     assert agent.likeness(NOW) == ALIKE
+
+
+def learnt_node(slots: float, *, said: float) -> Member:
+    """Two leaves, and a belief of 100 answers of usual times, which are 10 ms."""
+    member = Member(reporter(endpoint=False))
+    member.view.work.usual_s, member.view.slowness.seen = 0.01, 100.0
+    member.view.hear(NOW, SubtreeLoad(capacity=said, slots=slots, ready_leaves=2, leaves=2), Echo())
+    return member
+
+
+def test_a_node_that_was_lost_is_taken_for_what_its_siblings_show_not_for_what_they_say() -> None:
+    nodes = [learnt_node(8.0, said=3200.0) for _ in range(2)]
+    learn_together(nodes, 0.05)
+    assert capacities_of(nodes, NOW) == pytest.approx([800.0, 800.0])
+    nodes[1].view.lose()
+    assert capacities_of(nodes, NOW) == pytest.approx([800.0, 800.0])
+
+
+def test_a_report_does_not_change_the_slots_that_nodes_have_in_common() -> None:
+    nodes = [learnt_node(8.0, said=0.0), learnt_node(12.0, said=0.0)]
+    learn_together(nodes, 0.05)
+    common = [each.view.slots for each in nodes]
+    nodes[1].view.hear(NOW, SubtreeLoad(slots=12.0, ready_leaves=2, leaves=2), Echo())
+    assert [each.view.slots for each in nodes] == common == [8.0, 8.0]
 
 
 def test_use_is_compared_by_the_capacity_that_this_node_believes_in() -> None:

@@ -172,22 +172,22 @@ def test_what_is_parked_and_how_old_a_capacity_is_is_told():
 
 
 @pytest.mark.parametrize(
-    ("subtree", "guessed"),
+    ("subtree", "of_node", "of_endpoint"),
     [
-        (SubtreeLoad(9.0), True),
-        (SubtreeLoad(9.0, slots=4.0), False),
-        (SubtreeLoad(9.0, own_capacity=9.0), False),
-        (SubtreeLoad(), False),
+        (SubtreeLoad(9.0), True, True),
+        (SubtreeLoad(9.0, slots=4.0), False, False),
+        (SubtreeLoad(9.0, own_capacity=9.0), False, True),
+        (SubtreeLoad(), False, True),
     ],
-    ids=["slots unknown", "known", "by the node itself", "nothing known"],
+    ids=["slots unknown", "known", "by the node itself", "not of the node"],
 )
-def test_a_capacity_that_stands_on_a_guess_of_slots_is_marked(subtree, guessed):
+def test_a_capacity_that_stands_on_a_guess_of_slots_is_marked(subtree, of_node, of_endpoint):
     seen = member("app/127.0.0.1:9001", 1.0, capacity=9.0)
     endpoint = EndpointStatus(Address("127.0.0.1", 9001), State.SERVING)
     both = groups({"web": [node("web-1", 1, seen, subtree=subtree)]}, {"app": PoolStatus((endpoint,))})
     total, rows = both["web"]
-    assert (total.guessed, rows["web-1"].guessed) == (guessed, guessed)
-    assert [row.guessed for row in both["app"][1].values()] == [guessed]
+    assert (total.guessed, rows["web-1"].guessed) == (of_node, of_node)
+    assert [row.guessed for row in both["app"][1].values()] == [of_endpoint]
 
 
 def test_a_node_that_was_not_heard_of_lately_shows_nothing_of_now():

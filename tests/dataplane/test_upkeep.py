@@ -103,7 +103,7 @@ def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) 
     assert guided(kept) == NOBODY
 
 
-def test_the_front_hears_of_the_load_a_few_times_a_second(kept: Kept) -> None:
+def test_the_load_is_worked_out_a_few_times_a_second(kept: Kept) -> None:
     kept.serves("a")
     for _ in range(8):
         kept.front.counters.tallies.of("edge-1").arrivals += 1
@@ -116,11 +116,13 @@ def test_the_front_hears_at_once_that_answers_take_longer(kept: Kept) -> None:
     kept.passes(1.1)
     heard = len(kept.front.heeded)
     for _ in range(6):
-        kept.front.counters.timed += 10
-        kept.front.counters.seconds += 5.0
+        kept.roster.kinds.heads += 10
+        kept.roster.kinds.heads_s += 5.0
+        kept.roster.kinds.heads_usual_s += 1.0
+        kept.roster.kinds.heads_ratios += 60.0
         kept.passes(0.05)
     load, _ = kept.front.heeded[-1]
-    assert (len(kept.front.heeded) - heard, load.response_s) == (6, 0.5)
+    assert (len(kept.front.heeded) - heard, load.response_s) == (6, pytest.approx(0.6))
 
 
 def test_a_draining_front_is_said_to_drain(kept: Kept) -> None:

@@ -207,10 +207,22 @@ def test_a_slowdown_shows_within_a_quarter_second_and_a_recovery_within_one(each
     for tick in range(26):
         if tick:
             count, seconds = count + each, seconds + each * (0.1 if tick <= 20 else slow)
-        rates.sample(tick * 0.05, Counters(done=count, timed=count, timed_s=seconds))
+        judged = {"judged": count, "usual_s": 0.1 * count, "ratios": seconds / 0.1}
+        rates.sample(tick * 0.05, Counters(done=count, timed=count, timed_s=seconds, **judged))
     response_s = (15 * 0.1 + 5 * slow) / 20
     assert rates.value.response_s == pytest.approx(response_s)
     assert rates.value.rising_s == pytest.approx(slow if each == 10 and slow > 0.1 else response_s)
+
+
+def test_a_few_long_requests_among_short_ones_are_no_slowdown() -> None:
+    """In the last quarter second all are of the long kind, as usual."""
+    rates = RecentRates()
+    count, seconds = 0, 0.0
+    for tick in range(26):
+        each_s = 0.002 if tick <= 20 else 0.2
+        count, seconds = count + 2, seconds + 2 * each_s
+        rates.sample(tick * 0.05, Counters(timed=count, timed_s=seconds, judged=count, usual_s=seconds, ratios=count))
+    assert rates.value.rising_s == pytest.approx(rates.value.response_s)
 
 
 def test_the_rate_of_errors_is_of_the_last_second_and_falls_to_zero_with_them() -> None:

@@ -122,7 +122,8 @@ def stable_key(key: Hashable, form: int) -> int:
 
 class Kinds:
     """Numbers for kinds and their usual times. A number is even; the one behind it stands for the kind's streams.
-    `heads` answers of kinds that are not long took `heads_s` to their heads, since the start. `on_freed` is called when
+    `heads` answers of kinds that are not long took `heads_s` to their heads, since the start; they usually take
+    `heads_usual_s`, and `heads_ratios` is the sum of the one by the other. `on_freed` is called when
     kinds have lost their places: those that still come, and those that had none, may ask for one again."""
 
     def __init__(self) -> None:
@@ -130,7 +131,7 @@ class Kinds:
         self.usual_s = [0.0] * size
         self.long = [False] * size
         self.heads = 0
-        self.heads_s = 0.0
+        self.heads_s = self.heads_usual_s = self.heads_ratios = 0.0
         self._seen = [0.0] * size
         self._answered = [0] * size
         self._parked = [0] * size
@@ -198,14 +199,16 @@ class Kinds:
         """Add what so many answers of a kind tell to `answers`. `seconds`: as if their host were like the others."""
         usual_s = self.usual_s[number]
         self._answered[number] += count
-        if not self.long[number - number % FORMS]:
-            self.heads += count
-            self.heads_s += seconds * expected
         if self._seen[number] < ENOUGH:
             usual_s = self._begin(number, count, seconds)
         else:
             before, before_s = self._new.get(number, (0, 0.0))
             self._new[number] = (before + count, before_s + seconds)
+        if not self.long[number - number % FORMS]:
+            self.heads += count
+            self.heads_s += seconds * expected
+            self.heads_usual_s += count * usual_s
+            self.heads_ratios += seconds * expected / usual_s
         if self._seen[number] >= ENOUGH:
             answers.count += count
             answers.seconds += seconds * expected

@@ -66,6 +66,8 @@ class Returning:
         if self._count >= ENOUGH:
             return self._judge((self._ratios + overdue) / self._count, slowness, usual)
         if self._for_s >= (PROBE_S if self.probing else self._rest_s):
+            if self.probing and overdue:
+                self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
             self._begin(probing=not self.probing)
         return None
 

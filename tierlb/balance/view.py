@@ -131,7 +131,7 @@ class MemberView:
             self.items_per_connection += ITEMS_PER_CONNECTION_GAIN * (recent - self.items_per_connection)
         if self.by_connection:
             self._note_answers(load)
-        if load.slots and not self.by_connection:
+        if load.slots and self.endpoint and not self.by_connection:
             self.say_slots(load.slots)
         self.heard, self.echo, self.heard_at, self.connected, self.silent = load, echo, now, True, False
 
@@ -297,7 +297,7 @@ class MemberView:
 
     def _own_scale(self, load: SubtreeLoad) -> float:
         """By what factor it takes its use for more than this node does: its slots are learnt from its items alone."""
-        shown = self._reported() if self.by_connection else None
+        shown = self.reported() if self.by_connection else None
         if not shown or not load.capacity:
             return 1.0
         return min(MOST_OWN_SCALE, max(1 / MOST_OWN_SCALE, shown / load.capacity))
@@ -309,7 +309,7 @@ class MemberView:
         """Standard items per second (balance.kinds.Work), as far as it can be trusted now; None: no idea. `median` is
         that of its siblings."""
         if self.reports:
-            reported = self._reported()
+            reported = self.reported()
             age_s = self.age_s(now)
             known = trusted_capacity(reported, age_s, REPORT_INTERVAL_S, self.connected, median)
             if known is not None or self.equal:
@@ -331,7 +331,7 @@ class MemberView:
             learnt = stated if learnt is None else min(learnt, stated)
         return learnt
 
-    def _reported(self) -> float | None:
+    def reported(self) -> float | None:
         """By its reports; None where they tell nothing, as those of a child do that is to be found out about."""
         load = self.heard
         if load is None or self.returning.probing:
@@ -355,7 +355,8 @@ class MemberView:
         """By what factor its capacity may be below that of an equal."""
         if self.equal or self.by_connection or self.stated(now) is not None:
             return ALIKE
-        reported = self.reports and (self.endpoint or not self.slowness.seen)
+        says = self.connected and self.heard is not None and self.heard.capacity > 0
+        reported = says and (self.endpoint or not self.slowness.seen)
         return ALIKE if reported else self.slowness.likeness
 
     @property

@@ -191,7 +191,7 @@ def _view(parent: Json, member: Json, part: float | None, weight: float) -> View
         failed=member["failed"],
         capacity=member["capacity"] or None,
         capacity_age_s=member.get("capacity_age_s"),
-        guessed=_is_guess(parent["subtree"] or {}),
+        guessed=bool(member["capacity"] and parent["subtree"]) and not parent["subtree"].get("slots"),
         part=part,
         weight=weight,
         rate=rate,

@@ -142,6 +142,9 @@ class Account:
             c.lived_s,
             parked,
             waited,
+            kinds.heads,
+            kinds.heads_usual_s,
+            kinds.heads_ratios,
         )
 
     def _effort(self) -> float:

@@ -140,8 +140,8 @@ class Outliers:
         for host in self._hosts:
             if host.view.phantom.value(now):
                 self._survey(now, SURVEY_S)
-                blamed = lasting_excess(*self._recently(host)) * host.standing.recent.faults
-                host.view.phantom.limit(now, blamed * host.view.slots)
+                own, others = self._recently(host)
+                host.view.phantom.limit(now, lasting_excess(own, others) * own.faults * host.view.slots)
 
     def _recently(self, host: "Candidate") -> tuple[Recent, Recent]:
         """What it had lately, and its siblings."""

@@ -649,10 +649,10 @@ class Roster:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`. A part that fails leaves the
         others as they are."""
         dt_s, self._ticked_at = now - self._ticked_at, now
-        self.shortages.tick(now)
+        self._try(self.shortages.tick, now)
         self._try(self._before_tick, now)
         for outliers in self.outliers.values():
-            outliers.tick(now)
+            self._try(outliers.tick, now)
         for candidate in self._candidates.values():
             self._try(candidate.learn, now)
         self._try(self.kinds.learn, now)
@@ -696,6 +696,8 @@ class Roster:
             if self._kind is Kind.L4:
                 self.requests_below.take(view.echo, echo, first=known is None)
             view.hear(now, load, echo)
+            if known is None:
+                candidate.started = candidate.given()
             candidate.awaited_until = 0.0
             if left != load.draining:
                 candidate.assess("drains" if load.draining else "returned")

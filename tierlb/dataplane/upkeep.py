@@ -178,7 +178,8 @@ class Upkeep:
             self._front.move(now)
 
     def _heed(self, now: float) -> None:
-        """What parents said of siblings, by how this node fares now: one that has become slow is left at once."""
+        """Work out anew how many connections to close, from the parents' guidance and the times of the last quarter
+        second."""
         load = attrs.evolve(self._load, response_s=self.account.recent.rising_s)
         self._front.heed(now, load, combine(said.guidance for said in self._guidance.values()))
 

@@ -296,6 +296,9 @@ class Node:
             connected_s=self.connected_s,
             parked=total.parked,
             waited=self.waited,
+            judged=self.kinds.heads,
+            usual_s=self.kinds.heads_usual_s,
+            ratios=self.kinds.heads_ratios,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:

@@ -23,8 +23,10 @@ MOST_UTILISATION = 1e6
 MOST_DOWN = 16
 """Names in a report, which is sent several times a second; a name has at most 40 characters."""
 RISING_S = 0.25
+"""A slowdown is looked for in the answers of so long, and rates are averaged over a second."""
 RISING_FROM = 8
-"""Answers. Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
+"""Fewer answers in that time tell nothing.
+Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
 LEAST_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
@@ -33,7 +35,8 @@ LEAST_SHARE = 1e-6
 class Counters:
     """A node's own counts at one moment. Cumulative but for `in_flight`, `connections` and `parked`.
 
-    `waited` items of those done were parked. `timed` items that were not took `timed_s` in all. `closed` connections
+    `waited` items of those done were parked. `timed` items that were not took `timed_s` in all. Of these, `judged` are
+    of known kinds: they usually take `usual_s`, and `ratios` is the sum of the one by the other. `closed` connections
     that ended had lasted for `connected_s` in all.
     """
 
@@ -49,14 +52,17 @@ class Counters:
     connected_s: float = 0.0
     parked: int = 0
     waited: int = 0
+    judged: int = 0
+    usual_s: float = 0.0
+    ratios: float = 0.0
 
 
 @attrs.frozen
 class Recent:
     """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
     life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
-    parked are in neither. `rising_s`: the mean response of the last quarter second, where that is longer and of enough
-    answers, so that a slowdown shows at once."""
+    parked are in neither. `rising_s`: what the answers of the last quarter second show the mean response to become,
+    where that is longer and they are enough, so that a slowdown shows at once."""
 
     done_per_s: float = 0.0
     response_s: float = 0.0
@@ -110,24 +116,26 @@ class RecentRates:
 
     def sample(self, now: float, counters: Counters) -> Recent:
         c = counters
-        self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, c.closed, c.connected_s, c.errors)
-        self._latest.sample(now, c.timed, c.timed_s)
+        ended = (c.closed, c.connected_s, c.errors)
+        self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, *ended, c.judged, c.usual_s)
+        self._latest.sample(now, c.judged, c.ratios)
         if growth := self._window.growth():
-            seconds, (done, timed, timed_s, closed, connected_s, errors) = growth
+            seconds, (done, timed, timed_s, closed, connected_s, errors, judged, usual_s) = growth
             response_s = timed_s / timed if timed > 0 else self.value.response_s
             self.value = Recent(
                 max(0.0, done / seconds),
                 response_s,
                 connected_s / closed if closed > 0 else self.value.connection_s,
                 errors / seconds,
-                max(response_s, self._latest_s()),
+                max(response_s, self._latest_ratio() * usual_s / judged if judged > 0 else 0.0),
             )
         return self.value
 
-    def _latest_s(self) -> float:
+    def _latest_ratio(self) -> float:
+        """By like requests: a few long ones would make the mean of a quarter second many times that of a second."""
         growth = self._latest.growth()
-        count, seconds = growth[1] if growth else (0.0, 0.0)
-        return seconds / count if count >= RISING_FROM else 0.0
+        count, ratios = growth[1] if growth else (0.0, 0.0)
+        return ratios / count if count >= RISING_FROM else 0.0
 
 
 class WorkRates:
