@@ -8,7 +8,7 @@ import pytest
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers, Kinds
-from tierlb.balance.member import Member, capacities_of, learn_together
+from tierlb.balance.member import Member, learn_together
 from tierlb.balance.score import NEW_ITEMS, ON_TRIAL
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
@@ -587,14 +587,6 @@ def learnt_node(slots: float, *, said: float) -> Member:
     member.view.work.usual_s, member.view.slowness.seen = 0.01, 100.0
     member.view.hear(NOW, SubtreeLoad(capacity=said, slots=slots, ready_leaves=2, leaves=2), Echo())
     return member
-
-
-def test_a_node_that_was_lost_is_taken_for_what_its_siblings_show_not_for_what_they_say() -> None:
-    nodes = [learnt_node(8.0, said=3200.0) for _ in range(2)]
-    learn_together(nodes, 0.05)
-    assert capacities_of(nodes, NOW) == pytest.approx([800.0, 800.0])
-    nodes[1].view.lose()
-    assert capacities_of(nodes, NOW) == pytest.approx([800.0, 800.0])
 
 
 def test_a_report_does_not_change_the_slots_that_nodes_have_in_common() -> None:

@@ -232,7 +232,7 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
 def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
     """Their capacities as the pick takes them (`balance.capacity.settle`)."""
     views = [member.view for member in siblings]
-    reported = [each for view in views if (each := view.reported()) is not None]
+    reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
     middle = median(reported) if reported else None
     return settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
 
