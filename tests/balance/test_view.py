@@ -589,6 +589,13 @@ def learnt_node(slots: float, *, said: float) -> Member:
     return member
 
 
+def test_nodes_none_of_which_knows_its_slots_can_do_together_what_they_report() -> None:
+    """Three nodes share their leaves: each guesses 8 slots for a leaf and reports a third of them."""
+    nodes = [learnt_node(0.0, said=1600 / 3) for _ in range(3)]
+    learn_together(nodes, 0.05)
+    assert [each.view.capacity(NOW, None) for each in nodes] == pytest.approx([1600 / 3] * 3)
+
+
 def test_a_report_does_not_change_the_slots_that_nodes_have_in_common() -> None:
     nodes = [learnt_node(8.0, said=0.0), learnt_node(12.0, said=0.0)]
     learn_together(nodes, 0.05)

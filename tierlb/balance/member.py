@@ -213,7 +213,9 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
-    leaf_slots = median_low([each for member in siblings if (each := member.view.leaf_slots)] or [FIRST_GUESS])
+    views = [member.view for member in siblings]
+    slots = [each for view in views if (each := view.leaf_slots)] or [each for view in views if (each := view.implied)]
+    leaf_slots = median_low(slots or [FIRST_GUESS])
     seen: list[Seen] = []
     for member in siblings:
         slowness, answers = member.view.slowness, member.answers

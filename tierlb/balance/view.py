@@ -259,6 +259,15 @@ class MemberView:
             return None
         return max(LEAST_SLOTS, load.slots / load.ready_leaves)
 
+    @property
+    def implied(self) -> float | None:
+        """Slots for each ready leaf that would give the capacity that the node reports; None: not known. A leaf that
+        several nodes share counts in each by a part, which no other figure shows."""
+        load = self.heard
+        if self.endpoint or load is None or not load.ready_leaves or not self.slowness.seen:
+            return None
+        return load.capacity * self.slowness.value * self.work.standard_s / load.ready_leaves
+
     def compare(self, dt_s: float, answers: Answers, standard: float, leaf_slots: float) -> None:
         """`standard`: how slow its siblings are, `leaf_slots` how many slots their leaves have. Slots are learnt, and
         not everywhere at the same time: those of nodes that differ little, or know none, are taken to be the same. A
