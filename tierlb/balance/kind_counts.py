@@ -18,7 +18,7 @@ REST = 0
 """The key of all others together."""
 SWEEP_S = 10.0
 MOST = 1e12
-"""What an entry holds at most. It grows beyond that by what a child says in error only, and begins anew."""
+"""The most that an entry holds. Only an erroneous report makes it larger; the entry is then reset to zero."""
 RARE = 1 / 64
 """A kind with a smaller part of the answers than this gives up its place while others wait for one."""
 

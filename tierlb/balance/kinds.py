@@ -295,7 +295,7 @@ class Kinds:
         return self._answered[number] + self._answered[number + 1] + self._parked[number]
 
     def _forget(self, number: int) -> None:
-        """As it is handed out."""
+        """Forget what was learnt of the kind that had this number before."""
         for each in (number, number + 1):
             self.usual_s[each] = self._seen[each] = 0.0
             self._answered[each] = self._parked[each] = self._waited[each] = 0

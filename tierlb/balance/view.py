@@ -46,9 +46,9 @@ LEAST_ITEMS_PER_CONNECTION = 0.02
 SHORTEST_ITEM_S = 1e-6
 MOST_OWN_SCALE = 4.0
 LEAST_SLOTS = 1e-3
-"""For a leaf: a part of one that a thousand nodes share. Less is no figure, and is divided by."""
+"""The least number of slots per leaf that is believed: it is divided by, and a thousand nodes may share a slot."""
 SLOTS_ALIKE = 2.5
-"""Of what nodes say that their leaves have: each has learnt that for itself."""
+"""Slots per leaf of two nodes count as equal within this factor, because each node learns them by itself."""
 MOST_SAID = 256
 """Entries of reports that a tick may find; each report has at most some ten."""
 NO_ANSWERS = Answers()

@@ -557,7 +557,7 @@ class Roster:
         self._shares_at = 0.0
         self.requests_below = RequestsBelow()
         self.work_left_s: dict[str, float] = {}
-        """By target, the work that members did before they left: what is cumulative goes on without them."""
+        """Work of members that have left, by target: it stays part of the target's cumulative count."""
 
     def regroup(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[Group]:
         """Groups for a new snapshot, parallel to `destinations`; candidates that are in none of them retire."""

@@ -60,8 +60,8 @@ class Tallies:
         return Echo() if tally is None else tally.echo()
 
     def share_out(self, requests: int) -> None:
-        """So many more came, by the connections that there are; where there are none any more, by all there were. What
-        was told of them before stays: a cumulative count that falls looks like a restart."""
+        """Attribute so many more requests to the parents in proportion to their open connections, or to all that they
+        ever opened if none is open. No count falls, because a parent takes that for a restart."""
         tallies, total = (self.outside, *self._parents.values()), self.total()
         for tally in tallies:
             if total.connections:

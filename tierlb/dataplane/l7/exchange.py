@@ -180,7 +180,7 @@ class Exchange:
             self.failed(error)
 
     def _start_anew(self) -> None:
-        """For the next member it is as old as its time there, and that one owes nothing before it was asked."""
+        """For the next member its age counts from now, and no answer is due until the request has been sent."""
         self.began = self.front.reactor.now
         self.sent = 0.0
         self.start()
