@@ -11,6 +11,7 @@ from statistics import median, median_low
 
 from tierlb.balance.activity import in_whole
 from tierlb.balance.capacity import ALIKE, settle
+from tierlb.balance.chance import alike_within
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
@@ -213,13 +214,14 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
+    alike = alike_within(member.view.slowness.ticks for member in siblings)
     views = [member.view for member in siblings]
     slots = [each for view in views if (each := view.leaf_slots)] or [each for view in views if (each := view.implied)]
     leaf_slots = median_low(slots or [FIRST_GUESS])
     seen: list[Seen] = []
     for member in siblings:
         slowness, answers = member.view.slowness, member.answers
-        slowness.siblings, slowness.fastest = middle, fastest
+        slowness.siblings, slowness.fastest, slowness.alike = middle, fastest, alike
         member.view.compare(dt_s, answers, standard, leaf_slots)
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))

@@ -18,6 +18,7 @@ import math
 import attrs
 
 from tierlb.balance.capacity import ALIKE
+from tierlb.balance.chance import TickMeans
 from tierlb.balance.kinds import Answers
 
 SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 1.0, 10.0
@@ -65,7 +66,7 @@ class Slowness:
     """One host. `value` is above zero; `typical` is the same without the items that wait, which is what answers are
     expected to show; `seen`: answers that the belief stands on (0: nothing is known). `siblings`: the
     middle of their values, `fastest` the least (itself included): when all were slow and one has recovered, the middle
-    is of those that were not asked since.
+    is of those that were not asked since. `alike`: by what factor equal ones among them may differ (balance/chance.py).
 
     Better siblings starve a slow host of items, so nothing would ever tell that it has recovered. One that had none for
     a while is therefore on `trial`: it is to get the next item, one at a time, until it has shown to be no better than
@@ -79,6 +80,8 @@ class Slowness:
     trial: bool = False
     siblings: float = 1.0
     fastest: float = math.inf
+    alike: float = ALIKE
+    ticks: TickMeans = attrs.field(factory=TickMeans)
     _belief: float = 1.0
     _count: float = 0.0
     _ratios: float = 0.0
@@ -102,7 +105,7 @@ class Slowness:
     @property
     def likeness(self) -> float:
         """By what factor it may seem slower than a host that is as fast, from so few answers."""
-        return ALIKE + FEW * PRIOR / (self._count + PRIOR)
+        return self.alike + FEW * PRIOR / (self._count + PRIOR)
 
     @property
     def highest(self) -> float:
@@ -115,6 +118,7 @@ class Slowness:
         """`dt_s` have passed. `usual_s`: what the items of this pool usually take (0: unknown). `overdue`: the sum of
         the ratios by which waiting items are late. `busy`: whether items that compete were there. `slots`: how many it
         works on at a time (above zero)."""
+        self.ticks.observe(dt_s, answers.count, answers.ratios)
         window = window_s(usual_s * self.value)
         kept = math.exp(-dt_s / window)
         self._count = self._count * kept + answers.count
