@@ -53,14 +53,14 @@ def test_a_kind_tells_nothing_before_enough_answers() -> None:
     for _ in range(ENOUGH - 1):
         assert kinds.judge({number: [0.2]}) == Answers()
         kinds.learn(0.0)
-    assert kinds.judge({number: [0.2]}) == Answers(1, pytest.approx(0.2), pytest.approx(0.2), pytest.approx(1))
-    assert kinds.judge({number: [0.4]}) == Answers(1, pytest.approx(0.4), pytest.approx(0.2), pytest.approx(2))
+    assert kinds.judge({number: [0.2]}) == Answers(1, pytest.approx(0.2), pytest.approx(1))
+    assert kinds.judge({number: [0.4]}) == Answers(1, pytest.approx(0.2), pytest.approx(2))
 
 
 def test_each_answer_is_compared_with_its_own_kind() -> None:
     kinds, (short, long) = knowing(0.002, 0.2)
     assert kinds.judge({short: [0.004, 0.004], long: [0.4]}) == Answers(
-        count=3, seconds=pytest.approx(0.408), work_s=pytest.approx(0.204), ratios=pytest.approx(6)
+        count=3, work_s=pytest.approx(0.204), ratios=pytest.approx(6)
     )
 
 
@@ -100,7 +100,6 @@ def test_ratios_are_those_of_the_definition(items: list[tuple[int, float]], slow
     answers = kinds.judge(times)
     assert answers.ratios == pytest.approx(sum(slow * ratio for _, ratio in items))
     assert answers.work_s == pytest.approx(sum(usual_s[place] for place, _ in items))
-    assert answers.seconds == pytest.approx(sum(slow * ratio * usual_s[place] for place, ratio in items))
 
 
 # What is learnt.
@@ -222,7 +221,7 @@ def test_whatever_comes_the_figures_are_finite_and_usual_times_can_be_divided_by
     kinds, now = Kinds(), 0.0
     for times, expected, dt_s in looks:
         answers = kinds.judge(times, expected)
-        assert all(0 <= each < math.inf for each in (answers.seconds, answers.work_s, answers.ratios))
+        assert all(0 <= each < math.inf for each in (answers.work_s, answers.ratios))
         now += dt_s
         kinds.learn(now)
         assert all(usual_s == 0 or SHORTEST_S <= usual_s < math.inf for usual_s in kinds.usual_s)

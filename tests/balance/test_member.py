@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierlb.balance.capacity import evened
+from tierlb.balance.capacity import evened, settle
 from tierlb.balance.kinds import Answers, Kinds, Work
 from tierlb.balance.member import Member, draw_lines, learn_together
 from tierlb.balance.parking import PARKED_AFTER_S
@@ -251,7 +251,7 @@ def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soo
     members[0].parked = 40
     members[0].view.work.interference._weight = 1.0
     for member in members[1:]:
-        member.answers = Answers(5, 0.05, 0.05, 5.0)
+        member.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
         learn_together(members, TICK_S)
     assert members[0].view.work.interference.weight == 0
@@ -285,8 +285,8 @@ def test_at_a_slow_host_items_are_parked_later() -> None:
 def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
     members = [fresh(Work()) for _ in range(4)]
     for member in members:
-        member.view.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 0.05, 5.0)
-    members[0].parked, members[0].answers = 3, Answers(5, 0.5, 0.05, 50.0)
+        member.view.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 5.0)
+    members[0].parked, members[0].answers = 3, Answers(5, 0.05, 50.0)
     members[0].view.slowness.value = 10.0
     for _ in range(100):
         learn_together(members, TICK_S)
@@ -294,6 +294,18 @@ def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_
     members[0].view.slowness.value = 1.0
     learn_together(members, TICK_S)
     assert members[0].view.work.interference.weight > 0
+
+
+def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_as_an_equal() -> None:
+    for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
+        members = [fresh(Work()) for _ in range(3)]
+        for member in members:
+            member.view.slowness.seen, member.view.slowness._count = MEMORY, 1e6
+            for mean in means * 20:
+                member.view.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+        learn_together(members, TICK_S)
+        likeness = [member.view.likeness(START) for member in members]
+        assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
 
 
 def test_siblings_are_measured_by_those_that_are_known() -> None:

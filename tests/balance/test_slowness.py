@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers
 from tierlb.balance.slowness import (
     BETTER,
@@ -25,15 +26,14 @@ from tierlb.balance.slowness import (
 
 TICK_S = 0.05
 USUAL_S = 0.01
-SLOTS = 8.0
 
 
 def answers(count: int, ratio: float) -> Answers:
-    return Answers(count, count * ratio * USUAL_S, count * USUAL_S, count * ratio)
+    return Answers(count, count * USUAL_S, count * ratio)
 
 
 def tick(host: Slowness, count: int, ratio: float = 1.0, *, overdue: float = 0.0, busy: bool = True) -> None:
-    host.advance(TICK_S, answers(count, ratio), usual_s=USUAL_S, overdue=overdue, busy=busy, slots=SLOTS)
+    host.advance(TICK_S, answers(count, ratio), usual_s=USUAL_S, overdue=overdue, busy=busy)
 
 
 def steady(host: Slowness, seconds: float, rate_per_s: float, ratio: float, *, overdue: float = 0.0) -> Slowness:
@@ -65,24 +65,15 @@ STEADY = [
     (200, 2, 2),
     (40, 10, 10),
     (200, 0.25, 0.25),
-    (800, 1, 1),  # just full
-    (800, 5, 1),  # 40 items on 8 slots: they wait for each other
-    (80, 50, 10),  # the same at a host that is ten times slower
-    (1600, 0.5, 0.5),
-    (1600, 2.5, 0.5),
+    (800, 5, 5),  # also where they wait for each other
+    (80, 50, 50),
+    (1600, 2.5, 2.5),
 ]
 
 
 @pytest.mark.parametrize(("rate", "ratio", "expected"), STEADY)
-def test_slowness_is_the_time_without_the_queue_in_usual_ones(rate: float, ratio: float, expected: float) -> None:
+def test_slowness_is_the_time_in_usual_ones(rate: float, ratio: float, expected: float) -> None:
     assert steady(Slowness(), 20, rate, ratio).value == pytest.approx(expected, rel=0.1)
-
-
-@pytest.mark.parametrize("factor", [0.1, 3.0, 20.0])
-def test_equal_hosts_with_different_queues_are_equally_slow(factor: float) -> None:
-    """Both are full, one has `factor` times as much in its queue."""
-    one, other = steady(Slowness(), 20, 800, 2.5), steady(Slowness(), 20, 800, 2.5 * max(1, factor))
-    assert other.value == pytest.approx(one.value, rel=0.1)
 
 
 def test_nothing_is_known_before_the_first_answer() -> None:
@@ -144,8 +135,8 @@ def test_chance_does_not_part_equal_hosts() -> None:
                 times = (
                     [rng.expovariate(1) for _ in range(max(1, int(rate * TICK_S)))] if rng.random() < rate / 20 else []
                 )
-                found = Answers(len(times), sum(times) * USUAL_S, len(times) * USUAL_S, sum(times))
-                host.advance(TICK_S, found, usual_s=USUAL_S, overdue=0.0, busy=bool(times), slots=SLOTS)
+                found = Answers(len(times), len(times) * USUAL_S, sum(times))
+                host.advance(TICK_S, found, usual_s=USUAL_S, overdue=0.0, busy=bool(times))
         values = sorted(host.value for host in hosts)
         assert values[-1] < 1.9 * values[0], rate
         assert sum(host.trial for host in hosts) <= 2, rate
@@ -154,8 +145,8 @@ def test_chance_does_not_part_equal_hosts() -> None:
 def test_slow_items_do_not_make_it_swing_between_answers() -> None:
     host, seen = Slowness(), []
     for count in range(1, 1200):
-        found = Answers(1, 2.0, 2.0, 1.0) if count % 20 == 0 else Answers()
-        host.advance(TICK_S, found, usual_s=2.0, overdue=0.0, busy=True, slots=SLOTS)
+        found = Answers(1, 2.0, 1.0) if count % 20 == 0 else Answers()
+        host.advance(TICK_S, found, usual_s=2.0, overdue=0.0, busy=True)
         seen.append(host.value)
     assert max(seen[600:]) < 1.2 * min(seen[600:])
 
@@ -164,9 +155,9 @@ def test_what_takes_long_is_remembered_for_longer() -> None:
     """At a host of slowness 20 an item of 0.1 s takes 2 s, so that the window is 6 s."""
     fast, slow = Slowness(1.0), Slowness(20.0)
     for host in (fast, slow):
-        host.advance(TICK_S, answers(10, 1), usual_s=0.1, overdue=0.0, busy=True, slots=SLOTS)
+        host.advance(TICK_S, answers(10, 1), usual_s=0.1, overdue=0.0, busy=True)
         host.value = 1.0 if host is fast else 20.0
-        host.advance(3.0, Answers(), usual_s=0.1, overdue=0.0, busy=True, slots=SLOTS)
+        host.advance(3.0, Answers(), usual_s=0.1, overdue=0.0, busy=True)
     assert fast._count == pytest.approx(10 * math.exp(-3))
     assert slow._count == pytest.approx(10 * math.exp(-3 / 6))
 
@@ -198,16 +189,14 @@ def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float, float
         tick(host, count, ratio, overdue=overdue)
         weights = [math.exp(-TICK_S * (size - 1 - index)) for index in range(size)]
         window = list(zip(weights, ticks, strict=False))
-        crowd = max(1.0, sum(weight * each[0] * each[1] * USUAL_S for weight, each in window) / SLOTS)
         ratios = sum(weight * each[0] * each[1] for weight, each in window)
         shy = PRIOR * (1 - told / MEMORY)
         prior = (told * belief + shy * siblings) / (told + shy)
         weight = sum(weight * each[0] for weight, each in window)
-        assert host.crowd == pytest.approx(crowd)
-        assert host.value == pytest.approx(((ratios + overdue) / crowd + PRIOR * prior) / (weight + PRIOR))
-        assert host.expected == pytest.approx((ratios / crowd + PRIOR * prior) / (weight + PRIOR) * crowd)
+        assert host.value == pytest.approx((ratios + overdue + PRIOR * prior) / (weight + PRIOR))
+        assert host.typical == pytest.approx((ratios + PRIOR * prior) / (weight + PRIOR))
         if count:
-            belief += (ratio / crowd - belief) * count / (count + told)
+            belief += (ratio - belief) * count / (count + told)
             told = min(MEMORY, told + count)
         assert host.seen == told
 
@@ -219,7 +208,6 @@ TICKS = st.lists(
         st.floats(0, 1e9),
         st.floats(0, 1e12),
         st.booleans(),
-        st.floats(1, 1000),
     ),
     max_size=60,
 )
@@ -227,13 +215,12 @@ TICKS = st.lists(
 
 @given(TICKS, st.floats(0, 1e6), st.floats(LOWEST, HIGHEST))
 def test_whatever_comes_it_is_a_finite_number_above_zero(
-    ticks: list[tuple[float, int, float, float, bool, float]], usual_s: float, siblings: float
+    ticks: list[tuple[float, int, float, float, bool]], usual_s: float, siblings: float
 ) -> None:
     host = Slowness(siblings=siblings)
-    for dt_s, count, ratio, overdue, busy, slots in ticks:
-        host.advance(dt_s, answers(count, ratio), usual_s=usual_s, overdue=overdue, busy=busy, slots=slots)
+    for dt_s, count, ratio, overdue, busy in ticks:
+        host.advance(dt_s, answers(count, ratio), usual_s=usual_s, overdue=overdue, busy=busy)
         assert LOWEST <= host.value <= HIGHEST
-        assert 1 <= host.crowd < math.inf
         assert 0 <= host.seen <= MEMORY
 
 
@@ -265,6 +252,14 @@ def test_one_that_may_be_an_equal_of_its_siblings_is_tried_sooner(value: float, 
 def test_one_that_is_slower_by_many_answers_is_not_tried_sooner() -> None:
     host = steady(Slowness(), 5, 100, 2.0)
     assert not idle(host, 1.0).trial
+
+
+@pytest.mark.parametrize(("value", "trial"), [(2.0, True), (5.9, True), (6.1, False)])
+def test_where_times_vary_one_that_is_slower_by_many_answers_is_tried_sooner(value: float, trial: bool) -> None:
+    """It may only have held long items for a while."""
+    host = steady(Slowness(), 5, 300, value)
+    host.alike = 2 * ALIKE
+    assert idle(host, 1.0).trial is trial
 
 
 @pytest.mark.parametrize(("siblings", "trial"), [(1.0, True), (6.0, True), (10.0, False), (20.0, False)])
@@ -396,7 +391,7 @@ def test_when_all_were_slow_and_one_has_recovered_the_others_are_tried_too() -> 
     for fastest, tried in ((10.0, False), (1.0, True)):
         host.fastest = fastest
         for _ in range(60):
-            host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=False, slots=4.0)
+            host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=False)
         assert host.trial is tried
 
 
@@ -416,9 +411,9 @@ def test_what_is_not_seen_for_a_while_is_taken_for_what_the_siblings_are() -> No
     host = Slowness(siblings=1.0)
     host.believe(2.5, 64.0)
     for _ in range(200):
-        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True, slots=4.0)
+        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True)
     assert host.value == pytest.approx(2.5), "where it is not to be forgotten it holds"
     for _ in range(200):
         host.forget(0.05)
-        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True, slots=4.0)
+        host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True)
     assert host.value == pytest.approx(1.0, abs=0.2)

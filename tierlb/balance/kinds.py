@@ -52,11 +52,10 @@ STANDARD_OVER_S = 300.0
 @attrs.define(slots=True)
 class Answers:
     """The answers of one member since the last look, without those of kinds that are not known well enough yet.
-    `seconds` is the sum of their times, `work_s` of the usual times of their kinds, `ratios` of the one by the other.
+    `work_s` is the sum of the usual times of their kinds, `ratios` that of their times by these.
     """
 
     count: int = 0
-    seconds: float = 0.0
     work_s: float = 0.0
     ratios: float = 0.0
 
@@ -211,7 +210,6 @@ class Kinds:
             self.heads_ratios += seconds * expected / usual_s
         if self._seen[number] >= ENOUGH:
             answers.count += count
-            answers.seconds += seconds * expected
             answers.work_s += count * usual_s
             answers.ratios += seconds * expected / usual_s
 

@@ -174,7 +174,7 @@ class Member:
     def learn_from_items(self, now: float, kinds: Kinds) -> None:
         """Look at what happened since the last tick."""
         view = self.view
-        item_s = view.work.usual_s * view.slowness.expected
+        item_s = view.work.usual_s * view.slowness.typical
         found = look(self.under_way, now, kinds, over=self.done, parked=self.beginnings.values(), item_s=item_s)
         for item in found.parked:
             self.park(item, kinds)
@@ -183,12 +183,12 @@ class Member:
         self._learn_slots(kinds)
         slowness, self.overdue = view.slowness, found.overdue
         if view.by_connection:
-            self.answers = kinds.judge_said(view.said, slowness.expected, slowness.highest, 1 / view.parents)
+            self.answers = kinds.judge_said(view.said, slowness.typical, slowness.highest, 1 / view.parents)
             view.said = []
             if view.heard is not None and view.connected:
                 self.overdue = view.heard.overdue
         else:
-            self.answers = kinds.judge(self.times, slowness.expected, slowness.highest)
+            self.answers = kinds.judge(self.times, slowness.typical, slowness.highest)
             self.times = defaultdict(list)
         area_s = self.moments + self.in_flight * now
         view.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)

@@ -11,8 +11,6 @@ a reporter that fell silent (balance/staleness.py). The data plane and the simul
 between members (balance/choosers.py).
 """
 
-import math
-
 import attrs
 
 from tierlb.balance.capacity import ALIKE
@@ -227,14 +225,7 @@ class MemberView:
             self.work.add(answers.count, answers.work_s)
             self.own_work.add(answers.count, answers.work_s)
             self.work_done_s += answers.work_s
-            self.slowness.advance(
-                dt_s,
-                answers,
-                usual_s=self.work.usual_s,
-                overdue=overdue,
-                busy=busy,
-                slots=max(1.0, self.slots / self.parents),
-            )
+            self.slowness.advance(dt_s, answers, usual_s=self.work.usual_s, overdue=overdue, busy=busy)
         if self.by_connection and self.slowness.seen:
             self.trial.due = False
         elif self.heard is not None:
@@ -248,8 +239,7 @@ class MemberView:
         self.own_work.add(count, answers.work_s)
         if not count and self.slowness.value <= SLOW_MARGIN * self.standard:
             self.slowness.forget(dt_s)
-        slots = max(LEAST_SLOTS, self.heard.slots) if self.heard is not None and self.heard.slots else math.inf
-        self.slowness.advance(dt_s, answers, usual_s=usual_s, overdue=overdue, busy=True, slots=slots)
+        self.slowness.advance(dt_s, answers, usual_s=usual_s, overdue=overdue, busy=True)
 
     @property
     def leaf_slots(self) -> float | None:
