@@ -22,8 +22,8 @@ import trio
 import trustme
 
 from tests.processes import Process, running
-from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.etcd import Etcd, open_etcd
+from tierlb.controller.etcd import Etcd, open_etcd
+from tierlb.local.ports import FreePorts
 from tierlb.model.topology import SharedStore
 
 ETCD = shutil.which("etcd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tierlb.controlplane.admission import Admission
-from tierlb.controlplane.uplink import Identity
+from tierlb.channel.admission import Admission
+from tierlb.channel.uplink import Identity
 from tierlb.wire.credentials import Principal, Role
 
 NODE_TOKEN, AGENT_TOKEN = "secret", "secret of agents"

@@ -25,13 +25,12 @@ DEPTH = 3
 
 KEYS = {
     "admin.hosts": "cli/test_up.py::test_the_url_of_the_admin_api_is_one_that_it_serves",
-    "admin.tls": "dashboard/test_app.py::"
+    "admin.tls": "admin/test_app.py::test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
+    "admintls.certificate": "admin/test_app.py::"
     "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
-    "admintls.certificate": "dashboard/test_app.py::"
+    "admintls.key": "admin/test_app.py::"
     "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
-    "admintls.key": "dashboard/test_app.py::"
-    "test_with_tls_commands_reach_it_by_https_if_they_know_who_signed_its_certificate",
-    "admin.listen": "cluster/test_kubernetes_pods.py::test_the_api_listens_where_the_file_says",
+    "admin.listen": "deploy/test_kubernetes_pods.py::test_the_api_listens_where_the_file_says",
     "endpoint.admin": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "endpoint.weight": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "file.admin": "cli/test_controller.py::"
@@ -71,8 +70,8 @@ KEYS = {
     "pool.run": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
     "redirect.location": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
     "redirect.status": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
-    "resources.cpus": "cluster/test_compose.py::test_limits_are_written_as_compose_has_them",
-    "resources.memory": "cluster/test_compose.py::test_limits_are_written_as_compose_has_them",
+    "resources.cpus": "deploy/test_compose.py::test_limits_are_written_as_compose_has_them",
+    "resources.memory": "deploy/test_compose.py::test_limits_are_written_as_compose_has_them",
     "respond.body": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
     "respond.content_type": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
     "respond.status": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
@@ -80,22 +79,22 @@ KEYS = {
     "route.redirect": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
     "route.respond": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
     "route.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
-    "run.command": "cluster/test_fleet.py::test_a_command_may_ask_where_it_is_to_listen",
-    "run.image": "cluster/test_compose.py::test_another_image_runs_the_whole_command_as_its_own_user",
+    "run.command": "local/test_fleet.py::test_a_command_may_ask_where_it_is_to_listen",
+    "run.image": "deploy/test_compose.py::test_another_image_runs_the_whole_command_as_its_own_user",
     "run.replicas": "cluster/test_verbs.py::test_a_cluster_is_changed_by_its_verbs_and_nobody_notices",
-    "run.resources": "cluster/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
+    "run.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
     "security.tls": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
-    "store.ca": "controlplane/test_etcd_access.py::test_with_tls_a_member_must_be_trusted_and_be_who_was_called",
-    "store.certificate": "controlplane/test_etcd.py::test_where_certificates_do_not_fit_it_is_said_which",
+    "store.ca": "controller/test_etcd_access.py::test_with_tls_a_member_must_be_trusted_and_be_who_was_called",
+    "store.certificate": "controller/test_etcd.py::test_where_certificates_do_not_fit_it_is_said_which",
     "store.etcd": "cli/test_controller.py::"
     "test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored",
     "store.key": "cli/test_controller.py::test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do",
-    "store.password_file": "controlplane/test_etcd.py::test_who_is_not_let_in_hears_what_to_do",
+    "store.password_file": "controller/test_etcd.py::test_who_is_not_let_in_hears_what_to_do",
     "store.user": "cli/test_controller.py::test_a_store_that_does_not_let_it_in_ends_a_controller_with_what_to_do",
     "tier.agent_check": "dataplane/test_upkeep.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
     "tier.balance": "cluster/test_weights.py::test_policies_that_look_at_load_go_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
-    "tier.drain": "cluster/test_fleet.py::test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
+    "tier.drain": "local/test_fleet.py::test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
     "tier.limits": "dataplane/test_plane.py::test_a_raised_cap_takes_effect_with_its_snapshot",
@@ -104,7 +103,7 @@ KEYS = {
     "tier.paths": "dataplane/l7/test_routes.py::"
     "test_as_sent_compares_bytes_and_knows_no_prefix_of_a_path_with_dot_segments",
     "tier.replicas": "cluster/test_examples.py::test_several_edges_share_one_port",
-    "tier.resources": "cluster/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
+    "tier.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
     "tier.routes": "cluster/test_hangup.py::test_a_hangup_has_the_file_read_again",
     "tier.timeouts": "dataplane/l4/test_relay.py::test_a_connection_on_which_nothing_moves_is_cut",
     "tier.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
@@ -117,7 +116,7 @@ KEYS = {
     "tls.ca": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.certificate": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
     "tls.key": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
-    "agents.networks": "controlplane/test_controller.py::"
+    "agents.networks": "controller/test_controller.py::"
     "test_an_application_is_where_its_agent_is_unless_its_pool_allows_more",
     "health.outlier": "clients/test_outliers.py::"
     "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",

@@ -15,7 +15,7 @@ import attrs
 import httpx
 import trio
 
-from tierlb.cluster.ports import FreePorts
+from tierlb.local.ports import FreePorts
 
 START_S = 30.0
 STOP_S = 30.0

@@ -17,8 +17,8 @@ import trio
 from scripts.benchmarks.results import finish, machine
 from scripts.benchmarks.table import SUBJECT, Sample, aligned, rows
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.seat import Link
+from tierlb.controller.controller import Controller
+from tierlb.controller.seat import Link
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
 from tierlb.topology.allot import node_names

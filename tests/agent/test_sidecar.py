@@ -11,20 +11,20 @@ import attrs
 import pytest
 import trio
 
-from tests.controlplane.conftest import FakePlane, KeptLog, tier
+from tests.control_plane import FakePlane, KeptLog, tier
 from tests.joining import identity_of
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import READ_EVERY_S, Sidecar, make_meter, run_agent
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.node import Node
-from tierlb.controlplane.uplink import Identity, Uplink
+from tierlb.channel.uplink import Identity, Uplink
+from tierlb.controller.controller import Controller
+from tierlb.controller.link import serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.net.websocket import serve
+from tierlb.node.process import Node
 from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0

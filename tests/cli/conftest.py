@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tierlb.cli.main import main
-from tierlb.controlplane.status import (
+from tierlb.controller.status import (
     ClusterStatus,
     EndpointStatus,
     NodeStatus,

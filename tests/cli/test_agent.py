@@ -14,14 +14,14 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
-from tests.controlplane.conftest import KeptLog, tier
+from tests.control_plane import KeptLog, tier
 from tierlb.agent.fetch import parse_url
+from tierlb.channel.admission import Admission
 from tierlb.cli import agent as cli_agent
 from tierlb.cli.agent import AgentOptions
 from tierlb.cli.tokens import exposure
-from tierlb.controlplane.admission import Admission
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.link import serve_child
+from tierlb.controller.controller import Controller
+from tierlb.controller.link import serve_child
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Kind, Pool, Tls, Topology
 from tierlb.net.websocket import serve

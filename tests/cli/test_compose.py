@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.conftest import run
-from tierlb.cluster.project import read_project
+from tierlb.deploy.project import read_project
 
 TEXT = """\
 cluster: shop

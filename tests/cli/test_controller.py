@@ -20,16 +20,16 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import run
 from tests.cluster.traffic import Endpoint
-from tests.controlplane.conftest import KeptLog
+from tests.control_plane import KeptLog
 from tests.etcd import running_etcd
 from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
 from tierlb.cli.tokens import exposure
-from tierlb.controlplane.changes import Busy
-from tierlb.controlplane.election import Election
-from tierlb.controlplane.etcd_access import Denied
-from tierlb.controlplane.store import FileStore
+from tierlb.controller.changes import Busy
+from tierlb.controller.election import Election
+from tierlb.controller.etcd_access import Denied
+from tierlb.controller.store import FileStore
 from tierlb.model.address import Address, parse_address
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.load import load_text
@@ -304,7 +304,7 @@ async def test_an_election_on_which_the_program_fails_is_no_end_of_the_process(a
             task_status.started(scope)
             await trio.sleep_forever()
 
-    monkeypatch.setattr("tierlb.controlplane.election.Election", Failing)
+    monkeypatch.setattr("tierlb.controller.election.Election", Failing)
     monkeypatch.setattr(controller_module._Process, "_stand_by", stand_by)
     topology = load_text(SHARED, "f")
     process = controller_module._Process(ControllerOptions(Path("shop.yaml")), topology, None, None, None)

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from tests.cli.conftest import run
-from tests.cluster.fake_docker import FakeDocker
-from tierlb.cluster.compose import document
-from tierlb.cluster.project import Project, lay_out, rendering
+from tests.deploy.fake_docker import FakeDocker
+from tierlb.deploy.compose import document
+from tierlb.deploy.project import Project, lay_out, rendering
 from tierlb.topology.edit import AddTier, Scale, edited
 from tierlb.topology.load import load_text
 

@@ -6,10 +6,10 @@ import pytest
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import GOOD, run
+from tierlb.balance.stop_times import stop_all_s
 from tierlb.cli import detach
-from tierlb.cluster.stop_times import stop_all_s
-from tierlb.controlplane.history import History
-from tierlb.controlplane.store import StateFiles, Stored
+from tierlb.controller.history import History
+from tierlb.controller.store import StateFiles, Stored
 from tierlb.topology.load import load_text
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from scripts.benchmarks.cluster import free_address
 from tests.cli.conftest import GOOD
+from tierlb.channel.durable import StoreError
 from tierlb.cli import example
 from tierlb.cli.example import EXAMPLES, source_of
-from tierlb.controlplane.durable import StoreError
 
 QUICKSTART = EXAMPLES / "quickstart.yaml"
 DEADLINE_S = 120.0

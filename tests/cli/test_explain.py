@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import answer, run, words
 from tierlb.cli import explain
-from tierlb.controlplane.status import ClusterStatus, NodeStatus, PoolStatus, State, TierStatus
+from tierlb.controller.status import ClusterStatus, NodeStatus, PoolStatus, State, TierStatus
 from tierlb.model.address import Address
 
 NONCE = (200, b'{"nonce": "n0nce", "ttl_s": 10.0}')

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = ("asyncio", "hypercorn", "rich", "ruamel", "starlette", "structlog")
-CHANGING = ("tierlb.controlplane.changes", "tierlb.controlplane.store", "tierlb.dashboard", "tierlb.cli.client")
+CHANGING = ("tierlb.controller.changes", "tierlb.controller.store", "tierlb.admin", "tierlb.cli.client")
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ CHANGING = ("tierlb.controlplane.changes", "tierlb.controlplane.store", "tierlb.
         (("tierlb.cli.main", "tierlb.cli.node"), (*HEAVY, "prometheus_client", *CHANGING)),
         (("tierlb.cli.main", "tierlb.cli.change", "tierlb.cli.history"), ("asyncio", "hypercorn", "rich", "trio")),
         (
-            ("tierlb.cli.main", "tierlb.cluster.demo_backend"),
+            ("tierlb.cli.main", "tierlb.demo.endpoint"),
             (*HEAVY, "cattrs", "msgpack", "httptools", "trio_websocket"),
         ),
         (

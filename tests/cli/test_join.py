@@ -3,9 +3,9 @@ import os
 import click
 import pytest
 
+from tierlb.channel.invitation import Invitation, posted
 from tierlb.cli.join import invitation_or_exit, own_name
-from tierlb.controlplane.invitation import Invitation, posted
-from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.node.process import TOKEN_VARIABLE
 
 URL = "ws://127.0.0.1:4000"
 

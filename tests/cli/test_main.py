@@ -8,8 +8,8 @@ import pytest
 
 import tierlb
 from tests.cli.conftest import GOOD, run
-from tierlb.cluster import demo_backend
-from tierlb.cluster.demo_backend import Station
+from tierlb.demo import endpoint as demo_backend
+from tierlb.demo.endpoint import Station
 from tierlb.model.topology import Orca
 
 

@@ -1,4 +1,4 @@
-"""`tierlb node` before it runs; running nodes are in tests/controlplane and tests/cluster."""
+"""`tierlb node` before it runs; running nodes are in tests/node and tests/cluster."""
 
 import gc
 
@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.cli.conftest import run
-from tests.controlplane.conftest import KeptLog
+from tests.control_plane import KeptLog
 from tierlb.cli import node as cli_node
 from tierlb.cli.tokens import exposure
 from tierlb.model.address import Address

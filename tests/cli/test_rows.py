@@ -3,7 +3,7 @@ import pytest
 
 from tests.cli.conftest import gone, member, node, shop, sketch_of
 from tierlb.cli.rows import groups_of, internal_errors, parts, state_word, weights
-from tierlb.controlplane.status import ClusterStatus, EndpointStatus, PoolStatus, State, TierStatus, as_json
+from tierlb.controller.status import ClusterStatus, EndpointStatus, PoolStatus, State, TierStatus, as_json
 from tierlb.model.address import Address
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Admin

@@ -19,7 +19,7 @@ from tierlb.cli.table import (
     rate_text,
     shortened,
 )
-from tierlb.controlplane.status import TierStatus, as_json
+from tierlb.controller.status import TierStatus, as_json
 
 
 def drawn(told, width=100, height=None, order=top.ORDER):

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from tests.cli.conftest import GOOD, run
-from tests.controlplane.conftest import KeptLog
+from tests.control_plane import KeptLog
 from tierlb.cli import tokens
 from tierlb.cli.join import invitation_or_exit
 from tierlb.cli.tokens import (
@@ -18,7 +18,7 @@ from tierlb.cli.tokens import (
     warn_if_exposed,
     warn_of_root,
 )
-from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 SECRET = "the secret of the cluster"

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.cli.conftest import answer, run, shop, words
 from tierlb.cli.top import Look, look, screen
-from tierlb.controlplane.status import as_json
+from tierlb.controller.status import as_json
 
 DEADLINE_S = 60.0
 HOME, BOLD = "\x1b[H", "\x1b[1m"

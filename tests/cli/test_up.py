@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from tierlb.admin.access import Hosts, host_name
 from tierlb.cli.example import Source
 from tierlb.cli.up import admin_url, ready_block
-from tierlb.dashboard.access import Hosts, host_name
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import AdminTls, Forward, Kind, Match, Pool, Route, Share, Tier, Topology
 

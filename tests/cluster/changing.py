@@ -20,11 +20,11 @@ import attrs
 import trio
 
 from scripts.benchmarks.lost import whole
-from tierlb.cluster.supervisor import Supervisor
-from tierlb.controlplane.changes import Changes, Request
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.progress import Progress
-from tierlb.controlplane.store import FileStore
+from tierlb.controller.changes import Changes, Request
+from tierlb.controller.controller import Controller
+from tierlb.controller.progress import Progress
+from tierlb.controller.store import FileStore
+from tierlb.local.supervisor import Supervisor
 from tierlb.model.topology import Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text

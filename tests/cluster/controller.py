@@ -10,11 +10,11 @@ from pathlib import Path
 
 import trio
 
+from tierlb.channel.admission import Admission
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.admission import Admission
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.link import serve_child
-from tierlb.controlplane.status import as_json
+from tierlb.controller.controller import Controller
+from tierlb.controller.link import serve_child
+from tierlb.controller.status import as_json
 from tierlb.model.address import Address
 from tierlb.net.websocket import serve
 from tierlb.topology.load import load_file

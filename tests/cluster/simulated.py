@@ -13,15 +13,15 @@ import attrs
 import pytest
 import trio
 
-from tierlb.cluster import fleet as fleet_module
-from tierlb.cluster.fleet import Fleet
-from tierlb.cluster.guard import Guard
-from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.changes import Changes
-from tierlb.controlplane.controller import Controller, Unwelcome
-from tierlb.controlplane.invitation import Invitation
-from tierlb.controlplane.seat import Link
-from tierlb.controlplane.store import Loaded, Stored
+from tierlb.channel.invitation import Invitation
+from tierlb.controller.changes import Changes
+from tierlb.controller.controller import Controller, Unwelcome
+from tierlb.controller.seat import Link
+from tierlb.controller.store import Loaded, Stored
+from tierlb.local import fleet as fleet_module
+from tierlb.local.fleet import Fleet
+from tierlb.local.guard import Guard
+from tierlb.local.ports import FreePorts
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Listener, Member, Send, Snapshot
@@ -236,7 +236,7 @@ Watch = Callable[[int], Awaitable[None]]
 
 @attrs.define(eq=False)
 class PlayedChild:
-    """Stands for `tierlb.cluster.child.Child`."""
+    """Stands for `tierlb.local.child.Child`."""
 
     world: World
     name: str

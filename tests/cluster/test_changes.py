@@ -19,9 +19,9 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.changing import DEMO, Load, Site, children_of, listening, running_site
 from tests.processes import Process, running
-from tierlb.controlplane.changes import NotPossible
-from tierlb.controlplane.progress import Progress
-from tierlb.controlplane.store import FileStore
+from tierlb.controller.changes import NotPossible
+from tierlb.controller.progress import Progress
+from tierlb.controller.store import FileStore
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Policy
 from tierlb.topology.edit import AddTier, Edit, EditError, RemoveTier, Scale, SetPolicy

@@ -15,7 +15,7 @@ import trio
 
 from tests import dockerd
 from tests.cluster.traffic import Traffic
-from tierlb.cluster.project import Project, lay_out
+from tierlb.deploy.project import Project, lay_out
 from tierlb.topology.load import load_text
 
 DEADLINE_S = 300.0

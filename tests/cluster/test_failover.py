@@ -9,8 +9,8 @@ import trio
 from tests.cluster.across import ALL, WEBS, Json, Site, nodes_in, prepare, start
 from tests.etcd import ETCD, Member
 from tests.hosts import parted, running_network
-from tierlb.controlplane.controller import BACK_S
-from tierlb.controlplane.election import MARGIN, RENEW_S, RENEWALS, TTL_S
+from tierlb.controller.controller import BACK_S
+from tierlb.controller.election import MARGIN, RENEW_S, RENEWALS, TTL_S
 
 DEADLINE_S = 240.0
 TAKEOVER_S = 30.0

@@ -16,7 +16,7 @@ import httpx
 import trio
 
 from tests.processes import running, tierlb
-from tierlb.cluster.ports import FreePorts
+from tierlb.local.ports import FreePorts
 
 DEADLINE_S = 150
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))

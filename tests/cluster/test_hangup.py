@@ -69,7 +69,7 @@ def test_a_hangup_while_the_cluster_starts_is_not_lost(tmp_path: Path) -> None:
 
 SAYS_WHETHER_IT_IS_GONE = """
 import os
-from tierlb.cluster.supervisor import terminal_is_gone
+from tierlb.local.supervisor import terminal_is_gone
 for _ in range(2):
     os.read(3, 1)
     os.write(4, b"gone" if terminal_is_gone() else b"here")

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from tests.cluster.simulated import World, make_world
-from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.changes import NothingToDo, NotPossible, Request
-from tierlb.controlplane.progress import Progress
+from tierlb.controller.changes import NothingToDo, NotPossible, Request
+from tierlb.controller.progress import Progress
+from tierlb.local.ports import FreePorts
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
 from tierlb.topology.allot import node_names

@@ -17,12 +17,12 @@ import attrs
 import pytest
 import trio
 
-from tests.cluster.manifests import container, of_kind, plan_of, pods, rendered
-from tests.cluster.test_kubernetes_network import PORTS, Peer, passes
 from tests.cluster.traffic import Traffic
+from tests.deploy.manifests import container, of_kind, plan_of, pods, rendered
+from tests.deploy.test_kubernetes_network import PORTS, Peer, passes
 from tests.hosts import NFT, Host, Network, running_network
 from tests.processes import Process
-from tierlb.cluster.kubernetes_names import TIER_LABEL
+from tierlb.deploy.kubernetes_names import TIER_LABEL
 from tierlb.wire.credentials import Principal, Role, issued, root_key
 
 DEADLINE_S = 90.0

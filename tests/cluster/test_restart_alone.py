@@ -18,9 +18,9 @@ from scripts.benchmarks.cluster import free_address
 from tests.cluster.changing import Load
 from tests.cluster.controller import TOKEN
 from tests.processes import Process, running, tierlb
-from tierlb.controlplane.last_good import LastGood, load
-from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.model.address import Address, parse_address
+from tierlb.node.last_good import LastGood, load
+from tierlb.node.process import TOKEN_VARIABLE
 
 DEADLINE_S = 180.0
 WAIT_S = 40.0
@@ -130,7 +130,7 @@ def kept_of_all(alone: Alone) -> list[LastGood | None]:
 
 async def serves_again(traffic: Load) -> None:
     """Ask until the first answer; until then requests may fail, for nobody is there. How soon a node goes on alone is
-    in tests/controlplane/test_node.py."""
+    in tests/node/test_process.py."""
     probe = Load(traffic.address)
     with trio.fail_after(WAIT_S):
         while not probe.answered:

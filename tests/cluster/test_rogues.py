@@ -12,7 +12,7 @@ import trio
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
 from tests.cluster.traffic import Endpoint, Traffic
-from tierlb.controlplane.invitation import Invitation, read
+from tierlb.channel.invitation import Invitation, read
 from tierlb.model.address import parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.net.websocket import Channel, Disconnected, connect

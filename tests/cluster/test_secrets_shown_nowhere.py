@@ -13,7 +13,7 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.processes import Process, running, tierlb
-from tierlb.cluster.project import SECRETS, Project, lay_out
+from tierlb.deploy.project import SECRETS, Project, lay_out
 from tierlb.topology.load import load_text
 from tierlb.wire.credentials import SCHEME, Principal, Role, data_key, issued, root_key
 

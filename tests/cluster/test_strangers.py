@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from tests.processes import running, tierlb
-from tierlb.cluster.ports import FreePorts
-from tierlb.controlplane.invitation import read
+from tierlb.channel.invitation import read
+from tierlb.local.ports import FreePorts
 from tierlb.model.address import parse_address
 
 DEADLINE_S = 150

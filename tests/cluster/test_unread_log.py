@@ -12,7 +12,7 @@ import httpx
 import trio
 
 from tests.processes import running, tierlb
-from tierlb.cluster.ports import FreePorts
+from tierlb.local.ports import FreePorts
 
 DEADLINE_S = 120
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))

@@ -18,8 +18,8 @@ from scripts.benchmarks.lost import kill
 from tests.cluster.controller import TOKEN
 from tests.cluster.traffic import Endpoint, Traffic
 from tests.processes import Process, running, tierlb
-from tierlb.controlplane.node import TOKEN_VARIABLE
 from tierlb.model.address import Address, parse_address
+from tierlb.node.process import TOKEN_VARIABLE
 
 DEADLINE_S = 240.0
 START_S = 60.0

@@ -12,16 +12,16 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.controlplane.conftest import FakePlane, KeptLog, tier
+from tests.control_plane import FakePlane, KeptLog, tier
 from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit
-from tierlb.controlplane.children import Children
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.engine import Engine
-from tierlb.controlplane.link import control_door, serve_child
+from tierlb.controller.controller import Controller
+from tierlb.controller.engine import Engine
+from tierlb.controller.link import control_door, serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.net.websocket import Disconnected, connect, serve
+from tierlb.node.children import Children
 from tierlb.wire.frames import (
     Ack,
     Configure,

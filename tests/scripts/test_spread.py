@@ -6,7 +6,7 @@ import trio
 from scripts.benchmarks import spread
 from scripts.benchmarks.spread import FRONTS, LEVELS, WEBS, Cluster, topology
 from tierlb.cli.log import LazyLog
-from tierlb.controlplane.controller import Controller
+from tierlb.controller.controller import Controller
 from tierlb.topology.allot import node_names
 
 

@@ -18,8 +18,8 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import NoAnswer, Unreachable, Url, get
 from tierlb.agent.figures import MAX_BODY_BYTES, BadFigures, read_figures
 from tierlb.agent.leaf import Leaf
-from tierlb.controlplane.log import Log
-from tierlb.controlplane.uplink import Uplink
+from tierlb.channel.log import Log
+from tierlb.channel.uplink import Uplink
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.internal_errors import InternalErrors
 
@@ -32,7 +32,7 @@ NOTICE_S = 1.0
 
 @attrs.define
 class Sidecar:
-    """Reads the app and answers for it (controlplane.reporting.Reporter). `parents` is set once it has joined."""
+    """Reads the app and answers for it (channel.reporting.Reporter). `parents` is set once it has joined."""
 
     name: str
     pool: str

@@ -15,10 +15,10 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
+from tierlb.channel.uplink import Identity, Uplink
 from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
-from tierlb.controlplane.uplink import Identity, Uplink
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Tls
 from tierlb.net.tls import TlsProblem, client_context

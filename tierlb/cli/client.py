@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
+from tierlb.channel.invitation import ADMIN_TOKEN_FILE, NoInvitation, read_admin_token, usual_directory
 from tierlb.cli.printable import printable
-from tierlb.controlplane.invitation import ADMIN_TOKEN_FILE, NoInvitation, read_admin_token, usual_directory
 
 Json = dict[str, Any]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.cluster.compose import faults, text, warnings
-from tierlb.cluster.project import TOPOLOGY_FILE, NotOurs, Project, lay_out, rendering
+from tierlb.deploy.compose import faults, text, warnings
+from tierlb.deploy.project import TOPOLOGY_FILE, NotOurs, Project, lay_out, rendering
 from tierlb.model.topology import Topology
 
 

@@ -17,24 +17,24 @@ import attrs
 import click
 import trio
 
+from tierlb.channel.admission import Admission, make_secret
+from tierlb.channel.durable import StoreError
+from tierlb.channel.invitation import Invitation, admin_token_posted, posted, usual_directory
+from tierlb.channel.pages import ControllerPages
 from tierlb.cli.check import warned_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import token_or_exit, warn_if_exposed
-from tierlb.cluster.ports import PortTaken, listen
-from tierlb.controlplane.admission import Admission, make_secret
-from tierlb.controlplane.changes import AT_START, Busy, Changes, NotPossible, Request
-from tierlb.controlplane.controller import BACK_S, Controller
-from tierlb.controlplane.durable import StoreError
-from tierlb.controlplane.elsewhere import Elsewhere
-from tierlb.controlplane.engine import Engine
-from tierlb.controlplane.following import Following, read_file
-from tierlb.controlplane.history import Conflict
-from tierlb.controlplane.invitation import Invitation, admin_token_posted, posted, usual_directory
-from tierlb.controlplane.link import control_door
-from tierlb.controlplane.pages import ControllerPages
-from tierlb.controlplane.reception import Reception
-from tierlb.controlplane.store import FileStore, Store
-from tierlb.controlplane.waiting import log_slow_start
+from tierlb.controller.changes import AT_START, Busy, Changes, NotPossible, Request
+from tierlb.controller.controller import BACK_S, Controller
+from tierlb.controller.elsewhere import Elsewhere
+from tierlb.controller.engine import Engine
+from tierlb.controller.following import Following, read_file
+from tierlb.controller.history import Conflict
+from tierlb.controller.link import control_door
+from tierlb.controller.reception import Reception
+from tierlb.controller.store import FileStore, Store
+from tierlb.controller.waiting import log_slow_start
+from tierlb.local.ports import PortTaken, listen
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
@@ -175,10 +175,10 @@ class _Process:
     async def _compete(self, shared: SharedStore, url: str, admin: socket.socket, admin_token: str) -> None:
         """Be active whenever elected, and on standby meanwhile; for ever. Raises StoreError where etcd cannot be had
         that way."""
-        from tierlb.controlplane.election import Election
-        from tierlb.controlplane.etcd import open_etcd
-        from tierlb.controlplane.etcd_access import Denied, parse_store_url
-        from tierlb.controlplane.etcd_store import EtcdStore
+        from tierlb.controller.election import Election
+        from tierlb.controller.etcd import open_etcd
+        from tierlb.controller.etcd_access import Denied, parse_store_url
+        from tierlb.controller.etcd_store import EtcdStore
 
         directory = parse_store_url(shared.url).directory(self.topology.cluster)
         name, etcd = self.options.name or socket.gethostname(), open_etcd(shared)
@@ -216,7 +216,7 @@ class _Process:
     async def _stand_by(
         self, admin: socket.socket, reason: Callable[[], str], *, task_status: trio.TaskStatus[trio.CancelScope]
     ) -> None:
-        from tierlb.dashboard.standby import serve_standby
+        from tierlb.admin.standby import serve_standby
 
         hosts = self.topology.admin_hosts
         with trio.CancelScope() as scope:
@@ -237,7 +237,7 @@ class _Process:
 
     async def _lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
         """Be the active controller until the turn is over."""
-        from tierlb.dashboard.app import serve_admin
+        from tierlb.admin.app import serve_admin
 
         controller = Controller(
             self.topology, self.log, engine=self.engine, admission=self.admission, errors=self.errors

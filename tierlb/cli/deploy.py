@@ -14,14 +14,14 @@ from typing import Any
 import attrs
 import click
 
+from tierlb.admin.bodies import PlanBody
+from tierlb.admin.shapes import Misshapen, read
 from tierlb.cli.client import Client
 from tierlb.cli.compose import check_for_compose
-from tierlb.cluster.compose import ADMIN_TOKEN, Document, document
-from tierlb.cluster.containers import conflicts, outdated
-from tierlb.cluster.docker import Engine, EngineError, find_engine
-from tierlb.cluster.project import COMPOSE_FILE, SECRETS, NotOurs, Project, lay_out, read_project, rendering
-from tierlb.dashboard.bodies import PlanBody
-from tierlb.dashboard.shapes import Misshapen, read
+from tierlb.deploy.compose import ADMIN_TOKEN, Document, document
+from tierlb.deploy.containers import conflicts, outdated
+from tierlb.deploy.docker import Engine, EngineError, find_engine
+from tierlb.deploy.project import COMPOSE_FILE, SECRETS, NotOurs, Project, lay_out, read_project, rendering
 from tierlb.model.topology import Topology
 from tierlb.topology.edit import EditError, edited
 from tierlb.topology.load import load_text

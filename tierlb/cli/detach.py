@@ -13,15 +13,15 @@ from pathlib import Path
 
 import click
 
+from tierlb.balance.stop_times import longest_drain_s, stop_all_s, stop_s
+from tierlb.channel.durable import StoreError, make_directory, store_error
+from tierlb.channel.invitation import usual_directory
+from tierlb.channel.private import STATES, open_private
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.up import how_to_call, ready_block, source_or_exit
-from tierlb.cluster.stop_times import longest_drain_s, stop_all_s, stop_s
-from tierlb.cluster.stopping import NotStopped, stop
-from tierlb.controlplane.durable import StoreError, make_directory, store_error
-from tierlb.controlplane.invitation import usual_directory
-from tierlb.controlplane.private import STATES, open_private
-from tierlb.controlplane.store import holder, peek
+from tierlb.controller.store import holder, peek
+from tierlb.local.stopping import NotStopped, stop
 from tierlb.model.topology import DRAIN_S
 from tierlb.topology.diff import duration_text
 from tierlb.topology.load import load_text

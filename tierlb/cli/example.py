@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 import tierlb
-from tierlb.controlplane.durable import make_directory, store_error, write_atomically
+from tierlb.channel.durable import make_directory, store_error, write_atomically
 
 EXAMPLES = Path(tierlb.__file__).resolve().parents[1] / "topology"
 

@@ -8,7 +8,7 @@ import click
 
 from tierlb.cli.client import Client
 from tierlb.cli.printable import printable
-from tierlb.controlplane.history import moment
+from tierlb.controller.history import moment
 
 HEADINGS = ["revision", "when", "who", "lines", "why"]
 ACTIVE, OTHER = "▸", " "

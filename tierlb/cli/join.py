@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import click
 
+from tierlb.channel.invitation import NODE_TOKEN_FILE, TOKEN_FILE, Invitation, NoInvitation, read
 from tierlb.cli.tokens import FROM_ENVIRONMENT, exposure, token_from_descriptor, token_or_exit
-from tierlb.controlplane.invitation import NODE_TOKEN_FILE, TOKEN_FILE, Invitation, NoInvitation, read
-from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import Role
 
 

@@ -7,8 +7,8 @@ import attrs
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.cluster.kubernetes import render, warnings
-from tierlb.cluster.kubernetes_names import Edge, Options, Plan, problems
+from tierlb.deploy.kubernetes import render, warnings
+from tierlb.deploy.kubernetes_names import Edge, Options, Plan, problems
 from tierlb.topology.edit import EditError, parse_scale
 
 

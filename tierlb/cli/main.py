@@ -309,7 +309,7 @@ def demo_backend(
 
     import trio
 
-    from tierlb.cluster.demo_backend import BadQuery, Station, read_seconds, run_backend
+    from tierlb.demo.endpoint import BadQuery, Station, read_seconds, run_backend
     from tierlb.model.topology import Orca
 
     try:

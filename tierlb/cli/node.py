@@ -11,18 +11,18 @@ import attrs
 import click
 import trio
 
+from tierlb.channel.log import Log
+from tierlb.channel.uplink import Identity
 from tierlb.cli.join import invitation_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
-from tierlb.controlplane.log import Log
-from tierlb.controlplane.node import LOOPBACK, Node, Placement, run_node
-from tierlb.controlplane.uplink import Identity
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
+from tierlb.node.process import LOOPBACK, Node, Placement, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Principal, Role, parse
 from tierlb.wire.frames import is_calling_place

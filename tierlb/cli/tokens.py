@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from tierlb.controlplane.invitation import MAX_BYTES, NoInvitation, line_of, read_token
-from tierlb.controlplane.log import Log
-from tierlb.controlplane.node import TOKEN_VARIABLE
+from tierlb.channel.invitation import MAX_BYTES, NoInvitation, line_of, read_token
+from tierlb.channel.log import Log
+from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse, root_key
 
 CONTAINER_SECRETS = Path("/run/secrets")

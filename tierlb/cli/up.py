@@ -14,17 +14,17 @@ import attrs
 import click
 import trio
 
+from tierlb.channel.durable import StoreError
+from tierlb.channel.invitation import admin_token_posted, usual_directory
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.example import Source, source_of
 from tierlb.cli.log import LazyLog, say
-from tierlb.cluster.ports import PortTaken, check_free, listen
-from tierlb.cluster.supervisor import Supervisor
-from tierlb.controlplane.changes import Changes
-from tierlb.controlplane.controller import Controller
-from tierlb.controlplane.durable import StoreError
-from tierlb.controlplane.following import Following
-from tierlb.controlplane.invitation import admin_token_posted, usual_directory
-from tierlb.controlplane.store import FileStore
+from tierlb.controller.changes import Changes
+from tierlb.controller.controller import Controller
+from tierlb.controller.following import Following
+from tierlb.controller.store import FileStore
+from tierlb.local.ports import PortTaken, check_free, listen
+from tierlb.local.supervisor import Supervisor
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Topology
 from tierlb.net.descriptors import limit, raise_limit
@@ -91,7 +91,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     admin_at = admin_url(topology, admin.getsockname()[1])
 
     async def on_starting(background: trio.Nursery) -> None:
-        from tierlb.dashboard.app import serve_admin
+        from tierlb.admin.app import serve_admin
 
         await background.start(serve_admin, admin, controller, changes, token, admin_tls)
 

@@ -4,7 +4,7 @@ One file runs on one machine, in containers and on several machines, so most key
 would silently not be obeyed is a fault of the file where that matters (two controllers that believe they share a
 store), and advice (advice.py) where the file is the same for all and the key is for the others.
 
-Left out: what renderings refuse (cluster/compose.py, cluster/kubernetes_names.py), who also look at ports and names.
+Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py), who also look at ports and names.
 """
 
 import enum

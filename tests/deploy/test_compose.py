@@ -1,0 +1,381 @@
+"""The compose file: who reaches whom is what the topology says, and nobody may more than it needs."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import attrs
+import compose_spec
+import pytest
+
+from tierlb.balance.stop_times import stop_whole_s
+from tierlb.cli.main import main
+from tierlb.deploy.compose import (
+    CHANGEABLE,
+    CONTROLLER_STOP_S,
+    DEFINITION_LABEL,
+    Rendering,
+    TlsFiles,
+    document,
+    faults,
+    text,
+    warnings,
+)
+from tierlb.deploy.project import Project, lay_out
+from tierlb.model.topology import Forward, Kind
+from tierlb.topology.load import load_file, load_text
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "topology").glob("*.yaml"))
+IMAGE = "tierlb:test"
+TLS = TlsFiles("pki/node.pem", "../node.key", "/etc/pki/ca.pem")
+
+EVERYTHING = """\
+cluster: shop
+admin: {listen: 127.0.0.1:7911}
+store: etcd://10.0.0.5:2379/shop
+tiers:
+  edge: {kind: l4, listen: "127.0.0.1:443", to: web, resources: {cpus: 0.5, memory: 128MiB}}
+  direct: {kind: l7, listen: "[::1]:8081", agent_check: "127.0.0.1:9777", to: joining}
+  web:
+    kind: l7
+    replicas: 3
+    routes:
+      - {match: {path_prefix: /api}, to: [api, joining]}
+      - {match: {path_prefix: /far}, to: far}
+      - {to: app}
+  far: {kind: l7, replicas: 2, to: remote}
+pools:
+  app: {run: {command: "tierlb demo-backend --host {host} --port {port}", replicas: 4}}
+  api:
+    run:
+      command: serve --at {host}:{port} --price '5$'
+      image: registry.example.com/team/api:1.2
+      resources: {cpus: 2, memory: 1GiB}
+  joining: {agents: true}
+  remote: {dns: "api.internal:8000"}
+"""
+NODE_TOKENS = {f"node-token-{tier}" for tier in ("edge", "direct", "web", "far")}
+TOKENS = {"join-token", "admin-token", "agent-token-joining", *NODE_TOKENS}
+
+
+def alone(topology):
+    """One container of each tier that publishes a port: with more of them the example cannot be had."""
+    tiers = {
+        name: attrs.evolve(tier, replicas=1) if tier.listen or tier.agent_check else tier
+        for name, tier in topology.tiers.items()
+    }
+    return attrs.evolve(topology, tiers=tiers)
+
+
+def everything():
+    return load_text(EVERYTHING, "shop.yaml")
+
+
+TOPOLOGIES = [pytest.param(alone(load_file(path)), id=path.stem) for path in EXAMPLES]
+TOPOLOGIES.append(pytest.param(everything(), id="everything"))
+
+
+def rendered(topology, **more):
+    assert faults(topology) == ()
+    return document(Rendering(topology, IMAGE, **more))
+
+
+def senders(topology, name):
+    """Who sends there, found the slow way."""
+    return {
+        tier.name
+        for tier in topology.tiers.values()
+        for route in tier.routes
+        if isinstance(route.action, Forward)
+        for share in route.action.shares
+        if name in share.targets
+    }
+
+
+def inside(file, network):
+    return {name for name, service in file["services"].items() if network in service["networks"]}
+
+
+def outside(topology, name):
+    return bool(topology.pools[name].endpoints or topology.pools[name].dns)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_network_has_whom_it_leads_to_and_those_that_send_there(topology):
+    file = rendered(topology)
+    expected = {f"to-{name}": {name, "controller", *senders(topology, name)} for name in topology.tiers}
+    for name, pool in topology.pools.items():
+        if not outside(topology, name):
+            expected[f"to-{name}"] = {"controller" if pool.agents else name, *senders(topology, name)}
+    found = {network: inside(file, network) for network in file["networks"] if network.startswith("to-")}
+    assert found == expected
+    assert all(file["networks"][network]["internal"] for network in found)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_way_out_is_for_one_service_that_needs_it(topology):
+    file = rendered(topology)
+    need = {
+        name
+        for name, tier in topology.tiers.items()
+        if tier.listen
+        or tier.agent_check
+        or any(name in senders(topology, pool) and outside(topology, pool) for pool in topology.pools)
+    }
+    ways = {network: inside(file, network) for network in file["networks"] if not network.startswith("to-")}
+    assert ways == {f"out-{name}": {name} for name in [*need, "controller"]}
+    assert not any("internal" in file["networks"][network] for network in ways)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_node_joins_by_a_name_that_its_own_network_alone_has(topology):
+    file = rendered(topology)
+    for tier in topology.tiers:
+        alias = option(file["services"][tier], "--join").removeprefix("ws://").removesuffix(":7901")
+        where = [
+            network
+            for network, named in file["services"]["controller"]["networks"].items()
+            if alias in named.get("aliases", ())
+        ]
+        assert where == [f"to-{tier}"]
+        assert alias not in file["services"]
+        assert option(file["services"][tier], "--control-name") == f"{tier}:7946"
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_every_service_is_hardened_and_pools_know_no_token(topology):
+    file = rendered(topology)
+    for name, service in file["services"].items():
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert service["restart"] == "unless-stopped"
+        assert service["labels"]["tierlb.cluster"] == topology.cluster
+        grace_s = CONTROLLER_STOP_S if name == "controller" else stop_whole_s(topology, name)
+        assert (service["init"], service["stop_grace_period"]) == (True, f"{grace_s}s")
+        assert ("privileged" in service, "environment" in service) == (False, False)
+        if service["image"] == IMAGE:
+            assert (service["user"], service["read_only"], service["tmpfs"]) == ("10001:10001", True, ["/tmp"])
+            assert service["healthcheck"]["test"][0] == "CMD"
+        nodes = {tier: [f"node-token-{tier}"] for tier in topology.tiers}
+        known = {"controller": ["join-token", "admin-token"]} | nodes
+        assert service.get("secrets", []) == known.get(name, [])
+    kinds = {name: service["labels"]["tierlb.kind"] for name, service in file["services"].items()}
+    run = [name for name, pool in topology.pools.items() if pool.run]
+    assert kinds == {"controller": "controller", **dict.fromkeys(topology.tiers, "tier"), **dict.fromkeys(run, "pool")}
+
+
+def test_the_secret_of_the_cluster_is_the_controllers_and_each_tier_has_a_token_of_its_own():
+    file = rendered(everything())
+    assert {*file["secrets"]} == TOKENS
+    for tier in ("edge", "direct", "web", "far"):
+        assert file["services"][tier]["secrets"] == [f"node-token-{tier}"]
+        assert option(file["services"][tier], "--token-file") == f"/run/secrets/node-token-{tier}"
+    assert option(file["services"]["controller"], "--token-file") == "/run/secrets/join-token"
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_what_is_published_and_how_many_there_are_is_as_the_file_says(topology):
+    file = rendered(topology)
+    for name, service in file["services"].items():
+        counted = topology.tiers.get(name) or (topology.pools[name].run if name in topology.pools else None)
+        assert service.get("scale", 1) == (counted.replicas if counted else 1)
+        tier = topology.tiers.get(name)
+        public = [address for address in (tier.listen, tier.agent_check) if address] if tier else []
+        expected = [f"{address}:{address.port}" for address in public]
+        assert service.get("ports", []) == ([f"{topology.admin}:7900"] if name == "controller" else expected)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_all_start_after_the_controller_and_what_is_below_them(topology):
+    file = rendered(topology)
+    assert "depends_on" not in file["services"]["controller"]
+    for name, tier in topology.tiers.items():
+        started = [target for target in tier.targets if target in file["services"]]
+        assert [*file["services"][name]["depends_on"]] == ["controller", *started]
+
+
+def test_only_what_compose_itself_makes_ready_is_waited_for():
+    services = rendered(everything())["services"]
+    conditions = {
+        name: {other: waits["condition"].removeprefix("service_") for other, waits in service["depends_on"].items()}
+        for name, service in services.items()
+        if "depends_on" in service
+    }
+    assert conditions == {
+        "edge": {"controller": "healthy", "web": "healthy"},
+        "direct": {"controller": "healthy"},
+        "web": {"controller": "healthy", "api": "started", "far": "started", "app": "healthy"},
+        "far": {"controller": "healthy"},
+    }
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("tls", [None, TLS])
+def test_tierlb_s_own_command_line_takes_every_command(topology, tls, tmp_path):
+    there = tmp_path / "topology.yaml"
+    there.touch()
+    for service in rendered(topology, tls=tls)["services"].values():
+        if service["image"] == IMAGE:
+            assert service.get("entrypoint", ["tierlb"]) == ["tierlb"]
+            words = [str(there) if word == "/etc/tierlb/topology.yaml" else word for word in service["command"]]
+            main.commands[words[0]].make_context(words[0], words[1:])
+
+
+def test_another_image_runs_the_whole_command_as_its_own_user():
+    api = rendered(everything())["services"]["api"]
+    assert (api["image"], api["entrypoint"]) == ("registry.example.com/team/api:1.2", ["serve"])
+    assert api["command"] == ["--at", "0.0.0.0:9000", "--price", "5$$"]
+    assert not {"user", "read_only", "healthcheck", "secrets"} & api.keys()
+
+
+def test_limits_are_written_as_compose_has_them():
+    services = rendered(everything())["services"]
+    assert [services["edge"][key] for key in ("cpus", "mem_limit")] == [0.5, "128m"]
+    assert [services["api"][key] for key in ("cpus", "mem_limit")] == [2.0, "1g"]
+    assert not {"cpus", "mem_limit"} & services["web"].keys()
+
+
+def test_with_tls_everybody_shows_a_certificate_and_the_controller_finds_it_where_the_file_says():
+    file = rendered(everything(), tls=TLS)
+    controller, web = file["services"]["controller"], file["services"]["web"]
+    assert {each["source"]: each["target"] for each in controller["secrets"][2:]} == {
+        "tls.crt": "/etc/tierlb/pki/node.pem",
+        "tls.key": "/etc/node.key",
+        "ca.crt": "/etc/pki/ca.pem",
+    }
+    assert controller["healthcheck"]["test"][-3:] == ["/etc/tierlb/pki/node.pem", "/etc/node.key", "/etc/pki/ca.pem"]
+    assert web["secrets"] == ["node-token-web", "tls.crt", "tls.key", "ca.crt"]
+    assert web["healthcheck"]["test"][-3:] == [f"/run/secrets/{name}" for name in web["secrets"][1:]]
+    assert option(web, "--join") == "wss://controller-web:7901"
+    assert option(web, "--tls-key") == "/run/secrets/tls.key"
+    assert {*file["secrets"]} == {*TOKENS, "tls.crt", "tls.key", "ca.crt"}
+
+
+STORE_FILES = {"tls.crt": "pki/etcd.pem", "tls.key": "../etcd.key", "ca.crt": "pki/etcd-ca.pem", "password": "/run/p$"}
+
+
+def test_the_controller_alone_sees_the_files_of_the_store_and_where_the_file_says():
+    file = rendered(everything(), store=STORE_FILES)
+    controller = file["services"].pop("controller")
+    assert {each["source"]: each["target"] for each in controller["secrets"][2:]} == {
+        "store-tls.crt": "/etc/tierlb/pki/etcd.pem",
+        "store-tls.key": "/etc/etcd.key",
+        "store-ca.crt": "/etc/tierlb/pki/etcd-ca.pem",
+        "store-password": "/run/p$$",
+    }
+    assert file["secrets"]["store-password"] == {"file": "./secrets/store-password"}
+    assert {*file["secrets"]} == {*TOKENS, *(f"store-{name}" for name in STORE_FILES)}
+    assert not any("store-" in str(service.get("secrets")) for service in file["services"].values())
+
+
+def test_a_file_that_is_named_twice_is_mounted_once():
+    named = {"tls.crt": "both.pem", "tls.key": "./both.pem", "ca.crt": TLS.ca}
+    file = rendered(everything(), tls=TLS, store=named)
+    targets = [each["target"] for each in file["services"]["controller"]["secrets"][2:]]
+    assert sorted(targets) == ["/etc/node.key", TLS.ca, "/etc/tierlb/both.pem", "/etc/tierlb/pki/node.pem"]
+    assert {*file["secrets"]} == {*TOKENS, "tls.crt", "tls.key", "ca.crt", "store-tls.crt"}
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (("replicas: 3", "replicas: 4"), []),
+        (("to: web,", "to: [web, far],"), []),
+        (("cpus: 0.5", "cpus: 0.75"), ["edge"]),
+        (("team/api:1.2", "team/api:1.3"), ["api"]),
+        (("demo-backend --host", "demo-backend --slots 4 --host"), ["app"]),
+    ],
+)
+def test_a_definition_changes_with_what_a_container_is_made_from_and_with_nothing_else(change, differs):
+    assert change[0] in EVERYTHING
+    changed = EVERYTHING.replace(*change)
+    before, after = (rendered(load_text(each, "shop.yaml"))["services"] for each in (EVERYTHING, changed))
+    found = [name for name in before if definition(before[name]) != definition(after[name])]
+    assert found == differs
+    assert CHANGEABLE == ("scale", "depends_on", "networks")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("kind: l4,", "kind: l4, replicas: 2,", "tiers.edge.replicas: one port cannot be published by 2 containers"),
+        ("127.0.0.1:443", "127.0.0.1:7946", "tiers.edge.listen: port 7946 is a node's own"),
+        ("127.0.0.1:443", "127.0.0.1:0", "tiers.edge.listen: a container needs the port named"),
+        ("127.0.0.1:7911", "127.0.0.1:0", "admin.listen: a port that is published has to be named"),
+        ("direct:", "controller:", "tiers.controller: the controller has this name"),
+        ("direct:", "controller-web:", "tiers.controller-web: the controller has this name"),
+        ("direct:", '"10":', "tiers.10: resolvers take this for an IP address"),
+        ("direct:", '"0x1f":', "tiers.0x1f: resolvers take this for an IP address"),
+    ],
+)
+def test_what_compose_cannot_have_is_refused_with_what_to_do(old, new, told):
+    assert old in EVERYTHING
+    (fault,) = faults(load_text(EVERYTHING.replace(old, new), "shop.yaml"))
+    assert fault.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("pool", "told"),
+    [
+        ('{run: {command: "serve {port}"}}', "pools.app.run.command: it has no {host}"),
+        ('{endpoints: ["127.0.0.1:9001"]}', "pools.app.endpoints: 127.0.0.1:9001 would be looked for inside"),
+        ('{endpoints: ["[::1]:9001"]}', "pools.app.endpoints: [::1]:9001 would be looked for inside"),
+    ],
+)
+def test_what_would_be_started_in_vain_is_warned_of(pool, told):
+    topology = load_text(
+        f"cluster: a\ntiers: {{web: {{kind: l7, listen: ':80', to: app}}}}\npools: {{app: {pool}}}", "a"
+    )
+    (warning,) = warnings(topology)
+    assert warning.startswith(told)
+    assert warnings(everything()) == ()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("tls", [None, TLS])
+def test_the_compose_specification_allows_every_word(topology, tls):
+    file = compose_spec.PyCompose.from_yaml(text(Rendering(topology, IMAGE, tls, store=STORE_FILES if tls else {})))
+    file.validate()
+    assert {*file.service_names()} == {*rendered(topology, tls=tls)["services"]}
+
+
+def test_docker_compose_reads_every_example(tmp_path):
+    if shutil.which("docker-compose") is None:
+        pytest.skip("NOT TESTED: docker-compose is not installed (apt-get install docker-compose)")
+    for parameters in TOPOLOGIES:
+        (topology,) = parameters.values
+        directory = tmp_path / str(parameters.id)
+        lay_out(Project(directory, topology.cluster, IMAGE), topology, "")
+        done = subprocess.run(
+            ["docker-compose", "config", "--quiet"], cwd=directory, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_example_is_what_the_quickstart_renders_to():
+    topology = load_file(ROOT / "topology/quickstart.yaml")
+    own = main.commands["compose"].make_context("compose", [str(ROOT / "topology/quickstart.yaml")]).params["image"]
+    assert (ROOT / "compose/compose.yaml").read_text() == text(Rendering(topology, own)), (
+        "tierlb compose topology/quickstart.yaml >compose/compose.yaml"
+    )
+
+
+def test_the_head_says_how_agents_join():
+    lines = text(Rendering(everything(), IMAGE)).splitlines()
+    head = [line for line in lines if line.startswith("#")]
+    assert "#   tierlb agent --pool joining --join ws://controller-joining:7901 --token-file FILE ..." in head
+    assert "# with the token in secrets/agent-token-joining." in head
+    assert all(line.startswith("#") or not line for line in lines[: len(head) + 1])
+
+
+def option(service, name):
+    command = service["command"]
+    return command[command.index(name) + 1]
+
+
+def definition(service):
+    return service["labels"][DEFINITION_LABEL]
+
+
+def test_l4_tiers_are_among_the_examples():
+    assert any(tier.kind is Kind.L4 for path in EXAMPLES for tier in load_file(path).tiers.values())

@@ -1,0 +1,216 @@
+"""The supervisor's listening sockets, and what nodes are told when they ask for them."""
+
+import errno
+import os
+import random
+import socket
+
+import pytest
+import trio
+
+from tierlb.local import sockets as sockets_module
+from tierlb.local.ports import FreePorts, PortTaken
+from tierlb.local.sockets import Sockets, pair
+from tierlb.model.address import Address
+from tierlb.net.broker import Broker
+from tierlb.net.hearing import LOOK_S
+
+USUAL_S = 7200
+
+
+@pytest.fixture
+def addresses():
+    ports = FreePorts(random.Random(os.getpid()))
+    return [Address("127.0.0.1", ports.take()) for _ in range(3)]
+
+
+@pytest.fixture
+def sockets():
+    sockets = Sockets()
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+async def node(sockets, nursery):
+    """Asks as a node does, which waits: from a thread."""
+    ours, theirs = pair()
+    nursery.start_soon(sockets.serve, ours, "edge")
+    broker = Broker(theirs)
+
+    async def listen(address):
+        with trio.fail_after(5):
+            return await trio.to_thread.run_sync(broker.listen, address)
+
+    yield listen
+    theirs.close()
+
+
+def is_open(address):
+    try:
+        socket.create_connection(address.sockaddr).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+async def test_an_address_is_open_from_its_first_node_until_nobody_wants_it_any_more(sockets, addresses, node):
+    """Where no node is yet, a client is refused instead of left waiting; the port is taken all the same."""
+    kept, other, _ = addresses
+    for address in (kept, other, kept):
+        sockets.open(address, "edge")
+    assert [is_open(address) for address in addresses] == [False, False, False]
+    for address in (kept, other):
+        with pytest.raises(OSError, match="Address already in use"), socket.socket() as sock:
+            sock.bind(address.sockaddr)
+        (await node(address)).close()
+    assert [is_open(address) for address in addresses] == [True, True, False]
+    sockets.keep({kept: "edge", addresses[2]: "web"})
+    assert [is_open(address) for address in addresses] == [True, False, False]
+    sockets.close()
+    assert not is_open(kept)
+
+
+async def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addresses, node):
+    """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others. Whether clients on other
+    hosts are still there, the kernel asks."""
+    both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
+    for address in both:
+        sockets.open(address, "edge")
+        (await node(address)).close()
+    kept = sockets._open[addresses[0]]
+    clients = []
+    try:
+        while len(clients) < 300:
+            clients.append(socket.create_connection(addresses[0].sockaddr, timeout=1))
+        accepted, _ = kept.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for address, asks in zip(both, (0, 1, 1), strict=True):
+            assert keepalive(sockets._open[address], address) == (asks, asks * LOOK_S or USUAL_S)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def keepalive(kept, address):
+    """Of what is accepted there: whether the kernel asks, and after how many seconds."""
+    with socket.create_connection(address.sockaddr, timeout=5) as client:
+        while True:
+            accepted, peer = kept.accept()
+            with accepted:
+                if peer[:2] == client.getsockname()[:2]:
+                    return (
+                        accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                        accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                    )
+
+
+async def test_an_address_that_is_taken_is_refused_with_what_it_is_for(sockets, addresses, node):
+    with socket.create_server(addresses[0].sockaddr), pytest.raises(PortTaken, match=r"tiers\.edge\.listen: cannot"):
+        sockets.open(addresses[0], "edge")
+    sockets.open(addresses[0], "edge")
+    (await node(addresses[0])).close()
+    assert is_open(addresses[0])
+
+
+async def test_a_node_is_told_who_took_an_address_before_it_was_lent(sockets, addresses, node):
+    """Two processes may bind an address while neither listens."""
+    sockets.open(addresses[0], "edge")
+    taken = pytest.raises(OSError, match=r"tiers\.edge\.listen: cannot listen")
+    with socket.create_server(addresses[0].sockaddr), taken:
+        await node(addresses[0])
+    (await node(addresses[0])).close()
+
+
+async def test_nodes_are_lent_the_socket_that_is_kept(sockets, addresses, node):
+    sockets.open(addresses[0], "edge")
+    (await node(addresses[0])).close()
+    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as one:
+        one.accept()[0].close()
+    with socket.create_connection(addresses[0].sockaddr), await node(addresses[0]) as another:
+        another.accept()[0].close()
+    assert is_open(addresses[0]), "whoever borrowed it has closed it, and it is still there"
+
+
+@pytest.mark.parametrize("other", [0, 1, 2])
+async def test_a_node_is_lent_no_address_but_those_of_its_tier(sockets, addresses, node, other):
+    """Neither one of another tier nor one that the topology does not name, and nothing is opened for it."""
+    sockets.open(addresses[0], "web")
+    sockets.keep({addresses[0]: "web", addresses[1]: "edge"})
+    sockets.open(addresses[1], "edge")
+    asked = addresses[other]
+    if other == 1:
+        (await node(asked)).close()
+        return
+    with pytest.raises(OSError, match=f"the topology names no address {asked} for tier edge"):
+        await node(asked)
+    assert not is_open(asked)
+    (await node(addresses[1])).close()
+
+
+async def test_both_tiers_of_a_change_that_moves_an_address_are_lent_it_until_the_change_is_done(
+    sockets, addresses, node
+):
+    sockets.open(addresses[0], "edge")
+    sockets.open(addresses[0], "front")
+    (await node(addresses[0])).close()
+    sockets.keep({addresses[0]: "front"})
+    with pytest.raises(OSError, match="names no address"):
+        await node(addresses[0])
+
+
+async def test_any_port_is_none_to_be_lent(sockets, node):
+    sockets.open(Address("127.0.0.1", 0), "edge")
+    with pytest.raises(OSError, match="a public address needs a port"):
+        await node(Address("127.0.0.1", 0))
+
+
+async def test_nonsense_is_answered_too(sockets, nursery):
+    ours, theirs = pair()
+    nursery.start_soon(sockets.serve, ours, "edge")
+    with trio.fail_after(5), theirs:
+        for nonsense in (b"nonsense", b"\xff\xfe", b"x" * 512):
+            theirs.send(nonsense)
+            answer = await trio.to_thread.run_sync(theirs.recv, 1000)
+            assert answer.startswith(nonsense)
+
+
+async def test_what_the_kernel_lacks_for_an_answer_costs_that_one_only(sockets, addresses, nursery, monkeypatch):
+    """The node asks again."""
+    ours, theirs = pair()
+    sockets.open(addresses[0], "edge")
+    works, lacking = sockets_module._send, [OSError(errno.ETOOMANYREFS, "Too many references")]
+
+    async def send(sock, answer, descriptors):
+        if lacking:
+            raise lacking.pop()
+        await works(sock, answer, descriptors)
+
+    monkeypatch.setattr(sockets_module, "_send", send)
+    nursery.start_soon(sockets.serve, ours, "edge")
+    with trio.fail_after(5), theirs:
+        theirs.send(str(addresses[0]).encode())
+        while lacking:
+            await trio.lowlevel.checkpoint()
+        broker = Broker(theirs)
+        (await trio.to_thread.run_sync(broker.listen, addresses[0])).close()
+
+
+@pytest.mark.parametrize("asks", [0, 1, 1000])
+async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresses, asks):
+    """With answers unread its end resets the pair; with thousands of requests the answers find no room."""
+    ours, theirs = pair()
+    theirs.setblocking(False)
+    with trio.fail_after(5):
+        sockets.open(addresses[0], "edge")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sockets.serve, ours, "edge")
+            for _ in range(asks):
+                try:
+                    theirs.send(str(addresses[0]).encode())
+                except BlockingIOError:
+                    await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.close()
+    assert is_open(addresses[0]) is (asks > 0)

@@ -1,0 +1,180 @@
+"""Rungs of the failure ladder that need a look or a hand inside: real nodes with real data planes in one process.
+
+edge (l4) → three l7 nodes, each with an endpoint of its own. The other rungs are in tests/cluster/test_ladder.py.
+"""
+
+import os
+import random
+from functools import partial
+from statistics import median
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from scripts.benchmarks.cluster import free_address
+from tests.cluster.traffic import Endpoint, Traffic
+from tests.control_plane import KeptLog
+from tests.joining import identity_of
+from tierlb.controller.controller import Controller
+from tierlb.controller.link import serve_child
+from tierlb.dataplane.account import Account
+from tierlb.dataplane.plane import Plane, Refused
+from tierlb.model.address import Address, parse_address
+from tierlb.model.load import MemberLoad, SubtreeLoad
+from tierlb.net.websocket import serve
+from tierlb.node.process import Node
+from tierlb.topology.load import load_text
+
+DEADLINE_S = 120.0
+TOPOLOGY = """\
+cluster: ladder
+tiers:
+  edge: {{kind: l4, listen: "{listen}", to: [one, two, three]}}
+  one: {{kind: l7, routes: [{{match: {{path: /work}}, to: first}}]}}
+  two: {{kind: l7, routes: [{{match: {{path: /work}}, to: second}}]}}
+  three: {{kind: l7, routes: [{{match: {{path: /work}}, to: third}}]}}
+pools:
+  first: {{endpoints: ["{first}"]}}
+  second: {{endpoints: ["{second}"]}}
+  third: {{endpoints: ["{third}"]}}
+"""
+FAIR = 1 / 3
+SOME, MOST = 0.03, 0.5
+"""It is twenty times slower than its siblings, and who waits there for an answer asks less often."""
+HEEDED_S = 2.0
+"""Guidance comes every second, and a hot child is heard to close within that time."""
+
+
+@attrs.define
+class Tree:
+    """The whole of it."""
+
+    controller: Controller
+    traffic: Traffic
+    endpoints: dict[str, Endpoint]
+    nodes: dict[str, Node] = attrs.field(factory=dict)
+    planes: dict[str, Plane] = attrs.field(factory=dict)
+
+    def member(self, name: str) -> MemberLoad:
+        """As the edge sees it."""
+        return next(each for each in self.planes["edge-1"].load().members if each.name == name)
+
+    def capacities(self) -> list[float]:
+        return [each.capacity for each in self.planes["edge-1"].load().members]
+
+    async def until_all_are_known(self) -> None:
+        await self.traffic.until("all capacities are known", lambda: min(self.capacities(), default=0.0) > 0)
+
+
+@pytest.fixture
+async def tree(nursery: trio.Nursery) -> Tree:
+    endpoints = {name: Endpoint() for name in ("first", "second", "third")}
+    for endpoint in endpoints.values():
+        await nursery.start(endpoint.serve)
+    listen = free_address()
+    places = {name: endpoint.address for name, endpoint in endpoints.items()}
+    topology = load_text(TOPOLOGY.format(listen=listen, **places), "ladder.yaml")
+    log = KeptLog()
+    controller = Controller(topology, log)
+    nursery.start_soon(controller.run)
+    handler, admit = partial(serve_child, controller), controller.admission.admit
+    control = await nursery.start(serve, handler, admit, Address("127.0.0.1", 0))
+    address = parse_address(listen)
+    tree = Tree(controller, Traffic((address.host, address.port), work="/work"), endpoints)
+    for tier in topology.tiers:
+        name = f"{tier}-1"
+        plane = Plane(name, log, seed=1, boot_id="boot")
+        identity = identity_of(controller.admission, name, f"ws://{control}", pid=os.getpid())
+        tree.planes[name], tree.nodes[name] = plane, Node(identity, plane, Refused, log, random.Random(name))
+        await nursery.start(plane.run)
+        await nursery.start(tree.nodes[name].run)
+    with trio.fail_after(DEADLINE_S):
+        while controller.missing():
+            await controller.wait_progress()
+    return tree
+
+
+async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffic_until_it_is_heard_again(
+    tree: Tree,
+) -> None:
+    """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
+    traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
+    parents = tree.controller.with_tickets(tree.controller.seats["one-1"])
+    tree.endpoints["first"].takes_s = 0.2
+    assert parents
+
+    def is_slow() -> bool:
+        return 0 < tree.member("one-1").capacity < median(tree.capacities()) / 3
+
+    def is_not_known() -> bool:
+        return tree.member("one-1").capacity == 0
+
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing(kept=0, fresh=7):
+            await tree.until_all_are_known()
+            await traffic.until("its slowness is known", is_slow)
+            reports.report_to(())
+            await traffic.until("the edge has lost it", is_not_known)
+            assert set(tree.nodes["edge-1"].children.names()) == {"two-1", "three-1"}
+            await traffic.until_share("one-1", SOME, MOST)
+            assert tree.member("one-1").availability == "available"
+            reports.report_to(parents)
+            await traffic.until("its own word counts again", is_slow)
+    assert traffic.failures == []
+
+
+async def test_a_child_with_nothing_left_below_it_gets_nothing_new_until_something_is_back(
+    tree: Tree, nursery: trio.Nursery
+) -> None:
+    traffic, endpoint = tree.traffic, tree.endpoints["first"]
+    with trio.fail_after(DEADLINE_S):
+        async with traffic.flowing(kept=0, fresh=4):
+            await traffic.until_share("one-1", FAIR / 2)
+            endpoint.scope.cancel()
+            await traffic.until("the edge knows", lambda: tree.member("one-1").availability == "unhealthy")
+            await traffic.until_share("one-1", 0.0, 0.0)
+            failed = len(traffic.failures)
+            await traffic.until_share("one-1", 0.0, 0.0)
+            assert len(traffic.failures) == failed
+            await nursery.start(endpoint.serve)
+            await traffic.until_share("one-1", FAIR / 2)
+    assert len(traffic.failures) == failed
+
+
+@pytest.mark.parametrize(("used", "all_hot"), [((0.95, 1.0, 9.0), True), ((0.95, 0.2, 0.2), False)])
+async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
+    tree: Tree, used: tuple[float, ...], all_hot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, said = Account.subtree, {}
+
+    def subtree(account: Account, now: float, **options: Any) -> SubtreeLoad:
+        load = truth(account, now, **options)
+        return attrs.evolve(load, utilisation=said.get(account, load.utilisation))
+
+    monkeypatch.setattr(Account, "subtree", subtree)
+    for name, figure in zip(("one-1", "two-1", "three-1"), used, strict=True):
+        said[account_of(tree.planes[name])] = figure
+    traffic, children = tree.traffic, [tree.planes[f"{name}-1"] for name in ("one", "two", "three")]
+
+    def is_told(plane: Plane) -> bool:
+        """Of all three as they are now. What it was told when the edge knew of less, it need not have heeded."""
+        assert plane._upkeep is not None
+        told = plane._upkeep._guidance.get("edge-1")
+        return told is not None and told.guidance.all_hot is all_hot and told.guidance.target >= min(used)
+
+    with trio.fail_after(DEADLINE_S):
+        await traffic.until("all are told", lambda: all(map(is_told, children)))
+        async with traffic.flowing(kept=24, fresh=0):
+            if all_hot:
+                await trio.sleep(HEEDED_S)
+            else:
+                await traffic.until("the hot one ends some", lambda: traffic.asked_to_leave["one-1"] > 0)
+    assert set(traffic.asked_to_leave) == (set() if all_hot else {"one-1"})
+    assert traffic.failures == []
+
+
+def account_of(plane: Plane) -> Account:
+    assert plane._upkeep is not None
+    return plane._upkeep.account

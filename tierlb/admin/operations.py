@@ -1,0 +1,243 @@
+"""What the admin API can be asked: each operation with its handler, what it takes, answers and refuses.
+
+The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for clients
+that ask from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
+begun (202): how it goes on is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
+because nothing would change.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from tierlb.admin.access import IS_LOCAL
+from tierlb.admin.answers import Answer
+from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
+from tierlb.admin.refusals import Refused
+from tierlb.controller.changes import Changes, NothingToDo, Proposal
+from tierlb.controller.history import Revision, Row
+from tierlb.controller.progress import Progress
+from tierlb.controller.status import ClusterStatus, as_json
+from tierlb.topology.plan import Plan
+from tierlb.topology.units import shown
+
+EXPLAIN_S = 10.0
+LEARN_S = 0.1
+"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
+
+
+class Cluster(Protocol):
+    """What the API shows; the controller."""
+
+    def status(self) -> ClusterStatus:
+        """What is known already."""
+
+    async def observe(self) -> ClusterStatus:
+        """The same after asking the nodes for their figures; waits a moment at most."""
+
+    def explain(self, ttl_s: float) -> str:
+        """A nonce: requests that carry it are explained for so long."""
+
+
+@attrs.frozen
+class HistoryAnswer:
+    """The revisions that are kept, newest last, and the number of the active one."""
+
+    active: int
+    revisions: tuple[Row, ...]
+
+
+@attrs.frozen
+class TopologyAnswer:
+    """The active topology file, its revision, and where it is kept in step on disk."""
+
+    cluster: str
+    revision: int
+    text: str
+    file: str | None
+
+
+@attrs.frozen
+class ProgressAnswer:
+    """The change under way, or else the latest one; null if there was none since the start."""
+
+    change: Progress | None
+
+
+@attrs.frozen
+class ExplainAnswer:
+    """Requests with this nonce in X-Tierlb-Explain are explained for so long."""
+
+    nonce: str
+    ttl_s: float
+
+
+Handler = Callable[[Request, Any], Awaitable[Response]]
+
+
+@attrs.frozen
+class Operation:
+    """`body`: the class of what it takes; `answers`: by status, the class of what it gives (None: plain text);
+    `refusals`: the statuses of refusals that are its own."""
+
+    method: str
+    path: str
+    handle: Handler
+    answers: dict[int, Any]
+    body: Any = None
+    token: bool = False
+    refusals: tuple[int, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Its docstring."""
+        return " ".join((self.handle.__doc__ or "").split())
+
+
+def operations(cluster: Cluster, changes: Changes) -> tuple[Operation, ...]:
+    """Everything that can be asked of a cluster."""
+    view, change = Views(cluster, changes), Orders(changes)
+    begun = {200: Plan, 202: Progress}
+    conflicting, storing = (409, 422), (409, 422, 503, 507)
+    return (
+        Operation("GET", "/healthz", view.health, {200: None, 503: None}),
+        Operation("GET", "/v1/status", view.status, {200: ClusterStatus}),
+        Operation("GET", "/v1/topology", view.topology, {200: TopologyAnswer}),
+        Operation("GET", "/v1/history", view.history, {200: HistoryAnswer}),
+        Operation("GET", "/v1/history/{number}", view.revision, {200: Revision}, refusals=(404,)),
+        Operation("GET", "/v1/progress", view.progress, {200: ProgressAnswer}),
+        Operation("GET", "/v1/progress/{number}", view.progress_of, {200: Progress}, refusals=(404,)),
+        Operation("POST", "/v1/explain", view.explain, {200: ExplainAnswer}, token=True),
+        Operation("POST", "/v1/plan", change.plan, {200: Plan}, PlanBody, token=True, refusals=conflicting),
+        Operation("POST", "/v1/apply", change.apply, begun, ApplyBody, token=True, refusals=storing),
+        Operation("POST", "/v1/edit", change.edit, begun, EditBody, token=True, refusals=storing),
+        Operation("POST", "/v1/rollback", change.rollback, begun, RollbackBody, token=True, refusals=(404, *storing)),
+        Operation(
+            "POST", "/v1/restart", change.restart, {202: Progress}, RestartBody, token=True, refusals=conflicting
+        ),
+    )
+
+
+@attrs.frozen
+class Views:
+    """What can be read."""
+
+    cluster: Cluster
+    changes: Changes
+
+    async def health(self, request: Request, __: None) -> Response:
+        """Whether every tier and pool has at least one that serves, as nodes observe their endpoints; pools that fill
+        themselves may be empty."""
+        now = self.cluster.status()
+        if now.serving:
+            return PlainTextResponse("ok\n")
+        down = (f"pool {name}: no endpoint is available" for name in now.down)
+        lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting), *down)
+        shown = lines if request.scope.get(IS_LOCAL, True) else lines[:1]
+        return PlainTextResponse("\n".join(shown) + "\n", status_code=503)
+
+    async def status(self, _: Request, __: None) -> Response:
+        """The whole tree with figures of just now, for which it waits a moment."""
+        return Answer(as_json(await self.cluster.observe()))
+
+    async def topology(self, _: Request, __: None) -> Response:
+        """The active topology file."""
+        changes = self.changes
+        file = str(changes.file) if changes.file is not None else None
+        return Answer(TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file))
+
+    async def history(self, _: Request, __: None) -> Response:
+        """Who asked for which topology, when and why."""
+        return Answer(HistoryAnswer(self.changes.history.active, self.changes.history.rows()))
+
+    async def revision(self, request: Request, _: None) -> Response:
+        """One revision with its text."""
+        return Answer(self.changes.history.get(_number(request)))
+
+    async def progress(self, _: Request, __: None) -> Response:
+        """How far the change under way is, or how the latest one ended."""
+        return Answer(ProgressAnswer(self.changes.progress))
+
+    async def progress_of(self, request: Request, _: None) -> Response:
+        """How far one change is, by its number; the latest ones are kept."""
+        number = _number(request)
+        for change in self.changes.recent:
+            if change.number == number:
+                return Answer(change)
+        raise Refused(404, "unknown", f"there is no change {number}, or none any more")
+
+    async def explain(self, _: Request, __: None) -> Response:
+        """A nonce for requests that are to be explained. It answers when most nodes should know of it, which they
+        confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce."""
+        nonce = self.cluster.explain(EXPLAIN_S)
+        await trio.sleep(LEARN_S)
+        return Answer(ExplainAnswer(nonce, EXPLAIN_S))
+
+
+@attrs.frozen
+class Orders:
+    """What changes something, or says what would change."""
+
+    changes: Changes
+
+    async def plan(self, _: Request, body: PlanBody) -> Response:
+        """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
+        edit = body.edit
+        if edit is not None:
+            return Answer(self._rehearse(lambda: self.changes.edited(edit.edit()), None))
+        return Answer(self._rehearse(partial(self.changes.with_text, body.text or ""), None))
+
+    async def apply(self, _: Request, body: ApplyBody) -> Response:
+        """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
+        propose = partial(self.changes.with_text, body.text)
+        return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
+
+    async def edit(self, _: Request, body: EditBody) -> Response:
+        """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
+        edit, what = body.edit.edit(), body.edit.what
+        why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
+        request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
+        return await self._begin(
+            body, partial(self.changes.edited, edit), partial(self.changes.edit, edit, request, what)
+        )
+
+    async def rollback(self, _: Request, body: RollbackBody) -> Response:
+        """Make the cluster again what it was asked to be in an old revision."""
+        propose = partial(self.changes.revision, body.number)
+        return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
+
+    async def restart(self, _: Request, body: RestartBody) -> Response:
+        """Put a new process in the place of each node of a tier, one after the other."""
+        return Answer(self.changes.restart(body.tier, body.request), 202)
+
+    async def _begin(
+        self, body: Wanted, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
+    ) -> Response:
+        if body.dry_run:
+            return Answer(self._rehearse(propose, body.expected))
+        try:
+            return Answer(await begin(), 202)
+        except NothingToDo:
+            return Answer(self.changes.plan(propose()))
+
+    def _rehearse(self, propose: Callable[[], Proposal], expected: int | None) -> Plan:
+        """The plan, with the refusals that an apply would meet now."""
+        self.changes.demand_idle()
+        proposal = propose()
+        plan = self.changes.plan(proposal)
+        self.changes.history.accept(proposal.text, "", "", 0.0, expected)
+        self.changes.demand_serving(proposal)
+        return plan
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise Refused(404, "unknown", f"{shown(text)} is no number of one")
+    return int(text)

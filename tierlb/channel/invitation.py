@@ -1,0 +1,141 @@
+"""What it takes to join a running cluster, as files in a directory: where its controller is, and a token for agents.
+`tierlb controller` leaves another one for nodes there; `tierlb up` starts all nodes itself. And one to change the
+cluster by its admin API, for who joins need not be allowed to change anything.
+
+They are made anew at every start and taken away at its end, so a process that joins reads them when it starts, and
+starts again with the cluster. Only the user who runs the cluster can read them.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from tierlb.channel.private import STATES, make_private_directory, read_private
+
+URL_FILE = "control-url"
+TOKEN_FILE = "join-token"  # noqa: S105 (the name of the file that holds it)
+NODE_TOKEN_FILE = "node-token"  # noqa: S105 (the same)
+ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
+MAX_BYTES = 1024
+
+
+class NoInvitation(Exception):  # noqa: N818 (the text is what the user is told)
+    """The directory holds none that can be used; the text says what to do."""
+
+
+@attrs.frozen
+class Invitation:
+    """The controller's URL (ws:// or wss://) and a token. `exposed`: why others may know the token, too."""
+
+    url: str
+    token: str = attrs.field(repr=False)
+    exposed: str = attrs.field(default="", eq=False)
+
+
+def usual_directory(cluster: str) -> Path:
+    """Where `tierlb up` leaves the invitation of a cluster, from its working directory."""
+    return Path(STATES) / cluster
+
+
+@contextlib.contextmanager
+def posted(directory: Path, invitation: Invitation, node_token: str = "") -> Iterator[None]:
+    """Keep it there for as long as the block runs, with the token for nodes if others start them. Raises OSError if it
+    cannot be written.
+
+    The URL comes last and goes first: whoever finds it finds its token. One that another start has put in its place
+    meanwhile is left alone.
+    """
+    url, token = directory / URL_FILE, directory / TOKEN_FILE
+    make_private_directory(directory)
+    url.unlink(missing_ok=True)
+    _write(token, invitation.token)
+    (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
+    if node_token:
+        _write(directory / NODE_TOKEN_FILE, node_token)
+    _write(url, invitation.url)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if _holds(token, invitation.token):
+                url.unlink()
+                token.unlink()
+                (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
+    """Keep what changes need in the directory for as long as the block runs. Raises OSError if it cannot be written."""
+    file = directory / ADMIN_TOKEN_FILE
+    make_private_directory(directory)
+    _write(file, token)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if _holds(file, token):
+                file.unlink()
+
+
+def read(directory: Path, token_file: str = TOKEN_FILE) -> Invitation:
+    """The invitation there. Raises NoInvitation."""
+    try:
+        return Invitation(*(_read(directory / name) for name in (URL_FILE, token_file)))
+    except FileNotFoundError as missing:
+        problem = f"there is no {missing.filename}: `tierlb up` writes it there and removes it when it stops"
+        if Path(missing.filename).name == NODE_TOKEN_FILE:
+            problem = f"there is no {missing.filename}: `tierlb up` starts all nodes itself, scale the tier instead"
+        raise NoInvitation(problem) from missing
+    except OSError as error:
+        raise NoInvitation(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def read_admin_token(file: Path) -> str:
+    """The token in the file. Raises NoInvitation."""
+    try:
+        return _read(file)
+    except FileNotFoundError as missing:
+        problem = f"there is no {file}: `tierlb up` writes it there and removes it when it stops"
+        raise NoInvitation(problem) from missing
+    except OSError as error:
+        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+
+
+def read_token(file: Path) -> str:
+    """A token that somebody else put there. Raises NoInvitation."""
+    try:
+        with file.open("rb") as stream:
+            return line_of(file, stream.read(MAX_BYTES))
+    except FileNotFoundError as missing:
+        raise NoInvitation(f"there is no {file}: put the token into it, in one line") from missing
+    except OSError as error:
+        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _holds(path: Path, text: str) -> bool:
+    return read_private(path) == f"{text}\n".encode()
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
+        stream.write(f"{text}\n")
+
+
+def _read(path: Path) -> str:
+    """Of a file in a directory that another user may be able to write to."""
+    return line_of(path, read_private(path, MAX_BYTES))
+
+
+def line_of(path: Path, content: bytes) -> str:
+    """The one line in a file. Raises NoInvitation."""
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not text.isprintable():
+        raise NoInvitation(f"{path} holds nothing that can be used: start the cluster again")
+    return text

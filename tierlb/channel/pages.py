@@ -1,0 +1,68 @@
+"""What a process answers on its control address to a plain GET: figures for Prometheus, and probes for an engine.
+
+`/livez`: the process runs and answers. `/readyz`: traffic (or, at a controller, nodes) may come; else 503 and why not,
+in a line. Both are asked every few seconds by whoever runs containers, so they cost next to nothing.
+
+No token is asked for, as the pages say nothing secret and few who ask could send one. With TLS, a certificate of the
+cluster is demanded all the same, of a scraper as of a child, before a byte of HTTP is heard.
+"""
+
+from collections.abc import Callable
+
+import attrs
+
+from tierlb.channel.metrics import MetricsPage
+from tierlb.net.page import Page, plain
+from tierlb.telemetry.exposition import Exposed, expose, expose_process
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.telemetry.log_quota import LogLosses
+from tierlb.telemetry.process_metrics import ProcessFigures
+
+ALIVE = "/livez"
+READY = "/readyz"
+METRICS = "/metrics"
+CONTROLLER = "controller"
+"""In the place of a node's name."""
+
+
+def probe(path: str, unready: Callable[[], str]) -> Page | None:
+    """The answer to a probe, if it is one; `unready` says why not, or nothing."""
+    if path == ALIVE:
+        return plain("alive")
+    if path != READY:
+        return None
+    reason = unready()
+    return plain(reason, 503) if reason else plain("ready")
+
+
+@attrs.define
+class NodePages:
+    """`read` gives the node's figures, `unready` why traffic should not come."""
+
+    read: Callable[[], Exposed]
+    unready: Callable[[], str]
+    _metrics: MetricsPage = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._metrics = MetricsPage(lambda: expose([self.read()]))
+
+    def find(self, path: str) -> Page | None:
+        """The page, if there is one."""
+        return self._metrics.page() if path == METRICS else probe(path, self.unready)
+
+
+@attrs.define
+class ControllerPages:
+    """Of a process with a controller: `unready` says why nodes cannot join."""
+
+    errors: InternalErrors
+    losses: LogLosses
+    unready: Callable[[], str]
+    _metrics: MetricsPage = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._metrics = MetricsPage(lambda: expose_process(ProcessFigures(CONTROLLER, self.errors.counts, self.losses)))
+
+    def find(self, path: str) -> Page | None:
+        """The page, if there is one."""
+        return self._metrics.page() if path == METRICS else probe(path, self.unready)

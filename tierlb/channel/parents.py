@@ -1,0 +1,171 @@
+"""A node's or agent's connections to its parents: one to each, for ever, whatever the others do.
+
+The controller says who the parents are. A connection to one that is named no more is dropped, a new one is opened to
+one that is new or has another address; those that stay are not touched. Each reconnects with back-off and jitter, so
+that the children of a parent that restarted do not all come back in the same instant.
+
+A parent whose URL has a host name stands for a whole tier, as in compose and Kubernetes: there is one connection to
+each address that the name resolves to, those that vanish from it are dropped, and who is there says its own name.
+
+Left out: the connection to the controller (uplink.py), and how names are resolved (net/names.py).
+"""
+
+import ipaddress
+import random
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from tierlb.channel.backoff import Backoff
+from tierlb.channel.log import Log
+from tierlb.channel.reporting import Reports
+from tierlb.model.load import Guidance
+from tierlb.net.keep_going import keep_going
+from tierlb.net.names import Resolve, follow, resolve
+from tierlb.net.websocket import Channel, Disconnected, connect, converse
+from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.wire.control import ChildSession, Close, Effect, Transmit
+from tierlb.wire.frames import MAX_PARENTS, Frame, Hello, Parent, Watch, Welcome
+
+SEND_TIMEOUT_S = 5.0
+"""A parent that reads nothing for so long, with a whole socket buffer full of small reports, is stuck."""
+
+
+@attrs.define
+class Parents:
+    """Keeps a reporting connection to each parent of `report_to`'s last call."""
+
+    hello: Hello
+    reports: Reports
+    on_watch: Callable[[Watch], None]
+    log: Log
+    rng: random.Random
+    tls: ssl.SSLContext | None = None
+    ask: Resolve = resolve
+    errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    _links: dict[Parent, trio.CancelScope] = attrs.field(factory=dict, init=False)
+    _wanted: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def report_to(self, parents: tuple[Parent, ...]) -> None:
+        """These are the parents from now on."""
+        self._wanted = parents
+        self._changed.set()
+
+    def names(self) -> tuple[str, ...]:
+        """To whom reports go, or would if they could be reached."""
+        return tuple(parent.name for parent in self._links)
+
+    async def run(self) -> None:
+        """Until cancelled. After an error it can be run again, with the parents of the last call."""
+        self._links.clear()
+        self._changed.set()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._changed.wait()
+                self._changed = trio.Event()
+                wanted = dict.fromkeys(self._wanted)
+                for parent in [parent for parent in self._links if parent not in wanted]:
+                    self._links.pop(parent).cancel()
+                for parent in [parent for parent in wanted if parent not in self._links]:
+                    self._links[parent] = trio.CancelScope()
+                    keep = self._keep_named if is_named(parent.url) else self._keep
+                    nursery.start_soon(keep, parent, self._links[parent])
+
+    async def _keep_named(self, parent: Parent, scope: trio.CancelScope) -> None:
+        with scope:
+            await keep_going(self.errors, "parents by name", partial(self._keep_all, parent))
+
+    async def _keep_all(self, parent: Parent) -> None:
+        """A connection to each address of a name."""
+        links: dict[str, trio.CancelScope] = {}
+        host = urlsplit(parent.url).hostname or ""
+
+        def change(found: Iterable[str]) -> None:
+            wanted = list(found)[:MAX_PARENTS]
+            for address in [address for address in links if address not in wanted]:
+                links.pop(address).cancel()
+            for address in [address for address in wanted if address not in links]:
+                links[address] = trio.CancelScope()
+                nursery.start_soon(self._keep, parent, links[address], address)
+
+        def miss() -> None:
+            self.log.warning("parents cannot be found", name=host, known=len(links))
+
+        async with trio.open_nursery() as nursery:
+            await follow(host, change, miss, self.ask)
+
+    async def _keep(self, parent: Parent, scope: trio.CancelScope, at: str = "") -> None:
+        backoff = Backoff()
+        with scope:
+            while True:
+                started_s = trio.current_time()
+                reason = "an internal error here: see internal_error in this log"
+                with self.errors.barrier("parent link"):
+                    try:
+                        async with connect(parent.url, parent.ticket, self.tls, at) as channel:
+                            reason = await self._converse(channel, parent)
+                    except Disconnected as problem:
+                        reason = str(problem)
+                wait_s = backoff.wait_s(trio.current_time() - started_s) * self.rng.uniform(0.5, 1.0)
+                whom = f"{parent.name} at {at}" if at else parent.name
+                self.log.warning("parent lost", parent=whom, reason=reason, retry_in_s=round(wait_s, 2))
+                await trio.sleep(wait_s)
+
+    async def _converse(self, channel: Channel, parent: Parent) -> str:
+        session = ChildSession(self.hello, to_controller=False)
+        welcomed = trio.Event()
+        name = parent.name
+
+        async def receive() -> None:
+            nonlocal name
+            await carry_out(channel, session.start())
+            while True:
+                for effect in session.receive(await channel.receive()):
+                    if isinstance(effect, Welcome):
+                        name = effect.parent or name
+                        welcomed.set()
+                    self._heed(name, effect)
+                    await carry_out(channel, [effect])
+
+        async def report() -> None:
+            await welcomed.wait()
+            with self.reports.outlet(name) as outlet:
+                while True:
+                    await carry_out(channel, session.report(*await self.reports.next(outlet)))
+
+        return await converse(receive, report)
+
+    def _heed(self, parent: str, effect: Effect | Frame) -> None:
+        match effect:
+            case Guidance():
+                self.reports.reporter.heed(parent, effect)
+            case Watch():
+                self.on_watch(effect)
+
+
+def is_named(url: str) -> bool:
+    """Whether the URL's host is a name and not an IP address."""
+    try:
+        ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return True
+    return False
+
+
+async def carry_out(channel: Channel, effects: Sequence[Effect]) -> None:
+    """Do as a child's session says; raises Disconnected after a close and when the parent does not read."""
+    for effect in effects:
+        match effect:
+            case Transmit(data):
+                with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+                    await channel.send(data)
+                if scope.cancelled_caught:
+                    raise Disconnected("the parent does not read")
+            case Close(reason):
+                await channel.close(reason)
+                raise Disconnected(reason)

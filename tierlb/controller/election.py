@@ -1,0 +1,268 @@
+"""Which of several controllers is the active one: the one whose key is in etcd, put there with a lease that it renews.
+
+When the active one dies, its lease runs out and etcd deletes the key; when it ends in order, it revokes the lease, with
+the same effect at once. The others watch the key, and whoever is the first to put it again is the active one.
+
+The holder counts a lease from before it asked for it, etcd from when it heard of that, and the holder takes a part
+off for clocks that do not run alike: so one that cannot renew its lease stops being active before another one begins
+(`Leadership.lost`). One that slept through this and knows nothing of it can still change nothing, because all
+that it writes demands that the key is the one that it put (`Leadership.fence`).
+
+Left out: who ought to be active. It is whoever comes first, and nobody is asked to give way.
+"""
+
+import json
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import trio
+
+from tierlb.channel.durable import StoreError
+from tierlb.channel.log import Log
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_access import Denied
+from tierlb.wire.etcd import Changed, Created, Event, Get, Item, Lease, Put
+
+TTL_S = 3
+"""etcd grants no less than 1.5 of its election timeouts, which is 2 s by default, and looks for ended leases twice a
+second: another controller takes over 2.5 to 4 s after this one was killed."""
+RENEWALS = 6
+"""In the time of a lease. While the members of etcd elect, for one to two seconds, none succeeds."""
+MARGIN = 1 / 6
+"""Of a lease: what clocks may be apart by then, and the time it takes to stop."""
+RENEW_S = 0.7
+"""For the answer of one member: if it hangs, there is time to ask two others."""
+LOOK_EVERY_S = 1.0
+"""Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
+AGAIN_S = 0.5
+DENIED_AGAIN_S = 2.0
+"""Somebody has to do something first, and each attempt has etcd hash a password, which is made to be slow."""
+COMPLAIN_EVERY_S = 60.0
+NEVER = -1
+"""No revision of etcd."""
+RESIGN_S = 1.0
+
+
+@attrs.frozen
+class Leader:
+    """The active controller, and where it is found."""
+
+    name: str
+    url: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.url})" if self.url else self.name
+
+
+@attrs.define
+class Leadership:
+    """`lost`: this controller must not act as the active one any more, whether there is another one yet or not."""
+
+    _put: Created
+    lost: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def fence(self) -> Created:
+        """What everything has to demand that it writes."""
+        return self._put
+
+
+@attrs.frozen
+class _Term:
+    """A lease with which the key was put, and until when it is good without being renewed."""
+
+    lease: Lease
+    good_until_s: float
+    put: Created
+
+
+@attrs.define
+class Election:
+    """One candidate. `key` is the one that all of them would put, `url` where this one is found when it is active."""
+
+    etcd: Etcd
+    key: str
+    name: str
+    url: str
+    log: Log
+    ttl_s: int = TTL_S
+    look_every_s: float = LOOK_EVERY_S
+    _leader: Leader | None = attrs.field(default=None, init=False)
+    _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _seen_at: int = attrs.field(default=0, init=False)
+    _let_in: bool = attrs.field(default=False, init=False)
+    _problem: str = attrs.field(default="", init=False)
+    _complained_s: float = attrs.field(default=-math.inf, init=False)
+
+    def current(self) -> Leader | None:
+        """Who is the active controller, as far as this one knows."""
+        return self._leader
+
+    def problem(self) -> str:
+        """Why this one cannot tell; empty if it can."""
+        return self._problem
+
+    @asynccontextmanager
+    async def lead(self) -> AsyncIterator[Leadership]:
+        """Wait, as long as it takes, until this is the active controller; at the end another one may be. Raises Denied
+        where etcd never let this one in: so it does not wait for a seat that it could not take."""
+        term = await self._win()
+        leadership = Leadership(term.put)
+        problem = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep, term, leadership)
+                try:
+                    yield leadership
+                except Exception as error:
+                    problem = error  # raised below, where no group is made of it
+                nursery.cancel_scope.cancel()
+        finally:
+            self._leader = None
+            await self._resign(term.lease)
+        if problem is not None:
+            raise problem
+
+    async def _win(self) -> _Term:
+        while True:
+            try:
+                await self._try_the_door()
+                term = await self._stand()
+            except StoreError as problem:
+                if isinstance(problem, Denied) and not self._let_in:
+                    raise
+                self._complain(problem)
+                await trio.sleep(_again_s(problem))
+                continue
+            self._be_content()
+            if term is not None:
+                self._leader = Leader(self.name, self.url)
+                self.log.info("is the active controller", controller=self.name)
+                return term
+
+    async def _try_the_door(self) -> None:
+        """Once: whether this one could put the key, which is not put, for its demand cannot be met."""
+        if not self._let_in:
+            await self.etcd.commit([Changed(self.key, NEVER)], [Put(self.key, b"")])
+            self._let_in = True
+
+    async def _stand(self) -> _Term | None:
+        """Be elected if the key is not there; else wait until it is not."""
+        outcome = await self.etcd.read(Get(self.key))
+        if outcome.found[0]:
+            await self._wait_until_vacant(outcome.found[0][0], outcome.at)
+            return None
+        asked_s = trio.current_time()
+        lease = await self.etcd.grant(self.ttl_s)
+        won = False
+        try:
+            put = Put(self.key, _to_bytes(Leader(self.name, self.url)), lease.number)
+            outcome = await self.etcd.commit([Created(self.key, 0)], [put])
+            won = outcome.agreed
+        finally:
+            if not won:
+                await self._resign(lease)
+        return _Term(lease, _good_until_s(asked_s, lease.ttl_s), Created(self.key, outcome.at)) if won else None
+
+    async def _wait_until_vacant(self, item: Item, at: int) -> None:
+        self._vacant = trio.Event()
+        self._note(item, at)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._look)
+            await self._vacant.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        def heed(event: Event) -> None:
+            self._note(event.item, event.at)
+
+        while True:
+            try:
+                await self.etcd.watch(self.key, self._seen_at + 1, heed)
+            except StoreError as problem:  # whoever looks complains
+                await trio.sleep(_again_s(problem))
+
+    async def _look(self) -> None:
+        pause_s = self.look_every_s
+        while True:
+            await trio.sleep(pause_s)
+            pause_s = self.look_every_s
+            try:
+                outcome = await self.etcd.read(Get(self.key))
+            except StoreError as problem:
+                self._complain(problem)
+                pause_s = max(pause_s, _again_s(problem))
+            else:
+                self._be_content()
+                self._note(next(iter(outcome.found[0]), None), outcome.at)
+
+    def _note(self, item: Item | None, at: int) -> None:
+        """So it was in this revision of etcd."""
+        self._seen_at = at
+        if item is None:
+            self._leader = None
+            self._vacant.set()
+        elif (leader := leader_of(item)) != self._leader:
+            self._leader = leader
+            self.log.info("another controller is active", controller=self.name, active=str(leader))
+
+    async def _keep(self, term: _Term, leadership: Leadership) -> None:
+        """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
+        may have deleted it, and a member that was cut off from the others renews leases that they let end."""
+        why = ""
+        with trio.CancelScope(deadline=term.good_until_s) as scope:
+            while True:
+                await trio.sleep(term.lease.ttl_s / RENEWALS)
+                asked_s = trio.current_time()
+                try:
+                    ttl_s = await self.etcd.renew(term.lease, RENEW_S)
+                    (found,) = (await self.etcd.read(Get(self.key), within_s=RENEW_S)).found
+                except StoreError as problem:
+                    why = str(problem)
+                    continue
+                if ttl_s == 0 or [item.created for item in found] != [term.put.revision]:
+                    why = "its lease or its key was taken away at etcd"
+                    break
+                scope.deadline, why = _good_until_s(asked_s, ttl_s), ""
+        self._leader = None
+        leadership.lost.set()
+        reason = why or "its lease was not renewed in time"
+        self.log.warning("is not the active controller any more", controller=self.name, reason=reason)
+
+    async def _resign(self, lease: Lease) -> None:
+        """If etcd does not hear of it, the lease runs out."""
+        with trio.move_on_after(RESIGN_S, shield=True), suppress(StoreError):
+            await self.etcd.revoke(lease)
+
+    def _complain(self, problem: StoreError) -> None:
+        """At once, and now and then until it is over."""
+        self._problem = str(problem)
+        if trio.current_time() >= self._complained_s + COMPLAIN_EVERY_S:
+            self._complained_s = trio.current_time()
+            self.log.warning("cannot tell who is the active controller", controller=self.name, reason=str(problem))
+
+    def _be_content(self) -> None:
+        self._problem, self._complained_s = "", -math.inf
+
+
+def leader_of(item: Item) -> Leader:
+    """Who put the key. Also of one that somebody put by hand."""
+    try:
+        plain = json.loads(item.value)
+        return Leader(str(plain["name"]), str(plain["url"]))
+    except (ValueError, LookupError, TypeError):
+        return Leader(repr(item.value[:60]))
+
+
+def _again_s(problem: StoreError) -> float:
+    return DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S
+
+
+def _to_bytes(leader: Leader) -> bytes:
+    return json.dumps(attrs.asdict(leader)).encode()
+
+
+def _good_until_s(asked_s: float, ttl_s: float) -> float:
+    return asked_s + ttl_s * (1 - MARGIN)

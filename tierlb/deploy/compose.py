@@ -1,0 +1,395 @@
+"""A topology as a compose file: one service per tier, one per pool with `run`, and the controller.
+
+Who may reach whom is the networks. Each tier and pool has a network `to-NAME` without a way out, in which it is with
+those that send to it, and no service has a network that it does not need. The controller is in those of whoever joins
+it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in its own network,
+so the local address of that connection is the one by which its parents reach it. Who publishes a port or sends to
+endpoints elsewhere has a network `out-NAME` besides, alone.
+
+The result keeps to what docker-compose 1.29 and the Compose Specification both have. Left out: several hosts (that is
+Kubernetes, or `tierlb node` by hand), and endpoints that are not started by `run`, which are not compose's to start.
+"""
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from tierlb.balance.stop_times import stop_whole_s
+from tierlb.deploy.container import (
+    ADMIN_PORT,
+    CONTROL_PORT,
+    NODE_CONTROL_PORT,
+    POOL_PORT,
+    PROBE,
+    STATE_DIRECTORY,
+    TOPOLOGY_FILE,
+    UID,
+    controller_command,
+    file_place,
+    node_command,
+    pool_command,
+    port_problems,
+    tls_options,
+)
+from tierlb.deploy.yaml_text import dump
+from tierlb.model.address import Address
+from tierlb.model.topology import Pool, Resources, Run, Tier, Topology
+from tierlb.wire.credentials import Principal, Role
+
+Document = dict[str, Any]
+
+CONTROLLER = "controller"
+JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
+"""The join token is the cluster's secret, from which those of nodes and agents follow: for the controller alone."""
+NODE_TOKEN, AGENT_TOKEN = "node-token-", "agent-token-"
+"""What the tokens of tiers and of pools with agents begin with."""
+TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
+STORE = "store-"
+"""What the secrets of the store begin with."""
+SECRETS_PATH = "/run/secrets"
+FOLDER = posixpath.dirname(TOPOLOGY_FILE)
+"""Of the topology file, where the controller looks for the files that it names."""
+CONTROLLER_STOP_S = 15
+"""It drains nothing; this is for an engine that is busy."""
+HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
+"""A check costs about 30 ms of processor time, nearly all of it the engine's."""
+WAY_OUT = "out-"
+CLUSTER_LABEL = "tierlb.cluster"
+DEFINITION_LABEL = "tierlb.definition"
+"""Of what a container was made from, to tell those that are to be made anew. Networks and numbers can be changed while
+it runs."""
+CHANGEABLE = ("scale", "depends_on", "networks")
+HARDENED: Document = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+CONFINED: Document = {"user": f"{UID}:{UID}", "read_only": True, "tmpfs": ["/tmp"], **HARDENED}  # noqa: S108
+"""For tierlb's own image. Others may need a user and files of their own."""
+NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""The system's resolver takes these for IPv4 addresses (inet_aton)."""
+UNITS = (("g", 2**30), ("m", 2**20), ("k", 2**10), ("b", 1))
+
+
+@attrs.frozen
+class TlsFiles:
+    """Where the topology file says that they are, seen from its folder."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
+@attrs.frozen
+class Rendering:
+    """`image` has tierlb. `tls`: needed if the topology has `security.tls`. `source`: the topology file, if it is not
+    the one beside the compose file, for the next rendering. `store`: as `container.store_files` has them."""
+
+    topology: Topology
+    image: str
+    tls: TlsFiles | None = None
+    source: str = ""
+    store: Mapping[str, str] = MappingProxyType({})
+
+
+def store_secrets(rendering: Rendering) -> dict[str, str]:
+    """Those of the store, by the names of their files in `rendering.store`. A file that the topology file names twice
+    is there once."""
+    taken = set(_places(rendering.tls)) if rendering.tls else set()
+    found = {}
+    for key in rendering.store:
+        if _at(rendering, key) not in taken:
+            taken.add(_at(rendering, key))
+            found[key] = f"{STORE}{key}"
+    return found
+
+
+def role_tokens(topology: Topology) -> dict[str, Principal]:
+    """The tokens that follow from the join token, each with whom it is for, by the names of their secrets."""
+    nodes = {f"{NODE_TOKEN}{name}": Principal(Role.NODE, name) for name in topology.tiers}
+    agents = {f"{AGENT_TOKEN}{pool.name}": pool.name for pool in topology.pools.values() if pool.agents}
+    return nodes | {secret: Principal(Role.AGENT, name) for secret, name in agents.items()}
+
+
+def faults(topology: Topology) -> tuple[str, ...]:
+    """What keeps the cluster from being rendered, each with its place in the file and what to do."""
+    return tuple(fault for each in (_name_faults(topology), _listen_faults(topology)) for fault in each)
+
+
+def warnings(topology: Topology) -> tuple[str, ...]:
+    """What is likely to fail in containers, or needs something that is not rendered."""
+    return tuple(warning for pool in topology.pools.values() for warning in _pool_warnings(pool))
+
+
+def document(rendering: Rendering) -> Document:
+    """The compose file as plain data. `faults` are to be empty."""
+    topology = rendering.topology
+    members = networks(topology)
+    services = {CONTROLLER: _controller(rendering)}
+    services |= {tier.name: _tier(rendering, tier) for tier in topology.tiers.values()}
+    services |= {pool.name: _pool(rendering, pool, pool.run) for pool in topology.pools.values() if pool.run}
+    for service in services.values():
+        service["labels"][DEFINITION_LABEL] = _definition(service)
+    source = {"source": rendering.source} if rendering.source else {}
+    return {
+        "x-tierlb": {"cluster": topology.cluster, "image": rendering.image, **source},
+        "services": {name: service | {"networks": _joined(members, name)} for name, service in services.items()},
+        "networks": {name: _network(topology, name) for name in members},
+        "volumes": {"state": {}},
+        "secrets": {name: {"file": f"./secrets/{name}"} for name in _secrets(rendering)},
+    }
+
+
+def text(rendering: Rendering) -> str:
+    """The compose file."""
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in _header(rendering))
+    return f"{comments}\n{dump(document(rendering))}"
+
+
+def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Each network's services, and under which names besides their own they are there."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {_way_out(CONTROLLER): {CONTROLLER: ()}}
+    for tier in topology.tiers.values():
+        found[f"to-{tier.name}"] = {CONTROLLER: (_alias(tier.name),), tier.name: (), **_senders(topology, tier.name)}
+    for pool in topology.pools.values():
+        if pool.agents:  # whoever runs them attaches them
+            found[f"to-{pool.name}"] = {CONTROLLER: (_alias(pool.name),), **_senders(topology, pool.name)}
+        elif pool.run is not None:
+            found[f"to-{pool.name}"] = {pool.name: (), **_senders(topology, pool.name)}
+    for tier in topology.tiers.values():
+        if published(tier) or any(_is_outside(topology, target) for target in tier.targets):
+            found[_way_out(tier.name)] = {tier.name: ()}
+    return found
+
+
+def published(tier: Tier) -> tuple[Address, ...]:
+    """Where the tier is reached from outside."""
+    return tuple(address for address in (tier.listen, tier.agent_check) if address is not None)
+
+
+def _header(rendering: Rendering) -> Iterator[str]:
+    topology = rendering.topology
+    yield f"The cluster {topology.cluster}, rendered by `tierlb compose` from topology.yaml beside this file."
+    yield "What is edited here is lost when it is rendered again: write compose.override.yaml."
+    yield ""
+    yield "  docker compose up -d      starts it, or makes it what this file says; docker-compose 1.29 does, too"
+    yield f"  tierlb status --admin http://{topology.admin} --token-file secrets/admin-token"
+    yield "  tierlb scale NAME=N --compose ."
+    yield "                            changes topology, file and containers; so do tier add, apply, rollback"
+    yield "  docker compose down       ends it; with --volumes its history ends too"
+    for pool in topology.pools.values():
+        if pool.agents:
+            yield ""
+            yield f"Endpoints of {pool.name} join by themselves, in containers attached to the network to-{pool.name}:"
+            yield f"  tierlb agent --pool {pool.name} --join {_join_url(rendering, pool.name)} --token-file FILE ..."
+            yield f"with the token in secrets/{AGENT_TOKEN}{pool.name}."
+
+
+def _name_faults(topology: Topology) -> Iterator[str]:
+    aliases = {_alias(name) for name in [*topology.tiers, *topology.pools]}
+    for place, names in (("tiers", topology.tiers), ("pools", topology.pools)):
+        for name in names:
+            if name == CONTROLLER or name in aliases:
+                yield f"{place}.{name}: the controller has this name in the networks: choose another one"
+            elif NUMBER_LIKE.fullmatch(name):
+                yield f"{place}.{name}: resolvers take this for an IP address: begin the name with a letter"
+
+
+def _listen_faults(topology: Topology) -> Iterator[str]:
+    yield from port_problems(topology)
+    if topology.admin.port == 0:
+        yield "admin.listen: a port that is published has to be named: choose one"
+    for tier in topology.tiers.values():
+        if published(tier) and tier.replicas > 1:
+            yield (
+                f"tiers.{tier.name}.replicas: one port cannot be published by {tier.replicas} containers: write 1, and "
+                "where that is not enough let a new l4 tier with one replica listen and send to this one"
+            )
+
+
+def _pool_warnings(pool: Pool) -> Iterator[str]:
+    if pool.run is not None and "{host}" not in pool.run.command:
+        yield (
+            f"pools.{pool.name}.run.command: it has no {{host}}, and a command that listens on 127.0.0.1 cannot be "
+            "reached in its container"
+        )
+    for endpoint in pool.endpoints:
+        if endpoint.host.startswith("127.") or endpoint.host == "::1":
+            yield (
+                f"pools.{pool.name}.endpoints: {endpoint} would be looked for inside of each node's own container: "
+                "write an address of the host's network"
+            )
+
+
+def _network(topology: Topology, name: str) -> Document:
+    labels = {"labels": {CLUSTER_LABEL: topology.cluster}}
+    return labels if name.startswith(WAY_OUT) else {"internal": True, **labels}
+
+
+def _controller(rendering: Rendering) -> Document:
+    topology = rendering.topology
+    state = STATE_DIRECTORY if topology.store is None else None
+    command = controller_command(
+        "{pool}", token_file=_secret(JOIN_TOKEN), admin_token_file=_secret(ADMIN_TOKEN), state=state
+    )
+    tls = dict(zip(TLS_SECRETS, _places(rendering.tls), strict=True)) if rendering.tls else {}
+    files = tls | {secret: _at(rendering, key) for key, secret in store_secrets(rendering).items()}
+    return {
+        "image": rendering.image,
+        "command": _words(command[1:]),
+        "working_dir": FOLDER,
+        "ports": [f"{topology.admin}:{ADMIN_PORT}"],
+        "volumes": [f"state:{STATE_DIRECTORY}", f"./topology.yaml:{TOPOLOGY_FILE}:ro"],
+        "secrets": [JOIN_TOKEN, ADMIN_TOKEN, *({"source": name, "target": files[name]} for name in files)],
+        "healthcheck": _health(f"{CONTROL_PORT}/readyz", *tls.values()),
+        **_common(rendering, "controller", {}),
+        "stop_grace_period": f"{CONTROLLER_STOP_S}s",
+        **CONFINED,
+    }
+
+
+def _tier(rendering: Rendering, tier: Tier) -> Document:
+    topology = rendering.topology
+    token = f"{NODE_TOKEN}{tier.name}"
+    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _secret(token), state=None)
+    ports = {"ports": [f"{address}:{address.port}" for address in published(tier)]} if published(tier) else {}
+    return {
+        "image": rendering.image,
+        "command": _words([*command[1:], *(tls_options(SECRETS_PATH) if rendering.tls else ())]),
+        **_scale(tier.replicas),
+        **ports,
+        "depends_on": _conditions(topology, tier),
+        "secrets": [token, *(TLS_SECRETS if rendering.tls else ())],
+        "healthcheck": _health(f"{NODE_CONTROL_PORT}/readyz", *map(_secret, TLS_SECRETS if rendering.tls else ())),
+        **_common(rendering, "tier", {"tierlb.tier": tier.name}),
+        "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
+        **_limits(tier.resources),
+        **CONFINED,
+    }
+
+
+def _pool(rendering: Rendering, pool: Pool, run: Run) -> Document:
+    program, *words = pool_command(run)
+    own = run.image is None
+    check = {"healthcheck": _health(str(POOL_PORT))} if own else {}
+    return {
+        "image": run.image or rendering.image,
+        "entrypoint": _words([program]),
+        "command": _words(words),
+        **_scale(run.replicas),
+        **check,
+        **_common(rendering, "pool", {"tierlb.pool": pool.name}),
+        "stop_grace_period": f"{stop_whole_s(rendering.topology, pool.name)}s",
+        **_limits(run.resources),
+        **(CONFINED if own else HARDENED),
+    }
+
+
+def _common(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Document:
+    return {
+        "labels": {CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
+        "init": True,  # who is process 1 does not hear SIGTERM before it has said what to do then
+        "restart": "unless-stopped",
+    }
+
+
+def _conditions(topology: Topology, tier: Tier) -> Document:
+    """Who has to be there before the tier is started. Whose readiness is up to others is not waited for."""
+    waits = {CONTROLLER: True}
+    for target in tier.targets:
+        if target in topology.tiers:
+            waits[target] = _comes_up_by_itself(topology, target)
+        elif (run := topology.pools[target].run) is not None:
+            waits[target] = run.image is None
+    return {name: {"condition": f"service_{'healthy' if waits[name] else 'started'}"} for name in waits}
+
+
+def _comes_up_by_itself(topology: Topology, name: str) -> bool:
+    """Whether it will be ready if all that compose starts is: a node is, that has one ready endpoint below it."""
+    if name in topology.pools:
+        return topology.pools[name].run is not None
+    targets = topology.tiers[name].targets
+    return not targets or any(_comes_up_by_itself(topology, target) for target in targets)
+
+
+def _definition(service: Document) -> str:
+    fixed = {key: value for key, value in service.items() if key not in CHANGEABLE}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _joined(members: Mapping[str, Mapping[str, tuple[str, ...]]], service: str) -> Document:
+    inside = {network: names[service] for network, names in members.items() if service in names}
+    return {network: {"aliases": list(aliases)} if aliases else {} for network, aliases in inside.items()}
+
+
+def _senders(topology: Topology, name: str) -> dict[str, tuple[str, ...]]:
+    return {tier.name: () for tier in topology.parents(name)}
+
+
+def _is_outside(topology: Topology, name: str) -> bool:
+    """Whether it is a pool whose endpoints are in no network of this cluster."""
+    pool = topology.pools.get(name)
+    return pool is not None and bool(pool.endpoints or pool.dns)
+
+
+def _alias(name: str) -> str:
+    return f"{CONTROLLER}-{name}"
+
+
+def _join_url(rendering: Rendering, name: str) -> str:
+    return f"{'wss' if rendering.tls else 'ws'}://{_alias(name)}:{CONTROL_PORT}"
+
+
+def _way_out(service: str) -> str:
+    return f"{WAY_OUT}{service}"
+
+
+def _secrets(rendering: Rendering) -> tuple[str, ...]:
+    tokens = (JOIN_TOKEN, ADMIN_TOKEN, *role_tokens(rendering.topology))
+    return (*tokens, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
+
+
+def _secret(name: str) -> str:
+    return f"{SECRETS_PATH}/{name}"
+
+
+def _places(tls: TlsFiles) -> tuple[str, ...]:
+    """Where the controller, which reads the topology file, looks for them."""
+    return tuple(_escaped(file_place(name)) for name in attrs.astuple(tls))
+
+
+def _at(rendering: Rendering, key: str) -> str:
+    return _escaped(file_place(rendering.store[key]))
+
+
+def _health(what: str, *files: str) -> Document:
+    return {"test": ["CMD", *PROBE, what, *files], **HEALTH_TIMES}
+
+
+def _scale(replicas: int) -> Document:
+    return {"scale": replicas} if replicas != 1 else {}
+
+
+def _limits(resources: Resources) -> Document:
+    limits: Document = {}
+    if resources.cpus is not None:
+        limits["cpus"] = resources.cpus
+    if resources.memory_bytes is not None:
+        limits["mem_limit"] = _size(resources.memory_bytes)
+    return limits
+
+
+def _size(size_bytes: int) -> str:
+    unit, scale = next((unit, scale) for unit, scale in UNITS if size_bytes % scale == 0)
+    return f"{size_bytes // scale}{unit}"
+
+
+def _words(words: Iterable[str]) -> list[str]:
+    return [_escaped(word) for word in words]
+
+
+def _escaped(text: str) -> str:
+    """Compose would put the value of a variable there."""
+    return text.replace("$", "$$")

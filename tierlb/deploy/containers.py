@@ -1,0 +1,202 @@
+"""What has to be done to the containers that run so that they become what a compose file says, without a cut.
+
+Compose itself makes a container anew as soon as its networks differ, which cuts its connections. Here networks are
+connected to containers that run, and what has to be made anew is started beside what is there, which ends when the
+new one is ready. So it goes in two steps: `growth` first, `decline` when nothing is sent any more to what is to go.
+
+Pure: containers and networks as values, actions as values. Carried out by docker.py.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tierlb.deploy.compose import CONTROLLER, DEFINITION_LABEL, Document
+from tierlb.deploy.container import NODE_DATA_PORT, POOL_PORT
+
+DATA_PORTS = frozenset({NODE_DATA_PORT, POOL_PORT})
+ESTABLISHED = "01"
+"""As /proc/net/tcp has it."""
+
+
+@attrs.frozen
+class Container:
+    """One that exists. `networks`: its address in each. `published`: addresses of the host. `ready`: it runs, and its
+    health check says so if it has one."""
+
+    id: str
+    service: str
+    number: int
+    definition: str
+    running: bool = True
+    ready: bool = True
+    networks: Mapping[str, str] = attrs.field(factory=dict)
+    published: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Scene:
+    """All rendered containers and networks of a compose project, the latter by the names that the compose file has for
+    them. What else its owner has put there is left alone."""
+
+    project: str
+    containers: tuple[Container, ...]
+    networks: frozenset[str]
+
+    def of(self, service: str) -> tuple[Container, ...]:
+        """Its containers."""
+        return tuple(each for each in self.containers if each.service == service)
+
+
+@attrs.frozen
+class Link:
+    """A container and a network, in which it has these names besides that of its service."""
+
+    network: str
+    container: str
+    aliases: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Growth:
+    """Networks to make (and whether each has no way out), to connect, and how many containers services have then,
+    those that are to go included."""
+
+    networks: dict[str, bool]
+    links: tuple[Link, ...]
+    numbers: dict[str, int]
+
+
+@attrs.frozen
+class Decline:
+    """Containers to end, networks to disconnect and to remove."""
+
+    containers: tuple[Container, ...]
+    links: tuple[Link, ...]
+    networks: tuple[str, ...]
+
+
+def conflicts(document: Document, scene: Scene) -> tuple[str, ...]:
+    """Why the containers cannot be led there without a cut."""
+    return tuple(
+        conflict
+        for name, spec in document["services"].items()
+        for conflict in _conflicts(name, frozenset(_published(spec)), scene)
+    )
+
+
+def outdated(document: Document, scene: Scene) -> tuple[str, ...]:
+    """Services whose containers are left as they were made, for to make them anew would cut their connections."""
+    services = document["services"]
+    return tuple(name for name, spec in services.items() if _stays(name, spec) and any(_stale(spec, scene.of(name))))
+
+
+def growth(document: Document, scene: Scene) -> Growth:
+    """What is to come."""
+    networks = {
+        name: bool(spec.get("internal")) for name, spec in document["networks"].items() if name not in scene.networks
+    }
+    links = tuple(
+        Link(network, container.id, (container.service, *named.get("aliases", ())))
+        for container in scene.containers
+        for network, named in document["services"].get(container.service, {}).get("networks", {}).items()
+        if network not in container.networks
+    )
+    numbers = {name: _number(name, spec, scene.of(name)) for name, spec in document["services"].items()}
+    return Growth(networks, links, {name: number for name, number in numbers.items() if number})
+
+
+def decline(document: Document, scene: Scene) -> Decline:
+    """What is to go, once what has come is ready."""
+    services = document["services"]
+    surplus = tuple(each for name in _services(scene) for each in _surplus(name, services.get(name), scene.of(name)))
+    links = tuple(
+        Link(network, container.id)
+        for container in scene.containers
+        if container not in surplus
+        for network in container.networks
+        if network not in services[container.service]["networks"]
+    )
+    return Decline(surplus, links, tuple(sorted(scene.networks - document["networks"].keys())))
+
+
+def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
+    """Services of which something is to go, and that have not enough containers that are ready without it."""
+    going = {each.id for each in decline(document, scene).containers}
+    return tuple(
+        name
+        for name, spec in document["services"].items()
+        if going & {each.id for each in scene.of(name)}
+        and sum(each.ready for each in scene.of(name) if each.id not in going) < spec.get("scale", 1)
+    )
+
+
+def in_use(table: str, address: str) -> int:
+    """How many connections carry data at this address, by the text of /proc/net/tcp."""
+    return sum(
+        _text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
+        for local_host, local_port, remote_port in _established(table)
+    )
+
+
+def _conflicts(name: str, wanted: frozenset[str], scene: Scene) -> Iterator[str]:
+    there = scene.of(name)
+    if any(wanted - each.published for each in there):
+        yield f"{name} is to publish {_listed(wanted)}, for which its container would have to be made anew"
+    for each in scene.containers:
+        if each.service != name and wanted & each.published:
+            yield f"{name} is to publish {_listed(wanted & each.published)}, which the container of {each.service} does"
+
+
+def _established(table: str) -> Iterator[tuple[str, str, str]]:
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == ESTABLISHED:
+            (host, _, port), (_, _, remote_port) = fields[1].partition(":"), fields[2].partition(":")
+            yield host, port, remote_port
+
+
+def _text(host: str) -> str:
+    """An IPv4 address that the kernel printed as a number, which it reads in the machine's byte order."""
+    return ".".join(map(str, int(host, 16).to_bytes(4, sys.byteorder)))
+
+
+def _number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
+    """How many containers the service needs; 0 if it has them."""
+    fresh = [each for each in there if _stays(name, spec) or each not in _stale(spec, there)]
+    missing = spec.get("scale", 1) - len(fresh)
+    return len(there) + max(missing, 0) if missing > 0 or not all(each.running for each in fresh) else 0
+
+
+def _surplus(name: str, spec: Document | None, there: tuple[Container, ...]) -> Iterator[Container]:
+    """Those of an old definition, then those that came last."""
+    if spec is None:
+        yield from there
+        return
+    stale = () if _stays(name, spec) else tuple(_stale(spec, there))
+    yield from stale
+    fresh = sorted((each for each in there if each not in stale), key=lambda each: each.number)
+    yield from fresh[spec.get("scale", 1) :]
+
+
+def _stale(spec: Document, there: tuple[Container, ...]) -> tuple[Container, ...]:
+    return tuple(each for each in there if each.definition != spec["labels"][DEFINITION_LABEL])
+
+
+def _stays(name: str, spec: Document) -> bool:
+    """Whether there can be no second container beside the first one."""
+    return name == CONTROLLER or bool(spec.get("ports"))
+
+
+def _published(spec: Mapping[str, Any]) -> Iterator[str]:
+    return (port.rpartition(":")[0] for port in spec.get("ports", ()))
+
+
+def _services(scene: Scene) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.service for each in scene.containers))
+
+
+def _listed(addresses: frozenset[str]) -> str:
+    return " and ".join(sorted(addresses))

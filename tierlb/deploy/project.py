@@ -1,0 +1,156 @@
+"""A directory from which compose runs a cluster: compose.yaml, the topology it was rendered from, and the secrets.
+
+It is written as a whole, and again with each change of the topology. The join token, which is the cluster's secret, and
+the admin token are made once and then left alone, since those who run know them; the tokens of tiers and of pools with
+agents follow from the join token, so a tier that is put in later has one at once. Secrets are mounted as the files that
+they are, for a user of the container that the host does not know; so the files are readable for all, and only their
+owner may enter the directory they are in.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tierlb.channel.invitation import NoInvitation, line_of
+from tierlb.channel.private import check_directory, make_private_directory, read_private
+from tierlb.deploy.compose import (
+    ADMIN_TOKEN,
+    JOIN_TOKEN,
+    TLS_SECRETS,
+    Rendering,
+    TlsFiles,
+    role_tokens,
+    store_secrets,
+    text,
+)
+from tierlb.deploy.container import STORE_FILES, store_files
+from tierlb.model.topology import Topology
+from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
+from tierlb.wire.credentials import issued, root_key
+
+COMPOSE_FILE = "compose.yaml"
+TOPOLOGY_FILE = "topology.yaml"
+SECRETS = "secrets"
+TOKEN_BYTES = 32
+PRIVATE, READABLE = 0o700, 0o444
+
+
+class NotOurs(Exception):  # noqa: N818 (the text is what the user is told)
+    """The directory holds no rendered cluster, or another one; the text says what to do."""
+
+
+@attrs.frozen
+class Project:
+    """`source`: the topology file as seen from the directory, for the files that it names are looked for beside it."""
+
+    directory: Path
+    cluster: str
+    image: str
+    source: str = TOPOLOGY_FILE
+
+    @property
+    def topology_file(self) -> Path:
+        """Under which the topology is to be loaded."""
+        return self.directory / self.source
+
+
+def rendering(project: Project, topology: Topology, topology_text: str) -> Rendering:
+    """What is to be rendered for a topology and the text it was read from."""
+    tls = _tls_files(topology_text) if topology.tls else None
+    source = project.source if project.source != TOPOLOGY_FILE else ""
+    return Rendering(topology, project.image, tls, source, store_files(topology_text))
+
+
+def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
+    """Write all of it. Raises OSError, and NotOurs if something else is there."""
+    directory = project.directory
+    if (directory / COMPOSE_FILE).exists() and read_project(directory).cluster != project.cluster:
+        raise NotOurs(f"{directory} holds the cluster {read_project(directory).cluster}: choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    check_directory(directory)
+    wanted = rendering(project, topology, topology_text)
+    _lay_out_secrets(directory / SECRETS, wanted)
+    _replace(directory / TOPOLOGY_FILE, topology_text.encode())
+    _replace(directory / COMPOSE_FILE, text(wanted).encode())
+
+
+def read_project(directory: Path) -> Project:
+    """What `lay_out` wrote there. Raises NotOurs."""
+    file = directory / COMPOSE_FILE
+    try:
+        said = _at(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
+    except (OSError, ValueError, UnreadableError) as error:
+        raise NotOurs(f"{file} cannot be read: {error}. `tierlb compose FILE --output {directory}` writes it") from None
+    words = {key: value.text for key, value in said.items() if isinstance(value, Scalar)} if said else {}
+    if not {"cluster", "image"} <= words.keys():
+        raise NotOurs(f"{file} was not written by `tierlb compose`: choose another directory")
+    return Project(directory, words["cluster"], words["image"], words.get("source", TOPOLOGY_FILE))
+
+
+def _tls_files(topology_text: str) -> TlsFiles:
+    """The names as they are written."""
+    named = _at(read_source(topology_text).data, "security", "tls")
+    return TlsFiles(*(named[key].text for key in ("certificate", "key", "ca")))
+
+
+def _at(data: Data, *keys: str) -> dict[str, Any]:
+    """The mapping there; an empty one if there is none."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
+    files = {name: Path(file).read_bytes() for name, file in _named_files(rendering)}
+    make_private_directory(directory)
+    for name in (JOIN_TOKEN, ADMIN_TOKEN):
+        if not _is_there(directory / name):
+            _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
+    root = root_key(_secret(directory / JOIN_TOKEN))
+    for name, principal in role_tokens(rendering.topology).items():
+        _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)
+    for name, content in files.items():
+        _replace(directory / name, content, READABLE)
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a token is kept there already. Raises OSError for one that another user may have put there."""
+    try:
+        return bool(read_private(file))
+    except FileNotFoundError:
+        return False
+
+
+def _secret(file: Path) -> str:
+    """The cluster's secret as its controller reads it. Raises OSError, and NotOurs if there is none in the file."""
+    try:
+        return line_of(file, read_private(file))
+    except NoInvitation:
+        raise NotOurs(f"{file} holds no token in one line: remove it, and another one is made") from None
+
+
+def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
+    """Those that the topology names, each with the secret that it becomes."""
+    topology = rendering.topology
+    if topology.tls is not None:
+        yield from zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True)
+    for key, file in topology.store.files.items() if topology.store is not None else ():
+        if secret := store_secrets(rendering).get(STORE_FILES[key]):
+            yield secret, file
+
+
+def _replace(file: Path, content: bytes, mode: int = 0o644) -> None:
+    """The file is the old one or the new one at any moment. Those that run in containers have it mounted: they keep the
+    one that they were started with."""
+    new = file.with_name(f".{file.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+    new.replace(file)

@@ -1,0 +1,61 @@
+"""Ending a cluster that another process runs: found by its state directory, asked by a signal, and waited for.
+
+Which process it is, the lock in the directory says: the kernel holds it for as long as that process lives, so the
+number in it cannot be that of another. A descriptor of the process (pidfd_open(2)) makes sure that the signal reaches
+the very process that was looked at. Nothing is ever killed: a controller that is asked to end stops all it started.
+"""
+
+import os
+import select
+import signal
+from pathlib import Path
+
+from tierlb.controller.store import holder
+
+
+class NotStopped(Exception):  # noqa: N818 (the text is what the user is told)
+    """Nothing was stopped, or not in time; the text says why."""
+
+
+def stop(directory: Path, wait_s: float) -> int:
+    """Ask the cluster of this state directory to end, and wait until it has; its pid. What is asked for again is to end
+    at once. Raises NotStopped, StoreError."""
+    pid = holder(directory)
+    if pid is None:
+        raise NotStopped(f"no cluster runs with its state in {directory}")
+    try:
+        process = os.pidfd_open(pid)
+    except OSError as error:
+        raise NotStopped(f"process {pid}, which has {directory}, cannot be seen: {error.strerror}") from error
+    try:
+        if holder(directory) != pid or not _is_tierlb(pid):
+            raise NotStopped(f"process {pid}, which has {directory}, is no tierlb: nothing was stopped")
+        _ask(process, pid)
+        if not _ends(process, wait_s):
+            raise NotStopped(f"process {pid} was asked to end and still runs after {wait_s:g} s: see its log")
+    finally:
+        os.close(process)
+    return pid
+
+
+def _is_tierlb(pid: int) -> bool:
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(argument.removesuffix(b"/__main__.py").rpartition(b"/")[2] == b"tierlb" for argument in arguments)
+
+
+def _ask(process: int, pid: int) -> None:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise NotStopped(f"process {pid} belongs to another user, who alone can stop it") from error
+
+
+def _ends(process: int, wait_s: float) -> bool:
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(wait_s * 1000))
