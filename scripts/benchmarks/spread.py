@@ -18,7 +18,7 @@ from scripts.benchmarks.results import finish, machine
 from scripts.benchmarks.table import SUBJECT, Sample, aligned, rows
 from tierlb.cli.log import LazyLog
 from tierlb.controller.controller import Controller
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
 from tierlb.topology.allot import node_names
@@ -92,12 +92,12 @@ class Cluster:
         """Hand every node the snapshot that is wanted of it and has not been sent, and take its answer; how many."""
         count = 0
         for name, pair in self.pairs.items():
-            seat = self.controller.seats[name]
-            if seat.wanted is None or seat.served == seat.wanted.revision:
+            record = self.controller.records[name]
+            if record.wanted is None or record.served == record.wanted.revision:
                 continue
             count += 1
             began = time.perf_counter()
-            for effect in pair.parent.configure(seat.wanted):
+            for effect in pair.parent.configure(record.wanted):
                 assert isinstance(effect, Transmit)
                 pair.sent_bytes += len(effect.data)
                 pair.frames += 1
@@ -113,7 +113,7 @@ class Cluster:
         assert isinstance(answer, Transmit)
         for frame in pair.parent.receive(answer.data, time.monotonic()):
             assert isinstance(frame, Ack), frame
-            self.controller.receive(self.controller.seats[name], frame)
+            self.controller.receive(self.controller.records[name], frame)
 
 
 def _deliver(effects: Iterator[Effect] | list[Effect], to: object) -> None:

@@ -36,8 +36,8 @@ async def test_the_status_is_the_tree_after_asking_for_figures(shop, autojump_cl
 async def test_health_is_whether_the_tree_serves(shop):
     answer = await shop.get("/healthz")
     assert (answer.status_code, "web-1 has not joined" in answer.text) == (503, True)
-    for seat in shop.changes.controller.seats.values():
-        seat.hello, seat.served = Hello(seat.name, seat.tier, "b", 1, ""), 1
+    for record in shop.changes.controller.records.values():
+        record.hello, record.served = Hello(record.name, record.tier, "b", 1, ""), 1
     assert (await shop.get("/healthz")).text == "ok\n"
 
 
@@ -83,7 +83,7 @@ async def test_a_file_is_applied(shop):
     answer = await shop.post("/v1/apply", {"text": SCALED})
     assert (answer.status_code, answer.json()["what"], answer.json()["who"]) == (202, "apply", "somebody")
     await until_over(shop)
-    assert len(shop.changes.controller.seats) == 4
+    assert len(shop.changes.controller.records) == 4
 
 
 async def test_an_old_revision_is_applied_anew(shop):
@@ -197,9 +197,9 @@ async def test_what_cannot_be_stored_is_not_begun(shop):
 
 
 async def test_a_node_is_drained_and_made_ready_again(shop):
-    for seat in shop.changes.controller.seats.values():
-        seat.hello, seat.served = Hello(seat.name, seat.tier, "b", 1, ""), 1
-        assert seat.state is State.SERVING
+    for record in shop.changes.controller.records.values():
+        record.hello, record.served = Hello(record.name, record.tier, "b", 1, ""), 1
+        assert record.state is State.SERVING
     rehearsed = await shop.post("/v1/edit", {**drain("web-1"), "dry_run": True})
     said = "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
     assert (rehearsed.status_code, rehearsed.json()["lines"], shop.changes.history.active) == (200, [said], 1)

@@ -8,7 +8,7 @@ import trio
 from tests.joining import NODE_TOKEN, admit
 from tierlb.channel import parents as parents_module
 from tierlb.channel.parents import Parents, is_named
-from tierlb.channel.reporting import Reports
+from tierlb.channel.report_schedule import ReportSchedule
 from tierlb.channel.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
@@ -59,7 +59,7 @@ def watches():
 
 @pytest.fixture
 async def parents(plane, log, nursery, watches):
-    reports = Reports(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
+    reports = ReportSchedule(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
     parents = Parents(HELLO, reports, watches.append, log, random.Random(2))
     nursery.start_soon(reports.run)
     nursery.start_soon(parents.run)
@@ -142,7 +142,7 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
 
 async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, log, nursery, monkeypatch):
     monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
-    reports = Reports(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
+    reports = ReportSchedule(plane, random.Random(1), Watching(), Rows(), interval_s=0.05)
     parents = Parents(HELLO, reports, lambda watch: None, log, random.Random(2))
     nursery.start_soon(reports.run)
     nursery.start_soon(keep_going, parents.errors, "parents", parents.run)

@@ -9,7 +9,7 @@ import trio
 
 from tierlb.channel import parents as parents_module
 from tierlb.channel import uplink as uplink_module
-from tierlb.channel.reporting import SIGN_OF_LIFE_S
+from tierlb.channel.report_schedule import SIGN_OF_LIFE_S
 from tierlb.channel.uplink import CONTROLLER, INTERNAL, LONGEST_WAIT_S, NOTICE_S, Identity, Uplink
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Snapshot

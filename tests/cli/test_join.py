@@ -3,8 +3,8 @@ import os
 import click
 import pytest
 
-from tierlb.channel.invitation import Invitation, posted
-from tierlb.cli.join import invitation_or_exit, own_name
+from tierlb.channel.join_credentials import JoinCredentials, posted
+from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.node.process import TOKEN_VARIABLE
 
 URL = "ws://127.0.0.1:4000"
@@ -17,32 +17,32 @@ def token(request, monkeypatch):
 
 
 def test_a_directory_says_everything_and_no_child_inherits_a_token(tmp_path, token):
-    there = Invitation(URL, "of the file")
+    there = JoinCredentials(URL, "of the file")
     with posted(tmp_path, there):
-        assert invitation_or_exit("", tmp_path) == there
+        assert join_credentials_or_exit("", tmp_path) == there
     assert TOKEN_VARIABLE not in os.environ
 
 
 def test_a_url_goes_with_the_token_of_the_environment(token):
     if token:
-        assert invitation_or_exit(URL, None) == Invitation(URL, token)
+        assert join_credentials_or_exit(URL, None) == JoinCredentials(URL, token)
     else:
         with pytest.raises(click.UsageError, match=f"give --token-file, or set {TOKEN_VARIABLE}"):
-            invitation_or_exit(URL, None)
+            join_credentials_or_exit(URL, None)
     assert TOKEN_VARIABLE not in os.environ
 
 
 def test_what_does_not_go_together_is_wrong_usage(tmp_path, token):
     for given in ((URL, tmp_path), ("", tmp_path, tmp_path / "token")):
         with pytest.raises(click.UsageError, match="or --join-file"):
-            invitation_or_exit(*given)
+            join_credentials_or_exit(*given)
     with pytest.raises(click.UsageError, match="say where to join: --join-file DIR, or --join URL"):
-        invitation_or_exit("", None)
+        join_credentials_or_exit("", None)
 
 
 def test_where_nobody_invites_the_operation_fails(tmp_path):
     with pytest.raises(click.ClickException, match=r"there is no .*control-url") as failure:
-        invitation_or_exit("", tmp_path)
+        join_credentials_or_exit("", tmp_path)
     assert failure.value.exit_code == 1
 
 
@@ -50,7 +50,7 @@ def test_a_file_with_the_token_goes_with_one_url_or_several(tmp_path, token):
     file = tmp_path / "token"
     file.write_text("of the secret\n")
     for url in (URL, f"{URL},wss://controller-2:7901"):
-        assert invitation_or_exit(url, None, file) == Invitation(url, "of the secret")
+        assert join_credentials_or_exit(url, None, file) == JoinCredentials(url, "of the secret")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
@@ -58,14 +58,14 @@ def test_a_file_without_a_token_says_so(tmp_path, token, content):
     if content is not None:
         (tmp_path / "token").write_bytes(content)
     with pytest.raises(click.ClickException, match="token") as failure:
-        invitation_or_exit(URL, None, tmp_path / "token")
+        join_credentials_or_exit(URL, None, tmp_path / "token")
     assert failure.value.exit_code == 1
 
 
 @pytest.mark.parametrize("url", ["controller:7901", "http://controller:7901", "ws://", f"{URL},", f"{URL}, x"])
 def test_what_is_no_controllers_address_is_wrong_usage(tmp_path, token, url):
     with pytest.raises(click.UsageError, match="is no controller: write ws://HOST:PORT"):
-        invitation_or_exit(url, None)
+        join_credentials_or_exit(url, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import GOOD, run
 from tests.control_plane import KeptLog
 from tierlb.cli import tokens
-from tierlb.cli.join import invitation_or_exit
+from tierlb.cli.join import join_credentials_or_exit
 from tierlb.cli.tokens import (
     credential_or_exit,
     exposure,
@@ -112,13 +112,13 @@ def test_secrets_of_containers_are_as_the_engine_mounts_them(secret, monkeypatch
 
 def test_an_environment_is_warned_of_and_a_descriptor_is_not(secret, monkeypatch):
     monkeypatch.setenv(TOKEN_VARIABLE, SECRET)
-    assert TOKEN_VARIABLE in invitation_or_exit(URL, None).exposed
-    given = invitation_or_exit(URL, None, None, os.open(secret, os.O_RDONLY))
+    assert TOKEN_VARIABLE in join_credentials_or_exit(URL, None).exposed
+    given = join_credentials_or_exit(URL, None, None, os.open(secret, os.O_RDONLY))
     assert (given.token, given.exposed) == (SECRET, "")
     secret.chmod(0o644)
-    assert invitation_or_exit(URL, None, secret).exposed == exposure(secret) != ""
+    assert join_credentials_or_exit(URL, None, secret).exposed == exposure(secret) != ""
     with pytest.raises(click.UsageError, match="--token-file or --token-fd, not both"):
-        invitation_or_exit(URL, None, secret, 0)
+        join_credentials_or_exit(URL, None, secret, 0)
 
 
 def test_a_descriptor_without_a_token_ends_the_command():

@@ -164,13 +164,13 @@ class Site:
     def faults(self) -> list[str]:
         """What is not as the active revision says: revisions, processes, listening sockets."""
         topology = load_text(self.changes.text, "FILE")
-        seats = self.controller.seats
+        records = self.controller.records
         found = [*self.controller.missing()]
         if self.controller.topology != topology:
             found.append("the controller's topology is not that of the active revision")
-        if set(seats) != set(_nodes(topology)):
-            found.append(f"seats: {sorted(seats)}")
-        found += [f"{s.name} is stale" for s in seats.values() if s.wanted is None or s.served != s.wanted.revision]
+        if set(records) != set(_nodes(topology)):
+            found.append(f"records: {sorted(records)}")
+        found += [f"{s.name} is stale" for s in records.values() if s.wanted is None or s.served != s.wanted.revision]
         children = self.children()
         nodes = sorted(name for name in children.values() if name)
         if nodes != sorted(_nodes(topology)):
@@ -188,10 +188,10 @@ class Site:
         if len(held) != len(public) + 1:
             yield f"the supervisor listens at {held}"
         for pid, name in children.items():
-            seat = self.controller.seats.get(name)
-            if seat is None or seat.hello is None:
+            record = self.controller.records.get(name)
+            if record is None or record.hello is None:
                 continue
-            expected = {*map(str, seat.addresses), seat.hello.control}
+            expected = {*map(str, record.addresses), record.hello.control}
             if listening(pid) != expected:
                 yield f"{name} listens at {listening(pid)}, not {expected}"
 
@@ -211,7 +211,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
         async def on_serving(background: trio.Nursery) -> None:
-            changes.machines = supervisor.fleet
+            changes.machines = supervisor.manager
             await background.start(changes.run)
             task_status.started()
 

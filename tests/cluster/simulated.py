@@ -1,4 +1,4 @@
-"""A cluster in virtual time: real controller, changes and fleet; its processes are played.
+"""A cluster in virtual time: real controller, changes and process manager; its processes are played.
 
 A played node joins, serves and acknowledges after random delays, reports, drains when it is asked to end, and now and
 then crashes. What it has applied is kept, so that at any moment it can be told, the slow and obvious way, what would
@@ -13,15 +13,15 @@ import attrs
 import pytest
 import trio
 
-from tierlb.channel.invitation import Invitation
+from tierlb.channel.join_credentials import JoinCredentials
 from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller, Unwelcome
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.controller.store import Loaded, Stored
-from tierlb.local import fleet as fleet_module
-from tierlb.local.fleet import Fleet
+from tierlb.local import process_manager as process_manager_module
 from tierlb.local.guard import Guard
 from tierlb.local.ports import FreePorts
+from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Listener, Member, Send, Snapshot
@@ -138,10 +138,10 @@ class World:
     processes: dict[int, Process] = attrs.field(factory=dict)
     faults: list[str] = attrs.field(factory=list)
     _pids: int = 0
-    fleet: Fleet = attrs.field(init=False)
+    manager: ProcessManager = attrs.field(init=False)
 
     def child(self, name: str, argv: tuple[str, ...], *more: object, **options: object) -> "PlayedChild":
-        """What the fleet starts instead of a process."""
+        """What the manager starts instead of a process."""
         curse = self.curse if name not in self.innocent and argv[0] not in self.innocent else ""
         return PlayedChild(self, name, argv, curse, **{k: options.get(k) for k in ("watch", "on_exit")})  # type: ignore[arg-type]
 
@@ -153,7 +153,7 @@ class World:
     def lift_curse(self) -> None:
         """From now on everybody behaves."""
         self.curse = ""
-        for child in self.fleet._children():
+        for child in self.manager._children():
             child.curse = ""  # type: ignore[attr-defined]
 
     def topology(self) -> Topology:
@@ -164,22 +164,23 @@ class World:
 
     async def leftovers(self) -> list[str]:
         """What is not exactly as the active revision says."""
-        topology, fleet, stored = self.topology(), self.fleet, (await self.changes.store.load()).stored
+        topology, manager, stored = self.topology(), self.manager, (await self.changes.store.load()).stored
         names = {name for tier in topology.tiers.values() for name in node_names(tier)}
-        commands = {n: [e.command for e in group] for n, group in fleet._endpoints.items() if group}
+        commands = {n: [e.command for e in group] for n, group in manager._endpoints.items() if group}
         runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
         running = sorted(p.name for p in self.processes.values() if "/" not in p.name)
         checks = {
             "topology": self.controller.topology == topology,
             "missing": self.controller.missing() == (),
-            "seats": set(self.controller.seats) == names,
-            "served": all(s.wanted and s.served == s.wanted.revision for s in self.controller.seats.values()),
-            "nodes": set(fleet._nodes) == names,
+            "records": set(self.controller.records) == names,
+            "served": all(s.wanted and s.served == s.wanted.revision for s in self.controller.records.values()),
+            "nodes": set(manager._nodes) == names,
             "processes": running == sorted(names),
             "endpoints": commands == runs,
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
             "known endpoints": sum(map(len, self.controller._endpoints.values())) == sum(map(len, runs.values())),
-            "sockets": set(fleet.sockets._open) == {t.listen for t in topology.tiers.values() if t.listen is not None},
+            "sockets": set(manager.sockets._open)
+            == {t.listen for t in topology.tiers.values() if t.listen is not None},
             "retiring": self.controller._retiring == frozenset(),
             "history": stored.history == self.changes.history,
             "rollout": stored.rollout is None,
@@ -197,7 +198,7 @@ class World:
                 entrances = [p for p in self.processes.values() if p.accepts(Listener(address, shared=True))]
                 if entrances or self.excusing or address not in answered:
                     answered[address] = now
-                if address not in self.fleet.sockets._open or now - answered[address] > QUEUE_S:
+                if address not in self.manager.sockets._open or now - answered[address] > QUEUE_S:
                     self.faults.append(f"{now:.2f} nobody accepts at {address}")
                 self.faults += [f"{now:.2f} {fault}" for fault in self._lost(entrances, at)]
             await trio.sleep(0.05)
@@ -236,7 +237,7 @@ Watch = Callable[[int], Awaitable[None]]
 
 @attrs.define(eq=False)
 class PlayedChild:
-    """Stands for `tierlb.local.child.Child`."""
+    """Stands for `tierlb.local.managed_process.ManagedProcess`."""
 
     world: World
     name: str
@@ -309,30 +310,30 @@ class PlayedChild:
             data = str(process.inner) if process.applied is not None else ""
             hello = Hello(1, self.name, self.name.rpartition("-")[0], f"boot-{process.pid}", process.pid, control, data)
             try:
-                seat = controller.join(hello, link)
+                record = controller.join(hello, link)
             except Unwelcome:
                 await trio.sleep(rng.uniform(0.1, 0.5))
                 continue
-            await self._serve(process, seat, link)
-            controller.lost(seat, link)
+            await self._serve(process, record, link)
+            controller.lost(record, link)
             await trio.sleep(rng.uniform(0.05, 0.1))
 
-    async def _serve(self, process: Process, seat: object, link: Link) -> None:
+    async def _serve(self, process: Process, record: object, link: Link) -> None:
         """For as long as the connection lasts."""
         controller, configured, said_so = self.world.controller, 0, False
         while not link.replaced:
-            wanted: Snapshot | None = seat.wanted  # type: ignore[attr-defined]
+            wanted: Snapshot | None = record.wanted  # type: ignore[attr-defined]
             if process.closing and not said_so:
-                controller.receive(seat, Drain())  # type: ignore[arg-type]
+                controller.receive(record, Drain())  # type: ignore[arg-type]
                 said_so = True
             if wanted is not None and wanted.revision != configured and self.curse != "mute":
                 configured = wanted.revision
                 await trio.sleep(self.world.rng.uniform(0.0, ANSWER_S))
                 if self.curse == "refuse":
-                    controller.receive(seat, Refuse(configured, "it does not like it"))  # type: ignore[arg-type]
+                    controller.receive(record, Refuse(configured, "it does not like it"))  # type: ignore[arg-type]
                 else:
-                    controller.receive(seat, process.answer(wanted))  # type: ignore[arg-type]
-                    controller.receive(seat, Report(process.load(), Echo(), ()))  # type: ignore[arg-type]
+                    controller.receive(record, process.answer(wanted))  # type: ignore[arg-type]
+                    controller.receive(record, Report(process.load(), Echo(), ()))  # type: ignore[arg-type]
                 continue
             with trio.move_on_after(0.5):
                 await link.wake.wait()
@@ -354,12 +355,12 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
 
     patches: Mapping[str, object] = {"Child": world.child, "_until_it_accepts": accepts_soon}
     for name, value in patches.items():
-        monkeypatch.setattr(fleet_module, name, value)
+        monkeypatch.setattr(process_manager_module, name, value)
     nursery.start_soon(controller.run)
-    invitation = Invitation("ws://127.0.0.1:1", "token")
-    world.fleet = Fleet(controller, invitation, Guard(), NoLog(), FreePorts(random.Random()), nursery)
-    world.fleet.grow(topology)
-    changes.machines = world.fleet
+    join_credentials = JoinCredentials("ws://127.0.0.1:1", "token")
+    world.manager = ProcessManager(controller, join_credentials, Guard(), NoLog(), FreePorts(random.Random()), nursery)
+    world.manager.grow(topology)
+    changes.machines = world.manager
     await nursery.start(changes.run)
     while controller.missing():
         await controller.wait_progress()

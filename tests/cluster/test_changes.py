@@ -78,7 +78,7 @@ async def test_a_tier_whose_nodes_keep_ending_is_taken_back_and_nobody_notices(t
 
 
 def pids(site: Site) -> dict[str, int]:
-    return {name: seat.hello.pid for name, seat in site.controller.seats.items() if seat.hello is not None}
+    return {name: record.hello.pid for name, record in site.controller.records.items() if record.hello is not None}
 
 
 async def kill_again_and_again(site: Site, node: str) -> None:

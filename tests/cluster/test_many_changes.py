@@ -131,7 +131,7 @@ async def test_whatever_is_changed_into_whatever_nothing_is_lost_and_nothing_lef
     try:
         outcomes = await change_again_and_again(world, rng, ports)
     finally:
-        world.fleet.sockets.close()
+        world.manager.sockets.close()
     nursery.cancel_scope.cancel()
     assert outcomes["done"] > CHANGES / 2
     assert outcomes["rolled back"] > CHANGES / 20

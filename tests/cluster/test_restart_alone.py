@@ -19,8 +19,8 @@ from tests.cluster.changing import Load
 from tests.cluster.controller import TOKEN
 from tests.processes import Process, running, tierlb
 from tierlb.model.address import Address, parse_address
-from tierlb.node.last_good import LastGood, load
 from tierlb.node.process import TOKEN_VARIABLE
+from tierlb.node.snapshot_cache import SnapshotCache, load
 
 DEADLINE_S = 180.0
 WAIT_S = 40.0
@@ -52,7 +52,7 @@ class Alone:
         os.kill(self.nodes[name].pid, signal.SIGKILL)
         self.nodes[name].wait(WAIT_S)
 
-    def kept(self, name: str) -> LastGood | None:
+    def kept(self, name: str) -> SnapshotCache | None:
         return load(self.directory / name, name, NODES[name], "alone")[0]
 
     @contextlib.contextmanager
@@ -124,7 +124,7 @@ async def test_a_node_serves_after_a_restart_without_a_controller(alone: Alone) 
         assert rows[good.node]["addresses"] == [str(address) for address in good.addresses], "at the very same ports"
 
 
-def kept_of_all(alone: Alone) -> list[LastGood | None]:
+def kept_of_all(alone: Alone) -> list[SnapshotCache | None]:
     return [alone.kept(name) for name in NODES]
 
 

@@ -12,7 +12,7 @@ import trio
 
 from scripts.benchmarks.cluster import Cluster, free_address, running_cluster
 from tests.cluster.traffic import Endpoint, Traffic
-from tierlb.channel.invitation import Invitation, read
+from tierlb.channel.join_credentials import JoinCredentials, read
 from tierlb.model.address import parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.net.websocket import Channel, Disconnected, connect
@@ -54,7 +54,7 @@ class Site:
     """The cluster, how to join it, and where it is asked."""
 
     cluster: Cluster
-    invitation: Invitation
+    join_credentials: JoinCredentials
     address: tuple[str, int]
 
     def logged_reasons(self, who: str) -> set[str]:
@@ -90,7 +90,7 @@ async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
     """An agent of the pool at the controller and at one of its parents."""
     hello = encode(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
     token = narrowed(site, Principal(Role.AGENT, POOL, name))
-    async with connect(site.invitation.url, token) as controller:
+    async with connect(site.join_credentials.url, token) as controller:
         await controller.send(hello)
         while not isinstance(named := await heard(controller), ReportTo) or not named.parents:
             pass
@@ -102,7 +102,7 @@ async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
 
 def narrowed(site: Site, principal: Principal) -> str:
     """What the holder of the token for agents can make of it."""
-    given = parse(site.invitation.token)
+    given = parse(site.join_credentials.token)
     assert given is not None
     return given.narrowed(principal).text
 
@@ -181,7 +181,7 @@ async def test_who_lies_floods_or_stalls_is_cut_off_with_a_reason_and_harms_nobo
                     silent = narrowed(site, Principal(Role.AGENT, POOL, "silent"))
                     places = {
                         "parent": (agent.above.url, agent.above.ticket),
-                        "controller": (site.invitation.url, silent),
+                        "controller": (site.join_credentials.url, silent),
                     }
                     for whom, (url, token) in places.items():
                         rogues.start_soon(say_nothing, url, token, reasons, whom)

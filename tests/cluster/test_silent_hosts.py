@@ -14,7 +14,7 @@ import trio
 from scripts.benchmarks.lost import whole
 from tests.cluster.across import APP, PUBLIC, Site, prepare
 from tests.hosts import running_network
-from tierlb.net.hearing import LOOK_S
+from tierlb.net.peer_liveness import LOOK_S
 
 SOON_S = 45.0
 """Less than the 60 s that an answer may take, and the 75 s for which a connection may be idle."""

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.processes import running, tierlb
-from tierlb.channel.invitation import read
+from tierlb.channel.join_credentials import read
 from tierlb.local.ports import FreePorts
 from tierlb.model.address import parse_address
 

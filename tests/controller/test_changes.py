@@ -25,7 +25,7 @@ from tierlb.controller.changes import (
 from tierlb.controller.controller import Controller
 from tierlb.controller.history import Conflict, Rollout, UnknownRevision
 from tierlb.controller.kept_file import KeptFile
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.controller.store import FileStore, Stored
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
@@ -148,23 +148,23 @@ class Played:
                 self.crashed[name] += 1
                 await trio.sleep(START_S)
             link = Link()
-            seat = self.controller.join(Hello(1, name, name.rpartition("-")[0], f"boot-{pid}", pid), link)
-            await self._serve(seat, link, pid)
+            record = self.controller.join(Hello(1, name, name.rpartition("-")[0], f"boot-{pid}", pid), link)
+            await self._serve(record, link, pid)
         self.controller.exited(name, pid)
 
-    async def _serve(self, seat, link, pid):
+    async def _serve(self, record, link, pid):
         said = None
         while True:
-            load = EMPTY if self.habits.get(seat.name) == "empty" else READY
+            load = EMPTY if self.habits.get(record.name) == "empty" else READY
             if load is not said:
-                self.controller.receive(seat, Report(load, Echo(), ()))
+                self.controller.receive(record, Report(load, Echo(), ()))
                 said = load
-            habit, wanted = self.habits.get(seat.name), seat.wanted
-            if wanted is not None and wanted.revision != seat.served and habit != "mute":
+            habit, wanted = self.habits.get(record.name), record.wanted
+            if wanted is not None and wanted.revision != record.served and habit != "mute":
                 addresses = tuple(Address("127.0.0.1", 20000 + pid) for _ in wanted.listeners)
                 refuses = habit == "refuse" and wanted.balance is Policy.RANDOM
                 answer = Refuse(wanted.revision, "no such policy") if refuses else Ack(wanted.revision, addresses)
-                self.controller.receive(seat, answer)
+                self.controller.receive(record, answer)
             with trio.move_on_after(0.5):
                 await link.wake.wait()
             link.wake = trio.Event()
@@ -195,7 +195,7 @@ class Site:
             and self.changes.text == self.file.read_text() == stored.history.current.text == text
             and stored.history == self.changes.history
             and stored.rollout is None
-            and self.machines.names() == sorted(self.changes.controller.seats) == expected
+            and self.machines.names() == sorted(self.changes.controller.records) == expected
         )
 
 
@@ -541,11 +541,11 @@ async def test_a_plan_changes_nothing(site, autojump_clock):
 
 
 async def test_a_restart_replaces_one_process_after_the_other(site, autojump_clock):
-    before = {name: seat.hello.pid for name, seat in site.changes.controller.seats.items()}
+    before = {name: record.hello.pid for name, record in site.changes.controller.records.items()}
     progress = site.changes.restart("web", ANN)
     assert await site.over(progress) == "done"
     await trio.sleep(1)
-    after = {name: seat.hello.pid for name, seat in site.changes.controller.seats.items()}
+    after = {name: record.hello.pid for name, record in site.changes.controller.records.items()}
     assert {name for name in before if before[name] != after[name]} == {"web-1", "web-2"}
     assert texts(progress) == ["web-1 is a new process", "web-2 is a new process"]
     assert (progress.revision, progress.stages, progress.stage) == (0, 2, 2)
@@ -573,7 +573,9 @@ async def test_a_change_says_what_it_waits_for_while_nodes_drain(site, autojump_
     while not any(line.startswith("stopping") for line in texts(progress)):  # noqa: ASYNC110 (virtual time)
         await trio.sleep(0.1)
     own = NodeLoad(4, 4, 9, 0, 0, 0, 0, 0.0, tunnels=1)
-    site.changes.controller.picture.note_rows([NodeRow("web-2", "web", 0.0, own, SubtreeLoad())], trio.current_time())
+    site.changes.controller.cluster_view.note_rows(
+        [NodeRow("web-2", "web", 0.0, own, SubtreeLoad())], trio.current_time()
+    )
     assert await site.over(progress) == "done"
     (said,) = [line for line in texts(progress) if line.startswith("waiting for")]
     assert said == "waiting for 3 requests and 1 tunnel on web-2, 27 s left"
@@ -652,7 +654,7 @@ async def test_a_drain_is_a_revision_that_later_changes_keep(site, autojump_cloc
     assert texts(progress) == [
         "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
     ]
-    web1 = site.changes.controller.seats["web-1"]
+    web1 = site.changes.controller.records["web-1"]
     assert (web1.wanted.admin, web1.served) == (Admin.DRAIN, web1.wanted.revision)
     stored = (await site.changes.store.load()).stored
     assert (stored.history.admin_states, stored.rollout) == (DRAINED, None)
@@ -680,13 +682,13 @@ async def test_a_node_that_comes_later_under_the_name_of_a_drained_one_is_ready(
     await site.want("web-2", Admin.DRAIN)
     text = TEXT.replace("replicas: 2, ", "").replace("to: web}", "to: mid}\n  mid: {kind: l7, to: web}")
     progress = await site.changes.apply(text, ANN)
-    while site.changes.controller.seats.get("web-2") is not None:
-        assert site.changes.controller.seats["web-2"].wanted.admin is Admin.DRAIN, "as long as it is there"
+    while site.changes.controller.records.get("web-2") is not None:
+        assert site.changes.controller.records["web-2"].wanted.admin is Admin.DRAIN, "as long as it is there"
         await trio.sleep(0.05)
     assert await site.over(progress) == "done"
     assert (site.changes.history.admin_states, site.changes.controller.admin) == ((), {})
     assert await site.over(await site.changes.edit(Scale({"web": 2}), ANN, "scale web=2")) == "done"
-    assert site.changes.controller.seats["web-2"].wanted.admin is Admin.READY
+    assert site.changes.controller.records["web-2"].wanted.admin is Admin.READY
 
 
 async def test_a_change_that_is_taken_back_leaves_drained_what_was(site, autojump_clock):
@@ -698,7 +700,7 @@ async def test_a_change_that_is_taken_back_leaves_drained_what_was(site, autojum
     assert site.changes.history.admin_states == DRAINED
     assert site.changes.controller.admin == {"web-1": Admin.DRAIN}
     await trio.sleep(1)
-    assert site.changes.controller.seats["web-1"].wanted.admin is Admin.DRAIN
+    assert site.changes.controller.records["web-1"].wanted.admin is Admin.DRAIN
 
 
 async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change(site, autojump_clock):
@@ -766,8 +768,8 @@ async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
 
 
 async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
-    seat = site.changes.controller.seats["web-1"]
-    site.changes.controller.receive(seat, Drain())
+    record = site.changes.controller.records["web-1"]
+    site.changes.controller.receive(record, Drain())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
         await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "x")
 

@@ -17,7 +17,7 @@ from tierlb.controller.controller import (
     Unwelcome,
 )
 from tierlb.controller.engine import Engine
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -50,26 +50,26 @@ async def settle():
 
 async def serve(controller, node, tier, address, pid=1, boot_id="one"):
     """Join a node and let it ack what it is given."""
-    seat = controller.join(hello(node, tier, pid, boot_id), Link())
+    record = controller.join(hello(node, tier, pid, boot_id), Link())
     await settle()
-    controller.receive(seat, Ack(seat.wanted.revision, (address,)))
+    controller.receive(record, Ack(record.wanted.revision, (address,)))
     await settle()
-    return seat
+    return record
 
 
 async def serve_all(controller):
     controller.note_endpoint("demo", EndpointStatus(ENDPOINT, State.SERVING, 9))
-    seats = [
+    records = [
         await serve(controller, "edge-1", "edge", EDGE, 1),
         await serve(controller, "web-1", "web", WEB, 2),
         await serve(controller, "web-2", "web", Address("127.0.0.1", 4002), 3),
     ]
-    controller.receive(seats[0], Ack(seats[0].wanted.revision, (EDGE,)))
-    return seats
+    controller.receive(records[0], Ack(records[0].wanted.revision, (EDGE,)))
+    return records
 
 
-def members(seat):
-    return [member.name for member in seat.wanted.rules[0].action.destinations[0].members]
+def members(record):
+    return [member.name for member in record.wanted.rules[0].action.destinations[0].members]
 
 
 async def test_a_child_that_bound_its_ports_becomes_a_member_of_its_parent(running, autojump_clock):
@@ -94,7 +94,7 @@ async def test_changes_that_come_together_are_one_snapshot(running, autojump_clo
         running.join(hello(node, "web"), Link())
     running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.SERVING, 9))
     await settle()
-    assert {running.seats[node].wanted.revision for node in ("web-1", "web-2")} == {1}
+    assert {running.records[node].wanted.revision for node in ("web-1", "web-2")} == {1}
 
 
 async def test_a_status_counts_as_the_history_does_whatever_was_published(running, autojump_clock):
@@ -113,7 +113,7 @@ async def test_a_node_shows_the_revision_that_it_serves_until_it_has_taken_the_n
     running.revision = 6
     running.note_endpoint("demo", EndpointStatus(Address("127.0.0.1", 20009), State.SERVING, 10))
     await settle()
-    web = running.seats["web-1"]
+    web = running.records["web-1"]
     assert web.served != web.wanted.revision
     assert running.status().tiers["web"].nodes[0].revision == 5
     running.receive(web, Ack(web.wanted.revision, web.addresses))
@@ -156,7 +156,7 @@ async def test_an_endpoint_that_does_not_accept_is_no_member_and_is_missing(runn
     await serve_all(running)
     running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.GONE))
     await settle()
-    assert members(running.seats["web-1"]) == []
+    assert members(running.records["web-1"]) == []
     assert "pool demo: 127.0.0.1:20001 does not accept connections yet" in running.missing()
     assert not running.status().serving
 
@@ -214,12 +214,12 @@ async def test_a_reconnected_node_keeps_its_place_and_replaces_its_old_link(runn
 
 async def test_a_restarted_node_is_a_member_again_at_its_new_address(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    running.exited("web-1", running.seats["web-1"].hello.pid)
+    running.exited("web-1", running.records["web-1"].hello.pid)
     await settle()
     assert members(edge) == ["web-2"]
-    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    record = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     await settle()
-    running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4999),)))
+    running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4999),)))
     await settle()
     assert edge.wanted.rules[0].action.destinations[0].members[0].address.port == 4999
 
@@ -227,11 +227,11 @@ async def test_a_restarted_node_is_a_member_again_at_its_new_address(running, au
 async def test_a_process_that_takes_over_leaves_the_old_address_until_it_serves_itself(running, autojump_clock):
     edge, _, _ = await serve_all(running)
     before = edge.wanted.rules[0].action.destinations[0].members
-    old = running.seats["web-1"]
-    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    old = running.records["web-1"]
+    record = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     await settle()
     assert edge.wanted.rules[0].action.destinations[0].members == before
-    running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4999),)))
+    running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4999),)))
     running.exited("web-1", old.hello.pid)
     await settle()
     members_now = edge.wanted.rules[0].action.destinations[0].members
@@ -246,9 +246,9 @@ async def test_a_node_that_the_topology_names_no_more_gets_no_traffic_and_goes_w
     running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
     await settle()
     assert members(edge) == ["web-1"]
-    assert running.seats["web-2"].state is State.DRAINING
+    assert running.records["web-2"].state is State.DRAINING
     running.exited("web-2", web2.hello.pid)
-    assert "web-2" not in running.seats
+    assert "web-2" not in running.records
 
 
 async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(running, topology, autojump_clock):
@@ -257,9 +257,9 @@ async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(
     moved = tier("edge", Kind.L4, "mid", listen=topology.tiers["edge"].listen)
     running.adopt(attrs.evolve(topology, tiers={"edge": moved, "mid": mid, "web": topology.tiers["web"]}))
     assert "mid-1 has not joined" in running.missing()
-    seat = running.join(hello("mid-1", "mid", 77), Link())
+    record = running.join(hello("mid-1", "mid", 77), Link())
     await settle()
-    running.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", 4777),)))
+    running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4777),)))
     await settle()
     assert members(edge) == ["mid-1"]
 
@@ -292,7 +292,7 @@ async def test_internal_errors_of_the_controller_are_in_its_status(controller):
 
 async def test_what_drained_nodes_lack_can_be_left_out(running, autojump_clock):
     await serve_all(running)
-    running.exited("web-1", running.seats["web-1"].hello.pid)
+    running.exited("web-1", running.records["web-1"].hello.pid)
     running.want((WEB_1_OUT,))
     assert [phrase for phrase in running.missing() if "web-1" in phrase] == ["web-1 has not joined"]
     assert not [phrase for phrase in running.missing(drained=False) if "web-1" in phrase]
@@ -302,7 +302,7 @@ async def test_what_drained_nodes_lack_can_be_left_out(running, autojump_clock):
 def test_a_node_of_no_such_tier_is_turned_away(controller, node, tier):
     with pytest.raises(Unwelcome, match="check --name and --tier"):
         controller.join(hello(node, tier), Link())
-    assert set(controller.seats) == {"edge-1", "web-1", "web-2"}
+    assert set(controller.records) == {"edge-1", "web-1", "web-2"}
 
 
 async def test_a_refusal_is_told_until_a_later_snapshot_is_served(running, autojump_clock):
@@ -334,26 +334,26 @@ async def test_the_rate_is_what_came_between_two_rows(running, autojump_clock):
 async def test_each_node_is_told_who_its_parents_are_as_they_come_and_go(running, autojump_clock):
     running.join(hello("web-1", "web", 2), Link())
     await settle()
-    web = running.seats["web-1"]
+    web = running.records["web-1"]
     assert web.parents == ()
     woken = web.link.wake
     running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001"), Link())
     await settle()
     assert web.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
     assert woken.is_set()
-    assert running.seats["edge-1"].parents == ()
+    assert running.records["edge-1"].parents == ()
     running.exited("edge-1", 1)
     await settle()
     assert web.parents == ()
 
 
 async def test_a_parent_that_only_lost_its_socket_or_drains_stays_a_parent(running, autojump_clock):
-    seat = running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
+    record = running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     running.join(hello("web-1", "web"), Link())
-    running.lost(seat, seat.link)
-    running.receive(seat, Drain())
+    running.lost(record, record.link)
+    running.receive(record, Drain())
     await settle()
-    assert [parent.name for parent in running.seats["web-1"].parents] == ["edge-1"]
+    assert [parent.name for parent in running.records["web-1"].parents] == ["edge-1"]
 
 
 async def test_with_tls_the_parents_are_joined_by_wss(topology, log, nursery, autojump_clock):
@@ -362,14 +362,14 @@ async def test_with_tls_the_parents_are_joined_by_wss(topology, log, nursery, au
     controller.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     controller.join(hello("web-1", "web"), Link())
     await settle()
-    assert controller.seats["web-1"].parents == (Parent("edge-1", "wss://127.0.0.1:7001"),)
+    assert controller.records["web-1"].parents == (Parent("edge-1", "wss://127.0.0.1:7001"),)
 
 
 async def test_a_watch_goes_to_the_top_of_the_tree_and_to_those_who_join_there_later(running, autojump_clock):
     running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     running.join(hello("web-1", "web"), Link())
     await settle()
-    edge, web = running.seats["edge-1"], running.seats["web-1"]
+    edge, web = running.records["edge-1"], running.records["web-1"]
     running.watch(5.0, "n0nce")
     running.watch(5.0, "n0nce")
     assert list(edge.link.watches) == [Watch(5.0, "n0nce")]
@@ -383,7 +383,7 @@ async def test_a_watch_goes_to_the_top_of_the_tree_and_to_those_who_join_there_l
 async def test_all_who_want_explanations_share_a_nonce_until_nobody_has_asked_for_its_time(running, autojump_clock):
     running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     await settle()
-    link = running.seats["edge-1"].link
+    link = running.records["edge-1"].link
     nonce = running.explain(10.0)
     assert len(nonce) >= 20
     await trio.sleep(9)
@@ -504,9 +504,9 @@ async def test_after_a_restart_agents_have_time_to_come_back(with_agents, autoju
 
 
 async def web_of(controller):
-    seat = controller.join(hello("web-1", "web", control="127.0.0.1:7002"), Link())
+    record = controller.join(hello("web-1", "web", control="127.0.0.1:7002"), Link())
     await settle()
-    return seat
+    return record
 
 
 async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_parents(with_agents, autojump_clock):
@@ -529,9 +529,9 @@ async def test_an_agent_that_drains_is_no_member_and_gone_with_its_socket(with_a
     with_agents.receive(agent, Drain())
     await settle()
     assert members(web) == []
-    assert "app-1" in with_agents.seats
+    assert "app-1" in with_agents.records
     with_agents.lost(agent, agent.link)
-    assert "app-1" not in with_agents.seats
+    assert "app-1" not in with_agents.records
 
 
 async def test_an_agent_that_is_away_is_a_member_for_ten_more_seconds(with_agents, autojump_clock):
@@ -546,7 +546,7 @@ async def test_an_agent_that_is_away_is_a_member_for_ten_more_seconds(with_agent
     with_agents.lost(agent, agent.link)
     await trio.sleep(AGENT_GONE_S + 2)
     assert members(web) == []
-    assert "app-1" not in with_agents.seats
+    assert "app-1" not in with_agents.records
 
 
 async def test_an_agent_leaves_only_while_the_nodes_are_there(with_agents, autojump_clock):
@@ -609,7 +609,7 @@ async def test_there_is_an_end_to_how_many_may_join(shop_with_agents, log, monke
 
 async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(running, autojump_clock):
     await serve_all(running)
-    old = running.seats["web-1"].hello
+    old = running.records["web-1"].hello
     running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     with pytest.raises(Unwelcome, match="took over"):
         running.join(old, Link())
@@ -620,33 +620,33 @@ async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(run
 async def test_a_process_that_fails_to_take_over_leaves_everything_as_it_was(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
     before = edge.wanted.rules
-    seat = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
+    record = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     await settle()
-    assert (seat.served, running.seats["web-1"]) == (0, seat)
+    assert (record.served, running.records["web-1"]) == (0, record)
     running.exited("web-1", 22)
     await settle()
-    assert running.seats["web-1"] is web1
+    assert running.records["web-1"] is web1
     assert (edge.wanted.rules, web1.state) == (before, State.SERVING)
     assert web1.hello.pid == 2
 
 
 async def test_the_end_of_a_process_that_was_taken_over_from_is_nobodys_loss(running, autojump_clock):
     edge, web1, _ = await serve_all(running)
-    seat = await serve(running, "web-1", "web", Address("127.0.0.1", 4999), pid=22, boot_id="two")
+    record = await serve(running, "web-1", "web", Address("127.0.0.1", 4999), pid=22, boot_id="two")
     running.exited("web-1", web1.hello.pid)
     await settle()
-    assert (running.seats["web-1"], members(edge)) == (seat, ["web-1", "web-2"])
+    assert (running.records["web-1"], members(edge)) == (record, ["web-1", "web-2"])
     running.exited("web-1", 22)
     await settle()
     assert members(edge) == ["web-2"]
-    assert running.seats["web-1"].hello is None
+    assert running.records["web-1"].hello is None
 
 
 async def test_where_the_new_process_is_lost_the_old_one_may_come_back(running, autojump_clock):
     _, web1, _ = await serve_all(running)
     link = Link()
-    seat = running.join(hello("web-1", "web", 22, boot_id="two"), link)
-    running.lost(seat, link)
+    record = running.join(hello("web-1", "web", 22, boot_id="two"), link)
+    running.lost(record, link)
     assert running.join(web1.hello, Link()).hello == web1.hello
 
 
@@ -691,10 +691,10 @@ async def test_a_node_knows_all_processes_through_which_connections_may_come(top
     for name, pid in (("front-1", 1), ("edge-1", 2), ("web-1", 3)):
         controller.join(hello(name, name[:-2], pid, boot_id=f"b{pid}"), Link())
     await settle()
-    assert controller.seats["web-1"].wanted.parents == ("edge-1/b2", "front-1/b1")
+    assert controller.records["web-1"].wanted.parents == ("edge-1/b2", "front-1/b1")
     controller.retire(["front-1"])
     await settle()
-    assert controller.seats["web-1"].wanted.parents == ("edge-1/b2",)
+    assert controller.records["web-1"].wanted.parents == ("edge-1/b2",)
 
 
 async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing(running, topology, autojump_clock):
@@ -703,17 +703,17 @@ async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing
     smaller = attrs.evolve(topology.tiers["web"], replicas=1)
     running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
     running.exited("web-2", 3)
-    assert "web-2" not in running.seats
+    assert "web-2" not in running.records
     running.join(hello("web-2", "web", 33, boot_id="two"), Link())
     await settle()
-    assert (members(edge), running.seats["web-2"].wanted) == (["web-1"], None)
+    assert (members(edge), running.records["web-2"].wanted) == (["web-1"], None)
     assert not any("web-2" in phrase for phrase in running.missing())
     running.exited("web-2", 33)
-    assert "web-2" not in running.seats
+    assert "web-2" not in running.records
     running.adopt(topology)
-    seat = running.join(hello("web-2", "web", 34, boot_id="three"), Link())
+    record = running.join(hello("web-2", "web", 34, boot_id="three"), Link())
     await settle()
-    assert (seat.leaving, seat.wanted is not None) == (False, True)
+    assert (record.leaving, record.wanted is not None) == (False, True)
 
 
 async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
@@ -727,7 +727,7 @@ async def test_who_has_settled_can_be_asked_of_some(running, autojump_clock):
     assert (bool(running.refused()), running.refused(["edge-1"])) == (True, "")
 
 
-# Open seats: somebody else starts the processes.
+# Open membership: somebody else starts the processes.
 
 
 @pytest.fixture
@@ -738,11 +738,11 @@ async def open_to_all(topology, log, nursery):
 
 
 async def come(controller, node, tier, port, boot_id="one", control=""):
-    seat = controller.join(attrs.evolve(hello(node, tier, port, boot_id), control=control), Link())
+    record = controller.join(attrs.evolve(hello(node, tier, port, boot_id), control=control), Link())
     await settle()
-    controller.receive(seat, Ack(seat.wanted.revision, (Address("127.0.0.1", port),)))
+    controller.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", port),)))
     await settle()
-    return seat
+    return record
 
 
 async def test_any_node_of_a_tier_is_taken_in_and_makes_the_tier_larger(open_to_all, autojump_clock):
@@ -752,7 +752,7 @@ async def test_any_node_of_a_tier_is_taken_in_and_makes_the_tier_larger(open_to_
         await come(open_to_all, f"web-{number}x", "web", 4000 + number)
     assert members(edge) == [f"web-{number}x" for number in range(5)]
     assert edge.wanted.rules[0].action.destinations[0].members[0].parents == 1
-    web = open_to_all.seats["web-0x"].wanted
+    web = open_to_all.records["web-0x"].wanted
     assert [(pool.name, pool.dns) for pool in web.pools] == [("demo", "demo:9000")]
     assert open_to_all.expected(open_to_all.topology.tiers["web"]) == tuple(f"web-{n}x" for n in range(5))
     with pytest.raises(Unwelcome, match="is not a node of tier"):
@@ -773,7 +773,7 @@ async def test_a_node_that_drains_is_gone_with_its_connection(open_to_all, autoj
     await settle()
     assert members(edge) == []
     open_to_all.lost(web, web.link)
-    assert "web-a" not in open_to_all.seats
+    assert "web-a" not in open_to_all.records
 
 
 async def test_one_of_many_that_is_away_for_long_leaves(open_to_all, autojump_clock):
@@ -784,7 +784,7 @@ async def test_one_of_many_that_is_away_for_long_leaves(open_to_all, autojump_cl
     assert members(edge) == ["web-0", "web-1"]
     await trio.sleep(5)
     assert members(edge) == ["web-1"]
-    assert "web-0" not in open_to_all.seats
+    assert "web-0" not in open_to_all.records
 
 
 async def test_where_most_of_a_tier_is_away_nobody_leaves(open_to_all, autojump_clock):
@@ -828,7 +828,7 @@ async def test_a_node_of_a_tier_that_is_named_no_more_goes_with_its_connection(o
     await settle()
     assert web.state is State.DRAINING
     open_to_all.lost(web, web.link)
-    assert "web-a" not in open_to_all.seats
+    assert "web-a" not in open_to_all.records
 
 
 async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nursery, autojump_clock):
@@ -878,7 +878,7 @@ async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open
     seen = MemberLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
     controller = open_to_all
     controller.receive(
-        controller.seats["edge-a"], Report(SubtreeLoad(), Echo(), (row("web-a", "web", 30, 0.0, (seen,)),))
+        controller.records["edge-a"], Report(SubtreeLoad(), Echo(), (row("web-a", "web", 30, 0.0, (seen,)),))
     )
     (endpoint,) = controller.status().pools["demo"].endpoints
     assert (str(endpoint.address), endpoint.seen_by) == ("10.0.0.7:9000", {"web-a": seen})
@@ -894,11 +894,11 @@ async def test_a_revision_that_cannot_be_made_is_made_a_moment_later(running, mo
         raise ValueError
 
     monkeypatch.setattr(Controller, "_publish", fail)
-    seat = running.join(hello("web-1", "web", 2), Link())
+    record = running.join(hello("web-1", "web", 2), Link())
     await settle()
-    assert (failed, seat.wanted) == ([running], None)
+    assert (failed, record.wanted) == ([running], None)
     await settle()
-    assert seat.wanted is not None
+    assert record.wanted is not None
     await serve_all(running)
     assert running.missing() == ()
     assert running.errors.counts == {"publishing": 1}
@@ -910,13 +910,13 @@ async def test_a_look_for_who_is_gone_that_fails_is_followed_by_others(running, 
         raise ZeroDivisionError
 
     await serve_all(running)
-    seat = running.join(hello("web-1", "web", 22, "two"), Link())
+    record = running.join(hello("web-1", "web", 22, "two"), Link())
     await settle()
-    first = seat.wanted
-    running.receive(seat, Refuse(first.revision, "no descriptor is free"))
+    first = record.wanted
+    running.receive(record, Refuse(first.revision, "no descriptor is free"))
     monkeypatch.setattr(Controller, "_ask_refusers", fail)
     await trio.sleep(ASK_REFUSERS_S + 4)
-    assert seat.wanted.revision > first.revision
+    assert record.wanted.revision > first.revision
     assert running.errors.counts == {"reaper": 1}
 
 
@@ -941,22 +941,22 @@ async def test_the_end_of_waiting_for_nodes_to_come_back_is_not_lost_in_an_error
 
 async def test_a_node_that_refused_is_asked_again_until_it_serves(running, autojump_clock):
     await serve_all(running)
-    seat = running.join(hello("web-1", "web", 22, "two"), Link())
+    record = running.join(hello("web-1", "web", 22, "two"), Link())
     await settle()
     for _ in range(2):
-        first = seat.wanted
-        running.receive(seat, Refuse(first.revision, "no descriptor is free"))
+        first = record.wanted
+        running.receive(record, Refuse(first.revision, "no descriptor is free"))
         assert "no descriptor is free" in running.refused()
         await trio.sleep(ASK_REFUSERS_S - 2)
-        assert seat.wanted == first
+        assert record.wanted == first
         await trio.sleep(4)
-        assert attrs.evolve(seat.wanted, revision=first.revision) == first
-        assert seat.wanted.revision > first.revision
+        assert attrs.evolve(record.wanted, revision=first.revision) == first
+        assert record.wanted.revision > first.revision
         assert "no descriptor is free" in running.refused(), "it is the reason until it serves"
-    running.receive(seat, Ack(seat.wanted.revision, (WEB,)))
-    served = seat.wanted
+    running.receive(record, Ack(record.wanted.revision, (WEB,)))
+    served = record.wanted
     await trio.sleep(3 * ASK_REFUSERS_S)
-    assert (seat.wanted, running.refused()) == (served, "")
+    assert (record.wanted, running.refused()) == (served, "")
 
 
 # Who may join, as what and in whose place.
@@ -990,14 +990,14 @@ async def test_no_other_address_takes_a_name_that_is_held_until_its_connection_i
 ):
     """Agents are started by others also where a supervisor starts the nodes."""
     with_agents.admission.only_started = only_started
-    seat = with_agents.join(THERE, link_of(AN_AGENT))
+    record = with_agents.join(THERE, link_of(AN_AGENT))
     elsewhere = attrs.evolve(THERE, data="10.0.0.8:9001", boot_id="two")
     with pytest.raises(Unwelcome, match=r"10\.0\.0\.7 has this name and is connected"):
         with_agents.join(elsewhere, link_of(AN_AGENT, "10.0.0.8"))
-    assert (seat.link.replaced, with_agents.seats["app-1"].addresses) == (False, (parse_address("10.0.0.7:9001"),))
-    with_agents.lost(seat, seat.link)
-    seat = with_agents.join(elsewhere, link_of(AN_AGENT, "10.0.0.8"))
-    assert seat.addresses == (parse_address("10.0.0.8:9001"),)
+    assert (record.link.replaced, with_agents.records["app-1"].addresses) == (False, (parse_address("10.0.0.7:9001"),))
+    with_agents.lost(record, record.link)
+    record = with_agents.join(elsewhere, link_of(AN_AGENT, "10.0.0.8"))
+    assert record.addresses == (parse_address("10.0.0.8:9001"),)
 
 
 async def test_a_process_that_the_supervisor_started_takes_over_from_wherever(with_agents, autojump_clock):
@@ -1010,11 +1010,11 @@ async def test_a_process_that_the_supervisor_started_takes_over_from_wherever(wi
 async def test_an_application_is_where_its_agent_is_unless_its_pool_allows_more(with_agents, autojump_clock):
     with pytest.raises(Unwelcome, match=r"--address is 10\.9\.9\.9:80: allow that in pools\.apps\.agents\.networks"):
         with_agents.join(attrs.evolve(AGENT, data="10.9.9.9:80"), link_of(AN_AGENT))
-    assert "app-1" not in with_agents.seats
+    assert "app-1" not in with_agents.records
     pools = {"apps": attrs.evolve(with_agents.topology.pools["apps"], networks=("10.9.0.0/16",))}
     with_agents.adopt(attrs.evolve(with_agents.topology, pools=pools))
-    seat = with_agents.join(attrs.evolve(AGENT, data="10.9.9.9:80"), link_of(AN_AGENT))
-    assert seat.addresses == (parse_address("10.9.9.9:80"),)
+    record = with_agents.join(attrs.evolve(AGENT, data="10.9.9.9:80"), link_of(AN_AGENT))
+    assert record.addresses == (parse_address("10.9.9.9:80"),)
 
 
 @pytest.mark.parametrize("is_expected", [True, False])
@@ -1024,10 +1024,10 @@ async def test_an_agent_keeps_no_node_out_by_its_name(with_agents, autojump_cloc
     if is_expected:
         tiers = {**with_agents.topology.tiers, "web": attrs.evolve(with_agents.topology.tiers["web"], replicas=3)}
         with_agents.adopt(attrs.evolve(with_agents.topology, tiers=tiers))
-    seat = with_agents.join(hello("web-3", "web"), link_of(Principal(Role.NODE, "web", "web-3"), "10.0.0.9"))
+    record = with_agents.join(hello("web-3", "web"), link_of(Principal(Role.NODE, "web", "web-3"), "10.0.0.9"))
     assert squatter.link.replaced
-    assert with_agents.seats["web-3"] is seat
-    assert not seat.agent
+    assert with_agents.records["web-3"] is record
+    assert not record.agent
     with pytest.raises(Unwelcome, match="web-3 is not a node of tier apps"):
         with_agents.join(attrs.evolve(THERE, node="web-3"), link_of(Principal(Role.AGENT, "apps", "web-3")))
 
@@ -1058,14 +1058,14 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
         for name in ("app-1", "web-1")
     )
     with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
-    assert with_agents.picture.of("app-1").row.own.members == ()
-    assert with_agents.picture.of("web-1").row is None
+    assert with_agents.cluster_view.of("app-1").row.own.members == ()
+    assert with_agents.cluster_view.of("web-1").row is None
 
 
 async def test_a_top_tier_that_hangs_or_finds_nothing_ready_does_not_serve(running, autojump_clock):
     await serve_all(running)
     running.starting = False
-    edge = running.seats["edge-1"]
+    edge = running.records["edge-1"]
     for since_s, ready, phrase in (
         (0.0, 2, ""),
         (0.0, 0, ""),
@@ -1085,13 +1085,13 @@ async def test_a_top_tier_that_hangs_or_finds_nothing_ready_does_not_serve(runni
 
 async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(running, autojump_clock):
     await serve_all(running)
-    edge = running.seats["edge-1"]
+    edge = running.records["edge-1"]
     running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=1, down=("demo", "gone")), Echo()))
     status = running.status()
     assert (status.serving, status.down) == (False, ("demo",))
     assert status.missing == ("pool demo: no endpoint is available",)
     running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=2), Echo()))
-    web = running.seats["web-1"]
+    web = running.records["web-1"]
     web.parents = (Parent("edge-1", "ws://127.0.0.1:7001"),)
     running.receive(web, Report(SubtreeLoad(leaves=1, down=("demo",)), Echo()))
     status = running.status()

@@ -11,7 +11,7 @@ from tierlb.controller.changes import AT_START, Changes, NotPossible, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.elsewhere import RETIRE_S, Elsewhere
 from tierlb.controller.engine import Engine
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin
@@ -29,7 +29,7 @@ class Containers:
     controller: Controller
     nursery: trio.Nursery
     scopes: dict = attrs.field(factory=dict)
-    seats: dict = attrs.field(factory=dict)
+    records: dict = attrs.field(factory=dict)
 
     def start(self, *names, back=False):
         for name in names:
@@ -44,16 +44,16 @@ class Containers:
         link, tier = Link(), name.partition("-")[0]
         with self.scopes[name]:
             hello = Hello(1, name, tier, f"boot-{name}", number, "", f"127.0.0.1:{20000 + number}" if back else "")
-            seat = self.seats[name] = self.controller.join(hello, link)
-            self.controller.receive(seat, Report(READY, Echo(), ()))
+            record = self.records[name] = self.controller.join(hello, link)
+            self.controller.receive(record, Report(READY, Echo(), ()))
             while True:
-                if seat.wanted is not None and seat.wanted.revision != seat.served:
-                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in seat.wanted.listeners)
-                    self.controller.receive(seat, Ack(seat.wanted.revision, addresses))
+                if record.wanted is not None and record.wanted.revision != record.served:
+                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in record.wanted.listeners)
+                    self.controller.receive(record, Ack(record.wanted.revision, addresses))
                 with trio.move_on_after(0.2):
                     await link.wake.wait()
                 link.wake = trio.Event()
-        self.controller.lost(seat, link)
+        self.controller.lost(record, link)
 
 
 class CutOff:
@@ -72,7 +72,7 @@ class Site:
     containers: Containers
 
     def members(self, name):
-        return [m.name for m in self.containers.seats[name].wanted.rules[0].action.destinations[0].members]
+        return [m.name for m in self.containers.records[name].wanted.rules[0].action.destinations[0].members]
 
 
 async def begin(tmp_path, log, nursery, text=TEXT):
@@ -130,7 +130,7 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     assert await over(progress) == "done"
     progress = await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
     with trio.fail_after(60):
-        while site.containers.seats["mid-x"].wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
+        while site.containers.records["mid-x"].wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
             await trio.sleep(RETIRE_S / 4)
     assert not progress.over
     assert await over(progress) == "done"
@@ -138,7 +138,7 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     assert site.members("edge-a") == ["web-a", "web-b"]
     site.containers.stop("mid-x", "mid-y")
     await trio.sleep(1)
-    assert sorted(site.changes.controller.seats) == ["edge-a", "web-a", "web-b"]
+    assert sorted(site.changes.controller.records) == ["edge-a", "web-a", "web-b"]
 
 
 async def test_to_scale_is_to_wait_for_so_many_and_afterwards_an_engine_may_do_as_it_likes(site, autojump_clock):
@@ -201,8 +201,8 @@ async def test_nodes_of_any_name_stay_drained_under_another_controller(site, tmp
     assert await over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
     await trio.sleep(10)
-    assert other.containers.seats["web-b"].wanted.admin is Admin.DRAIN
-    assert other.containers.seats["web-a"].wanted.admin is Admin.READY
+    assert other.containers.records["web-b"].wanted.admin is Admin.DRAIN
+    assert other.containers.records["web-a"].wanted.admin is Admin.READY
     assert [each.name for each in other.changes.history.admin_states] == ["web-b"]
 
 

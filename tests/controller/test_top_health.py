@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.controller.picture import Picture, Sight
+from tierlb.controller.cluster_view import ClusterView, Sight
 from tierlb.controller.top_health import BARREN_S, SILENT_S, stalled
 from tierlb.model.load import SubtreeLoad
 
@@ -12,11 +12,11 @@ FULL, NONE_READY, EMPTY = SubtreeLoad(leaves=2, ready_leaves=1), SubtreeLoad(lea
 
 def sight(*reports: tuple[float, SubtreeLoad]) -> Sight:
     """Of a node that reported so many seconds ago."""
-    picture = Picture()
-    picture.keep(["edge-1"])
+    cluster_view = ClusterView()
+    cluster_view.keep(["edge-1"])
     for ago_s, report in reports:
-        picture.note_report("edge-1", report, NOW - ago_s)
-    return picture.of("edge-1")
+        cluster_view.note_report("edge-1", report, NOW - ago_s)
+    return cluster_view.of("edge-1")
 
 
 GOOD, SILENT = sight((0.1, FULL)), sight((SILENT_S, FULL))

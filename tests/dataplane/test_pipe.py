@@ -15,10 +15,10 @@ from tierlb.dataplane import pipe as pipe_module
 from tierlb.dataplane.pipe import End, Pipe
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
-from tierlb.net import hearing
+from tierlb.net import peer_liveness as hearing
 from tierlb.net.bulk import MOST_BACKLOGS
-from tierlb.net.hearing import GONE, LOOK_S
 from tierlb.net.listeners import open_socket
+from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 

@@ -199,7 +199,7 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
                         await honest.send(encode(Hello(1, "web-2", "web", "one", 7)))
                         configure = await hear(honest, Configure)
                         await honest.send(encode(Ack(configure.snapshot.revision, (AT,))))
-                        while controller.seats["web-2"].served != configure.snapshot.revision:  # noqa: ASYNC110
+                        while controller.records["web-2"].served != configure.snapshot.revision:  # noqa: ASYNC110
                             await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
             assert controller.errors.counts == {}, log.events

@@ -13,7 +13,7 @@ from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.sockets import Sockets, pair
 from tierlb.model.address import Address
 from tierlb.net.broker import Broker
-from tierlb.net.hearing import LOOK_S
+from tierlb.net.peer_liveness import LOOK_S
 
 USUAL_S = 7200
 

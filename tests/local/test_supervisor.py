@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trio
 
-from tierlb.channel.invitation import NoInvitation, read
+from tierlb.channel.join_credentials import NoJoinCredentials, read
 from tierlb.controller.controller import Controller
 from tierlb.local.guard import SCRIPT, Guard
 from tierlb.local.ports import FreePorts
@@ -23,8 +23,8 @@ from tierlb.local.supervisor import Supervisor, stop_order
 from tierlb.model.address import Address
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
 from tierlb.net.websocket import connect
-from tierlb.node.last_good import FILE as LAST_GOOD
-from tierlb.node.last_good import load
+from tierlb.node.snapshot_cache import FILE as SNAPSHOT_CACHE
+from tierlb.node.snapshot_cache import load
 from tierlb.wire.credentials import BadCredential, Principal, Role, parse
 
 DEADLINE_S = 90
@@ -225,17 +225,17 @@ async def test_while_it_serves_others_are_told_how_to_join(tmp_path):
     seen = []
 
     async def look(background):
-        invitation = read(tmp_path)
-        given = parse(invitation.token)
-        async with connect(invitation.url, given.narrowed(Principal(Role.AGENT, "app", "app-1")).text):
-            seen.append(invitation)
+        join_credentials = read(tmp_path)
+        given = parse(join_credentials.token)
+        async with connect(join_credentials.url, given.narrowed(Principal(Role.AGENT, "app", "app-1")).text):
+            seen.append(join_credentials)
         with pytest.raises(BadCredential, match="for all agents, not for node"):
             given.narrowed(Principal(Role.NODE, "edge", "edge-1"))
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert await supervise(DEMO, on_serving=look, invite=tmp_path) == ""
     assert len(seen) == 1
-    with pytest.raises(NoInvitation):
+    with pytest.raises(NoJoinCredentials):
         read(tmp_path)
 
 
@@ -254,7 +254,7 @@ async def test_it_serves_where_nobody_can_be_told_how_to_join(tmp_path):
 async def test_what_nodes_of_an_earlier_run_kept_is_thrown_away_and_each_keeps_its_own(tmp_path):
     old = tmp_path / "nodes" / "web-9"
     old.mkdir(parents=True)
-    (old / LAST_GOOD).write_text("of an earlier run")
+    (old / SNAPSHOT_CACHE).write_text("of an earlier run")
 
     async def look(background):
         with trio.fail_after(DEADLINE_S):

@@ -12,10 +12,10 @@ from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net import page as page_module
 from tierlb.net import websocket as websocket_module
-from tierlb.net.crowd import Crowd
 from tierlb.net.page import Page
 from tierlb.net.tls import client_context, server_context
 from tierlb.net.websocket import connect
+from tierlb.net.websocket_server import WebsocketServer
 
 DEADLINE_S = 30.0
 LISTEN = Address("127.0.0.1", 0)
@@ -36,7 +36,7 @@ class Echo:
 
 @attrs.define
 class Port:
-    """A crowd that has pages; `asked` are the paths that were looked for."""
+    """A server that has pages; `asked` are the paths that were looked for."""
 
     address: Address
     asked: list
@@ -75,8 +75,8 @@ async def start(nursery):
                 raise RuntimeError("a bug")
             return {"/metrics": Page("text/plain", b"a 1\n"), "/large": Page("image/gif", LARGE)}.get(path)
 
-        crowd = Crowd(Echo, admit, crashes.append, tls, pages)
-        return Port(await nursery.start(crowd.serve, LISTEN), asked, crashes)
+        server = WebsocketServer(Echo, admit, crashes.append, tls, pages)
+        return Port(await nursery.start(server.serve, LISTEN), asked, crashes)
 
     return start
 
@@ -199,7 +199,7 @@ async def test_many_that_ask_and_many_that_hang_keep_no_child_away(port):
 
 
 async def test_without_pages_only_children_are_answered(nursery):
-    address = await nursery.start(Crowd(Echo, admit, pytest.fail).serve, LISTEN)
+    address = await nursery.start(WebsocketServer(Echo, admit, pytest.fail).serve, LISTEN)
     assert await Port(address, [], []).hears(GET) == b""
 
 

@@ -10,7 +10,7 @@ import trio
 
 from tests.silence import hosts
 from tierlb.model.address import Address
-from tierlb.net import hearing
+from tierlb.net import peer_liveness as hearing
 from tierlb.net import stream as stream_module
 from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES
 from tierlb.net.reactor import READ, Reactor

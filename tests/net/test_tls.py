@@ -9,9 +9,9 @@ import trio
 
 from tests.joining import admit
 from tierlb.model.address import Address
-from tierlb.net.crowd import Crowd
 from tierlb.net.tls import TlsProblem, client_context, explain, server_context
 from tierlb.net.websocket import Disconnected, connect, serve
+from tierlb.net.websocket_server import WebsocketServer
 
 DEADLINE_S = 30.0
 LISTEN = Address("127.0.0.1", 0)
@@ -33,14 +33,14 @@ async def echo(channel):
         await channel.send(await channel.receive())
 
 
-@pytest.fixture(params=["channel", "crowd"])
+@pytest.fixture(params=["channel", "server"])
 async def start(request, nursery):
     """Both kinds of parents must behave alike."""
 
     async def start(context):
         if request.param == "channel":
             return await nursery.start(serve, echo, admit, LISTEN, context)
-        return await nursery.start(Crowd(Echo, admit, pytest.fail, context).serve, LISTEN)
+        return await nursery.start(WebsocketServer(Echo, admit, pytest.fail, context).serve, LISTEN)
 
     return start
 

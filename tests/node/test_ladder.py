@@ -101,7 +101,7 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
 ) -> None:
     """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
     traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
-    parents = tree.controller.with_tickets(tree.controller.seats["one-1"])
+    parents = tree.controller.with_tickets(tree.controller.records["one-1"])
     tree.endpoints["first"].takes_s = 0.2
     assert parents
 

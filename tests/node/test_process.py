@@ -16,7 +16,7 @@ from tests.joining import identity_of
 from tierlb.channel.uplink import Identity
 from tierlb.controller.controller import Controller
 from tierlb.controller.link import serve_child
-from tierlb.controller.seat import Link
+from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import SubtreeLoad
@@ -24,9 +24,9 @@ from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Sna
 from tierlb.model.topology import Admin, Kind, Match, Respond, Tls
 from tierlb.net.tls import server_context
 from tierlb.net.websocket import serve
-from tierlb.node import last_good
-from tierlb.node.last_good import LastGood
+from tierlb.node import snapshot_cache as snapshot_cache
 from tierlb.node.process import Node, Placement, run_node
+from tierlb.node.snapshot_cache import SnapshotCache
 from tierlb.telemetry.exposition import CONTENT_TYPE
 from tierlb.topology.allot import ANY_PORT
 from tierlb.wire import frames
@@ -84,9 +84,9 @@ async def until(controller, condition):
 
 async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
-    seat = parent.controller.seats
-    await until(parent.controller, lambda: seat["web-1"].served)
-    assert seat["web-1"].addresses == plane.addresses
+    record = parent.controller.records
+    await until(parent.controller, lambda: record["web-1"].served)
+    assert record["web-1"].addresses == plane.addresses
     assert [snapshot.revision for snapshot in plane.applied] == [1]
 
 
@@ -135,10 +135,10 @@ async def test_a_node_that_listens_everywhere_says_by_which_address_the_controll
     node.placement = Placement(host="0.0.0.0", control_name="web:7946")
     plane.addresses = (Address("0.0.0.0", 4001),)
     nursery.start_soon(node.run)
-    seat = parent.controller.seats
-    await until(parent.controller, lambda: seat["web-1"].served)
-    assert seat["web-1"].addresses == (Address("127.0.0.1", 4001),)
-    assert seat["web-1"].hello.control == "web:7946"
+    record = parent.controller.records
+    await until(parent.controller, lambda: record["web-1"].served)
+    assert record["web-1"].addresses == (Address("127.0.0.1", 4001),)
+    assert record["web-1"].hello.control == "web:7946"
 
 
 SENDS = Snapshot(1, "shop", "web", Kind.L7, (), (Rule(Match(), Send((Destination(1.0, ("app",), ()),))),))
@@ -172,7 +172,7 @@ async def test_a_node_is_ready_when_traffic_finds_something_below(make_node, pla
 async def test_a_node_that_leaves_is_ready_no_more(parent, make_node, nursery, plane):
     node = make_node(parent.url)
     nursery.start_soon(node.run)
-    await until(parent.controller, lambda: parent.controller.seats["web-1"].served)
+    await until(parent.controller, lambda: parent.controller.records["web-1"].served)
     assert node.unready() == ""
     with trio.fail_after(DEADLINE_S):
         await node.leave()
@@ -198,10 +198,10 @@ async def test_a_node_says_where_it_serves_to_its_parents_if_it_has_any(make_nod
 async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.seats["web-1"].served == 1)
+    await until(controller, lambda: controller.records["web-1"].served == 1)
     endpoint = Address("127.0.0.1", 20001)
     controller.note_endpoint("demo", EndpointStatus(endpoint, State.SERVING, 9))
-    await until(controller, lambda: controller.seats["web-1"].served == 2)
+    await until(controller, lambda: controller.records["web-1"].served == 2)
     (destination,) = plane.applied[-1].rules[0].action.destinations
     assert [member.address for member in destination.members] == [endpoint]
 
@@ -209,27 +209,27 @@ async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
 async def test_without_parents_a_node_reports_to_the_controller(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.picture.of("web-1").subtree() is not None)
-    assert controller.picture.of("web-1").subtree() == plane.subtree_load
+    await until(controller, lambda: controller.cluster_view.of("web-1").subtree() is not None)
+    assert controller.cluster_view.of("web-1").subtree() == plane.subtree_load
 
 
 async def test_a_refused_snapshot_is_told_with_its_reason(parent, make_node, nursery, plane):
     plane.reason = "port 80 is taken"
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.seats["web-1"].refusal)
-    assert controller.seats["web-1"].refusal == "port 80 is taken"
-    assert controller.seats["web-1"].served == 0
+    await until(controller, lambda: controller.records["web-1"].refusal)
+    assert controller.records["web-1"].refusal == "port 80 is taken"
+    assert controller.records["web-1"].served == 0
 
 
 async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, make_node, nursery, plane):
     controller = parent.controller
     nursery.start_soon(make_node(parent.url).run)
-    await until(controller, lambda: controller.seats["web-1"].served)
+    await until(controller, lambda: controller.records["web-1"].served)
     parent.scope.cancel()
-    await until(controller, lambda: controller.seats["web-1"].link is None)
+    await until(controller, lambda: controller.records["web-1"].link is None)
     await parent.start()
-    await until(controller, lambda: controller.seats["web-1"].link is not None)
+    await until(controller, lambda: controller.records["web-1"].link is not None)
     await until(controller, lambda: controller.missing()[1].startswith("web-2"))
     assert len(plane.applied) == 1
 
@@ -240,7 +240,7 @@ async def test_a_wrong_token_is_refused(parent, make_node, nursery, log):
     event, fields = log.events[0]
     assert event == "controller lost"
     assert "refused the connection with status 401" in fields["reason"]
-    assert parent.controller.seats["web-1"].hello is None
+    assert parent.controller.records["web-1"].hello is None
 
 
 async def test_sigterm_drains_after_the_parent_was_told(parent, make_node, nursery, plane):
@@ -252,9 +252,9 @@ async def test_sigterm_drains_after_the_parent_was_told(parent, make_node, nurse
         ended.set()
 
     nursery.start_soon(run)
-    await until(controller, lambda: controller.seats["web-1"].served)
+    await until(controller, lambda: controller.records["web-1"].served)
     os.kill(os.getpid(), signal.SIGTERM)
-    await until(controller, lambda: controller.seats["web-1"].draining)
+    await until(controller, lambda: controller.records["web-1"].draining)
     assert not plane.draining.is_set()
     with trio.fail_after(DEADLINE_S):
         await ended.wait()
@@ -302,7 +302,7 @@ async def test_children_report_to_their_parents_and_heed_them(parent, tree):
 async def test_reports_and_guidance_go_on_without_the_controller(parent, tree):
     planes, _ = tree
     parent.scope.cancel()
-    await until(parent.controller, lambda: all(seat.link is None for seat in parent.controller.seats.values()))
+    await until(parent.controller, lambda: all(record.link is None for record in parent.controller.records.values()))
     planes["edge-1"].reports.clear()
     planes["web-1"].heeded.clear()
     await until(parent.controller, lambda: len(planes["edge-1"].reports) > 8 and planes["web-1"].heeded)
@@ -370,7 +370,7 @@ async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined,
         identity = identity_of(controller.admission, name, f"wss://{address}", pid=os.getpid())
         await nursery.start(Node(identity, fake, declined, log, random.Random(1), tls).run)
     await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
-    assert controller.seats["web-1"].parents[0].url.startswith("wss://")
+    assert controller.records["web-1"].parents[0].url.startswith("wss://")
 
 
 # Without a controller.
@@ -403,7 +403,7 @@ def make_keeping(make_node, tmp_path, monkeypatch):
 
 
 def kept(tmp_path):
-    return last_good.load(tmp_path / "web-1", "web-1", "web", "shop")[0]
+    return snapshot_cache.load(tmp_path / "web-1", "web-1", "web", "shop")[0]
 
 
 async def until_true(condition):
@@ -418,17 +418,17 @@ async def test_what_is_served_is_kept_with_its_ports_and_parents(parent, make_ke
     await until_true(lambda: kept(tmp_path) is not None)
     first = kept(tmp_path)
     assert (first.snapshot, first.addresses, first.parents) == (plane.applied[-1], plane.addresses, ())
-    seat = parent.controller.join(attrs.evolve(edge, control="127.0.0.1:1").hello, Link())
+    record = parent.controller.join(attrs.evolve(edge, control="127.0.0.1:1").hello, Link())
     await until_true(lambda: kept(tmp_path).parents)
     ticket = parent.controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
     assert kept(tmp_path).parents == (frames.Parent("edge-1", "ws://127.0.0.1:1", ticket),)
-    assert seat.hello.node == "edge-1"
+    assert record.hello.node == "edge-1"
 
 
 async def test_a_node_that_finds_no_controller_serves_what_it_served_at_the_ports_it_had(
     make_keeping, nursery, plane, log, tmp_path, idle_clock
 ):
-    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    snapshot_cache.save(tmp_path / "web-1", SnapshotCache("web-1", SNAPSHOT, plane.addresses, PARENTS))
     node = make_keeping(NOWHERE)
     began = trio.current_time()
     await nursery.start(node.run)
@@ -441,20 +441,20 @@ async def test_a_node_that_finds_no_controller_serves_what_it_served_at_the_port
 
 
 async def test_a_controller_that_comes_back_configures_it_as_usual(parent, make_keeping, nursery, plane, tmp_path):
-    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    snapshot_cache.save(tmp_path / "web-1", SnapshotCache("web-1", SNAPSHOT, plane.addresses, PARENTS))
     parent.scope.cancel()
     nursery.start_soon(make_keeping(parent.url).run)
     await until_true(lambda: plane.applied)
     await parent.start()
-    seats = parent.controller.seats
-    await until(parent.controller, lambda: seats["web-1"].inner is not None)
-    assert seats["web-1"].inner == plane.addresses[0]
+    records = parent.controller.records
+    await until(parent.controller, lambda: records["web-1"].inner is not None)
+    assert records["web-1"].inner == plane.addresses[0]
 
 
 async def test_where_there_is_a_controller_nothing_old_is_served(
     parent, make_keeping, nursery, plane, tmp_path, idle_clock
 ):
-    last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+    snapshot_cache.save(tmp_path / "web-1", SnapshotCache("web-1", SNAPSHOT, plane.addresses, PARENTS))
     nursery.start_soon(make_keeping(parent.url).run)
     await until_true(lambda: plane.applied)
     await trio.sleep(ALONE_AFTER_S + 0.2)
@@ -465,13 +465,13 @@ async def test_where_there_is_a_controller_nothing_old_is_served(
     ("good", "event"),
     [
         (None, None),
-        (LastGood("web-2", SNAPSHOT), "what was served last is of no use"),
-        (LastGood("web-1", SNAPSHOT), "snapshot refused"),
+        (SnapshotCache("web-2", SNAPSHOT), "what was served last is of no use"),
+        (SnapshotCache("web-1", SNAPSHOT), "snapshot refused"),
     ],
 )
 async def test_without_anything_to_serve_it_waits(good, event, make_keeping, nursery, plane, log, tmp_path, idle_clock):
     if good is not None:
-        last_good.save(tmp_path / "web-1", good)
+        snapshot_cache.save(tmp_path / "web-1", good)
     plane.reason = "no such port"
     await nursery.start(make_keeping(NOWHERE).run)
     await trio.sleep(ALONE_AFTER_S + 0.5)
@@ -486,13 +486,13 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nothing(
     (tmp_path / "web-1").write_text("a file where the directory should be")
     node = make_keeping(parent.url)
     nursery.start_soon(node.run)
-    await until(parent.controller, lambda: parent.controller.seats["web-1"].served)
+    await until(parent.controller, lambda: parent.controller.records["web-1"].served)
     await until_true(lambda: "what is served cannot be kept" in [name for name, _ in log.events])
     for _ in range(3):
         node._changed.set()
         await trio.sleep(0.05)
     assert [name for name, _ in log.events].count("what is served cannot be kept") == 1
-    assert parent.controller.seats["web-1"].link is not None
+    assert parent.controller.records["web-1"].link is not None
 
 
 async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_one_served(
@@ -503,13 +503,13 @@ async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_
     node = make_node(parent.url)
     nursery.start_soon(node.run)
     with trio.fail_after(DEADLINE_S):
-        while not controller.seats["web-1"].refusal:  # noqa: ASYNC110 (real sockets)
+        while not controller.records["web-1"].refusal:  # noqa: ASYNC110 (real sockets)
             await trio.sleep(0.005)
-        assert "internal error of the node" in controller.seats["web-1"].refusal
+        assert "internal error of the node" in controller.records["web-1"].refusal
         assert node.errors.counts == {"snapshot": 1}
         monkeypatch.setattr(plane, "apply", works)
         controller.note_endpoint("demo", EndpointStatus(Address("127.0.0.1", 9999), State.SERVING, 9))
-        while controller.seats["web-1"].state is not State.SERVING:  # noqa: ASYNC110
+        while controller.records["web-1"].state is not State.SERVING:  # noqa: ASYNC110
             await trio.sleep(0.005)
 
 
@@ -531,16 +531,16 @@ async def test_what_fails_about_what_is_kept_ends_nothing_and_is_tried_again(
     part, parent, make_keeping, nursery, plane, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
-    works = getattr(last_good, part)
+    works = getattr(snapshot_cache, part)
 
     def fail(*arguments):
-        monkeypatch.setattr(last_good, part, works)
+        monkeypatch.setattr(snapshot_cache, part, works)
         raise ZeroDivisionError
 
     if part == "load":
-        last_good.save(tmp_path / "web-1", LastGood("web-1", SNAPSHOT, plane.addresses, PARENTS))
+        snapshot_cache.save(tmp_path / "web-1", SnapshotCache("web-1", SNAPSHOT, plane.addresses, PARENTS))
     node = make_keeping(parent.url if part == "save" else NOWHERE)
-    monkeypatch.setattr(last_good, part, fail)
+    monkeypatch.setattr(snapshot_cache, part, fail)
     nursery.start_soon(node.run)
     if part == "save":
         await until_true(lambda: kept(tmp_path) is not None)

@@ -1,7 +1,7 @@
 """Files that are old or new, never neither: written beside the old one, synced, renamed over it, the directory synced.
 
 A process that is killed, a machine that loses power or a disk that is full leaves one or the other. The controller's
-state (store.py) and what a node served last (last_good.py) are kept so.
+state (store.py) and what a node served last (snapshot_cache.py) are kept so.
 """
 
 import contextlib

@@ -22,7 +22,7 @@ import trio
 
 from tierlb.channel.backoff import Backoff
 from tierlb.channel.log import Log
-from tierlb.channel.reporting import Reports
+from tierlb.channel.report_schedule import ReportSchedule
 from tierlb.model.load import Guidance
 from tierlb.net.keep_going import keep_going
 from tierlb.net.names import Resolve, follow, resolve
@@ -40,7 +40,7 @@ class Parents:
     """Keeps a reporting connection to each parent of `report_to`'s last call."""
 
     hello: Hello
-    reports: Reports
+    reports: ReportSchedule
     on_watch: Callable[[Watch], None]
     log: Log
     rng: random.Random

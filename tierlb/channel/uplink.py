@@ -6,7 +6,7 @@ reconnect answers one that is served already without touching anything (`Servant
 Where there are no parents, the controller is the parent and hears the reports; otherwise it hears a sign of life now
 and then, with whoever watches asking for detail through the tree.
 
-Left out: a node's own children (children.py), and when reports are due (reporting.py).
+Left out: a node's own children (children.py), and when reports are due (report_schedule.py).
 """
 
 import random
@@ -21,7 +21,7 @@ import trio
 from tierlb.channel.backoff import Backoff
 from tierlb.channel.log import Log
 from tierlb.channel.parents import Parents, carry_out, is_named
-from tierlb.channel.reporting import Reporter, Reports
+from tierlb.channel.report_schedule import Reporter, ReportSchedule
 from tierlb.channel.watching import Rows, Watching
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
@@ -100,7 +100,7 @@ class Uplink:
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     here: str = attrs.field(default="", init=False)
     welcomed: bool = attrs.field(default=False, init=False)
-    reports: Reports = attrs.field(init=False)
+    reports: ReportSchedule = attrs.field(init=False)
     parents: Parents = attrs.field(init=False)
     _leaving: trio.Event = attrs.field(factory=trio.Event, init=False)
     _told: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -109,7 +109,7 @@ class Uplink:
 
     def __attrs_post_init__(self) -> None:
         identity = self.identity
-        self.reports = Reports(self.reporter, self.rng, self.watching, self.rows)
+        self.reports = ReportSchedule(self.reporter, self.rng, self.watching, self.rows)
         self.parents = Parents(
             identity.hello, self.reports, self.heed_watch, self.log, self.rng, identity.tls, self.ask
         )

@@ -16,7 +16,7 @@ from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
 from tierlb.channel.uplink import Identity, Uplink
-from tierlb.cli.join import invitation_or_exit, own_name
+from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.model.address import parse_address
@@ -48,21 +48,21 @@ class AgentOptions:
 
 def start_agent(options: AgentOptions) -> None:
     """Run until SIGTERM."""
-    invitation = invitation_or_exit(options.join, options.join_file, options.token_file, options.token_fd)
+    join_credentials = join_credentials_or_exit(options.join, options.join_file, options.token_file, options.token_fd)
     options = attrs.evolve(options, name=options.name or own_name(options.pool, socket.gethostname()))
     if options.slots and not options.url:
         raise click.UsageError("--slots goes with --url: without counts from the app nothing follows from it")
     principal = Principal(Role.AGENT, options.pool, options.name)
-    credential, is_root = credential_or_exit(invitation.token, principal)
+    credential, is_root = credential_or_exit(join_credentials.token, principal)
     url, meter, drain_time_s, identity = (
         _url(options),
         _meter(options),
         _drain_time_s(options),
-        _identity(options, invitation.url, credential.text),
+        _identity(options, join_credentials.url, credential.text),
     )
     log = LazyLog({"agent": options.name})
-    if invitation.exposed:
-        log.warning("token_exposed", reason=invitation.exposed)
+    if join_credentials.exposed:
+        log.warning("token_exposed", reason=join_credentials.exposed)
     if is_root:
         warn_of_root(log, principal)
     leaf = Leaf(asked=url is not None, metered=meter is not None, slots=options.slots)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from tierlb.channel.invitation import ADMIN_TOKEN_FILE, NoInvitation, read_admin_token, usual_directory
+from tierlb.channel.join_credentials import ADMIN_TOKEN_FILE, NoJoinCredentials, read_admin_token, usual_directory
 from tierlb.cli.printable import printable
 
 Json = dict[str, Any]
@@ -98,7 +98,7 @@ class Client:
     def _token(self) -> str:
         try:
             return _given_token(self.token_file) if self.token_file else read_admin_token(self._usual_file())
-        except NoInvitation as problem:
+        except NoJoinCredentials as problem:
             raise click.ClickException(
                 f"{problem}. If it was started elsewhere, name its file with --token-file DIR/{ADMIN_TOKEN_FILE}"
             ) from problem
@@ -183,7 +183,7 @@ def _token_from_here(access: AdminAccess) -> str:
         return ""
     tokens = []
     for file in usual_directory("x").parent.glob(f"*/{ADMIN_TOKEN_FILE}"):
-        with contextlib.suppress(NoInvitation):
+        with contextlib.suppress(NoJoinCredentials):
             tokens.append(read_admin_token(file))
     return tokens[0] if len(tokens) == 1 else ""
 

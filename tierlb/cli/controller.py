@@ -19,7 +19,7 @@ import trio
 
 from tierlb.channel.admission import Admission, make_secret
 from tierlb.channel.durable import StoreError
-from tierlb.channel.invitation import Invitation, admin_token_posted, posted, usual_directory
+from tierlb.channel.join_credentials import JoinCredentials, admin_token_posted, posted, usual_directory
 from tierlb.channel.pages import ControllerPages
 from tierlb.cli.check import warned_or_exit
 from tierlb.cli.log import LazyLog
@@ -138,7 +138,7 @@ class _Process:
                 url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
                     agent, node = (admission.credential(Principal(role)) for role in (Role.AGENT, Role.NODE))
-                    stack.enter_context(posted(state, Invitation(url, agent), node))
+                    stack.enter_context(posted(state, JoinCredentials(url, agent), node))
                 if given is None:
                     stack.enter_context(admin_token_posted(state, admin_token))
                 self.log.info("nodes may join", url=url, admin=str(Address(*admin.getsockname()[:2])))

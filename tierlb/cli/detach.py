@@ -15,7 +15,7 @@ import click
 
 from tierlb.balance.stop_times import longest_drain_s, stop_all_s, stop_s
 from tierlb.channel.durable import StoreError, make_directory, store_error
-from tierlb.channel.invitation import usual_directory
+from tierlb.channel.join_credentials import usual_directory
 from tierlb.channel.private import STATES, open_private
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.client import Client

@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 
 import click
 
-from tierlb.channel.invitation import NODE_TOKEN_FILE, TOKEN_FILE, Invitation, NoInvitation, read
+from tierlb.channel.join_credentials import NODE_TOKEN_FILE, TOKEN_FILE, JoinCredentials, NoJoinCredentials, read
 from tierlb.cli.tokens import FROM_ENVIRONMENT, exposure, token_from_descriptor, token_or_exit
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import Role
 
 
-def invitation_or_exit(
+def join_credentials_or_exit(
     url: str,
     directory: Path | None,
     token_file: Path | None = None,
     token_fd: int | None = None,
     role: Role = Role.AGENT,
-) -> Invitation:
+) -> JoinCredentials:
     """Exits with 2 where the options do not go together, and with 1 where nobody invites."""
     token, exposed = os.environ.pop(TOKEN_VARIABLE, ""), FROM_ENVIRONMENT
     if token_file is not None and token_fd is not None:
@@ -30,7 +30,7 @@ def invitation_or_exit(
             raise click.UsageError("give --join, with --token-file if there is one, or --join-file, not both")
         try:
             return read(directory, NODE_TOKEN_FILE if role is Role.NODE else TOKEN_FILE)
-        except NoInvitation as problem:
+        except NoJoinCredentials as problem:
             raise click.ClickException(str(problem)) from problem
     if not url:
         raise click.UsageError(
@@ -45,7 +45,7 @@ def invitation_or_exit(
         token, exposed = token_from_descriptor(token_fd), ""
     if not token:
         raise click.UsageError(f"give --token-file, or set {TOKEN_VARIABLE} to the join token of the cluster")
-    return Invitation(url, token, exposed)
+    return JoinCredentials(url, token, exposed)
 
 
 def own_name(group: str, host_name: str) -> str:

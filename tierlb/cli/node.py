@@ -13,7 +13,7 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.channel.uplink import Identity
-from tierlb.cli.join import invitation_or_exit, own_name
+from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
 from tierlb.dataplane.plane import Plane, Refused
@@ -83,16 +83,16 @@ def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
 
 def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
     """Of a node that `tierlb up` does not start."""
-    invitation = invitation_or_exit(
+    join_credentials = join_credentials_or_exit(
         options.join, options.join_file, options.token_file, options.token_fd, principal.role
     )
-    credential, is_root = credential_or_exit(invitation.token, principal)
-    receptions = (credential.reception, *_of_the_tier(invitation.token, principal, options.control_name))
-    if invitation.exposed:
-        log.warning("token_exposed", reason=invitation.exposed)
+    credential, is_root = credential_or_exit(join_credentials.token, principal)
+    receptions = (credential.reception, *_of_the_tier(join_credentials.token, principal, options.control_name))
+    if join_credentials.exposed:
+        log.warning("token_exposed", reason=join_credentials.exposed)
     if is_root:
         warn_of_root(log, principal)
-    joins = (principal.name, principal.group, invitation.url, credential.text)
+    joins = (principal.name, principal.group, join_credentials.url, credential.text)
     return Identity(*joins, secrets.token_hex(8), os.getpid(), receptions=receptions)
 
 

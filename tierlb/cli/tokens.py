@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tierlb.channel.invitation import MAX_BYTES, NoInvitation, line_of, read_token
+from tierlb.channel.join_credentials import MAX_BYTES, NoJoinCredentials, line_of, read_token
 from tierlb.channel.log import Log
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse, root_key
@@ -27,7 +27,7 @@ def token_or_exit(file: Path) -> str:
     """A token from a file such as a container's secret; exits with 1 if there is none in it."""
     try:
         return read_token(file)
-    except NoInvitation as problem:
+    except NoJoinCredentials as problem:
         raise click.ClickException(str(problem)) from problem
 
 
@@ -36,7 +36,7 @@ def token_from_descriptor(descriptor: int) -> str:
     try:
         with open(descriptor, "rb") as stream:
             return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_BYTES))
-    except (OSError, NoInvitation) as problem:
+    except (OSError, NoJoinCredentials) as problem:
         raise click.ClickException(f"--token-fd {descriptor}: {problem}") from problem
 
 

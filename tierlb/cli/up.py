@@ -15,7 +15,7 @@ import click
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.channel.invitation import admin_token_posted, usual_directory
+from tierlb.channel.join_credentials import admin_token_posted, usual_directory
 from tierlb.cli.check import load_or_exit, warned_or_exit
 from tierlb.cli.example import Source, source_of
 from tierlb.cli.log import LazyLog, say
@@ -96,7 +96,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         await background.start(serve_admin, admin, controller, changes, token, admin_tls)
 
     async def on_serving(background: trio.Nursery) -> None:
-        changes.machines = supervisor.fleet
+        changes.machines = supervisor.manager
         await background.start(changes.run)
         background.start_soon(following.run if options.watch else following.run_on_request)
         if options.ready_fd is None:

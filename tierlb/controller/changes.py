@@ -12,7 +12,7 @@ there is one way for every change. One that alters no topology, such as a drain,
 A controller that takes over from another one (`take_over`) finds nodes that serve, so it goes on with what had begun,
 in the stage that was begun last.
 
-Left out: starting processes (`Machines`: local/fleet.py, elsewhere.py), HTTP (admin/), and which of several
+Left out: starting processes (`Machines`: local/process_manager.py, elsewhere.py), HTTP (admin/), and which of several
 controllers is the active one.
 """
 
@@ -356,21 +356,21 @@ class Changes:
     def _with_state(self, edit: SetAdmin) -> AdminStates:
         """Raises NotPossible. One that is not there can only be made ready, which ends what was wanted of it."""
         states, name = self.history.admin_states, edit.name
-        seat = self.controller.seats.get(name)
+        record = self.controller.records.get(name)
         if edit.state is Admin.READY and any(each.name == name for each in states):
             return with_state(states, "", name, edit.state)
-        if seat is None or seat.leaving:
+        if record is None or record.leaving:
             raise NotPossible(f"there is no node or agent {name}: see `tierlb status`")
-        serving = [each.name for each in self.controller.seats.values() if each.state is State.SERVING]
+        serving = [each.name for each in self.controller.records.values() if each.state is State.SERVING]
         out = self.controller.admin
-        peers = [each for each in serving if each not in out and self.controller.seats[each].tier == seat.tier]
+        peers = [each for each in serving if each not in out and self.controller.records[each].tier == record.tier]
         if edit.state is not Admin.READY and peers == [name]:
-            raise NotPossible(f"{name} is the last one of {seat.tier} that serves: scale {seat.tier} first")
+            raise NotPossible(f"{name} is the last one of {record.tier} that serves: scale {record.tier} first")
         if len(states) >= MOST_STATES:
-            gone = [each.name for each in states if each.name not in self.controller.seats][:3]
+            gone = [each.name for each in states if each.name not in self.controller.records][:3]
             named = f"those that are gone, as {', '.join(gone)}" if gone else "some"
             raise NotPossible(f"{len(states)} nodes and agents are drained or in maintenance: make {named} ready first")
-        return with_state(states, seat.tier, name, edit.state)
+        return with_state(states, record.tier, name, edit.state)
 
     # How it is carried out.
 
@@ -466,7 +466,7 @@ class Changes:
             while True:
                 controller.watch(2 * TELL_EVERY_S)
                 await trio.sleep(TELL_EVERY_S)
-                rows = ((name, tier, controller.picture.of(name).row) for name, tier in tiers.items())
+                rows = ((name, tier, controller.cluster_view.of(name).row) for name, tier in tiers.items())
                 found = [(name, tier.kind, row.own) for name, tier, row in rows if tier is not None and row is not None]
                 what = waiting_for(found)
                 if what and what != said:
@@ -563,8 +563,8 @@ class Changes:
         return frozenset(names) - self.controller.admin.keys()
 
     def _tier_of(self, node: str) -> str:
-        seat = self.controller.seats.get(node)
-        return node.rpartition("-")[0] if seat is None else seat.tier
+        record = self.controller.records.get(node)
+        return node.rpartition("-")[0] if record is None else record.tier
 
     def _lacking(self) -> str:
         return "; ".join(self.controller.missing()[:3]) or "nothing is missing"

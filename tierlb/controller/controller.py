@@ -14,13 +14,13 @@ those above and below are back too, or have had the time: with what is known by 
 back would be told that nobody is below it.
 
 Where somebody else starts the processes (`Engine`: compose, Kubernetes, systemd on several machines), nobody knows who
-will come. Seats are then open: any node of a tier that the topology names is taken in under its name. One whose socket
-has been gone for a while leaves, unless more than half of its tier is gone: then it is rather this controller that is
-cut off, and nodes that it cannot see serve as well as before. When they are back, those that are still missing are
-given that time anew. And whoever serves is not told that nobody is below it because nobody of them has come back.
+will come. Membership is then open: any node of a tier that the topology names is taken in under its name. One whose
+socket has been gone for a while leaves, unless more than half of its tier is gone: then it is rather this controller
+that is cut off, and nodes that it cannot see serve as well as before. When they are back, those that are still missing
+are given that time anew. And whoever serves is not told that nobody is below it because nobody of them has come back.
 
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
-parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`picture`).
+parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`cluster_view`).
 
 Left out: sockets (link.py) and processes (cluster/).
 """
@@ -37,9 +37,9 @@ from tierlb.channel.log import Log
 from tierlb.channel.parents import is_named
 from tierlb.channel.watching import Watching
 from tierlb.controller.admin_states import AdminStates
+from tierlb.controller.cluster_view import ClusterView, Sight
 from tierlb.controller.engine import Engine
-from tierlb.controller.picture import Picture, Sight
-from tierlb.controller.seat import Link, Seat
+from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.status import (
     ClusterStatus,
     EndpointStatus,
@@ -68,7 +68,7 @@ REPORT_INTERVAL_S = 0.25
 AGENT_GONE_S = 10.0
 """An agent whose socket has been gone for this long has left: longer than its back-off after a restart of ours."""
 NODE_GONE_S = 30.0
-"""Where seats are open. Parents pass over a node that does not answer long before."""
+"""Where membership is open. Parents pass over a node that does not answer long before."""
 LEAST_PRESENT = 0.5
 ALL_TIERS = ""
 """No tier is called that."""
@@ -112,8 +112,8 @@ class Controller:
     _retiring: frozenset[str] = attrs.field(default=frozenset(), init=False)
     _departed: set[str] = attrs.field(factory=set, init=False)
     """Nodes that the topology named once: a process that is started again before it is stopped gets nothing either."""
-    seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
-    picture: Picture = attrs.field(factory=Picture, init=False)
+    records: dict[str, NodeRecord] = attrs.field(factory=dict, init=False)
+    cluster_view: ClusterView = attrs.field(factory=ClusterView, init=False)
     _began_s: float = attrs.field(default=0.0, init=False)
     _all_back_s: float = attrs.field(default=0.0, init=False)
     _more: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -124,7 +124,7 @@ class Controller:
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._make_seats()
+        self._make_records()
 
     async def run(self) -> None:
         """Publish new snapshots after changes, for ever."""
@@ -154,28 +154,28 @@ class Controller:
         """This is the desired topology from now on. Nodes that it does not name get nothing new and wait to be stopped;
         nodes that it names anew are expected."""
         self.topology = topology
-        self._make_seats()
+        self._make_records()
         self._changed()
 
     def expected(self, tier: Tier) -> tuple[str, ...]:
-        """The nodes of a tier: those that there should be, or where seats are open those that there are."""
+        """The nodes of a tier: those that there should be, or where membership is open those that there are."""
         if self.engine is None:
             return node_names(tier)
-        return tuple(seat.name for seat in self.seats.values() if seat.tier == tier.name and not seat.agent)
+        return tuple(record.name for record in self.records.values() if record.tier == tier.name and not record.agent)
 
     def ready(self, nodes: Iterable[str]) -> int:
         """How many of them serve and have, as far as they have said, what they need below."""
-        seats = [self.seats[name] for name in nodes]
-        return sum(seat.state is State.SERVING and self._has_leaves(seat.name) for seat in seats)
+        records = [self.records[name] for name in nodes]
+        return sum(record.state is State.SERVING and self._has_leaves(record.name) for record in records)
 
     @property
     def admin(self) -> dict[str, Admin]:
         """The same by name. A node of the name that an agent had, or one of another tier, is not meant."""
-        seats = self.seats
+        records = self.records
         return {
             each.name: each.state
             for each in self.admin_states
-            if each.name not in seats or seats[each.name].tier == each.group
+            if each.name not in records or records[each.name].tier == each.group
         }
 
     def want(self, admin_states: AdminStates) -> None:
@@ -192,45 +192,49 @@ class Controller:
 
     def is_retired(self, names: Iterable[str]) -> bool:
         """Whether these, which are retired, and all others serve it, as far as they are connected."""
-        seats = [seat for name in names if (seat := self.seats.get(name)) is not None and seat.link is not None]
+        records = [
+            record for name in names if (record := self.records.get(name)) is not None and record.link is not None
+        ]
         return self.settled() and all(
-            seat.wanted is not None and seat.wanted.admin is not Admin.READY and seat.served == seat.wanted.revision
-            for seat in seats
-            if not seat.draining
+            record.wanted is not None
+            and record.wanted.admin is not Admin.READY
+            and record.served == record.wanted.revision
+            for record in records
+            if not record.draining
         )
 
     def settled(self, names: Container[str] | None = None) -> bool:
         """Whether every node (or each of these) that is connected serves what is wanted of it now."""
         contents = self._contents()
         return all(
-            seat.wanted is not None
-            and seat.served == seat.wanted.revision
-            and _same(seat.wanted, self._content_for(seat, contents))
-            for seat in self._nodes()
-            if seat.link is not None and not seat.draining and (names is None or seat.name in names)
+            record.wanted is not None
+            and record.served == record.wanted.revision
+            and _same(record.wanted, self._content_for(record, contents))
+            for record in self._nodes()
+            if record.link is not None and not record.draining and (names is None or record.name in names)
         )
 
-    def join(self, hello: Hello, link: Link) -> Seat:
-        """Seat a node that said hello; a second connection of the same node replaces the first, and so does another
+    def join(self, hello: Hello, link: Link) -> NodeRecord:
+        """Take in a node that said hello; a second connection of the same node replaces the first, and so does another
         process that is to take over from one that still runs, whose addresses stay until the new one has its own.
         Raises Unwelcome."""
-        seat = self._seat_for(hello, link)
-        if seat.hello is None or seat.hello.boot_id != hello.boot_id:
-            former, seat = seat, self._vacate(seat)
-            seat.addresses, seat.inner = former.addresses, former.inner
-            seat.former, former.former = former if self._may_still_run(former) else None, None
-            self._take_back(seat, hello)
+        record = self._seat_for(hello, link)
+        if record.hello is None or record.hello.boot_id != hello.boot_id:
+            former, record = record, self._vacate(record)
+            record.addresses, record.inner = former.addresses, former.inner
+            record.former, former.former = former if self._may_still_run(former) else None, None
+            self._take_back(record, hello)
             self.log.info("node joined", node=hello.node, pid=hello.pid)
-        elif seat.link is not None:
-            seat.link.replace()
-        seat.hello, seat.link = hello, link
-        if seat.agent:
-            seat.addresses = (parse_address(hello.data),)
-        self.picture.add(seat.name)
-        if self._is_top(seat):
-            link.watch(*(self._watch_for(seat, watch) for watch in self._watching.current(trio.current_time())))
+        elif record.link is not None:
+            record.link.replace()
+        record.hello, record.link = hello, link
+        if record.agent:
+            record.addresses = (parse_address(hello.data),)
+        self.cluster_view.add(record.name)
+        if self._is_top(record):
+            link.watch(*(self._watch_for(record, watch) for watch in self._watching.current(trio.current_time())))
         self._changed()
-        return seat
+        return record
 
     def check(self, hello: Hello, principal: Principal) -> None:
         """Whether what the connection has proved lets it join as that. Raises Unwelcome if not."""
@@ -239,70 +243,70 @@ class Controller:
         if problem := mismatch(principal, hello, role):
             raise Unwelcome(problem)
 
-    def with_tickets(self, seat: Seat) -> tuple[Parent, ...]:
+    def with_tickets(self, record: NodeRecord) -> tuple[Parent, ...]:
         """The parents of a node or agent, each with what it is to show there."""
-        if seat.link is None or seat.link.caller is None or seat.hello is None:
-            return seat.parents or ()
-        child = bound(seat.link.caller.principal, seat.hello)
-        return tuple(attrs.evolve(each, ticket=self._ticket(each, child)) for each in seat.parents or ())
+        if record.link is None or record.link.caller is None or record.hello is None:
+            return record.parents or ()
+        child = bound(record.link.caller.principal, record.hello)
+        return tuple(attrs.evolve(each, ticket=self._ticket(each, child)) for each in record.parents or ())
 
-    def receive(self, seat: Seat, frame: Ack | Refuse | Report | Drain) -> None:
+    def receive(self, record: NodeRecord, frame: Ack | Refuse | Report | Drain) -> None:
         """Take note of what the node said."""
         match frame:
             case Ack():
-                self._on_ack(seat, frame)
+                self._on_ack(record, frame)
             case Refuse():
-                if seat.wanted is not None and seat.wanted.revision == frame.revision:
-                    seat.refusal, seat.refused_s = frame.reason, trio.current_time()
-                self.log.error("node refused", node=seat.name, revision=self.revision, reason=frame.reason)
+                if record.wanted is not None and record.wanted.revision == frame.revision:
+                    record.refusal, record.refused_s = frame.reason, trio.current_time()
+                self.log.error("node refused", node=record.name, revision=self.revision, reason=frame.reason)
                 self._moved()
             case Report(subtree, _, rows):
                 now = trio.current_time()
-                self.picture.note_report(seat.name, subtree, now)
-                if rows := agent_rows(rows, seat.name) if seat.agent else rows:
-                    self.picture.note_rows(rows, now)
+                self.cluster_view.note_report(record.name, subtree, now)
+                if rows := agent_rows(rows, record.name) if record.agent else rows:
+                    self.cluster_view.note_rows(rows, now)
                     self._seen.set()
                     self._seen = trio.Event()
             case Drain():
-                seat.draining = True
-                self.log.info("node drains", node=seat.name)
+                record.draining = True
+                self.log.info("node drains", node=record.name)
                 self._changed()
 
-    def lost(self, seat: Seat, link: Link) -> None:
+    def lost(self, record: NodeRecord, link: Link) -> None:
         """The node's control socket is gone; its traffic goes on."""
-        if seat.link is link:
-            seat.link, seat.lost_s = None, trio.current_time()
-            if (seat.agent or self.engine is not None) and (seat.draining or seat.leaving):
-                self._remove(seat)
+        if record.link is link:
+            record.link, record.lost_s = None, trio.current_time()
+            if (record.agent or self.engine is not None) and (record.draining or record.leaving):
+                self._remove(record)
             self._moved()
 
     def exited(self, node: str, pid: int) -> None:
         """The node's process is gone: nobody is to send to it any more, unless it is one that another has taken over
         from, or that had not taken over yet."""
-        seat = self.seats.get(node)
-        if seat is None or seat.hello is None:
+        record = self.records.get(node)
+        if record is None or record.hello is None:
             return
-        former = seat.former
+        former = record.former
         if former is not None and former.hello is not None and former.hello.pid == pid:
-            seat.former = None
+            record.former = None
             return
-        if seat.hello.pid != pid:
+        if record.hello.pid != pid:
             return
-        seat = self._vacate(seat)
+        record = self._vacate(record)
         if former is not None:
-            former.leaving = seat.leaving
-            self.seats[node] = former
-        elif seat.leaving:
-            self._remove(seat)
+            former.leaving = record.leaving
+            self.records[node] = former
+        elif record.leaving:
+            self._remove(record)
         self._changed()
 
     def watch(self, ttl_s: float, explain: str = "") -> None:
         """Have rows sent up the tree for so long; with a nonce, requests that carry it are explained meanwhile."""
         watch = Watch(min(ttl_s, MAX_WATCH_S), explain)
         if self._watching.heed(watch, trio.current_time()):
-            for seat in self.seats.values():
-                if seat.link is not None and self._is_top(seat):
-                    seat.link.watch(self._watch_for(seat, watch))
+            for record in self.records.values():
+                if record.link is not None and self._is_top(record):
+                    record.link.watch(self._watch_for(record, watch))
 
     def explain(self, ttl_s: float) -> str:
         """A nonce: requests with it are explained for so long. All who ask meanwhile share it; nodes know only one."""
@@ -330,15 +334,17 @@ class Controller:
 
     def is_served_by(self, node: str, pid: int | None) -> bool:
         """Whether this process is the node now and serves what is wanted of it."""
-        seat = self.seats.get(node)
-        if pid is None or seat is None or seat.hello is None or seat.hello.pid != pid or seat.wanted is None:
+        record = self.records.get(node)
+        if pid is None or record is None or record.hello is None or record.hello.pid != pid or record.wanted is None:
             return False
-        return seat.served == seat.wanted.revision and _same(seat.wanted, self._content_for(seat, self._contents()))
+        return record.served == record.wanted.revision and _same(
+            record.wanted, self._content_for(record, self._contents())
+        )
 
     def refused(self, names: Container[str] | None = None) -> str:
         """Which node (or which of these) refused what is wanted of it now, and why; "" if none did."""
         contents = self._contents()
-        refusing = (seat for seat in self._nodes() if seat.refusal and (names is None or seat.name in names))
+        refusing = (record for record in self._nodes() if record.refusal and (names is None or record.name in names))
         return next((_lack_of(s, c) for s in refusing if _same(s.wanted, c := self._content_for(s, contents))), "")
 
     def unready_endpoints(self, pools: Container[str] | None = None) -> tuple[str, ...]:
@@ -369,8 +375,8 @@ class Controller:
 
     def _waiting(self, lacks: dict[str, str]) -> tuple[str, ...]:
         tiers: dict[str, list[str]] = {name: [] for name in self.topology.tiers}
-        for seat in self._nodes():
-            tiers[seat.tier].append(lacks[seat.name])
+        for record in self._nodes():
+            tiers[record.tier].append(lacks[record.name])
         pools = {name: [e.state is State.SERVING for e in pool.values()] for name, pool in self._endpoints.items()}
         return (*tiers_awaited(tiers), *pools_awaited(pools))
 
@@ -382,7 +388,7 @@ class Controller:
             tier.name: TierStatus(tier.kind.value, tier.listen, tier.targets, self._statuses(tier.name, now, contents))
             for tier in self.topology.tiers.values()
         }
-        seen = self.picture.seen_by(now)
+        seen = self.cluster_view.seen_by(now)
         pools = {
             name: PoolStatus(self._endpoints_of(name, seen), self._statuses(name, now, contents))
             for name in self.topology.pools
@@ -407,37 +413,39 @@ class Controller:
         )
 
     def _statuses(self, tier: str, now: float, contents: dict[str, Snapshot]) -> tuple[NodeStatus, ...]:
-        return tuple(self._node_status(seat, now, contents) for seat in self.seats.values() if seat.tier == tier)
+        return tuple(
+            self._node_status(record, now, contents) for record in self.records.values() if record.tier == tier
+        )
 
-    def _node_status(self, seat: Seat, now: float, contents: dict[str, Snapshot]) -> NodeStatus:
-        sight = self.picture.of(seat.name)
+    def _node_status(self, record: NodeRecord, now: float, contents: dict[str, Snapshot]) -> NodeStatus:
+        sight = self.cluster_view.of(record.name)
         return NodeStatus(
-            name=seat.name,
-            state=seat.state,
-            connected=seat.link is not None,
-            pid=seat.hello.pid if seat.hello else None,
-            revision=self._revision_of(seat, contents),
-            addresses=seat.addresses,
+            name=record.name,
+            state=record.state,
+            connected=record.link is not None,
+            pid=record.hello.pid if record.hello else None,
+            revision=self._revision_of(record, contents),
+            addresses=record.addresses,
             load=sight.row.own if sight.row else None,
             items_per_s=sight.items_per_s(),
             report_age_s=sight.age_s(now),
-            problem=seat.refusal,
+            problem=record.refusal,
             subtree=sight.subtree(),
             latency=sight.row.latency if sight.row else b"",
-            parents=tuple(parent.name for parent in seat.parents or ()),
-            control=seat.hello.control if seat.hello else "",
-            admin=self.admin.get(seat.name, Admin.READY),
+            parents=tuple(parent.name for parent in record.parents or ()),
+            control=record.hello.control if record.hello else "",
+            admin=self.admin.get(record.name, Admin.READY),
         )
 
-    def _revision_of(self, seat: Seat, contents: dict[str, Snapshot]) -> int:
+    def _revision_of(self, record: NodeRecord, contents: dict[str, Snapshot]) -> int:
         """The one that it serves: the active one, too, where that means the same for this node as what it serves."""
-        serves_wanted = seat.wanted is not None and seat.served == seat.wanted.revision
-        is_named = seat.tier in contents and not seat.leaving
-        is_current = serves_wanted and is_named and _same(seat.wanted, self._content_for(seat, contents))
-        return self.revision if is_current else seat.accepted
+        serves_wanted = record.wanted is not None and record.served == record.wanted.revision
+        is_named = record.tier in contents and not record.leaving
+        is_current = serves_wanted and is_named and _same(record.wanted, self._content_for(record, contents))
+        return self.revision if is_current else record.accepted
 
     def _lacks(self, contents: dict[str, Snapshot]) -> dict[str, str]:
-        return {seat.name: _lack_of(seat, self._content_for(seat, contents)) for seat in self._nodes()}
+        return {record.name: _lack_of(record, self._content_for(record, contents)) for record in self._nodes()}
 
     def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
         pool = self._deployed().pools[pool_name]
@@ -447,9 +455,9 @@ class Controller:
             endpoints = list(self._endpoints.get(pool_name, {}).values())
         elif pool.agents:
             endpoints = [
-                EndpointStatus(address, seat.state, seat.hello.pid if seat.hello else None, seat.name)
-                for seat in self._agents_of(pool_name)
-                for address in seat.addresses
+                EndpointStatus(address, record.state, record.hello.pid if record.hello else None, record.name)
+                for record in self._agents_of(pool_name)
+                for address in record.addresses
             ]
         else:
             endpoints = [EndpointStatus(address, State.SERVING) for address in pool.endpoints]
@@ -459,18 +467,23 @@ class Controller:
     def _down(self) -> tuple[str, ...]:
         """Pools of which no node of some top tier has an available endpoint, as the nodes observe it."""
         reports: dict[str, list[tuple[str, ...]]] = {}
-        for seat in self._nodes():
-            report = self.picture.of(seat.name).subtree()
-            if self._is_top(seat) and seat.link is not None and seat.state is State.SERVING and report is not None:
-                reports.setdefault(seat.tier, []).append(report.down)
+        for record in self._nodes():
+            report = self.cluster_view.of(record.name).subtree()
+            if (
+                self._is_top(record)
+                and record.link is not None
+                and record.state is State.SERVING
+                and report is not None
+            ):
+                reports.setdefault(record.tier, []).append(report.down)
         return tuple(name for name in pools_down({}, reports) if name in self.topology.pools)
 
     def _all_out(self) -> tuple[str, ...]:
         """Tiers of which no node takes anything, because operators have taken out all that serve."""
         out, tiers = self.admin, dict[str, list[str]]()
-        for seat in self._nodes():
-            if seat.state is State.SERVING:
-                tiers.setdefault(seat.tier, []).append(seat.name)
+        for record in self._nodes():
+            if record.state is State.SERVING:
+                tiers.setdefault(record.tier, []).append(record.name)
         return tuple(
             f"{tier}: no node that serves takes anything: `tierlb ready {names[0]}`"
             for tier, names in tiers.items()
@@ -480,75 +493,79 @@ class Controller:
     def _stalled(self, now: float) -> tuple[str, ...]:
         """Where others start the nodes, one without a connection may serve: this controller may be cut off."""
         tiers: dict[str, list[Sight]] = {}
-        for seat in self._nodes():
-            is_known = seat.link is not None or self.engine is None
-            if self._is_top(seat) and is_known and seat.state is State.SERVING:
-                tiers.setdefault(seat.tier, []).append(self.picture.of(seat.name))
+        for record in self._nodes():
+            is_known = record.link is not None or self.engine is None
+            if self._is_top(record) and is_known and record.state is State.SERVING:
+                tiers.setdefault(record.tier, []).append(self.cluster_view.of(record.name))
         return stalled(tiers, now)
 
     def _has_leaves(self, node: str) -> bool:
-        report = self.picture.of(node).subtree()
+        report = self.cluster_view.of(node).subtree()
         return report is not None and (not report.leaves or report.ready_leaves > 0)
 
-    def _nodes(self) -> list[Seat]:
+    def _nodes(self) -> list[NodeRecord]:
         """Those that the topology names."""
-        return [seat for seat in self.seats.values() if not seat.agent and not seat.leaving]
+        return [record for record in self.records.values() if not record.agent and not record.leaving]
 
-    def _agents_of(self, pool: str) -> list[Seat]:
-        return [seat for seat in self.seats.values() if seat.agent and seat.tier == pool]
+    def _agents_of(self, pool: str) -> list[NodeRecord]:
+        return [record for record in self.records.values() if record.agent and record.tier == pool]
 
-    def _is_top(self, seat: Seat) -> bool:
-        return not seat.parents
+    def _is_top(self, record: NodeRecord) -> bool:
+        return not record.parents
 
     def _all_live(self) -> bool:
         now = trio.current_time()
-        present = (seat for seat in self.seats.values() if seat.link is not None and seat.state is State.SERVING)
-        return all(self.picture.of(seat.name).is_live(now) for seat in present)
+        present = (
+            record for record in self.records.values() if record.link is not None and record.state is State.SERVING
+        )
+        return all(self.cluster_view.of(record.name).is_live(now) for record in present)
 
     @staticmethod
-    def _watch_for(seat: Seat, watch: Watch) -> Watch:
+    def _watch_for(record: NodeRecord, watch: Watch) -> Watch:
         """Who runs an agent need not see how requests are explained."""
-        return attrs.evolve(watch, explain="") if seat.agent else watch
+        return attrs.evolve(watch, explain="") if record.agent else watch
 
     def _ticket(self, parent: Parent, child: Principal) -> str:
         if is_named(parent.url):
             return self.admission.ticket(parent.name, "", child)
-        above = self.seats.get(parent.name)
+        above = self.records.get(parent.name)
         return self.admission.ticket(above.tier, above.name, child) if above is not None else ""
 
-    def _seat_for(self, hello: Hello, link: Link) -> Seat:
-        seat = self.seats.get(hello.node)
+    def _seat_for(self, hello: Hello, link: Link) -> NodeRecord:
+        record = self.records.get(hello.node)
         pool = self.topology.pools.get(hello.tier)
         if pool is not None and pool.agents:
-            seat = seat or Seat(hello.node, hello.tier, agent=True)
+            record = record or NodeRecord(hello.node, hello.tier, agent=True)
             if not hello.data:
                 raise Unwelcome(f"{hello.node} joins pool {hello.tier} without an address: give --address")
             if link.host and (problem := address_problem(hello.data, link.host, pool.networks, pool.name)):
                 raise Unwelcome(problem)
-        elif seat is not None and seat.agent and hello.tier in self.topology.tiers:
-            self._evict(seat)  # an agent may call itself what it likes, and keeps no node out by it
-            seat = None
-        seat = seat or Seat(hello.node, hello.tier, leaving=hello.node in self._departed)
-        if (hello.tier not in self.topology.tiers and not seat.agent) or seat.tier != hello.tier:
+        elif record is not None and record.agent and hello.tier in self.topology.tiers:
+            self._evict(record)  # an agent may call itself what it likes, and keeps no node out by it
+            record = None
+        record = record or NodeRecord(hello.node, hello.tier, leaving=hello.node in self._departed)
+        if (hello.tier not in self.topology.tiers and not record.agent) or record.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
-        former = seat.former.hello if seat.former is not None and seat.link is not None else None
+        former = record.former.hello if record.former is not None and record.link is not None else None
         if former is not None and former.boot_id == hello.boot_id:
             raise Unwelcome(f"another process of {hello.node} took over from this one")
-        vouched = self.admission.only_started and not seat.agent
-        if seat.link is not None and (problem := may_replace(seat.link.host, link.host, vouched=vouched)):
+        vouched = self.admission.only_started and not record.agent
+        if record.link is not None and (problem := may_replace(record.link.host, link.host, vouched=vouched)):
             raise Unwelcome(problem)
-        if hello.node not in self.seats and len(self.seats) >= MAX_SEATS:
+        if hello.node not in self.records and len(self.records) >= MAX_SEATS:
             raise Unwelcome(f"there are {MAX_SEATS} nodes and agents already")
-        self.seats[hello.node] = seat
-        return seat
+        self.records[hello.node] = record
+        return record
 
-    def _on_ack(self, seat: Seat, ack: Ack) -> None:
-        seat.served, seat.refusal = ack.revision, ""
-        if seat.wanted is not None and seat.wanted.revision == ack.revision:
-            seat.accepted = seat.wanted.accepted
-            inner = next((a for each, a in zip(seat.wanted.listeners, ack.addresses, strict=True) if each.inner), None)
-            if (seat.addresses, seat.inner) != (ack.addresses, inner):
-                seat.addresses, seat.inner = ack.addresses, inner
+    def _on_ack(self, record: NodeRecord, ack: Ack) -> None:
+        record.served, record.refusal = ack.revision, ""
+        if record.wanted is not None and record.wanted.revision == ack.revision:
+            record.accepted = record.wanted.accepted
+            inner = next(
+                (a for each, a in zip(record.wanted.listeners, ack.addresses, strict=True) if each.inner), None
+            )
+            if (record.addresses, record.inner) != (ack.addresses, inner):
+                record.addresses, record.inner = ack.addresses, inner
                 self._changed()
         self._moved()
 
@@ -556,49 +573,49 @@ class Controller:
         number = self._published + 1
         contents, there = self._contents(), self._announced()
         parents = {name: self._parents_of(name) for name in (*self.topology.tiers, *self.topology.pools)}
-        for seat in self.seats.values():
-            if seat.hello is None or (not seat.leaving and self._waits(seat, there)):
+        for record in self.records.values():
+            if record.hello is None or (not record.leaving and self._waits(record, there)):
                 continue
-            if seat.leaving:
-                moved, content = False, self._farewell(seat)
+            if record.leaving:
+                moved, content = False, self._farewell(record)
             else:
-                moved = seat.parents != parents[seat.tier]
-                seat.parents = parents[seat.tier]
-                content = None if seat.agent else self._content_for(seat, contents)
-            if content is not None and (seat.ask_again or not _same(seat.wanted, content)):
-                seat.refusal = seat.refusal if seat.ask_again and _same(seat.wanted, content) else ""
-                seat.wanted, seat.ask_again = attrs.evolve(content, revision=number, accepted=self.revision), False
+                moved = record.parents != parents[record.tier]
+                record.parents = parents[record.tier]
+                content = None if record.agent else self._content_for(record, contents)
+            if content is not None and (record.ask_again or not _same(record.wanted, content)):
+                record.refusal = record.refusal if record.ask_again and _same(record.wanted, content) else ""
+                record.wanted, record.ask_again = attrs.evolve(content, revision=number, accepted=self.revision), False
                 self._published, moved = number, True
-            if moved and seat.link is not None:
-                seat.link.wake.set()
+            if moved and record.link is not None:
+                record.link.wake.set()
         self._moved()
 
-    def _farewell(self, seat: Seat) -> Snapshot | None:
+    def _farewell(self, record: NodeRecord) -> Snapshot | None:
         """A node that is about to be stopped ends its kept connections; nothing else is wanted of it any more."""
-        if seat.wanted is None or seat.name not in self._retiring:
+        if record.wanted is None or record.name not in self._retiring:
             return None
-        return attrs.evolve(seat.wanted, revision=0, accepted=0, admin=Admin.DRAIN)
+        return attrs.evolve(record.wanted, revision=0, accepted=0, admin=Admin.DRAIN)
 
-    def _may_still_run(self, former: Seat) -> bool:
+    def _may_still_run(self, former: NodeRecord) -> bool:
         """Where nobody says that a process has ended, one without a connection has."""
         return former.hello is not None and (self.engine is None or former.link is not None)
 
-    def _take_back(self, seat: Seat, hello: Hello) -> None:
+    def _take_back(self, record: NodeRecord, hello: Hello) -> None:
         """A node that served before it came here has been configured by a controller before this one."""
-        seat.back = bool(hello.data) and not seat.agent
-        if seat.back and seat.inner is None and reports_to(self.topology, seat.tier):
-            seat.inner = parse_address(hello.data)
-        if seat.back and self.engine is not None:
+        record.back = bool(hello.data) and not record.agent
+        if record.back and record.inner is None and reports_to(self.topology, record.tier):
+            record.inner = parse_address(hello.data)
+        if record.back and self.engine is not None:
             more_s = min(trio.current_time() + MORE_S, self._began_s + BACK_AT_MOST_S)
             self._all_back_s = max(self._all_back_s, more_s)
             self._more.set()
 
-    def _waits(self, seat: Seat, there: Container[str]) -> bool:
+    def _waits(self, record: NodeRecord, there: Container[str]) -> bool:
         """Whether it is back before all those next to it; `there`: the tiers of which somebody is. How many there were
-        nobody knows where seats are open; but that a node serves on is better than to tell it that nobody is below."""
-        if not seat.back or seat.parents is not None:
+        nobody knows where membership is open; but a node that serves on is better than one that is told to wait."""
+        if not record.back or record.parents is not None:
             return False
-        above, below = reports_to(self.topology, seat.tier), self.topology.tiers[seat.tier].targets
+        above, below = reports_to(self.topology, record.tier), self.topology.tiers[record.tier].targets
         if trio.current_time() >= self._all_back_s:
             return self.engine is not None and any(name in self.topology.tiers and name not in there for name in below)
         if self.engine is not None or any(name in self.topology.pools and self._takes_agents(name) for name in below):
@@ -622,82 +639,86 @@ class Controller:
         name are one."""
         scheme = "ws" if self.topology.tls is None else "wss"
         tiers = reports_to(self.topology, name)
-        seats = [seat for seat in self.seats.values() if seat.tier in tiers and seat.hello and seat.hello.control]
-        by_url = {f"{scheme}://{seat.hello.control}": seat for seat in seats if seat.hello is not None}
-        return tuple(Parent(seat.tier if is_named(url) else seat.name, url) for url, seat in by_url.items())
+        records = [
+            record for record in self.records.values() if record.tier in tiers and record.hello and record.hello.control
+        ]
+        by_url = {f"{scheme}://{record.hello.control}": record for record in records if record.hello is not None}
+        return tuple(Parent(record.tier if is_named(url) else record.name, url) for url, record in by_url.items())
 
     async def _reap(self) -> None:
         while True:
             await trio.sleep(REAP_EVERY_S)
             now, unseen = trio.current_time(), self._unseen()
             self._ask_refusers(now)
-            for seat in [seat for seat in self.seats.values() if seat.link is None and seat.hello is not None]:
-                away_s = now - seat.lost_s
-                if (ALL_TIERS if seat.agent else seat.tier) in unseen:
-                    seat.lost_s = now  # when the others are back, it is given the time to come back too
-                elif seat.agent and away_s >= AGENT_GONE_S:
-                    self.log.warning("agent left", node=seat.name, away_s=AGENT_GONE_S)
-                    self._remove(seat)
+            for record in [
+                record for record in self.records.values() if record.link is None and record.hello is not None
+            ]:
+                away_s = now - record.lost_s
+                if (ALL_TIERS if record.agent else record.tier) in unseen:
+                    record.lost_s = now  # when the others are back, it is given the time to come back too
+                elif record.agent and away_s >= AGENT_GONE_S:
+                    self.log.warning("agent left", node=record.name, away_s=AGENT_GONE_S)
+                    self._remove(record)
                 elif self.engine is not None and away_s >= NODE_GONE_S:
-                    self.log.warning("node left", node=seat.name, away_s=NODE_GONE_S)
-                    self._remove(seat)
+                    self.log.warning("node left", node=record.name, away_s=NODE_GONE_S)
+                    self._remove(record)
 
     def _ask_refusers(self, now: float) -> None:
         """What a node lacked for its snapshot, such as descriptors or a port, it may have by now."""
-        for seat in self._nodes():
-            if seat.refusal and seat.link is not None and now - seat.refused_s >= ASK_REFUSERS_S:
-                seat.ask_again, seat.refused_s = True, now
+        for record in self._nodes():
+            if record.refusal and record.link is not None and now - record.refused_s >= ASK_REFUSERS_S:
+                record.ask_again, record.refused_s = True, now
                 self._changed()
 
     def _unseen(self) -> set[str]:
         """The tiers of which so few nodes are connected that it is rather this controller that is cut off."""
         nodes, connected = Counter[str](), Counter[str]()
-        for seat in self.seats.values():
-            if seat.hello is not None and not seat.agent:
-                nodes.update((seat.tier, ALL_TIERS))
-                connected.update((seat.tier, ALL_TIERS) if seat.link is not None else ())
+        for record in self.records.values():
+            if record.hello is not None and not record.agent:
+                nodes.update((record.tier, ALL_TIERS))
+                connected.update((record.tier, ALL_TIERS) if record.link is not None else ())
         return {tier for tier, count in nodes.items() if connected[tier] < LEAST_PRESENT * count}
 
     def _takes_agents(self, pool: str) -> bool:
         return self.topology.pools[pool].agents
 
-    def _remove(self, seat: Seat) -> None:
-        if self.seats.get(seat.name) is seat:
-            del self.seats[seat.name]
-            self.picture.keep(self.seats)
+    def _remove(self, record: NodeRecord) -> None:
+        if self.records.get(record.name) is record:
+            del self.records[record.name]
+            self.cluster_view.keep(self.records)
             self._changed()
 
-    def _evict(self, agent: Seat) -> None:
+    def _evict(self, agent: NodeRecord) -> None:
         if agent.link is not None:
             agent.link.replace()
         self._remove(agent)
 
-    def _make_seats(self) -> None:
+    def _make_records(self) -> None:
         """One for each node that is to be; those of others stay for as long as somebody sits there."""
         tiers = self.topology.tiers.values()
         wanted = {name: tier.name for tier in tiers for name in self.expected(tier)}
-        for name, seat in list(self.seats.items()):
-            if seat.agent and name in wanted:
-                self._evict(seat)
+        for name, record in list(self.records.items()):
+            if record.agent and name in wanted:
+                self._evict(record)
                 continue
-            gone = seat.tier not in self.topology.pools if seat.agent else wanted.get(name) != seat.tier
-            seat.leaving = gone
-            if gone and not seat.agent and self.engine is None:
+            gone = record.tier not in self.topology.pools if record.agent else wanted.get(name) != record.tier
+            record.leaving = gone
+            if gone and not record.agent and self.engine is None:
                 self._departed.add(name)
-            if gone and seat.hello is None:
-                del self.seats[name]
+            if gone and record.hello is None:
+                del self.records[name]
         self._departed -= wanted.keys()
         for name, tier in wanted.items():
-            self.seats.setdefault(name, Seat(name, tier))
-        self.picture.keep(self.seats)
+            self.records.setdefault(name, NodeRecord(name, tier))
+        self.cluster_view.keep(self.records)
 
-    def _vacate(self, seat: Seat) -> Seat:
-        """A new seat for the node, which is gone or another process now; its old connection closes."""
-        if seat.link is not None:
-            seat.link.replace()
-        empty = Seat(seat.name, seat.tier, agent=seat.agent, leaving=seat.leaving)
-        self.seats[seat.name] = empty
-        self.picture.forget(seat.name)
+    def _vacate(self, record: NodeRecord) -> NodeRecord:
+        """A new record for the node, which is gone or another process now; its old connection closes."""
+        if record.link is not None:
+            record.link.replace()
+        empty = NodeRecord(record.name, record.tier, agent=record.agent, leaving=record.leaving)
+        self.records[record.name] = empty
+        self.cluster_view.forget(record.name)
         return empty
 
     def _contents(self) -> dict[str, Snapshot]:
@@ -716,7 +737,7 @@ class Controller:
         }
 
     def _deployed(self) -> Topology:
-        """The topology as it exists: where seats are open, a tier has as many nodes as came."""
+        """The topology as it exists: where membership is open, a tier has as many nodes as came."""
         if self.engine is None:
             return self.topology
         deployed = self.engine.deployed(self.topology)
@@ -729,14 +750,14 @@ class Controller:
         """Those through which connections may come to this tier."""
         tiers, out = ways_to(self.topology, tier), self._wishes().keys()
         return tuple(
-            process_name(seat.name, seat.hello.boot_id)
-            for seat in self._nodes()
-            if seat.tier in tiers and seat.hello is not None and seat.name not in out and not seat.draining
+            process_name(record.name, record.hello.boot_id)
+            for record in self._nodes()
+            if record.tier in tiers and record.hello is not None and record.name not in out and not record.draining
         )
 
-    def _content_for(self, seat: Seat, contents: dict[str, Snapshot]) -> Snapshot:
-        content = contents[seat.tier]
-        wish = self._wishes().get(seat.name, Admin.READY)
+    def _content_for(self, record: NodeRecord, contents: dict[str, Snapshot]) -> Snapshot:
+        content = contents[record.tier]
+        wish = self._wishes().get(record.name, Admin.READY)
         return content if wish is Admin.READY else attrs.evolve(content, admin=wish)
 
     def _wishes(self) -> dict[str, Admin]:
@@ -744,13 +765,17 @@ class Controller:
         return {**self.admin, **dict.fromkeys(self._retiring, Admin.DRAIN)}
 
     def _agent_addresses(self, pool: str) -> dict[str, Address]:
-        return {seat.name: seat.addresses[0] for seat in self._agents_of(pool) if seat.addresses and not seat.draining}
+        return {
+            record.name: record.addresses[0]
+            for record in self._agents_of(pool)
+            if record.addresses and not record.draining
+        }
 
     def _announced(self) -> Announced:
         announced: dict[str, dict[str, Address]] = {}
-        for seat in self._nodes():
-            if seat.inner is not None and not seat.draining:
-                announced.setdefault(seat.tier, {})[seat.name] = seat.inner
+        for record in self._nodes():
+            if record.inner is not None and not record.draining:
+                announced.setdefault(record.tier, {})[record.name] = record.inner
         return announced
 
     def _run_endpoints(self) -> dict[str, tuple[Address, ...]]:
@@ -778,11 +803,11 @@ def _same(wanted: Snapshot | None, content: Snapshot) -> bool:
     return wanted is not None and attrs.evolve(wanted, revision=0, accepted=0) == content
 
 
-def _lack_of(seat: Seat, content: Snapshot) -> str:
-    if seat.hello is None:
-        return f"{seat.name} has not joined"
-    if seat.refusal:
-        return f"{seat.name} refused its configuration: {seat.refusal}"
-    if seat.wanted is None or seat.served != seat.wanted.revision or not _same(seat.wanted, content):
-        return f"{seat.name} does not serve its latest configuration yet"
+def _lack_of(record: NodeRecord, content: Snapshot) -> str:
+    if record.hello is None:
+        return f"{record.name} has not joined"
+    if record.refusal:
+        return f"{record.name} refused its configuration: {record.refusal}"
+    if record.wanted is None or record.served != record.wanted.revision or not _same(record.wanted, content):
+        return f"{record.name} does not serve its latest configuration yet"
     return ""

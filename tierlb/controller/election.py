@@ -106,7 +106,7 @@ class Election:
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Leadership]:
         """Wait, as long as it takes, until this is the active controller; at the end another one may be. Raises Denied
-        where etcd never let this one in: so it does not wait for a seat that it could not take."""
+        where etcd never let this one in: so it does not wait for a role that it could not take."""
         term = await self._win()
         leadership = Leadership(term.put)
         problem = None

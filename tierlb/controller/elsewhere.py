@@ -1,7 +1,7 @@
 """The processes of a cluster that somebody else starts, as changes see them.
 
-`Elsewhere` stands where a fleet of local processes would (local/fleet.py). It starts and stops nothing, but knows how
-many nodes have to be there before a stage of a change is reached, and has nodes retired: nobody sends to them any
+`Elsewhere` stands where the process manager would (local/process_manager.py). It starts and stops nothing, but knows
+how many nodes have to be there before a stage of a change is reached, and has nodes retired: nobody sends to them any
 more, and what is kept open there is ended politely. Whoever started them stops them after the change.
 """
 
@@ -37,8 +37,8 @@ class Elsewhere:
         for name in list(self._asked_for):
             if name not in topology.tiers or topology.tiers[name].replicas < self._asked_for[name]:
                 del self._asked_for[name]
-        self._retired &= self.controller.seats.keys()
-        self._retired -= {seat.name for seat in self.controller.seats.values() if seat.tier in topology.tiers}
+        self._retired &= self.controller.records.keys()
+        self._retired -= {record.name for record in self.controller.records.values() if record.tier in topology.tiers}
         return ()
 
     def needed(self, tier: Tier) -> int:
@@ -48,8 +48,12 @@ class Elsewhere:
     def surplus(self, topology: Topology) -> tuple[str, ...]:
         """The nodes that are there, whose tiers the topology does not name, and which have not been retired yet. Which
         nodes of a tier that shrinks go is up to whoever stops them."""
-        seats = [seat for seat in self.controller.seats.values() if not seat.agent and seat.tier not in topology.tiers]
-        return tuple(seat.name for seat in seats if seat.name not in self._retired)
+        records = [
+            record
+            for record in self.controller.records.values()
+            if not record.agent and record.tier not in topology.tiers
+        ]
+        return tuple(record.name for record in records if record.name not in self._retired)
 
     async def stop_nodes(self, names: Iterable[str]) -> None:
         """Retire them."""

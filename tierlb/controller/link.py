@@ -12,7 +12,7 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.controller.controller import Controller, Unwelcome
-from tierlb.controller.seat import Link, Seat
+from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.net.door import Door
 from tierlb.net.websocket import Channel, Disconnected, converse
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -40,15 +40,15 @@ async def serve_child(controller: Controller, channel: Channel) -> None:
     conversation = _Conversation(controller, channel, session, link)
     with trio.move_on_after(HELLO_TIMEOUT_S):
         await conversation.receive_once()
-    if conversation.seat is None:
+    if conversation.record is None:
         await channel.close("no hello came in time")
         return
     try:
         reason = await converse(conversation.receive_all, conversation.send_all, conversation.tick)
-        if not conversation.seat.draining and not conversation.link.replaced:
-            controller.log.warning("node disconnected", node=conversation.seat.name, reason=reason)
+        if not conversation.record.draining and not conversation.link.replaced:
+            controller.log.warning("node disconnected", node=conversation.record.name, reason=reason)
     finally:
-        controller.lost(conversation.seat, conversation.link)
+        controller.lost(conversation.record, conversation.link)
 
 
 @attrs.define
@@ -57,7 +57,7 @@ class _Conversation:
     channel: Channel
     session: ParentSession
     link: Link
-    seat: Seat | None = None
+    record: NodeRecord | None = None
     configured: int = 0
     placed: tuple[Parent, ...] | None = None
 
@@ -85,14 +85,14 @@ class _Conversation:
 
     def _news(self) -> list[Effect]:
         """What is wanted of the node and has not been said on this connection."""
-        assert self.seat is not None
+        assert self.record is not None
         effects: list[Effect] = []
-        if self.seat.wanted is not None and self.seat.wanted.revision != self.configured:
-            self.configured = self.seat.wanted.revision
-            effects += self.session.configure(self.seat.wanted)
-        if self.seat.parents is not None and self.seat.parents != self.placed:
-            self.placed = self.seat.parents
-            effects += self.session.report_to(self.controller.with_tickets(self.seat))
+        if self.record.wanted is not None and self.record.wanted.revision != self.configured:
+            self.configured = self.record.wanted.revision
+            effects += self.session.configure(self.record.wanted)
+        if self.record.parents is not None and self.record.parents != self.placed:
+            self.placed = self.record.parents
+            effects += self.session.report_to(self.controller.with_tickets(self.record))
         while self.link.watches:
             watch = self.link.watches.popleft()
             effects += self.session.watch(watch.ttl_s, watch.explain)
@@ -107,14 +107,14 @@ class _Conversation:
                     await self._leave(reason)
                 case Hello():
                     await self._join(effect)
-                case Ack() | Refuse() | Report() | Drain() if self.seat and not self.link.replaced:
-                    self.controller.receive(self.seat, effect)
+                case Ack() | Refuse() | Report() | Drain() if self.record and not self.link.replaced:
+                    self.controller.receive(self.record, effect)
 
     async def _join(self, hello: Hello) -> None:
         assert self.channel.caller is not None
         try:
             self.controller.check(hello, self.channel.caller.principal)
-            self.seat = self.controller.join(hello, self.link)
+            self.record = self.controller.join(hello, self.link)
         except Unwelcome as problem:
             await self._leave(str(problem))
         await self._carry_out(self.session.accept())

@@ -9,7 +9,7 @@ Left out: pools without an available endpoint, which nodes name in their reports
 
 from collections.abc import Mapping, Sequence
 
-from tierlb.controller.picture import Sight
+from tierlb.controller.cluster_view import Sight
 
 SILENT_S = 5.0
 """Twenty reports that did not come. Parents send a silent child nothing new after half of that time."""

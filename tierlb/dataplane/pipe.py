@@ -4,15 +4,15 @@ Backpressure: an end whose peer has a backlog is not read. Half-close: the end o
 when everything before it has been written, the other direction lives on. Bulk: when an end keeps filling its
 read buffer, its direction moves to `splice(2)` through a kernel pipe, so that the bytes no longer visit this
 process; the pipe is handed back as soon as the direction runs dry. Quiet: an end from which nothing comes is looked at
-now and then (`net.hearing`), for a host that is gone leaves its connections as they were. What the other end says does
-not count: to a host that is gone it only gives more to send again.
+now and then (`net.peer_liveness`), for a host that is gone leaves its connections as they were. What the other end says
+does not count: to a host that is gone it only gives more to send again.
 """
 
 import os
 import socket
 from collections.abc import Callable
 
-from tierlb.net import hearing
+from tierlb.net import peer_liveness as hearing
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream

@@ -3,7 +3,7 @@
 Plain trio next to the reactor. The tick is the same for all: candidates learn from their counts, lines are drawn anew,
 the account is sampled, and what parents said of the siblings becomes a rate of connections to close.
 
-Left out: reports to parents, which are the control plane's (channel/reporting.py).
+Left out: reports to parents, which are the control plane's (channel/report_schedule.py).
 """
 
 import random

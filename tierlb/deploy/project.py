@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from tierlb.channel.invitation import NoInvitation, line_of
+from tierlb.channel.join_credentials import NoJoinCredentials, line_of
 from tierlb.channel.private import check_directory, make_private_directory, read_private
 from tierlb.deploy.compose import (
     ADMIN_TOKEN,
@@ -130,7 +130,7 @@ def _secret(file: Path) -> str:
     """The cluster's secret as its controller reads it. Raises OSError, and NotOurs if there is none in the file."""
     try:
         return line_of(file, read_private(file))
-    except NoInvitation:
+    except NoJoinCredentials:
         raise NotOurs(f"{file} holds no token in one line: remove it, and another one is made") from None
 
 

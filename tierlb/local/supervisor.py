@@ -4,7 +4,7 @@ Everything starts at once; nodes and endpoints find their place in whatever orde
 controller gives each what exists by then. The tree serves when every node has acked the configuration that
 names all its members. Stopping goes the way of the traffic: edges first, each tier after all its parents, the
 pools last, so that nothing is cut while something may still send to it. Whoever else may join, such as agents, is told
-how by the invitation's files.
+how by the files with join credentials.
 
 Left out: the admin API, which the caller starts in `on_starting`, for this layer does not know it.
 """
@@ -23,16 +23,16 @@ import attrs
 import trio
 
 from tierlb.balance.stop_times import longest_drain_s
-from tierlb.channel.invitation import Invitation, posted
+from tierlb.channel.join_credentials import JoinCredentials, posted
 from tierlb.channel.log import Log
 from tierlb.channel.pages import ControllerPages
 from tierlb.channel.private import remove_tree
 from tierlb.controller.controller import Controller
 from tierlb.controller.link import control_door, serve_child
 from tierlb.controller.waiting import log_slow_start
-from tierlb.local.fleet import Fleet, unknown_command
 from tierlb.local.guard import Guard
 from tierlb.local.ports import FreePorts, PortTaken
+from tierlb.local.process_manager import ProcessManager, unknown_command
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import alone, keep_going
@@ -96,7 +96,7 @@ class Supervisor:
     descriptors: int | None = None
     on_hangup: Callable[[], None] | None = None
     losses: LogLosses = attrs.field(factory=LogLosses)
-    fleet: Fleet = attrs.field(init=False)
+    manager: ProcessManager = attrs.field(init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, on_serving: OnServing, on_starting: OnServing | None = None) -> str:
@@ -122,9 +122,9 @@ class Supervisor:
                 admit = admission.admit
                 control = await background.start(serve, handler, admit, CONTROL_LISTEN, context, pages, door)
                 for_agents = admission.credential(Principal(Role.AGENT))
-                invitation = Invitation(f"{'ws' if tls is None else 'wss'}://{control}", for_agents)
-                with self._inviting(invitation):
-                    problem = await self._run_fleet(background, guard, invitation, signals, on_serving)
+                join_credentials = JoinCredentials(f"{'ws' if tls is None else 'wss'}://{control}", for_agents)
+                with self._inviting(join_credentials):
+                    problem = await self._run_fleet(background, guard, join_credentials, signals, on_serving)
                 background.cancel_scope.cancel()
         return problem
 
@@ -133,12 +133,12 @@ class Supervisor:
         self._stop_asked.set()
 
     @contextlib.contextmanager
-    def _inviting(self, invitation: Invitation) -> Iterator[None]:
-        """The cluster itself needs no invitation, so it runs without if the files cannot be written."""
+    def _inviting(self, join_credentials: JoinCredentials) -> Iterator[None]:
+        """The cluster itself needs no join credentials, so it runs without if the files cannot be written."""
         with contextlib.ExitStack() as stack:
             if self.invite is not None:
                 try:
-                    stack.enter_context(posted(self.invite, invitation))
+                    stack.enter_context(posted(self.invite, join_credentials))
                 except OSError as error:
                     self.log.warning("nobody else is told how to join", directory=str(self.invite), reason=str(error))
             yield
@@ -147,7 +147,7 @@ class Supervisor:
         self,
         background: trio.Nursery,
         guard: Guard,
-        invitation: Invitation,
+        join_credentials: JoinCredentials,
         signals: AsyncIterator[int],
         on_serving: OnServing,
     ) -> str:
@@ -155,15 +155,15 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
             ports, state = FreePorts(self.rng), await self._fresh_state()
-            self.fleet = Fleet(self.controller, invitation, guard, self.log, ports, nursery, state)
+            self.manager = ProcessManager(self.controller, join_credentials, guard, self.log, ports, nursery, state)
             try:
-                self.fleet.grow(self.topology)
+                self.manager.grow(self.topology)
             except PortTaken as taken:
-                self.fleet.sockets.close()
+                self.manager.sockets.close()
                 return str(taken)
             problem = await self._serve(background, on_serving)
             await self._stop()
-        self.fleet.sockets.close()
+        self.manager.sockets.close()
         return problem
 
     async def _fresh_state(self) -> Path | None:
@@ -219,7 +219,7 @@ class Supervisor:
                     return problem
                 await self.controller.wait_progress()
             return ""
-        missing = (*self.controller.missing(), *self.fleet.problems())
+        missing = (*self.controller.missing(), *self.manager.problems())
         return "\n  ".join((f"the cluster does not serve after {self.start_deadline_s:g} s:", *missing))
 
     def _hopeless(self) -> str:
@@ -237,14 +237,14 @@ class Supervisor:
         *tiers, pools = stop_order(topology)
         async with trio.open_nursery() as nursery:
             for names in tiers:
-                self.fleet.ask_to_stop(nursery, names)
+                self.manager.ask_to_stop(nursery, names)
                 await trio.sleep(STOP_GAP_S)
                 if any(topology.tiers[name].agent_check for name in names):
                     with trio.move_on_after(NOTICE_S):
-                        await self.fleet.wait_ended(names)
+                        await self.manager.wait_ended(names)
         async with trio.open_nursery() as nursery:
-            self.fleet.ask_to_stop(nursery, pools)
-            self.fleet.ask_to_stop(nursery)
+            self.manager.ask_to_stop(nursery, pools)
+            self.manager.ask_to_stop(nursery)
 
     def _bad_tls(self) -> str:
         try:

@@ -8,7 +8,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import EXHAUSTED
-from tierlb.net.hearing import ask_when_quiet, is_here
+from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import READ, Reactor
 from tierlb.net.wheel import NEVER
 from tierlb.wire.memo import Memo

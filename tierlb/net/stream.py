@@ -17,7 +17,7 @@ from collections import deque
 
 from tierlb.model.address import Address
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.hearing import ask_when_quiet, is_here
+from tierlb.net.peer_liveness import ask_when_quiet, is_here
 from tierlb.net.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.shortage import has_route

@@ -5,7 +5,7 @@ credential travels as `Authorization: Bearer` (RFC 6750); whom it proves (`Admit
 the URL begins with wss://, and a child that has a certificate speaks nothing but TLS: a credential never travels in the
 clear by a mistake in a URL.
 
-Left out: reconnecting, which is the child's business, and parents of many children (crowd.py).
+Left out: reconnecting, which is the child's business, and parents of many children (websocket_server.py).
 """
 
 import ipaddress

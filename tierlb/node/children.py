@@ -1,8 +1,9 @@
 """A node's side towards its children: hears their reports, guides them, and passes on who watches.
 
-Every child has a connection of its own in one `net.crowd.Crowd`; what it says is handled at once, without a task
-for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection and nothing
-else. Each shows the ticket that the controller gave it for this node, and is what that says (admission.py). A second
+Every child has a connection of its own in one `net.websocket_server.WebsocketServer`; what it says is handled at once,
+without a task for each. A child that breaks the protocol, floods, falls silent or does not read loses its connection
+and nothing else. Each shows the ticket that the controller gave it for this node, and is what that says
+(admission.py). A second
 connection under the same name replaces the first, because a child that restarted may be here before its old socket is
 known to be dead; from another address it has to wait until it is. A process from which another one of its name took
 over stays out: it is to drain, and would say so in the name of both. Names that no member bears are fine: the data
@@ -26,10 +27,10 @@ from tierlb.channel.log import Log
 from tierlb.channel.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
-from tierlb.net.crowd import Crowd, Line
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
 from tierlb.net.websocket import Admit
+from tierlb.net.websocket_server import ServerConnection, WebsocketServer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.credentials import Principal, Role
@@ -79,9 +80,9 @@ class Children:
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept children until cancelled; tells the address bound."""
-        crowd = Crowd(self._greet, self.admit, self._crashed, self.tls, self.pages, self._dropped)
+        server = WebsocketServer(self._greet, self.admit, self._crashed, self.tls, self.pages, self._dropped)
         async with trio.open_nursery() as nursery:
-            address = await nursery.start(crowd.serve, listen)
+            address = await nursery.start(server.serve, listen)
             nursery.start_soon(keep_going, self.errors, "children", self._look_after_all)
             task_status.started(address)
 
@@ -100,7 +101,7 @@ class Children:
         """Who is connected."""
         return tuple(self._present)
 
-    def seat(self, child: "Child", hello: Hello) -> None:
+    def place(self, child: "Child", hello: Hello) -> None:
         """The child said who it is."""
         self._nameless.remove(child)
         if problem := mismatch(child.principal, hello, child.principal.role):
@@ -134,7 +135,7 @@ class Children:
             self.log.warning("child disconnected", child=hello.node, reason=reason)
             self.hearer.note_lost(hello.node)
 
-    def _greet(self, line: Line) -> "Child":
+    def _greet(self, line: ServerConnection) -> "Child":
         child = Child(self, line, trio.current_time())
         self._nameless.append(child)
         return child
@@ -164,7 +165,7 @@ class Child:
     """One child's connection: the guest of a line, driving its session."""
 
     _children: Children
-    line: Line
+    line: ServerConnection
     came_s: float
     session: ParentSession = attrs.field(init=False)
     _told: Told = attrs.field(factory=Told, init=False)
@@ -199,7 +200,7 @@ class Child:
                     if rows:
                         self._children.note_rows(rows, now)
                 case Hello():
-                    self._children.seat(self, effect)
+                    self._children.place(self, effect)
                 case Drain():
                     pass  # its report says so too, and to the one who decides
                 case _:

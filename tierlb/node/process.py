@@ -28,7 +28,7 @@ from tierlb.channel.admission import by_ticket
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
 from tierlb.channel.pages import NodePages
-from tierlb.channel.reporting import Reporter
+from tierlb.channel.report_schedule import Reporter
 from tierlb.channel.uplink import NOTICE_S, Identity, Uplink
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import NodeLoad
@@ -36,9 +36,9 @@ from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Tls
 from tierlb.net.keep_going import keep_going
 from tierlb.net.tls import client_context, server_context
-from tierlb.node import last_good
+from tierlb.node import snapshot_cache as snapshot_cache
 from tierlb.node.children import Children, Hearer
-from tierlb.node.last_good import LastGood
+from tierlb.node.snapshot_cache import SnapshotCache
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.log_quota import LogLosses
@@ -240,9 +240,9 @@ class Node:
             self._changed = trio.Event()
             if self._applied is None:
                 continue
-            good = LastGood(self.identity.name, self._applied, self._bound, self._parents)
+            good = SnapshotCache(self.identity.name, self._applied, self._bound, self._parents)
             try:
-                await trio.to_thread.run_sync(last_good.save, directory, good)
+                await trio.to_thread.run_sync(snapshot_cache.save, directory, good)
             except StoreError as problem:
                 if not told:
                     self.log.warning("what is served cannot be kept", reason=str(problem))
@@ -256,7 +256,9 @@ class Node:
         await trio.sleep(ALONE_AFTER_S)
         if self._applied is not None or self.uplink.welcomed:
             return
-        good, problem = await trio.to_thread.run_sync(last_good.load, directory, self.identity.name, self.identity.tier)
+        good, problem = await trio.to_thread.run_sync(
+            snapshot_cache.load, directory, self.identity.name, self.identity.tier
+        )
         if problem:
             self.log.warning("what was served last is of no use", reason=problem)
         if good is None or self._applied is not None:

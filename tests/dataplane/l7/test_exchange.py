@@ -19,8 +19,8 @@ from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
-from tierlb.net import hearing
-from tierlb.net.hearing import GONE, LOOK_S, vanished
+from tierlb.net import peer_liveness as hearing
+from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
 from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 from tierlb.wire.agent_check import AgentSays

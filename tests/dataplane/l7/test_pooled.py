@@ -13,7 +13,7 @@ from tests.dataplane.conftest import Full, Lab, PlayedMember, Voice, l7
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.topology import Admin
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.hearing import vanished
+from tierlb.net.peer_liveness import vanished
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"

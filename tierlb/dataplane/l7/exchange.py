@@ -11,8 +11,8 @@ no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry
 which a member closes a kept connection just as a request is put on it. Elsewhere is another member of the same
 share of a split, and where it has none, another share.
 
-Whether the member's host is still there is asked when nothing has come for a while (`net.hearing`), long before the
-time for an answer is over, and while a body goes on as well.
+Whether the member's host is still there is asked when nothing has come for a while (`net.peer_liveness`), long before
+the time for an answer is over, and while a body goes on as well.
 """
 
 import errno
@@ -26,7 +26,7 @@ from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, wi
 from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.roster import Candidate, Choice, Group
-from tierlb.net import hearing
+from tierlb.net import peer_liveness as hearing
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.tally import Tally

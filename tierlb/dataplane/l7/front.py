@@ -26,7 +26,7 @@ from tierlb.dataplane.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, ClientAbort, Limits, Policy, Redirect, Respond
-from tierlb.net import hearing
+from tierlb.net import peer_liveness as hearing
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch

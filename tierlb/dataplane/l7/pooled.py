@@ -16,7 +16,7 @@ from typing import Protocol
 
 from tierlb.dataplane.roster import Candidate
 from tierlb.net.bulk import READ_BYTES
-from tierlb.net.hearing import SILENT
+from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.self_connect import connect_outcome
 from tierlb.net.stream import Stream, dial

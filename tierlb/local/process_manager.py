@@ -21,13 +21,13 @@ import trio
 
 from tierlb.balance.stop_times import drain_times, stop_s
 from tierlb.channel.admission import Enlistment
-from tierlb.channel.invitation import Invitation
+from tierlb.channel.join_credentials import JoinCredentials
 from tierlb.channel.log import Log
 from tierlb.controller.controller import Controller
 from tierlb.controller.status import EndpointStatus, State
-from tierlb.local.child import Child
 from tierlb.local.connections import is_connected
 from tierlb.local.guard import Guard
+from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.ports import FreePorts
 from tierlb.local.sockets import Sockets
 from tierlb.model.address import Address
@@ -54,17 +54,17 @@ class Endpoint:
     pool: str
     address: Address
     command: str
-    child: Child = attrs.field(init=False)
+    child: ManagedProcess = attrs.field(init=False)
     status: EndpointStatus = attrs.field(init=False)
     surplus: bool = False
 
 
 @attrs.define
-class Fleet:
+class ProcessManager:
     """`nursery` holds the processes; when it is cancelled they are killed. In `state` each node has a directory."""
 
     controller: Controller
-    invitation: Invitation
+    join_credentials: JoinCredentials
     guard: Guard
     log: Log
     ports: FreePorts
@@ -72,11 +72,11 @@ class Fleet:
     state: Path | None = None
     sockets: Sockets = attrs.field(factory=Sockets)
     replaces: bool = True
-    _nodes: dict[str, Child] = attrs.field(factory=dict, init=False)
+    _nodes: dict[str, ManagedProcess] = attrs.field(factory=dict, init=False)
     _endpoints: dict[str, list[Endpoint]] = attrs.field(factory=dict, init=False)
     _drains: dict[str, float] = attrs.field(factory=dict, init=False)
     """The drain times of tiers and pools, also of those that are no longer named while their processes end."""
-    _replaced: list[Child] = attrs.field(factory=list, init=False)
+    _replaced: list[ManagedProcess] = attrs.field(factory=list, init=False)
     _ending: bool = attrs.field(default=False, init=False)
 
     def grow(self, topology: Topology) -> tuple[str, ...]:
@@ -195,24 +195,32 @@ class Fleet:
         for child in [child for name, child in self._nodes.items() if name.rpartition("-")[0] in wanted]:
             await child.wait_ended()
 
-    def _children(self) -> list[Child]:
+    def _children(self) -> list[ManagedProcess]:
         return [*self._nodes.values(), *(e.child for group in self._endpoints.values() for e in group)]
 
-    def _stop_node(self, child: Child) -> None:
+    def _stop_node(self, child: ManagedProcess) -> None:
         self.nursery.start_soon(child.stop, self._stop_s(child.name.rpartition("-")[0]))
 
     def _stop_s(self, name: str) -> float:
         """From SIGTERM to SIGKILL, of a tier's nodes or a pool's endpoints."""
         return stop_s(self._drains.get(name, DRAIN_S))
 
-    def _start(self, child: Child) -> Child:
+    def _start(self, child: ManagedProcess) -> ManagedProcess:
         child.errors = self.controller.errors
         self.nursery.start_soon(child.run)
         return child
 
-    def _node(self, topology: Topology, tier: Tier, name: str) -> Child:
+    def _node(self, topology: Topology, tier: Tier, name: str) -> ManagedProcess:
         argv = (sys.executable, "-m", "tierlb", "node")
-        options = ("--name", name, "--tier", tier.name, "--join", self.invitation.url, *_tls_options(topology.tls))
+        options = (
+            "--name",
+            name,
+            "--tier",
+            tier.name,
+            "--join",
+            self.join_credentials.url,
+            *_tls_options(topology.tls),
+        )
         if self.state is not None:
             options += ("--state", str(self.state / name))
         enlistment = Enlistment(self.controller.admission, tier.name, name)
@@ -221,7 +229,7 @@ class Fleet:
             enlistment.end()
             self.controller.exited(name, pid)
 
-        return Child(
+        return ManagedProcess(
             name,
             (*argv, *options),
             environment(),
@@ -286,7 +294,9 @@ class Fleet:
 
         argv = tuple(_filled_in(part, endpoint.address) for part in shlex.split(run.command))
         name, env = f"{pool.name}/{endpoint.address}", environment()
-        endpoint.child = self._start(Child(name, argv, env, self.log, self.guard, watch=watch, on_exit=on_exit))
+        endpoint.child = self._start(
+            ManagedProcess(name, argv, env, self.log, self.guard, watch=watch, on_exit=on_exit)
+        )
         endpoint.status = EndpointStatus(endpoint.address, State.GONE)
         return endpoint
 

@@ -22,12 +22,12 @@ ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 (the same)
 MAX_BYTES = 1024
 
 
-class NoInvitation(Exception):  # noqa: N818 (the text is what the user is told)
+class NoJoinCredentials(Exception):  # noqa: N818 (the text is what the user is told)
     """The directory holds none that can be used; the text says what to do."""
 
 
 @attrs.frozen
-class Invitation:
+class JoinCredentials:
     """The controller's URL (ws:// or wss://) and a token. `exposed`: why others may know the token, too."""
 
     url: str
@@ -36,12 +36,12 @@ class Invitation:
 
 
 def usual_directory(cluster: str) -> Path:
-    """Where `tierlb up` leaves the invitation of a cluster, from its working directory."""
+    """Where `tierlb up` leaves the join credentials of a cluster, from its working directory."""
     return Path(STATES) / cluster
 
 
 @contextlib.contextmanager
-def posted(directory: Path, invitation: Invitation, node_token: str = "") -> Iterator[None]:
+def posted(directory: Path, join_credentials: JoinCredentials, node_token: str = "") -> Iterator[None]:
     """Keep it there for as long as the block runs, with the token for nodes if others start them. Raises OSError if it
     cannot be written.
 
@@ -51,16 +51,16 @@ def posted(directory: Path, invitation: Invitation, node_token: str = "") -> Ite
     url, token = directory / URL_FILE, directory / TOKEN_FILE
     make_private_directory(directory)
     url.unlink(missing_ok=True)
-    _write(token, invitation.token)
+    _write(token, join_credentials.token)
     (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
     if node_token:
         _write(directory / NODE_TOKEN_FILE, node_token)
-    _write(url, invitation.url)
+    _write(url, join_credentials.url)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if _holds(token, invitation.token):
+            if _holds(token, join_credentials.token):
                 url.unlink()
                 token.unlink()
                 (directory / NODE_TOKEN_FILE).unlink(missing_ok=True)
@@ -80,39 +80,39 @@ def admin_token_posted(directory: Path, token: str) -> Iterator[None]:
                 file.unlink()
 
 
-def read(directory: Path, token_file: str = TOKEN_FILE) -> Invitation:
-    """The invitation there. Raises NoInvitation."""
+def read(directory: Path, token_file: str = TOKEN_FILE) -> JoinCredentials:
+    """The join credentials there. Raises NoJoinCredentials."""
     try:
-        return Invitation(*(_read(directory / name) for name in (URL_FILE, token_file)))
+        return JoinCredentials(*(_read(directory / name) for name in (URL_FILE, token_file)))
     except FileNotFoundError as missing:
         problem = f"there is no {missing.filename}: `tierlb up` writes it there and removes it when it stops"
         if Path(missing.filename).name == NODE_TOKEN_FILE:
             problem = f"there is no {missing.filename}: `tierlb up` starts all nodes itself, scale the tier instead"
-        raise NoInvitation(problem) from missing
+        raise NoJoinCredentials(problem) from missing
     except OSError as error:
-        raise NoInvitation(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise NoJoinCredentials(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def read_admin_token(file: Path) -> str:
-    """The token in the file. Raises NoInvitation."""
+    """The token in the file. Raises NoJoinCredentials."""
     try:
         return _read(file)
     except FileNotFoundError as missing:
         problem = f"there is no {file}: `tierlb up` writes it there and removes it when it stops"
-        raise NoInvitation(problem) from missing
+        raise NoJoinCredentials(problem) from missing
     except OSError as error:
-        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+        raise NoJoinCredentials(f"{file} cannot be read: {error.strerror}") from error
 
 
 def read_token(file: Path) -> str:
-    """A token that somebody else put there. Raises NoInvitation."""
+    """A token that somebody else put there. Raises NoJoinCredentials."""
     try:
         with file.open("rb") as stream:
             return line_of(file, stream.read(MAX_BYTES))
     except FileNotFoundError as missing:
-        raise NoInvitation(f"there is no {file}: put the token into it, in one line") from missing
+        raise NoJoinCredentials(f"there is no {file}: put the token into it, in one line") from missing
     except OSError as error:
-        raise NoInvitation(f"{file} cannot be read: {error.strerror}") from error
+        raise NoJoinCredentials(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -131,11 +131,11 @@ def _read(path: Path) -> str:
 
 
 def line_of(path: Path, content: bytes) -> str:
-    """The one line in a file. Raises NoInvitation."""
+    """The one line in a file. Raises NoJoinCredentials."""
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:
         text = ""
     if not text or not text.isprintable():
-        raise NoInvitation(f"{path} holds nothing that can be used: start the cluster again")
+        raise NoJoinCredentials(f"{path} holds nothing that can be used: start the cluster again")
     return text

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from tests.silence import hosts, stuff
-from tierlb.net import hearing
-from tierlb.net.hearing import GONE, LOOK_S, SILENT, UNANSWERED, judge, next_look_s
+from tierlb.net import peer_liveness as hearing
+from tierlb.net.peer_liveness import GONE, LOOK_S, SILENT, UNANSWERED, judge, next_look_s
 from tierlb.net.wheel import NEVER
 
 DEADLINE_S = 30.0

@@ -27,7 +27,7 @@ MAX_BYTES = 2 * MAX_FRAME_BYTES
 
 
 @attrs.frozen
-class LastGood:
+class SnapshotCache:
     """What the node `node` served last: `addresses` are parallel to the snapshot's listeners."""
 
     node: str
@@ -36,7 +36,7 @@ class LastGood:
     parents: tuple[Parent, ...] = ()
 
 
-def save(directory: Path, good: LastGood) -> None:
+def save(directory: Path, good: SnapshotCache) -> None:
     """Replace what is kept; raises StoreError, with the old file untouched."""
     configure, ack = Configure(good.snapshot), Ack(good.snapshot.revision, good.addresses)
     body: bytes = msgpack.packb((good.node, encode(configure), encode(ack), encode(ReportTo(good.parents))))
@@ -44,7 +44,7 @@ def save(directory: Path, good: LastGood) -> None:
     write_atomically(directory / FILE, MAGIC + hashlib.sha256(body).digest() + body)
 
 
-def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[LastGood | None, str]:
+def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[SnapshotCache | None, str]:
     """What this node served last, or None and why it cannot be used ("": there is none). Nothing is raised. Without a
     cluster that of the file is believed: a node knows its cluster only from its snapshot."""
     path = directory / FILE
@@ -62,7 +62,7 @@ def load(directory: Path, node: str, tier: str, cluster: str = "") -> tuple[Last
     return (None, f"{path} is not used: it is of {stranger}") if stranger else (good, "")
 
 
-def _from_bytes(content: bytes) -> LastGood:
+def _from_bytes(content: bytes) -> SnapshotCache:
     """Raises ValueError with the reason."""
     if len(content) > MAX_BYTES:
         raise ValueError("it is too large")
@@ -78,11 +78,11 @@ def _from_bytes(content: bytes) -> LastGood:
         raise ValueError(f"it is no record of a node ({error})") from error
     match parts:
         case [Configure(snapshot), Ack(_, addresses), ReportTo(parents)] if isinstance(node, str):
-            return LastGood(node, snapshot, addresses, parents)
+            return SnapshotCache(node, snapshot, addresses, parents)
     raise ValueError("it is no record of a node")
 
 
-def _foreign(good: LastGood, node: str, tier: str, cluster: str) -> str:
+def _foreign(good: SnapshotCache, node: str, tier: str, cluster: str) -> str:
     """Whose file it is, if another's."""
     pairs = (
         ("node", good.node, node),

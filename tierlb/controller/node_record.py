@@ -47,7 +47,7 @@ class Link:
 
 
 @attrs.define
-class Seat:
+class NodeRecord:
     """What is known of one node or agent.
 
     `wanted` is the snapshot it should serve, `served` the number of the one it acked and `accepted` the revision of the
@@ -55,7 +55,7 @@ class Seat:
     `parents` to whom it should report (None: it is not known yet), `lost_s` when its socket was lost. `back`: a
     node that served before it came here. `leaving`: it is in the topology no more; it goes on as it was, without new
     traffic, until its process ends. `former`: that of another process of the node, from which this one takes over, and
-    which has the seat again if this one ends first. `refusal`: why it did not serve `wanted`, said at `refused_s`; with
+    which is back if this one ends first. `refusal`: why it did not serve `wanted`, said at `refused_s`; with
     `ask_again` it is sent once more.
     """
 
@@ -77,7 +77,7 @@ class Seat:
     lost_s: float = 0.0
     back: bool = False
     leaving: bool = False
-    former: "Seat | None" = None
+    former: "NodeRecord | None" = None
 
     @property
     def state(self) -> State:

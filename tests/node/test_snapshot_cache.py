@@ -18,7 +18,7 @@ from tierlb.channel.durable import StoreError
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Respond
-from tierlb.node.last_good import FILE, MAGIC, LastGood, load, save
+from tierlb.node.snapshot_cache import FILE, MAGIC, SnapshotCache, load, save
 from tierlb.wire.frames import Ack, Configure, Parent, ReportTo, encode
 
 SNAPSHOT = Snapshot(
@@ -32,7 +32,7 @@ SNAPSHOT = Snapshot(
         Rule(Match(), Send((Destination(1.0, ("app",), (Member("app/1", "app", Address("10.0.0.1", 80)),)),))),
     ),
 )
-GOOD = LastGood(
+GOOD = SnapshotCache(
     "web-1",
     SNAPSHOT,
     (Address("127.0.0.1", 40123), Address("::1", 8080)),
@@ -147,7 +147,7 @@ VALUES = st.recursive(
 )
 
 
-def load_sealed(body: bytes) -> tuple[LastGood | None, str]:
+def load_sealed(body: bytes) -> tuple[SnapshotCache | None, str]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / FILE).write_bytes(sealed(body))
         return load(Path(folder), "web-1", "web")

@@ -1,4 +1,4 @@
-"""The crowd against real children, and against bytes that no child would send."""
+"""The server against real children, and against bytes that no child would send."""
 
 from contextlib import asynccontextmanager, suppress
 
@@ -9,11 +9,11 @@ import trio.lowlevel
 
 from tests.joining import admit
 from tierlb.model.address import Address
-from tierlb.net import crowd as crowd_module
 from tierlb.net import websocket as websocket_module
-from tierlb.net.crowd import Crowd
+from tierlb.net import websocket_server as crowd_module
 from tierlb.net.door import MOST_STRANGERS
 from tierlb.net.websocket import Disconnected, connect
+from tierlb.net.websocket_server import WebsocketServer
 from tierlb.wire.allowance import EXCEEDED, MAX_UNITS
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
@@ -27,7 +27,7 @@ UPGRADE = (
 
 
 @attrs.define(eq=False)
-class Guest:
+class ConnectionHandler:
     """Sends everything back; `fail` makes it a buggy one."""
 
     line: object
@@ -53,25 +53,25 @@ class Guest:
 
 @attrs.define
 class Party:
-    """A running crowd and all that have been its guests."""
+    """A running server and all connections that it has had."""
 
     url: str
     address: Address
     guests: list
     crashes: list
 
-    async def guest(self, index=0):
+    async def handler(self, index=0):
         with trio.fail_after(DEADLINE_S):
             while len(self.guests) <= index:  # noqa: ASYNC110 (a real socket is on its way)
                 await trio.sleep(0.005)
         return self.guests[index]
 
     async def ended(self, index=0):
-        guest = await self.guest(index)
+        handler = await self.handler(index)
         with trio.fail_after(DEADLINE_S):
-            while not guest.reasons:  # noqa: ASYNC110
+            while not handler.reasons:  # noqa: ASYNC110
                 await trio.sleep(0.005)
-        (reason,) = guest.reasons
+        (reason,) = handler.reasons
         return reason
 
 
@@ -80,10 +80,10 @@ async def party(nursery):
     guests, crashes = [], []
 
     def greet(line):
-        guests.append(Guest(line))
+        guests.append(ConnectionHandler(line))
         return guests[-1]
 
-    address = await nursery.start(Crowd(greet, admit, crashes.append).serve, LISTEN)
+    address = await nursery.start(WebsocketServer(greet, admit, crashes.append).serve, LISTEN)
     return Party(f"ws://{address}", address, guests, crashes)
 
 
@@ -209,7 +209,7 @@ async def test_a_child_that_sends_thousands_of_messages_at_once_reads_why_it_was
         async with raw(party) as stream:
             await stream.send_all(first + b"\x81\x81\x00\x00\x00\x00x" * 9_000)
             assert EXCEEDED.encode() in await read_all(stream)
-    assert [len(guest.heard) for guest in party.guests] == [MAX_UNITS, 1]
+    assert [len(handler.heard) for handler in party.guests] == [MAX_UNITS, 1]
 
 
 async def test_a_guest_may_close_and_the_child_hears_why(party):
@@ -260,12 +260,12 @@ async def test_a_message_over_the_cap_ends_only_its_own_line(party):
 
 async def test_a_child_that_does_not_read_is_cut_off_and_a_slow_one_gets_everything(party):
     async with raw(party) as stream:
-        line = (await party.guest(0)).line
+        line = (await party.handler(0)).line
         for _ in range(1000):
             line.send(bytes(100_000))
         assert party.guests[0].reasons == ["the child does not read"]
     async with raw(party) as stream:
-        line = (await party.guest(1)).line
+        line = (await party.handler(1)).line
         sent = 0
         while not line._wire._unsent:
             line.send(bytes(60_000))
@@ -280,14 +280,14 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
     guests = []
 
     def greet(line):
-        guests.append(Guest(line))
+        guests.append(ConnectionHandler(line))
         return guests[-1]
 
     async def run(task_status):
         with trio.CancelScope() as scope:
-            crowd = Crowd(greet, admit, pytest.fail)
+            server = WebsocketServer(greet, admit, pytest.fail)
             async with trio.open_nursery() as inner:
-                address = await inner.start(crowd.serve, LISTEN)
+                address = await inner.start(server.serve, LISTEN)
                 task_status.started((address, scope))
 
     address, scope = await nursery.start(run)
@@ -309,16 +309,16 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
             for channel in (bad, other):
                 await channel.send(b"x")
                 assert await channel.receive() == b"x"
-            guest = party.guests[0]
+            handler = party.guests[0]
 
             def fail(fd):
-                if fd == guest.line._wire._fd:
+                if fd == handler.line._wire._fd:
                     raise ValueError(fd)
                 return works(fd)
 
             monkeypatch.setattr(crowd_module, "_read", fail)
             if end_fails:
-                guest.reasons = None  # so its `ended` raises
+                handler.reasons = None  # so its `ended` raises
             await bad.send(b"y")
             with pytest.raises(Disconnected):
                 await bad.receive()

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tierlb.channel.backoff import Backoff
-from tierlb.local.child import Child
+from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.sockets import Sockets
 
 DEADLINE_S = 30.0
@@ -47,7 +47,7 @@ def seen():
 
 
 def make(seen, argv, **more):
-    return Child("demo", argv, os.environ, seen, seen, on_exit=seen.exits.append, **more)
+    return ManagedProcess("demo", argv, os.environ, seen, seen, on_exit=seen.exits.append, **more)
 
 
 class Starts:
@@ -150,7 +150,7 @@ async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nurs
     failing, starts = Failing(OSError(errno.EMFILE, "Too many open files")), Starts()
     more = {"sockets": {"sockets": failing}, "watch": {"watch": failing.watch}, "on_exit": {}}[part]
     on_exit = failing.on_exit if part == "on_exit" else seen.exits.append
-    child = Child("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=on_exit, **more)
+    child = ManagedProcess("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=on_exit, **more)
     other = make(seen, ("sleep", "61"), watch=starts.watch)
     nursery.start_soon(child.run)
     nursery.start_soon(other.run)
@@ -174,7 +174,7 @@ async def test_what_fails_beside_a_process_ends_neither_it_nor_others(seen, nurs
 
 async def test_the_end_of_a_process_is_counted_even_if_it_cannot_be_told(seen, nursery):
     starts, failing = Starts(), Failing(ValueError())
-    child = Child("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=failing.on_exit, watch=starts.watch)
+    child = ManagedProcess("demo", ("sleep", "60"), os.environ, seen, seen, on_exit=failing.on_exit, watch=starts.watch)
     nursery.start_soon(child.run)
     with trio.fail_after(DEADLINE_S):
         os.kill(await starts.receive.receive(), signal.SIGKILL)
@@ -250,7 +250,7 @@ sys.stdin.readline()
 OUT_OF_DESCRIPTORS = """
 import os, resource, subprocess, sys
 import trio
-from tierlb.local.child import Child
+from tierlb.local.managed_process import Child
 from tierlb.local.guard import Guard
 from tierlb.local.sockets import Sockets
 from tierlb.model.address import parse_address

@@ -42,7 +42,7 @@ def _note_nothing(pid: int) -> None:
 
 
 @attrs.define
-class Child:
+class ManagedProcess:
     """`watch` runs beside each process and is cancelled at its end; then `on_exit` gets its pid. With `sockets`
     the process inherits a socket pair, on which it can ask for the public listening sockets of its `tier`; what
     `introduce` returns is the first that it finds there. What fails beside the process, or around it, is noted in

@@ -11,7 +11,7 @@ reads and decrypts, as only trio knows how to: it costs what it costs.
 A client that asks for a page by plain HTTP instead gets it (page.py). Until it has shown the token, the connection is a
 stranger's (door.py).
 
-Left out: what is said (`Guest`), and the child's side (websocket.py).
+Left out: what is said (`ConnectionHandler`), and the child's side (websocket.py).
 """
 
 import os
@@ -42,8 +42,8 @@ MAX_UNSENT_BYTES = 256 * 1024
 MAX_LINES = 4096
 
 
-class Guest(Protocol):
-    """What the user of a crowd keeps for each connection."""
+class ConnectionHandler(Protocol):
+    """What the user of a server keeps for each connection."""
 
     def receive(self, data: bytes, now: float) -> None:
         """One message came."""
@@ -52,16 +52,16 @@ class Guest(Protocol):
         """The connection is over; called once."""
 
 
-class Line:
-    """One open connection: takes bytes apart for its guest, and never waits."""
+class ServerConnection:
+    """One open connection: takes bytes apart for its handler, and never waits."""
 
-    __slots__ = ("_framing", "_wire", "caller", "guest", "over")
+    __slots__ = ("_framing", "_wire", "caller", "handler", "over")
 
     def __init__(self, ws: WSConnection, wire: "Wire", caller: Caller) -> None:
         self._framing = Framing(ws)
         self._wire = wire
         self.caller = caller
-        self.guest: Guest | None = None
+        self.handler: ConnectionHandler | None = None
         self.over = trio.Event()
 
     def send(self, data: bytes) -> None:
@@ -79,16 +79,16 @@ class Line:
         """The connection is of no more use."""
         if not self.over.is_set():
             self.over.set()
-            if self.guest is not None:
-                self.guest.ended(reason)
+            if self.handler is not None:
+                self.handler.ended(reason)
 
     def feed(self, data: bytes | None, now: float) -> None:
         """Bytes came from the peer; none at all is its end, None looks at what came with the upgrade."""
-        assert self.guest is not None
+        assert self.handler is not None
         for message in self._framing.feed(data, now):
             if self.over.is_set():
                 break
-            self.guest.receive(message, now)
+            self.handler.receive(message, now)
         if self.over.is_set() and not self._framing.gave_up:
             return
         if self._framing.answer:
@@ -169,13 +169,13 @@ class StreamWire:
             await self._empty.wait()
 
 
-class Crowd:
+class WebsocketServer:
     """Accepts children with a credential. `greet` makes the guest of each; `on_crash` is called with its errors, and
     with those of `pages`, which are for all who ask; `on_drop` with the address of a stranger that had to give way."""
 
     def __init__(
         self,
-        greet: Callable[[Line], Guest],
+        greet: Callable[[ServerConnection], ConnectionHandler],
         admit: Admit,
         on_crash: Callable[[Exception], object],
         tls: ssl.SSLContext | None = None,
@@ -189,7 +189,7 @@ class Crowd:
         self._pages = pages
         self._door = Door(on_crash, on_drop)
         self._epoll = select.epoll()
-        self._lines: dict[int, tuple[Line, SocketWire]] = {}
+        self._lines: dict[int, tuple[ServerConnection, SocketWire]] = {}
         self._count = 0
 
     async def serve(self, listen: Address, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
@@ -227,7 +227,7 @@ class Crowd:
         if line.over.is_set():
             self._forget(fd)
 
-    def _feed(self, line: Line, data: bytes | None, now: float) -> None:
+    def _feed(self, line: ServerConnection, data: bytes | None, now: float) -> None:
         try:
             line.feed(data, now)
         except Exception as error:
@@ -282,7 +282,7 @@ class Crowd:
     async def _converse_plainly(self, tcp: trio.SocketStream, ws: WSConnection, caller: Caller) -> None:
         fd = tcp.socket.fileno()
         wire = SocketWire(fd, self._epoll)
-        line = Line(ws, wire, caller)
+        line = ServerConnection(ws, wire, caller)
         self._lines[fd] = line, wire
         self._epoll.register(fd, select.EPOLLIN)
         try:
@@ -295,7 +295,7 @@ class Crowd:
 
     async def _converse_by_stream(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
         wire = StreamWire()
-        line = Line(ws, wire, caller)
+        line = ServerConnection(ws, wire, caller)
 
         async def read() -> None:
             while not line.over.is_set():
@@ -320,8 +320,8 @@ class Crowd:
         finally:
             line.end("this parent stops")
 
-    def _seat(self, line: Line) -> None:
-        line.guest = self._greet(line)
+    def _seat(self, line: ServerConnection) -> None:
+        line.handler = self._greet(line)
         self._feed(line, None, trio.current_time())
 
 

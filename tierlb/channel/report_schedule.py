@@ -53,7 +53,7 @@ class Outlet:
 
 
 @attrs.define
-class Reports:
+class ReportSchedule:
     """Says to each outlet when its next report is due, and what is in it."""
 
     reporter: Reporter

@@ -57,7 +57,7 @@ class Sight:
 
 
 @attrs.define
-class Picture:
+class ClusterView:
     """Sights by node. Only nodes named by `keep` are remembered, so nobody can fill the memory with made-up names."""
 
     _sights: dict[str, Sight] = attrs.field(factory=dict, init=False)

@@ -3,18 +3,18 @@
 import attrs
 import pytest
 
-from tierlb.controller.seat import Link, Seat
+from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.status import State
 from tierlb.wire.frames import Hello, Watch
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
-PRESENT = Seat("web-1", "web", hello=HELLO)
+PRESENT = NodeRecord("web-1", "web", hello=HELLO)
 
 
 @pytest.mark.parametrize(
-    ("seat", "state"),
+    ("record", "state"),
     [
-        (Seat("web-1", "web", served=3), State.GONE),
+        (NodeRecord("web-1", "web", served=3), State.GONE),
         (PRESENT, State.STARTING),
         (attrs.evolve(PRESENT, served=3), State.SERVING),
         (attrs.evolve(PRESENT, agent=True), State.SERVING),
@@ -22,8 +22,8 @@ PRESENT = Seat("web-1", "web", hello=HELLO)
         (attrs.evolve(PRESENT, served=3, leaving=True), State.DRAINING),
     ],
 )
-def test_how_far_a_node_is(seat, state):
-    assert seat.state is state
+def test_how_far_a_node_is(record, state):
+    assert record.state is state
 
 
 async def test_a_link_that_is_not_read_keeps_the_latest_watches_only():

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from tierlb.channel.reporting import SIGN_OF_LIFE_S, Reports
+from tierlb.channel.report_schedule import SIGN_OF_LIFE_S, ReportSchedule
 from tierlb.channel.watching import Rows, Watching
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.wire.frames import Watch
@@ -14,7 +14,7 @@ from tierlb.wire.frames import Watch
 
 @pytest.fixture
 def reports(plane):
-    return Reports(plane, random.Random(1), Watching(), Rows())
+    return ReportSchedule(plane, random.Random(1), Watching(), Rows())
 
 
 class Kept:
