@@ -42,13 +42,13 @@ KEYS = {
     "test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored",
     "file.tiers": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
     "hashon.header": "dataplane/l7/test_front.py::test_maglev_goes_by_the_field_that_is_named",
-    "health.healthy": "dataplane/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
-    "health.host": "dataplane/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
-    "health.interval": "dataplane/test_health.py::test_endpoints_are_checked_at_their_pace_and_out_of_step",
-    "health.path": "dataplane/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
-    "health.status": "dataplane/test_health.py::test_the_status_decides_however_the_answer_comes",
-    "health.timeout": "dataplane/test_health.py::test_a_full_backlog_is_a_bad_connect",
-    "health.unhealthy": "dataplane/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
+    "health.healthy": "dataplane/upstream/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
+    "health.host": "dataplane/upstream/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
+    "health.interval": "dataplane/upstream/test_health.py::test_endpoints_are_checked_at_their_pace_and_out_of_step",
+    "health.path": "dataplane/upstream/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
+    "health.status": "dataplane/upstream/test_health.py::test_the_status_decides_however_the_answer_comes",
+    "health.timeout": "dataplane/upstream/test_health.py::test_a_full_backlog_is_a_bad_connect",
+    "health.unhealthy": "dataplane/upstream/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
     "limits.body": "dataplane/l7/test_exchange.py::test_a_length_over_the_cap_is_413_and_reaches_no_member",
     "limits.body_rate": "dataplane/l7/test_exchange.py::test_a_body_slower_than_the_least_rate_is_408",
     "limits.connections": "dataplane/test_connection_cap.py::test_kept_connections_give_way_to_new_ones_in_order",
@@ -123,12 +123,13 @@ KEYS = {
     "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",
     "outlier.base_ejection": "clients/test_outliers.py::"
     "test_a_server_that_fails_is_left_out_and_comes_back_when_it_has_healed",
-    "outlier.consecutive_errors": "dataplane/test_outliers.py::"
+    "outlier.consecutive_errors": "dataplane/upstream/test_outliers.py::"
     "test_a_run_no_longer_than_those_that_siblings_got_over_is_no_sign",
-    "outlier.consecutive_gateway_errors": "dataplane/test_outliers.py::test_fewer_gateway_errors_may_be_enough",
-    "outlier.interval": "dataplane/test_outliers.py::test_a_low_success_rate_ejects_once_an_interval_is_over",
-    "outlier.max_ejected": "dataplane/test_outliers.py::test_no_more_are_out_at_once_than_the_pool_allows",
-    "outlier.success_rate": "dataplane/test_outliers.py::test_success_rates_are_left_alone_where_they_are_off",
+    "outlier.consecutive_gateway_errors": "dataplane/upstream/test_outliers.py::"
+    "test_fewer_gateway_errors_may_be_enough",
+    "outlier.interval": "dataplane/upstream/test_outliers.py::test_a_low_success_rate_ejects_once_an_interval_is_over",
+    "outlier.max_ejected": "dataplane/upstream/test_outliers.py::test_no_more_are_out_at_once_than_the_pool_allows",
+    "outlier.success_rate": "dataplane/upstream/test_outliers.py::test_success_rates_are_left_alone_where_they_are_off",
 }
 """By the mapping that has the key, as the schema calls it."""
 

@@ -1,4 +1,4 @@
-"""Candidates as the tests of choosers write them down."""
+"""Hosts as the tests of choosers write them down."""
 
 from collections.abc import Sequence
 

@@ -16,9 +16,9 @@ from tierlb.model.topology import Policy
 LOADS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
-def built(policy: Policy, candidates: list[Member], seed: int = 7) -> Chooser[Member]:
+def built(policy: Policy, hosts: list[Member], seed: int = 7) -> Chooser[Member]:
     chooser: Chooser[Member] = make_chooser(policy, random.Random(seed))
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     return chooser
 
 
@@ -33,21 +33,21 @@ def test_the_same_seed_gives_the_same_choices(policy: Policy) -> None:
 
 @pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.MAGLEV])
 @given(loads=LOADS, seed=st.integers(), share=st.sampled_from([0.02, 1.0]))
-def test_the_choice_is_a_candidate(policy: Policy, loads: list[int], seed: int, share: float) -> None:
-    candidates = loaded(loads)
-    for candidate in candidates:
-        candidate.share = share
-    chooser = built(policy, candidates, seed)
-    assert all(chooser.pick(key) in candidates for key in range(5))
-    part = candidates[: 1 + seed % len(candidates)]
+def test_the_choice_is_one_of_the_hosts(policy: Policy, loads: list[int], seed: int, share: float) -> None:
+    hosts = loaded(loads)
+    for host in hosts:
+        host.share = share
+    chooser = built(policy, hosts, seed)
+    assert all(chooser.pick(key) in hosts for key in range(5))
+    part = hosts[: 1 + seed % len(hosts)]
     assert all(chooser.among(part, key) in part for key in range(5))
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_members_that_left_are_not_chosen(policy: Policy) -> None:
-    candidates = members(6)
-    chooser = built(policy, candidates)
-    chooser.rebuild(candidates[2:4])
+    hosts = members(6)
+    chooser = built(policy, hosts)
+    chooser.rebuild(hosts[2:4])
     assert {chooser.pick(key * 7919).name for key in range(200)} == {"m2", "m3"}
 
 
@@ -75,9 +75,9 @@ ODD_MEMBERS = st.builds(
 @pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.MAGLEV])
 @given(odd=st.lists(ODD_MEMBERS, min_size=1, max_size=6), seed=st.integers(), rounds=st.integers(1, 3))
 def test_no_figures_make_a_choice_fail(policy: Policy, odd: list[Member], seed: int, rounds: int) -> None:
-    """Whatever weights, capacities and lines are: there is a choice, and it is one of the candidates."""
-    for index, candidate in enumerate(odd):
-        candidate.name = f"m{index}"
+    """Whatever weights, capacities and lines are: there is a choice, and it is one of the hosts."""
+    for index, host in enumerate(odd):
+        host.name = f"m{index}"
     chooser = built(policy, odd, seed)
     for _ in range(rounds):
         assert all(chooser.pick(key) in odd for key in range(5))
@@ -102,23 +102,23 @@ SETS = [
 
 @pytest.mark.parametrize("weights", SETS)
 def test_no_weights_make_a_table_fail(weights: tuple[float, ...]) -> None:
-    candidates = [Member(f"m{index}", weight=weight) for index, weight in enumerate(weights)]
-    chooser = built(Policy.MAGLEV, candidates)
-    for part in (candidates, candidates[:1], candidates[::-1], []):
+    hosts = [Member(f"m{index}", weight=weight) for index, weight in enumerate(weights)]
+    chooser = built(Policy.MAGLEV, hosts)
+    for part in (hosts, hosts[:1], hosts[::-1], []):
         chooser.rebuild(part)
         assert all(chooser.pick(key * 7919) in part for key in range(50) if part)
-        assert chooser.among(candidates[-1:], 5) is candidates[-1]
+        assert chooser.among(hosts[-1:], 5) is hosts[-1]
 
 
 @pytest.mark.parametrize("policy", Policy)
-def test_candidates_that_weigh_nothing_beside_others_are_not_picked(policy: Policy) -> None:
-    candidates = members(4)
-    for candidate in candidates:
-        candidate.peak.observe(0.0, 0.1)
+def test_hosts_that_weigh_nothing_beside_others_are_not_picked(policy: Policy) -> None:
+    hosts = members(4)
+    for host in hosts:
+        host.peak.observe(0.0, 0.1)
     for index in (0, 3):
-        candidates[index].weight = 0.0
-        candidates[index].slope = candidates[index].offset = 1e9
-    chooser = built(policy, candidates)
+        hosts[index].weight = 0.0
+        hosts[index].slope = hosts[index].offset = 1e9
+    chooser = built(policy, hosts)
     assert {chooser.pick(key * 7919).name for key in range(300)} == {"m1", "m2"}
 
 
@@ -138,14 +138,14 @@ SHARES = [
 def test_equals_get_items_by_weight_under_every_policy(
     policy: Policy, share: float, weights: tuple[float, ...], in_flight: int
 ) -> None:
-    """So many are in flight at all times; each candidate takes as long over one as any other."""
-    candidates = [
+    """So many are in flight at all times; each host takes as long over one as any other."""
+    hosts = [
         Member(f"m{number}", weight=weight, share=share, slope=max(weights) / weight, offset=8.0)
         for number, weight in enumerate(weights)
     ]
-    for candidate in candidates:
-        candidate.peak.observe(0.0, 0.1)
-    chooser = built(policy, candidates)
+    for host in hosts:
+        host.peak.observe(0.0, 0.1)
+    chooser = built(policy, hosts)
     rng = random.Random(2)
     counts: collections.Counter[str] = collections.Counter()
     busy: list[Member] = []
@@ -156,8 +156,8 @@ def test_equals_get_items_by_weight_under_every_policy(
         busy[-1].in_flight += 1
         counts[busy[-1].name] += 1
         if turn % 7 == 0:
-            chooser.rebuild(candidates)
-    parts = [counts[candidate.name] / 6000 for candidate in candidates]
+            chooser.rebuild(hosts)
+    parts = [counts[host.name] / 6000 for host in hosts]
     assert parts == pytest.approx([weight / sum(weights) for weight in weights], abs=0.06)
     assert all(parts)
 
@@ -168,13 +168,13 @@ LOADED = [policy for policy in Policy if policy not in (Policy.ROUND_ROBIN, Poli
 @pytest.mark.parametrize("policy", LOADED)
 @pytest.mark.parametrize("share", [0.02, 1.0])
 def test_weights_do_not_fill_one_that_is_stuck(policy: Policy, share: float) -> None:
-    candidates = [Member(f"m{number}", weight=weight, share=share) for number, weight in enumerate((2.0, 2.0, 1.0))]
-    for candidate in candidates:
-        candidate.slope, candidate.offset = 2 / candidate.weight, 8.0
-        candidate.peak.observe(0.0, 0.1)
-    chooser = built(policy, candidates)
+    hosts = [Member(f"m{number}", weight=weight, share=share) for number, weight in enumerate((2.0, 2.0, 1.0))]
+    for host in hosts:
+        host.slope, host.offset = 2 / host.weight, 8.0
+        host.peak.observe(0.0, 0.1)
+    chooser = built(policy, hosts)
     rng = random.Random(3)
     for _ in range(300):
         picked = chooser.pick(rng.getrandbits(64))
         picked.in_flight += 1
-    assert [candidate.in_flight for candidate in candidates] == pytest.approx([120, 120, 60], abs=25)
+    assert [host.in_flight for host in hosts] == pytest.approx([120, 120, 60], abs=25)

@@ -13,15 +13,15 @@ from tierlb.balance.least import LeastLoaded, TwoChoices, two_of
 LOADS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
-def least(candidates: list[Member], seed: int = 1) -> LeastLoaded[Member]:
+def least(hosts: list[Member], seed: int = 1) -> LeastLoaded[Member]:
     chooser: LeastLoaded[Member] = LeastLoaded(random.Random(seed))
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     return chooser
 
 
-def two_choices(candidates: list[Member], rng: random.Random) -> TwoChoices[Member]:
+def two_choices(hosts: list[Member], rng: random.Random) -> TwoChoices[Member]:
     chooser: TwoChoices[Member] = TwoChoices(rng)
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     return chooser
 
 
@@ -58,13 +58,13 @@ class ScriptedRandom(random.Random):
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=6), st.floats(0, 1, exclude_max=True))
 def test_two_choices_takes_the_less_loaded_of_its_pair(loads: list[int], draw: float) -> None:
-    candidates = loaded(loads)
-    pair = [candidates[position] for position in two_of(len(loads), draw)]
-    chosen = two_choices(candidates, ScriptedRandom(draw)).pick(0)
+    hosts = loaded(loads)
+    pair = [hosts[position] for position in two_of(len(loads), draw)]
+    chosen = two_choices(hosts, ScriptedRandom(draw)).pick(0)
     assert chosen is min(pair, key=lambda member: member.in_flight)
 
 
-def test_two_choices_has_no_choice_with_one_candidate() -> None:
+def test_two_choices_has_no_choice_with_one_host() -> None:
     assert two_choices(members(1), random.Random(1)).pick(0).name == "m0"
 
 

@@ -12,9 +12,9 @@ from tierlb.balance.maglev import TABLE, Maglev, filled, permutation, still_good
 KEYS = [stable_hash(str(number).encode()) for number in range(4000)]
 
 
-def built(candidates: list[Member]) -> Maglev[Member]:
+def built(hosts: list[Member]) -> Maglev[Member]:
     chooser: Maglev[Member] = Maglev()
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     return chooser
 
 
@@ -59,49 +59,49 @@ def test_slots_are_given_by_weight(weights: tuple[float, ...]) -> None:
 
 
 def test_all_nodes_agree_whatever_the_order_of_members() -> None:
-    candidates = members(6)
-    shuffled = candidates[:]
+    hosts = members(6)
+    shuffled = hosts[:]
     random.Random(3).shuffle(shuffled)
-    assert goes_to(built(candidates)) == goes_to(built(shuffled))
+    assert goes_to(built(hosts)) == goes_to(built(shuffled))
 
 
 def test_keys_of_a_missing_member_alone_move_and_come_back() -> None:
-    candidates = members(6)
-    chooser = built(candidates)
+    hosts = members(6)
+    chooser = built(hosts)
     before = goes_to(chooser)
-    chooser.rebuild(candidates[1:])
+    chooser.rebuild(hosts[1:])
     during = goes_to(chooser)
     assert all(was == "m0" or was == is_ for was, is_ in zip(before, during, strict=True))
     assert set(during) == {f"m{index}" for index in range(1, 6)}
     assert max(collections.Counter(during).values()) < 1.3 * len(KEYS) / 5
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     assert goes_to(chooser) == before
 
 
 def test_a_new_member_takes_little_more_than_its_share_of_keys() -> None:
-    candidates = members(6)
-    chooser = built(candidates[:5])
+    hosts = members(6)
+    chooser = built(hosts[:5])
     before = goes_to(chooser)
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     assert 1 / 6 - 0.02 < moved(before, goes_to(chooser)) < 1 / 6 + 0.06
 
 
 def test_jitter_of_weights_moves_no_key() -> None:
-    candidates = members(6)
-    chooser = built(candidates)
+    hosts = members(6)
+    chooser = built(hosts)
     before = goes_to(chooser)
-    for index, candidate in enumerate(candidates):
-        candidate.weight = 3 * (1.04 if index % 2 else 0.97)
-    chooser.rebuild(candidates)
+    for index, host in enumerate(hosts):
+        host.weight = 3 * (1.04 if index % 2 else 0.97)
+    chooser.rebuild(hosts)
     assert goes_to(chooser) == before
 
 
 def test_a_change_of_weight_moves_keys() -> None:
-    candidates = members(4)
-    chooser = built(candidates)
+    hosts = members(4)
+    chooser = built(hosts)
     before = goes_to(chooser)
-    candidates[0].weight = 3.0
-    chooser.rebuild(candidates)
+    hosts[0].weight = 3.0
+    chooser.rebuild(hosts)
     assert 0.2 < moved(before, goes_to(chooser)) < 0.45
 
 
@@ -123,40 +123,40 @@ def test_a_table_is_kept_while_it_serves(before: dict[str, float], now: dict[str
 
 
 def test_one_hot_key_does_not_flood_its_member() -> None:
-    candidates = members(5)
-    chooser = built(candidates)
+    hosts = members(5)
+    chooser = built(hosts)
     for _ in range(500):
         chooser.pick(KEYS[0]).in_flight += 1
-    most = max(candidate.in_flight for candidate in candidates)
+    most = max(host.in_flight for host in hosts)
     assert most <= 1.25 * 500 / 5 + 1
 
 
 def test_a_key_stays_where_it_was_while_there_is_room() -> None:
-    candidates = members(5)
-    chooser = built(candidates)
+    hosts = members(5)
+    chooser = built(hosts)
     home = chooser.pick(KEYS[0])
-    for candidate in candidates:
-        candidate.in_flight = 10
+    for host in hosts:
+        host.in_flight = 10
     assert chooser.pick(KEYS[0]) is home
     home.in_flight = 20
     assert chooser.pick(KEYS[0]) is not home
 
 
 def test_heavier_members_have_more_room() -> None:
-    candidates = members(2)
-    candidates[0].weight = 3.0
-    chooser = built(candidates)
+    hosts = members(2)
+    hosts[0].weight = 3.0
+    chooser = built(hosts)
     for _ in range(400):
         chooser.pick(KEYS[0]).in_flight += 1
-    assert candidates[0].in_flight <= 1.25 * 400 * 0.75 + 1
-    assert candidates[1].in_flight <= 1.25 * 400 * 0.25 + 1
+    assert hosts[0].in_flight <= 1.25 * 400 * 0.75 + 1
+    assert hosts[1].in_flight <= 1.25 * 400 * 0.25 + 1
 
 
 def test_what_is_tried_again_goes_to_one_that_is_left() -> None:
-    candidates = members(5)
-    chooser = built(candidates)
+    hosts = members(5)
+    chooser = built(hosts)
     home = chooser.pick(KEYS[1])
-    left = [candidate for candidate in candidates if candidate is not home]
+    left = [host for host in hosts if host is not home]
     assert chooser.among(left, KEYS[1]) in left
     assert chooser.among(left, KEYS[1]) is chooser.among(left, KEYS[1])
     stranger = Member("stranger")

@@ -54,24 +54,24 @@ def test_the_load_is_time_by_queue(cost: float, in_flight: int, expected: float)
 
 
 def test_the_cheaper_of_two_is_chosen() -> None:
-    candidates = members(2)
-    candidates[0].peak.observe(0, 0.3)
-    candidates[1].peak.observe(0, 0.1)
+    hosts = members(2)
+    hosts[0].peak.observe(0, 0.3)
+    hosts[1].peak.observe(0, 0.1)
     chooser: PeakEwmaChoices[Member] = PeakEwmaChoices(random.Random(1))
-    chooser.rebuild(candidates)
-    candidates[1].in_flight = 1
+    chooser.rebuild(hosts)
+    hosts[1].in_flight = 1
     assert {chooser.pick(0).name for _ in range(20)} == {"m1"}
-    candidates[1].in_flight = 3
+    hosts[1].in_flight = 3
     assert {chooser.pick(0).name for _ in range(20)} == {"m0"}
-    assert chooser.among(candidates[1:], 0) is candidates[1]
+    assert chooser.among(hosts[1:], 0) is hosts[1]
 
 
 @pytest.mark.parametrize(("cost", "count"), [(0.1, 100), (0.15, 100), (0.21, 0), (1.0, 0)])
 def test_a_turn_by_weight_is_lost_to_one_that_is_done_far_sooner_only(cost: float, count: int) -> None:
-    candidates = members(2)
-    candidates[0].weight = 3.0
-    candidates[0].peak.observe(0, 0.1)
-    candidates[1].peak.observe(0, cost)
+    hosts = members(2)
+    hosts[0].weight = 3.0
+    hosts[0].peak.observe(0, 0.1)
+    hosts[1].peak.observe(0, cost)
     chooser: PeakEwmaChoices[Member] = PeakEwmaChoices(random.Random(1))
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     assert [chooser.pick(0).name for _ in range(400)].count("m1") == pytest.approx(count, abs=2)

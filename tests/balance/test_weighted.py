@@ -19,9 +19,9 @@ def weighing(*weights: float) -> list[Member]:
     return [Member(name, weight=weight) for name, weight in zip("abcdefgh", weights, strict=False)]
 
 
-def built(candidates: list[Member], rng: random.Random) -> SmoothWeighted[Member]:
+def built(hosts: list[Member], rng: random.Random) -> SmoothWeighted[Member]:
     chooser: SmoothWeighted[Member] = SmoothWeighted(rng)
-    chooser.rebuild(candidates)
+    chooser.rebuild(hosts)
     return chooser
 
 
@@ -45,10 +45,10 @@ def test_many_nodes_do_not_start_with_the_same() -> None:
 
 
 def test_who_was_just_chosen_waits_although_another_left() -> None:
-    candidates = weighing(1, 1, 1)
-    chooser = built(candidates, NoRandom())
+    hosts = weighing(1, 1, 1)
+    chooser = built(hosts, NoRandom())
     assert chooser.pick(0).name == "a"
-    chooser.rebuild(candidates[:2])
+    chooser.rebuild(hosts[:2])
     assert chooser.pick(0).name == "b"
 
 
@@ -60,21 +60,21 @@ def test_those_left_are_drawn_by_weight() -> None:
 
 
 def test_what_was_gained_by_great_weights_is_no_debt_when_they_become_small() -> None:
-    candidates = weighing(1000, 1, 500)
-    chooser = built(candidates, NoRandom())
+    hosts = weighing(1000, 1, 500)
+    chooser = built(hosts, NoRandom())
     for _ in range(8):
         chooser.pick(0)
-    for candidate in candidates:
-        candidate.weight = 1.0
-    chooser.rebuild(candidates)
+    for host in hosts:
+        host.weight = 1.0
+    chooser.rebuild(hosts)
     counts = collections.Counter(chooser.pick(0).name for _ in range(30))
     assert all(8 <= counts[name] <= 12 for name in "abc")
 
 
-def test_what_a_candidate_had_gained_gives_it_no_turn_once_it_weighs_nothing() -> None:
-    candidates = weighing(1, 1, 1, 1, 1, 1, 8)
-    chooser = built(candidates, NoRandom())
+def test_what_a_host_had_gained_gives_it_no_turn_once_it_weighs_nothing() -> None:
+    hosts = weighing(1, 1, 1, 1, 1, 1, 8)
+    chooser = built(hosts, NoRandom())
     assert [chooser.pick(0).name for _ in range(4)] == ["g", "a", "g", "b"], "so that g has gained"
-    candidates[6].weight = 0.0
-    chooser.rebuild(candidates)
+    hosts[6].weight = 0.0
+    chooser.rebuild(hosts)
     assert {chooser.pick(0).name for _ in range(40)} == set("abcdef")

@@ -2,7 +2,7 @@
 
 Each way to fail has a pool of its own over the same servers, to which the first segment of the path leads. What a pool
 had before counts: after clients that asked for what fails, an endpoint has to fail 12 times beside good answers only,
-and some more before the node looks. tests/dataplane/test_outliers.py tests that in time that only the test passes.
+and some more before the node looks. tests/dataplane/upstream/test_outliers.py tests that in virtual time.
 """
 
 import contextlib

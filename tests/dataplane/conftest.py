@@ -296,10 +296,10 @@ class Lab:
     def upkeep(self) -> Any:
         return self.plane._upkeep
 
-    def candidate(self, member: PlayedMember) -> Any:
+    def host(self, member: PlayedMember) -> Any:
         """What the node knows of this member."""
-        (candidate,) = self.front.roster.named(member.member.name)
-        return candidate
+        (host,) = self.front.registry.named(member.member.name)
+        return host
 
     async def member(self, *, at: Address | None = None, backlog: int = 100, **says: Any) -> PlayedMember:
         sock = trio.socket.socket()
@@ -358,8 +358,8 @@ class Lab:
         """What the node does beside its traffic, done now and not in the next twentieth of a second."""
         now = self.plane.reactor.look()
         self.upkeep.tick(now)
-        for group in self.front.roster.groups:
-            group.settle(now)
+        for host_set in self.front.registry.host_sets:
+            host_set.settle(now)
 
     async def until(self, condition: Any) -> None:
         """Wait for a state that nothing announces."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataplane.rosters import Harness, Underway, child, destination, member
+from tests.dataplane.registries import Harness, Underway, child, destination, member
 from tierlb.balance.kinds import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
@@ -18,14 +18,14 @@ from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode, encode
 
 
 class Books(Harness):
-    """An account over a roster; `waited_s` is how long the event loop has waited."""
+    """An account over a registry; `waited_s` is how long the event loop has waited."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counters = Counters()
         self.latencies = Sketch()
         self.waited_s = 0.0
-        self.account = Account(self.counters, self.roster, self.latencies, self.reactor.now)
+        self.account = Account(self.counters, self.registry, self.latencies, self.reactor.now)
 
     def passes(self, seconds: float, *, busy: float = 0.0) -> None:
         """Time passes in ticks, of which the loop is busy for this part."""
@@ -52,7 +52,7 @@ def books() -> Books:
 
 
 def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
-    books.group("a", "b")
+    books.host_set("a", "b")
     books.passes(2.0)
     load = books.subtree()
     assert load.utilisation == pytest.approx(0, abs=1e-6)
@@ -61,13 +61,13 @@ def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
 
 def test_a_pool_of_which_no_endpoint_is_known_is_a_leaf_that_is_not_ready(books: Books) -> None:
     for members, unfound, leaves in (((), 2, (0, 2)), (("a",), 1, (1, 2))):
-        books.group(*members)
+        books.host_set(*members)
         load = books.account.subtree(books.reactor.now, draining=False, unfound=unfound)
         assert (load.ready_leaves, load.leaves, load.capacity) == (*leaves, 0.0)
 
 
 def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     books.items("edge-1", 10, connections=2)
     books.items("edge-2", 5, connections=1)
     books.counters.tallies.outside.arrivals += 1
@@ -81,17 +81,17 @@ def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
 
 
 def test_what_is_parked_is_told_of_all_and_of_each_parents(books: Books) -> None:
-    (candidate,) = books.group("a").candidates
+    (host,) = books.host_set("a").hosts
     for parent in ("edge-1", "edge-1", "edge-2"):
         item = Underway(books.reactor.now)
         item.tally = books.counters.tallies.of(parent)
-        candidate.begin_item(books.reactor.now, item, long=True)
-    assert books.subtree().parked == candidate.load(books.reactor.now).parked == 3
+        host.begin_item(books.reactor.now, item, long=True)
+    assert books.subtree().parked == host.load(books.reactor.now).parked == 3
     assert (books.account.echo("edge-1").parked, books.account.echo("edge-2").parked) == (2, 1)
 
 
 def test_busy_is_the_loops_share_of_the_last_second(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     books.passes(2.0, busy=0.25)
     assert books.account.busy == pytest.approx(0.25)
     assert books.subtree().utilisation == pytest.approx(0.25)
@@ -100,7 +100,7 @@ def test_busy_is_the_loops_share_of_the_last_second(books: Books) -> None:
 
 
 def test_what_the_node_itself_could_do_follows_from_what_it_does(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     for _ in range(40):
         books.items("edge-1", 10)
         books.passes(0.05, busy=0.5)
@@ -109,7 +109,7 @@ def test_what_the_node_itself_could_do_follows_from_what_it_does(books: Books) -
 
 
 def test_times_are_means_of_the_last_second(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     books.passes(1.0)
     for _ in range(20):
         books.items("edge-1", 1)
@@ -124,17 +124,17 @@ def test_times_are_means_of_the_last_second(books: Books) -> None:
 
 def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> None:
     """300 requests of 10 ms in a second, and 100 polls that end after 5 s."""
-    (candidate,) = books.group("a").candidates
-    tally, kinds = books.counters.tallies.outside, books.roster.kinds
+    (host,) = books.host_set("a").hosts
+    tally, kinds = books.counters.tallies.outside, books.registry.kinds
     poll = kinds.number("poll")
     for _ in range(1000):
         kinds.note_parked(poll)
     for _ in range(40):
         books.items("edge-1", 15)
-        candidate.times[OTHER].extend([0.01] * 15)
+        host.times[OTHER].extend([0.01] * 15)
         tally.done += 5
         books.counters.waited += 5
-        candidate.times[poll].extend([5.0] * 5)
+        host.times[poll].extend([5.0] * 5)
         books.passes(0.05)
     load = books.subtree()
     assert load.response_s == pytest.approx(0.01)
@@ -144,7 +144,7 @@ def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> N
 
 def test_times_of_connections_and_of_requests_are_not_mixed(books: Books) -> None:
     """An l4 node counts connections until the first child says what it counts; the two sums have nothing in common."""
-    books.groups(destination(child("a")), kind=Kind.L4)
+    books.host_sets(destination(child("a")), kind=Kind.L4)
     books.passes(1.0)
     books.items("edge-1", 5)
     books.counters.timed += 5
@@ -160,7 +160,7 @@ def test_times_of_connections_and_of_requests_are_not_mixed(books: Books) -> Non
 
 
 def test_recent_latencies_can_be_read(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     books.latencies.add(0.5)
     books.passes(0.05)
     assert books.account.latencies.value().count == 1
@@ -174,7 +174,7 @@ def reported(books: Books, name: str, **load: Any) -> None:
 
 
 def test_capacity_and_leaves_are_sums_over_the_children(books: Books) -> None:
-    books.group(child("a"), child("b"))
+    books.host_set(child("a"), child("b"))
     reported(books, "a", ready_leaves=3, hottest=0.4)
     reported(books, "b", capacity=50.0, hottest=0.8)
     load = books.subtree()
@@ -182,36 +182,36 @@ def test_capacity_and_leaves_are_sums_over_the_children(books: Books) -> None:
 
 
 def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
-    books.group(child("a", "app", parents=2), member("b", parents=4))
+    books.host_set(child("a", "app", parents=2), member("b", parents=4))
     reported(books, "a")
-    books.serve(books.roster.named("b")[0], 40, 0.01)
+    books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
-    learnt = books.roster.named("b")[0].view.learnt
+    learnt = books.registry.named("b")[0].view.learnt
     assert learnt is not None
     assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
 
 
 def test_who_is_out_is_not_counted_on(books: Books) -> None:
-    books.group(child("a"), child("b"), child("c", admin=Admin.DRAIN), child("d"))
+    books.host_set(child("a"), child("b"), child("c", admin=Admin.DRAIN), child("d"))
     for name in "abcd":
         reported(books, name)
-    books.roster.named("b")[0].connect_failed(refused=True)
+    books.registry.named("b")[0].connect_failed(refused=True)
     reported(books, "d", draining=True)
     load = books.subtree()
     assert (load.capacity, load.ready_leaves, load.leaves) == (100.0, 4, 16)
 
 
 def test_a_reserve_counts_only_while_it_is_used(books: Books) -> None:
-    group = books.group(child("a"), child("b", level=1))
+    host_set = books.host_set(child("a"), child("b", level=1))
     reported(books, "a", capacity=10.0, ready_leaves=1, leaves=1)
     reported(books, "b", capacity=70.0, ready_leaves=1, leaves=1)
     assert (books.subtree().capacity, books.subtree().ready_leaves) == (10.0, 1)
-    group.candidates[0].connect_failed(refused=True)
+    host_set.hosts[0].connect_failed(refused=True)
     assert (books.subtree().capacity, books.subtree().ready_leaves) == (70.0, 1)
 
 
 def test_the_oldest_report_below_is_the_age(books: Books) -> None:
-    books.group(child("a"), child("b"))
+    books.host_set(child("a"), child("b"))
     reported(books, "a", age_s=0.3)
     books.tick(0.1)
     reported(books, "b")
@@ -221,9 +221,9 @@ def test_the_oldest_report_below_is_the_age(books: Books) -> None:
 
 def test_a_child_that_is_lost_makes_nothing_old(books: Books) -> None:
     """Its capacity is not from a report any more, so how old its last one is says nothing of the others."""
-    books.group(child("a"), child("b"))
+    books.host_set(child("a"), child("b"))
     reported(books, "a")
-    books.roster.note_lost("a")
+    books.registry.note_lost("a")
     books.tick(60.0)
     reported(books, "b")
     load = books.subtree()
@@ -232,8 +232,8 @@ def test_a_child_that_is_lost_makes_nothing_old(books: Books) -> None:
 
 
 def test_the_scarcest_pool_for_its_traffic_is_the_limit(books: Books) -> None:
-    books.groups(destination(child("a", "api")), destination(child("b", "web")))
-    a, b = books.roster.named("a")[0], books.roster.named("b")[0]
+    books.host_sets(destination(child("a", "api")), destination(child("b", "web")))
+    a, b = books.registry.named("a")[0], books.registry.named("b")[0]
     reported(books, "a")
     reported(books, "b", capacity=900.0)
     a.done, b.done = 2000, 8000
@@ -241,7 +241,7 @@ def test_the_scarcest_pool_for_its_traffic_is_the_limit(books: Books) -> None:
 
 
 def test_draining_is_said(books: Books) -> None:
-    books.group("a")
+    books.host_set("a")
     assert books.subtree(draining=True).draining
 
 
@@ -250,20 +250,20 @@ def test_the_work_of_a_member_that_left_was_done(books: Books) -> None:
 
     def work(seconds: float) -> None:
         for _ in range(round(seconds / 0.05)):
-            for each in books.roster.candidates:
+            for each in books.registry.hosts:
                 each.times[0] += [0.01] * 20
             books.passes(0.05)
 
-    books.group("a", "b", "c")
+    books.host_set("a", "b", "c")
     work(3.0)
     busy = books.subtree().utilisation
     assert busy > 0.1
-    books.group("b", "c")
+    books.host_set("b", "c")
     work(0.2)
     assert books.subtree().utilisation > 0.8 * busy
-    assert set(books.roster.work_left_s) == {"app"}
-    books.group(member("d", "other"))
-    assert not books.roster.work_left_s
+    assert set(books.registry.work_left_s) == {"app"}
+    books.host_set(member("d", "other"))
+    assert not books.registry.work_left_s
 
 
 # An l4 node over children that count requests.
@@ -271,7 +271,7 @@ def test_the_work_of_a_member_that_left_was_done(books: Books) -> None:
 
 def above_l7(books: Books) -> None:
     """50 requests came over ten connections, 30 of them of one parent's; six are in flight."""
-    books.group(child("a"), child("b"), kind=Kind.L4)
+    books.host_set(child("a"), child("b"), kind=Kind.L4)
     books.items("edge-1", 6, connections=6)
     books.items("edge-2", 4, connections=4)
     books.counters.connections = 10
@@ -315,7 +315,7 @@ def test_what_is_parked_below_an_l4_node_is_parked_there_too(books: Books) -> No
     books.report("b", Echo(2, 20, 5, 2))
     assert books.subtree().parked == 5
     assert [books.account.echo(name).parked for name in ("edge-1", "edge-2", "edge-3")] == [3, 2, 0]
-    books.roster.note_lost("a")
+    books.registry.note_lost("a")
     assert (books.subtree().parked, books.subtree().in_flight) == (2, 2)
     books.report("b", Echo(1, 21, 5))
     assert books.subtree().parked == 0
@@ -342,7 +342,7 @@ def test_what_is_parked_below_takes_no_time_of_requests(books: Books) -> None:
 
 
 def test_without_children_that_count_requests_its_items_are_connections(books: Books) -> None:
-    books.group("a", kind=Kind.L4)
+    books.host_set("a", kind=Kind.L4)
     books.items("edge-1", 7, connections=3)
     assert books.subtree().arrivals == 7
     assert books.account.echo("edge-1") == Echo(0, 7, 3)
@@ -365,31 +365,31 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
 ) -> None:
     """Figures at the bounds of what a frame may hold, from children that are wrong or lie."""
     books = Books()
-    group = books.group(child("a"), child("b"), child("c"), "d", kind=kind, balance=policy)
+    host_set = books.host_set(child("a"), child("b"), child("c"), "d", kind=kind, balance=policy)
     books.items("parent", 50, connections=3)
     for name, load, echo in reports:
-        books.roster.note_report(name, load, echo)
+        books.registry.note_report(name, load, echo)
         books.passes(0.3, busy=0.5)
-        candidate = group.choose()
-        if candidate is not None:
-            candidate.begin()
-        for each in group.candidates:
-            guidance = group.guidance(each, books.reactor.now)
+        host = host_set.choose()
+        if host is not None:
+            host.begin()
+        for each in host_set.hosts:
+            guidance = host_set.guidance(each, books.reactor.now)
             assert guidance is None or decode(encode(guidance)) == guidance
     said = books.subtree()
     frame = decode(encode(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)
-    assert group.choose() is not None or not group.available
+    assert host_set.choose() is not None or not host_set.available
 
 
 def test_pools_without_an_available_endpoint_are_told_with_those_of_the_nodes_below(books: Books) -> None:
-    own, _ = books.groups(destination("a", "b"), destination(child("web-1"), child("web-2")))
+    own, _ = books.host_sets(destination("a", "b"), destination(child("web-1"), child("web-2")))
     books.report("web-1", down=("api", "db"))
     books.report("web-2", down=("db",))
     assert books.subtree().down == ("db",)
-    for candidate in own.candidates:
-        candidate.connect_failed(refused=True)
+    for host in own.hosts:
+        host.connect_failed(refused=True)
     assert books.subtree().down == ("app", "db")
-    own.candidates[0].connected()
-    books.roster.note_lost("web-2")
+    own.hosts[0].connected()
+    books.registry.note_lost("web-2")
     assert books.subtree().down == ("api", "db"), "of a node that is not heard nothing is known"

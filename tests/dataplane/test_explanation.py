@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.rosters import Harness, Underway, by_name, child, member
+from tests.dataplane.registries import Harness, Underway, by_name, child, member
 from tierlb.dataplane.explanation import MOST_MEMBERS, Explaining, explain, recorded
-from tierlb.dataplane.roster import Candidate, Group
+from tierlb.dataplane.upstream.registry import Host, HostSet
 from tierlb.model.topology import Admin, Policy
 
 WINDOW = [
@@ -47,8 +47,8 @@ def harness() -> Harness:
     return Harness()
 
 
-def told(group: Group, chosen: Candidate | None, policy: Policy = Policy.LEAST_REQUESTS) -> dict[str, Any]:
-    line = explain("web-1", policy, group.candidates, chosen)
+def told(host_set: HostSet, chosen: Host | None, policy: Policy = Policy.LEAST_REQUESTS) -> dict[str, Any]:
+    line = explain("web-1", policy, host_set.hosts, chosen)
     assert line.isascii()
     assert b"\n" not in line
     return json.loads(line)
@@ -59,40 +59,40 @@ def names(line: dict[str, Any]) -> list[str]:
 
 
 def test_the_chosen_comes_first_and_the_others_from_the_best_on(harness: Harness) -> None:
-    group = harness.group("a", "b", "c", "d")
+    host_set = harness.host_set("a", "b", "c", "d")
     for name, in_flight in (("a", 3), ("b", 1), ("c", 2), ("d", 0)):
-        by_name(group)[name].in_flight = in_flight
-    line = told(group, by_name(group)["c"])
+        by_name(host_set)[name].in_flight = in_flight
+    line = told(host_set, by_name(host_set)["c"])
     assert (line["node"], line["policy"], line["chose"]) == ("web-1", "least-requests", "c")
     assert names(line) == ["c", "d", "b", "a"]
     assert [(each["in_flight"], each["score"]) for each in line["members"]] == [(2, 2), (0, 0), (1, 1), (3, 3)]
 
 
 def test_of_many_members_the_best_are_told_and_how_many_more_there_are(harness: Harness) -> None:
-    group = harness.group(*(f"m{number}" for number in range(MOST_MEMBERS + 3)))
-    for number, candidate in enumerate(group.candidates):
-        candidate.in_flight = number
-    line = told(group, group.candidates[-1])
+    host_set = harness.host_set(*(f"m{number}" for number in range(MOST_MEMBERS + 3)))
+    for number, host in enumerate(host_set.hosts):
+        host.in_flight = number
+    line = told(host_set, host_set.hosts[-1])
     assert names(line) == [f"m{MOST_MEMBERS + 2}", *(f"m{number}" for number in range(MOST_MEMBERS - 1))]
     assert line["more"] == 3
 
 
 def test_nobody_chosen_is_told_too(harness: Harness) -> None:
-    group = harness.group(member("a", admin=Admin.DRAIN))
-    assert told(group, None) == {
+    host_set = harness.host_set(member("a", admin=Admin.DRAIN))
+    assert told(host_set, None) == {
         "node": "web-1",
         "policy": "least-requests",
         "chose": None,
         "members": [{"member": "a", "in_flight": 0, "score": 0.0, "availability": "draining"}],
     }
-    assert told(harness.group(), None)["members"] == []
+    assert told(harness.host_set(), None)["members"] == []
 
 
 def test_what_is_known_of_a_member_is_told(harness: Harness) -> None:
-    group = harness.group(child("a"), child("b"), balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set(child("a"), child("b"), balance=Policy.LOAD_AWARE)
     harness.report("a", capacity=123.456, in_flight=5)
     harness.tick(0.125)
-    line = told(group, by_name(group)["a"], Policy.LOAD_AWARE)
+    line = told(host_set, by_name(host_set)["a"], Policy.LOAD_AWARE)
     a, b = line["members"]
     assert (a["capacity"], a["report_age_s"]) == (123.5, 0.125)
     assert a["score"] > 0
@@ -101,38 +101,38 @@ def test_what_is_known_of_a_member_is_told(harness: Harness) -> None:
 
 
 def test_what_is_parked_there_and_how_old_a_capacity_is_are_told(harness: Harness) -> None:
-    group = harness.group(child("a"), "b", balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set(child("a"), "b", balance=Policy.LOAD_AWARE)
     harness.report("a", capacity=100.0, capacity_age_s=30.0)
-    by_name(group)["b"].begin_item(harness.reactor.now, Underway(harness.reactor.now), long=True)
-    a, b = told(group, by_name(group)["a"], Policy.LOAD_AWARE)["members"]
+    by_name(host_set)["b"].begin_item(harness.reactor.now, Underway(harness.reactor.now), long=True)
+    a, b = told(host_set, by_name(host_set)["a"], Policy.LOAD_AWARE)["members"]
     assert (a["capacity_age_s"], "parked" in a) == (30.0, False)
     assert (b["in_flight"], b["parked"]) == (1, 1)
     harness.report("a", capacity=100.0)
-    assert "capacity_age_s" not in told(group, by_name(group)["a"], Policy.LOAD_AWARE)["members"][0]
+    assert "capacity_age_s" not in told(host_set, by_name(host_set)["a"], Policy.LOAD_AWARE)["members"][0]
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_choice_by_any_policy_can_be_told(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", balance=policy)
+    host_set = harness.host_set("a", "b", balance=policy)
     for _ in range(5):
-        candidate = group.choose()
-        line = told(group, candidate, policy)
+        host = host_set.choose()
+        line = told(host_set, host, policy)
         assert line["chose"] == names(line)[0]
         goes_by_something = policy not in (Policy.ROUND_ROBIN, Policy.RANDOM)
         assert all(("score" in each) is goes_by_something for each in line["members"])
 
 
-def test_a_recorded_group_chooses_as_the_group_does_and_writes_it_down(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a, b = group.candidates
+def test_a_recorded_host_set_chooses_as_the_host_set_does_and_writes_it_down(harness: Harness) -> None:
+    host_set = harness.host_set("a", "b")
+    a, b = host_set.hosts
     a.in_flight = 1
-    noted = recorded(group, "web-1", Policy.LEAST_REQUESTS)
-    assert noted.destination is group.destination
-    assert noted.available == group.available
+    noted = recorded(host_set, "web-1", Policy.LEAST_REQUESTS)
+    assert noted.destination is host_set.destination
+    assert noted.available == host_set.available
     assert noted.choose() is b
     assert noted.choose((b,)) is a
     assert noted.has_other((b,))
     assert not noted.has_other((a, b))
     assert noted.choose((a, b)) is None
     assert [json.loads(line)["chose"] for line in noted.lines] == ["b", "a", None]
-    assert recorded(group, "web-1", Policy.LEAST_REQUESTS).lines == []
+    assert recorded(host_set, "web-1", Policy.LEAST_REQUESTS).lines == []

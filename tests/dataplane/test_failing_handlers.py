@@ -227,7 +227,7 @@ async def is_all_right_after(lab: Lab, traffic: Callable[[Lab], Any], last: byte
     load = lab.plane.load()
     assert (load.connections, load.in_flight) == (0, 0)
     assert [member.in_flight for member in load.members] == [0 for _ in load.members]
-    assert all(candidate.in_flight == candidate.parked == 0 for candidate in front.roster.candidates)
+    assert all(host.in_flight == host.parked == 0 for host in front.registry.hosts)
     assert load.parked == lab.plane.subtree().parked == 0
     assert lab.plane.errors.counts["connection"] >= (1 if calls[0] >= at else 0)
     assert load.internal_errors == lab.plane.errors.counts.total()

@@ -45,7 +45,7 @@ async def test_a_request_without_an_answer_gets_one_when_the_time_is_over(lab: L
     assert (await other.hears_message()).status == 200
     expected = {"member": one.member.name, "requests": 1, "tunnels": 0, "connections": 0}
     assert ("maintenance_deadline_reached", expected) in lab.log.events
-    assert lab.candidate(one).errors == 0
+    assert lab.host(one).errors == 0
 
 
 async def test_an_answer_that_has_begun_breaks_off(lab: Lab, clock: Clock) -> None:

@@ -484,7 +484,7 @@ def far(*members: PlayedMember, **says: Any) -> Snapshot:
 async def until_known(lab: Lab, *expected: PlayedMember) -> None:
     wanted = {each.member.name for each in expected}
     with trio.fail_after(5.0):
-        while {each.name for each in lab.front.roster.candidates} != wanted:  # noqa: ASYNC110 (it tells nobody)
+        while {each.name for each in lab.front.registry.hosts} != wanted:  # noqa: ASYNC110 (it tells nobody)
             await trio.sleep(0.001)
 
 
@@ -508,8 +508,8 @@ async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_fi
         await speaker.says(OK % (2, b"ok"))
         assert (await listener.hears_message()).body == b"ok"
     await under_way.hears_end()
-    candidate = lab.candidate(second)
-    assert (candidate.member.parents, candidate.weight) == (3, 0.5)
+    host = lab.host(second)
+    assert (host.member.parents, host.weight) == (3, 0.5)
 
 
 async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_ready(
@@ -543,9 +543,9 @@ async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone:
     zone["far.internal:80"] = (Found(found.address),)
     await lab.serves(far())
     await until_known(lab, found)
-    candidate = lab.candidate(found)
+    host = lab.host(found)
     lab.plane.apply(attrs.evolve(far(health=HealthCheck(path="/up")), revision=2))
-    assert lab.candidate(found) is candidate
+    assert lab.host(found) is host
     assert b"GET /up" in (await (await found.accepts()).hears_head()).raw
 
 

@@ -12,13 +12,13 @@ import pytest
 import trio
 
 from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, Lab, Log, PlayedMember, l7
-from tests.dataplane.rosters import Harness, member
+from tests.dataplane.registries import Harness, member
 from tierlb.balance.guidance import NOBODY
 from tierlb.dataplane import upkeep as upkeep_module
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
-from tierlb.dataplane.roster import Roster
 from tierlb.dataplane.upkeep import GUIDANCE_FOR_S, SAY_EVERY_S, Upkeep
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Member, PoolSettings, Snapshot
@@ -34,7 +34,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 class Front:
     """Notes what it is to heed."""
 
-    roster: Roster
+    registry: HostRegistry
     name: str = "web-1"
     counters: Counters = attrs.field(factory=Counters)
     latencies: Sketch = attrs.field(factory=Sketch)
@@ -57,11 +57,11 @@ class Kept(Harness):
     def __init__(self) -> None:
         super().__init__()
         self.log = Log()
-        self.front = Front(self.roster)
+        self.front = Front(self.registry)
         self.upkeep = Upkeep(self.front, self.reactor, random.Random(1), self.log)
 
     def serves(self, *members: str | Member, **options: Any) -> None:
-        self.group(*members)
+        self.host_set(*members)
         self.upkeep.apply(l7(**options))
 
     def passes(self, seconds: float) -> None:
@@ -116,10 +116,10 @@ def test_the_front_hears_at_once_that_answers_take_longer(kept: Kept) -> None:
     kept.passes(1.1)
     heard = len(kept.front.heeded)
     for _ in range(6):
-        kept.roster.kinds.heads += 10
-        kept.roster.kinds.heads_s += 5.0
-        kept.roster.kinds.heads_usual_s += 1.0
-        kept.roster.kinds.heads_ratios += 60.0
+        kept.registry.kinds.heads += 10
+        kept.registry.kinds.heads_s += 5.0
+        kept.registry.kinds.heads_usual_s += 1.0
+        kept.registry.kinds.heads_ratios += 60.0
         kept.passes(0.05)
     load, _ = kept.front.heeded[-1]
     assert (len(kept.front.heeded) - heard, load.response_s) == (6, pytest.approx(0.6))
@@ -133,10 +133,10 @@ def test_a_draining_front_is_said_to_drain(kept: Kept) -> None:
 
 def test_members_are_learnt_about_at_every_tick(kept: Kept) -> None:
     kept.serves("a")
-    (candidate,) = kept.roster.candidates
-    kept.serve(candidate, 20, 0.01)
+    (host,) = kept.registry.hosts
+    kept.serve(host, 20, 0.01)
     kept.upkeep.tick(kept.reactor.now)
-    assert candidate.capacity == pytest.approx(800, rel=0.1)
+    assert host.capacity == pytest.approx(800, rel=0.1)
     assert kept.upkeep.subtree(kept.reactor.now).capacity == pytest.approx(800, rel=0.1)
 
 
@@ -145,10 +145,10 @@ def test_members_are_learnt_about_at_every_tick(kept: Kept) -> None:
 
 def busy_for(kept: Kept, seconds: float) -> None:
     """A hundred requests a second of ten milliseconds each; every tenth is an error."""
-    (candidate,) = kept.roster.candidates
+    (host,) = kept.registry.hosts
     tally = kept.front.counters.tallies.outside
     for number in range(round(seconds * 20)):
-        kept.serve(candidate, 5, 0.01)
+        kept.serve(host, 5, 0.01)
         tally.done += 5
         kept.front.counters.errors += number % 2
         kept.upkeep.tick(kept.reactor.now)
@@ -195,20 +195,20 @@ def test_an_idle_node_says_nothing_rather_than_an_empty_report(kept: Kept, form:
 def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed(kept: Kept) -> None:
     pools = (PoolSettings("app", agent_check_port=1),)
     kept.serves("a", pools=pools)
-    (candidate,) = kept.roster.candidates
+    (host,) = kept.registry.hosts
     for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
-        kept.upkeep._agent_says(candidate, parse(line + b"\n"))
+        kept.upkeep._agent_says(host, parse(line + b"\n"))
     assert [fields["word"] for _, fields in kept.log.events] == ["bogus", "bogus", "other"]
     kept.serves("a", pools=pools)
-    kept.upkeep._agent_says(candidate, parse(b"other\n"))
+    kept.upkeep._agent_says(host, parse(b"other\n"))
     assert len(kept.log.events) == 4
-    assert candidate.weight == 0.5
+    assert host.weight == 0.5
 
 
 def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
     pools = (PoolSettings("app", agent_check_port=1),)
     kept.serves("a", "b", pools=pools)
-    a, _ = kept.roster.candidates
+    a, _ = kept.registry.hosts
     a.agent_says(parse(b"down\n"))
     kept.serves("a", "b", pools=pools)
     assert a.availability.value == "unhealthy"
@@ -298,7 +298,7 @@ async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -
 
 def test_where_nothing_is_wrong_members_are_passed_on_as_they_are(kept: Kept) -> None:
     kept.serves("a", "b")
-    loads = tuple(kept.roster.loads())
+    loads = tuple(kept.registry.loads())
     told = kept.upkeep.told(loads)
     assert len(told) == 2
     assert all(one is other for one, other in zip(told, loads, strict=True))
@@ -376,8 +376,8 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         agent.line = line
         await lab.until(lambda state=state: states(lab) == [state])
         assert (await client.asks(GET)).status == status
-    candidate = lab.candidate(served.played)
-    assert (candidate.weight, candidate.view.slots) == (0.5, 3.0)
+    host = lab.host(served.played)
+    assert (host.weight, host.view.slots) == (0.5, 3.0)
     assert set(agent.heard) == {b"node-1\n"}
 
 
@@ -465,7 +465,7 @@ async def test_agent_checks_are_told_what_holds(lab: Lab) -> None:
     with reserved() as address:
         await lab.serves(l7(served.played, agent_check=address))
         await comes_up(address)
-        lab.candidate(served.played).checked(False)
+        lab.host(served.played).checked(False)
         assert await ask(address) == b"ready down 100% #nothing below is ready\n"
         client = await lab.connects()
         await client.says(GET[:-4])
@@ -494,8 +494,8 @@ async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
 @pytest.mark.parametrize("part", ["tick", "learn", "settle_in_turn", "sample", "heed"])
 def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.serves("a", "b")
-    first, second = kept.roster.candidates
-    owner = {"tick": kept.roster, "learn": first, "settle_in_turn": kept.roster.groups[0]}
+    first, second = kept.registry.hosts
+    owner = {"tick": kept.registry, "learn": first, "settle_in_turn": kept.registry.host_sets[0]}
     owner |= {"sample": kept.upkeep.account, "heed": kept.front}
     monkeypatch.setattr(type(owner[part]), part, once_failing(getattr(type(owner[part]), part)))
     learnt: list[object] = []

@@ -11,7 +11,7 @@ from tierlb.balance.guidance import Reason
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Client, Clients
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.node import Candidate
+from tierlb.simulate.node import Host
 from tierlb.simulate.run import Run, Scenario
 from tierlb.simulate.tree import Shape, TierShape, Tree
 
@@ -45,9 +45,9 @@ class Bench:
         demand = shape.service.drawn_by(rng)
         Client(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies, demand).begin()
 
-    def connected(self) -> list[Candidate]:
+    def connected(self) -> list[Host]:
         """Where it has its connection, as the node that placed it counts."""
-        return [each for node in self.tree.levels[0] for each in node.candidates if each.in_flight]
+        return [each for node in self.tree.levels[0] for each in node.hosts if each.in_flight]
 
     def closed(self) -> int:
         return sum(node.closed for node in self.tree.levels[1])
@@ -98,9 +98,9 @@ def test_a_connection_whose_life_is_over_ends_with_a_response_and_the_next_item_
     lived_s = sum(node.connected_s for node in bench.tree.levels[1])
     assert lived_s / bench.closed() == pytest.approx(2.0, rel=0.3)
     for node in bench.tree.levels[0]:
-        for each in node.candidates:
+        for each in node.hosts:
             assert each.tally.connections == each.in_flight
-    assert sum(each.done for node in bench.tree.levels[0] for each in node.candidates) == bench.closed()
+    assert sum(each.done for node in bench.tree.levels[0] for each in node.hosts) == bench.closed()
 
 
 @pytest.mark.parametrize("heeds", [True, False])
@@ -142,7 +142,7 @@ def test_many_clients_offer_the_load_together_and_every_item_is_counted_below() 
     outcome = run.outcome()
     assert len(outcome.latencies) == pytest.approx(0.3 * SHAPE.capacity * 20, rel=0.1)
     top, web = run.tree.levels
-    placed = [each for node in top for each in node.candidates]
+    placed = [each for node in top for each in node.hosts]
     assert 90 <= sum(each.in_flight for each in placed) <= 100
     assert sum(each.tally.done for each in placed) == len(outcome.latencies)
     for node in web:

@@ -44,8 +44,8 @@ def test_counts_agree_all_the_way_down() -> None:
     assert sum(t.in_flight for t in top) == sum(t.in_flight for t in web) == sum(leaf.in_flight for leaf in tree.leaves)
     for node in (*tree.levels[0], *tree.levels[1]):
         total = node.tallies.total()
-        assert total.in_flight == sum(c.in_flight for c in node.candidates)
-        assert total.done == sum(c.done for c in node.candidates)
+        assert total.in_flight == sum(c.in_flight for c in node.hosts)
+        assert total.done == sum(c.done for c in node.hosts)
         assert total.arrivals == total.in_flight + total.done
 
 
@@ -56,9 +56,9 @@ def test_an_echo_tells_each_parent_its_part() -> None:
         feed(agenda, node, rate)
     agenda.run(10.0)
     for node, share in zip(tree.levels[0], (0.75, 0.25), strict=True):
-        for candidate in node.candidates:
-            assert candidate.view.share.value == pytest.approx(share, abs=0.12)
-            assert candidate.view.echo.arrivals == pytest.approx(candidate.tally.arrivals, rel=0.05)
+        for host in node.hosts:
+            assert host.view.share.value == pytest.approx(share, abs=0.12)
+            assert host.view.echo.arrivals == pytest.approx(host.tally.arrivals, rel=0.05)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 2.0])
@@ -69,11 +69,11 @@ def test_reports_come_every_quarter_of_a_second_and_as_late_as_asked(delay_s: fl
     agenda.run(10.0)
     sent = sum(node.reports for node in tree.levels[1])
     assert 0.8 * 160 <= sent <= 2 * 160
-    for candidate in tree.levels[0][0].candidates:
-        view = candidate.view
+    for host in tree.levels[0][0].hosts:
+        view = host.view
         assert view.heard is not None
         assert agenda.now - view.heard_at <= 0.35
-        late = candidate.tally.arrivals - view.echo.arrivals
+        late = host.tally.arrivals - view.echo.arrivals
         assert late == pytest.approx(10 * delay_s, abs=6)
 
 
@@ -86,7 +86,7 @@ def test_a_subtree_says_what_its_leaves_can_do() -> None:
     for node in tree.levels[1]:
         load = node.subtree(agenda.now)
         assert (load.ready_leaves, load.leaves) == (2, 2)
-        assert load.capacity == pytest.approx(sum(c.view.learnt or 0 for c in node.candidates))
+        assert load.capacity == pytest.approx(sum(c.view.learnt or 0 for c in node.hosts))
         assert load.response_s == pytest.approx(0.05, rel=0.5)
 
 
@@ -114,9 +114,9 @@ def test_response_times_are_taken_to_the_end_by_peak_ewma_and_to_the_head_by_lea
     kind = Kind("stream", Service(0.2, 0), body=Service(0.8, 0))
     node.accept(Item(0.0, node.tallies.outside, lambda _: None, Source(kind, random.Random(1))))
     agenda.run(1.01)
-    [candidate] = node.candidates
-    assert candidate.peak.cost == pytest.approx(1.0, rel=0.01)
-    assert candidate.times_to_head.value == pytest.approx(0.2)
+    [host] = node.hosts
+    assert host.peak.cost == pytest.approx(1.0, rel=0.01)
+    assert host.times_to_head.value == pytest.approx(0.2)
 
 
 def mixed_run(*kinds: Kind, seconds: float) -> Node:
@@ -134,13 +134,13 @@ def usual_s(node: Node, route: str, form: int = 0) -> float:
 
 def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() -> None:
     node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
-    assert [candidate.parked for candidate in node.candidates] == [4, 4]
+    assert [host.parked for host in node.hosts] == [4, 4]
     assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
-    assert sum(len(candidate.early) for candidate in node.candidates) == 8
+    assert sum(len(host.early) for host in node.hosts) == 8
     assert usual_s(node, "short") < 0.03
     assert usual_s(node, "poll") == 0, "their times tell nothing"
-    load = sum(candidate.in_flight - candidate.parked for candidate in node.candidates)
-    assert load == sum(len(candidate.under_way) for candidate in node.candidates) < 10
+    load = sum(host.in_flight - host.parked for host in node.hosts)
+    assert load == sum(len(host.under_way) for host in node.hosts) < 10
 
 
 def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> None:
@@ -156,4 +156,4 @@ def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> N
 def test_kinds_of_one_route_are_one() -> None:
     node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, route="short"), seconds=6.0)
     assert node.kinds.long[node.kinds.number("short")] is False
-    assert sum(candidate.parked for candidate in node.candidates) == pytest.approx(8, abs=2)
+    assert sum(host.parked for host in node.hosts) == pytest.approx(8, abs=2)

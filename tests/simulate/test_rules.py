@@ -21,7 +21,7 @@ class Below:
 
 @attrs.define(eq=False)
 class Known:
-    """A candidate with everything that a rule may read."""
+    """A host with everything that a rule may read."""
 
     name: str
     below: Below

@@ -23,7 +23,7 @@ def ended(scenario: Scenario) -> Run:
 
 def placed(run: Run) -> list[int]:
     """Items in flight at each leaf, as the node above counts them."""
-    counts = {candidate.below: candidate.in_flight for node in run.tree.levels[-1] for candidate in node.candidates}
+    counts = {host.below: host.in_flight for node in run.tree.levels[-1] for host in node.hosts}
     return [counts[leaf] for leaf in run.tree.leaves]
 
 
@@ -53,11 +53,11 @@ def test_every_node_on_the_way_counts_what_was_placed() -> None:
     kind = attrs.evolve(POLL, standing=6, leaves=(7,), stays=True)
     run = ended(Scenario(SHAPE, 0.3, 3.5, kinds=[kind]))
     top, web = run.tree.levels
-    above = [candidate for node in top for candidate in node.candidates if candidate.below is web[3]]
-    assert sum(candidate.in_flight for candidate in above) == web[3].tallies.total().in_flight >= 6
+    above = [host for node in top for host in node.hosts if host.below is web[3]]
+    assert sum(host.in_flight for host in above) == web[3].tallies.total().in_flight >= 6
     for node in (*top, *web):
         total = node.tallies.total()
-        assert total.in_flight == sum(candidate.in_flight for candidate in node.candidates)
+        assert total.in_flight == sum(host.in_flight for host in node.hosts)
         assert total.arrivals == total.in_flight + total.done
 
 

@@ -34,14 +34,14 @@ def test_every_parent_has_as_many_children_as_the_others(each: int) -> None:
     assert set(counts.values()) == {4 * each}
 
 
-def test_a_tree_has_its_candidates_at_each_level_and_knows_their_parents() -> None:
+def test_a_tree_has_its_hosts_at_each_level_and_knows_their_parents() -> None:
     shape = Shape([TierShape(2), TierShape(4, parents=2)], leaves=8, leaf_parents=1, slots=2, service=Service(0.1))
     tree = Tree(shape, Agenda(), random.Random(1))
     top, web = tree.levels
     assert shape.capacity == 160
-    assert [[c.name for c in node.candidates] for node in top] == [["1-0", "1-1", "1-2", "1-3"]] * 2
-    assert [[c.name for c in node.candidates] for node in web] == [
+    assert [[c.name for c in node.hosts] for node in top] == [["1-0", "1-1", "1-2", "1-3"]] * 2
+    assert [[c.name for c in node.hosts] for node in web] == [
         [f"leaf-{2 * number}", f"leaf-{2 * number + 1}"] for number in range(4)
     ]
-    assert {(c.view.reports, c.view.parents) for node in top for c in node.candidates} == {(True, 2)}
-    assert {(c.view.reports, c.view.parents) for node in web for c in node.candidates} == {(False, 1)}
+    assert {(c.view.reports, c.view.parents) for node in top for c in node.hosts} == {(True, 2)}
+    assert {(c.view.reports, c.view.parents) for node in web for c in node.hosts} == {(False, 1)}

@@ -61,9 +61,9 @@ def test_two_long_polls_take_nothing_from_their_node() -> None:
     """Long polls of five seconds, both at a leaf of the first node."""
     run = Run(kept("polls-2-on-1"))
     run.agenda.run(6.0)
-    before = [candidate.capacity for candidate in run.tree.levels[0][0].candidates]
+    before = [host.capacity for host in run.tree.levels[0][0].hosts]
     outcome = run.outcome()
-    after = [candidate.capacity for candidate in run.tree.levels[0][0].candidates]
+    after = [host.capacity for host in run.tree.levels[0][0].hosts]
     shares = outcome.shares(6.0, 20.0, tier=1)
     assert min(shares) > 0.8 / NODES
     assert all(0.8 < late / early < 1.25 for early, late in zip(before, after, strict=True))

@@ -1,4 +1,4 @@
-"""Light traffic in virtual time through the real roster: one item after the other, beside clients whose items fail.
+"""Light traffic in virtual time through the real registry: one item after the other, beside clients whose items fail.
 
 Nothing queues, so whatever makes one of equal endpoints look worse takes all items from it: an error that no other had
 yet, a few answers of a machine that stalls, what was learnt before a machine warmed up.
@@ -14,11 +14,11 @@ import attrs
 import pytest
 
 from tests.dataplane.conftest import snapshot
-from tests.dataplane.rosters import Underway, destination
+from tests.dataplane.registries import Underway, destination
 from tierlb.balance.kinds import OTHER
 from tierlb.balance.outlier import Fault
 from tierlb.balance.view import TICK_S
-from tierlb.dataplane.roster import Candidate, Roster
+from tierlb.dataplane.upstream.registry import Host, HostRegistry
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Kind, OutlierDetection, Policy
 from tierlb.net.reactor import Reactor
@@ -59,9 +59,9 @@ class Play:
         self.reactor = Reactor(lambda error: None)
         self.reactor.now = self.began = 1000.0
         self.changes: list[str] = []
-        self.roster = Roster(self.reactor, random.Random(seed), lambda event, candidate: self.changes.append(event))
+        self.registry = HostRegistry(self.reactor, random.Random(seed), lambda event, host: self.changes.append(event))
         pools = (PoolSettings("app", outlier=case.outlier),)
-        (self.group,) = self.roster.regroup(
+        (self.host_set,) = self.registry.rebuild_host_sets(
             [destination(*(f"e{index}" for index in range(case.hosts)))],
             snapshot(Kind.L7, balance=Policy.LOAD_AWARE, pools=pools),
         )
@@ -84,23 +84,23 @@ class Play:
     @property
     def least(self) -> float:
         """The smallest part of a fair share that an endpoint got of the good items."""
-        return min(self.good[each.name] for each in self.group.candidates) * self.case.hosts / self.good.total()
+        return min(self.good[each.name] for each in self.host_set.hosts) * self.case.hosts / self.good.total()
 
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.reactor.now + seconds, next(self._order), act))
 
     def _tick(self) -> None:
         self._after(TICK_S, self._tick)
-        self.roster.tick(self.reactor.now)
+        self.registry.tick(self.reactor.now)
 
-    def _ask(self, fault: Fault | None, tried: tuple[Candidate, ...] = ()) -> None:
-        chosen, item = self.group.choose(tried), Underway(self.reactor.now)
+    def _ask(self, fault: Fault | None, tried: tuple[Host, ...] = ()) -> None:
+        chosen, item = self.host_set.choose(tried), Underway(self.reactor.now)
         assert chosen is not None
         chosen.begin_item(self.reactor.now, item)
         took_s = self._time_s(chosen)
         self._after(took_s, lambda: self._end(chosen, item, fault, took_s, tried))
 
-    def _time_s(self, chosen: Candidate) -> float:
+    def _time_s(self, chosen: Host) -> float:
         case, rng, now = self.case, self.rng, self.reactor.now
         took_s = USUAL_S * (1 + 0.3 * rng.expovariate(1)) * (case.slow if chosen.name == "e0" else 1)
         took_s *= 1 + (case.cold - 1) * max(0.0, 1 - (now - self.began) / WARM_AFTER_S)
@@ -112,11 +112,9 @@ class Play:
             self._stall = (begin, begin + self.rng.expovariate(1 / STALLED_S))
         return now >= self._stall[0]
 
-    def _end(
-        self, chosen: Candidate, item: Underway, fault: Fault | None, took_s: float, tried: tuple[Candidate, ...]
-    ) -> None:
+    def _end(self, chosen: Host, item: Underway, fault: Fault | None, took_s: float, tried: tuple[Host, ...]) -> None:
         chosen.done += 1
-        chosen.end_item(self.reactor.now, item, self.roster.kinds)
+        chosen.end_item(self.reactor.now, item, self.registry.kinds)
         found = fault or self._fault_of(chosen)
         if fault is None:
             self._left -= 1
@@ -131,7 +129,7 @@ class Play:
         else:
             self._after(PAUSE_S * self.rng.uniform(1, 1.1), lambda: self._ask(fault))
 
-    def _fault_of(self, chosen: Candidate) -> Fault | None:
+    def _fault_of(self, chosen: Host) -> Fault | None:
         fails = self.rng.random() < self.case.errors or (self.case.fails and chosen.name == "e0")
         return Fault.ANSWER if fails else None
 

@@ -68,8 +68,8 @@ class Rule(Protocol):
     def tick(self, now: float) -> None: ...
 
 
-class Candidate(Member):
-    """A member as the data plane's roster keeps it."""
+class Host(Member):
+    """A member as the data plane's registry keeps it."""
 
     def __init__(self, name: str, position: int, view: MemberView) -> None:
         super().__init__(view)
@@ -82,46 +82,45 @@ class Tierlb:
     """One of `nodes` that share the endpoints."""
 
     def __init__(self, count: int, rng: random.Random, nodes: int = 1) -> None:
-        self.candidates = [
-            Candidate(f"e{index}", index, MemberView(reports=False, parents=nodes, joined=-10.0))
-            for index in range(count)
+        self.hosts = [
+            Host(f"e{index}", index, MemberView(reports=False, parents=nodes, joined=-10.0)) for index in range(count)
         ]
         self.kinds, work = Kinds(), Work()
-        for candidate in self.candidates:
-            candidate.view.work = work
-            candidate.share = candidate.view.share.value
-        self.chooser: LoadAware[Candidate] = LoadAware(rng)
+        for host in self.hosts:
+            host.view.work = work
+            host.share = host.view.share.value
+        self.chooser: LoadAware[Host] = LoadAware(rng)
         self.draw_lines(0.0)
 
     def draw_lines(self, now: float) -> None:
         capacities = settle(
-            [candidate.view.capacity(now, None) for candidate in self.candidates],
-            [candidate.view.likeness(now) for candidate in self.candidates],
+            [host.view.capacity(now, None) for host in self.hosts],
+            [host.view.likeness(now) for host in self.hosts],
         )
-        draw_lines(self.candidates, now, capacities, [1.0] * len(capacities))
-        self.chooser.rebuild(self.candidates)
+        draw_lines(self.hosts, now, capacities, [1.0] * len(capacities))
+        self.chooser.rebuild(self.hosts)
 
     def tick(self, now: float) -> None:
-        for candidate in self.candidates:
-            candidate.learn_from_items(now, self.kinds)
+        for host in self.hosts:
+            host.learn_from_items(now, self.kinds)
         self.kinds.learn(now)
-        learn_together(self.candidates, TICK_S)
+        learn_together(self.hosts, TICK_S)
         self.draw_lines(now)
 
     def pick(self, now: float, item: Item) -> int:
-        candidate = self.chooser.pick(0)
-        candidate.begin_item(now, item)
-        return candidate.position
+        host = self.chooser.pick(0)
+        host.begin_item(now, item)
+        return host.position
 
     def finished(self, now: float, item: Item) -> None:
-        candidate = self.candidates[item.endpoint]
-        candidate.done += 1
-        candidate.end_item(now, item, self.kinds)
+        host = self.hosts[item.endpoint]
+        host.done += 1
+        host.end_item(now, item, self.kinds)
         if item.failed:
-            candidate.view.phantom.add(now, candidate.view.slots)
+            host.view.phantom.add(now, host.view.slots)
             self.draw_lines(now)
         elif item.sent > 0:
-            candidate.times[item.kind].append(now - item.sent)
+            host.times[item.kind].append(now - item.sent)
             item.sent -= now
 
 

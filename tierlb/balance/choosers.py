@@ -1,7 +1,7 @@
-"""Which of the candidates gets the next item: what all choosers promise, and the chooser for each policy.
+"""Which of the hosts gets the next item: what all choosers promise, and the chooser for each policy.
 
-Three things are kept apart, after finagle: *membership* decides who the candidates are and hands them in with
-`rebuild`; the *load* is an attribute of each candidate, kept by others; the *chooser* only chooses. A chooser may keep
+Three things are kept apart, after finagle: *membership* decides who the hosts are and hands them in with
+`rebuild`; the *load* is an attribute of each host, kept by others; the *chooser* only chooses. A chooser may keep
 where its round stands and whatever it can work out beforehand, so that `pick`, once per item, is a short loop.
 """
 
@@ -20,31 +20,31 @@ from tierlb.model.topology import Policy
 T = TypeVar("T")
 
 
-class Candidate(Scored, Peaked, Weighed, Protocol):
-    """What every policy may ask of a candidate: plain attributes, read in the hot path, never written here."""
+class Host(Scored, Peaked, Weighed, Protocol):
+    """What every policy may ask of a host: plain attributes, read in the hot path, never written here."""
 
 
-C = TypeVar("C", bound=Candidate)
+C = TypeVar("C", bound=Host)
 
 
 class Chooser(Protocol[T]):
-    """Chooses among the candidates of the last `rebuild`.
+    """Chooses among the hosts of the last `rebuild`.
 
     `rebuild` is called after every change of membership, availability, weight, capacity, slope, offset or share, and
-    about every 50 ms; `in_flight` and `peak` are read afresh by each pick. `pick` needs at least one candidate. `among`
+    about every 50 ms; `in_flight` and `peak` are read afresh by each pick. `pick` needs at least one host. `among`
     chooses from a non-empty part of them, for items that were tried elsewhere before. `key` is the hash that a
     policy with affinity goes by; the others ignore it.
     """
 
-    def rebuild(self, candidates: Sequence[T]) -> None: ...
+    def rebuild(self, hosts: Sequence[T]) -> None: ...
 
     def pick(self, key: int) -> T: ...
 
-    def among(self, candidates: Sequence[T], key: int) -> T: ...
+    def among(self, hosts: Sequence[T], key: int) -> T: ...
 
 
 def make_chooser(policy: Policy, rng: random.Random) -> Chooser[C]:
-    """The chooser for a policy. The same seed, calls and candidates give the same choices."""
+    """The chooser for a policy. The same seed, calls and hosts give the same choices."""
     match policy:
         case Policy.LOAD_AWARE:
             return LoadAware(rng)

@@ -16,14 +16,14 @@ from tierlb.balance.weighted import SmoothTurns, Weighed, handicap
 
 
 class Counted(Protocol):
-    """What is known of a candidate's load. `in_flight`: items sent there by this node that are not finished."""
+    """What is known of a host's load. `in_flight`: items sent there by this node that are not finished."""
 
     @property
     def in_flight(self) -> int: ...
 
 
 class Counting(Counted, Weighed, Protocol):
-    """The candidates of these policies."""
+    """The hosts of these policies."""
 
 
 C = TypeVar("C", bound=Counting)
@@ -34,55 +34,55 @@ in_flight = attrgetter("in_flight")
 class LeastLoaded(Generic[C]):
     """The fewest in flight; among equals in turn, so that an idle tier is used evenly.
 
-    One pass in C (map, min, index): cheaper than a Python loop from two candidates on.
+    One pass in C (map, min, index): cheaper than a Python loop from two hosts on.
     """
 
-    __slots__ = ("_candidates", "_parts", "_random", "_turn", "_turns")
+    __slots__ = ("_hosts", "_parts", "_random", "_turn", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._turn = rng.randrange(1 << 16)
         self._random = rng.random
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
         self._parts: list[float] | None = None
         self._turns = SmoothTurns(rng)
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
-        weights = [candidate.weight for candidate in candidates]
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
+        weights = [host.weight for host in hosts]
         self._parts = None if alike(weights) else relative(weights)
         if self._parts is not None:
-            self._turns.rebuild(candidates)
+            self._turns.rebuild(hosts)
 
     def pick(self, key: int) -> C:
         if self._parts is not None:
-            return fewest_by_weight(self._candidates, self._parts, self._turns.turn())
-        return self._fewest(self._candidates)
+            return fewest_by_weight(self._hosts, self._parts, self._turns.turn())
+        return self._fewest(self._hosts)
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
+    def among(self, hosts: Sequence[C], key: int) -> C:
         if self._parts is None:
-            return self._fewest(candidates)
-        parts = relative([candidate.weight for candidate in candidates])
-        return fewest_by_weight(candidates, parts, Draws(parts).one(self._random()))
+            return self._fewest(hosts)
+        parts = relative([host.weight for host in hosts])
+        return fewest_by_weight(hosts, parts, Draws(parts).one(self._random()))
 
-    def _fewest(self, candidates: Sequence[C]) -> C:
-        loads = list(map(in_flight, candidates))
+    def _fewest(self, hosts: Sequence[C]) -> C:
+        loads = list(map(in_flight, hosts))
         lowest = min(loads)
         self._turn = turn = self._turn + 1
         start = turn % len(loads)
         try:
-            return candidates[loads.index(lowest, start)]
+            return hosts[loads.index(lowest, start)]
         except ValueError:
-            return candidates[loads.index(lowest)]
+            return hosts[loads.index(lowest)]
 
 
-def fewest_by_weight(candidates: Sequence[C], parts: Sequence[float], turn: int) -> C:
+def fewest_by_weight(hosts: Sequence[C], parts: Sequence[float], turn: int) -> C:
     """The fewest in flight for its part of the weight, or the one whose turn it is if none has fewer."""
     best, own = turn, parts[turn]
-    lowest = candidates[turn].in_flight / own if own else math.inf
+    lowest = hosts[turn].in_flight / own if own else math.inf
     for index, part in enumerate(parts):
-        if part and (candidates[index].in_flight + handicap(part, own)) / part < lowest:
-            best, lowest = index, (candidates[index].in_flight + handicap(part, own)) / part
-    return candidates[best]
+        if part and (hosts[index].in_flight + handicap(part, own)) / part < lowest:
+            best, lowest = index, (hosts[index].in_flight + handicap(part, own)) / part
+    return hosts[best]
 
 
 def two_of(count: int, draw: float) -> tuple[int, int]:
@@ -99,38 +99,38 @@ class TwoChoices(Generic[C]):
     two are drawn by them.
     """
 
-    __slots__ = ("_candidates", "_draws", "_random")
+    __slots__ = ("_draws", "_hosts", "_random")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
         self._draws: Draws | None = None
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
-        weights = [candidate.weight for candidate in candidates]
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
+        weights = [host.weight for host in hosts]
         self._draws = None if alike(weights) else Draws(weights)
 
     def pick(self, key: int) -> C:
         if self._draws is not None:
-            return self._by_weight(self._candidates, self._draws)
-        return self._fewer(self._candidates)
+            return self._by_weight(self._hosts, self._draws)
+        return self._fewer(self._hosts)
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
+    def among(self, hosts: Sequence[C], key: int) -> C:
         if self._draws is None:
-            return self._fewer(candidates)
-        return self._by_weight(candidates, Draws([candidate.weight for candidate in candidates]))
+            return self._fewer(hosts)
+        return self._by_weight(hosts, Draws([host.weight for host in hosts]))
 
-    def _fewer(self, candidates: Sequence[C]) -> C:
-        count = len(candidates)
+    def _fewer(self, hosts: Sequence[C]) -> C:
+        count = len(hosts)
         if count == 1:
-            return candidates[0]
+            return hosts[0]
         first, second = two_of(count, self._random())
-        one, other = candidates[first], candidates[second]
+        one, other = hosts[first], hosts[second]
         return one if one.in_flight <= other.in_flight else other
 
-    def _by_weight(self, candidates: Sequence[C], draws: Draws) -> C:
+    def _by_weight(self, hosts: Sequence[C], draws: Draws) -> C:
         first, second = draws.two(self._random(), self._random())
-        one, other = candidates[first], candidates[second]
+        one, other = hosts[first], hosts[second]
         more = handicap(other.weight, one.weight)
         return one if one.in_flight * other.weight <= (other.in_flight + more) * one.weight else other

@@ -1,11 +1,11 @@
 """The chooser of `balance: load-aware`: the lowest predicted queue over capacity (BALANCING.md §2).
 
-The score of a candidate is a line in its own in-flight count, `in_flight * slope + offset`, which others work out
-(score.py) between rebuilds. A parent that sends a fair part of its candidates' traffic looks at all of them. One
+The score of a host is a line in its own in-flight count, `in_flight * slope + offset`, which others work out
+(score.py) between rebuilds. A parent that sends a fair part of its hosts' traffic looks at all of them. One
 of many parents looks at two, drawn by capacity: all parents act on the same reports, and if each took the best of all,
 the best would be flooded until the next report.
 
-Weights are in the lines already: a queue counts by its candidate's weight (`balance.view`). Candidates whose scores
+Weights are in the lines already: a queue counts by its host's weight (`balance.view`). Hosts whose scores
 are the same, as on an idle tier, take turns; where weights differ, as often as those say (`balance.weighted.handicap`).
 """
 
@@ -22,15 +22,15 @@ from tierlb.balance.weighted import SmoothTurns, handicap
 
 SCAN_AT_MOST = 32
 SCAN_FROM_SHARE = 0.2
-"""A parent that sends this much of its candidates' traffic sees most of their queue itself."""
+"""A parent that sends this much of its hosts' traffic sees most of their queue itself."""
 
 NO_FIGURE = (1e300, 1e300)
-"""The line of a candidate whose own is none: worse than all others, and a number, so that the lowest exists."""
+"""The line of a host whose own is none: worse than all others, and a number, so that the lowest exists."""
 
 
 class Scored(Counting, Protocol):
-    """The candidates of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
-    candidate's traffic comes from this node. `parked`: items in flight that are parked,
+    """The hosts of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
+    host's traffic comes from this node. `parked`: items in flight that are parked,
     `left_out`: how many items the line leaves out."""
 
     @property
@@ -52,70 +52,70 @@ C = TypeVar("C", bound=Scored)
 
 class LoadAware(Generic[C]):
     """Every rebuild shuffles the lines once and keeps all rotations of the result. `pick` goes over the next rotation
-    and takes the last of the lowest: candidates that tie take turns at no cost in the loop, and a candidate that
+    and takes the last of the lowest: hosts that tie take turns at no cost in the loop, and a host that
     stands before worse ones, and so is the last of its equals more often, does so until the next rebuild only."""
 
-    __slots__ = ("_candidates", "_draws", "_random", "_rng", "_rotations", "_turns")
+    __slots__ = ("_draws", "_hosts", "_random", "_rng", "_rotations", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._random = rng.random
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
         self._rotations: Iterator[list[tuple[C, float, float]]] | None = None
         self._draws = Draws(())
         self._turns = SmoothTurns(rng)
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
         self._rotations = None
-        weights = [candidate.weight for candidate in candidates]
-        if not scans(candidates):
-            self._draws = Draws([each.capacity * weight for each, weight in zip(candidates, weights, strict=True)])
+        weights = [host.weight for host in hosts]
+        if not scans(hosts):
+            self._draws = Draws([each.capacity * weight for each, weight in zip(hosts, weights, strict=True)])
         elif alike(weights):
-            self._rotations = cycle(self._rotated(candidates))
+            self._rotations = cycle(self._rotated(hosts))
         else:
-            self._turns.rebuild(candidates)
+            self._turns.rebuild(hosts)
             parts = relative(weights)
-            lines = list(zip(self._lines(candidates), parts, strict=True))
+            lines = list(zip(self._lines(hosts), parts, strict=True))
             self._rotations = map(functools.lru_cache(functools.partial(_ending, lines)), iter(self._turns.turn, -1))
 
-    def _rotated(self, candidates: Sequence[C]) -> list[list[tuple[C, float, float]]]:
-        lines = self._lines(candidates)
+    def _rotated(self, hosts: Sequence[C]) -> list[list[tuple[C, float, float]]]:
+        lines = self._lines(hosts)
         self._rng.shuffle(lines)
         return [lines[start:] + lines[:start] for start in range(len(lines))]
 
-    def _lines(self, candidates: Sequence[C]) -> list[tuple[C, float, float]]:
+    def _lines(self, hosts: Sequence[C]) -> list[tuple[C, float, float]]:
         return [
             (each, each.slope, each.offset) if math.isfinite(each.slope + each.offset) else (each, *NO_FIGURE)
-            for each in candidates
+            for each in hosts
         ]
 
     def pick(self, key: int) -> C:
         if self._rotations is None:
             return self._better_of_two()
         lowest = math.inf
-        for candidate, slope, offset in next(self._rotations):
-            score = candidate.in_flight * slope + offset
+        for host, slope, offset in next(self._rotations):
+            score = host.in_flight * slope + offset
             if score <= lowest:
                 lowest = score
-                best = candidate
+                best = host
         return best
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
+    def among(self, hosts: Sequence[C], key: int) -> C:
         """The lowest of all of them: what is tried again is rare, so parents do not herd by it."""
-        start = int(self._random() * len(candidates))
-        return min([*candidates[start:], *candidates[:start]], key=score_of)
+        start = int(self._random() * len(hosts))
+        return min([*hosts[start:], *hosts[:start]], key=score_of)
 
-    def for_long(self, candidates: Iterable[C]) -> C | None:
+    def for_long(self, hosts: Iterable[C]) -> C | None:
         """For an item that will be parked. The queue of short ones does not matter to it, and the lines leave parked
         items out, so that they would gather anywhere: among themselves they count by capacity and errors."""
-        order = list(candidates)
+        order = list(hosts)
         self._rng.shuffle(order)
         return min(order, key=_among_long, default=None)
 
     def _better_of_two(self) -> C:
         first, second = self._draws.two(self._random(), self._random())
-        one, other = self._candidates[first], self._candidates[second]
+        one, other = self._hosts[first], self._hosts[second]
         score = score_of(other)
         if one.weight > other.weight:
             score += other.slope * handicap(other.weight, one.weight)
@@ -131,15 +131,15 @@ def _ending(lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) ->
     return [*handicapped, lines[turn][0]]
 
 
-def _among_long(candidate: Scored) -> tuple[float, float]:
-    return candidate.offset + (candidate.left_out + candidate.parked) * candidate.slope, score_of(candidate)
+def _among_long(host: Scored) -> tuple[float, float]:
+    return host.offset + (host.left_out + host.parked) * host.slope, score_of(host)
 
 
-def score_of(candidate: Scored) -> float:
-    return candidate.in_flight * candidate.slope + candidate.offset
+def score_of(host: Scored) -> float:
+    return host.in_flight * host.slope + host.offset
 
 
-def scans(candidates: Sequence[Scored]) -> bool:
-    """Whether this parent is to look at all of the candidates at each pick."""
-    count = len(candidates)
-    return count <= SCAN_AT_MOST and sum(c.share for c in candidates) >= SCAN_FROM_SHARE * count
+def scans(hosts: Sequence[Scored]) -> bool:
+    """Whether this parent is to look at all of the hosts at each pick."""
+    count = len(hosts)
+    return count <= SCAN_AT_MOST and sum(c.share for c in hosts) >= SCAN_FROM_SHARE * count

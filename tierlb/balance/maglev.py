@@ -1,9 +1,9 @@
-"""The policy `maglev`: the same key goes to the same candidate, on every node, and few keys move when those change.
+"""The policy `maglev`: the same key goes to the same host, on every node, and few keys move when those change.
 
-Maglev (Eisenbud et al., NSDI 2016, section 3.4): every candidate has its own permutation of a table's slots, and
+Maglev (Eisenbud et al., NSDI 2016, section 3.4): every host has its own permutation of a table's slots, and
 they take turns at claiming the next free one of theirs, in proportion to weight. A lookup is one index. Filling takes
 as long for weights of any ratio: a round passes over those whose turn is not yet due.
-Bounded load (Mirrokni et al. 2016): a candidate that has more than 1.25 times its part of what is in flight passes the
+Bounded load (Mirrokni et al. 2016): a host that has more than 1.25 times its part of what is in flight passes the
 key on to the next slot. Weight changes below 5 % leave the table alone: jitter would remap keys for nothing.
 """
 
@@ -21,46 +21,46 @@ TABLE = 65537
 BOUND = 1.25
 DEADBAND = 0.05
 LONGEST_WALK = 512
-"""Slots looked at for one key: enough to meet any of a hundred candidates with near certainty."""
+"""Slots looked at for one key: enough to meet any of a hundred hosts with near certainty."""
 
 
 class Keyed(Counted, Weighed, Protocol):
-    """The candidates of this policy."""
+    """The hosts of this policy."""
 
 
 K = TypeVar("K", bound=Keyed)
 
 
 class Maglev(Generic[K]):
-    """A table is kept while its names contain those of the candidates: the keys of one that is missing go to the
+    """A table is kept while its names contain those of the hosts: the keys of one that is missing go to the
     next slots until it is back. Filling a table takes tens of milliseconds, and no node may stop for that
     because a member was ejected."""
 
-    __slots__ = ("_by_slot", "_candidates", "_shares", "_table", "_weights")
+    __slots__ = ("_by_slot", "_hosts", "_shares", "_table", "_weights")
 
     def __init__(self) -> None:
-        self._candidates: dict[str, K] = {}
+        self._hosts: dict[str, K] = {}
         self._weights: dict[str, float] = {}
         self._shares: dict[str, float] = {}
         self._table: list[int] = []
         self._by_slot: list[K | None] = []
 
-    def rebuild(self, candidates: Sequence[K]) -> None:
-        self._candidates = {candidate.name: candidate for candidate in candidates}
-        given = usable([candidate.weight for candidate in self._candidates.values()])
-        weights = dict(zip(self._candidates, given, strict=True))
+    def rebuild(self, hosts: Sequence[K]) -> None:
+        self._hosts = {host.name: host for host in hosts}
+        given = usable([host.weight for host in self._hosts.values()])
+        weights = dict(zip(self._hosts, given, strict=True))
         if weights and not still_good(self._weights, weights):
             self._weights = dict(sorted(weights.items()))
             self._table = filled(self._weights)
-        self._by_slot = [self._candidates.get(name) for name in self._weights]
+        self._by_slot = [self._hosts.get(name) for name in self._weights]
         total = sum(weights.values())
         self._shares = {name: BOUND * weight / total for name, weight in weights.items()}
 
     def pick(self, key: int) -> K:
-        return self._walk(key, self._candidates)
+        return self._walk(key, self._hosts)
 
-    def among(self, candidates: Sequence[K], key: int) -> K:
-        return self._walk(key, {candidate.name: candidate for candidate in candidates})
+    def among(self, hosts: Sequence[K], key: int) -> K:
+        return self._walk(key, {host.name: host for host in hosts})
 
     def _walk(self, key: int, wanted: dict[str, K]) -> K:
         """The first with room from the key's slot on; the first at all if a few hundred slots hold none."""
@@ -68,17 +68,17 @@ class Maglev(Generic[K]):
         in_flight = -1
         first: K | None = None
         for slot in range(key, key + LONGEST_WALK):
-            candidate = by_slot[table[slot % len(table)]]
-            if candidate is None or candidate.name not in wanted:
+            host = by_slot[table[slot % len(table)]]
+            if host is None or host.name not in wanted:
                 continue
-            if not candidate.in_flight:
-                return candidate
+            if not host.in_flight:
+                return host
             if in_flight < 0:
-                in_flight = 1 + sum(other.in_flight for other in self._candidates.values())
-            if candidate.in_flight < shares[candidate.name] * in_flight:
-                return candidate
-            first = first or candidate
-        return first or min(wanted.values(), key=lambda candidate: candidate.in_flight)
+                in_flight = 1 + sum(other.in_flight for other in self._hosts.values())
+            if host.in_flight < shares[host.name] * in_flight:
+                return host
+            first = first or host
+        return first or min(wanted.values(), key=lambda host: host.in_flight)
 
 
 def still_good(before: dict[str, float], now: dict[str, float]) -> bool:

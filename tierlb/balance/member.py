@@ -1,6 +1,6 @@
 """What is counted at one member, and what is learnt from it at every tick.
 
-The data plane's candidates and those of the simulator are both `Member`s, so that both learn by the same code. The hot
+The data plane's hosts and those of the simulator are both `Member`s, so that both learn by the same code. The hot
 path writes the counts in place: `begin_item` and `end_item` say what belongs together.
 """
 

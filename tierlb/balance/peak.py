@@ -48,7 +48,7 @@ class PeakEwma:
 
 
 class Peaked(Counting, Protocol):
-    """The candidates of this policy."""
+    """The hosts of this policy."""
 
     @property
     def peak(self) -> PeakEwma: ...
@@ -60,57 +60,57 @@ P = TypeVar("P", bound=Peaked)
 class PeakEwmaChoices(Generic[P]):
     """The lower cost of two drawn at random. A member nothing is known of gets one item, then waits for its answer."""
 
-    __slots__ = ("_candidates", "_parts", "_random", "_turns")
+    __slots__ = ("_hosts", "_parts", "_random", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._turns = SmoothTurns(rng)
-        self._candidates: tuple[P, ...] = ()
+        self._hosts: tuple[P, ...] = ()
         self._parts: list[float] | None = None
 
-    def rebuild(self, candidates: Sequence[P]) -> None:
-        self._candidates = tuple(candidates)
-        weights = [candidate.weight for candidate in candidates]
+    def rebuild(self, hosts: Sequence[P]) -> None:
+        self._hosts = tuple(hosts)
+        weights = [host.weight for host in hosts]
         self._parts = None if alike(weights) else relative(weights)
         if self._parts is not None:
-            self._turns.rebuild(candidates)
+            self._turns.rebuild(hosts)
 
     def pick(self, key: int) -> P:
         if self._parts is not None:
-            return soonest(self._candidates, self._parts, self._turns.turn())
-        return self._cheaper(self._candidates)
+            return soonest(self._hosts, self._parts, self._turns.turn())
+        return self._cheaper(self._hosts)
 
-    def among(self, candidates: Sequence[P], key: int) -> P:
+    def among(self, hosts: Sequence[P], key: int) -> P:
         if self._parts is None:
-            return self._cheaper(candidates)
-        parts = relative([candidate.weight for candidate in candidates])
-        return soonest(candidates, parts, Draws(parts).one(self._random()))
+            return self._cheaper(hosts)
+        parts = relative([host.weight for host in hosts])
+        return soonest(hosts, parts, Draws(parts).one(self._random()))
 
-    def _cheaper(self, candidates: Sequence[P]) -> P:
-        count = len(candidates)
+    def _cheaper(self, hosts: Sequence[P]) -> P:
+        count = len(hosts)
         if count == 1:
-            return candidates[0]
+            return hosts[0]
         first, second = two_of(count, self._random())
-        one, other = candidates[first], candidates[second]
+        one, other = hosts[first], hosts[second]
         return one if expected_s(one) <= expected_s(other) else other
 
 
-def soonest(candidates: Sequence[P], parts: Sequence[float], turn: int) -> P:
+def soonest(hosts: Sequence[P], parts: Sequence[float], turn: int) -> P:
     """The one whose turn it is, or the one that would be done far sooner. A queue counts by the part of the weight."""
     own = parts[turn]
-    best, lowest = turn, expected_s(candidates[turn], own) / MARGIN if own else math.inf
+    best, lowest = turn, expected_s(hosts[turn], own) / MARGIN if own else math.inf
     for index, part in enumerate(parts):
         if part:
-            time_s = expected_s(candidates[index], part, handicap(part, own))
+            time_s = expected_s(hosts[index], part, handicap(part, own))
             if time_s < lowest:
                 best, lowest = index, time_s
-    return candidates[best]
+    return hosts[best]
 
 
-def expected_s(candidate: Peaked, part: float = 1.0, more: float = 0.0) -> float:
+def expected_s(host: Peaked, part: float = 1.0, more: float = 0.0) -> float:
     """The load of finagle: recent response time times everything that would be in flight with one item more. `more` is
     added to what is in flight, which counts by `part`."""
-    cost, in_flight = candidate.peak.cost, candidate.in_flight
+    cost, in_flight = host.peak.cost, host.in_flight
     if not cost and in_flight:
         return UNKNOWN_S + in_flight
     return cost * ((in_flight + more) / part + 1)

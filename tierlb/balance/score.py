@@ -1,9 +1,9 @@
-"""From reports and own counts to a line: what one candidate's load will look like to the pick (BALANCING.md §2).
+"""From reports and own counts to a line: what one host's load will look like to the pick (BALANCING.md §2).
 
 A parent knows its own items in flight at a child exactly, and everybody's as of the child's last report. The older
 the report, the less it says: `freshness` fades from it to the parent's own count, scaled up by the share of the child's
 traffic that this parent sends. The predicted queue over capacity is a line in the own count, so the pick
-needs one multiplication and one addition per candidate; the lines are worked out between picks.
+needs one multiplication and one addition per host; the lines are worked out between picks.
 
     Q     = a·(n + max(0, R − r)) + (1 − a)·n/share
     score = (Q/part + phantom + ahead) / capacity = n·slope + offset

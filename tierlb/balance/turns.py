@@ -11,56 +11,56 @@ C = TypeVar("C", bound=Weighed)
 
 
 class RoundRobin(Generic[C]):
-    """Each candidate in turn, from a random start so that many nodes do not march in step."""
+    """Each host in turn, from a random start so that many nodes do not march in step."""
 
-    __slots__ = ("_alike", "_by_weight", "_candidates", "_turn")
+    __slots__ = ("_alike", "_by_weight", "_hosts", "_turn")
 
     def __init__(self, rng: random.Random) -> None:
         self._turn = rng.randrange(1 << 16)
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
         self._alike = True
         self._by_weight: SmoothWeighted[C] = SmoothWeighted(rng)
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
-        self._alike = alike([candidate.weight for candidate in candidates])
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
+        self._alike = alike([host.weight for host in hosts])
         if not self._alike:
-            self._by_weight.rebuild(candidates)
+            self._by_weight.rebuild(hosts)
 
     def pick(self, key: int) -> C:
         if not self._alike:
             return self._by_weight.pick(key)
         self._turn = turn = self._turn + 1
-        candidates = self._candidates
-        return candidates[turn % len(candidates)]
+        hosts = self._hosts
+        return hosts[turn % len(hosts)]
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
+    def among(self, hosts: Sequence[C], key: int) -> C:
         if not self._alike:
-            return self._by_weight.among(candidates, key)
+            return self._by_weight.among(hosts, key)
         self._turn = turn = self._turn + 1
-        return candidates[turn % len(candidates)]
+        return hosts[turn % len(hosts)]
 
 
 class RandomTurns(Generic[C]):
-    """Any candidate, with the chance that its weight gives it."""
+    """Any host, with the chance that its weight gives it."""
 
-    __slots__ = ("_candidates", "_draws", "_random")
+    __slots__ = ("_draws", "_hosts", "_random")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
         self._draws: Draws | None = None
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
-        weights = [candidate.weight for candidate in candidates]
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
+        weights = [host.weight for host in hosts]
         self._draws = None if alike(weights) else Draws(weights)
 
     def pick(self, key: int) -> C:
-        candidates = self._candidates
+        hosts = self._hosts
         if self._draws is not None:
-            return candidates[self._draws.one(self._random())]
-        return candidates[int(self._random() * len(candidates))]
+            return hosts[self._draws.one(self._random())]
+        return hosts[int(self._random() * len(hosts))]
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
-        return candidates[Draws([candidate.weight for candidate in candidates]).one(self._random())]
+    def among(self, hosts: Sequence[C], key: int) -> C:
+        return hosts[Draws([host.weight for host in hosts]).one(self._random())]

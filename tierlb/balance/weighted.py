@@ -1,6 +1,6 @@
 """Weights in turn: smooth weighted round robin, as in nginx (upstream round robin, 2012).
 
-Every turn each candidate gains its weight, the one that has gained most is chosen and pays the sum of all weights.
+Every turn each host gains its weight, the one that has gained most is chosen and pays the sum of all weights.
 Weights 5, 1, 1 give a a b a c a a, not a a a a a b c.
 """
 
@@ -12,7 +12,7 @@ from tierlb.balance.draws import Draws, usable
 
 
 class Weighed(Protocol):
-    """The candidates of this policy. `weight`: what the file, operators and agents make of it, above zero; `name`:
+    """The hosts of this policy. `weight`: what the file, operators and agents make of it, above zero; `name`:
     stable."""
 
     @property
@@ -45,14 +45,14 @@ class SmoothTurns:
         self._gained: list[float] = []
         self._total = 1.0
 
-    def rebuild(self, candidates: Sequence[Weighed]) -> None:
+    def rebuild(self, hosts: Sequence[Weighed]) -> None:
         """Turns for these. What was gained is scaled to the new sum: one that got a thousandth of its weight would else
         wait, or be chosen, for a thousand turns."""
-        weights = self._weights = usable([candidate.weight for candidate in candidates])
+        weights = self._weights = usable([host.weight for host in hosts])
         total = sum(weights) or 1.0
         scale, self._total = total / self._total, total
         kept = {name: gain * scale for name, gain in zip(self._names, self._gained, strict=True)}
-        self._names = [candidate.name for candidate in candidates]
+        self._names = [host.name for host in hosts]
         self._gained = [
             kept.get(name, self._rng.random() * each) for name, each in zip(self._names, weights, strict=True)
         ]
@@ -72,19 +72,19 @@ class SmoothTurns:
 class SmoothWeighted(Generic[C]):
     """Each as often as its weight says, in turn."""
 
-    __slots__ = ("_candidates", "_random", "_turns")
+    __slots__ = ("_hosts", "_random", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._turns = SmoothTurns(rng)
-        self._candidates: tuple[C, ...] = ()
+        self._hosts: tuple[C, ...] = ()
 
-    def rebuild(self, candidates: Sequence[C]) -> None:
-        self._candidates = tuple(candidates)
-        self._turns.rebuild(candidates)
+    def rebuild(self, hosts: Sequence[C]) -> None:
+        self._hosts = tuple(hosts)
+        self._turns.rebuild(hosts)
 
     def pick(self, key: int) -> C:
-        return self._candidates[self._turns.turn()]
+        return self._hosts[self._turns.turn()]
 
-    def among(self, candidates: Sequence[C], key: int) -> C:
-        return candidates[Draws([candidate.weight for candidate in candidates]).one(self._random())]
+    def among(self, hosts: Sequence[C], key: int) -> C:
+        return hosts[Draws([host.weight for host in hosts]).one(self._random())]

@@ -13,7 +13,7 @@ import attrs
 from tierlb.balance.availability import Availability
 from tierlb.balance.member import Member as CountedMember
 from tierlb.dataplane.counters import Counters
-from tierlb.dataplane.roster import Candidate, Roster
+from tierlb.dataplane.upstream.registry import Host, HostRegistry
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
 from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, WorkRates, pools_down
@@ -27,9 +27,9 @@ UNFOUND = Target(0.0, (Child(None, ready=False),))
 class Account:
     """`sample` every tick; the rest is worked out when it is asked for."""
 
-    def __init__(self, counters: Counters, roster: Roster, latencies: Sketch, now: float) -> None:
+    def __init__(self, counters: Counters, registry: HostRegistry, latencies: Sketch, now: float) -> None:
         self._counters = counters
-        self._roster = roster
+        self._registry = registry
         self._rates = RecentRates()
         self._use = LoopUse()
         self._own = OwnCapacity()
@@ -53,7 +53,7 @@ class Account:
 
     def sample(self, now: float, waited_s: float) -> None:
         """Look at everything once; `waited_s` is how long the event loop has waited since the start."""
-        below = self._roster.requests_below
+        below = self._registry.requests_below
         self._requests_s += max(0, below.in_flight - below.parked) * (now - self._sampled_at)
         self._sampled_at = now
         self._share_requests()
@@ -65,18 +65,18 @@ class Account:
         self._use.sample(now, waited_s)
         self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
         done_s: dict[str, float] = {}
-        for candidate in self._roster.candidates:
-            name = candidate.member.target
-            before_s = done_s.get(name, self._roster.work_left_s.get(name, 0.0))
-            done_s[name] = before_s + candidate.view.work_done_s
+        for host in self._registry.hosts:
+            name = host.member.target
+            before_s = done_s.get(name, self._registry.work_left_s.get(name, 0.0))
+            done_s[name] = before_s + host.view.work_done_s
         self._work.sample(now, done_s)
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
         """What all parents are told. `unfound`: pools that have endpoints somewhere, of which none is known yet."""
-        by_target: dict[str, list[Candidate]] = {}
-        for candidate in self._roster.candidates:
-            by_target.setdefault(candidate.member.target, []).append(candidate)
+        by_target: dict[str, list[Host]] = {}
+        for host in self._registry.hosts:
+            by_target.setdefault(host.member.target, []).append(host)
         shares = self._mix.sample(now, {name: _given(members) for name, members in by_target.items()})
         targets = [
             Target(shares[name], _children(members, now), self._items_per_s(name, members[0]))
@@ -92,10 +92,10 @@ class Account:
             own_age_s=self._own.age_s(now),
             draining=draining,
             down=_down(by_target),
-            kinds=self._roster.kinds.counts.value(),
+            kinds=self._registry.kinds.counts.value(),
         )
 
-    def _items_per_s(self, target: str, one: Candidate) -> float | None:
+    def _items_per_s(self, target: str, one: Host) -> float | None:
         """The work done lately, in standard items. Children count their own items, and of those of connections nothing
         is known."""
         rate, standard_s = self._work.rate(target), one.view.work.standard_s
@@ -104,7 +104,7 @@ class Account:
     def echo(self, parent: str) -> Echo:
         """What this one parent is told of its own part."""
         echo = self._counters.tallies.echo(parent)
-        below = self._roster.requests_below
+        below = self._registry.requests_below
         if not below.counted:
             return echo
         total = self._counters.tallies.total()
@@ -115,15 +115,15 @@ class Account:
 
     def _share_requests(self) -> None:
         """Requests that came below since the last time are told to the parents by their connections now."""
-        arrivals = self._roster.requests_below.arrivals
+        arrivals = self._registry.requests_below.arrivals
         if arrivals > self._shared:
             self._counters.tallies.share_out(arrivals - self._shared)
             self._shared = arrivals
 
     def _counts(self) -> aggregate.Counters:
-        c, total, below = self._counters, self._counters.tallies.total(), self._roster.requests_below
+        c, total, below = self._counters, self._counters.tallies.total(), self._registry.requests_below
         in_flight, arrivals, done, parked, waited = total.in_flight, total.arrivals, total.done, total.parked, c.waited
-        kinds = self._roster.kinds
+        kinds = self._registry.kinds
         timed, timed_s = c.timed + kinds.heads, c.seconds + kinds.heads_s
         if below.counted:
             in_flight, arrivals, parked, waited = below.in_flight, below.arrivals, below.parked, 0
@@ -149,12 +149,12 @@ class Account:
 
     def _effort(self) -> float:
         """What the event loop has done so far (telemetry.utilisation)."""
-        c, reactor = self._counters, self._roster.reactor
+        c, reactor = self._counters, self._registry.reactor
         moved = c.bytes_in + c.bytes_out - c.piped_bytes + reactor.bulk.moved
         return effort(reactor.events, moved)
 
 
-def _down(by_target: Mapping[str, list[Candidate]]) -> tuple[str, ...]:
+def _down(by_target: Mapping[str, list[Host]]) -> tuple[str, ...]:
     """The pools without an available endpoint, here and below."""
     pools = {name: members for name, members in by_target.items() if not members[0].member.child}
     tiers = {name: members for name, members in by_target.items() if members[0].member.child}
@@ -167,11 +167,11 @@ def _down(by_target: Mapping[str, list[Candidate]]) -> tuple[str, ...]:
     )
 
 
-def _given(members: Iterable[Candidate]) -> int:
+def _given(members: Iterable[Host]) -> int:
     return sum(member.done + member.in_flight for member in members)
 
 
-def _children(members: Iterable[Candidate], now: float) -> list[Child]:
+def _children(members: Iterable[Host], now: float) -> list[Child]:
     """What stands in reserve while others are available adds nothing to what can be done now."""
     known = list(members)
     levels = [each.member.level for each in known if each.availability is Availability.AVAILABLE]
@@ -179,8 +179,8 @@ def _children(members: Iterable[Candidate], now: float) -> list[Child]:
     return [_child(member, now) for member in known if member.member.level <= in_use]
 
 
-def _child(candidate: Candidate, now: float) -> Child:
-    return child_of(candidate, now, ready=candidate.availability is Availability.AVAILABLE)
+def _child(host: Host, now: float) -> Child:
+    return child_of(host, now, ready=host.availability is Availability.AVAILABLE)
 
 
 def child_of(member: CountedMember, now: float, *, ready: bool = True) -> Child:

@@ -1,4 +1,4 @@
-"""Why was this member chosen? One choice as a line of JSON, with the candidates it was made from.
+"""Why was this member chosen? One choice as a line of JSON, with the hosts it was made from.
 
 Somebody who wants to know sends a request that carries a nonce (`FIELD`), which the controller has made known to all
 nodes for a while. An l7 node then adds a line for each of its choices to the response, or one that says that it
@@ -19,7 +19,7 @@ import attrs
 
 from tierlb.balance.load_aware import score_of
 from tierlb.balance.peak import expected_s
-from tierlb.dataplane.roster import Candidate, Choice, Group
+from tierlb.dataplane.upstream.registry import Choice, Host, HostSet
 from tierlb.model.snapshot import Destination
 from tierlb.model.topology import Policy
 
@@ -27,18 +27,18 @@ FIELD = b"x-tierlb-explain"
 OLD_S = 2.0
 """The age of what a capacity was learnt from is shown when it is at least this."""
 MOST_MEMBERS = 8
-"""Of a larger group the best are told, and how many more there were."""
+"""Of a larger host set the best are told, and how many more there were."""
 
 
-def _in_flight(candidate: Candidate) -> float:
-    return candidate.in_flight
+def _in_flight(host: Host) -> float:
+    return host.in_flight
 
 
-def _weight(candidate: Candidate) -> float:
-    return -candidate.weight
+def _weight(host: Host) -> float:
+    return -host.weight
 
 
-SCORES: dict[Policy, Callable[[Candidate], float]] = {
+SCORES: dict[Policy, Callable[[Host], float]] = {
     Policy.LOAD_AWARE: score_of,
     Policy.LEAST_REQUESTS: _in_flight,
     Policy.TWO_CHOICES: _in_flight,
@@ -68,45 +68,45 @@ class Explaining:
 
 
 @attrs.define
-class RecordedGroup:
-    """A group whose choices are written down, for one item."""
+class RecordedHostSet:
+    """A host set whose choices are written down, for one item."""
 
-    group: Group
+    host_set: HostSet
     node: str
     policy: Policy
     lines: list[bytes] = attrs.field(factory=list)
 
     @property
     def destination(self) -> Destination:
-        return self.group.destination
+        return self.host_set.destination
 
     @property
-    def available(self) -> tuple[Candidate, ...]:
-        return self.group.available
+    def available(self) -> tuple[Host, ...]:
+        return self.host_set.available
 
     @property
     def shares(self) -> tuple[tuple[str, ...], ...]:
-        return self.group.shares
+        return self.host_set.shares
 
-    def has_other(self, tried: Iterable[Candidate]) -> bool:
-        return self.group.has_other(tried)
+    def has_other(self, tried: Iterable[Host]) -> bool:
+        return self.host_set.has_other(tried)
 
-    def of_other_share(self, tried: Collection[Candidate]) -> Group | None:
-        return self.group.of_other_share(tried)
+    def of_other_share(self, tried: Collection[Host]) -> HostSet | None:
+        return self.host_set.of_other_share(tried)
 
     def why_none(self) -> str:
-        return self.group.why_none()
+        return self.host_set.why_none()
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None:
-        chosen = self.group.choose(tried, key, long)
-        self.lines.append(explain(self.node, self.policy, self.group.candidates, chosen))
+    def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None:
+        chosen = self.host_set.choose(tried, key, long)
+        self.lines.append(explain(self.node, self.policy, self.host_set.hosts, chosen))
         return chosen
 
 
-def recorded(group: Choice, node: str, policy: Policy) -> RecordedGroup:
-    """The group, with a list of what was chosen from it."""
-    assert isinstance(group, Group)
-    return RecordedGroup(group, node, policy)
+def recorded(host_set: Choice, node: str, policy: Policy) -> RecordedHostSet:
+    """The host set, with a list of what was chosen from it."""
+    assert isinstance(host_set, HostSet)
+    return RecordedHostSet(host_set, node, policy)
 
 
 def response_fields(lines: Iterable[bytes]) -> bytes:
@@ -120,10 +120,10 @@ def answered(node: str, status: int, reason: str = "") -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen: Candidate | None) -> bytes:
+def explain(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | None) -> bytes:
     """One line of JSON, in ASCII."""
     score = SCORES.get(policy)
-    order = sorted(candidates, key=lambda each: (each is not chosen, score(each) if score else 0.0))
+    order = sorted(hosts, key=lambda each: (each is not chosen, score(each) if score else 0.0))
     told: dict[str, object] = {
         "node": node,
         "policy": policy.value,
@@ -135,13 +135,13 @@ def explain(node: str, policy: Policy, candidates: tuple[Candidate, ...], chosen
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def _member(candidate: Candidate, score: Callable[[Candidate], float] | None) -> dict[str, object]:
-    load = candidate.load(candidate.roster.reactor.now)
-    told: dict[str, object] = {"member": candidate.name, "in_flight": candidate.in_flight}
-    if candidate.parked:
-        told["parked"] = candidate.parked
+def _member(host: Host, score: Callable[[Host], float] | None) -> dict[str, object]:
+    load = host.load(host.registry.reactor.now)
+    told: dict[str, object] = {"member": host.name, "in_flight": host.in_flight}
+    if host.parked:
+        told["parked"] = host.parked
     if score is not None:
-        told["score"] = _short(score(candidate))
+        told["score"] = _short(score(host))
     if load.capacity:
         told["capacity"] = _short(load.capacity)
         if load.capacity_age_s is not None and load.capacity_age_s >= OLD_S:

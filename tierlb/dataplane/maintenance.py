@@ -5,7 +5,7 @@ A node that is in maintenance cuts by itself; an endpoint knows nothing of it, s
 
 from collections.abc import Iterable
 
-from tierlb.dataplane.roster import Candidate
+from tierlb.dataplane.upstream.registry import Host
 from tierlb.model.topology import Admin
 
 
@@ -13,13 +13,13 @@ class Maintenance:
     """`note` with each snapshot, `due` now and then."""
 
     def __init__(self) -> None:
-        self._since: dict[Candidate, float] = {}
+        self._since: dict[Host, float] = {}
 
-    def note(self, candidates: Iterable[Candidate], now: float) -> None:
+    def note(self, hosts: Iterable[Host], now: float) -> None:
         """These are the members now."""
-        out = (each for each in candidates if each.member.admin is Admin.MAINTENANCE and not each.member.child)
+        out = (each for each in hosts if each.member.admin is Admin.MAINTENANCE and not each.member.child)
         self._since = {each: self._since.get(each, now) for each in out}
 
-    def due(self, now: float, drain_s: float) -> list[Candidate]:
+    def due(self, now: float, drain_s: float) -> list[Host]:
         """Those whose time is over and that have something under way."""
         return [each for each, since in self._since.items() if each.in_flight and now >= since + drain_s]

@@ -18,14 +18,14 @@ import trio
 from tierlb.balance.drain import BELOW_S, LAST_ANSWERS_S, Drain, Remainder
 from tierlb.dataplane.connection_cap import ConnectionCap
 from tierlb.dataplane.connection_cap import Front as Capped
-from tierlb.dataplane.discovery import Discovery
 from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.maintenance import Maintenance
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate
 from tierlb.dataplane.upkeep import Served, Upkeep
+from tierlb.dataplane.upstream.discovery import Discovery
+from tierlb.dataplane.upstream.registry import Host
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
@@ -62,7 +62,7 @@ class Front(Served, Capped, Protocol):
     def drain(self) -> None: ...
     def remainder(self) -> Remainder: ...
     def cut(self) -> None: ...
-    def cut_from(self, candidate: Candidate) -> Remainder: ...
+    def cut_from(self, host: Host) -> Remainder: ...
     def close(self) -> None: ...
     def accept(self, sock: Any, peer: tuple[str, int], listener: Listener) -> None: ...
 
@@ -157,7 +157,7 @@ class Plane:
         self._cap.configure(snapshot.limits.connections)
         self._front.apply(snapshot)
         self._upkeep.apply(snapshot)
-        self._maintenance.note(self._front.roster.candidates, self.reactor.look())
+        self._maintenance.note(self._front.registry.hosts, self.reactor.look())
 
     def _note_drain(self, snapshot: Snapshot) -> None:
         """The drain time runs from the first snapshot that wants it, or from the end of the process being asked for."""
@@ -244,11 +244,11 @@ class Plane:
             c.bytes_in,
             c.bytes_out,
             self._upkeep.account.busy,
-            self._upkeep.told(self._front.roster.loads()),
+            self._upkeep.told(self._front.registry.loads()),
             c.turned_away,
             c.gave_way,
-            (*(() if self._cap is None else self._cap.shortages()), *self._front.roster.shortages.current()),
-            self._front.roster.shortages.count,
+            (*(() if self._cap is None else self._cap.shortages()), *self._front.registry.shortages.current()),
+            self._front.registry.shortages.count,
             len(self._front.tunnels),
             self.errors.counts.total(),
             total.parked,
@@ -280,16 +280,16 @@ class Plane:
     def note_report(self, child: str, load: SubtreeLoad, echo: Echo) -> None:
         """A child says how its subtree fares, and how much of that came from here."""
         if self._front is not None:
-            self._front.roster.note_report(child, load, echo)
+            self._front.registry.note_report(child, load, echo)
 
     def note_lost(self, child: str) -> None:
         """A child's control connection is gone; its data path may work."""
         if self._front is not None:
-            self._front.roster.note_lost(child)
+            self._front.registry.note_lost(child)
 
     def guide(self, child: str) -> Guidance | None:
         """What a child should know of its siblings, if it is one."""
-        return None if self._front is None else self._front.roster.guidance(child, time.monotonic())
+        return None if self._front is None else self._front.registry.guidance(child, time.monotonic())
 
     def heed(self, parent: str, guidance: Guidance) -> None:
         """What a parent said of this node's siblings."""
@@ -343,10 +343,10 @@ class Plane:
                     await trio.sleep(DRAIN_CHECK_S)
 
     def _cut_from_members(self, front: Front, now: float, drain_s: float) -> None:
-        for candidate in self._maintenance.due(now, drain_s):
-            left = front.cut_from(candidate)
+        for host in self._maintenance.due(now, drain_s):
+            left = front.cut_from(host)
             if left:
-                self.log.warning("maintenance_deadline_reached", member=candidate.name, **attrs.asdict(left))
+                self.log.warning("maintenance_deadline_reached", member=host.name, **attrs.asdict(left))
 
     def _cut(self, front: Front) -> None:
         left = front.remainder()

@@ -1,6 +1,6 @@
 """What a node does beside its traffic: learn all the time, check its endpoints, heed its parents, say how it is.
 
-Plain trio next to the reactor. The tick is the same for all: candidates learn from their counts, lines are drawn anew,
+Plain trio next to the reactor. The tick is the same for all: hosts learn from their counts, lines are drawn anew,
 the account is sampled, and what parents said of the siblings becomes a rate of connections to close.
 
 Left out: reports to parents, which are the control plane's (channel/report_schedule.py).
@@ -17,12 +17,12 @@ import trio
 from tierlb.balance.guidance import combine
 from tierlb.balance.view import TICK_S
 from tierlb.dataplane.account import Account
-from tierlb.dataplane.agent_check import AgentChecks, serve_agent_check
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
-from tierlb.dataplane.health import HealthChecks
-from tierlb.dataplane.recovery import Recovery
-from tierlb.dataplane.roster import Candidate, Roster
+from tierlb.dataplane.upstream.agent_check import AgentChecks, serve_agent_check
+from tierlb.dataplane.upstream.health import HealthChecks
+from tierlb.dataplane.upstream.recovery import Recovery
+from tierlb.dataplane.upstream.registry import Host, HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import PoolSettings, Snapshot
@@ -48,7 +48,7 @@ class Served(Protocol):
 
     name: str
     counters: Counters
-    roster: Roster
+    registry: HostRegistry
     latencies: Sketch
     draining: bool
     explaining: Explaining
@@ -73,19 +73,19 @@ class Upkeep:
         self, front: Served, reactor: Reactor, rng: random.Random, log: Any, errors: InternalErrors | None = None
     ) -> None:
         self._errors = errors or InternalErrors(log)
-        front.roster.on_error = partial(self._errors.note, "tick")
+        front.registry.on_error = partial(self._errors.note, "tick")
         self._front = front
         self._reactor = reactor
         self._log = log
-        self.account = Account(front.counters, front.roster, front.latencies, reactor.now)
-        self._health: HealthChecks[Candidate] = HealthChecks(self._checked, rng, log)
+        self.account = Account(front.counters, front.registry, front.latencies, reactor.now)
+        self._health: HealthChecks[Host] = HealthChecks(self._checked, rng, log)
         self._agents = AgentChecks(
             self._agent_says,
             rng,
             agent_send=front.name.encode() + b"\n",
             on_crash=partial(self._errors.note, "agent_check"),
         )
-        self._recovery = front.roster.recovery = Recovery()
+        self._recovery = front.registry.recovery = Recovery()
         self._voice = NodeVoice()
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
@@ -101,18 +101,18 @@ class Upkeep:
     def apply(self, snapshot: Snapshot) -> None:
         """Check the endpoints that this snapshot names, and speak as it says."""
         pools = {pool.name: pool for pool in snapshot.pools}
-        known = {each.member.target for each in self._front.roster.candidates}
+        known = {each.member.target for each in self._front.registry.hosts}
         self._unfound = sum(pool.dns is not None and pool.name not in known for pool in snapshot.pools)
-        asked = [(each, pool) for each in self._front.roster.candidates if (pool := _asked(each, pools)) is not None]
+        asked = [(each, pool) for each in self._front.registry.hosts if (pool := _asked(each, pools)) is not None]
         checks = [(each, each.member.address, pool.health) for each, pool in asked if pool.health is not None]
         self._health.replace(checks)
         checked = {each for each, _, _ in checks}
-        for candidate in self._front.roster.candidates:
-            if candidate not in checked:
-                candidate.checked(None)
-            pool = pools.get(candidate.member.target)
+        for host in self._front.registry.hosts:
+            if host not in checked:
+                host.checked(None)
+            pool = pools.get(host.member.target)
             if pool is None or pool.agent_check_port is None:
-                candidate.agent_gone()
+                host.agent_gone()
         self._odd_words = {}
         self._agents.replace(
             {
@@ -165,7 +165,7 @@ class Upkeep:
     def tick(self, now: float) -> None:
         """Everything that is due. A part that fails is tried again with the next tick; the others go on."""
         with self._errors.barrier("tick"):
-            self._front.roster.tick(now)
+            self._front.registry.tick(now)
         with self._errors.barrier("tick"):
             self.account.sample(now, self._reactor.waited_s())
         if now - self._said_at >= SAY_EVERY_S:
@@ -220,18 +220,18 @@ class Upkeep:
                 self._log.error("agent-check cannot listen", address=str(address), reason=reason)
                 await trio.sleep(LISTEN_AGAIN_S)
 
-    def _checked(self, candidate: Candidate, healthy: bool, reason: str) -> None:
+    def _checked(self, host: Host, healthy: bool, reason: str) -> None:
         note = self._log.info if healthy else self._log.warning
-        note(f"health checks {'passed' if healthy else 'failed'}", member=candidate.name, reason=reason)
-        candidate.checked(healthy)
+        note(f"health checks {'passed' if healthy else 'failed'}", member=host.name, reason=reason)
+        host.checked(healthy)
 
-    def _agent_says(self, candidate: Any, says: AgentSays) -> None:
-        if says.problem and says.problem != self._odd_words.get(candidate.name):
-            self._log.warning("agent-check word not understood", member=candidate.name, word=says.problem)
-        self._odd_words[candidate.name] = says.problem
-        candidate.agent_says(says)
+    def _agent_says(self, host: Any, says: AgentSays) -> None:
+        if says.problem and says.problem != self._odd_words.get(host.name):
+            self._log.warning("agent-check word not understood", member=host.name, word=says.problem)
+        self._odd_words[host.name] = says.problem
+        host.agent_says(says)
 
 
-def _asked(candidate: Candidate, pools: dict[str, PoolSettings]) -> PoolSettings | None:
-    """How to check a candidate, if it is checked: nobody asks what is in maintenance."""
-    return None if candidate.member.admin is Admin.MAINTENANCE else pools.get(candidate.member.target)
+def _asked(host: Host, pools: dict[str, PoolSettings]) -> PoolSettings | None:
+    """How to check a host, if it is checked: nobody asks what is in maintenance."""
+    return None if host.member.admin is Admin.MAINTENANCE else pools.get(host.member.target)

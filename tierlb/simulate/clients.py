@@ -15,7 +15,7 @@ import attrs
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Draw, Source
 from tierlb.simulate.leaf import Leaf
-from tierlb.simulate.node import Candidate, Item, Node, way_to
+from tierlb.simulate.node import Host, Item, Node, way_to
 
 SETTLING_S = 0.2
 """As in dataplane.l7.client."""
@@ -45,11 +45,11 @@ class Client:
     __slots__ = (
         "_agenda",
         "_asked_at",
-        "_candidate",
         "_clients",
         "_connected_at",
         "_due",
         "_ends_at",
+        "_host",
         "_latencies",
         "_leaf",
         "_rate",
@@ -83,8 +83,8 @@ class Client:
         self._latencies = latencies
         self._work = work
         self._leaf = leaf
-        self._way: Sequence[Candidate] = ()
-        self._candidate: Candidate | None = None
+        self._way: Sequence[Host] = ()
+        self._host: Host | None = None
         self._asked_at = self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
@@ -112,8 +112,8 @@ class Client:
             self._send()
 
     def _send(self) -> None:
-        candidate = self._candidate or self._connect()
-        node = candidate.below
+        host = self._host or self._connect()
+        node = host.below
         assert isinstance(node, Node)
         self._under_way = True
         work = self._work if isinstance(self._work, Source) else self._work()
@@ -121,39 +121,39 @@ class Client:
         self.asked += 1
         self._sent_at = self._agenda.now
         node.waiting[self] = None
-        node.accept(Item(self._asked_at, candidate.tally, self._served, work, self._way))
+        node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
 
-    def _connect(self) -> Candidate:
+    def _connect(self) -> Host:
         """Through any node of the first tier."""
         life_s, now = self._clients.life_s, self._agenda.now
         node = self._rng.choice(self._top)
         if self._leaf is None:
-            candidate = node.choose()
+            host = node.choose()
         else:
-            candidate, *self._way = way_to(node, self._leaf)
-            node.give(candidate)
-        self._candidate = candidate
-        candidate.tally.connections += 1
+            host, *self._way = way_to(node, self._leaf)
+            node.give(host)
+        self._host = host
+        host.tally.connections += 1
         self._connected_at = now
         self.asked, self.moves, self._waited_s = 0, False, 0.0
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
-        return candidate
+        return host
 
     def unserved(self) -> list[float]:
         """When its items fell due that have no answer yet."""
         return [*((self._asked_at,) if self._under_way else ()), *self._due]
 
     def _served(self, item: Item) -> None:
-        now, candidate = self._agenda.now, self._candidate
-        assert candidate is not None
+        now, host = self._agenda.now, self._host
+        assert host is not None
         self._under_way = False
         self._waited_s += now - self._sent_at
         self._latencies.append((item.began, now - item.began))
-        node = candidate.below
+        node = host.below
         assert isinstance(node, Node)
         node.waiting.pop(self, None)
         if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
-            self._leave(candidate, node)
+            self._leave(host, node)
         if isinstance(self._work, Source) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
         if not self._rate:
@@ -161,13 +161,13 @@ class Client:
         elif self._due:
             self._send()
 
-    def _leave(self, candidate: Candidate, node: Node) -> None:
+    def _leave(self, host: Host, node: Node) -> None:
         now = self._agenda.now
-        self._candidate = None
-        candidate.in_flight -= 1
-        candidate.done += 1
-        candidate.moments += now
-        candidate.tally.connections -= 1
+        self._host = None
+        host.in_flight -= 1
+        host.done += 1
+        host.moments += now
+        host.tally.connections -= 1
         node.closed += 1
         node.moving -= self.moves
         node.connected_s += now - self._connected_at

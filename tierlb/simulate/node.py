@@ -43,7 +43,7 @@ class Movable(Busy, Protocol):
     moves: bool
 
 
-class Candidate(Member):
+class Host(Member):
     """One member as its parent knows it; `below` is what it really is."""
 
     __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "told", "weight")
@@ -81,10 +81,10 @@ class Step:
     """An item at one member, as its parent counts it. `sent`: since when the member owes the head of the answer; 0
     while it does not. `tally`: where this parent counts it as its own parent's."""
 
-    __slots__ = ("began", "candidate", "kind", "sent", "tally")
+    __slots__ = ("began", "host", "kind", "sent", "tally")
 
-    def __init__(self, candidate: Candidate, tally: Tally, began: float, sent: float, kind: int) -> None:
-        self.candidate = candidate
+    def __init__(self, host: Host, tally: Tally, began: float, sent: float, kind: int) -> None:
+        self.host = host
         self.tally = tally
         self.began = began
         self.sent = sent
@@ -95,13 +95,13 @@ class Step:
 class Item:
     """One item on its way: when and to whom each node gave it, from the top down. `entry`: the first node's tally;
     `served` is called at the end. `work`: the seconds for which a short item needs a slot, or the source of another
-    kind. `way`: the candidates that it goes to, where these are not to be chosen."""
+    kind. `way`: the hosts that it goes to, where these are not to be chosen."""
 
     began: float
     entry: Tally
     served: Callable[["Item"], None]
     work: float | Source
-    way: Sequence[Candidate] = ()
+    way: Sequence[Host] = ()
     path: list[Step] = attrs.field(factory=list)
 
 
@@ -109,7 +109,7 @@ class Item:
 class Uplink:
     """One parent as its child knows it."""
 
-    candidate: Candidate
+    host: Host
     pace: Pace
 
 
@@ -131,7 +131,7 @@ class Node:
         self.name = name
         self.agenda = agenda
         self.tallies = Tallies()
-        self.candidates: list[Candidate] = []
+        self.hosts: list[Host] = []
         self.connections = connections
         self.waited = 0
         self.reports = 0
@@ -145,7 +145,7 @@ class Node:
         self.guidances: dict[str, Guidance] = {}
         self._rng = rng
         self.times_members = rule is Policy.PEAK_EWMA
-        self._chooser: Chooser[Candidate] = chooser_for(rule, rng)
+        self._chooser: Chooser[Host] = chooser_for(rule, rng)
         self._cost_s = cost_s
         self._work_s = 0.0
         self._free_at = 0.0
@@ -160,9 +160,9 @@ class Node:
 
     def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | Leaf", int]]) -> None:
         """Join the tree: the members with their numbers of parents. Top-down: a node's parents start before it."""
-        self.candidates = [Candidate(self, *child, connections=self.connections) for child in children]
+        self.hosts = [Host(self, *child, connections=self.connections) for child in children]
         for parent in parents:
-            own = next(candidate for candidate in parent.candidates if candidate.below is self)
+            own = next(host for host in parent.hosts if host.below is self)
             self._uplinks.append(Uplink(own, Pace(self._rng)))
         self.settle(self.agenda.now)
         self.agenda.at(self.agenda.now + self._rng.uniform(0, TICK_S), self._tick)
@@ -191,15 +191,15 @@ class Node:
         now = self.agenda.now
         source = item.work if isinstance(item.work, Source) else None
         kind = self.kinds.number(SHORT_ROUTE if source is None else source.kind.route)
-        candidate = item.way[len(item.path)] if item.way else self._pick(kind)
-        own = item.path[-1].candidate.tally if item.path else item.entry
-        step = Step(candidate, own, now, now if source is None or source.sending is None else 0.0, kind)
-        candidate.begin_item(now, step, long=self.kinds.long[kind])
-        tally = candidate.tally
+        host = item.way[len(item.path)] if item.way else self._pick(kind)
+        own = item.path[-1].host.tally if item.path else item.entry
+        step = Step(host, own, now, now if source is None or source.sending is None else 0.0, kind)
+        host.begin_item(now, step, long=self.kinds.long[kind])
+        tally = host.tally
         tally.arrivals += 1
         tally.in_flight += 1
         item.path.append(step)
-        below = candidate.below
+        below = host.below
         if isinstance(below, Node):
             below.take(item)
         elif isinstance(item.work, Source):
@@ -207,23 +207,23 @@ class Node:
         else:
             below.serve(item_done, item, item.work)
 
-    def _pick(self, kind: int) -> Candidate:
-        """As dataplane.roster.Group chooses."""
+    def _pick(self, kind: int) -> Host:
+        """As dataplane.upstream.registry.HostSet chooses."""
         if self.kinds.long[kind] and isinstance(self._chooser, LoadAware):
-            long: Candidate | None = self._chooser.for_long(self.candidates)
+            long: Host | None = self._chooser.for_long(self.hosts)
             assert long is not None
             return long
         return self._chooser.pick(0)
 
-    def choose(self) -> Candidate:
+    def choose(self) -> Host:
         """The member for the next connection, which is counted there."""
         return self.give(self._chooser.pick(0))
 
-    def give(self, candidate: Candidate) -> Candidate:
+    def give(self, host: Host) -> Host:
         """The next connection goes to this member."""
-        candidate.in_flight += 1
-        candidate.moments -= self.agenda.now
-        return candidate
+        host.in_flight += 1
+        host.moments -= self.agenda.now
+        return host
 
     @property
     def in_flight(self) -> int:
@@ -232,7 +232,7 @@ class Node:
     @property
     def expected(self) -> tuple[float, float]:
         """At the best of the leaves below."""
-        return min(candidate.below.expected for candidate in self.candidates)
+        return min(host.below.expected for host in self.hosts)
 
     def waited_s(self) -> float:
         """How long the event loop has waited since the start."""
@@ -242,25 +242,25 @@ class Node:
     # Choices.
 
     def settle(self, now: float) -> None:
-        """Draw the lines anew, as dataplane.roster does every tick."""
-        candidates = self.candidates
-        draw_lines(candidates, now, capacities_of(candidates, now), [1.0] * len(candidates))
-        self._chooser.rebuild(candidates)
+        """Draw the lines anew, as dataplane.upstream.registry does every tick."""
+        hosts = self.hosts
+        draw_lines(hosts, now, capacities_of(hosts, now), [1.0] * len(hosts))
+        self._chooser.rebuild(hosts)
 
     # Reports.
 
     def _tick(self, _: Any) -> None:
         now = self.agenda.now
-        for c in self.candidates:
+        for c in self.hosts:
             c.learn_from_items(now, self.kinds)
             if not c.in_flight:
                 c.peak.idle(now)
         self.kinds.learn(now)
-        learn_together(self.candidates, TICK_S)
+        learn_together(self.hosts, TICK_S)
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.view.work_done_s for c in self.candidates)})
+        self._work_rates.sample(now, {self.name: sum(c.view.work_done_s for c in self.hosts)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -304,9 +304,9 @@ class Node:
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.candidates[0].view.endpoint
+        known = rate is not None and standard_s and self.hosts[0].view.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
-        target = Target(1.0, [child_of(candidate, now) for candidate in self.candidates], items_per_s)
+        target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(
             self.counters(),
             self._rates.value,
@@ -322,18 +322,18 @@ class Node:
             if uplink.pace.wait_s(now, load) <= 0:
                 uplink.pace.sent(now, load)
                 self.reports += 1
-                report = (load, uplink.candidate.tally.echo())
-                self.agenda.at(now + self._report_delay_s, uplink.candidate.hear, report)
+                report = (load, uplink.host.tally.echo())
+                self.agenda.at(now + self._report_delay_s, uplink.host.hear, report)
 
     # Guidance.
 
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing, as far as they need to know now."""
         now = self.agenda.now
-        heard = [(each, child) for each in self.candidates if (child := each.view.as_child(each.in_flight)) is not None]
-        for (candidate, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
-            if isinstance(candidate.below, Node) and candidate.told.is_due(now, words):
-                self.agenda.at(now + self._report_delay_s, candidate.below.heed, (self.name, words))
+        heard = [(each, child) for each in self.hosts if (child := each.view.as_child(each.in_flight)) is not None]
+        for (host, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
+            if isinstance(host.below, Node) and host.told.is_due(now, words):
+                self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, words))
         self.agenda.at(now + GUIDE_S, self._guide)
 
     def heed(self, said: tuple[str, Guidance]) -> None:
@@ -341,30 +341,30 @@ class Node:
         self.guidances[said[0]] = said[1]
 
 
-def way_to(node: Node, leaf: Leaf) -> list[Candidate]:
-    """The candidates between the node and the leaf, from the top down; empty if the leaf is not below it."""
-    for candidate in node.candidates:
-        if candidate.below is leaf:
-            return [candidate]
-        if isinstance(candidate.below, Node) and (further := way_to(candidate.below, leaf)):
-            return [candidate, *further]
+def way_to(node: Node, leaf: Leaf) -> list[Host]:
+    """The hosts between the node and the leaf, from the top down; empty if the leaf is not below it."""
+    for host in node.hosts:
+        if host.below is leaf:
+            return [host]
+        if isinstance(host.below, Node) and (further := way_to(host.below, leaf)):
+            return [host, *further]
     return []
 
 
 def item_sent(item: Item) -> None:
     """The client has sent all of it: from now on the head of the answer is owed."""
     for step in item.path:
-        step.sent = step.candidate.parent.agenda.now
+        step.sent = step.host.parent.agenda.now
 
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
     streamed = isinstance(item.work, Source) and item.work.kind.streamed
     for step in item.path:
-        candidate, now = step.candidate, step.candidate.parent.agenda.now
-        candidate.times_to_head.add(now - step.began)
+        host, now = step.host, step.host.parent.agenda.now
+        host.times_to_head.add(now - step.began)
         if step.sent > 0:
-            candidate.answered_early(step, streamed, now - step.sent, candidate.parent.kinds)
+            host.answered_early(step, streamed, now - step.sent, host.parent.kinds)
             step.sent -= now
 
 
@@ -375,15 +375,15 @@ def item_done(item: Item) -> None:
     item.entry.in_flight -= 1
     item.entry.done += 1
     for step in item.path:
-        candidate, node = step.candidate, step.candidate.parent
+        host, node = step.host, step.host.parent
         now = node.agenda.now
         if node.times_members:
-            candidate.peak.observe(now, now - step.began)
-        candidate.done += 1
-        if candidate.end_item(now, step, node.kinds):
+            host.peak.observe(now, now - step.began)
+        host.done += 1
+        if host.end_item(now, step, node.kinds):
             node.waited += 1
             node.settle(now)
-        tally = candidate.tally
+        tally = host.tally
         tally.in_flight -= 1
         tally.done += 1
     item.served(item)

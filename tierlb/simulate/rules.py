@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
-from tierlb.balance.choosers import Candidate, Chooser, make_chooser
+from tierlb.balance.choosers import Chooser, Host, make_chooser
 from tierlb.balance.least import two_of
 from tierlb.balance.view import MemberView
 from tierlb.model.topology import Policy
@@ -54,7 +54,7 @@ class RecentMean:
 
 
 class Below(Protocol):
-    """What a candidate really is."""
+    """What a host really is."""
 
     @property
     def in_flight(self) -> int: ...
@@ -62,8 +62,8 @@ class Below(Protocol):
     def expected(self) -> tuple[float, float]: ...
 
 
-class Known(Candidate, Protocol):
-    """A candidate of a simulation."""
+class Known(Host, Protocol):
+    """A host of a simulation."""
 
     @property
     def view(self) -> MemberView: ...
@@ -100,24 +100,24 @@ class ByReport(Chooser[K]):
     def __init__(self, rng: random.Random, *, two: bool) -> None:
         self._rng = rng
         self._two = two
-        self._candidates: Sequence[K] = ()
+        self._hosts: Sequence[K] = ()
 
-    def rebuild(self, candidates: Sequence[K]) -> None:
-        self._candidates = candidates
+    def rebuild(self, hosts: Sequence[K]) -> None:
+        self._hosts = hosts
 
     def pick(self, key: int) -> K:
-        return self.among(self._candidates, key)
+        return self.among(self._hosts, key)
 
-    def among(self, candidates: Sequence[K], key: int) -> K:
-        if self._two and len(candidates) > 1:
-            candidates = [candidates[index] for index in two_of(len(candidates), self._rng.random())]
-        start = int(self._rng.random() * len(candidates))
-        return min([*candidates[start:], *candidates[:start]], key=reported_score)
+    def among(self, hosts: Sequence[K], key: int) -> K:
+        if self._two and len(hosts) > 1:
+            hosts = [hosts[index] for index in two_of(len(hosts), self._rng.random())]
+        start = int(self._rng.random() * len(hosts))
+        return min([*hosts[start:], *hosts[:start]], key=reported_score)
 
 
-def reported_score(candidate: Known) -> float:
-    heard = candidate.view.heard
-    return ((candidate.in_flight if heard is None else heard.in_flight) + 1) / candidate.capacity
+def reported_score(host: Known) -> float:
+    heard = host.view.heard
+    return ((host.in_flight if heard is None else heard.in_flight) + 1) / host.capacity
 
 
 class ByTruth(Chooser[K]):
@@ -126,27 +126,27 @@ class ByTruth(Chooser[K]):
     def __init__(self, rng: random.Random, score: Callable[[Known], Any]) -> None:
         self._rng = rng
         self._score = score
-        self._candidates: Sequence[K] = ()
+        self._hosts: Sequence[K] = ()
 
-    def rebuild(self, candidates: Sequence[K]) -> None:
-        self._candidates = candidates
+    def rebuild(self, hosts: Sequence[K]) -> None:
+        self._hosts = hosts
 
     def pick(self, key: int) -> K:
-        return self.among(self._candidates, key)
+        return self.among(self._hosts, key)
 
-    def among(self, candidates: Sequence[K], key: int) -> K:
-        start = int(self._rng.random() * len(candidates))
-        return min([*candidates[start:], *candidates[:start]], key=self._score)
+    def among(self, hosts: Sequence[K], key: int) -> K:
+        start = int(self._rng.random() * len(hosts))
+        return min([*hosts[start:], *hosts[:start]], key=self._score)
 
 
-def true_score(candidate: Known) -> float:
+def true_score(host: Known) -> float:
     """The items that really are in flight there, over the capacity that was learnt."""
-    return (candidate.below.in_flight + 1) / candidate.capacity
+    return (host.below.in_flight + 1) / host.capacity
 
 
-def expected(candidate: Known) -> tuple[float, float]:
+def expected(host: Known) -> tuple[float, float]:
     """When the item will be done there, by the slots and the speed of the leaves, if all in the queue are alike."""
-    return candidate.below.expected
+    return host.below.expected
 
 
 class ByHeadroom(Chooser[K]):
@@ -154,25 +154,25 @@ class ByHeadroom(Chooser[K]):
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._candidates: Sequence[K] = ()
+        self._hosts: Sequence[K] = ()
         self._ends: list[float] = []
 
-    def rebuild(self, candidates: Sequence[K]) -> None:
-        self._candidates = candidates
-        self._ends = list(accumulate(map(headroom, candidates)))
+    def rebuild(self, hosts: Sequence[K]) -> None:
+        self._hosts = hosts
+        self._ends = list(accumulate(map(headroom, hosts)))
 
     def pick(self, key: int) -> K:
         ends = self._ends
-        return self._candidates[min(bisect_right(ends, self._rng.random() * ends[-1]), len(ends) - 1)]
+        return self._hosts[min(bisect_right(ends, self._rng.random() * ends[-1]), len(ends) - 1)]
 
-    def among(self, candidates: Sequence[K], key: int) -> K:
-        return max(candidates, key=headroom)
+    def among(self, hosts: Sequence[K], key: int) -> K:
+        return max(hosts, key=headroom)
 
 
-def headroom(candidate: Known) -> float:
-    heard = candidate.view.heard
-    used = 1 - 1 / (candidate.in_flight + 1) if heard is None else heard.utilisation
-    return candidate.capacity * max(LEAST_HEADROOM, 1 - used)
+def headroom(host: Known) -> float:
+    heard = host.view.heard
+    used = 1 - 1 / (host.in_flight + 1) if heard is None else heard.utilisation
+    return host.capacity * max(LEAST_HEADROOM, 1 - used)
 
 
 class LeastTime(Chooser[K]):
@@ -181,19 +181,19 @@ class LeastTime(Chooser[K]):
 
     def __init__(self, rng: random.Random) -> None:
         self._turn = rng.randrange(1 << 16)
-        self._candidates: Sequence[K] = ()
+        self._hosts: Sequence[K] = ()
 
-    def rebuild(self, candidates: Sequence[K]) -> None:
-        self._candidates = candidates
+    def rebuild(self, hosts: Sequence[K]) -> None:
+        self._hosts = hosts
 
     def pick(self, key: int) -> K:
-        return self.among(self._candidates, key)
+        return self.among(self._hosts, key)
 
-    def among(self, candidates: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[K], key: int) -> K:
         self._turn += 1
-        start = self._turn % len(candidates)
-        return min([*candidates[start:], *candidates[:start]], key=time_score)
+        start = self._turn % len(hosts)
+        return min([*hosts[start:], *hosts[:start]], key=time_score)
 
 
-def time_score(candidate: Known) -> float:
-    return candidate.times_to_head.value * (candidate.in_flight + 1)
+def time_score(host: Known) -> float:
+    return host.times_to_head.value * (host.in_flight + 1)

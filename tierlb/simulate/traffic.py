@@ -11,7 +11,7 @@ from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.clients import Client, Clients
 from tierlb.simulate.kinds import Kind, Source
 from tierlb.simulate.leaf import Leaf
-from tierlb.simulate.node import Candidate, Item, Node, way_to
+from tierlb.simulate.node import Host, Item, Node, way_to
 from tierlb.simulate.tree import Tree
 
 Latencies = list[tuple[float, float]]
@@ -96,7 +96,7 @@ class Standing:
         node, way = self._entry()
         node.accept(Item(self._agenda.now, node.tallies.outside, self._served, self._source, way))
 
-    def _entry(self) -> tuple[Node, Sequence[Candidate]]:
+    def _entry(self) -> tuple[Node, Sequence[Host]]:
         if self._leaf is None:
             return self._rng.choice(self._top), ()
         ways = [(node, way) for node in self._top if (way := way_to(node, self._leaf))]

@@ -1,4 +1,4 @@
-"""Kept connections in virtual time, over the real roster and the real watch: only sockets are missing."""
+"""Kept connections in virtual time, over the real registry and the real watch: only sockets are missing."""
 
 import heapq
 import random
@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from tests.dataplane.rosters import Harness
+from tests.dataplane.registries import Harness
 from tierlb.balance.view import TICK_S
 from tierlb.dataplane.l4.watch import Watch
-from tierlb.dataplane.roster import Candidate, Group
+from tierlb.dataplane.upstream.registry import Host, HostSet
 from tierlb.model.topology import Kind, Policy
 from tierlb.telemetry.tally import Tally
 
@@ -24,10 +24,10 @@ class Connection:
     """What the watch sees of a pipe, and what its client does: it asks, waits for the answer, thinks for `think_s` in
     the mean (none: it is quiet) and asks again. What is asked takes `costs` times what the host takes."""
 
-    def __init__(self, began: float, candidate: Candidate, think_s: float | None, costs: float) -> None:
+    def __init__(self, began: float, host: Host, think_s: float | None, costs: float) -> None:
         self.began = began
         self.client, self.member = End(), End()
-        self.candidate = candidate
+        self.host = host
         self.think_s = think_s
         self.costs = costs
         self.over = False
@@ -51,17 +51,17 @@ class Pool:
     harness: Harness = attrs.field(factory=Harness, init=False)
     watch: Watch = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
-    group: Group = attrs.field(init=False)
+    host_set: HostSet = attrs.field(init=False)
     _agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = attrs.field(factory=list, init=False)
     _number: Any = attrs.field(factory=count, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.watch = Watch(random.Random(self.seed))
-        self.harness.roster.rng = random.Random(self.seed)
-        self.harness.roster._before_tick = self.watch.tick
+        self.harness.registry.rng = random.Random(self.seed)
+        self.harness.registry._before_tick = self.watch.tick
         names = [f"h{number}" for number in range(self.hosts)]
-        self.group = self.harness.group(*names, kind=Kind.L4, balance=self.balance)
+        self.host_set = self.harness.host_set(*names, kind=Kind.L4, balance=self.balance)
         self.service_s = dict.fromkeys(names, self.answer_s) | self.service_s
         self.run(15.0)
 
@@ -79,20 +79,20 @@ class Pool:
                 self.harness.reactor.now = at
                 call(*arguments)
             self.harness.reactor.now = tick_at
-            self.harness.roster.tick(tick_at)
+            self.harness.registry.tick(tick_at)
             each_tick()
 
     def after(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self._agenda, (self.now + seconds, next(self._number), call, arguments))
 
-    def connect(self, think_s: float | None = None, *, to: Candidate | None = None, costs: float = 1.0) -> Connection:
-        """A client connects, and goes where the group says."""
-        candidate = to or self.group.choose()
-        assert candidate is not None
-        candidate.begin()
-        connection = Connection(self.now, candidate, think_s, costs)
+    def connect(self, think_s: float | None = None, *, to: Host | None = None, costs: float = 1.0) -> Connection:
+        """A client connects, and goes where the host set says."""
+        host = to or self.host_set.choose()
+        assert host is not None
+        host.begin()
+        connection = Connection(self.now, host, think_s, costs)
         self.connections.append(connection)
-        self.watch.begin(connection, candidate, self.tally)  # type: ignore[arg-type]
+        self.watch.begin(connection, host, self.tally)  # type: ignore[arg-type]
         if think_s is not None:
             self._ask(connection)
         return connection
@@ -100,14 +100,14 @@ class Pool:
     def disconnect(self, connection: Connection) -> None:
         connection.over = True
         self.connections.remove(connection)
-        connection.candidate.finish()
+        connection.host.finish()
         self.watch.end(connection, self.now)  # type: ignore[arg-type]
 
     def _ask(self, connection: Connection) -> None:
         if connection.over:
             return
         connection.client.moved = self.now
-        service_s = self.service_s[connection.candidate.name] * connection.costs
+        service_s = self.service_s[connection.host.name] * connection.costs
         if service_s:
             self.after(self.rng.expovariate(1 / service_s), self._answer, connection)
 
@@ -120,8 +120,8 @@ class Pool:
     def at_each(self, counts: Callable[[Connection], bool]) -> list[int]:
         """How many of them are at each host."""
         return [
-            sum(counts(connection) for connection in self.connections if connection.candidate is candidate)
-            for candidate in self.group.candidates
+            sum(counts(connection) for connection in self.connections if connection.host is host)
+            for host in self.host_set.hosts
         ]
 
 

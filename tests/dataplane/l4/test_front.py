@@ -229,7 +229,7 @@ async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -
     await client.leaves()
     await voice.leaves()
     await lab.until(lambda: lab.front.counters.connections == 0)
-    assert lab.candidate(member).peak.cost == pytest.approx(3.0, rel=0.01)
+    assert lab.host(member).peak.cost == pytest.approx(3.0, rel=0.01)
     assert lab.front.counters.lived_s == pytest.approx(3.0)
 
 

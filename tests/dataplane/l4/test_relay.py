@@ -129,7 +129,7 @@ async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
     members = [await lab.member(), await lab.member()]
     await lab.serves(l4(*members))
     for member in members:
-        lab.candidate(member).agent_says(AgentSays(maxconn=1))
+        lab.host(member).agent_says(AgentSays(maxconn=1))
     for _ in members:
         await (client := await lab.connects()).says(b"hello")
         await (voice := (await lab.accepts(*members))[1]).hears(b"hello")
@@ -170,7 +170,7 @@ async def test_a_share_whose_only_member_does_not_accept_in_time_is_passed_over(
     client = await lab.connects()
     await client.says(b"hello")
     await (await free.accepts()).hears(b"hello")
-    assert lab.candidate(full).failed == 1
+    assert lab.host(full).failed == 1
     for sock in stuffing:
         sock.close()
 
@@ -383,11 +383,11 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_con
     lacking(monkeypatch, code, members)
     for _ in range(10):
         await (await lab.connects()).hears_no_word()
-    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+    assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
     assert lab.log.count("resource_exhausted") == 1
     assert lab.log.count("connection dropped") == 0
     await lab.until(lambda: lab.front.counters.connections == 0)
-    assert lab.plane.load().short_connects == lab.front.roster.shortages.count >= 10
+    assert lab.plane.load().short_connects == lab.front.registry.shortages.count >= 10
 
 
 async def test_a_lack_towards_one_member_sends_connections_to_another(
@@ -401,7 +401,7 @@ async def test_a_lack_towards_one_member_sends_connections_to_another(
         voice = await free.accepts()
         await client.says(b"hello")
         await voice.hears(b"hello")
-    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+    assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
 
 
 async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
@@ -415,4 +415,4 @@ async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
         voice = await alive.accepts()
         await client.says(b"hello")
         await voice.hears(b"hello")
-    assert [load.availability for load in lab.front.roster.loads()] == ["ejected", "available"]
+    assert [load.availability for load in lab.front.registry.loads()] == ["ejected", "available"]

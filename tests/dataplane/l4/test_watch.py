@@ -45,7 +45,7 @@ def test_connections_in_use_are_spread_evenly_whatever_the_quiet_ones_do() -> No
 
 def test_what_connections_count_is_spread_evenly() -> None:
     for seed in SEEDS:
-        loads = by_fair([each.in_flight - each.lightness for each in filled(seed).group.candidates])
+        loads = by_fair([each.in_flight - each.lightness for each in filled(seed).host_set.hosts])
         assert min(loads) >= 0.85
         assert max(loads) <= 1.15
 
@@ -65,7 +65,7 @@ def test_quiet_connections_are_parked_and_those_in_use_are_not() -> None:
     pool = filled(1)
     pool.run(5.0)
     quiet = pool.at_each(is_quiet)
-    parked = [candidate.parked for candidate in pool.group.candidates]
+    parked = [host.parked for host in pool.host_set.hosts]
     assert sum(quiet) == 160
     assert all(few <= count <= few + 3 for few, count in zip(quiet, parked, strict=True))  # some think for 2 s, too
     assert pool.tally.parked == sum(parked)
@@ -73,31 +73,31 @@ def test_quiet_connections_are_parked_and_those_in_use_are_not() -> None:
 
 def test_a_host_that_comes_back_gets_its_part_of_what_is_in_use_and_no_more() -> None:
     pool = Pool()
-    *others, fresh = pool.group.candidates
-    for candidate in others * 50:
-        pool.connect(to=candidate)
+    *others, fresh = pool.host_set.hosts
+    for host in others * 50:
+        pool.connect(to=host)
     pool.run(60.0)
     for _ in range(24):
         pool.connect(0.1)
         pool.run(0.5)
-    at_fresh = sum(connection.candidate is fresh for connection in pool.connections)
+    at_fresh = sum(connection.host is fresh for connection in pool.connections)
     assert 6 <= at_fresh <= 12  # 24 by plain numbers; 50 quiet ones elsewhere are four in use
 
 
 def test_what_comes_one_at_a_time_is_even_beside_connections_that_hardly_differ() -> None:
     pool = Pool()
-    for number, candidate in enumerate(pool.group.candidates):
+    for number, host in enumerate(pool.host_set.hosts):
         for _ in range(number):
-            pool.connect(1.0, to=candidate)
-            pool.connect(to=candidate)
+            pool.connect(1.0, to=host)
+            pool.connect(to=host)
     for connection in [each for each in pool.connections if is_busy(each)]:
         connection.think_s = 30.0
     pool.run(60.0)
-    assert len({candidate.lightness for candidate in pool.group.candidates}) == 4
-    given = dict.fromkeys(pool.group.candidates, 0)
+    assert len({host.lightness for host in pool.host_set.hosts}) == 4
+    given = dict.fromkeys(pool.host_set.hosts, 0)
     for _ in range(400):
         connection = pool.connect()
-        given[connection.candidate] += 1
+        given[connection.host] += 1
         pool.disconnect(connection)
         pool.run(0.05)
     assert min(given.values()) > 80
@@ -109,14 +109,14 @@ def new_at(pool: Pool, name: str, count: int) -> int:
     for _ in range(count):
         connections.append(pool.connect(0.5))
         pool.run(0.25)
-    return sum(connection.candidate.name == name for connection in connections)
+    return sum(connection.host.name == name for connection in connections)
 
 
 @pytest.mark.parametrize("service_s", [pytest.param(0.0, id="stopped"), pytest.param(0.5, id="ten times slower")])
 def test_a_host_whose_clients_wait_gets_fewer_new_connections(service_s: float) -> None:
     pool = Pool(answer_s=0.05)
-    for candidate in pool.group.candidates * 10:
-        pool.connect(0.2, to=candidate)
+    for host in pool.host_set.hosts * 10:
+        pool.connect(0.2, to=host)
     pool.run(20.0)
     pool.service_s["h0"] = service_s
     pool.run(10.0)
@@ -126,23 +126,21 @@ def test_a_host_whose_clients_wait_gets_fewer_new_connections(service_s: float) 
 
 def test_what_a_stopped_host_owes_is_not_parked_while_others_answer() -> None:
     pool = Pool()
-    for candidate in pool.group.candidates * 4:
-        pool.connect(0.2, to=candidate)
+    for host in pool.host_set.hosts * 4:
+        pool.connect(0.2, to=host)
     pool.run(5.0)
     pool.service_s["h0"] = 0.0
     pool.run(60.0)
-    assert [candidate.parked for candidate in pool.group.candidates] == [0, 0, 0, 0]
+    assert [host.parked for host in pool.host_set.hosts] == [0, 0, 0, 0]
 
 
 def test_an_ask_that_others_overtake_is_parked() -> None:
     pool = Pool()
-    for candidate in pool.group.candidates * 4:
-        pool.connect(0.2, to=candidate)
+    for host in pool.host_set.hosts * 4:
+        pool.connect(0.2, to=host)
     poll = pool.connect(1.0, costs=1e6)
     pool.run(5.0)
-    assert [candidate.parked for candidate in pool.group.candidates] == [
-        int(candidate is poll.candidate) for candidate in pool.group.candidates
-    ]
+    assert [host.parked for host in pool.host_set.hosts] == [int(host is poll.host) for host in pool.host_set.hosts]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -155,28 +153,28 @@ def test_gauges_return_to_zero_whenever_connections_end(seed: int) -> None:
         else:
             pool.connect(rng.choice([None, 0.01, 0.3, 3.0]), costs=rng.choice([1.0, 1e6]))
         pool.run(rng.choice([0.0, 0.05, 1.0]))
-        for candidate in pool.group.candidates:
-            here = [each for each in pool.connections if each.candidate is candidate]
-            assert candidate.in_flight == len(here)
-            assert 0 <= candidate.parked <= len(here)
-    assert pool.tally.parked == sum(candidate.parked for candidate in pool.group.candidates) > 0
+        for host in pool.host_set.hosts:
+            here = [each for each in pool.connections if each.host is host]
+            assert host.in_flight == len(here)
+            assert 0 <= host.parked <= len(here)
+    assert pool.tally.parked == sum(host.parked for host in pool.host_set.hosts) > 0
     for connection in list(pool.connections):
         pool.disconnect(connection)
-    for candidate in pool.group.candidates:
-        assert (candidate.in_flight, candidate.parked, candidate.lightness) == (0, 0, 0.0)
+    for host in pool.host_set.hosts:
+        assert (host.in_flight, host.parked, host.lightness) == (0, 0, 0.0)
     assert (len(pool.watch), pool.tally.parked) == (0, 0)
 
 
 def test_a_connection_that_ends_takes_its_part_of_the_line_at_once() -> None:
     pool = Pool()
-    candidate = pool.group.candidates[0]
+    host = pool.host_set.hosts[0]
     for _ in range(30):
-        pool.connect(to=candidate)
+        pool.connect(to=host)
     pool.run(30.0)
     for connection in list(pool.connections):
         pool.disconnect(connection)
         pool.harness.pass_time(0.01)
-    assert {pool.connect().candidate for _ in range(4)} == set(pool.group.candidates)
+    assert {pool.connect().host for _ in range(4)} == set(pool.host_set.hosts)
 
 
 def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
@@ -184,20 +182,20 @@ def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
     connection = pool.connect()
     pool.run(10.0)
     (watched,) = pool.watch._order.values()
-    connection.candidate.count_connection(pool.tally, parked=0, lightness=watched.weight - 1.0)
+    connection.host.count_connection(pool.tally, parked=0, lightness=watched.weight - 1.0)
     watched.weight = 1.0  # as it may be while it fades
     pool.disconnect(connection)
-    assert (connection.candidate.parked, connection.candidate.lightness, pool.tally.parked) == (0, 0.0, 0)
+    assert (connection.host.parked, connection.host.lightness, pool.tally.parked) == (0, 0.0, 0)
 
 
 def test_of_a_host_that_is_out_nobody_takes_an_example() -> None:
     pool = Pool()
-    out, *others = pool.group.candidates
+    out, *others = pool.host_set.hosts
     out.checked(False)
-    for candidate, lightness in zip(others, (1.01, 1.0, 0.99), strict=True):
-        candidate.in_flight, candidate.lightness = 2, lightness
-    pool.group.settle(pool.now)
-    assert len({score_of(candidate) for candidate in others}) == 1
+    for host, lightness in zip(others, (1.01, 1.0, 0.99), strict=True):
+        host.in_flight, host.lightness = 2, lightness
+    pool.host_set.settle(pool.now)
+    assert len({score_of(host) for host in others}) == 1
 
 
 def test_times_between_looks_differ() -> None:
@@ -245,12 +243,12 @@ def test_a_connection_that_ends_before_the_first_look_leaves_nothing() -> None:
     connection = pool.connect()
     assert len(pool.watch) == 1
     pool.disconnect(connection)
-    assert (len(pool.watch), connection.candidate.lightness) == (0, 0.0)
+    assert (len(pool.watch), connection.host.lightness) == (0, 0.0)
 
 
 def test_connections_to_who_reports_are_not_watched() -> None:
     pool = Pool()
-    candidate = pool.group.candidates[0]
-    candidate.view.reports = True
-    pool.connect(to=candidate)
+    host = pool.host_set.hosts[0]
+    host.view.reports = True
+    pool.connect(to=host)
     assert len(pool.watch) == 0

@@ -79,7 +79,7 @@ async def test_a_request_body_of_far_too_many_tiny_chunks_is_400(lab: Lab) -> No
     await voice.hears_head()
     assert (await client.hears_message()).status == 400
     assert lab.front.counters.rejected == 1
-    assert lab.candidate(member).failed == 0
+    assert lab.host(member).failed == 0
 
 
 async def test_an_answer_of_far_too_many_tiny_chunks_is_cut(lab: Lab) -> None:
@@ -237,7 +237,7 @@ async def test_a_body_goes_on_when_the_second_member_has_a_kept_connection(lab: 
     falling, _ = members  # whose turn is next
     await falling.voices[0].leaves()
     falling.falls()
-    await lab.until(lambda: not lab.front.roster._candidates[(falling.member.name, str(falling.address))].idle)
+    await lab.until(lambda: not lab.front.registry._hosts[(falling.member.name, str(falling.address))].idle)
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
     await voice.hears_head()
     await client.says(b"0123456789")
@@ -318,7 +318,7 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
     members = [await lab.member(), await lab.member()]
     await lab.serves(l7(*members, balance=Policy.MAGLEV))
     for member in members:
-        lab.candidate(member).agent_says(AgentSays(maxconn=1))
+        lab.host(member).agent_says(AgentSays(maxconn=1))
     clients = [await lab.connects() for _ in range(3)]
     voices = []
     for client in clients[:2]:
@@ -381,7 +381,7 @@ def parked(lab: Lab) -> tuple[int, int, int, int, int]:
     """At members, in what its parent is told of its own, in what all are told, in the node's own figures, and at its
     members there."""
     load = lab.plane.load()
-    at_members = sum(candidate.parked for candidate in lab.front.roster.candidates)
+    at_members = sum(host.parked for host in lab.front.registry.hosts)
     tallies = lab.front.counters.tallies
     assert tallies.outside.parked == 0
     figures = (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked, load.parked)
@@ -401,8 +401,8 @@ async def begins(lab: Lab, request: bytes, *, members: int = 1, long: bool = Fal
 
 
 def is_parked_by_a_tick(lab: Lab, clock: Clock) -> None:
-    for candidate in lab.front.roster.candidates:
-        candidate.view.work.usual_s = 0.01
+    for host in lab.front.registry.hosts:
+        host.view.work.usual_s = 0.01
     clock.now += 1
     lab.ticks()
     assert parked(lab) == (1,) * 5
@@ -442,8 +442,8 @@ async def takes_too_long(lab: Lab, clock: Clock, client: Voice, voice: Voice) ->
 
 
 async def is_taken_from_its_member(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
-    for candidate in lab.front.roster.candidates:
-        lab.front.cut_from(candidate)
+    for host in lab.front.registry.hosts:
+        lab.front.cut_from(host)
     assert (await client.hears_message()).status == 503
 
 
@@ -508,12 +508,12 @@ async def test_a_parked_item_is_counted_apart_until_it_ends_however(
     await ends(lab, clock, client, voice)
     await lab.until(lambda: parked(lab) == (0,) * 5)
     await lab.until(lambda: lab.plane.load().in_flight == 0)
-    assert all(each.in_flight == 0 and not each.under_way and not each.early for each in lab.front.roster.candidates)
+    assert all(each.in_flight == 0 and not each.under_way and not each.early for each in lab.front.registry.hosts)
 
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, members=2)
-    lab.front.roster.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
+    lab.front.registry.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.members)
@@ -536,11 +536,11 @@ async def test_a_member_owes_nothing_before_it_was_asked(
     """Though another one was, and did not answer."""
     client, voice = await begins(lab, GET, members=2)
     (exchange,) = [each.exchange for each in lab.front.clients]
-    first = exchange.candidate
+    first = exchange.host
     assert exchange.sent > 0
-    monkeypatch.setattr(Exchange, "_connect", lambda self, candidate: None)
+    monkeypatch.setattr(Exchange, "_connect", lambda self, host: None)
     await voice.leaves()
-    await lab.until(lambda: exchange.candidate is not first)
+    await lab.until(lambda: exchange.host is not first)
     assert exchange.sent == 0
     client.resets()
     await lab.until(lambda: not lab.front.clients)
@@ -587,7 +587,7 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     failed = {load.name: (load.done, load.failed) for load in lab.plane.load().members}
     assert failed.pop(failing.member.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
-    assert lab.candidate(failing).view.phantom.value(lab.plane.reactor.now) > 0
+    assert lab.host(failing).view.phantom.value(lab.plane.reactor.now) > 0
 
 
 @pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
@@ -715,7 +715,7 @@ async def test_a_body_slower_than_the_least_rate_is_408(lab: Lab, clock: Clock) 
     answer = await client.hears_message()
     assert (answer.status, answer["connection"]) == (408, "close")
     assert b"body_rate" in answer.body
-    assert lab.candidate(lab.members[0]).failed == 0
+    assert lab.host(lab.members[0]).failed == 0
     assert lab.front.counters.rejected == 1
 
 
@@ -1337,7 +1337,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     client, _ = await exchange(lab, GET, loaded(field))
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
-    view = lab.candidate(lab.members[0]).view
+    view = lab.host(lab.members[0]).view
     assert view.slots == 3
     assert view.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
@@ -1346,7 +1346,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.candidate(lab.members[0]).view.slots == SLOTS
+    assert lab.host(lab.members[0]).view.slots == SLOTS
     assert lab.front.replies.orca.bad == 1
 
 
@@ -1356,7 +1356,7 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
     assert (load.members[0].done, load.members[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.candidate(lab.members[0]).view.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (lab.host(lab.members[0]).view.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
@@ -1382,7 +1382,7 @@ async def test_a_slow_answer_is_remembered_by_the_policy_that_goes_by_it(lab: La
         await voice.says(OK)
         await client.hears_message()
         took_s[member.member.name] = seconds
-    costs = {each.name: each.peak.cost for each in lab.front.roster.candidates}
+    costs = {each.name: each.peak.cost for each in lab.front.registry.hosts}
     assert costs == pytest.approx(took_s, rel=0.01)
     for _ in range(5):
         await client.says(GET)
@@ -1417,17 +1417,17 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
     lab: Lab, long: bool, waited: int, kept: int
 ) -> None:
     client, member = await lab.converses()
-    kinds = lab.front.roster.kinds
+    kinds = lab.front.registry.kinds
     kinds._swept_at = lab.front.reactor.now
     await client.says(GET)
     voice = await member.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_up_to(b"ok")
-    (candidate,) = lab.front.roster.candidates
+    (host,) = lab.front.registry.hosts
 
     def told() -> int:
-        return sum(map(len, candidate.times.values())) + sum(kinds._answered)
+        return sum(map(len, host.times.values())) + sum(kinds._answered)
 
     kinds.long[:] = [long] * len(kinds.long)
     kinds._answered = [2] * len(kinds.long)
@@ -1438,7 +1438,7 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
     await voice.says(OK)
     await client.hears_up_to(b"ok")
     assert told() - before == kept
-    assert (candidate.in_flight, candidate.parked) == (0, 0)
+    assert (host.in_flight, host.parked) == (0, 0)
 
 
 # Hosts that fall silent.
@@ -1477,7 +1477,7 @@ async def test_a_member_that_is_looked_at_has_all_its_time_to_answer(lab: Lab, c
     passes(lab, clock, LOOK_S + TICK_S)
     assert looks.count == 1
     passes(lab, clock, 60.0 - LOOK_S - 2 * TICK_S)
-    assert lab.candidate(member).in_flight == 1
+    assert lab.host(member).in_flight == 1
     passes(lab, clock, 3 * TICK_S)
     answer = await client.hears_message()
     assert answer.status == 504
@@ -1551,7 +1551,7 @@ async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks
     other, again = await lab.accepts(*members)
     await again.hears_head()
     passes(lab, clock, 30.0 - TICK_S)
-    assert lab.candidate(other).in_flight == 1
+    assert lab.host(other).in_flight == 1
     passes(lab, clock, 2 * TICK_S)
     assert (await client.hears_message()).status == 504
 
@@ -1569,7 +1569,7 @@ async def test_a_post_to_a_silent_host_is_502_and_says_why(lab: Lab, clock: Cloc
     answer = await client.hears_message()
     assert answer.status == 502
     assert b" is silent, as if its host were gone\n" in answer.body
-    assert lab.candidate(silent).errors == 1
+    assert lab.host(silent).errors == 1
     await (two if silent is one else one).is_left_alone()
 
 
@@ -1692,11 +1692,11 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
     for _ in range(10):
         answer = await client.asks(GET)
         assert (answer.status, answer["retry-after"]) == (503, "1")
-    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
-    assert [(load.failed, load.in_flight) for load in lab.front.roster.loads()] == [(0, 0)] * 2
+    assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
+    assert [(load.failed, load.in_flight) for load in lab.front.registry.loads()] == [(0, 0)] * 2
     assert lab.log.count("resource_exhausted") == 1
     assert lab.log.count("request_failed") == 0
-    assert lab.plane.load().short_connects == lab.front.roster.shortages.count >= 10
+    assert lab.plane.load().short_connects == lab.front.registry.shortages.count >= 10
     assert lab.plane.load().shortages[-1].startswith("out of ")
 
 
@@ -1708,7 +1708,7 @@ async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab, mon
     client = await lab.connects()
     for _ in range(6):
         assert (await client.asks(POST)).status == 200
-    assert [load.availability for load in lab.front.roster.loads()] == ["available"] * 2
+    assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
 
 
 async def test_an_epoll_set_that_takes_no_more_is_a_lack(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1733,7 +1733,7 @@ async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
     client = await lab.connects()
     for _ in range(4):
         assert (await client.asks(GET)).body == b"ok"
-    assert [load.availability for load in lab.front.roster.loads()] == ["ejected", "available"]
+    assert [load.availability for load in lab.front.registry.loads()] == ["ejected", "available"]
     assert lab.front.counters.errors == 0
 
 

@@ -28,7 +28,7 @@ async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: L
     """Neither while it is under way nor when it comes again, though its head is remembered."""
     member = await lab.member()
     await lab.serves(l7(member))
-    client, kinds = await lab.connects(), lab.front.roster.kinds
+    client, kinds = await lab.connects(), lab.front.registry.kinds
     await client.says(GET)
     voice = await member.accepts()
     for _ in range(3):
@@ -133,7 +133,7 @@ async def test_a_request_whose_share_refuses_connections_goes_to_another_share(l
     await voice.hears(request_bytes.partition(b"\r\n\r\n")[2])
     await voice.says(OK)
     assert (await client.hears_message()).status == 200
-    assert lab.candidate(nobody).failed == 1
+    assert lab.host(nobody).failed == 1
     assert lab.front.counters.errors == 0
 
 
@@ -142,7 +142,7 @@ async def test_where_all_shares_refuse_connections_three_are_tried(lab: Lab) -> 
     await lab.serves(l7(rules=split_over(*shares)))
     answer = await (await lab.connects()).asks(GET)
     assert answer.status == 502
-    assert sorted(lab.candidate(member).failed for _, member in shares) == [0, 0, 1, 1, 1]
+    assert sorted(lab.host(member).failed for _, member in shares) == [0, 0, 1, 1, 1]
 
 
 async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, PlayedMember]:
@@ -189,7 +189,7 @@ async def test_a_get_is_repeated_at_its_own_share_where_a_kept_connection_closes
 
 async def test_a_get_that_was_not_answered_is_not_repeated_at_a_share_that_is_down(lab: Lab) -> None:
     client, voice, other = await drawn_and_other(lab, GET)
-    lab.candidate(other).checked(False)
+    lab.host(other).checked(False)
     await voice.leaves()
     again = await lab.members[0].accepts()
     await again.hears_head()
@@ -335,7 +335,7 @@ async def test_maglev_moves_the_keys_of_a_member_that_is_out_and_no_others(lab: 
     await lab.serves(l7(*members, balance=Policy.MAGLEV, listener=INNER))
     sources = [(f"192.0.2.{number}", 1000) for number in range(1, 17)]
     before = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
-    out = lab.candidate(members[0])
+    out = lab.host(members[0])
     out.checked(False)
     name = members[0].member.name.encode()
     after = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
@@ -498,7 +498,7 @@ async def test_an_answer_that_is_cut_at_the_deadline_does_not_look_whole(
         await client.hears_reset()
     else:
         assert await client.hears_rest() in (b"", b"\r\n")
-    assert lab.candidate(member).errors == 0
+    assert lab.host(member).errors == 0
 
 
 async def test_a_tunnel_lasts_until_the_deadline_and_is_cut_then(lab: Lab, clock: Clock) -> None:

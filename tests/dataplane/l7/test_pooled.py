@@ -32,7 +32,7 @@ async def kept(lab: Lab) -> tuple[Voice, Voice]:
 
 
 def idle_count(lab: Lab) -> int:
-    return sum(len(candidate.idle) for candidate in lab.front.roster._candidates.values())
+    return sum(len(host.idle) for host in lab.front.registry._hosts.values())
 
 
 async def test_a_kept_connection_that_the_member_closes_leaves_the_pool(lab: Lab) -> None:
@@ -59,7 +59,7 @@ async def kept_twice(lab: Lab) -> list[pooled.PooledConnection]:
     for client, voice in zip((first, second), member.voices, strict=True):
         await voice.says(OK)
         await client.hears_message()
-    return list(lab.candidate(member).idle)
+    return list(lab.host(member).idle)
 
 
 async def test_with_a_silent_host_all_kept_connections_to_it_are_given_up(lab: Lab) -> None:
@@ -73,7 +73,7 @@ async def test_with_a_silent_host_all_kept_connections_to_it_are_given_up(lab: L
 async def test_a_reset_says_nothing_of_the_other_kept_connections(lab: Lab) -> None:
     connections = await kept_twice(lab)
     connections[0].on_broken(ConnectionResetError(errno.ECONNRESET, "reset"))
-    assert lab.candidate(lab.members[0]).idle == connections[1:]
+    assert lab.host(lab.members[0]).idle == connections[1:]
 
 
 async def test_bytes_that_nobody_asked_for_end_a_kept_connection(lab: Lab) -> None:
@@ -272,7 +272,7 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
         head, _, body = (await client.hears_rest()).partition(b"\r\n\r\n")
         assert (head[9:12], len(body)) == (b"200", said)
     await lab.until(lambda: upstream.closed)
-    assert lab.candidate(member).in_flight == 0
+    assert lab.host(member).in_flight == 0
 
 
 def unsent(sock: socket.socket) -> int:

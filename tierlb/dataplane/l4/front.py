@@ -15,8 +15,8 @@ from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Roster, log_change
-from tierlb.dataplane.split import Split
+from tierlb.dataplane.upstream.registry import Host, HostRegistry, log_change
+from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Policy
@@ -46,7 +46,7 @@ class L4Front:
         self.pipes: set[Pipe] = set()
         self.hold = Hold(reactor, log)
         self.watch = Watch(rng)
-        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning), self.watch.tick)
+        self.registry = HostRegistry(reactor, rng, self._member_changed, Shortages(log.warning), self.watch.tick)
         self.snapshot: Snapshot
         self.split: Split
 
@@ -54,7 +54,7 @@ class L4Front:
         """Swap the snapshot whole; existing connections stay where they are."""
         action = snapshot.rules[0].action
         assert isinstance(action, Send)
-        self.split = Split(self.roster.regroup(action.destinations, snapshot), self.rng)
+        self.split = Split(self.registry.rebuild_host_sets(action.destinations, snapshot), self.rng)
         self.by_source = snapshot.balance is Policy.MAGLEV
         self.snapshot = snapshot
         self.hold.note(action.destinations)
@@ -86,7 +86,7 @@ class L4Front:
         return [
             pipe
             for pipe in self.pipes
-            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.candidate.member.child)
+            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.host.member.child)
         ]
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
@@ -96,14 +96,14 @@ class L4Front:
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A member accepted: from here on bytes are copied both ways."""
         caller = handshake.caller
-        end = TunnelEnd(self, handshake.candidate, caller)
+        end = TunnelEnd(self, handshake.host, caller)
         pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
         tally = caller.tally
         tally.arrivals += 1
         tally.in_flight += 1
         tally.connections += 1
         self.pipes.add(pipe)
-        self.watch.begin(pipe, handshake.candidate, tally)
+        self.watch.begin(pipe, handshake.host, tally)
         handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
             pipe.member.take_over(handshake)
@@ -114,7 +114,7 @@ class L4Front:
             pipe.finish(broken=True)
             raise
 
-    def over(self, pipe: Pipe, candidate: Candidate, caller: Caller) -> None:
+    def over(self, pipe: Pipe, host: Host, caller: Caller) -> None:
         counters = self.counters
         lasted_s = self.reactor.now - caller.began
         counters.connections -= 1
@@ -128,14 +128,14 @@ class L4Front:
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.member.carried
         counters.piped_bytes += pipe.client.carried + pipe.member.carried
-        candidate.finish()
-        candidate.done += 1
+        host.finish()
+        host.done += 1
         self.pipes.discard(pipe)
         self.watch.end(pipe, self.reactor.now)
         self.latencies.add(lasted_s)
-        candidate.peak.observe(self.reactor.now, lasted_s)
+        host.peak.observe(self.reactor.now, lasted_s)
 
-    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Candidate, ...], reason: str) -> None:
+    def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No member took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
         node that lacks something, which was logged already."""
         if reason:
@@ -169,10 +169,10 @@ class L4Front:
         """What is under way, in connections: l4 cannot tell requests from other bytes."""
         return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
 
-    def cut_from(self, candidate: Candidate) -> Remainder:
+    def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one member; what that was."""
         ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
-        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.candidate is candidate]
+        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.host is host]
         for pipe in pipes:
             pipe.finish(broken=True)
         return Remainder(connections=len(pipes))
@@ -190,7 +190,7 @@ class L4Front:
         """The node ends."""
         self.cut()
         self.hold.close()
-        self.roster.close()
+        self.registry.close()
 
-    def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log_change(self.log, event, candidate)
+    def _member_changed(self, event: str, host: Host) -> None:
+        log_change(self.log, event, host)

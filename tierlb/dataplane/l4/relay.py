@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate
+from tierlb.dataplane.upstream.registry import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
@@ -57,7 +57,7 @@ class Caller:
 class Handshake(Stream):
     """One connect attempt towards a member on behalf of one caller."""
 
-    __slots__ = ("caller", "candidate", "client", "front", "over", "passed_on", "tried")
+    __slots__ = ("caller", "client", "front", "host", "over", "passed_on", "tried")
 
     def __init__(
         self,
@@ -65,15 +65,15 @@ class Handshake(Stream):
         sock: socket.socket,
         client: socket.socket,
         caller: Caller,
-        candidate: Candidate,
-        tried: tuple[Candidate, ...],
+        host: Host,
+        tried: tuple[Host, ...],
     ) -> None:
         super().__init__(front.reactor, sock)
         self.front = front
         self.client = client
         self.caller = caller
-        self.candidate = candidate
-        candidate.begin()
+        self.host = host
+        host.begin()
         self.over = self.passed_on = False
         self.tried = tried
         front.handshakes.add(self)
@@ -87,14 +87,14 @@ class Handshake(Stream):
             raise
 
     def on_ready(self, mask: int) -> None:
-        code = connect_outcome(self.sock, self.candidate.port_at_risk)
+        code = connect_outcome(self.sock, self.host.port_at_risk)
         if code:
             self.fail(code)
             return
-        front, candidate, client = self.front, self.candidate, self.client
-        candidate.connected()
+        front, host, client = self.front, self.host, self.client
+        host.connected()
         first = b""
-        if candidate.member.child:
+        if host.member.child:
             tlvs = front.kin.credentials + self.caller.tlvs()
             first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
         with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
@@ -129,15 +129,15 @@ class Handshake(Stream):
         """It is not counted at the member any more."""
         self.over = True
         self.front.handshakes.discard(self)
-        self.candidate.finish()
+        self.host.finish()
         self.close()
 
     def fail(self, code: int) -> None:
         """This member did not take it: the next one, or the end."""
-        front, candidate = self.front, self.candidate
+        front, host = self.front, self.host
         self._end()
-        candidate.dial_failed(code)
-        relay(front, self.client, self.caller, (*self.tried, candidate), short=is_own(code))
+        host.dial_failed(code)
+        relay(front, self.client, self.caller, (*self.tried, host), short=is_own(code))
         self.passed_on = True
 
 
@@ -145,7 +145,7 @@ def relay(
     front: "L4Front",
     client: socket.socket,
     caller: Caller,
-    tried: tuple[Candidate, ...] = (),
+    tried: tuple[Host, ...] = (),
     *,
     short: bool = False,
 ) -> None:
@@ -158,50 +158,48 @@ def relay(
         raise
 
 
-def _relay(
-    front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Candidate, ...], *, short: bool
-) -> None:
+def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple[Host, ...], *, short: bool) -> None:
     reason = "no member accepted it"
     while len(tried) < CONNECTS:
-        group = (front.split.other(tried) if tried else None) or front.split.pick()
-        candidate = group.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
-        if candidate is None and not tried and front.hold.applies(group.destination, caller.began):
-            front.hold.add(group.destination, caller.began, partial(relay, front, client, caller), client)
+        host_set = (front.split.other(tried) if tried else None) or front.split.pick()
+        host = host_set.choose(tried, front.hash_of(caller.source[0]) if front.by_source else 0)
+        if host is None and not tried and front.hold.applies(host_set.destination, caller.began):
+            front.hold.add(host_set.destination, caller.began, partial(relay, front, client, caller), client)
             return
         if front.explaining.active(front.reactor.now):
-            caller.explained += explain(front.name, front.snapshot.balance, group.candidates, candidate) + b"\n"
-        if candidate is None:
-            reason = group.why_none()
+            caller.explained += explain(front.name, front.snapshot.balance, host_set.hosts, host) + b"\n"
+        if host is None:
+            reason = host_set.why_none()
             break
         try:
-            sock, code = dial(candidate.member.address, speaks_first=candidate.member.child)
+            sock, code = dial(host.member.address, speaks_first=host.member.child)
         except OSError as error:
-            candidate.dial_failed(error.errno or errno.EIO)
+            host.dial_failed(error.errno or errno.EIO)
             short = True
             break
         if not code:
             try:
-                Handshake(front, sock, client, caller, candidate, tried)
+                Handshake(front, sock, client, caller, host, tried)
             except Exception:
                 sock.close()
                 raise
             return
         sock.close()
-        candidate.dial_failed(code)
+        host.dial_failed(code)
         short = is_own(code)
-        tried = (*tried, candidate)
+        tried = (*tried, host)
     front.give_up(client, caller, tried, "" if short else reason)
 
 
 class TunnelEnd:
     """What to settle when a relayed connection is over."""
 
-    __slots__ = ("caller", "candidate", "front")
+    __slots__ = ("caller", "front", "host")
 
-    def __init__(self, front: "L4Front", candidate: Candidate, caller: Caller) -> None:
+    def __init__(self, front: "L4Front", host: Host, caller: Caller) -> None:
         self.front = front
-        self.candidate = candidate
+        self.host = host
         self.caller = caller
 
     def __call__(self, pipe: Pipe, broken: bool) -> None:
-        self.front.over(pipe, self.candidate, self.caller)
+        self.front.over(pipe, self.host, self.caller)

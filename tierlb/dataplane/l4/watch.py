@@ -10,7 +10,7 @@ from itertools import islice
 
 from tierlb.balance.activity import NEVER_MOVED, Activity, owes
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate
+from tierlb.dataplane.upstream.registry import Host
 from tierlb.telemetry.tally import Tally
 
 LOOK_S = 0.5
@@ -22,11 +22,11 @@ LOOKS_PER_TICK = 64
 class Watched(Activity):
     """A connection and whose it is. `parked` and `weight` are counted there as long as it lasts."""
 
-    __slots__ = ("candidate", "tally")
+    __slots__ = ("host", "tally")
 
-    def __init__(self, now: float, candidate: Candidate, tally: Tally) -> None:
+    def __init__(self, now: float, host: Host, tally: Tally) -> None:
         super().__init__(now)
-        self.candidate = candidate
+        self.host = host
         self.tally = tally
 
 
@@ -38,18 +38,18 @@ class Watch:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._new: dict[Pipe, tuple[Candidate, Tally]] = {}
+        self._new: dict[Pipe, tuple[Host, Tally]] = {}
         self._order: dict[Pipe, Watched] = {}
         self._pool_served: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._new) + len(self._order)
 
-    def begin(self, pipe: Pipe, candidate: Candidate, tally: Tally) -> None:
+    def begin(self, pipe: Pipe, host: Host, tally: Tally) -> None:
         """It counts as a whole item until it is looked at."""
-        view = candidate.view
+        view = host.view
         if view.equal and not view.reports:
-            self._new[pipe] = (candidate, tally)
+            self._new[pipe] = (host, tally)
 
     def end(self, pipe: Pipe, now: float) -> None:
         """It is over, and counts no more."""
@@ -58,18 +58,18 @@ class Watch:
         watched = self._order.pop(pipe, None)
         if watched is None or (watched.weight == 1.0 and not watched.parked):
             return
-        watched.candidate.count_connection(watched.tally, parked=-watched.parked, lightness=watched.weight - 1.0)
-        watched.candidate.settle_at_once(now)
+        watched.host.count_connection(watched.tally, parked=-watched.parked, lightness=watched.weight - 1.0)
+        watched.host.settle_at_once(now)
 
     def tick(self, now: float) -> None:
         """Look at those that are due: half of the looks are for new ones at most."""
         after_s = LOOK_S * (0.5 + self._rng.random())
         due: list[tuple[Pipe, Watched]] = []
-        for pipe, (candidate, tally) in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
+        for pipe, (host, tally) in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
             if now - pipe.began < after_s:
                 break
             del self._new[pipe]
-            due.append((pipe, Watched(pipe.began, candidate, tally)))
+            due.append((pipe, Watched(pipe.began, host, tally)))
         for pipe, watched in list(islice(self._order.items(), LOOKS_PER_TICK - len(due))):
             if now - watched.looked_at < after_s:
                 break
@@ -80,15 +80,15 @@ class Watch:
             self._look(now, pipe, watched)
 
     def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:
-        candidate = watched.candidate
-        target = candidate.member.target
+        host = watched.host
+        target = host.member.target
         asked, answered = pipe.client.moved, pipe.member.moved
         pool_served = self._pool_served.get(target, NEVER_MOVED)
         if NEVER_MOVED < asked <= answered:
-            candidate.served = max(candidate.served, asked)
+            host.served = max(host.served, asked)
             self._pool_served[target] = max(pool_served, asked)
-        waits = owes(now, asked, answered, candidate.served, pool_served)
+        waits = owes(now, asked, answered, host.served, pool_served)
         parked, weight = watched.parked, watched.weight
         watched.look(now, max(pipe.began, asked, answered), waits=waits)
         change = watched.parked - parked
-        candidate.count_connection(watched.tally, parked=change, lightness=weight - watched.weight)
+        host.count_connection(watched.tally, parked=change, lightness=weight - watched.weight)

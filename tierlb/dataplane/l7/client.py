@@ -20,7 +20,7 @@ from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
-from tierlb.dataplane.roster import Group
+from tierlb.dataplane.upstream.registry import HostSet
 from tierlb.model.topology import Redirect, Respond
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.stream import Stream
@@ -335,9 +335,9 @@ class ClientConnection(Stream):
     def waits(self) -> bool:
         """Whether it waits for an answer that has not begun, and that keeps a place at a member."""
         exchange = self.exchange
-        if exchange is None or exchange.reply is not None or exchange.candidate is None:
+        if exchange is None or exchange.reply is not None or exchange.host is None:
             return False
-        return exchange in exchange.candidate.under_way
+        return exchange in exchange.host.under_way
 
     @property
     def activity(self) -> float:
@@ -354,7 +354,7 @@ class ClientConnection(Stream):
         self.in_head = False
         self.deadline = NEVER
         action = front.action(plan)
-        if not isinstance(action, Group):
+        if not isinstance(action, HostSet):
             self._answer_here(plan, action)
             return
         asked = plan.nonce is not None and front.explaining.covers(plan.nonce, self.reactor.now)

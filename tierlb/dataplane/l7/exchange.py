@@ -25,7 +25,7 @@ from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
 from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Choice, Group
+from tierlb.dataplane.upstream.registry import Choice, Host, HostSet
 from tierlb.net import peer_liveness as hearing
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
@@ -56,7 +56,6 @@ class Exchange:
         "body_done_at",
         "body_rate",
         "came",
-        "candidate",
         "client",
         "connection",
         "connects",
@@ -64,8 +63,9 @@ class Exchange:
         "ends",
         "fed",
         "front",
-        "group",
         "head_so_far",
+        "host",
+        "host_set",
         "interims",
         "named",
         "plan",
@@ -82,18 +82,18 @@ class Exchange:
         "unsent",
     )
 
-    def __init__(self, client: "ClientConnection", plan: Plan, group: Choice) -> None:
+    def __init__(self, client: "ClientConnection", plan: Plan, host_set: Choice) -> None:
         self.client = client
         self.front = client.front
         self.plan = plan
-        self.group = group
+        self.host_set = host_set
         self.came = self.began = client.reactor.now
-        self.candidate: Candidate | None = None
+        self.host: Host | None = None
         self.connection: PooledConnection | None = None
         self.reply: Reply | None = None
         self.head_so_far = b""
         self.interims = 0
-        self.tried: tuple[Candidate, ...] = ()
+        self.tried: tuple[Host, ...] = ()
         self.connects = 0
         self.retried = False
         self.unsent = b""
@@ -132,19 +132,19 @@ class Exchange:
         front = self.front
         key = front.key_of(self.client, self.plan) if front.hashes else 0
         long = front.long[self.plan.kind.number]
-        candidate = self.candidate = self.group.choose(self.tried, key, long)
-        if candidate is None:
+        host = self.host = self.host_set.choose(self.tried, key, long)
+        if host is None:
             self._hold_or_refuse()
             return
-        candidate.in_flight += 1
-        candidate.moments -= front.reactor.now
+        host.in_flight += 1
+        host.moments -= front.reactor.now
         if long:
-            candidate.park_early(self)
+            host.park_early(self)
         else:
-            candidate.under_way[self] = candidate.done + candidate.in_flight
-            if candidate.samples:
-                candidate.sample(self)
-        idle = candidate.idle
+            host.under_way[self] = host.done + host.in_flight
+            if host.samples:
+                host.sample(self)
+        idle = host.idle
         while idle and not self.retried:
             connection = idle.pop()
             if connection.is_clean() if self.plan.repeatable else connection.is_alive():
@@ -153,11 +153,11 @@ class Exchange:
                 self._send_request()
                 return
             connection.close()
-        self._connect(candidate)
+        self._connect(host)
 
     def _hold_or_refuse(self) -> None:
         """No member: wait for the first one of a destination that is starting, with the body unread."""
-        destination, hold = self.group.destination, self.front.hold
+        destination, hold = self.host_set.destination, self.front.hold
         if self.tried or not hold.applies(destination, self.came):
             self._refuse_without_member()
             return
@@ -166,13 +166,13 @@ class Exchange:
         hold.add(destination, self.came, self._try_again)
 
     def _try_again(self) -> None:
-        """After it was held. The members that there are now are those of another snapshot's group."""
+        """After it was held. The members that there are now are those of another snapshot's host set."""
         if self.client.exchange is not self:
             return  # the client is gone
         try:
-            group = self.front.group_now(self.group)
-            if group is not None:
-                self._take_group(group)
+            host_set = self.front.host_set_now(self.host_set)
+            if host_set is not None:
+                self._take_host_set(host_set)
             if not self.request_done:
                 self.client.resume()
             self._start_anew()
@@ -185,19 +185,19 @@ class Exchange:
         self.sent = 0.0
         self.start()
 
-    def _take_group(self, group: Group) -> None:
-        self.group = group
+    def _take_host_set(self, host_set: HostSet) -> None:
+        self.host_set = host_set
 
     def _takes_other_share(self) -> bool:
         """Go to another share of the split, if one has a host that was not tried."""
-        other = self.group.of_other_share(self.tried)
+        other = self.host_set.of_other_share(self.tried)
         if other is not None:
-            self._take_group(other)
+            self._take_host_set(other)
         return other is not None
 
-    def _connect(self, candidate: Candidate) -> None:
+    def _connect(self, host: Host) -> None:
         self.connects += 1
-        connection = PooledConnection.open(self.front.reactor, candidate, self.front.snapshot.timeouts.connect)
+        connection = PooledConnection.open(self.front.reactor, host, self.front.snapshot.timeouts.connect)
         if isinstance(connection, int):
             self.on_connect_failed(connection)
             return
@@ -211,19 +211,19 @@ class Exchange:
 
     def on_connect_failed(self, code: int) -> None:
         """Nothing was sent: another member may have it."""
-        candidate = self.candidate
-        assert candidate is not None
-        candidate.dial_failed(code)
+        host = self.host
+        assert host is not None
+        host.dial_failed(code)
         self._let_go(reusable=False)
-        self.tried = (*self.tried, candidate)
-        if self.connects < CONNECTS and (self.group.has_other(self.tried) or self._takes_other_share()):
+        self.tried = (*self.tried, host)
+        if self.connects < CONNECTS and (self.host_set.has_other(self.tried) or self._takes_other_share()):
             self._start_anew()
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
-            self._refuse(504, "connecting to the endpoint took too long", candidate.member.name)
+            self._refuse(504, "connecting to the endpoint took too long", host.member.name)
         else:
-            name = f"{candidate.member.name} ({errno.errorcode.get(code, code)})"
+            name = f"{host.member.name} ({errno.errorcode.get(code, code)})"
             self._refuse(502, "the endpoint cannot be reached", name)
 
     def _send_request(self) -> None:
@@ -232,7 +232,7 @@ class Exchange:
         connection.uses += 1
         message = self.client.upstream_head(self.plan)
         self.named = self.front.requests_named
-        if connection.uses == 1 and connection.candidate.member.child:
+        if connection.uses == 1 and connection.host.member.child:
             message = self.front.preface + message
         if self.unsent:
             message += self.unsent
@@ -424,16 +424,16 @@ class Exchange:
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
         if self.sent:
-            candidate = self.candidate
-            assert candidate is not None
+            host = self.host
+            assert host is not None
             if reply.blamed:
                 self.sent = 0.0
             else:
                 took_s = self.front.reactor.now - self.sent
-                if candidate.early:
-                    candidate.answered_early(self, reply.length < 0, took_s, self.front.roster.kinds)
+                if host.early:
+                    host.answered_early(self, reply.length < 0, took_s, self.front.registry.kinds)
                 else:
-                    candidate.times[plan.kind.number + (reply.length < 0)].append(took_s)
+                    host.times[plan.kind.number + (reply.length < 0)].append(took_s)
                 self.sent = -took_s
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)
@@ -469,10 +469,10 @@ class Exchange:
 
     def _heed(self, reply: Reply) -> None:
         """What the member's answer says of the member."""
-        candidate, said = self.candidate, reply.orca
-        assert candidate is not None
+        host, said = self.host, reply.orca
+        assert host is not None
         if said is not None:
-            candidate.view.state(self.front.reactor.now, said.rps, said.busy, said.slots)
+            host.view.state(self.front.reactor.now, said.rps, said.busy, said.slots)
 
     def _response_body(self, data: bytes) -> None:
         left = self.response_left
@@ -555,9 +555,9 @@ class Exchange:
 
     def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
         """101: from here on the two sockets are simply joined."""
-        connection, client, candidate = self.connection, self.client, self.candidate
+        connection, client, host = self.connection, self.client, self.host
         assert connection is not None
-        assert candidate is not None
+        assert host is not None
         if self.plan.head.upgrade is None or reply.upgrade is None or not self.request_done:
             self._bad_answer("it switched protocols without being asked")
             return
@@ -576,16 +576,16 @@ class Exchange:
                 sock,
                 connection.detach(),
                 front.snapshot.timeouts.idle,
-                lambda pipe, broken: front.tunnel_over(pipe, candidate, client.tally, client.began),
+                lambda pipe, broken: front.tunnel_over(pipe, host, client.tally, client.began),
             )
         except Exception:
             sock.close()
             connection.sock.close()
             front.tunnel_lost(client.tally, client.began)
             raise
-        candidate.stay_parked(self, pipe, self.front.roster.kinds)
-        connection.exchange = self.candidate = self.connection = None  # from here on it is the tunnel that is counted
-        front.tunnels[pipe] = candidate
+        host.stay_parked(self, pipe, self.front.registry.kinds)
+        connection.exchange = self.host = self.connection = None  # from here on it is the tunnel that is counted
+        front.tunnels[pipe] = host
         try:
             pipe.start(to_client=head + rest, to_member=after_head)
         except Exception:
@@ -658,39 +658,39 @@ class Exchange:
             and not self.interims
             and front.retry_budget.spend(front.reactor.now, front.counters.items)
         ):
-            connection, candidate = self.connection, self.candidate
+            connection, host = self.connection, self.host
             assert connection is not None
-            assert candidate is not None
+            assert host is not None
             to_blame = silent or connection.uses == 1
             if to_blame:  # not the race in which a kept connection is closed: it took it and failed
-                candidate.done += 1
-                candidate.erred()
-            self._avoid(candidate, to_blame=to_blame)
+                host.done += 1
+                host.erred()
+            self._avoid(host, to_blame=to_blame)
             self.retried = True
             self._let_go(reusable=False)
             self._start_anew()
         else:
             self._fail(502, what)
 
-    def _avoid(self, candidate: Candidate, *, to_blame: bool) -> None:
+    def _avoid(self, host: Host, *, to_blame: bool) -> None:
         """Repeat it elsewhere if there is a member available: this one may have died, and a retry is not tried again.
         One that may well have closed what lay idle is no reason to leave its share."""
-        tried = (*self.tried, candidate)
-        if any(each not in tried for each in self.group.available):
+        tried = (*self.tried, host)
+        if any(each not in tried for each in self.host_set.available):
             if to_blame or not self.front.hashes:
                 self.tried = tried
-        elif to_blame and (other := self.group.of_other_share(tried)) is not None and other.sound:
+        elif to_blame and (other := self.host_set.of_other_share(tried)) is not None and other.sound:
             self.tried = tried
-            self._take_group(other)
+            self._take_host_set(other)
 
     def _bad_answer(self, reason: str) -> None:
         self._fail(502, f"sent an answer that cannot be passed on: {reason}")
 
     def _fail(self, status: int, what: str) -> None:
-        assert self.candidate is not None
-        name = self.candidate.member.name
-        self.candidate.done += 1
-        self.candidate.erred(self._fault(Fault.GATEWAY))
+        assert self.host is not None
+        name = self.host.member.name
+        self.host.done += 1
+        self.host.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
         self._refuse(status, f"the endpoint {what}", name)
 
@@ -701,17 +701,17 @@ class Exchange:
     def _cut_off(self, reason: str) -> None:
         """The answer has begun, so all that is left is not to make its cut look like an end."""
         self.front.counters.errors += 1
-        if self.candidate is not None:
-            self.candidate.done += 1
-            self.candidate.erred(self._fault(Fault.GATEWAY))
+        if self.host is not None:
+            self.host.done += 1
+            self.host.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
         self._break_off(reason)
 
     def take_from_member(self) -> None:
         """The member is in maintenance and is to have nothing any more, for which it is not to blame."""
-        assert self.candidate is not None
-        name = self.candidate.member.name
-        self.candidate.done += 1
+        assert self.host is not None
+        name = self.host.member.name
+        self.host.done += 1
         self._let_go(reusable=False)
         if self.reply is None:
             self._refuse(503, "the endpoint is in maintenance", name, retry_after=True)
@@ -727,7 +727,7 @@ class Exchange:
             self.client.break_off()
 
     def _refuse_without_member(self) -> None:
-        self._refuse(503, f"nobody is there to answer: {self.group.why_none()}", retry_after=True)
+        self._refuse(503, f"nobody is there to answer: {self.host_set.why_none()}", retry_after=True)
 
     def _refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
         """Answer in the member's place. `detail`, the member's name and an errno, is for the log and for those who may
@@ -754,29 +754,29 @@ class Exchange:
         return f"{front.id_prefix.decode()}{number:x}"
 
     def _complete(self, *, reusable: bool) -> None:
-        candidate, reply = self.candidate, self.reply
-        assert candidate is not None
+        host, reply = self.host, self.reply
+        assert host is not None
         assert reply is not None
-        candidate.done += 1
+        host.done += 1
         if reply.blamed:
-            candidate.erred(self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER))
+            host.erred(self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER))
         if self.front.times_members:
             now = self.front.reactor.now
-            candidate.peak.observe(now, now - self.began)
+            host.peak.observe(now, now - self.began)
         if self._let_go(reusable=reusable and reply.keep_alive and self.request_done):
             self.front.counters.waited += 1
         self.client.exchange_over()
 
     def _let_go(self, *, reusable: bool) -> bool:
         """Give the connection back, or close it, and stop counting. Whether it was parked."""
-        candidate, connection = self.candidate, self.connection
-        self.candidate = self.connection = None
+        host, connection = self.host, self.connection
+        self.host = self.connection = None
         parked = False
-        if candidate is not None:
-            candidate.in_flight -= 1
-            candidate.moments += self.front.reactor.now
-            if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self)
+        if host is not None:
+            host.in_flight -= 1
+            host.moments += self.front.reactor.now
+            if host.under_way.pop(self, None) is None:
+                host.unpark(self)
                 parked = True
         if connection is not None:
             connection.exchange = None
@@ -800,13 +800,13 @@ class Exchange:
 
     def abandon(self) -> None:
         """Stop counting and close the connection to the member, whatever has been done of that."""
-        candidate, connection = self.candidate, self.connection
-        self.candidate = self.connection = None
-        if candidate is not None:
-            candidate.in_flight -= 1
-            candidate.moments += self.front.reactor.now
-            if candidate.under_way.pop(self, None) is None:
-                candidate.unpark(self)
+        host, connection = self.host, self.connection
+        self.host = self.connection = None
+        if host is not None:
+            host.in_flight -= 1
+            host.moments += self.front.reactor.now
+            if host.under_way.pop(self, None) is None:
+                host.unpark(self)
         if connection is not None:
             connection.exchange = None
             connection.close()

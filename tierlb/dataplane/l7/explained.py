@@ -6,7 +6,7 @@ from tierlb.dataplane.explanation import answered, recorded, response_fields
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import Reply, with_lines
-from tierlb.dataplane.roster import Group
+from tierlb.dataplane.upstream.registry import HostSet
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l7.client import ClientConnection
@@ -22,15 +22,15 @@ class ExplainedExchange(Exchange):
 
     __slots__ = ("lines",)
 
-    def __init__(self, client: "ClientConnection", plan: Plan, group: Group) -> None:
+    def __init__(self, client: "ClientConnection", plan: Plan, host_set: HostSet) -> None:
         front = client.front
-        noted = recorded(group, front.name, front.snapshot.balance)
+        noted = recorded(host_set, front.name, front.snapshot.balance)
         super().__init__(client, plan, noted)
         self.lines = noted.lines
 
-    def _take_group(self, group: Group) -> None:
+    def _take_host_set(self, host_set: HostSet) -> None:
         """A choice that failed is reported, one that found no member before the request was held is not."""
-        self.group = noted = recorded(group, self.front.name, self.front.snapshot.balance)
+        self.host_set = noted = recorded(host_set, self.front.name, self.front.snapshot.balance)
         if self.tried:
             noted.lines = self.lines
         self.lines = noted.lines
@@ -52,6 +52,6 @@ class ExplainedExchange(Exchange):
         return response_fields((*self.client.explained, *self.lines))
 
     def _from_below(self, reply: Reply) -> bytes:
-        assert self.candidate is not None
-        member = self.candidate.member
+        assert self.host is not None
+        member = self.host.member
         return reply.explained if member.child and not member.leads_out else b""

@@ -21,8 +21,8 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.roster import Candidate, Choice, Group, Roster, log_change
-from tierlb.dataplane.split import Split
+from tierlb.dataplane.upstream.registry import Choice, Host, HostRegistry, HostSet, log_change
+from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, ClientAbort, Limits, Policy, Redirect, Respond
@@ -59,7 +59,7 @@ class L7Front:
         self.gone: dict[str, None] = {}
         """Processes that were parents until lately: what they still place here is not to stay."""
         self._parents: tuple[str, ...] = ()
-        self.tunnels: dict[Pipe, Candidate] = {}
+        self.tunnels: dict[Pipe, Host] = {}
         self.draining = self._ending = False
         self.full = False
         reactor.tracks = True
@@ -72,22 +72,22 @@ class L7Front:
         self.requests_named = 0
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
         self.hold = Hold(reactor, log)
-        self.roster = Roster(reactor, rng, self._member_changed, Shortages(log.warning))
-        self.long = self.roster.kinds.long
-        self.roster.kinds.on_freed = self._plan_anew
+        self.registry = HostRegistry(reactor, rng, self._member_changed, Shortages(log.warning))
+        self.long = self.registry.kinds.long
+        self.registry.kinds.on_freed = self._plan_anew
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
-        self._actions: tuple[Group | Split | Respond | Redirect | FinalRecipient, ...] = ()
+        self._actions: tuple[HostSet | Split | Respond | Redirect | FinalRecipient, ...] = ()
         self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap the snapshot whole; exchanges under way end under the one they began with."""
         destinations = [d for rule in snapshot.rules if isinstance(rule.action, Send) for d in rule.action.destinations]
-        groups = iter(self.roster.regroup(destinations, snapshot))
-        actions: list[Group | Split | Respond | Redirect] = []
+        host_sets = iter(self.registry.rebuild_host_sets(destinations, snapshot))
+        actions: list[HostSet | Split | Respond | Redirect] = []
         for rule in snapshot.rules:
             if isinstance(rule.action, Send):
-                own = [next(groups) for _ in rule.action.destinations]
+                own = [next(host_sets) for _ in rule.action.destinations]
                 actions.append(own[0] if len(own) == 1 else Split(own, self.rng))
             else:
                 actions.append(rule.action)
@@ -109,8 +109,8 @@ class L7Front:
         self._actions = (*actions, FinalRecipient())
         self._networks = tuple(ipaddress.ip_network(text) for text in snapshot.trusted_peers)
         self.books = (
-            PlanBook(snapshot, self.roster.kinds, trusted=False),
-            PlanBook(snapshot, self.roster.kinds, trusted=True),
+            PlanBook(snapshot, self.registry.kinds, trusted=False),
+            PlanBook(snapshot, self.registry.kinds, trusted=True),
         )
         self._part_with(self._parents, snapshot.parents)
         self._move_on()
@@ -135,19 +135,21 @@ class L7Front:
             if self.draining or (client.movable and not all(process in parents for process in client.way)):
                 client.end_within(self.rng.uniform(0.0, within_s))
 
-    def action(self, plan: Plan) -> Group | Respond | Redirect | FinalRecipient | None:
+    def action(self, plan: Plan) -> HostSet | Respond | Redirect | FinalRecipient | None:
         """What the snapshot says of a request; a weighted split is drawn here, per request."""
         if plan.rule is None:
             return None
         action = self._actions[plan.rule]
         return action.pick() if isinstance(action, Split) else action
 
-    def group_now(self, before: Choice) -> Group | None:
-        """The group of the current snapshot that sends where this one of an earlier snapshot did; rather not one whose
-        split leads elsewhere too, for that is another rule's."""
+    def host_set_now(self, before: Choice) -> HostSet | None:
+        """The host set of the current snapshot that sends where this one of an earlier snapshot did; rather not one
+        whose split leads elsewhere too, for that is another rule's."""
         targets, shares = before.destination.targets, before.shares
-        groups = [group for group in self.roster.groups if group.destination.targets == targets]
-        return min(groups, key=lambda group: (group.shares != shares, group.split is not None), default=None)
+        host_sets = [host_set for host_set in self.registry.host_sets if host_set.destination.targets == targets]
+        return min(
+            host_sets, key=lambda host_set: (host_set.shares != shares, host_set.split is not None), default=None
+        )
 
     def key_of(self, client: ClientConnection, plan: Plan) -> int:
         """What consistent hashing goes by: the header field named, where it is there, else the client's address."""
@@ -220,7 +222,7 @@ class L7Front:
         self._connection_over(tally, began)
         tally.in_flight -= 1
 
-    def tunnel_over(self, pipe: Pipe, candidate: Candidate, tally: Tally, began: float) -> None:
+    def tunnel_over(self, pipe: Pipe, host: Host, tally: Tally, began: float) -> None:
         """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
         self.tunnel_lost(tally, began)
         tally.done += 1
@@ -229,9 +231,9 @@ class L7Front:
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.member.carried
         counters.piped_bytes += pipe.client.carried + pipe.member.carried
-        candidate.finish()
-        candidate.done += 1
-        candidate.tunnel_over(tally, pipe)
+        host.finish()
+        host.done += 1
+        host.tunnel_over(tally, pipe)
         self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:
@@ -252,12 +254,12 @@ class L7Front:
         requests = sum(client.exchange is not None for client in self.clients)
         return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
 
-    def cut_from(self, candidate: Candidate) -> Remainder:
+    def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one member; what that was."""
-        exchanges = [each for client in self.clients if (each := client.exchange) and each.candidate is candidate]
+        exchanges = [each for client in self.clients if (each := client.exchange) and each.host is host]
         for exchange in exchanges:
             exchange.take_from_member()
-        tunnels = [pipe for pipe, member in self.tunnels.items() if member is candidate]
+        tunnels = [pipe for pipe, member in self.tunnels.items() if member is host]
         for pipe in tunnels:
             pipe.finish(broken=True)
         return Remainder(len(exchanges), len(tunnels))
@@ -277,7 +279,7 @@ class L7Front:
             pipe.finish(broken=True)
         self._refusals.close()
         self.hold.close()
-        self.roster.close()
+        self.registry.close()
 
-    def _member_changed(self, event: str, candidate: Candidate) -> None:
-        log_change(self.log, event, candidate)
+    def _member_changed(self, event: str, host: Host) -> None:
+        log_change(self.log, event, host)

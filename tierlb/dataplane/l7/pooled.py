@@ -1,7 +1,7 @@
 """A connection to a member: made for one exchange, kept for the next.
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
-lies in its candidate's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
+lies in its host's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
 again, the exchange that takes it sees that no bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
 a body it is closed: some servers send that body all the same, a moment later. When the member's host is silent, all
 that lies there is given up with it: what is sent next is to find that out by a connect.
@@ -14,7 +14,7 @@ from fcntl import ioctl
 from termios import FIONREAD
 from typing import Protocol
 
-from tierlb.dataplane.roster import Candidate
+from tierlb.dataplane.upstream.registry import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor
@@ -45,27 +45,27 @@ class Carried(Protocol):
 class PooledConnection(Stream):
     """`connecting` until the handshake is over; `uses` counts the exchanges it has carried."""
 
-    __slots__ = ("candidate", "connecting", "exchange", "uses")
+    __slots__ = ("connecting", "exchange", "host", "uses")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, candidate: Candidate) -> None:
+    def __init__(self, reactor: Reactor, sock: socket.socket, host: Host) -> None:
         super().__init__(reactor, sock)
-        self.candidate = candidate
+        self.host = host
         self.exchange: Carried | None = None
         self.connecting = True
         self.uses = 0
 
     @classmethod
-    def open(cls, reactor: Reactor, candidate: Candidate, timeout_s: float) -> "PooledConnection | int":
+    def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            sock, code = dial(candidate.member.address, speaks_first=True)
+            sock, code = dial(host.member.address, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
         if code:
             sock.close()
             return code
         try:
-            connection = cls(reactor, sock, candidate)
+            connection = cls(reactor, sock, host)
             connection.mask = READ | WRITE
             reactor.add(connection.fd, READ | WRITE, connection.on_connected)
             connection.arm(timeout_s)
@@ -81,8 +81,8 @@ class PooledConnection(Stream):
         """The exchange is over and the connection is good for another."""
         self.exchange = None
         self.read_bytes = READ_BYTES
-        idle = self.candidate.idle
-        if self.candidate.closes or len(idle) >= IDLE_PER_CANDIDATE:
+        idle = self.host.idle
+        if self.host.closes or len(idle) >= IDLE_PER_CANDIDATE:
             self.close()
             return
         if self.paused:
@@ -116,8 +116,8 @@ class PooledConnection(Stream):
         return False  # its end, or bytes that nobody asked for
 
     def close(self) -> None:
-        if not self.closed and self.exchange is None and self in self.candidate.idle:
-            self.candidate.idle.remove(self)
+        if not self.closed and self.exchange is None and self in self.host.idle:
+            self.host.idle.remove(self)
         super().close()
 
     # What the stream reports.
@@ -127,14 +127,14 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = connect_outcome(self.sock, self.candidate.port_at_risk)
+        code = connect_outcome(self.sock, self.host.port_at_risk)
         if code:
             self._connect_failed(code)
             return
         self.connecting = False
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        self.candidate.connected()
+        self.host.connected()
         exchange = self.exchange
         if exchange is None:
             self.keep()
@@ -179,7 +179,7 @@ class PooledConnection(Stream):
     def on_broken(self, error: OSError) -> None:
         silent = error.errno in SILENT
         if silent:
-            for connection in self.candidate.idle[:]:
+            for connection in self.host.idle[:]:
                 connection.close()
         exchange = self.exchange
         if exchange is None:

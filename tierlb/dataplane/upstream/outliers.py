@@ -33,7 +33,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
 
 if TYPE_CHECKING:
-    from tierlb.dataplane.roster import Candidate
+    from tierlb.dataplane.upstream.registry import Host
 
 SURVEY_S = 0.02
 """Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge
@@ -90,14 +90,14 @@ class Outliers:
     def __init__(self, detection: OutlierDetection | None, now: float) -> None:
         self.detection = detection
         self._clients_stay = False
-        self._hosts: tuple[Candidate, ...] = ()
-        self._ejected: list[Candidate] = []
+        self._hosts: tuple[Host, ...] = ()
+        self._ejected: list[Host] = []
         self._before = self._last = self._surveyed = Counts()
         self._recent = Recent()
         self._surveyed_at = self._judged_at = self._muted_until = 0.0
         self._next_at = now + (detection.interval_s if detection is not None else 0.0)
 
-    def replace(self, hosts: Iterable["Candidate"], balance: Policy) -> None:
+    def replace(self, hosts: Iterable["Host"], balance: Policy) -> None:
         """These are the members now, chosen by this policy; what is known of those that stay is kept."""
         self._clients_stay = balance in CLIENTS_STAY
         self._hosts = tuple(hosts)
@@ -106,7 +106,7 @@ class Outliers:
         self._last = _sum(host.standing.last for host in self._hosts)
         self._surveyed_at = 0.0
 
-    def erred(self, host: "Candidate", fault: Fault, now: float) -> float:
+    def erred(self, host: "Host", fault: Fault, now: float) -> float:
         """An item that is counted as done failed at this member. Returns what part (0..1) of it counts against the
         member as load, for its siblings may fail as well."""
         if fault is Fault.OVERLOADED:
@@ -143,13 +143,13 @@ class Outliers:
                 own, others = self._recently(host)
                 host.view.phantom.limit(now, lasting_excess(own, others) * own.faults * host.view.slots)
 
-    def _recently(self, host: "Candidate") -> tuple[Recent, Recent]:
+    def _recently(self, host: "Host") -> tuple[Recent, Recent]:
         """What it had lately, and its siblings."""
         recent, grown = host.standing.recent, _counts(host) - host.standing.surveyed
         own = Recent(recent.done + grown.done, recent.faults + grown.faults)
         return own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults)
 
-    def _judge(self, host: "Candidate", detection: OutlierDetection, now: float) -> None:
+    def _judge(self, host: "Host", detection: OutlierDetection, now: float) -> None:
         """Eject it if it has erred so often in a row that its siblings and chance do not explain it."""
         standing, errors = host.standing, detection.consecutive_errors
         runs, gateway_errors = standing.runs, detection.consecutive_gateway_errors or errors
@@ -235,7 +235,7 @@ class Outliers:
                 standing.calm_at = now + detection.base_ejection_s
         self._before, self._last = self._last, _sum(host.standing.last for host in self._hosts)
 
-    def _eject(self, host: "Candidate", detection: OutlierDetection, now: float, reason: str) -> None:
+    def _eject(self, host: "Host", detection: OutlierDetection, now: float, reason: str) -> None:
         wanted = [other.availability for other in self._hosts if other.availability.usable_at_last]
         out = sum(availability is not Availability.AVAILABLE for availability in wanted)
         standing, here = host.standing, host.availability is Availability.AVAILABLE
@@ -249,7 +249,7 @@ class Outliers:
         self._ejected.append(host)
         host.assess("ejected")
 
-    def _return(self, host: "Candidate", detection: OutlierDetection, now: float) -> None:
+    def _return(self, host: "Host", detection: OutlierDetection, now: float) -> None:
         standing = host.standing
         self._ejected.remove(host)
         standing.until = 0.0
@@ -262,17 +262,17 @@ class Outliers:
 
 
 def watched(
-    before: Mapping[str, Outliers], candidates: Iterable["Candidate"], snapshot: Snapshot, now: float
+    before: Mapping[str, Outliers], hosts: Iterable["Host"], snapshot: Snapshot, now: float
 ) -> dict[str, Outliers]:
     """By pool or tier, for a snapshot; what is known of one that stays as it is goes on. An l4 node sees no answers.
     Nodes are not ejected for theirs."""
     detections = {pool.name: pool.outlier for pool in snapshot.pools}
-    hosts: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
+    by_pool: dict[str, list[Host]] = {}
+    for host in hosts:
         if snapshot.kind is Kind.L7:
-            hosts.setdefault(candidate.member.target, []).append(candidate)
+            by_pool.setdefault(host.member.target, []).append(host)
     after = {}
-    for pool, members in hosts.items():
+    for pool, members in by_pool.items():
         known, detection = before.get(pool), detections.get(pool, OutlierDetection())
         if members[0].member.child:
             detection = None
@@ -283,7 +283,7 @@ def watched(
     return after
 
 
-def release(hosts: Iterable["Candidate"]) -> None:
+def release(hosts: Iterable["Host"]) -> None:
     """Detection is off from now on: whoever is ejected returns."""
     for host in hosts:
         if host.standing.ejected:
@@ -291,11 +291,11 @@ def release(hosts: Iterable["Candidate"]) -> None:
             host.assess("restored")
 
 
-def _good(host: "Candidate") -> int:
+def _good(host: "Host") -> int:
     return host.done - host.errors
 
 
-def _counts(host: "Candidate") -> Counts:
+def _counts(host: "Host") -> Counts:
     return Counts(host.done, host.standing.runs.faults)
 
 

@@ -1,7 +1,7 @@
 """Membership at run time: who may be sent to, what is in flight there, and how each is doing.
 
-`Roster` keeps one `Candidate` per member name and address across snapshots, so that counts, open connections and
-what was learnt survive a change of configuration. A `Group` is one destination of the current snapshot; its
+`HostRegistry` keeps one `Host` per member name and address across snapshots, so that counts, open connections and
+what was learnt survive a change of configuration. A `HostSet` is one destination of the current snapshot; its
 `choose` is the only thing the hot path calls. What a choice needs is worked out beforehand: who is available, and for
 each the line that its score lies on (`balance.view`), both anew every tick, with a report, and after an error.
 """
@@ -27,8 +27,8 @@ from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.under_way import ParkedCount, UnderWay
 from tierlb.balance.view import MemberView
-from tierlb.dataplane import recovery
-from tierlb.dataplane.outliers import Outliers, Standing, watched
+from tierlb.dataplane.upstream import recovery as recovery
+from tierlb.dataplane.upstream.outliers import Outliers, Standing, watched
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Kind, Policy, Timeouts
@@ -40,12 +40,12 @@ from tierlb.telemetry.pace import is_news
 from tierlb.wire.agent_check import AgentSays
 
 if TYPE_CHECKING:
-    from tierlb.dataplane.split import Split
+    from tierlb.dataplane.upstream.split import Split
 
 AT_ONCE_S = 0.002
 AT_ONCE_S_PER_CANDIDATE = 0.0001
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event. It
-takes some 10 µs for each candidate, and whoever asks for what fails decides how many errors there are."""
+takes some 10 µs for each host, and whoever asks for what fails decides how many errors there are."""
 AWAITED_S = 5.0
 """A node that came to others may not have found anybody to send to yet; it says so with its first report, which comes
 with its connection. One from which none comes for so long is used unheard."""
@@ -58,10 +58,10 @@ KNOW_CAPACITY = (Policy.LOAD_AWARE, Policy.MAGLEV)
 """Policies whose weights are left alone by what endpoints say of their capacities: the one goes by capacity anyway, and
 at the other each change moves keys."""
 NO_CAP = 1 << 62
-"""What `Candidate.cap` is where nobody has said how many items a host may have."""
+"""What `Host.cap` is where nobody has said how many items a host may have."""
 
 
-class Candidate(CountedMember):
+class Host(CountedMember):
     """One member as this node knows it (`balance.member.Member`: its counts).
 
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
@@ -83,8 +83,8 @@ class Candidate(CountedMember):
         "errors",
         "failed",
         "filed",
-        "groups",
         "healthy",
+        "host_sets",
         "idle",
         "member",
         "name",
@@ -92,8 +92,8 @@ class Candidate(CountedMember):
         "port_at_risk",
         "probe",
         "recent_share",
+        "registry",
         "retired",
-        "roster",
         "said_admin",
         "said_maxconn",
         "said_up",
@@ -104,12 +104,12 @@ class Candidate(CountedMember):
         "weight",
     )
 
-    def __init__(self, member: Member, roster: "Roster", awaited_until: float = 0.0) -> None:
-        super().__init__(roster.view_of(member))
+    def __init__(self, member: Member, registry: "HostRegistry", awaited_until: float = 0.0) -> None:
+        super().__init__(registry.view_of(member))
         self.member = member
         self.awaited_until = awaited_until
-        self.roster = roster
-        self.groups: list[Group] = []
+        self.registry = registry
+        self.host_sets: list[HostSet] = []
         self.errors = 0
         self.blamed = 0.0
         self.failed = 0
@@ -138,7 +138,7 @@ class Candidate(CountedMember):
         """The member as the current snapshot has it, and what its agent makes of that."""
         self.member = member
         self.name = member.name
-        first, last = self.roster.local_ports
+        first, last = self.registry.local_ports
         self.port_at_risk = member.address.port if first <= member.address.port <= last else 0
         self.view.shared_by(member.parents)
         self.weight = self.wanted_weight * self.stated_part
@@ -163,19 +163,19 @@ class Candidate(CountedMember):
     def begin(self) -> None:
         """A connection is on its way: nothing is learnt from when it ends."""
         self.in_flight += 1
-        self.moments -= self.roster.reactor.now
+        self.moments -= self.registry.reactor.now
 
     def finish(self) -> None:
         """It is over, however it ended."""
         self.in_flight -= 1
-        self.moments += self.roster.reactor.now
+        self.moments += self.registry.reactor.now
 
     def erred(self, fault: Fault = Fault.GATEWAY) -> None:
         """An item that is counted as done failed, or was answered with an error for which the member is to blame."""
         self.errors += 1
         self.failed += 1
-        now = self.roster.reactor.now
-        outliers = self.roster.outliers.get(self.member.target)
+        now = self.registry.reactor.now
+        outliers = self.registry.outliers.get(self.member.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
         phantom = self.view.overload if fault is Fault.OVERLOADED else self.view.phantom
@@ -184,22 +184,22 @@ class Candidate(CountedMember):
 
     def unpark(self, item: UnderWay) -> None:
         """A parked item is over."""
-        now = self.roster.reactor.now
-        self.leave_parking(now, item, self.roster.kinds)
+        now = self.registry.reactor.now
+        self.leave_parking(now, item, self.registry.kinds)
         self.settle_at_once(now)
 
     def tunnel_over(self, tally: ParkedCount, tunnel: object) -> None:
         """What came of a parked item of this tally is over."""
         self.end_tunnel(tally, tunnel)
-        self.settle_at_once(self.roster.reactor.now)
+        self.settle_at_once(self.registry.reactor.now)
 
     def settle_at_once(self, now: float) -> None:
         """Something changed that the next choice should know of."""
-        for group in self.groups:
+        for host_set in self.host_sets:
             try:
-                group.settle_at_once(now)
+                host_set.settle_at_once(now)
             except Exception as error:  # the caller still has a connection to give back
-                self.roster.on_error(error)
+                self.registry.on_error(error)
 
     def given(self) -> int:
         """Items that it was given in all: requests, as far as it says that it counts them."""
@@ -208,7 +208,7 @@ class Candidate(CountedMember):
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
-        self.learn_from_items(now, self.roster.kinds)
+        self.learn_from_items(now, self.registry.kinds)
         self.share = self.view.share.value
         if not self.in_flight:
             self.peak.idle(now)
@@ -227,15 +227,15 @@ class Candidate(CountedMember):
         was_out = self.ejection.ejected
         self.ejection.succeeded()
         if was_out:
-            now = self.view.joined = self.roster.reactor.now
-            if not self.view.connected and self.roster.awaits(self.member):
+            now = self.view.joined = self.registry.reactor.now
+            if not self.view.connected and self.registry.awaits(self.member):
                 self.awaited_until = now + AWAITED_S
             self.assess("restored")
 
     def connect_failed(self, *, refused: bool) -> None:
         """A connect (or probe) failed; ejects the member when that is due."""
         self.failed += 1
-        reactor = self.roster.reactor
+        reactor = self.registry.reactor
         if self.ejection.failed(reactor.now, refused=refused) and not self.retired:
             self.deadline = self.ejection.until
             reactor.wheel.file(self)
@@ -244,7 +244,7 @@ class Candidate(CountedMember):
     def dial_failed(self, code: int) -> None:
         """A connect failed with this errno. For what this machine lacks the member is not to blame."""
         if is_own(code):
-            self.roster.shortages.note(code, self.roster.reactor.now, self.member.address)
+            self.registry.shortages.note(code, self.registry.reactor.now, self.member.address)
         else:
             self.connect_failed(refused=code == errno.ECONNREFUSED)
 
@@ -264,14 +264,14 @@ class Candidate(CountedMember):
         if healthy is not self.healthy:
             event = "restored" if healthy else "unhealthy"
             if healthy and self.healthy is False:
-                self.view.joined = self.roster.reactor.now
+                self.view.joined = self.registry.reactor.now
             self.healthy = healthy
             self.assess(event if healthy is not None else "")
 
     def says_ready(self, ready: bool) -> None:
         """A child has leaves again, or none any more."""
         if ready:
-            self.view.joined = self.roster.reactor.now
+            self.view.joined = self.registry.reactor.now
         self.assess("restored" if ready else "unhealthy")
 
     def agent_says(self, says: AgentSays) -> None:
@@ -295,28 +295,28 @@ class Candidate(CountedMember):
             self.take(self.member)
 
     def assess(self, event: str = "") -> None:
-        """Work out the availability again and let the groups know."""
+        """Work out the availability again and let the host sets know."""
         load = self.view.heard
         leaving = load is not None and self.view.connected and load.draining
         admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
         healthy = False if self.said_up is False or self.view.barren else self.healthy
         before = self.availability
         silent = self.view.silent and self.member.child
-        awaited = not self.view.connected and self.roster.reactor.now < self.awaited_until
+        awaited = not self.view.connected and self.registry.reactor.now < self.awaited_until
         ejected = self.ejection.ejected or self.standing.ejected
         self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
             event = event or ("speaks again" if before is Availability.SILENT else "silent")
-        for group in self.groups:
-            group.refresh()
+        for host_set in self.host_sets:
+            host_set.refresh()
         self._close_idle_unless_used()
         if event and not self.retired:
-            self.roster.on_change(event, self)
+            self.registry.on_change(event, self)
 
     def retire(self) -> None:
         """No longer a member: kept connections close, items in flight finish."""
-        self.retired, self.groups = True, []
-        self.roster.reactor.wheel.forget(self)
+        self.retired, self.host_sets = True, []
+        self.registry.reactor.wheel.forget(self)
         self._close_idle_unless_used()
         if self.probe is not None:
             self.probe.close()
@@ -338,11 +338,11 @@ class Candidate(CountedMember):
         )
 
 
-def log_change(log: Any, event: str, candidate: Candidate) -> None:
+def log_change(log: Any, event: str, host: Host) -> None:
     """What an operator should see of a member, with the reason where there is one."""
-    reason = {"reason": candidate.standing.reason} if event == "ejected" and candidate.standing.ejected else {}
+    reason = {"reason": host.standing.reason} if event == "ejected" and host.standing.ejected else {}
     note = log.warning if event in TROUBLES else log.info
-    note(f"member {event}", member=candidate.name, address=str(candidate.member.address), **reason)
+    note(f"member {event}", member=host.name, address=str(host.member.address), **reason)
 
 
 @attrs.define
@@ -378,17 +378,17 @@ class Choice(Protocol):
     @property
     def destination(self) -> Destination: ...
     @property
-    def available(self) -> tuple[Candidate, ...]: ...
+    def available(self) -> tuple[Host, ...]: ...
     @property
     def shares(self) -> tuple[tuple[str, ...], ...]: ...
-    def has_other(self, tried: Iterable[Candidate]) -> bool: ...
-    def of_other_share(self, tried: Collection[Candidate]) -> "Group | None": ...
+    def has_other(self, tried: Iterable[Host]) -> bool: ...
+    def of_other_share(self, tried: Collection[Host]) -> "HostSet | None": ...
     def why_none(self) -> str: ...
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None: ...
+    def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None: ...
 
 
-class Group:
-    """The candidates of one destination and how to choose among them. `sound`: some are available without the panic
+class HostSet:
+    """The hosts of one destination and how to choose among them. `sound`: some are available without the panic
     rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is somebody to
     choose from, and none of them has a cap. `split`: what it is a share of, if of any."""
 
@@ -400,9 +400,9 @@ class Group:
         "_settled_at",
         "available",
         "by_statements",
-        "candidates",
         "chooser",
         "destination",
+        "hosts",
         "sound",
         "split",
     )
@@ -410,29 +410,29 @@ class Group:
     def __init__(
         self,
         destination: Destination,
-        candidates: tuple[Candidate, ...],
-        chooser: Chooser[Candidate],
+        hosts: tuple[Host, ...],
+        chooser: Chooser[Host],
         now: float,
         *,
         by_statements: bool = False,
     ) -> None:
         self.by_statements = by_statements
         self.destination = destination
-        self.candidates = candidates
+        self.hosts = hosts
         self.chooser = chooser
-        self.available = candidates
+        self.available = hosts
         self.sound = False
         self.split: Split | None = None
         self._free = False
-        levels = [candidate.member.level for candidate in candidates]
+        levels = [host.member.level for host in hosts]
         self._levels = levels if any(levels) else None
         self._settled_at = 0.0
         self._guided_at = now - GUIDANCE_S
-        self._guidance: dict[Candidate, Guidance] = {}
+        self._guidance: dict[Host, Guidance] = {}
         self.settle(now)
 
-    def choose(self, tried: Iterable[Candidate] = (), key: int = 0, long: bool = False) -> Candidate | None:
-        """The candidate for the next item, or None if there is none that was not `tried` yet and has room. `long`: it
+    def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None:
+        """The host for the next item, or None if there is none that was not `tried` yet and has room. `long`: it
         will be parked soon, as most of its kind."""
         if self._free and not tried and not long:
             return self.chooser.pick(key)
@@ -445,49 +445,49 @@ class Group:
         left = self._left(tried)
         return self.chooser.among(left, key) if left else None
 
-    def has_other(self, tried: Iterable[Candidate]) -> bool:
+    def has_other(self, tried: Iterable[Host]) -> bool:
         """Whether `choose` would find one that was not `tried`."""
         return bool(self._left(tried))
 
     @property
     def shares(self) -> tuple[tuple[str, ...], ...]:
-        """Where an item of this group may go: the targets of all shares of its split."""
+        """Where an item of this host set may go: the targets of all shares of its split."""
         return (self.destination.targets,) if self.split is None else self.split.shares
 
-    def of_other_share(self, tried: Collection[Candidate]) -> "Group | None":
-        """The group of another share of the same split that has a host which was not `tried`, if there is any."""
+    def of_other_share(self, tried: Collection[Host]) -> "HostSet | None":
+        """The host set of another share of the same split that has a host which was not `tried`, if there is any."""
         return None if self.split is None else self.split.other(tried)
 
     def why_none(self) -> str:
         """Why `choose` finds nobody, in words."""
-        return why_none(", ".join(self.destination.targets), [_reason(candidate) for candidate in self.candidates])
+        return why_none(", ".join(self.destination.targets), [_reason(host) for host in self.hosts])
 
-    def _left(self, tried: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    def _left(self, tried: Iterable[Host]) -> tuple[Host, ...]:
         """Those that are not available are no help while others are merely full."""
         left = tuple(c for c in self.available if c not in tried) or tuple(
-            c for c in self.candidates if c not in tried and c.availability.usable_at_last
+            c for c in self.hosts if c not in tried and c.availability.usable_at_last
         )
         return tuple(c for c in left if c.in_flight < c.cap)
 
     def settle(self, now: float) -> None:
         """Draw the lines anew from what is known now."""
         self._settled_at = now
-        views = [candidate.view for candidate in self.candidates]
+        views = [host.view for host in self.hosts]
         if self.by_statements:
             self._weigh(stated_parts([view.stated(now) for view in views]))
-        parts = relative([candidate.weight for candidate in self.candidates])
-        usable = [candidate.availability is Availability.AVAILABLE for candidate in self.candidates]
-        draw_lines(self.candidates, now, capacities_of(self.candidates, now), parts, usable)
+        parts = relative([host.weight for host in self.hosts])
+        usable = [host.availability is Availability.AVAILABLE for host in self.hosts]
+        draw_lines(self.hosts, now, capacities_of(self.hosts, now), parts, usable)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
         """What endpoints say of their capacities counts in their weights."""
-        for candidate, part in zip(self.candidates, parts or [1.0] * len(self.candidates), strict=True):
-            candidate.stated_part = part
-            candidate.weight = candidate.wanted_weight * part
+        for host, part in zip(self.hosts, parts or [1.0] * len(self.hosts), strict=True):
+            host.stated_part = part
+            host.weight = host.wanted_weight * part
 
-    def guidance(self, candidate: Candidate, now: float) -> Guidance | None:
-        """What to tell one of the candidates of the others, None if it is not heard; worked out once for all."""
+    def guidance(self, host: Host, now: float) -> Guidance | None:
+        """What to tell one of the hosts of the others, None if it is not heard; worked out once for all."""
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
             heard = [
@@ -495,43 +495,43 @@ class Group:
             ]
             said = guide([child for _, child in heard])
             self._guidance = {each: words for (each, _), words in zip(heard, said, strict=True)}
-        return self._guidance.get(candidate)
+        return self._guidance.get(host)
 
     def settle_in_turn(self, now: float) -> None:
-        """With a tick; a large group, whose lines cost as much as a hundred requests, not with each."""
-        if now - self._settled_at >= SETTLE_S_PER_CANDIDATE * len(self.candidates):
+        """With a tick; a large host set, whose lines cost as much as a hundred requests, not with each."""
+        if now - self._settled_at >= SETTLE_S_PER_CANDIDATE * len(self.hosts):
             self.settle(now)
 
     def settle_at_once(self, now: float) -> None:
-        if now - self._settled_at >= max(AT_ONCE_S, AT_ONCE_S_PER_CANDIDATE * len(self.candidates)):
+        if now - self._settled_at >= max(AT_ONCE_S, AT_ONCE_S_PER_CANDIDATE * len(self.hosts)):
             self.settle(now)
 
     def refresh(self) -> None:
         """Work out again who is available."""
-        states = [candidate.availability for candidate in self.candidates]
+        states = [host.availability for host in self.hosts]
         ready = choosable(states) if self._levels is None else choosable_by_level(states, self._levels)
-        self.available = tuple(self.candidates[index] for index in ready)
+        self.available = tuple(self.hosts[index] for index in ready)
         self.sound = any(each.availability is Availability.AVAILABLE for each in self.available)
         self._free = bool(self.available) and all(each.cap == NO_CAP for each in self.available)
         if self.available:
             self.chooser.rebuild(self.available)
 
 
-def _reason(candidate: Candidate) -> str:
-    """Why a candidate is not chosen when none is."""
-    if candidate.availability.usable_at_last and candidate.in_flight >= candidate.cap:
+def _reason(host: Host) -> str:
+    """Why a host is not chosen when none is."""
+    if host.availability.usable_at_last and host.in_flight >= host.cap:
         return "full"
-    return "tried" if candidate.availability is Availability.AVAILABLE else candidate.availability.value
+    return "tried" if host.availability is Availability.AVAILABLE else host.availability.value
 
 
-class Roster:
-    """All candidates of a node."""
+class HostRegistry:
+    """All hosts of a node."""
 
     def __init__(
         self,
         reactor: Reactor,
         rng: random.Random,
-        on_change: Callable[[str, Candidate], None],
+        on_change: Callable[[str, Host], None],
         shortages: Shortages | None = None,
         before_tick: Callable[[float], object] = lambda now: None,
     ) -> None:
@@ -543,68 +543,68 @@ class Roster:
         self.outliers: dict[str, Outliers] = {}
         self.kinds = Kinds()
         self._work: dict[tuple[str, ...], Work] = {}
-        self._siblings: list[list[Candidate]] = []
+        self._siblings: list[list[Host]] = []
         self._ticked_at = reactor.now
         self.recovery: recovery.Recovery | None = None
         self.reactor = reactor
         self.rng = rng
         self.on_change = on_change
         self.on_error: Callable[[Exception], object] = reactor.report
-        self.groups: list[Group] = []
+        self.host_sets: list[HostSet] = []
         self._kind = Kind.L7
-        self._candidates: dict[tuple[str, str], Candidate] = {}
-        self._by_name: dict[str, list[Candidate]] = {}
+        self._hosts: dict[tuple[str, str], Host] = {}
+        self._by_name: dict[str, list[Host]] = {}
         self._shares_at = 0.0
         self.requests_below = RequestsBelow()
         self.work_left_s: dict[str, float] = {}
         """Work of members that have left, by target: it stays part of the target's cumulative count."""
 
-    def regroup(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[Group]:
-        """Groups for a new snapshot, parallel to `destinations`; candidates that are in none of them retire."""
+    def rebuild_host_sets(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[HostSet]:
+        """Host sets for a new snapshot, parallel to `destinations`; hosts that are in none of them retire."""
         self._kind = snapshot.kind
         self.local_ports = local_ports()
         self.connect_s = snapshot.timeouts.connect
         self.checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
-        kept: dict[tuple[str, str], Candidate] = {}
+        kept: dict[tuple[str, str], Host] = {}
         now = self.reactor.now
-        groups = []
+        host_sets = []
         for destination in destinations:
             chosen = tuple(self._keep(member, kept) for member in destination.members)
-            chooser: Chooser[Candidate] = make_chooser(snapshot.balance, self.rng)
+            chooser: Chooser[Host] = make_chooser(snapshot.balance, self.rng)
             by_statements = snapshot.balance not in KNOW_CAPACITY
-            groups.append(Group(destination, chosen, chooser, now, by_statements=by_statements))
-        for key, candidate in self._candidates.items():
+            host_sets.append(HostSet(destination, chosen, chooser, now, by_statements=by_statements))
+        for key, host in self._hosts.items():
             if key not in kept:
-                candidate.retire()
-                self._lose(candidate)
-                target = candidate.member.target
-                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + candidate.view.work_done_s
-        self._candidates, self.groups = kept, groups
-        by_target: dict[tuple[str, ...], list[Candidate]] = {}
-        for candidate in kept.values():
-            by_target.setdefault(self._doing(candidate.member, groups), []).append(candidate)
+                host.retire()
+                self._lose(host)
+                target = host.member.target
+                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.view.work_done_s
+        self._hosts, self.host_sets = kept, host_sets
+        by_target: dict[tuple[str, ...], list[Host]] = {}
+        for host in kept.values():
+            by_target.setdefault(self._doing(host.member, host_sets), []).append(host)
         self._siblings = list(by_target.values())
-        targets = {candidate.member.target for candidate in kept.values()}
+        targets = {host.member.target for host in kept.values()}
         self.work_left_s = {target: work_s for target, work_s in self.work_left_s.items() if target in targets}
         self._share_work(by_target)
         self._by_name = {}
-        for candidate in kept.values():
-            self._by_name.setdefault(candidate.name, []).append(candidate)
-        for candidate in kept.values():
-            candidate.groups = [group for group in groups if candidate in group.candidates]
+        for host in kept.values():
+            self._by_name.setdefault(host.name, []).append(host)
+        for host in kept.values():
+            host.host_sets = [host_set for host_set in host_sets if host in host_set.hosts]
         self.outliers = watched(self.outliers, kept.values(), snapshot, now)
-        return groups
+        return host_sets
 
-    def _doing(self, member: Member, groups: Iterable["Group"]) -> tuple[str, ...]:
+    def _doing(self, member: Member, host_sets: Iterable["HostSet"]) -> tuple[str, ...]:
         """What members that do the same work have in common: endpoints of a pool their target, and nodes that this one
         gives connections to all that these may go to, since each of them serves any."""
         if self._kind is Kind.L4:
-            for group in groups:
-                if member.target in group.destination.targets:
-                    return group.destination.targets
+            for host_set in host_sets:
+                if member.target in host_set.destination.targets:
+                    return host_set.destination.targets
         return (member.target,)
 
-    def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Candidate]]) -> None:
+    def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Host]]) -> None:
         """What is known of the work of members is known of all that do the same, and of no others: where those that did
         the same are parted, one part begins anew."""
         work = {key: self._work[key] for key in siblings if key in self._work}
@@ -629,21 +629,21 @@ class Roster:
             endpoint=not member.child,
         )
 
-    def _keep(self, member: Member, kept: dict[tuple[str, str], Candidate]) -> Candidate:
+    def _keep(self, member: Member, kept: dict[tuple[str, str], Host]) -> Host:
         key = (member.name, str(member.address))
-        candidate = kept.get(key) or self._candidates.get(key) or self._newcomer(member)
-        candidate.groups = []
-        candidate.take(member)
-        kept[key] = candidate
-        return candidate
+        host = kept.get(key) or self._hosts.get(key) or self._newcomer(member)
+        host.host_sets = []
+        host.take(member)
+        kept[key] = host
+        return host
 
-    def _newcomer(self, member: Member) -> Candidate:
+    def _newcomer(self, member: Member) -> Host:
         """At the start nobody was heard, and to wait for one would give everything to another."""
-        return Candidate(member, self, self.reactor.now + AWAITED_S if self.awaits(member) else 0.0)
+        return Host(member, self, self.reactor.now + AWAITED_S if self.awaits(member) else 0.0)
 
     def awaits(self, member: Member) -> bool:
         """Whether a node that is there (again) is to say a word first: others have."""
-        return member.child and any(other.view.connected for other in self._candidates.values())
+        return member.child and any(other.view.connected for other in self._hosts.values())
 
     def tick(self, now: float) -> None:
         """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`. A part that fails leaves the
@@ -653,13 +653,13 @@ class Roster:
         self._try(self._before_tick, now)
         for outliers in self.outliers.values():
             self._try(outliers.tick, now)
-        for candidate in self._candidates.values():
-            self._try(candidate.learn, now)
+        for host in self._hosts.values():
+            self._try(host.learn, now)
         self._try(self.kinds.learn, now)
         for siblings in self._siblings:
             self._try(learn_together, siblings, dt_s)
-        for group in self.groups:
-            self._try(group.settle_in_turn, now)
+        for host_set in self.host_sets:
+            self._try(host_set.settle_in_turn, now)
         if now - self._shares_at >= SHARE_S:
             self._shares_at = now
             self._share_out()
@@ -671,15 +671,15 @@ class Roster:
             self.on_error(error)
 
     def _share_out(self) -> None:
-        """Each candidate's part of the items of the last second."""
-        given = {c: c.given() - c.started for c in self._candidates.values()}
+        """Each host's part of the items of the last second."""
+        given = {c: c.given() - c.started for c in self._hosts.values()}
         total = sum(count for count in given.values() if count > 0)
-        for candidate, count in given.items():
-            candidate.recent_share = max(0, count) / total if total else 0.0
-            candidate.started = candidate.given()
+        for host, count in given.items():
+            host.recent_share = max(0, count) / total if total else 0.0
+            host.started = host.given()
 
-    def named(self, name: str) -> list[Candidate]:
-        """The candidates of one member (two while it changes its address)."""
+    def named(self, name: str) -> list[Host]:
+        """The hosts of one member (two while it changes its address)."""
         return self._by_name.get(name, [])
 
     def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
@@ -689,52 +689,52 @@ class Roster:
         hundred lines for each of four hundred reports a second would be most of what reports cost.
         """
         now = self.reactor.now
-        for candidate in self.named(name):
-            view = candidate.view
+        for host in self.named(name):
+            view = host.view
             known, connected, barren = view.heard, view.connected, view.barren
             left = known is not None and known.draining
             if self._kind is Kind.L4:
                 self.requests_below.take(view.echo, echo, first=known is None)
             view.hear(now, load, echo)
             if known is None:
-                candidate.started = candidate.given()
-            candidate.awaited_until = 0.0
+                host.started = host.given()
+            host.awaited_until = 0.0
             if left != load.draining:
-                candidate.assess("drains" if load.draining else "returned")
+                host.assess("drains" if load.draining else "returned")
             elif view.barren is not barren:
-                candidate.says_ready(not view.barren)
-            elif not connected or candidate.availability is Availability.SILENT:
-                candidate.assess()
+                host.says_ready(not view.barren)
+            elif not connected or host.availability is Availability.SILENT:
+                host.assess()
             if known is None or not connected or is_news(known, load):
-                for group in candidate.groups:
-                    group.settle_at_once(now)
+                for host_set in host.host_sets:
+                    host_set.settle_at_once(now)
 
     def guidance(self, name: str, now: float) -> Guidance | None:
         """What a child is to know of its siblings; None for who is no member."""
-        for candidate in self.named(name):
-            for group in candidate.groups:
-                return group.guidance(candidate, now)
+        for host in self.named(name):
+            for host_set in host.host_sets:
+                return host_set.guidance(host, now)
         return None
 
     def note_lost(self, name: str) -> None:
         """A child's control socket is gone; its data path may well work."""
-        for candidate in self.named(name):
-            self._lose(candidate)
+        for host in self.named(name):
+            self._lose(host)
 
-    def _lose(self, candidate: Candidate) -> None:
+    def _lose(self, host: Host) -> None:
         """Nobody tells any more how many requests are in flight below it."""
-        self.requests_below.lose(candidate.view.lose())
+        self.requests_below.lose(host.view.lose())
 
     def close(self) -> None:
         """The node ends."""
-        for candidate in self._candidates.values():
-            candidate.retire()
-        self._candidates, self._by_name = {}, {}
+        for host in self._hosts.values():
+            host.retire()
+        self._hosts, self._by_name = {}, {}
 
     @property
-    def candidates(self) -> Iterable[Candidate]:
-        return self._candidates.values()
+    def hosts(self) -> Iterable[Host]:
+        return self._hosts.values()
 
     def loads(self) -> tuple[MemberLoad, ...]:
         now = self.reactor.now
-        return tuple(candidate.load(now) for candidate in self._candidates.values())
+        return tuple(host.load(now) for host in self._hosts.values())

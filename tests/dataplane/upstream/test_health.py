@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tierlb.dataplane.health import (
+from tierlb.dataplane.upstream.health import (
     CHECKS_AT_ONCE,
     GREETING_S,
     MAX_ANSWER_BYTES,
@@ -231,7 +231,7 @@ async def test_a_server_that_speaks_first_is_heard_and_left_without_a_reset(afte
 
 async def test_the_end_is_not_sent_before_a_server_could_speak(nursery, monkeypatch):
     """Some take an end that comes first for a broken connection."""
-    monkeypatch.setattr("tierlb.dataplane.health.GREETING_S", DEADLINE_S)
+    monkeypatch.setattr("tierlb.dataplane.upstream.health.GREETING_S", DEADLINE_S)
     early = []
 
     async def serve(stream):

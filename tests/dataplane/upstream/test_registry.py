@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.rosters import Harness, Underway, available, by_name, child, chosen, destination, member
+from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, destination, member
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.view import STATED_FOR_S
-from tierlb.dataplane.roster import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, Group
+from tierlb.dataplane.upstream.registry import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, HostSet
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member
@@ -24,63 +24,63 @@ def harness() -> Harness:
     return Harness()
 
 
-def test_a_group_without_members_chooses_nobody(harness: Harness) -> None:
-    assert harness.group().choose() is None
+def test_a_host_set_without_hosts_chooses_none(harness: Harness) -> None:
+    assert harness.host_set().choose() is None
 
 
 def test_least_requests_looks_at_what_is_in_flight(harness: Harness) -> None:
-    group = harness.group("a", "b", "c")
+    host_set = harness.host_set("a", "b", "c")
     for name, in_flight in (("a", 3), ("b", 1), ("c", 2)):
-        by_name(group)[name].in_flight = in_flight
-    assert group.choose() is by_name(group)["b"]
+        by_name(host_set)[name].in_flight = in_flight
+    assert host_set.choose() is by_name(host_set)["b"]
 
 
 def test_who_was_tried_is_not_chosen_again(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a, b = group.candidates
-    assert group.choose((a,)) is b
-    assert group.choose((a, b)) is None
+    host_set = harness.host_set("a", "b")
+    a, b = host_set.hosts
+    assert host_set.choose((a,)) is b
+    assert host_set.choose((a, b)) is None
 
 
 def test_an_ejected_member_is_still_better_than_none(harness: Harness) -> None:
-    group = harness.group("a", "b", "c")
-    a, b, c = group.candidates
+    host_set = harness.host_set("a", "b", "c")
+    a, b, c = host_set.hosts
     a.connect_failed(refused=True)
-    assert available(group) == ["b", "c"]
-    assert group.choose((b, c)) is a
+    assert available(host_set) == ["b", "c"]
+    assert host_set.choose((b, c)) is a
 
 
 def test_more_than_half_ejected_is_not_believed(harness: Harness) -> None:
-    group = harness.group("a", "b", "c")
-    a, b, _ = group.candidates
+    host_set = harness.host_set("a", "b", "c")
+    a, b, _ = host_set.hosts
     a.connect_failed(refused=True)
     b.connect_failed(refused=True)
-    assert available(group) == ["a", "b", "c"]
-    assert [load.availability for load in harness.roster.loads()] == ["ejected", "ejected", "available"]
+    assert available(host_set) == ["a", "b", "c"]
+    assert [load.availability for load in harness.registry.loads()] == ["ejected", "ejected", "available"]
 
 
 def test_a_success_restores_a_member(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a, _ = group.candidates
+    host_set = harness.host_set("a", "b")
+    a, _ = host_set.hosts
     a.connect_failed(refused=True)
     a.connected()
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     assert harness.changes == [("ejected", "a"), ("restored", "a")]
 
 
-def test_an_ejection_counts_in_every_group_of_the_member(harness: Harness) -> None:
-    one, two = harness.groups(destination("a", "b"), destination("a", "c"))
-    assert one.candidates[0] is two.candidates[0]
-    one.candidates[0].connect_failed(refused=True)
+def test_an_ejection_counts_in_every_host_set_of_the_host(harness: Harness) -> None:
+    one, two = harness.host_sets(destination("a", "b"), destination("a", "c"))
+    assert one.hosts[0] is two.hosts[0]
+    one.hosts[0].connect_failed(refused=True)
     assert (available(one), available(two)) == (["b"], ["c"])
 
 
 def test_an_ejection_survives_a_new_snapshot(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a = group.candidates[0]
+    host_set = harness.host_set("a", "b")
+    a = host_set.hosts[0]
     a.connect_failed(refused=True)
     a.done = 7
-    again = harness.group("b", "a", "c")
+    again = harness.host_set("b", "a", "c")
     assert available(again) == ["b", "c"]
     assert by_name(again)["a"] is a
     a.connected()
@@ -88,25 +88,25 @@ def test_an_ejection_survives_a_new_snapshot(harness: Harness) -> None:
 
 
 def test_the_same_name_at_another_address_is_another_member(harness: Harness) -> None:
-    group = harness.group("a")
+    host_set = harness.host_set("a")
     moved = Destination(1, ("app",), (Member("a", "app", Address("127.0.0.1", 2)),))
-    (again,) = harness.groups(moved)
-    assert again.candidates[0] is not group.candidates[0]
-    assert group.candidates[0].retired
+    (again,) = harness.host_sets(moved)
+    assert again.hosts[0] is not host_set.hosts[0]
+    assert host_set.hosts[0].retired
 
 
 def test_a_member_that_left_is_not_probed(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a = group.candidates[0]
+    host_set = harness.host_set("a", "b")
+    a = host_set.hosts[0]
     a.connect_failed(refused=True)
-    harness.group("b")
+    harness.host_set("b")
     harness.pass_time(FIRST_EJECTION_S * 2)
     assert a.probe is None
     assert len(harness.reactor.wheel) == 0
 
 
 def test_a_restored_member_is_not_probed(harness: Harness) -> None:
-    a = harness.group("a", "b").candidates[0]
+    a = harness.host_set("a", "b").hosts[0]
     a.connect_failed(refused=True)
     a.connected()
     harness.pass_time(FIRST_EJECTION_S * 2)
@@ -115,19 +115,19 @@ def test_a_restored_member_is_not_probed(harness: Harness) -> None:
 
 
 def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harness) -> None:
-    a, b, c = harness.group("a", member("b", admin=Admin.DRAIN), "c").candidates
-    group = a.groups[0]
+    a, b, c = harness.host_set("a", member("b", admin=Admin.DRAIN), "c").hosts
+    host_set = a.host_sets[0]
     a.connect_failed(refused=True)
     for tried, expected in [((), True), ((c,), True), ((a, c), False), ((a,), True), ((a, b, c), False)]:
-        assert group.has_other(tried) is expected
-        assert (group.choose(tried) is not None) is expected
+        assert host_set.has_other(tried) is expected
+        assert (host_set.choose(tried) is not None) is expected
 
 
 # What is learnt of a member.
 
 
 def test_a_members_capacity_is_learnt_from_what_it_completes(harness: Harness) -> None:
-    a, b = harness.group("a", "b").candidates
+    a, b = harness.host_set("a", "b").hosts
     for _ in range(100):
         harness.serve(a, 5, 0.01)
         harness.serve(b, 1, 0.1)
@@ -137,7 +137,7 @@ def test_a_members_capacity_is_learnt_from_what_it_completes(harness: Harness) -
 
 
 def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) -> None:
-    a = harness.group("a").candidates[0]
+    a = harness.host_set("a").hosts[0]
     harness.serve(a, 100, 0.01)
     harness.tick(0.0)
     a.begin_item(harness.reactor.now, Underway(harness.reactor.now))
@@ -146,7 +146,7 @@ def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) 
 
 
 def test_errors_say_nothing_of_how_fast_a_member_is(harness: Harness) -> None:
-    a = harness.group("a").candidates[0]
+    a = harness.host_set("a").hosts[0]
     for _ in range(20):
         harness.serve(a, 5, 0.01)
         for _ in range(4):
@@ -156,48 +156,48 @@ def test_errors_say_nothing_of_how_fast_a_member_is(harness: Harness) -> None:
 
 
 def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
-    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
-    a, b = group.candidates
+    host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
+    a, b = host_set.hosts
     for each in (a, b):
         harness.serve(each, 20, 0.01)
     harness.tick(FULL_AFTER_S)
-    assert set(chosen(group, 10)) == {"a", "b"}
+    assert set(chosen(host_set, 10)) == {"a", "b"}
     harness.pass_time(2 * AT_ONCE_S)
     a.erred()
-    assert chosen(group, 10) == ["b"] * 10
-    assert harness.roster.loads()[0].failed == 1
+    assert chosen(host_set, 10) == ["b"] * 10
+    assert harness.registry.loads()[0].failed == 1
 
 
 def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
     drawn: list[float] = []
-    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
-    group._settled_at = harness.reactor.now
+    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
+    host_set._settled_at = harness.reactor.now
     for _ in range(100):
-        group.candidates[0].erred()
+        host_set.hosts[0].erred()
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    group.candidates[0].erred()
+    host_set.hosts[0].erred()
     assert len(drawn) == 1
 
 
-def test_after_errors_the_choice_of_a_large_group_is_made_anew_less_often(
+def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = harness.group(*map(str, range(200)), balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set(*map(str, range(200)), balance=Policy.LOAD_AWARE)
     drawn: list[float] = []
-    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
-    group._settled_at = harness.reactor.now
+    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
+    host_set._settled_at = harness.reactor.now
     harness.pass_time(9 * AT_ONCE_S)
-    group.candidates[0].erred()
+    host_set.hosts[0].erred()
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    group.candidates[0].erred()
+    host_set.hosts[0].erred()
     assert len(drawn) == 1
 
 
 def test_a_bad_memory_of_response_times_fades_while_nothing_is_in_flight(harness: Harness) -> None:
-    a = harness.group("a", balance=Policy.PEAK_EWMA).candidates[0]
+    a = harness.host_set("a", balance=Policy.PEAK_EWMA).hosts[0]
     a.peak.observe(harness.reactor.now, 2.0)
     a.in_flight = 1
     harness.tick(10.0)
@@ -208,30 +208,30 @@ def test_a_bad_memory_of_response_times_fades_while_nothing_is_in_flight(harness
 
 
 def test_shares_are_of_the_items_of_the_last_second(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a, b = group.candidates
+    host_set = harness.host_set("a", "b")
+    a, b = host_set.hosts
     a.done, b.done, b.in_flight = 30, 9, 1
     harness.tick(SHARE_S)
-    assert [load.share for load in harness.roster.loads()] == [0.75, 0.25]
+    assert [load.share for load in harness.registry.loads()] == [0.75, 0.25]
     b.done += 5
     harness.tick(SHARE_S)
-    assert [load.share for load in harness.roster.loads()] == [0.0, 1.0]
+    assert [load.share for load in harness.registry.loads()] == [0.0, 1.0]
     harness.tick(SHARE_S)
-    assert [load.share for load in harness.roster.loads()] == [0.0, 0.0]
+    assert [load.share for load in harness.registry.loads()] == [0.0, 0.0]
 
 
 def test_a_capacity_is_told_when_there_is_one(harness: Harness) -> None:
-    a = harness.group("a").candidates[0]
-    assert harness.roster.loads()[0].capacity == 0.0
+    a = harness.host_set("a").hosts[0]
+    assert harness.registry.loads()[0].capacity == 0.0
     harness.serve(a, 10, 0.01)
     harness.tick(0.0)
-    assert harness.roster.loads()[0].capacity == a.capacity > 1
+    assert harness.registry.loads()[0].capacity == a.capacity > 1
 
 
 def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness: Harness) -> None:
-    a, _ = harness.group("a", child("c")).candidates
+    a, _ = harness.host_set("a", child("c")).hosts
     assert a.share == 1.0
-    one, reporter = harness.group(member("a", parents=4), child("c", parents=4)).candidates
+    one, reporter = harness.host_set(member("a", parents=4), child("c", parents=4)).hosts
     assert one is a
     assert (a.view.parents, a.view.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
@@ -239,29 +239,29 @@ def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness:
     harness.tick()
     learnt = reporter.share
     assert learnt > 0.25
-    harness.group(child("c", parents=8))
+    harness.host_set(child("c", parents=8))
     assert reporter.share == learnt, "what reports tell is nearer to the truth"
 
 
 # What children report.
 
 
-def reported_on(harness: Harness, kind: Kind = Kind.L7) -> Group:
+def reported_on(harness: Harness, kind: Kind = Kind.L7) -> HostSet:
     """Two children of equal capacity, of which nothing else is known."""
-    group = harness.group(child("a"), child("b"), kind=kind, balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set(child("a"), child("b"), kind=kind, balance=Policy.LOAD_AWARE)
     harness.tick(FULL_AFTER_S)
     for name in ("a", "b"):
         harness.report(name, capacity=100.0, response_s=1.0)
-    return group
+    return host_set
 
 
 def test_a_report_moves_the_choice(harness: Harness) -> None:
-    group = reported_on(harness)
-    assert set(chosen(group, 10)) == {"a", "b"}
+    host_set = reported_on(harness)
+    assert set(chosen(host_set, 10)) == {"a", "b"}
     harness.report("a", capacity=100.0, in_flight=30, response_s=1.0)
-    assert chosen(group, 10) == ["b"] * 10
+    assert chosen(host_set, 10) == ["b"] * 10
     harness.report("b", capacity=100.0, in_flight=60, response_s=1.0)
-    assert chosen(group, 10) == ["a"] * 10
+    assert chosen(host_set, 10) == ["a"] * 10
 
 
 NEWS = [({"capacity": 50.0}, True), ({"ready_leaves": 1}, True), ({}, False), ({"in_flight": 30}, False)]
@@ -274,115 +274,115 @@ def test_what_a_parent_acts_on_at_once_does_not_wait_for_the_next_tick(
     reported_on(harness)
     harness.pass_time(2 * AT_ONCE_S)
     drawn: list[float] = []
-    monkeypatch.setattr(Group, "settle", lambda self, now: drawn.append(now))
-    harness.roster.note_report("a", SubtreeLoad(**{"capacity": 100.0, "response_s": 1.0, **said}), Echo())
+    monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
+    harness.registry.note_report("a", SubtreeLoad(**{"capacity": 100.0, "response_s": 1.0, **said}), Echo())
     assert bool(drawn) is at_once
     harness.tick()
     assert drawn
 
 
 def test_the_own_items_in_a_report_are_not_counted_twice(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     harness.report("a", Echo(in_flight=30), capacity=100.0, in_flight=30, response_s=1.0)
-    assert set(chosen(group, 10)) == {"a", "b"}
+    assert set(chosen(host_set, 10)) == {"a", "b"}
 
 
 def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     harness.report("a", capacity=200.0, response_s=1.0)
     for _ in range(300):
-        candidate = group.choose()
-        assert candidate is not None
-        candidate.begin()
-    assert by_name(group)["a"].in_flight == pytest.approx(200, abs=3)
+        host = host_set.choose()
+        assert host is not None
+        host.begin()
+    assert by_name(host_set)["a"].in_flight == pytest.approx(200, abs=3)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: Harness, kind: Kind) -> None:
-    group = reported_on(harness, kind)
-    a, b = group.candidates
+    host_set = reported_on(harness, kind)
+    a, b = host_set.hosts
     b.begin()
     for _ in range(4):
         harness.report("a", capacity=10.0)
         harness.report("b", capacity=1000.0, in_flight=1, connections=1, response_s=0.001)
-        assert group.choose() is b
+        assert host_set.choose() is b
         harness.tick(times=10)
     harness.tick()
-    assert group.choose() is a
+    assert host_set.choose() is a
     a.begin()
-    assert group.choose() is b
+    assert host_set.choose() is b
 
 
 def test_a_slow_child_that_others_send_to_is_not_tried(harness: Harness) -> None:
-    group = reported_on(harness)
-    _, b = group.candidates
+    host_set = reported_on(harness)
+    _, b = host_set.hosts
     b.begin()
     for _ in range(10):
         harness.report("a", capacity=10.0, in_flight=1)
         harness.report("b", capacity=1000.0, in_flight=1)
         harness.tick(times=10)
-        assert group.choose() is b
+        assert host_set.choose() is b
 
 
 def test_a_report_of_a_stranger_is_passed_over(harness: Harness) -> None:
     reported_on(harness)
-    harness.roster.note_report("c", SubtreeLoad(capacity=1e9), Echo(5, 5, 5))
-    harness.roster.note_lost("c")
-    assert harness.roster.guidance("c", harness.reactor.now) is None
-    assert [load.name for load in harness.roster.loads()] == ["a", "b"]
+    harness.registry.note_report("c", SubtreeLoad(capacity=1e9), Echo(5, 5, 5))
+    harness.registry.note_lost("c")
+    assert harness.registry.guidance("c", harness.reactor.now) is None
+    assert [load.name for load in harness.registry.loads()] == ["a", "b"]
 
 
 def test_a_child_that_drains_gets_nothing_new_and_comes_back(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     harness.report("a", draining=True)
-    assert available(group) == ["b"]
-    assert harness.roster.loads()[0].availability == "draining"
+    assert available(host_set) == ["b"]
+    assert harness.registry.loads()[0].availability == "draining"
     harness.report("a", draining=True)
     harness.report("a")
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     assert harness.changes == [("drains", "a"), ("returned", "a")]
 
 
 def test_a_child_with_nothing_ready_below_it_gets_nothing_and_starts_slowly_when_it_is_back(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     harness.report("a", ready_leaves=0, leaves=2)
-    assert (available(group), harness.roster.loads()[0].availability) == (["b"], "unhealthy")
+    assert (available(host_set), harness.registry.loads()[0].availability) == (["b"], "unhealthy")
     harness.report("a", ready_leaves=0, leaves=2)
     harness.report("a", ready_leaves=1, leaves=2)
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     assert harness.changes == [("unhealthy", "a"), ("restored", "a")]
-    assert by_name(group)["a"].view.joined == harness.reactor.now
+    assert by_name(host_set)["a"].view.joined == harness.reactor.now
 
 
 def test_children_with_nothing_ready_below_all_of_them_are_all_asked(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     for name in ("a", "b"):
         harness.report(name, ready_leaves=0, leaves=2)
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
 
 
 def test_what_a_lost_child_said_of_its_leaves_holds_no_longer_when_it_is_heard_again(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     harness.report("a", ready_leaves=0, leaves=2)
-    harness.roster.note_lost("a")
+    harness.registry.note_lost("a")
     harness.report("a", ready_leaves=2, leaves=2)
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
 
 
 def test_when_all_children_drain_nobody_is_chosen(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     for name in ("a", "b"):
         harness.report(name, draining=True)
-    assert group.choose() is None
+    assert host_set.choose() is None
 
 
 def test_a_child_that_still_drains_when_it_is_heard_again_gets_nothing(harness: Harness) -> None:
     reported_on(harness)
     harness.report("a", draining=True)
-    harness.roster.note_lost("a")
-    group = harness.group(child("a"), child("b"))
+    harness.registry.note_lost("a")
+    host_set = harness.host_set(child("a"), child("b"))
     harness.report("a", draining=True)
-    assert available(group) == ["b"]
+    assert available(host_set) == ["b"]
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -390,18 +390,18 @@ def test_a_child_that_still_drains_when_it_is_heard_again_gets_nothing(harness: 
 def test_a_child_whose_control_connection_is_lost_keeps_its_part(
     harness: Harness, kind: Kind, response_s: float
 ) -> None:
-    group = reported_on(harness, kind)
-    a, _ = group.candidates
+    host_set = reported_on(harness, kind)
+    a, _ = host_set.hosts
     for _ in range(20):
         for name in ("a", "b"):
             harness.report(name, Echo(5, 100, 50), capacity=100.0, in_flight=5, connections=50, response_s=response_s)
-    harness.roster.note_lost("a")
+    harness.registry.note_lost("a")
     harness.tick()
     for _ in range(100):
-        candidate = group.choose()
-        assert candidate is not None
-        candidate.begin()
-    assert available(group) == ["a", "b"]
+        host = host_set.choose()
+        assert host is not None
+        host.begin()
+    assert available(host_set) == ["a", "b"]
     assert 25 <= a.in_flight <= 75
 
 
@@ -414,78 +414,78 @@ def test_connections_that_come_at_once_are_shared_unless_one_child_is_far_slower
     harness: Harness, response_s: float, capacity: float, least: int, most: int
 ) -> None:
     """Those that are there ask next to nothing, so no report tells what the new ones will ask."""
-    group = reported_on(harness, Kind.L4)
-    a, _ = group.candidates
+    host_set = reported_on(harness, Kind.L4)
+    a, _ = host_set.hosts
     for _ in range(40):
         harness.report("a", Echo(0, 100, 50), capacity=capacity, connections=50, response_s=response_s)
         harness.report("b", Echo(0, 100, 50), capacity=3000.0, connections=50, response_s=0.001)
     harness.tick()
     for _ in range(100):
-        candidate = group.choose()
-        assert candidate is not None
-        candidate.begin()
+        host = host_set.choose()
+        assert host is not None
+        host.begin()
     assert least <= a.in_flight <= most
 
 
 def test_a_child_that_came_to_others_gets_nothing_before_it_has_said_a_word(harness: Harness) -> None:
     """It may have nobody to send to yet."""
     reported_on(harness)
-    group = harness.group(*(child(name) for name in "abcde"), balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set(*(child(name) for name in "abcde"), balance=Policy.LOAD_AWARE)
     harness.tick()
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     harness.report("c", capacity=100.0)
     harness.report("d", leaves=1, ready_leaves=0)
-    assert available(group) == ["a", "b", "c"]
-    assert [load.availability for load in harness.roster.loads()][2:] == ["available", "unhealthy", "awaited"]
+    assert available(host_set) == ["a", "b", "c"]
+    assert [load.availability for load in harness.registry.loads()][2:] == ["available", "unhealthy", "awaited"]
     harness.tick(AWAITED_S)
-    assert available(group)[-1] == "e", "its data path may work"
+    assert available(host_set)[-1] == "e", "its data path may work"
 
 
 def test_a_child_whose_process_is_another_one_gets_nothing_before_that_has_said_a_word(harness: Harness) -> None:
-    group = reported_on(harness)
-    a = by_name(group)["a"]
+    host_set = reported_on(harness)
+    a = by_name(host_set)["a"]
     a.connect_failed(refused=True)
-    harness.roster.note_lost("a")
+    harness.registry.note_lost("a")
     a.connected()
-    assert (available(group), a.availability.value) == (["b"], "awaited")
+    assert (available(host_set), a.availability.value) == (["b"], "awaited")
     harness.report("a", capacity=100.0)
-    harness.roster.note_lost("a")
-    assert available(group) == ["a", "b"], "its data path works without the connection"
+    harness.registry.note_lost("a")
+    assert available(host_set) == ["a", "b"], "its data path works without the connection"
 
 
 def test_a_child_that_could_not_be_reached_but_reports_is_back_at_once(harness: Harness) -> None:
-    group = reported_on(harness)
-    a = by_name(group)["a"]
+    host_set = reported_on(harness)
+    a = by_name(host_set)["a"]
     a.connect_failed(refused=True)
     a.connected()
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
 
 
 def test_children_that_came_with_the_first_configuration_need_not_have_said_anything(harness: Harness) -> None:
-    group = harness.group(child("a"), child("b"))
-    assert available(group) == ["a", "b"]
+    host_set = harness.host_set(child("a"), child("b"))
+    assert available(host_set) == ["a", "b"]
     harness.report("a")
-    assert available(group) == ["a", "b"], "the one that is first would get everything"
+    assert available(host_set) == ["a", "b"], "the one that is first would get everything"
 
 
 def test_where_all_children_are_new_they_are_used_unheard(harness: Harness) -> None:
     reported_on(harness)
-    assert available(harness.group(child("c"), child("d"))) == ["c", "d"]
+    assert available(harness.host_set(child("c"), child("d"))) == ["c", "d"]
 
 
 def test_an_endpoint_that_comes_to_others_is_not_waited_for(harness: Harness) -> None:
     reported_on(harness)
-    assert available(harness.group(child("a"), child("b"), member("c", reports=True))) == ["a", "b", "c"]
+    assert available(harness.host_set(child("a"), child("b"), member("c", reports=True))) == ["a", "b", "c"]
 
 
 def test_a_child_that_falls_silent_on_an_open_connection_is_passed_over_until_it_speaks(harness: Harness) -> None:
-    group = reported_on(harness)
+    host_set = reported_on(harness)
     for _ in range(5):
         harness.tick(1.0)
         harness.report("b", capacity=100.0)
-    assert available(group) == ["b"]
+    assert available(host_set) == ["b"]
     harness.report("a", capacity=100.0)
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
 
 
 def test_children_are_compared_once_for_all_of_them_for_a_while(harness: Harness) -> None:
@@ -493,13 +493,13 @@ def test_children_are_compared_once_for_all_of_them_for_a_while(harness: Harness
     harness.report("a", capacity=100.0, utilisation=0.2)
     harness.report("b", capacity=100.0, utilisation=0.6)
     now = harness.reactor.now
-    first = harness.roster.guidance("a", now)
+    first = harness.registry.guidance("a", now)
     assert first is not None
     assert first.target == pytest.approx(0.4)
     harness.report("b", capacity=100.0, utilisation=1.0)
-    assert harness.roster.guidance("a", now) is first
-    assert harness.roster.guidance("b", now) == first
-    later = harness.roster.guidance("b", now + 1)
+    assert harness.registry.guidance("a", now) is first
+    assert harness.registry.guidance("b", now) == first
+    later = harness.registry.guidance("b", now + 1)
     assert later is not None
     assert later.target == pytest.approx(0.6)
 
@@ -508,18 +508,18 @@ def test_who_is_lost_or_leaving_is_no_sibling(harness: Harness) -> None:
     reported_on(harness)
     harness.report("a", capacity=100.0, utilisation=0.2)
     harness.report("b", capacity=100.0, utilisation=0.6, draining=True)
-    guidance = harness.roster.guidance("a", harness.reactor.now)
+    guidance = harness.registry.guidance("a", harness.reactor.now)
     assert guidance is not None
     assert guidance.target == pytest.approx(0.2)
-    harness.roster.note_lost("a")
-    assert harness.roster.guidance("a", harness.reactor.now + 1) is None
+    harness.registry.note_lost("a")
+    assert harness.registry.guidance("a", harness.reactor.now + 1) is None
 
 
 # What an l4 node knows of requests.
 
 
 def requests_below(harness: Harness) -> tuple[bool, int, int]:
-    below = harness.roster.requests_below
+    below = harness.registry.requests_below
     return below.counted, below.in_flight, below.arrivals
 
 
@@ -534,7 +534,7 @@ def test_requests_are_counted_by_the_echoes_of_children(harness: Harness) -> Non
 def test_a_child_that_has_restarted_counts_anew(harness: Harness) -> None:
     reported_on(harness, Kind.L4)
     harness.report("a", Echo(3, 10, 1))
-    harness.roster.note_lost("a")
+    harness.registry.note_lost("a")
     assert requests_below(harness) == (True, 0, 10)
     harness.report("a", Echo(1, 4, 1))
     assert requests_below(harness) == (True, 1, 14)
@@ -542,23 +542,23 @@ def test_a_child_that_has_restarted_counts_anew(harness: Harness) -> None:
 
 def test_requests_of_before_a_child_was_a_member_do_not_count(harness: Harness) -> None:
     """It goes on counting while it is none, or while this node is started again."""
-    harness.group(child("a"), child("b"), kind=Kind.L4)
+    harness.host_set(child("a"), child("b"), kind=Kind.L4)
     harness.report("a", Echo(3, 1000, 1))
     assert requests_below(harness) == (True, 3, 0)
     harness.report("a", Echo(1, 1010, 1, 1))
-    harness.group(child("b"), kind=Kind.L4)
-    harness.group(child("a"), child("b"), kind=Kind.L4)
+    harness.host_set(child("b"), kind=Kind.L4)
+    harness.host_set(child("a"), child("b"), kind=Kind.L4)
     harness.report("a", Echo(2, 1030, 1, 1))
     harness.report("a", Echo(1, 1034, 1))
     assert requests_below(harness) == (True, 1, 14)
-    assert harness.roster.requests_below.parked == 0
+    assert harness.registry.requests_below.parked == 0
 
 
 def test_what_was_in_flight_at_a_child_that_left_is_in_flight_no_more(harness: Harness) -> None:
     reported_on(harness, Kind.L4)
     harness.report("a", Echo(3, 10, 1))
     harness.report("b", Echo(2, 20, 1))
-    harness.group(child("b"), kind=Kind.L4)
+    harness.host_set(child("b"), kind=Kind.L4)
     assert requests_below(harness) == (True, 2, 30)
 
 
@@ -569,9 +569,9 @@ def test_an_l7_node_counts_for_itself(harness: Harness) -> None:
 
 
 def test_shares_at_l4_are_of_requests_where_children_count_them(harness: Harness) -> None:
-    group = reported_on(harness, Kind.L4)
-    for candidate in group.candidates:
-        candidate.done = 10
+    host_set = reported_on(harness, Kind.L4)
+    for host in host_set.hosts:
+        host.done = 10
     harness.tick(SHARE_S)
     harness.report("a", Echo(0, 100, 10))
     harness.report("b", Echo(0, 300, 10))
@@ -579,39 +579,39 @@ def test_shares_at_l4_are_of_requests_where_children_count_them(harness: Harness
     harness.report("a", Echo(0, 200, 10))
     harness.report("b", Echo(0, 600, 10))
     harness.tick(SHARE_S)
-    assert [load.share for load in harness.roster.loads()] == [0.25, 0.75]
+    assert [load.share for load in harness.registry.loads()] == [0.25, 0.75]
 
 
 # What checks, agents and operators say.
 
 
 def test_an_unhealthy_member_is_out_and_starts_slowly_when_it_is_back(harness: Harness) -> None:
-    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
     harness.tick(FULL_AFTER_S)
-    a, b = group.candidates
+    a, b = host_set.hosts
     for each in (a, b):
         harness.serve(each, 20, 0.01)
     a.checked(False)
-    assert available(group) == ["b"]
+    assert available(host_set) == ["b"]
     a.checked(True)
     harness.tick(0.0)
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     assert a.slope == pytest.approx(10 * b.slope)
     assert harness.changes == [("unhealthy", "a"), ("restored", "a")]
 
 
 def test_who_is_checked_no_more_is_taken_for_healthy(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    group.candidates[0].checked(False)
-    group.candidates[0].checked(None)
-    assert available(group) == ["a", "b"]
+    host_set = harness.host_set("a", "b")
+    host_set.hosts[0].checked(False)
+    host_set.hosts[0].checked(None)
+    assert available(host_set) == ["a", "b"]
 
 
 @pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
 def test_what_operators_want_holds_even_when_nobody_is_left(harness: Harness, admin: Admin) -> None:
-    group = harness.group(member("a", admin=admin), member("b", admin=admin))
-    assert group.choose() is None
-    again = harness.group(member("a", admin=admin), "b")
+    host_set = harness.host_set(member("a", admin=admin), member("b", admin=admin))
+    assert host_set.choose() is None
+    again = harness.host_set(member("a", admin=admin), "b")
     assert again.choose() is by_name(again)["b"]
     assert again.choose((by_name(again)["b"],)) is None
 
@@ -644,16 +644,16 @@ WORDS = [
 def test_an_agents_words_take_effect_until_it_takes_them_back(
     harness: Harness, lines: list[str], availability: str, part: float
 ) -> None:
-    a = harness.group(member("a", weight=3.0), "b").candidates[0]
+    a = harness.host_set(member("a", weight=3.0), "b").hosts[0]
     for line in lines:
         a.agent_says(parse(line.encode() + b"\n"))
     assert (a.availability.value, a.weight) == (availability, pytest.approx(3.0 * part))
-    again = harness.group(member("a", weight=5.0), "b").candidates[0]
+    again = harness.host_set(member("a", weight=5.0), "b").hosts[0]
     assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
 
 
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
-    a = harness.group("a").candidates[0]
+    a = harness.host_set("a").hosts[0]
     a.agent_says(parse(b"maxconn:3\n"))
     assert (a.view.slots, a.cap) == (3, 3)
     a.agent_says(parse(b"up\n"))
@@ -667,54 +667,54 @@ CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
 
 @pytest.mark.parametrize(("maxconn", "parents", "cap"), CAPS)
 def test_parents_share_what_an_agent_allows(harness: Harness, maxconn: int, parents: int, cap: int) -> None:
-    a = harness.group("a").candidates[0]
+    a = harness.host_set("a").hosts[0]
     a.agent_says(parse(b"maxconn:%d\n" % maxconn))
-    again = harness.group(member("a", parents=parents)).candidates[0]
+    again = harness.host_set(member("a", parents=parents)).hosts[0]
     assert (again is a, a.cap) == (True, cap)
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", balance=policy)
-    a, b = group.candidates
+    host_set = harness.host_set("a", "b", balance=policy)
+    a, b = host_set.hosts
     a.agent_says(parse(b"maxconn:2\n"))
     b.agent_says(parse(b"maxconn:3\n"))
     for number in range(5):
-        candidate = group.choose(key=number * 7919)
-        assert candidate is not None
-        candidate.begin()
+        host = host_set.choose(key=number * 7919)
+        assert host is not None
+        host.begin()
     assert (a.in_flight, b.in_flight) == (2, 3)
-    assert group.choose() is None
-    assert not group.has_other(())
-    assert group.why_none() == "every host of app is at the maxconn that its agent set"
+    assert host_set.choose() is None
+    assert not host_set.has_other(())
+    assert host_set.why_none() == "every host of app is at the maxconn that its agent set"
     a.finish()
-    assert group.choose() is a
-    assert group.choose((a,)) is None
+    assert host_set.choose() is a
+    assert host_set.choose((a,)) is None
     b.agent_gone()
-    assert group.choose((a,)) is b
+    assert host_set.choose((a,)) is b
 
 
 def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a, b = group.candidates
+    host_set = harness.host_set("a", "b")
+    a, b = host_set.hosts
     b.checked(False)
     a.agent_says(parse(b"maxconn:1\n"))
     a.begin()
-    assert group.choose() is None
-    assert group.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
+    assert host_set.choose() is None
+    assert host_set.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
     a.finish()
-    assert group.choose((a,)) is b, "it was tried, so what is left is"
+    assert host_set.choose((a,)) is b, "it was tried, so what is left is"
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", member("c", level=1), member("d", level=1, weight=3.0), balance=policy)
-    a, b, _, _ = group.candidates
+    host_set = harness.host_set("a", "b", member("c", level=1), member("d", level=1, weight=3.0), balance=policy)
+    a, b, _, _ = host_set.hosts
 
     def used() -> set[str]:
         rng = random.Random(1)
-        found = {group.choose((), rng.getrandbits(64)) for _ in range(200)}
-        return {candidate.name for candidate in found if candidate is not None}
+        found = {host_set.choose((), rng.getrandbits(64)) for _ in range(200)}
+        return {host.name for host in found if host is not None}
 
     assert used() == {"a", "b"}
     a.checked(False)
@@ -723,7 +723,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
     assert used() == {"c", "d"}
     a.checked(True)
     assert used() == {"a"}
-    found = group.choose((a,))
+    found = host_set.choose((a,))
     assert found is not None
     assert found.member.level == 1, "who is tried again may go to the reserve"
 
@@ -731,25 +731,25 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
 NON_HASH = [policy for policy in Policy if policy is not Policy.MAGLEV]
 
 
-def share_of(group: Group, name: str, count: int = 2000) -> float:
-    """Of one item after the other, all answered alike fast; the clock goes on and the roster ticks."""
+def share_of(host_set: HostSet, name: str, count: int = 2000) -> float:
+    """Of one item after the other, all answered alike fast; the clock goes on and the registry ticks."""
     rng = random.Random(4)
     picked = 0
     for number in range(count):
-        candidate = group.choose((), rng.getrandbits(64))
-        assert candidate is not None
-        picked += candidate.name == name
-        candidate.peak.observe(candidate.roster.reactor.now, 0.01)
+        host = host_set.choose((), rng.getrandbits(64))
+        assert host is not None
+        picked += host.name == name
+        host.peak.observe(host.registry.reactor.now, 0.01)
         if number % 20 == 0:
-            candidate.roster.reactor.now += 0.05
-            candidate.roster.tick(candidate.roster.reactor.now)
+            host.registry.reactor.now += 0.05
+            host.registry.tick(host.registry.reactor.now)
     return picked / count
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, policy: Policy) -> None:
     def share(a: float, b: float) -> float:
-        return share_of(harness.group(member("a", weight=a), member("b", weight=b), balance=policy), "a")
+        return share_of(harness.host_set(member("a", weight=a), member("b", weight=b), balance=policy), "a")
 
     assert share(1, 1) == pytest.approx(0.5, abs=0.05)
     assert share(4, 1) == pytest.approx(0.8, abs=0.04)
@@ -760,46 +760,46 @@ def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, po
 
 @pytest.mark.parametrize("policy", Policy)
 def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", balance=policy)
-    a = group.candidates[0]
+    host_set = harness.host_set("a", "b", balance=policy)
+    a = host_set.hosts[0]
     a.agent_says(parse(b"weight:25%\n"))
-    assert share_of(group, "a") == pytest.approx(0.2, abs=0.04)
+    assert share_of(host_set, "a") == pytest.approx(0.2, abs=0.04)
     a.agent_says(parse(b"0%\n"))
-    assert share_of(group, "a") == 0
+    assert share_of(host_set, "a") == 0
     a.agent_says(parse(b"100%\n"))
-    assert share_of(group, "a") == pytest.approx(0.5, abs=0.05)
+    assert share_of(host_set, "a") == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("policy", [policy for policy in NON_HASH if policy is not Policy.LOAD_AWARE])
 def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", member("c", weight=0.5), balance=policy)
+    host_set = harness.host_set("a", "b", member("c", weight=0.5), balance=policy)
 
     def says(*rates: float) -> None:
-        for candidate, rate in zip(group.candidates, rates, strict=True):
-            candidate.view.state(harness.reactor.now, rate, 0.5, 0)
-        group.settle(harness.reactor.now)
+        for host, rate in zip(host_set.hosts, rates, strict=True):
+            host.view.state(harness.reactor.now, rate, 0.5, 0)
+        host_set.settle(harness.reactor.now)
 
     says(400.0, 100.0, 400.0)
-    assert [candidate.weight for candidate in group.candidates] == [1.0, 0.25, 0.5]
-    assert share_of(group, "a", 1000) == pytest.approx(1 / 1.75, abs=0.05)
+    assert [host.weight for host in host_set.hosts] == [1.0, 0.25, 0.5]
+    assert share_of(host_set, "a", 1000) == pytest.approx(1 / 1.75, abs=0.05)
     says(120.0, 100.0, 100.0)
-    assert [candidate.weight for candidate in group.candidates] == [1.0, 1.0, 0.5], "nearly the same is the same"
+    assert [host.weight for host in host_set.hosts] == [1.0, 1.0, 0.5], "nearly the same is the same"
     says(400.0, 100.0, 400.0)
-    group.candidates[1].agent_says(parse(b"50%\n"))
-    assert group.candidates[1].weight == 0.125
+    host_set.hosts[1].agent_says(parse(b"50%\n"))
+    assert host_set.hosts[1].weight == 0.125
     harness.pass_time(STATED_FOR_S + 0.1)
-    group.settle(harness.reactor.now)
-    assert [candidate.weight for candidate in group.candidates] == [1.0, 0.5, 0.5]
+    host_set.settle(harness.reactor.now)
+    assert [host.weight for host in host_set.hosts] == [1.0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
 def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
-    group = harness.group("a", "b", balance=policy)
-    group.candidates[0].view.state(harness.reactor.now, 400.0, 0.5, 0)
-    group.candidates[1].view.state(harness.reactor.now, 10.0, 0.5, 0)
-    group.settle(harness.reactor.now)
-    assert [candidate.weight for candidate in group.candidates] == [1.0, 1.0]
-    assert group.candidates[0].capacity > 10 * group.candidates[1].capacity
+    host_set = harness.host_set("a", "b", balance=policy)
+    host_set.hosts[0].view.state(harness.reactor.now, 400.0, 0.5, 0)
+    host_set.hosts[1].view.state(harness.reactor.now, 10.0, 0.5, 0)
+    host_set.settle(harness.reactor.now)
+    assert [host.weight for host in host_set.hosts] == [1.0, 1.0]
+    assert host_set.hosts[0].capacity > 10 * host_set.hosts[1].capacity
 
 
 WEIGHTS = st.sampled_from([0.0, 0.0, 1.0, 3.0, 1e-300, 1e6, 5e-324])
@@ -829,54 +829,54 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
         member(f"m{number}", weight=weight, admin=admins.get(state, Admin.READY))
         for number, (weight, state) in enumerate(hosts)
     ]
-    group = harness.group(*members, balance=policy)
-    for candidate, (_, state) in zip(group.candidates, hosts, strict=True):
+    host_set = harness.host_set(*members, balance=policy)
+    for host, (_, state) in zip(host_set.hosts, hosts, strict=True):
         if state == "ejected":
-            candidate.connect_failed(refused=True)
+            host.connect_failed(refused=True)
         elif state == "unhealthy":
-            candidate.checked(False)
+            host.checked(False)
         elif state == "agent 0%":
-            candidate.agent_says(parse(b"0%\n"))
+            host.agent_says(parse(b"0%\n"))
         elif state == "full":
-            candidate.agent_says(parse(b"maxconn:1\n"))
-            candidate.begin()
+            host.agent_says(parse(b"maxconn:1\n"))
+            host.begin()
         elif state == "said":
-            candidate.view.state(harness.reactor.now, 1e12, 0.1, 10**6)
+            host.view.state(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [
-        candidate
-        for candidate, (weight, state) in zip(group.candidates, hosts, strict=True)
+        host
+        for host, (weight, state) in zip(host_set.hosts, hosts, strict=True)
         if weight > 0 and state not in ("drain", "maintenance", "agent 0%", "full")
     ]
-    before = group.candidates[:tried]
+    before = host_set.hosts[:tried]
     for _ in range(4):
-        candidate = group.choose(before, key)
-        assert candidate is None or (candidate in may and candidate not in before)
-        assert group.has_other(before) is (candidate is not None)
-        assert candidate is not None or group.why_none()
+        host = host_set.choose(before, key)
+        assert host is None or (host in may and host not in before)
+        assert host_set.has_other(before) is (host is not None)
+        assert host is not None or host_set.why_none()
         harness.tick()
-    if group.sound and any(each.availability.value == "available" for each in may if each not in before):
-        assert candidate is not None
+    if host_set.sound and any(each.availability.value == "available" for each in may if each not in before):
+        assert host is not None
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:
-    a = harness.group(member("a", admin=Admin.DRAIN), "b").candidates[0]
+    a = harness.host_set(member("a", admin=Admin.DRAIN), "b").hosts[0]
     a.agent_says(parse(b"ready up 100%\n"))
     assert a.availability.value == "draining"
 
 
 def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
-    a = harness.group("a", "b").candidates[0]
+    a = harness.host_set("a", "b").hosts[0]
     for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
         a.agent_says(parse(line))
     assert harness.changes == [("changed by its agent", "a")]
 
 
 def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:
-    group = harness.group("a", "b")
-    a = group.candidates[0]
+    host_set = harness.host_set("a", "b")
+    a = host_set.hosts[0]
     a.agent_says(parse(b"down drain 10%\n"))
     a.agent_gone()
-    assert available(group) == ["a", "b"]
+    assert available(host_set) == ["a", "b"]
     assert a.weight == 1.0
 
 
@@ -884,8 +884,8 @@ def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> Non
 
 
 def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness: Harness) -> None:
-    a = harness.group("a", "b").candidates[0]
-    harness.group("b")
+    a = harness.host_set("a", "b").hosts[0]
+    harness.host_set("b")
     for _ in range(FAILURES_TO_EJECT):
         a.connect_failed(refused=False)
     a.connect_failed(refused=True)
@@ -895,11 +895,11 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
 
 
 def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(harness: Harness) -> None:
-    """They would be in units of the group that it was in, and not comparable with those of newcomers."""
-    a, _ = harness.group(member("a", weight=10), "b", balance=Policy.LOAD_AWARE).candidates
+    """They would be in units of the host set that it was in, and not comparable with those of newcomers."""
+    a, _ = harness.host_set(member("a", weight=10), "b", balance=Policy.LOAD_AWARE).hosts
     item = Underway(harness.reactor.now)
     a.begin_item(harness.reactor.now, item, long=True)
-    b, c = harness.group("b", "c", balance=Policy.LOAD_AWARE).candidates
+    b, c = harness.host_set("b", "c", balance=Policy.LOAD_AWARE).hosts
     harness.tick(FULL_AFTER_S)
     assert b.slope == c.slope
     harness.pass_time(1.0)
@@ -912,38 +912,38 @@ def test_nodes_that_are_no_longer_given_the_same_connections_do_not_share_what_i
     harness: Harness,
 ) -> None:
     a, b = child("a", "web"), child("b", "api")
-    (group,) = harness.groups(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
-    common = group.candidates[0].view.work
-    assert group.candidates[1].view.work is common
-    first, second = harness.groups(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
-    assert first.candidates[0].view.work is common
-    assert second.candidates[0].view.work is not common
-    harness.groups(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
-    assert first.candidates[0].view.work is common
+    (host_set,) = harness.host_sets(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
+    common = host_set.hosts[0].view.work
+    assert host_set.hosts[1].view.work is common
+    first, second = harness.host_sets(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
+    assert first.hosts[0].view.work is common
+    assert second.hosts[0].view.work is not common
+    harness.host_sets(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
+    assert first.hosts[0].view.work is common
 
 
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
-    a = harness.group("a", "b").candidates[0]
+    a = harness.host_set("a", "b").hosts[0]
     a.done = 7
-    harness.group("b")
-    again = harness.group("a", "b").candidates[0]
+    harness.host_set("b")
+    again = harness.host_set("a", "b").hosts[0]
     assert again is not a
     assert (again.done, again.retired, a.retired) == (0, False, True)
 
 
-@pytest.mark.parametrize("part", ["learn_together", "Kinds.learn", "Candidate.learn"])
+@pytest.mark.parametrize("part", ["learn_together", "Kinds.learn", "Host.learn"])
 def test_lines_are_drawn_though_a_part_of_the_tick_fails(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    group = harness.group("a", "b", balance=Policy.LOAD_AWARE)
+    host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
     errors: list[Exception] = []
-    harness.roster.on_error = errors.append
+    harness.registry.on_error = errors.append
 
     def fails(*_: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(f"tierlb.dataplane.roster.{part}", fails)
-    a, b = group.candidates
+    monkeypatch.setattr(f"tierlb.dataplane.upstream.registry.{part}", fails)
+    a, b = host_set.hosts
     a.weight = 0.1
     harness.tick()
     assert errors
@@ -953,15 +953,15 @@ def test_lines_are_drawn_though_a_part_of_the_tick_fails(
 def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a = harness.group("a").candidates[0]
+    a = harness.host_set("a").hosts[0]
     item = Underway(harness.reactor.now)
     a.begin_item(harness.reactor.now, item, long=True)
     errors: list[Exception] = []
-    harness.roster.on_error = errors.append
+    harness.registry.on_error = errors.append
 
-    def fails(_: Group, __: float) -> None:
+    def fails(_: HostSet, __: float) -> None:
         raise ValueError
 
-    monkeypatch.setattr(Group, "settle_at_once", fails)
+    monkeypatch.setattr(HostSet, "settle_at_once", fails)
     a.unpark(item)
     assert (a.parked, len(errors)) == (0, 1)

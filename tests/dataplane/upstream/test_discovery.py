@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tests.dataplane.conftest import Log
-from tierlb.dataplane.discovery import MOST_ENDPOINTS, Discovery
+from tierlb.dataplane.upstream.discovery import MOST_ENDPOINTS, Discovery
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found, PoolSettings
 from tierlb.net.names import AGAIN_S

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tierlb.dataplane.health import Probe as Check
-from tierlb.dataplane.health import check_once
+from tierlb.dataplane.upstream.health import Probe as Check
+from tierlb.dataplane.upstream.health import check_once
 from tierlb.model.topology import HealthCheck
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome
@@ -20,7 +20,7 @@ from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.internal_errors import barrier
 
 if TYPE_CHECKING:
-    from tierlb.dataplane.roster import Candidate
+    from tierlb.dataplane.upstream.registry import Host
 
 ASK_AGAIN_S = 1.0
 """After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than
@@ -29,50 +29,50 @@ MOST_CHECKS = 64
 """Checks under way for recovery at a time; other members wait for their turn by ASK_AGAIN_S."""
 
 
-def ask(candidate: "Candidate") -> None:
-    """Begin to ask; `connected` or `connect_failed` of the candidate tells how it went."""
-    roster = candidate.roster
-    check = roster.checks.get(candidate.member.target)
-    if check is None or roster.recovery is None:
-        Probe.start(candidate)
-    elif not roster.recovery.begin(candidate, check):
-        ask_later(candidate)
+def ask(host: "Host") -> None:
+    """Begin to ask; `connected` or `connect_failed` of the host tells how it went."""
+    registry = host.registry
+    check = registry.checks.get(host.member.target)
+    if check is None or registry.recovery is None:
+        Probe.start(host)
+    elif not registry.recovery.begin(host, check):
+        ask_later(host)
 
 
-def ask_later(candidate: "Candidate") -> None:
+def ask_later(host: "Host") -> None:
     """Nothing is concluded yet."""
-    if not candidate.retired:
-        candidate.deadline = candidate.roster.reactor.now + ASK_AGAIN_S
-        candidate.roster.reactor.wheel.file(candidate)
+    if not host.retired:
+        host.deadline = host.registry.reactor.now + ASK_AGAIN_S
+        host.registry.reactor.wheel.file(host)
 
 
 class Probe(Stream):
     """One connect to an ejected member, closed as soon as it is made."""
 
-    __slots__ = ("candidate",)
+    __slots__ = ("host",)
 
-    candidate: "Candidate"
+    host: "Host"
 
     @classmethod
-    def start(cls, candidate: "Candidate") -> None:
+    def start(cls, host: "Host") -> None:
         try:
-            sock, code = dial(candidate.member.address)
+            sock, code = dial(host.member.address)
         except OSError as error:
-            cls._failed(candidate, error.errno or errno.EIO)
+            cls._failed(host, error.errno or errno.EIO)
             return
-        probe = candidate.probe = cls(candidate.roster.reactor, sock)
-        probe.candidate = candidate
+        probe = host.probe = cls(host.registry.reactor, sock)
+        probe.host = host
         if code:
             probe._finish(code)
             return
-        probe.arm(candidate.roster.connect_s)
+        probe.arm(host.registry.connect_s)
         try:
             probe.watch(WRITE)
         except OSError as error:
             probe._finish(error.errno or errno.EIO)
 
     def on_ready(self, mask: int) -> None:
-        self._finish(connect_outcome(self.sock, self.candidate.port_at_risk))
+        self._finish(connect_outcome(self.sock, self.host.port_at_risk))
 
     def on_deadline(self) -> None:
         self._finish(errno.ETIMEDOUT)
@@ -85,34 +85,34 @@ class Probe(Stream):
             return
         self.close()
         if code:
-            self._failed(self.candidate, code)
+            self._failed(self.host, code)
         else:
-            self.candidate.connected()
+            self.host.connected()
 
     @staticmethod
-    def _failed(candidate: "Candidate", code: int) -> None:
-        candidate.dial_failed(code)
+    def _failed(host: "Host", code: int) -> None:
+        host.dial_failed(code)
         if is_own(code):
-            ask_later(candidate)
+            ask_later(host)
 
     def close(self) -> None:
-        self.candidate.probe = None
+        self.host.probe = None
         super().close()
 
 
 class CheckedRecovery:
     """One health check of an ejected member, in the nursery of a `Recovery`."""
 
-    def __init__(self, candidate: "Candidate", check: HealthCheck, check_member: Check) -> None:
-        self._candidate = candidate
+    def __init__(self, host: "Host", check: HealthCheck, check_member: Check) -> None:
+        self._host = host
         self._check = check
         self._check_member = check_member
         self._scope = trio.CancelScope()
-        candidate.probe = self
+        host.probe = self
 
     def close(self) -> None:
         """The member is gone: its answer does not matter any more."""
-        self._candidate.probe = None
+        self._host.probe = None
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -121,26 +121,26 @@ class CheckedRecovery:
             await self._ask()
 
     def _failed(self, error: Exception) -> None:
-        self._candidate.roster.on_error(error)
-        ask_later(self._candidate)
+        self._host.registry.on_error(error)
+        ask_later(self._host)
 
     async def _ask(self) -> None:
-        candidate = self._candidate
+        host = self._host
         good: bool | None = None
         with self._scope:
             try:
-                good = (await self._check_member(candidate.member.address, self._check)).good
+                good = (await self._check_member(host.member.address, self._check)).good
             finally:
-                if candidate.probe is self:
-                    candidate.probe = None
-        if self._scope.cancelled_caught or candidate.retired:
+                if host.probe is self:
+                    host.probe = None
+        if self._scope.cancelled_caught or host.retired:
             return
         if good:
-            candidate.connected()
+            host.connected()
         elif good is None:
-            ask_later(candidate)
+            ask_later(host)
         else:
-            candidate.connect_failed(refused=True)
+            host.connect_failed(refused=True)
 
 
 class Recovery:
@@ -159,9 +159,9 @@ class Recovery:
             finally:
                 self._nursery = None
 
-    def begin(self, candidate: "Candidate", check: HealthCheck) -> bool:
+    def begin(self, host: "Host", check: HealthCheck) -> bool:
         """Whether there is room for another check, which has begun then."""
         if self._nursery is None or len(self._nursery.child_tasks) > MOST_CHECKS:
             return False
-        self._nursery.start_soon(CheckedRecovery(candidate, check, self._check_member).run)
+        self._nursery.start_soon(CheckedRecovery(host, check, self._check_member).run)
         return True

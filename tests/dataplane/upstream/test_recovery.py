@@ -9,13 +9,13 @@ import trio
 import trio.testing
 
 from tests.dataplane.conftest import Lab, PlayedMember
-from tests.dataplane.rosters import Harness
+from tests.dataplane.registries import Harness
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
-from tierlb.dataplane import recovery
-from tierlb.dataplane.health import Result
-from tierlb.dataplane.recovery import ASK_AGAIN_S, Recovery
-from tierlb.dataplane.roster import Group
+from tierlb.dataplane.upstream import recovery as recovery
+from tierlb.dataplane.upstream.health import Result
+from tierlb.dataplane.upstream.recovery import ASK_AGAIN_S, Recovery
+from tierlb.dataplane.upstream.registry import HostSet
 from tierlb.model.address import Address
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import HealthCheck, Policy, Timeouts
@@ -24,31 +24,31 @@ from tierlb.net.wheel import TICK_S
 CHECK = HealthCheck(path="/up")
 
 
-async def probing(lab: Lab, *members: PlayedMember, **options: Any) -> tuple[Harness, Group]:
+async def probing(lab: Lab, *members: PlayedMember, **options: Any) -> tuple[Harness, HostSet]:
     harness = Harness()
-    group = harness.group(*(member.member for member in members), balance=Policy.ROUND_ROBIN, **options)
+    host_set = harness.host_set(*(member.member for member in members), balance=Policy.ROUND_ROBIN, **options)
     lab.nursery.start_soon(harness.reactor.run)
-    return harness, group
+    return harness, host_set
 
 
 async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
     one, two = await lab.member(), await lab.member()
-    harness, group = await probing(lab, one, two)
-    group.candidates[0].connect_failed(refused=True)
+    harness, host_set = await probing(lab, one, two)
+    host_set.hosts[0].connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
     await (await one.accepts()).hears_end()
-    await lab.until(lambda: len(group.available) == 2)
+    await lab.until(lambda: len(host_set.available) == 2)
     assert [event for event, _ in harness.changes] == ["ejected", "restored"]
 
 
 async def test_a_probe_that_is_refused_doubles_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, group = await probing(lab, await lab.nobody(), await lab.member())
-    dead = group.candidates[0]
+    harness, host_set = await probing(lab, await lab.nobody(), await lab.member())
+    dead = host_set.hosts[0]
     dead.connect_failed(refused=True)
     await lab.until(lambda: dead.ejection.times >= 3)
     assert harness.changes[:3] == [("ejected", dead.member.name)] * 3
-    assert len(group.available) == 1
+    assert len(host_set.available) == 1
 
 
 async def full_backlog(lab: Lab) -> tuple[PlayedMember, list[Any]]:
@@ -61,31 +61,31 @@ async def full_backlog(lab: Lab) -> tuple[PlayedMember, list[Any]]:
 
 async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
     full, stuffing = await full_backlog(lab)
-    harness, group = await probing(lab, full, await lab.member())
-    candidate = group.candidates[0]
-    candidate.connect_failed(refused=True)
+    harness, host_set = await probing(lab, full, await lab.member())
+    host = host_set.hosts[0]
+    host.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
-    probe = candidate.probe
+    probe = host.probe
     assert probe is not None
-    harness.roster.close()
+    harness.registry.close()
     assert probe.closed
-    assert candidate.probe is None
+    assert host.probe is None
     for sock in stuffing:
         sock.close()
 
 
 async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> None:
     full, stuffing = await full_backlog(lab)
-    harness, group = await probing(lab, full, await lab.member(), timeouts=Timeouts(connect=30.0))
-    candidate = group.candidates[0]
-    candidate.connect_failed(refused=True)
+    harness, host_set = await probing(lab, full, await lab.member(), timeouts=Timeouts(connect=30.0))
+    host = host_set.hosts[0]
+    host.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + TICK_S)
-    assert candidate.probe is not None
+    assert host.probe is not None
     harness.pass_time(25.0)
-    assert candidate.probe is not None
+    assert host.probe is not None
     harness.pass_time(6.0)
-    assert candidate.probe is None
-    assert candidate.ejection.times == 2
+    assert host.probe is None
+    assert host.ejection.times == 2
     for sock in stuffing:
         sock.close()
 
@@ -101,13 +101,13 @@ def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     harness = Harness()
-    candidate = harness.group("a", "b").candidates[0]
-    candidate.connect_failed(refused=True)
+    host = harness.host_set("a", "b").hosts[0]
+    host.connect_failed(refused=True)
     no_socket(monkeypatch, errno.EMFILE)
     for round_ in range(1, 4):
         harness.pass_time((FIRST_EJECTION_S if round_ == 1 else ASK_AGAIN_S) + TICK_S)
-        assert harness.roster.shortages.count == round_
-    assert candidate.ejection.times == 1
+        assert harness.registry.shortages.count == round_
+    assert host.ejection.times == 1
 
 
 async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,23 +119,23 @@ async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pyt
 
     monkeypatch.setattr(recovery, "dial", dial)
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, group = await probing(lab, await lab.nobody(), await lab.member())
-    dead = group.candidates[0]
+    harness, host_set = await probing(lab, await lab.nobody(), await lab.member())
+    dead = host_set.hosts[0]
     dead.connect_failed(refused=True)
     await lab.until(lambda: dead.ejection.times >= 2)
     assert {event for event, _ in harness.changes} == {"ejected"}
 
 
 class Checked:
-    """A roster whose pool `app` is checked by a script of results."""
+    """A registry whose pool `app` is checked by a script of results."""
 
     def __init__(self, *results: bool | None) -> None:
         self.results = list(results)
         self.asked: list[tuple[Address, HealthCheck]] = []
         self.harness = Harness()
-        group = self.harness.group("a", "b", pools=(PoolSettings("app", health=CHECK),))
-        self.candidate = group.candidates[0]
-        self.recovery = self.harness.roster.recovery = Recovery(self.check)
+        host_set = self.harness.host_set("a", "b", pools=(PoolSettings("app", health=CHECK),))
+        self.host = host_set.hosts[0]
+        self.recovery = self.harness.registry.recovery = Recovery(self.check)
         self.release = trio.Event()
         self.release.set()
 
@@ -153,12 +153,12 @@ async def test_where_there_is_a_check_it_decides(nursery: trio.Nursery) -> None:
     made = Checked(False, True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.candidate.connect_failed(refused=True)
+    made.host.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.asked == [(made.candidate.member.address, CHECK)]
-    assert made.candidate.ejection.times == 2
+    assert made.asked == [(made.host.member.address, CHECK)]
+    assert made.host.ejection.times == 2
     await made.is_due(2 * FIRST_EJECTION_S)
-    assert not made.candidate.ejection.ejected
+    assert not made.host.ejection.ejected
     assert [event for event, _ in made.harness.changes] == ["ejected", "ejected", "restored"]
     nursery.cancel_scope.cancel()
 
@@ -167,11 +167,11 @@ async def test_a_check_that_could_not_be_made_is_made_again_and_counts_for_nothi
     made = Checked(None, True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.candidate.connect_failed(refused=True)
+    made.host.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.candidate.ejection.times == 1
+    assert made.host.ejection.times == 1
     await made.is_due(ASK_AGAIN_S)
-    assert not made.candidate.ejection.ejected
+    assert not made.host.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -180,14 +180,14 @@ async def test_the_answer_of_a_member_that_left_is_not_waited_for(nursery: trio.
     made.release = trio.Event()
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.candidate.connect_failed(refused=True)
+    made.host.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.candidate.probe is not None
-    made.harness.group("b")
-    assert made.candidate.probe is None
+    assert made.host.probe is not None
+    made.harness.host_set("b")
+    assert made.host.probe is None
     made.release.set()
     await trio.testing.wait_all_tasks_blocked()
-    assert made.candidate.ejection.ejected
+    assert made.host.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -195,17 +195,17 @@ async def test_a_check_on_which_the_program_fails_is_made_again_and_ends_no_othe
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, crashes = Checked(True), []
-    monkeypatch.setattr(made.harness.roster, "on_error", crashes.append)
+    monkeypatch.setattr(made.harness.registry, "on_error", crashes.append)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.candidate.connect_failed(refused=True)
+    made.host.connect_failed(refused=True)
     works = made.results.pop()
     await made.is_due(FIRST_EJECTION_S)
     assert [type(error) for error in crashes] == [IndexError]
-    assert made.candidate.ejection.ejected
+    assert made.host.ejection.ejected
     made.results.append(works)
     await made.is_due(ASK_AGAIN_S)
-    assert not made.candidate.ejection.ejected
+    assert not made.host.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -216,10 +216,10 @@ async def test_more_checks_than_may_run_wait_for_their_turn(
     made = Checked(True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.candidate.connect_failed(refused=True)
+    made.host.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
     assert made.asked == []
     monkeypatch.setattr(recovery, "MOST_CHECKS", 64)
     await made.is_due(ASK_AGAIN_S)
-    assert not made.candidate.ejection.ejected
+    assert not made.host.ejection.ejected
     nursery.cancel_scope.cancel()

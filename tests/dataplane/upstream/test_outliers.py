@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.rosters import Harness, available, by_name, child, destination, member
+from tests.dataplane.registries import Harness, available, by_name, child, destination, member
 from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
-from tierlb.dataplane.outliers import MUTED_S, SURVEY_S
-from tierlb.dataplane.roster import Candidate, Group, log_change
+from tierlb.dataplane.upstream.outliers import MUTED_S, SURVEY_S
+from tierlb.dataplane.upstream.registry import Host, HostSet, log_change
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Admin, Kind, OutlierDetection, Policy
 from tierlb.net.wheel import TICK_S
@@ -27,15 +27,15 @@ class Pool:
     def __init__(self, count: int = 4, outlier: OutlierDetection | None = QUICK, **options: Any) -> None:
         self.harness = Harness()
         self.options = options
-        self.group = self.regroup(NAMES[:count], outlier)
+        self.host_set = self.rebuild_host_sets(NAMES[:count], outlier)
 
-    def regroup(self, names: Sequence[str], outlier: OutlierDetection | None) -> Group:
+    def rebuild_host_sets(self, names: Sequence[str], outlier: OutlierDetection | None) -> HostSet:
         pools = (PoolSettings("app", outlier=outlier),)
-        self.group = self.harness.group(*names, pools=pools, **self.options)
-        return self.group
+        self.host_set = self.harness.host_set(*names, pools=pools, **self.options)
+        return self.host_set
 
-    def __getitem__(self, name: str) -> Candidate:
-        return by_name(self.group)[name]
+    def __getitem__(self, name: str) -> Host:
+        return by_name(self.host_set)[name]
 
     def ends(self, name: str, fault: Fault | None = None, times: int = 1, after_s: float = SURVEY_S) -> None:
         """Items of this endpoint end, one after the other, well or with this fault."""
@@ -47,7 +47,7 @@ class Pool:
 
     @property
     def out(self) -> list[str]:
-        return [each.name for each in self.group.candidates if each.standing.ejected]
+        return [each.name for each in self.host_set.hosts if each.standing.ejected]
 
 
 @pytest.mark.parametrize("policy", list(Policy))
@@ -59,9 +59,9 @@ def test_errors_in_a_row_eject_under_every_policy(policy: Policy, fault: Fault) 
     assert pool.out == []
     pool.ends("a", fault)
     assert pool.out == ["a"]
-    assert available(pool.group) == ["b", "c", "d"]
+    assert available(pool.host_set) == ["b", "c", "d"]
     assert pool.harness.changes == [("ejected", "a")]
-    (load, *_) = pool.harness.roster.loads()
+    (load, *_) = pool.harness.registry.loads()
     assert (load.availability, load.problem.partition(" in a row")[1]) == ("ejected", " in a row")
 
 
@@ -95,10 +95,10 @@ def test_what_fails_everywhere_ejects_nobody(policy: Policy) -> None:
     """Two of three requests are of a client that asks for what no endpoint can answer (or that breaks each)."""
     pool, rng = Pool(balance=policy), random.Random(1)
     for _ in range(5000):
-        chosen = pool.group.choose((), rng.randrange(2**32))
+        chosen = pool.host_set.choose((), rng.randrange(2**32))
         assert chosen is not None
         pool.ends(chosen.name, rng.choice((Fault.ANSWER, Fault.GATEWAY, None)), after_s=0.002)
-        pool.harness.roster.tick(pool.harness.reactor.now)
+        pool.harness.registry.tick(pool.harness.reactor.now)
     assert pool.out == []
     assert pool.harness.changes == []
 
@@ -132,11 +132,11 @@ def test_clients_that_ask_for_trouble_under_load_aware_neither_gather_the_others
     and one whose succeed, each with a request under way at all times; they stay at one endpoint for a while."""
     pool, rng = Pool(count=3, balance=Policy.LOAD_AWARE), random.Random(seed)
     good: Counter[str] = Counter()
-    under_way: list[tuple[float, int, Fault | None, Candidate, bool]] = []
+    under_way: list[tuple[float, int, Fault | None, Host, bool]] = []
     numbers, reactor, tick_at = itertools.count(), pool.harness.reactor, 0.0
 
-    def start(fault: Fault | None, tried: tuple[Candidate, ...] = ()) -> None:
-        chosen = pool.group.choose(tried)
+    def start(fault: Fault | None, tried: tuple[Host, ...] = ()) -> None:
+        chosen = pool.host_set.choose(tried)
         assert chosen is not None
         chosen.begin()
         ends = reactor.now + 0.0002 + rng.expovariate(1000)
@@ -145,17 +145,17 @@ def test_clients_that_ask_for_trouble_under_load_aware_neither_gather_the_others
     for fault in (None, Fault.ANSWER, Fault.GATEWAY):
         start(fault)
     for _ in range(20_000):
-        reactor.now, _, fault, candidate, again = heapq.heappop(under_way)
+        reactor.now, _, fault, host, again = heapq.heappop(under_way)
         if reactor.now >= tick_at:
-            pool.harness.roster.tick(reactor.now)
+            pool.harness.registry.tick(reactor.now)
             tick_at = reactor.now + 0.05
-        candidate.done += 1
-        candidate.finish()
+        host.done += 1
+        host.finish()
         if fault is None:
-            good[candidate.name] += 1
+            good[host.name] += 1
         else:
-            candidate.erred(Fault.REPEATED if again else fault)
-        start(fault, (candidate,) if fault is Fault.GATEWAY and not again else ())
+            host.erred(Fault.REPEATED if again else fault)
+        start(fault, (host,) if fault is Fault.GATEWAY and not again else ())
     assert max(good.values()) <= 0.6 * sum(good.values())
     assert sum(event == "ejected" for event, _ in pool.harness.changes) <= 1
 
@@ -282,11 +282,11 @@ def asks(pool: Pool, rng: random.Random, items: int, bad: float, broken: str = "
     until an endpoint was ejected."""
     errors = 0
     for _ in range(items):
-        chosen = pool.group.choose((), rng.randrange(2**32))
+        chosen = pool.host_set.choose((), rng.randrange(2**32))
         assert chosen is not None
         fails = chosen.name in broken or rng.random() < bad
         pool.ends(chosen.name, Fault.ANSWER if fails else None, after_s=0.002)
-        pool.harness.roster.tick(pool.harness.reactor.now)
+        pool.harness.registry.tick(pool.harness.reactor.now)
         if broken and pool.out:
             break
         errors += chosen.name in broken
@@ -330,15 +330,15 @@ def test_no_more_than_half_are_out_whatever_the_reason() -> None:
         pool.ends(name, Fault.GATEWAY, times=5)
         pool.ends("abc".replace(name, "")[0], times=20)
     assert len(pool.out) == 1
-    assert len(available(pool.group)) == 2
-    pool.harness.roster.close()
+    assert len(available(pool.host_set)) == 2
+    pool.harness.registry.close()
     pool.harness.reactor.dispose()
 
 
 def test_those_that_an_operator_took_out_do_not_count() -> None:
     pool = Pool(count=3)
     two = (member("a"), member("b"), member("c", admin=Admin.DRAIN))
-    pool.group = pool.harness.group(*two)
+    pool.host_set = pool.harness.host_set(*two)
     pool.ends("a", Fault.ANSWER, times=5)
     pool.ends("b", Fault.ANSWER, times=50)
     assert pool.out == ["a"]
@@ -418,44 +418,44 @@ def test_success_rates_are_left_alone_where_they_are_off() -> None:
 @pytest.mark.parametrize("kind", [Kind.L7, Kind.L4])
 def test_a_node_is_not_ejected_for_answers_of_its_endpoints(kind: Kind) -> None:
     harness = Harness()
-    group = harness.group(child("web-1"), child("web-2"), kind=kind)
-    one, two = group.candidates
+    host_set = harness.host_set(child("web-1"), child("web-2"), kind=kind)
+    one, two = host_set.hosts
     two.done = 1000
     for _ in range(100):
         harness.pass_time(SURVEY_S)
         one.done += 1
         one.erred(Fault.ANSWER)
-    assert available(group) == ["web-1", "web-2"]
+    assert available(host_set) == ["web-1", "web-2"]
 
 
 def test_where_detection_is_off_nobody_is_ejected_and_whoever_is_returns() -> None:
     pool = Pool(outlier=None)
     pool.ends("a", Fault.GATEWAY, times=100)
     assert pool.out == []
-    pool.regroup(NAMES[:4], QUICK)
+    pool.rebuild_host_sets(NAMES[:4], QUICK)
     pool.ends("b", times=100)
     pool.ends("a", Fault.GATEWAY, times=5)
     assert pool.out == ["a"]
-    pool.regroup(NAMES[:4], None)
+    pool.rebuild_host_sets(NAMES[:4], None)
     assert pool.out == []
-    assert available(pool.group) == ["a", "b", "c", "d"]
+    assert available(pool.host_set) == ["a", "b", "c", "d"]
 
 
 def test_an_ejection_and_its_end_survive_a_new_snapshot() -> None:
     pool = Pool()
     pool.ends("a", Fault.ANSWER, times=5)
-    pool.regroup(("b", "a", "c", "e"), QUICK)
-    assert available(pool.group) == ["b", "c", "e"]
+    pool.rebuild_host_sets(("b", "a", "c", "e"), QUICK)
+    assert available(pool.host_set) == ["b", "c", "e"]
     pool.harness.tick(4.0 + TICK_S)
     assert pool.out == []
 
 
 def test_each_pool_is_judged_by_itself() -> None:
     harness = Harness()
-    app, api = harness.groups(destination("a", "b"), destination(member("x", "api"), member("y", "api")))
-    for candidate in app.candidates:
-        candidate.done, candidate.errors = 1000, 1000
-        candidate.standing.runs.faults = 1000
+    app, api = harness.host_sets(destination("a", "b"), destination(member("x", "api"), member("y", "api")))
+    for host in app.hosts:
+        host.done, host.errors = 1000, 1000
+        host.standing.runs.faults = 1000
     for _ in range(5):
         harness.pass_time(SURVEY_S)
         by_name(api)["x"].done += 1
@@ -472,7 +472,7 @@ def test_the_reason_is_in_the_log() -> None:
 
         info = warning
 
-    pool.harness.roster.on_change = lambda event, candidate: log_change(Log(), event, candidate)
+    pool.harness.registry.on_change = lambda event, host: log_change(Log(), event, host)
     pool.ends("a", Fault.ANSWER, times=5)
     pool["b"].connect_failed(refused=True)
     assert told == [("member ejected", "5 errors in a row"), ("member ejected", None)]
