@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tierlb.balance.kinds import Kinds
+from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.balance.member import Member
 from tierlb.balance.parking import PARKED_AFTER_S
-from tierlb.balance.view import MemberView
 from tierlb.telemetry.tally import Tally
 
 TICK_S = 0.05
@@ -31,9 +31,9 @@ class ParkedCounts(RuleBasedStateMachine):
     def start(self) -> None:
         self.now = 100.0
         self.kinds = Kinds()
-        self.members = [Member(MemberView(reports=False, parents=1, joined=self.now)) for _ in range(2)]
+        self.members = [Member(LoadEstimate(reports=False, parents=1, joined=self.now)) for _ in range(2)]
         for member in self.members:
-            member.view.work.usual_s = 0.01
+            member.estimate.work.usual_s = 0.01
         self.tallies = [Tally() for _ in range(3)]
         self.where: dict[Item, Member] = {}
         self.tunnels: list[tuple[Item, Member]] = []

@@ -377,7 +377,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         await lab.until(lambda state=state: states(lab) == [state])
         assert (await client.asks(GET)).status == status
     host = lab.host(served.played)
-    assert (host.weight, host.view.slots) == (0.5, 3.0)
+    assert (host.weight, host.estimate.slots) == (0.5, 3.0)
     assert set(agent.heard) == {b"node-1\n"}
 
 
@@ -499,9 +499,9 @@ def test_a_tick_of_which_a_part_fails_does_the_rest(kept: Kept, part: str, monke
     owner |= {"sample": kept.upkeep.account, "heed": kept.front}
     monkeypatch.setattr(type(owner[part]), part, once_failing(getattr(type(owner[part]), part)))
     learnt: list[object] = []
-    monkeypatch.setattr(type(second.view), "advance", lambda view, *_, **__: learnt.append(view))
+    monkeypatch.setattr(type(second.estimate), "advance", lambda estimate, *_, **__: learnt.append(estimate))
     kept.passes(2 * SAY_EVERY_S)
-    assert second.view in learnt
+    assert second.estimate in learnt
     assert kept.upkeep._errors.counts == {"tick": 1}
     assert len(kept.front.heeded) >= 1
     (logged,) = [fields for event, fields in kept.log.events if event == "internal_error"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.view import MemberView
+from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.rules import MEAN_OF, RecentMean, Rule, chooser_for
@@ -25,7 +25,7 @@ class Known:
 
     name: str
     below: Below
-    view: MemberView
+    estimate: LoadEstimate
     in_flight: int = 0
     slope: float = 1.0
     offset: float = 1.0
@@ -37,9 +37,9 @@ class Known:
 
 
 def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float = 1.0, own: int = 0) -> Known:
-    view = MemberView(reports=True, parents=1, joined=0.0)
-    view.heard = reported
-    return Known(name, Below(truth), view, own, capacity=capacity)
+    estimate = LoadEstimate(reports=True, parents=1, joined=0.0)
+    estimate.heard = reported
+    return Known(name, Below(truth), estimate, own, capacity=capacity)
 
 
 CANDIDATES = [

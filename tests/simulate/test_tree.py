@@ -43,5 +43,5 @@ def test_a_tree_has_its_hosts_at_each_level_and_knows_their_parents() -> None:
     assert [[c.name for c in node.hosts] for node in web] == [
         [f"leaf-{2 * number}", f"leaf-{2 * number + 1}"] for number in range(4)
     ]
-    assert {(c.view.reports, c.view.parents) for node in top for c in node.hosts} == {(True, 2)}
-    assert {(c.view.reports, c.view.parents) for node in web for c in node.hosts} == {(False, 1)}
+    assert {(c.estimate.reports, c.estimate.parents) for node in top for c in node.hosts} == {(True, 2)}
+    assert {(c.estimate.reports, c.estimate.parents) for node in web for c in node.hosts} == {(False, 1)}

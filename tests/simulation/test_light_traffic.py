@@ -16,8 +16,8 @@ import pytest
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import Underway, destination
 from tierlb.balance.kinds import OTHER
+from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
-from tierlb.balance.view import TICK_S
 from tierlb.dataplane.upstream.registry import Host, HostRegistry
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Kind, OutlierDetection, Policy

@@ -2,8 +2,8 @@
 
 Eight endpoints of four slots, six that take 10 ms and two that take 40 ms (exponential), requests in a Poisson stream
 of 1800/s, 70 % of what they can do; at 10 s something happens to a fast one. All decisions are the real ones
-(`MemberView`, `settle`, `LoadAware`), all clocks are the simulation's. Traefik's `leasttime`, the best peer measured so
-far, plays the same scenario: mean of the last hundred response times by requests in flight.
+(`LoadEstimate`, `settle`, `LoadAware`), all clocks are the simulation's. Traefik's `leasttime`, the best peer measured
+so far, plays the same scenario: mean of the last hundred response times by requests in flight.
 """
 
 import heapq
@@ -19,9 +19,9 @@ import pytest
 from tierlb.balance.capacity import settle
 from tierlb.balance.kinds import OTHER, Kinds, Work
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.member import Member, draw_lines, learn_together
+from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.member import Member, learn_together, refresh_costs
 from tierlb.balance.peak import PeakEwma
-from tierlb.balance.view import TICK_S, MemberView
 
 RATE_PER_S = 1800.0
 WINDOWS = ((3.0, 10.0), (10.0, 13.0), (13.0, 20.0))
@@ -71,8 +71,8 @@ class Rule(Protocol):
 class Host(Member):
     """A member as the data plane's registry keeps it."""
 
-    def __init__(self, name: str, position: int, view: MemberView) -> None:
-        super().__init__(view)
+    def __init__(self, name: str, position: int, estimate: LoadEstimate) -> None:
+        super().__init__(estimate)
         self.name, self.position = name, position
         self.share = self.weight = 1.0
         self.peak = PeakEwma()
@@ -83,21 +83,21 @@ class Tierlb:
 
     def __init__(self, count: int, rng: random.Random, nodes: int = 1) -> None:
         self.hosts = [
-            Host(f"e{index}", index, MemberView(reports=False, parents=nodes, joined=-10.0)) for index in range(count)
+            Host(f"e{index}", index, LoadEstimate(reports=False, parents=nodes, joined=-10.0)) for index in range(count)
         ]
         self.kinds, work = Kinds(), Work()
         for host in self.hosts:
-            host.view.work = work
-            host.share = host.view.share.value
+            host.estimate.work = work
+            host.share = host.estimate.share.value
         self.chooser: LoadAware[Host] = LoadAware(rng)
-        self.draw_lines(0.0)
+        self.refresh_costs(0.0)
 
-    def draw_lines(self, now: float) -> None:
+    def refresh_costs(self, now: float) -> None:
         capacities = settle(
-            [host.view.capacity(now, None) for host in self.hosts],
-            [host.view.likeness(now) for host in self.hosts],
+            [host.estimate.capacity(now, None) for host in self.hosts],
+            [host.estimate.likeness(now) for host in self.hosts],
         )
-        draw_lines(self.hosts, now, capacities, [1.0] * len(capacities))
+        refresh_costs(self.hosts, now, capacities, [1.0] * len(capacities))
         self.chooser.rebuild(self.hosts)
 
     def tick(self, now: float) -> None:
@@ -105,7 +105,7 @@ class Tierlb:
             host.learn_from_items(now, self.kinds)
         self.kinds.learn(now)
         learn_together(self.hosts, TICK_S)
-        self.draw_lines(now)
+        self.refresh_costs(now)
 
     def pick(self, now: float, item: Item) -> int:
         host = self.chooser.pick(0)
@@ -117,8 +117,8 @@ class Tierlb:
         host.done += 1
         host.end_item(now, item, self.kinds)
         if item.failed:
-            host.view.phantom.add(now, host.view.slots)
-            self.draw_lines(now)
+            host.estimate.penalty.add(now, host.estimate.slots)
+            self.refresh_costs(now)
         elif item.sent > 0:
             host.times[item.kind].append(now - item.sent)
             item.sent -= now

@@ -22,7 +22,7 @@ is added to the loss of its hypothesis, and the losses are kept as differences t
 
 Left out: items that others send to the same endpoint. Of three parents that see their own items only, each learns about
 half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all. With what the
-others have there in the mean added to n (`balance.view.MemberView.show_slots`) each learns nearly all of them.
+others have there in the mean added to n (`LoadEstimate.show_slots`) each learns nearly all of them.
 """
 
 import math

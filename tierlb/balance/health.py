@@ -4,7 +4,7 @@ Thresholds as HAProxy's `rise` and `fall`: only so many equal results in a row c
 packet takes nobody out and one lucky answer brings nobody back. Nothing is known at first, which counts as healthy,
 and the very first result decides alone: an endpoint that is down when a node starts is found out by one check.
 
-Left out: what health leads to (availability), and results of real traffic (ejection, phantom).
+Left out: what health leads to (availability), and results of real traffic (ejection, error_penalty).
 """
 
 import random

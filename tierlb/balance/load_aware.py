@@ -1,11 +1,11 @@
 """The chooser of `balance: load-aware`: the lowest predicted queue over capacity (BALANCING.md §2).
 
-The score of a host is a line in its own in-flight count, `in_flight * slope + offset`, which others work out
-(score.py) between rebuilds. A parent that sends a fair part of its hosts' traffic looks at all of them. One
+The cost of a host is linear in its own in-flight count, `in_flight * slope + offset`, which others work out
+(cost.py) between rebuilds. A parent that sends a fair part of its hosts' traffic looks at all of them. One
 of many parents looks at two, drawn by capacity: all parents act on the same reports, and if each took the best of all,
 the best would be flooded until the next report.
 
-Weights are in the lines already: a queue counts by its host's weight (`balance.view`). Hosts whose scores
+Weights are in the costs already: a queue counts by its host's weight (`balance.load_estimate`). Hosts whose scores
 are the same, as on an idle tier, take turns; where weights differ, as often as those say (`balance.weighted.handicap`).
 """
 
@@ -25,13 +25,13 @@ SCAN_FROM_SHARE = 0.2
 """A parent that sends this much of its hosts' traffic sees most of their queue itself."""
 
 NO_FIGURE = (1e300, 1e300)
-"""The line of a host whose own is none: worse than all others, and a number, so that the lowest exists."""
+"""The slope and offset of a host that has none: worse than all others, and a number, so that the lowest exists."""
 
 
 class Scored(Counting, Protocol):
     """The hosts of this policy. `capacity`: items per second, above zero. `share` (0..1): how much of the
     host's traffic comes from this node. `parked`: items in flight that are parked,
-    `left_out`: how many items the line leaves out."""
+    `left_out`: how many items the cost leaves out."""
 
     @property
     def slope(self) -> float: ...
@@ -76,15 +76,17 @@ class LoadAware(Generic[C]):
         else:
             self._turns.rebuild(hosts)
             parts = relative(weights)
-            lines = list(zip(self._lines(hosts), parts, strict=True))
-            self._rotations = map(functools.lru_cache(functools.partial(_ending, lines)), iter(self._turns.turn, -1))
+            cost_lines = list(zip(self._cost_lines(hosts), parts, strict=True))
+            self._rotations = map(
+                functools.lru_cache(functools.partial(_ending, cost_lines)), iter(self._turns.turn, -1)
+            )
 
     def _rotated(self, hosts: Sequence[C]) -> list[list[tuple[C, float, float]]]:
-        lines = self._lines(hosts)
-        self._rng.shuffle(lines)
-        return [lines[start:] + lines[:start] for start in range(len(lines))]
+        cost_lines = self._cost_lines(hosts)
+        self._rng.shuffle(cost_lines)
+        return [cost_lines[start:] + cost_lines[:start] for start in range(len(cost_lines))]
 
-    def _lines(self, hosts: Sequence[C]) -> list[tuple[C, float, float]]:
+    def _cost_lines(self, hosts: Sequence[C]) -> list[tuple[C, float, float]]:
         return [
             (each, each.slope, each.offset) if math.isfinite(each.slope + each.offset) else (each, *NO_FIGURE)
             for each in hosts
@@ -122,13 +124,13 @@ class LoadAware(Generic[C]):
         return one if score_of(one) <= score else other
 
 
-def _ending(lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) -> list[tuple[C, float, float]]:
+def _ending(cost_lines: Sequence[tuple[tuple[C, float, float], float]], turn: int) -> list[tuple[C, float, float]]:
     """The lines as they are to be gone over when it is the turn of one, which stands last; the others have their
     handicap."""
-    own = lines[turn][1]
-    ordered = [*lines[turn + 1 :], *lines[:turn]]
+    own = cost_lines[turn][1]
+    ordered = [*cost_lines[turn + 1 :], *cost_lines[:turn]]
     handicapped = [(each, slope, offset + slope * handicap(part, own)) for (each, slope, offset), part in ordered]
-    return [*handicapped, lines[turn][0]]
+    return [*handicapped, cost_lines[turn][0]]
 
 
 def _among_long(host: Scored) -> tuple[float, float]:

@@ -12,13 +12,13 @@ from statistics import median, median_low
 from tierlb.balance.activity import in_whole
 from tierlb.balance.capacity import ALIKE, settle
 from tierlb.balance.chance import alike_within
+from tierlb.balance.cost import comparable
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
+from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate
 from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
 from tierlb.balance.pool_slots import FIRST_GUESS
-from tierlb.balance.score import comparable
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
-from tierlb.balance.view import NO_ANSWERS, MemberView
 
 SAMPLES_PER_TICK = 4
 """Items of a member per tick whose times tell of its slots. A window needs some 50 of a second."""
@@ -56,6 +56,7 @@ class Member:
         "capacity",
         "done",
         "early",
+        "estimate",
         "in_flight",
         "left_out",
         "lightness",
@@ -71,11 +72,10 @@ class Member:
         "times",
         "under_way",
         "unqueued",
-        "view",
     )
 
-    def __init__(self, view: MemberView) -> None:
-        self.view = view
+    def __init__(self, estimate: LoadEstimate) -> None:
+        self.estimate = estimate
         self.in_flight = self.parked = self.unqueued = self.done = self.samples = 0
         self.moments = self.left_out = self.overdue = self.lightness = self.served = 0.0
         self.answers = NO_ANSWERS
@@ -173,25 +173,25 @@ class Member:
 
     def learn_from_items(self, now: float, kinds: Kinds) -> None:
         """Look at what happened since the last tick."""
-        view = self.view
-        item_s = view.work.usual_s * view.slowness.typical
+        estimate = self.estimate
+        item_s = estimate.work.usual_s * estimate.slowness.typical
         found = look(self.under_way, now, kinds, over=self.done, parked=self.beginnings.values(), item_s=item_s)
         for item in found.parked:
             self.park(item, kinds)
-        self.stuck.look(now, self.done, stuck=0 < found.stuck < view.slots)
+        self.stuck.look(now, self.done, stuck=0 < found.stuck < estimate.slots)
         self.unqueued = found.stuck if self.stuck.due else 0
         self._learn_slots(kinds)
-        slowness, self.overdue = view.slowness, found.overdue
-        if view.by_connection:
-            self.answers = kinds.judge_said(view.said, slowness.typical, slowness.highest, 1 / view.parents)
-            view.said = []
-            if view.heard is not None and view.connected:
-                self.overdue = view.heard.overdue
+        slowness, self.overdue = estimate.slowness, found.overdue
+        if estimate.by_connection:
+            self.answers = kinds.judge_said(estimate.said, slowness.typical, slowness.highest, 1 / estimate.parents)
+            estimate.said = []
+            if estimate.heard is not None and estimate.connected:
+                self.overdue = estimate.heard.overdue
         else:
             self.answers = kinds.judge(self.times, slowness.typical, slowness.highest)
             self.times = defaultdict(list)
         area_s = self.moments + self.in_flight * now
-        view.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)
+        estimate.advance(now, area_s, self.answers, overdue=self.overdue, parked=self.parked)
 
     def _learn_slots(self, kinds: Kinds) -> None:
         """Take the times of sampled items that were answered; failed and parked ones tell nothing, nor do those that
@@ -201,72 +201,78 @@ class Member:
             if item.began != began:
                 continue
             if item.sent < 0:
-                self.view.show_slots(kinds.expected_s(item.kind), here, -item.sent)
+                self.estimate.show_slots(kinds.expected_s(item.kind), here, -item.sent)
             elif item in self.under_way:
                 waiting.append((item, began, here))
         self.sampled = waiting
-        self.samples = min(SAMPLES_PER_TICK, MOST_SAMPLED - len(waiting)) if self.view.learns_slots else 0
+        self.samples = min(SAMPLES_PER_TICK, MOST_SAMPLED - len(waiting)) if self.estimate.learns_slots else 0
 
 
 def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
     """What members that do the same work tell only together, after each has learnt: how slow they are in the middle,
     how much parked items hold up the others, and how many items they work on at once."""
-    known = [member.view.slowness.value for member in siblings if member.view.slowness.seen]
+    known = [member.estimate.slowness.value for member in siblings if member.estimate.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
-    alike = alike_within(member.view.slowness.ticks for member in siblings)
-    views = [member.view for member in siblings]
-    slots = [each for view in views if (each := view.leaf_slots)] or [each for view in views if (each := view.implied)]
+    alike = alike_within(member.estimate.slowness.ticks for member in siblings)
+    estimates = [member.estimate for member in siblings]
+    slots = [each for estimate in estimates if (each := estimate.leaf_slots)] or [
+        each for estimate in estimates if (each := estimate.implied)
+    ]
     leaf_slots = median_low(slots or [FIRST_GUESS])
     seen: list[Seen] = []
     for member in siblings:
-        slowness, answers = member.view.slowness, member.answers
+        slowness, answers = member.estimate.slowness, member.answers
         slowness.siblings, slowness.fastest, slowness.alike = middle, fastest, alike
-        member.view.compare(dt_s, answers, standard, leaf_slots)
+        member.estimate.compare(dt_s, answers, standard, leaf_slots)
         if answers.count and slowness.value < ALIKE * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
-    work = siblings[0].view.work
+    work = siblings[0].estimate.work
     work.follow(dt_s)
     parked = sum(member.parked for member in siblings)
     unheard = sum(member.parked for member in siblings if not member.answers.count)
     work.interference.observe(dt_s, seen, unheard / parked if parked else 0.0)
-    work.slots.advance(dt_s, [member.view for member in siblings])
+    work.slots.advance(dt_s, [member.estimate for member in siblings])
 
 
 def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
     """Their capacities as the pick takes them (`balance.capacity.settle`)."""
-    views = [member.view for member in siblings]
-    reported = [view.heard.capacity for view in views if view.heard is not None and view.heard.capacity > 0]
+    estimates = [member.estimate for member in siblings]
+    reported = [
+        estimate.heard.capacity for estimate in estimates if estimate.heard is not None and estimate.heard.capacity > 0
+    ]
     middle = median(reported) if reported else None
-    return settle([view.capacity(now, middle) for view in views], [view.likeness(now) for view in views])
+    return settle(
+        [estimate.capacity(now, middle) for estimate in estimates], [estimate.likeness(now) for estimate in estimates]
+    )
 
 
-def draw_lines(
+def refresh_costs(
     members: Sequence[Member],
     now: float,
     capacities: Sequence[float],
     parts: Sequence[float],
     usable: Sequence[bool] = (),
 ) -> None:
-    """Work out anew by what line each of these siblings is chosen (`MemberView.line`). `capacities` have been settled,
-    `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent to; only
-    those count where loads are compared with the lowest."""
-    lines: list[tuple[float, float]] = []
+    """Work out anew at what cost each of these siblings is chosen (`LoadEstimate.cost_line`). `capacities` have been
+    settled, `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent
+    to; only those count where loads are compared with the lowest."""
+    cost_lines: list[tuple[float, float]] = []
     loads = _loads_by_activity(members, parts, usable)
     for index, (member, capacity, part) in enumerate(zip(members, capacities, parts, strict=True)):
-        view, trial = member.view, member.unqueued > 0
-        tried = trial or view.slowness.trial or view.trial.due
-        counted = 0.0 if tried else view.work.interference.weight
+        estimate, trial = member.estimate, member.unqueued > 0
+        tried = trial or estimate.slowness.trial or estimate.trial.due
+        counted = 0.0 if tried else estimate.work.interference.weight
         left_out = member.in_flight - loads[index] if loads else member.unqueued + member.parked * (1 - counted)
         member.left_out = left_out
-        lines.append(view.line(now, capacity, member.in_flight, part, left_out, trial=trial))
-    for member, capacity, (slope, offset) in zip(members, capacities, comparable(lines), strict=True):
+        cost_lines.append(estimate.cost_line(now, capacity, member.in_flight, part, left_out, trial=trial))
+    for member, capacity, (slope, offset) in zip(members, capacities, comparable(cost_lines), strict=True):
         member.capacity, member.slope, member.offset = capacity, slope, offset
 
 
 def _loads_by_activity(members: Sequence[Member], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
     """The load of each, as the choice takes it, where all are given connections whose use is watched; else empty."""
-    if not all(member.view.by_activity for member in members):
+    if not all(member.estimate.by_activity for member in members):
         return []
     loads = [member.in_flight - member.lightness for member in members]
     return in_whole(loads, parts, usable or [True] * len(members))

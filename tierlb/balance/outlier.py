@@ -47,7 +47,7 @@ LEAST_GAP = 0.05
 CHANCE_DEVIATIONS = 4.0
 """Standard deviations of a binomial share that chance does not explain: one in 30,000."""
 FADE_S = 2.0
-"""As the error penalty itself (phantom.py)."""
+"""As the error penalty itself (error_penalty.py)."""
 LONGEST_EJECTION_S = 300.0
 """Envoy's max_ejection_time."""
 

@@ -2,7 +2,7 @@
 
 What the data plane does with sockets happens here at once and without cost, unless the node is given a cost per item:
 then its event loop is a queue with one server. Items pass down through `take`, and back up through `item_done`; every
-`TICK_S` the node learns, draws its lines anew, and reports to those parents whose report is due.
+`TICK_S` the node learns, works out its costs anew, and reports to those parents whose report is due.
 """
 
 import random
@@ -15,9 +15,9 @@ from tierlb.balance.choosers import Chooser
 from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.member import Member, capacities_of, draw_lines, learn_together
+from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.member import Member, capacities_of, learn_together, refresh_costs
 from tierlb.balance.peak import PeakEwma
-from tierlb.balance.view import TICK_S, MemberView
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
@@ -51,7 +51,7 @@ class Host(Member):
     def __init__(self, parent: "Node", below: "Node | Leaf", parents: int, *, connections: bool = False) -> None:
         reports = isinstance(below, Node)
         super().__init__(
-            MemberView(
+            LoadEstimate(
                 reports,
                 parents,
                 LONG_AGO,
@@ -66,15 +66,15 @@ class Host(Member):
         self.name = below.name
         self.weight = 1.0
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
-        self.share = self.view.share.value
+        self.share = self.estimate.share.value
         self.peak = PeakEwma()
         self.told = Told()
         self.times_to_head = RecentMean()
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
-        self.view.hear(self.parent.agenda.now, *report)
-        self.share = self.view.share.value
+        self.estimate.hear(self.parent.agenda.now, *report)
+        self.share = self.estimate.share.value
 
 
 class Step:
@@ -244,7 +244,7 @@ class Node:
     def settle(self, now: float) -> None:
         """Draw the lines anew, as dataplane.upstream.registry does every tick."""
         hosts = self.hosts
-        draw_lines(hosts, now, capacities_of(hosts, now), [1.0] * len(hosts))
+        refresh_costs(hosts, now, capacities_of(hosts, now), [1.0] * len(hosts))
         self._chooser.rebuild(hosts)
 
     # Reports.
@@ -260,7 +260,7 @@ class Node:
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.view.work_done_s for c in self.hosts)})
+        self._work_rates.sample(now, {self.name: sum(c.estimate.work_done_s for c in self.hosts)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -304,7 +304,7 @@ class Node:
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.hosts[0].view.endpoint
+        known = rate is not None and standard_s and self.hosts[0].estimate.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
         target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(
@@ -330,7 +330,7 @@ class Node:
     def _guide(self, _: Any) -> None:
         """Tell the children what the others are doing, as far as they need to know now."""
         now = self.agenda.now
-        heard = [(each, child) for each in self.hosts if (child := each.view.as_child(each.in_flight)) is not None]
+        heard = [(each, child) for each in self.hosts if (child := each.estimate.as_child(each.in_flight)) is not None]
         for (host, _), words in zip(heard, guide([child for _, child in heard]), strict=True):
             if isinstance(host.below, Node) and host.told.is_due(now, words):
                 self.agenda.at(now + self._report_delay_s, host.below.heed, (self.name, words))

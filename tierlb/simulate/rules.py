@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from tierlb.balance.choosers import Chooser, Host, make_chooser
 from tierlb.balance.least import two_of
-from tierlb.balance.view import MemberView
+from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.model.topology import Policy
 
 LEAST_HEADROOM = 0.02
@@ -66,7 +66,7 @@ class Known(Host, Protocol):
     """A host of a simulation."""
 
     @property
-    def view(self) -> MemberView: ...
+    def estimate(self) -> LoadEstimate: ...
     @property
     def below(self) -> Below: ...
     @property
@@ -116,7 +116,7 @@ class ByReport(Chooser[K]):
 
 
 def reported_score(host: Known) -> float:
-    heard = host.view.heard
+    heard = host.estimate.heard
     return ((host.in_flight if heard is None else heard.in_flight) + 1) / host.capacity
 
 
@@ -170,7 +170,7 @@ class ByHeadroom(Chooser[K]):
 
 
 def headroom(host: Known) -> float:
-    heard = host.view.heard
+    heard = host.estimate.heard
     used = 1 - 1 / (host.in_flight + 1) if heard is None else heard.utilisation
     return host.capacity * max(LEAST_HEADROOM, 1 - used)
 

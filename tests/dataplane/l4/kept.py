@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tests.dataplane.registries import Harness
-from tierlb.balance.view import TICK_S
+from tierlb.balance.load_estimate import TICK_S
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.upstream.registry import Host, HostSet
 from tierlb.model.topology import Kind, Policy

@@ -249,6 +249,6 @@ def test_a_connection_that_ends_before_the_first_look_leaves_nothing() -> None:
 def test_connections_to_who_reports_are_not_watched() -> None:
     pool = Pool()
     host = pool.host_set.hosts[0]
-    host.view.reports = True
+    host.estimate.reports = True
     pool.connect(to=host)
     assert len(pool.watch) == 0

@@ -253,7 +253,7 @@ class Parent:
     socket: str
     port: int
 
-    async def view(self):
+    async def estimate(self):
         async with await trio.open_unix_socket(self.socket) as stream:
             await stream.send_all(b"show stat\n")
             text = b"".join([chunk async for chunk in stream]).decode()
@@ -266,7 +266,7 @@ class Parent:
         with trio.move_on_after(DEADLINE_S):
             while True:
                 with contextlib.suppress(OSError):
-                    seen = await self.view()
+                    seen = await self.estimate()
                 if all(seen.get(name) == state for name, state in expected.items()):
                     return
                 await trio.sleep(0.02)

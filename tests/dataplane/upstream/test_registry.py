@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, destination, member
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
+from tierlb.balance.load_estimate import STATED_FOR_S
 from tierlb.balance.slow_start import FULL_AFTER_S
-from tierlb.balance.view import STATED_FOR_S
 from tierlb.dataplane.upstream.registry import AT_ONCE_S, AWAITED_S, NO_CAP, SHARE_S, HostSet
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
@@ -233,7 +233,7 @@ def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness:
     assert a.share == 1.0
     one, reporter = harness.host_set(member("a", parents=4), child("c", parents=4)).hosts
     assert one is a
-    assert (a.view.parents, a.view.parents, a.share) == (4, 4, 0.25)
+    assert (a.estimate.parents, a.estimate.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
     harness.report("c", Echo(0, 100), arrivals=100)
     harness.tick()
@@ -351,7 +351,7 @@ def test_a_child_with_nothing_ready_below_it_gets_nothing_and_starts_slowly_when
     harness.report("a", ready_leaves=1, leaves=2)
     assert available(host_set) == ["a", "b"]
     assert harness.changes == [("unhealthy", "a"), ("restored", "a")]
-    assert by_name(host_set)["a"].view.joined == harness.reactor.now
+    assert by_name(host_set)["a"].estimate.joined == harness.reactor.now
 
 
 def test_children_with_nothing_ready_below_all_of_them_are_all_asked(harness: Harness) -> None:
@@ -655,11 +655,11 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
     a = harness.host_set("a").hosts[0]
     a.agent_says(parse(b"maxconn:3\n"))
-    assert (a.view.slots, a.cap) == (3, 3)
+    assert (a.estimate.slots, a.cap) == (3, 3)
     a.agent_says(parse(b"up\n"))
-    assert (a.view.slots, a.cap) == (3, 3)
+    assert (a.estimate.slots, a.cap) == (3, 3)
     a.agent_says(parse(b"maxconn:0\n"))
-    assert (a.view.slots, a.cap) == (3, NO_CAP)
+    assert (a.estimate.slots, a.cap) == (3, NO_CAP)
 
 
 CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
@@ -776,7 +776,7 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 
     def says(*rates: float) -> None:
         for host, rate in zip(host_set.hosts, rates, strict=True):
-            host.view.state(harness.reactor.now, rate, 0.5, 0)
+            host.estimate.state(harness.reactor.now, rate, 0.5, 0)
         host_set.settle(harness.reactor.now)
 
     says(400.0, 100.0, 400.0)
@@ -795,8 +795,8 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 @pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
 def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
-    host_set.hosts[0].view.state(harness.reactor.now, 400.0, 0.5, 0)
-    host_set.hosts[1].view.state(harness.reactor.now, 10.0, 0.5, 0)
+    host_set.hosts[0].estimate.state(harness.reactor.now, 400.0, 0.5, 0)
+    host_set.hosts[1].estimate.state(harness.reactor.now, 10.0, 0.5, 0)
     host_set.settle(harness.reactor.now)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0]
     assert host_set.hosts[0].capacity > 10 * host_set.hosts[1].capacity
@@ -841,7 +841,7 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
             host.agent_says(parse(b"maxconn:1\n"))
             host.begin()
         elif state == "said":
-            host.view.state(harness.reactor.now, 1e12, 0.1, 10**6)
+            host.estimate.state(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [
         host
         for host, (weight, state) in zip(host_set.hosts, hosts, strict=True)
@@ -913,13 +913,13 @@ def test_nodes_that_are_no_longer_given_the_same_connections_do_not_share_what_i
 ) -> None:
     a, b = child("a", "web"), child("b", "api")
     (host_set,) = harness.host_sets(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
-    common = host_set.hosts[0].view.work
-    assert host_set.hosts[1].view.work is common
+    common = host_set.hosts[0].estimate.work
+    assert host_set.hosts[1].estimate.work is common
     first, second = harness.host_sets(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
-    assert first.hosts[0].view.work is common
-    assert second.hosts[0].view.work is not common
+    assert first.hosts[0].estimate.work is common
+    assert second.hosts[0].estimate.work is not common
     harness.host_sets(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
-    assert first.hosts[0].view.work is common
+    assert first.hosts[0].estimate.work is common
 
 
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:

@@ -47,8 +47,8 @@ class Watch:
 
     def begin(self, pipe: Pipe, host: Host, tally: Tally) -> None:
         """It counts as a whole item until it is looked at."""
-        view = host.view
-        if view.equal and not view.reports:
+        estimate = host.estimate
+        if estimate.equal and not estimate.reports:
             self._new[pipe] = (host, tally)
 
     def end(self, pipe: Pipe, now: float) -> None:

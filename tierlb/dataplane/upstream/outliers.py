@@ -138,10 +138,10 @@ class Outliers:
     def _forgive(self, now: float) -> None:
         """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
         for host in self._hosts:
-            if host.view.phantom.value(now):
+            if host.estimate.penalty.value(now):
                 self._survey(now, SURVEY_S)
                 own, others = self._recently(host)
-                host.view.phantom.limit(now, lasting_excess(own, others) * own.faults * host.view.slots)
+                host.estimate.penalty.limit(now, lasting_excess(own, others) * own.faults * host.estimate.slots)
 
     def _recently(self, host: "Host") -> tuple[Recent, Recent]:
         """What it had lately, and its siblings."""
@@ -257,7 +257,7 @@ class Outliers:
         self._survey(now, SURVEY_S)
         standing.runs.begins_beside(self._surveyed - standing.surveyed)
         standing.runs.on_probation(_good(host), detection.consecutive_errors)
-        host.view.joined = now
+        host.estimate.joined = now
         host.assess("restored")
 
 

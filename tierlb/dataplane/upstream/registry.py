@@ -3,7 +3,7 @@
 `HostRegistry` keeps one `Host` per member name and address across snapshots, so that counts, open connections and
 what was learnt survive a change of configuration. A `HostSet` is one destination of the current snapshot; its
 `choose` is the only thing the hot path calls. What a choice needs is worked out beforehand: who is available, and for
-each the line that its score lies on (`balance.view`), both anew every tick, with a report, and after an error.
+each the line that its score lies on (`balance.load_estimate`), both anew every tick, with a report, and after an error.
 """
 
 import errno
@@ -21,12 +21,12 @@ from tierlb.balance.ejection import Ejection
 from tierlb.balance.guidance import guide
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
+from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.balance.member import Member as CountedMember
-from tierlb.balance.member import capacities_of, draw_lines, learn_together
+from tierlb.balance.member import capacities_of, learn_together, refresh_costs
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.under_way import ParkedCount, UnderWay
-from tierlb.balance.view import MemberView
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.dataplane.upstream.outliers import Outliers, Standing, watched
 from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
@@ -105,7 +105,7 @@ class Host(CountedMember):
     )
 
     def __init__(self, member: Member, registry: "HostRegistry", awaited_until: float = 0.0) -> None:
-        super().__init__(registry.view_of(member))
+        super().__init__(registry.estimate_of(member))
         self.member = member
         self.awaited_until = awaited_until
         self.registry = registry
@@ -140,16 +140,16 @@ class Host(CountedMember):
         self.name = member.name
         first, last = self.registry.local_ports
         self.port_at_risk = member.address.port if first <= member.address.port <= last else 0
-        self.view.shared_by(member.parents)
+        self.estimate.shared_by(member.parents)
         self.weight = self.wanted_weight * self.stated_part
-        self.cap = max(1, self.said_maxconn // self.view.parents) if self.said_maxconn else NO_CAP
-        self.share = self.view.share.value
+        self.cap = max(1, self.said_maxconn // self.estimate.parents) if self.said_maxconn else NO_CAP
+        self.share = self.estimate.share.value
         self.assess(event)
 
     @property
     def wanted_weight(self) -> float:
         """By the file, operators and its agent."""
-        return self.member.weight * self.view.factor
+        return self.member.weight * self.estimate.factor
 
     def _close_idle_unless_used(self) -> None:
         """No connection is kept to a member that is to get nothing."""
@@ -178,8 +178,8 @@ class Host(CountedMember):
         outliers = self.registry.outliers.get(self.member.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
-        phantom = self.view.overload if fault is Fault.OVERLOADED else self.view.phantom
-        phantom.add(now, part * self.view.slots)
+        penalty = self.estimate.overload if fault is Fault.OVERLOADED else self.estimate.penalty
+        penalty.add(now, part * self.estimate.slots)
         self.settle_at_once(now)
 
     def unpark(self, item: UnderWay) -> None:
@@ -203,18 +203,22 @@ class Host(CountedMember):
 
     def given(self) -> int:
         """Items that it was given in all: requests, as far as it says that it counts them."""
-        view = self.view
-        return view.echo.arrivals if view.by_connection and view.heard is not None else self.done + self.in_flight
+        estimate = self.estimate
+        return (
+            estimate.echo.arrivals
+            if estimate.by_connection and estimate.heard is not None
+            else self.done + self.in_flight
+        )
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
         self.learn_from_items(now, self.registry.kinds)
-        self.share = self.view.share.value
+        self.share = self.estimate.share.value
         if not self.in_flight:
             self.peak.idle(now)
         if self.member.child:
-            self.view.listen(now)
-            if self.view.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
+            self.estimate.listen(now)
+            if self.estimate.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
                 self.assess()
 
     def _was_awaited(self, now: float) -> bool:
@@ -227,8 +231,8 @@ class Host(CountedMember):
         was_out = self.ejection.ejected
         self.ejection.succeeded()
         if was_out:
-            now = self.view.joined = self.registry.reactor.now
-            if not self.view.connected and self.registry.awaits(self.member):
+            now = self.estimate.joined = self.registry.reactor.now
+            if not self.estimate.connected and self.registry.awaits(self.member):
                 self.awaited_until = now + AWAITED_S
             self.assess("restored")
 
@@ -264,23 +268,23 @@ class Host(CountedMember):
         if healthy is not self.healthy:
             event = "restored" if healthy else "unhealthy"
             if healthy and self.healthy is False:
-                self.view.joined = self.registry.reactor.now
+                self.estimate.joined = self.registry.reactor.now
             self.healthy = healthy
             self.assess(event if healthy is not None else "")
 
     def says_ready(self, ready: bool) -> None:
         """A child has leaves again, or none any more."""
         if ready:
-            self.view.joined = self.registry.reactor.now
+            self.estimate.joined = self.registry.reactor.now
         self.assess("restored" if ready else "unhealthy")
 
     def agent_says(self, says: AgentSays) -> None:
         """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
         if says.maxconn is not None:
             self.said_maxconn = says.maxconn
-            self.view.say_slots(says.maxconn)
+            self.estimate.say_slots(says.maxconn)
         if says.weight is not None:
-            self.view.factor = says.weight
+            self.estimate.factor = says.weight
         before = (self.said_admin, self.said_up)
         self.said_admin = says.admin or self.said_admin
         self.said_up = self.said_up if says.health is None else says.health
@@ -289,20 +293,20 @@ class Host(CountedMember):
 
     def agent_gone(self) -> None:
         """It has no agent to ask, or none any more: what one said holds no longer."""
-        if (self.said_admin, self.said_up, self.said_maxconn, self.view.factor) != (Admin.READY, None, 0, 1.0):
-            self.said_admin, self.said_up, self.said_maxconn, self.view.factor = Admin.READY, None, 0, 1.0
-            self.view.say_slots(0)
+        if (self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor) != (Admin.READY, None, 0, 1.0):
+            self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor = Admin.READY, None, 0, 1.0
+            self.estimate.say_slots(0)
             self.take(self.member)
 
     def assess(self, event: str = "") -> None:
         """Work out the availability again and let the host sets know."""
-        load = self.view.heard
-        leaving = load is not None and self.view.connected and load.draining
+        load = self.estimate.heard
+        leaving = load is not None and self.estimate.connected and load.draining
         admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
-        healthy = False if self.said_up is False or self.view.barren else self.healthy
+        healthy = False if self.said_up is False or self.estimate.barren else self.healthy
         before = self.availability
-        silent = self.view.silent and self.member.child
-        awaited = not self.view.connected and self.registry.reactor.now < self.awaited_until
+        silent = self.estimate.silent and self.member.child
+        awaited = not self.estimate.connected and self.registry.reactor.now < self.awaited_until
         ejected = self.ejection.ejected or self.standing.ejected
         self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
@@ -322,7 +326,7 @@ class Host(CountedMember):
             self.probe.close()
 
     def load(self, now: float) -> MemberLoad:
-        known = self.view.capacity(now, None) is not None
+        known = self.estimate.capacity(now, None) is not None
         return MemberLoad(
             self.name,
             self.in_flight,
@@ -331,10 +335,10 @@ class Host(CountedMember):
             self.availability.value,
             self.capacity if known else 0.0,
             self.recent_share,
-            self.view.age_s(now),
+            self.estimate.age_s(now),
             self.standing.reason if self.standing.ejected else "",
             self.parked,
-            self.view.capacity_age_s(now),
+            self.estimate.capacity_age_s(now),
         )
 
 
@@ -472,12 +476,12 @@ class HostSet:
     def settle(self, now: float) -> None:
         """Draw the lines anew from what is known now."""
         self._settled_at = now
-        views = [host.view for host in self.hosts]
+        estimates = [host.estimate for host in self.hosts]
         if self.by_statements:
-            self._weigh(stated_parts([view.stated(now) for view in views]))
+            self._weigh(stated_parts([estimate.stated(now) for estimate in estimates]))
         parts = relative([host.weight for host in self.hosts])
         usable = [host.availability is Availability.AVAILABLE for host in self.hosts]
-        draw_lines(self.hosts, now, capacities_of(self.hosts, now), parts, usable)
+        refresh_costs(self.hosts, now, capacities_of(self.hosts, now), parts, usable)
         self.refresh()
 
     def _weigh(self, parts: list[float] | None) -> None:
@@ -491,7 +495,9 @@ class HostSet:
         if now - self._guided_at >= GUIDANCE_S:
             self._guided_at = now
             heard = [
-                (each, child) for each in self.available if (child := each.view.as_child(each.in_flight)) is not None
+                (each, child)
+                for each in self.available
+                if (child := each.estimate.as_child(each.in_flight)) is not None
             ]
             said = guide([child for _, child in heard])
             self._guidance = {each: words for (each, _), words in zip(heard, said, strict=True)}
@@ -578,7 +584,7 @@ class HostRegistry:
                 host.retire()
                 self._lose(host)
                 target = host.member.target
-                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.view.work_done_s
+                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.estimate.work_done_s
         self._hosts, self.host_sets = kept, host_sets
         by_target: dict[tuple[str, ...], list[Host]] = {}
         for host in kept.values():
@@ -610,17 +616,17 @@ class HostRegistry:
         work = {key: self._work[key] for key in siblings if key in self._work}
         for key, members in siblings.items():
             if key not in work:
-                known = members[0].view.work
+                known = members[0].estimate.work
                 work[key] = Work() if any(known is each for each in work.values()) else known
         self._work = work
         for key, members in siblings.items():
             for member in members:
-                member.view.work = self._work[key]
+                member.estimate.work = self._work[key]
 
-    def view_of(self, member: Member) -> MemberView:
+    def estimate_of(self, member: Member) -> LoadEstimate:
         """What is known of a member that has just come: nothing."""
         connections = self._kind is Kind.L4
-        return MemberView(
+        return LoadEstimate(
             reports=member.reports,
             parents=member.parents,
             joined=self.reactor.now,
@@ -643,11 +649,11 @@ class HostRegistry:
 
     def awaits(self, member: Member) -> bool:
         """Whether a node that is there (again) is to say a word first: others have."""
-        return member.child and any(other.view.connected for other in self._hosts.values())
+        return member.child and any(other.estimate.connected for other in self._hosts.values())
 
     def tick(self, now: float) -> None:
-        """Learn from what happened and draw all lines anew; every `balance.view.TICK_S`. A part that fails leaves the
-        others as they are."""
+        """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
+        leaves the others as they are."""
         dt_s, self._ticked_at = now - self._ticked_at, now
         self._try(self.shortages.tick, now)
         self._try(self._before_tick, now)
@@ -690,19 +696,19 @@ class HostRegistry:
         """
         now = self.reactor.now
         for host in self.named(name):
-            view = host.view
-            known, connected, barren = view.heard, view.connected, view.barren
+            estimate = host.estimate
+            known, connected, barren = estimate.heard, estimate.connected, estimate.barren
             left = known is not None and known.draining
             if self._kind is Kind.L4:
-                self.requests_below.take(view.echo, echo, first=known is None)
-            view.hear(now, load, echo)
+                self.requests_below.take(estimate.echo, echo, first=known is None)
+            estimate.hear(now, load, echo)
             if known is None:
                 host.started = host.given()
             host.awaited_until = 0.0
             if left != load.draining:
                 host.assess("drains" if load.draining else "returned")
-            elif view.barren is not barren:
-                host.says_ready(not view.barren)
+            elif estimate.barren is not barren:
+                host.says_ready(not estimate.barren)
             elif not connected or host.availability is Availability.SILENT:
                 host.assess()
             if known is None or not connected or is_news(known, load):
@@ -723,7 +729,7 @@ class HostRegistry:
 
     def _lose(self, host: Host) -> None:
         """Nobody tells any more how many requests are in flight below it."""
-        self.requests_below.lose(host.view.lose())
+        self.requests_below.lose(host.estimate.lose())
 
     def close(self) -> None:
         """The node ends."""

@@ -13,7 +13,7 @@ from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
 
 
 @attrs.define(slots=True)
-class Trial:
+class RecoveryProbe:
     """`due`: it is to get the next item."""
 
     due: bool = False

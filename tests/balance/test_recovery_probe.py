@@ -2,13 +2,13 @@
 
 import pytest
 
+from tierlb.balance.recovery_probe import RecoveryProbe
 from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
-from tierlb.balance.trial import Trial
 
 TICK_S = 0.05
 
 
-def rest(trial: Trial, longest_s: float = 60.0) -> float:
+def rest(trial: RecoveryProbe, longest_s: float = 60.0) -> float:
     """How long it has nothing to do until it is to get an item."""
     waited_s = 0.0
     while not trial.due:
@@ -19,7 +19,7 @@ def rest(trial: Trial, longest_s: float = 60.0) -> float:
 
 
 def test_trials_that_change_nothing_become_rarer_up_to_a_limit() -> None:
-    trial, rests = Trial(), []
+    trial, rests = RecoveryProbe(), []
     for _ in range(5):
         rests.append(rest(trial))
         trial.advance(TICK_S, busy=True)
@@ -28,7 +28,7 @@ def test_trials_that_change_nothing_become_rarer_up_to_a_limit() -> None:
 
 
 def test_an_item_that_comes_by_itself_is_no_trial() -> None:
-    trial = Trial()
+    trial = RecoveryProbe()
     for _ in range(10):
         trial.advance(FIRST_REST_S / 2, busy=False)
         trial.advance(TICK_S, busy=True)
@@ -37,7 +37,7 @@ def test_an_item_that_comes_by_itself_is_no_trial() -> None:
 
 
 def test_who_was_busy_for_long_is_tried_soon_when_it_is_left_again() -> None:
-    trial = Trial()
+    trial = RecoveryProbe()
     for _ in range(5):
         rest(trial)
         trial.advance(TICK_S, busy=True)

@@ -1,8 +1,8 @@
-"""What a node knows of one member, and the line that it chooses by.
+"""What a node knows of one host, and the cost that it chooses by.
 
 Everything a parent can know meets here: its own counts (exact), the member's reports (late), and how the member did
-lately. `line` turns it into `score = in_flight * slope + offset`, which the hot path evaluates with nothing but its own
-count; the line is drawn anew every `TICK_S`, when a report comes and after an error.
+lately. `cost_line` turns it into `cost = in_flight * slope + offset`, which the hot path evaluates with nothing but its
+own count; slope and offset are worked out anew every `TICK_S`, when a report comes and after an error.
 
 One class serves all kinds of member: an endpoint that reports nothing, whose capacity follows from the times of its
 answers (balance/slowness.py) and its slots (balance/pool_slots.py); a node that reports, whose answers are judged in
@@ -15,17 +15,17 @@ import attrs
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.concurrency import Concurrency
+from tierlb.balance.cost import ON_TRIAL, ParentShare, connection_tau_s, cost_line, freshness, tau_s
+from tierlb.balance.error_penalty import ErrorPenalty
 from tierlb.balance.guidance import Child
 from tierlb.balance.kind_counts import REST, KindGrowth
 from tierlb.balance.kinds import Answers, MeanWork, Work
-from tierlb.balance.phantom import Phantom
 from tierlb.balance.pool_slots import FIRST_GUESS
+from tierlb.balance.recovery_probe import RecoveryProbe
 from tierlb.balance.returning import ENOUGH, PROVEN_S, SLOW_MARGIN, Returning
-from tierlb.balance.score import ON_TRIAL, ParentShare, connection_tau_s, freshness, line, tau_s
 from tierlb.balance.slow_start import FIRST_SHARE, slow_start
 from tierlb.balance.slowness import LOWEST, Slowness
 from tierlb.balance.staleness import is_old, trusted_capacity
-from tierlb.balance.trial import Trial
 from tierlb.model.load import Echo, KindTimes, SubtreeLoad
 
 TICK_S = 0.05
@@ -62,14 +62,14 @@ believed: others' load shows in the one first, a change of the endpoint in the o
 
 
 @attrs.define(slots=True)
-class MemberView:
+class LoadEstimate:
     """`reports` and `parents` are the member's own (model.snapshot.Member); `by_connection`: this node gives it
     connections while it counts requests; `equal`: what is given are connections to an endpoint, whose capacity cannot
     be told from when they end, so that all endpoints count the same. `factor`: what its agent says of its weight.
     `said_slots`: how many items it works on at a time, as itself or its agent says (0: neither does); `slots`: as it is
     to be used, of all parents together (balance/pool_slots.py). `endpoint`: it is no node. `own_work` is its own mix
     of items, which may be another than that of the pool (`work`); `work_done_s` the sum of what its answers usually
-    take. `phantom` stands for its errors, as far as siblings do not have them too, `overload` for its answers of 429.
+    take. `penalty` stands for its errors, as far as siblings do not have them too, `overload` for its answers of 429.
 
     Of a member `by_connection`: `said` is what its answers took, as its reports since the last tick have it;
     `standard` how slow its siblings are (the low median, so that of two the slower one is compared with the other)."""
@@ -94,9 +94,9 @@ class MemberView:
     own_work: MeanWork = attrs.field(factory=MeanWork)
     work_done_s: float = 0.0
     endpoint: bool = True
-    phantom: Phantom = attrs.field(factory=Phantom)
-    overload: Phantom = attrs.field(factory=Phantom)
-    trial: Trial = attrs.field(factory=Trial)
+    penalty: ErrorPenalty = attrs.field(factory=ErrorPenalty)
+    overload: ErrorPenalty = attrs.field(factory=ErrorPenalty)
+    trial: RecoveryProbe = attrs.field(factory=RecoveryProbe)
     said: list[KindTimes] = attrs.field(factory=list)
     standard: float = 1.0
     returning: Returning = attrs.field(factory=Returning)
@@ -381,7 +381,7 @@ class MemberView:
         """Standard items per second, by what the endpoint itself said lately; None where it did not."""
         return self._stated if self._stated and now - self._stated_at <= STATED_FOR_S else None
 
-    def line(
+    def cost_line(
         self,
         now: float,
         capacity: float,
@@ -399,29 +399,31 @@ class MemberView:
         if (trial or self.slowness.trial or self.trial.due) and not self.error_penalty(now):
             slope, offset = ON_TRIAL
         else:
-            slope, offset = self._line(now, capacity, own, weight)
+            slope, offset = self._cost_line(now, capacity, own, weight)
         return slope, offset - left_out * slope
 
-    def _line(self, now: float, capacity: float, own: int, weight: float) -> tuple[float, float]:
+    def _cost_line(self, now: float, capacity: float, own: int, weight: float) -> tuple[float, float]:
         part = self._part(now) * max(weight, LEAST_PART)
-        phantom = self.error_penalty(now)
+        penalty = self.error_penalty(now)
         load = self.heard
         if not self.reports:
-            return line(0.0, 0, self.share.value, phantom, capacity, 1.0, self._itself, part)
+            return cost_line(0.0, 0, self.share.value, penalty, capacity, 1.0, self._itself, part)
         items = max(LEAST_ITEMS_PER_CONNECTION, self.items_per_connection) if self.by_connection else 1.0
         if load is None or not self.connected:
             ahead = self._ahead(capacity)
-            return line(0.0, 0, self.share.value, phantom, capacity, items, ahead, part)
+            return cost_line(0.0, 0, self.share.value, penalty, capacity, items, ahead, part)
         age_s = now - self.heard_at + load.age_s
         tau = connection_tau_s(load.connection_s) if self.by_connection else tau_s(load.response_s)
         others = max(0, load.queued - self.echo.queued)
         ahead = self._ahead(capacity)
         counted = min(self.echo.connections, own) if self.by_connection else 0
-        return line(freshness(age_s, tau), others, self.share.value, phantom, capacity, items, ahead, part, counted)
+        return cost_line(
+            freshness(age_s, tau), others, self.share.value, penalty, capacity, items, ahead, part, counted
+        )
 
     def error_penalty(self, now: float) -> float:
         """Phantom items in its queue."""
-        return self.phantom.value(now) + self.overload.value(now)
+        return self.penalty.value(now) + self.overload.value(now)
 
     @property
     def _itself(self) -> float:

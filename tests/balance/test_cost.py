@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.score import (
+from tierlb.balance.cost import (
     LEAST_SHARE,
     NEW_ITEMS,
     ON_TRIAL,
     ParentShare,
     comparable,
     connection_tau_s,
+    cost_line,
     freshness,
-    line,
     tau_s,
 )
 
@@ -57,7 +57,7 @@ LINES = [
 
 @pytest.mark.parametrize(("given_", "expected"), LINES)
 def test_the_line_as_a_table(given_: tuple[float, ...], expected: tuple[float, float]) -> None:
-    assert line(*given_) == pytest.approx(expected)
+    assert cost_line(*given_) == pytest.approx(expected)
 
 
 @given(
@@ -65,22 +65,22 @@ def test_the_line_as_a_table(given_: tuple[float, ...], expected: tuple[float, f
     fresh=st.floats(0, 1),
     others=st.integers(-50, 1000),
     share=st.floats(LEAST_SHARE, 1),
-    phantom=st.floats(0, 800),
+    penalty=st.floats(0, 800),
     capacity=st.floats(0.1, 1e6),
 )
 def test_the_line_is_predicted_queue_over_capacity(
-    own: int, fresh: float, others: int, share: float, phantom: float, capacity: float
+    own: int, fresh: float, others: int, share: float, penalty: float, capacity: float
 ) -> None:
     queue = fresh * (own + max(0, others)) + (1 - fresh) * own / share
-    slope, offset = line(fresh, others, share, phantom, capacity)
-    assert own * slope + offset == pytest.approx((queue + phantom + 1) / capacity)
+    slope, offset = cost_line(fresh, others, share, penalty, capacity)
+    assert own * slope + offset == pytest.approx((queue + penalty + 1) / capacity)
 
 
 @given(counted=st.integers(0, 100), since=st.integers(0, 100), per_item=st.floats(0.01, 5))
 def test_a_connection_that_the_child_has_not_counted_yet_brings_a_part_of_an_item_at_least(
     counted: int, since: int, per_item: float
 ) -> None:
-    slope, offset = line(1, 0, 1, 0, 100, per_item, counted=counted)
+    slope, offset = cost_line(1, 0, 1, 0, 100, per_item, counted=counted)
     queue = counted * per_item + since * max(NEW_ITEMS, per_item)
     assert (counted + since) * slope + offset == pytest.approx((queue + 1) / 100)
 
@@ -100,9 +100,9 @@ COMPARABLE = [
 
 @pytest.mark.parametrize(("lines", "expected"), COMPARABLE)
 def test_lines_in_units_of_the_flattest_as_a_table(
-    lines: list[tuple[float, float]], expected: list[tuple[float, float]]
+    cost_lines: list[tuple[float, float]], expected: list[tuple[float, float]]
 ) -> None:
-    found = comparable(lines)
+    found = comparable(cost_lines)
     assert [each for pair in found for each in pair] == pytest.approx([each for pair in expected for each in pair])
 
 
@@ -115,9 +115,9 @@ def test_lines_in_units_of_the_flattest_as_a_table(
 def test_hosts_with_the_same_queue_have_the_same_score_however_many_parked_items(
     capacity: float, ahead: float, parked: list[int], queue: int
 ) -> None:
-    slope, offset = line(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
-    lines = comparable([(slope, offset - each * slope) for each in parked])
-    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, lines, strict=True)}) == 1
+    slope, offset = cost_line(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
+    cost_lines = comparable([(slope, offset - each * slope) for each in parked])
+    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, cost_lines, strict=True)}) == 1
 
 
 @pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
@@ -127,7 +127,7 @@ def test_an_offset_that_is_no_number_does_no_harm_to_the_others(odd: float) -> N
 
 @given(capacity=st.floats(1e-3, 1e12), stuck=st.integers(1, 5000))
 def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue(capacity: float, stuck: int) -> None:
-    usual = line(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
+    usual = cost_line(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
     (slope, offset), (trial_slope, trial_offset) = comparable([usual, (ON_TRIAL[0], -stuck * ON_TRIAL[0])])
     assert stuck * trial_slope + trial_offset == 0 < offset
     assert (stuck + 1) * trial_slope + trial_offset > 10_000 * slope + offset
@@ -137,10 +137,12 @@ def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue
     st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3), st.integers(0, 500)), min_size=2, max_size=8),
 )
 def test_what_is_clearly_lower_stays_lower(rows: list[tuple[float, float, int]]) -> None:
-    lines = [(slope, offset * slope) for slope, offset, _ in rows]
-    unit = min(slope for slope, _ in lines)
-    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(lines, rows, strict=True)]
-    after = [count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(lines), rows, strict=True)]
+    cost_lines = [(slope, offset * slope) for slope, offset, _ in rows]
+    unit = min(slope for slope, _ in cost_lines)
+    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(cost_lines, rows, strict=True)]
+    after = [
+        count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(cost_lines), rows, strict=True)
+    ]
     assert after == pytest.approx([score / unit for score in before], rel=1e-9, abs=1e-6)
 
 

@@ -1,23 +1,23 @@
-"""From reports and own counts to a line: what one host's load will look like to the pick (BALANCING.md §2).
+"""From reports and own counts to a cost: what one host's load will look like to the pick (BALANCING.md §2).
 
 A parent knows its own items in flight at a child exactly, and everybody's as of the child's last report. The older
 the report, the less it says: `freshness` fades from it to the parent's own count, scaled up by the share of the child's
-traffic that this parent sends. The predicted queue over capacity is a line in the own count, so the pick
-needs one multiplication and one addition per host; the lines are worked out between picks.
+traffic that this parent sends. The predicted queue over capacity is linear in the own count, so the pick
+needs one multiplication and one addition per host; slope and offset are worked out between picks.
 
     Q     = a·(n + max(0, R − r)) + (1 − a)·n/share
-    score = (Q/part + phantom + ahead) / capacity = n·slope + offset
+    cost = (Q/part + penalty + ahead) / capacity = n·slope + offset
 
 For a connection, which cannot be placed anew with its next item, the time that items take at the child counts too:
 there `ahead` is its capacity by the time of a standard item, 1 at least. For requests to a child it is 1, so that one
 that has recovered is found again.
 A connection counts as many items as the child's carry on average (`per_item`), and one that the last report does not
-tell of as NEW_ITEMS at least. When many end between two drawings of the line, Q is too low meanwhile, even below zero.
+tell of as NEW_ITEMS at least. When many end between two refreshes, Q is too low meanwhile, even below zero.
 
 `ahead` is the item itself. An endpoint works on up to c items at once and each takes c/capacity, so there it is c, or
-more where c is small (`balance.view.AHEAD`): with 1 a slow endpoint looks as good as a fast one that has a few in
-flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the
-scenario of tests/simulation/test_load_aware.py: steady, just after a fast endpoint became slow, later).
+more where c is small (`balance.load_estimate.AHEAD`): with 1 a slow endpoint looks as good as a fast one that has a few
+in flight. p99 was 53/77/63 ms with 1, 47/56/51 with c (the scenario of tests/simulation/test_load_aware.py: steady,
+just after a fast endpoint became slow, later).
 """
 
 import math
@@ -42,7 +42,7 @@ chance and replaces less."""
 UNHEARD = -1
 GRID, MOST = 2.0**20, 2.0**30
 ON_TRIAL = (1e9, 0.0)
-"""The line of a member that is to get the next item and, while it has that, no other (slowness.Slowness)."""
+"""Slope and offset of a host that is to get the next item and, while it has that, no other (slowness.Slowness)."""
 
 
 def tau_s(response_s: float) -> float:
@@ -60,11 +60,11 @@ def freshness(age_s: float, tau_s: float) -> float:
     return math.exp(-max(0.0, age_s) / tau_s)
 
 
-def line(
+def cost_line(
     fresh: float,
     others: float,
     share: float,
-    phantom: float,
+    penalty: float,
     capacity: float,
     per_item: float = 1.0,
     ahead: float = 1.0,
@@ -83,18 +83,18 @@ def line(
     per_new = max(NEW_ITEMS, per_item)
     slope = (fresh * per_new + (1 - fresh) * per_item / share) / (capacity * part)
     known = max(0.0, others) - counted * (per_new - per_item)
-    return slope, (fresh * known / part + phantom + ahead) / capacity
+    return slope, (fresh * known / part + penalty + ahead) / capacity
 
 
-def comparable(lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same lines in units of the flattest one, which makes scores predicted queues, with offsets that are multiples
+def comparable(cost_lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same lines in units of the flattest one, which makes costs predicted queues, with offsets that are multiples
     of a power of two. So scores that are the same on paper are the same in floating point: equal members, some with
     parked items, would else be chosen by how their sums happen to be rounded. Lines of members on trial stay as they
     are: they are exact, and steep enough."""
-    unit = min((slope for slope, _ in lines if 0 < slope < ON_TRIAL[0]), default=0.0)
+    unit = min((slope for slope, _ in cost_lines if 0 < slope < ON_TRIAL[0]), default=0.0)
     if not unit:
-        return list(lines)
-    return [each if each[0] >= ON_TRIAL[0] else _in_units(unit, *each) for each in lines]
+        return list(cost_lines)
+    return [each if each[0] >= ON_TRIAL[0] else _in_units(unit, *each) for each in cost_lines]
 
 
 def _in_units(unit: float, slope: float, offset: float) -> tuple[float, float]:

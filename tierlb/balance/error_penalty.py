@@ -15,8 +15,8 @@ FORGOTTEN = 0.01
 
 
 @attrs.define
-class Phantom:
-    """One member's phantom items."""
+class ErrorPenalty:
+    """One host's phantom items."""
 
     _items: float = 0.0
     _at: float = 0.0
