@@ -250,7 +250,7 @@ sys.stdin.readline()
 OUT_OF_DESCRIPTORS = """
 import os, resource, subprocess, sys
 import trio
-from tierlb.local.managed_process import Child
+from tierlb.local.managed_process import ManagedProcess
 from tierlb.local.guard import Guard
 from tierlb.local.sockets import Sockets
 from tierlb.model.address import parse_address
@@ -270,7 +270,7 @@ async def main():
     sockets.open(parse_address(sys.argv[2]), "web")
     async with Open() as guard, trio.open_nursery() as fleet:
         argv = (sys.executable, "-c", *sys.argv[1:])
-        child = Child("web-1", argv, dict(os.environ), Log(), guard, sockets=sockets, tier="web")
+        child = ManagedProcess("web-1", argv, dict(os.environ), Log(), guard, sockets=sockets, tier="web")
         fleet.start_soon(child.run)
         while child.pid is None:
             await trio.sleep(0.01)
