@@ -353,7 +353,7 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     async def accepts_soon(address: Address) -> None:
         await trio.sleep(rng.uniform(0.1, START_S))
 
-    patches: Mapping[str, object] = {"Child": world.child, "_until_it_accepts": accepts_soon}
+    patches: Mapping[str, object] = {"ManagedProcess": world.child, "_until_it_accepts": accepts_soon}
     for name, value in patches.items():
         monkeypatch.setattr(process_manager_module, name, value)
     nursery.start_soon(controller.run)
