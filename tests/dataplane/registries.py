@@ -5,7 +5,9 @@ from typing import Any
 
 from tests.dataplane.conftest import snapshot
 from tierlb.balance.kinds import OTHER
-from tierlb.dataplane.upstream.registry import Host, HostRegistry, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import HostSet
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.snapshot import Destination, Member

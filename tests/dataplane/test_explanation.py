@@ -7,7 +7,8 @@ import pytest
 
 from tests.dataplane.registries import Harness, Underway, by_name, child, member
 from tierlb.dataplane.explanation import MOST_MEMBERS, Explaining, explain, recorded
-from tierlb.dataplane.upstream.registry import Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
 
 WINDOW = [

@@ -18,7 +18,8 @@ from tests.dataplane.registries import Underway, destination
 from tierlb.balance.kinds import OTHER
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
-from tierlb.dataplane.upstream.registry import Host, HostRegistry
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Kind, OutlierDetection, Policy
 from tierlb.net.reactor import Reactor

@@ -13,7 +13,8 @@ import attrs
 from tierlb.balance.availability import Availability
 from tierlb.balance.member import Member as CountedMember
 from tierlb.dataplane.counters import Counters
-from tierlb.dataplane.upstream.registry import Host, HostRegistry
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
 from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, WorkRates, pools_down

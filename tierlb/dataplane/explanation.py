@@ -19,7 +19,8 @@ import attrs
 
 from tierlb.balance.load_aware import score_of
 from tierlb.balance.peak import expected_s
-from tierlb.dataplane.upstream.registry import Choice, Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.model.snapshot import Destination
 from tierlb.model.topology import Policy
 

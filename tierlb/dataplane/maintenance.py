@@ -5,7 +5,7 @@ A node that is in maintenance cuts by itself; an endpoint knows nothing of it, s
 
 from collections.abc import Iterable
 
-from tierlb.dataplane.upstream.registry import Host
+from tierlb.dataplane.upstream.host import Host
 from tierlb.model.topology import Admin
 
 

@@ -25,7 +25,7 @@ from tierlb.dataplane.maintenance import Maintenance
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.dataplane.upstream.discovery import Discovery
-from tierlb.dataplane.upstream.registry import Host
+from tierlb.dataplane.upstream.host import Host
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot

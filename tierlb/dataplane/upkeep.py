@@ -21,8 +21,9 @@ from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.upstream.agent_check import AgentChecks, serve_agent_check
 from tierlb.dataplane.upstream.health import HealthChecks
+from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.recovery import Recovery
-from tierlb.dataplane.upstream.registry import Host, HostRegistry
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
 from tierlb.model.snapshot import PoolSettings, Snapshot

@@ -208,7 +208,7 @@ class Node:
             below.serve(item_done, item, item.work)
 
     def _pick(self, kind: int) -> Host:
-        """As dataplane.upstream.registry.HostSet chooses."""
+        """As dataplane.upstream.host_set.HostSet chooses."""
         if self.kinds.long[kind] and isinstance(self._chooser, LoadAware):
             long: Host | None = self._chooser.for_long(self.hosts)
             assert long is not None

@@ -11,7 +11,8 @@ import attrs
 from tests.dataplane.registries import Harness
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.dataplane.l4.watch import Watch
-from tierlb.dataplane.upstream.registry import Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Kind, Policy
 from tierlb.telemetry.tally import Tally
 

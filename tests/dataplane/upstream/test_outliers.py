@@ -11,8 +11,9 @@ import pytest
 
 from tests.dataplane.registries import Harness, available, by_name, child, destination, member
 from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.outliers import MUTED_S, SURVEY_S
-from tierlb.dataplane.upstream.registry import Host, HostSet, log_change
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import Admin, Kind, OutlierDetection, Policy
 from tierlb.net.wheel import TICK_S

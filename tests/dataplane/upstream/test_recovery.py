@@ -14,8 +14,8 @@ from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.dataplane.upstream.health import Result
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.recovery import ASK_AGAIN_S, Recovery
-from tierlb.dataplane.upstream.registry import HostSet
 from tierlb.model.address import Address
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import HealthCheck, Policy, Timeouts

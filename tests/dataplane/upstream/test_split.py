@@ -6,7 +6,8 @@ import random
 import pytest
 
 from tests.dataplane.registries import Harness, child, destination, member
-from tierlb.dataplane.upstream.registry import Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.topology import Admin
 

@@ -15,7 +15,8 @@ from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.upstream.registry import Host, HostRegistry, log_change
+from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot

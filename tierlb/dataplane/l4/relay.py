@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.upstream.registry import Host
+from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.reactor import WRITE
 from tierlb.net.self_connect import connect_outcome

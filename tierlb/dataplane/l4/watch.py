@@ -10,7 +10,7 @@ from itertools import islice
 
 from tierlb.balance.activity import NEVER_MOVED, Activity, owes
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.upstream.registry import Host
+from tierlb.dataplane.upstream.host import Host
 from tierlb.telemetry.tally import Tally
 
 LOOK_S = 0.5

@@ -20,7 +20,7 @@ from tierlb.dataplane.l7.max_forwards import FinalRecipient
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.redirect import location
 from tierlb.dataplane.l7.reply import own_answer
-from tierlb.dataplane.upstream.registry import HostSet
+from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Redirect, Respond
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.stream import Stream

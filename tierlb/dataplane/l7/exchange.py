@@ -25,7 +25,8 @@ from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import CHUNKED, UNTIL_CLOSE, Reply, frame_for, with_lines
 from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.upstream.registry import Choice, Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.net import peer_liveness as hearing
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER

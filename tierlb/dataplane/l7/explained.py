@@ -6,7 +6,7 @@ from tierlb.dataplane.explanation import answered, recorded, response_fields
 from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.reply import Reply, with_lines
-from tierlb.dataplane.upstream.registry import HostSet
+from tierlb.dataplane.upstream.host_set import HostSet
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l7.client import ClientConnection

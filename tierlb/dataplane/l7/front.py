@@ -21,7 +21,9 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
-from tierlb.dataplane.upstream.registry import Choice, Host, HostRegistry, HostSet, log_change
+from tierlb.dataplane.upstream.host import Host, log_change
+from tierlb.dataplane.upstream.host_set import Choice, HostSet
+from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot

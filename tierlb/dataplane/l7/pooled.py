@@ -14,7 +14,7 @@ from fcntl import ioctl
 from termios import FIONREAD
 from typing import Protocol
 
-from tierlb.dataplane.upstream.registry import Host
+from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
 from tierlb.net.reactor import READ, WRITE, Reactor

@@ -33,7 +33,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
 
 if TYPE_CHECKING:
-    from tierlb.dataplane.upstream.registry import Host
+    from tierlb.dataplane.upstream.host import Host
 
 SURVEY_S = 0.02
 """Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge

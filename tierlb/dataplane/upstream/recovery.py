@@ -20,7 +20,7 @@ from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.internal_errors import barrier
 
 if TYPE_CHECKING:
-    from tierlb.dataplane.upstream.registry import Host
+    from tierlb.dataplane.upstream.host import Host
 
 ASK_AGAIN_S = 1.0
 """After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than

@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable, Collection, Sequence
 
 from tierlb.balance.draws import Draws
-from tierlb.dataplane.upstream.registry import Host, HostSet
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import HostSet
 
 
 class Split:
