@@ -170,7 +170,7 @@ class Kinds:
 
     def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
         """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
-        the ratio that is expected of this member now, by its slowness and its queue. `highest`: what a single answer's
+        the ratio that is expected of this member now. `highest`: what a single answer's
         ratio counts at most."""
         answers = Answers()
         for number, times in taken.items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import median, median_low
 
 from tierlb.balance.activity import in_whole
-from tierlb.balance.capacity import ALIKE, settle
+from tierlb.balance.capacity import settle
 from tierlb.balance.chance import alike_within
 from tierlb.balance.cost import comparable
 from tierlb.balance.interference import Seen
@@ -225,7 +225,7 @@ def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
         slowness, answers = member.estimate.slowness, member.answers
         slowness.siblings, slowness.fastest, slowness.alike = middle, fastest, alike
         member.estimate.compare(dt_s, answers, standard, leaf_slots)
-        if answers.count and slowness.value < ALIKE * middle:
+        if answers.count and slowness.value < alike * middle:
             seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].estimate.work
     work.follow(dt_s)
