@@ -1,4 +1,4 @@
-"""BALANCING.md's table in virtual time: what happens to whom with which rule, number of parents and delay of reports.
+"""A table in virtual time: what happens to whom with which rule, number of parents and delay of reports.
 
 Pure computation, no machine is measured: the same seed gives the same figures everywhere. The rules that tierlb does
 not have (shortest by report, weights by headroom, perfect knowledge) are there to compare with. `--mix` plays short
@@ -42,9 +42,7 @@ class Line:
     values: dict[str, float]
 
 
-@click.command(
-    help="The scenarios of BALANCING.md in virtual time; with --mix short items beside long ones, for each rule."
-)
+@click.command(help="Scenarios in virtual time; with --mix short items beside long ones, for each rule.")
 @click.option("--seeds", type=click.IntRange(1, 20), default=2, show_default=True)
 @click.option("--mix", metavar="NAMES", help=f"Of mixes, with commas, or all: {', '.join(EVERY)}.")
 @click.option("--tiers", multiple=True, type=int, default=(1,), show_default=True, help="Of nodes, 1 to 3; with --mix.")

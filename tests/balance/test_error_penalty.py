@@ -1,4 +1,4 @@
-"""Errors as queue, against the recurrence of BALANCING.md §3."""
+"""Errors as queue, against the recurrence of a fading sum (BALANCING.md §3)."""
 
 import math
 

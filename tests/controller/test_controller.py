@@ -599,7 +599,7 @@ def test_agents_are_not_waited_for_when_the_cluster_starts(shop_with_agents, log
 
 
 async def test_there_is_an_end_to_how_many_may_join(shop_with_agents, log, monkeypatch):
-    monkeypatch.setattr("tierlb.controller.controller.MAX_SEATS", 5)
+    monkeypatch.setattr("tierlb.controller.controller.MAX_RECORDS", 5)
     controller = Controller(shop_with_agents, log)
     for number in (1, 2):
         controller.join(attrs.evolve(AGENT, node=f"app-{number}"), Link())
@@ -607,7 +607,7 @@ async def test_there_is_an_end_to_how_many_may_join(shop_with_agents, log, monke
         controller.join(attrs.evolve(AGENT, node="app-3"), Link())
 
 
-async def test_a_process_that_was_taken_over_from_does_not_get_its_seat_back(running, autojump_clock):
+async def test_a_process_that_was_taken_over_from_does_not_get_its_record_back(running, autojump_clock):
     await serve_all(running)
     old = running.records["web-1"].hello
     running.join(hello("web-1", "web", 22, boot_id="two"), Link())

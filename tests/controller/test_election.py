@@ -205,7 +205,7 @@ async def test_a_controller_that_is_cut_off_stops_before_another_one_begins(
         assert (await etcd.commit([two.leadership.fence()], [])).agreed
 
 
-async def test_a_short_silence_of_etcd_changes_no_active_controller(stand, relay: Relay, relayed: Etcd, log) -> None:
+async def test_a_short_silence_of_etcd_leaves_the_active_controller(stand, relay: Relay, relayed: Etcd, log) -> None:
     with trio.fail_after(DEADLINE_S):
         one = stand(relayed, "one", ttl_s=6)
         await one.active.wait()
@@ -219,7 +219,7 @@ async def test_a_short_silence_of_etcd_changes_no_active_controller(stand, relay
         assert [event for event, _ in log.events] == ["is the active controller"]
 
 
-async def test_an_etcd_that_restarts_changes_no_active_controller(tmp_path: Path, log) -> None:
+async def test_an_etcd_that_restarts_leaves_the_active_controller(tmp_path: Path, log) -> None:
     with running_etcd(tmp_path) as server, trio.fail_after(DEADLINE_S):
         etcd = server.client()
         async with standing("leader", log) as stand:
@@ -372,7 +372,7 @@ async def test_who_may_only_read_is_told_before_the_seat_is_vacant(guarded: Serv
         await etcd.close()
 
 
-async def test_an_end_of_all_tokens_changes_no_active_controller(guarded: Server, log) -> None:
+async def test_an_end_of_all_tokens_leaves_the_active_controller(guarded: Server, log) -> None:
     etcd, other = guarded.client(), guarded.client()
     with trio.fail_after(DEADLINE_S):
         async with standing("test/leader", log) as stand:

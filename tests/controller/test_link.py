@@ -122,7 +122,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
                 assert controller.records["web-1"].link is not None
 
 
-async def test_the_seat_knows_when_its_socket_is_gone(url, controller):
+async def test_the_record_knows_when_its_socket_is_gone(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))

@@ -15,7 +15,7 @@ from tierlb.dataplane import pipe as pipe_module
 from tierlb.dataplane.pipe import End, Pipe
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Listener
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.bulk import MOST_BACKLOGS
 from tierlb.net.listeners import open_socket
 from tierlb.net.peer_liveness import GONE, LOOK_S
@@ -190,7 +190,7 @@ class Looks:
         self.found: dict[socket.socket, float] = {}
         self.seen: list[tuple[float, socket.socket]] = []
         self.began = joined.reactor.now
-        monkeypatch.setattr(hearing, "next_look_s", self)
+        monkeypatch.setattr(peer_liveness, "next_look_s", self)
 
     def __call__(self, sock: socket.socket) -> float:
         self.seen.append((self.joined.reactor.now - self.began, sock))
@@ -383,8 +383,8 @@ BEFORE: dict[str, Quiet] = {
 async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_does_not_read_is_not_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "LOOK_S", 1.0)
-    monkeypatch.setattr(hearing, "ASK_EVERY_S", 1)
+    monkeypatch.setattr(peer_liveness, "LOOK_S", 1.0)
+    monkeypatch.setattr(peer_liveness, "ASK_EVERY_S", 1)
     crashes: list[BaseException] = []
     reactor = Reactor(crashes.append)
     with hosts() as silence:

@@ -268,10 +268,10 @@ asks = os.pipe()
 async def main():
     sockets, held, others = Sockets(), [], []
     sockets.open(parse_address(sys.argv[2]), "web")
-    async with Open() as guard, trio.open_nursery() as fleet:
+    async with Open() as guard, trio.open_nursery() as nursery:
         argv = (sys.executable, "-c", *sys.argv[1:])
         child = ManagedProcess("web-1", argv, dict(os.environ), Log(), guard, sockets=sockets, tier="web")
-        fleet.start_soon(child.run)
+        nursery.start_soon(child.run)
         while child.pid is None:
             await trio.sleep(0.01)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -282,7 +282,7 @@ async def main():
             os.write(asks[1], b"\\n")
             await trio.to_thread.run_sync(sys.stdin.readline)
         print("alive" if child.crashes == 0 else "crashed", flush=True)
-        fleet.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
 
 trio.run(main)
 """

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.silence import hosts, stuff
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.peer_liveness import GONE, LOOK_S, SILENT, UNANSWERED, judge, next_look_s
 from tierlb.net.wheel import NEVER
 
@@ -58,7 +58,7 @@ def test_of_a_kernel_that_does_not_tell_the_window_nothing_is_concluded() -> Non
 
 
 async def test_who_is_gone_is_told_from_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "LOOK_S", SHORT_S)
+    monkeypatch.setattr(peer_liveness, "LOOK_S", SHORT_S)
     with hosts() as silence, trio.fail_after(DEADLINE_S):
         quiet, _ = silence.connected(silence.mute)
         asked, _ = silence.connected(silence.mute)
@@ -89,8 +89,8 @@ def unacked(sock: socket.socket) -> int:
 
 
 async def test_a_peer_that_is_gone_and_owes_nothing_is_asked_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "LOOK_S", 1.0)
-    monkeypatch.setattr(hearing, "ASK_EVERY_S", 1)
+    monkeypatch.setattr(peer_liveness, "LOOK_S", 1.0)
+    monkeypatch.setattr(peer_liveness, "ASK_EVERY_S", 1)
     with hosts() as silence, trio.fail_after(DEADLINE_S):
         gone, _ = silence.connected(silence.mute)
         here, far = silence.connected(silence.live)

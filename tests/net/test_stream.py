@@ -10,7 +10,7 @@ import trio
 
 from tests.silence import hosts
 from tierlb.model.address import Address
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net import stream as stream_module
 from tierlb.net.bulk import BULK_READ_BYTES, MOST_BACKLOGS, READ_BYTES
 from tierlb.net.reactor import READ, Reactor
@@ -382,8 +382,8 @@ def test_the_kernel_asks_whether_another_host_is_there_and_spares_itself(host: s
 async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "LOOK_S", 1.0)
-    monkeypatch.setattr(hearing, "ASK_EVERY_S", 1)
+    monkeypatch.setattr(peer_liveness, "LOOK_S", 1.0)
+    monkeypatch.setattr(peer_liveness, "ASK_EVERY_S", 1)
     crashes: list[BaseException] = []
     reactor = Reactor(crashes.append)
     with hosts() as silence:
@@ -403,7 +403,7 @@ async def test_an_error_that_the_kernel_finds_is_heard_by_who_reads_and_by_who_d
                 while not all(stream.closed for stream in streams.values()):  # noqa: ASYNC110
                     await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()
-        silent = {errno.errorcode[code] for code in hearing.SILENT}
+        silent = {errno.errorcode[code] for code in peer_liveness.SILENT}
         assert streams["heard all"].heard.pop(0) == "eof"
         for what, stream in streams.items():
             (error,) = stream.heard

@@ -10,7 +10,7 @@ import trio.lowlevel
 from tests.joining import admit
 from tierlb.model.address import Address
 from tierlb.net import websocket as websocket_module
-from tierlb.net import websocket_server as crowd_module
+from tierlb.net import websocket_server as server_module
 from tierlb.net.door import MOST_STRANGERS
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
@@ -303,7 +303,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
 
 @pytest.mark.parametrize("end_fails", [False, True])
 async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(party, monkeypatch, end_fails):
-    works = crowd_module._read
+    works = server_module._read
     with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as bad, connect(party.url, "secret") as other:
             for channel in (bad, other):
@@ -316,7 +316,7 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
                     raise ValueError(fd)
                 return works(fd)
 
-            monkeypatch.setattr(crowd_module, "_read", fail)
+            monkeypatch.setattr(server_module, "_read", fail)
             if end_fails:
                 handler.reasons = None  # so its `ended` raises
             await bad.send(b"y")
@@ -328,7 +328,7 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
 
 
 async def test_more_lines_than_allowed_are_not_taken(party, monkeypatch):
-    monkeypatch.setattr(crowd_module, "MAX_LINES", 1)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
     with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as channel:
             await channel.send(b"x")

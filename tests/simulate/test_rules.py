@@ -42,7 +42,7 @@ def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float =
     return Known(name, Below(truth), estimate, own, capacity=capacity)
 
 
-CANDIDATES = [
+HOSTS = [
     known("idle in truth", 0, SubtreeLoad(in_flight=9, utilisation=0.98)),
     known("idle by report", 9, SubtreeLoad(in_flight=0, utilisation=0.5)),
     known("large", 6, SubtreeLoad(in_flight=6, utilisation=0.9), capacity=10.0),
@@ -59,19 +59,19 @@ CANDIDATES = [
 )
 def test_the_queue_counts_over_capacity(rule: Rule, chosen: set[str]) -> None:
     chooser = chooser_for(rule, random.Random(1))
-    chooser.rebuild(CANDIDATES)
+    chooser.rebuild(HOSTS)
     assert {chooser.pick(0).name for _ in range(200)} == chosen
 
 
 def test_the_truth_and_the_report_are_told_apart() -> None:
     for rule, name in ((Rule.PERFECT, "idle in truth"), (Rule.SHORTEST_BY_REPORT, "idle by report")):
         chooser = chooser_for(rule, random.Random(1))
-        assert {chooser.among(CANDIDATES[:2], 0).name for _ in range(20)} == {name}
+        assert {chooser.among(HOSTS[:2], 0).name for _ in range(20)} == {name}
 
 
 def test_weights_by_headroom_follow_what_is_left() -> None:
     chooser = chooser_for(Rule.HEADROOM, random.Random(1))
-    chooser.rebuild(CANDIDATES)
+    chooser.rebuild(HOSTS)
     picks = [chooser.pick(0).name for _ in range(4000)]
     assert picks.count("idle in truth") / 4000 == pytest.approx(0.02 / 1.52, abs=0.01)
     assert picks.count("idle by report") / 4000 == pytest.approx(0.5 / 1.52, abs=0.03)

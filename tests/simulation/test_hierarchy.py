@@ -1,4 +1,4 @@
-"""Four tiers, 104 nodes, 256 leaves in virtual time, with the real balance and telemetry code (BALANCING.md §9).
+"""Four tiers, 104 nodes, 256 leaves in virtual time, with the real balance and telemetry code (BALANCING.md §1).
 
 What is asked: the tail stays near that of a service without any wait, a subtree that becomes slow is left and found
 again, nothing swings, and reports two seconds late or eight parents that know nothing of each other change little.

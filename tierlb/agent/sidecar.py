@@ -32,7 +32,7 @@ NOTICE_S = 1.0
 
 @attrs.define
 class Sidecar:
-    """Reads the app and answers for it (channel.reporting.Reporter). `parents` is set once it has joined."""
+    """Reads the app and answers for it (channel.report_schedule.Reporter). `parents` is set once it has joined."""
 
     name: str
     pool: str

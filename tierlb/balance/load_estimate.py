@@ -35,7 +35,7 @@ AHEAD = 2.0
 """The item itself counts as so many times the slots, up to SLOTS. With 1 the score is the expected time, which sends
 more to slow endpoints than the tail bears: p99 is 47/58/53 ms over endpoints of four slots, with 2 it is 47/54/51
 (tests/simulation/test_load_aware.py)."""
-CROWD_S = 2.0
+MEAN_IN_FLIGHT_S = 2.0
 """Over which it is averaged how many items this node has at a member that others send to as well."""
 REPORT_INTERVAL_S = 0.25
 ITEMS_PER_CONNECTION_GAIN = 0.25
@@ -104,7 +104,7 @@ class LoadEstimate:
     share: ParentShare = attrs.field(init=False)
     _at: float = attrs.field(init=False)
     _area_s: float = attrs.field(default=0.0, init=False)
-    _crowd: float = attrs.field(default=0.0, init=False)
+    _mean_in_flight: float = attrs.field(default=0.0, init=False)
     _stated: float = attrs.field(default=0.0, init=False)
     _stated_at: float = attrs.field(default=0.0, init=False)
     _learnt_at: float = attrs.field(default=0.0, init=False)
@@ -176,7 +176,7 @@ class LoadEstimate:
         """An item, usually of `usual_s` (0: unknown), began when so many of this node's competed, and took `time_s`.
         Those of other parents are taken to be as many each in the mean."""
         if usual_s:
-            others = (self.parents - 1) * self._crowd
+            others = (self.parents - 1) * self._mean_in_flight
             self.concurrency.add(usual_s, ((round(here + others), time_s),))
 
     def listen(self, now: float) -> None:
@@ -213,9 +213,9 @@ class LoadEstimate:
         """Learn from this node's own counts: the integral of its in-flight there, of which so many are parked now, and
         its answers. `overdue`: how late items are that wait, as a sum of ratios (balance/slowness.py)."""
         dt_s = now - self._at
-        crowd = (area_s - self._area_s) / dt_s - parked if dt_s > 0 else 0.0
-        busy = crowd > LEAST_IN_FLIGHT
-        self._crowd += (max(0.0, crowd) - self._crowd) * min(1.0, dt_s / CROWD_S)
+        in_flight = (area_s - self._area_s) / dt_s - parked if dt_s > 0 else 0.0
+        busy = in_flight > LEAST_IN_FLIGHT
+        self._mean_in_flight += (max(0.0, in_flight) - self._mean_in_flight) * min(1.0, dt_s / MEAN_IN_FLIGHT_S)
         self.concurrency.wait(dt_s)
         if answers.count:
             self._learnt_at = now

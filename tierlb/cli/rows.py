@@ -18,7 +18,7 @@ Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 STALE_S = 2.5
-"""Ten report intervals: what is older is not believed by parents either, and says nothing of now (DESIGN.md §8)."""
+"""Ten report intervals: what is older is not believed by parents either, and says nothing of now."""
 AVAILABLE = "available"
 CONTROLLER = "the controller"
 SERVING = "serving"

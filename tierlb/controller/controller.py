@@ -22,7 +22,7 @@ are given that time anew. And whoever serves is not told that nobody is below it
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
 parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`cluster_view`).
 
-Left out: sockets (link.py) and processes (cluster/).
+Left out: sockets (link.py) and processes (local/).
 """
 
 import secrets
@@ -80,7 +80,7 @@ BACK_S = 5.0
 MORE_S = 3.0
 """Where somebody came back, others may yet: each has found out at a time of its own that a machine was gone."""
 BACK_AT_MOST_S = 20.0
-MAX_SEATS = 32768
+MAX_RECORDS = 32768
 NONCE_BYTES = 12
 OBSERVE_S = 5.0
 """How long a single look keeps the rows coming, so that the next one need not wait for them."""
@@ -218,7 +218,7 @@ class Controller:
         """Take in a node that said hello; a second connection of the same node replaces the first, and so does another
         process that is to take over from one that still runs, whose addresses stay until the new one has its own.
         Raises Unwelcome."""
-        record = self._seat_for(hello, link)
+        record = self._record_for(hello, link)
         if record.hello is None or record.hello.boot_id != hello.boot_id:
             former, record = record, self._vacate(record)
             record.addresses, record.inner = former.addresses, former.inner
@@ -531,7 +531,7 @@ class Controller:
         above = self.records.get(parent.name)
         return self.admission.ticket(above.tier, above.name, child) if above is not None else ""
 
-    def _seat_for(self, hello: Hello, link: Link) -> NodeRecord:
+    def _record_for(self, hello: Hello, link: Link) -> NodeRecord:
         record = self.records.get(hello.node)
         pool = self.topology.pools.get(hello.tier)
         if pool is not None and pool.agents:
@@ -552,8 +552,8 @@ class Controller:
         vouched = self.admission.only_started and not record.agent
         if record.link is not None and (problem := may_replace(record.link.host, link.host, vouched=vouched)):
             raise Unwelcome(problem)
-        if hello.node not in self.records and len(self.records) >= MAX_SEATS:
-            raise Unwelcome(f"there are {MAX_SEATS} nodes and agents already")
+        if hello.node not in self.records and len(self.records) >= MAX_RECORDS:
+            raise Unwelcome(f"there are {MAX_RECORDS} nodes and agents already")
         self.records[hello.node] = record
         return record
 

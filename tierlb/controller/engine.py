@@ -1,7 +1,7 @@
 """Where somebody else starts the processes of a cluster: compose, Kubernetes, a service manager on each of several
 machines. Who will come nobody knows then; what the controller has to know of it is here.
 
-Left out: asking an engine for anything (cluster/), which whoever makes a change does.
+Left out: asking an engine for anything (deploy/), which whoever makes a change does.
 """
 
 import attrs

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.bulk import BULK_READ_BYTES, READ_BYTES
 from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.stream import Stream
@@ -61,7 +61,7 @@ class Pipe:
         for end in (self.client, self.member):
             if not end.mask:
                 end.watch()
-        self._wait(hearing.LOOK_S)
+        self._wait(peer_liveness.LOOK_S)
         if to_client:
             self.member.on_data(to_client)
         if to_member:
@@ -98,7 +98,7 @@ class Pipe:
         """Close both sides, for the node is full; false if the client seems to wait for an answer, or just asks."""
         if self.is_unused and self.client.has_unread:
             return False
-        if self.client.carried and not (self.member.carried and hearing.has_answered(self.client.sock)):
+        if self.client.carried and not (self.member.carried and peer_liveness.has_answered(self.client.sock)):
             return False
         self.finish(broken=False)
         return True
@@ -112,12 +112,12 @@ class Pipe:
             self._look(now)
 
     def _look(self, now: float) -> None:
-        quiet_in_s = self.moved + hearing.LOOK_S - now
-        again_s = quiet_in_s if quiet_in_s > 0 else hearing.LOOK_S
+        quiet_in_s = self.moved + peer_liveness.LOOK_S - now
+        again_s = quiet_in_s if quiet_in_s > 0 else peer_liveness.LOOK_S
         for end in (self.client, self.member):
             next_s = end.next_look_s(now, quiet_in_s)
-            if next_s == hearing.GONE:
-                end.on_broken(hearing.vanished())
+            if next_s == peer_liveness.GONE:
+                end.on_broken(peer_liveness.vanished())
                 return
             again_s = min(again_s, next_s)
         self._wait(now - self.moved + again_s)
@@ -245,16 +245,16 @@ class End(Stream):
         self.pipe.finish(broken=True)
 
     def next_look_s(self, now: float, quiet_in_s: float) -> float:
-        """As `hearing.next_look_s`, for a pipe in which nothing will have moved for LOOK_S in so long. One from which
-        something came since the last look is spared this one, unless all is quiet."""
+        """As `peer_liveness.next_look_s`, for a pipe in which nothing will have moved for LOOK_S in so long. One from
+        which something came since the last look is spared this one, unless all is quiet."""
         heard = self.carried != self.noted
         self.noted = self.carried
-        next_s = hearing.LOOK_S if heard and quiet_in_s > 0 else hearing.next_look_s(self.sock)
-        if next_s != hearing.GONE:
+        next_s = peer_liveness.LOOK_S if heard and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
+        if next_s != peer_liveness.GONE:
             self.doubted = NEVER
             return next_s
         self.doubted = min(self.doubted, now)
-        return max(hearing.GONE, min(quiet_in_s, self.doubted + hearing.LOOK_S - now))
+        return max(peer_liveness.GONE, min(quiet_in_s, self.doubted + peer_liveness.LOOK_S - now))
 
     def close(self) -> None:
         self._return_kernel_pipe()

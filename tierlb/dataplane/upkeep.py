@@ -1,6 +1,6 @@
 """What a node does beside its traffic: learn all the time, check its endpoints, heed its parents, say how it is.
 
-Plain trio next to the reactor. The tick is the same for all: hosts learn from their counts, costs worked out anew,
+Plain trio next to the reactor. The tick is the same for all: hosts learn from their counts, costs are worked out anew,
 the account is sampled, and what parents said of the siblings becomes a rate of connections to close.
 
 Left out: reports to parents, which are the control plane's (channel/report_schedule.py).

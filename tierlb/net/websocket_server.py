@@ -39,7 +39,7 @@ BATCH_EVENTS = 1024
 GOODBYE_S = 1.0
 MAX_UNSENT_BYTES = 256 * 1024
 """What is kept for a peer that does not read; a parent says some 20 bytes a second."""
-MAX_LINES = 4096
+MAX_CONNECTIONS = 4096
 
 
 class ConnectionHandler(Protocol):
@@ -170,7 +170,7 @@ class StreamWire:
 
 
 class WebsocketServer:
-    """Accepts children with a credential. `greet` makes the guest of each; `on_crash` is called with its errors, and
+    """Accepts children with a credential. `greet` makes the handler of each; `on_crash` is called with its errors, and
     with those of `pages`, which are for all who ask; `on_drop` with the address of a stranger that had to give way."""
 
     def __init__(
@@ -256,8 +256,8 @@ class WebsocketServer:
             await self._converse(stream, ws, caller)
 
     async def _converse(self, stream: Stream, ws: WSConnection, caller: Caller) -> None:
-        if self._count >= MAX_LINES:
-            await stream.send_all(Framing(ws).close(f"there are {MAX_LINES} children already"))
+        if self._count >= MAX_CONNECTIONS:
+            await stream.send_all(Framing(ws).close(f"there are {MAX_CONNECTIONS} children already"))
             if isinstance(stream, trio.SocketStream):
                 await say_goodbye(stream)
             return
@@ -286,7 +286,7 @@ class WebsocketServer:
         self._lines[fd] = line, wire
         self._epoll.register(fd, select.EPOLLIN)
         try:
-            self._seat(line)
+            self._place(line)
             await line.over.wait()
         finally:
             self._forget(fd)
@@ -309,7 +309,7 @@ class WebsocketServer:
                 line.end("the connection was lost")
 
         try:
-            self._seat(line)
+            self._place(line)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(part, read)
                 nursery.start_soon(part, lambda: wire.run(stream))
@@ -320,7 +320,7 @@ class WebsocketServer:
         finally:
             line.end("this parent stops")
 
-    def _seat(self, line: ServerConnection) -> None:
+    def _place(self, line: ServerConnection) -> None:
         line.handler = self._greet(line)
         self._feed(line, None, trio.current_time())
 

@@ -124,7 +124,7 @@ class Children:
         for watch in self.watching.current(now):
             child.watch(watch)
 
-    def unseat(self, child: "Child", reason: str) -> None:
+    def unplace(self, child: "Child", reason: str) -> None:
         """The child's connection is over; no loss where another one has replaced it."""
         hello = child.session.hello
         if hello is None:
@@ -162,7 +162,7 @@ class Children:
 
 @attrs.define(eq=False)
 class Child:
-    """One child's connection: the guest of a line, driving its session."""
+    """One child's connection: the handler of a connection, driving its session."""
 
     _children: Children
     line: ServerConnection
@@ -209,7 +209,7 @@ class Child:
     def ended(self, reason: str) -> None:
         """The line is over."""
         with self._children.errors.barrier("end of a child"):
-            self._children.unseat(self, reason)
+            self._children.unplace(self, reason)
 
     def look_after(self, guidance: Guidance | None, now: float) -> None:
         """Close it if it is silent, guide it if it is time or something changed that cannot wait."""

@@ -1,6 +1,6 @@
-"""The scenarios behind BALANCING.md's figures, and the figures taken from them.
+"""The scenarios behind the figures in virtual time (BENCHMARKS.md), and the figures taken from them.
 
-*A slow subtree* (§1, §9): four tiers, 8 → 32 → 64 nodes → 256 leaves; the leaves of one node of the third tier
+*A slow subtree* (BALANCING.md §1): four tiers, 8 → 32 → 64 nodes → 256 leaves; the leaves of one node of the third tier
 become ten times slower for a while. *An even tier* (§2): many parents over nodes that are all alike, where nothing
 should swing. *Clients* (§6): connections are kept, and the first tier only places them.
 

@@ -2,7 +2,7 @@
 
 Regular reports are 250 ms ± 10 % apart, so that the children of one parent do not fall into step. A change of
 capacity by more than 10 %, a node that begins to drain, leaves that come or go are told at once, but never sooner than
-50 ms after the last report: a child cannot flood its parents by wavering (DESIGN §5).
+50 ms after the last report: a child cannot flood its parents by wavering.
 """
 
 import random

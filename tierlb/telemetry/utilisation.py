@@ -2,7 +2,7 @@
 
 Busy is the share of wall time not spent waiting for events. A node that served 300 items in a second at 60 % busy
 would do 500 at full use; the last tenth is not counted on, because the tail grows before the loop is full
-(BALANCING.md §4). Unlike there, what was never tried may be promised: a bound of 1.5 times the largest rate ever served
+(BALANCING.md §4). What was never tried may be promised: a bound of 1.5 times the largest rate ever served
 made a node that had been 13 % busy once count half of what its idle siblings did.
 
 A loop that is little used pays for each item what many share when it is busy (a poll, a pass through the scheduler),

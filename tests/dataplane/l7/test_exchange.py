@@ -19,7 +19,7 @@ from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
 from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
@@ -1459,7 +1459,7 @@ class Looks:
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     looks = Looks()
-    monkeypatch.setattr(hearing, "next_look_s", looks)
+    monkeypatch.setattr(peer_liveness, "next_look_s", looks)
     return looks
 
 
@@ -1644,7 +1644,7 @@ async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_th
     lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = itertools.cycle((GONE, LOOK_S))
-    monkeypatch.setattr(hearing, "next_look_s", lambda sock: next(found))
+    monkeypatch.setattr(peer_liveness, "next_look_s", lambda sock: next(found))
     _, took_s = await trickles(lab, clock, 1.0, 5 * LOOK_S)
     assert took_s == 5 * LOOK_S
     (served,) = lab.front.clients

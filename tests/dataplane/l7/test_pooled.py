@@ -111,7 +111,7 @@ async def test_a_kept_connection_is_given_up_after_its_time(lab: Lab, monkeypatc
 
 
 async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pooled, "IDLE_PER_CANDIDATE", 1)
+    monkeypatch.setattr(pooled, "IDLE_PER_HOST", 1)
     first, member = await lab.converses()
     second = await lab.connects()
     voices = []

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
-from tierlb.dataplane.upstream import agent_check as agent_check
+from tierlb.dataplane.upstream import agent_check
 from tierlb.dataplane.upstream.agent_check import ANSWERS_AT_ONCE, AgentChecks, serve_agent_check
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import SubtreeLoad

@@ -12,7 +12,7 @@ from tests.dataplane.conftest import Lab, PlayedMember
 from tests.dataplane.registries import Harness
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
-from tierlb.dataplane.upstream import recovery as recovery
+from tierlb.dataplane.upstream import recovery
 from tierlb.dataplane.upstream.health import Result
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.recovery import ASK_AGAIN_S, Recovery

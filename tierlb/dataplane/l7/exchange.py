@@ -27,7 +27,7 @@ from tierlb.dataplane.l7.request_id import printable_id
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import Choice, HostSet
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
 from tierlb.telemetry.tally import Tally
@@ -313,8 +313,8 @@ class Exchange:
         self.fed = now = self.front.reactor.now
         if connection.backlog is None:
             self.ends = NEVER
-            if connection.deadline > now + hearing.LOOK_S:
-                connection.arm(hearing.LOOK_S)
+            if connection.deadline > now + peer_liveness.LOOK_S:
+                connection.arm(peer_liveness.LOOK_S)
             rate = self.body_rate
             if rate is not None and (self.request_bytes or self.interims or not self.plan.head.expect_continue):
                 rate.go_on(now)
@@ -339,7 +339,7 @@ class Exchange:
     def _give(self, connection: PooledConnection, seconds: float) -> None:
         """The member has so long from now on, if its host lives."""
         self.ends = self.front.reactor.now + seconds
-        connection.arm(min(seconds, hearing.LOOK_S))
+        connection.arm(min(seconds, peer_liveness.LOOK_S))
 
     def _refuse_body(self, status: int, reason: str) -> None:
         self.front.counters.rejected += 1
@@ -627,22 +627,22 @@ class Exchange:
         """There is time left, but is there somebody who could answer?"""
         connection, now = self.connection, self.front.reactor.now
         assert connection is not None
-        again_s = hearing.next_look_s(connection.sock)
+        again_s = peer_liveness.next_look_s(connection.sock)
         if not self.request_done:
             again_s = self._believe(again_s, now)
         left_s = min(again_s, self.ends - now)
-        if again_s == hearing.GONE:
-            connection.on_broken(hearing.vanished())
+        if again_s == peer_liveness.GONE:
+            connection.on_broken(peer_liveness.vanished())
         elif left_s < NEVER:
             connection.arm(left_s)
 
     def _believe(self, again_s: float, now: float) -> float:
         """What a look has found while the body goes on. If some was sent lately, one look is not enough."""
-        if again_s != hearing.GONE:
+        if again_s != peer_liveness.GONE:
             self.doubted = NEVER
             return again_s
         self.doubted = min(self.doubted, now)
-        return max(hearing.GONE, min(self.fed, self.doubted) + hearing.LOOK_S - now)
+        return max(peer_liveness.GONE, min(self.fed, self.doubted) + peer_liveness.LOOK_S - now)
 
     def on_client_gone(self) -> None:
         """Nobody waits for the answer any more."""

@@ -28,7 +28,7 @@ from tierlb.dataplane.upstream.split import Split
 from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
 from tierlb.model.topology import Admin, ClientAbort, Limits, Policy, Redirect, Respond
-from tierlb.net import peer_liveness as hearing
+from tierlb.net import peer_liveness
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
 from tierlb.telemetry.sketch import Sketch
@@ -105,7 +105,7 @@ class L7Front:
         self.head_bytes = snapshot.limits.head
         self.body_rate = snapshot.limits.body_rate
         self.response_s = snapshot.timeouts.response
-        self.quiet_s = min(self.response_s, hearing.LOOK_S)
+        self.quiet_s = min(self.response_s, peer_liveness.LOOK_S)
         self.grace_s = grace_s(snapshot.drain_s)
         self.draining = self._ending or snapshot.admin is not Admin.READY
         self._actions = (*actions, FinalRecipient())

@@ -23,7 +23,7 @@ from tierlb.net.stream import Stream, dial
 
 IDLE_S = 60.0
 """Under the 75 s (nginx) and 60+ s that servers commonly keep a connection, so that we close first."""
-IDLE_PER_CANDIDATE = 256
+IDLE_PER_HOST = 256
 _waiting = array("i", [0])
 """Where the kernel writes how many bytes wait: no object is made for a look, and no exception."""
 
@@ -82,7 +82,7 @@ class PooledConnection(Stream):
         self.exchange = None
         self.read_bytes = READ_BYTES
         idle = self.host.idle
-        if self.host.closes or len(idle) >= IDLE_PER_CANDIDATE:
+        if self.host.closes or len(idle) >= IDLE_PER_HOST:
             self.close()
             return
         if self.paused:

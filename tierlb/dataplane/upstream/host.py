@@ -14,7 +14,7 @@ from tierlb.balance.member import Member as CountedMember
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.under_way import ParkedCount, UnderWay
-from tierlb.dataplane.upstream import recovery as recovery
+from tierlb.dataplane.upstream import recovery
 from tierlb.dataplane.upstream.outliers import Standing
 from tierlb.model.load import MemberLoad
 from tierlb.model.snapshot import Member

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 from tierlb.dataplane.upstream.host import NO_CAP, Host
 
 AT_ONCE_S = 0.002
-AT_ONCE_S_PER_CANDIDATE = 0.0001
+AT_ONCE_S_PER_HOST = 0.0001
 """After an error the choice is made anew at once, but not more often than this: a burst of errors is one event. It
 takes some 10 µs for each host, and whoever asks for what fails decides how many errors there are."""
-SETTLE_S_PER_CANDIDATE = 0.001
+SETTLE_S_PER_HOST = 0.001
 GUIDANCE_S = 0.2
 
 
@@ -160,11 +160,11 @@ class HostSet:
 
     def settle_in_turn(self, now: float) -> None:
         """With a tick; a large host set, whose lines cost as much as a hundred requests, not with each."""
-        if now - self._settled_at >= SETTLE_S_PER_CANDIDATE * len(self.hosts):
+        if now - self._settled_at >= SETTLE_S_PER_HOST * len(self.hosts):
             self.settle(now)
 
     def settle_at_once(self, now: float) -> None:
-        if now - self._settled_at >= max(AT_ONCE_S, AT_ONCE_S_PER_CANDIDATE * len(self.hosts)):
+        if now - self._settled_at >= max(AT_ONCE_S, AT_ONCE_S_PER_HOST * len(self.hosts)):
             self.settle(now)
 
     def refresh(self) -> None:
