@@ -171,14 +171,14 @@ async def _measure(names: Sequence[str], seed: int) -> list[Sample]:
 @click.option("--mix", "names", default=",".join(MIXED), show_default=True, metavar="NAME,...", help="Of bench mixed.")
 @click.option("--seed", default=1, show_default=True)
 def main(names: str, seed: int) -> None:
-    """Measure, print, write JSON and PNG; exit code 1 if a mix could not be measured."""
+    """Measure, print, write JSON; exit code 1 if a mix could not be measured."""
     if unknown := [each for each in names.split(",") if each not in MIXES]:
         raise click.BadParameter(f"no mix is named {', '.join(unknown)}; there are {', '.join(MIXES)}")
     subtitle = f"seed {seed}, {machine()}"
     samples = trio.run(_measure, names.split(","), seed)
     lines = [("", "figure", SUBJECT)]
     lines += [(sample.measure, metric, digits(value)) for sample in samples for metric, value in sample.values.items()]
-    sys.exit(finish("knee", subtitle, samples, aligned(lines), verdicts(samples)))
+    sys.exit(finish("knee", subtitle, samples, aligned(lines), verdicts(samples), lambda title, path: None))
 
 
 if __name__ == "__main__":
