@@ -296,6 +296,21 @@ def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_
     assert members[0].estimate.work.interference.weight > 0
 
 
+@pytest.mark.parametrize(("means", "told"), [([1.0, 1.0], False), ([0.1, 0.1, 0.1, 0.1, 9.6], True)])
+def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float], told: bool) -> None:
+    """The one with parked items is twice as slow."""
+    members = [fresh(Work()) for _ in range(4)]
+    for member in members:
+        member.estimate.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 5.0)
+        for mean in means * 20:
+            member.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+    members[0].parked, members[0].answers = 3, Answers(5, 0.05, 10.0)
+    members[0].estimate.slowness.value = 2.0
+    for _ in range(100):
+        learn_together(members, TICK_S)
+    assert (members[0].estimate.work.interference.weight > 0) is told
+
+
 def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_as_an_equal() -> None:
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
         members = [fresh(Work()) for _ in range(3)]
