@@ -98,7 +98,7 @@ COMPARABLE = [
 ]
 
 
-@pytest.mark.parametrize(("lines", "expected"), COMPARABLE)
+@pytest.mark.parametrize(("cost_lines", "expected"), COMPARABLE)
 def test_lines_in_units_of_the_flattest_as_a_table(
     cost_lines: list[tuple[float, float]], expected: list[tuple[float, float]]
 ) -> None:
