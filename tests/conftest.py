@@ -1,8 +1,34 @@
-"""What holds for every test."""
+"""What holds for every test, and the fixtures that several folders share."""
 
 import signal
 
 from hypothesis import HealthCheck, settings
+
+from tests.control_plane import (
+    controller,
+    declined,
+    etcd,
+    log,
+    make_plane,
+    plane,
+    relay,
+    server,
+    shop_with_agents,
+    topology,
+)
+
+__all__ = (
+    "controller",
+    "declined",
+    "etcd",
+    "log",
+    "make_plane",
+    "plane",
+    "relay",
+    "server",
+    "shop_with_agents",
+    "topology",
+)
 
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")

@@ -1,4 +1,4 @@
-"""The score as a table, against the definition in BALANCING.md §2, and the share that a parent reads from echoes."""
+"""The cost as a table, against the definition in BALANCING.md §2, and the share that a parent reads from echoes."""
 
 import math
 
