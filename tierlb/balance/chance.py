@@ -2,8 +2,8 @@
 
 A time contains the wait for a slot, and where short items wait for long ones that wait is a matter of luck: one host
 happens to hold four long ones for a quarter of a second, the next one later. The mean of a second is then twice as high
-here as there, and the other way round in the next second. Whoever leaves the host that seems slow fills the queues of
-the others, and these seem slow next. Where times vary so much, hosts are told apart only if they differ by more.
+here as there, and the other way round in the next second. A node that avoids the host that seems slow fills the queues
+of the others, which then seem slow. Where times vary that much, hosts are told apart only if they differ by more.
 
 The means of ticks vary, not the single times: items of one tick wait for the same thing, so that a hundred of them say
 no more than one. Of a host that becomes slow they vary too, for some seconds; that of the middle host counts therefore.
@@ -35,6 +35,7 @@ MOST = 3.0
 """A host that is slower than this is left, however much times vary. With few answers a little more is allowed
 (`slowness.FEW`)."""
 LEAST_TICKS = 1e-6
+"""Of a host that has answered nothing for some forty seconds nothing is left; it is divided by."""
 SHORTEST = 1e-3
 """A lower mean counts as this: it is divided by."""
 

@@ -5,8 +5,8 @@ segment of its path. An answer whose length is not known in advance (a stream, a
 The time of an answer is that from the end of the request to the answer's head: what follows depends on how fast the
 client reads. Its ratio to the kind's usual time is what tells a slow host from a slow request.
 
-A usual time is what a kind takes at a host of slowness 1 (balance/slowness.py) without a queue: times are divided by
-what is known of their host. The scale is set by the first answers and then left alone. Only how kinds compare with each
+A usual time is what a kind takes at a host of slowness 1 (balance/slowness.py): times are divided by what is known of
+their host, waits included. The scale is set by the first answers and then left alone. Only how kinds compare with each
 other is learnt on; when all hosts become slower alike, that shows in their slowness. If the usual times followed
 instead, hosts that were sent nothing meanwhile would be measured in another unit than the rest.
 
@@ -170,8 +170,7 @@ class Kinds:
 
     def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
         """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
-        the ratio that is expected of this member now. `highest`: what a single answer's
-        ratio counts at most."""
+        the ratio that is expected of this member now. `highest`: what a single answer's ratio counts at most."""
         answers = Answers()
         for number, times in taken.items():
             usual_s = self.usual_s[number]

@@ -33,7 +33,7 @@ with its connection. One from which none comes for so long is used unheard."""
 NO_CAP = 1 << 62
 """What `Host.cap` is where nobody has said how many items a host may have."""
 TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
-"""What `on_change` is told of that an operator should see."""
+"""Changes that are logged as warnings."""
 
 
 class Host(CountedMember):
