@@ -321,4 +321,4 @@ def log_change(log: Any, event: str, host: Host) -> None:
     """What an operator should see of a host, with the reason where there is one."""
     reason = {"reason": host.standing.reason} if event == "ejected" and host.standing.ejected else {}
     note = log.warning if event in TROUBLES else log.info
-    note(f"member {event}", spec=host.name, address=str(host.spec.address), **reason)
+    note(f"member {event}", host=host.name, address=str(host.spec.address), **reason)
