@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataplane.registries import Harness, Underway, child, destination, host_spec
+from tests.balance.begun import begun
+from tests.dataplane.registries import Harness, child, destination, host_spec
 from tierlb.balance.kinds import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
@@ -83,9 +84,7 @@ def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
 def test_what_is_parked_is_told_of_all_and_of_each_parents(books: Books) -> None:
     (host,) = books.host_set("a").hosts
     for parent in ("edge-1", "edge-1", "edge-2"):
-        item = Underway(books.reactor.now)
-        item.tally = books.counters.tallies.of(parent)
-        host.begin_item(books.reactor.now, item, long=True)
+        begun(host, books.reactor.now, tally=books.counters.tallies.of(parent), long=True)
     assert books.subtree().parked == host.load(books.reactor.now).parked == 3
     assert (books.account.echo("edge-1").parked, books.account.echo("edge-2").parked) == (2, 1)
 
@@ -372,7 +371,7 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
         books.passes(0.3, busy=0.5)
         host = host_set.choose()
         if host is not None:
-            host.begin()
+            books.connects(host)
         for each in host_set.hosts:
             guidance = host_set.guidance(each, books.reactor.now)
             assert guidance is None or decode(encode(guidance)) == guidance

@@ -508,7 +508,9 @@ async def test_a_parked_item_is_counted_apart_until_it_ends_however(
     await ends(lab, clock, client, voice)
     await lab.until(lambda: parked(lab) == (0,) * 5)
     await lab.until(lambda: lab.plane.load().in_flight == 0)
-    assert all(each.in_flight == 0 and not each.under_way and not each.early for each in lab.front.registry.hosts)
+    assert all(
+        each.in_flight == 0 and not each.under_way and not each.parked_items for each in lab.front.registry.hosts
+    )
 
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
@@ -537,11 +539,11 @@ async def test_a_member_owes_nothing_before_it_was_asked(
     client, voice = await begins(lab, GET, endpoints=2)
     (exchange,) = [each.exchange for each in lab.front.clients]
     first = exchange.host
-    assert exchange.sent > 0
+    assert exchange.ticket.sent > 0
     monkeypatch.setattr(Exchange, "_connect", lambda self, host: None)
     await voice.leaves()
     await lab.until(lambda: exchange.host is not first)
-    assert exchange.sent == 0
+    assert exchange.ticket.sent == 0
     client.resets()
     await lab.until(lambda: not lab.front.clients)
 

@@ -39,12 +39,12 @@ async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: L
     await voice.hears_head()
     assert lab.front.books[0].known
     (exchange,) = [each.exchange for each in lab.front.clients]
-    before, now = exchange.kind, lab.front.reactor.now
+    before, now = exchange.ticket.kind.number, lab.front.reactor.now
     for key in range(MOST_KINDS - 2):
         kinds.judge({kinds.number(key): [0.01] * KEPT_FROM})
     assert kinds.number("waits for a place") == OTHER
     kinds.learn(now + SWEEP_S)
-    assert before != exchange.kind == OTHER
+    assert before != exchange.ticket.kind.number == OTHER
     assert lab.front.books[0].plan(GET).kind.number == before
 
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, available, by_name, destination, host_spec
 from tierlb.balance.load_estimate import STATED_FOR_S
+from tierlb.balance.ticket import ConnectionTicket
+from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
 from tierlb.wire.agent_check import parse
@@ -84,15 +86,16 @@ def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, poli
     a, b = host_set.hosts
     a.agent_says(parse(b"maxconn:2\n"))
     b.agent_says(parse(b"maxconn:3\n"))
+    items: list[ConnectionTicket[Host]] = []
     for number in range(5):
         host = host_set.choose(key=number * 7919)
         assert host is not None
-        host.begin()
+        items = [*items, harness.connects(host)]
     assert (a.in_flight, b.in_flight) == (2, 3)
     assert host_set.choose() is None
     assert not host_set.has_other(())
     assert host_set.why_none() == "every host of app is at the maxconn that its agent set"
-    a.finish()
+    next(item for item in items if item.host is a).done(harness.reactor.now)
     assert host_set.choose() is a
     assert host_set.choose((a,)) is None
     b.agent_gone()
@@ -104,10 +107,10 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     a, b = host_set.hosts
     b.checked(False)
     a.agent_says(parse(b"maxconn:1\n"))
-    a.begin()
+    item = harness.connects(a)
     assert host_set.choose() is None
     assert host_set.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
-    a.finish()
+    item.done(harness.reactor.now)
     assert host_set.choose((a,)) is b, "it was tried, so what is left is"
 
 
@@ -244,7 +247,7 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
             host.agent_says(parse(b"0%\n"))
         elif state == "full":
             host.agent_says(parse(b"maxconn:1\n"))
-            host.begin()
+            harness.connects(host)
         elif state == "said":
             host.estimate.state(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import AWAITED_S
@@ -110,7 +110,7 @@ def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
     for _ in range(300):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert by_name(host_set)["a"].in_flight == pytest.approx(200, abs=3)
 
 
@@ -118,7 +118,7 @@ def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
 def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: Harness, kind: Kind) -> None:
     host_set = reported_on(harness, kind)
     a, b = host_set.hosts
-    b.begin()
+    harness.connects(b)
     for _ in range(4):
         harness.report("a", capacity=10.0)
         harness.report("b", capacity=1000.0, in_flight=1, connections=1, response_s=0.001)
@@ -126,14 +126,14 @@ def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: 
         harness.tick(times=10)
     harness.tick()
     assert host_set.choose() is a
-    a.begin()
+    harness.connects(a)
     assert host_set.choose() is b
 
 
 def test_a_slow_child_that_others_send_to_is_not_tried(harness: Harness) -> None:
     host_set = reported_on(harness)
     _, b = host_set.hosts
-    b.begin()
+    harness.connects(b)
     for _ in range(10):
         harness.report("a", capacity=10.0, in_flight=1)
         harness.report("b", capacity=1000.0, in_flight=1)
@@ -217,7 +217,7 @@ def test_a_child_whose_control_connection_is_lost_keeps_its_part(
     for _ in range(100):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert available(host_set) == ["a", "b"]
     assert 25 <= a.in_flight <= 75
 
@@ -240,7 +240,7 @@ def test_connections_that_come_at_once_are_shared_unless_one_child_is_far_slower
     for _ in range(100):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert least <= a.in_flight <= most
 
 
@@ -416,14 +416,12 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
 def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(harness: Harness) -> None:
     """They would be in units of the host set that it was in, and not comparable with those of newcomers."""
     a, _ = harness.host_set(host_spec("a", weight=10), "b", balance=Policy.LOAD_AWARE).hosts
-    item = Underway(harness.reactor.now)
-    a.begin_item(harness.reactor.now, item, long=True)
+    item = harness.begins(a, long=True)
     b, c = harness.host_set("b", "c", balance=Policy.LOAD_AWARE).hosts
     harness.tick(FULL_AFTER_S)
     assert b.slope == c.slope
     harness.pass_time(1.0)
-    a.in_flight -= 1
-    a.unpark(item)
+    item.done(harness.reactor.now)
     assert b.slope == c.slope
 
 
@@ -473,8 +471,7 @@ def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = harness.host_set("a").hosts[0]
-    item = Underway(harness.reactor.now)
-    a.begin_item(harness.reactor.now, item, long=True)
+    item = harness.begins(a, long=True)
     errors: list[Exception] = []
     harness.registry.on_error = errors.append
 
@@ -482,5 +479,5 @@ def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
         raise ValueError
 
     monkeypatch.setattr(HostSet, "settle_at_once", fails)
-    a.unpark(item)
+    item.done(harness.reactor.now)
     assert (a.parked, len(errors)) == (0, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tierlb.balance.drain import Remainder
 from tierlb.balance.hashing import stable_hash
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
@@ -87,7 +88,7 @@ class L4Front:
         return [
             pipe
             for pipe in self.pipes
-            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.host.spec.child)
+            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.ticket.host.spec.child)
         ]
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
@@ -97,15 +98,13 @@ class L4Front:
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A host accepted: from here on bytes are copied both ways."""
         caller = handshake.caller
-        end = TunnelEnd(self, handshake.host, caller)
+        end = TunnelEnd(self, handshake.ticket, caller)
         pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
-        tally = caller.tally
-        tally.arrivals += 1
-        tally.in_flight += 1
-        tally.connections += 1
+        caller.tally.begin()
+        caller.tally.open()
         self.pipes.add(pipe)
-        self.watch.begin(pipe, handshake.host, tally)
-        handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
+        self.watch.begin(pipe, handshake.ticket)
+        handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
             pipe.upstream.take_over(handshake)
             pipe.start(to_upstream=first)
@@ -115,26 +114,24 @@ class L4Front:
             pipe.finish(broken=True)
             raise
 
-    def over(self, pipe: Pipe, host: Host, caller: Caller) -> None:
-        counters = self.counters
-        lasted_s = self.reactor.now - caller.began
+    def over(self, pipe: Pipe, ticket: ConnectionTicket[Host], caller: Caller) -> None:
+        counters, now = self.counters, self.reactor.now
+        lasted_s = now - caller.began
         counters.connections -= 1
         counters.timed += 1
         counters.ended += 1
         counters.seconds += lasted_s
         counters.lived_s += lasted_s
-        caller.tally.in_flight -= 1
-        caller.tally.connections -= 1
-        caller.tally.done += 1
+        caller.tally.end(done=True)
+        caller.tally.close()
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.upstream.carried
         counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
-        host.finish()
-        host.done += 1
+        ticket.done(now)
         self.pipes.discard(pipe)
-        self.watch.end(pipe, self.reactor.now)
+        self.watch.end(pipe)
         self.latencies.add(lasted_s)
-        host.peak.observe(self.reactor.now, lasted_s)
+        ticket.host.peak.observe(now, lasted_s)
 
     def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
@@ -173,7 +170,7 @@ class L4Front:
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
         ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
-        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.host is host]
+        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.ticket.host is host]
         for pipe in pipes:
             pipe.finish(broken=True)
         return Remainder(connections=len(pipes))

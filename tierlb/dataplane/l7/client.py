@@ -107,7 +107,7 @@ class ClientConnection(Stream):
         self._comes_from(peer)
         self.watch()
         self.arm(front.snapshot.timeouts.head)
-        self.tally.connections += 1
+        self.tally.open()
 
     def _comes_from(self, peer: str) -> None:
         self.peer = peer.encode()
@@ -263,9 +263,9 @@ class ClientConnection(Stream):
     def _introduce(self, parent: str, header: ProxyHeader) -> None:
         """An l4 parent speaks for a client, whose own word counts little; an l7 parent says who the client is."""
         self.introduced = True
-        self.tally.connections -= 1
+        self.tally.close()
         self.tally = self.front.counters.tallies.of(parent)
-        self.tally.connections += 1
+        self.tally.open()
         if header.source is not None:
             self._comes_from(header.source[0])
             self.trusted = self.front.trusts(header.source[0])
@@ -335,9 +335,9 @@ class ClientConnection(Stream):
     def waits(self) -> bool:
         """Whether it waits for an answer that has not begun, and that keeps a place at a host."""
         exchange = self.exchange
-        if exchange is None or exchange.reply is not None or exchange.host is None:
+        if exchange is None or exchange.reply is not None or exchange.ticket is None:
             return False
-        return exchange in exchange.host.under_way
+        return exchange.ticket.is_queued
 
     @property
     def activity(self) -> float:
@@ -348,19 +348,18 @@ class ClientConnection(Stream):
 
     def _begin(self, plan: Plan) -> None:
         front = self.front
-        tally = self.tally
-        tally.arrivals += 1
         self.asked += 1
         self.in_head = False
         self.deadline = NEVER
         action = front.action(plan)
         if not isinstance(action, HostSet):
+            self.tally.arrive()
             self._answer_here(plan, action)
             return
         asked = plan.nonce is not None and front.explaining.covers(plan.nonce, self.reactor.now)
         exchange = (ExplainedExchange if asked else Exchange)(self, plan, action)
         self.exchange = exchange
-        tally.in_flight += 1
+        self.tally.begin()
         self.keep_alive = plan.keep_alive
         if not exchange.request_done and self.buffer:
             self.buffer = exchange.on_request_data(self.take_buffer())
@@ -403,10 +402,8 @@ class ClientConnection(Stream):
         """The response has been handed over whole."""
         exchange = self.exchange
         assert exchange is not None
-        self.exchange = None
-        tally, front = self.tally, self.front
-        tally.in_flight -= 1
-        tally.done += 1
+        self._end_exchange(done=True)
+        front = self.front
         took_s = front.reactor.now - exchange.came
         self.waited_s += took_s
         front.latencies.add(took_s)
@@ -423,8 +420,7 @@ class ClientConnection(Stream):
         exchange = self.exchange
         assert exchange is not None
         keep_alive = exchange.plan.keep_alive and exchange.request_done and self.may_ask_again
-        self.exchange = None
-        self.tally.in_flight -= 1
+        self._end_exchange()
         self.send(
             own_answer(
                 status,
@@ -437,17 +433,20 @@ class ClientConnection(Stream):
         )
         self._next_or_close(keep_alive, unread=not exchange.request_done)
 
+    def _end_exchange(self, *, done: bool = False) -> None:
+        """The request is over, if one is under way. It counts as done if its answer was handed over whole."""
+        if self.exchange is not None:
+            self.exchange = None
+            self.tally.end(done=done)
+
     def break_off(self) -> None:
         """End after an answer that broke off; what there is of it still goes out."""
-        self.exchange = None
-        self.tally.in_flight -= 1
+        self._end_exchange()
         self._finish(linger=False)
 
     def refuse(self, status: int, reason: str, extra: bytes = b"") -> None:
         """Answer input that cannot be understood or allowed, and close."""
-        if self.exchange is not None:
-            self.exchange = None
-            self.tally.in_flight -= 1
+        self._end_exchange()
         self.send(own_answer(status, f"{self.front.name}: {reason}\n".encode(), keep_alive=False, extra=extra))
         self._next_or_close(False, unread=True)
 
@@ -576,7 +575,7 @@ class ClientConnection(Stream):
         try:
             if exchange is not None:
                 self.front.counters.errors += 1
-                exchange.abandon()
+                exchange.let_go()
                 if exchange.reply is None:
                     self.refuse(500, "an internal error, which is in the log")
                     is_answered = True
@@ -588,9 +587,7 @@ class ClientConnection(Stream):
 
     def close(self) -> None:
         if not self.closed:
-            if self.exchange is not None:
-                self.exchange = None
-                self.tally.in_flight -= 1
+            self._end_exchange()
             try:
                 super().close()
             finally:

@@ -19,6 +19,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from tierlb.balance.outlier import Fault
+from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.l7.body_rate import BodyRate
 from tierlb.dataplane.l7.plan import Plan
 from tierlb.dataplane.l7.pooled import PooledConnection
@@ -30,7 +31,6 @@ from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.net import peer_liveness
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
-from tierlb.telemetry.tally import Tally
 from tierlb.wire.http_body import BadBody, ChunkedDecoder, encode_chunk, last_chunk
 from tierlb.wire.http_head import BadHead
 from tierlb.wire.http_start import why_no_response
@@ -47,13 +47,12 @@ TOO_MANY_REQUESTS = 429
 class Exchange:
     """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing.
 
-    `came` is when the request came, `began` when it was given to the host that has it: it begins anew at another one.
+    `came` is when the request came. `ticket` counts the attempt under way at its host; each attempt has its own.
     `ends`: when the host's time is over, as long as no answer has begun. It is looked at before. While the body goes
     on, `fed` is when some of it was last sent, and `doubted` since when every look found the host's host gone.
     """
 
     __slots__ = (
-        "began",
         "body_done_at",
         "body_rate",
         "came",
@@ -65,7 +64,6 @@ class Exchange:
         "fed",
         "front",
         "head_so_far",
-        "host",
         "host_set",
         "interims",
         "named",
@@ -78,7 +76,7 @@ class Exchange:
         "response_decoder",
         "response_left",
         "retried",
-        "sent",
+        "ticket",
         "tried",
         "unsent",
     )
@@ -88,8 +86,8 @@ class Exchange:
         self.front = client.front
         self.plan = plan
         self.host_set = host_set
-        self.came = self.began = client.reactor.now
-        self.host: Host | None = None
+        self.came = client.reactor.now
+        self.ticket: Ticket[Host] | None = None
         self.connection: PooledConnection | None = None
         self.reply: Reply | None = None
         self.head_so_far = b""
@@ -98,7 +96,6 @@ class Exchange:
         self.connects = 0
         self.retried = False
         self.unsent = b""
-        self.sent = 0.0
         self.request_left = plan.body_bytes
         self.request_done = plan.body_bytes == 0
         if not self.request_done:
@@ -119,32 +116,22 @@ class Exchange:
         return not self.plan.head.minor and (self.reply is None or self.reply.length < 0)
 
     @property
-    def kind(self) -> int:
-        return self.plan.kind.number
-
-    @property
-    def tally(self) -> Tally:
-        return self.client.tally
+    def host(self) -> Host | None:
+        """The host of the attempt under way."""
+        return None if self.ticket is None else self.ticket.host
 
     # Towards a host.
 
     def start(self) -> None:
         """Choose a host and send the request, on a kept connection if there is one."""
-        front = self.front
+        front, kind = self.front, self.plan.kind
         key = front.key_of(self.client, self.plan) if front.hashes else 0
-        long = front.long[self.plan.kind.number]
-        host = self.host = self.host_set.choose(self.tried, key, long)
+        long = front.long[kind.number]
+        host = self.host_set.choose(self.tried, key, long)
         if host is None:
             self._hold_or_refuse()
             return
-        host.in_flight += 1
-        host.moments -= front.reactor.now
-        if long:
-            host.park_early(self)
-        else:
-            host.under_way[self] = host.done + host.in_flight
-            if host.samples:
-                host.sample(self)
+        self.ticket = host.begin(front.reactor.now, self.client.tally, kind, long=long)
         idle = host.idle
         while idle and not self.retried:
             connection = idle.pop()
@@ -176,15 +163,9 @@ class Exchange:
                 self._take_host_set(host_set)
             if not self.request_done:
                 self.client.resume()
-            self._start_anew()
+            self.start()
         except Exception as error:
             self.failed(error)
-
-    def _start_anew(self) -> None:
-        """For the next host its age counts from now, and no answer is due until the request has been sent."""
-        self.began = self.front.reactor.now
-        self.sent = 0.0
-        self.start()
 
     def _take_host_set(self, host_set: HostSet) -> None:
         self.host_set = host_set
@@ -215,10 +196,10 @@ class Exchange:
         host = self.host
         assert host is not None
         host.dial_failed(code)
-        self._let_go(reusable=False)
+        self.let_go()
         self.tried = (*self.tried, host)
         if self.connects < CONNECTS and (self.host_set.has_other(self.tried) or self._takes_other_share()):
-            self._start_anew()
+            self.start()
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
@@ -241,7 +222,9 @@ class Exchange:
         connection.send(message)
         if self.request_done:
             front = self.front
-            self.sent = now = front.reactor.now
+            now = front.reactor.now
+            if self.ticket is not None:
+                self.ticket.sent = now
             self.ends = now + front.response_s
             connection.deadline = at = now + front.quiet_s
             if at < connection.filed:
@@ -301,7 +284,8 @@ class Exchange:
                 self.client.pause()
         elif self.request_done:
             self.client.disarm()
-            self.sent = self.front.reactor.now
+            if self.ticket is not None:
+                self.ticket.sent = self.front.reactor.now
             self._give(connection, self.front.response_s)
         else:
             self._await_request(connection)
@@ -343,7 +327,7 @@ class Exchange:
 
     def _refuse_body(self, status: int, reason: str) -> None:
         self.front.counters.rejected += 1
-        self._let_go(reusable=False)
+        self.let_go()
         if self.reply is None:
             self.client.refuse(status, reason)
         else:
@@ -424,18 +408,12 @@ class Exchange:
 
     def _response_head(self, reply: Reply, rest: bytes) -> None:
         plan, client = self.plan, self.client
-        if self.sent:
-            host = self.host
-            assert host is not None
-            if reply.blamed:
-                self.sent = 0.0
-            else:
-                took_s = self.front.reactor.now - self.sent
-                if host.early:
-                    host.answered_early(self, reply.length < 0, took_s, self.front.registry.kinds)
-                else:
-                    host.times[plan.kind.number + (reply.length < 0)].append(took_s)
-                self.sent = -took_s
+        ticket = self.ticket
+        assert ticket is not None
+        if reply.blamed:
+            ticket.sent = 0.0
+        else:
+            ticket.answered(self.front.reactor.now, reply.length < 0)
         if self.front.load_field:
             reply = with_lines(reply, self.front.load_field)
         self.reply = reply
@@ -556,9 +534,9 @@ class Exchange:
 
     def _switch_protocols(self, reply: Reply, rest: bytes) -> None:
         """101: from here on the two sockets are simply joined."""
-        connection, client, host = self.connection, self.client, self.host
+        connection, client, ticket = self.connection, self.client, self.ticket
         assert connection is not None
-        assert host is not None
+        assert ticket is not None
         if self.plan.head.upgrade is None or reply.upgrade is None or not self.request_done:
             self._bad_answer("it switched protocols without being asked")
             return
@@ -577,16 +555,16 @@ class Exchange:
                 sock,
                 connection.detach(),
                 front.snapshot.timeouts.idle,
-                lambda pipe, broken: front.tunnel_over(pipe, host, client.tally, client.began),
+                lambda pipe, broken: front.tunnel_over(pipe, ticket, client.tally, client.began),
             )
         except Exception:
             sock.close()
             connection.sock.close()
             front.tunnel_lost(client.tally, client.began)
             raise
-        host.stay_parked(self, pipe, self.front.registry.kinds)
-        connection.exchange = self.host = self.connection = None  # from here on it is the tunnel that is counted
-        front.tunnels[pipe] = host
+        ticket.stay_parked()
+        connection.exchange = self.ticket = self.connection = None  # from here on the tunnel has the ticket
+        front.tunnels[pipe] = ticket.host
         try:
             pipe.start(to_client=head + rest, to_upstream=after_head)
         except Exception:
@@ -646,7 +624,7 @@ class Exchange:
 
     def on_client_gone(self) -> None:
         """Nobody waits for the answer any more."""
-        self._let_go(reusable=False)
+        self.let_go()
 
     def _lost(self, what: str, *, silent: bool = False) -> None:
         """The connection broke before an answer. Who is `silent` has not just closed what lay idle."""
@@ -659,17 +637,16 @@ class Exchange:
             and not self.interims
             and front.retry_budget.spend(front.reactor.now, front.counters.items)
         ):
-            connection, host = self.connection, self.host
+            connection, ticket = self.connection, self.ticket
             assert connection is not None
-            assert host is not None
+            assert ticket is not None
             to_blame = silent or connection.uses == 1
             if to_blame:  # not the race in which a kept connection is closed: it took it and failed
-                host.done += 1
-                host.erred()
-            self._avoid(host, to_blame=to_blame)
+                ticket.failed(front.reactor.now, Fault.GATEWAY)
+            self._avoid(ticket.host, to_blame=to_blame)
             self.retried = True
-            self._let_go(reusable=False)
-            self._start_anew()
+            self.let_go()
+            self.start()
         else:
             self._fail(502, what)
 
@@ -688,12 +665,11 @@ class Exchange:
         self._fail(502, f"sent an answer that cannot be passed on: {reason}")
 
     def _fail(self, status: int, what: str) -> None:
-        assert self.host is not None
-        name = self.host.spec.name
-        self.host.done += 1
-        self.host.erred(self._fault(Fault.GATEWAY))
-        self._let_go(reusable=False)
-        self._refuse(status, f"the endpoint {what}", name)
+        ticket = self.ticket
+        assert ticket is not None
+        ticket.failed(self.front.reactor.now, self._fault(Fault.GATEWAY))
+        self.let_go()
+        self._refuse(status, f"the endpoint {what}", ticket.host.spec.name)
 
     def _fault(self, fault: Fault) -> Fault:
         """What fails at a second host as well is the request's own fault."""
@@ -702,18 +678,18 @@ class Exchange:
     def _cut_off(self, reason: str) -> None:
         """The answer has begun, so all that is left is not to make its cut look like an end."""
         self.front.counters.errors += 1
-        if self.host is not None:
-            self.host.done += 1
-            self.host.erred(self._fault(Fault.GATEWAY))
-        self._let_go(reusable=False)
+        if self.ticket is not None:
+            self.ticket.failed(self.front.reactor.now, self._fault(Fault.GATEWAY))
+        self.let_go()
         self._break_off(reason)
 
     def take_from_host(self) -> None:
         """The host is in maintenance and is to have nothing any more, for which it is not to blame."""
-        assert self.host is not None
-        name = self.host.spec.name
-        self.host.done += 1
-        self._let_go(reusable=False)
+        ticket = self.ticket
+        assert ticket is not None
+        name = ticket.host.spec.name
+        ticket.done(self.front.reactor.now)
+        self.let_go()
         if self.reply is None:
             self._refuse(503, "the endpoint is in maintenance", name, retry_after=True)
         else:
@@ -755,59 +731,49 @@ class Exchange:
         return f"{front.id_prefix.decode()}{number:x}"
 
     def _complete(self, *, reusable: bool) -> None:
-        host, reply = self.host, self.reply
-        assert host is not None
+        front, ticket, reply, connection = self.front, self.ticket, self.reply, self.connection
+        assert ticket is not None
         assert reply is not None
-        host.done += 1
+        assert connection is not None
+        now = front.reactor.now
         if reply.blamed:
-            host.erred(self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER))
-        if self.front.times_hosts:
-            now = self.front.reactor.now
-            host.peak.observe(now, now - self.began)
-        if self._let_go(reusable=reusable and reply.keep_alive and self.request_done):
-            self.front.counters.waited += 1
-        self.client.exchange_over()
-
-    def _let_go(self, *, reusable: bool) -> bool:
-        """Give the connection back, or close it, and stop counting. Whether it was parked."""
-        host, connection = self.host, self.connection
-        self.host = self.connection = None
-        parked = False
-        if host is not None:
-            host.in_flight -= 1
-            host.moments += self.front.reactor.now
-            if host.under_way.pop(self, None) is None:
-                host.unpark(self)
-                parked = True
-        if connection is not None:
-            connection.exchange = None
-            try:
-                if reusable and not connection.eof:
-                    connection.keep()
-                else:
-                    connection.close()
-            except Exception:
+            fault = self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER)
+            parked = ticket.failed(now, fault)
+        else:
+            parked = ticket.done(now)
+        if parked:
+            front.counters.waited += 1
+        if front.times_hosts:
+            ticket.host.peak.observe(now, now - ticket.began)
+        self.ticket = self.connection = connection.exchange = None
+        try:
+            if reusable and reply.keep_alive and self.request_done and not connection.eof:
+                connection.keep()
+            else:
                 connection.close()
-                raise
-        return parked
+        except Exception:
+            connection.close()
+            raise
+        self.client.exchange_over()
 
     def failed(self, error: Exception) -> None:
         """An internal error in an event of the host's connection: nothing is kept, and the client is let go."""
         try:
-            self.abandon()
+            self.let_go()
         except Exception as second:
             self.front.reactor.report(second)
         self.front.reactor.crashed(self.client, error)
 
-    def abandon(self) -> None:
-        """Stop counting and close the connection to the host, whatever has been done of that."""
-        host, connection = self.host, self.connection
-        self.host = self.connection = None
-        if host is not None:
-            host.in_flight -= 1
-            host.moments += self.front.reactor.now
-            if host.under_way.pop(self, None) is None:
-                host.unpark(self)
+    def let_go(self) -> None:
+        """Stop counting and close the connection to the host, as far as that was not done before."""
+        ticket, connection = self.ticket, self.connection
+        self.ticket = self.connection = None
+        if ticket is not None:
+            ticket.give_back(self.front.reactor.now)
         if connection is not None:
             connection.exchange = None
-            connection.close()
+            try:
+                connection.close()
+            except Exception:
+                connection.close()
+                raise

@@ -11,6 +11,7 @@ from tierlb.balance.drain import Remainder, grace_s, spread_s
 from tierlb.balance.guidance import CloseBudget, closing_rate_per_s, why_close
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.retry_budget import RetryBudget
+from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
@@ -217,25 +218,22 @@ class L7Front:
         counters.connections -= 1
         counters.ended += 1
         counters.lived_s += self.reactor.now - began
-        tally.connections -= 1
+        tally.close()
 
-    def tunnel_lost(self, tally: Tally, began: float) -> None:
+    def tunnel_lost(self, tally: Tally, began: float, *, done: bool = False) -> None:
         """What was to become a tunnel could not be joined."""
         self._connection_over(tally, began)
-        tally.in_flight -= 1
+        tally.end(done=done)
 
-    def tunnel_over(self, pipe: Pipe, host: Host, tally: Tally, began: float) -> None:
+    def tunnel_over(self, pipe: Pipe, ticket: Ticket[Host], tally: Tally, began: float) -> None:
         """Its time says nothing about how fast requests are answered, so it counts as a connection's only."""
-        self.tunnel_lost(tally, began)
-        tally.done += 1
+        self.tunnel_lost(tally, began, done=True)
         counters = self.counters
         counters.waited += 1
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.upstream.carried
         counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
-        host.finish()
-        host.done += 1
-        host.tunnel_over(tally, pipe)
+        ticket.done(self.reactor.now)
         self.tunnels.pop(pipe, None)
 
     def drain(self) -> None:

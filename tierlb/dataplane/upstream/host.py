@@ -13,7 +13,6 @@ from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.ejection import Ejection
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
-from tierlb.balance.under_way import ParkedCount, UnderWay
 from tierlb.dataplane.upstream import recovery
 from tierlb.dataplane.upstream.outliers import Standing
 from tierlb.model.load import HostLoad
@@ -37,13 +36,11 @@ TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 
 
 class Host(CountedHost):
-    """One host as this node knows it (`balance.spec.HostSpec`: its counts).
+    """One host as this node knows it; `CountedHost` has what is counted and learnt of its items.
 
-    `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
-    sum of the times at which items ended less that of the times at which they began, from which the integral of
-    `in_flight` over time follows exactly at the cost of one addition per event. `idle` holds kept connections,
-    the freshest last. `done` counts items that are over, `errors` those of them that were errors, `blamed` the part of
-    these that siblings do not have too. `cap`: how many items this node may have in flight there, its part of its
+    `share`, `weight` and `peak` are what choosers read beside its cost. `idle` holds kept connections, the freshest
+    last. `errors` counts items that are over and were errors, `blamed` the part of these that siblings do not have too,
+    `failed` errors and failed connects. `cap`: how many items this node may have in flight there, its part of its
     agent's `maxconn`. `closes`: connections to it are not kept.
     """
 
@@ -80,7 +77,7 @@ class Host(CountedHost):
     )
 
     def __init__(self, spec: HostSpec, registry: "HostRegistry", awaited_until: float = 0.0) -> None:
-        super().__init__(registry.estimate_of(spec))
+        super().__init__(registry.estimate_of(spec), registry.kinds)
         self.spec = spec
         self.awaited_until = awaited_until
         self.registry = registry
@@ -135,38 +132,16 @@ class Host(CountedHost):
 
     # Items.
 
-    def begin(self) -> None:
-        """A connection is on its way: nothing is learnt from when it ends."""
-        self.in_flight += 1
-        self.moments -= self.registry.reactor.now
-
-    def finish(self) -> None:
-        """It is over, however it ended."""
-        self.in_flight -= 1
-        self.moments += self.registry.reactor.now
-
-    def erred(self, fault: Fault = Fault.GATEWAY) -> None:
+    def blame(self, now: float, fault: Fault) -> None:
         """An item that is counted as done failed, or was answered with an error for which the host is to blame."""
         self.errors += 1
         self.failed += 1
-        now = self.registry.reactor.now
         outliers = self.registry.outliers.get(self.spec.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
         penalty = self.estimate.overload if fault is Fault.OVERLOADED else self.estimate.penalty
         penalty.add(now, part * self.estimate.slots)
         self.settle_at_once(now)
-
-    def unpark(self, item: UnderWay) -> None:
-        """A parked item is over."""
-        now = self.registry.reactor.now
-        self.leave_parking(now, item, self.registry.kinds)
-        self.settle_at_once(now)
-
-    def tunnel_over(self, tally: ParkedCount, tunnel: object) -> None:
-        """What came of a parked item of this tally is over."""
-        self.end_tunnel(tally, tunnel)
-        self.settle_at_once(self.registry.reactor.now)
 
     def settle_at_once(self, now: float) -> None:
         """Something changed that the next choice should know of."""
@@ -187,7 +162,7 @@ class Host(CountedHost):
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
-        self.learn_from_items(now, self.registry.kinds)
+        self.learn_from_items(now)
         self.share = self.estimate.share.value
         if not self.in_flight:
             self.peak.idle(now)
