@@ -15,8 +15,9 @@ from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, L
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.balance.load_estimate import SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
-from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
+from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
+from tierlb.dataplane.l7.response_half import MOST_INTERIMS
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Limits, Orca, Policy, Timeouts
 from tierlb.net import peer_liveness
@@ -111,9 +112,7 @@ async def test_others_are_served_between_the_turns_of_a_body_in_many_chunks(lab:
 
 
 def notes_turns(client: ClientConnection, order: list[object]) -> None:
-    exchange = client.exchange
-    assert exchange is not None
-    decoder = exchange.request_decoder
+    decoder = client.downstream._decoder
     assert decoder is not None
 
     class Noted:
@@ -123,7 +122,7 @@ def notes_turns(client: ClientConnection, order: list[object]) -> None:
             order.append(client)
             return decoder.feed(data, now)
 
-    exchange.request_decoder = Noted()  # type: ignore[assignment]
+    client.downstream._decoder = Noted()  # type: ignore[assignment]
 
 
 # Heads of answers.
@@ -392,7 +391,8 @@ async def begins(lab: Lab, request: bytes, *, endpoints: int = 1, long: bool = F
     """A request from an l4 parent, heard by its endpoint. `long`: most of its kind are parked."""
     made = [await lab.endpoint() for _ in range(endpoints)]
     await lab.serves(l7(*made, listener=INNER, timeouts=PATIENT))
-    lab.front.long[:] = [long] * len(lab.front.long)
+    kinds = lab.front.registry.kinds
+    kinds.long[:] = [long] * len(kinds.long)
     client = await lab.connects()
     await client.says(l4_parent() + request)
     _, voice = await lab.accepts(*made)
@@ -453,9 +453,10 @@ async def is_cut_with_the_node(lab: Lab, clock: Clock, client: Voice, voice: Voi
 
 
 async def meets_an_internal_error(lab: Lab, clock: Clock, client: Voice, voice: Voice) -> None:
-    lab.front.replies = None
+    config, lab.front.config = lab.front.config, None
     await voice.says(OK)
     assert (await client.hears_message()).status == 500
+    lab.front.config = config
     lab.log.events.clear()
 
 
@@ -515,7 +516,7 @@ async def test_a_parked_item_is_counted_apart_until_it_ends_however(
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, endpoints=2)
-    lab.front.registry.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
+    lab.front.registry.kinds._answered = [9] * len(lab.front.registry.kinds.long)  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.endpoints)
@@ -537,12 +538,12 @@ async def test_a_member_owes_nothing_before_it_was_asked(
 ) -> None:
     """Though another one was, and did not answer."""
     client, voice = await begins(lab, GET, endpoints=2)
-    (exchange,) = [each.exchange for each in lab.front.clients]
-    first = exchange.host
+    (exchange,) = [each.downstream.exchange for each in lab.front.clients]
+    first = exchange.ticket.host
     assert exchange.ticket.sent > 0
     monkeypatch.setattr(Exchange, "_connect", lambda self, host: None)
     await voice.leaves()
-    await lab.until(lambda: exchange.host is not first)
+    await lab.until(lambda: exchange.ticket.host is not first)
     assert exchange.ticket.sent == 0
     client.resets()
     await lab.until(lambda: not lab.front.clients)
@@ -735,7 +736,7 @@ async def test_the_least_rate_is_240_bytes_a_second_where_none_is_named(lab: Lab
 
 async def test_a_body_that_the_member_does_not_read_is_not_slow(lab: Lab, clock: Clock) -> None:
     client, voice, connection = await body_in_pieces(lab, clock, 100, 1.0, 2)
-    upstream = connection.exchange.connection
+    upstream = connection.downstream.exchange.connection
     upstream.backlog = collections.deque([b"x"])
     upstream.mask |= WRITE
     await client.says(b"y")
@@ -745,7 +746,7 @@ async def test_a_body_that_the_member_does_not_read_is_not_slow(lab: Lab, clock:
     upstream.reactor.modify(upstream.fd, upstream.mask)
     await voice.hears_count(1)
     await lab.until(lambda: not connection.paused)
-    assert connection.exchange.body_rate.left_s(clock.now) == pytest.approx(8.0)
+    assert connection.downstream.exchange.request._rate.left_s(clock.now) == pytest.approx(8.0)
 
 
 async def test_a_client_that_waits_for_100_continue_is_not_slow(lab: Lab, clock: Clock) -> None:
@@ -980,19 +981,19 @@ async def test_more_interim_answers_than_there_can_be_reason_for_are_502(
     if at_once:
         await voice.says(HINTS * 1000)
     else:
-        for _ in range(MAX_INTERIMS + 1):
+        for _ in range(MOST_INTERIMS + 1):
             await voice.says(HINTS)
             await trio.testing.wait_all_tasks_blocked()
     if version == b"1.1":
-        for _ in range(MAX_INTERIMS):
+        for _ in range(MOST_INTERIMS):
             assert (await client.hears_message(bodiless=True)).status == 103
     assert (await client.hears_message()).status == 502
     assert lab.front.counters.errors == 1
 
 
 async def test_as_many_interim_answers_as_are_allowed_pass(lab: Lab) -> None:
-    client, _ = await exchange(lab, GET, HINTS * MAX_INTERIMS + OK)
-    for _ in range(MAX_INTERIMS):
+    client, _ = await exchange(lab, GET, HINTS * MOST_INTERIMS + OK)
+    for _ in range(MOST_INTERIMS):
         assert (await client.hears_message(bodiless=True)).status == 103
     assert (await client.hears_message()).status == 200
 
@@ -1007,9 +1008,9 @@ async def test_interim_answers_wait_for_a_client_that_does_not_read(lab: Lab, re
     real = connection.sock
     connection.sock = Full(real)
     await voice.says(HINTS * 3)
-    await lab.until(lambda: connection.exchange.interims)
-    upstream = connection.exchange.connection
-    assert connection.exchange.interims == 1
+    await lab.until(lambda: connection.downstream.exchange.connection.response.interims)
+    upstream = connection.downstream.exchange.connection
+    assert connection.downstream.exchange.connection.response.interims == 1
     assert upstream.paused
     assert upstream.deadline is NEVER
     assert connection.deadline is not NEVER
@@ -1151,7 +1152,10 @@ async def test_chunks_over_the_cap_are_413_and_end_the_members_request(lab: Lab)
 
 def backlog_bytes(lab: Lab) -> int:
     """What the node holds in its memory for all its clients and endpoints."""
-    streams = [*lab.front.clients, *(c.exchange.connection for c in lab.front.clients if c.exchange)]
+    streams = [
+        *lab.front.clients,
+        *(c.downstream.exchange.connection for c in lab.front.clients if c.downstream.exchange),
+    ]
     return sum(len(piece) for stream in streams if stream is not None for piece in stream.backlog or ())
 
 
@@ -1349,7 +1353,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
     assert lab.host(lab.endpoints[0]).estimate.slots == SLOTS
-    assert lab.front.replies.orca.bad == 1
+    assert lab.front.config.replies.orca.bad == 1
 
 
 @pytest.mark.parametrize(("status", "failed"), [(200, 0), (404, 0), (429, 1), (500, 1), (501, 0), (503, 1)])
@@ -1583,11 +1587,11 @@ async def test_a_silent_host_is_found_while_its_member_does_not_read_the_body(
     lab.background.start_soon(client.says, bytes(16 * MIB))
     await (await endpoint.accepts()).hears_head()
     (served,) = lab.front.clients
-    await lab.until(lambda: served.exchange.connection.backlog is not None and served.paused)
+    await lab.until(lambda: served.downstream.exchange.connection.backlog is not None and served.paused)
     looks.found = LOOK_S
     passes(lab, clock, LOOK_S + TICK_S)
     assert looks.count == 1
-    assert served.exchange is not None
+    assert served.downstream.exchange is not None
     looks.found = GONE
     passes(lab, clock, LOOK_S + TICK_S)
     assert (await client.hears_message()).status == 502
@@ -1614,7 +1618,7 @@ async def trickles(lab: Lab, clock: Clock, every_s: float, seconds: float) -> tu
     await voice.hears_head()
     (served,) = lab.front.clients
     took_s = 0.0
-    while took_s < seconds and served.exchange is not None:
+    while took_s < seconds and served.downstream.exchange is not None:
         await client.says(b"x")
         await voice.hears(b"x")
         passes(lab, clock, every_s)
@@ -1639,7 +1643,7 @@ async def test_a_body_that_trickles_goes_on_where_the_host_is_there(lab: Lab, cl
     assert took_s == 5 * LOOK_S
     assert looks.count == pytest.approx(5, abs=1)
     (served,) = lab.front.clients
-    assert served.exchange is not None
+    assert served.downstream.exchange is not None
 
 
 async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_there(
@@ -1650,7 +1654,7 @@ async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_th
     _, took_s = await trickles(lab, clock, 1.0, 5 * LOOK_S)
     assert took_s == 5 * LOOK_S
     (served,) = lab.front.clients
-    assert served.exchange is not None
+    assert served.downstream.exchange is not None
 
 
 async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_looked_at(
@@ -1664,7 +1668,7 @@ async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_look
     passes(lab, clock, LOOK_S + TICK_S)
     assert looks.count == 1
     (served,) = lab.front.clients
-    assert served.exchange.connection.deadline is NEVER, "the member owes nothing"
+    assert served.downstream.exchange.connection.deadline is NEVER, "the member owes nothing"
     passes(lab, clock, 60.0 - LOOK_S + TICK_S)
     assert (await client.hears_message()).status == 408
 
@@ -1673,10 +1677,10 @@ async def test_an_answer_whose_member_falls_silent_is_cut(lab: Lab) -> None:
     client, _ = await exchange(lab, GET, CHUNKED_OK)
     await client.hears_head()
     (served,) = lab.front.clients
-    served.exchange.connection.on_broken(vanished())
+    served.downstream.exchange.connection.on_broken(vanished())
     with pytest.raises(AssertionError, match="the connection ended"):
         await client.hears_up_to(b"0\r\n\r\n")
-    (event,) = [event for event in lab.log.events if "response cut" in str(event)]
+    (event,) = [event for event in lab.log.events if "response_cut" in str(event)]
     assert "fell silent" in str(event)
 
 

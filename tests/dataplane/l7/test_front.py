@@ -37,15 +37,15 @@ async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: L
         await client.hears_message()
         await client.says(GET)
     await voice.hears_head()
-    assert lab.front.books[0].known
-    (exchange,) = [each.exchange for each in lab.front.clients]
+    assert lab.front.config.books[0].known
+    (exchange,) = [each.downstream.exchange for each in lab.front.clients]
     before, now = exchange.ticket.kind.number, lab.front.reactor.now
     for key in range(MOST_KINDS - 2):
         kinds.judge({kinds.number(key): [0.01] * KEPT_FROM})
     assert kinds.number("waits for a place") == OTHER
     kinds.learn(now + SWEEP_S)
     assert before != exchange.ticket.kind.number == OTHER
-    assert lab.front.books[0].plan(GET).kind.number == before
+    assert lab.front.config.books[0].plan(GET).kind.number == before
 
 
 # Answers of the node itself.
@@ -602,18 +602,18 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     for client in clients:
         await client.asks(GET)
     lab.plane.apply(l7(rules=HELLO, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
-    planned = {each: each.expires for each in lab.front.clients}
+    planned = {each: each.lifetime.expires for each in lab.front.clients}
     ends = sorted(at - clock.now for at in planned.values())
     assert 0 < ends[0] < ends[-1] <= SPREAD_S
     assert ends[-1] - ends[0] > SPREAD_S / 4
     lab.plane.drain()
-    assert {each: each.expires for each in lab.front.clients} == planned, "SIGTERM ends them no sooner"
+    assert {each: each.lifetime.expires for each in lab.front.clients} == planned, "SIGTERM ends them no sooner"
     clock.now += ends[0] / 2
     assert "connection" not in await clients[0].asks(GET)
     (asked,) = [each for each in planned if each.sock.getpeername() == clients[0].name]
-    assert asked.deadline == pytest.approx(asked.expires + GRACE_S)
-    (first, *_) = sorted(lab.front.clients, key=lambda each: each.expires)
-    clock.now = first.expires + 0.9 * GRACE_S
+    assert asked.deadline == pytest.approx(asked.lifetime.expires + GRACE_S)
+    (first, *_) = sorted(lab.front.clients, key=lambda each: each.lifetime.expires)
+    clock.now = first.lifetime.expires + 0.9 * GRACE_S
     await trio.sleep(3 * ROOM_CHECK_S)
     assert first in lab.front.clients
     clock.now = 1000.0 + SPREAD_S + GRACE_S
