@@ -46,13 +46,20 @@ class Downstream:
         """A 1xx response."""
         raise NotImplementedError
 
-    def pass_head(self, reply: Reply, piece: bytes, trailers: tuple[Header, ...] = (), *, ended: bool) -> None:
-        """The head of the final response with the first piece of its body. If it `ended`, that is the whole response,
-        and the exchange is over."""
+    def pass_whole(self, reply: Reply, body: bytes) -> None:
+        """The whole of the final response. The exchange is over."""
         raise NotImplementedError
 
-    def pass_body(self, piece: bytes, trailers: tuple[Header, ...] = (), *, ended: bool) -> None:
-        """A further piece of the body, the last one if it `ended`."""
+    def pass_head(self, reply: Reply) -> None:
+        """The head of the final response."""
+        raise NotImplementedError
+
+    def pass_body(self, piece: bytes) -> None:
+        """A further piece of the body."""
+        raise NotImplementedError
+
+    def pass_end(self, piece: bytes, trailers: tuple[Header, ...]) -> None:
+        """The last piece of the body, which may be empty. The exchange is over."""
         raise NotImplementedError
 
     @property

@@ -16,7 +16,7 @@ from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.reply import Reply, with_lines
 from tierlb.dataplane.l7.request_half import RequestHalf
 from tierlb.dataplane.l7.response_half import BadResponseError
-from tierlb.dataplane.l7.retry import Attempts
+from tierlb.dataplane.l7.retry import NOTHING_TRIED, Attempts
 from tierlb.dataplane.l7.states import BODY, DONE
 from tierlb.dataplane.upstream.host_set import Choice
 from tierlb.net import peer_liveness
@@ -33,7 +33,14 @@ class Exchange(Attempts):
     __slots__ = ("request",)
 
     def __init__(self, front: FrontState, downstream: Downstream, plan: Plan, choice: Choice) -> None:
-        super().__init__(front, downstream, plan, choice)
+        self.front = front
+        self.downstream = downstream
+        self.plan = plan
+        self.choice = choice
+        self.came = front.reactor.now
+        self.ticket = self.connection = None
+        self.tried = NOTHING_TRIED
+        self.id_number = 0
         self.request = None if plan.body_bytes == 0 else RequestHalf(self)
 
     # Towards the host.
@@ -56,7 +63,8 @@ class Exchange(Attempts):
             message += request.send()
         connection.send(message)
         if request is None or request.is_sent:
-            now = self.note_sent()
+            assert self.ticket is not None
+            self.ticket.sent = now = front.reactor.now
             self.ends = now + config.timeouts.response
             connection.deadline = at = now + config.quiet_s
             if at < connection.filed:
@@ -106,25 +114,26 @@ class Exchange(Attempts):
     # Towards the client.
 
     def on_response_data(self, data: bytes) -> None:
-        connection, config = self.connection, self.front.config
+        connection, config, is_head = self.connection, self.front.config, self.plan.is_head
         assert connection is not None
         response = connection.response
+        if response.state is BODY:
+            self._pass_body(connection, data)
+            return
         try:
-            if response.state is BODY:
-                self._pass_body(connection, response.read_body(data, self.front.reactor.now))
-                return
-            reply = response.read_head(data, config.replies, config.snapshot.limits.head)
+            reply = response.read_head(data, config.replies, config.snapshot.limits.head, is_head)
             while reply is not None and reply.status < 200:
                 if reply.status == 101:
                     self._switch_protocols(reply)
                     return
                 if not self._pass_interim(connection, reply):
                     return
-                reply = response.read_head(response.rest, config.replies, config.snapshot.limits.head)
-            if reply is not None:
-                self._pass_head(reply)
+                reply = response.read_head(response.rest, config.replies, config.snapshot.limits.head, is_head)
         except BadResponseError as error:
-            self._spoiled(error.reason)
+            self._fail(502, f"sent an answer that cannot be passed on: {error.reason}")
+            return
+        if reply is not None:
+            self._pass_head(reply)
 
     def _pass_interim(self, connection: PooledConnection, reply: Reply) -> bool:
         """Whether to go on with the rest now, which else waits until the client reads on."""
@@ -149,34 +158,41 @@ class Exchange(Attempts):
             ticket.host.estimate.state(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if front.load_field:
             reply = with_lines(reply, front.load_field)
-        try:
-            piece = response.begin_body(now, is_head=self.plan.is_head)
-        except BadResponseError:
-            self.downstream.pass_head(reply, b"", ended=False)
-            raise
+        rest = response.rest
         if response.state is DONE:
-            trailers = response.trailers
-            self._complete(connection)
-            self.downstream.pass_head(reply, piece, trailers, ended=True)
+            self._complete(connection, reply)
+            self.downstream.pass_whole(reply, rest)
+            return
+        self.downstream.pass_head(reply)
+        if rest:
+            self._pass_body(connection, rest)
         else:
-            self.downstream.pass_head(reply, piece, ended=False)
             self._await_more(connection)
 
-    def _pass_body(self, connection: PooledConnection, piece: bytes) -> None:
+    def _pass_body(self, connection: PooledConnection, data: bytes) -> None:
         response = connection.response
+        try:
+            piece = response.read_body(data, self.front.reactor.now)
+        except BadResponseError as error:
+            self._cut_off(error.reason)
+            return
         if response.state is DONE:
-            trailers = response.trailers
-            self._complete(connection)
-            self.downstream.pass_body(piece, trailers, ended=True)
+            self._pass_end(connection, piece)
             return
         if piece:
-            self.downstream.pass_body(piece, ended=False)
+            self.downstream.pass_body(piece)
+        if response.rest:
+            connection.put_back(response.rest)
         self._await_more(connection)
 
+    def _pass_end(self, connection: PooledConnection, piece: bytes) -> None:
+        response = connection.response
+        reply, trailers = response.reply, response.trailers
+        assert reply is not None
+        self._complete(connection, reply)
+        self.downstream.pass_end(piece, trailers)
+
     def _await_more(self, connection: PooledConnection) -> None:
-        rest = connection.response.rest
-        if rest:
-            connection.put_back(rest)
         connection.arm(self.front.config.timeouts.stream)
         if self.downstream.is_behind:
             self._hold(connection)
@@ -210,22 +226,18 @@ class Exchange(Attempts):
         assert connection is not None
         assert ticket is not None
         if self.plan.head.upgrade is None or reply.upgrade is None or not (request is None or request.is_sent):
-            self._spoiled("it switched protocols without being asked")
+            self._fail(502, "sent an answer that cannot be passed on: it switched protocols without being asked")
             return
         front.exchanges.tunnels.join(self.downstream, connection, ticket, reply, front.config.timeouts.idle)
         self.ticket = self.connection = connection.exchange = None
 
     # Ends.
 
-    def _complete(self, connection: PooledConnection) -> None:
+    def _complete(self, connection: PooledConnection, reply: Reply) -> None:
         """All of the response came, and the rest of it is about to be passed on."""
-        ticket, front, response, request = self.ticket, self.front, connection.response, self.request
-        reply = response.reply
+        ticket, front, request = self.ticket, self.front, self.request
         assert ticket is not None
-        assert reply is not None
         now = front.reactor.now
-        if front.config.times_hosts:
-            ticket.host.peak.observe(now, now - ticket.began)
         if reply.blamed:
             fault = Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER
             parked = ticket.failed(now, self._fault(fault))
@@ -233,7 +245,9 @@ class Exchange(Attempts):
             parked = ticket.done(now)
         if parked:
             front.counters.waited += 1
-        self.release(keep=response.is_clean and reply.keep_alive and (request is None or request.is_sent))
+        if front.config.times_hosts:
+            ticket.host.peak.observe(now, now - ticket.began)
+        self.release(reply.keep_alive and connection.response.is_clean and (request is None or request.is_sent))
 
     def on_response_end(self) -> None:
         """The host closed its side."""
@@ -242,7 +256,7 @@ class Exchange(Attempts):
         if not self._is_answering:
             self._lost("closed the connection without an answer")
         elif connection.response.end_by_close():
-            self._pass_body(connection, b"")
+            self._pass_end(connection, b"")
         else:
             self._cut_off("the host closed the connection in the middle of its response")
 
@@ -257,19 +271,12 @@ class Exchange(Attempts):
 
     @property
     def _is_answering(self) -> bool:
-        """Whether the head of the final response came."""
-        return self.connection is not None and self.connection.response.reply is not None
+        """Whether the final head was passed on, and the body goes on."""
+        return self.connection is not None and self.connection.response.state is BODY
 
     def _lost(self, what: str, *, silent: bool = False) -> None:
         if not self.repeat(silent=silent):
             self._fail(502, what)
-
-    def _spoiled(self, reason: str) -> None:
-        """What came of the response cannot be passed on."""
-        if self._is_answering:
-            self._cut_off(reason)
-        else:
-            self._fail(502, f"sent an answer that cannot be passed on: {reason}")
 
     def _fail(self, status: int, what: str) -> None:
         """There is no response, for which the host is to blame."""

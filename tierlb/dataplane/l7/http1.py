@@ -146,7 +146,16 @@ class Http1Downstream(Downstream):
         if self._plan.head.minor:
             self._send(reply.lines + b"\r\n")
 
-    def pass_head(self, reply: Reply, piece: bytes, trailers: tuple[Header, ...] = (), *, ended: bool) -> None:
+    def pass_whole(self, reply: Reply, body: bytes) -> None:
+        self._send(self._head(reply) + body)
+        self._end()
+
+    def pass_head(self, reply: Reply) -> None:
+        self._send(self._head(reply))
+        self.reply = reply
+
+    def _head(self, reply: Reply) -> bytes:
+        """The head as it is sent, which says whether the connection is kept."""
         plan, connection, front = self._plan, self._connection, self._front
         lifetime, minor = connection.lifetime, plan.head.minor
         keep_alive = self.keep_alive = (
@@ -156,34 +165,25 @@ class Http1Downstream(Downstream):
             and (minor == 1 or reply.length >= 0 or plan.is_head)
             and not (lifetime.movable and front.relocation.is_to_move(lifetime, front.reactor.now))
         )
-        self.reply = reply
         connection.deadline = NEVER
         if keep_alive and minor and not plan.is_head:
-            head = reply.whole
-        else:
-            head = frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive)
-        if reply.length < 0:
-            piece = self._framed(piece, trailers, ended=ended)
-        self._send(head + piece)
-        if ended:
-            self._end()
+            return reply.whole
+        return frame_for(reply, is_head=plan.is_head, minor=minor, keep_alive=keep_alive)
 
-    def pass_body(self, piece: bytes, trailers: tuple[Header, ...] = (), *, ended: bool) -> None:
-        reply = self.reply
-        assert reply is not None
-        if reply.length < 0:
-            piece = self._framed(piece, trailers, ended=ended)
+    def pass_body(self, piece: bytes) -> None:
+        self._send(encode_chunk(piece) if self._is_chunked else piece)
+
+    def pass_end(self, piece: bytes, trailers: tuple[Header, ...]) -> None:
+        if self._is_chunked:
+            piece = encode_chunk(piece) + last_chunk(trailers)
         if piece:
             self._send(piece)
-        if ended:
-            self._end()
+        self._end()
 
-    def _framed(self, piece: bytes, trailers: tuple[Header, ...], *, ended: bool) -> bytes:
-        """A piece of a body whose length the head does not tell."""
-        if self._plan.is_head or not self._plan.head.minor:
-            return piece
-        framed = encode_chunk(piece)
-        return framed + last_chunk(trailers) if ended else framed
+    @property
+    def _is_chunked(self) -> bool:
+        """Whether the body that goes on is chunked for the client: its head could not tell its length."""
+        return self.reply is not None and self.reply.length < 0 and self._plan.head.minor > 0
 
     def _send(self, data: bytes) -> None:
         self._front.counters.bytes_out += len(data)
@@ -195,20 +195,23 @@ class Http1Downstream(Downstream):
 
     def _end(self) -> None:
         """The response was handed over whole."""
-        exchange, front, connection = self.exchange, self._front, self._connection
+        exchange, connection = self.exchange, self._connection
         assert exchange is not None
-        self.drop(done=True)
-        took_s = front.reactor.now - exchange.came
+        self.exchange = self.reply = None
+        self.identity.tally.end(done=True)
+        took_s = self._front.reactor.now - exchange.came
         connection.lifetime.waited_s += took_s
-        front.latencies.add(took_s)
-        keep_alive = self.keep_alive and (not connection.eof or bool(connection.buffer))
-        connection.go_on(keep_alive=keep_alive, unread=self.body_left != 0)
+        self._front.latencies.add(took_s)
+        if self.keep_alive and (not connection.eof or connection.buffer):
+            connection.next_request()
+        else:
+            connection.finish(linger=self.body_left != 0 or bool(connection.buffer))
 
-    def drop(self, *, done: bool = False) -> None:
-        """No request is under way any more. `done`: its response was handed over whole."""
+    def drop(self) -> None:
+        """The request under way, if there is one, ends without having been answered whole."""
         if self.exchange is not None:
             self.exchange = self.reply = None
-            self.identity.tally.end(done=done)
+            self.identity.tally.end(done=False)
 
     # Other ends.
 

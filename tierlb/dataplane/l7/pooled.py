@@ -14,6 +14,7 @@ from fcntl import ioctl
 from termios import FIONREAD
 
 from tierlb.dataplane.l7.response_half import ResponseHalf
+from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
@@ -109,7 +110,7 @@ class PooledConnection(Stream):
         """The exchange is over and the connection is good for another."""
         self.exchange = None
         self.read_bytes = READ_BYTES
-        self.response.begin_anew()
+        self.response.state = AWAITED  # NEXT
         idle = self.host.idle
         if self.host.closes or len(idle) >= IDLE_PER_HOST:
             self.close()

@@ -33,7 +33,8 @@ class BadResponseError(Exception):
 
 class ResponseHalf:
     """`reply`: the final head, from BODY on. `rest`: the bytes that the last call did not take. `interims`: how many
-    1xx responses came before the final one. `is_clean`: once it is DONE, whether nothing came behind its end."""
+    1xx responses came, 0 from BODY on. `is_clean`: once it is DONE, whether nothing came behind its end. The
+    connection sets `state` from DONE to AWAITED when it is kept (`PooledConnection.keep`)."""
 
     __slots__ = ("_decoder", "_left", "_part", "interims", "is_clean", "reply", "rest", "state")
 
@@ -47,53 +48,74 @@ class ResponseHalf:
         self._left = 0
         self._decoder: ChunkedDecoder | None = None
 
-    def read_head(self, data: bytes, replies: ReplyBook, limit: int) -> Reply | None:
-        """The next complete head, interim or final; `rest` is what came behind it. None if more bytes are needed.
-        Raises BadResponseError."""
+    def read_head(self, data: bytes, replies: ReplyBook, limit: int, is_head: bool) -> Reply | None:
+        """The next complete head, interim or final; `rest` is what came behind it. None if more bytes are needed. If
+        `rest` is all of the body, the response is DONE. `is_head`: the response is to a HEAD request. Raises
+        BadResponseError."""
         if self._part:
             data = self._part + data
         end = data.find(b"\r\n\r\n") + 4
-        if end == 3 and len(data) <= limit:
-            self._keep_part(data)
+        if not 3 < end <= limit:
+            self._await_head(data, end, limit)
             return None
-        if end == 3 or end > limit:
-            raise self._bad(f"its response head is larger than the {limit} bytes allowed here")
-        try:
-            reply = replies.reply(data[:end])
-        except BadHead as error:
-            raise self._bad(why_no_response(data[:end], 0) or error.reason) from None
-        self.rest = data[end:]
-        if reply.status >= 200:
-            self.state = BODY  # HEAD
-            self.reply = reply
-        else:
+        head = data[:end]
+        reply = replies.known.get(head) or self._read(head, replies)
+        self._part = b""
+        self.rest = rest = data[end:]
+        if reply.status < 200:
             self._note_interim(reply)
-        return reply
-
-    def begin_body(self, now: float, *, is_head: bool) -> bytes:
-        """The part of the body that came with the final head. `is_head`: the response is to a HEAD request. Raises
-        BadResponseError."""
-        reply, rest = self.reply, self.rest
-        assert reply is not None
+            return reply
+        self.reply = reply
+        self.interims = 0
+        self.state = BODY  # HEAD
         left = 0 if is_head else reply.length
         if left == len(rest):
             self.state = DONE  # END
             self.is_clean = not (is_head and reply.length)
-            return rest
-        if left == 0:
-            self.state = DONE  # END
-            self.is_clean = False
-            return b""
+        else:
+            self._begin_body(left)
+        return reply
+
+    def _await_head(self, data: bytes, end: int, limit: int) -> None:
+        """There is no complete head in the data, or one that is too large."""
+        if end > limit or len(data) > limit:
+            raise self._bad(f"its response head is larger than the {limit} bytes allowed here")
+        reason = why_no_response(data, len(self._part))
+        if reason is not None:
+            raise self._bad(reason)
+        self._part = data
+        self.state = after_response_event(self.state, ResponseEvent.PART)
+
+    def _read(self, head: bytes, replies: ReplyBook) -> Reply:
+        try:
+            return replies.reply(head)
+        except BadHead as error:
+            raise self._bad(why_no_response(head, 0) or error.reason) from None
+
+    def _note_interim(self, reply: Reply) -> None:
+        if reply.status == 101:
+            self.state = after_response_event(self.state, ResponseEvent.SWITCH)
+            return
+        self.interims += 1
+        if self.interims > MOST_INTERIMS:
+            raise self._bad(f"more than {MOST_INTERIMS} interim answers")
+        self.state = after_response_event(self.state, ResponseEvent.INTERIM)
+
+    def _begin_body(self, left: int) -> None:
+        """The rest is not all of the body, or more than that."""
         self._left = left
-        self.rest = b""
         if left == CHUNKED:
             self._decoder = ChunkedDecoder()
-        return self.read_body(rest, now) if rest else b""
+        elif left == 0:
+            self.rest = b""
+            self.state = after_response_event(self.state, ResponseEvent.END)
+            self.is_clean = False
 
     def read_body(self, data: bytes, now: float) -> bytes:
         """The body in these bytes. In a body of very many chunks, `rest` may be left for the next turn. Raises
         BadResponseError."""
         left = self._left
+        self.rest = b""
         if left >= 0:
             size = len(data)
             if size >= left:
@@ -103,44 +125,6 @@ class ResponseHalf:
             self._left = left - size
             return data
         return self._read_chunks(data, now) if left == CHUNKED else data
-
-    def end_by_close(self) -> bool:
-        """The host closed the connection in the middle of the body; whether that ends the response as it should."""
-        if self._left == UNTIL_CLOSE:
-            self.state = after_response_event(self.state, ResponseEvent.END)
-            self.is_clean = False
-            return True
-        self._fail()
-        return False
-
-    def begin_anew(self) -> None:
-        """The connection is kept for another request."""
-        self.state = AWAITED  # NEXT
-        self.reply = self._decoder = None
-        self.interims = 0
-        self._part = b""
-
-    @property
-    def trailers(self) -> tuple[Header, ...]:
-        """The trailer fields to pass on, once it is DONE."""
-        return () if self._decoder is None else self._decoder.trailers
-
-    def _keep_part(self, data: bytes) -> None:
-        reason = why_no_response(data, len(self._part))
-        self._part = data
-        if reason is not None:
-            raise self._bad(reason)
-        self.state = after_response_event(self.state, ResponseEvent.PART)
-
-    def _note_interim(self, reply: Reply) -> None:
-        self._part = b""
-        if reply.status == 101:
-            self.state = after_response_event(self.state, ResponseEvent.SWITCH)
-            return
-        self.interims += 1
-        if self.interims > MOST_INTERIMS:
-            raise self._bad(f"more than {MOST_INTERIMS} interim answers")
-        self.state = after_response_event(self.state, ResponseEvent.INTERIM)
 
     def _read_chunks(self, data: bytes, now: float) -> bytes:
         decoder = self._decoder
@@ -154,9 +138,20 @@ class ResponseHalf:
             self.is_clean = not self.rest
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _bad(self, reason: str) -> BadResponseError:
-        self._fail()
-        return BadResponseError(reason)
+    @property
+    def trailers(self) -> tuple[Header, ...]:
+        """The trailer fields to pass on with the end of the body."""
+        return self._decoder.trailers if self._left == CHUNKED and self._decoder is not None else ()
 
-    def _fail(self) -> None:
+    def end_by_close(self) -> bool:
+        """The host closed the connection in the middle of the body; whether that ends the response as it should."""
+        if self._left == UNTIL_CLOSE:
+            self.state = after_response_event(self.state, ResponseEvent.END)
+            self.is_clean = False
+            return True
         self.state = after_response_event(self.state, ResponseEvent.FAIL)
+        return False
+
+    def _bad(self, reason: str) -> BadResponseError:
+        self.state = after_response_event(self.state, ResponseEvent.FAIL)
+        return BadResponseError(reason)

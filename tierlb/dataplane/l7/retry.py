@@ -72,16 +72,16 @@ class Attempts(Carried):
         "tried",
     )
 
-    def __init__(self, front: FrontState, downstream: Downstream, plan: Plan, choice: Choice) -> None:
-        self.front = front
-        self.downstream = downstream
-        self.plan = plan
-        self.choice = choice
-        self.came = front.reactor.now
-        self.ticket: Ticket[Host] | None = None
-        self.connection: PooledConnection | None = None
-        self.tried = NOTHING_TRIED
-        self.id_number = 0
+    front: FrontState
+    downstream: Downstream
+    plan: Plan
+    choice: Choice
+    came: float
+    ends: float
+    ticket: Ticket[Host] | None
+    connection: PooledConnection | None
+    tried: Tried
+    id_number: int
 
     def start(self) -> None:
         """Choose a host and send the request, on a kept connection if there is one."""
@@ -226,7 +226,7 @@ class Attempts(Carried):
 
     # Ends.
 
-    def release(self, *, keep: bool) -> None:
+    def release(self, keep: bool) -> None:
         """Have done with the connection: keep it for other requests, if it is good for that, or close it."""
         connection, self.connection = self.connection, None
         if connection is None:
@@ -245,7 +245,7 @@ class Attempts(Carried):
         """No response is wanted any more, or none can be had. For that the host is not to blame."""
         if self.ticket is not None:
             self.ticket.give_back(self.front.reactor.now)
-        self.release(keep=False)
+        self.release(False)
 
     def failed(self, error: Exception) -> None:
         """An internal error: nothing is kept, and the client is let go."""
