@@ -475,7 +475,7 @@ def test_all_nodes_call_a_kind_the_same_and_none_as_the_rest() -> None:
 def test_what_a_child_said_is_judged_as_answers_are_and_said_on() -> None:
     heard, seen = Kinds(), Kinds()
     for ratio in (1.0, 1.0, 3.0):
-        said = heard.judge_said([(2, 20, 20 * ratio * 0.01)])
+        said = heard.judge_reported([(2, 20, 20 * ratio * 0.01)])
         own = seen.judge({seen.number("x"): [ratio * 0.01] * 20})
         assert (said.count, said.ratios, said.work_s) == pytest.approx((own.count, own.ratios, own.work_s))
     assert heard.counts.value() == ((2, 60, pytest.approx(1.0)),)
@@ -484,5 +484,5 @@ def test_what_a_child_said_is_judged_as_answers_are_and_said_on() -> None:
 
 def test_of_a_child_that_is_shared_only_a_part_is_said_on() -> None:
     kinds = Kinds()
-    assert kinds.judge_said([(2, 20, 1.0), (REST, 10, 1.0)], part=0.5).count == 30
+    assert kinds.judge_reported([(2, 20, 1.0), (REST, 10, 1.0)], part=0.5).count == 30
     assert kinds.counts.value() == ((2, 10, 0.5), (REST, 5, 0.5))

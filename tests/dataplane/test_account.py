@@ -186,7 +186,7 @@ def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
     reported(books, "a")
     books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
-    learnt = books.registry.named("b")[0].estimate.learnt
+    learnt = books.registry.named("b")[0].estimate.learnt_capacity
     assert learnt is not None
     assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
 

@@ -377,7 +377,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         await lab.until(lambda state=state: states(lab) == [state])
         assert (await client.asks(GET)).status == status
     host = lab.host(served.played)
-    assert (host.weight, host.estimate.slots) == (0.5, 3.0)
+    assert (host.weight, host.estimate.slots.value) == (0.5, 3.0)
     assert set(agent.heard) == {b"node-1\n"}
 
 

@@ -180,12 +180,12 @@ class Kinds:
             self._judge(answers, number, len(times), seconds / expected, expected)
         return answers
 
-    def judge_said(
-        self, said: Iterable[KindTimes], expected: float = 1.0, highest: float = math.inf, part: float = 1.0
+    def judge_reported(
+        self, reported: Iterable[KindTimes], expected: float = 1.0, highest: float = math.inf, part: float = 1.0
     ) -> Answers:
         """The same with what a child said that its answers took. `part`: how much of that is this node's."""
         answers = Answers()
-        for key, count, seconds in said:
+        for key, count, seconds in reported:
             self.counts.add(key, count * part, seconds * part)
             number = OTHER if key == REST else self.number(key)
             most = highest * count * self.usual_s[number]
