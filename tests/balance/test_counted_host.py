@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tierlb.balance.capacity import evened, settle
 from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import Answers, Kinds, Work
+from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.parking import PARKED_AFTER_S
 from tierlb.balance.pool_slots import GUESSED_SLOTS
+from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.slowness import MEMORY
 from tierlb.telemetry.tally import Tally

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from tests.dataplane.conftest import snapshot
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.registry import HostRegistry

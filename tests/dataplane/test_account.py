@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, Underway, child, destination, host_spec
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad

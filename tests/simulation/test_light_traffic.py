@@ -15,7 +15,7 @@ import pytest
 
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import Underway, destination
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
 from tierlb.dataplane.upstream.host import Host

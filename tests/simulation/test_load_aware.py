@@ -19,10 +19,12 @@ import pytest
 from tierlb.balance.capacity import settle
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import OTHER, Kinds, Work
+from tierlb.balance.kind_places import OTHER
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
 
 RATE_PER_S = 1800.0

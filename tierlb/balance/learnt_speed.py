@@ -7,8 +7,9 @@ second. The time is that of a standard item of the pool (balance/kinds.py) by th
 
 import attrs
 
-from tierlb.balance.kinds import Answers, MeanWork, Work
+from tierlb.balance.kinds import Answers
 from tierlb.balance.pool_slots import HostSlots
+from tierlb.balance.pool_work import MeanWork, Work
 from tierlb.balance.returning import SLOW_MARGIN
 from tierlb.balance.slowness import LOWEST, Slowness
 

@@ -184,7 +184,7 @@ class LoadEstimate:
         return FIRST_SHARE if self.returning.probing else slow_start(now - self.joined)
 
     def capacity(self, now: float, median: float | None) -> float | None:
-        """Standard items per second (balance.kinds.Work), as far as they can be trusted now; None: unknown. `median`:
+        """Standard items per second (balance/pool_work.py), as far as they can be trusted now; None: unknown. `median`:
         that of its siblings."""
         if self.traits.reports:
             reported = self._reported_capacity()

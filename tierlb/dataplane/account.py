@@ -125,7 +125,7 @@ class Account:
         c, total, below = self._counters, self._counters.tallies.total(), self._registry.requests_below
         in_flight, arrivals, done, parked, waited = total.in_flight, total.arrivals, total.done, total.parked, c.waited
         kinds = self._registry.kinds
-        timed, timed_s = c.timed + kinds.heads, c.seconds + kinds.heads_s
+        timed, timed_s = c.timed + kinds.heads.count, c.seconds + kinds.heads.seconds
         if below.counted:
             in_flight, arrivals, parked, waited = below.in_flight, below.arrivals, below.parked, 0
             timed = done = max(0, arrivals - in_flight)
@@ -143,9 +143,9 @@ class Account:
             c.lived_s,
             parked,
             waited,
-            kinds.heads,
-            kinds.heads_usual_s,
-            kinds.heads_ratios,
+            kinds.heads.count,
+            kinds.heads.usual_s,
+            kinds.heads.ratios,
         )
 
     def _effort(self) -> float:

@@ -15,11 +15,12 @@ from tierlb.balance.choosers import Chooser
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
 from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -291,14 +292,14 @@ class Node:
             total.done,
             connections=total.connections,
             closed=self.closed,
-            timed=self.kinds.heads,
-            timed_s=self.kinds.heads_s,
+            timed=self.kinds.heads.count,
+            timed_s=self.kinds.heads.seconds,
             connected_s=self.connected_s,
             parked=total.parked,
             waited=self.waited,
-            judged=self.kinds.heads,
-            usual_s=self.kinds.heads_usual_s,
-            ratios=self.kinds.heads_ratios,
+            judged=self.kinds.heads.count,
+            usual_s=self.kinds.heads.usual_s,
+            ratios=self.kinds.heads.ratios,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:

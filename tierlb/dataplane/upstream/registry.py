@@ -13,8 +13,9 @@ from tierlb.balance.availability import Availability
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import learn_together
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import HostTraits, LoadEstimate
+from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.dataplane.upstream.host import AWAITED_S, Host
