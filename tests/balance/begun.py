@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from tierlb.balance.kinds import Place
+from tierlb.balance.kind_places import Place
 from tierlb.balance.ticket import ItemCounts, Ticket
 from tierlb.telemetry.tally import Tally
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kinds import OTHER, Kinds, Place
+from tierlb.balance.kind_places import OTHER, Place
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, PARKED_AFTER_S, is_overtaken, parks_after_s
 from tierlb.balance.ticket import ItemCounts, Ticket
 from tierlb.balance.under_way import LATE_FROM, MOST_LOOKED_AT, NOTHING, Look, look

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.balance.begun import begun
 from tests.dataplane.registries import Harness, child, destination, host_spec
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
@@ -185,7 +185,7 @@ def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
     reported(books, "a")
     books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
-    learnt = books.registry.named("b")[0].estimate.learnt
+    learnt = books.registry.named("b")[0].estimate.learnt_capacity
     assert learnt is not None
     assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
 

@@ -116,10 +116,10 @@ def test_the_front_hears_at_once_that_answers_take_longer(kept: Kept) -> None:
     kept.passes(1.1)
     heard = len(kept.front.heeded)
     for _ in range(6):
-        kept.registry.kinds.heads += 10
-        kept.registry.kinds.heads_s += 5.0
-        kept.registry.kinds.heads_usual_s += 1.0
-        kept.registry.kinds.heads_ratios += 60.0
+        kept.registry.kinds.heads.count += 10
+        kept.registry.kinds.heads.seconds += 5.0
+        kept.registry.kinds.heads.usual_s += 1.0
+        kept.registry.kinds.heads.ratios += 60.0
         kept.passes(0.05)
     load, _ = kept.front.heeded[-1]
     assert (len(kept.front.heeded) - heard, load.response_s) == (6, pytest.approx(0.6))
@@ -377,7 +377,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         await lab.until(lambda state=state: states(lab) == [state])
         assert (await client.asks(GET)).status == status
     host = lab.host(served.played)
-    assert (host.weight, host.estimate.slots) == (0.5, 3.0)
+    assert (host.weight, host.estimate.slots.value) == (0.5, 3.0)
     assert set(agent.heard) == {b"node-1\n"}
 
 

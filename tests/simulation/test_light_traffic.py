@@ -16,7 +16,7 @@ import pytest
 from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import destination
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
 from tierlb.balance.ticket import Ticket

@@ -13,7 +13,8 @@ import enum
 from collections import defaultdict
 from typing import Generic, Protocol, TypeVar
 
-from tierlb.balance.kinds import Kinds, Place
+from tierlb.balance.kind_places import Place
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.outlier import Fault
 from tierlb.balance.parking import PARKED_AFTER_S
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from statistics import mean
 
+import attrs
 import pytest
 
 from tests.dataplane.l4.kept import Connection, Pool, by_fair, is_busy, is_quiet
@@ -248,6 +249,6 @@ def test_a_connection_that_ends_before_the_first_look_leaves_nothing() -> None:
 def test_connections_to_who_reports_are_not_watched() -> None:
     pool = Pool()
     host = pool.host_set.hosts[0]
-    host.estimate.reports = True
+    host.estimate.traits = attrs.evolve(host.estimate.traits, reports=True)
     pool.connect(to=host)
     assert len(pool.watch) == 0

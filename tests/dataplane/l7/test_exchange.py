@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Reset, Voice, below, l4_parent, l7
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
-from tierlb.balance.load_estimate import SLOTS
+from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
@@ -402,7 +402,7 @@ async def begins(lab: Lab, request: bytes, *, endpoints: int = 1, long: bool = F
 
 def is_parked_by_a_tick(lab: Lab, clock: Clock) -> None:
     for host in lab.front.registry.hosts:
-        host.estimate.work.usual_s = 0.01
+        host.estimate.speed.work.usual_s = 0.01
     clock.now += 1
     lab.ticks()
     assert parked(lab) == (1,) * 5
@@ -589,7 +589,7 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     failed = {load.name: (load.done, load.failed) for load in lab.plane.load().hosts}
     assert failed.pop(failing.spec.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
-    assert lab.host(failing).estimate.penalty.value(lab.plane.reactor.now) > 0
+    assert lab.host(failing).estimate.penalties.errors.value(lab.plane.reactor.now) > 0
 
 
 @pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
@@ -1340,7 +1340,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
     estimate = lab.host(lab.endpoints[0]).estimate
-    assert estimate.slots == 3
+    assert estimate.slots.value == 3
     assert estimate.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
 
@@ -1348,7 +1348,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.host(lab.endpoints[0]).estimate.slots == SLOTS
+    assert lab.host(lab.endpoints[0]).estimate.slots.value == GUESSED_SLOTS
     assert lab.front.replies.orca.bad == 1
 
 
@@ -1358,7 +1358,7 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
     assert (load.hosts[0].done, load.hosts[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.host(lab.endpoints[0]).estimate.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (lab.host(lab.endpoints[0]).estimate.penalties.value(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.conftest import l7
-from tierlb.balance.kinds import OTHER, Kinds
+from tierlb.balance.kind_places import OTHER
+from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.l7 import plan as plans
 from tierlb.dataplane.l7.plan import NO_KIND, Plan, PlanBook
 from tierlb.model.snapshot import Rule

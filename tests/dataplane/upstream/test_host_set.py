@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, available, by_name, destination, host_spec
-from tierlb.balance.load_estimate import STATED_FOR_S
+from tierlb.balance.stated_capacity import STATED_FOR_S
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -184,7 +184,7 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 
     def says(*rates: float) -> None:
         for host, rate in zip(host_set.hosts, rates, strict=True):
-            host.estimate.state(harness.reactor.now, rate, 0.5, 0)
+            host.estimate.note_stated(harness.reactor.now, rate, 0.5, 0)
         host_set.settle(harness.reactor.now)
 
     says(400.0, 100.0, 400.0)
@@ -203,8 +203,8 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 @pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
 def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
-    host_set.hosts[0].estimate.state(harness.reactor.now, 400.0, 0.5, 0)
-    host_set.hosts[1].estimate.state(harness.reactor.now, 10.0, 0.5, 0)
+    host_set.hosts[0].estimate.note_stated(harness.reactor.now, 400.0, 0.5, 0)
+    host_set.hosts[1].estimate.note_stated(harness.reactor.now, 10.0, 0.5, 0)
     host_set.settle(harness.reactor.now)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0]
     assert host_set.hosts[0].capacity > 10 * host_set.hosts[1].capacity
@@ -249,7 +249,7 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
             host.agent_says(parse(b"maxconn:1\n"))
             harness.connects(host)
         elif state == "said":
-            host.estimate.state(harness.reactor.now, 1e12, 0.1, 10**6)
+            host.estimate.note_stated(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [
         host
         for host, (weight, state) in zip(host_set.hosts, hosts, strict=True)

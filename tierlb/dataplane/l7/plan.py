@@ -8,7 +8,8 @@ parse. Nothing is forwarded that was not parsed: the bytes in a plan are written
 
 import attrs
 
-from tierlb.balance.kinds import Kinds, Place
+from tierlb.balance.kind_places import Place
+from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes

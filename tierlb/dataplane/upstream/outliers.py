@@ -138,10 +138,12 @@ class Outliers:
     def _forgive(self, now: float) -> None:
         """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
         for host in self._hosts:
-            if host.estimate.penalty.value(now):
+            if host.estimate.penalties.errors.value(now):
                 self._survey(now, SURVEY_S)
                 own, others = self._recently(host)
-                host.estimate.penalty.limit(now, lasting_excess(own, others) * own.faults * host.estimate.slots)
+                host.estimate.penalties.errors.limit(
+                    now, lasting_excess(own, others) * own.faults * host.estimate.slots.value
+                )
 
     def _recently(self, host: "Host") -> tuple[Recent, Recent]:
         """What it had lately, and its siblings."""
