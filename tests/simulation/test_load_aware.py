@@ -19,7 +19,7 @@ import pytest
 from tierlb.balance.capacity import settle
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kind_places import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
@@ -51,7 +51,7 @@ class Item:
     endpoint: int = -1
     took_s: float = 0.0
     failed: bool = False
-    kind: int = OTHER
+    kind: int = OTHER_KINDS
     sent: float = attrs.field(init=False)
 
     @property

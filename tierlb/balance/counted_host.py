@@ -16,7 +16,7 @@ from tierlb.balance.cost import Cost, comparable
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate, usual_leaf_slots
-from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
+from tierlb.balance.parking import PARKED_AFTER_S, StuckProbe
 from tierlb.balance.slowness_probe import Siblings
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
 
@@ -83,7 +83,7 @@ class CountedHost:
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
         self.times: defaultdict[int, list[float]] = defaultdict(list)
-        self.stuck = StuckTrial()
+        self.stuck = StuckProbe()
         self.sampled: list[Sample] = []
         self.under_way: dict[UnderWay, int] = {}
 
