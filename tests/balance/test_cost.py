@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.cost import (
-    LEAST_SHARE,
+    LEAST_PARENT_SHARE,
     NEW_ITEMS,
     NEXT_ITEM,
     ParentShare,
@@ -64,7 +64,7 @@ def test_the_line_as_a_table(given_: tuple[float, ...], expected: tuple[float, f
     own=st.integers(0, 1000),
     fresh=st.floats(0, 1),
     others=st.integers(-50, 1000),
-    share=st.floats(LEAST_SHARE, 1),
+    share=st.floats(LEAST_PARENT_SHARE, 1),
     penalty=st.floats(0, 800),
     capacity=st.floats(0.1, 1e6),
 )
@@ -147,7 +147,7 @@ def test_what_is_clearly_lower_stays_lower(rows: list[tuple[float, float, int]])
 
 
 def test_before_the_first_report_parents_are_alike() -> None:
-    assert [ParentShare(parents).value for parents in (0, 1, 4, 1000)] == [1, 1, 0.25, LEAST_SHARE]
+    assert [ParentShare(parents).value for parents in (0, 1, 4, 1000)] == [1, 1, 0.25, LEAST_PARENT_SHARE]
 
 
 def test_the_share_follows_what_arrives() -> None:
@@ -168,7 +168,7 @@ def test_parents_that_come_and_go_change_what_is_expected_but_not_what_was_learn
     assert (share.parents, share.value) == (1, learnt)
 
 
-@pytest.mark.parametrize(("parents", "expected"), [(0, 1), (1, 1), (4, 0.25), (1000, LEAST_SHARE)])
+@pytest.mark.parametrize(("parents", "expected"), [(0, 1), (1, 1), (4, 0.25), (1000, LEAST_PARENT_SHARE)])
 def test_before_any_report_all_parents_are_alike(parents: int, expected: float) -> None:
     assert ParentShare(parents).value == expected
 
@@ -209,4 +209,4 @@ def test_the_share_stays_within_its_bounds_whatever_is_reported(reports: list[tu
     share = ParentShare(3)
     for arrivals, own in reports:
         share.update(arrivals, own)
-        assert LEAST_SHARE <= share.value <= 1
+        assert LEAST_PARENT_SHARE <= share.value <= 1

@@ -19,7 +19,7 @@ from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
-from tierlb.balance.slowness import MEMORY
+from tierlb.balance.slowness import BELIEF_MEMORY
 from tierlb.balance.ticket import Ticket
 
 START = 1000.0
@@ -158,7 +158,7 @@ def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soo
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
         host.estimate.speed.work = hosts[0].estimate.speed.work
-        host.estimate.speed.slowness.seen = MEMORY
+        host.estimate.speed.slowness.seen = BELIEF_MEMORY
     hosts[0].parked = 40
     hosts[0].estimate.speed.work.interference._weight = 1.0
     for host in hosts[1:]:
@@ -193,7 +193,7 @@ def test_at_a_slow_host_items_are_parked_later() -> None:
 def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.speed.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 50.0)
     hosts[0].estimate.speed.slowness.value = 10.0
     for _ in range(100):
@@ -209,7 +209,7 @@ def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float
     """The one with parked items is twice as slow."""
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.speed.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
         for mean in means * 20:
             host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 10.0)
@@ -223,7 +223,7 @@ def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
         hosts = [fresh(Work()) for _ in range(3)]
         for host in hosts:
-            host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = MEMORY, 1e6
+            host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = BELIEF_MEMORY, 1e6
             for mean in means * 20:
                 host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
         learn_together(hosts, TICK_S)

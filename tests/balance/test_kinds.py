@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.kind_counts import REST
-from tierlb.balance.kind_places import FORMS, MOST_KINDS, OTHER
+from tierlb.balance.kind_places import ANSWER_FORMS, MOST_KINDS, OTHER_KINDS
 from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S, Answers, Kinds
-from tierlb.balance.usual_times import ENOUGH, MEMORY, MOST_CHANGE, SHORTEST_S
+from tierlb.balance.usual_times import KNOWN_FROM, MOST_CHANGE, SHORTEST_USUAL_S, USUAL_MEMORY
 
 TICK_S = 0.05
 
@@ -38,7 +38,7 @@ def seen(kinds: Kinds, ticks: int, times: dict[int, list[float]], expected: floa
 def test_a_kind_tells_nothing_before_enough_answers() -> None:
     kinds = Kinds()
     number = kinds.number("a")
-    for _ in range(ENOUGH - 1):
+    for _ in range(KNOWN_FROM - 1):
         assert kinds.judge({number: [0.2]}) == Answers()
         kinds.learn(0.0)
     assert kinds.judge({number: [0.2]}) == Answers(1, pytest.approx(0.2), pytest.approx(1))
@@ -56,7 +56,7 @@ def test_a_stream_is_another_kind_than_an_answer_of_known_length() -> None:
     kinds = Kinds()
     number = kinds.number("a")
     seen(kinds, 1, {number: [0.01] * 20, number + 1: [3.0] * 20})
-    assert kinds.usual_s[number : number + FORMS] == pytest.approx([0.01, 3.0])
+    assert kinds.usual_s[number : number + ANSWER_FORMS] == pytest.approx([0.01, 3.0])
     assert kinds.expected_s(number) == pytest.approx(3.0), "before it is answered its form is not known"
     assert kinds.judge({number: [0.01], number + 1: [3.0]}).ratios == pytest.approx(2)
 
@@ -170,7 +170,7 @@ def test_no_tick_moves_a_usual_time_by_more_than_the_most() -> None:
 def test_a_single_tick_moves_a_usual_time_little() -> None:
     kinds, (one, other) = knowing(0.01, 0.01)
     seen(kinds, 1, {one: [0.1] * 5, other: [0.01] * 5})
-    assert kinds.usual_s[one] == pytest.approx(0.01, rel=5 / MEMORY)
+    assert kinds.usual_s[one] == pytest.approx(0.01, rel=5 / USUAL_MEMORY)
 
 
 def test_a_kind_that_gives_no_answers_keeps_its_usual_time() -> None:
@@ -191,7 +191,7 @@ def test_a_kind_that_comes_late_is_measured_in_the_unit_of_the_others() -> None:
 def test_answers_that_take_no_time_leave_something_to_divide_by() -> None:
     kinds, (one, other) = knowing(0.01, 0.01)
     seen(kinds, 2000, {one: [0.0] * 400, other: [0.01] * 401})
-    assert kinds.usual_s[one] == SHORTEST_S
+    assert kinds.usual_s[one] == SHORTEST_USUAL_S
     assert math.isfinite(kinds.judge({one: [0.01]}).ratios)
 
 
@@ -212,7 +212,7 @@ def test_whatever_comes_the_figures_are_finite_and_usual_times_can_be_divided_by
         assert all(0 <= each < math.inf for each in (answers.work_s, answers.ratios))
         now += dt_s
         kinds.learn(now)
-        assert all(usual_s == 0 or SHORTEST_S <= usual_s < math.inf for usual_s in kinds.usual_s)
+        assert all(usual_s == 0 or SHORTEST_USUAL_S <= usual_s < math.inf for usual_s in kinds.usual_s)
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 100))
@@ -238,10 +238,10 @@ def test_in_another_unit_of_time_the_ratios_are_the_same(unit: float, seed: int)
 def test_numbers_are_even_and_stay() -> None:
     kinds = Kinds()
     numbers = [kinds.number(key) for key in range(MOST_KINDS - 1)]
-    assert len({*numbers, OTHER}) == MOST_KINDS
-    assert {number % FORMS for number in numbers} == {0}
+    assert len({*numbers, OTHER_KINDS}) == MOST_KINDS
+    assert {number % ANSWER_FORMS for number in numbers} == {0}
     assert [kinds.number(key) for key in range(MOST_KINDS - 1)] == numbers
-    assert kinds.number("one more") == OTHER
+    assert kinds.number("one more") == OTHER_KINDS
 
 
 def answered(kinds: Kinds, key: Hashable, count: int = KEPT_FROM) -> int:
@@ -261,13 +261,13 @@ def test_a_kind_with_hardly_any_traffic_gives_its_place_to_another() -> None:
     kinds = full()
     kinds.number("waits")
     kinds.learn(KIND_SWEEP_S)
-    assert kinds.number("waits") == OTHER, "all were busy"
+    assert kinds.number("waits") == OTHER_KINDS, "all were busy"
     for key in range(1, MOST_KINDS - 1):
         answered(kinds, key)
     kinds.learn(2 * KIND_SWEEP_S)
-    assert kinds.number("waits") == kinds.number("waits") != OTHER
-    assert kinds.number(0) == OTHER
-    assert kinds.number(1) != OTHER
+    assert kinds.number("waits") == kinds.number("waits") != OTHER_KINDS
+    assert kinds.number(0) == OTHER_KINDS
+    assert kinds.number(1) != OTHER_KINDS
 
 
 def test_while_none_waits_for_a_place_all_keep_theirs() -> None:
@@ -288,14 +288,14 @@ def test_between_two_sweeps_no_place_is_given_back() -> None:
     for key in range(MOST_KINDS):
         kinds.number(key)
     kinds.learn(KIND_SWEEP_S - 0.01)
-    assert kinds.number("waits") == OTHER
+    assert kinds.number("waits") == OTHER_KINDS
     kinds.learn(KIND_SWEEP_S)
     for key in range(MOST_KINDS):
         kinds.number(key)
     kinds.learn(2 * KIND_SWEEP_S - 0.01)
-    assert kinds.number("waits") == OTHER
+    assert kinds.number("waits") == OTHER_KINDS
     kinds.learn(2 * KIND_SWEEP_S)
-    assert kinds.number("waits") != OTHER
+    assert kinds.number("waits") != OTHER_KINDS
 
 
 def test_polls_that_are_hardly_ever_answered_keep_their_place() -> None:
@@ -315,8 +315,8 @@ def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
     kinds = Kinds()
     for key in range(MOST_KINDS - 1):
         number = kinds.number(key)
-        seen(kinds, 1, {number: [0.5] * ENOUGH, number + 1: [9.0] * ENOUGH})
-        for _ in range(3 * ENOUGH):
+        seen(kinds, 1, {number: [0.5] * KNOWN_FROM, number + 1: [9.0] * KNOWN_FROM})
+        for _ in range(3 * KNOWN_FROM):
             kinds.note_parked(number)
     kinds.number("waits")
     for sweep in range(1, 9):
@@ -324,8 +324,8 @@ def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
             kinds.number("waits")
             kinds.learn(sweep * KIND_SWEEP_S)
     late = kinds.places._free[-1]
-    kinds.judge({late: [0.5] * ENOUGH, late + 1: [9.0] * ENOUGH})
-    for _ in range(3 * ENOUGH):
+    kinds.judge({late: [0.5] * KNOWN_FROM, late + 1: [9.0] * KNOWN_FROM})
+    for _ in range(3 * KNOWN_FROM):
         kinds.note_parked(late)
     number = kinds.number("waits")
     assert number == late
@@ -347,11 +347,11 @@ def test_items_of_a_kind_that_lost_its_place_count_as_of_the_rest() -> None:
     answered(kinds, 1)
     kinds.number("waits")
     kinds.learn(2 * KIND_SWEEP_S)
-    assert (lost.number, kept.number, told) == (OTHER, kinds.number(1), ["anew"])
+    assert (lost.number, kept.number, told) == (OTHER_KINDS, kinds.number(1), ["anew"])
     taken = {kinds.number(key) for key in range(MOST_KINDS, 2 * MOST_KINDS - 2)}
     assert before in taken
-    assert OTHER not in taken
-    assert kinds.place(0).number == OTHER
+    assert OTHER_KINDS not in taken
+    assert kinds.place(0).number == OTHER_KINDS
 
 
 def test_a_kind_without_a_place_holds_none_when_one_is_free_again() -> None:
@@ -360,7 +360,7 @@ def test_a_kind_without_a_place_holds_none_when_one_is_free_again() -> None:
     kinds.learn(KIND_SWEEP_S)
     kinds.place("waits")
     kinds.learn(2 * KIND_SWEEP_S)
-    assert kinds.place("waits").number != rest.number == OTHER
+    assert kinds.place("waits").number != rest.number == OTHER_KINDS
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.floats(0, 8), st.booleans()), max_size=300))
@@ -376,8 +376,10 @@ def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, fl
         kinds.learn(now)
         numbers = [place.number for place in kinds.places._places.values()]
         assert len(set(numbers)) == len(numbers) < MOST_KINDS
-        assert sorted([OTHER, *numbers, *kinds.places._free]) == list(range(0, MOST_KINDS * FORMS, FORMS))
-        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._activity.answered) == MOST_KINDS * FORMS
+        assert sorted([OTHER_KINDS, *numbers, *kinds.places._free]) == list(
+            range(0, MOST_KINDS * ANSWER_FORMS, ANSWER_FORMS)
+        )
+        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._activity.answered) == MOST_KINDS * ANSWER_FORMS
         assert not kinds._usual._new
 
 
@@ -432,7 +434,7 @@ def test_all_nodes_call_a_kind_the_same_and_none_as_the_rest() -> None:
         )
         == 4
     )
-    assert first.places.keys[OTHER] == REST
+    assert first.places.keys[OTHER_KINDS] == REST
     assert 0 < first.places.keys[number] < 2**32
 
 

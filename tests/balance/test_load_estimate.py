@@ -21,7 +21,7 @@ from tierlb.balance.received_reports import ITEMS_PER_CONNECTION_GAIN, ReceivedR
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
 from tierlb.balance.staleness import OLD_INTERVALS
-from tierlb.balance.stated_capacity import LEAST_BUSY, STATED_FOR_S
+from tierlb.balance.stated_capacity import LEAST_STATED_BUSY, STATED_FOR_S
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, SubtreeLoad
 
 NOW = 1000.0
@@ -168,8 +168,8 @@ STATED = [
     (800.0, 100, 0.5, STATED_FOR_S, 200.0),
     (800.0, 100, 0.5, STATED_FOR_S + 0.01, 800.0),
     (None, 100, 0.5, STATED_FOR_S + 0.01, None),
-    (800.0, 10, LEAST_BUSY, 0.0, 100.0),
-    (800.0, 10, LEAST_BUSY - 0.001, 0.0, 800.0),  # too idle to tell
+    (800.0, 10, LEAST_STATED_BUSY, 0.0, 100.0),
+    (800.0, 10, LEAST_STATED_BUSY - 0.001, 0.0, 800.0),  # too idle to tell
     (800.0, 0, 0.9, 0.0, 800.0),  # no rate was said
     (800.0, 100, 0.0, 0.0, 800.0),  # nor how busy it is
 ]

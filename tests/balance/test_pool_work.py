@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.pool_work import FIRST_ANSWERS, STANDARD_OVER_S, WORK_MEMORY, Work
-from tierlb.balance.usual_times import SHORTEST_S
+from tierlb.balance.usual_times import SHORTEST_USUAL_S
 
 
 def test_nothing_is_known_of_the_work_before_the_first_answer() -> None:
@@ -33,7 +33,7 @@ def test_few_answers_of_another_kind_hardly_move_the_work() -> None:
     assert work.usual_s == pytest.approx(0.01 + 0.99 / WORK_MEMORY)
 
 
-@given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(SHORTEST_S, 1e4)), min_size=1))
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(SHORTEST_USUAL_S, 1e4)), min_size=1))
 def test_the_work_stays_within_what_came(ticks: list[tuple[int, float]]) -> None:
     work = Work()
     for count, usual_s in ticks:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers
-from tierlb.balance.slowness import HIGHEST, LOWEST, MEMORY, PRIOR, Slowness, window_s
+from tierlb.balance.slowness import BELIEF_MEMORY, HIGHEST, LOWEST, PRIOR, Slowness, window_s
 from tierlb.balance.slowness_probe import BETTER, LONGEST_REST_S, PROBE_ITEMS, PROBED_FROM, SOON_S, Siblings
 
 TICK_S = 0.05
@@ -179,14 +179,14 @@ def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float, float
         weights = [math.exp(-TICK_S * (size - 1 - index)) for index in range(size)]
         window = list(zip(weights, ticks, strict=False))
         ratios = sum(weight * each[0] * each[1] for weight, each in window)
-        shy = PRIOR * (1 - told / MEMORY)
+        shy = PRIOR * (1 - told / BELIEF_MEMORY)
         prior = (told * belief + shy * siblings) / (told + shy)
         weight = sum(weight * each[0] for weight, each in window)
         assert host.value == pytest.approx((ratios + overdue + PRIOR * prior) / (weight + PRIOR))
         assert host.typical == pytest.approx((ratios + PRIOR * prior) / (weight + PRIOR))
         if count:
             belief += (ratio - belief) * count / (count + told)
-            told = min(MEMORY, told + count)
+            told = min(BELIEF_MEMORY, told + count)
         assert host.seen == told
 
 
@@ -210,7 +210,7 @@ def test_whatever_comes_it_is_a_finite_number_above_zero(
     for dt_s, count, ratio, overdue, busy in ticks:
         host.advance(dt_s, answers(count, ratio), usual_s=usual_s, overdue=overdue, busy=busy)
         assert LOWEST <= host.value <= HIGHEST
-        assert 0 <= host.seen <= MEMORY
+        assert 0 <= host.seen <= BELIEF_MEMORY
 
 
 # Trials.

@@ -2,14 +2,20 @@
 
 import pytest
 
-from tierlb.balance.stated_capacity import LEAST_BUSY, STATED_FOR_S, StatedCapacity, stated_items_per_s
+from tierlb.balance.stated_capacity import STATED_FOR_S, StatedCapacity, stated_items_per_s
 
 NOW = 1000.0
 
 
 @pytest.mark.parametrize(
     ("rate", "busy", "expected"),
-    [(100, 0.5, 200.0), (300, 1.5, 200.0), (10, LEAST_BUSY, 100.0), (10, LEAST_BUSY - 0.001, None), (0, 0.9, None)],
+    [
+        (100, 0.5, 200.0),
+        (300, 1.5, 200.0),
+        (10, 0.1, 100.0),
+        (10, 0.099, None),
+        (0, 0.9, None),
+    ],
 )
 def test_rate_by_utilisation_is_the_capacity(rate: float, busy: float, expected: float | None) -> None:
     assert stated_items_per_s(rate, busy) == (None if expected is None else pytest.approx(expected))

@@ -2,15 +2,15 @@
 
 import pytest
 
-from tierlb.balance.kind_places import SIZE
-from tierlb.balance.usual_times import ENOUGH, MOST_CHANGE, UsualTimes
+from tierlb.balance.kind_places import KIND_NUMBERS
+from tierlb.balance.usual_times import KNOWN_FROM, MOST_CHANGE, UsualTimes
 
 FIRST, SECOND = 2, 4
 
 
 def known(first_s: float = 0.01, second_s: float = 0.1) -> tuple[UsualTimes, list[int]]:
     """The usual times of two kinds, and how often each was answered; the first one more often."""
-    usual, answered = UsualTimes(), [0] * SIZE
+    usual, answered = UsualTimes(), [0] * KIND_NUMBERS
     for number, time_s, count in ((FIRST, first_s, 100), (SECOND, second_s, 50)):
         usual.observe(number, count, count * time_s)
         answered[number] = count
@@ -19,7 +19,7 @@ def known(first_s: float = 0.01, second_s: float = 0.1) -> tuple[UsualTimes, lis
 
 def test_a_kind_is_known_after_enough_answers() -> None:
     usual = UsualTimes()
-    assert usual.observe(FIRST, ENOUGH - 1, (ENOUGH - 1) * 0.01) == pytest.approx(0.01)
+    assert usual.observe(FIRST, KNOWN_FROM - 1, (KNOWN_FROM - 1) * 0.01) == pytest.approx(0.01)
     assert not usual.is_known(FIRST)
     usual.observe(FIRST, 1, 0.01)
     assert usual.is_known(FIRST)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.balance.begun import begun
 from tests.dataplane.registries import Harness, child, destination, host_spec
-from tierlb.balance.kind_places import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
@@ -130,7 +130,7 @@ def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> N
         kinds.note_parked(poll)
     for _ in range(40):
         books.items("edge-1", 15)
-        host.times[OTHER].extend([0.01] * 15)
+        host.times[OTHER_KINDS].extend([0.01] * 15)
         tally.done += 5
         books.counters.waited += 5
         host.times[poll].extend([5.0] * 5)

@@ -13,7 +13,7 @@ import trio
 
 from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, FakeEndpoint, Lab, Log, l7
 from tests.dataplane.registries import Harness, host_spec
-from tierlb.balance.guidance import NOBODY
+from tierlb.balance.guidance import NO_GUIDANCE
 from tierlb.dataplane import upkeep as upkeep_module
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
@@ -86,7 +86,7 @@ def guided(kept: Kept) -> Guidance:
 
 def test_without_parents_nothing_moves(kept: Kept) -> None:
     kept.serves("a")
-    assert guided(kept) == NOBODY
+    assert guided(kept) == NO_GUIDANCE
 
 
 def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) -> None:
@@ -100,7 +100,7 @@ def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) 
     kept.passes(GUIDANCE_FOR_S / 2)
     assert guided(kept) == Guidance(pytest.approx(0.2), all_hot=True)
     kept.passes(GUIDANCE_FOR_S)
-    assert guided(kept) == NOBODY
+    assert guided(kept) == NO_GUIDANCE
 
 
 def test_the_load_is_worked_out_a_few_times_a_second(kept: Kept) -> None:

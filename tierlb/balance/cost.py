@@ -35,7 +35,7 @@ NEW_ITEMS = 0.2
 once at an idle tier would all go to the node whose last answers were a millisecond faster. With 1, and reports two
 seconds late, a node that has recovered waits up to 13 s for its part of 1,200 kept connections; with 0.2 it has it
 after 6 to 11 s (eight seeds), no later than with 0."""
-LEAST_SHARE = 0.02
+LEAST_PARENT_SHARE = 0.02
 SHARE_KEPT = 0.8
 USUAL_ARRIVALS = 20
 """A report with this many arrivals or more replaces a fifth of the share. One with few is mostly chance and replaces
@@ -141,4 +141,4 @@ class ParentShare:
 
 def valid_share(share: float) -> float:
     """The share within its limits; above zero, because it is divided by."""
-    return min(1.0, max(LEAST_SHARE, share))
+    return min(1.0, max(LEAST_PARENT_SHARE, share))

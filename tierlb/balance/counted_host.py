@@ -16,7 +16,7 @@ from tierlb.balance.cost import Cost, comparable
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate, usual_leaf_slots
-from tierlb.balance.parking import StuckTrial
+from tierlb.balance.parking import StuckProbe
 from tierlb.balance.slowness_probe import Siblings
 from tierlb.balance.ticket import ItemCounts
 from tierlb.balance.under_way import look
@@ -55,7 +55,7 @@ class CountedHost(ItemCounts):
         self.left_out = self.overdue = self.served = 0.0
         self.answers = NO_ANSWERS
         self.capacity = self.slope = self.offset = 1.0
-        self.stuck = StuckTrial()
+        self.stuck = StuckProbe()
 
     def learn_from_items(self, now: float) -> None:
         """Look at what happened since the last tick."""

@@ -9,7 +9,7 @@ import math
 
 import attrs
 
-DECAY_S = 2.0
+PENALTY_DECAY_S = 2.0
 MOST_ERRORS = 100.0
 """Errors that add up at most, so that a burst of thousands is forgotten within half a minute."""
 FORGOTTEN = 0.01
@@ -36,7 +36,7 @@ class ErrorPenalty:
         """What is left of the penalty."""
         if not self._items:
             return 0.0
-        left = self._items * math.exp(min(0.0, self._at - now) / DECAY_S)
+        left = self._items * math.exp(min(0.0, self._at - now) / PENALTY_DECAY_S)
         return left if left > FORGOTTEN else 0.0
 
 

@@ -4,7 +4,7 @@ A kind is long if more than half of its items are parked (balance/parking.py), s
 are halved at every sweep, so that they follow the traffic of the last seconds.
 """
 
-from tierlb.balance.kind_places import FORMS, SIZE
+from tierlb.balance.kind_places import ANSWER_FORMS, KIND_NUMBERS
 
 MOST_WAITING = 0.25
 """Of the answers of a kind. Even a slow host among equals makes no more of them late and is still recognised."""
@@ -16,10 +16,10 @@ class KindActivity:
     __slots__ = ("_parked", "_waited", "answered", "long")
 
     def __init__(self) -> None:
-        self.answered = [0] * SIZE
-        self.long = [False] * SIZE
-        self._parked = [0] * SIZE
-        self._waited = [0] * SIZE
+        self.answered = [0] * KIND_NUMBERS
+        self.long = [False] * KIND_NUMBERS
+        self._parked = [0] * KIND_NUMBERS
+        self._waited = [0] * KIND_NUMBERS
 
     def note_parked(self, number: int) -> None:
         """An item of this kind was parked."""
@@ -45,7 +45,7 @@ class KindActivity:
         self.answered[:] = [count // 2 for count in self.answered]
         self._parked = [count // 2 for count in self._parked]
         self._waited = [count // 2 for count in self._waited]
-        for number in range(0, SIZE, FORMS):
+        for number in range(0, KIND_NUMBERS, ANSWER_FORMS):
             self._weigh(number)
 
     def forget(self, number: int) -> None:

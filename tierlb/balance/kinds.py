@@ -14,7 +14,7 @@ import attrs
 
 from tierlb.balance.kind_activity import KindActivity
 from tierlb.balance.kind_counts import REST, KindCounts
-from tierlb.balance.kind_places import FORMS, OTHER, KindPlaces, Place
+from tierlb.balance.kind_places import ANSWER_FORMS, OTHER_KINDS, KindPlace, KindPlaces
 from tierlb.balance.usual_times import UsualTimes
 from tierlb.model.load import KindTimes
 
@@ -62,12 +62,12 @@ class Kinds:
         self.usual_s, self.long = self._usual.value, self._activity.long
         self._swept_at = 0.0
 
-    def place(self, key: Hashable) -> Place:
+    def place(self, key: Hashable) -> KindPlace:
         """Where the number of a kind is kept, for use later too; the place of OTHER while none is free."""
         place = self.places.find(key)
         if place is None:
             place = self.places.take(key)
-            if place.number != OTHER:
+            if place.number != OTHER_KINDS:
                 self._usual.forget(place.number)
                 self._activity.forget(place.number)
         return place
@@ -95,7 +95,7 @@ class Kinds:
         answers = Answers()
         for key, count, seconds in reported:
             self.counts.add(key, count * part, seconds * part)
-            number = OTHER if key == REST else self.number(key)
+            number = OTHER_KINDS if key == REST else self.number(key)
             most = highest * count * self.usual_s[number]
             seconds = min(seconds, most) if most else seconds
             self._judge(answers, number, count, seconds / expected, expected)
@@ -106,7 +106,7 @@ class Kinds:
         self._activity.answered[number] += count
         usual_s = self._usual.observe(number, count, seconds)
         took_s = seconds * expected
-        if not self.long[number - number % FORMS]:
+        if not self.long[number - number % ANSWER_FORMS]:
             heads = self.heads
             heads.count += count
             heads.seconds += took_s

@@ -27,7 +27,7 @@ from tierlb.balance.mean_in_flight import MeanInFlight
 from tierlb.balance.pool_slots import GUESSED_SLOTS, HostSlots
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.recovery_probe import RecoveryProbe
-from tierlb.balance.returning import ENOUGH, PROVEN_S, Returning
+from tierlb.balance.returning import LOT, PROVEN_S, Returning
 from tierlb.balance.slow_start import FIRST_SHARE, slow_start
 from tierlb.balance.staleness import trusted_capacity
 from tierlb.balance.stated_capacity import StatedCapacity, stated_items_per_s
@@ -42,7 +42,7 @@ SLOTS_ALIKE = 2.5
 NO_ANSWERS = Answers()
 LEAST_IN_FLIGHT = 1e-3
 """Less is none: the integral of what is parked is a difference of large sums, and its last digits are noise."""
-LEAST_WEIGHT = 1e-9
+LEAST_COST_WEIGHT = 1e-9
 """Of the heaviest sibling's weight: it is divided by. Hosts of weight 0 are not chosen anyway."""
 
 
@@ -149,7 +149,7 @@ class LoadEstimate:
         slowness = self.speed.slowness
         found = self.returning.look(dt_s, answers, self.received.overdue, slowness.value, usual_slowness)
         if found is not None:
-            slowness.believe(max(found, usual_slowness), ENOUGH)
+            slowness.believe(max(found, usual_slowness), LOT)
             self.joined = self.in_flight.at - PROVEN_S
 
     def as_child(self, connections: int) -> Child | None:
@@ -257,7 +257,7 @@ class LoadEstimate:
         return slope, offset - left_out * slope
 
     def _predicted_cost(self, now: float, capacity: float, own: int, weight: float) -> Cost:
-        part, penalty = self._allowed_part(now) * max(weight, LEAST_WEIGHT), self.penalties.value(now)
+        part, penalty = self._allowed_part(now) * max(weight, LEAST_COST_WEIGHT), self.penalties.value(now)
         received, share = self.received, self.received.share.value
         if not self.traits.reports:
             return predicted_cost(0.0, 0, share, penalty, capacity, 1.0, self.slots.item_weight, part)

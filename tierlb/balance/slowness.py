@@ -31,7 +31,7 @@ PRIOR = 16.0
 SWAY = 0.15
 """One answer changes the mean by this part at most. It is less than the factor by which hosts differ
 (`capacity.ALIKE`), because a single stall at a host with little to do would else take all requests from it."""
-MEMORY = 64.0
+BELIEF_MEMORY = 64.0
 """Answers over which the belief is averaged."""
 PROBE_PRIOR = 1.0
 """The same in a probe. With more, a single item could never show a host to be `BETTER`, however fast it is."""
@@ -106,13 +106,13 @@ class Slowness:
         self._count = self._ratios = 0.0
 
     def _learn(self, answers: Answers, overdue: float) -> None:
-        missing = PRIOR * (1 - self.seen / MEMORY)
+        missing = PRIOR * (1 - self.seen / BELIEF_MEMORY)
         prior = (self.seen * self._belief + missing * self.siblings.middle) / (self.seen + missing)
         self.typical, self.value = self._mean(PRIOR, prior, 0.0), self._mean(PRIOR, prior, overdue)
         count = answers.count
         if count:
             self._belief += (answers.ratios / count - self._belief) * count / (count + self.seen)
-            self.seen = min(MEMORY, self.seen + count)
+            self.seen = min(BELIEF_MEMORY, self.seen + count)
             if self.seen >= BEST_FROM:
                 self.probe.note_best(self._belief)
 

@@ -7,7 +7,7 @@ in the answers, and an endpoint that overstates its capacity gains nothing.
 
 import attrs
 
-LEAST_BUSY = 0.1
+LEAST_STATED_BUSY = 0.1
 """Below it what an endpoint does besides items is too large a part of its use to divide by."""
 STATED_FOR_S = 3.0
 """A statement is used for so long."""
@@ -42,4 +42,4 @@ class StatedCapacity:
 
 def stated_items_per_s(rate: float, busy: float) -> float | None:
     """From a rate and a utilisation (0..1) of one window; None where they say nothing."""
-    return rate / busy if rate > 0 and busy >= LEAST_BUSY else None
+    return rate / busy if rate > 0 and busy >= LEAST_STATED_BUSY else None

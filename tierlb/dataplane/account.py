@@ -43,7 +43,7 @@ class Account:
         self.latencies = RecentSketch(latencies, now)
 
     @property
-    def recent(self) -> aggregate.Recent:
+    def recent(self) -> aggregate.RecentRate:
         """Rates of the last second or so."""
         return self._rates.value
 

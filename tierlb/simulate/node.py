@@ -14,7 +14,7 @@ import attrs
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
-from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
+from tierlb.balance.guidance import Busy, CloseBudget, SentGuidance, closing_rate_per_s, combine, guide, why_close
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
@@ -71,7 +71,7 @@ class Host(CountedHost):
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
         self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
-        self.told = Told()
+        self.told = SentGuidance()
         self.times_to_head = RecentMean()
 
     def settle_at_once(self, now: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.registries import Harness, available, by_name, child, destination, host_spec
-from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_OUTLIER_EJECTION_S, Fault
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -391,8 +391,8 @@ def test_no_ejection_lasts_longer_than_five_minutes() -> None:
     for _ in range(12):
         pool.ends("b", times=5)
         pool.ends("a", Fault.ANSWER, times=5)
-        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_EJECTION_S
-        pool.harness.tick(LONGEST_EJECTION_S)
+        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_OUTLIER_EJECTION_S
+        pool.harness.tick(LONGEST_OUTLIER_EJECTION_S)
     assert pool["a"].standing.times == 12
 
 
