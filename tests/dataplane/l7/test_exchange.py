@@ -79,7 +79,7 @@ async def test_a_request_body_of_far_too_many_tiny_chunks_is_400(lab: Lab) -> No
     await voice.hears_head()
     assert (await client.hears_message()).status == 400
     assert lab.front.counters.rejected == 1
-    assert lab.host(endpoint).failed == 0
+    assert lab.host(endpoint).errors == 0
 
 
 async def test_an_answer_of_far_too_many_tiny_chunks_is_cut(lab: Lab) -> None:
@@ -717,7 +717,7 @@ async def test_a_body_slower_than_the_least_rate_is_408(lab: Lab, clock: Clock) 
     answer = await client.hears_message()
     assert (answer.status, answer["connection"]) == (408, "close")
     assert b"body_rate" in answer.body
-    assert lab.host(lab.endpoints[0]).failed == 0
+    assert lab.host(lab.endpoints[0]).errors == 0
     assert lab.front.counters.rejected == 1
 
 
@@ -1698,7 +1698,7 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
     assert [(load.failed, load.in_flight) for load in lab.front.registry.loads()] == [(0, 0)] * 2
     assert lab.log.count("resource_exhausted") == 1
     assert lab.log.count("request_failed") == 0
-    assert lab.plane.load().short_connects == lab.front.registry.shortages.count >= 10
+    assert lab.plane.load().short_connects == lab.front.registry.context.shortages.count >= 10
     assert lab.plane.load().shortages[-1].startswith("out of ")
 
 

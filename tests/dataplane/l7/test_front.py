@@ -134,7 +134,7 @@ async def test_a_request_whose_share_refuses_connections_goes_to_another_share(l
     await voice.hears(request_bytes.partition(b"\r\n\r\n")[2])
     await voice.says(OK)
     assert (await client.hears_message()).status == 200
-    assert lab.host(nobody).failed == 1
+    assert lab.host(nobody).reach.failures == 1
     assert lab.front.counters.errors == 0
 
 
@@ -143,7 +143,7 @@ async def test_where_all_shares_refuse_connections_three_are_tried(lab: Lab) -> 
     await lab.serves(l7(rules=split_over(*shares)))
     answer = await (await lab.connects()).asks(GET)
     assert answer.status == 502
-    assert sorted(lab.host(endpoint).failed for _, endpoint in shares) == [0, 0, 1, 1, 1]
+    assert sorted(lab.host(endpoint).reach.failures for _, endpoint in shares) == [0, 0, 1, 1, 1]
 
 
 async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, FakeEndpoint]:

@@ -238,7 +238,7 @@ def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
     a = harness.host_set("a", "b").hosts[0]
     for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
         a.agent_says(parse(line))
-    assert harness.changes == [("changed by its agent", "a")]
+    assert harness.changes == [("changed_by_agent", "a")]
 
 
 def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:

@@ -195,7 +195,7 @@ class Exchange:
         """Nothing was sent: another host may have it."""
         host = self.host
         assert host is not None
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         self.let_go()
         self.tried = (*self.tried, host)
         if self.connects < CONNECTS and (self.host_set.has_other(self.tried) or self._takes_other_share()):

@@ -22,6 +22,7 @@ from tierlb.dataplane.l7.plan import Plan, PlanBook
 from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.dataplane.upstream.registry import HostRegistry
@@ -150,9 +151,7 @@ class L7Front:
         whose split leads elsewhere too, for that is another rule's."""
         targets, shares = before.destination.targets, before.shares
         host_sets = [host_set for host_set in self.registry.host_sets if host_set.destination.targets == targets]
-        return min(
-            host_sets, key=lambda host_set: (host_set.shares != shares, host_set.split is not None), default=None
-        )
+        return min(host_sets, key=lambda host_set: (host_set.shares != shares, host_set.is_share), default=None)
 
     def key_of(self, client: ClientConnection, plan: Plan) -> int:
         """What consistent hashing goes by: the header field named, where it is there, else the client's address."""
@@ -281,5 +280,5 @@ class L7Front:
         self.hold.close()
         self.registry.close()
 
-    def _host_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)
