@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from tierlb.balance.kinds import Place
+from tierlb.balance.kind_places import KindPlace
 from tierlb.balance.ticket import ItemCounts, Ticket
 from tierlb.telemetry.tally import Tally
 
@@ -11,6 +11,6 @@ H = TypeVar("H", bound=ItemCounts)
 
 def begun(host: H, now: float, number: int = 0, *, tally: Tally | None = None, long: bool = False) -> Ticket[H]:
     """An item of the kind with this number. The host owes its answer from now on."""
-    ticket = host.begin(now, tally or Tally(), Place(number), long=long)
+    ticket = host.begin(now, tally or Tally(), KindPlace(number), long=long)
     ticket.sent = now
     return ticket

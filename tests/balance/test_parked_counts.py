@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.balance.begun import begun
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.load_estimate import LoadEstimate
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
 from tierlb.balance.parking import PARKED_AFTER_S
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.ticket import Ticket
 from tierlb.telemetry.tally import Tally
 
@@ -24,11 +26,9 @@ class ParkedCounts(RuleBasedStateMachine):
     def start(self) -> None:
         self.now = 100.0
         self.kinds = Kinds()
-        self.hosts = [
-            CountedHost(LoadEstimate(reports=False, parents=1, joined=self.now), self.kinds) for _ in range(2)
-        ]
+        self.hosts = [CountedHost(self._estimate(), self.kinds) for _ in range(2)]
         for host in self.hosts:
-            host.estimate.work.usual_s = 0.01
+            host.estimate.speed.work.usual_s = 0.01
         self.tallies = [Tally() for _ in range(3)]
         self.items: list[Ticket[CountedHost]] = []
         self.tunnels: list[Ticket[CountedHost]] = []
@@ -93,6 +93,9 @@ class ParkedCounts(RuleBasedStateMachine):
         assert [host.in_flight for host in self.hosts] == [0, 0]
         assert [tally.parked for tally in self.tallies] == [0, 0, 0]
         assert not any(host.parked_items or host.under_way for host in self.hosts)
+
+    def _estimate(self) -> LoadEstimate:
+        return LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(1)), self.now)
 
     def _give(self, tally: Tally, kind: int, host: int, *, long: bool) -> None:
         self.items.append(begun(self.hosts[host % 2], self.now, kind, tally=tally, long=long))

@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.balance.begun import begun
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.load_estimate import LoadEstimate
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
 from tierlb.balance.outlier import Fault
 from tierlb.balance.parking import PARKED_AFTER_S
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.ticket import ItemCounts, Ticket
 from tierlb.telemetry.tally import Tally
 
@@ -179,7 +181,7 @@ def test_a_connection_counts_as_its_use_says() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "long", "park", "end", "tick"]), st.integers(0, 50)), max_size=80))
 def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
-    host = CountedHost(LoadEstimate(reports=False, parents=1, joined=START - 600), Kinds())
+    host = CountedHost(LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(1)), START - 600), Kinds())
     now, items = START, list[Ticket[CountedHost]]()
     for step, which in steps:
         now += which / 64

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kinds import OTHER, Kinds, Place
+from tierlb.balance.kind_places import OTHER_KINDS, KindPlace
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, PARKED_AFTER_S, is_overtaken, parks_after_s
 from tierlb.balance.ticket import ItemCounts, Ticket
 from tierlb.balance.under_way import LATE_FROM, MOST_LOOKED_AT, NOTHING, Look, look
@@ -21,9 +22,9 @@ FAR = 10 * OVERTAKEN_BY
 Item = Ticket[ItemCounts]
 
 
-def item_of(began: float, sent: float, kind: int = OTHER, turn: int = 0) -> Item:
+def item_of(began: float, sent: float, kind: int = OTHER_KINDS, turn: int = 0) -> Item:
     item = Item()
-    item.began, item.sent, item.kind, item.turn = began, sent, Place(kind), turn
+    item.began, item.sent, item.kind, item.turn = began, sent, KindPlace(kind), turn
     return item
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import destination
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
 from tierlb.balance.ticket import Ticket
@@ -125,7 +125,7 @@ class Play:
             self.good[chosen.name] += found is None
         if found is None:
             item.sent = 0.0
-            chosen.times[OTHER].append(took_s)
+            chosen.times[OTHER_KINDS].append(took_s)
             item.done(self.reactor.now)
         else:
             item.failed(self.reactor.now, Fault.REPEATED if tried else found)

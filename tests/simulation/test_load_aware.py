@@ -18,11 +18,14 @@ import pytest
 
 from tests.balance.begun import begun
 from tierlb.balance.capacity import settle
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.ticket import Ticket
 
 RATE_PER_S = 1800.0
@@ -72,18 +75,20 @@ class Host(CountedHost):
         self.peak = PeakEwma()
 
 
+def estimate(nodes: int) -> LoadEstimate:
+    """Of an endpoint that so many nodes share."""
+    return LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(nodes)), -10.0)
+
+
 class Tierlb:
     """One of `nodes` that share the endpoints."""
 
     def __init__(self, count: int, rng: random.Random, nodes: int = 1) -> None:
         self.kinds, work = Kinds(), Work()
-        self.hosts = [
-            Host(f"e{index}", index, LoadEstimate(reports=False, parents=nodes, joined=-10.0), self.kinds)
-            for index in range(count)
-        ]
+        self.hosts = [Host(f"e{index}", index, estimate(nodes), self.kinds) for index in range(count)]
         for host in self.hosts:
-            host.estimate.work = work
-            host.share = host.estimate.share.value
+            host.estimate.speed.work = work
+            host.share = host.estimate.received.share.value
         self.chooser: LoadAware[Host] = LoadAware(rng)
         self.refresh_costs(0.0)
 
@@ -115,7 +120,7 @@ class Tierlb:
             ticket.answered(now, 0)
         ticket.done(now)
         if item.failed:
-            host.estimate.penalty.add(now, host.estimate.slots)
+            host.estimate.penalties.errors.add(now, host.estimate.slots.value)
             self.refresh_costs(now)
 
 

@@ -13,7 +13,8 @@ import enum
 from collections import defaultdict
 from typing import Generic, Protocol, TypeVar
 
-from tierlb.balance.kinds import Kinds, Place
+from tierlb.balance.kind_places import KindPlace
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.outlier import Fault
 from tierlb.balance.parking import PARKED_AFTER_S
 
@@ -52,7 +53,7 @@ class Ticket(Generic[H_co]):
 
     began: float
     host: H_co
-    kind: Place
+    kind: KindPlace
     sent: float
     stage: Stage
     tally: ParkedCount
@@ -208,7 +209,7 @@ class ItemCounts:
         self.times: defaultdict[int, list[float]] = defaultdict(list)
         self.sampled: list[tuple[Ticket[ItemCounts], int]] = []
 
-    def begin(self: H, now: float, tally: ParkedCount, kind: Place, *, long: bool = False) -> Ticket[H]:
+    def begin(self: H, now: float, tally: ParkedCount, kind: KindPlace, *, long: bool = False) -> Ticket[H]:
         """An item is on its way. `long`: most of its kind are parked, so that this one is at once."""
         ticket: Ticket[H] = Ticket()
         ticket.host = self

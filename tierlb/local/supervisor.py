@@ -31,8 +31,10 @@ from tierlb.controller.controller import Controller
 from tierlb.controller.link import control_door, serve_child
 from tierlb.controller.waiting import log_slow_start
 from tierlb.local.guard import Guard
+from tierlb.local.launcher import Launcher
+from tierlb.local.local_endpoints import LocalEndpoints, unknown_command
 from tierlb.local.ports import FreePorts, PortTaken
-from tierlb.local.process_manager import ProcessManager, unknown_command
+from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import alone, keep_going
@@ -154,8 +156,10 @@ class Supervisor:
         problem = ""
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
-            ports, state = FreePorts(self.rng), await self._fresh_state()
-            self.manager = ProcessManager(self.controller, join_credentials, guard, self.log, ports, nursery, state)
+            launcher = Launcher(nursery, guard, self.log, self.controller.errors)
+            endpoints = LocalEndpoints(self.controller, launcher, FreePorts(self.rng))
+            state = await self._fresh_state()
+            self.manager = ProcessManager(self.controller, join_credentials, launcher, endpoints, state)
             try:
                 self.manager.grow(self.topology)
             except PortTaken as taken:

@@ -21,7 +21,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from tierlb.balance.guidance import Told
+from tierlb.balance.guidance import SentGuidance
 from tierlb.channel.admission import agent_rows, may_replace, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.watching import Rows, Watching
@@ -168,7 +168,7 @@ class Child:
     line: ServerConnection
     came_s: float
     session: ParentSession = attrs.field(init=False)
-    _told: Told = attrs.field(factory=Told, init=False)
+    _told: SentGuidance = attrs.field(factory=SentGuidance, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.session = ParentSession(self._children.report_interval_s, self._children.name)

@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.choosers import Chooser
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
-from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.guidance import Busy, CloseBudget, SentGuidance, closing_rate_per_s, combine, guide, why_close
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -53,13 +57,10 @@ class Host(CountedHost):
         reports = isinstance(below, Node)
         super().__init__(
             LoadEstimate(
-                reports,
-                parents,
+                HostTraits(reports, endpoint=not reports, by_connection=connections and reports, equal=connections),
+                ReceivedReports(ParentShare(parents)),
                 LONG_AGO,
-                by_connection=connections and reports,
-                equal=connections,
-                endpoint=not reports,
-                work=parent.work,
+                speed=LearntSpeed(parent.work),
             ),
             parent.kinds,
         )
@@ -68,9 +69,9 @@ class Host(CountedHost):
         self.name = below.name
         self.weight = 1.0
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
-        self.share = self.estimate.share.value
+        self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
-        self.told = Told()
+        self.told = SentGuidance()
         self.times_to_head = RecentMean()
 
     def settle_at_once(self, now: float) -> None:
@@ -79,8 +80,8 @@ class Host(CountedHost):
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
-        self.estimate.hear(self.parent.agenda.now, *report)
-        self.share = self.estimate.share.value
+        self.estimate.receive(self.parent.agenda.now, *report)
+        self.share = self.estimate.received.share.value
 
 
 @attrs.define
@@ -245,7 +246,7 @@ class Node:
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.estimate.work_done_s for c in self.hosts)})
+        self._work_rates.sample(now, {self.name: sum(c.estimate.speed.work_done_s for c in self.hosts)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -276,20 +277,20 @@ class Node:
             total.done,
             connections=total.connections,
             closed=self.closed,
-            timed=self.kinds.heads,
-            timed_s=self.kinds.heads_s,
+            timed=self.kinds.heads.count,
+            timed_s=self.kinds.heads.seconds,
             connected_s=self.connected_s,
             parked=total.parked,
             waited=self.waited,
-            judged=self.kinds.heads,
-            usual_s=self.kinds.heads_usual_s,
-            ratios=self.kinds.heads_ratios,
+            judged=self.kinds.heads.count,
+            usual_s=self.kinds.heads.usual_s,
+            ratios=self.kinds.heads.ratios,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.hosts[0].estimate.endpoint
+        known = rate is not None and standard_s and self.hosts[0].estimate.traits.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
         target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(

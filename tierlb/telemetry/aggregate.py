@@ -14,7 +14,7 @@ import attrs
 from tierlb.model.load import KindTimes, SubtreeLoad
 from tierlb.telemetry.window import WINDOW_S, Window
 
-MIX_S = 5.0
+SUBTREE_MIX_S = 5.0
 """Memory of the traffic mix: long enough that a few items do not swing a capacity, short beside a deployment."""
 MIX_PRIOR = 1.0
 """Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
@@ -27,7 +27,7 @@ RISING_S = 0.25
 RISING_FROM = 8
 """Fewer answers in that time tell nothing.
 Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
-LEAST_SHARE = 1e-6
+LEAST_HOT_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
 
@@ -58,7 +58,7 @@ class Counters:
 
 
 @attrs.frozen
-class Recent:
+class RecentRate:
     """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
     life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
     parked are in neither. `rising_s`: what the answers of the last quarter second show the mean response to become,
@@ -112,9 +112,9 @@ class RecentRates:
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window = Window(window_s)
         self._latest = Window(RISING_S)
-        self.value = Recent()
+        self.value = RecentRate()
 
-    def sample(self, now: float, counters: Counters) -> Recent:
+    def sample(self, now: float, counters: Counters) -> RecentRate:
         c = counters
         ended = (c.closed, c.connected_s, c.errors)
         self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, *ended, c.judged, c.usual_s)
@@ -122,7 +122,7 @@ class RecentRates:
         if growth := self._window.growth():
             seconds, (done, timed, timed_s, closed, connected_s, errors, judged, usual_s) = growth
             response_s = timed_s / timed if timed > 0 else self.value.response_s
-            self.value = Recent(
+            self.value = RecentRate(
                 max(0.0, done / seconds),
                 response_s,
                 connected_s / closed if closed > 0 else self.value.connection_s,
@@ -160,7 +160,7 @@ class WorkRates:
 
 
 class TrafficMix:
-    """Each target's share of the recent arrivals: counts that fade with `MIX_S`."""
+    """Each target's share of the recent arrivals: counts that fade with `SUBTREE_MIX_S`."""
 
     __slots__ = ("_at", "_faded", "_seen")
 
@@ -171,7 +171,7 @@ class TrafficMix:
 
     def sample(self, now: float, arrivals: Mapping[str, int]) -> dict[str, float]:
         """The shares of these targets, from their cumulative arrivals; they add up to 1."""
-        keep = 1.0 if self._at is None else math.exp(-max(0.0, now - self._at) / MIX_S)
+        keep = 1.0 if self._at is None else math.exp(-max(0.0, now - self._at) / SUBTREE_MIX_S)
         grown = {name: max(0, count - self._seen.get(name, 0)) for name, count in arrivals.items()}
         fresh = sum(grown.values())
         if not fresh:
@@ -184,7 +184,7 @@ class TrafficMix:
 
 def aggregate(
     counters: Counters,
-    recent: Recent,
+    recent: RecentRate,
     busy: float,
     own_capacity: float,
     targets: Sequence[Target],
@@ -240,13 +240,13 @@ def _ratio(rate: float, capacity: float) -> float:
 
 def subtree_capacity(own_capacity: float, targets: Iterable[Target]) -> float:
     """The smallest of what is known: the node itself, and each target's capacity over its share of the traffic."""
-    limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in (own_capacity, *limits) if limit > 0), default=0.0)
 
 
 def subtree_slots(targets: Iterable[Target]) -> float:
     """How many items are worked on at a time, as the traffic is mixed now; 0 where it is not known."""
-    limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 

@@ -30,7 +30,7 @@ USUAL_TAU_S = 30.0
 """What is usual is learnt upwards over this long, so that one mistaken estimate of a second moves it by 3 %."""
 FORGET_TAU_S = 3600.0
 """And downwards over this long: a subtree that was made smaller is whole again some day."""
-DEADBAND = 0.05
+SAID_WEIGHT_DEADBAND = 0.05
 """A weight that changes by less is not said: each change makes HAProxy rebuild its tree, and its hash map remaps."""
 
 _ADMIN = {b"ready": Admin.READY, b"drain": Admin.DRAIN, b"maint": Admin.MAINTENANCE}
@@ -131,6 +131,6 @@ class NodeVoice:
         self._usual += (capacity - self._usual) * -math.expm1((self._noted_s - now) / tau_s)
         self._noted_s = now
         weight = min(1.0, max(0.01, capacity / self._usual))  # 0 % would be drain
-        if abs(weight - self._weight) >= DEADBAND or (weight == 1.0 != self._weight):
+        if abs(weight - self._weight) >= SAID_WEIGHT_DEADBAND or (weight == 1.0 != self._weight):
             self._weight = weight
         return self._weight

@@ -52,7 +52,7 @@ async def begins(lab: Lab, request: bytes, *, endpoints: int = 1, long: bool = F
 
 def is_parked_by_a_tick(lab: Lab, clock: Clock) -> None:
     for host in lab.front.registry.hosts:
-        host.estimate.work.usual_s = 0.01
+        host.estimate.speed.work.usual_s = 0.01
     clock.now += 1
     lab.ticks()
     assert parked(lab) == (1,) * 5

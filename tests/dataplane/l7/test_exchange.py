@@ -18,7 +18,7 @@ from tests.dataplane.l7.conversations import (
     passes,
     say_much,
 )
-from tierlb.balance.load_estimate import SLOTS
+from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.dataplane.l7.pooled import PooledConnection
 from tierlb.dataplane.l7.response_half import MOST_INTERIMS
 from tierlb.model.load import Echo
@@ -530,7 +530,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
     estimate = lab.host(lab.endpoints[0]).estimate
-    assert estimate.slots == 3
+    assert estimate.slots.value == 3
     assert estimate.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
 
@@ -538,7 +538,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.host(lab.endpoints[0]).estimate.slots == SLOTS
+    assert lab.host(lab.endpoints[0]).estimate.slots.value == GUESSED_SLOTS
     assert lab.front.config.replies.orca.bad == 1
 
 
@@ -548,7 +548,7 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
     assert (load.hosts[0].done, load.hosts[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.host(lab.endpoints[0]).estimate.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (lab.host(lab.endpoints[0]).estimate.penalties.value(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
@@ -619,11 +619,11 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
     (host,) = lab.front.registry.hosts
 
     def told() -> int:
-        return sum(map(len, host.times.values())) + sum(kinds._answered)
+        return sum(map(len, host.times.values())) + sum(kinds._activity.answered)
 
     kinds.long[:] = [long] * len(kinds.long)
-    kinds._answered = [2] * len(kinds.long)
-    kinds._waited = [waited] * len(kinds.long)
+    kinds._activity.answered = [2] * len(kinds.long)
+    kinds._activity._waited = [waited] * len(kinds.long)
     before = told()
     await client.says(GET)
     await voice.hears_head()

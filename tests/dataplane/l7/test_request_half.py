@@ -44,7 +44,7 @@ async def test_a_request_body_of_far_too_many_tiny_chunks_is_400(lab: Lab) -> No
     await voice.hears_head()
     assert (await client.hears_message()).status == 400
     assert lab.front.counters.rejected == 1
-    assert lab.host(endpoint).failed == 0
+    assert lab.host(endpoint).errors == 0
 
 
 async def test_others_are_served_between_the_turns_of_a_body_in_many_chunks(lab: Lab) -> None:
@@ -114,7 +114,7 @@ async def test_a_body_slower_than_the_least_rate_is_408(lab: Lab, clock: Clock) 
     answer = await client.hears_message()
     assert (answer.status, answer["connection"]) == (408, "close")
     assert b"body_rate" in answer.body
-    assert lab.host(lab.endpoints[0]).failed == 0
+    assert lab.host(lab.endpoints[0]).errors == 0
     assert lab.front.counters.rejected == 1
 
 

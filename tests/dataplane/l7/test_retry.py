@@ -192,7 +192,7 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, endpoints=2)
-    lab.front.registry.kinds._answered = [9] * len(lab.front.registry.kinds.long)  # its kind is a short one, as a rule
+    lab.front.registry.kinds._activity.answered = [9] * len(lab.front.registry.kinds.long)  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.endpoints)
@@ -254,7 +254,7 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     failed = {load.name: (load.done, load.failed) for load in lab.plane.load().hosts}
     assert failed.pop(failing.spec.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
-    assert lab.host(failing).estimate.penalty.value(lab.plane.reactor.now) > 0
+    assert lab.host(failing).estimate.penalties.errors.value(lab.plane.reactor.now) > 0
 
 
 @pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
@@ -386,7 +386,7 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
     assert [(load.failed, load.in_flight) for load in lab.front.registry.loads()] == [(0, 0)] * 2
     assert lab.log.count("resource_exhausted") == 1
     assert lab.log.count("request_failed") == 0
-    assert lab.plane.load().short_connects == lab.front.registry.shortages.count >= 10
+    assert lab.plane.load().short_connects == lab.front.registry.context.shortages.count >= 10
     assert lab.plane.load().shortages[-1].startswith("out of ")
 
 
@@ -486,7 +486,7 @@ async def test_a_request_whose_share_refuses_connections_goes_to_another_share(l
     await voice.hears(request_bytes.partition(b"\r\n\r\n")[2])
     await voice.says(OK)
     assert (await client.hears_message()).status == 200
-    assert lab.host(nobody).failed == 1
+    assert lab.host(nobody).reach.failures == 1
     assert lab.front.counters.errors == 0
 
 
@@ -495,7 +495,7 @@ async def test_where_all_shares_refuse_connections_three_are_tried(lab: Lab) -> 
     await lab.serves(l7(rules=split_over(*shares)))
     answer = await (await lab.connects()).asks(GET)
     assert answer.status == 502
-    assert sorted(lab.host(endpoint).failed for _, endpoint in shares) == [0, 0, 1, 1, 1]
+    assert sorted(lab.host(endpoint).reach.failures for _, endpoint in shares) == [0, 0, 1, 1, 1]
 
 
 async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, FakeEndpoint]:

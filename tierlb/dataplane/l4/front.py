@@ -16,6 +16,7 @@ from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
@@ -137,7 +138,7 @@ class L4Front:
         """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
         node that lacks something, which was logged already."""
         if reason:
-            self.log.warning("connection dropped", reason=reason, tried=[c.spec.name for c in tried])
+            self.log.warning("connection_dropped", reason=reason, tried=[c.spec.name for c in tried])
         self.counters.errors += 1
         self.drop(client, caller)
 
@@ -190,5 +191,5 @@ class L4Front:
         self.hold.close()
         self.registry.close()
 
-    def _host_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)

@@ -88,11 +88,11 @@ class Handshake(Stream):
 
     def on_ready(self, mask: int) -> None:
         front, host, client = self.front, self.ticket.host, self.client
-        code = connect_outcome(self.sock, host.port_at_risk)
+        code = connect_outcome(self.sock, host.reach.port_at_risk)
         if code:
             self.fail(code)
             return
-        host.connected()
+        host.reach.connected()
         first = b""
         if host.spec.child:
             tlvs = front.kin.credentials + self.caller.tlvs()
@@ -133,7 +133,7 @@ class Handshake(Stream):
         """This host did not take it: the next one, or the end."""
         front, host = self.front, self.ticket.host
         self._end()
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         relay(front, self.client, self.caller, (*self.tried, host), short=is_own(code))
         self.passed_on = True
 
@@ -171,7 +171,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
         try:
             sock, code = dial(host.spec.address, speaks_first=host.spec.child)
         except OSError as error:
-            host.dial_failed(error.errno or errno.EIO)
+            host.reach.dial_failed(error.errno or errno.EIO)
             short = True
             break
         if not code:
@@ -182,7 +182,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
                 raise
             return
         sock.close()
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         short = is_own(code)
         tried = (*tried, host)
     front.give_up(client, caller, tried, "" if short else reason)

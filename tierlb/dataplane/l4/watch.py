@@ -46,7 +46,7 @@ class Watch:
 
     def begin(self, pipe: Pipe, ticket: ConnectionTicket[Host]) -> None:
         """It counts as a whole item until it is looked at."""
-        if ticket.host.estimate.by_activity:
+        if ticket.host.estimate.traits.by_activity:
             self._new[pipe] = ticket
 
     def end(self, pipe: Pipe) -> None:

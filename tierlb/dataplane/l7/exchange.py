@@ -155,7 +155,7 @@ class Exchange(Attempts):
         else:
             ticket.answered(now, reply.length < 0)
         if reply.orca is not None:
-            ticket.host.estimate.state(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
+            ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if front.load_field:
             reply = with_lines(reply, front.load_field)
         rest = response.rest

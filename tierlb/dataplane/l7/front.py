@@ -17,6 +17,7 @@ from tierlb.dataplane.l7.refusal import Refusals
 from tierlb.dataplane.l7.relocation import Relocation
 from tierlb.dataplane.l7.reply import ReplyBook
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
@@ -34,7 +35,7 @@ class L7Front(FrontState):
         registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         super().__init__(name, reactor, log, registry, Relocation(rng))
         reactor.tracks = True
-        registry.kinds.on_freed = self._plan_anew
+        registry.kinds.places.on_freed = self._plan_anew
         self.clients: set[ClientConnection] = set()
         self._kin = kin
         self._rng = rng
@@ -159,5 +160,5 @@ class L7Front(FrontState):
         self.exchanges.hold.close()
         self.registry.close()
 
-    def _host_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)

@@ -157,14 +157,14 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = connect_outcome(self.sock, self.host.port_at_risk)
+        code = connect_outcome(self.sock, self.host.reach.port_at_risk)
         if code:
             self._connect_failed(code)
             return
         self.connecting = False
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        self.host.connected()
+        self.host.reach.connected()
         exchange = self.exchange
         if exchange is None:
             self.keep()

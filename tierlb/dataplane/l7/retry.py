@@ -49,7 +49,7 @@ def find_same_destination(host_sets: Iterable[HostSet], before: Choice) -> HostS
     elsewhere too is the last choice, since it belongs to another rule."""
     targets, shares = before.destination.targets, before.shares
     same = [host_set for host_set in host_sets if host_set.destination.targets == targets]
-    return min(same, key=lambda host_set: (host_set.shares != shares, host_set.split is not None), default=None)
+    return min(same, key=lambda host_set: (host_set.shares != shares, host_set.is_share), default=None)
 
 
 class Attempts(Carried):
@@ -123,7 +123,7 @@ class Attempts(Carried):
         host = ticket.host
         self.connection = None
         ticket.give_back(self.front.reactor.now)
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         self.tried = tried = Tried((*tried.hosts, host), tried.connects, repeated=tried.repeated)
         if tried.connects < CONNECTS and (self.choice.has_other(tried.hosts) or self._take_other_share()):
             self.start()
