@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.balance.fake_hosts import FakeHost, fake_hosts
-from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, scans, cost_of
+from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, cost_of, scans
 
 LINES = st.lists(
     st.builds(

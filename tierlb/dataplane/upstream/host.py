@@ -21,7 +21,7 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import Admin
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 
 if TYPE_CHECKING:
     from tierlb.dataplane.upstream.host_set import HostSet
@@ -254,7 +254,7 @@ class Host(CountedHost):
             self.estimate.joined = self.registry.reactor.now
         self.assess("restored" if ready else "unhealthy")
 
-    def agent_says(self, says: AgentSays) -> None:
+    def agent_says(self, says: AgentReply) -> None:
         """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
         if says.maxconn is not None:
             self.said_maxconn = says.maxconn
