@@ -515,7 +515,7 @@ async def test_a_parked_item_is_counted_apart_until_it_ends_however(
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, endpoints=2)
-    lab.front.registry.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
+    lab.front.registry.kinds._activity.answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.endpoints)
@@ -1429,11 +1429,11 @@ async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answer
     (host,) = lab.front.registry.hosts
 
     def told() -> int:
-        return sum(map(len, host.times.values())) + sum(kinds._answered)
+        return sum(map(len, host.times.values())) + sum(kinds._activity.answered)
 
     kinds.long[:] = [long] * len(kinds.long)
-    kinds._answered = [2] * len(kinds.long)
-    kinds._waited = [waited] * len(kinds.long)
+    kinds._activity.answered = [2] * len(kinds.long)
+    kinds._activity._waited = [waited] * len(kinds.long)
     before = told()
     await client.says(GET)
     await voice.hears_head()
