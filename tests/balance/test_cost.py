@@ -98,11 +98,11 @@ COMPARABLE = [
 ]
 
 
-@pytest.mark.parametrize(("cost_lines", "expected"), COMPARABLE)
+@pytest.mark.parametrize(("costs", "expected"), COMPARABLE)
 def test_lines_in_units_of_the_flattest_as_a_table(
-    cost_lines: list[tuple[float, float]], expected: list[tuple[float, float]]
+    costs: list[tuple[float, float]], expected: list[tuple[float, float]]
 ) -> None:
-    found = comparable(cost_lines)
+    found = comparable(costs)
     assert [each for pair in found for each in pair] == pytest.approx([each for pair in expected for each in pair])
 
 
@@ -116,8 +116,8 @@ def test_hosts_with_the_same_queue_have_the_same_score_however_many_parked_items
     capacity: float, ahead: float, parked: list[int], queue: int
 ) -> None:
     slope, offset = predicted_cost(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
-    cost_lines = comparable([(slope, offset - each * slope) for each in parked])
-    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, cost_lines, strict=True)}) == 1
+    costs = comparable([(slope, offset - each * slope) for each in parked])
+    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, costs, strict=True)}) == 1
 
 
 @pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
@@ -137,12 +137,10 @@ def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue
     st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3), st.integers(0, 500)), min_size=2, max_size=8),
 )
 def test_what_is_clearly_lower_stays_lower(rows: list[tuple[float, float, int]]) -> None:
-    cost_lines = [(slope, offset * slope) for slope, offset, _ in rows]
-    unit = min(slope for slope, _ in cost_lines)
-    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(cost_lines, rows, strict=True)]
-    after = [
-        count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(cost_lines), rows, strict=True)
-    ]
+    costs = [(slope, offset * slope) for slope, offset, _ in rows]
+    unit = min(slope for slope, _ in costs)
+    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(costs, rows, strict=True)]
+    after = [count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(costs), rows, strict=True)]
     assert after == pytest.approx([score / unit for score in before], rel=1e-9, abs=1e-6)
 
 

@@ -15,7 +15,7 @@ from tierlb.balance.drain import (
     grace_s,
     spread_s,
 )
-from tierlb.wire.agent_check import NOTICE_S
+from tierlb.wire.agent_check import AGENT_NOTICE_S
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_what_is_idle_ends_soon_and_well_before_the_deadline(drain_s, spread, gr
 
 
 def test_a_node_has_ended_before_it_is_killed():
-    assert NOTICE_S + BELOW_S + LAST_ANSWERS_S < STOP_MARGIN_S
+    assert AGENT_NOTICE_S + BELOW_S + LAST_ANSWERS_S < STOP_MARGIN_S
 
 
 def test_the_time_runs_from_the_first_word():

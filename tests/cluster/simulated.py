@@ -29,7 +29,7 @@ from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 FIRST_PORT = 40000
 START_S, ANSWER_S, DRAIN_S, RESTART_S = 1.0, 0.2, 2.0, 0.5
@@ -325,7 +325,7 @@ class PlayedChild:
         while not link.replaced:
             wanted: Snapshot | None = record.wanted  # type: ignore[attr-defined]
             if process.closing and not said_so:
-                controller.receive(record, Drain())  # type: ignore[arg-type]
+                controller.receive(record, Leaving())  # type: ignore[arg-type]
                 said_so = True
             if wanted is not None and wanted.revision != configured and self.curse != "mute":
                 configured = wanted.revision

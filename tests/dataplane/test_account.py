@@ -16,7 +16,7 @@ from tierlb.dataplane.upstream.host import load_of
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode, encode
+from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode_frame, encode_frame
 
 
 class Books(Harness):
@@ -374,9 +374,9 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
             books.connects(host)
         for each in host_set.hosts:
             guidance = host_set.guidance(each, books.reactor.now)
-            assert guidance is None or decode(encode(guidance)) == guidance
+            assert guidance is None or decode_frame(encode_frame(guidance)) == guidance
     said = books.subtree()
-    frame = decode(encode(Report(said, books.account.echo("parent"), ())))
+    frame = decode_frame(encode_frame(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)
     assert host_set.choose() is not None or not host_set.available
 

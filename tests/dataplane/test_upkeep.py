@@ -24,8 +24,8 @@ from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, PoolSettings, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Orca
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.agent_check import NOTICE_S, parse
-from tierlb.wire.orca import FIELD, OrcaBook, OrcaReport
+from tierlb.wire.agent_check import AGENT_NOTICE_S, parse_reply
+from tierlb.wire.orca import ORCA_RESPONSE_FIELD, OrcaBook, OrcaReport
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -159,7 +159,7 @@ def test_its_load_is_said_in_the_form_that_the_snapshot_names(kept: Kept, form: 
     kept.serves("a", orca=form)
     busy_for(kept, 2.5)
     name, _, value = kept.front.load_field.partition(b": ")
-    assert name == FIELD
+    assert name == ORCA_RESPONSE_FIELD
     assert value.startswith(form.value.upper().encode())
     assert value.endswith(b"\r\n")
     report = OrcaBook().read(value.strip())
@@ -197,10 +197,10 @@ def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed(k
     kept.serves("a", pools=pools)
     (host,) = kept.registry.hosts
     for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
-        kept.upkeep._agent_says(host, parse(line + b"\n"))
+        kept.upkeep._agent_says(host, parse_reply(line + b"\n"))
     assert [fields["word"] for _, fields in kept.log.events] == ["bogus", "bogus", "other"]
     kept.serves("a", pools=pools)
-    kept.upkeep._agent_says(host, parse(b"other\n"))
+    kept.upkeep._agent_says(host, parse_reply(b"other\n"))
     assert len(kept.log.events) == 4
     assert host.weight == 0.5
 
@@ -209,7 +209,7 @@ def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
     pools = (PoolSettings("app", agent_check_port=1),)
     kept.serves("a", "b", pools=pools)
     a, _ = kept.registry.hosts
-    a.agent_says(parse(b"down\n"))
+    a.agent_says(parse_reply(b"down\n"))
     kept.serves("a", "b", pools=pools)
     assert a.availability.value == "unhealthy"
     kept.serves(host_spec("a", admin=Admin.MAINTENANCE), "b", pools=pools)
@@ -480,7 +480,7 @@ async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
         await lab.serves(l7(served.played, agent_check=address))
         assert lab.upkeep.announce_drain(lab.plane.reactor.look()) == 0, "nobody has asked"
         await comes_up(address)
-        assert lab.plane.announce_drain() == NOTICE_S
+        assert lab.plane.announce_drain() == AGENT_NOTICE_S
         assert await ask(address) == b"drain 100%\n"
         assert lab.plane.subtree().draining
         client = await lab.connects()

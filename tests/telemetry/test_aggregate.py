@@ -10,11 +10,8 @@ from tierlb.model.load import SubtreeLoad
 from tierlb.telemetry.aggregate import (
     MOST_DOWN,
     MOST_UTILISATION,
-    Child,
-    Counters,
     RecentRate,
     RecentRates,
-    Target,
     TrafficMix,
     WorkRates,
     aggregate,
@@ -23,6 +20,15 @@ from tierlb.telemetry.aggregate import (
     subtree_slots,
     target_capacity,
     target_slots,
+)
+from tierlb.telemetry.aggregate import (
+    HostFigures as Child,
+)
+from tierlb.telemetry.aggregate import (
+    NodeCounters as Counters,
+)
+from tierlb.telemetry.aggregate import (
+    TargetFigures as Target,
 )
 
 
@@ -67,10 +73,30 @@ CAPACITIES = [
     ("only what is below is known", 0, [Target(1.0, children(30, 30))], 60),
     ("the node is the limit", 50, [Target(1.0, children(30, 30))], 50),
     ("the children are the limit", 70, [Target(1.0, children(30, 30))], 60),
-    ("the pool with too much traffic is the limit", 0, [Target(0.9, children(90)), Target(0.1, children(20))], 100),
-    ("a pool that gets nothing is no limit", 0, [Target(1.0, children(90)), Target(0.0, children(1))], 90),
-    ("a pool that is not known is no limit", 0, [Target(0.5, children(90)), Target(0.5, children(None))], 180),
-    ("a pool without ready members is no limit", 0, [Target(0.5, children(9)), Target(0.5, [Child(5, False)])], 18),
+    (
+        "the pool with too much traffic is the limit",
+        0,
+        [Target(0.9, children(90)), Target(0.1, children(20))],
+        100,
+    ),
+    (
+        "a pool that gets nothing is no limit",
+        0,
+        [Target(1.0, children(90)), Target(0.0, children(1))],
+        90,
+    ),
+    (
+        "a pool that is not known is no limit",
+        0,
+        [Target(0.5, children(90)), Target(0.5, children(None))],
+        180,
+    ),
+    (
+        "a pool without ready members is no limit",
+        0,
+        [Target(0.5, children(9)), Target(0.5, [Child(5, False)])],
+        18,
+    ),
 ]
 
 
@@ -349,9 +375,27 @@ def test_work_is_a_rate_of_the_last_second_by_target() -> None:
         ([Child(1.0, slots=4.0), Child(1.0, ready=False, slots=4.0)], 4.0),
         ([Child(1.0, slots=4.0), Child(1.0)], 8.0),
         ([Child(1.0, slots=12.0, ready_leaves=3), Child(1.0, ready_leaves=2)], 20.0),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=5), Child(1.0, slots=4.0, slowness=10.0, answers=9)], 8.0),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=0), Child(1.0, slots=4.0, slowness=1.0, answers=9)], 4.4),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=10), Child(1.0, slots=4.0, slowness=1.0, answers=100)], 8.0),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=5),
+                Child(1.0, slots=4.0, slowness=10.0, answers=9),
+            ],
+            8.0,
+        ),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=0),
+                Child(1.0, slots=4.0, slowness=1.0, answers=9),
+            ],
+            4.4,
+        ),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=10),
+                Child(1.0, slots=4.0, slowness=1.0, answers=100),
+            ],
+            8.0,
+        ),
     ],
     ids=[
         "none",

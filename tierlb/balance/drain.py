@@ -21,7 +21,7 @@ LAST_ANSWERS_S = 1.0
 """Time for clients to receive the answers that they were sent at the deadline."""
 STOP_MARGIN_S = 8.0
 """From the end of the drain time to SIGKILL. Before it a node gives its parents up to 2.3 s to send elsewhere
-(`wire.agent_check.NOTICE_S`), after it come `BELOW_S` and `LAST_ANSWERS_S`; the rest is for a busy machine."""
+(`wire.agent_check.AGENT_NOTICE_S`), after it come `BELOW_S` and `LAST_ANSWERS_S`; the rest is for a busy machine."""
 
 
 def spread_s(drain_s: float) -> float:

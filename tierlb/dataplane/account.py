@@ -17,11 +17,11 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
-from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, WorkRates, pools_down
+from tierlb.telemetry.aggregate import HostFigures, RecentRates, TargetFigures, TrafficMix, WorkRates, pools_down
 from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, effort
 
-UNFOUND = Target(0.0, (Child(None, ready=False),))
+UNFOUND = TargetFigures(0.0, (HostFigures(None, ready=False),))
 """Counts as a leaf that is not ready: who has no other gets nothing from parents that have a better choice."""
 
 
@@ -75,7 +75,7 @@ class Account:
             by_target.setdefault(host.spec.target, []).append(host)
         shares = self._mix.sample(now, {name: _given(hosts) for name, hosts in by_target.items()})
         targets = [
-            Target(shares[name], _children(hosts, now), self._items_per_s(name, hosts[0]))
+            TargetFigures(shares[name], _children(hosts, now), self._items_per_s(name, hosts[0]))
             for name, hosts in by_target.items()
         ]
         targets += [UNFOUND] * unfound
@@ -116,7 +116,7 @@ class Account:
             self._counters.tallies.share_out(arrivals - self._shared)
             self._shared = arrivals
 
-    def _counts(self) -> aggregate.Counters:
+    def _counts(self) -> aggregate.NodeCounters:
         c, total, below = self._counters, self._counters.tallies.total(), self._registry.requests_below
         in_flight, arrivals, done, parked, waited = total.in_flight, total.arrivals, total.done, total.parked, c.waited
         kinds = self._registry.kinds
@@ -125,7 +125,7 @@ class Account:
             in_flight, arrivals, parked, waited = below.in_flight, below.arrivals, below.parked, 0
             timed = done = max(0, arrivals - in_flight)
             timed_s = self._requests_s
-        return aggregate.Counters(
+        return aggregate.NodeCounters(
             in_flight,
             arrivals,
             done,
@@ -171,7 +171,7 @@ def _given(hosts: Iterable[Host]) -> int:
     return sum(host.done + host.in_flight for host in hosts)
 
 
-def _children(hosts: Iterable[Host], now: float) -> list[Child]:
+def _children(hosts: Iterable[Host], now: float) -> list[HostFigures]:
     """What stands in reserve while others are available adds nothing to what can be done now."""
     known = list(hosts)
     levels = [each.spec.level for each in known if each.availability is Availability.AVAILABLE]
@@ -179,16 +179,16 @@ def _children(hosts: Iterable[Host], now: float) -> list[Child]:
     return [_child(host, now) for host in known if host.spec.level <= in_use]
 
 
-def _child(host: Host, now: float) -> Child:
+def _child(host: Host, now: float) -> HostFigures:
     return child_of(host, now, ready=host.availability is Availability.AVAILABLE)
 
 
-def child_of(host: CountedHost, now: float, *, ready: bool = True) -> Child:
+def child_of(host: CountedHost, now: float, *, ready: bool = True) -> HostFigures:
     """This node's part of the host: what several parents share is not counted several times."""
     estimate, load = host.estimate, host.estimate.received.latest
     known = estimate.capacity_to_report(now)
     slots = load.slots if load is not None else estimate.slots.value if estimate.knows_slots else 0.0
-    child = Child(
+    child = HostFigures(
         None if known is None else known / estimate.received.share.parents,
         ready,
         capacity_age_s=estimate.capacity_age_s(now),

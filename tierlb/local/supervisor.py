@@ -41,8 +41,8 @@ from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
-from tierlb.topology.diff import duration_text
-from tierlb.wire.agent_check import NOTICE_S
+from tierlb.topology.units import duration_text
+from tierlb.wire.agent_check import AGENT_NOTICE_S
 from tierlb.wire.credentials import Principal, Role
 
 START_DEADLINE_S = 30.0
@@ -244,7 +244,7 @@ class Supervisor:
                 self.manager.ask_to_stop(nursery, names)
                 await trio.sleep(STOP_GAP_S)
                 if any(topology.tiers[name].agent_check for name in names):
-                    with trio.move_on_after(NOTICE_S):
+                    with trio.move_on_after(AGENT_NOTICE_S):
                         await self.manager.wait_ended(names)
         async with trio.open_nursery() as nursery:
             self.manager.ask_to_stop(nursery, pools)

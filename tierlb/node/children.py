@@ -34,7 +34,7 @@ from tierlb.net.websocket_server import ServerConnection, WebsocketServer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Drain, Hello, Report, Watch
+from tierlb.wire.frames import Hello, Leaving, Report, Watch
 
 REPORT_INTERVAL_S = 0.25
 HELLO_TIMEOUT_S = 5.0
@@ -201,7 +201,7 @@ class Child:
                         self._children.note_rows(rows, now)
                 case Hello():
                     self._children.place(self, effect)
-                case Drain():
+                case Leaving():
                     pass  # its report says so too, and to the one who decides
                 case _:
                     self.carry_out([effect])

@@ -31,7 +31,7 @@ from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
-from tierlb.telemetry.aggregate import Counters, RecentRates, Target, WorkRates, aggregate
+from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
@@ -269,9 +269,9 @@ class Node:
             self.moving += 1
             del self.waiting[client]
 
-    def counters(self) -> Counters:
+    def counters(self) -> NodeCounters:
         total = self.tallies.total()
-        return Counters(
+        return NodeCounters(
             total.in_flight,
             total.arrivals,
             total.done,
@@ -292,7 +292,7 @@ class Node:
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
         known = rate is not None and standard_s and self.hosts[0].estimate.traits.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
-        target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
+        target = TargetFigures(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(
             self.counters(),
             self._rates.value,

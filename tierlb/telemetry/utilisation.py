@@ -18,7 +18,7 @@ requests take. Otherwise the capacity is unknown.
 
 import math
 
-from tierlb.telemetry.window import WINDOW_S, Window
+from tierlb.telemetry.window import RATE_WINDOW_S, Window
 
 USABLE = 0.9
 LEAST_LOOP_BUSY = 0.1
@@ -40,7 +40,7 @@ class LoopUse:
 
     __slots__ = ("_window", "busy")
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window = Window(window_s)
         self.busy = 0.0
 
@@ -58,7 +58,7 @@ class OwnCapacity:
 
     __slots__ = ("_alone_from", "_at", "_effort_per_s", "_learnt_at", "_per_item", "_window")
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window = Window(window_s)
         self._effort_per_s = 0.0
         self._per_item = 0.0

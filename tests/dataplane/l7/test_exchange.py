@@ -26,8 +26,8 @@ from tierlb.model.topology import Limits, Orca, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
 from tierlb.net.wheel import NEVER, TICK_S
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
-from tierlb.wire.orca import OrcaReport, encode
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
+from tierlb.wire.orca import OrcaReport, encode_orca
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -116,7 +116,7 @@ async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab)
         voices.append(await endpoint.accepts())
         header = await voices[-1].hears_proxy_header()
         assert header.source is None
-        assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
+        assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
         assert (await voices[-1].hears_head()).first == "GET / HTTP/1.1"
     for each, voice in zip((client, other), voices, strict=True):
         await voice.says(OK)
@@ -513,10 +513,10 @@ async def closes_after_rest(voice: Voice) -> bool:
 
 REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 3.0})
 LOADS = {
-    "text": b"endpoint-load-metrics: " + encode(REPORT, Orca.TEXT),
-    "json": b"endpoint-load-metrics: " + encode(REPORT, Orca.JSON),
-    "bin": b"endpoint-load-metrics: " + encode(REPORT, Orca.BIN),
-    "grpc": b"endpoint-load-metrics-bin: " + encode(REPORT, Orca.BIN)[4:],
+    "text": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.TEXT),
+    "json": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.JSON),
+    "bin": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.BIN),
+    "grpc": b"endpoint-load-metrics-bin: " + encode_orca(REPORT, Orca.BIN)[4:],
 }
 
 

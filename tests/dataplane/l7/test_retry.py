@@ -21,7 +21,7 @@ from tierlb.model.topology import Admin, Match, Policy, Timeouts
 from tierlb.net.peer_liveness import GONE, LOOK_S
 from tierlb.net.reactor import Reactor
 from tierlb.net.wheel import NEVER, TICK_S
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -171,7 +171,7 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l7(*endpoints, balance=Policy.MAGLEV))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
+        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
     clients = [await lab.connects() for _ in range(3)]
     voices = []
     for client in clients[:2]:
@@ -192,7 +192,9 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
     client, voice = await begins(lab, GET, endpoints=2)
-    lab.front.registry.kinds._activity.answered = [9] * len(lab.front.registry.kinds.long)  # its kind is a short one, as a rule
+    lab.front.registry.kinds._activity.answered = [9] * len(
+        lab.front.registry.kinds.long
+    )  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
     _, again = await lab.accepts(*lab.endpoints)

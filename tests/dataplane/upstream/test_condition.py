@@ -9,7 +9,7 @@ from tierlb.balance.received_reports import ReceivedReports
 from tierlb.dataplane.upstream.condition import AgentState, Condition, HostEvent
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.wire.agent_check import parse
+from tierlb.wire.agent_check import parse_reply
 
 NOW = 100.0
 
@@ -29,7 +29,7 @@ WORDS = [
 def test_what_an_answer_does_not_mention_stays_as_it_was(lines: list[str], kept: AgentState) -> None:
     state = AgentState()
     for line in lines:
-        state = state.after(parse(line.encode() + b"\n"))
+        state = state.after(parse_reply(line.encode() + b"\n"))
     assert state == kept
 
 

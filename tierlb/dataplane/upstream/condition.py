@@ -11,7 +11,7 @@ from tierlb.balance.availability import Availability, availability_of
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import Admin
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 
 
 class HostEvent(enum.StrEnum):
@@ -40,7 +40,7 @@ class AgentState:
     maxconn: int = 0
     weight: float = 1.0
 
-    def after(self, says: AgentSays) -> "AgentState":
+    def after(self, says: AgentReply) -> "AgentState":
         """What an answer does not mention stays as it was."""
         return AgentState(
             says.admin or self.admin,

@@ -21,7 +21,7 @@ from tierlb.model.load import HostLoad
 from tierlb.model.snapshot import HostSpec
 from tierlb.net.reactor import Reactor
 from tierlb.net.shortage import Shortages
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 
 FIRST_REPORT_S = 5.0
 """A node that joins others may have no endpoint yet. Its first report, which comes with its connection, says so. A node
@@ -170,7 +170,7 @@ class Host(JudgedHost):
         else:
             self.assess(HostEvent.RESTORED if healthy else HostEvent.UNHEALTHY)
 
-    def agent_says(self, says: AgentSays) -> None:
+    def agent_says(self, says: AgentReply) -> None:
         """Its agent-check answered."""
         if says.maxconn is not None:
             self.estimate.slots.declare(says.maxconn)
