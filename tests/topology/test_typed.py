@@ -19,6 +19,7 @@ from tierlb.topology.typed import (
     form_of,
     is_mapping,
     keys_of,
+    plain,
     rules_of,
     tag_of,
 )
@@ -121,3 +122,17 @@ def test_what_a_class_says_of_itself() -> None:
 
 def test_an_annotation_that_is_no_form_is_none() -> None:
     assert form_of(Annotated[str, "short"]) is None
+
+
+@attrs.frozen
+class Tree:
+    rooms: tuple[str, ...]
+    state: Admin = Admin.READY
+    key: bytes = b"x"
+    hosts: int = attrs.field(default=1, metadata={"key": "members"})
+    _secret: int = 3
+
+
+def test_values_become_plain_without_what_is_private() -> None:
+    assert plain({"at": (Address("127.0.0.1", 80),)}) == {"at": ["127.0.0.1:80"]}
+    assert plain(Tree(("a",)), len) == {"rooms": ["a"], "state": "ready", "key": 1, "members": 1}

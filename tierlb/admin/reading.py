@@ -1,12 +1,10 @@
 """A request's body: as JSON, not too large, and of the shape that is asked for."""
 
 import json
-from contextlib import aclosing
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
-
 from tierlb.admin.refusals import Refused
+from tierlb.net.http_server import BadRequest, HttpRequest
 from tierlb.topology.load import MAX_FILE_BYTES
 from tierlb.topology.problems import path_text
 from tierlb.topology.reading import read
@@ -25,29 +23,16 @@ def read_json(kind: Any, data: object) -> Any:
     return reading.value
 
 
-async def read_body(request: Request, kind: Any) -> Any:
+async def read_body(request: HttpRequest, kind: Any) -> Any:
     """A value of the kind. Raises Refused."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    types = request.values("content-type") or [""]
+    if types[0].partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "request", "send JSON, with Content-Type: application/json")
-    return read_json(kind, _parse(await _bytes(request)))
-
-
-async def _bytes(request: Request) -> bytes:
-    _check_size(int(length) if (length := request.headers.get("content-length", "0")).isdecimal() else 0)
-    content = bytearray()
     try:
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                content += chunk
-                _check_size(len(content))
-    except ClientDisconnect as gone:
-        raise Refused(400, "request", "the request ended before its body did") from gone
-    return bytes(content)
-
-
-def _check_size(count: int) -> None:
-    if count > MAX_BODY_BYTES:
-        raise Refused(413, "request", f"at most {MAX_BODY_BYTES} bytes are read")
+        content = await request.body(MAX_BODY_BYTES)
+    except BadRequest as problem:
+        raise Refused(problem.status, "request", str(problem)) from problem
+    return read_json(kind, _parse(content))
 
 
 def _parse(content: bytes) -> Any:
@@ -65,4 +50,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")

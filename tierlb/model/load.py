@@ -57,7 +57,7 @@ class NodeLoad:
     bytes_in: int
     bytes_out: int
     busy: float
-    hosts: tuple[HostLoad, ...] = ()
+    hosts: tuple[HostLoad, ...] = attrs.field(default=(), metadata={"key": "members"})
     turned_away: int = 0
     gave_way: int = 0
     shortages: tuple[str, ...] = ()

@@ -10,12 +10,13 @@ which a union tells its classes apart.
 
 import enum
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from tierlb.model.address import Address
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
@@ -113,7 +114,7 @@ Rule = ExactlyOne | AtMostOne | Needs | Given
 
 @attrs.frozen
 class Key:
-    """One key of a mapping: its type, and the attrs field behind it."""
+    """One key of a mapping: its type, and the attrs field behind it, whose metadata may name the key (`key`)."""
 
     name: str
     kind: Any
@@ -139,7 +140,8 @@ def keys_of(cls: Any) -> dict[str, Key]:
 def _keys_of(cls: Any) -> dict[str, Key]:
     hints = get_type_hints(cls, include_extras=True)
     fields = (field for field in attrs.fields(cls) if not field.name.startswith("_"))
-    return {field.name: Key(field.name, hints[field.name], field) for field in fields}
+    keys = (Key(field.metadata.get("key", field.name), hints[field.name], field) for field in fields)
+    return {key.name: key for key in keys}
 
 
 def rules_of(cls: type) -> tuple[Rule, ...]:
@@ -173,6 +175,21 @@ def is_union(kind: Any) -> bool:
 def choices_of(kind: Any) -> list[Any]:
     """The types of a union but for None; of another type that itself."""
     return [part for part in get_args(kind) if part is not type(None)] if is_union(kind) else [kind]
+
+
+def plain(value: Any, bytes_as: Callable[[bytes], Any] = bytes.hex) -> Any:
+    """What `json.dumps` takes: addresses and enums as text, attrs values as mappings of their public keys."""
+    if isinstance(value, Address):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return bytes_as(value)
+    if attrs.has(type(value)):
+        return {name: plain(getattr(value, key.field.name), bytes_as) for name, key in keys_of(type(value)).items()}
+    if isinstance(value, Mapping):
+        return {key: plain(item, bytes_as) for key, item in value.items()}
+    return [plain(item, bytes_as) for item in value] if isinstance(value, tuple | list) else value
 
 
 @cache
