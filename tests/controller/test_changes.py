@@ -34,7 +34,7 @@ from tierlb.topology.allot import node_names
 from tierlb.topology.edit import AddTier, EditError, RemoveTier, Scale, SetPolicy
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 TEXT = """\
 cluster: shop
@@ -769,7 +769,7 @@ async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
 
 async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     record = site.changes.controller.records["web-1"]
-    site.changes.controller.receive(record, Drain())
+    site.changes.controller.receive(record, Leaving())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
         await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "x")
 

@@ -24,7 +24,7 @@ from tierlb.model.load import Echo, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Tls
 from tierlb.net.websocket import Caller
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
+from tierlb.wire.frames import Ack, Hello, Leaving, ParentAddress, Refuse, Report, Watch
 
 EDGE = Address("127.0.0.1", 8080)
 WEB = Address("127.0.0.1", 4001)
@@ -188,7 +188,7 @@ async def test_the_end_of_an_earlier_process_does_not_withdraw_its_successor(run
 
 async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
     edge, web, _ = await serve_all(running)
-    running.receive(web, Drain())
+    running.receive(web, Leaving())
     await settle()
     assert hosts(edge) == ["web-2"]
     assert web.state is State.DRAINING
@@ -197,7 +197,7 @@ async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
 async def test_what_a_draining_node_placed_below_is_to_end(running, autojump_clock):
     edge, web, _ = await serve_all(running)
     assert web.wanted.parents == ("edge-1/" + edge.hello.boot_id,)
-    running.receive(edge, Drain())
+    running.receive(edge, Leaving())
     await settle()
     assert web.wanted.parents == ()
 
@@ -339,7 +339,7 @@ async def test_each_node_is_told_who_its_parents_are_as_they_come_and_go(running
     woken = web.link.wake
     running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001"), Link())
     await settle()
-    assert web.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    assert web.parents == (ParentAddress("edge-1", "ws://127.0.0.1:7001"),)
     assert woken.is_set()
     assert running.records["edge-1"].parents == ()
     running.exited("edge-1", 1)
@@ -351,7 +351,7 @@ async def test_a_parent_that_only_lost_its_socket_or_drains_stays_a_parent(runni
     record = running.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     running.join(hello("web-1", "web"), Link())
     running.lost(record, record.link)
-    running.receive(record, Drain())
+    running.receive(record, Leaving())
     await settle()
     assert [parent.name for parent in running.records["web-1"].parents] == ["edge-1"]
 
@@ -362,7 +362,7 @@ async def test_with_tls_the_parents_are_joined_by_wss(topology, log, nursery, au
     controller.join(hello("edge-1", "edge", control="127.0.0.1:7001"), Link())
     controller.join(hello("web-1", "web"), Link())
     await settle()
-    assert controller.records["web-1"].parents == (Parent("edge-1", "wss://127.0.0.1:7001"),)
+    assert controller.records["web-1"].parents == (ParentAddress("edge-1", "wss://127.0.0.1:7001"),)
 
 
 async def test_a_watch_goes_to_the_top_of_the_tree_and_to_those_who_join_there_later(running, autojump_clock):
@@ -472,7 +472,7 @@ async def test_after_a_restart_a_child_keeps_its_parents_until_all_are_back(runn
     assert (web.wanted, web.parents) == (None, None)
     running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001", data=str(EDGE)), Link())
     await settle()
-    assert web.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    assert web.parents == (ParentAddress("edge-1", "ws://127.0.0.1:7001"),)
 
 
 async def test_who_does_not_come_back_is_not_waited_for_for_ever(running, autojump_clock):
@@ -515,7 +515,7 @@ async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_pare
     await settle()
     (host,) = web.wanted.rules[0].action.destinations[0].hosts
     assert (host.name, str(host.address), host.reports) == ("app-1", "127.0.0.1:9001", True)
-    assert agent.parents == (Parent("web-1", "ws://127.0.0.1:7002"),)
+    assert agent.parents == (ParentAddress("web-1", "ws://127.0.0.1:7002"),)
     assert (agent.wanted, agent.state) == (None, State.SERVING)
     status = with_agents.status().pools["apps"]
     assert [(e.name, e.state, e.pid) for e in status.endpoints] == [("app-1", State.SERVING, 9)]
@@ -526,7 +526,7 @@ async def test_an_agent_that_drains_is_no_member_and_gone_with_its_socket(with_a
     web = await web_of(with_agents)
     agent = with_agents.join(AGENT, Link())
     await settle()
-    with_agents.receive(agent, Drain())
+    with_agents.receive(agent, Leaving())
     await settle()
     assert hosts(web) == []
     assert "app-1" in with_agents.records
@@ -763,13 +763,13 @@ async def test_nodes_that_are_found_by_one_name_are_one_parent(open_to_all, auto
     await come(open_to_all, "edge-a", "edge", 8080, control="edge:7946")
     await come(open_to_all, "edge-b", "edge", 8081, control="edge:7946")
     web = await come(open_to_all, "web-a", "web", 4001)
-    assert web.parents == (Parent("edge", "ws://edge:7946"),)
+    assert web.parents == (ParentAddress("edge", "ws://edge:7946"),)
 
 
 async def test_a_node_that_drains_is_gone_with_its_connection(open_to_all, autojump_clock):
     edge = await come(open_to_all, "edge-a", "edge", 8080)
     web = await come(open_to_all, "web-a", "web", 4001)
-    open_to_all.receive(web, Drain())
+    open_to_all.receive(web, Leaving())
     await settle()
     assert hosts(edge) == []
     open_to_all.lost(web, web.link)
@@ -1092,7 +1092,7 @@ async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(runnin
     assert status.missing == ("pool demo: no endpoint is available",)
     running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=2), Echo()))
     web = running.records["web-1"]
-    web.parents = (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    web.parents = (ParentAddress("edge-1", "ws://127.0.0.1:7001"),)
     running.receive(web, Report(SubtreeLoad(leaves=1, down=("demo",)), Echo()))
     status = running.status()
     assert (status.serving, status.missing) == (True, ()), "where the top tier finds a way there is one"

@@ -21,7 +21,7 @@ import attrs
 from tierlb.agent.cpu import ProcessorTime
 from tierlb.agent.figures import AppFigures
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.telemetry.utilisation import LEAST_BUSY, USABLE
+from tierlb.telemetry.utilisation import LEAST_LOOP_BUSY, USABLE
 from tierlb.telemetry.window import Window
 from tierlb.wire.orca import OrcaReport
 
@@ -207,11 +207,11 @@ class Leaf:
         self._totals.arrivals = self._totals.done + in_flight
         self._last = AppFigures(in_flight)
         self._orca_busy = said.busy
-        if said.rps and said.busy >= LEAST_BUSY:
+        if said.rps and said.busy >= LEAST_LOOP_BUSY:
             self._by_rate.note(now, USABLE * said.rps / said.busy)
 
     def _note_processor(self, now: float, at: float, used_s: float, cores: float) -> None:
         use = self._processor_use
         use.sample(at, used_s, self._totals.done, cores)
-        if use.rate > 0 and use.share >= LEAST_BUSY:
+        if use.rate > 0 and use.share >= LEAST_LOOP_BUSY:
             self._by_rate.note(now, USABLE * use.rate / use.share)

@@ -60,7 +60,7 @@ from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.allot import Announced, node_names, reports_to, snapshot_for, ways_to
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, Report, Watch
+from tierlb.wire.frames import MAX_WATCH_S, Ack, Hello, Leaving, ParentAddress, Refuse, Report, Watch
 
 GATHER_S = 0.01
 """Nodes of a starting tier announce themselves within some milliseconds; one revision then serves for all."""
@@ -243,14 +243,14 @@ class Controller:
         if problem := mismatch(principal, hello, role):
             raise Unwelcome(problem)
 
-    def with_tickets(self, record: NodeRecord) -> tuple[Parent, ...]:
+    def with_tickets(self, record: NodeRecord) -> tuple[ParentAddress, ...]:
         """The parents of a node or agent, each with what it is to show there."""
         if record.link is None or record.link.caller is None or record.hello is None:
             return record.parents or ()
         child = bound(record.link.caller.principal, record.hello)
         return tuple(attrs.evolve(each, ticket=self._ticket(each, child)) for each in record.parents or ())
 
-    def receive(self, record: NodeRecord, frame: Ack | Refuse | Report | Drain) -> None:
+    def receive(self, record: NodeRecord, frame: Ack | Refuse | Report | Leaving) -> None:
         """Take note of what the node said."""
         match frame:
             case Ack():
@@ -267,7 +267,7 @@ class Controller:
                     self.cluster_view.note_rows(rows, now)
                     self._seen.set()
                     self._seen = trio.Event()
-            case Drain():
+            case Leaving():
                 record.draining = True
                 self.log.info("node drains", node=record.name)
                 self._changed()
@@ -525,7 +525,7 @@ class Controller:
         """Who runs an agent need not see how requests are explained."""
         return attrs.evolve(watch, explain="") if record.agent else watch
 
-    def _ticket(self, parent: Parent, child: Principal) -> str:
+    def _ticket(self, parent: ParentAddress, child: Principal) -> str:
         if is_named(parent.url):
             return self.admission.ticket(parent.name, "", child)
         above = self.records.get(parent.name)
@@ -634,7 +634,7 @@ class Controller:
                 self._more = trio.Event()
                 await self._more.wait()
 
-    def _parents_of(self, name: str) -> tuple[Parent, ...]:
+    def _parents_of(self, name: str) -> tuple[ParentAddress, ...]:
         """The nodes of the tiers that send to this tier or pool, as far as they are there. Those that are found by one
         name are one."""
         scheme = "ws" if self.topology.tls is None else "wss"
@@ -643,7 +643,9 @@ class Controller:
             record for record in self.records.values() if record.tier in tiers and record.hello and record.hello.control
         ]
         by_url = {f"{scheme}://{record.hello.control}": record for record in records if record.hello is not None}
-        return tuple(Parent(record.tier if is_named(url) else record.name, url) for url, record in by_url.items())
+        return tuple(
+            ParentAddress(record.tier if is_named(url) else record.name, url) for url, record in by_url.items()
+        )
 
     async def _reap(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from tierlb.controller.etcd_access import Denied, Login, login_of, parse_store_u
 from tierlb.controller.etcd_http import MAX_LINE_BYTES, NO_ANSWER, EtcdAnswer, EtcdConnections, NotSent
 from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
-from tierlb.wire.etcd import Demand, Event, Fault, Get, Lease, Operation, Outcome, Plain
+from tierlb.wire.etcd import Demand, EtcdFault, Get, Lease, Plain, TxnOperation, TxnResult, WatchEvent
 
 ANSWER_S = 2.0
 """In one network an answer takes milliseconds. When a member dies, the others elect for one to two seconds."""
@@ -93,13 +93,13 @@ class Etcd:
         """Close its connections."""
         await self._http.close()
 
-    async def read(self, *wanted: Get, within_s: float | None = None) -> Outcome:
+    async def read(self, *wanted: Get, within_s: float | None = None) -> TxnResult:
         """All of it as of one revision of etcd, the newest or a later one."""
         return await self._ask_each("kv/txn", wire.transaction((), wanted, ()), wire.read_outcome, within_s)
 
     async def commit(
-        self, demands: Sequence[Demand], then: Sequence[Operation], otherwise: Sequence[Operation] = ()
-    ) -> Outcome:
+        self, demands: Sequence[Demand], then: Sequence[TxnOperation], otherwise: Sequence[TxnOperation] = ()
+    ) -> TxnResult:
         """In one step `then` if all demands are met, else `otherwise`. etcd takes 128 operations and 1.5 MiB."""
         body = wire.transaction(demands, then, otherwise)
         return await self._ask_each("kv/txn", body, wire.read_outcome, once=True)
@@ -116,7 +116,7 @@ class Etcd:
         """End it, and delete what was put with it. It is an error if it has ended."""
         await self._ask_each("lease/revoke", wire.of_lease(lease.number), wire.read_revocation)
 
-    async def watch(self, key: str, since: int, heed: Callable[[Event], None]) -> None:
+    async def watch(self, key: str, since: int, heed: Callable[[WatchEvent], None]) -> None:
         """Tell each change of the key from revision `since` of etcd on. Never returns: raises StoreError where the
         connection cannot be had or ends, or etcd has forgotten what was then."""
         member = self._turn[0]
@@ -130,20 +130,20 @@ class Etcd:
         advice = NAME_USER if end.is_denial and self.login is None else _advice(end.text)
         raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
 
-    async def _watch_at(self, member: str, body: Plain, heed: Callable[[Event], None]) -> Fault:
+    async def _watch_at(self, member: str, body: Plain, heed: Callable[[WatchEvent], None]) -> EtcdFault:
         """Why it ended. One that is refused has told nothing, so it can be begun again."""
-        end = Fault("", undecided=True)
+        end = EtcdFault("", undecided=True)
         for _ in range(LOGINS):
             token = await self._token_for(member, self.answer_s)
             try:
-                end = Fault(await self._follow(member, body, token, heed), undecided=True)
+                end = EtcdFault(await self._follow(member, body, token, heed), undecided=True)
             except (NotSent, *NO_ANSWER) as error:
-                end = Fault(_text(error), undecided=True)
+                end = EtcdFault(_text(error), undecided=True)
             if not self._forgot(end, token):
                 break
         return end
 
-    async def _follow(self, member: str, body: Plain, token: str, heed: Callable[[Event], None]) -> str:
+    async def _follow(self, member: str, body: Plain, token: str, heed: Callable[[WatchEvent], None]) -> str:
         """Why it ended."""
         with trio.move_on_after(self.answer_s) as scope:
             async with self._http.asking(member, *_request("watch", body, token)) as (_, http):
@@ -216,11 +216,11 @@ class Etcd:
             fault = wire.read_fault(answer.status, answer.content)
             if fault is not None and fault.knows_no_users:
                 return ""
-            return _read(member, answer, wire.read_token)
+            return _read(member, answer, wire.read_auth_token)
         except Unsure as problem:
             raise Unreachable(str(problem)) from problem  # nothing that matters was asked for
 
-    def _forgot(self, fault: Fault, token: str) -> bool:
+    def _forgot(self, fault: EtcdFault, token: str) -> bool:
         """Whether etcd knows no such token; then the next one who asks logs in."""
         if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
             return False
@@ -276,13 +276,13 @@ def _read(member: str, answer: EtcdAnswer, read: Callable[[object], T], *, knows
         raise StoreError(f"{member} does not answer as etcd does: {CORRECT}") from error
 
 
-def _tell(line: bytes, heed: Callable[[Event], None]) -> str:
+def _tell(line: bytes, heed: Callable[[WatchEvent], None]) -> str:
     """Pass on what a line of a watch says; why the watch is over, if it is."""
     try:
         events = wire.read_events(wire.read_json(line))
     except ValueError:
         return "it does not answer as etcd does"
-    if isinstance(events, Fault):
+    if isinstance(events, EtcdFault):
         return events.text
     for event in events:
         heed(event)

@@ -12,7 +12,7 @@ from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.websocket import Caller
-from tierlb.wire.frames import Hello, Parent, Watch
+from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 MAX_WATCHES = 16
 
@@ -73,7 +73,7 @@ class NodeRecord:
     refused_s: float = 0.0
     ask_again: bool = False
     agent: bool = False
-    parents: tuple[Parent, ...] | None = None
+    parents: tuple[ParentAddress, ...] | None = None
     lost_s: float = 0.0
     back: bool = False
     leaving: bool = False

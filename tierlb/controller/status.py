@@ -12,7 +12,7 @@ from tierlb.balance.availability import Availability
 from tierlb.model.address import Address
 from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.telemetry.sketch import decode
+from tierlb.telemetry.sketch import decode_sketch
 from tierlb.topology.typed import plain
 
 
@@ -123,7 +123,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
 
 def _quantiles(latency: bytes) -> dict[str, Any] | None:
     try:
-        sketch = decode(latency)
+        sketch = decode_sketch(latency)
     except ValueError:
         return None
     figures = {f"p{percent}_s": sketch.quantile_s(percent / 100) for percent in (50, 90, 99)}

@@ -10,7 +10,7 @@ import random
 from tierlb.model.load import SubtreeLoad
 
 INTERVAL_S = 0.25
-JITTER = 0.1
+REPORT_JITTER = 0.1
 LEAST_GAP_S = 0.05
 CAPACITY_CHANGE = 0.1
 
@@ -41,7 +41,7 @@ class Pace:
         """A report of `load` went out."""
         self._sent_at = now
         self._last = load
-        self._this_s = max(LEAST_GAP_S, self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER))
+        self._this_s = max(LEAST_GAP_S, self._interval_s * self._rng.uniform(1 - REPORT_JITTER, 1 + REPORT_JITTER))
 
 
 def is_news(before: SubtreeLoad, after: SubtreeLoad) -> bool:
