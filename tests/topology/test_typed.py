@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.net_forms import Listen
@@ -129,7 +130,7 @@ class Tree:
     rooms: tuple[str, ...]
     state: Admin = Admin.READY
     key: bytes = b"x"
-    hosts: int = attrs.field(default=1, metadata={"key": "members"})
+    hosts: int = attrs.field(default=1, metadata={JSON_KEY: "members"})
     _secret: int = 3
 
 

@@ -33,10 +33,10 @@ class Field:
     after: str | None
 
 
+@attrs.frozen
 class Possible:
     """A change that a running cluster can make."""
 
-    __slots__ = ()
     supported: ClassVar[bool] = True
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
@@ -114,7 +115,7 @@ Rule = ExactlyOne | AtMostOne | Needs | Given
 
 @attrs.frozen
 class Key:
-    """One key of a mapping: its type, and the attrs field behind it, whose metadata may name the key (`key`)."""
+    """One key of a mapping: its type, and the attrs field behind it, whose metadata may name the key (JSON_KEY)."""
 
     name: str
     kind: Any
@@ -140,7 +141,7 @@ def keys_of(cls: Any) -> dict[str, Key]:
 def _keys_of(cls: Any) -> dict[str, Key]:
     hints = get_type_hints(cls, include_extras=True)
     fields = (field for field in attrs.fields(cls) if not field.name.startswith("_"))
-    keys = (Key(field.metadata.get("key", field.name), hints[field.name], field) for field in fields)
+    keys = (Key(field.metadata.get(JSON_KEY, field.name), hints[field.name], field) for field in fields)
     return {key.name: key for key in keys}
 
 
