@@ -210,7 +210,7 @@ def test_pools_come_and_go_in_words() -> None:
     assert plan.lines[1:-1] == (
         "pool run is removed once nothing sends there: stops 2 processes",
         "pool join is added: agents join by themselves",
-        "pool far is added: endpoints are what DNS says of a.b:80",
+        "pool far is added: endpoints are the addresses of a.b:80 in DNS",
     )
     assert plan.stopped == Processes((), 2)
 

@@ -83,7 +83,7 @@ def test_another_word_is_refused_with_advice(kind: Any, text: str, said: str) ->
         (AtMostOne(("a", "b")), ["a", "b"], [("b", "cannot stand beside 'a': keep one of them")]),
         (Needs({"a": "b"}), [], []),
         (Needs({"a": "b"}), ["a", "b"], []),
-        (Needs({"a": "b"}), ["a"], [("a", "says nothing without 'b': write both or none")]),
+        (Needs({"a": "b"}), ["a"], [("a", "has no effect without 'b': write both or none")]),
         (Given({"a": {}}), ["a"], []),
     ],
 )

@@ -8,7 +8,7 @@ port, where the cluster itself may serve other people's pages.
 Clients on this machine may read without the token; changes, explanations and requests from elsewhere need it,
 and so does what a proxy on this machine passes on. The token lies in a file that only its owner can read, so that of
 all who can connect to loopback one user alone can make changes. `/healthz` is for load balancers and needs none; it
-names no nodes to strangers.
+names no nodes to clients without the token.
 """
 
 import hmac
@@ -46,7 +46,7 @@ class Hosts:
 
 @attrs.frozen
 class Access:
-    """Whose requests are answered. `token`: None where nothing is told that needs one."""
+    """Which requests are answered. `token`: None where no answer needs one."""
 
     hosts: Hosts
     token: str | None

@@ -22,5 +22,5 @@ def text_answer(text: str, status: int = 200) -> HttpAnswer:
 
 
 def refused_answer(refused: Refused) -> HttpAnswer:
-    """What the client is told of a refusal."""
+    """The answer to a request that is refused."""
     return json_answer(refused.refusal, refused.status, refused.fields)

@@ -2,7 +2,7 @@
 
 The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for clients
 that ask from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
-begun (202): how it goes on is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
+begun (202): its progress is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
 because nothing would change.
 """
 
@@ -29,7 +29,7 @@ from tierlb.topology.verbs import Edit, SetNode, Verb
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
-"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
+"""For the nonce to reach the nodes: some ms for each tier, more on busy machines."""
 
 
 class Cluster(Protocol):
@@ -184,8 +184,8 @@ class Views:
         raise Refused(404, "unknown", f"there is no change {number}, or none any more")
 
     async def explain(self, _: Call, __: None) -> HttpAnswer:
-        """A nonce for requests that are to be explained. It answers when most nodes should know of it, which they
-        confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce."""
+        """A nonce for requests that are to be explained. It answers when most nodes should have it. They do not confirm
+        that: a client that gets no explanation yet asks again and is given the same nonce."""
         nonce = self.cluster.explain(EXPLAIN_S)
         await trio.sleep(LEARN_S)
         return json_answer(ExplainAnswer(nonce, EXPLAIN_S))
@@ -193,7 +193,7 @@ class Views:
 
 @attrs.frozen
 class Orders:
-    """What changes something, or says what would change."""
+    """What changes something, or gives the plan of a change."""
 
     changes: Changes
 
@@ -255,5 +255,5 @@ def _edit(verb: Verb) -> Edit | SetAdmin:
 def _number(call: Call) -> int:
     text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise Refused(404, "unknown", f"{shown(text)} is no number of one")
+        raise Refused(404, "unknown", f"{shown(text)} is not a number")
     return int(text)

@@ -10,7 +10,7 @@ from tierlb.topology.problems import path_text
 from tierlb.topology.reading import read
 
 MAX_BODY_BYTES = MAX_FILE_BYTES + 64 * 1024
-"""The largest file that is read at all, and what is said beside it."""
+"""The largest file that is read at all, and the other keys of a body."""
 
 
 def read_json(kind: Any, data: object) -> Any:

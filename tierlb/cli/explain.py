@@ -1,8 +1,8 @@
-"""`tierlb explain`: one real request, and how each tier chose for it.
+"""`tierlb explain`: one real request, and how each tier chose a host for it.
 
 The admin API makes a nonce known to all nodes, the request carries it, and the response says how it was chosen for.
-Nodes learn of a nonce some ms later, and say so to nobody: a request whose explanation has gaps is sent again, a few
-times. One that could change something (POST and so on) is sent once, when the nodes have had all that time.
+Nodes get a nonce some ms later and do not confirm it: a request whose explanation has gaps is sent again, a few times.
+One that could change something (POST and so on) is sent once, after all that time.
 """
 
 import socket
@@ -25,7 +25,7 @@ ATTEMPTS = 10
 """The admin API takes a tenth of a second for each, so a second in all."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
-"""There is no body, which these have to say (RFC 9110 §8.6)."""
+"""Their requests have no body here, and must declare that (RFC 9110 §8.6)."""
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 WIDE = 500
@@ -67,7 +67,7 @@ class Answer:
 
 
 def run_explain(url: str, admin_url: Where, headers: Sequence[str], method: str, as_json: bool) -> None:
-    """Ask, and print what was found; exits with 1 if a tier did not explain itself."""
+    """Ask, and print what was found; exits with 1 if a tier gave no explanation."""
     admin_place(admin_url)
     given = tuple(map(_field, headers))
     status = fetch_status(admin_url)
@@ -124,7 +124,7 @@ def ask_for(url: str, entry: Entry, method: str, given: Sequence[tuple[str, str]
     try:
         demand_request(*question.with_nonce("nonce"))
     except ValueError as error:
-        raise click.UsageError(f"that is no HTTP request without a body: {error}") from error
+        raise click.UsageError(f"that is not an HTTP request without a body: {error}") from error
     return question
 
 
@@ -181,9 +181,9 @@ def _print(question: Question, answer: Answer, way: Way) -> None:
     if not console.is_terminal:
         console = Console(width=WIDE)
     by = f" from {way.by}" if way.by else ""
-    said = f"{answer.status} {answer.reason}".strip() + by
+    outcome = f"{answer.status} {answer.reason}".strip() + by
     console.print(
-        Text(f"{question.method} {printable(question.url)}\n", "bold"), page(way), Text(f"\n{printable(said)}")
+        Text(f"{question.method} {printable(question.url)}\n", "bold"), page(way), Text(f"\n{printable(outcome)}")
     )
 
 
@@ -228,7 +228,7 @@ def _is_wildcard(address: Address) -> bool:
 
 
 def _reachable(address: Address, admin_host: str) -> Address:
-    """Who listens on every interface of a machine does so, for one, where its admin API is."""
+    """A tier that listens on every interface of a machine listens at the address of its admin API, too."""
     if not _is_wildcard(address):
         return address
     hosts = sorted(_resolved(admin_host), key=lambda host: (":" in host) is not (":" in address.host))

@@ -1,8 +1,8 @@
-"""Plain HTTP on a port for websockets: a page for who asks with a simple GET, such as one that gathers metrics.
+"""Plain HTTP on a port for websockets: a page for clients that send a simple GET, such as a collector of metrics.
 
-One request, one answer, and the connection ends. Only a whole head says whether somebody wants a page or a websocket,
-so all heads are read here, by the strict parser of the data path. Whoever asks may be anybody: the head's size is
-bounded here and the time by the caller, and a page that is costly to make should not be made anew for each that asks.
+One request, one answer, and the connection ends. Only a whole head shows whether the client wants a page or a
+websocket, so all heads are read here, by the strict parser of the data path. Any client can connect: the head's size is
+bounded here and the time by the caller, and a costly page should not be made anew for each request.
 
 Left out: bodies, connections that stay, and every method but GET.
 """
@@ -41,9 +41,10 @@ def plain(text: str, status: int = 200) -> Page:
 
 
 async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
-    """What came of a request to upgrade, for the caller to answer; b"" where there was none, which is dealt with then.
+    """The bytes of a request to upgrade, for the caller to answer; b"" where there was none, which is answered here
+    then.
 
-    Raises what `pages` raises, after the asker was told that something went wrong.
+    Raises what `pages` raises, after a 500.
     """
     data = b""
     while (end := find_head_end(data)) < 0:
@@ -66,7 +67,7 @@ async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
 
 
 async def say_goodbye(stream: trio.SocketStream) -> None:
-    """Let the peer read the last words: a socket closed with unread bytes resets the connection and drops them."""
+    """Let the peer read the answer: a socket closed with unread bytes resets the connection and drops it."""
     with trio.move_on_after(GOODBYE_S):
         await stream.send_eof()
         for _ in range(GOODBYE_READS):

@@ -2,7 +2,7 @@
 
 An endpoint has a name in the file where it is listed (`endpoints`), or found in DNS (`overrides`, by its address).
 Those that `run` starts have other ports after each start, and agents are drained by their own names, as nodes are.
-A list of endpoints becomes a mapping when one of them is to be other than the rest.
+A list of endpoints becomes a mapping when one of them differs from the rest.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _takes(wanted: Override) -> bool:
 
 
 def value_text(wanted: Override) -> str:
-    """As the file has it: a weight, or a mapping where there is more to say."""
+    """As the file has it: a weight, or a mapping where the admin state is given too."""
     if wanted.admin is Admin.READY:
         return _number(1.0 if wanted.weight is None else wanted.weight)
     weight = "" if wanted.weight is None else f"weight: {_number(wanted.weight)}, "

@@ -1,9 +1,9 @@
 """The files that a topology names: where they are, and whether they can be what they are named for.
 
 Names are relative to the topology file, wherever the command was started; in a text that was sent to a controller, to
-the file that the controller has, for its machine is where they are read. What is looked at is what a person gets wrong:
-a file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (nobody would be
-there to type it). Whether key, certificate and authority belong together is left to TLS itself.
+the file that the controller has, for its machine is where they are read. The checks are for what people get wrong: a
+file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (which a process
+cannot type). Whether key, certificate and authority belong together is left to TLS itself.
 """
 
 import os

@@ -21,7 +21,7 @@ from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape,
 LINKING_KEYS = ("kind", "listen", "to", "routes")
 """Keys of a tier that decide whether traffic reaches it and where it goes."""
 MAX_GUESSES = 100
-"""Guessing is slow; who got more names than this wrong did not mistype them."""
+"""Guessing is slow, and more wrong names than this are not typing errors."""
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
 
 
@@ -93,7 +93,7 @@ def _unresolved_faults(edges: Edges, guesses: dict[str, str | None]) -> Iterator
 
 
 def _as_meant(edges: Edges, guesses: dict[str, str | None]) -> Edges:
-    """The graph with mistyped names put right, so that one typing error is not told as two."""
+    """The graph with mistyped names put right, so that one typing error is not reported twice."""
     return {
         name: [attrs.evolve(edge, target=guesses.get(edge.target) or edge.target) for edge in each]
         for name, each in edges.items()
@@ -229,14 +229,14 @@ def _weighs(pool: PoolShape | None) -> bool:
 
 
 def _outlier_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
-    """Outlier detection where no tier sees answers."""
+    """Outlier detection where no tier parses the answers."""
     seeing = {name for name, tier in file.tiers.items() if tier.kind is Kind.L7}
     for name, pool in (file.pools or {}).items():
         senders = [tier for tier, each in edges.items() if any(edge.target == name for edge in each)]
         path = ("pools", name, "health")
         given = isinstance(pool.health, HealthShape) and pool.health.outlier is not None
         if given and senders and seeing.isdisjoint(senders) and reading.intact(path):
-            message = f"has no effect: it goes by answers, and the tier {senders[0]!r}, an l4 one, sees none"
+            message = f"has no effect: it uses the answers, which the l4 tier {senders[0]!r} does not parse"
             yield Fault((*path, "outlier"), message, at_key=True)
 
 

@@ -1,7 +1,7 @@
-"""What a tier that is put in front of another one takes over, so that nothing about a request changes but one hop.
+"""Settings that a tier put in front of another one takes over, so that a request meets nothing new but one hop.
 
-Settings that decide whether a request passes, and as what: timeouts, limits, whose X-Forwarded-* are kept, how paths
-are forwarded, and the drain time. They are copied as they are written. Where one tier balances connections and the
+They decide whether a request passes, and in which form: timeouts, limits, trusted peers, how paths are forwarded, and
+the drain time. They are copied as they are written. Where one tier balances connections and the
 other requests, the times are matched by their meaning: at l4 a connection is idle while its request is answered.
 """
 

@@ -1,4 +1,4 @@
-"""YAML text → its parts with their offsets, for those who change the text rather than read its data.
+"""YAML text → its parts with their offsets, for changes of the text.
 
 `source` reads the same events for data: it follows aliases, keeps lines and columns, and bounds what it reads. This one
 keeps the text's own structure (what is in braces, what is an alias) and relies on the loader having been there before.

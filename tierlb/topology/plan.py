@@ -34,7 +34,7 @@ ADMIN_WORDS = {
     Admin.DRAIN: "what is under way there finishes",
     Admin.MAINTENANCE: "what is under way there has the drain time, then what is left is cut; it is not checked",
 }
-"""What comes of each state that an operator may want of an endpoint or agent."""
+"""The effect of each admin state of an endpoint or agent."""
 MAX_LISTED = 4
 
 
@@ -65,8 +65,8 @@ class Plan:
 
 def describe(old: Topology, new: Topology, *, starts: bool = True, wanted: tuple[AdminChanged, ...] = ()) -> Plan:
     """What the change from `old` to `new` starts, stops, moves and means for connections. Where nodes are not started
-    from here (`starts`), their names are unknown: then it says how many there are to be. `wanted`: of which nodes and
-    agents something else is wanted then."""
+    from here (`starts`), their names are unknown: then it says how many there are to be. `wanted`: changes of admin
+    states of nodes and agents."""
     changes = (*differences(old, new), *wanted)
     unsupported = unsupported_of(changes)
     stages = 0 if unsupported else len(transition(old, new))
@@ -239,7 +239,7 @@ def _field_words(field: Field) -> str:
 
 
 def _is_of_containers(field: Field) -> bool:
-    """Whether it says how containers are started, which concerns no process that runs."""
+    """Whether it is about how containers are started, which changes no process that runs."""
     return field.key == "run.image" or field.key.removeprefix("run.").startswith("resources.")
 
 
@@ -251,7 +251,7 @@ def _pool_words(pool: Pool, verb: str) -> str:
     if pool.run is not None:
         return f"{verb} {_many(pool.run.replicas, 'process')}"
     if pool.dns is not None:
-        return f"endpoints are what DNS says of {pool.dns}"
+        return f"endpoints are the addresses of {pool.dns} in DNS"
     return "agents join by themselves" if pool.agents else _many(len(pool.endpoints), "endpoint")
 
 

@@ -2,7 +2,7 @@
 
 A fault does not hide another one: the part that cannot be read is left out, and the rest is read on. An optional key
 whose value is wrong counts as not given. A required one takes its mapping along, and a wrong item its list, up to the
-next key that can be left out. `Reading.damaged` names the keys that were left out, so that later checks do not blame a
+next key that can be left out. `Reading.damaged` names the keys that were left out, so that later checks do not report a
 mapping for what it may have held.
 """
 

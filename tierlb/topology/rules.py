@@ -1,7 +1,7 @@
 """What the keys of one mapping cannot say about it: values that exclude each other, dead routes, l7 keys at l4.
 
-Each rule yields the faults it finds. A mapping that lost a part to an error is not blamed for what the part
-may have held.
+Each rule yields the faults it finds. A mapping that lost a part to a fault is not reported for what the part may have
+held.
 """
 
 import re

@@ -1,9 +1,9 @@
 """The topology file's shape: one attrs class per mapping in it, in the file's own words.
 
 The reader makes these, the JSON Schema is made from them, and `build` and `diff` take keys and values of the model from
-them, so a key exists in all or in none. They hold what the file says and nothing else: a key that is not given is None,
-defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its attribute
-where that is not the key. `RULES` and the `l7_only` mark say what one key alone cannot.
+them, so a key exists in all or in none. They hold what is in the file and nothing else: a key that is not given is
+None, and defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its
+attribute where that is not the key. `RULES` and the `l7_only` mark hold what involves more than one key.
 """
 
 from typing import Any, ClassVar
@@ -268,13 +268,13 @@ class PoolShape:
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: forms.JoinByThemselves | AgentsShape | None = optional(
-        "true: endpoints join by themselves with `tierlb agent`; or a mapping that says where they may be"
+        "true: endpoints join by themselves with `tierlb agent`; or a mapping with the networks where they may be"
     )
     dns: net.DnsName | None = optional(
         "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
     )
     overrides: dict[net.Endpoint, forms.Weight | EndpointShape] | None = optional(
-        "what is wanted of single endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
+        "weights and admin states of endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
     )
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
@@ -303,10 +303,14 @@ class StoreShape:
         Given({key: {"properties": {"etcd": {"pattern": "^etcds://"}}} for key in TLS_ONLY}),
     )
     etcd: net.StoreUrl = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
-    ca: forms.FileName | None = optional("PEM file of who signed etcd's certificate (default whom the machine trusts)")
+    ca: forms.FileName | None = optional(
+        "PEM file of the authority that signed etcd's certificate (default those that the machine trusts)"
+    )
     certificate: forms.FileName | None = optional("PEM file of the certificate that etcd is shown")
     key: forms.FileName | None = optional("PEM file of its private key, without a passphrase")
-    user: forms.UserName | None = optional("who logs in; needs to read and write what is below PREFIX/CLUSTER/")
+    user: forms.UserName | None = optional(
+        "the user to log in as; needs to read and write what is below PREFIX/CLUSTER/"
+    )
     password_file: forms.FileName | None = optional("file with the user's password, in one line")
 
 

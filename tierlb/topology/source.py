@@ -1,9 +1,9 @@
 """YAML text → plain mappings, lists and scalars, with the place of every one of them.
 
-Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes
-with its place, duplicate keys can be reported without stopping, and depth and size are bounded before
-anything is built (deep nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the
-key they stand under says what they should be: a header value `1.10` is not 1.1, and `no` is not false.
+Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes with its
+place, duplicate keys can be reported without stopping, and depth and size are bounded before anything is built (deep
+nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the key they stand under decides how
+they are read: a header value `1.10` is not 1.1, and `no` is not false.
 
 Left out on purpose: merge keys (`<<`), tags (`!x`) and several documents in a file.
 """
@@ -74,7 +74,7 @@ class Source:
 
 
 class UnreadableError(Exception):
-    """The text is no YAML that could be a topology; there is one place to say why."""
+    """The text is not YAML that could be a topology; the reason has one place in it."""
 
     def __init__(self, place: Place, message: str, path: Path = ()) -> None:
         super().__init__(message)

@@ -1,17 +1,17 @@
 """How a running cluster gets from one topology to another without a gap, in stages.
 
-Make before break: a stage only adds to what takes traffic, or only takes away what takes none any more. Whoever
-carries a transition out makes one stage after the other the desired topology, and waits in each until all nodes serve
-it and the tiers that are new to a parent have enough ready nodes with a reported capacity.
+Make before break: a stage only adds to what takes traffic, or only takes away what takes none any more. A transition is
+carried out by making one stage after the other the desired topology. Each lasts until all nodes serve it and the tiers
+that are new to a parent have enough ready nodes with a reported capacity.
 
 1. *prepare*: all tiers and pools of both sides exist, with the larger number of replicas and the new settings. New
    tiers send where they should but nothing sends to them: they do not listen yet, and routes are the old ones.
 2. *blend*: what moves sends to its old and new targets together. Where a split or other conditions rule that out, it
-   stays on the old routes and gets to know the new targets by a share of nothing. New entrances open.
+   stays on the old routes and connects to the new targets by a share of 0. New entrances open.
 3. *release*: the new routes alone, the smaller number of replicas; old entrances close. What is to go is still there
    but gets nothing new.
-4. the new topology itself. Nodes that vanish here stop before the others hear of it, for what they have left to
-   finish may need a connection downwards.
+4. the new topology itself. Nodes that vanish here stop before the others get that topology, because
+   what they still have to finish may need a connection downwards.
 
 A stage that is like the one before is left out, so that a plain change of scale, policy or limits takes one.
 
@@ -225,7 +225,7 @@ def _run(before: Run | None, after: Run | None) -> Run | None:
 
 
 def _blended(before: Tier, after: Tier) -> tuple[Route, ...]:
-    """Routes that lose nothing of the old ones and know all targets of the new ones."""
+    """Routes that lose nothing of the old ones and have all targets of the new ones."""
     routes = before.routes
     if [route.match for route in routes] == [route.match for route in after.routes]:
         routes = tuple(map(_blended_route, before.routes, after.routes))
@@ -245,9 +245,10 @@ def _blended_route(before: Route, after: Route) -> Route:
 
 
 def _acquainted(routes: tuple[Route, ...], targets: tuple[str, ...]) -> tuple[Route, ...]:
-    """The same routes, but the nodes know the targets too: they connect, check and hear reports, and send nothing.
+    """The same routes with the targets besides: nodes connect to them, check them and read their reports, and send
+    nothing.
 
-    That is a share of nothing beside those of the first route that forwards. If none does, it is a route that is never
+    That is a share of 0 beside those of the first route that forwards. If none does, it is a route that is never
     reached, since the first one has the same conditions.
     """
     for index, route in enumerate(routes):

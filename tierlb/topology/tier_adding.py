@@ -28,7 +28,9 @@ def adding(sheet: Sheet, topology: Topology, edit: AddTier) -> Iterator[Splice]:
         case AddTier(between=None, above=None, below=str(sender)):
             yield from _adding_below(sheet, topology, edit, sender)
         case _:
-            raise EditError("say where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
+            raise EditError(
+                "choose where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them"
+            )
 
 
 def _check_new_name(topology: Topology, name: str) -> None:
@@ -79,8 +81,8 @@ def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) ->
         raise EditError(f"tier {name!r} sends nowhere: it answers by itself; choose a tier that sends to others")
     if len(forwards) > 1:
         raise EditError(
-            f"the routes of tier {name!r} send to {listed(sender.targets)}, and one tier below cannot tell "
-            f"them apart: write --between {name} and one of them"
+            f"the routes of tier {name!r} send to {listed(sender.targets)}, and one tier below cannot "
+            f"distinguish them: write --between {name} and one of them"
         )
     holders = list(holders_of(sheet, name))
     column = sheet.layout.inner_column(sheet.mapping("tiers"), name)

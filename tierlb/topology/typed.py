@@ -4,7 +4,7 @@ A type is an attrs class (a mapping), a tuple (a list), a dict (a mapping by nam
 `Annotated[python type, Form]` for a single value. `reading` makes values of such types from plain data, `schema`
 describes them as JSON Schema. So what is read and what is described cannot differ.
 
-A class may say more about its keys: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
+A class may have more conditions: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
 which a union tells its classes apart.
 """
 
@@ -88,7 +88,7 @@ class Needs:
         """As those of ExactlyOne."""
         for key, needed in self.pairs.items():
             if key in given and needed not in given:
-                yield key, f"says nothing without {needed!r}: write both or none"
+                yield key, f"has no effect without {needed!r}: write both or none"
 
     def schema(self) -> Schema:
         """The same for JSON Schema."""

@@ -1,7 +1,7 @@
 """Quantities as people write them in the topology file: durations (`1m30s`) and sizes (`64KiB`).
 
-Units are required for durations, so that nobody has to know whether a bare 30 means seconds. A bare number of
-bytes is plain enough to be allowed. Each function raises ValueError with a sentence that says what to write.
+Durations need a unit, because a bare 30 could mean anything. A bare number of bytes is clear enough to be allowed. Each
+reader raises ValueError with a sentence that says what to write.
 """
 
 import re
@@ -23,7 +23,7 @@ BYTES_PER = {
 SHORTEST_S = 0.1
 """Below this the data plane's coarse timers (a quarter of a second) would make nonsense of the figure."""
 LONGEST_S = 86_400.0
-"""A day; who wants longer than that wants no timeout, which the memory bounds do not allow."""
+"""A day. More would be no timeout at all, which the bounds on memory do not allow."""
 BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")
 LARGEST_BYTES = 2**50
 """Far above any body, far below where a float could round a size."""

@@ -1,6 +1,6 @@
 """The verbs that change a running cluster, as values: one class for the command line, the admin API and `edit`.
 
-As JSON a verb is its class's keys and the key `verb`, which names it. What only the active topology can say (whether
+As JSON a verb is its class's keys and the key `verb`, which names it. What depends on the active topology (whether
 there is such a tier) is checked when the verb is carried out.
 """
 
