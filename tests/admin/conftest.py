@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tierlb.admin.access import Hosts
-from tierlb.admin.app import App, make_app
+from tierlb.admin.app import AdminApp, make_app
 from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller
 from tierlb.controller.store import Loaded, StaleError, Stored
@@ -89,7 +89,7 @@ class Given:
 class InProcess(httpx.AsyncBaseTransport):
     """httpx without sockets: each request is answered by the app, as one from the address."""
 
-    api: App
+    api: AdminApp
     address: str
 
     async def handle_async_request(self, request):

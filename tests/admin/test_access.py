@@ -4,9 +4,9 @@ import pytest
 import trio
 
 from tests.admin.conftest import TOKEN
-from tierlb.admin.access import Access, Hosts, demand_token, host_name
+from tierlb.admin.access import Access, Hosts, demand_token, host_of_field
 from tierlb.admin.operations import LEARN_S
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
 from tierlb.net.http_server import HttpRequest
 
 
@@ -67,7 +67,7 @@ def test_the_token_is_taken(given):
     "given", ["", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer é"]
 )
 def test_anything_else_is_not(given):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         demand_token(asked(("authorization", given)), TOKEN)
     assert refused.value.status == 401
     assert "admin-token" in str(refused.value)
@@ -103,7 +103,7 @@ def test_anything_else_is_not(given):
     ],
 )
 def test_the_host_is_read_without_port_and_brackets(header, name):
-    assert host_name(header) == name
+    assert host_of_field(header) == name
 
 
 def asked(*fields, client="127.0.0.1", server="127.0.0.1", method="GET", path="/v1/status", scheme="http"):
@@ -115,7 +115,7 @@ def status_of(request):
     """200 where the API itself would answer."""
     try:
         Access(Hosts("0.0.0.0", ("lb.internal",)), TOKEN).admit(request)
-    except Refused as refused:
+    except RequestRefused as refused:
         return refused.status
     return 200
 

@@ -1,7 +1,7 @@
 import json
 
 from tierlb.admin.answers import json_answer, refused_answer, text_answer
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
 from tierlb.model.address import Address
 from tierlb.topology.problems import Problem
 
@@ -20,7 +20,7 @@ def test_any_text_that_a_client_sent_can_be_sent_back():
 
 
 def test_a_refusal_is_answered_with_its_status_and_fields():
-    answer = refused_answer(Refused(401, "access", "no", {"WWW-Authenticate": "Bearer"}))
+    answer = refused_answer(RequestRefused(401, "access", "no", {"WWW-Authenticate": "Bearer"}))
     assert (answer.status, answer.fields["WWW-Authenticate"]) == (401, "Bearer")
     assert json.loads(answer.content) == {"kind": "access", "error": "no", "problems": [], "change": None}
 

@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from tierlb.admin.bodies import RestartBody
-from tierlb.admin.reading import MAX_BODY_BYTES, read_body, read_json
-from tierlb.admin.refusals import Refused
+from tierlb.admin.reading import MAX_REQUEST_BODY_BYTES, read_body, read_typed_json
+from tierlb.admin.refusals import RequestRefused
 from tierlb.net.http_server import BadRequest, HttpRequest
 from tierlb.topology.load import MAX_FILE_BYTES
 
@@ -30,7 +30,7 @@ class Sent:
 
 
 async def status_of(asked):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         await read_body(asked, RestartBody)
     return refused.value.status
 
@@ -52,8 +52,8 @@ async def test_what_a_form_could_send_is_refused(kind):
 
 
 async def test_the_largest_file_fits_and_what_is_larger_is_not_read():
-    assert MAX_BODY_BYTES > MAX_FILE_BYTES
-    assert await status_of(request(b"", {**JSON, "content-length": str(MAX_BODY_BYTES + 1)})) == 413
+    assert MAX_REQUEST_BODY_BYTES > MAX_FILE_BYTES
+    assert await status_of(request(b"", {**JSON, "content-length": str(MAX_REQUEST_BODY_BYTES + 1)})) == 413
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ async def test_a_body_that_is_cut_off_is_refused():
     ],
 )
 def test_every_fault_is_named_with_its_path(sent, said):
-    with pytest.raises(Refused) as refused:
-        read_json(RestartBody, sent)
+    with pytest.raises(RequestRefused) as refused:
+        read_typed_json(RestartBody, sent)
     assert (refused.value.status, refused.value.refusal.error) == (400, said)

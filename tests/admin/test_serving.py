@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tierlb.admin import serving as serving_module
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.net import door as door_module
 from tierlb.net.door import Door
 from tierlb.net.http_server import HttpAnswer
@@ -50,8 +50,10 @@ async def site(nursery):
     bound = socket.create_server(("127.0.0.1", 0))
     site.port = bound.getsockname()[1]
     listening = listener_of(bound)
-    door = Door(site.crashes.append, most_strangers=MOST_STRANGERS)
-    nursery.start_soon(serve, site.handle, listening, door, lambda request: request.values("authorization") == ["me"])
+    door = Door(site.crashes.append, most_strangers=MOST_ADMIN_STRANGERS)
+    nursery.start_soon(
+        serve_requests, site.handle, listening, door, lambda request: request.values("authorization") == ["me"]
+    )
     return site
 
 
@@ -81,7 +83,7 @@ async def test_an_answer_and_another_on_the_same_connection(site):
 async def test_whoever_asks_is_answered_beside_any_number_of_silent_connections(site):
     with trio.fail_after(DEADLINE_S):
         async with contextlib.AsyncExitStack() as stack:
-            for number in range(3 * MOST_STRANGERS):
+            for number in range(3 * MOST_ADMIN_STRANGERS):
                 await stack.enter_async_context(await site.open(b"GET /" if number % 2 else b""))
             async with await site.open(GET) as stream:
                 assert b"200" in await stream.receive_some(4096)
@@ -92,9 +94,9 @@ async def test_a_request_with_the_token_stays_whatever_others_ask(site):
         async with await site.open(KNOWN) as known, contextlib.AsyncExitStack() as stack:
             while not site.holding:  # noqa: ASYNC110 (real sockets)
                 await trio.sleep(0.005)
-            for _ in range(2 * MOST_STRANGERS):
+            for _ in range(2 * MOST_ADMIN_STRANGERS):
                 stranger = await stack.enter_async_context(await site.open(KNOWN.replace(b"me", b"you")))
-            while site.holding < 2 * MOST_STRANGERS:  # noqa: ASYNC110
+            while site.holding < 2 * MOST_ADMIN_STRANGERS:  # noqa: ASYNC110
                 await trio.sleep(0.005)
             site.go.set()
             assert b"200" in await known.receive_some(4096)

@@ -1,7 +1,7 @@
 import pytest
 
 from tierlb.topology.problems import path_text
-from tierlb.topology.reading import read
+from tierlb.topology.reading import read_typed
 from tierlb.topology.rules import local_faults
 from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
@@ -15,7 +15,7 @@ BETWEEN_KEYS = ("needs one of the keys", "cannot stand beside", "has no effect w
 
 def faults_of(tiers: str, pools: str = "") -> list[str]:
     """Those of the rules, be they between keys or between values."""
-    reading = read(FileShape, read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
+    reading = read_typed(FileShape, read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
     assert reading.value is not None
     faults = [fault for fault in reading.faults if fault.message.startswith(BETWEEN_KEYS)]
     faults += local_faults(reading.value, reading)

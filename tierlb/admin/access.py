@@ -17,14 +17,14 @@ import re
 
 import attrs
 
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
 from tierlb.net.http_server import HttpRequest
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 READING = frozenset({"GET", "HEAD"})
 MOST_TOKEN_CHARS = 512
 HEALTH = "/healthz"
-HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_-]+(?:\.[a-z0-9_-]+)*))(?::([1-9][0-9]{0,4}))?")
+HOST_FIELD_PATTERN = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_-]+(?:\.[a-z0-9_-]+)*))(?::([1-9][0-9]{0,4}))?")
 """A name, an IPv4 address or an IPv6 address in brackets, and perhaps a port. No dot stands at its end."""
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 """Fields by which a proxy says that the request is not its own."""
@@ -56,21 +56,21 @@ class Access:
         this host, comes from a page that is not ours, or from elsewhere without the token."""
         given = request.values("host")
         host = given[0].lower() if len(given) == 1 else ""
-        if not self.hosts.means_here(host_name(host), request.server):
+        if not self.hosts.means_here(host_of_field(host), request.server):
             text = "this Host is not served here: use 127.0.0.1, or name it in admin.hosts of the topology file"
-            raise Refused(421, "access", text)
+            raise RequestRefused(421, "access", text)
         own = f"{request.scheme}://{host}"
         if request.method not in READING and any(origin.lower() != own for origin in request.values("origin")):
-            raise Refused(403, "access", "pages of another origin can change nothing here")
+            raise RequestRefused(403, "access", "pages of another origin can change nothing here")
         is_trusted = self.token is None or is_local(request) or shows_token(request, self.token)
         if not is_trusted and request.path != HEALTH:
             raise _token_needed(request, "requests from other machines need the token")
         return is_trusted
 
 
-def host_name(header: str) -> str:
+def host_of_field(header: str) -> str:
     """The name or address in a Host header, lower case and without brackets; "" if it is no such header."""
-    found = HOST.fullmatch(header.lower())
+    found = HOST_FIELD_PATTERN.fullmatch(header.lower())
     if found is None or int(found[3] or 1) > 65535:
         return ""
     return found[1] or found[2] or ""
@@ -105,10 +105,10 @@ def _holds(authorization: str, token: str) -> bool:
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip()[:MOST_TOKEN_CHARS].encode(), token.encode())
 
 
-def _token_needed(request: HttpRequest, otherwise: str) -> Refused:
+def _token_needed(request: HttpRequest, otherwise: str) -> RequestRefused:
     """The refusal where another token was given, or none."""
     problem = "this is not the token of this start" if request.values("authorization") else otherwise
-    return Refused(
+    return RequestRefused(
         401,
         "access",
         f"{problem}: it is in the file admin-token of the state directory, to be sent as Authorization: Bearer TOKEN",

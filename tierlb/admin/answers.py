@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
 from tierlb.net.http_server import HttpAnswer
 from tierlb.topology.typed import plain
 
@@ -21,6 +21,6 @@ def text_answer(text: str, status: int = 200) -> HttpAnswer:
     return HttpAnswer(status, text.encode(), "text/plain; charset=utf-8")
 
 
-def refused_answer(refused: Refused) -> HttpAnswer:
+def refused_answer(refused: RequestRefused) -> HttpAnswer:
     """The answer to a request that is refused."""
     return json_answer(refused.refusal, refused.status, refused.fields)

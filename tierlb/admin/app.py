@@ -14,11 +14,11 @@ import trio
 
 from tierlb.admin.access import Access, Hosts, demand_token, shows_token
 from tierlb.admin.answers import json_answer, refused_answer
-from tierlb.admin.openapi import document
+from tierlb.admin.openapi import openapi_document
 from tierlb.admin.operations import Call, Cluster, Operation, operations
 from tierlb.admin.reading import read_body
-from tierlb.admin.refusals import REFUSALS, Refusal, Refused, refusal_of
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.refusals import REFUSALS, Refusal, RequestRefused, refusal_of
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.controller.changes import Changes
 from tierlb.net.door import Door
 from tierlb.net.http_server import HttpAnswer, HttpRequest
@@ -27,7 +27,7 @@ DESCRIPTION = "/v1/openapi.json"
 
 
 @attrs.frozen(eq=False)
-class App:
+class AdminApp:
     """Answers requests with what the operations give. `routes`: the operations of each path, by their methods."""
 
     access: Access
@@ -43,7 +43,7 @@ class App:
             return (
                 self.described if operation is None else await self._carry_out(operation, request, number, is_trusted)
             )
-        except Refused as refused:
+        except RequestRefused as refused:
             return refused_answer(refused)
 
     def _route(self, request: HttpRequest) -> tuple[Operation | None, str]:
@@ -55,10 +55,12 @@ class App:
         known = self.routes.get(path, {}) if path != DESCRIPTION else {"GET": None}
         method = "GET" if request.method == "HEAD" else request.method
         if not known or (not number and path.endswith("{number}")):
-            raise Refused(404, "request", f"Not Found: see {DESCRIPTION}")
+            raise RequestRefused(404, "request", f"Not Found: see {DESCRIPTION}")
         if method not in known:
             allowed = [*known, *(["HEAD"] if "GET" in known else [])]
-            raise Refused(405, "request", f"Method Not Allowed: see {DESCRIPTION}", {"Allow": ", ".join(allowed)})
+            raise RequestRefused(
+                405, "request", f"Method Not Allowed: see {DESCRIPTION}", {"Allow": ", ".join(allowed)}
+            )
         return known[method], number
 
     async def _carry_out(self, operation: Operation, request: HttpRequest, number: str, is_trusted: bool) -> HttpAnswer:
@@ -67,7 +69,7 @@ class App:
                 demand_token(request, self.access.token or "")
             body = await read_body(request, operation.body) if operation.body is not None else None
             return await operation.handle(Call(is_trusted, number), body)
-        except Refused:
+        except RequestRefused:
             raise
         except REFUSALS as problem:
             status, refusal = refusal_of(problem, self.changes.progress)
@@ -78,13 +80,13 @@ class App:
             return json_answer(Refusal("internal", text), 500)
 
 
-def make_app(cluster: Cluster, changes: Changes, token: str, hosts: Hosts) -> App:
+def make_app(cluster: Cluster, changes: Changes, token: str, hosts: Hosts) -> AdminApp:
     """The API over whatever gives the status and carries changes out; `token` is what changes need."""
     listed = operations(cluster, changes)
     routes: dict[str, dict[str, Operation]] = {}
     for each in listed:
         routes.setdefault(each.path, {})[each.method] = each
-    return App(Access(hosts, token), changes, json_answer(document(listed)), routes)
+    return AdminApp(Access(hosts, token), changes, json_answer(openapi_document(listed)), routes)
 
 
 async def serve_admin(
@@ -103,8 +105,8 @@ async def serve_admin(
     def note_drop(address: str) -> None:
         log.warning("stranger_dropped", address=address, reason="too many connections to the admin API")
 
-    door = Door(partial(errors.note, "admin connection"), note_drop, MOST_STRANGERS)
+    door = Door(partial(errors.note, "admin connection"), note_drop, MOST_ADMIN_STRANGERS)
     listening = listener_of(bound)
     task_status.started()
     app = make_app(cluster, changes, token, Hosts(host, changes.controller.topology.admin_hosts))
-    await serve(app.answer, listening, door, partial(shows_token, token=token), tls)
+    await serve_requests(app.answer, listening, door, partial(shows_token, token=token), tls)

@@ -16,7 +16,7 @@ import trio
 
 from tierlb.admin.answers import json_answer, text_answer
 from tierlb.admin.bodies import ApplyBody, ChangeBody, EditBody, PlanBody, RestartBody, RollbackBody
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
 from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes, NothingToDo, Proposal
 from tierlb.controller.history import Revision, Row
@@ -87,7 +87,7 @@ class Call:
     number: str = ""
 
 
-Handler = Callable[[Call, Any], Awaitable[HttpAnswer]]
+OperationHandler = Callable[[Call, Any], Awaitable[HttpAnswer]]
 
 
 @attrs.frozen
@@ -97,7 +97,7 @@ class Operation:
 
     method: str
     path: str
-    handle: Handler
+    handle: OperationHandler
     answers: dict[int, Any]
     body: Any = None
     token: bool = False
@@ -181,7 +181,7 @@ class Views:
         for change in self.changes.recent:
             if change.number == number:
                 return json_answer(change)
-        raise Refused(404, "unknown", f"there is no change {number}, or none any more")
+        raise RequestRefused(404, "unknown", f"there is no change {number}, or none any more")
 
     async def explain(self, _: Call, __: None) -> HttpAnswer:
         """A nonce for requests that are to be explained. It answers when most nodes should have it. They do not confirm
@@ -255,5 +255,5 @@ def _edit(verb: Verb) -> Edit | SetAdmin:
 def _number(call: Call) -> int:
     text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise Refused(404, "unknown", f"{shown(text)} is not a number")
+        raise RequestRefused(404, "unknown", f"{shown(text)} is not a number")
     return int(text)

@@ -27,7 +27,7 @@ class Refusal:
     change: Progress | None = None
 
 
-class Refused(Exception):  # noqa: N818 (a verdict on the request)
+class RequestRefused(Exception):  # noqa: N818 (a verdict on the request)
     """A request is refused; `status` is HTTP's, `fields` go into the head of the answer."""
 
     def __init__(self, status: int, kind: str, error: str, fields: dict[str, str] | None = None) -> None:

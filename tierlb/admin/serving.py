@@ -19,15 +19,15 @@ from tierlb.net.door import Door, Visit
 from tierlb.net.http_server import BadRequest, HttpAnswer, HttpRequest, HttpServerConnection
 from tierlb.net.page import say_goodbye
 
-MOST_STRANGERS = 64
-REQUEST_S = 10.0
+MOST_ADMIN_STRANGERS = 64
+ADMIN_REQUEST_S = 10.0
 """For a whole request head, from the first byte or the end of the answer before."""
-ANSWER_S = 60.0
+ADMIN_ANSWER_S = 60.0
 """From the head to the last byte of the answer, the body of a request included. The largest topology is 1 MiB."""
-BACKLOG = 1024
+ADMIN_BACKLOG = 1024
 
-Handler = Callable[[HttpRequest], Awaitable[HttpAnswer]]
-Known = Callable[[HttpRequest], bool]
+RequestHandler = Callable[[HttpRequest], Awaitable[HttpAnswer]]
+ShowsToken = Callable[[HttpRequest], bool]
 """Whether a request shows the token."""
 
 
@@ -40,14 +40,14 @@ def shows_nothing(request: HttpRequest) -> bool:
 class _Server:
     """Each connection's task."""
 
-    handle: Handler
-    known: Known
+    handle: RequestHandler
+    known: ShowsToken
     tls: ssl.SSLContext | None
     turn: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
 
     async def attend(self, visit: Visit) -> None:
         """One connection, from its first byte to its last."""
-        visit.allow(REQUEST_S)
+        visit.allow(ADMIN_REQUEST_S)
         with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             server = str(visit.stream.socket.getsockname()[0])
             connection = HttpServerConnection(self._stream(visit), self.turn, visit.host, server)
@@ -66,7 +66,7 @@ class _Server:
 
     async def _answer(self, visit: Visit, connection: HttpServerConnection, request: HttpRequest) -> bool:
         """Whether another request may follow."""
-        visit.allow(ANSWER_S)
+        visit.allow(ADMIN_ANSWER_S)
         if self.known(request):
             visit.settle()
         else:
@@ -75,7 +75,7 @@ class _Server:
             answer = await self.handle(request)
             return await connection.answer(answer, without_content=request.method == "HEAD")
         finally:
-            visit.allow(REQUEST_S)
+            visit.allow(ADMIN_REQUEST_S)
             visit.unsettle()
 
 
@@ -85,15 +85,15 @@ def _refusal(problem: BadRequest) -> HttpAnswer:
 
 def listener_of(bound: socket.socket) -> trio.SocketListener:
     """Raises OSError."""
-    bound.listen(BACKLOG)
+    bound.listen(ADMIN_BACKLOG)
     return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
 
 
-async def serve(
-    handle: Handler,
+async def serve_requests(
+    handle: RequestHandler,
     listening: trio.SocketListener,
     door: Door,
-    known: Known = shows_nothing,
+    known: ShowsToken = shows_nothing,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Answer requests until cancelled."""

@@ -9,8 +9,8 @@ import trio
 
 from tierlb.admin.access import Access, Hosts
 from tierlb.admin.answers import refused_answer
-from tierlb.admin.refusals import Refused
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.refusals import RequestRefused
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.net.door import Door
 from tierlb.net.http_server import HttpAnswer, HttpRequest
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -31,11 +31,11 @@ async def serve_standby(
     async def refuse(request: HttpRequest) -> HttpAnswer:
         try:
             access.admit(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             return refused_answer(refused)
-        return refused_answer(Refused(503, "standby", reason()))
+        return refused_answer(RequestRefused(503, "standby", reason()))
 
     listening = listener_of(bound)
     task_status.started()
-    door = Door(partial(errors.note, "admin connection"), most_strangers=MOST_STRANGERS)
-    await serve(refuse, listening, door, tls=tls)
+    door = Door(partial(errors.note, "admin connection"), most_strangers=MOST_ADMIN_STRANGERS)
+    await serve_requests(refuse, listening, door, tls=tls)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-POLL_S = 0.25
+PROGRESS_POLL_S = 0.25
 MOST_NAME_CHARS = 64
 INTERRUPTED = 130
 """As a shell has it for a command that SIGINT ended."""
@@ -76,7 +76,7 @@ def run_change(client: Client, path: str, body: Json, compose: Path | None = Non
     if status == 202:
         if containers is not None:
             containers.begin(answer["revision"])
-        follow(client, answer, containers)
+        follow_change(client, answer, containers)
     else:
         _show_plan(client, answer)
 
@@ -94,7 +94,7 @@ def follow_latest(client: Client, compose: Path | None = None) -> None:
     if change is not None:
         if containers is not None and change["outcome"] not in OVER:
             containers.begin(change["revision"])
-        follow(client, change, containers)
+        follow_change(client, change, containers)
         return
     if containers is not None:
         containers.end()
@@ -104,7 +104,7 @@ def follow_latest(client: Client, compose: Path | None = None) -> None:
         click.echo("nothing was changed since the start")
 
 
-def follow(client: Client, change: Json, containers: "Containers | None" = None) -> None:
+def follow_change(client: Client, change: Json, containers: "Containers | None" = None) -> None:
     """Print the progress until the change is over; exits with 1 if it does not end well."""
     printed = 0
     try:
@@ -112,7 +112,7 @@ def follow(client: Client, change: Json, containers: "Containers | None" = None)
             printed = _print_lines(client, change, printed)
             if change["outcome"] in OVER:
                 break
-            select.select((), (), (), POLL_S)
+            select.select((), (), (), PROGRESS_POLL_S)
             change = client.get(f"/v1/progress/{change['number']}")
     except KeyboardInterrupt:
         click.echo("\nThe change goes on without this command: `tierlb progress` follows it", err=True)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from tierlb.cli.change import ChangeOptions
     from tierlb.cli.client import Client
 
-DEFAULT_ADMIN = "http://127.0.0.1:7900"
+DEFAULT_ADMIN_URL = "http://127.0.0.1:7900"
 CA_HELP = "Certificate of the authority that signed the API's, with https.  [default: those that the machine trusts]"
 TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 KINDS = ("l4", "l7")
 POLICIES = (
     *("load-aware", "round-robin", "random", "least-requests", "two-choices", "weighted", "peak-ewma"),
@@ -34,10 +34,12 @@ _COMPOSE = click.option(
 )
 
 
-def reading_a_cluster(command: Command) -> Command:
+def reading_a_cluster(command: CommandFunction) -> CommandFunction:
     """Options for the cluster to read, given to the command as `admin`."""
 
-    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where its admin API is.")
+    @click.option(
+        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
+    )
     @click.option(
         "--token-file",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -54,10 +56,12 @@ def reading_a_cluster(command: Command) -> Command:
     return with_access
 
 
-def _of_a_cluster(command: Command) -> Command:
+def _of_a_cluster(command: CommandFunction) -> CommandFunction:
     """Options for the cluster to change, given to the command as its client."""
 
-    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where its admin API is.")
+    @click.option(
+        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
+    )
     @click.option(
         "--token-file",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -76,7 +80,7 @@ def _of_a_cluster(command: Command) -> Command:
     return with_client
 
 
-def _of_a_change(command: Command) -> Command:
+def _of_a_change(command: CommandFunction) -> CommandFunction:
     """Options of every change of the topology, given to the command as `options`."""
 
     @click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")

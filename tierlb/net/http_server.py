@@ -13,10 +13,10 @@ import attrs
 import h11
 import trio
 
-READ_BYTES = 1024
+REQUEST_READ_BYTES = 1024
 """In one turn. Chunks of one byte are the most work, of which these are 170 and 2 ms. The same thread serves the
 nodes, so a flood of requests may not hold it for longer."""
-MAX_HEAD_BYTES = 64 * 1024
+MAX_REQUEST_HEAD_BYTES = 64 * 1024
 
 
 class BadRequest(Exception):  # noqa: N818 (an event of normal operation)
@@ -71,7 +71,7 @@ class HttpServerConnection:
         self._turn = turn
         self._ends = client, server
         self._scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_REQUEST_HEAD_BYTES)
 
     async def request(self) -> HttpRequest | None:
         """The next request; None where the client asks no more."""
@@ -136,7 +136,7 @@ class HttpServerConnection:
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
                     await self._stream.send_all(self._http.send(go_on) or b"")
-                data = bytes(await self._stream.receive_some(READ_BYTES))
+                data = bytes(await self._stream.receive_some(REQUEST_READ_BYTES))
                 async with self._turn:
                     await trio.lowlevel.checkpoint()
                 self._http.receive_data(data)

@@ -15,11 +15,11 @@ import trio
 
 from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
 
-MAX_HEAD_BYTES = 16 * 1024
-READ_BYTES = 16 * 1024
-GOODBYE_S = 1.0
-GOODBYE_READS = 64
-GOODBYE_BYTES = 64 * 1024
+MAX_PAGE_HEAD_BYTES = 16 * 1024
+PAGE_READ_BYTES = 16 * 1024
+LINGER_S = 1.0
+LINGER_READS = 64
+LINGER_BYTES = 64 * 1024
 
 
 @attrs.frozen
@@ -35,7 +35,7 @@ Pages = Callable[[str], Page | None]
 """By path, without its query; None: there is no such page."""
 
 
-def plain(text: str, status: int = 200) -> Page:
+def plain_page(text: str, status: int = 200) -> Page:
     """A line of text."""
     return Page("text/plain; charset=utf-8", f"{text}\n".encode(), status)
 
@@ -48,10 +48,10 @@ async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
     """
     data = b""
     while (end := find_head_end(data)) < 0:
-        if len(data) > MAX_HEAD_BYTES:
-            await _refuse(stream, 431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+        if len(data) > MAX_PAGE_HEAD_BYTES:
+            await _refuse(stream, 431, f"the request head is larger than {MAX_PAGE_HEAD_BYTES} bytes")
             return b""
-        piece = bytes(await stream.receive_some(READ_BYTES))
+        piece = bytes(await stream.receive_some(PAGE_READ_BYTES))
         data += piece
         if not piece or not data[:1].isupper():  # gone, or no HTTP: a method begins with a capital letter
             return b""
@@ -68,10 +68,10 @@ async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
 
 async def say_goodbye(stream: trio.SocketStream) -> None:
     """Let the peer read the answer: a socket closed with unread bytes resets the connection and drops it."""
-    with trio.move_on_after(GOODBYE_S):
+    with trio.move_on_after(LINGER_S):
         await stream.send_eof()
-        for _ in range(GOODBYE_READS):
-            if not await stream.receive_some(GOODBYE_BYTES):
+        for _ in range(LINGER_READS):
+            if not await stream.receive_some(LINGER_BYTES):
                 return
 
 
@@ -91,7 +91,7 @@ async def _answer_plainly(stream: trio.abc.Stream, pages: Pages, method: bytes, 
 
 
 async def _refuse(stream: trio.abc.Stream, status: int, reason: str) -> None:
-    await _answer(stream, plain(reason, status))
+    await _answer(stream, plain_page(reason, status))
 
 
 async def _answer(stream: trio.abc.Stream, page: Page) -> None:

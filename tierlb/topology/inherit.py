@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.build import L4_TIMEOUTS
 from tierlb.topology.excerpts import flow_text
-from tierlb.topology.parts import Mapping, meant
+from tierlb.topology.parts import MappingPart, meant
 from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
@@ -37,7 +37,7 @@ def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]
     for key, inner in AT_BOTH.items():
         given = meant(entries[key].value) if key in entries else None
         pairs = {}
-        if isinstance(given, Mapping):
+        if isinstance(given, MappingPart):
             pairs = {name: flow_text(text, given.entries[name].value) for name in inner if name in given.entries}
         if key == "timeouts":
             pairs |= _times(tier)

@@ -42,7 +42,9 @@ TIER_DEMANDS: dict[str, Schema] = {
     "hash_on": {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]},
     "agent_check": {"properties": {"replicas": {"maximum": 1}}},
 }
-RESOURCES = "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
+ABOUT_RESOURCES = (
+    "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
+)
 
 To = forms.Name | tuple[forms.Name, ...] | dict[forms.Name, forms.Weight]
 
@@ -90,7 +92,7 @@ class LimitsShape:
     head: forms.HeadSize | None = optional("bytes of a request head, such as 32KiB", l7_only=True)
     headers: forms.HeaderCount | None = optional("fields in a request head", l7_only=True)
     body: forms.Size | None = optional("bytes of a request body, such as 10MB; any length if left out", l7_only=True)
-    body_rate: forms.BodyRate | None = optional(
+    body_rate: forms.LeastBodyRate | None = optional(
         "bytes a second that a request body must bring over 10 s of reading (default 240), else 408; off: any rate",
         l7_only=True,
     )
@@ -102,7 +104,7 @@ class MatchShape:
     RULES: ClassVar = (AtMostOne(("path", "path_prefix")),)
     path: http.UrlPath | None = optional("the whole path, without the query")
     path_prefix: http.UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
-    host: net.Host | tuple[net.Host, ...] | None = optional(
+    host: net.HostName | tuple[net.HostName, ...] | None = optional(
         "a host name, *.example.com for all below it, or a list", field="hosts"
     )
     method: http.Method | tuple[http.Method, ...] | None = optional(
@@ -181,18 +183,18 @@ class TierShape:
         "how long requests and connections under way may go on at a node that is drained or stopped (default 30s)",
         field="drain_s",
     )
-    resources: ResourcesShape | None = optional(RESOURCES)
+    resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
 class RunShape:
     MODEL: ClassVar = Run
-    command: forms.Command = required(
+    command: forms.RunCommand = required(
         "started once per replica; {port} is the port, {host} the host it is to listen on"
     )
     replicas: forms.Replicas | None = optional("number of processes (default 1)")
     image: net.Image | None = optional("container image that has the command (default tierlb's own)")
-    resources: ResourcesShape | None = optional(RESOURCES)
+    resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
@@ -302,7 +304,7 @@ class StoreShape:
         Needs({"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"}),
         Given({key: {"properties": {"etcd": {"pattern": "^etcds://"}}} for key in TLS_ONLY}),
     )
-    etcd: net.StoreUrl = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
+    etcd: net.StoreUrlText = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
     ca: forms.FileName | None = optional(
         "PEM file of the authority that signed etcd's certificate (default those that the machine trusts)"
     )
@@ -318,7 +320,7 @@ class StoreShape:
 class FileShape:
     cluster: forms.Name = required("the cluster's name")
     admin: AdminShape | None = optional("where the controller listens")
-    store: net.StoreUrl | StoreShape | None = optional(
+    store: net.StoreUrlText | StoreShape | None = optional(
         "where controllers of several machines keep all this: etcd://HOST:PORT,HOST:PORT/PREFIX, or a mapping for TLS "
         "and users (default a directory)"
     )

@@ -8,7 +8,7 @@ from tierlb.topology.excerpts import entry_text, moved, value_text, word
 from tierlb.topology.forms import Name
 from tierlb.topology.inherit import inherited, model_for
 from tierlb.topology.mentions import check_known, holders_of, listed, text_of, tier_named
-from tierlb.topology.parts import Mapping, Series, Word, meant
+from tierlb.topology.parts import ListPart, MappingPart, Word, meant
 from tierlb.topology.rewrite import Sheet, Splice
 from tierlb.topology.verbs import AddTier, EditError, read_value
 
@@ -101,7 +101,7 @@ def _new_tier(
     *,
     before: str | None = None,
     after: str = "",
-    listen: Mapping | None = None,
+    listen: MappingPart | None = None,
 ) -> Splice:
     tiers = sheet.mapping("tiers")
     outer, inner = sheet.layout.column(tiers), sheet.layout.inner_column(tiers, before or after)
@@ -128,7 +128,7 @@ def _redirecting(sheet: Sheet, sender: str, old: str, new: str) -> Iterator[Spli
         match meant(value):
             case Word(text=text) if text == old:
                 yield sheet.renamed(value, new)
-            case Series(items=items):
+            case ListPart(items=items):
                 yield from (sheet.renamed(item, new) for item in items if text_of(item) == old)
-            case Mapping(entries=entries) if old in entries:
+            case MappingPart(entries=entries) if old in entries:
                 yield sheet.renamed(entries[old].key, new)

@@ -110,7 +110,7 @@ class Given:
         return {"dependentSchemas": self.demands}
 
 
-Rule = ExactlyOne | AtMostOne | Needs | Given
+KeyRule = ExactlyOne | AtMostOne | Needs | Given
 
 
 @attrs.frozen
@@ -145,7 +145,7 @@ def _keys_of(cls: Any) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
-def rules_of(cls: type) -> tuple[Rule, ...]:
+def rules_of(cls: type) -> tuple[KeyRule, ...]:
     """The conditions between the keys of a mapping."""
     return getattr(cls, "RULES", ())
 

@@ -15,7 +15,7 @@ from tierlb.topology import forms
 from tierlb.topology.typed import ExactlyOne, Scalar, form_of, keys_of
 from tierlb.topology.units import shown
 
-GivenName = Annotated[str, forms.text(1, 100)]
+GivenName = Annotated[str, forms.json_text(1, 100)]
 """A name as a client sends it, right or not."""
 
 
