@@ -13,8 +13,8 @@ from tierlb.dataplane.l7.exchange import Exchange
 from tierlb.dataplane.l7.explained import ExplainedExchange
 from tierlb.dataplane.l7.front_state import FrontState
 from tierlb.dataplane.l7.kept_stream import KeptStream
-from tierlb.dataplane.l7.lifetime import Lifetime
 from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.relocation import Candidate
 from tierlb.dataplane.l7.reply import Reply, frame_for, own_answer
 from tierlb.dataplane.l7.rule_answers import rule_answer
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -265,22 +265,10 @@ class Http1Downstream(Downstream):
         self.exchange = None  # its place in the tally is the tunnel's now
         return sock, unsent, ahead, connection.lifetime.began
 
-    # Whether the connection may be moved (`relocation`).
-
-    @property
-    def lifetime(self) -> Lifetime:
-        return self._connection.lifetime
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for a response that has not begun, and that keeps a place at a host."""
-        exchange = self.exchange
-        if exchange is None or self.reply is not None or exchange.ticket is None:
-            return False
-        return exchange.ticket.is_queued
-
-    @property
-    def activity(self) -> float:
-        """Requests per second of the time in which it did not wait for responses."""
-        exchange, now = self.exchange, self._front.reactor.now
-        return self._connection.lifetime.activity(now, 0.0 if exchange is None else now - exchange.came)
+    def candidate(self) -> Candidate:
+        """What `relocation` chooses by."""
+        exchange, lifetime, now = self.exchange, self._connection.lifetime, self._front.reactor.now
+        if exchange is None:
+            return Candidate(lifetime, False, lifetime.activity(now, 0.0))
+        waits = self.reply is None and exchange.ticket is not None and exchange.ticket.is_queued
+        return Candidate(lifetime, waits, lifetime.activity(now, now - exchange.came))
