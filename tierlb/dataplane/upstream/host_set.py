@@ -158,7 +158,7 @@ class HostSet(Dependent):
         return self._guidance.get(host)
 
     def settle_in_turn(self, now: float) -> None:
-        """With a tick. The costs of a large host set take as long as a hundred requests: it is skipped by some ticks."""
+        """With a tick. The costs of a large host set take as long as a hundred requests: some ticks skip it."""
         if now - self._settled_at >= SETTLE_S_PER_HOST * len(self.hosts):
             self.settle(now)
 
