@@ -50,10 +50,11 @@ class Served(Protocol):
     counters: Counters
     registry: HostRegistry
     latencies: Sketch
-    draining: bool
     explaining: Explaining
     load_field: bytes
 
+    @property
+    def draining(self) -> bool: ...
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
     def move(self, now: float) -> None: ...
 
