@@ -16,7 +16,7 @@ import trio
 from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7
 from tierlb.dataplane import pipe
 from tierlb.dataplane.l4 import introduction, relay
-from tierlb.dataplane.l4.front import L4Front
+from tierlb.dataplane.l4.context import L4Context
 from tierlb.dataplane.l7 import client, exchange, http1, kept_stream, pooled, request_half, retry, tunnels
 from tierlb.model.topology import Timeouts
 from tierlb.net import reactor, wheel
@@ -266,8 +266,8 @@ L7 = in_order(
 L4 = in_order(
     [
         *methods(introduction.Introduction, relay.Handshake, pipe.Pipe, pipe.End),
-        (L4Front, "join"),
-        (L4Front, "give_up"),
+        (L4Context, "join"),
+        (L4Context, "give_up"),
         (relay, "relay"),
     ]
 )

@@ -18,10 +18,10 @@ import trio
 from tierlb.balance.drain import BELOW_S, LAST_ANSWERS_S, DrainState, Remainder
 from tierlb.dataplane.connection_cap import ConnectionCap
 from tierlb.dataplane.connection_cap import Front as Capped
-from tierlb.dataplane.kinship import Kinship
 from tierlb.dataplane.l4.front import L4Front
 from tierlb.dataplane.l7.front import L7Front
 from tierlb.dataplane.maintenance import Maintenance
+from tierlb.dataplane.parent_identity import ParentIdentity
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upkeep import Served, Upkeep
 from tierlb.dataplane.upstream.discovery import Discovery
@@ -93,7 +93,7 @@ class Plane:
         self.name = name
         self.log = log
         self.errors = errors or InternalErrors(log)
-        self._kin = Kinship(name, data_key, boot_id)
+        self._identity = ParentIdentity(name, data_key, boot_id)
         self.reactor = Reactor(self._handler_failed)
         self._rng = random.Random(seed)
         self._front: Front | None = None
@@ -123,10 +123,10 @@ class Plane:
         wanted = _wanted(snapshot)
         opened = self._open_new(wanted, self._addresses | dict(zip(snapshot.listeners, had, strict=False)))
         if snapshot.data_key:
-            self._kin.rekey(snapshot.data_key.encode())
+            self._identity.rekey(snapshot.data_key.encode())
         if self._front is None or self._upkeep is None:
             kind = L4Front if snapshot.kind is Kind.L4 else L7Front
-            self._front = kind(self.name, self.reactor, self._rng, self.log, self._kin)
+            self._front = kind(self.name, self.reactor, self._rng, self.log, self._identity)
             self._upkeep = Upkeep(self._front, self.reactor, self._rng, self.log, self.errors)
             self._cap = ConnectionCap(self._front, self.log, self._descriptors)
             self._configured.set()
