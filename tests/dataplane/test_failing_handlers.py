@@ -187,7 +187,7 @@ async def tcp_traffic(lab: Lab) -> None:
             await until_end_or(stream, b"never")
 
     async with trio.open_nursery() as nursery:
-        inner = b"" if not lab.plane._snapshot.listeners[0].inner else l4_parent()  # type: ignore[union-attr]
+        inner = b"" if not lab.plane.serving.snapshot.listeners[0].inner else l4_parent()  # type: ignore[union-attr]
         nursery.start_soon(one, inner + b"hello", b"again")
         nursery.start_soon(one, inner[:20], inner[20:] + b"in two")
         nursery.start_soon(one, inner + bytes(3_000_000))
