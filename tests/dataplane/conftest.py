@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from tierlb.dataplane import hold, plane
+from tierlb.dataplane import hold
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
@@ -290,11 +290,11 @@ class Lab:
 
     @property
     def front(self) -> Any:
-        return self.plane._front
+        return self.plane.serving.front
 
     @property
     def upkeep(self) -> Any:
-        return self.plane._upkeep
+        return self.plane.serving.upkeep
 
     def host(self, endpoint: FakeEndpoint) -> Any:
         """What the node knows of this endpoint."""
@@ -450,7 +450,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The data plane's clock; take it before the node begins."""
     clock = Clock()
     monkeypatch.setattr(reactor, "time", clock)
-    monkeypatch.setattr(plane, "time", clock)
     return clock
 
 

@@ -225,8 +225,8 @@ async def test_a_kept_connection_on_which_a_request_has_come_does_not_give_way(l
     for client in (asking, idle):
         assert (await client.asks(GET)).status == 200
     asking.stream.socket._sock.send(GET)
-    assert lab.plane._cap is not None
-    assert lab.plane._cap.admit(lab.plane.reactor.look())
+    assert lab.plane.serving.cap is not None
+    assert lab.plane.serving.cap.admit(lab.plane.reactor.look())
     assert (await asking.hears_message()).status == 200
     await idle.hears_end()
 
@@ -346,9 +346,9 @@ async def test_an_unused_connection_on_which_bytes_have_just_come_does_not_give_
     await lab.serves(l4(endpoint, limits=Limits(connections=1)))
     client = await lab.connects()
     voice = await endpoint.accepts()
-    assert lab.plane._cap is not None
+    assert lab.plane.serving.cap is not None
     client.stream.socket._sock.send(b"asks")
-    assert not lab.plane._cap.admit(lab.plane.reactor.look())
+    assert not lab.plane.serving.cap.admit(lab.plane.reactor.look())
     await voice.hears(b"asks")
 
 
