@@ -158,9 +158,9 @@ class Exchange(Attempts):
         rest = response.rest
         if response.state is DONE:
             self._complete(connection, reply)
-            self.downstream.pass_whole(reply, rest)
+            self.downstream.pass_head(reply, rest, True)
             return
-        self.downstream.pass_head(reply)
+        self.downstream.pass_head(reply, b"", False)
         if rest:
             self._pass_body(connection, rest)
         else:
@@ -244,7 +244,11 @@ class Exchange(Attempts):
             front.counters.waited += 1
         if front.config.times_hosts:
             ticket.host.peak.observe(now, now - ticket.began)
-        self.release(reply.keep_alive and connection.response.is_clean and (request is None or request.is_sent))
+        if reply.keep_alive and connection.response.is_clean and (request is None or request.is_sent):
+            connection.keep()
+            self.connection = None
+        else:
+            self.release()
 
     def on_response_end(self) -> None:
         """The host closed its side."""

@@ -216,26 +216,22 @@ class Attempts(Carried):
 
     # Ends.
 
-    def release(self, keep: bool) -> None:
-        """Have done with the connection: keep it for other requests, if it is good for that, or close it."""
+    def release(self) -> None:
+        """Close the connection, if there is one."""
         connection, self.connection = self.connection, None
-        if connection is None:
-            return
-        connection.exchange = None
-        try:
-            if keep and not connection.eof:
-                connection.keep()
-            else:
+        if connection is not None:
+            connection.exchange = None
+            try:
                 connection.close()
-        except Exception:
-            connection.close()
-            raise
+            except Exception:
+                connection.close()
+                raise
 
     def abandon(self) -> None:
         """No response is wanted any more, or none can be had. For that the host is not to blame."""
         if self.ticket is not None:
             self.ticket.give_back(self.front.reactor.now)
-        self.release(False)
+        self.release()
 
     def failed(self, error: Exception) -> None:
         """An internal error: nothing is kept, and the client is let go."""
