@@ -147,10 +147,6 @@ class Exchange(Attempts):
         assert connection is not None
         assert ticket is not None
         now, response = front.reactor.now, connection.response
-        if reply.blamed:
-            ticket.sent = 0.0
-        else:
-            ticket.answered(now, reply.length < 0)
         if reply.orca is not None:
             ticket.host.estimate.note_stated(now, reply.orca.rps, reply.orca.busy, reply.orca.slots)
         if front.load_field:
@@ -160,6 +156,10 @@ class Exchange(Attempts):
             self._complete(connection, reply)
             self.downstream.pass_head(reply, rest, True)
             return
+        if reply.blamed:
+            ticket.sent = 0.0
+        else:
+            ticket.answered(now, reply.length < 0)
         self.downstream.pass_head(reply, b"", False)
         if rest:
             self._pass_body(connection, rest)
@@ -237,9 +237,10 @@ class Exchange(Attempts):
         now = front.reactor.now
         if reply.blamed:
             fault = Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER
+            ticket.sent = 0.0
             parked = ticket.failed(now, self.fault(fault))
         else:
-            parked = ticket.done(now)
+            parked = ticket.answered_whole(now, reply.length < 0)
         if parked:
             front.counters.waited += 1
         if front.config.times_hosts:

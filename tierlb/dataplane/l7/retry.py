@@ -88,7 +88,7 @@ class Attempts(Carried):
         front, plan, tried = self.front, self.plan, self.tried
         hashing, kind = front.config.hashing, plan.kind
         key = 0 if hashing is None else hashing.key(plan, self.downstream.identity)
-        long = front.registry.kinds.long[kind.number]
+        long = front.exchanges.long[kind.number]
         host = self.choice.choose(tried.hosts, key, long)
         if host is None:
             self._hold_or_refuse()
