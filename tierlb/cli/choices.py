@@ -8,7 +8,7 @@ An l4 node explains in the connections that it makes. Below an l7 node, which ke
 made when nobody asked: the way then goes on behind that node, or ends there if an endpoint may be next. What comes from
 there is an endpoint's word as well as a node's, so the node above passes none of it on.
 
-Pure, and text only in `page`.
+Pure, and text only in `trace_table`.
 """
 
 import json
@@ -27,8 +27,8 @@ from tierlb.cli.table import age_text, capacity_text, count_text
 
 Json = dict[str, Any]
 
-CHOSEN, OTHER = "▸ ", "  "
-COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
+CHOSEN_MARK, OTHER_MARK = "▸ ", "  "
+TRACE_COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
     ("", "left"),
     ("score", "right"),
     ("in flight", "right"),
@@ -40,7 +40,7 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
 
 
 @attrs.frozen
-class Rival:
+class ConsideredHost:
     """One host as the node that chose saw it. `score`: what the policy goes by, lower is better. `parked`: of those
     in flight. `capacity_age_s`: how old what the capacity was learnt from is, where that is not of just now."""
 
@@ -55,7 +55,7 @@ class Rival:
 
 
 @attrs.frozen
-class Choice:
+class TracedChoice:
     """What one node did: it `chose` a host (None: there was nobody), or `answered` itself with this status. `more` is
     how many hosts there were besides."""
 
@@ -64,16 +64,16 @@ class Choice:
     kind: str
     policy: str
     chose: str | None
-    hosts: tuple[Rival, ...] = ()
+    hosts: tuple[ConsideredHost, ...] = ()
     more: int = 0
     answered: int | None = None
 
 
 @attrs.frozen
-class Way:
+class ChoiceTrace:
     """The choices from the top down. `endpoint` answered, if it was one; `missing` did not explain itself."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[TracedChoice, ...]
     endpoint: str | None = None
     missing: str | None = None
 
@@ -85,25 +85,25 @@ class Way:
         return self.choices[-1].chose or self.choices[-1].node
 
 
-def follow(status: Json, entry: str, lines: Iterable[str]) -> Way:
+def trace_of(status: Json, entry: str, lines: Iterable[str]) -> ChoiceTrace:
     """The way that begins at a node of the tier `entry`, by what the response's lines say."""
     tiers = status["tiers"]
     tier_of = {node["name"]: name for name, tier in tiers.items() for node in tier["nodes"]}
-    taken: list[Choice] = []
+    taken: list[TracedChoice] = []
     awaited = _nodes(tiers, [entry])
     for choice in _read_all(lines, tier_of, tiers):
         again = bool(taken) and choice.node == taken[-1].node
         if not again and choice.node not in awaited:
             break
         taken.append(choice)
-        awaited = _awaited(taken, tier_of, tiers)
-    return Way(tuple(taken), *_end(taken, entry, tier_of, tiers))
+        awaited = _possible_next(taken, tier_of, tiers)
+    return ChoiceTrace(tuple(taken), *_end(taken, entry, tier_of, tiers))
 
 
-def page(way: Way) -> RenderableType:
+def trace_table(way: ChoiceTrace) -> RenderableType:
     """The choices as a table, each deeper than the one before; what is missing below it."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, justify in COLUMNS:
+    for heading, justify in TRACE_COLUMNS:
         table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis")
     for depth, (before, choice) in enumerate(zip((None, *way.choices), way.choices, strict=False)):
         _add(table, "  " * depth, choice, again=before is not None and before.node == choice.node)
@@ -112,7 +112,7 @@ def page(way: Way) -> RenderableType:
     return Group(table, Text(f"{printable(way.missing)} did not say how it chose", "yellow"))
 
 
-def as_plain(way: Way) -> Json:
+def as_plain(way: ChoiceTrace) -> Json:
     """As JSON for programs, where the key of `hosts` is `members`."""
     plain = attrs.asdict(way)
     for choice in plain["choices"]:
@@ -124,7 +124,7 @@ def _nodes(tiers: Json, names: Iterable[str]) -> set[str]:
     return {node["name"] for name in names if name in tiers for node in tiers[name]["nodes"]}
 
 
-def _awaited(taken: Sequence[Choice], tier_of: dict[str, str], tiers: Json) -> set[str]:
+def _possible_next(taken: Sequence[TracedChoice], tier_of: dict[str, str], tiers: Json) -> set[str]:
     """Who may speak next: whom the last one chose, and those behind, where that one need not speak."""
     awaited: set[str] = set()
     name = taken[-1].chose
@@ -136,17 +136,19 @@ def _awaited(taken: Sequence[Choice], tier_of: dict[str, str], tiers: Json) -> s
     return awaited
 
 
-def _may_be_silent(taken: Sequence[Choice], tier: Json) -> bool:
+def _may_be_silent(taken: Sequence[TracedChoice], tier: Json) -> bool:
     return bool(tier["kind"] == "l4" and any(choice.kind == "l7" for choice in taken))
 
 
-def _leads_out(name: str, tiers: Json) -> bool:
+def _may_reach_endpoint(name: str, tiers: Json) -> bool:
     """Whether a connection to it may end at an endpoint, with no l7 node between; pools are no tiers."""
     tier = tiers.get(name)
-    return tier is None or (tier["kind"] == "l4" and any(_leads_out(target, tiers) for target in tier["to"]))
+    return tier is None or (tier["kind"] == "l4" and any(_may_reach_endpoint(target, tiers) for target in tier["to"]))
 
 
-def _end(taken: Sequence[Choice], entry: str, tier_of: dict[str, str], tiers: Json) -> tuple[str | None, str | None]:
+def _end(
+    taken: Sequence[TracedChoice], entry: str, tier_of: dict[str, str], tiers: Json
+) -> tuple[str | None, str | None]:
     """The endpoint and what is missing."""
     if not taken:
         return None, f"tier {entry}"
@@ -156,12 +158,12 @@ def _end(taken: Sequence[Choice], entry: str, tier_of: dict[str, str], tiers: Js
     if last.chose not in tier_of:
         return last.chose, None
     tier = tier_of[last.chose]
-    if _may_be_silent(taken, tiers[tier]) and _leads_out(tier, tiers):
+    if _may_be_silent(taken, tiers[tier]) and _may_reach_endpoint(tier, tiers):
         return None, None
     return None, last.chose
 
 
-def _read_all(lines: Iterable[str], tier_of: dict[str, str], tiers: Json) -> Iterable[Choice]:
+def _read_all(lines: Iterable[str], tier_of: dict[str, str], tiers: Json) -> Iterable[TracedChoice]:
     for line in lines:
         try:
             told = json.loads(line)
@@ -171,36 +173,38 @@ def _read_all(lines: Iterable[str], tier_of: dict[str, str], tiers: Json) -> Ite
             continue
 
 
-def _choice(told: Json, tier: str, kind: str) -> Choice:
+def _choice(told: Json, tier: str, kind: str) -> TracedChoice:
     """Raises ValueError, TypeError or LookupError for what no node says."""
-    node = _text(told["node"])
+    node = _required_text(told["node"])
     if "answered" in told:
-        return Choice(node, tier, kind, "", None, answered=int(told["answered"]))
-    chose = None if told["chose"] is None else _text(told["chose"])
-    hosts = tuple(_rival(each) for each in told["members"])
-    return Choice(node, tier, kind, _text(told["policy"]), chose, hosts, int(told.get("more", 0)))
+        return TracedChoice(node, tier, kind, "", None, answered=int(told["answered"]))
+    chose = None if told["chose"] is None else _required_text(told["chose"])
+    hosts = tuple(_considered(each) for each in told["members"])
+    return TracedChoice(node, tier, kind, _required_text(told["policy"]), chose, hosts, int(told.get("more", 0)))
 
 
-def _rival(told: Json) -> Rival:
+def _considered(told: Json) -> ConsideredHost:
     score, capacity, age_s, learnt_s = (
-        _number(told, key) for key in ("score", "capacity", "report_age_s", "capacity_age_s")
+        _optional_float(told, key) for key in ("score", "capacity", "report_age_s", "capacity_age_s")
     )
     in_flight, parked = int(told["in_flight"]), int(told.get("parked", 0))
-    availability = _text(told.get("availability", AVAILABLE))
-    return Rival(_text(told["member"]), in_flight, score, capacity, age_s, availability, parked, learnt_s)
+    availability = _required_text(told.get("availability", AVAILABLE))
+    return ConsideredHost(
+        _required_text(told["member"]), in_flight, score, capacity, age_s, availability, parked, learnt_s
+    )
 
 
-def _text(value: Any) -> str:
+def _required_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _number(told: Json, key: str) -> float | None:
+def _optional_float(told: Json, key: str) -> float | None:
     return float(told[key]) if key in told else None
 
 
-def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
+def _add(table: Table, indent: str, choice: TracedChoice, *, again: bool) -> None:
     words = [choice.node, f"{choice.tier} {choice.kind}", choice.policy]
     if choice.answered is not None:
         words.append(f"answered itself with {choice.answered}")
@@ -211,17 +215,17 @@ def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
     table.add_row(Text(indent + printable(" · ".join(word for word in words if word)), "bold"))
     for rival in choice.hosts:
         learns = choice.kind == "l7" or rival.report_age_s is not None
-        _add_rival(table, indent, rival, chosen=rival.host == choice.chose, learns=learns)
+        _add_host(table, indent, rival, chosen=rival.host == choice.chose, learns=learns)
     if choice.more:
-        table.add_row(Text(f"{indent}{OTHER}… {choice.more} more", "dim"))
+        table.add_row(Text(f"{indent}{OTHER_MARK}… {choice.more} more", "dim"))
 
 
-def _add_rival(table: Table, indent: str, rival: Rival, *, chosen: bool, learns: bool) -> None:
+def _add_host(table: Table, indent: str, rival: ConsideredHost, *, chosen: bool, learns: bool) -> None:
     """`learns`: the node that chose can know its capacity; that of an endpoint that is given connections is unknown."""
     score = "" if rival.score is None else f"{rival.score:.3g}"
     trouble = rival.availability != AVAILABLE
     table.add_row(
-        Text(indent + (CHOSEN if chosen else OTHER) + printable(rival.host), "green" if chosen else ""),
+        Text(indent + (CHOSEN_MARK if chosen else OTHER_MARK) + printable(rival.host), "green" if chosen else ""),
         score,
         count_text(rival.in_flight),
         count_text(rival.parked or None),

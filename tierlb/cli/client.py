@@ -132,16 +132,16 @@ def exchange(
     sent = dict(fields or {})
     if access.token_file is not None:
         sent.setdefault("Authorization", f"Bearer {_given_token(access.token_file)}")
-    status, body = _ask(access, method, path, content, sent, timeout_s)
+    status, body = _request(access, method, path, content, sent, timeout_s)
     if status == http.client.UNAUTHORIZED and "Authorization" not in sent and (token := _token_from_here(access)):
-        return _ask(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
+        return _request(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
     return status, body
 
 
-def _ask(
+def _request(
     access: AdminAccess, method: str, path: str, content: bytes | None, fields: dict[str, str], timeout_s: float
 ) -> tuple[int, bytes]:
-    connection = _connection(access, timeout_s)
+    connection = _open_connection(access, timeout_s)
     try:
         connection.request(method, path, content, fields)
         response = connection.getresponse()
@@ -159,7 +159,7 @@ def _ask(
         connection.close()
 
 
-def _connection(access: AdminAccess, timeout_s: float) -> http.client.HTTPConnection:
+def _open_connection(access: AdminAccess, timeout_s: float) -> http.client.HTTPConnection:
     host, port = admin_place(access.url)
     if urlsplit(access.url).scheme != "https":
         return http.client.HTTPConnection(host, port, timeout=timeout_s)

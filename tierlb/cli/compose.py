@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.deploy.compose import faults, text, warnings
+from tierlb.deploy.compose import compose_warnings, faults, text
 from tierlb.deploy.project import TOPOLOGY_FILE, NotOurs, Project, lay_out, rendering
 from tierlb.model.topology import Topology
 
@@ -16,7 +16,7 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
     """Exits with 2 if the topology cannot be run by compose, and 1 if it cannot be written."""
     topology = load_or_exit(file, "nothing was rendered")
     check_for_compose(file, topology)
-    for warning in warnings(topology):
+    for warning in compose_warnings(topology):
         click.echo(f"{file}: warning: {warning}", err=True)
     topology_text = file.read_text(encoding="utf-8-sig")
     if output is None:

@@ -31,7 +31,7 @@ from tierlb.topology.uses import Use
 LOG_FILE = "log"
 TAIL_BYTES = 8192
 TAIL_LINES = 15
-MORE_S = 10.0
+DETACH_MARGIN_S = 10.0
 """For the supervisor itself, on a busy machine, before `down` gives up waiting."""
 
 
@@ -44,7 +44,7 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
         raise click.ClickException(f"{error} (option --state)") from error
     log = directory / LOG_FILE
     before = log.stat().st_size if log.exists() else 0
-    admin_url, process = _start(file, directory, watch, log)
+    admin_url, process = _start_detached(file, directory, watch, log)
     if not admin_url:
         click.echo(_tail(log, before), err=True)
         click.echo(f"{file}: the cluster ended before it served; all of its log is in {log}", err=True)
@@ -70,7 +70,7 @@ def run_down(file: Path | None, state: Path | None) -> None:
         "`tierlb down` again ends them now"
     )
     try:
-        pid = stop(directory, stop_all + MORE_S)
+        pid = stop(directory, stop_all + DETACH_MARGIN_S)
     except (NotStopped, StoreError) as problem:
         raise click.ClickException(str(problem)) from problem
     click.echo(f"{directory.name} is down (process {pid} has ended)")
@@ -87,7 +87,7 @@ def _times_s(directory: Path) -> tuple[float, float]:
     return DRAIN_S, 2 * stop_s(DRAIN_S)
 
 
-def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
+def _start_detached(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
     """The URL of the cluster's admin API when it serves, or nothing, and its process."""
     ours, theirs = os.pipe()
     command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(directory), "--ready-fd", str(theirs)]

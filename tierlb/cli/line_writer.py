@@ -19,9 +19,9 @@ from tierlb.telemetry.log_quota import LogLosses
 
 MAX_BUFFER_BYTES = 256 * 1024
 """Some two thousand lines. A pipe holds another 64 KiB."""
-MAX_LINE_BYTES = 32 * 1024
+LONGEST_LINE_BYTES = 32 * 1024
 BATCH_BYTES = 64 * 1024
-END_S = 0.5
+FLUSH_S = 0.5
 """How long the end of the process waits for lines to be written."""
 
 
@@ -43,8 +43,8 @@ class LineWriter:
     def write(self, text: str) -> None:
         """Take one line, without its end. Never waits and never raises."""
         data = text.encode(errors="backslashreplace")
-        if len(data) > MAX_LINE_BYTES:
-            data = data[:MAX_LINE_BYTES] + b"..."
+        if len(data) > LONGEST_LINE_BYTES:
+            data = data[:LONGEST_LINE_BYTES] + b"..."
         with self._changed:
             if self._fd is None or self._bytes + len(data) >= MAX_BUFFER_BYTES or not self._has_thread():
                 self._drop(1)
@@ -53,7 +53,7 @@ class LineWriter:
             self._bytes += len(data) + 1
             self._changed.notify_all()
 
-    def flush(self, within_s: float = END_S) -> bool:
+    def flush(self, within_s: float = FLUSH_S) -> bool:
         """Wait until all was written, for so long at most; whether it was."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._lines and not self._busy, within_s)

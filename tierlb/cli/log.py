@@ -53,7 +53,7 @@ class LazyLog:
         if self._logger is None:
             self._writer, self._logger = _make_logger(self.bound, self.losses)
             sys.excepthook = self._report_end
-            _hear_libraries(self)
+            _log_libraries(self)
         return self._logger
 
     def flush(self) -> bool:
@@ -98,14 +98,14 @@ def _make_logger(bound: dict[str, str], losses: LogLosses) -> tuple[LineWriter, 
 
     writer = LineWriter(fd, losses, notice)
     logger = structlog.wrap_logger(
-        _Lines(writer),
-        processors=[_within(LogQuota(losses)), level, stamp, *render],
+        _LogLines(writer),
+        processors=[_fitting(LogQuota(losses)), level, stamp, *render],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
     return writer, logger.bind(**bound)
 
 
-def _within(quota: LogQuota) -> Any:
+def _fitting(quota: LogQuota) -> Any:
     import structlog
 
     def process(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -124,7 +124,7 @@ def _without_control(_: Any, __: str, fields: MutableMapping[str, Any]) -> Mutab
     return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-def _hear_libraries(log: LazyLog) -> None:
+def _log_libraries(log: LazyLog) -> None:
     """Have what libraries log written by this log, and by no other of the process."""
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _OfLibraries)]:
@@ -144,7 +144,7 @@ class _OfLibraries(logging.Handler):
         self._log.warning("library_warning", library=record.name, message=record.getMessage(), exc_info=error)
 
 
-class _Lines:
+class _LogLines:
     """What structlog writes to."""
 
     def __init__(self, writer: LineWriter) -> None:

@@ -64,7 +64,7 @@ def start_node(options: NodeOptions) -> None:
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     errors = InternalErrors(log)
     plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
-    tls, rng = _tls(options.tls), random.Random()
+    tls, rng = _node_tls(options.tls), random.Random()
     node = Node(identity, plane, Refused, log, rng, tls, placement, state=options.state, errors=errors)
     log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
     gc.freeze()  # what is here now stays: the collector need not walk over it again
@@ -110,7 +110,7 @@ def _of_the_tier(token: str, principal: Principal, control_name: str) -> tuple[b
 
 
 def _placement(options: NodeOptions) -> Placement:
-    host = _host("--host", options.host)
+    host = _announced_host("--host", options.host)
     control = _listen("--control-listen", options.control_listen) if options.control_listen else None
     if options.control_name and not is_calling_place(options.control_name):
         raise click.UsageError(
@@ -120,12 +120,12 @@ def _placement(options: NodeOptions) -> Placement:
         host=host,
         control=control or Address(host or LOOPBACK, 0),
         data_port=options.data_port,
-        advertised=_host("--advertise", options.advertise),
+        advertised=_announced_host("--advertise", options.advertise),
         control_name=options.control_name,
     )
 
 
-def _host(option: str, text: str) -> str:
+def _announced_host(option: str, text: str) -> str:
     return _listen(option, f"[{text}]:0" if ":" in text else f"{text}:0").host if text else ""
 
 
@@ -136,7 +136,7 @@ def _listen(option: str, text: str) -> Address:
         raise click.UsageError(f"{option}: {error}") from error
 
 
-def _tls(files: tuple[str, str, str]) -> Tls | None:
+def _node_tls(files: tuple[str, str, str]) -> Tls | None:
     if not any(files):
         return None
     if not all(files):

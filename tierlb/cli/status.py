@@ -8,7 +8,7 @@ import click
 
 from tierlb.cli.client import Where, exchange, no_cluster, parsed
 
-ORDER = (
+STATUS_ORDER = (
     *("node", "state", "address", "pid", "rate", "in flight", "parked", "connections", "errors"),
     *("share", "use", "capacity", "p99", "p50", "age"),
 )
@@ -16,7 +16,7 @@ ORDER = (
 ALWAYS = frozenset({"cluster", "revision", "serving", "waiting", "tiers", "pools"})
 
 
-def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = ORDER) -> None:
+def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = STATUS_ORDER) -> None:
     """Print the live tree once; all columns where the output is no terminal."""
     status = fetch_status(admin_url)
     if as_json:
@@ -24,12 +24,12 @@ def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = ORDER) -
         return
     from rich.console import Console
 
-    from tierlb.cli.table import natural_width, page
+    from tierlb.cli.table import natural_width, status_table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=natural_width(status, order))
-    console.print(page(status, order, console.width))
+    console.print(status_table(status, order, console.width))
 
 
 def fetch_status(admin_url: Where) -> dict[str, Any]:

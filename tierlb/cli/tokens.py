@@ -18,8 +18,8 @@ from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, 
 
 CONTAINER_SECRETS = Path("/run/secrets")
 """Where Docker, Podman and our own renderings mount them."""
-OTHERS = 0o077
-_told: set[Path] = set()
+OTHER_ROLES = 0o077
+_exposed_logged: set[Path] = set()
 FROM_ENVIRONMENT = f"it came in {TOKEN_VARIABLE}, which is inherited and shown: use --token-file or --token-fd"
 
 
@@ -46,7 +46,7 @@ def exposure(file: Path) -> str:
         mode = file.stat().st_mode & 0o777
     except OSError:
         return ""
-    if not mode & OTHERS or not file.is_file() or CONTAINER_SECRETS in file.absolute().parents:
+    if not mode & OTHER_ROLES or not file.is_file() or CONTAINER_SECRETS in file.absolute().parents:
         return ""
     return f"{file} can be read by others (mode {mode:04o}): chmod 600 {file}"
 
@@ -60,8 +60,8 @@ def warn_if_exposed(log: Log, *files: Path | None) -> None:
 
 def tell_if_exposed(file: Path | None) -> None:
     """Say it to the person who runs a command, once for each file however many requests the command makes."""
-    if file is not None and file not in _told and (reason := exposure(file)):
-        _told.add(file)
+    if file is not None and file not in _exposed_logged and (reason := exposure(file)):
+        _exposed_logged.add(file)
         click.echo(f"warning: {reason}", err=True)
 
 
@@ -100,10 +100,10 @@ def print_token(role: str, tier: str, pool: str, name: str, source: Path, output
         raise click.UsageError(f"--name needs {'--tier' if role == Role.NODE.value else '--pool'}, where the name is")
     tell_if_exposed(source)
     credential, _ = credential_or_exit(token_or_exit(source), Principal(Role(role), group, name))
-    _write(credential.text, output)
+    _write_token(credential.text, output)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write_token(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text)
         return

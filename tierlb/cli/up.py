@@ -32,7 +32,7 @@ from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.topology.tree import draw
 from tierlb.topology.uses import Use
 
-TOKEN_BYTES = 32
+UP_TOKEN_BYTES = 32
 IPV4 = 4
 
 
@@ -80,7 +80,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         raise click.ClickException(str(error)) from error
     except StoreError as error:
         raise click.ClickException(f"{error} (option --state)") from error
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = secrets.token_urlsafe(UP_TOKEN_BYTES)
     descriptors = limit()  # of the processes that are started here; each node raises its own
     raise_limit()
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
