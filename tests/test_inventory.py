@@ -9,15 +9,15 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-import attrs
 import click
 import pytest
 
 from tierlb.cli.main import main
 from tierlb.cli.verbs import COMMANDS
 from tierlb.topology.shapes import FileShape
+from tierlb.topology.typed import form_of, is_mapping, keys_of
 
 TESTS = Path(__file__).parent
 DEPTH = 3
@@ -252,16 +252,15 @@ def keys_of_the_file() -> Iterator[str]:
         if shape in seen:
             continue
         seen.add(shape)
-        hints = get_type_hints(shape)
-        for field in attrs.fields(shape):
-            yield f"{shape.__name__.removesuffix('Shape').lower()}.{field.name}"
-            waiting += [part for part in parts(hints[field.name]) if attrs.has(part)]
+        for name, key in keys_of(shape).items():
+            yield f"{shape.__name__.removesuffix('Shape').lower()}.{name}"
+            waiting += [part for part in parts(key.kind) if is_mapping(part)]
 
 
 def parts(kind: Any) -> Iterator[Any]:
-    """The type and whatever it is made of."""
+    """The type and whatever it is made of, down to single values."""
     yield kind
-    for argument in get_args(kind):
+    for argument in () if form_of(kind) else get_args(kind):
         yield from parts(argument)
 
 

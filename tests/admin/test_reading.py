@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 
 from tierlb.admin.bodies import RestartBody
-from tierlb.admin.reading import MAX_BODY_BYTES, read_body
+from tierlb.admin.reading import MAX_BODY_BYTES, read_body, read_json
 from tierlb.admin.refusals import Refused
 from tierlb.topology.load import MAX_FILE_BYTES
 
@@ -73,3 +73,16 @@ async def test_what_is_no_json_is_refused(body):
 
 async def test_a_body_that_is_cut_off_is_refused():
     assert await status_of(request(b'{"node"', cut=True)) == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ([], "must be a mapping with the keys tier, who, not a list"),
+        ({"who": 1, "x": ""}, "x: unknown key: known here are tier, who; the key 'tier' is missing; who: write a text"),
+    ],
+)
+def test_every_fault_is_named_with_its_path(sent, said):
+    with pytest.raises(Refused) as refused:
+        read_json(RestartBody, sent)
+    assert (refused.value.status, refused.value.refusal.error) == (400, said)

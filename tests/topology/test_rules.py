@@ -1,17 +1,25 @@
 import pytest
 
 from tierlb.topology.problems import path_text
+from tierlb.topology.reading import read
 from tierlb.topology.rules import local_faults
+from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
-from tierlb.topology.structure import structure
 
 BACKSLASHES = r"backslashes and escapes of / \ % ; ? # and control characters"
 
 
+BETWEEN_KEYS = ("needs one of the keys", "cannot stand beside", "says nothing without")
+"""What the reader finds by the rules of the shapes."""
+
+
 def faults_of(tiers: str, pools: str = "") -> list[str]:
-    reading = structure(read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
-    assert reading.shape is not None
-    return [f"{path_text(fault.path)}: {fault.message}" for fault in local_faults(reading.shape, reading)]
+    """Those of the rules, be they between keys or between values."""
+    reading = read(FileShape, read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
+    assert reading.value is not None
+    faults = [fault for fault in reading.faults if fault.message.startswith(BETWEEN_KEYS)]
+    faults += local_faults(reading.value, reading)
+    return [f"{path_text(fault.path)}: {fault.message}" for fault in faults]
 
 
 @pytest.mark.parametrize(

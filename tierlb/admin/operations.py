@@ -18,14 +18,16 @@ from starlette.responses import PlainTextResponse, Response
 
 from tierlb.admin.access import IS_LOCAL
 from tierlb.admin.answers import Answer
-from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
+from tierlb.admin.bodies import ApplyBody, ChangeBody, EditBody, PlanBody, RestartBody, RollbackBody
 from tierlb.admin.refusals import Refused
+from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes, NothingToDo, Proposal
 from tierlb.controller.history import Revision, Row
 from tierlb.controller.progress import Progress
 from tierlb.controller.status import ClusterStatus, as_json
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
+from tierlb.topology.verbs import Edit, SetNode, Verb
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
@@ -190,7 +192,7 @@ class Orders:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
         edit = body.edit
         if edit is not None:
-            return Answer(self._rehearse(lambda: self.changes.edited(edit.edit()), None))
+            return Answer(self._rehearse(lambda: self.changes.edited(_edit(edit)), None))
         return Answer(self._rehearse(partial(self.changes.with_text, body.text or ""), None))
 
     async def apply(self, _: Request, body: ApplyBody) -> Response:
@@ -200,7 +202,7 @@ class Orders:
 
     async def edit(self, _: Request, body: EditBody) -> Response:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
-        edit, what = body.edit.edit(), body.edit.what
+        edit, what = _edit(body.edit), body.edit.command
         why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
@@ -217,7 +219,7 @@ class Orders:
         return Answer(self.changes.restart(body.tier, body.request), 202)
 
     async def _begin(
-        self, body: Wanted, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
+        self, body: ChangeBody, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
     ) -> Response:
         if body.dry_run:
             return Answer(self._rehearse(propose, body.expected))
@@ -234,6 +236,11 @@ class Orders:
         self.changes.history.accept(proposal.text, "", "", 0.0, expected)
         self.changes.demand_serving(proposal)
         return plan
+
+
+def _edit(verb: Verb) -> Edit | SetAdmin:
+    """What `Changes` takes: a verb on a node edits what a revision has beside its text."""
+    return SetAdmin(verb.node, verb.admin) if isinstance(verb, SetNode) else verb
 
 
 def _number(request: Request) -> int:

@@ -7,18 +7,29 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from tierlb.admin.refusals import Refused
-from tierlb.admin.shapes import read
 from tierlb.topology.load import MAX_FILE_BYTES
+from tierlb.topology.problems import path_text
+from tierlb.topology.reading import read
 
 MAX_BODY_BYTES = MAX_FILE_BYTES + 64 * 1024
 """The largest file that is read at all, and what is said beside it."""
 
 
+def read_json(kind: Any, data: object) -> Any:
+    """A value of the kind from parsed JSON. Raises Refused, which names all that is wrong, each with its path."""
+    reading = read(kind, data)
+    if reading.faults:
+        pairs = ((path_text(fault.path), fault.message) for fault in reading.faults)
+        text = "; ".join(f"{path}: {message}" if path else message for path, message in pairs)
+        raise Refused(400, "request", text)
+    return reading.value
+
+
 async def read_body(request: Request, kind: Any) -> Any:
-    """A value of the kind. Raises Refused and Misshapen."""
+    """A value of the kind. Raises Refused."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "request", "send JSON, with Content-Type: application/json")
-    return read(kind, _parse(await _bytes(request)))
+    return read_json(kind, _parse(await _bytes(request)))
 
 
 async def _bytes(request: Request) -> bytes:

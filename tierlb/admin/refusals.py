@@ -4,13 +4,12 @@ import errno
 
 import attrs
 
-from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
 from tierlb.controller.changes import Busy, NotPossible
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
-from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError
+from tierlb.topology.verbs import EditError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -37,7 +36,7 @@ class Refused(Exception):  # noqa: N818 (a verdict on the request)
         self.refusal = Refusal(kind, error)
 
 
-REFUSALS = (Busy, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
+REFUSALS = (Busy, Conflict, EditError, NotPossible, StoreError, TopologyError, UnknownRevision)
 
 
 def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusal]:
@@ -60,7 +59,5 @@ def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusa
             return 404, Refusal("unknown", said)
         case StoreError(__cause__=OSError(errno=number)) if number in NO_ROOM:
             return 507, Refusal("storage", said)
-        case StoreError():
-            return 503, Refusal("storage", said)
         case _:
-            return 400, Refusal("request", said)
+            return 503, Refusal("storage", said)

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
-from tierlb.agent.fetch import NoAnswer, Unreachable, Url, get
+from tierlb.agent.fetch import NoAnswer, Unreachable, Url, fetch
 from tierlb.agent.figures import MAX_BODY_BYTES, BadFigures, read_figures
 from tierlb.agent.leaf import Leaf
 from tierlb.channel.log import Log
@@ -89,7 +89,7 @@ class Sidecar:
 
     async def _ask(self, url: Url) -> str:
         try:
-            self.leaf.hear(trio.current_time(), read_figures(await get(url, ANSWER_S, MAX_BODY_BYTES)))
+            self.leaf.hear(trio.current_time(), read_figures(await fetch(url, ANSWER_S, MAX_BODY_BYTES)))
         except Unreachable as problem:
             self.leaf.down()
             return str(problem)

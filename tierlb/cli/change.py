@@ -18,6 +18,8 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.printable import printable
+from tierlb.model.topology import Admin
+from tierlb.topology.verbs import SetEndpoint, SetNode, Verb, verb_json
 
 if TYPE_CHECKING:
     from tierlb.cli.deploy import Containers
@@ -61,9 +63,9 @@ def run_apply(client: Client, file: Path, wish: Wish) -> None:
     run_change(client, "/v1/apply", {"text": read_text(file), **wish.body()}, wish.compose)
 
 
-def run_edit(client: Client, edit: Json, wish: Wish) -> None:
-    """A verb."""
-    run_change(client, "/v1/edit", {"edit": edit, **wish.body()}, wish.compose)
+def run_verb(client: Client, verb: Verb, wish: Wish) -> None:
+    """Have a verb carried out."""
+    run_change(client, "/v1/edit", {"edit": verb_json(verb), **wish.body()}, wish.compose)
 
 
 def run_change(client: Client, path: str, body: Json, compose: Path | None = None) -> None:
@@ -82,8 +84,8 @@ def run_change(client: Client, path: str, body: Json, compose: Path | None = Non
 
 def run_admin(client: Client, target: str, state: str, wish: Wish) -> None:
     """Of an endpoint that is an edit of the file; what is wanted of a node or agent belongs to a revision beside it."""
-    verb, key = ("endpoint", "endpoint") if "/" in target else ("node", "node")
-    run_edit(client, {"verb": verb, key: target, "admin": state}, wish)
+    admin = Admin(state)
+    run_verb(client, SetEndpoint(target, admin) if "/" in target else SetNode(target, admin), wish)
 
 
 def follow_latest(client: Client, compose: Path | None = None) -> None:

@@ -7,13 +7,11 @@ times. One that could change something (POST and so on) is sent once, when the n
 
 import socket
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import attrs
 import click
-import h11
 
 from tierlb.cli.choices import ChoiceTrace, as_plain, trace_of, trace_table
 from tierlb.cli.client import Where, admin_place
@@ -32,7 +30,6 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 WIDE = 500
 """Characters a line has in a file."""
-READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 256 * 1024
 IN_TARGETS = "!$%&'()*+,-./:;=?@_~"
 """Besides letters and digits, what stays as it was typed; the rest is percent-encoded."""
@@ -55,10 +52,9 @@ class Question:
     target: str
     fields: tuple[tuple[str, str], ...]
 
-    def send(self, connection: h11.Connection, nonce: str) -> bytes:
-        """The request as bytes. Raises h11.LocalProtocolError for what is no HTTP."""
-        head = h11.Request(method=self.method, target=self.target, headers=[*self.fields, (FIELD, nonce)])
-        return (connection.send(head) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+    def with_nonce(self, nonce: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """Method, target and fields."""
+        return self.method, self.target, (*self.fields, (FIELD, nonce))
 
 
 @attrs.frozen
@@ -123,45 +119,46 @@ def ask_for(url: str, entry: Entry, method: str, given: Sequence[tuple[str, str]
     usual += [("Content-Length", "0")] if method in WITH_LENGTH and "transfer-encoding" not in names else []
     fields = (*((name, value) for name, value in usual if name.lower() not in names), *given)
     question = Question(f"http://{parts.netloc}{target}", method, target, fields)
+    from tierlb.net.http_client import demand_request
+
     try:
-        question.send(h11.Connection(h11.CLIENT), "nonce")
-    except h11.LocalProtocolError as error:
+        demand_request(*question.with_nonce("nonce"))
+    except ValueError as error:
         raise click.UsageError(f"that is no HTTP request without a body: {error}") from error
     return question
 
 
 def ask(address: Address, question: Question, nonce: str) -> Answer:
-    """Send it on a new connection and read the head of the answer; its body is nobody's concern."""
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-    message = question.send(connection, nonce)
+    """Send it on a new connection and read the head of the answer; its body is not read."""
+    import trio
+
+    from tierlb.net.http_client import BadAnswer, CutAnswer
+
     try:
-        with socket.create_connection(address.sockaddr, CONNECT_TIMEOUT_S) as sock:
-            sock.settimeout(ANSWER_TIMEOUT_S)
-            sock.sendall(message)
-            return _read_answer(connection, sock)
-    except EOFError as error:
+        return trio.run(_ask, address, question, nonce)
+    except CutAnswer as error:
         raise click.ClickException(f"{question.url} closed the connection without an answer") from error
-    except TimeoutError as error:
-        raise click.ClickException(f"{question.url} did not answer in time") from error
-    except OSError as error:
-        raise click.ClickException(f"{question.url} cannot be reached: {error.strerror or error}") from error
-    except h11.RemoteProtocolError as error:
+    except BadAnswer as error:
         raise click.ClickException(f"{question.url} does not answer as HTTP does: {error}") from error
+    except trio.TooSlowError as error:
+        raise click.ClickException(f"{question.url} did not answer in time") from error
+    except (OSError, trio.BrokenResourceError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"{question.url} cannot be reached: {reason}") from error
 
 
-def _read_answer(connection: h11.Connection, sock: socket.socket) -> Answer:
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            data = sock.recv(READ_BYTES)
-            if not data:
-                raise EOFError
-            connection.receive_data(data)
-        elif isinstance(event, h11.Response) or (
-            isinstance(event, h11.InformationalResponse) and event.status_code == HTTPStatus.SWITCHING_PROTOCOLS
-        ):
-            told = tuple(value.decode("latin-1") for name, value in event.headers if name == FIELD.lower().encode())
-            return Answer(event.status_code, bytes(event.reason).decode("latin-1"), told)
+async def _ask(address: Address, question: Question, nonce: str) -> Answer:
+    import trio
+
+    from tierlb.net.http_client import HttpConnection
+    from tierlb.net.self_connect import open_stream
+
+    with trio.fail_after(CONNECT_TIMEOUT_S):
+        stream = await open_stream(address.host, address.port)
+    with trio.fail_after(ANSWER_TIMEOUT_S):
+        async with stream:
+            head = await HttpConnection(stream, MAX_HEAD_BYTES).ask(*question.with_nonce(nonce))
+    return Answer(head.status, head.reason, head.values(FIELD))
 
 
 def _explained(

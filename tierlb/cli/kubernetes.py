@@ -9,7 +9,7 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.deploy.kubernetes import kubernetes_warnings, render
 from tierlb.deploy.kubernetes_names import ManifestPlan, NetworkEdge, Options, problems
-from tierlb.topology.edit import EditError, parse_scale
+from tierlb.topology.verbs import EditError, parse_scale
 
 
 @attrs.frozen

@@ -134,11 +134,12 @@ def tier() -> None:
 @_of_a_cluster
 def tier_add(client: "Client", wish: "Wish", **given: Any) -> None:
     """Put a new tier where --between, --above or --below says."""
-    from tierlb.cli.change import run_edit
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import AddTier
 
     if sum(bool(given[name]) for name in ("between", "above", "below")) != 1:
         raise click.UsageError("say where it goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
-    run_edit(client, {"verb": "tier-add", **{name: value for name, value in given.items() if value}}, wish)
+    run_verb(client, AddTier(**{name: value for name, value in given.items() if value}), wish)
 
 
 @tier.command("remove")
@@ -147,9 +148,10 @@ def tier_add(client: "Client", wish: "Wish", **given: Any) -> None:
 @_of_a_cluster
 def tier_remove(client: "Client", wish: "Wish", name: str) -> None:
     """Take a tier out: what sent to it sends to what it sent to."""
-    from tierlb.cli.change import run_edit
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import RemoveTier
 
-    run_edit(client, {"verb": "tier-remove", "name": name}, wish)
+    run_verb(client, RemoveTier(name), wish)
 
 
 @click.command()
@@ -158,14 +160,14 @@ def tier_remove(client: "Client", wish: "Wish", name: str) -> None:
 @_of_a_cluster
 def scale(client: "Client", wish: "Wish", replicas: tuple[str, ...]) -> None:
     """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2."""
-    from tierlb.cli.change import run_edit
-    from tierlb.topology.edit import EditError, parse_scale
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import EditError, parse_scale
 
     try:
-        meant = parse_scale(*replicas).replicas
+        verb = parse_scale(*replicas)
     except EditError as error:
         raise click.UsageError(str(error)) from error
-    run_edit(client, {"verb": "scale", "replicas": meant}, wish)
+    run_verb(client, verb, wish)
 
 
 @click.command()
@@ -174,14 +176,14 @@ def scale(client: "Client", wish: "Wish", replicas: tuple[str, ...]) -> None:
 @_of_a_cluster
 def policy(client: "Client", wish: "Wish", policy: str) -> None:
     """Set how the nodes of a tier choose: policy web=round-robin."""
-    from tierlb.cli.change import run_edit
-    from tierlb.topology.edit import EditError, parse_policy
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import EditError, parse_policy
 
     try:
-        meant = parse_policy(policy)
+        verb = parse_policy(policy)
     except EditError as error:
         raise click.UsageError(str(error)) from error
-    run_edit(client, {"verb": "policy", "tier": meant.tier, "policy": meant.policy.value}, wish)
+    run_verb(client, verb, wish)
 
 
 @click.command()
@@ -224,13 +226,14 @@ def ready(client: "Client", wish: "Wish", target: str) -> None:
 @_of_a_cluster
 def weight(client: "Client", wish: "Wish", endpoint: str, weight: float) -> None:
     """Set an endpoint's share beside the others, 1 if nothing is said; 0: nothing new is sent there."""
-    from tierlb.cli.change import run_edit
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import SetEndpoint
 
     if "/" not in endpoint:
         raise click.UsageError(f"{endpoint} is no endpoint: write POOL/HOST:PORT; nodes share by what they report")
     if not math.isfinite(weight):
         raise click.UsageError(f"{weight} is no weight: write a number, such as 0.5")
-    run_edit(client, {"verb": "endpoint", "endpoint": endpoint, "weight": weight}, wish)
+    run_verb(client, SetEndpoint(endpoint, weight=weight), wish)
 
 
 @click.command()

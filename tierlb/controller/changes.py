@@ -47,10 +47,11 @@ from tierlb.controller.status import State
 from tierlb.controller.store import Store, Stored
 from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.topology.allot import node_names
-from tierlb.topology.diff import duration_text
-from tierlb.topology.edit import Edit, edited
+from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe, transition
+from tierlb.topology.units import duration_text
+from tierlb.topology.verbs import Edit
 
 AT_START = "the file at the start"
 INTERNAL = "an internal error: see internal_error in the log"

@@ -13,21 +13,18 @@ import json
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from typing import TypeVar
 
 import attrs
-import httpx
 import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.controller.etcd_access import Denied, Login, login_of, parse_store_url, tls_context
-from tierlb.controller.etcd_http import Body, Transport
+from tierlb.controller.etcd_http import MAX_LINE_BYTES, NO_ANSWER, EtcdAnswer, EtcdConnections, NotSent
 from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
 from tierlb.wire.etcd import Demand, EtcdFault, Get, Lease, Plain, TxnOperation, TxnResult, WatchEvent
 
-CONNECT_S = 1.0
 ANSWER_S = 2.0
 """In one network an answer takes milliseconds. When a member dies, the others elect for one to two seconds."""
 LOGINS = 2
@@ -86,17 +83,15 @@ class Etcd:
     login: Login | None = None
     _token: str | None = attrs.field(default=None, init=False, repr=False)
     _turn: deque[str] = attrs.field(init=False)
-    _http: httpx.AsyncClient = attrs.field(init=False)
+    _http: EtcdConnections = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._turn = deque(self.members)
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_S), trust_env=False, transport=Transport(self.tls)
-        )
+        self._http = EtcdConnections(self.tls)
 
     async def close(self) -> None:
-        with trio.CancelScope(shield=True):
-            await self._http.aclose()
+        """Close its connections."""
+        await self._http.close()
 
     async def read(self, *wanted: Get, within_s: float | None = None) -> TxnResult:
         """All of it as of one revision of etcd, the newest or a later one."""
@@ -141,25 +136,23 @@ class Etcd:
         for _ in range(LOGINS):
             token = await self._token_for(member, self.answer_s)
             try:
-                end = EtcdFault(await self._follow(self._request(member, "watch", body, token), heed), undecided=True)
-            except httpx.RequestError as error:
+                end = EtcdFault(await self._follow(member, body, token, heed), undecided=True)
+            except (NotSent, *NO_ANSWER) as error:
                 end = EtcdFault(_text(error), undecided=True)
             if not self._forgot(end, token):
                 break
         return end
 
-    async def _follow(self, request: httpx.Request, heed: Callable[[WatchEvent], None]) -> str:
-        """Why it ended. The loop is left by cancelling what it waits for: nothing else ends all of the generators
-        that httpx reads with before they are garbage."""
-        why = ""
-        with trio.CancelScope(deadline=trio.current_time() + self.answer_s) as scope:
-            async with aclosing(await self._http.send(request, stream=True)) as response:
+    async def _follow(self, member: str, body: Plain, token: str, heed: Callable[[WatchEvent], None]) -> str:
+        """Why it ended."""
+        with trio.move_on_after(self.answer_s) as scope:
+            async with self._http.asking(member, *_request("watch", body, token)) as (_, http):
                 scope.deadline = float("inf")
-                async for line in response.aiter_lines():
-                    if not why and (why := _tell(line, heed)):
-                        scope.cancel()
-                why = why or "it has closed the connection"
-        return why or f"no answer in {self.answer_s:g} s"
+                while (line := await http.line(MAX_LINE_BYTES)) is not None:
+                    if why := _tell(line, heed):
+                        return why
+                return "it has closed the connection"
+        return f"no answer in {self.answer_s:g} s"
 
     async def _ask_each(
         self, call: str, body: Plain, read: Callable[[object], T], within_s: float | None = None, *, once: bool = False
@@ -184,20 +177,19 @@ class Etcd:
     async def _ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
         for _ in range(LOGINS):
             token = await self._token_for(member, within_s)
-            response = await self._send(self._request(member, call, body, token), within_s)
-            fault = wire.read_fault(response.status_code, response.content)
+            answer = await self._send(member, call, body, token, within_s)
+            fault = wire.read_fault(answer.status, answer.content)
             if fault is None or not self._forgot(fault, token):
                 break
-        return _answer(member, response, read, knows_user=self.login is not None)
+        return _read(member, answer, read, knows_user=self.login is not None)
 
-    async def _send(self, request: httpx.Request, within_s: float) -> httpx.Response:
-        member = request.headers["host"]
+    async def _send(self, member: str, call: str, body: Plain, token: str, within_s: float) -> EtcdAnswer:
         try:
             with trio.fail_after(within_s):
-                return await self._http.send(request)
-        except httpx.RequestError as error:
+                return await self._http.post(member, *_request(call, body, token))
+        except (NotSent, *NO_ANSWER) as error:
             why = _text(error)
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or _is_handshake(error):
+            if isinstance(error, NotSent) or _is_handshake(error):
                 advice = _advice(why, f"start it, or {CORRECT}")
                 raise Unreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
             raise Unsure(f"etcd at {member} did not answer ({why}): {_advice(why, self._silence())}") from error
@@ -220,11 +212,11 @@ class Etcd:
         password = await trio.to_thread.run_sync(login.password, abandon_on_cancel=True)
         body = wire.authenticate(login.user, password)
         try:
-            response = await self._send(self._request(member, "auth/authenticate", body, ""), within_s)
-            fault = wire.read_fault(response.status_code, response.content)
+            answer = await self._send(member, "auth/authenticate", body, "", within_s)
+            fault = wire.read_fault(answer.status, answer.content)
             if fault is not None and fault.is_auth_off:
                 return ""
-            return _answer(member, response, wire.read_auth_token)
+            return _read(member, answer, wire.read_auth_token)
         except Unsure as problem:
             raise Unreachable(str(problem)) from problem  # nothing that matters was asked for
 
@@ -236,17 +228,15 @@ class Etcd:
             self._token = None
         return True
 
-    def _request(self, member: str, call: str, body: Plain, token: str) -> httpx.Request:
-        content = json.dumps(body).encode()
-        fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
-        if token:
-            fields["authorization"] = token
-        scheme = "http" if self.tls is None else "https"
-        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=Body(content))
+
+def _request(call: str, body: Plain, token: str) -> tuple[str, dict[str, str], bytes]:
+    """Path, fields and content."""
+    fields = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
+    return f"/v3/{call}", fields, json.dumps(body).encode()
 
 
 def _text(error: BaseException) -> str:
-    """httpx leaves out what is the matter with TLS."""
+    """What is the matter; with TLS, what OpenSSL says."""
     problem = _tls_problem(error)
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"{NOT_TRUSTED}: {problem.verify_message.rstrip('.')}"
@@ -272,8 +262,8 @@ def _advice(fault: str, other: str = OTHER_ADVICE) -> str:
     return next((advice for part, advice in ADVICE.items() if part in fault), other)
 
 
-def _answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
-    fault = wire.read_fault(response.status_code, response.content)
+def _read(member: str, answer: EtcdAnswer, read: Callable[[object], T], *, knows_user: bool = True) -> T:
+    fault = wire.read_fault(answer.status, answer.content)
     if fault is not None and fault.undecided:
         raise Unsure(f"etcd at {member} failed ({fault.text}): {_advice(fault.text)}")
     if fault is not None:
@@ -281,12 +271,12 @@ def _answer(member: str, response: httpx.Response, read: Callable[[object], T], 
         advice = _advice(fault.text) if knows_user or not fault.is_denied else NAME_USER
         raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
-        return read(wire.read_json(response.content))
+        return read(wire.read_json(answer.content))
     except ValueError as error:
         raise StoreError(f"{member} does not answer as etcd does: {CORRECT}") from error
 
 
-def _tell(line: str, heed: Callable[[WatchEvent], None]) -> str:
+def _tell(line: bytes, heed: Callable[[WatchEvent], None]) -> str:
     """Pass on what a line of a watch says; why the watch is over, if it is."""
     try:
         events = wire.read_events(wire.read_json(line))

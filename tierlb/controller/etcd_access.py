@@ -11,9 +11,9 @@ import attrs
 
 from tierlb.channel.durable import StoreError
 from tierlb.model.topology import SharedStore
-from tierlb.topology import forms
 from tierlb.topology.files import one_line, read_regular
-from tierlb.topology.source import Scalar
+from tierlb.topology.net_forms import read_store_url
+from tierlb.topology.typed import Scalar
 
 PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
@@ -40,7 +40,7 @@ def parse_store_url(text: str) -> StoreUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
     try:
-        url = forms.FORMS[forms.StoreUrl].read(Scalar(text))
+        url = read_store_url(Scalar(text))
     except ValueError:
         raise ValueError(
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"

@@ -149,7 +149,8 @@ def _conflicts(name: str, wanted: frozenset[str], scene: Scene) -> Iterator[str]
         yield f"{name} is to publish {_container_list(wanted)}, for which its container would have to be made anew"
     for each in scene.containers:
         if each.service != name and wanted & each.published:
-            yield f"{name} is to publish {_container_list(wanted & each.published)}, which the container of {each.service} does"
+            ports = _container_list(wanted & each.published)
+            yield f"{name} is to publish {ports}, which the container of {each.service} does"
 
 
 def _established(table: str) -> Iterator[tuple[str, str, str]]:

@@ -40,7 +40,7 @@ from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
-from tierlb.topology.diff import duration_text
+from tierlb.topology.units import duration_text
 from tierlb.wire.agent_check import AGENT_NOTICE_S
 from tierlb.wire.credentials import Principal, Role
 

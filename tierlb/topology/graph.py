@@ -15,21 +15,11 @@ import attrs
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
+from tierlb.topology.reading import Reading
 from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape, To
-from tierlb.topology.structure import Reading
 
-KEYS_WITHOUT_NAMES = (
-    "replicas",
-    "balance",
-    "hash_on",
-    "orca",
-    "agent_check",
-    "timeouts",
-    "limits",
-    "trusted_peers",
-    "paths",
-    "client_abort",
-)
+LINKING_KEYS = ("kind", "listen", "to", "routes")
+"""Keys of a tier that decide whether traffic reaches it and where it goes."""
 MAX_GUESSES = 100
 """Guessing is slow; who got more names than this wrong did not mistype them."""
 DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
@@ -64,7 +54,7 @@ def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_
 
 def _cannot_connect(path: Path) -> bool:
     """Whether what was cut out cannot have linked tiers, so that a missing link is really missing."""
-    return path[:1] != ("tiers",) or (len(path) > 2 and path[2] in KEYS_WITHOUT_NAMES)
+    return path[:1] != ("tiers",) or (len(path) > 2 and path[2] not in LINKING_KEYS)
 
 
 def _edges(path: Path, tier: TierShape) -> Iterator[Edge]:

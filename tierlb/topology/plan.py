@@ -56,10 +56,10 @@ from tierlb.topology.diff import (
     TierRemoved,
     TierScaled,
     differences,
-    duration_text,
     weights_of,
 )
 from tierlb.topology.graph import Ports
+from tierlb.topology.units import duration_text
 
 T = TypeVar("T")
 

@@ -28,6 +28,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from tierlb.topology.problems import Fault, Path
+from tierlb.topology.typed import Scalar
 from tierlb.topology.units import shown
 
 MAX_CHARS = 1 << 18
@@ -40,14 +41,6 @@ MAX_DEPTH = 20
 LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """What YAML's reader counts as the end of a line."""
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-
-
-@attrs.frozen
-class Scalar:
-    """A scalar as written. A quoted one is text whatever it looks like."""
-
-    text: str
-    quoted: bool = False
 
 
 Data = dict[str, Any] | list[Any] | Scalar | None

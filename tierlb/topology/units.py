@@ -24,6 +24,7 @@ SHORTEST_S = 0.1
 """Below this the data plane's coarse timers (a quarter of a second) would make nonsense of the figure."""
 LONGEST_S = 86_400.0
 """A day; who wants longer than that wants no timeout, which the memory bounds do not allow."""
+BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")
 LARGEST_BYTES = 2**50
 """Far above any body, far below where a float could round a size."""
 
@@ -62,6 +63,23 @@ def parse_size_bytes(value: str | int) -> int:
     if not 1 <= size <= LARGEST_BYTES:
         raise ValueError(f"{shown(text)} is out of range: write 1 byte to {LARGEST_BYTES // 2**40}TiB")
     return int(size)
+
+
+def duration_text(seconds: float) -> str:
+    """As `parse_duration_s` reads it: 250ms, 2.5s, 1m30s."""
+    if seconds < 1:
+        return f"{1000 * seconds:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    rest = round(rest, 3)
+    parts = (f"{hours}h" if hours else "", f"{minutes}m" if minutes else "", f"{rest:g}s" if rest else "")
+    return "".join(parts)
+
+
+def size_text(count: int) -> str:
+    """As `parse_size_bytes` reads it, in the largest unit of which it is a whole number: 64KiB, 10MB, 1000."""
+    unit = next((unit for unit in BYTE_UNITS if count % BYTES_PER[unit.lower()] == 0), "")
+    return f"{count // BYTES_PER[unit.lower()]}{unit}"
 
 
 def shown(text: str) -> str:

@@ -173,7 +173,8 @@ async def test_of_an_answer_too_long_for_a_check_the_status_is_enough(nursery):
 
 async def test_first_words_without_an_end_are_no_answer(nursery):
     server = Server(b"HTTP/1.1 103 Early\r\n\r\n" * (2 * MAX_ANSWER_BYTES // 22))
-    assert await check(await server.listen(nursery), HTTP) == Result(False, "gave no answer")
+    reason = "gave no proper HTTP answer: gave interim answers only"
+    assert await check(await server.listen(nursery), HTTP) == Result(False, reason)
     nursery.cancel_scope.cancel()
 
 
