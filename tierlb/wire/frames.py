@@ -20,12 +20,12 @@ from typing import Any
 import attrs
 import cattrs
 import msgpack  # type: ignore[import-untyped]
-from cattrs.gen import make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import Echo, Guidance, KindTimes, NodeRow, SubtreeLoad
-from tierlb.model.snapshot import Send, Snapshot
+from tierlb.model.load import JSON_KEY, Echo, Guidance, KindTimes, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.snapshot import Destination, Send, Snapshot
 from tierlb.model.topology import Redirect, Respond
 
 PROTOCOL_VERSION = 1
@@ -424,10 +424,20 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, read)
     converter.register_structure_hook_func(_is_kinds, lambda value, _: _kinds(value))
     converter.register_unstructure_hook(Address, str)
+    for renamed in (NodeLoad, Destination):
+        _keep_keys(converter, renamed)
     converter.register_unstructure_hook(NodeRow, _row_writer(converter))
     converter.register_unstructure_hook(ParentAddress, attrs.astuple)
     configure_tagged_union(Send | Respond | Redirect, converter, tag_name="do", tag_generator=_action_tag)
     return converter
+
+
+def _keep_keys(converter: cattrs.Converter, kind: type) -> None:
+    """Fields whose key in JSON is not their name have the same key here."""
+    fields = {field.name: field.metadata[JSON_KEY] for field in attrs.fields(kind) if JSON_KEY in field.metadata}
+    names = {name: override(rename=key) for name, key in fields.items()}
+    converter.register_structure_hook(kind, make_dict_structure_fn(kind, converter, **names))  # type: ignore[arg-type]
+    converter.register_unstructure_hook(kind, make_dict_unstructure_fn(kind, converter, **names))  # type: ignore[arg-type]
 
 
 def _row_writer(converter: cattrs.Converter) -> Callable[[NodeRow], dict[str, Any]]:
