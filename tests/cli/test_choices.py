@@ -200,12 +200,12 @@ def test_each_choice_stands_deeper_than_the_one_above():
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        (ChoiceTrace(CHOICES[:1], missing="web-2"), "web-2 did not say how it chose"),
+        (ChoiceTrace(CHOICES[:1], missing="web-2"), "web-2 did not explain its choice"),
         (
             ChoiceTrace((TracedChoice("web-1", "web", "l7", "", None, answered=404),)),
             "web-1 · web l7 · answered itself with 404",
         ),
-        (ChoiceTrace((TracedChoice("web-1", "web", "l7", "random", None),)), "web-1 · web l7 · random · found nobody"),
+        (ChoiceTrace((TracedChoice("web-1", "web", "l7", "random", None),)), "web-1 · web l7 · random · found no host"),
     ],
 )
 def test_ends_that_are_no_endpoint_are_told(way, said):

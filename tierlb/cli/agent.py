@@ -1,4 +1,4 @@
-"""`tierlb agent`: the sidecar's process, from its arguments."""
+"""`tierlb agent`: the agent's process, from its arguments."""
 
 import os
 import random

@@ -1,4 +1,5 @@
-"""`tierlb compose FILE`: the cluster as a compose file, printed, or laid out in a directory ready to start."""
+"""`tierlb compose FILE`: the cluster as a compose file, printed, or written to a directory from which it can be
+started."""
 
 import os
 import sys
@@ -36,7 +37,7 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
 
 
 def check_for_compose(file: Path, topology: Topology) -> None:
-    """Say what keeps it from being rendered, and exit with 2 if anything does."""
+    """Print the problems that prevent rendering, and exit with 2 if there are any."""
     problems = faults(topology)
     for problem in problems:
         click.echo(f"{file}: {problem}", err=True)

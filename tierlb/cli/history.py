@@ -1,4 +1,4 @@
-"""`tierlb history`: which topologies the cluster was asked to be, by whom, when and why; or the text of one."""
+"""`tierlb history`: the accepted topologies with author, time and reason, or the text of one."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ ACTIVE, OTHER_REVISION = "▸", " "
 
 
 def show_history(client: Client, number: int | None) -> None:
-    """The list, newest last; with a number the text of that revision as it was."""
+    """Print the list, newest last; with a number the text of that revision."""
     if number is not None:
         revision = client.get(f"/v1/history/{number}")
         click.echo(json.dumps(revision, indent=2) if client.as_json else _revision_file(revision), nl=client.as_json)
@@ -25,7 +25,7 @@ def show_history(client: Client, number: int | None) -> None:
 
 
 def _revision_file(revision: dict[str, Any]) -> str:
-    """Its text, and below it as comments what it wants of nodes and agents."""
+    """Its text, and below it as comments the admin states of nodes and agents."""
     states = revision.get("admin_states", ())
     wanted = (f"# {printable(each['name'])}: {printable(each['state'])}\n" for each in states)
     ended = not states or revision["text"].endswith("\n")
@@ -33,7 +33,7 @@ def _revision_file(revision: dict[str, Any]) -> str:
 
 
 def lines(revisions: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each, in columns."""
+    """One line for each revision, in columns."""
     rows = [HEADINGS, *map(_cells, revisions)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -26,7 +26,7 @@ class KubernetesOptions:
 
 
 def run_kubernetes(file: Path, given: KubernetesOptions) -> None:
-    """Exits with 2 if Kubernetes cannot run the topology as it is asked to, and 1 if nothing can be written."""
+    """Exits with 2 if Kubernetes cannot run the topology in the requested way, and 1 if nothing can be written."""
     topology = load_or_exit(file, "nothing was rendered")
     plan = ManifestPlan(topology, file.read_text(encoding="utf-8-sig"), _rendering_options(given))
     found = problems(plan)

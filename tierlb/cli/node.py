@@ -28,7 +28,7 @@ from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import is_calling_place
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
-"""Finished exchanges are freed by their reference counts; the collector is there for cycles after errors."""
+"""Finished exchanges are freed by their reference counts; the collector is only needed for cycles after errors."""
 
 
 @attrs.frozen
@@ -66,13 +66,13 @@ def start_node(options: NodeOptions) -> None:
     plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
     tls, rng = _node_tls(options.tls), random.Random()
     node = Node(identity, plane, Refused, log, rng, tls, placement, state=options.state, errors=errors)
-    log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
-    gc.freeze()  # what is here now stays: the collector need not walk over it again
+    log.warm()  # it takes a tenth of a second, which would delay traffic later
+    gc.freeze()  # these objects stay: the collector need not visit them again
     trio.run(run_node, node)
 
 
 def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
-    """Of a process of `tierlb up`, whose name and tier come from its supervisor."""
+    """The options of a process of `tierlb up`, whose name and tier come from its supervisor."""
     credential, reception = broker.introduction()
     given = parse_credential(credential)
     if given is None or not principal.covers(given.principal):
@@ -82,7 +82,7 @@ def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
 
 
 def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
-    """Of a node that `tierlb up` does not start."""
+    """The options of a node that `tierlb up` does not start."""
     join_credentials = join_credentials_or_exit(
         options.join, options.join_file, options.token_file, options.token_fd, principal.role
     )
@@ -97,7 +97,7 @@ def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
 
 
 def _of_the_tier(token: str, principal: Principal, control_name: str) -> tuple[bytes, ...]:
-    """The reception key by which any node of the tier is known to children that find it by a name of all."""
+    """The reception key of all nodes of the tier, for children that find this one by a name of all."""
     try:
         return (credential_or_exit(token, Principal(principal.role, principal.group))[0].reception,)
     except click.UsageError:

@@ -1,8 +1,8 @@
-"""The admin API's status as the rows that people look at: a group for each tier and pool, its total and its hosts.
+"""The admin API's status as rows for display: a group for each tier and pool, with its total and its hosts.
 
-Pure, and nothing of it is text yet but names and states (table.py). A figure that nobody told is None, never 0: zero is
-not a load. What a parent says of its hosts counts by the traffic that the parent has: a host's share is its
-part of all that its parents send together, to whichever tier or pool.
+Pure, and no text yet except names and states (table.py). An unknown figure is None, never 0: zero is not a load. The
+figures of a parent count in proportion to its traffic: a host's share is its part of all that its parents send
+together, to whichever tier or pool.
 """
 
 from base64 import b64decode
@@ -18,21 +18,20 @@ Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 STALE_S = 2.5
-"""Ten report intervals: what is older is not believed by parents either, and says nothing of now."""
+"""Ten report intervals: parents do not trust an older report either, and it says nothing about now."""
 AVAILABLE = "available"
 CONTROLLER_ROW = "the controller"
 SERVING = "serving"
 WANTED = {"drain": "draining", "maintenance": "maintenance"}
-"""What to call a node that serves and of which an operator wants this."""
+"""The state of a node that serves and has this admin state."""
 
 
 @attrs.frozen
 class StatusRow:
-    """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
-    that is, it serves and not all of its parents keep away from it. `parked`: of those in flight. `capacity_age_s`: how
-    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet, `guessed`: it stands on a guess of
-    how many items endpoints work on at once. `problem`: what most of those who check an endpoint find, or what a node
-    lacks."""
+    """One row. `by_connection`: its items are connections. `counts`: it is part of the capacity of its group, that is,
+    it serves and not all of its parents avoid it. `parked`: of those in flight. `capacity_age_s`: the age of what the
+    capacity was learnt from. `unlearnt`: the capacity is not known yet. `guessed`: it depends on a guess of the
+    endpoints' slots. `problem`: what most of the nodes that check an endpoint find, or what a node lacks."""
 
     name: str
     state: str = ""
@@ -70,8 +69,8 @@ class StatusGroup:
 
 @attrs.frozen
 class ParentView:
-    """How a parent sees one host. `part` (0..1) is the host's of what that parent sends, `weight` the parent's of
-    what all parents send; `part` is None where the parent sends nothing."""
+    """The figures of one parent on one host. `part` (0..1) is the host's part of what that parent sends, `weight` the
+    parent's part of what all parents send; `part` is None where the parent sends nothing."""
 
     availability: str
     in_flight: int
@@ -98,8 +97,8 @@ def groups_of(status: Json) -> tuple[StatusGroup, ...]:
 
 
 def internal_errors(status: Json) -> dict[str, int]:
-    """How many errors of its own each process has caught since its start, the controller first; only of those that
-    had some."""
+    """How many internal errors each process has caught since its start, the controller first; only processes that had
+    some."""
     nodes = [node for tier in status["tiers"].values() for node in tier["nodes"]]
     nodes += [agent for pool in status["pools"].values() for agent in pool["agents"]]
     counts = {node["name"]: (node["load"] or {}).get("internal_errors", 0) for node in nodes}
@@ -115,7 +114,7 @@ def counts_connections(name: str, tiers: Json) -> bool:
 
 
 def state_word(state: str, availabilities: Sequence[str]) -> str:
-    """What to call it: its own state, or what parents hold against it and how many of them do (`ejected 1/3`)."""
+    """The state to show: its own, or what parents hold against it and how many of them do (`ejected 1/3`)."""
     bad = Counter(word for word in availabilities if word != AVAILABLE)
     if state != SERVING or not bad:
         return state
@@ -124,8 +123,8 @@ def state_word(state: str, availabilities: Sequence[str]) -> str:
 
 
 def parts(hosts: Sequence[Json]) -> list[float | None]:
-    """How a parent splits its traffic among its hosts now: by the items of the last second, or, where there was none,
-    by what is in flight. None for each: it sends nothing."""
+    """How a parent splits its traffic among its hosts now: by the items of the last second, or, if there were none, by
+    what is in flight. None for each: it sends nothing."""
     for figures in ([host["share"] for host in hosts], [host["in_flight"] for host in hosts]):
         if (whole := sum(figures)) > 0:
             return [figure / whole for figure in figures]
@@ -133,7 +132,7 @@ def parts(hosts: Sequence[Json]) -> list[float | None]:
 
 
 def weights(parents: Sequence[Json]) -> list[float]:
-    """What part of their traffic taken together each parent has (sums to 1): by rate, or else by items in flight."""
+    """Each parent's part of their traffic together (sums to 1): by rate, or else by items in flight."""
     rates = [parent["items_per_s"] or 0.0 for parent in parents]
     held = [parent["load"]["in_flight"] for parent in parents]
     figures = next((some for some in (rates, held) if sum(some) > 0), [1.0] * len(parents))
@@ -141,7 +140,7 @@ def weights(parents: Sequence[Json]) -> list[float]:
 
 
 def _live_nodes(status: Json, unit: dict[str, bool]) -> list[Json]:
-    """Nodes whose rows say how things are now, with the unit of their items."""
+    """Nodes with current figures, with the unit of their items."""
     nodes = [{**node, "by_connection": unit[name]} for name, tier in status["tiers"].items() for node in tier["nodes"]]
     return [node for node in nodes if node["load"] is not None and _is_live(node)]
 
@@ -170,7 +169,7 @@ def _pool_group(name: str, pool: Json, parents: Sequence[Json]) -> StatusGroup:
 
 
 def _parent_views(names: set[str], parents: Sequence[Json]) -> dict[str, list[ParentView]]:
-    """By host, how each of the parents sees it; parents are those that have any of these hosts."""
+    """By host, the figures of each parent; parents are those that have any of these hosts."""
     involved = [parent for parent in parents if any(m["name"] in names for m in parent["load"]["members"])]
     splits = [parts(parent["load"]["members"]) for parent in involved]
     sending = [parent for parent, split in zip(involved, splits, strict=True) if any(split)]
@@ -204,7 +203,7 @@ def _parent_view(parent: Json, host: Json, part: float | None, weight: float) ->
 
 
 def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[ParentView]) -> StatusRow:
-    """What it says of itself, and its share as its parents have it. `timed`: it times the items that it counts."""
+    """Its own figures, and its share by those of its parents. `timed`: it times the items that it counts."""
     load, live = node["load"] or {}, _is_live(node)
     subtree = node["subtree"] or {}
     state: str = node["state"]
@@ -235,13 +234,13 @@ def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[Pare
 
 
 def _is_guess(subtree: Json) -> bool:
-    """Whether a node has its capacity from endpoints, and does not know yet how many items these work on at once."""
+    """Whether a node's capacity comes from endpoints whose slots it does not know yet."""
     capacity = subtree.get("capacity")
     return bool(capacity and not subtree.get("slots") and capacity != subtree.get("own_capacity"))
 
 
 def _endpoint_row(endpoint: Json, agent: Json | None, views: Sequence[ParentView]) -> StatusRow:
-    """What its parents say of it, and what it reports itself if it has an agent."""
+    """The figures of its parents, and its own reports if it has an agent."""
     reported = (agent and agent["subtree"]) or {}
     ages = [view.age_s for view in views if view.age_s is not None]
     capacity = reported.get("capacity") or _known_mean([view.capacity for view in views])
@@ -269,7 +268,7 @@ def _endpoint_row(endpoint: Json, agent: Json | None, views: Sequence[ParentView
 
 
 def _most_common(problems: Iterable[str]) -> str:
-    """Several nodes may find different things: the one that most find."""
+    """The problem that most nodes find; several may find different ones."""
     found = Counter(filter(None, problems)).most_common(1)
     return found[0][0] if found else ""
 
@@ -280,7 +279,7 @@ def _in_capacity(state: str, views: Sequence[ParentView]) -> bool:
 
 
 def _share(views: Sequence[ParentView]) -> float | None:
-    """Of all that the parents send; None while none of them sends anything, and for whom nobody sends to."""
+    """Its part of all that the parents send; None while none of them sends anything."""
     return _known_sum(None if view.part is None else view.part * view.weight for view in views)
 
 
@@ -308,7 +307,7 @@ def _total_row(name: str, address: str, rows: Sequence[StatusRow]) -> StatusRow:
 
 
 def _utilisation(rows: Iterable[StatusRow]) -> float | None:
-    """The mean, in which each counts by its capacity: what is used of all there is."""
+    """The mean weighted by capacity: how much of all capacity is used."""
     known = [(row.utilisation, row.capacity) for row in rows if row.utilisation is not None]
     whole = sum(capacity or 0.0 for _, capacity in known)
     if whole:

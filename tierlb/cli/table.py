@@ -1,8 +1,9 @@
-"""The status as a table, for `tierlb status` and `tierlb top`: what is shown, how figures are written, what gives way.
+"""The status as a table, for `tierlb status` and `tierlb top`: the columns, the format of figures, and what is left
+out.
 
-Columns keep a least width, so that nothing jumps while figures change. Where the terminal is narrow, columns are left
-out, the least important first, which is for the command to say; where it is low, hosts are, those that are in
-trouble last. Nothing that a node says of itself can do more to a terminal than be printed.
+Columns have a least width, so that nothing moves while figures change. On a narrow terminal columns are left out, the
+least important first, in the order that the command gives. On a low one hosts are left out, those with problems last.
+No text from a node can have an effect on the terminal.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +22,13 @@ from tierlb.cli.rows import SERVING, STALE_S, StatusGroup, StatusRow, groups_of,
 
 MOST_PHRASES = 5
 MOST_PROCESSES = 4
-"""Named in the line about internal errors."""
+"""The most processes that the line about internal errors names."""
 INDENT = "  "
 HEADLINES = 3
-"""What stands above the rows: the cluster, the headings, the rule."""
+"""The lines above the rows: the cluster, the headings, the rule."""
 WARM, HOT_CELL = 0.8, 0.95
 OLD_REPORT_S = 10.0
-"""The age of what a capacity was learnt from is shown from here on."""
+"""The age of a capacity is shown from here on."""
 UNKNOWN = "?"
 STATE_STYLES = {SERVING: "green", "starting": "yellow", "draining": "yellow", "maintenance": "yellow"}
 
@@ -44,7 +45,7 @@ class Column:
 
 
 def status_table(status: dict[str, Any], order: Sequence[str], width: int, height: int | None = None) -> Lines:
-    """Everything, in so many characters and lines; `order` names the columns, the most important first."""
+    """The whole table in so many characters and lines; `order` names the columns, the most important first."""
     groups = groups_of(status)
     phrases = _first(_phrases(status, groups), MOST_PHRASES)
     if height is not None:
@@ -53,7 +54,7 @@ def status_table(status: dict[str, Any], order: Sequence[str], width: int, heigh
 
 
 def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
-    """How wide the page is if nothing has to be left out."""
+    """The width of the table with all columns."""
     groups = groups_of(status)
     rows = _group_rows(groups)
     wide = sum(_width(STATUS_COLUMNS[key], rows) + 2 for key in order)
@@ -61,8 +62,8 @@ def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
 
 
 def shortened(groups: Sequence[StatusGroup], lines: int) -> tuple[StatusGroup, ...]:
-    """The same in no more lines, if there is one for each headline: hosts give way to the words `… 7 more`, those
-    that simply serve first. Small groups stay whole as long as they can."""
+    """The same groups in no more lines, with one for each headline at least. Hosts are replaced by `… 7 more`, those
+    that simply serve first. Small groups stay whole as long as possible."""
     if sum(1 + len(group.hosts) for group in groups) <= lines:
         return tuple(groups)
     spare, left, result = lines - len(groups), len(groups), {}
@@ -74,8 +75,8 @@ def shortened(groups: Sequence[StatusGroup], lines: int) -> tuple[StatusGroup, .
 
 
 def fitting(columns: Sequence[tuple[str, int]], width: int) -> tuple[list[str], int]:
-    """Which of these columns, the most important first, each with its width, have room; and how far apart they stand.
-    The first two always do."""
+    """The columns that fit, the most important first, each with its width, and their distance. The first two are always
+    included."""
     chosen = list(columns)
     while len(chosen) > 2 and _total_width(chosen, 1) > width:
         chosen.pop()
@@ -122,7 +123,7 @@ def age_text(value_s: float | None) -> str:
 def capacity_text(
     value: float | None, learnt_s: float | None, *, by_connection: bool = False, guessed: bool = False
 ) -> str:
-    """`1,234/s`, `1,234/s (5 min)` where it was learnt so long ago, `~1,234/s` where it stands on a guess, `?` where
+    """`1,234/s`; `1,234/s (5 min)` where it was learnt so long ago; `~1,234/s` where it depends on a guess; `?` where
     nothing was learnt."""
     if value is None:
         return UNKNOWN
@@ -152,7 +153,7 @@ def _age_style(row: StatusRow) -> str:
 
 
 def _capacity(row: StatusRow) -> str:
-    """Nothing where nobody told anything, or none is ever learnt."""
+    """Empty where nothing was reported, or none is ever learnt."""
     if row.capacity is None and not row.unlearnt:
         return ""
     return capacity_text(row.capacity, row.capacity_age_s, by_connection=row.by_connection, guessed=row.guessed)
@@ -175,7 +176,7 @@ STATUS_COLUMNS = {
     "share": Column("share", lambda row: percent_text(row.share), least=5),
     "errors": Column("errors", lambda row: count_text(row.errors)),
 }
-"""In the order in which they stand."""
+"""The columns in the order of display."""
 
 
 def _headline(status: dict[str, Any]) -> Text:
@@ -191,7 +192,7 @@ def _line(text: str, style: str) -> Text:
 
 
 def _phrases(status: dict[str, Any], groups: Sequence[StatusGroup]) -> list[str]:
-    """What stands below the table: what is not up, then what health checks find wrong, and where."""
+    """The lines below the table: what is not up, then what health checks found, and where."""
     found = [f"{row.name}: {row.problem}" for group in groups for row in group.hosts if row.problem]
     return [*_internal_errors(status), *(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
 
@@ -209,7 +210,7 @@ def _first(phrases: Sequence[str], most: int) -> list[str]:
 
 
 def _foremost(hosts: Sequence[StatusRow], most: int) -> tuple[StatusRow, ...]:
-    """So many lines of them, in their order; none if even `… more` has no place."""
+    """So many lines of them, in their order; none if even `… more` does not fit."""
     if len(hosts) <= most:
         return tuple(hosts)
     if most == 0:

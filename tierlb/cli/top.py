@@ -1,8 +1,8 @@
-"""`tierlb top`: the table of `tierlb status` in the whole terminal, anew all the time, until Ctrl-C or q.
+"""`tierlb top`: the table of `tierlb status` in the whole terminal, refreshed until Ctrl-C or q.
 
-It stands on the terminal's other screen, which is written over in place: nothing flickers, and what was there before
-is there again afterwards. When the admin API is gone, the last figures stay, dimmed, and it keeps asking, for traffic
-does not depend on the controller.
+It uses the terminal's alternate screen, which is overwritten in place: nothing flickers, and the former content is
+restored afterwards. When the admin API does not answer, the last figures stay, dimmed, and requests go on, because
+traffic does not depend on the controller.
 """
 
 import os
@@ -36,7 +36,7 @@ TOP_ORDER = (
 )
 """The columns, the most important first."""
 REDRAW_S = 0.5
-"""A terminal that changed its size is drawn anew that soon, however seldom the cluster is asked."""
+"""A terminal whose size changed is redrawn within this time, however long the interval is."""
 KEYS_BYTES = 64
 
 
@@ -50,7 +50,7 @@ class TopSettings:
 
 
 def show_top(admin_url: Where, interval: str, once: bool, as_json: bool) -> None:
-    """Watch until told to stop; print once where that is wanted, or where there is no terminal to draw on."""
+    """Watch until Ctrl-C or q; print once on request, or where there is no terminal."""
     admin_place(admin_url)
     try:
         interval_s = parse_duration_s(interval)
@@ -66,7 +66,7 @@ def show_top(admin_url: Where, interval: str, once: bool, as_json: bool) -> None
 
 
 def top_loop(admin_url: Where, last: TopSettings, now: float) -> TopSettings:
-    """Ask; if there is no answer, what was known before and why."""
+    """Ask once; without an answer, the former one and the reason."""
     try:
         return TopSettings(fetch_status(admin_url), now)
     except click.ClickException as problem:
@@ -74,7 +74,7 @@ def top_loop(admin_url: Where, last: TopSettings, now: float) -> TopSettings:
 
 
 def screen(seen: TopSettings, admin_url: Where, now: float, width: int, height: int) -> RenderableType:
-    """What to draw in so many characters and lines."""
+    """The content of the screen in so many characters and lines."""
     if seen.status is None:
         return Text(f"{seen.problem}\n\nStill trying.", "red") if seen.problem else Text(f"asking {admin_url}")
     if not seen.problem:
@@ -103,7 +103,7 @@ def _watch(console: Console, admin_url: Where, interval_s: float) -> None:
 
 @contextmanager
 def _keys() -> Iterator[int | None]:
-    """The descriptor on which keys come one by one and are not shown, if there is a keyboard."""
+    """The descriptor of the keyboard, if there is one, with keys unbuffered and not shown."""
     if not sys.stdin.isatty():
         yield None
         return
