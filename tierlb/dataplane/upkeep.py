@@ -186,7 +186,7 @@ class Upkeep:
     def _say(self, now: float) -> None:
         load = self._load = self.subtree(now)
         self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
-        self._voice.say(now, load)
+        self._voice.reply(now, load)
         self._front.load_field = b"" if self._orca is None else self._orca_field(load, self._orca)
 
     def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
@@ -210,7 +210,7 @@ class Upkeep:
     async def _serve_agent_check(self, address: Address) -> None:
         def say() -> bytes:
             self._asked_at = now = self._reactor.look()
-            return encode_reply(self._voice.say(now, self.subtree(now)))
+            return encode_reply(self._voice.reply(now, self.subtree(now)))
 
         while True:
             try:
