@@ -27,7 +27,7 @@ from tierlb.wire.proxy_protocol import (
     EXPLAINED,
     PARENT,
     PROCESS,
-    WAY,
+    VIA,
     ProxyHeader,
     encode_local,
     encode_tlv,
@@ -390,7 +390,7 @@ def l4_parent(
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
     tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
-    for kind, value in ((EXPLAINED, explained), (WAY, way)):
+    for kind, value in ((EXPLAINED, explained), (VIA, way)):
         if value:
             tlvs += encode_tlv(kind, value)
     return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)

@@ -161,7 +161,7 @@ async def test_a_guard_that_reads_nothing_holds_up_nobody():
 
 
 async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatch):
-    log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], guard_module._start
+    log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], guard_module._start_guard
     errors = InternalErrors(log)
 
     async def start(reader):
@@ -171,7 +171,7 @@ async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatc
 
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
-            monkeypatch.setattr(guard_module, "_start", start)
+            monkeypatch.setattr(guard_module, "_start_guard", start)
             nursery.start_soon(guard.keep, log, errors)
             guard._process.kill()
             while "guard_started" not in [event for event, _ in log.events]:  # noqa: ASYNC110 (real processes)
@@ -242,7 +242,7 @@ async def test_a_guard_that_was_killed_is_no_harm():
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 async def test_an_orderly_end_does_not_wait_for_a_guard_that_works_no_more(number, monkeypatch):
     """And kills in its place."""
-    monkeypatch.setattr(guard_module, "END_S", 0.1)
+    monkeypatch.setattr(guard_module, "GUARD_END_S", 0.1)
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
             os.kill(guard._process.pid, number)

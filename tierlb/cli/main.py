@@ -309,7 +309,7 @@ def demo_backend(
 
     import trio
 
-    from tierlb.demo.endpoint import BadQuery, Station, read_seconds, run_backend
+    from tierlb.demo.endpoint import BadQuery, Workers, read_seconds, run_backend
     from tierlb.model.topology import Orca
 
     try:
@@ -318,8 +318,8 @@ def demo_backend(
         raise click.UsageError(f"--{str(problem).strip()}") from problem
     if not service and (fixed or seed is not None):
         raise click.UsageError("--fixed and --seed say how the times of --service are drawn: give --service too")
-    station = Station(slots, service_s, fixed, random.Random(seed))
+    workers = Workers(slots, service_s, fixed, random.Random(seed))
     try:
-        trio.run(run_backend, name, host, port, station, Orca(orca) if orca else None)
+        trio.run(run_backend, name, host, port, workers, Orca(orca) if orca else None)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

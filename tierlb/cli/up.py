@@ -114,7 +114,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         await store.close()
     if problem:
         raise click.ClickException(problem)
-    log.info("stopped")
+    log.info("cluster_stopped")
 
 
 def admin_url(topology: Topology, port: int) -> str:

@@ -175,7 +175,7 @@ def watch(key: str, since: int) -> Plain:
     return {"create_request": {"key": _coded(key), "start_revision": str(since)}}
 
 
-def _strictly(read: Callable[[Any], T]) -> Callable[[Any], T]:
+def _strict(read: Callable[[Any], T]) -> Callable[[Any], T]:
     """What is missing or of another kind is a ValueError."""
 
     @wraps(read)
@@ -188,14 +188,14 @@ def _strictly(read: Callable[[Any], T]) -> Callable[[Any], T]:
     return checked
 
 
-@_strictly
+@_strict
 def read_outcome(plain: Any) -> TxnResult:
     ranges = (response.get("response_range", {}) for response in plain.get("responses", ()))
     found = tuple(tuple(map(_item, answer.get("kvs", ()))) for answer in ranges)
     return TxnResult(plain.get("succeeded", False) is True, int(plain["header"]["revision"]), found)
 
 
-@_strictly
+@_strict
 def read_auth_token(plain: Any) -> str:
     """What to send along with every request; a field of HTTP can hold it."""
     token = plain["token"]
@@ -204,23 +204,23 @@ def read_auth_token(plain: Any) -> str:
     return str(token)
 
 
-@_strictly
+@_strict
 def read_lease(plain: Any) -> Lease:
     return Lease(int(plain["ID"]), int(plain["TTL"]))
 
 
-@_strictly
+@_strict
 def read_renewal(plain: Any) -> int:
     """The seconds that it holds for; 0 if there is no such lease any more."""
     return int(plain["result"].get("TTL", 0))
 
 
-@_strictly
+@_strict
 def read_revocation(plain: Any) -> None:
     int(plain["header"]["revision"])
 
 
-@_strictly
+@_strict
 def read_events(plain: Any) -> tuple[WatchEvent, ...] | EtcdFault:
     """One line of a watch."""
     if "error" in plain:

@@ -34,7 +34,7 @@ DATA_KEY_TLV = 0xE1
 """TLV: the cluster's data key."""
 PROCESS = 0xE3
 """TLV: the boot id of the sending node's process."""
-WAY = 0xE4
+VIA = 0xE4
 """TLV: the processes above the sending node through which the connection came, a line each."""
 EXPLAINED = 0xE2
 """TLV: how the sending node chose, as text."""

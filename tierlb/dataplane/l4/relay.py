@@ -20,7 +20,7 @@ from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
 from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv, encode_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv, encode_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l4.front import L4Front
@@ -48,7 +48,7 @@ class Caller:
 
     def tlvs(self) -> bytes:
         """What a child is told of it; as much of the explanation as a header holds."""
-        way = encode_tlv(WAY, self.way) if self.way else b""
+        way = encode_tlv(VIA, self.way) if self.way else b""
         if not self.explained:
             return way
         return way + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
