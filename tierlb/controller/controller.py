@@ -32,9 +32,10 @@ from collections.abc import Container, Iterable
 import attrs
 import trio
 
-from tierlb.channel.admission import Admission, address_problem, agent_rows, bound, may_replace, mismatch
+from tierlb.channel.admission import Admission, address_problem, agent_rows, bound, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.parents import is_named
+from tierlb.channel.takeover import takeover_problem
 from tierlb.channel.watching import Watching
 from tierlb.controller.admin_states import AdminStates
 from tierlb.controller.cluster_view import ClusterView, Sight
@@ -52,7 +53,7 @@ from tierlb.controller.status import (
 from tierlb.controller.top_health import stalled
 from tierlb.controller.waiting import pools_awaited, tiers_awaited
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import MemberLoad
+from tierlb.model.load import REPORT_INTERVAL_S, MemberLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.net.keep_going import keep_going
@@ -64,7 +65,6 @@ from tierlb.wire.frames import MAX_WATCH_S, Ack, Drain, Hello, Parent, Refuse, R
 
 GATHER_S = 0.01
 """Nodes of a starting tier announce themselves within some milliseconds; one revision then serves for all."""
-REPORT_INTERVAL_S = 0.25
 AGENT_GONE_S = 10.0
 """An agent whose socket has been gone for this long has left: longer than its back-off after a restart of ours."""
 NODE_GONE_S = 30.0
@@ -547,10 +547,15 @@ class Controller:
         if (hello.tier not in self.topology.tiers and not record.agent) or record.tier != hello.tier:
             raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
         former = record.former.hello if record.former is not None and record.link is not None else None
-        if former is not None and former.boot_id == hello.boot_id:
-            raise Unwelcome(f"another process of {hello.node} took over from this one")
-        vouched = self.admission.only_started and not record.agent
-        if record.link is not None and (problem := may_replace(record.link.host, link.host, vouched=vouched)):
+        problem = takeover_problem(
+            hello.node,
+            hello.boot_id,
+            link.host,
+            live_host=record.link.host if record.link is not None else None,
+            replaced_boot_id=former.boot_id if former is not None else "",
+            vouched=self.admission.only_started and not record.agent,
+        )
+        if problem:
             raise Unwelcome(problem)
         if hello.node not in self.records and len(self.records) >= MAX_RECORDS:
             raise Unwelcome(f"there are {MAX_RECORDS} nodes and agents already")

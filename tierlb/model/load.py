@@ -6,6 +6,8 @@ wherever an l7 tier is at or below the node, a connection otherwise.
 
 import attrs
 
+REPORT_INTERVAL_S = 0.25
+"""Between two regular reports of a child to one of its parents."""
 KindTimes = tuple[int, int, float]
 """A kind of items by its key, how many were answered, and the seconds to the answers' heads in all; cumulative."""
 
