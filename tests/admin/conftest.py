@@ -66,7 +66,7 @@ class PaperChanges(Changes):
     async def _carry_out(self, progress, before, stages, deadline_s):
         await self.go.wait()
         for stage in stages:
-            self.controller.adopt(stage)
+            self.controller.registry.adopt(stage)
         await self._end(progress, "done")
 
     async def _restart(self, progress, tier):
@@ -82,7 +82,7 @@ class Shop:
     store: MemoryStore
 
     def app(self):
-        return make_app(self.changes.controller, self.changes, TOKEN, Hosts("10.0.0.5", ("lb.internal",)))
+        return make_app(self.changes.controller.observer, self.changes, TOKEN, Hosts("10.0.0.5", ("lb.internal",)))
 
     def client(self, host="127.0.0.1", token=TOKEN):
         fields = {"authorization": f"Bearer {token}"} if token else {}

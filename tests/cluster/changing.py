@@ -164,13 +164,13 @@ class Site:
     def faults(self) -> list[str]:
         """What is not as the active revision says: revisions, processes, listening sockets."""
         topology = load_text(self.changes.text, "FILE")
-        records = self.controller.records
-        found = [*self.controller.missing()]
+        records = self.controller.registry.records
+        found = [*self.controller.readiness.missing()]
         if self.controller.topology != topology:
             found.append("the controller's topology is not that of the active revision")
         if set(records) != set(_nodes(topology)):
             found.append(f"records: {sorted(records)}")
-        found += [f"{s.name} is stale" for s in records.values() if s.wanted is None or s.served != s.wanted.revision]
+        found += [f"{s.name} is stale" for s in records.values() if not s.assignment.is_served]
         children = self.children()
         nodes = sorted(name for name in children.values() if name)
         if nodes != sorted(_nodes(topology)):
@@ -188,7 +188,7 @@ class Site:
         if len(held) != len(public) + 1:
             yield f"the supervisor listens at {held}"
         for pid, name in children.items():
-            record = self.controller.records.get(name)
+            record = self.controller.registry.records.get(name)
             if record is None or record.hello is None:
                 continue
             expected = {*map(str, record.addresses), record.hello.control}

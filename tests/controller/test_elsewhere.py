@@ -47,13 +47,13 @@ class Containers:
             record = self.records[name] = self.controller.join(hello, link)
             self.controller.receive(record, Report(READY, Echo(), ()))
             while True:
-                if record.wanted is not None and record.wanted.revision != record.served:
-                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in record.wanted.listeners)
-                    self.controller.receive(record, Ack(record.wanted.revision, addresses))
+                if record.assignment.wanted is not None and not record.assignment.is_served:
+                    addresses = tuple(Address("127.0.0.1", 20000 + number) for _ in record.assignment.wanted.listeners)
+                    self.controller.receive(record, Ack(record.assignment.wanted.revision, addresses))
                 with trio.move_on_after(0.2):
                     await link.wake.wait()
                 link.wake = trio.Event()
-        self.controller.lost(record, link)
+        self.controller.registry.lost(record, link)
 
 
 class CutOff:
@@ -72,14 +72,14 @@ class Site:
     containers: Containers
 
     def members(self, name):
-        return [m.name for m in self.containers.records[name].wanted.rules[0].action.destinations[0].members]
+        return [m.name for m in self.containers.records[name].assignment.wanted.rules[0].action.destinations[0].members]
 
 
 async def begin(tmp_path, log, nursery, text=TEXT):
     controller = Controller(load_text(text, "f"), log, engine=Engine())
     changes = Changes(controller, PromptStore(tmp_path / "state"), log, None, now=trio.current_time)
     changes.machines = Elsewhere(controller)
-    controller.adopt(await changes.take_over(text, "ann"))
+    controller.registry.adopt(await changes.take_over(text, "ann"))
     nursery.start_soon(controller.run)
     await nursery.start(changes.run)
     return Site(changes, Containers(controller, nursery))
@@ -90,7 +90,7 @@ async def site(tmp_path, log, nursery, autojump_clock):
     site = await begin(tmp_path, log, nursery)
     site.containers.start("edge-a", "web-a", "web-b")
     await trio.sleep(3)
-    assert site.changes.controller.missing() == ()
+    assert site.changes.controller.readiness.missing() == ()
     yield site
     await site.changes.store.close()
 
@@ -130,7 +130,7 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     assert await over(progress) == "done"
     progress = await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
     with trio.fail_after(60):
-        while site.containers.records["mid-x"].wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
+        while site.containers.records["mid-x"].assignment.wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
             await trio.sleep(RETIRE_S / 4)
     assert not progress.over
     assert await over(progress) == "done"
@@ -138,7 +138,7 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     assert site.members("edge-a") == ["web-a", "web-b"]
     site.containers.stop("mid-x", "mid-y")
     await trio.sleep(1)
-    assert sorted(site.changes.controller.records) == ["edge-a", "web-a", "web-b"]
+    assert sorted(site.changes.controller.registry.records) == ["edge-a", "web-a", "web-b"]
 
 
 async def test_to_scale_is_to_wait_for_so_many_and_afterwards_an_engine_may_do_as_it_likes(site, autojump_clock):
@@ -192,7 +192,7 @@ async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_pa
     assert other.changes.is_news(TEXT + "# edited\n")
     assert other.changes.history.revisions[0].why == AT_START
     await trio.sleep(10)
-    assert other.changes.controller.missing() == ()
+    assert other.changes.controller.readiness.missing() == ()
     assert other.members("edge-a") == ["web-a", "web-b", "web-c"]
 
 
@@ -201,8 +201,8 @@ async def test_nodes_of_any_name_stay_drained_under_another_controller(site, tmp
     assert await over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
     await trio.sleep(10)
-    assert other.containers.records["web-b"].wanted.admin is Admin.DRAIN
-    assert other.containers.records["web-a"].wanted.admin is Admin.READY
+    assert other.containers.records["web-b"].assignment.wanted.admin is Admin.DRAIN
+    assert other.containers.records["web-a"].assignment.wanted.admin is Admin.READY
     assert [each.name for each in other.changes.history.admin_states] == ["web-b"]
 
 

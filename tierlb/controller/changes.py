@@ -169,7 +169,7 @@ class Changes:
         if text != self.text:
             states = self._kept(self.history.admin_states, self.controller.topology)
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None, states))
-        self.controller.want(self.history.admin_states)
+        self.controller.node_admin.want(self.history.admin_states)
         return text
 
     async def take_over(self, text: str, who: str) -> Topology:
@@ -181,11 +181,11 @@ class Changes:
             await self._keep(history=self.history.accept(text, who, AT_START, self.now(), None))
         rollout = self._stored.rollout
         if rollout is None or rollout.over:
-            self.controller.want(self.history.admin_states)
+            self.controller.node_admin.want(self.history.admin_states)
             return self._load(self.text)
         self._resumed = rollout
         previous = self.history.get(rollout.previous)
-        self.controller.want(previous.admin_states)
+        self.controller.node_admin.want(previous.admin_states)
         return self._load(previous.text)
 
     def is_news(self, text: str) -> bool:
@@ -195,17 +195,17 @@ class Changes:
     async def _find(self) -> None:
         found = await self.store.load()
         if found.warning:
-            self.log.warning("the state is not the newest", reason=found.warning)
+            self.log.warning("older_state_loaded", reason=found.warning)
         self._version = found.version
         self._note(found.stored)
 
     async def _take_back(self, rollout: Rollout, text: str) -> str:
         target, previous = self.history.get(rollout.target).text, self.history.get(rollout.previous).text
         said = {"revision": rollout.target, "back_to": rollout.previous}
-        self.log.warning("a change was cut short and is taken back", **said)
+        self.log.warning("change_interrupted", **said)
         if text == target:
             await self._write_file(text, previous)
-            self.controller.adopt(self._load(previous))
+            self.controller.registry.adopt(self._load(previous))
             text = previous
         await self._keep(history=self.history.activate(rollout.previous), rollout=None)
         return text
@@ -318,15 +318,15 @@ class Changes:
         """Why the cluster cannot become that; "" if it can."""
         if plan.unsupported:
             return "; ".join(each.reason for each in plan.unsupported)
-        if self.controller.engine is not None:
-            return self.controller.engine.lack(after)
+        if self.controller.registry.engine is not None:
+            return self.controller.registry.engine.lack(after)
         return self._why_nothing_serves(after, states)
 
     def _why_nothing_serves(self, after: Topology, states: AdminStates) -> str:
         """Not of tiers of which that is so already: making another node ready is no worse."""
         was = _all_out(self.controller.topology, self.history.admin_states)
         for tier, node in _all_out(after, states).items():
-            if tier not in was and self.controller.engine is None:
+            if tier not in was and self.controller.registry.engine is None:
                 return f"of {tier} only nodes that are drained would be left: `tierlb ready {node}` first"
         return ""
 
@@ -344,30 +344,33 @@ class Changes:
         return progress
 
     def _kept(self, states: AdminStates, topology: Topology) -> AdminStates:
-        return kept(states, topology, numbered=self.controller.engine is None)
+        return kept(states, topology, numbered=self.controller.registry.engine is None)
 
     def _states_of(self, revision: int) -> AdminStates:
         return self.history.get(revision).admin_states
 
     def _want_meanwhile(self, before: AdminStates, after: AdminStates, topology: Topology) -> None:
-        states = meanwhile(before, after, topology, numbered=self.controller.engine is None)
-        self.controller.want(states)
+        states = meanwhile(before, after, topology, numbered=self.controller.registry.engine is None)
+        self.controller.node_admin.want(states)
 
     def _with_state(self, edit: SetAdmin) -> AdminStates:
         """Raises NotPossible. One that is not there can only be made ready, which ends what was wanted of it."""
         states, name = self.history.admin_states, edit.name
-        record = self.controller.records.get(name)
+        record = self.controller.registry.records.get(name)
         if edit.state is Admin.READY and any(each.name == name for each in states):
             return with_state(states, "", name, edit.state)
         if record is None or record.leaving:
             raise NotPossible(f"there is no node or agent {name}: see `tierlb status`")
-        serving = [each.name for each in self.controller.records.values() if each.state is State.SERVING]
-        out = self.controller.admin
-        peers = [each for each in serving if each not in out and self.controller.records[each].tier == record.tier]
+        out = self.controller.node_admin.states
+        peers = [
+            each.name
+            for each in self.controller.registry.records.values()
+            if each.state is State.SERVING and each.name not in out and each.tier == record.tier
+        ]
         if edit.state is not Admin.READY and peers == [name]:
             raise NotPossible(f"{name} is the last one of {record.tier} that serves: scale {record.tier} first")
         if len(states) >= MOST_STATES:
-            gone = [each.name for each in states if each.name not in self.controller.records][:3]
+            gone = [each.name for each in states if each.name not in self.controller.registry.records][:3]
             named = f"those that are gone, as {', '.join(gone)}" if gone else "some"
             raise NotPossible(f"{len(states)} nodes and agents are drained or in maintenance: make {named} ready first")
         return with_state(states, record.tier, name, edit.state)
@@ -378,8 +381,8 @@ class Changes:
         """The topology is the same, so nothing has to come up, and what is wanted of nodes is not taken back because
         one of them does not answer: it gets it when it does."""
         with trio.move_on_after(SERVED_WITHIN_S) as served:
-            while not self.controller.settled():
-                await self.controller.wait_progress()
+            while not self.controller.readiness.settled():
+                await self.controller.signals.wait_progress()
         if served.cancelled_caught:
             progress.say(f"not every node serves it yet: {self._lacking()}")
         await self._end(progress, "done")
@@ -406,7 +409,7 @@ class Changes:
             self.controller.errors.note("change", error, what=progress.what)
             await self._go_back(progress, before, INTERNAL)
         else:
-            self.controller.want(self.history.admin_states)
+            self.controller.node_admin.want(self.history.admin_states)
             await self._end(progress, "done")
 
     async def _note_stage(self, number: int) -> None:
@@ -434,11 +437,11 @@ class Changes:
             progress.say(f"stopping {', '.join(vanished)}")
             await self._stop_nodes(progress, vanished, time)
         moves = _moves(before, stage)
-        self.controller.adopt(stage)
+        self.controller.registry.adopt(stage)
         while self._lack(stage, target):
             self._despair(target, fresh)
             with trio.move_on_after(LOOK_EVERY_S):
-                await self.controller.wait_progress()
+                await self.controller.signals.wait_progress()
         await self._wait_for_stragglers()
         progress.say(f"stage {progress.stage} of {progress.stages}: every node serves it")
         if moves and stage is not target:
@@ -464,10 +467,14 @@ class Changes:
         until = trio.current_time() + max((tier.drain_s for tier in tiers.values() if tier is not None), default=0.0)
         with telling, controller.errors.barrier("words about what drains"):
             while True:
-                controller.watch(2 * TELL_EVERY_S)
+                controller.observer.watch(2 * TELL_EVERY_S)
                 await trio.sleep(TELL_EVERY_S)
-                rows = ((name, tier, controller.cluster_view.of(name).row) for name, tier in tiers.items())
-                found = [(name, tier.kind, row.own) for name, tier, row in rows if tier is not None and row is not None]
+                records = ((controller.registry.records.get(name), tier) for name, tier in tiers.items())
+                found = [
+                    (record.name, tier.kind, record.reports.row.own)
+                    for record, tier in records
+                    if tier is not None and record is not None and record.reports.row is not None
+                ]
                 what = waiting_for(found)
                 if what and what != said:
                     progress.say(f"waiting for {what}, {max(0.0, until - trio.current_time()):.0f} s left")
@@ -476,8 +483,8 @@ class Changes:
     async def _wait_for_stragglers(self) -> None:
         """What is to go may still take traffic, so it is given the time that a node needs if it is not broken."""
         with trio.move_on_after(STRAGGLERS_S):
-            while not self.controller.settled():
-                await self.controller.wait_progress()
+            while not self.controller.readiness.settled():
+                await self.controller.signals.wait_progress()
 
     def _lack(self, stage: Topology, target: Topology) -> str:
         """What this stage still waits for; at the end that is everything, before it half of each tier and all local
@@ -485,19 +492,25 @@ class Changes:
         because it is broken."""
         part = 1.0 if stage is target else READY_PART
         for tier in target.tiers.values():
-            there, needed = len(self.controller.expected(tier)), math.ceil(part * self._machines().needed(tier))
+            there, needed = (
+                len(self.controller.registry.expected(tier)),
+                math.ceil(part * self._machines().needed(tier)),
+            )
             if tier.name in stage.tiers and there < needed:
                 return f"of {tier.name} only {there} of {needed} nodes have joined"
         if stage is target:
-            return "; ".join(self.controller.missing(drained=False)[:3])
-        if not self.controller.settled(self._nodes(*target.tiers.values())):
+            return "; ".join(self.controller.readiness.missing(drained=False)[:3])
+        if not self.controller.readiness.settled(self._nodes(*target.tiers.values())):
             return "not all nodes serve their latest configuration yet"
-        if unready := self.controller.unready_endpoints(target.pools):
+        if unready := self.controller.endpoints.unready(target.pools):
             return unready[0]
         for tier in target.tiers.values():
             names = self._nodes(tier)
-            out = len(self.controller.expected(tier)) - len(names)
-            ready, needed = self.controller.ready(names), max(self._machines().needed(tier) - out, min(1, len(names)))
+            out = len(self.controller.registry.expected(tier)) - len(names)
+            ready, needed = (
+                self.controller.readiness.ready(names),
+                max(self._machines().needed(tier) - out, min(1, len(names))),
+            )
             if ready < math.ceil(READY_PART * needed):
                 return f"of {tier.name} only {ready} of {needed} nodes are ready"
         return ""
@@ -506,13 +519,13 @@ class Changes:
         """Raise GaveUp where waiting will not help."""
         if self._machines().crashes(fresh) >= CRASHES:
             raise GaveUp("; ".join(self._machines().problems(fresh)[:3]) or "new processes keep ending")
-        if refused := self.controller.refused(self._nodes(*target.tiers.values())):
+        if refused := self.controller.readiness.refused(self._nodes(*target.tiers.values())):
             raise GaveUp(refused)
 
     async def _go_back(self, progress: Progress, before: Topology, reason: str) -> None:
         progress.reason = reason
         progress.say(f"taken back: {reason}")
-        self.log.error("a change is taken back", what=progress.what, reason=reason)
+        self.log.error("rollback_started", what=progress.what, reason=reason)
         reached, rollout = self.controller.topology, self._stored.rollout
         if rollout is not None:
             self._want_meanwhile(self._states_of(rollout.target), self._states_of(rollout.previous), before)
@@ -524,11 +537,11 @@ class Changes:
                     await self._reach(progress, reached, stage, before, fresh, time)
                 reached = stage
         except (GaveUp, trio.TooSlowError, OSError, ValueError) as problem:
-            self.controller.adopt(before)
+            self.controller.registry.adopt(before)
             progress.say(f"and the way back is not over yet: {str(problem) or self._lacking()}")
             outcome = "failed"
         if rollout is not None:
-            self.controller.want(self._states_of(rollout.previous))
+            self.controller.node_admin.want(self._states_of(rollout.previous))
             failed = self.history.get(rollout.target).text
             await self._keep_or_log(history=self.history.activate(rollout.previous), rollout=None)
             await self._write_file(failed, self.text)
@@ -536,7 +549,7 @@ class Changes:
 
     async def _restart(self, progress: Progress, tier: str) -> None:
         topology = self.controller.topology
-        names = self.controller.expected(topology.tiers[tier])
+        names = self.controller.registry.expected(topology.tiers[tier])
         progress.stages = len(names)
         for number, name in enumerate(names, start=1):
             progress.stage = number
@@ -559,22 +572,22 @@ class Changes:
 
     def _nodes(self, *tiers: Tier) -> frozenset[str]:
         """Those that a stage waits for: not what operators have taken out, perhaps because it does not work."""
-        names = (name for tier in tiers for name in self.controller.expected(tier))
-        return frozenset(names) - self.controller.admin.keys()
+        names = (name for tier in tiers for name in self.controller.registry.expected(tier))
+        return frozenset(names) - self.controller.node_admin.states.keys()
 
     def _tier_of(self, node: str) -> str:
-        record = self.controller.records.get(node)
+        record = self.controller.registry.records.get(node)
         return node.rpartition("-")[0] if record is None else record.tier
 
     def _lacking(self) -> str:
-        return "; ".join(self.controller.missing()[:3]) or "nothing is missing"
+        return "; ".join(self.controller.readiness.missing()[:3]) or "nothing is missing"
 
     # Bookkeeping.
 
     def _describe(self, before: Topology, after: Topology, was: AdminStates, wanted: AdminStates) -> Plan:
         """Of nodes that go the plan says that alone, not that nothing is wanted of them any more."""
         changes = changes_between(self._kept(was, after), wanted)
-        return describe(before, after, starts=self.controller.engine is None, wanted=changes)
+        return describe(before, after, starts=self.controller.registry.engine is None, wanted=changes)
 
     def _load(self, text: str) -> Topology:
         return load_text(text, str(self.file or self.name))
@@ -587,7 +600,7 @@ class Changes:
         progress.number = self.recent[-1].number + 1 if self.recent else 1
         self.progress = progress
         self.recent.append(progress)
-        self.log.info("a change begins", what=progress.what, revision=progress.revision, who=progress.who)
+        self.log.info("change_started", what=progress.what, revision=progress.revision, who=progress.who)
         return progress
 
     def _spawn(self, run: Callable[..., Awaitable[None]], progress: Progress, *arguments: object) -> None:
@@ -609,7 +622,7 @@ class Changes:
         if rollout is not None and progress.revision:
             await self._keep_or_log(rollout=None)
         progress.outcome = outcome
-        self.log.info("a change ended", what=progress.what, revision=progress.revision, outcome=outcome)
+        self.log.info("change_ended", what=progress.what, revision=progress.revision, outcome=outcome)
 
     async def _keep(self, **changes: object) -> None:
         async with self._saving:
@@ -623,12 +636,12 @@ class Changes:
             await self._keep(**changes)
         except StoreError as problem:
             self._note(attrs.evolve(self._stored, **changes))  # type: ignore[arg-type]
-            self.log.error("the state cannot be stored", reason=str(problem))
+            self.log.error("state_write_failed", reason=str(problem))
 
     def _note(self, stored: Stored) -> None:
         """This is the state now; whatever shows a revision shows the active one of this history."""
         self._stored = stored
-        self.controller.revision = stored.history.active
+        self.controller.publisher.revision = stored.history.active
 
     async def _write_file(self, before: str, after: str) -> None:
         if self.kept_file is not None:
