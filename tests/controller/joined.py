@@ -52,15 +52,15 @@ async def serve_all(controller):
 
 def hosts(record):
     """To what the node should send."""
-    return record.assignment.wanted.rules[0].action.destinations[0].members
+    return record.assignment.wanted.rules[0].action.destinations[0].hosts
 
 
 def host_names(record):
     return [host.name for host in hosts(record)]
 
 
-def row(node, tier, arrivals, age_s=0.0, members=()):
-    load = NodeLoad(1, 2, 3, 0, 0, 0, 0, 0.5, members)
+def row(node, tier, arrivals, age_s=0.0, hosts=()):
+    load = NodeLoad(1, 2, 3, 0, 0, 0, 0, 0.5, hosts)
     return NodeRow(node, tier, age_s, load, SubtreeLoad(capacity=9.0, arrivals=arrivals))
 
 

@@ -30,8 +30,8 @@ async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_pare
     web = await web_of(with_agents)
     agent = with_agents.join(AGENT, Link())
     await settle()
-    (member,) = web.assignment.wanted.rules[0].action.destinations[0].members
-    assert (member.name, str(member.address), member.reports) == ("app-1", "127.0.0.1:9001", True)
+    (host,) = web.assignment.wanted.rules[0].action.destinations[0].hosts
+    assert (host.name, str(host.address), host.reports) == ("app-1", "127.0.0.1:9001", True)
     assert agent.assignment.parents == (Parent("web-1", "ws://127.0.0.1:7002"),)
     assert (agent.assignment.wanted, agent.state) == (None, State.SERVING)
     status = with_agents.observer.status().pools["apps"]

@@ -72,7 +72,7 @@ class Site:
     containers: Containers
 
     def members(self, name):
-        return [m.name for m in self.containers.records[name].assignment.wanted.rules[0].action.destinations[0].members]
+        return [m.name for m in self.containers.records[name].assignment.wanted.rules[0].action.destinations[0].hosts]
 
 
 async def begin(tmp_path, log, nursery, text=TEXT):

@@ -2,14 +2,14 @@ import attrs
 import pytest
 
 from tierlb.controller.node_reports import LIVE_S, NodeReports, loads_by_host
-from tierlb.model.load import MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, NodeRow, SubtreeLoad
 
-MEMBER = MemberLoad("app/x", 1, 2, 3)
+HOST = HostLoad("app/x", 1, 2, 3)
 
 
 def row(node, arrivals, age_s=0.0, capacity=0.0, items=3):
     """`items` is what the node itself counts: at l4 connections, while arrivals are requests as capacity is."""
-    own = NodeLoad(1, 2, items, 4, 5, 6, 7, 0.5, (MEMBER,))
+    own = NodeLoad(1, 2, items, 4, 5, 6, 7, 0.5, (HOST,))
     return NodeRow(node, "web", age_s, own, SubtreeLoad(capacity=capacity, arrivals=arrivals))
 
 
@@ -66,9 +66,9 @@ def test_the_subtree_is_the_newer_of_row_and_report():
 def test_the_load_of_a_host_is_shown_as_each_node_counts_it_while_rows_are_fresh():
     web_1, web_2 = NodeReports(), NodeReports()
     web_1.note_row(row("web-1", 1), 10.0)
-    web_2.note_row(attrs.evolve(row("web-2", 1), own=attrs.evolve(row("web-2", 1).own, members=())), 10.0)
+    web_2.note_row(attrs.evolve(row("web-2", 1), own=attrs.evolve(row("web-2", 1).own, hosts=())), 10.0)
     nodes = {"web-1": web_1, "web-2": web_2, "web-3": NodeReports()}
-    assert loads_by_host(nodes, 10.0) == {"app/x": {"web-1": MEMBER}}
+    assert loads_by_host(nodes, 10.0) == {"app/x": {"web-1": HOST}}
     assert loads_by_host(nodes, 10.0 + LIVE_S) == {}
 
 

@@ -4,7 +4,7 @@ import trio
 from tests.controller.joined import AN_AGENT, ELSEWHERE, hello, link_of, row, serve_all, settle
 from tierlb.controller.node_record import Link
 from tierlb.controller.observer import OBSERVE_WITHIN_S
-from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import Echo, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.wire.frames import Report, Watch
 
 
@@ -69,9 +69,9 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
     assert {watch.explain for watch in agent.link.watches} == {""}
     assert "nonce" in {watch.explain for watch in web.link.watches}
     rows = tuple(
-        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app-2", 0, 0, 9),)), SubtreeLoad())
+        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("app-2", 0, 0, 9),)), SubtreeLoad())
         for name in ("app-1", "web-1")
     )
     with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
-    assert with_agents.registry.records["app-1"].reports.row.own.members == ()
+    assert with_agents.registry.records["app-1"].reports.row.own.hosts == ()
     assert with_agents.registry.records["web-1"].reports.row is None

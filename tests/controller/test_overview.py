@@ -4,7 +4,7 @@ import trio
 from tests.controller.joined import ENDPOINT, come, row, serve_all, settle
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, MemberLoad, SubtreeLoad
+from tierlb.model.load import Echo, HostLoad, SubtreeLoad
 from tierlb.wire.frames import Ack, Parent, Report
 
 
@@ -64,10 +64,10 @@ async def test_the_rate_is_what_came_between_two_rows(running, autojump_clock):
 
 async def test_endpoints_are_shown_as_the_nodes_see_them(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    member = MemberLoad(f"demo/{ENDPOINT}", 1, 2, 3, "ejected")
-    running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, members=(member,)),)))
+    host = HostLoad(f"demo/{ENDPOINT}", 1, 2, 3, "ejected")
+    running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, hosts=(host,)),)))
     (endpoint,) = running.observer.status().pools["demo"].endpoints
-    assert (endpoint.seen_by, endpoint.observed) == ({"web-1": member}, "ejected")
+    assert (endpoint.seen_by, endpoint.observed) == ({"web-1": host}, "ejected")
 
 
 async def test_a_pool_that_fills_itself_may_be_empty_in_a_tree_that_serves(with_agents, autojump_clock):
@@ -88,7 +88,7 @@ async def test_a_pool_found_by_name_need_not_be_watched_for_the_tree_to_serve(op
 async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open_to_all, autojump_clock):
     await come(open_to_all, "edge-a", "edge", 8080)
     await come(open_to_all, "web-a", "web", 4001)
-    seen = MemberLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
+    seen = HostLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
     controller = open_to_all
     controller.receive(
         controller.registry.records["edge-a"], Report(SubtreeLoad(), Echo(), (row("web-a", "web", 30, 0.0, (seen,)),))

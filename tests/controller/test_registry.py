@@ -85,8 +85,8 @@ async def test_a_process_that_takes_over_leaves_the_old_address_until_it_serves_
     running.receive(record, Ack(record.assignment.wanted.revision, (Address("127.0.0.1", 4999),)))
     running.registry.exited("web-1", old.hello.pid)
     await settle()
-    members_now = hosts(edge)
-    assert [member.address.port for member in members_now if member.name == "web-1"] == [4999]
+    hosts_now = hosts(edge)
+    assert [host.address.port for host in hosts_now if host.name == "web-1"] == [4999]
 
 
 async def test_a_node_that_the_topology_names_no_more_gets_no_traffic_and_goes_with_its_process(
@@ -154,8 +154,8 @@ async def test_an_agent_that_restarts_elsewhere_is_sent_to_there(with_agents, au
     with_agents.join(AGENT, Link())
     with_agents.join(attrs.evolve(AGENT, boot_id="two", data="127.0.0.1:9002"), Link())
     await settle()
-    (member,) = web.assignment.wanted.rules[0].action.destinations[0].members
-    assert member.address.port == 9002
+    (host,) = web.assignment.wanted.rules[0].action.destinations[0].hosts
+    assert host.address.port == 9002
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from tierlb.model.load import MemberLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeRow, SubtreeLoad
 
 LIVE_S = 2.0
 """A row older than this shows what was, not what is."""
@@ -84,11 +84,11 @@ class NodeReports:
         return report is not None and (not report.leaves or report.ready_leaves > 0)
 
 
-def loads_by_host(nodes: Mapping[str, NodeReports], now: float) -> dict[str, dict[str, MemberLoad]]:
+def loads_by_host(nodes: Mapping[str, NodeReports], now: float) -> dict[str, dict[str, HostLoad]]:
     """Host name → node → the load of the host as that node counts it; from fresh rows."""
-    loads: dict[str, dict[str, MemberLoad]] = {}
+    loads: dict[str, dict[str, HostLoad]] = {}
     for name, reports in nodes.items():
         if reports.row is not None and reports.is_fresh(now):
-            for host in reports.row.own.members:
+            for host in reports.row.own.hosts:
                 loads.setdefault(host.name, {})[name] = host
     return loads

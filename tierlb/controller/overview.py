@@ -15,12 +15,12 @@ from tierlb.controller.registry import NodeRegistry
 from tierlb.controller.status import ClusterStatus, EndpointStatus, NodeStatus, PoolStatus, State, TierStatus, observed
 from tierlb.controller.top_health import stalled
 from tierlb.model.address import parse_address
-from tierlb.model.load import MemberLoad
+from tierlb.model.load import HostLoad
 from tierlb.model.topology import Admin, Pool
 from tierlb.telemetry.aggregate import pools_down
 from tierlb.telemetry.internal_errors import InternalErrors
 
-HostLoads = Mapping[str, Mapping[str, MemberLoad]]
+LoadsByHost = Mapping[str, Mapping[str, HostLoad]]
 
 
 @attrs.define
@@ -110,11 +110,11 @@ class Overview:
             for name, pool in self._desired.deployed().pools.items()
         }
 
-    def _with_loads(self, pool: Pool, loads: HostLoads) -> tuple[EndpointStatus, ...]:
+    def _with_loads(self, pool: Pool, loads: LoadsByHost) -> tuple[EndpointStatus, ...]:
         of_each = ((each, loads.get(each.name or f"{pool.name}/{each.address}", {})) for each in self._of(pool, loads))
         return tuple(attrs.evolve(each, seen_by=dict(seen), observed=observed(seen)) for each, seen in of_each)
 
-    def _of(self, pool: Pool, loads: HostLoads) -> Iterable[EndpointStatus]:
+    def _of(self, pool: Pool, loads: LoadsByHost) -> Iterable[EndpointStatus]:
         if pool.dns:  # found by the nodes, so their rows name them
             addresses = (name.removeprefix(f"{pool.name}/") for name in loads if name.startswith(f"{pool.name}/"))
             return [EndpointStatus(parse_address(address), State.SERVING) for address in sorted(addresses)]

@@ -6,7 +6,7 @@ and nothing else. Each shows the ticket that the controller gave it for this nod
 (admission.py). A second
 connection under the same name replaces the first, because a child that restarted may be here before its old socket is
 known to be dead; from another address it has to wait until it is. A process from which another one of its name took
-over stays out: it is to drain, and would say so in the name of both. Names that no member bears are fine: the data
+over stays out: it is to drain, and would say so in the name of both. Names that no host bears are fine: the data
 plane ignores them.
 
 Whoever asks the same port for a page by plain HTTP is given it, if there is one, without a token.
