@@ -34,7 +34,7 @@ async def test_whoever_has_no_token_changes_nothing(shop):
                 answer = await http.post(each.path, json=each.body.EXAMPLE)
             assert (answer.status_code, answer.json()["kind"]) == (401, "access"), each.path
             assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 async def test_reading_needs_no_token(shop, autojump_clock):

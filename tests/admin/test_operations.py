@@ -22,7 +22,7 @@ def drain(node, admin="drain"):
 
 
 async def until_over(shop):
-    while not shop.changes.progress.over:
+    while not shop.changes.runner.progress.over:
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -118,7 +118,7 @@ async def test_what_would_be_is_told_and_nothing_is_done(shop, path, body):
     assert answer.json()["started"] == {"nodes": ["web-3"], "endpoints": 0}
     assert answer.json()["changes"] == [{"name": "web", "before": 2, "after": 3, "change": "tier-scaled"}]
     assert answer.json()["stages"] == 1
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 async def test_a_rollback_can_be_rehearsed(shop):
@@ -131,7 +131,7 @@ async def test_where_nothing_would_change_nothing_is_begun(shop, path):
     body = {"text": TEXT} if path == "/v1/apply" else {"edit": {"verb": "scale", "replicas": {"web": 2}}}
     answer = await shop.post(path, body)
     assert (answer.status_code, answer.json()["lines"]) == (200, [])
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop, path, body, status,
     answer = await shop.post(path, body)
     assert (answer.status_code, answer.json()["kind"]) == (status, kind)
     assert told in answer.json()["error"]
-    assert (shop.changes.history.active, shop.changes.progress) == (1, None)
+    assert (shop.changes.history.active, shop.changes.runner.progress) == (1, None)
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/apply"])
@@ -192,7 +192,7 @@ async def test_while_a_change_is_under_way_others_are_told_of_it(held, path, bod
 async def test_what_cannot_be_stored_is_not_begun(shop):
     shop.store.problem = StoreError("state.json cannot be written")
     answer = await shop.post("/v1/edit", SCALE)
-    assert (answer.status_code, answer.json()["kind"], shop.changes.progress) == (503, "storage", None)
+    assert (answer.status_code, answer.json()["kind"], shop.changes.runner.progress) == (503, "storage", None)
 
 
 async def test_a_node_is_drained_and_made_ready_again(shop):

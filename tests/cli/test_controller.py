@@ -26,7 +26,7 @@ from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
 from tierlb.cli.tokens import exposure
-from tierlb.controller.changes import Busy
+from tierlb.controller.change_runner import Busy
 from tierlb.controller.election import Election
 from tierlb.controller.etcd_access import Denied
 from tierlb.controller.store import FileStore

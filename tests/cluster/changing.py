@@ -23,6 +23,7 @@ from scripts.benchmarks.lost import whole
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.progress import Progress
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.supervisor import Supervisor
 from tierlb.model.topology import Topology
@@ -204,7 +205,7 @@ async def running_site(text: str, directory: Path) -> AsyncIterator[Site]:
     store = FileStore(directory / "state")
     controller = Controller(topology, log)
     changes = Changes(controller, store, log)
-    await changes.start(text, "tester")
+    await start_anew(changes, text, "tester")
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=directory / "state")
     site = Site(changes, supervisor, log)
     ended: list[str] = []

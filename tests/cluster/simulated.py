@@ -18,6 +18,7 @@ from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
 from tierlb.controller.registry import NodeRegistry, Unwelcome
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import Loaded, Stored
 from tierlb.local import process_manager as process_manager_module
 from tierlb.local.guard import Guard
@@ -156,7 +157,7 @@ class World:
 
     async def leftovers(self) -> list[str]:
         """What is not exactly as the active revision says."""
-        topology, manager, stored = self.topology(), self.manager, (await self.changes.store.load()).stored
+        topology, manager, stored = self.topology(), self.manager, (await self.changes.state.store.load()).stored
         names = {name for tier in topology.tiers.values() for name in node_names(tier)}
         commands = {n: [e.command for e in group] for n, group in manager._endpoints.items() if group}
         runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
@@ -347,7 +348,7 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
 
     monkeypatch.setattr(NodeRegistry, "adopt", note_and_adopt)
     changes = Changes(controller, MemoryStore(), NoLog(), now=lambda: 1e9)
-    await changes.start(text, "tester")
+    await start_anew(changes, text, "tester")
     world = World(controller, changes, rng, adopted)
 
     async def accepts_soon(address: Address) -> None:

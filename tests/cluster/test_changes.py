@@ -19,8 +19,8 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.changing import DEMO, Load, Site, children_of, listening, running_site
 from tests.processes import Process, running
-from tierlb.controller.changes import NotPossible
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.controller.store import FileStore
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Policy

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from tests.cluster.simulated import World, make_world
-from tierlb.controller.changes import NothingToDo, NotPossible, Request
+from tierlb.controller.changes import Request
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.local.ports import FreePorts
 from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology

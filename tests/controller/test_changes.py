@@ -9,23 +9,17 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import AdminState, SetAdmin
-from tierlb.controller.changes import (
-    BACK_S,
-    CRASHES,
-    INTERNAL,
-    REPLACE_S,
-    SERVED_WITHIN_S,
-    Busy,
-    Changes,
-    NothingToDo,
-    NotPossible,
-    Request,
-    _without_haste,
-)
+from tierlb.controller.change_runner import Busy
+from tierlb.controller.changes import SERVED_WITHIN_S, Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.history import Conflict, Rollout, UnknownRevision
 from tierlb.controller.kept_file import KeptFile
 from tierlb.controller.node_record import Link
+from tierlb.controller.proposals import NothingToDo, NotPossible
+from tierlb.controller.restart import REPLACE_S
+from tierlb.controller.rollout import BACK_S, INTERNAL, stand_still
+from tierlb.controller.stages import CRASHES
+from tierlb.controller.startup import start_anew, take_over
 from tierlb.controller.store import FileStore, Stored
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
@@ -188,7 +182,7 @@ class Site:
 
     async def is_as(self, text):
         """Whether everything is what this text says: topology, history, file, store and processes."""
-        topology, stored = load_text(text, "f"), (await self.changes.store.load()).stored
+        topology, stored = load_text(text, "f"), (await self.changes.state.store.load()).stored
         expected = sorted(name for tier in topology.tiers.values() for name in node_names(tier))
         return (
             self.changes.controller.topology == topology
@@ -211,7 +205,7 @@ def make(tmp_path, log, text=TEXT):
 async def site(tmp_path, log, nursery, autojump_clock):
     """Serves revision 1."""
     changes = make(tmp_path, log)
-    await changes.start(TEXT, "ann")
+    await start_anew(changes, TEXT, "ann")
     nursery.start_soon(changes.controller.run)
     changes.machines = Played(changes.controller, nursery)
     changes.machines.grow(changes.controller.topology)
@@ -219,8 +213,8 @@ async def site(tmp_path, log, nursery, autojump_clock):
     await trio.sleep(2)
     assert changes.controller.readiness.missing() == ()
     changes.machines.happened.clear()
-    yield Site(changes, changes.machines, changes.file)
-    await changes.store.close()
+    yield Site(changes, changes.machines, changes.state.kept_file.file)
+    await changes.state.store.close()
 
 
 def texts(progress):
@@ -234,9 +228,9 @@ def told(log):
 async def test_a_change_is_made_stage_by_stage(site, autojump_clock):
     progress = await site.changes.edit(MID, ANN, "tier add mid")
     assert (progress.outcome, progress.stages, progress.revision, progress.over) == ("running", 3, 2, False)
-    assert (await site.changes.store.load()).stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
+    assert (await site.changes.state.store.load()).stored.rollout == Rollout(2, 1, 1e9 + ANN.deadline_s)
     assert await site.over(progress) == "done"
-    assert await site.is_as(site.changes.edited(Scale({"web": 2})).text)
+    assert await site.is_as(site.changes.proposals.edited(Scale({"web": 2})).text)
     assert (progress.stage, progress.reason) == (3, "")
     assert site.machines.happened[:2] == [("start", "mid-1"), ("start", "mid-2")]
     assert [text for text in texts(progress) if text.startswith("stage")] == [
@@ -281,16 +275,16 @@ async def test_one_change_at_a_time(site, autojump_clock):
     with pytest.raises(Busy, match=r"^\(restart web, by ann\) is being carried out"):
         await site.changes.apply(TEXT, ANN)
     await site.over(restart)
-    assert [each.number for each in site.changes.recent] == [1, 2]
+    assert [each.number for each in site.changes.runner.recent] == [1, 2]
 
 
 async def test_before_the_cluster_serves_nothing_is_changed(tmp_path, log):
     changes = make(tmp_path, log)
-    await changes.start(TEXT, "ann")
+    await start_anew(changes, TEXT, "ann")
     with pytest.raises(Busy, match="still starting"):
         await changes.edit(MID, ANN, "tier add mid")
     assert changes.history.active == 1
-    await changes.store.close()
+    await changes.state.store.close()
 
 
 CLUSTER_RENAMED = TEXT.replace("shop", "bank")
@@ -322,7 +316,7 @@ async def restart_mid(changes):
 async def test_what_is_refused_changes_nothing(site, request_it, error, said, autojump_clock):
     with pytest.raises(error, match=said):
         await request_it(site.changes)
-    assert site.changes.progress is None
+    assert site.changes.runner.progress is None
     assert site.changes.history.active == 1
     assert await site.is_as(TEXT)
 
@@ -355,11 +349,11 @@ UNSTORED = [
 
 @pytest.mark.parametrize("request_it", UNSTORED)
 async def test_what_cannot_be_stored_is_not_begun(site, request_it, autojump_clock):
-    store, site.changes.store = site.changes.store, Full()
+    store, site.changes.state.store = site.changes.state.store, Full()
     with pytest.raises(StoreError, match="No space left"):
         await request_it(site.changes)
-    site.changes.store = store
-    assert site.changes.progress is None
+    site.changes.state.store = store
+    assert site.changes.runner.progress is None
     assert site.changes.controller.node_admin.states == {}
     assert site.machines.happened == []
     assert await site.is_as(TEXT)
@@ -368,10 +362,10 @@ async def test_what_cannot_be_stored_is_not_begun(site, request_it, autojump_clo
 
 async def test_what_can_be_stored_no_more_at_the_end_is_told_and_still_true(site, log, autojump_clock):
     progress = await site.changes.edit(MID, ANN, "tier add mid")
-    store, site.changes.store = site.changes.store, Full()
+    store, site.changes.state.store = site.changes.state.store, Full()
     assert await site.over(progress) == "done"
     assert "state_write_failed" in told(log)
-    site.changes.store = store
+    site.changes.state.store = store
     assert await site.over(await site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
     assert await site.is_as(site.changes.text)
 
@@ -446,7 +440,7 @@ async def test_a_way_back_that_does_not_come_off_either_is_told(site, autojump_c
     assert trio.current_time() - began <= 5 + 2 * BACK_S
     assert "and the way back is not over yet: web-1 does not serve its latest configuration yet" in texts(progress)
     assert site.changes.controller.topology == load_text(TEXT, "f")
-    assert (site.changes.text, (await site.changes.store.load()).stored.rollout) == (TEXT, None)
+    assert (site.changes.text, (await site.changes.state.store.load()).stored.rollout) == (TEXT, None)
     site.machines.habits.clear()
     assert await site.over(await site.changes.edit(Scale({"web": 3}), ANN, "scale web=3")) == "done"
     assert await site.is_as(site.changes.text), "what was left over is stopped by the next change"
@@ -486,7 +480,7 @@ async def test_a_file_that_was_edited_meanwhile_is_left_alone(site, log, autojum
 
 async def test_a_file_that_holds_the_new_text_already_is_kept_and_restored_when_it_fails(site, autojump_clock):
     crash(site)
-    text = site.changes.edited(MID).text
+    text = site.changes.proposals.edited(MID).text
     site.file.write_text(text)
     progress = await site.changes.apply(text, ANN)
     assert site.file.read_text() == text
@@ -513,13 +507,13 @@ async def test_a_file_that_cannot_be_written_stops_nothing(site, log, autojump_c
 
 
 async def test_a_file_on_a_disk_that_stalls_holds_up_no_change(site, log, autojump_clock):
-    site.changes.kept_file = KeptFile(site.file, log)
+    site.changes.state.kept_file = KeptFile(site.file, log)
     site.file.unlink()
     os.mkfifo(site.file)
     with trio.move_on_after(1):  # the request's connection closes meanwhile
         await site.changes.edit(MID, ANN, "tier add mid")
-    assert site.changes.progress is not None
-    assert await site.over(site.changes.progress) == "done"
+    assert site.changes.runner.progress is not None
+    assert await site.over(site.changes.runner.progress) == "done"
     assert "topology_file_late" in told(log)
     os.close(os.open(site.file, os.O_RDWR | os.O_NONBLOCK))  # the thread goes on
 
@@ -534,10 +528,10 @@ async def test_an_old_revision_is_applied_anew(site, autojump_clock):
 
 
 async def test_a_plan_changes_nothing(site, autojump_clock):
-    plan = site.changes.plan(site.changes.edited(MID))
+    plan = site.changes.proposals.plan(site.changes.proposals.edited(MID))
     assert plan.stages == 3
     assert await site.is_as(TEXT)
-    assert site.changes.progress is None
+    assert site.changes.runner.progress is None
 
 
 async def test_a_restart_replaces_one_process_after_the_other(site, autojump_clock):
@@ -594,7 +588,7 @@ async def test_where_a_file_at_the_start_left_only_drained_nodes_each_can_be_mad
     assert await site.over(await site.changes.edit(Scale({"edge": 2}), ANN, "scale edge=2")) == "done"
     await site.want("edge-1", Admin.DRAIN)
     await site.want("web-1", Admin.DRAIN)
-    await site.changes.store.close()
+    await site.changes.state.store.close()
     changes, _ = await again(TEXT.replace("replicas: 2", "replicas: 1"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes.controller.run)
@@ -616,7 +610,7 @@ async def test_where_a_file_at_the_start_left_only_drained_nodes_each_can_be_mad
 
 async def test_of_nodes_that_go_a_plan_does_not_say_that_they_are_ready(site, autojump_clock):
     await site.want("web-2", Admin.DRAIN)
-    plan = site.changes.plan(site.changes.edited(Scale({"web": 1})))
+    plan = site.changes.proposals.plan(site.changes.proposals.edited(Scale({"web": 1})))
     assert [line for line in plan.lines if "web-2" in line] == [plan.lines[1]]
     assert plan.lines[1].startswith("web-2 stops")
 
@@ -633,7 +627,7 @@ async def test_most_nodes_of_a_tier_may_be_out_and_not_work_while_it_changes(sit
 async def test_the_time_of_a_change_stands_still_only_while_something_drains(autojump_clock):
     with trio.move_on_after(5) as time:
         await trio.sleep(2)
-        await _without_haste(time, trio.sleep(100))  # noqa: ASYNC105
+        await stand_still(time, trio.sleep(100))  # noqa: ASYNC105
         assert time.deadline == pytest.approx(trio.current_time() + 3)
 
 
@@ -654,7 +648,7 @@ async def test_a_drain_is_a_revision_that_later_changes_keep(site, autojump_cloc
     ]
     web1 = site.changes.controller.registry.records["web-1"]
     assert (web1.assignment.wanted.admin, web1.assignment.served) == (Admin.DRAIN, web1.assignment.wanted.revision)
-    stored = (await site.changes.store.load()).stored
+    stored = (await site.changes.state.store.load()).stored
     assert (stored.history.admin_states, stored.rollout) == (DRAINED, None)
     row = stored.history.rows()[-1]
     assert (row.number, row.who, row.why, row.added, row.removed, row.active) == (2, "bob", "old disk", 0, 0, True)
@@ -665,7 +659,7 @@ async def test_a_drain_is_a_revision_that_later_changes_keep(site, autojump_cloc
     assert web1.assignment.wanted.admin is Admin.DRAIN
     await site.want("web-1", Admin.READY)
     assert web1.assignment.wanted.admin is Admin.READY
-    assert (await site.changes.store.load()).stored.history.admin_states == ()
+    assert (await site.changes.state.store.load()).stored.history.admin_states == ()
 
 
 async def test_going_back_undoes_a_drain_and_brings_it_again(site, autojump_clock):
@@ -716,24 +710,24 @@ async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change
 async def test_a_text_that_cannot_be_served_is_not_stored_as_the_first_one(tmp_path, log, autojump_clock):
     changes = make(tmp_path, log)
     with pytest.raises(TopologyError):
-        await changes.take_over("cluster: []\n", "ann")
-    assert (await changes.store.load()).stored == Stored()
-    await changes.store.close()
+        await take_over(changes, "cluster: []\n", "ann")
+    assert (await changes.state.store.load()).stored == Stored()
+    await changes.state.store.close()
 
 
 async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, autojump_clock):
     nursery.start_soon(site.changes.edit, MID, ANN, "tier add mid")
     await trio.testing.wait_all_tasks_blocked()
-    assert site.changes.progress is not None, "stored and begun"
-    assert await site.over(site.changes.progress) == "done"
+    assert site.changes.runner.progress is not None, "stored and begun"
+    assert await site.over(site.changes.runner.progress) == "done"
     nursery.start_soon(site.changes.edit, RemoveTier("mid"), ANN, "tier remove mid")
     while not site.changes._accepting.locked():
         await trio.lowlevel.checkpoint()
     with pytest.raises(Busy, match="being accepted"):
         site.changes.restart("web", ANN)
     await trio.testing.wait_all_tasks_blocked()
-    assert site.changes.progress.what == "tier remove mid"
-    assert await site.over(site.changes.progress) == "done"
+    assert site.changes.runner.progress.what == "tier remove mid"
+    assert await site.over(site.changes.runner.progress) == "done"
 
 
 async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clock):
@@ -744,10 +738,10 @@ async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clo
 
 
 async def test_states_of_nodes_are_bounded(site, monkeypatch, autojump_clock):
-    monkeypatch.setattr("tierlb.controller.changes.MOST_STATES", 0)
+    monkeypatch.setattr("tierlb.controller.proposals.MOST_STATES", 0)
     with pytest.raises(NotPossible, match=r"0 nodes and agents are drained .*: make some ready first"):
         await site.want("web-1", Admin.DRAIN)
-    monkeypatch.setattr("tierlb.controller.changes.MOST_STATES", 1)
+    monkeypatch.setattr("tierlb.controller.proposals.MOST_STATES", 1)
     await site.want("web-1", Admin.DRAIN)
     await site.want("web-1", Admin.READY)
     assert site.changes.history.admin_states == ()
@@ -785,25 +779,25 @@ async def again(tmp_path, log):
         file = tmp_path / "shop.yaml"
         changes = make(tmp_path, log, text or file.read_text())
         started.append(changes)
-        return changes, await changes.start(text or file.read_text(), "ann")
+        return changes, await start_anew(changes, text or file.read_text(), "ann")
 
     yield start
     for changes in started:
-        await changes.store.close()
+        await changes.state.store.close()
 
 
 async def cut_short(tmp_path, log, text_after):
     """A controller is killed right after it has begun a change."""
     changes = make(tmp_path, log)
-    await changes.start(TEXT, "ann")
+    await start_anew(changes, TEXT, "ann")
     async with trio.open_nursery() as own:
         changes.machines = Played(changes.controller, own, {"mid-1": "mute"})
         await own.start(changes.run)
         await changes.edit(MID, ANN, "tier add mid")
         own.cancel_scope.cancel()
     if text_after is not None:
-        changes.file.write_text(text_after)
-    await changes.store.close()
+        changes.state.kept_file.file.write_text(text_after)
+    await changes.state.store.close()
     return changes.text
 
 
@@ -814,9 +808,9 @@ async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_pat
     assert text == changes.text == (tmp_path / "shop.yaml").read_text() == TEXT
     assert changes.controller.topology == load_text(TEXT, "f")
     assert (changes.history.active, len(changes.history.revisions)) == (1, 2)
-    assert (await changes.store.load()).stored.rollout is None
+    assert (await changes.state.store.load()).stored.rollout is None
     assert ("change_interrupted", {"revision": 2, "back_to": 1}) in log.events
-    await changes.store.close()
+    await changes.state.store.close()
     changes, text = await again()
     assert (text, changes.history.active, len(changes.history.revisions)) == (TEXT, 1, 2)
 
@@ -824,7 +818,7 @@ async def test_a_change_that_was_cut_short_is_taken_back_in_the_file_too(tmp_pat
 @pytest.mark.parametrize("stage", [1, 2, 3])
 async def test_another_controller_goes_on_in_the_stage_that_was_begun(stage, tmp_path, log, autojump_clock):
     first = make(tmp_path, log)
-    await first.start(TEXT, "ann")
+    await start_anew(first, TEXT, "ann")
     async with trio.open_nursery() as own:
         own.start_soon(first.controller.run)
         first.machines = Played(first.controller, own)
@@ -834,24 +828,24 @@ async def test_another_controller_goes_on_in_the_stage_that_was_begun(stage, tmp
         while progress.stage < stage:  # noqa: ASYNC110 (virtual time)
             await trio.sleep(0.05)
         own.cancel_scope.cancel()
-    await first.store.close()
+    await first.state.store.close()
     second = make(tmp_path, log)
-    assert await second.take_over(TEXT, "bob") == load_text(TEXT, "f")
+    assert await take_over(second, TEXT, "bob") == load_text(TEXT, "f")
     async with trio.open_nursery() as own:
         own.start_soon(second.controller.run)
         second.machines = Played(second.controller, own)
         second.machines.grow(load_text(second.text, "f"))
         await own.start(second.run)
         with trio.fail_after(300):
-            while not second.progress.over:  # noqa: ASYNC110 (virtual time)
+            while not second.runner.progress.over:  # noqa: ASYNC110 (virtual time)
                 await trio.sleep(0.05)
         own.cancel_scope.cancel()
-    assert second.progress.outcome == "done"
+    assert second.runner.progress.outcome == "done"
     assert second.controller.topology == load_text(second.text, "f")
-    reached = [text for text in texts(second.progress) if text.startswith("stage")]
+    reached = [text for text in texts(second.runner.progress) if text.startswith("stage")]
     assert reached == [f"stage {number} of 3: every node serves it" for number in (1, 2, 3) if number >= stage]
-    assert (await second.store.load()).stored.rollout is None
-    await second.store.close()
+    assert (await second.state.store.load()).stored.rollout is None
+    await second.state.store.close()
 
 
 async def test_what_somebody_wrote_after_the_cut_counts(tmp_path, log, again, autojump_clock):
@@ -867,7 +861,7 @@ async def test_the_first_start_makes_the_first_revision_and_the_next_one_none(ag
     for _ in range(2):
         changes, text = await again()
         assert (text, changes.history.active) == (TEXT, 1)
-        await changes.store.close()
+        await changes.state.store.close()
     changes, _ = await again(TEXT + "# edited\n")
     assert [(each.number, each.why) for each in changes.history.revisions] == [
         (1, "the file at the start"),
@@ -878,7 +872,7 @@ async def test_the_first_start_makes_the_first_revision_and_the_next_one_none(ag
 @pytest.mark.parametrize("text", [None, TEXT.replace("replicas: 2", "replicas: 3")])
 async def test_what_was_drained_is_so_after_the_next_start_whatever_the_file_says(site, text, again, autojump_clock):
     await site.want("web-1", Admin.DRAIN)
-    await site.changes.store.close()
+    await site.changes.state.store.close()
     changes, _ = await again(text)
     assert changes.controller.node_admin.states == {"web-1": Admin.DRAIN}
     assert changes.history.admin_states == DRAINED
@@ -886,25 +880,25 @@ async def test_what_was_drained_is_so_after_the_next_start_whatever_the_file_say
 
 async def test_of_a_file_without_a_drained_node_nothing_is_wanted(site, again, autojump_clock):
     await site.want("web-2", Admin.DRAIN)
-    await site.changes.store.close()
+    await site.changes.state.store.close()
     changes, _ = await again(TEXT.replace("replicas: 2, ", ""))
     assert (changes.controller.node_admin.states, changes.history.admin_states) == ({}, ())
 
 
 async def test_who_takes_over_wants_what_was_wanted(site, tmp_path, log, autojump_clock):
     await site.want("web-1", Admin.DRAIN)
-    await site.changes.store.close()
+    await site.changes.state.store.close()
     second = make(tmp_path, log)
-    await second.take_over("cluster: another text\n", "bob")
+    await take_over(second, "cluster: another text\n", "bob")
     assert second.controller.node_admin.states == {"web-1": Admin.DRAIN}
-    await second.store.close()
+    await second.state.store.close()
 
 
 async def test_a_damaged_state_is_told(again, tmp_path, log):
     (tmp_path / "shop.yaml").write_text(TEXT)
     for text in (TEXT, TEXT + "#1\n", TEXT + "#2\n"):
         changes, _ = await again(text)
-        await changes.store.close()
+        await changes.state.store.close()
     (tmp_path / "state" / "state.json").write_bytes(b"{")
     changes, _ = await again(TEXT + "#2\n")
     assert "older_state_loaded" in told(log)
@@ -917,15 +911,15 @@ def test_without_a_revision_there_is_no_text(tmp_path, log):
 
 async def test_stopping_in_the_middle_leaves_the_rest_to_the_next_start(tmp_path, log, autojump_clock):
     changes = make(tmp_path, log)
-    await changes.start(TEXT, "ann")
+    await start_anew(changes, TEXT, "ann")
     async with trio.open_nursery() as nursery:
         changes.machines = Played(changes.controller, nursery, {"mid-1": "mute"})
         await nursery.start(changes.run)
         await changes.edit(MID, ANN, "tier add mid")
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert (await changes.store.load()).stored.rollout is not None
-    await changes.store.close()
+    assert (await changes.state.store.load()).stored.rollout is not None
+    await changes.state.store.close()
 
 
 async def test_a_change_on_which_the_program_fails_is_taken_back_and_others_can_begin(
@@ -956,7 +950,7 @@ async def test_a_restart_on_which_the_program_fails_is_over(site, autojump_clock
     progress = site.changes.restart("web", ANN)
     await site.over(progress)
     assert (progress.outcome, progress.reason) == ("failed", INTERNAL)
-    site.changes.demand_idle()
+    site.changes.runner.demand_idle()
 
 
 async def test_a_change_whose_end_fails_too_is_over_and_others_can_begin(site, autojump_clock, monkeypatch):
@@ -985,7 +979,7 @@ async def test_a_change_goes_on_if_it_cannot_be_said_what_drains(site, autojump_
     def fail(found):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tierlb.controller.changes.waiting_for", fail)
+    monkeypatch.setattr("tierlb.controller.draining.waiting_for", fail)
     site.machines.drain_s = 20.0
     assert await site.over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     assert site.changes.controller.errors.counts == {"words about what drains": 1}

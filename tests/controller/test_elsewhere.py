@@ -7,11 +7,13 @@ import trio
 from tests.controller.test_changes import ANN, MID, TEXT, PromptStore
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import SetAdmin
-from tierlb.controller.changes import AT_START, Changes, NotPossible, Request
+from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.elsewhere import RETIRE_S, Elsewhere
 from tierlb.controller.engine import Engine
 from tierlb.controller.node_record import Link
+from tierlb.controller.proposals import NotPossible
+from tierlb.controller.startup import AT_START, take_over
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin
@@ -79,7 +81,7 @@ async def begin(tmp_path, log, nursery, text=TEXT):
     controller = Controller(load_text(text, "f"), log, engine=Engine())
     changes = Changes(controller, PromptStore(tmp_path / "state"), log, None, now=trio.current_time)
     changes.machines = Elsewhere(controller)
-    controller.registry.adopt(await changes.take_over(text, "ann"))
+    controller.registry.adopt(await take_over(changes, text, "ann"))
     nursery.start_soon(controller.run)
     await nursery.start(changes.run)
     return Site(changes, Containers(controller, nursery))
@@ -92,7 +94,7 @@ async def site(tmp_path, log, nursery, autojump_clock):
     await trio.sleep(3)
     assert site.changes.controller.readiness.missing() == ()
     yield site
-    await site.changes.store.close()
+    await site.changes.state.store.close()
 
 
 async def over(progress):
@@ -173,7 +175,7 @@ async def test_a_pool_that_nobody_starts_is_refused(site, autojump_clock):
 
 async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
     """A second controller on the same store after the first one was cut off, and all nodes back with it."""
-    store, site.changes.store = site.changes.store, CutOff()
+    store, site.changes.state.store = site.changes.state.store, CutOff()
     await store.close()
     other = await begin(tmp_path, log, nursery, text)
     other.containers.start(*names, back=True)
@@ -181,15 +183,15 @@ async def taken_over(site, tmp_path, log, nursery, names, text=TEXT):
 
 
 async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_path, log, nursery, autojump_clock):
-    text = site.changes.edited(Scale({"web": 3})).text
+    text = site.changes.proposals.edited(Scale({"web": 3})).text
     progress = await site.changes.apply(text, ANN)
     site.containers.start("web-c")
     assert await over(progress) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b", "web-c"])
     assert other.changes.text == text
     assert other.changes.history == site.changes.history
-    assert not other.changes.is_news(TEXT)
-    assert other.changes.is_news(TEXT + "# edited\n")
+    assert other.changes.history.has_text(TEXT)
+    assert not other.changes.history.has_text(TEXT + "# edited\n")
     assert other.changes.history.revisions[0].why == AT_START
     await trio.sleep(10)
     assert other.changes.controller.readiness.missing() == ()
@@ -213,20 +215,20 @@ async def test_a_change_that_had_begun_goes_on(site, tmp_path, log, nursery, aut
     await trio.sleep(0.5)
     assert not progress.over
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
-    resumed = other.changes.progress
+    resumed = other.changes.runner.progress
     assert (resumed.revision, resumed.over) == (2, False)
     await trio.sleep(1)
     other.containers.start("mid-x", "mid-y", back=True)
     assert await over(resumed) == "done"
     await trio.sleep(2)
     assert other.members("edge-a") == ["mid-x", "mid-y"]
-    assert (await other.changes.store.load()).stored.rollout is None
+    assert (await other.changes.state.store.load()).stored.rollout is None
 
 
 async def test_a_change_that_had_begun_and_cannot_go_on_is_taken_back(site, tmp_path, log, nursery, autojump_clock):
     await site.changes.edit(MID, Request("ann", deadline_s=5), "tier add mid")
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
-    assert await over(other.changes.progress) == "rolled back"
+    assert await over(other.changes.runner.progress) == "rolled back"
     assert (other.changes.history.active, len(other.changes.history.revisions)) == (1, 2)
     await trio.sleep(2)
     assert other.members("edge-a") == ["web-a", "web-b"]

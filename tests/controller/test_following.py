@@ -7,10 +7,11 @@ import pytest
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NotPossible
+from tierlb.controller.change_runner import Busy
 from tierlb.controller.following import LOOK_EVERY_S, WHAT, Following
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.topology.load import load_text
 
 TEXT = """\
@@ -39,7 +40,7 @@ class PaperChanges:
         load_text(text, "shop.yaml")
         self.text = text
         self.applied.append((text, request.who, request.why, what))
-        self.progress.say("web grows")
+        self.progress.add("web grows")
         return self.progress
 
 
@@ -82,7 +83,7 @@ async def test_an_edit_is_applied_once(following, changes, log):
     await look(following)
     assert changes.applied == [(SCALED, "ann", WHAT, WHAT)]
     assert [fields["what"] for _, fields in log.events] == ["web grows"]
-    changes.progress.say("every node serves it")
+    changes.progress.add("every node serves it")
     await look(following)
     assert [fields["what"] for _, fields in log.events] == ["web grows", "every node serves it"]
 

@@ -72,6 +72,11 @@ class Controller:
             nursery.start_soon(keep_going, self.errors, "return of nodes", self._await_return)
             await keep_going(self.errors, "publishing", self.publisher.run)
 
+    async def wait_settled(self) -> None:
+        """Return when every connected node serves what is wanted of it."""
+        while not self.readiness.settled():
+            await self.signals.wait_progress()
+
     def join(self, hello: Hello, link: Link) -> NodeRecord:
         """Take in a node or agent. Raises registry.Unwelcome."""
         record = self.registry.join(hello, link)

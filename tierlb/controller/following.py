@@ -16,9 +16,11 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
-from tierlb.controller.changes import Busy, Changes, NotPossible, Request
+from tierlb.controller.change_runner import Busy
+from tierlb.controller.changes import Changes, Request
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.load import MAX_FILE_BYTES, load_file
 from tierlb.topology.problems import TopologyError

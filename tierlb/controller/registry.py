@@ -77,6 +77,11 @@ class NodeRegistry:
     def agents_of(self, pool: str) -> list[NodeRecord]:
         return [record for record in self.records.values() if record.agent and record.tier == pool]
 
+    def tier_of(self, node: str) -> str:
+        """The name of the tier or pool; for a node that is gone, as its name says."""
+        record = self.records.get(node)
+        return node.rpartition("-")[0] if record is None else record.tier
+
     def expected(self, tier: Tier) -> tuple[str, ...]:
         """The nodes that the tier should have; where membership is open, those that it has."""
         if self.engine is None:
