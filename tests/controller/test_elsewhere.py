@@ -4,7 +4,7 @@ import attrs
 import pytest
 import trio
 
-from tests.controller.test_changes import ANN, MID, TEXT, PromptStore
+from tests.controller.played import ANN, MID, TEXT, PromptStore
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes, Request
