@@ -6,9 +6,10 @@ import attrs
 
 from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NotPossible
+from tierlb.controller.change_runner import Busy
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError
 

@@ -18,26 +18,16 @@ from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
 from tierlb.controller.change_runner import Busy
 from tierlb.controller.changes import Changes, Request
+from tierlb.controller.file_text import decoded, read_file
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NotPossible
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.topology.load import MAX_FILE_BYTES, load_file
+from tierlb.topology.load import load_file
 from tierlb.topology.problems import TopologyError
 
 LOOK_EVERY_S = 0.5
 WHAT = "edit of the file"
-
-
-async def read_file(path: Path) -> bytes:
-    """As much as may be in a topology file, and a byte. By a thread: a disk may stall, and this process serves all
-    nodes. Raises OSError."""
-    return await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
 
 
 @attrs.define
@@ -131,7 +121,7 @@ class Following:
     def _text(self, content: bytes) -> str:
         """As it is read at the start. Raises TopologyError."""
         try:
-            return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+            return decoded(content)
         except UnicodeDecodeError:
             load_file(self.file)  # which says where
             return self.changes.text
