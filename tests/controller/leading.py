@@ -7,7 +7,7 @@ import trio
 from tests.control_plane import KeptLog
 from tierlb.channel.admission import Admission
 from tierlb.controller.active import ControllerParts
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.model.address import Address
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.load import load_text
@@ -38,7 +38,7 @@ class StillAdmin:
 def parts_of(file, text=RUNS, log=None):
     """Of a process that runs the file, whose text may be another one by now."""
     log = log or KeptLog()
-    topology, engine = load_text(text, "f"), Engine("{pool}:9000")
+    topology, engine = load_text(text, "f"), ProcessEngine("{pool}:9000")
     return ControllerParts(
         topology, Path(file), text, engine, "ann", log, InternalErrors(log), Admission(), StillAdmin()
     )

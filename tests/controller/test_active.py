@@ -5,7 +5,7 @@ import trio
 
 from tests.controller.leading import RUNS, parts_of
 from tierlb.controller.active import ActiveController
-from tierlb.controller.change_runner import Busy
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.store import FileStore
 
 
@@ -63,7 +63,7 @@ async def test_an_edited_file_is_applied_after_what_is_under_way(autojump_clock)
             await trio.lowlevel.checkpoint()
             self.asked += 1
             if self.asked < 4:
-                raise Busy("what another controller began")
+                raise ChangeUnderWay("what another controller began")
 
     changes = BusyChanges()
     with trio.fail_after(60):

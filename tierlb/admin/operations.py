@@ -21,7 +21,7 @@ from tierlb.admin.answers import Answer
 from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
 from tierlb.admin.refusals import Refused
 from tierlb.controller.changes import Changes
-from tierlb.controller.history import Revision, Row
+from tierlb.controller.history import HistoryRow, Revision
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NothingToDo, Proposal
 from tierlb.controller.status import ClusterStatus, as_json
@@ -51,7 +51,7 @@ class HistoryAnswer:
     """The revisions that are kept, newest last, and the number of the active one."""
 
     active: int
-    revisions: tuple[Row, ...]
+    revisions: tuple[HistoryRow, ...]
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ import attrs
 
 from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
-from tierlb.controller.change_runner import Busy
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NotPossible
@@ -38,14 +38,14 @@ class Refused(Exception):  # noqa: N818 (a verdict on the request)
         self.refusal = Refusal(kind, error)
 
 
-REFUSALS = (Busy, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
+REFUSALS = (ChangeUnderWay, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
 
 
 def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusal]:
     """The status and what to say for one of REFUSALS; `change` is the latest one."""
     said = str(problem)
     match problem:
-        case Busy():
+        case ChangeUnderWay():
             return 409, Refusal("busy", said, change=change)
         case Conflict():
             return 409, Refusal("conflict", said)

@@ -16,7 +16,7 @@ from tierlb.cli.check import warned_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import token_or_exit, warn_if_exposed
 from tierlb.controller.active import ControllerParts
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.process import ControllerProcess, ControllerSettings
 from tierlb.local.ports import PortTaken, listen
 from tierlb.model.address import Address, parse_address
@@ -48,7 +48,7 @@ class ControllerOptions:
 def run_controller(options: ControllerOptions) -> None:
     """Run until SIGTERM; exits with 2 for a bad file or wrong usage, and 1 where it cannot run."""
     topology = warned_or_exit(options.file, Use.CONTROLLER).topology
-    engine = Engine(_run_dns(options.run_dns))
+    engine = ProcessEngine(_run_dns(options.run_dns))
     if lack := engine.lack(topology):
         raise click.UsageError(f"{options.file}: {lack}")
     _demand_fit(options, topology)
@@ -65,7 +65,7 @@ def run_controller(options: ControllerOptions) -> None:
 
 
 def _run(
-    options: ControllerOptions, topology: Topology, engine: Engine, text: str, at: Address, admin_at: Address
+    options: ControllerOptions, topology: Topology, engine: ProcessEngine, text: str, at: Address, admin_at: Address
 ) -> str:
     """Why it ended, "" after a signal. Raises PortTaken and TlsProblem."""
     log = LazyLog()

@@ -12,11 +12,11 @@ import trio
 from tierlb.channel.admission import Admission
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
-from tierlb.controller.change_runner import Busy
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.elsewhere import Elsewhere
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.file_text import FileText
 from tierlb.controller.following import Following
 from tierlb.controller.history import Conflict
@@ -33,7 +33,7 @@ from tierlb.net.keep_going import alone
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
 
-ASK_AGAIN_S = 1.0
+APPLY_AGAIN_S = 1.0
 """Between two attempts to apply the file, while another change is under way."""
 
 
@@ -59,7 +59,7 @@ class ControllerParts:
     """Of the file at the start."""
     file: Path
     text: str
-    engine: Engine
+    engine: ProcessEngine
     who: str
     """On whose behalf the file is applied."""
     log: Log
@@ -122,10 +122,10 @@ class ActiveController:
         await trio.sleep(RETURN_S)
         try:
             while True:
-                with contextlib.suppress(Busy):
+                with contextlib.suppress(ChangeUnderWay):
                     await changes.apply(text, Request(self._parts.who, AT_START), AT_START)
                     return
-                await trio.sleep(ASK_AGAIN_S)
+                await trio.sleep(APPLY_AGAIN_S)
         except (Conflict, NotPossible, StoreError, TopologyError) as problem:
             file = str(self._parts.file)
             self._parts.log.error("topology_file_apply_failed", file=file, reason=str(problem))

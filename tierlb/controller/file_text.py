@@ -15,7 +15,7 @@ READ_S = 5.0
 async def read_file(path: Path) -> bytes:
     """As much as may be in a topology file, and a byte. By a thread: a disk may stall, and this process serves all
     nodes. Raises OSError."""
-    return await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(_read_bounded, path, abandon_on_cancel=True)
 
 
 def decoded(content: bytes) -> str:
@@ -42,6 +42,6 @@ class FileText:
         return self.text
 
 
-def _read(path: Path) -> bytes:
+def _read_bounded(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(MAX_FILE_BYTES + 1)
