@@ -381,7 +381,7 @@ async def test_an_end_of_all_tokens_leaves_the_active_controller(guarded: Server
             two = stand(other, "two")
             await until(two.election.current)
             for _ in range(4):
-                etcd._token = other._token = "ended.1"
+                etcd.calls.token = other.calls.token = "ended.1"
                 await trio.sleep(1.0)
             assert not one.leadership.lost.is_set()
             one.enough.set()

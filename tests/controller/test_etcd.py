@@ -10,15 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import attrs
+import httpx
 import pytest
 import trio
 import trustme
 
 from tests.etcd import USER, Relay, Server, running_etcd
 from tierlb.channel.durable import StoreError
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure, open_etcd
+from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied, Login
+from tierlb.controller.etcd_calls import EtcdCalls, EtcdUnreachable, EtcdUnsure
 from tierlb.model.topology import SharedStore
 from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put, transaction
 
@@ -362,11 +363,11 @@ def watch_elsewhere(etcd: Etcd) -> Awaitable[object]:
 async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([Changed(key, 0)], [Put(key, b"1")])
-        token = known._token
+        token = known.calls.token
         await until_ended(known)
         second = await known.commit([Changed(key, first.at)], [Put(key, b"2")])
         assert (first.agreed, second.agreed) == (True, True)
-        assert known._token != token
+        assert known.calls.token != token
         lease = await known.grant(60)
         await until_ended(known)
         assert await known.renew(lease, 2.0) == 60
@@ -375,21 +376,21 @@ async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: 
 
 async def until_ended(etcd: Etcd) -> None:
     """Others are told when the token that this one has is known no more."""
-    other = attrs.evolve(etcd, login=None)
-    other._token, known = None, {"authorization": str(etcd._token)}
+    known, tls = {"authorization": str(etcd.calls.token)}, etcd.calls.tls
+    assert tls is not None
     body = transaction((), [Get("test/x")], ())
-    while True:
-        await trio.sleep(3.0)  # each use makes it last longer
-        answer = await other._http.post(f"https://{etcd.members[0]}/v3/kv/txn", json=body, headers=known)
-        if answer.status_code == 401:
-            break
-    await other.close()
+    async with httpx.AsyncClient(verify=tls) as other:
+        while True:
+            await trio.sleep(3.0)  # each use makes it last longer
+            answer = await other.post(f"https://{etcd.members[0]}/v3/kv/txn", json=body, headers=known)
+            if answer.status_code == 401:
+                break
 
 
 async def test_several_that_find_the_token_ended_at_once_all_get_their_answers(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         answers = []
 
         async def ask() -> None:
@@ -407,7 +408,7 @@ async def test_a_watch_that_begins_with_a_token_that_has_ended_misses_nothing(
     told, heard = trio.open_memory_channel[Event](10)
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         nursery.start_soon(known.watch, key, first.at, told.send_nowait)
         assert (await heard.receive()).at == first.at
         await until_ended(known)
@@ -547,7 +548,7 @@ async def test_whoever_has_little_time_waits_no_longer_for_a_login(tmp_path: Pat
     (tmp_path / "password").write_text("secret")
     listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
     place = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    etcd = Etcd([place], answer_s=2 * DEADLINE_S, login=Noting("ann", tmp_path / "password"))
+    etcd = Etcd([place], EtcdCalls(login=Noting("ann", tmp_path / "password")), answer_s=2 * DEADLINE_S)
     with trio.fail_after(DEADLINE_S):
         with pytest.raises(EtcdUnreachable, match=r"did not answer in 0\.3 s"):
             await etcd.renew(Lease(1, 3), 0.3)

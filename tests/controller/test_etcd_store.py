@@ -21,7 +21,8 @@ from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import AdminState
 from tierlb.controller.documents import DOCUMENT_FORMAT, digest
 from tierlb.controller.election import Election
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.etcd_store import Deposed, EtcdStore
 from tierlb.controller.history import KEPT_REVISIONS, History, Revision, Rollout, RolloutOutcome
 from tierlb.controller.store import FileStore, Loaded, StaleError, Store, Stored

@@ -26,7 +26,8 @@ import trio
 from tierlb.channel.durable import StoreError
 from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.election import leader_of
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.history import Revision
 from tierlb.controller.store import Loaded, StaleError, Stored
 from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Operation, Outcome, Put

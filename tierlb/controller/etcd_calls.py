@@ -1,0 +1,185 @@
+"""Calls to one member of etcd: HTTP, TLS and the login.
+
+Where etcd has users, one logs in first, and again whenever etcd has forgotten it, because tokens end. What was asked
+for was not done then, so it is asked again, and no caller notices. What is not granted to the user is `Denied`.
+"""
+
+import json
+import ssl
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+import attrs
+import httpx
+import trio
+
+from tierlb.channel.durable import StoreError
+from tierlb.controller.etcd_access import Denied, Login
+from tierlb.controller.etcd_advice import (
+    A_CERTIFICATE,
+    CORRECT,
+    MAYBE_TLS,
+    NAME_USER,
+    SEE_ITS_LOG,
+    advice_for,
+    is_handshake,
+    problem_text,
+)
+from tierlb.controller.etcd_http import EtcdBody, Transport
+from tierlb.wire import etcd as wire
+from tierlb.wire.etcd import Event, Fault, Plain
+
+CONNECT_S = 1.0
+LOGINS = 2
+"""For one call: the second one where the token of the first had ended."""
+
+T = TypeVar("T")
+
+
+class EtcdUnreachable(StoreError):  # noqa: N818 (an event of normal operation)
+    """No member could be asked, or none of those that were could answer a question."""
+
+
+class EtcdUnsure(StoreError):  # noqa: N818 (an event of normal operation)
+    """A member was asked and did not answer, so it may have been done, or may yet be."""
+
+
+@attrs.define
+class EtcdCalls:
+    """Every call raises StoreError: EtcdUnreachable, EtcdUnsure, Denied, or that itself where etcd refuses."""
+
+    tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+    login: Login | None = None
+    token: str | None = attrs.field(default=None, init=False, repr=False)
+    """Of the last login."""
+    _http: httpx.AsyncClient = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=CONNECT_S), trust_env=False, transport=Transport(self.tls)
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        with trio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    async def ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
+        """What `read` finds in the answer of the member."""
+        for _ in range(LOGINS):
+            token = await self._token_for(member, within_s)
+            response = await self._send(self._request(member, call, body, token), within_s)
+            fault = wire.read_fault(response.status_code, response.content)
+            if fault is None or not self._forgot(fault, token):
+                break
+        return _read_answer(member, response, read, knows_user=self.login is not None)
+
+    async def watch(self, member: str, body: Plain, on_event: Callable[[Event], None], answer_s: float) -> Fault:
+        """Why it ended. One that is refused has told nothing, so it can be begun again."""
+        end = Fault("", undecided=True)
+        for _ in range(LOGINS):
+            token = await self._token_for(member, answer_s)
+            try:
+                end = Fault(
+                    await self._follow(self._request(member, "watch", body, token), on_event, answer_s), undecided=True
+                )
+            except httpx.RequestError as error:
+                end = Fault(problem_text(error), undecided=True)
+            if not self._forgot(end, token):
+                break
+        return end
+
+    async def _follow(self, request: httpx.Request, on_event: Callable[[Event], None], answer_s: float) -> str:
+        """Why it ended. The loop is left by cancelling what it waits for: nothing else ends all of the generators
+        that httpx reads with before they are garbage."""
+        why = ""
+        with trio.CancelScope(deadline=trio.current_time() + answer_s) as scope:
+            async with aclosing(await self._http.send(request, stream=True)) as response:
+                scope.deadline = float("inf")
+                async for line in response.aiter_lines():
+                    if not why and (why := _pass_on(line, on_event)):
+                        scope.cancel()
+                why = why or "it has closed the connection"
+        return why or f"no answer in {answer_s:g} s"
+
+    async def _send(self, request: httpx.Request, within_s: float) -> httpx.Response:
+        member = request.headers["host"]
+        try:
+            with trio.fail_after(within_s):
+                return await self._http.send(request)
+        except httpx.RequestError as error:
+            why = problem_text(error)
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or is_handshake(error):
+                advice = advice_for(why, f"start it, or {CORRECT}")
+                raise EtcdUnreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
+            raise EtcdUnsure(f"etcd at {member} did not answer ({why}): {advice_for(why, self._silence())}") from error
+        except trio.TooSlowError as error:
+            raise EtcdUnsure(f"etcd at {member} did not answer in {within_s:g} s: {SEE_ITS_LOG}") from error
+
+    def _silence(self) -> str:
+        """With TLS 1.3 whoever refuses a certificate may be gone before it has said so."""
+        return MAYBE_TLS if self.tls is None else f"{SEE_ITS_LOG}; it may want {A_CERTIFICATE}"
+
+    async def _token_for(self, member: str, within_s: float) -> str:
+        """Empty where nobody has to log in."""
+        if self.login is None:
+            return ""
+        if self.token is None:
+            self.token = await self._log_in(member, self.login, within_s)
+        return self.token
+
+    async def _log_in(self, member: str, login: Login, within_s: float) -> str:
+        password = await trio.to_thread.run_sync(login.password, abandon_on_cancel=True)
+        body = wire.authenticate(login.user, password)
+        try:
+            response = await self._send(self._request(member, "auth/authenticate", body, ""), within_s)
+            fault = wire.read_fault(response.status_code, response.content)
+            if fault is not None and fault.knows_no_users:
+                return ""
+            return _read_answer(member, response, wire.read_token)
+        except EtcdUnsure as problem:
+            raise EtcdUnreachable(str(problem)) from problem  # nothing that matters was asked for
+
+    def _forgot(self, fault: Fault, token: str) -> bool:
+        """Whether etcd knows no such token; then the next one who asks logs in."""
+        if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
+            return False
+        if self.token == token:
+            self.token = None
+        return True
+
+    def _request(self, member: str, call: str, body: Plain, token: str) -> httpx.Request:
+        content = json.dumps(body).encode()
+        fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
+        if token:
+            fields["authorization"] = token
+        scheme = "http" if self.tls is None else "https"
+        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=EtcdBody(content))
+
+
+def _read_answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
+    fault = wire.read_fault(response.status_code, response.content)
+    if fault is not None and fault.undecided:
+        raise EtcdUnsure(f"etcd at {member} failed ({fault.text}): {advice_for(fault.text)}")
+    if fault is not None:
+        kind = Denied if fault.is_denial else StoreError
+        advice = advice_for(fault.text) if knows_user or not fault.is_denial else NAME_USER
+        raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
+    try:
+        return read(wire.read_json(response.content))
+    except ValueError as error:
+        raise StoreError(f"{member} does not answer as etcd does: {CORRECT}") from error
+
+
+def _pass_on(line: str, on_event: Callable[[Event], None]) -> str:
+    """Pass on what a line of a watch says; why the watch is over, if it is."""
+    try:
+        events = wire.read_events(wire.read_json(line))
+    except ValueError:
+        return "it does not answer as etcd does"
+    if isinstance(events, Fault):
+        return events.text
+    for event in events:
+        on_event(event)
+    return ""
