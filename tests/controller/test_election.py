@@ -390,7 +390,7 @@ async def test_an_end_of_all_tokens_leaves_the_active_controller(guarded: Server
         await other.close()
 
 
-async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_let_in_again(guarded: Server, log) -> None:
+async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_had_access_again(guarded: Server, log) -> None:
     etcd = guarded.client()
     assert guarded.access is not None
     with trio.fail_after(DEADLINE_S):
@@ -403,7 +403,7 @@ async def test_whom_etcd_locks_out_stops_and_says_why_until_it_is_let_in_again(g
             assert "authentication failed" in log.events[-1][1]["reason"]
             one.enough.set()
             two = stand(etcd, "two")
-            two.election._let_in = True
+            two.election._had_access = True
             await until(two.election.problem)
             assert "correct `user` of `store`" in two.election.problem()
             assert log.events[-1][0] == "leader_lookup_failed"
@@ -443,7 +443,7 @@ class Locked(Etcd):
 async def test_who_waits_and_is_locked_out_asks_no_more_often_than_who_comes(log, autojump_clock) -> None:
     etcd = Locked(["127.0.0.1:1"])
     election = Election(etcd, "test/leader", "one", "", log)
-    election._let_in = True
+    election._had_access = True
     with trio.move_on_after(60):
         async with election.lead():
             pass

@@ -41,8 +41,8 @@ SERVED_WITHIN_S = 5.0
 
 @attrs.frozen
 class Request:
-    """On whose behalf a change is made, and why. `expected`: the revision that it was made from (None: whatever is
-    current)."""
+    """`who`: the user in whose name the change is made. `expected`: the revision that it was made from; None: whatever
+    is current."""
 
     who: str
     why: str = ""

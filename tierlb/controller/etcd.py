@@ -2,7 +2,7 @@
 
 Several members of one etcd can be named. A call goes to the one that answered last, and on to the next where that one
 does not answer in time. What only reads, or may happen twice, asks all of them in turn; a commit stops at the first
-member that may have got it, for only its caller knows how to find out whether it was done (`EtcdUnsure`). Where the
+member that may have got it, because only its caller can find out whether it was done (`EtcdUnsure`). Where the
 user is denied something, no other member is asked.
 
 Left out: the call to one member (etcd_calls.py).
@@ -61,7 +61,7 @@ class Etcd:
         return await self._ask_each("kv/txn", body, wire.read_outcome, once=True)
 
     async def grant(self, ttl_s: int) -> Lease:
-        """A lease that nobody knows of, if the answer is lost, just runs out."""
+        """If the answer is lost, the lease just runs out."""
         return await self._ask_each("lease/grant", wire.grant(ttl_s), wire.read_lease)
 
     async def renew(self, lease: Lease, within_s: float) -> int:
@@ -73,8 +73,8 @@ class Etcd:
         await self._ask_each("lease/revoke", wire.of_lease(lease.number), wire.read_revocation)
 
     async def watch(self, key: str, since: int, on_event: Callable[[Event], None]) -> None:
-        """Tell each change of the key from revision `since` of etcd on. Never returns: raises StoreError where the
-        connection cannot be had or ends, or etcd has forgotten what was then."""
+        """Call `on_event` with each change of the key from revision `since` of etcd on. Never returns: raises
+        StoreError where the connection fails or ends, or etcd has forgotten that revision."""
         member = self._turn[0]
         try:
             end = await self.calls.watch(member, wire.watch(key, since), on_event, self.answer_s)

@@ -1,7 +1,7 @@
-"""How etcd is reached, and who asks there: the URL of the topology's `store`, TLS, and the user that logs in.
+"""How etcd is reached, and as which user: the URL of the topology's `store`, TLS, and the user that logs in.
 
-The password is read from its file whenever somebody logs in, so it may be changed while a controller runs. The files
-for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway does not heed.
+The password is read from its file at each login, so it may be changed while a controller runs. The files
+for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway ignores.
 """
 
 import ssl
@@ -19,8 +19,8 @@ PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
 
 
-class Denied(StoreError):  # noqa: N818 (a verdict on who asks)
-    """etcd does not let this controller in, or not do what it has to: somebody has to change that."""
+class Denied(StoreError):  # noqa: N818 (a verdict on the user)
+    """etcd denies this controller access, or a right that it needs; an operator has to change that."""
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ def parse_store_url(text: str) -> EtcdUrl:
 
 @attrs.frozen
 class Login:
-    """Who asks, and where the password is."""
+    """The user, and where the password is."""
 
     user: str
     password_file: Path
@@ -72,7 +72,7 @@ class Login:
 
 
 def login_of(store: SharedStore) -> Login | None:
-    """None where nobody logs in."""
+    """None where etcd has no users."""
     if store.user is None or store.password_file is None:
         return None
     return Login(store.user, Path(store.password_file))

@@ -31,7 +31,7 @@ CORRECT = "correct `store` in the topology file"
 
 
 def problem_text(error: BaseException) -> str:
-    """httpx leaves out what is the matter with TLS."""
+    """With the reason of a TLS failure, which httpx leaves out."""
     problem = _tls_problem(error)
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"{NOT_TRUSTED}: {problem.verify_message.rstrip('.')}"
@@ -47,7 +47,7 @@ def _tls_problem(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def is_handshake(error: Exception) -> bool:
-    """Whether a certificate was refused, so nothing was heard after it."""
+    """Whether a certificate was refused, so no answer came after it."""
     problem = _tls_problem(error)
     reason = (problem and problem.reason) or ""
     return "ALERT" in reason and any(part in reason for part in ("CERT", "UNKNOWN_CA"))

@@ -76,7 +76,7 @@ class EtcdCalls:
         return _read_answer(member, response, read, knows_user=self.login is not None)
 
     async def watch(self, member: str, body: Plain, on_event: Callable[[Event], None], answer_s: float) -> Fault:
-        """Why it ended. One that is refused has told nothing, so it can be begun again."""
+        """Why it ended. A watch that is refused has passed on nothing, so it can begin again."""
         end = Fault("", undecided=True)
         for _ in range(LOGINS):
             token = await self._token_for(member, answer_s)
@@ -118,11 +118,11 @@ class EtcdCalls:
             raise EtcdUnsure(f"etcd at {member} did not answer in {within_s:g} s: {SEE_ITS_LOG}") from error
 
     def _silence(self) -> str:
-        """With TLS 1.3 whoever refuses a certificate may be gone before it has said so."""
+        """With TLS 1.3, a member that refuses a certificate may be gone before its alert arrives."""
         return MAYBE_TLS if self.tls is None else f"{SEE_ITS_LOG}; it may want {A_CERTIFICATE}"
 
     async def _token_for(self, member: str, within_s: float) -> str:
-        """Empty where nobody has to log in."""
+        """Empty where etcd has no users."""
         if self.login is None:
             return ""
         if self.token is None:
@@ -142,7 +142,7 @@ class EtcdCalls:
             raise EtcdUnreachable(str(problem)) from problem  # nothing that matters was asked for
 
     def _forgot(self, fault: Fault, token: str) -> bool:
-        """Whether etcd knows no such token; then the next one who asks logs in."""
+        """Whether etcd has forgotten the token; then the next call logs in."""
         if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
             return False
         if self.token == token:
@@ -173,7 +173,7 @@ def _read_answer(member: str, response: httpx.Response, read: Callable[[object],
 
 
 def _pass_on(line: str, on_event: Callable[[Event], None]) -> str:
-    """Pass on what a line of a watch says; why the watch is over, if it is."""
+    """Pass on the events in a line of a watch; why the watch is over, if it is."""
     try:
         events = wire.read_events(wire.read_json(line))
     except ValueError:

@@ -1,7 +1,7 @@
-"""What httpx is told so that a request may be given up at any moment and nothing is left behind.
+"""An httpx transport whose requests may be given up at any moment and leave nothing behind.
 
 Requests to etcd are cut off all the time: a member hangs, a lease is about to end, a controller stops. httpcore 1.0
-does not close a connection whose handshake is cancelled, and takes leave of one with TLS for as long as that takes.
+does not close a connection whose handshake is cancelled, and waits for the end of TLS without a limit.
 """
 
 import ssl
@@ -23,7 +23,7 @@ class Transport(httpx.AsyncHTTPTransport):
     say so, so this replaces what it keeps for itself, and does not work at all where that is not there."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
-        # without TLS one that knows nobody: the usual one reads all authorities, which takes as long as ten requests
+        # without TLS, a context without authorities: the usual one takes as long as ten requests to read them all
         context = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=context, trust_env=False)
         if not isinstance(getattr(self, "_pool", None), httpcore.AsyncConnectionPool):
