@@ -9,15 +9,15 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-import attrs
 import click
 import pytest
 
 from tierlb.cli.main import main
 from tierlb.cli.verbs import COMMANDS
 from tierlb.topology.shapes import FileShape
+from tierlb.topology.typed import form_of, is_mapping, keys_of
 
 TESTS = Path(__file__).parent
 DEPTH = 3
@@ -79,7 +79,7 @@ KEYS = {
     "route.redirect": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
     "route.respond": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
     "route.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
-    "run.command": "local/test_process_manager.py::test_a_command_may_ask_where_it_is_to_listen",
+    "run.command": "local/test_local_endpoints.py::test_a_command_may_ask_where_it_is_to_listen",
     "run.image": "deploy/test_compose.py::test_another_image_runs_the_whole_command_as_its_own_user",
     "run.replicas": "cluster/test_verbs.py::test_a_cluster_is_changed_by_its_verbs_and_nobody_notices",
     "run.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
@@ -94,7 +94,7 @@ KEYS = {
     "tier.agent_check": "dataplane/test_upkeep.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
     "tier.balance": "cluster/test_weights.py::test_policies_that_look_at_load_go_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
-    "tier.drain": "local/test_process_manager.py::"
+    "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
@@ -252,16 +252,15 @@ def keys_of_the_file() -> Iterator[str]:
         if shape in seen:
             continue
         seen.add(shape)
-        hints = get_type_hints(shape)
-        for field in attrs.fields(shape):
-            yield f"{shape.__name__.removesuffix('Shape').lower()}.{field.name}"
-            waiting += [part for part in parts(hints[field.name]) if attrs.has(part)]
+        for name, key in keys_of(shape).items():
+            yield f"{shape.__name__.removesuffix('Shape').lower()}.{name}"
+            waiting += [part for part in parts(key.kind) if is_mapping(part)]
 
 
 def parts(kind: Any) -> Iterator[Any]:
-    """The type and whatever it is made of."""
+    """The type and whatever it is made of, down to single values."""
     yield kind
-    for argument in get_args(kind):
+    for argument in () if form_of(kind) else get_args(kind):
         yield from parts(argument)
 
 

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierlb.balance.capacity import evened, settle
-from tierlb.balance.cost import ON_TRIAL
+from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import Answers, Kinds, Work
-from tierlb.balance.load_estimate import SLOTS, TICK_S, LoadEstimate
+from tierlb.balance.kinds import Answers, Kinds
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.parking import PARKED_AFTER_S
-from tierlb.balance.slowness import MEMORY
+from tierlb.balance.pool_slots import GUESSED_SLOTS
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
+from tierlb.balance.slowness import BELIEF_MEMORY
 from tierlb.telemetry.tally import Tally
 
 START = 1000.0
@@ -31,9 +34,9 @@ class Item:
 
 
 def fresh(work: Work | None = None) -> CountedHost:
-    estimate = LoadEstimate(reports=False, parents=1, joined=START - 600)
+    estimate = LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(1)), START - 600)
     if work is not None:
-        estimate.work = work
+        estimate.speed.work = work
     return CountedHost(estimate)
 
 
@@ -158,7 +161,7 @@ def test_an_item_that_began_anew_at_another_member_tells_nothing_of_the_slots_of
     for host in (first, second):
         host.learn_from_items(START + 1.02, kinds)
         assert not host.sampled
-    assert (first.estimate.concurrency._count, second.estimate.concurrency._count) == (0, 1)
+    assert (first.estimate.slots.concurrency._count, second.estimate.slots.concurrency._count) == (0, 1)
 
 
 def test_times_are_taken_once() -> None:
@@ -179,7 +182,7 @@ def test_what_waits_is_parked_at_a_tick_and_no_longer_counts_as_queue() -> None:
     assert (host.parked, list(host.under_way)) == (1, [short])
     refresh_costs([host], START + 1, [100.0], [1.0])
     assert host.left_out == 1
-    assert host.in_flight * host.slope + host.offset == pytest.approx(1 + SLOTS)
+    assert host.in_flight * host.slope + host.offset == pytest.approx(1 + GUESSED_SLOTS)
 
 
 def test_items_that_are_late_make_it_slow() -> None:
@@ -187,7 +190,7 @@ def test_items_that_are_late_make_it_slow() -> None:
     for _ in range(4):
         host.begin_item(START, Item(START, START, number))
     host.learn_from_items(START + 0.4, kinds)
-    assert host.estimate.slowness.value > 2
+    assert host.estimate.speed.slowness.value > 2
 
 
 def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
@@ -197,17 +200,17 @@ def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
     host.learn_from_items(START + 1, kinds)
     assert host.unqueued == 3
     refresh_costs([host], START + 1, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
     one_more = Item(START + 1, START + 1, number)
     host.begin_item(START + 1, one_more)
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[0], "and no other"
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[0], "and no other"
     host.learn_from_items(START + 1.05, kinds)
     assert host.unqueued == 0
 
 
 def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> None:
     host, kinds, number = knowing()
-    for _ in range(int(SLOTS)):
+    for _ in range(int(GUESSED_SLOTS)):
         host.begin_item(START, Item(START, START, number))
     host.learn_from_items(START + 1, kinds)
     assert host.unqueued == 0
@@ -217,44 +220,45 @@ def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> No
 def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
     host = fresh()
     host.in_flight, host.parked = 6, 4
-    host.estimate.work.interference._weight = weight
+    host.estimate.speed.work.interference._weight = weight
     refresh_costs([host], START, [100.0], [1.0])
     assert host.left_out == pytest.approx(left_out)
-    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + SLOTS)
+    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + GUESSED_SLOTS)
 
 
 def test_on_trial_parked_items_count_for_nothing() -> None:
     host = fresh()
     host.in_flight, host.parked, host.unqueued = 5, 2, 3
-    host.estimate.work.interference._weight = 1.0
+    host.estimate.speed.work.interference._weight = 1.0
     refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
 
 
-@pytest.mark.parametrize("trial", ["of an endpoint", "of a child"])
-def test_a_host_with_parked_items_that_is_on_trial_gets_the_next_item_and_no_other(trial: str) -> None:
+@pytest.mark.parametrize("probe", ["of an endpoint", "of a child"])
+def test_a_host_with_parked_items_that_is_probed_gets_the_next_item_and_no_other(probe: str) -> None:
     host = fresh()
     host.in_flight = host.parked = 40
-    host.estimate.work.interference._weight = 0.2
-    host.estimate.slowness.trial, host.estimate.trial.due = trial == "of an endpoint", trial == "of a child"
+    host.estimate.speed.work.interference._weight = 0.2
+    host.estimate.speed.slowness.probe.active = probe == "of an endpoint"
+    host.estimate.probe.due = probe == "of a child"
     refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
-    assert (host.in_flight + 1) * host.slope + host.offset == ON_TRIAL[0]
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
+    assert (host.in_flight + 1) * host.slope + host.offset == NEXT_ITEM[0]
 
 
 def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soon_given_up() -> None:
     """Those answer nothing, so that nothing would ever tell against it."""
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.work = hosts[0].estimate.work
-        host.estimate.slowness.seen = MEMORY
+        host.estimate.speed.work = hosts[0].estimate.speed.work
+        host.estimate.speed.slowness.seen = BELIEF_MEMORY
     hosts[0].parked = 40
-    hosts[0].estimate.work.interference._weight = 1.0
+    hosts[0].estimate.speed.work.interference._weight = 1.0
     for host in hosts[1:]:
         host.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
         learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight == 0
+    assert hosts[0].estimate.speed.work.interference.weight == 0
 
 
 def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
@@ -263,21 +267,21 @@ def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
     host.begin_item(poll.began, poll)
     host.park(poll, kinds)
     host.learn_from_items(START + 0.15, kinds)
-    host.estimate.slowness.typical = 5.0
+    host.estimate.speed.slowness.typical = 5.0
     for tick in range(100):
         host.learn_from_items(START + 0.2 + tick * 0.0501, kinds)
-    assert host.estimate.slowness.trial
+    assert host.estimate.speed.slowness.probe.active
 
 
 def test_at_a_slow_host_items_are_parked_later() -> None:
     """Items take 10 ms as a rule, here 0.3 s."""
     host, kinds, _ = knowing()
-    host.estimate.slowness.typical = 30.0
+    host.estimate.speed.slowness.typical = 30.0
     poll = Item(START, START, kinds.number("poll"))
     host.begin_item(START, poll)
     host.learn_from_items(START + 1.1, kinds)
     assert not host.parked
-    host.estimate.slowness.typical = 30.0
+    host.estimate.speed.slowness.typical = 30.0
     host.learn_from_items(START + 1.3, kinds)
     assert host.parked
 
@@ -285,15 +289,15 @@ def test_at_a_slow_host_items_are_parked_later() -> None:
 def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 50.0)
-    hosts[0].estimate.slowness.value = 10.0
+    hosts[0].estimate.speed.slowness.value = 10.0
     for _ in range(100):
         learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight == 0
-    hosts[0].estimate.slowness.value = 1.0
+    assert hosts[0].estimate.speed.work.interference.weight == 0
+    hosts[0].estimate.speed.slowness.value = 1.0
     learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight > 0
+    assert hosts[0].estimate.speed.work.interference.weight > 0
 
 
 @pytest.mark.parametrize(("means", "told"), [([1.0, 1.0], False), ([0.1, 0.1, 0.1, 0.1, 9.6], True)])
@@ -301,23 +305,23 @@ def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float
     """The one with parked items is twice as slow."""
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
         for mean in means * 20:
-            host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+            host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 10.0)
-    hosts[0].estimate.slowness.value = 2.0
+    hosts[0].estimate.speed.slowness.value = 2.0
     for _ in range(100):
         learn_together(hosts, TICK_S)
-    assert (hosts[0].estimate.work.interference.weight > 0) is told
+    assert (hosts[0].estimate.speed.work.interference.weight > 0) is told
 
 
 def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_as_an_equal() -> None:
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
         hosts = [fresh(Work()) for _ in range(3)]
         for host in hosts:
-            host.estimate.slowness.seen, host.estimate.slowness._count = MEMORY, 1e6
+            host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = BELIEF_MEMORY, 1e6
             for mean in means * 20:
-                host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+                host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
         learn_together(hosts, TICK_S)
         likeness = [host.estimate.likeness(START) for host in hosts]
         assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
@@ -326,9 +330,9 @@ def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_
 def test_siblings_are_measured_by_those_that_are_known() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host, value, seen in zip(hosts, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
-        host.estimate.slowness.value, host.estimate.slowness.seen = value, seen
+        host.estimate.speed.slowness.value, host.estimate.speed.slowness.seen = value, seen
     learn_together(hosts, TICK_S)
-    assert [host.estimate.slowness.siblings for host in hosts] == [2.0] * 4
+    assert [host.estimate.speed.slowness.siblings.middle for host in hosts] == [2.0] * 4
     learn_together([fresh()], TICK_S)
 
 
@@ -350,8 +354,8 @@ def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_fas
             host.begin_item(now, polls[-1], long=True)
         host.learn_from_items(now, kinds)
         kinds.learn(now)
-    assert host.estimate.slowness.value == pytest.approx(1, rel=0.05)
-    assert host.estimate.work.usual_s == pytest.approx(0.01, rel=0.2)
+    assert host.estimate.speed.slowness.value == pytest.approx(1, rel=0.05)
+    assert host.estimate.speed.work.usual_s == pytest.approx(0.01, rel=0.2)
 
 
 # A pool.
@@ -391,8 +395,8 @@ class Pool:
         self.rng = random.Random(self.seed)
         self.begun = [0] * self.count
         for host in self.hosts:
-            host.host.estimate._at = START
-            host.host.estimate.slots = host.slots
+            host.host.estimate.in_flight.at = START
+            host.host.estimate.slots.value = host.slots
         self.settle()
 
     def run(self, seconds: float, rate: float) -> "Pool":
@@ -461,7 +465,7 @@ class Pool:
         self.settle()
 
     def settle(self) -> None:
-        learnt = [host.host.estimate.learnt for host in self.hosts]
+        learnt = [host.host.estimate.learnt_capacity for host in self.hosts]
         known = [each for each in learnt if each is not None]
         mean = sum(known) / len(known) if known else 1.0
         capacities = evened([mean if each is None else each for each in learnt])
@@ -469,7 +473,7 @@ class Pool:
 
     @property
     def slowness(self) -> list[float]:
-        return [host.host.estimate.slowness.value for host in self.hosts]
+        return [host.host.estimate.speed.slowness.value for host in self.hosts]
 
 
 SHORT = [(1.0, 0.01)]
@@ -515,7 +519,7 @@ def test_a_host_has_the_same_slowness_whatever_its_mix_where_nothing_waits() -> 
     few, many = [0.99, 0.01], [0.5, 0.5]
     pool = Pool([(0.5, 0.005), (0.5, 0.1)], blind=True, mixes=[few, few, many, many])
     for index, host in enumerate(pool.hosts):
-        host.slots, host.host.estimate.slots, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
+        host.slots, host.host.estimate.slots.value, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
     pool.run(30, 200)
     means = in_the_mean(pool, 30, 200)
     assert means[2] / means[0] == pytest.approx(1, rel=0.2)
@@ -602,7 +606,7 @@ def test_when_all_hosts_become_slower_alike_they_stay_as_they_were_beside_each_o
     for host in pool.hosts:
         host.slow /= slow
     pool.run(10, 100)
-    assert quiet.host.estimate.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
+    assert quiet.host.estimate.speed.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
 
 
 @settings(max_examples=10)
@@ -615,7 +619,7 @@ def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float
         hosts = [fresh(work) for _ in range(3)]
         numbers = [kinds.number(place) for place in range(2)]
         for host in hosts:
-            host.estimate._at, host.estimate.slots = START, 1e6
+            host.estimate.in_flight.at, host.estimate.slots.value = START, 1e6
         for tick in range(1, 60):
             for index, host in enumerate(hosts):
                 for number, time_s in zip(numbers, (0.001, 0.004), strict=True):
@@ -623,6 +627,6 @@ def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float
                 host.learn_from_items(START + tick * TICK_S, kinds)
             kinds.learn(START)
             learn_together(hosts, TICK_S)
-        values.append([host.estimate.slowness.value for host in hosts])
+        values.append([host.estimate.speed.slowness.value for host in hosts])
     assert values[1] == pytest.approx(values[0], rel=0.1)
     assert values[0][2] > 1.5 * values[0][0]

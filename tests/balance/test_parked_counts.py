@@ -5,10 +5,12 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.load_estimate import LoadEstimate
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
 from tierlb.balance.parking import PARKED_AFTER_S
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.telemetry.tally import Tally
 
 TICK_S = 0.05
@@ -31,9 +33,10 @@ class ParkedCounts(RuleBasedStateMachine):
     def start(self) -> None:
         self.now = 100.0
         self.kinds = Kinds()
-        self.hosts = [CountedHost(LoadEstimate(reports=False, parents=1, joined=self.now)) for _ in range(2)]
+        traits = HostTraits(reports=False)
+        self.hosts = [CountedHost(LoadEstimate(traits, ReceivedReports(ParentShare(1)), self.now)) for _ in range(2)]
         for host in self.hosts:
-            host.estimate.work.usual_s = 0.01
+            host.estimate.speed.work.usual_s = 0.01
         self.tallies = [Tally() for _ in range(3)]
         self.where: dict[Item, CountedHost] = {}
         self.tunnels: list[tuple[Item, CountedHost]] = []

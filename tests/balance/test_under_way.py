@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kinds import OTHER, Kinds
+from tierlb.balance.kind_places import OTHER_KINDS
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, PARKED_AFTER_S, is_overtaken, parks_after_s
 from tierlb.balance.under_way import LATE_FROM, MOST_LOOKED_AT, NOTHING, Look, UnderWay, look
 
@@ -22,7 +23,7 @@ FAR = 10 * OVERTAKEN_BY
 class Item:
     began: float
     sent: float
-    kind: int = OTHER
+    kind: int = OTHER_KINDS
 
 
 KINDS = Kinds()

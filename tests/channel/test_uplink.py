@@ -18,20 +18,20 @@ from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import (
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 URL = "ws://192.0.2.1:7000"
-EDGE = Parent("edge-1", "ws://192.0.2.2:7001")
+EDGE = ParentAddress("edge-1", "ws://192.0.2.2:7001")
 SNAPSHOT = Snapshot(3, "shop", "web", Kind.L7, (), ())
 
 
@@ -65,11 +65,11 @@ class End:
 
     async def say(self, *frames):
         for frame in frames:
-            await self.send(encode(frame))
+            await self.send(encode_frame(frame))
 
     async def hear(self, kind):
         """The next frame of that kind."""
-        while not isinstance(frame := decode(await self.receive()), kind):
+        while not isinstance(frame := decode_frame(await self.receive()), kind):
             pass
         return frame
 
@@ -78,7 +78,7 @@ class End:
         frames = []
         with trio.move_on_after(seconds):
             while True:
-                frames.append(decode(await self.receive()))
+                frames.append(decode_frame(await self.receive()))
         return frames
 
 
@@ -342,7 +342,7 @@ async def test_leaving_is_told_to_controller_and_parents_at_once(uplink, net, au
     await uplink.leave()
     assert trio.current_time() - began < NOTICE_S / 10
     with trio.fail_after(60):
-        assert await end.hear(Drain) == Drain()
+        assert await end.hear(Leaving) == Leaving()
     (report,) = await edge.heard_within(0.01)
     assert report.subtree.draining
 
@@ -357,10 +357,10 @@ async def test_leaving_without_a_controller_takes_a_moment_and_no_more(uplink, n
 async def test_one_that_left_says_so_again_to_a_controller_that_comes_back(uplink, net, autojump_clock):
     end = await placed(net)
     await uplink.leave()
-    await end.hear(Drain)
+    await end.hear(Leaving)
     await end.close("I restart")
     end = await placed(net)
-    assert await end.hear(Drain) == Drain()
+    assert await end.hear(Leaving) == Leaving()
 
 
 def test_the_token_is_in_no_text_of_an_identity():

@@ -30,7 +30,7 @@ from tierlb.channel.metrics import KEPT_S
 from tierlb.controller.registry import NODE_GONE_S
 from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.net.websocket import VANISHED_S
-from tierlb.wire.proxy_protocol import KEY, PARENT, encode_tlv, encode_v2
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, encode_tlv, encode_v2
 
 DEADLINE_S = 180.0
 LONG_S = 300.0
@@ -98,7 +98,7 @@ STRANGERS = {
     "plain HTTP": GET,
     "a PROXY header": encode_v2(FROM, FROM) + GET,
     "a PROXY header that names a parent": encode_v2(FROM, FROM, encode_tlv(PARENT, b"edge-1")) + GET,
-    "a wrong key": encode_v2(FROM, FROM, encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"0" * 32)) + GET,
+    "a wrong key": encode_v2(FROM, FROM, encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"0" * 32)) + GET,
 }
 
 

@@ -22,7 +22,7 @@ from tierlb.controller.election import DENIED_AGAIN_S, TTL_S, Election, Leader, 
 from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied
 from tierlb.model.topology import SharedStore
-from tierlb.wire.etcd import Delete, Get, Item, Outcome, Put
+from tierlb.wire.etcd import Delete, Get, KeyValue, Put, TxnResult
 
 DEADLINE_S = 30.0
 TAKEOVER_S = 10.0
@@ -323,7 +323,7 @@ async def test_somebody_who_put_the_key_by_hand_is_waited_for(stand, etcd: Etcd,
     ],
 )
 def test_whoever_put_the_key_has_a_name(value: bytes, leader: Leader) -> None:
-    assert leader_of(Item("x", value, 1, 1)) == leader
+    assert leader_of(KeyValue("x", value, 1, 1)) == leader
 
 
 def test_a_leader_is_shown_with_where_it_is() -> None:
@@ -429,11 +429,11 @@ class Locked(Etcd):
     asked: ClassVar[list[float]] = []
     watched: ClassVar[list[float]] = []
 
-    async def read(self, *_: Get, within_s: float | None = None) -> Outcome:
+    async def read(self, *_: Get, within_s: float | None = None) -> TxnResult:
         self.asked.append(trio.current_time())
         if len(self.asked) > 1:
             raise Denied("locked out")
-        return Outcome(True, 1, ((Item("test/leader", b"", 1, 1),),))
+        return TxnResult(True, 1, ((KeyValue("test/leader", b"", 1, 1),),))
 
     async def watch(self, *_: object) -> None:
         self.watched.append(trio.current_time())

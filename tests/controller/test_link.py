@@ -13,7 +13,17 @@ from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect, serve
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Configure, Hello, Parent, Report, ReportTo, Watch, Welcome, decode, encode
+from tierlb.wire.frames import (
+    Configure,
+    Hello,
+    ParentAddress,
+    Report,
+    ReportTo,
+    Watch,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
 
 DEADLINE_S = 30.0
 HELLO = Hello(1, "web-1", "web", "one", 7)
@@ -30,7 +40,7 @@ async def url(controller, nursery):
 async def test_a_credential_for_something_else_makes_no_record(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, AGENT_TOKEN) as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert "this token is for all agents, not for node web-1" in await close_reason(channel)
     assert controller.registry.records["web-1"].hello is None
 
@@ -41,14 +51,14 @@ async def test_a_connection_on_which_the_program_fails_ends_no_other(controller,
     address = await nursery.start(serve, attend, admit, Address("127.0.0.1", 0), None, None, door)
     with trio.fail_after(DEADLINE_S):
         async with connect(f"ws://{address}", "secret") as good, connect(f"ws://{address}", "secret") as bad:
-            await good.send(encode(HELLO))
+            await good.send(encode_frame(HELLO))
             assert await receive(good) == Welcome(0.02)
             with monkeypatch.context() as failing:
                 failing.setattr(type(controller), "join", lambda self, hello, link: 1 // 0)
-                await bad.send(encode(HELLO))
+                await bad.send(encode_frame(HELLO))
                 assert await close_reason(bad)
             async with connect(f"ws://{address}", "secret") as another:
-                await another.send(encode(Hello(1, "web-2", "web", "two", 8)))
+                await another.send(encode_frame(Hello(1, "web-2", "web", "two", 8)))
                 assert await receive(another) == Welcome(0.02)
             record = controller.registry.records["web-1"]
             assert record.link is not None
@@ -56,7 +66,7 @@ async def test_a_connection_on_which_the_program_fails_ends_no_other(controller,
 
 
 async def receive(channel):
-    return decode(await channel.receive())
+    return decode_frame(await channel.receive())
 
 
 async def close_reason(channel):
@@ -70,7 +80,7 @@ async def close_reason(channel):
 async def test_a_child_is_welcomed_and_configured(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert await receive(channel) == Welcome(0.02)
             frame = await receive(channel)
             assert isinstance(frame, Configure)
@@ -87,7 +97,7 @@ async def test_one_that_breaks_the_protocol_is_closed_with_the_reason(url):
 async def test_a_node_of_an_unknown_tier_is_told_so(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(Hello(1, "db-1", "db", "one", 7)))
+            await channel.send(encode_frame(Hello(1, "db-1", "db", "one", 7)))
             assert "db-1 is not a node of tier db" in await close_reason(channel)
 
 
@@ -101,7 +111,7 @@ async def test_one_that_says_nothing_is_closed(url, monkeypatch):
 async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
-            await good.send(encode(HELLO))
+            await good.send(encode_frame(HELLO))
             assert await receive(good) == Welcome(0.02)
             await bad.send(b"garbage")
             assert await close_reason(bad)
@@ -112,10 +122,10 @@ async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller
 async def test_the_second_connection_of_a_node_takes_over(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as first:
-            await first.send(encode(HELLO))
+            await first.send(encode_frame(HELLO))
             assert await receive(first) == Welcome(0.02)
             async with connect(url, "secret") as second:
-                await second.send(encode(HELLO))
+                await second.send(encode_frame(HELLO))
                 assert await receive(second) == Welcome(0.02)
                 assert "took over" in await close_reason(first)
                 assert isinstance(await receive(second), Configure)
@@ -125,7 +135,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
 async def test_the_record_knows_when_its_socket_is_gone(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await receive(channel)
         while controller.registry.records["web-1"].link is not None:
             await controller.signals.wait_progress()
@@ -142,17 +152,17 @@ async def test_a_child_is_told_its_parents_as_they_come_and_what_to_show_them(ur
     ticket = controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as web, connect(url, "secret") as edge:
-            await web.send(encode(HELLO))
+            await web.send(encode_frame(HELLO))
             assert await next_of(web, ReportTo) == ReportTo(())
-            await edge.send(encode(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
-            assert await next_of(web, ReportTo) == ReportTo((Parent("edge-1", "ws://127.0.0.1:7001", ticket),))
+            await edge.send(encode_frame(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
+            assert await next_of(web, ReportTo) == ReportTo((ParentAddress("edge-1", "ws://127.0.0.1:7001", ticket),))
             assert await next_of(edge, ReportTo) == ReportTo(())
 
 
 async def test_a_watch_is_sent(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
             controller.observer.watch(5.0, "n0nce")
             assert await next_of(channel, Watch) == Watch(5.0, "n0nce")
@@ -161,9 +171,9 @@ async def test_a_watch_is_sent(url, controller):
 async def test_a_report_is_noted(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
-            await channel.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
+            await channel.send(encode_frame(Report(SubtreeLoad(capacity=7.0), Echo())))
             while controller.registry.records["web-1"].reports.subtree() is None:  # noqa: ASYNC110 (a real socket)
                 await trio.sleep(0.005)
     assert controller.registry.records["web-1"].reports.subtree().capacity == 7.0
@@ -172,10 +182,10 @@ async def test_a_report_is_noted(url, controller):
 async def test_a_child_that_floods_is_closed(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             with suppress(Disconnected):
                 for _ in range(300):
-                    await channel.send(encode(Report(SubtreeLoad(), Echo())))
+                    await channel.send(encode_frame(Report(SubtreeLoad(), Echo())))
             assert "frames" in await close_reason(channel)
 
 
@@ -184,5 +194,5 @@ async def test_a_child_that_falls_silent_is_closed(url, monkeypatch):
     monkeypatch.setattr(link_module, "TICK_S", 0.02)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert "silent for" in await close_reason(channel)

@@ -7,9 +7,9 @@ from tests.joining import admit
 from tierlb.controller.reception import STARTING, Reception
 from tierlb.model.address import Address
 from tierlb.net.websocket import Disconnected, connect, serve
-from tierlb.wire.frames import PROTOCOL_VERSION, Hello, Welcome, decode, encode
+from tierlb.wire.frames import PROTOCOL_VERSION, Hello, Welcome, decode_frame, encode_frame
 
-HELLO = encode(Hello(PROTOCOL_VERSION, "web-1", "web", "one", 7))
+HELLO = encode_frame(Hello(PROTOCOL_VERSION, "web-1", "web", "one", 7))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_an_active_controller_takes_nodes_in_until_its_turn_is_over(port, 
     with trio.fail_after(10):
         async with connect(url, "secret") as channel:
             await channel.send(HELLO)
-            assert isinstance(decode(await channel.receive()), Welcome)
+            assert isinstance(decode_frame(await channel.receive()), Welcome)
             reception.close(lambda: "another one took over")
             with pytest.raises(Disconnected, match="another one took over"):
                 await hear_all(channel)

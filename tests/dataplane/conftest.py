@@ -23,8 +23,8 @@ from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import reactor
 from tierlb.net.lookup import LookUp, look_up
 from tierlb.wire.proxy_protocol import (
+    DATA_KEY_TLV,
     EXPLAINED,
-    KEY,
     PARENT,
     PROCESS,
     WAY,
@@ -389,7 +389,7 @@ def l4_parent(
     way: bytes = b"",
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
-    tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key) + encode_tlv(PROCESS, boot_id.encode())
+    tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
     for kind, value in ((EXPLAINED, explained), (WAY, way)):
         if value:
             tlvs += encode_tlv(kind, value)
@@ -398,7 +398,7 @@ def l4_parent(
 
 def l7_parent(*, name: str = "web-1", key: bytes = DATA_KEY) -> bytes:
     """What an l7 parent says first on each of its connections."""
-    return encode_local(encode_tlv(PARENT, name.encode()) + encode_tlv(KEY, key))
+    return encode_local(encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key))
 
 
 def below(at: Address, name: str, **says: Any) -> Any:

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from tests.dataplane.conftest import snapshot
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.registry import HostRegistry
@@ -65,7 +65,7 @@ class Harness:
 class Underway:
     """An item of the only kind there is, from its beginning."""
 
-    kind = OTHER
+    kind = OTHER_KINDS
 
     def __init__(self, now: float) -> None:
         self.began = self.sent = now

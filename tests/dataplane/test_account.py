@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, Underway, child, destination, host_spec
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode, encode
+from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode_frame, encode_frame
 
 
 class Books(Harness):
@@ -131,7 +131,7 @@ def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> N
         kinds.note_parked(poll)
     for _ in range(40):
         books.items("edge-1", 15)
-        host.times[OTHER].extend([0.01] * 15)
+        host.times[OTHER_KINDS].extend([0.01] * 15)
         tally.done += 5
         books.counters.waited += 5
         host.times[poll].extend([5.0] * 5)
@@ -186,7 +186,7 @@ def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
     reported(books, "a")
     books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
-    learnt = books.registry.named("b")[0].estimate.learnt
+    learnt = books.registry.named("b")[0].estimate.learnt_capacity
     assert learnt is not None
     assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
 
@@ -375,9 +375,9 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
             host.begin()
         for each in host_set.hosts:
             guidance = host_set.guidance(each, books.reactor.now)
-            assert guidance is None or decode(encode(guidance)) == guidance
+            assert guidance is None or decode_frame(encode_frame(guidance)) == guidance
     said = books.subtree()
-    frame = decode(encode(Report(said, books.account.echo("parent"), ())))
+    frame = decode_frame(encode_frame(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)
     assert host_set.choose() is not None or not host_set.available
 

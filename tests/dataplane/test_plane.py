@@ -16,8 +16,8 @@ from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.snapshot import Destination, Found, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import DRAIN_S, Admin, HealthCheck, Limits, Match, Policy, Respond
 from tierlb.net import names
-from tierlb.telemetry.sketch import decode
-from tierlb.wire.agent_check import NOTICE_S
+from tierlb.telemetry.sketch import decode_sketch
+from tierlb.wire.agent_check import AGENT_NOTICE_S
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHILD = {"child": True, "reports": True}
@@ -263,7 +263,7 @@ async def test_a_node_in_drain_accepts_until_an_agent_check_that_asks_has_heard_
     lab.plane.apply(l7(rules=HELLO, revision=2, admin=Admin.DRAIN))
     assert lab.plane.subtree().draining
     assert (await (await lab.connects()).asks(GET)).status == 200
-    clock.now += NOTICE_S
+    clock.now += AGENT_NOTICE_S
     await is_closed(lab, lab.at)
 
 
@@ -401,7 +401,7 @@ async def test_times_of_items_are_kept_for_rows_and_since_the_start(lab: Lab, cl
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     await client.hears_message()
     lab.ticks()
-    recent = decode(lab.plane.row().latency)
+    recent = decode_sketch(lab.plane.row().latency)
     for sketch in (recent, lab.plane.metrics().latency):
         assert sketch.count == 1
         assert sketch.quantile_s(0.5) == pytest.approx(0.2, rel=0.03)

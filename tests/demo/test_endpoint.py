@@ -8,7 +8,7 @@ import trio
 
 from tierlb.demo.endpoint import BadQuery, Station, Wish, read_wish, run_backend
 from tierlb.model.topology import Orca
-from tierlb.wire.orca import parse
+from tierlb.wire.orca import parse_orca
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def test_it_says_its_load_in_each_response_and_at_its_own_path(form, nurse
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             answers = [await http.get("/?status=500"), await http.get("/"), await http.get("/healthz")]
             figures = (await http.get("/.tierlb/load")).json()
-    assert [parse(answer.headers["endpoint-load-metrics"].encode()).slots for answer in answers] == [3, 3, 3]
+    assert [parse_orca(answer.headers["endpoint-load-metrics"].encode()).slots for answer in answers] == [3, 3, 3]
     assert answers[0].headers["endpoint-load-metrics"].startswith(form.name)
     assert (figures["done"], figures["errors"], figures["in_flight"], figures["slots"]) == (2, 1, 0, 3)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.control_plane import FakePlane, KeptLog, tier
 from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit
 from tierlb.controller.controller import Controller
-from tierlb.controller.engine import ProcessEngine
+from tierlb.controller.engine import Engine
 from tierlb.controller.link import control_door, serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -25,16 +25,16 @@ from tierlb.node.children import Children
 from tierlb.wire.frames import (
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 DEADLINE_S = 60.0
@@ -50,9 +50,9 @@ FRAMES = (
     Ack(1, ()),
     Refuse(1, "no"),
     Report(SubtreeLoad(capacity=1.0), Echo(1, 2, 3), (ROW,)),
-    Drain(),
+    Leaving(),
     Watch(5.0, "nonce"),
-    ReportTo((Parent("x", "ws://127.0.0.1:1"),)),
+    ReportTo((ParentAddress("x", "ws://127.0.0.1:1"),)),
     Guidance(0.5),
     Welcome(0.25),
 )
@@ -94,7 +94,7 @@ def messages(draw):
     """A frame with some fields made odd, or any bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
-    fields = msgpack.unpackb(encode(draw(st.sampled_from(FRAMES))), raw=False, strict_map_key=False)
+    fields = msgpack.unpackb(encode_frame(draw(st.sampled_from(FRAMES))), raw=False, strict_map_key=False)
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(fields)))
         fields[at : at + draw(st.integers(0, 1))] = [draw(ODD)]
@@ -145,7 +145,7 @@ async def rave(url, sent, chunks):
 
 
 async def hear(channel, kind):
-    while not isinstance(frame := decode(await channel.receive()), kind):
+    while not isinstance(frame := decode_frame(await channel.receive()), kind):
         pass
     return frame
 
@@ -165,10 +165,10 @@ def test_whatever_a_child_says_a_node_hears_its_others(sent, chunks):
             async with trio.open_nursery() as nursery:
                 url = f"ws://{await nursery.start(children.serve, LOCAL)}"
                 async with connect(url, "secret") as honest:
-                    await honest.send(encode(Hello(1, "honest", "web", "one", 7)))
+                    await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
                     await rave(url, sent, chunks)
-                    await honest.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
+                    await honest.send(encode_frame(Report(SubtreeLoad(capacity=7.0), Echo())))
                     while ("honest", SubtreeLoad(capacity=7.0), Echo()) not in plane.reports:  # noqa: ASYNC110
                         await trio.sleep(0.005)
                 nursery.cancel_scope.cancel()
@@ -184,7 +184,7 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
         log = KeptLog()
         web = tier("web", Kind.L7, "apps", replicas=2, listen=Address("127.0.0.1", 8080))
         topology = Topology("shop", {"web": web}, {"apps": Pool("apps", agents=True)})
-        for engine in (None, ProcessEngine("")):
+        for engine in (None, Engine("")):
             controller = Controller(topology, log, engine=engine)
             with trio.fail_after(DEADLINE_S):
                 async with trio.open_nursery() as nursery:
@@ -196,9 +196,9 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
                     controller.observer.status()
                     controller.readiness.missing()
                     async with connect(url, "secret") as honest:
-                        await honest.send(encode(Hello(1, "web-2", "web", "one", 7)))
+                        await honest.send(encode_frame(Hello(1, "web-2", "web", "one", 7)))
                         configure = await hear(honest, Configure)
-                        await honest.send(encode(Ack(configure.snapshot.revision, (AT,))))
+                        await honest.send(encode_frame(Ack(configure.snapshot.revision, (AT,))))
                         while controller.registry.records["web-2"].assignment.served != configure.snapshot.revision:  # noqa: ASYNC110
                             await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
@@ -222,7 +222,7 @@ def test_whatever_a_stranger_says_a_child_is_heard(pieces):
                         for piece in (b"GET / HTTP/1.1\r\n", *pieces):
                             await stream.send_all(piece)
                 async with connect(f"ws://{address}", "secret") as honest:
-                    await honest.send(encode(Hello(1, "honest", "web", "one", 7)))
+                    await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
                 nursery.cancel_scope.cancel()
         assert children.errors.counts == {}, log.events

@@ -25,7 +25,7 @@ from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share,
 from tierlb.net.websocket import connect
 from tierlb.node.snapshot_cache import FILE as SNAPSHOT_CACHE
 from tierlb.node.snapshot_cache import load
-from tierlb.wire.credentials import BadCredential, Principal, Role, parse
+from tierlb.wire.credentials import BadCredential, Principal, Role, parse_credential
 
 DEADLINE_S = 90
 DEMO = shlex.join((sys.executable, "-m", "tierlb", "demo-backend", "--port", "{port}"))
@@ -226,7 +226,7 @@ async def test_while_it_serves_others_are_told_how_to_join(tmp_path):
 
     async def look(background):
         join_credentials = read(tmp_path)
-        given = parse(join_credentials.token)
+        given = parse_credential(join_credentials.token)
         async with connect(join_credentials.url, given.narrowed(Principal(Role.AGENT, "app", "app-1")).text):
             seen.append(join_credentials)
         with pytest.raises(BadCredential, match="for all agents, not for node"):

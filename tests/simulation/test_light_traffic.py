@@ -15,7 +15,7 @@ import pytest
 
 from tests.dataplane.conftest import snapshot
 from tests.dataplane.registries import Underway, destination
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
 from tierlb.dataplane.upstream.host import Host
@@ -122,7 +122,7 @@ class Play:
             self.failed += found is not None
             self.good[chosen.name] += found is None
         if found is None:
-            chosen.times[OTHER].append(took_s)
+            chosen.times[OTHER_KINDS].append(took_s)
         else:
             chosen.erred(Fault.REPEATED if tried else found)
         if fault is Fault.GATEWAY and not tried:

@@ -17,11 +17,15 @@ import attrs
 import pytest
 
 from tierlb.balance.capacity import settle
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import OTHER, Kinds, Work
+from tierlb.balance.kind_places import OTHER_KINDS
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
 
 RATE_PER_S = 1800.0
 WINDOWS = ((3.0, 10.0), (10.0, 13.0), (13.0, 20.0))
@@ -47,7 +51,7 @@ class Item:
     endpoint: int = -1
     took_s: float = 0.0
     failed: bool = False
-    kind: int = OTHER
+    kind: int = OTHER_KINDS
     sent: float = attrs.field(init=False)
 
     @property
@@ -78,17 +82,20 @@ class Host(CountedHost):
         self.peak = PeakEwma()
 
 
+def estimate(nodes: int) -> LoadEstimate:
+    """Of an endpoint that so many nodes share."""
+    return LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(nodes)), -10.0)
+
+
 class Tierlb:
     """One of `nodes` that share the endpoints."""
 
     def __init__(self, count: int, rng: random.Random, nodes: int = 1) -> None:
-        self.hosts = [
-            Host(f"e{index}", index, LoadEstimate(reports=False, parents=nodes, joined=-10.0)) for index in range(count)
-        ]
+        self.hosts = [Host(f"e{index}", index, estimate(nodes)) for index in range(count)]
         self.kinds, work = Kinds(), Work()
         for host in self.hosts:
-            host.estimate.work = work
-            host.share = host.estimate.share.value
+            host.estimate.speed.work = work
+            host.share = host.estimate.received.share.value
         self.chooser: LoadAware[Host] = LoadAware(rng)
         self.refresh_costs(0.0)
 
@@ -117,7 +124,7 @@ class Tierlb:
         host.done += 1
         host.end_item(now, item, self.kinds)
         if item.failed:
-            host.estimate.penalty.add(now, host.estimate.slots)
+            host.estimate.penalties.errors.add(now, host.estimate.slots.value)
             self.refresh_costs(now)
         elif item.sent > 0:
             host.times[item.kind].append(now - item.sent)

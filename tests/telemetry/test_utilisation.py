@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tierlb.telemetry.utilisation import (
     BYTES_PER_EFFORT,
-    LEAST_BUSY,
-    MIX_S,
+    ITEM_MIX_S,
+    LEAST_LOOP_BUSY,
     PLAIN_EFFORT,
     TELLING_BUSY,
     USABLE,
@@ -87,7 +87,7 @@ def test_own_capacity_is_never_beyond_what_the_least_busy_time_allows(steps: lis
         now, waited, done = now + pause_s, waited + idle * pause_s, done + served
         capacity = own.sample(now, waited, done, done)
         best = max(best, served / pause_s)
-        assert 0 <= capacity <= USABLE * best / LEAST_BUSY * (1 + 1e-9)
+        assert 0 <= capacity <= USABLE * best / LEAST_LOOP_BUSY * (1 + 1e-9)
 
 
 class Loop:
@@ -150,7 +150,7 @@ def test_a_little_while_with_large_items_changes_little_and_a_mix_that_stays_is_
     loop = Loop()
     loop.works(20.0, 2000, parked=False)
     assert loop.works(1.0, 100, each=60.0, parked=False) > 0.65 * loop.KNEE
-    settled = loop.works(6 * MIX_S, 100, each=60.0, parked=False)
+    settled = loop.works(6 * ITEM_MIX_S, 100, each=60.0, parked=False)
     assert settled == pytest.approx(loop.KNEE * 2 / 60, rel=0.05)
 
 

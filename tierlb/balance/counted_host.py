@@ -12,12 +12,12 @@ from statistics import median, median_low
 from tierlb.balance.activity import in_whole
 from tierlb.balance.capacity import settle
 from tierlb.balance.chance import alike_within
-from tierlb.balance.cost import comparable
+from tierlb.balance.cost import Cost, comparable
 from tierlb.balance.interference import Seen
 from tierlb.balance.kinds import Kinds
-from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate
-from tierlb.balance.parking import PARKED_AFTER_S, StuckTrial
-from tierlb.balance.pool_slots import FIRST_GUESS
+from tierlb.balance.load_estimate import NO_ANSWERS, LoadEstimate, usual_leaf_slots
+from tierlb.balance.parking import PARKED_AFTER_S, StuckProbe
+from tierlb.balance.slowness_probe import Siblings
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
 
 SAMPLES_PER_TICK = 4
@@ -83,7 +83,7 @@ class CountedHost:
         self.early: set[UnderWay] = set()
         self.capacity = self.slope = self.offset = 1.0
         self.times: defaultdict[int, list[float]] = defaultdict(list)
-        self.stuck = StuckTrial()
+        self.stuck = StuckProbe()
         self.sampled: list[Sample] = []
         self.under_way: dict[UnderWay, int] = {}
 
@@ -174,19 +174,20 @@ class CountedHost:
     def learn_from_items(self, now: float, kinds: Kinds) -> None:
         """Look at what happened since the last tick."""
         estimate = self.estimate
-        item_s = estimate.work.usual_s * estimate.slowness.typical
+        item_s = estimate.speed.work.usual_s * estimate.speed.slowness.typical
         found = look(self.under_way, now, kinds, over=self.done, parked=self.beginnings.values(), item_s=item_s)
         for item in found.parked:
             self.park(item, kinds)
-        self.stuck.look(now, self.done, stuck=0 < found.stuck < estimate.slots)
+        self.stuck.look(now, self.done, stuck=0 < found.stuck < estimate.slots.value)
         self.unqueued = found.stuck if self.stuck.due else 0
         self._learn_slots(kinds)
-        slowness, self.overdue = estimate.slowness, found.overdue
-        if estimate.by_connection:
-            self.answers = kinds.judge_said(estimate.said, slowness.typical, slowness.highest, 1 / estimate.parents)
-            estimate.said = []
-            if estimate.heard is not None and estimate.connected:
-                self.overdue = estimate.heard.overdue
+        slowness, self.overdue = estimate.speed.slowness, found.overdue
+        if estimate.traits.by_connection:
+            received = estimate.received
+            parents, answers = received.share.parents, received.take_answers()
+            self.answers = kinds.judge_reported(answers, slowness.typical, slowness.highest, 1 / parents)
+            if received.latest is not None and received.connected:
+                self.overdue = received.latest.overdue
         else:
             self.answers = kinds.judge(self.times, slowness.typical, slowness.highest)
             self.times = defaultdict(list)
@@ -201,7 +202,7 @@ class CountedHost:
             if item.began != began:
                 continue
             if item.sent < 0:
-                self.estimate.show_slots(kinds.expected_s(item.kind), here, -item.sent)
+                self.estimate.learn_slots(kinds.expected_s(item.kind), here, -item.sent)
             elif item in self.under_way:
                 waiting.append((item, began, here))
         self.sampled = waiting
@@ -211,36 +212,32 @@ class CountedHost:
 def learn_together(siblings: Sequence[CountedHost], dt_s: float) -> None:
     """What hosts that do the same work tell only together, after each has learnt: how slow they are in the middle,
     how much parked items hold up the others, and how many items they work on at once."""
-    known = [host.estimate.slowness.value for host in siblings if host.estimate.slowness.seen]
-    middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
-    fastest = min(known, default=math.inf)
-    alike = alike_within(host.estimate.slowness.ticks for host in siblings)
     estimates = [host.estimate for host in siblings]
-    slots = [each for estimate in estimates if (each := estimate.leaf_slots)] or [
-        each for estimate in estimates if (each := estimate.implied)
-    ]
-    leaf_slots = median_low(slots or [FIRST_GUESS])
+    known = [estimate.speed.slowness.value for estimate in estimates if estimate.speed.known]
+    middle, usual_slowness = (median(known), median_low(known)) if known else (1.0, 1.0)
+    alike = alike_within(estimate.speed.slowness.ticks for estimate in estimates)
+    compared = Siblings(middle, min(known, default=math.inf), alike)
+    leaf_slots = usual_leaf_slots(estimates)
     seen: list[Seen] = []
     for host in siblings:
-        slowness, answers = host.estimate.slowness, host.answers
-        slowness.siblings, slowness.fastest, slowness.alike = middle, fastest, alike
-        host.estimate.compare(dt_s, answers, standard, leaf_slots)
+        slowness, answers = host.estimate.speed.slowness, host.answers
+        slowness.siblings = compared
+        host.estimate.compare(dt_s, answers, usual_slowness, leaf_slots)
         if answers.count and slowness.value < alike * middle:
             seen.append(Seen(host.parked, answers.count, answers.ratios / answers.count))
-    work = siblings[0].estimate.work
+    work = siblings[0].estimate.speed.work
     work.follow(dt_s)
     parked = sum(host.parked for host in siblings)
     unheard = sum(host.parked for host in siblings if not host.answers.count)
     work.interference.observe(dt_s, seen, unheard / parked if parked else 0.0)
-    work.slots.advance(dt_s, [host.estimate for host in siblings])
+    work.slots.advance(dt_s, [estimate.slots for estimate in estimates])
 
 
 def capacities_of(siblings: Sequence[CountedHost], now: float) -> list[float]:
     """Their capacities as the pick takes them (`balance.capacity.settle`)."""
     estimates = [host.estimate for host in siblings]
-    reported = [
-        estimate.heard.capacity for estimate in estimates if estimate.heard is not None and estimate.heard.capacity > 0
-    ]
+    latest = [load for estimate in estimates if (load := estimate.received.latest) is not None]
+    reported = [load.capacity for load in latest if load.capacity > 0]
     middle = median(reported) if reported else None
     return settle(
         [estimate.capacity(now, middle) for estimate in estimates], [estimate.likeness(now) for estimate in estimates]
@@ -254,25 +251,25 @@ def refresh_costs(
     parts: Sequence[float],
     usable: Sequence[bool] = (),
 ) -> None:
-    """Work out anew at what cost each of these siblings is chosen (`LoadEstimate.cost_line`). `capacities` have been
+    """Work out anew at what cost each of these siblings is chosen (`LoadEstimate.cost`). `capacities` have been
     settled, `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent
     to; only those count where loads are compared with the lowest."""
-    cost_lines: list[tuple[float, float]] = []
+    costs: list[Cost] = []
     loads = _loads_by_activity(hosts, parts, usable)
     for index, (host, capacity, part) in enumerate(zip(hosts, capacities, parts, strict=True)):
         estimate, trial = host.estimate, host.unqueued > 0
-        tried = trial or estimate.slowness.trial or estimate.trial.due
-        counted = 0.0 if tried else estimate.work.interference.weight
+        tried = trial or estimate.speed.slowness.probe.active or estimate.probe.due
+        counted = 0.0 if tried else estimate.speed.work.interference.weight
         left_out = host.in_flight - loads[index] if loads else host.unqueued + host.parked * (1 - counted)
         host.left_out = left_out
-        cost_lines.append(estimate.cost_line(now, capacity, host.in_flight, part, left_out, trial=trial))
-    for host, capacity, (slope, offset) in zip(hosts, capacities, comparable(cost_lines), strict=True):
+        costs.append(estimate.cost(now, capacity, host.in_flight, part, left_out, probe=trial))
+    for host, capacity, (slope, offset) in zip(hosts, capacities, comparable(costs), strict=True):
         host.capacity, host.slope, host.offset = capacity, slope, offset
 
 
 def _loads_by_activity(hosts: Sequence[CountedHost], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
     """The load of each, as the choice takes it, where all are given connections whose use is watched; else empty."""
-    if not all(host.estimate.by_activity for host in hosts):
+    if not all(host.estimate.traits.by_activity for host in hosts):
         return []
     loads = [host.in_flight - host.lightness for host in hosts]
     return in_whole(loads, parts, usable or [True] * len(hosts))

@@ -29,7 +29,7 @@ from tierlb.net.names import Resolve, follow, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Close, Effect, Transmit
-from tierlb.wire.frames import MAX_PARENTS, Frame, Hello, Parent, Watch, Welcome
+from tierlb.wire.frames import MAX_PARENTS, Frame, Hello, ParentAddress, Watch, Welcome
 
 SEND_TIMEOUT_S = 5.0
 """A parent that reads nothing for so long, with a whole socket buffer full of small reports, is stuck."""
@@ -47,11 +47,11 @@ class Parents:
     tls: ssl.SSLContext | None = None
     ask: Resolve = resolve
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
-    _links: dict[Parent, trio.CancelScope] = attrs.field(factory=dict, init=False)
-    _wanted: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _links: dict[ParentAddress, trio.CancelScope] = attrs.field(factory=dict, init=False)
+    _wanted: tuple[ParentAddress, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    def report_to(self, parents: tuple[Parent, ...]) -> None:
+    def report_to(self, parents: tuple[ParentAddress, ...]) -> None:
         """These are the parents from now on."""
         self._wanted = parents
         self._changed.set()
@@ -76,11 +76,11 @@ class Parents:
                     keep = self._keep_named if is_named(parent.url) else self._keep
                     nursery.start_soon(keep, parent, self._links[parent])
 
-    async def _keep_named(self, parent: Parent, scope: trio.CancelScope) -> None:
+    async def _keep_named(self, parent: ParentAddress, scope: trio.CancelScope) -> None:
         with scope:
             await keep_going(self.errors, "parents by name", partial(self._keep_all, parent))
 
-    async def _keep_all(self, parent: Parent) -> None:
+    async def _keep_all(self, parent: ParentAddress) -> None:
         """A connection to each address of a name."""
         links: dict[str, trio.CancelScope] = {}
         host = urlsplit(parent.url).hostname or ""
@@ -99,7 +99,7 @@ class Parents:
         async with trio.open_nursery() as nursery:
             await follow(host, change, miss, self.ask)
 
-    async def _keep(self, parent: Parent, scope: trio.CancelScope, at: str = "") -> None:
+    async def _keep(self, parent: ParentAddress, scope: trio.CancelScope, at: str = "") -> None:
         backoff = Backoff()
         with scope:
             while True:
@@ -116,7 +116,7 @@ class Parents:
                 self.log.warning("parent lost", parent=whom, reason=reason, retry_in_s=round(wait_s, 2))
                 await trio.sleep(wait_s)
 
-    async def _converse(self, channel: Channel, parent: Parent) -> str:
+    async def _converse(self, channel: Channel, parent: ParentAddress) -> str:
         session = ChildSession(self.hello, to_controller=False)
         welcomed = trio.Event()
         name = parent.name

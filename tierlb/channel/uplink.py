@@ -30,7 +30,7 @@ from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect, converse
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
-from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, Parent, Refuse, ReportTo, Watch, Welcome
+from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Hello, ParentAddress, Refuse, ReportTo, Watch, Welcome
 
 NOTICE_S = 0.1
 """From saying that it drains to closing its listeners; a snapshot reaches the parents in a fifth of it."""
@@ -95,7 +95,7 @@ class Uplink:
     pass_on: Callable[[Watch], None] = _pass_on_to_nobody
     watching: Watching = attrs.field(factory=Watching)
     rows: Rows = attrs.field(factory=Rows)
-    on_placed: Callable[[tuple[Parent, ...]], None] = lambda parents: None
+    on_placed: Callable[[tuple[ParentAddress, ...]], None] = lambda parents: None
     ask: Resolve = resolve
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     here: str = attrs.field(default="", init=False)
@@ -130,7 +130,7 @@ class Uplink:
         with trio.move_on_after(NOTICE_S):
             await self._told.wait()
 
-    def report_to(self, parents: tuple[Parent, ...]) -> None:
+    def report_to(self, parents: tuple[ParentAddress, ...]) -> None:
         """These are the parents from now on; without any it is the controller."""
         self._has_parents = bool(parents)
         self._placed.set()

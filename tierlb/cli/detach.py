@@ -23,9 +23,9 @@ from tierlb.cli.up import how_to_call, ready_block, source_or_exit
 from tierlb.controller.store import holder, peek
 from tierlb.local.stopping import NotStopped, stop
 from tierlb.model.topology import DRAIN_S
-from tierlb.topology.diff import duration_text
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.units import duration_text
 from tierlb.topology.uses import Use
 
 LOG_FILE = "log"

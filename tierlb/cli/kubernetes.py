@@ -9,7 +9,7 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.deploy.kubernetes import render, warnings
 from tierlb.deploy.kubernetes_names import Edge, Options, Plan, problems
-from tierlb.topology.edit import EditError, parse_scale
+from tierlb.topology.verbs import EditError, parse_scale
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """The commands, their options and exit codes: 2 for wrong usage or a bad file, 1 for a failed operation.
 
-Parsing only. Each command imports its machinery when it runs: a node must not pay for the dashboard, nor
+Parsing only. Each command imports its machinery when it runs: a node must not pay for the admin API, nor
 `--help` for either.
 """
 

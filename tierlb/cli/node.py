@@ -24,7 +24,7 @@ from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
 from tierlb.node.process import LOOPBACK, Node, Placement, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.credentials import Principal, Role, parse
+from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import is_calling_place
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
@@ -74,7 +74,7 @@ def start_node(options: NodeOptions) -> None:
 def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
     """Of a process of `tierlb up`, whose name and tier come from its supervisor."""
     credential, reception = broker.introduction()
-    given = parse(credential)
+    given = parse_credential(credential)
     if given is None or not principal.covers(given.principal):
         raise click.ClickException("the supervisor does not say who this node is: it is another version of tierlb")
     process = given.principal.process

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from tierlb.telemetry.sketch import Sketch, decode
+from tierlb.telemetry.sketch import Sketch, decode_sketch
 
 Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
@@ -318,7 +318,7 @@ def _sketch(latency: Json | None) -> Sketch | None:
     if latency is None:
         return None
     try:
-        return decode(b64decode(latency["sketch"]))
+        return decode_sketch(b64decode(latency["sketch"]))
     except ValueError:
         return None
 

@@ -25,7 +25,7 @@ MOST_PROCESSES = 4
 INDENT = "  "
 HEADLINES = 3
 """What stands above the rows: the cluster, the headings, the rule."""
-WARM, HOT = 0.8, 0.95
+WARM, HOT_CELL = 0.8, 0.95
 OLD_S = 10.0
 """The age of what a capacity was learnt from is shown from here on."""
 UNKNOWN = "?"
@@ -144,7 +144,7 @@ def _state_style(row: Row) -> str:
 def _use_style(row: Row) -> str:
     if row.utilisation is None or row.utilisation < WARM:
         return ""
-    return "red" if row.utilisation >= HOT else "yellow"
+    return "red" if row.utilisation >= HOT_CELL else "yellow"
 
 
 def _age_style(row: Row) -> str:

@@ -14,7 +14,7 @@ import click
 from tierlb.channel.join_credentials import MAX_BYTES, NoJoinCredentials, line_of, read_token
 from tierlb.channel.log import Log
 from tierlb.node.process import TOKEN_VARIABLE
-from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse, root_key
+from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse_credential, root_key
 
 CONTAINER_SECRETS = Path("/run/secrets")
 """Where Docker, Podman and our own renderings mount them."""
@@ -69,7 +69,7 @@ def credential_or_exit(token: str, principal: Principal) -> tuple[Credential, bo
     """The credential for this principal that follows from a token, and whether that token is the cluster's secret
     itself, from which all others follow; exits with 2 if it is for another one."""
     try:
-        given = parse(token)
+        given = parse_credential(token)
         return (issued(root_key(token), principal), True) if given is None else (given.narrowed(principal), False)
     except BadCredential as problem:
         raise click.UsageError(f"{problem}: `tierlb token` makes one from the cluster's secret") from problem

@@ -31,8 +31,8 @@ from tierlb.controller.rollout import BACK_S, RolloutRun
 from tierlb.controller.stages import lacking
 from tierlb.controller.store import Store
 from tierlb.model.topology import Topology
-from tierlb.topology.edit import Edit
-from tierlb.topology.plan import transition
+from tierlb.topology.stages import transition
+from tierlb.topology.verbs import Edit
 
 DEADLINE_S = 60.0
 SERVED_WITHIN_S = 5.0

@@ -23,7 +23,7 @@ from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
 from tierlb.controller.etcd import Etcd
 from tierlb.controller.etcd_access import Denied
-from tierlb.wire.etcd import Changed, Created, Event, Get, Item, Lease, Put
+from tierlb.wire.etcd import Changed, Created, Get, KeyValue, Lease, Put, WatchEvent
 
 TTL_S = 3
 """etcd grants no less than 1.5 of its election timeouts, which is 2 s by default, and looks for ended leases twice a
@@ -165,7 +165,7 @@ class Election:
                 await self._resign(lease)
         return _Term(lease, _good_until_s(asked_s, lease.ttl_s), Created(self.key, outcome.at)) if won else None
 
-    async def _wait_until_vacant(self, item: Item, at: int) -> None:
+    async def _wait_until_vacant(self, item: KeyValue, at: int) -> None:
         self._vacant = trio.Event()
         self._note(item, at)
         async with trio.open_nursery() as nursery:
@@ -175,7 +175,7 @@ class Election:
             nursery.cancel_scope.cancel()
 
     async def _watch(self) -> None:
-        def note_event(event: Event) -> None:
+        def note_event(event: WatchEvent) -> None:
             self._note(event.item, event.at)
 
         while True:
@@ -198,7 +198,7 @@ class Election:
                 self._note_success()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
 
-    def _note(self, item: Item | None, at: int) -> None:
+    def _note(self, item: KeyValue | None, at: int) -> None:
         """So it was in this revision of etcd."""
         self._seen_at = at
         if item is None:
@@ -247,7 +247,7 @@ class Election:
         self._problem, self._logged_s = "", -math.inf
 
 
-def leader_of(item: Item) -> Leader:
+def leader_of(item: KeyValue) -> Leader:
     """The controller that put the key; for a key that was put by hand, its content."""
     try:
         plain = json.loads(item.value)

@@ -19,7 +19,7 @@ from tierlb.controller.etcd_advice import NAME_USER, advice_for
 from tierlb.controller.etcd_calls import EtcdCalls, EtcdUnreachable, EtcdUnsure
 from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
-from tierlb.wire.etcd import Demand, Event, Get, Lease, Operation, Outcome, Plain
+from tierlb.wire.etcd import Demand, Get, Lease, Plain, TxnOperation, TxnResult, WatchEvent
 
 ETCD_ANSWER_S = 2.0
 """In one network an answer takes milliseconds. When a member dies, the others elect for one to two seconds."""
@@ -49,13 +49,13 @@ class Etcd:
         """Close every connection."""
         await self.calls.close()
 
-    async def read(self, *wanted: Get, within_s: float | None = None) -> Outcome:
+    async def read(self, *wanted: Get, within_s: float | None = None) -> TxnResult:
         """All of it as of one revision of etcd, the newest or a later one."""
         return await self._ask_each("kv/txn", wire.transaction((), wanted, ()), wire.read_outcome, within_s)
 
     async def commit(
-        self, demands: Sequence[Demand], then: Sequence[Operation], otherwise: Sequence[Operation] = ()
-    ) -> Outcome:
+        self, demands: Sequence[Demand], then: Sequence[TxnOperation], otherwise: Sequence[TxnOperation] = ()
+    ) -> TxnResult:
         """In one step `then` if all demands are met, else `otherwise`. etcd takes 128 operations and 1.5 MiB."""
         body = wire.transaction(demands, then, otherwise)
         return await self._ask_each("kv/txn", body, wire.read_outcome, once=True)
@@ -72,7 +72,7 @@ class Etcd:
         """End it, and delete what was put with it. It is an error if it has ended."""
         await self._ask_each("lease/revoke", wire.of_lease(lease.number), wire.read_revocation)
 
-    async def watch(self, key: str, since: int, on_event: Callable[[Event], None]) -> None:
+    async def watch(self, key: str, since: int, on_event: Callable[[WatchEvent], None]) -> None:
         """Call `on_event` with each change of the key from revision `since` of etcd on. Never returns: raises
         StoreError where the connection fails or ends, or etcd has forgotten that revision."""
         member = self._turn[0]

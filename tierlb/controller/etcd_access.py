@@ -11,9 +11,9 @@ import attrs
 
 from tierlb.channel.durable import StoreError
 from tierlb.model.topology import SharedStore
-from tierlb.topology import forms
-from tierlb.topology.files import one_line, read_regular
-from tierlb.topology.source import Scalar
+from tierlb.topology.files import password_line, read_regular
+from tierlb.topology.net_forms import read_store_url
+from tierlb.topology.typed import Scalar
 
 PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
@@ -40,7 +40,7 @@ def parse_store_url(text: str) -> EtcdUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
     try:
-        url = forms.FORMS[forms.StoreUrl].read(Scalar(text))
+        url = read_store_url(Scalar(text))
     except ValueError:
         raise ValueError(
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"
@@ -59,7 +59,7 @@ class Login:
     def password(self) -> str:
         """As the file has it now. Raises Denied."""
         try:
-            return one_line(read_regular(str(self.password_file)))
+            return password_line(read_regular(str(self.password_file)))
         except OSError as error:
             why = error.strerror or str(error)
         except UnicodeDecodeError:

@@ -31,7 +31,7 @@ CORRECT = "correct `store` in the topology file"
 
 
 def problem_text(error: BaseException) -> str:
-    """With the reason of a TLS failure, which httpx leaves out."""
+    """What is wrong; of a TLS failure, the reason that OpenSSL gives."""
     problem = _tls_problem(error)
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"{NOT_TRUSTED}: {problem.verify_message.rstrip('.')}"

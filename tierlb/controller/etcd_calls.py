@@ -7,11 +7,9 @@ for was not done then, so it is asked again, and no caller notices. What is not 
 import json
 import ssl
 from collections.abc import Callable
-from contextlib import aclosing
 from typing import TypeVar
 
 import attrs
-import httpx
 import trio
 
 from tierlb.channel.durable import StoreError
@@ -26,11 +24,10 @@ from tierlb.controller.etcd_advice import (
     is_handshake,
     problem_text,
 )
-from tierlb.controller.etcd_http import EtcdBody, Transport
+from tierlb.controller.etcd_http import MAX_WATCH_LINE_BYTES, NO_ANSWER, EtcdAnswer, EtcdConnections, NotSent
 from tierlb.wire import etcd as wire
-from tierlb.wire.etcd import Event, Fault, Plain
+from tierlb.wire.etcd import EtcdFault, Plain, WatchEvent
 
-CONNECT_S = 1.0
 LOGINS = 2
 """For one call: the second one where the token of the first had ended."""
 
@@ -53,64 +50,60 @@ class EtcdCalls:
     login: Login | None = None
     token: str | None = attrs.field(default=None, init=False, repr=False)
     """Of the last login."""
-    _http: httpx.AsyncClient = attrs.field(init=False)
+    _http: EtcdConnections = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_S), trust_env=False, transport=Transport(self.tls)
-        )
+        self._http = EtcdConnections(self.tls)
 
     async def close(self) -> None:
         """Close every connection."""
-        with trio.CancelScope(shield=True):
-            await self._http.aclose()
+        await self._http.close()
 
     async def ask(self, member: str, call: str, body: Plain, read: Callable[[object], T], within_s: float) -> T:
         """What `read` finds in the answer of the member."""
         for _ in range(LOGINS):
             token = await self._token_for(member, within_s)
-            response = await self._send(self._request(member, call, body, token), within_s)
-            fault = wire.read_fault(response.status_code, response.content)
+            answer = await self._send(member, call, body, token, within_s)
+            fault = wire.read_fault(answer.status, answer.content)
             if fault is None or not self._forgot(fault, token):
                 break
-        return _read_answer(member, response, read, knows_user=self.login is not None)
+        return _read_answer(member, answer, read, knows_user=self.login is not None)
 
-    async def watch(self, member: str, body: Plain, on_event: Callable[[Event], None], answer_s: float) -> Fault:
+    async def watch(
+        self, member: str, body: Plain, on_event: Callable[[WatchEvent], None], answer_s: float
+    ) -> EtcdFault:
         """Why it ended. A watch that is refused has passed on nothing, so it can begin again."""
-        end = Fault("", undecided=True)
+        end = EtcdFault("", undecided=True)
         for _ in range(LOGINS):
             token = await self._token_for(member, answer_s)
             try:
-                end = Fault(
-                    await self._follow(self._request(member, "watch", body, token), on_event, answer_s), undecided=True
-                )
-            except httpx.RequestError as error:
-                end = Fault(problem_text(error), undecided=True)
+                end = EtcdFault(await self._follow(member, body, token, on_event, answer_s), undecided=True)
+            except (NotSent, *NO_ANSWER) as error:
+                end = EtcdFault(problem_text(error), undecided=True)
             if not self._forgot(end, token):
                 break
         return end
 
-    async def _follow(self, request: httpx.Request, on_event: Callable[[Event], None], answer_s: float) -> str:
-        """Why it ended. The loop is left by cancelling what it waits for: nothing else ends all of the generators
-        that httpx reads with before they are garbage."""
-        why = ""
-        with trio.CancelScope(deadline=trio.current_time() + answer_s) as scope:
-            async with aclosing(await self._http.send(request, stream=True)) as response:
+    async def _follow(
+        self, member: str, body: Plain, token: str, on_event: Callable[[WatchEvent], None], answer_s: float
+    ) -> str:
+        """Why it ended."""
+        with trio.move_on_after(answer_s) as scope:
+            async with self._http.asking(member, *_request("watch", body, token)) as (_, http):
                 scope.deadline = float("inf")
-                async for line in response.aiter_lines():
-                    if not why and (why := _pass_on(line, on_event)):
-                        scope.cancel()
-                why = why or "it has closed the connection"
-        return why or f"no answer in {answer_s:g} s"
+                while (line := await http.line(MAX_WATCH_LINE_BYTES)) is not None:
+                    if why := _pass_on(line, on_event):
+                        return why
+                return "it has closed the connection"
+        return f"no answer in {answer_s:g} s"
 
-    async def _send(self, request: httpx.Request, within_s: float) -> httpx.Response:
-        member = request.headers["host"]
+    async def _send(self, member: str, call: str, body: Plain, token: str, within_s: float) -> EtcdAnswer:
         try:
             with trio.fail_after(within_s):
-                return await self._http.send(request)
-        except httpx.RequestError as error:
+                return await self._http.post(member, *_request(call, body, token))
+        except (NotSent, *NO_ANSWER) as error:
             why = problem_text(error)
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or is_handshake(error):
+            if isinstance(error, NotSent) or is_handshake(error):
                 advice = advice_for(why, f"start it, or {CORRECT}")
                 raise EtcdUnreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
             raise EtcdUnsure(f"etcd at {member} did not answer ({why}): {advice_for(why, self._silence())}") from error
@@ -133,15 +126,15 @@ class EtcdCalls:
         password = await trio.to_thread.run_sync(login.password, abandon_on_cancel=True)
         body = wire.authenticate(login.user, password)
         try:
-            response = await self._send(self._request(member, "auth/authenticate", body, ""), within_s)
-            fault = wire.read_fault(response.status_code, response.content)
+            answer = await self._send(member, "auth/authenticate", body, "", within_s)
+            fault = wire.read_fault(answer.status, answer.content)
             if fault is not None and fault.knows_no_users:
                 return ""
-            return _read_answer(member, response, wire.read_token)
+            return _read_answer(member, answer, wire.read_auth_token)
         except EtcdUnsure as problem:
             raise EtcdUnreachable(str(problem)) from problem  # nothing that matters was asked for
 
-    def _forgot(self, fault: Fault, token: str) -> bool:
+    def _forgot(self, fault: EtcdFault, token: str) -> bool:
         """Whether etcd has forgotten the token; then the next call logs in."""
         if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
             return False
@@ -149,17 +142,15 @@ class EtcdCalls:
             self.token = None
         return True
 
-    def _request(self, member: str, call: str, body: Plain, token: str) -> httpx.Request:
-        content = json.dumps(body).encode()
-        fields = {"host": member, "content-type": "application/json", "content-length": str(len(content))}
-        if token:
-            fields["authorization"] = token
-        scheme = "http" if self.tls is None else "https"
-        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=EtcdBody(content))
+
+def _request(call: str, body: Plain, token: str) -> tuple[str, dict[str, str], bytes]:
+    """Path, fields and content."""
+    fields = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
+    return f"/v3/{call}", fields, json.dumps(body).encode()
 
 
-def _read_answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
-    fault = wire.read_fault(response.status_code, response.content)
+def _read_answer(member: str, answer: EtcdAnswer, read: Callable[[object], T], *, knows_user: bool = True) -> T:
+    fault = wire.read_fault(answer.status, answer.content)
     if fault is not None and fault.undecided:
         raise EtcdUnsure(f"etcd at {member} failed ({fault.text}): {advice_for(fault.text)}")
     if fault is not None:
@@ -167,18 +158,18 @@ def _read_answer(member: str, response: httpx.Response, read: Callable[[object],
         advice = advice_for(fault.text) if knows_user or not fault.is_denial else NAME_USER
         raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
-        return read(wire.read_json(response.content))
+        return read(wire.read_json(answer.content))
     except ValueError as error:
         raise StoreError(f"{member} does not answer as etcd does: {CORRECT}") from error
 
 
-def _pass_on(line: str, on_event: Callable[[Event], None]) -> str:
+def _pass_on(line: bytes, on_event: Callable[[WatchEvent], None]) -> str:
     """Pass on the events in a line of a watch; why the watch is over, if it is."""
     try:
         events = wire.read_events(wire.read_json(line))
     except ValueError:
         return "it does not answer as etcd does"
-    if isinstance(events, Fault):
+    if isinstance(events, EtcdFault):
         return events.text
     for event in events:
         on_event(event)

@@ -30,7 +30,7 @@ from tierlb.controller.etcd import Etcd
 from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.history import Revision
 from tierlb.controller.store import Loaded, StaleError, Stored
-from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Operation, Outcome, Put
+from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Put, TxnOperation, TxnResult
 
 STATE = "state"
 REVISIONS = "revisions/"
@@ -153,7 +153,7 @@ class EtcdStore:
             raise self._stale(found.version, version)
         return found
 
-    async def _commit(self, version: int, operations: Sequence[Operation], state: bytes = b"") -> int:
+    async def _commit(self, version: int, operations: Sequence[TxnOperation], state: bytes = b"") -> int:
         """Carry them out, and with them put this state if one is named; the revision of etcd in which that was done."""
         demands: list[Demand] = [Changed(self._key(STATE), version), *([self.fence] if self.fence else [])]
         otherwise = [Get(demand.key) for demand in demands]
@@ -165,7 +165,7 @@ class EtcdStore:
                 return item.changed
         raise self._refusal(outcome, version)
 
-    def _refusal(self, outcome: Outcome, version: int) -> StoreError:
+    def _refusal(self, outcome: TxnResult, version: int) -> StoreError:
         if self.fence is not None:
             for item in outcome.found[1]:
                 if item.created != self.fence.revision:
@@ -178,7 +178,7 @@ class EtcdStore:
         return StaleError(f"{self._key(STATE)} in etcd has version {found}, not {expected}: load it again")
 
 
-async def _patiently(ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def _patiently(ask: Callable[[], Awaitable[TxnResult]]) -> TxnResult:
     """Ask again for a while where no member answers. What is asked twice must take effect only once."""
     give_up_s = trio.current_time() + PATIENCE_S
     unsure = None

@@ -19,7 +19,7 @@ from tierlb.net.door import Door
 from tierlb.net.websocket import Channel, Disconnected, converse
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
-from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, ParentAddress, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
@@ -61,7 +61,7 @@ class _Conversation:
     link: Link
     record: NodeRecord | None = None
     configured: int = 0
-    placed: tuple[Parent, ...] | None = None
+    placed: tuple[ParentAddress, ...] | None = None
 
     async def receive_all(self) -> None:
         while True:
@@ -110,7 +110,7 @@ class _Conversation:
                     await self._leave(reason)
                 case Hello():
                     await self._join(effect)
-                case Ack() | Refuse() | Report() | Drain() if self.record and not self.link.replaced:
+                case Ack() | Refuse() | Report() | Leaving() if self.record and not self.link.replaced:
                     self.controller.receive(self.record, effect)
 
     async def _join(self, hello: Hello) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import attrs
 
-from tierlb.balance.load_aware import score_of
+from tierlb.balance.load_aware import cost_of
 from tierlb.balance.peak import expected_s
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import Choice, HostSet
@@ -40,7 +40,7 @@ def _weight(host: Host) -> float:
 
 
 SCORES: dict[Policy, Callable[[Host], float]] = {
-    Policy.LOAD_AWARE: score_of,
+    Policy.LOAD_AWARE: cost_of,
     Policy.LEAST_REQUESTS: _in_flight,
     Policy.TWO_CHOICES: _in_flight,
     Policy.PEAK_EWMA: expected_s,

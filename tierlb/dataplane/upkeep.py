@@ -32,7 +32,7 @@ from tierlb.net.reactor import Reactor
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire import orca
-from tierlb.wire.agent_check import NOTICE_S, AgentSays, NodeVoice, encode
+from tierlb.wire.agent_check import AGENT_NOTICE_S, AgentReply, NodeReplies, encode_reply
 
 GUIDANCE_FOR_S = 12.0
 """A parent says it again every four seconds; one that has fallen silent for this long guides no more."""
@@ -87,7 +87,7 @@ class Upkeep:
             on_crash=partial(self._errors.note, "agent_check"),
         )
         self._recovery = front.registry.recovery = Recovery()
-        self._voice = NodeVoice()
+        self._voice = NodeReplies()
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
         self._load = SubtreeLoad()
@@ -146,7 +146,7 @@ class Upkeep:
 
     def notice_s(self, now: float) -> float:
         """How long agent checks need to hear of a change, 0 if none came lately."""
-        return NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
+        return AGENT_NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
 
     def heed(self, now: float, parent: str, guidance: Guidance) -> None:
         """A parent's word on this node's siblings."""
@@ -195,8 +195,8 @@ class Upkeep:
         report = orca.node_report(load, recent.done_per_s, recent.errors_per_s)
         if report == NOTHING_TO_SAY:
             return b""
-        value = orca.encode(report, form)
-        return b"%b: %b\r\n" % (orca.FIELD, value)
+        value = orca.encode_orca(report, form)
+        return b"%b: %b\r\n" % (orca.ORCA_RESPONSE_FIELD, value)
 
     async def _answer_agent_checks(self) -> None:
         """Serve at the address named now; whatever is wrong with it harms nothing else."""
@@ -211,7 +211,7 @@ class Upkeep:
     async def _serve_agent_check(self, address: Address) -> None:
         def say() -> bytes:
             self._asked_at = now = self._reactor.look()
-            return encode(self._voice.say(now, self.subtree(now)))
+            return encode_reply(self._voice.say(now, self.subtree(now)))
 
         while True:
             try:
@@ -226,7 +226,7 @@ class Upkeep:
         note(f"health checks {'passed' if healthy else 'failed'}", host=host.name, reason=reason)
         host.checked(healthy)
 
-    def _agent_says(self, host: Any, says: AgentSays) -> None:
+    def _agent_says(self, host: Any, says: AgentReply) -> None:
         if says.problem and says.problem != self._odd_words.get(host.name):
             self._log.warning("agent-check word not understood", host=host.name, word=says.problem)
         self._odd_words[host.name] = says.problem

@@ -26,7 +26,7 @@ import trio
 
 from tierlb.agent.reporter import DEFAULT_PATH, ORCA_FIELD, Counts, OrcaField
 from tierlb.model.topology import Orca
-from tierlb.wire.orca import encode, parse
+from tierlb.wire.orca import encode_orca, parse_orca
 
 READ_BYTES = 65536
 CHUNK = b"x" * 65536
@@ -123,7 +123,7 @@ class Backend:
         if self.orca is None:
             return []
         text = self._orca_field.value().encode()
-        return [(ORCA_FIELD.encode(), text if self.orca is Orca.TEXT else encode(parse(text), self.orca))]
+        return [(ORCA_FIELD.encode(), text if self.orca is Orca.TEXT else encode_orca(parse_orca(text), self.orca))]
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, until either side has had enough."""

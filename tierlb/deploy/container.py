@@ -12,7 +12,8 @@ from typing import Any
 
 import tierlb
 from tierlb.model.topology import Run, Topology
-from tierlb.topology.source import Scalar, read_source
+from tierlb.topology.source import read_source
+from tierlb.topology.typed import Scalar
 
 CONTROL_PORT = 7901
 """Of the controller: where nodes join."""

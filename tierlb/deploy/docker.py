@@ -20,11 +20,11 @@ import attrs
 from tierlb.deploy.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, Document
 from tierlb.deploy.container import PYTHON
 from tierlb.deploy.containers import Container, Decline, Growth, Link, Scene, awaited, decline, growth, in_use
-from tierlb.topology.units import LONGEST_S
+from tierlb.topology.units import LONGEST_DURATION_S
 
 COMMAND_S = 120.0
 """To start a few dozen containers takes a busy machine some seconds."""
-STOP_MOST_S = LONGEST_S + COMMAND_S
+STOP_MOST_S = LONGEST_DURATION_S + COMMAND_S
 """The engine kills what has not ended in the time of its service, which is a drain time at most."""
 READY_S = 60.0
 FINISH_S = 10.0

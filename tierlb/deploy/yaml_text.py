@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-WIDTH = 100
+YAML_WIDTH = 100
 SPREAD = 0
 """The width at which nothing but what is empty stands on one line."""
 PLAIN = re.compile(r"(?:\./|/|--?)?[a-zA-Z][a-zA-Z0-9_./-]*|[1-9][0-9]*[smhgk]")
@@ -30,7 +30,7 @@ LINES = re.compile(r"[!-~\u00a1-\u2027\u202a-\ud7ff][\t\n -~\u00a1-\u2027\u202a-
 
 def dump(data: Mapping[str, Any]) -> str:
     """The text of one document. In the outer two levels, entries of several lines are set apart by empty ones."""
-    return "".join(f"{line}\n" for line in _block(data, WIDTH, apart=2))
+    return "".join(f"{line}\n" for line in _block(data, YAML_WIDTH, apart=2))
 
 
 def documents(objects: Iterable[Mapping[str, Any]]) -> str:

@@ -87,7 +87,7 @@ class Guard:
         backoff, began_s = Backoff(), trio.current_time()
         while True:
             assert self._process is not None
-            how = _ending(await self._process.wait())
+            how = _exit_text(await self._process.wait())
             log.warning("guard_ended", pid=self._process.pid, how=how, action="starting it again")
             while self._process.returncode is not None:
                 await trio.sleep(backoff.wait_s(trio.current_time() - began_s))
@@ -148,5 +148,5 @@ async def _start(reader: int) -> trio.Process:
     )
 
 
-def _ending(code: int) -> str:
+def _exit_text(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"status {code}"

@@ -31,16 +31,18 @@ from tierlb.controller.controller import Controller
 from tierlb.controller.link import control_door, serve_child
 from tierlb.controller.waiting import log_slow_start
 from tierlb.local.guard import Guard
+from tierlb.local.launcher import Launcher
+from tierlb.local.local_endpoints import LocalEndpoints, unknown_command
 from tierlb.local.ports import FreePorts, PortTaken
-from tierlb.local.process_manager import ProcessManager, unknown_command
+from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
 from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
-from tierlb.topology.diff import duration_text
-from tierlb.wire.agent_check import NOTICE_S
+from tierlb.topology.units import duration_text
+from tierlb.wire.agent_check import AGENT_NOTICE_S
 from tierlb.wire.credentials import Principal, Role
 
 START_DEADLINE_S = 30.0
@@ -154,8 +156,10 @@ class Supervisor:
         problem = ""
         async with trio.open_nursery() as nursery:
             background.start_soon(self._heed, signals, nursery.cancel_scope)
-            ports, state = FreePorts(self.rng), await self._fresh_state()
-            self.manager = ProcessManager(self.controller, join_credentials, guard, self.log, ports, nursery, state)
+            launcher = Launcher(nursery, guard, self.log, self.controller.errors)
+            endpoints = LocalEndpoints(self.controller, launcher, FreePorts(self.rng))
+            state = await self._fresh_state()
+            self.manager = ProcessManager(self.controller, join_credentials, launcher, endpoints, state)
             try:
                 self.manager.grow(self.topology)
             except PortTaken as taken:
@@ -240,7 +244,7 @@ class Supervisor:
                 self.manager.ask_to_stop(nursery, names)
                 await trio.sleep(STOP_GAP_S)
                 if any(topology.tiers[name].agent_check for name in names):
-                    with trio.move_on_after(NOTICE_S):
+                    with trio.move_on_after(AGENT_NOTICE_S):
                         await self.manager.wait_ended(names)
         async with trio.open_nursery() as nursery:
             self.manager.ask_to_stop(nursery, pools)

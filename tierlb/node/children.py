@@ -21,7 +21,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from tierlb.balance.guidance import Told
+from tierlb.balance.guidance import SentGuidance
 from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.takeover import takeover_problem
@@ -35,7 +35,7 @@ from tierlb.net.websocket_server import ServerConnection, WebsocketServer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Drain, Hello, Report, Watch
+from tierlb.wire.frames import Hello, Leaving, Report, Watch
 
 HELLO_TIMEOUT_S = 5.0
 FORMER_S = 15.0
@@ -172,7 +172,7 @@ class Child:
     line: ServerConnection
     came_s: float
     session: ParentSession = attrs.field(init=False)
-    _told: Told = attrs.field(factory=Told, init=False)
+    _told: SentGuidance = attrs.field(factory=SentGuidance, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.session = ParentSession(self._children.report_interval_s, self._children.name)
@@ -205,7 +205,7 @@ class Child:
                         self._children.note_rows(rows, now)
                 case Hello():
                     self._children.place(self, effect)
-                case Drain():
+                case Leaving():
                     pass  # its report says so too, and to the one who decides
                 case _:
                     self.carry_out([effect])

@@ -42,7 +42,7 @@ from tierlb.node.snapshot_cache import SnapshotCache
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.log_quota import LogLosses
-from tierlb.wire.frames import Ack, Parent, Refuse, Watch
+from tierlb.wire.frames import Ack, ParentAddress, Refuse, Watch
 
 ALONE_AFTER_S = 1.0
 """A controller that is there has answered by then."""
@@ -142,7 +142,7 @@ class Node:
     uplink: Uplink = attrs.field(init=False)
     _applied: Snapshot | None = attrs.field(default=None, init=False)
     _bound: tuple[Address, ...] = attrs.field(default=(), init=False)
-    _parents: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _parents: tuple[ParentAddress, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _leaving: bool = attrs.field(default=False, init=False)
     _here: Callable[[], str] = attrs.field(default=lambda: "", init=False)
@@ -227,7 +227,7 @@ class Node:
     def _told(self) -> tuple[Address, ...]:
         return tuple(self.placement.told(address, self._here()) for address in self._bound)
 
-    def _note_parents(self, parents: tuple[Parent, ...]) -> None:
+    def _note_parents(self, parents: tuple[ParentAddress, ...]) -> None:
         self._parents = parents
         self._changed.set()
 

@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.choosers import Chooser
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
-from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.guidance import Busy, CloseBudget, SentGuidance, closing_rate_per_s, combine, guide, why_close
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
@@ -26,7 +30,7 @@ from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
-from tierlb.telemetry.aggregate import Counters, RecentRates, Target, WorkRates, aggregate
+from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
@@ -52,13 +56,10 @@ class Host(CountedHost):
         reports = isinstance(below, Node)
         super().__init__(
             LoadEstimate(
-                reports,
-                parents,
+                HostTraits(reports, endpoint=not reports, by_connection=connections and reports, equal=connections),
+                ReceivedReports(ParentShare(parents)),
                 LONG_AGO,
-                by_connection=connections and reports,
-                equal=connections,
-                endpoint=not reports,
-                work=parent.work,
+                speed=LearntSpeed(parent.work),
             )
         )
         self.parent = parent
@@ -66,15 +67,15 @@ class Host(CountedHost):
         self.name = below.name
         self.weight = 1.0
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
-        self.share = self.estimate.share.value
+        self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
-        self.told = Told()
+        self.told = SentGuidance()
         self.times_to_head = RecentMean()
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
-        self.estimate.hear(self.parent.agenda.now, *report)
-        self.share = self.estimate.share.value
+        self.estimate.receive(self.parent.agenda.now, *report)
+        self.share = self.estimate.received.share.value
 
 
 class Step:
@@ -260,7 +261,7 @@ class Node:
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.estimate.work_done_s for c in self.hosts)})
+        self._work_rates.sample(now, {self.name: sum(c.estimate.speed.work_done_s for c in self.hosts)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -283,30 +284,30 @@ class Node:
             self.moving += 1
             del self.waiting[client]
 
-    def counters(self) -> Counters:
+    def counters(self) -> NodeCounters:
         total = self.tallies.total()
-        return Counters(
+        return NodeCounters(
             total.in_flight,
             total.arrivals,
             total.done,
             connections=total.connections,
             closed=self.closed,
-            timed=self.kinds.heads,
-            timed_s=self.kinds.heads_s,
+            timed=self.kinds.heads.count,
+            timed_s=self.kinds.heads.seconds,
             connected_s=self.connected_s,
             parked=total.parked,
             waited=self.waited,
-            judged=self.kinds.heads,
-            usual_s=self.kinds.heads_usual_s,
-            ratios=self.kinds.heads_ratios,
+            judged=self.kinds.heads.count,
+            usual_s=self.kinds.heads.usual_s,
+            ratios=self.kinds.heads.ratios,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.hosts[0].estimate.endpoint
+        known = rate is not None and standard_s and self.hosts[0].estimate.traits.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
-        target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
+        target = TargetFigures(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(
             self.counters(),
             self._rates.value,

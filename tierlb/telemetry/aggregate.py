@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from tierlb.model.load import KindTimes, SubtreeLoad
-from tierlb.telemetry.window import WINDOW_S, Window
+from tierlb.telemetry.window import RATE_WINDOW_S, Window
 
-MIX_S = 5.0
+SUBTREE_MIX_S = 5.0
 """Memory of the traffic mix: long enough that a few items do not swing a capacity, short beside a deployment."""
 MIX_PRIOR = 1.0
 """Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
@@ -27,12 +27,12 @@ RISING_S = 0.25
 RISING_FROM = 8
 """Fewer answers in that time tell nothing.
 Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
-LEAST_SHARE = 1e-6
+LEAST_HOT_SHARE = 1e-6
 """A target that gets less of the traffic than this is no limit, and division by it no figure."""
 
 
 @attrs.frozen
-class Counters:
+class NodeCounters:
     """A node's own counts at one moment. Cumulative but for `in_flight`, `connections` and `parked`.
 
     `waited` items of those done were parked. `timed` items that were not took `timed_s` in all. Of these, `judged` are
@@ -58,7 +58,7 @@ class Counters:
 
 
 @attrs.frozen
-class Recent:
+class RecentRate:
     """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
     life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
     parked are in neither. `rising_s`: what the answers of the last quarter second show the mean response to become,
@@ -72,7 +72,7 @@ class Recent:
 
 
 @attrs.frozen
-class Child:
+class HostFigures:
     """One host of a target as the node sees it now. `capacity` None or 0: not known.
 
     An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
@@ -95,12 +95,12 @@ class Child:
 
 
 @attrs.frozen
-class Target:
+class TargetFigures:
     """A group of children that get a common `share` (0..1) of the node's traffic. `items_per_s`: the work that was done
     there in the last second, in the items in which the children's capacities are; None where only items are counted."""
 
     share: float
-    children: Sequence[Child]
+    children: Sequence[HostFigures]
     items_per_s: float | None = None
 
 
@@ -109,12 +109,12 @@ class RecentRates:
 
     __slots__ = ("_latest", "_window", "value")
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window = Window(window_s)
         self._latest = Window(RISING_S)
-        self.value = Recent()
+        self.value = RecentRate()
 
-    def sample(self, now: float, counters: Counters) -> Recent:
+    def sample(self, now: float, counters: NodeCounters) -> RecentRate:
         c = counters
         ended = (c.closed, c.connected_s, c.errors)
         self._window.sample(now, c.done - c.waited, c.timed, c.timed_s, *ended, c.judged, c.usual_s)
@@ -122,7 +122,7 @@ class RecentRates:
         if growth := self._window.growth():
             seconds, (done, timed, timed_s, closed, connected_s, errors, judged, usual_s) = growth
             response_s = timed_s / timed if timed > 0 else self.value.response_s
-            self.value = Recent(
+            self.value = RecentRate(
                 max(0.0, done / seconds),
                 response_s,
                 connected_s / closed if closed > 0 else self.value.connection_s,
@@ -160,7 +160,7 @@ class WorkRates:
 
 
 class TrafficMix:
-    """Each target's share of the recent arrivals: counts that fade with `MIX_S`."""
+    """Each target's share of the recent arrivals: counts that fade with `SUBTREE_MIX_S`."""
 
     __slots__ = ("_at", "_faded", "_seen")
 
@@ -171,7 +171,7 @@ class TrafficMix:
 
     def sample(self, now: float, arrivals: Mapping[str, int]) -> dict[str, float]:
         """The shares of these targets, from their cumulative arrivals; they add up to 1."""
-        keep = 1.0 if self._at is None else math.exp(-max(0.0, now - self._at) / MIX_S)
+        keep = 1.0 if self._at is None else math.exp(-max(0.0, now - self._at) / SUBTREE_MIX_S)
         grown = {name: max(0, count - self._seen.get(name, 0)) for name, count in arrivals.items()}
         fresh = sum(grown.values())
         if not fresh:
@@ -183,11 +183,11 @@ class TrafficMix:
 
 
 def aggregate(
-    counters: Counters,
-    recent: Recent,
+    counters: NodeCounters,
+    recent: RecentRate,
     busy: float,
     own_capacity: float,
-    targets: Sequence[Target],
+    targets: Sequence[TargetFigures],
     *,
     own_age_s: float | None = None,
     draining: bool = False,
@@ -228,7 +228,7 @@ def aggregate(
     )
 
 
-def _use(target: Target, done_per_s: float) -> float:
+def _use(target: TargetFigures, done_per_s: float) -> float:
     """Its share of the rate, by what its children can do: both of one window, and in the same items."""
     rate = done_per_s * target.share if target.items_per_s is None else target.items_per_s
     return _ratio(rate, target_capacity(target.children))
@@ -238,19 +238,19 @@ def _ratio(rate: float, capacity: float) -> float:
     return min(MOST_UTILISATION, rate / capacity) if capacity > 0 else 0.0
 
 
-def subtree_capacity(own_capacity: float, targets: Iterable[Target]) -> float:
+def subtree_capacity(own_capacity: float, targets: Iterable[TargetFigures]) -> float:
     """The smallest of what is known: the node itself, and each target's capacity over its share of the traffic."""
-    limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in (own_capacity, *limits) if limit > 0), default=0.0)
 
 
-def subtree_slots(targets: Iterable[Target]) -> float:
+def subtree_slots(targets: Iterable[TargetFigures]) -> float:
     """How many items are worked on at a time, as the traffic is mixed now; 0 where it is not known."""
-    limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_SHARE]
+    limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
-def target_slots(children: Iterable[Child]) -> float:
+def target_slots(children: Iterable[HostFigures]) -> float:
     """The slots of ready children, as if all were as fast as they are in the mean of the recent answers: by those a
     parent finds how slow they are. Slots of a slow child that is avoided count for little. Leaves of which they are not
     known count as the others."""
@@ -266,7 +266,7 @@ def target_slots(children: Iterable[Child]) -> float:
     return min(slots, part * mean * sum(child.slots / child.slowness for child in known))
 
 
-def target_capacity(children: Iterable[Child]) -> float:
+def target_capacity(children: Iterable[HostFigures]) -> float:
     """The sum over ready children, one that is not known counting as the mean of those that are; 0 if none is."""
     ready = [child.capacity or 0.0 for child in children if child.ready]
     known = [capacity for capacity in ready if capacity > 0]

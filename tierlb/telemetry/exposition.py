@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-BUCKETS = range(118, len(BOUNDS_S), 17)
+HISTOGRAM_BUCKETS = range(118, len(BOUNDS_S), 17)
 """Positions of the histogram's bounds: from 0.1 ms to 17 minutes, each about twice the one before."""
 
 
@@ -144,7 +144,7 @@ def _durations(nodes: Sequence[Exposed]) -> "Metric":
     metric = HistogramMetricFamily("tierlb_item_duration_seconds", text, labels=("node", "tier"))
     for each in nodes:
         cumulative = list(accumulate(each.latency.counts))
-        buckets = [(f"{BOUNDS_S[index]:.6g}", float(cumulative[index])) for index in BUCKETS]
+        buckets = [(f"{BOUNDS_S[index]:.6g}", float(cumulative[index])) for index in HISTOGRAM_BUCKETS]
         buckets.append(("+Inf", float(cumulative[-1])))
         metric.add_metric((each.node, each.tier), buckets, sum_value=each.latency.sum_s)
     return metric

@@ -16,7 +16,7 @@ BURST = 100.0
 LINES_PER_S = 5.0
 MAX_EVENTS = 256
 """Names of events are constants of this program, about a hundred. One that is made of data shares the last bucket."""
-OTHERS = "other"
+OTHER_EVENTS = "other"
 
 
 @attrs.define
@@ -45,7 +45,7 @@ class LogQuota:
     def admit(self, event: str, now: float) -> int | None:
         """None if the line is to be left out; else how many of its kind were left out since the last one."""
         if event not in self._buckets and len(self._buckets) >= MAX_EVENTS:
-            event = OTHERS
+            event = OTHER_EVENTS
         bucket = self._buckets.get(event)
         if bucket is None:
             bucket = self._buckets[event] = _Bucket(BURST, now)

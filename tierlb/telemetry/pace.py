@@ -9,7 +9,7 @@ import random
 
 from tierlb.model.load import REPORT_INTERVAL_S, SubtreeLoad
 
-JITTER = 0.1
+REPORT_JITTER = 0.1
 LEAST_GAP_S = 0.05
 CAPACITY_CHANGE = 0.1
 
@@ -40,7 +40,7 @@ class Pace:
         """A report of `load` went out."""
         self._sent_at = now
         self._last = load
-        self._this_s = max(LEAST_GAP_S, self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER))
+        self._this_s = max(LEAST_GAP_S, self._interval_s * self._rng.uniform(1 - REPORT_JITTER, 1 + REPORT_JITTER))
 
 
 def is_news(before: SubtreeLoad, after: SubtreeLoad) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABELS = ("node", "tier")
 
 
-class Figures(Protocol):
+class HasProcessFigures(Protocol):
     """`internal_errors`: by the barrier that caught them; `log_losses`: lines that were not written."""
 
     @property
@@ -36,7 +36,7 @@ class ProcessFigures:
     tier: str = ""
 
 
-def process_metrics(processes: Iterable[Figures]) -> Iterator["Metric"]:
+def process_metrics(processes: Iterable[HasProcessFigures]) -> Iterator["Metric"]:
     """Errors and log lines of these processes."""
     from prometheus_client.core import CounterMetricFamily
 

@@ -23,13 +23,13 @@ LEAST_S = 1e-6
 MOST_S = 1e3
 BOUNDS_S = tuple(LEAST_S * GAMMA**index for index in range(math.ceil(math.log(MOST_S / LEAST_S, GAMMA))))
 """Upper bounds of all buckets but the last, which has none."""
-BUCKETS = len(BOUNDS_S) + 1
+SKETCH_BUCKETS = len(BOUNDS_S) + 1
 MIDDLES_S = (LEAST_S, *(2 * bound / (GAMMA + 1) for bound in BOUNDS_S[1:]), MOST_S)
 """What a bucket's values are taken for: within ACCURACY of each of them."""
 
-FORMAT = 1
+SKETCH_FORMAT = 1
 LONGEST_VARINT = 9
-MOST_ENCODED_BYTES = 1 + BUCKETS * (2 + LONGEST_VARINT)
+MOST_ENCODED_BYTES = 1 + SKETCH_BUCKETS * (2 + LONGEST_VARINT)
 HALF_S = 5.0
 
 
@@ -39,7 +39,7 @@ class Sketch:
     __slots__ = ("counts",)
 
     def __init__(self, counts: list[int] | None = None) -> None:
-        self.counts = [0] * BUCKETS if counts is None else counts
+        self.counts = [0] * SKETCH_BUCKETS if counts is None else counts
 
     def __eq__(self, other: object) -> bool:
         return self.counts == other.counts if isinstance(other, Sketch) else NotImplemented
@@ -80,7 +80,7 @@ class Sketch:
 
     def encode(self) -> bytes:
         """A format byte, then for each bucket that holds something: how many empty ones precede it, and its count."""
-        out = bytearray((FORMAT,))
+        out = bytearray((SKETCH_FORMAT,))
         previous = -1
         for index, count in enumerate(self.counts):
             if count:
@@ -90,20 +90,20 @@ class Sketch:
         return bytes(out)
 
 
-def decode(data: bytes) -> Sketch:
+def decode_sketch(data: bytes) -> Sketch:
     """What `encode` made. Raises ValueError that says what is wrong with `data`."""
     if len(data) > MOST_ENCODED_BYTES:
         raise ValueError(f"a sketch has at most {MOST_ENCODED_BYTES} bytes, this has {len(data)}")
-    if not data or data[0] != FORMAT:
-        raise ValueError(f"a sketch begins with the byte {FORMAT}")
+    if not data or data[0] != SKETCH_FORMAT:
+        raise ValueError(f"a sketch begins with the byte {SKETCH_FORMAT}")
     sketch = Sketch()
     at, index = 1, -1
     while at < len(data):
         gap, at = _take_varint(data, at)
         count, at = _take_varint(data, at)
         index += gap + 1
-        if index >= BUCKETS:
-            raise ValueError(f"a sketch has {BUCKETS} buckets, this names number {index}")
+        if index >= SKETCH_BUCKETS:
+            raise ValueError(f"a sketch has {SKETCH_BUCKETS} buckets, this names number {index}")
         if not count:
             raise ValueError("a sketch does not mention empty buckets")
         sketch.counts[index] = count

@@ -18,10 +18,10 @@ requests take. Otherwise the capacity is unknown.
 
 import math
 
-from tierlb.telemetry.window import WINDOW_S, Window
+from tierlb.telemetry.window import RATE_WINDOW_S, Window
 
 USABLE = 0.9
-LEAST_BUSY = 0.1
+LEAST_LOOP_BUSY = 0.1
 """Below it, fixed work (timers, reports) is too large a part of the busy time to divide by."""
 TELLING_BUSY = 0.5
 """Below it, what follows is a lower bound."""
@@ -29,7 +29,7 @@ BYTES_PER_EFFORT = 128 * 1024
 """Reading and writing so many in large pieces takes about as long as one event of a small message."""
 PLAIN_EFFORT = 6.0
 """A request on kept connections takes two events, one with connections of its own four or five."""
-MIX_S = 10.0
+ITEM_MIX_S = 10.0
 MIX_ITEMS = 200
 """Memory of what an item takes: the longer of the two, so that neither a second of large bodies nor a few items decide.
 """
@@ -40,7 +40,7 @@ class LoopUse:
 
     __slots__ = ("_window", "busy")
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window = Window(window_s)
         self.busy = 0.0
 
@@ -58,7 +58,7 @@ class OwnCapacity:
 
     __slots__ = ("_alone_from", "_at", "_effort_per_s", "_learnt_at", "_per_item", "_window")
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window = Window(window_s)
         self._effort_per_s = 0.0
         self._per_item = 0.0
@@ -84,7 +84,7 @@ class OwnCapacity:
                 alone = now - self._alone_from > seconds
                 self._learn_item(spent / completions, min(now - self._at, seconds), completions / seconds, alone=alone)
             busy = busy_share(seconds, waited)
-            if busy >= LEAST_BUSY and spent > 0:
+            if busy >= LEAST_LOOP_BUSY and spent > 0:
                 shown = own_capacity(spent / seconds, busy)
                 self._learnt_at = now
                 self._effort_per_s = shown if busy >= TELLING_BUSY else max(shown, self._effort_per_s)
@@ -99,7 +99,7 @@ class OwnCapacity:
             if effort <= (known or PLAIN_EFFORT):
                 self._per_item = effort
             return
-        part = min(1.0, passed_s / MIX_S, passed_s * per_s / MIX_ITEMS)
+        part = min(1.0, passed_s / ITEM_MIX_S, passed_s * per_s / MIX_ITEMS)
         self._per_item = known * (effort / known) ** part if known else effort
 
 

@@ -6,7 +6,7 @@ A ratio of two rates (served per second over busy share) is only right if both c
 
 from collections import deque
 
-WINDOW_S = 1.0
+RATE_WINDOW_S = 1.0
 SAMPLES = 20
 """Per window; more frequent samples replace the last one."""
 
@@ -16,7 +16,7 @@ class Window:
 
     __slots__ = ("_closest_s", "_samples", "_span_s")
 
-    def __init__(self, span_s: float = WINDOW_S) -> None:
+    def __init__(self, span_s: float = RATE_WINDOW_S) -> None:
         self._span_s = span_s
         self._closest_s = span_s / SAMPLES
         self._samples: deque[tuple[float, tuple[float, ...]]] = deque()

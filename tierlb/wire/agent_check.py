@@ -6,7 +6,7 @@ says why). Of two words of one kind the last counts, what is not mentioned stays
 understood spoils nothing.
 Source: HAProxy's configuration manual (agent-check) and src/tcpcheck.c, tcpcheck_agent_expect_reply.
 
-What this node says for itself (`NodeVoice`): its capacity is in the weight, its queue is not. HAProxy counts its own
+What this node says for itself (`NodeReplies`): its capacity is in the weight, its queue is not. HAProxy counts its own
 connections exactly and picks by them; a weight made from headroom would chase its own effect by the length of a
 check interval and oscillate (BALANCING.md §1). HAProxy scales the weight configured for the server, which says how
 nodes compare with each other; so the node says how much of its own usual capacity it has now: 50 % when half of its
@@ -21,16 +21,16 @@ import attrs
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Admin
 
-MAX_LINE_BYTES = 1024
-NOTICE_S = 2.2
+MAX_REPLY_BYTES = 1024
+AGENT_NOTICE_S = 2.2
 """From saying `drain` to refusing connections: HAProxy asks every 2 s unless told otherwise (agent-inter)."""
-MAX_WEIGHT = 256.0
+MAX_AGENT_WEIGHT = 256.0
 """HAProxy's own limit on a relative weight, 25,600 %."""
 USUAL_TAU_S = 30.0
 """What is usual is learnt upwards over this long, so that one mistaken estimate of a second moves it by 3 %."""
 FORGET_TAU_S = 3600.0
 """And downwards over this long: a subtree that was made smaller is whole again some day."""
-DEADBAND = 0.05
+REPLY_DEADBAND = 0.05
 """A weight that changes by less is not said: each change makes HAProxy rebuild its tree, and its hash map remaps."""
 
 _ADMIN = {b"ready": Admin.READY, b"drain": Admin.DRAIN, b"maint": Admin.MAINTENANCE}
@@ -40,7 +40,7 @@ _SEPARATORS = bytes.maketrans(b"\t,", b"  ")
 
 
 @attrs.frozen
-class AgentSays:
+class AgentReply:
     """One line. None: not mentioned. `weight` is a factor on the configured one; `health` True for up.
 
     `reason` is the description after `#`, or the word itself where there is none and it is not up; `problem` the
@@ -55,9 +55,9 @@ class AgentSays:
     problem: str = ""
 
 
-def parse(line: bytes) -> AgentSays:
+def parse_reply(line: bytes) -> AgentReply:
     """What a line (or what came up to its end) says; never raises, as one odd word must not silence the others."""
-    first, *_ = line[:MAX_LINE_BYTES].splitlines() or [b""]
+    first, *_ = line[:MAX_REPLY_BYTES].splitlines() or [b""]
     words, _, description = first.partition(b"#")
     said: dict[str, object] = {}
     problem = ""
@@ -65,10 +65,10 @@ def parse(line: bytes) -> AgentSays:
         meaning = _meaning(word.lower())
         said.update(meaning)
         if not meaning:
-            problem = problem or _text(word)
+            problem = problem or _printable_text(word)
     if said.get("health") is not None:
-        said["reason"] = _text(description.strip()) or said.get("reason", "")
-    return AgentSays(**said, problem=problem)  # type: ignore[arg-type]
+        said["reason"] = _printable_text(description.strip()) or said.get("reason", "")
+    return AgentReply(**said, problem=problem)  # type: ignore[arg-type]
 
 
 def _meaning(word: bytes) -> dict[str, object]:
@@ -79,33 +79,33 @@ def _meaning(word: bytes) -> dict[str, object]:
         return {"admin": _ADMIN[word]}
     percents = word.removeprefix(b"weight:").removesuffix(b"%")
     if word.endswith(b"%") and percents.isdigit():
-        return {"weight": min(MAX_WEIGHT, int(percents[:9]) / 100)}
+        return {"weight": min(MAX_AGENT_WEIGHT, int(percents[:9]) / 100)}
     if word.startswith(b"maxconn:") and word[8:].isdigit() and len(word) < 18:
         return {"maxconn": int(word[8:])}
     return {}
 
 
-def _text(word: bytes) -> str:
+def _printable_text(word: bytes) -> str:
     text = word.decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
 
-def encode(says: AgentSays) -> bytes:
+def encode_reply(says: AgentReply) -> bytes:
     """The line that says this, with its end."""
     words = [] if says.admin is None else [_ADMIN_WORDS[says.admin]]
     if says.health is not None:
         words.append(b"up" if says.health else b"down")
     if says.weight is not None:
-        words.append(b"%d%%" % round(100 * min(MAX_WEIGHT, max(0.0, says.weight))))
+        words.append(b"%d%%" % round(100 * min(MAX_AGENT_WEIGHT, max(0.0, says.weight))))
     if says.maxconn is not None:
         words.append(b"maxconn:%d" % says.maxconn)
     if says.health is not None and says.reason:
-        words.append(b"#" + _text(says.reason.encode("utf-8", "replace")).encode())
+        words.append(b"#" + _printable_text(says.reason.encode("utf-8", "replace")).encode())
     return b" ".join(words) + b"\n"
 
 
 @attrs.define
-class NodeVoice:
+class NodeReplies:
     """What a node tells HAProxy, from its subtree's load.
 
     Everything is said each time: HAProxy keeps what is not mentioned, and only the agent may take back what it said.
@@ -115,14 +115,14 @@ class NodeVoice:
     _noted_s: float = attrs.field(default=-math.inf, init=False)
     _weight: float = attrs.field(default=1.0, init=False)
 
-    def say(self, now: float, load: SubtreeLoad) -> AgentSays:
+    def say(self, now: float, load: SubtreeLoad) -> AgentReply:
         """What holds now. Call it at least as often as somebody asks."""
         weight = self._weigh(now, load.capacity)
         if load.draining:
-            return AgentSays(admin=Admin.DRAIN, weight=weight)
+            return AgentReply(admin=Admin.DRAIN, weight=weight)
         if load.leaves and not load.ready_leaves:
-            return AgentSays(admin=Admin.READY, health=False, weight=weight, reason="nothing below is ready")
-        return AgentSays(admin=Admin.READY, health=True, weight=weight)
+            return AgentReply(admin=Admin.READY, health=False, weight=weight, reason="nothing below is ready")
+        return AgentReply(admin=Admin.READY, health=True, weight=weight)
 
     def _weigh(self, now: float, capacity: float) -> float:
         if capacity <= 0:  # nothing is known yet, or nobody asked for anything lately
@@ -131,6 +131,6 @@ class NodeVoice:
         self._usual += (capacity - self._usual) * -math.expm1((self._noted_s - now) / tau_s)
         self._noted_s = now
         weight = min(1.0, max(0.01, capacity / self._usual))  # 0 % would be drain
-        if abs(weight - self._weight) >= DEADBAND or (weight == 1.0 != self._weight):
+        if abs(weight - self._weight) >= REPLY_DEADBAND or (weight == 1.0 != self._weight):
             self._weight = weight
         return self._weight

@@ -26,18 +26,18 @@ from tierlb.wire.frames import (
     PROTOCOL_VERSION,
     Ack,
     Configure,
-    Drain,
     Frame,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     ProtocolError,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 MAX_UNANSWERED = 16
@@ -87,7 +87,7 @@ class ParentSession:
         if not self._allowance.take(1 + len(data) / FRAME_UNIT_BYTES, now):
             return self._close(EXCEEDED)
         try:
-            return self._on_frame(decode(data, MAX_CHILD_FRAME_BYTES), now)
+            return self._on_frame(decode_frame(data, MAX_CHILD_FRAME_BYTES), now)
         except ProtocolError as error:
             return self._close(str(error))
 
@@ -107,7 +107,7 @@ class ParentSession:
         """Welcome the child whose hello was received; only then can it be told anything."""
         assert self.hello is not None, "accept comes after hello"
         self.accepted = True
-        return [Transmit(encode(Welcome(self.report_interval_s, self.name)))]
+        return [Transmit(encode_frame(Welcome(self.report_interval_s, self.name)))]
 
     def configure(self, snapshot: Snapshot) -> list[Effect]:
         """Send a snapshot; a child that never answers is closed instead of being sent ever more."""
@@ -118,7 +118,7 @@ class ParentSession:
         self._unanswered.append(snapshot)
         return self._say(Configure(snapshot))
 
-    def report_to(self, parents: tuple[Parent, ...]) -> list[Effect]:
+    def report_to(self, parents: tuple[ParentAddress, ...]) -> list[Effect]:
         """Name the child's parents; the controller only."""
         return self._say(ReportTo(parents))
 
@@ -133,7 +133,7 @@ class ParentSession:
     def _say(self, frame: Frame) -> list[Effect]:
         if self.closed or not self.accepted:
             return []
-        return [Transmit(encode(frame))]
+        return [Transmit(encode_frame(frame))]
 
     def _close(self, reason: str) -> list[Effect]:
         self.closed = True
@@ -149,7 +149,7 @@ class ParentSession:
                 self.reported_s = now
             case Ack() | Refuse():
                 self._settle(frame)
-            case Drain():
+            case Leaving():
                 pass
             case _:
                 raise ProtocolError(f"a {type(frame).__name__.lower()} frame is not for a parent in session")
@@ -186,14 +186,14 @@ class ChildSession:
 
     def start(self) -> Sequence[Effect]:
         """The first thing to send."""
-        return [Transmit(encode(self.hello))]
+        return [Transmit(encode_frame(self.hello))]
 
     def receive(self, data: bytes) -> list[Effect]:
         """What follows from one message of the parent."""
         if self.closed:
             return []
         try:
-            return [self._checked(decode(data))]
+            return [self._checked(decode_frame(data))]
         except ProtocolError as error:
             self.closed = True
             return [Close(str(error))]
@@ -216,12 +216,12 @@ class ChildSession:
 
     def drain(self) -> Sequence[Effect]:
         """The node is about to leave."""
-        return self._say(Drain())
+        return self._say(Leaving())
 
     def _say(self, frame: Frame) -> list[Transmit]:
         if self.closed or not self.welcomed:
             return []
-        return [Transmit(encode(frame))]
+        return [Transmit(encode_frame(frame))]
 
     def _checked(self, frame: Frame) -> Frame:
         match frame:

@@ -26,7 +26,7 @@ import attrs
 
 SCHEME = "tierlb1"
 """Another number for another derivation."""
-KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+CREDENTIAL_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 """32 bytes in base64 without padding (RFC 4648 §5)."""
 MAX_CHARACTERS = 2048
 """Of a credential: names are at most a few hundred characters long."""
@@ -111,7 +111,7 @@ def issued(root: bytes, principal: Principal) -> Credential:
 def proven(root: bytes, text: str) -> Principal | None:
     """The principal that the text proves to the holder of the root, or None."""
     try:
-        given = parse(text)
+        given = parse_credential(text)
     except BadCredential:
         return None
     if given is None or not hmac.compare_digest(given.key, issued(root, given.principal).key):
@@ -119,12 +119,12 @@ def proven(root: bytes, text: str) -> Principal | None:
     return given.principal
 
 
-def parse(text: str) -> Credential | None:
+def parse_credential(text: str) -> Credential | None:
     """What stands in a token file; None: it is a secret, not derived from one. Raises BadCredential."""
     scheme, *parts = text.split("/")
     if scheme != SCHEME:
         return None
-    if len(text) > MAX_CHARACTERS or not 2 <= len(parts) <= 5 or not KEY.fullmatch(parts[-1]):
+    if len(text) > MAX_CHARACTERS or not 2 <= len(parts) <= 5 or not CREDENTIAL_KEY.fullmatch(parts[-1]):
         raise BadCredential("this token is damaged: have `tierlb token` print it again")
     role, *bound = (unquote(part) for part in parts[:-1])
     if role not in {each.value for each in Role} or not all(bound):

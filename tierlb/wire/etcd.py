@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 
 import attrs
 
-TOKEN = re.compile(r"[!-~]{1,8192}")
+AUTH_TOKEN = re.compile(r"[!-~]{1,8192}")
 UNDECIDED_CODES = frozenset({1, 2, 4, 13, 14})
 """gRPC's cancelled, unknown, deadline exceeded, internal, unavailable: it may have been done nevertheless."""
-STRANGER = ("user name is empty", "invalid auth token", "auth store is old")
+UNAUTHENTICATED = ("user name is empty", "invalid auth token", "auth store is old")
 """It is not known who asks, or not any more. By etcd's words, for a watch that is refused tells nothing else."""
-DENIAL = (*STRANGER, "permission denied", "authentication failed", "CommonName of client")
+DENIAL = (*UNAUTHENTICATED, "permission denied", "authentication failed", "CommonName of client")
 
 Plain = dict[str, Any]
 T = TypeVar("T")
 
 
 @attrs.frozen
-class Item:
+class KeyValue:
     """A key that is there; `created` and `changed` are the revisions of etcd in which that happened."""
 
     key: str
@@ -95,17 +95,17 @@ class Delete:
 
 
 Demand = Created | Changed
-Operation = Get | Put | Delete
+TxnOperation = Get | Put | Delete
 
 
 @attrs.frozen
-class Outcome:
+class TxnResult:
     """`agreed`: whether the demands were met; `at`: the revision of etcd after it; `found`: for each operation that was
     carried out, in their order, the keys that it got."""
 
     agreed: bool
     at: int
-    found: tuple[tuple[Item, ...], ...]
+    found: tuple[tuple[KeyValue, ...], ...]
 
 
 @attrs.frozen
@@ -117,15 +117,15 @@ class Lease:
 
 
 @attrs.frozen
-class Event:
+class WatchEvent:
     """A key changed in the revision `at` of etcd; `item` is None if it was deleted."""
 
-    item: Item | None
+    item: KeyValue | None
     at: int
 
 
 @attrs.frozen
-class Fault:
+class EtcdFault:
     """Why there is no answer; `undecided`: what was asked for may have been done, or may yet be."""
 
     text: str
@@ -134,7 +134,7 @@ class Fault:
     @property
     def is_stranger(self) -> bool:
         """Whether nothing was done because who asks has to log in, perhaps again."""
-        return any(words in self.text for words in STRANGER)
+        return any(words in self.text for words in UNAUTHENTICATED)
 
     @property
     def is_denial(self) -> bool:
@@ -147,7 +147,7 @@ class Fault:
         return "authentication is not enabled" in self.text
 
 
-def transaction(demands: Sequence[Demand], then: Sequence[Operation], otherwise: Sequence[Operation]) -> Plain:
+def transaction(demands: Sequence[Demand], then: Sequence[TxnOperation], otherwise: Sequence[TxnOperation]) -> Plain:
     """In one step `then` if all demands are met, else `otherwise`."""
     return {
         "compare": [demand.plain() for demand in demands],
@@ -189,17 +189,17 @@ def _strictly(read: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 @_strictly
-def read_outcome(plain: Any) -> Outcome:
+def read_outcome(plain: Any) -> TxnResult:
     ranges = (response.get("response_range", {}) for response in plain.get("responses", ()))
     found = tuple(tuple(map(_item, answer.get("kvs", ()))) for answer in ranges)
-    return Outcome(plain.get("succeeded", False) is True, int(plain["header"]["revision"]), found)
+    return TxnResult(plain.get("succeeded", False) is True, int(plain["header"]["revision"]), found)
 
 
 @_strictly
-def read_token(plain: Any) -> str:
+def read_auth_token(plain: Any) -> str:
     """What to send along with every request; a field of HTTP can hold it."""
     token = plain["token"]
-    if not TOKEN.fullmatch(token):
+    if not AUTH_TOKEN.fullmatch(token):
         raise ValueError("not a token of etcd")
     return str(token)
 
@@ -221,14 +221,14 @@ def read_revocation(plain: Any) -> None:
 
 
 @_strictly
-def read_events(plain: Any) -> tuple[Event, ...] | Fault:
+def read_events(plain: Any) -> tuple[WatchEvent, ...] | EtcdFault:
     """One line of a watch."""
     if "error" in plain:
-        return Fault(str(plain["error"]["message"]), undecided=True)
+        return EtcdFault(str(plain["error"]["message"]), undecided=True)
     result = plain["result"]
     if result.get("canceled"):
         forgotten = f"etcd has forgotten what was before revision {result.get('compact_revision')}"
-        return Fault(str(result.get("cancel_reason") or forgotten), undecided=False)
+        return EtcdFault(str(result.get("cancel_reason") or forgotten), undecided=False)
     return tuple(map(_event, result.get("events", ())))
 
 
@@ -240,7 +240,7 @@ def read_json(content: bytes | str) -> Any:
         return None
 
 
-def read_fault(status: int, content: bytes) -> Fault | None:
+def read_fault(status: int, content: bytes) -> EtcdFault | None:
     """What is wrong, if something is, with an answer that has this status of HTTP."""
     plain = read_json(content)
     said = plain.get("error", plain) if isinstance(plain, Mapping) else None
@@ -248,8 +248,8 @@ def read_fault(status: int, content: bytes) -> Fault | None:
     if status == 200 and isinstance(plain, Mapping) and "error" not in plain:
         return None
     if not isinstance(said, Mapping) or "message" not in said:
-        return Fault(f"status {status}, {content[:100].decode('ascii', 'replace').strip()!r}", status >= 500)
-    return Fault(str(said["message"]), said.get("code", said.get("grpc_code")) in UNDECIDED_CODES)
+        return EtcdFault(f"status {status}, {content[:100].decode('ascii', 'replace').strip()!r}", status >= 500)
+    return EtcdFault(str(said["message"]), said.get("code", said.get("grpc_code")) in UNDECIDED_CODES)
 
 
 def _coded(key: str) -> str:
@@ -261,12 +261,12 @@ def _after(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def _item(plain: Any) -> Item:
+def _item(plain: Any) -> KeyValue:
     key, value = b64decode(plain["key"]).decode(errors="surrogateescape"), b64decode(plain.get("value", ""))
-    return Item(key, value, int(plain["create_revision"]), int(plain["mod_revision"]))
+    return KeyValue(key, value, int(plain["create_revision"]), int(plain["mod_revision"]))
 
 
-def _event(plain: Any) -> Event:
+def _event(plain: Any) -> WatchEvent:
     kv = plain["kv"]
     item = None if plain.get("type") == "DELETE" else _item(kv)
-    return Event(item, int(kv["mod_revision"]))
+    return WatchEvent(item, int(kv["mod_revision"]))

@@ -129,7 +129,7 @@ class Watch:
 
 
 @attrs.frozen
-class Parent:
+class ParentAddress:
     """A node to report to: its name and the URL of its control socket. If the URL's host is a name, it stands for all
     nodes that it resolves to. `ticket`: the credential to show there."""
 
@@ -142,19 +142,19 @@ class Parent:
 class ReportTo:
     """Controller to child: your parents now, instead of those named before; without any, report to me."""
 
-    parents: tuple[Parent, ...]
+    parents: tuple[ParentAddress, ...]
 
 
 @attrs.frozen
-class Drain:
+class Leaving:
     """Child to parent: I am about to leave, send me nothing new."""
 
 
-Frame = Hello | Welcome | Configure | Ack | Refuse | Report | Drain | Guidance | Watch | ReportTo
+Frame = Hello | Welcome | Configure | Ack | Refuse | Report | Leaving | Guidance | Watch | ReportTo
 Reader = Callable[[Any], Any]
 
 
-def encode(frame: Frame) -> bytes:
+def encode_frame(frame: Frame) -> bytes:
     """One frame as bytes."""
     if type(frame) is Report:
         return _encode_report(frame)
@@ -164,7 +164,7 @@ def encode(frame: Frame) -> bytes:
     return packed
 
 
-def decode(data: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
+def decode_frame(data: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
     """The frame in `data`; raises ProtocolError with a sentence that names the tag and the field."""
     tag, *fields = _read_array(data, limit_bytes)
     if tag == "report":
@@ -396,16 +396,16 @@ def _rows(value: object) -> tuple[NodeRow, ...]:
     return tuple(_converter.structure(item, NodeRow) for item in _array(value, MAX_ROWS))
 
 
-def _parents(value: object) -> tuple[Parent, ...]:
+def _parents(value: object) -> tuple[ParentAddress, ...]:
     return tuple(_parent(item) for item in _array(value, MAX_PARENTS))
 
 
-def _parent(value: object) -> Parent:
+def _parent(value: object) -> ParentAddress:
     fields = _array(value, MAX_PARENT_FIELDS)
     (name, url), ticket = map(_label, fields[:2]), _short_text(fields[2]) if len(fields) > 2 else ""
     if not url.startswith(("ws://", "wss://")):
         raise ValueError("has a URL that begins with neither ws:// nor wss://")
-    return Parent(name, url, ticket)
+    return ParentAddress(name, url, ticket)
 
 
 def _array(value: object, longest: int) -> Sequence[Any]:
@@ -422,7 +422,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_is_kinds, lambda value, _: _kinds(value))
     converter.register_unstructure_hook(Address, str)
     converter.register_unstructure_hook(NodeRow, _row_writer(converter))
-    converter.register_unstructure_hook(Parent, attrs.astuple)
+    converter.register_unstructure_hook(ParentAddress, attrs.astuple)
     configure_tagged_union(Send | Respond | Redirect, converter, tag_name="do", tag_generator=_action_tag)
     return converter
 
@@ -496,7 +496,7 @@ _SHAPES: dict[type[Frame], tuple[str, tuple[Reader, ...]]] = {
     Configure: ("snapshot", (_snapshot,)),
     Ack: ("ack", (_natural, _addresses)),
     Refuse: ("refuse", (_natural, _label)),
-    Drain: ("drain", ()),
+    Leaving: ("drain", ()),
     Guidance: ("guidance", (_number, _truth, _number, _number, _number, _truth)),
     Watch: ("watch", (_duration, _nonce)),
     ReportTo: ("report-to", (_parents,)),

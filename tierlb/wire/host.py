@@ -12,10 +12,10 @@ import ipaddress
 import re
 from urllib.parse import unquote_to_bytes
 
-LIMIT_BYTES = 512
+MAX_HOST_BYTES = 512
 """DNS has names of at most 253 bytes, each of which may be escaped in parts."""
 
-_ORDINARY = re.compile(rb"([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::([0-9]{0,5}))?").fullmatch
+_ORDINARY_HOST = re.compile(rb"([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::([0-9]{0,5}))?").fullmatch
 _REGISTERED = re.compile(rb"((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?").fullmatch
 _BRACKETED = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?").fullmatch
 _NOT_IN_NAME = re.compile(rb"[\x00-\x20\x7f/\\?#@:%\[\]]").search
@@ -24,21 +24,21 @@ _NOT_IN_NAME = re.compile(rb"[\x00-\x20\x7f/\\?#@:%\[\]]").search
 def host_name(value: bytes) -> bytes | None:
     """What routes compare: lower case, escapes decoded, without the port and a dot at the end; an IPv6 address in
     brackets in its shortest form. Empty for an empty value, None for one that is no host and port."""
-    found = _ORDINARY(value)
-    if found is not None and len(value) <= LIMIT_BYTES:
+    found = _ORDINARY_HOST(value)
+    if found is not None and len(value) <= MAX_HOST_BYTES:
         return found[1] if _is_port(found[2]) else None
     if not value:
         return b""
-    if len(value) > LIMIT_BYTES:
+    if len(value) > MAX_HOST_BYTES:
         return None
-    return _address(value) if value.startswith(b"[") else _name(value)
+    return _ipv6_host(value) if value.startswith(b"[") else _registered_name(value)
 
 
 def _is_port(digits: bytes | None) -> bool:
     return not digits or int(digits) <= 65535
 
 
-def _address(value: bytes) -> bytes | None:
+def _ipv6_host(value: bytes) -> bytes | None:
     found = _BRACKETED(value)
     if found is None or not _is_port(found[2]):
         return None
@@ -48,7 +48,7 @@ def _address(value: bytes) -> bytes | None:
         return None
 
 
-def _name(value: bytes) -> bytes | None:
+def _registered_name(value: bytes) -> bytes | None:
     found = _REGISTERED(value)
     if found is None or not _is_port(found[2]):
         return None

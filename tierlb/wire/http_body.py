@@ -12,7 +12,7 @@ Left out: content codings, and bodies framed by length or by the end of the conn
 import enum
 import re
 
-from tierlb.wire.http_head import BadHead, Field, Header, read_field
+from tierlb.wire.http_head import BadHead, Header, HeaderField, read_field
 from tierlb.wire.identity import is_identity
 
 CHUNK_LINE_LIMIT_BYTES = 1024
@@ -35,10 +35,12 @@ slower. HTTP libraries write chunks of some KiB."""
 
 _PLAIN_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?=\r\n)")
 _NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever follows
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_EXTENSION_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
-_EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*[ \t]*" % (_TOKEN, _TOKEN, _QUOTED))
+_EXTENSIONS = re.compile(
+    rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*[ \t]*" % (_EXTENSION_TOKEN, _EXTENSION_TOKEN, _QUOTED)
+)
 """RFC 9112 §7.1.1, and blanks before the end of the line, which servers that write sizes of fixed width send."""
 
 FORBIDDEN_TRAILERS = frozenset(
@@ -100,7 +102,7 @@ class ChunkedDecoder:
         self._left = 0
         self._extension_bytes = 0
         self._trailer_bytes = 0
-        self._trailers: list[Field] = []
+        self._trailers: list[HeaderField] = []
         self._reason = ""
 
     @property
@@ -270,7 +272,7 @@ def _line_end(data: bytes, start: int, limit: int, too_long: str) -> int:
     return end
 
 
-def _trailer(line: bytes) -> Field:
+def _trailer(line: bytes) -> HeaderField:
     try:
         return read_field(line)
     except BadHead as error:

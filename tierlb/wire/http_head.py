@@ -39,10 +39,10 @@ HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
 )  # RFC 9110 §7.6.1
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_HEAD_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NOT_IN_VALUE = re.compile(rb"[^\t -~\x80-\xff]")
 _NOT_IN_TARGET = re.compile(rb"[^!\"$-~]")
-_ORDINARY = re.compile(
+_ORDINARY_LINE = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) (/[!\"$-~]*) HTTP/1\.([01])"
 ).fullmatch  # decides most request lines at once; the others are read piece by piece, with a reason
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -71,7 +71,7 @@ class BadHead(ValueError):  # noqa: N818 (a verdict on the input, as in "raise B
         self.reason = reason
 
 
-class Field(NamedTuple):
+class HeaderField(NamedTuple):
     """One field: name as sent, value stripped of blanks, name in lower case, and `name: value` for sending.
 
     `special` marks the fields that a proxy reads, writes or withholds itself; all others just pass.
@@ -87,7 +87,7 @@ class Field(NamedTuple):
 class _Lookup:
     """Field access shared by the two heads."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[HeaderField, ...]
 
     @property
     def headers(self) -> tuple[Header, ...]:
@@ -111,7 +111,7 @@ class Block(_Lookup):
     """
 
     minor: int
-    fields: tuple[Field, ...]
+    fields: tuple[HeaderField, ...]
     host: bytes
     host_name: bytes
     content_length: int | None
@@ -146,7 +146,7 @@ class RequestHead:
     block: Block
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[HeaderField, ...]:
         return self.block.fields
 
     @property
@@ -199,7 +199,7 @@ class ResponseHead(_Lookup):
     status: int
     reason: bytes
     minor: int
-    fields: tuple[Field, ...]
+    fields: tuple[HeaderField, ...]
     content_length: int | None
     chunked: bool
     keep_alive: bool
@@ -267,7 +267,7 @@ def check_request_line(line: bytes) -> None:
     _request_line(line)
 
 
-def read_field(line: bytes) -> Field:
+def read_field(line: bytes) -> HeaderField:
     """One field line without its CRLF. Raises BadHead."""
     name, colon, value = line.partition(b":")
     if not colon or not is_token(name):
@@ -279,7 +279,7 @@ def read_field(line: bytes) -> Field:
     if lower.translate(None, _PLAIN_NAME) and _is_special(_NOT_ALPHANUMERIC.sub(b"-", lower)):
         raise BadHead(400, "a field name becomes another one where `_` and `-` are the same (CGI)")
     value = value.strip(b" \t")
-    return Field(name, value, lower, b"%b: %b" % (name, value), _is_special(lower))
+    return HeaderField(name, value, lower, b"%b: %b" % (name, value), _is_special(lower))
 
 
 def _is_special(name: bytes) -> bool:
@@ -288,20 +288,20 @@ def _is_special(name: bytes) -> bool:
 
 def is_token(text: bytes) -> bool:
     """RFC 9110 §5.6.2."""
-    return bool(text) and not text.translate(None, _TOKEN)
+    return bool(text) and not text.translate(None, _HEAD_TOKEN)
 
 
-class _Lines(dict[bytes, Field]):
+class _FieldLines(dict[bytes, HeaderField]):
     """Reads a line that is not known; a hit stays one look-up without a Python call."""
 
-    def __missing__(self, line: bytes) -> Field:
+    def __missing__(self, line: bytes) -> HeaderField:
         field = read_field(line)
         if len(line) <= MEMO_LINE_BYTES and field.lower not in _SECRET:
             _known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
         return field
 
 
-_known_lines: Memo[Field] = Memo(LINES_BUDGET_BYTES, _Lines())
+_known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, _FieldLines())
 """Valid field lines and what they say."""
 _field = _known_lines.kept.__getitem__
 
@@ -312,7 +312,7 @@ def _lines(head: bytes) -> list[bytes]:
     return head[:-4].split(b"\r\n")
 
 
-def _fields(lines: Iterable[bytes]) -> tuple[tuple[Field, ...], dict[bytes, bytes]]:
+def _fields(lines: Iterable[bytes]) -> tuple[tuple[HeaderField, ...], dict[bytes, bytes]]:
     fields = tuple(map(_field, lines))
     meaning: dict[bytes, bytes] = {}
     for _, value, name, _, special in fields:
@@ -327,7 +327,7 @@ def _fields(lines: Iterable[bytes]) -> tuple[tuple[Field, ...], dict[bytes, byte
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
-    match = _ORDINARY(line)
+    match = _ORDINARY_LINE(line)
     if match is None:
         return _unusual_request_line(line)
     method, target, minor = match.groups()

@@ -65,7 +65,7 @@ def normal(path: bytes) -> bytes:
             path = _rewritten(path, _NORMAL)
         except KeyError:
             raise BadPath("the path holds a % that is not followed by two hexadecimal digits") from None
-    return _resolved(path)
+    return _without_dots(path)
 
 
 def key(path: bytes) -> bytes:
@@ -106,7 +106,7 @@ def _rewritten(path: bytes, escapes: dict[bytes, bytes]) -> bytes:
     return first + b"".join([escapes[piece[:2]] + piece[2:] for piece in rest])
 
 
-def _resolved(path: bytes) -> bytes:
+def _without_dots(path: bytes) -> bytes:
     """Without duplicate slashes and dot segments."""
     if b"//" in path:
         path = _SLASHES.sub(b"/", path)
@@ -125,7 +125,7 @@ def _resolved(path: bytes) -> bytes:
 
 
 def _compared(text: bytes) -> bytes:
-    return b"/".join(map(_without_parameters, _resolved(text).split(b"/")))
+    return b"/".join(map(_without_parameters, _without_dots(text).split(b"/")))
 
 
 def _without_parameters(segment: bytes) -> bytes:

@@ -30,14 +30,14 @@ from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Orca
 from tierlb.wire.memo import Memo
 
-FIELD = b"endpoint-load-metrics"
+ORCA_RESPONSE_FIELD = b"endpoint-load-metrics"
 BIN_FIELD = b"endpoint-load-metrics-bin"
 MAX_VALUE_BYTES = 4096
 MAX_METRICS = 64
-MAX_NAME_CHARACTERS = 128
+MAX_METRIC_CHARACTERS = 128
 HUGE = 1e12
 """Nothing utilises itself that much, nor serves so many requests: such a number is a mistake or a lie."""
-SLOTS = "slots"
+SLOTS_METRIC = "slots"
 """The named metric by which a backend says how many requests it works on at the same time."""
 
 _TEXT, _JSON, _BIN = b"TEXT ", b"JSON ", b"BIN "
@@ -70,7 +70,7 @@ class OrcaReport:
     @property
     def slots(self) -> int:
         """How many requests it works on at a time, by its named metric (0: not said)."""
-        said = self.named.get(SLOTS, 0.0)
+        said = self.named.get(SLOTS_METRIC, 0.0)
         return int(said) if 1.0 <= said <= 1e6 else 0
 
 
@@ -87,7 +87,7 @@ _ATTRIBUTES = {name.encode(): attribute for name, attribute in _LOADS.items()}
 _PREFIXES = {b"named_metrics": "named", b"utilization": "utilization"}  # the maps that TEXT has a form for
 
 
-def parse(value: bytes) -> OrcaReport:
+def parse_orca(value: bytes) -> OrcaReport:
     """The report in a value of `endpoint-load-metrics`. Raises BadOrca."""
     if len(value) > MAX_VALUE_BYTES:
         raise BadOrca(f"longer than {MAX_VALUE_BYTES} bytes")
@@ -102,7 +102,7 @@ def parse(value: bytes) -> OrcaReport:
 
 def parse_bin(value: bytes) -> OrcaReport:
     """The report in a value of `endpoint-load-metrics-bin`. Raises BadOrca."""
-    return parse(_BIN + value)
+    return parse_orca(_BIN + value)
 
 
 def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
@@ -118,7 +118,7 @@ def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
     return OrcaReport(application=application, rps=rate, eps=errors, named=named)
 
 
-def encode(report: OrcaReport, form: Orca) -> bytes:
+def encode_orca(report: OrcaReport, form: Orca) -> bytes:
     """The value of `endpoint-load-metrics` that says `report`, exactly.
 
     Raises ValueError in TEXT for what it has no form for: request costs, and names that are more than letters,
@@ -133,7 +133,7 @@ def encode(report: OrcaReport, form: Orca) -> bytes:
             return _BIN + base64.b64encode(_write_message(report))
 
 
-BUDGET_BYTES = 512 * 1024
+ORCA_BUDGET_BYTES = 512 * 1024
 REPORT_BYTES = 1000
 """What a report takes beside its named figures, which take more than the characters that say them."""
 
@@ -143,7 +143,7 @@ class OrcaBook:
     """Reads reports off responses; what repeats is read once. `bad` counts those that could not be read."""
 
     bad: int = 0
-    _memo: Memo[OrcaReport | None] = attrs.field(factory=lambda: Memo(BUDGET_BYTES))
+    _memo: Memo[OrcaReport | None] = attrs.field(factory=lambda: Memo(ORCA_BUDGET_BYTES))
 
     def read(self, value: bytes) -> OrcaReport | None:
         """The report in a value of `endpoint-load-metrics`, None for one that is wrong."""
@@ -163,7 +163,7 @@ class OrcaBook:
 
 def _try_parse(value: bytes) -> OrcaReport | None:
     try:
-        return parse(value)
+        return parse_orca(value)
     except BadOrca:
         return None
 
@@ -442,7 +442,7 @@ def _name(key: bytes) -> str:
         text = key.decode()
     except UnicodeDecodeError:
         raise BadOrca("a metric's name is not UTF-8") from None
-    if 0 < len(text) <= MAX_NAME_CHARACTERS:
+    if 0 < len(text) <= MAX_METRIC_CHARACTERS:
         return text
     raise BadOrca("a metric's name is empty or too long")
 

@@ -6,7 +6,7 @@ import trio
 from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, FakeEndpoint, Lab, Voice, below, l4, l4_parent, l7_parent
 from tierlb.dataplane.l4 import introduction
 from tierlb.model.load import Echo
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, encode_local
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, WAY, encode_local
 
 HEADER = l4_parent(name="edge-1")
 
@@ -30,7 +30,7 @@ async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
     voice = await endpoint.accepts()
     header = await voice.hears_proxy_header()
     assert header.source == client.name
-    speaks_for_itself = {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
+    speaks_for_itself = {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
     assert header.tlvs == {**speaks_for_itself, WAY: b"node-2/boot-2"}
     assert lab.planes[0].echo("node-2") == Echo(1, 1, 1)
     await voice.hears(b"hello")

@@ -11,8 +11,8 @@ from tests.dataplane.conftest import DATA_KEY, Clock, Lab, Voice, l4
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Match, Policy, Timeouts
-from tierlb.wire.agent_check import AgentSays
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
+from tierlb.wire.agent_check import AgentReply
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
 
 MIB = 1024 * 1024
 
@@ -129,7 +129,7 @@ async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l4(*endpoints))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
+        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
     for _ in endpoints:
         await (client := await lab.connects()).says(b"hello")
         await (voice := (await lab.accepts(*endpoints))[1]).hears(b"hello")
@@ -195,7 +195,7 @@ async def test_a_child_hears_its_parents_name_and_process_and_the_clusters_key(l
     await lab.serves(l4(endpoint))
     await lab.connects()
     header = await (await endpoint.accepts()).hears_proxy_header()
-    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
+    assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
 
 
 async def test_an_endpoint_hears_nothing_but_the_client(lab: Lab) -> None:

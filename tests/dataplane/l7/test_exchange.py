@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.dataplane.conftest import DATA_KEY, DEADLINE_S, INNER, Clock, Full, Lab, Reset, Voice, below, l4_parent, l7
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
-from tierlb.balance.load_estimate import SLOTS
+from tierlb.balance.pool_slots import GUESSED_SLOTS
 from tierlb.dataplane.l7.client import ClientConnection
 from tierlb.dataplane.l7.exchange import MAX_INTERIMS, Exchange
 from tierlb.dataplane.l7.pooled import PooledConnection
@@ -23,10 +23,10 @@ from tierlb.net import peer_liveness
 from tierlb.net.peer_liveness import GONE, LOOK_S, vanished
 from tierlb.net.reactor import WRITE, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 from tierlb.wire.http_body import CHUNKS_A_CALL, STRETCH_CHUNKS
-from tierlb.wire.orca import OrcaReport, encode
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
+from tierlb.wire.orca import OrcaReport, encode_orca
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -318,7 +318,7 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l7(*endpoints, balance=Policy.MAGLEV))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
+        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
     clients = [await lab.connects() for _ in range(3)]
     voices = []
     for client in clients[:2]:
@@ -346,7 +346,7 @@ async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab)
         voices.append(await endpoint.accepts())
         header = await voices[-1].hears_proxy_header()
         assert header.source is None
-        assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
+        assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
         assert (await voices[-1].hears_head()).first == "GET / HTTP/1.1"
     for each, voice in zip((client, other), voices, strict=True):
         await voice.says(OK)
@@ -402,7 +402,7 @@ async def begins(lab: Lab, request: bytes, *, endpoints: int = 1, long: bool = F
 
 def is_parked_by_a_tick(lab: Lab, clock: Clock) -> None:
     for host in lab.front.registry.hosts:
-        host.estimate.work.usual_s = 0.01
+        host.estimate.speed.work.usual_s = 0.01
     clock.now += 1
     lab.ticks()
     assert parked(lab) == (1,) * 5
@@ -587,7 +587,7 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     failed = {load.name: (load.done, load.failed) for load in lab.plane.load().hosts}
     assert failed.pop(failing.spec.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
-    assert lab.host(failing).estimate.penalty.value(lab.plane.reactor.now) > 0
+    assert lab.host(failing).estimate.penalties.errors.value(lab.plane.reactor.now) > 0
 
 
 @pytest.mark.parametrize("balance", [Policy.WEIGHTED, Policy.MAGLEV])
@@ -1321,10 +1321,10 @@ async def test_h2c_is_not_asked_for(lab: Lab) -> None:
 
 REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 3.0})
 LOADS = {
-    "text": b"endpoint-load-metrics: " + encode(REPORT, Orca.TEXT),
-    "json": b"endpoint-load-metrics: " + encode(REPORT, Orca.JSON),
-    "bin": b"endpoint-load-metrics: " + encode(REPORT, Orca.BIN),
-    "grpc": b"endpoint-load-metrics-bin: " + encode(REPORT, Orca.BIN)[4:],
+    "text": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.TEXT),
+    "json": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.JSON),
+    "bin": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.BIN),
+    "grpc": b"endpoint-load-metrics-bin: " + encode_orca(REPORT, Orca.BIN)[4:],
 }
 
 
@@ -1338,7 +1338,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
     estimate = lab.host(lab.endpoints[0]).estimate
-    assert estimate.slots == 3
+    assert estimate.slots.value == 3
     assert estimate.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
 
@@ -1346,7 +1346,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.host(lab.endpoints[0]).estimate.slots == SLOTS
+    assert lab.host(lab.endpoints[0]).estimate.slots.value == GUESSED_SLOTS
     assert lab.front.replies.orca.bad == 1
 
 
@@ -1356,7 +1356,7 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
     assert (load.hosts[0].done, load.hosts[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.host(lab.endpoints[0]).estimate.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (lab.host(lab.endpoints[0]).estimate.penalties.value(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:

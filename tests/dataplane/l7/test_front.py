@@ -9,7 +9,8 @@ import trio
 
 from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, FakeEndpoint, Lab, Voice, l4_parent, l7, l7_parent, send
 from tierlb.balance.drain import GRACE_S, SPREAD_S
-from tierlb.balance.kinds import KEPT_FROM, MOST_KINDS, OTHER, SWEEP_S
+from tierlb.balance.kind_places import MOST_KINDS, OTHER_KINDS
+from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S
 from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import DRAIN_S, Admin, Match, Orca, Policy, Redirect, Respond, Timeouts
@@ -42,9 +43,9 @@ async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: L
     before, now = exchange.kind, lab.front.reactor.now
     for key in range(MOST_KINDS - 2):
         kinds.judge({kinds.number(key): [0.01] * KEPT_FROM})
-    assert kinds.number("waits for a place") == OTHER
-    kinds.learn(now + SWEEP_S)
-    assert before != exchange.kind == OTHER
+    assert kinds.number("waits for a place") == OTHER_KINDS
+    kinds.learn(now + KIND_SWEEP_S)
+    assert before != exchange.kind == OTHER_KINDS
     assert lab.front.books[0].plan(GET).kind.number == before
 
 

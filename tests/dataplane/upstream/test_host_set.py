@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, available, by_name, destination, host_spec
-from tierlb.balance.load_estimate import STATED_FOR_S
+from tierlb.balance.stated_capacity import STATED_FOR_S
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
-from tierlb.wire.agent_check import parse
+from tierlb.wire.agent_check import parse_reply
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harne
 def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a, b = host_set.hosts
-    a.agent_says(parse(b"maxconn:2\n"))
-    b.agent_says(parse(b"maxconn:3\n"))
+    a.agent_says(parse_reply(b"maxconn:2\n"))
+    b.agent_says(parse_reply(b"maxconn:3\n"))
     for number in range(5):
         host = host_set.choose(key=number * 7919)
         assert host is not None
@@ -103,7 +103,7 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     host_set = harness.host_set("a", "b")
     a, b = host_set.hosts
     b.checked(False)
-    a.agent_says(parse(b"maxconn:1\n"))
+    a.agent_says(parse_reply(b"maxconn:1\n"))
     a.begin()
     assert host_set.choose() is None
     assert host_set.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
@@ -124,7 +124,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
     assert used() == {"a", "b"}
     a.checked(False)
     assert used() == {"b"}
-    b.agent_says(parse(b"0%\n"))
+    b.agent_says(parse_reply(b"0%\n"))
     assert used() == {"c", "d"}
     a.checked(True)
     assert used() == {"a"}
@@ -167,11 +167,11 @@ def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, po
 def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a = host_set.hosts[0]
-    a.agent_says(parse(b"weight:25%\n"))
+    a.agent_says(parse_reply(b"weight:25%\n"))
     assert share_of(host_set, "a") == pytest.approx(0.2, abs=0.04)
-    a.agent_says(parse(b"0%\n"))
+    a.agent_says(parse_reply(b"0%\n"))
     assert share_of(host_set, "a") == 0
-    a.agent_says(parse(b"100%\n"))
+    a.agent_says(parse_reply(b"100%\n"))
     assert share_of(host_set, "a") == pytest.approx(0.5, abs=0.05)
 
 
@@ -181,7 +181,7 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 
     def says(*rates: float) -> None:
         for host, rate in zip(host_set.hosts, rates, strict=True):
-            host.estimate.state(harness.reactor.now, rate, 0.5, 0)
+            host.estimate.note_stated(harness.reactor.now, rate, 0.5, 0)
         host_set.settle(harness.reactor.now)
 
     says(400.0, 100.0, 400.0)
@@ -190,7 +190,7 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
     says(120.0, 100.0, 100.0)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0, 0.5], "nearly the same is the same"
     says(400.0, 100.0, 400.0)
-    host_set.hosts[1].agent_says(parse(b"50%\n"))
+    host_set.hosts[1].agent_says(parse_reply(b"50%\n"))
     assert host_set.hosts[1].weight == 0.125
     harness.pass_time(STATED_FOR_S + 0.1)
     host_set.settle(harness.reactor.now)
@@ -200,8 +200,8 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 @pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
 def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
-    host_set.hosts[0].estimate.state(harness.reactor.now, 400.0, 0.5, 0)
-    host_set.hosts[1].estimate.state(harness.reactor.now, 10.0, 0.5, 0)
+    host_set.hosts[0].estimate.note_stated(harness.reactor.now, 400.0, 0.5, 0)
+    host_set.hosts[1].estimate.note_stated(harness.reactor.now, 10.0, 0.5, 0)
     host_set.settle(harness.reactor.now)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0]
     assert host_set.hosts[0].capacity > 10 * host_set.hosts[1].capacity
@@ -241,12 +241,12 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
         elif state == "unhealthy":
             host.checked(False)
         elif state == "agent 0%":
-            host.agent_says(parse(b"0%\n"))
+            host.agent_says(parse_reply(b"0%\n"))
         elif state == "full":
-            host.agent_says(parse(b"maxconn:1\n"))
+            host.agent_says(parse_reply(b"maxconn:1\n"))
             host.begin()
         elif state == "said":
-            host.estimate.state(harness.reactor.now, 1e12, 0.1, 10**6)
+            host.estimate.note_stated(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [
         host
         for host, (weight, state) in zip(host_set.hosts, hosts, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.registries import Harness, available, by_name, child, destination, host_spec
-from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_OUTLIER_EJECTION_S, Fault
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.outliers import MUTED_S, SURVEY_S
@@ -169,7 +169,7 @@ def test_errors_that_siblings_have_too_are_no_load() -> None:
     for name in NAMES[:4] * 40:
         pool.ends(name, Fault.ANSWER)
     assert pool["a"].blamed == before
-    assert pool["a"].estimate.penalty.value(pool.harness.reactor.now) < 1.0
+    assert pool["a"].estimate.penalties.errors.value(pool.harness.reactor.now) < 1.0
     one = Pool()
     one.ends("a", Fault.ANSWER, times=3)
     assert one["a"].blamed == 3.0
@@ -181,16 +181,16 @@ def test_an_error_that_siblings_have_a_moment_later_is_no_load_any_more(fault: F
     for name in NAMES[:4]:
         pool.ends(name, times=2)
         pool.ends(name, fault)
-    assert pool["a"].estimate.error_penalty(pool.harness.reactor.now) > 0
+    assert pool["a"].estimate.penalties.value(pool.harness.reactor.now) > 0
     pool.harness.tick()
-    assert (pool["a"].estimate.error_penalty(pool.harness.reactor.now) > 0) is lasts
+    assert (pool["a"].estimate.penalties.value(pool.harness.reactor.now) > 0) is lasts
 
 
 def test_what_failed_elsewhere_before_counts_against_nobody() -> None:
     pool = Pool()
     pool.ends("a", Fault.REPEATED, times=100)
     assert pool.out == []
-    assert pool["a"].estimate.penalty.value(pool.harness.reactor.now) == 0.0
+    assert pool["a"].estimate.penalties.errors.value(pool.harness.reactor.now) == 0.0
 
 
 def test_errors_that_move_on_with_a_client_take_the_ejection_back() -> None:
@@ -390,8 +390,8 @@ def test_no_ejection_lasts_longer_than_five_minutes() -> None:
     for _ in range(12):
         pool.ends("b", times=5)
         pool.ends("a", Fault.ANSWER, times=5)
-        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_EJECTION_S
-        pool.harness.tick(LONGEST_EJECTION_S)
+        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_OUTLIER_EJECTION_S
+        pool.harness.tick(LONGEST_OUTLIER_EJECTION_S)
     assert pool["a"].standing.times == 12
 
 

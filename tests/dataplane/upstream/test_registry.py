@@ -432,13 +432,13 @@ def test_nodes_that_are_no_longer_given_the_same_connections_do_not_share_what_i
 ) -> None:
     a, b = child("a", "web"), child("b", "api")
     (host_set,) = harness.host_sets(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
-    common = host_set.hosts[0].estimate.work
-    assert host_set.hosts[1].estimate.work is common
+    common = host_set.hosts[0].estimate.speed.work
+    assert host_set.hosts[1].estimate.speed.work is common
     first, second = harness.host_sets(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
-    assert first.hosts[0].estimate.work is common
-    assert second.hosts[0].estimate.work is not common
+    assert first.hosts[0].estimate.speed.work is common
+    assert second.hosts[0].estimate.speed.work is not common
     harness.host_sets(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
-    assert first.hosts[0].estimate.work is common
+    assert first.hosts[0].estimate.speed.work is common
 
 
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:

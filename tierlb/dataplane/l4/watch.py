@@ -48,7 +48,7 @@ class Watch:
     def begin(self, pipe: Pipe, host: Host, tally: Tally) -> None:
         """It counts as a whole item until it is looked at."""
         estimate = host.estimate
-        if estimate.equal and not estimate.reports:
+        if estimate.traits.equal and not estimate.traits.reports:
             self._new[pipe] = (host, tally)
 
     def end(self, pipe: Pipe, now: float) -> None:

@@ -473,7 +473,7 @@ class Exchange:
         host, said = self.host, reply.orca
         assert host is not None
         if said is not None:
-            host.estimate.state(self.front.reactor.now, said.rps, said.busy, said.slots)
+            host.estimate.note_stated(self.front.reactor.now, said.rps, said.busy, said.slots)
 
     def _response_body(self, data: bytes) -> None:
         left = self.response_left

@@ -76,7 +76,7 @@ class L7Front:
         self.hold = Hold(reactor, log)
         self.registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         self.long = self.registry.kinds.long
-        self.registry.kinds.on_freed = self._plan_anew
+        self.registry.kinds.places.on_freed = self._plan_anew
         self.snapshot: Snapshot
         self.books: tuple[PlanBook, PlanBook]
         self._actions: tuple[HostSet | Split | Respond | Redirect | FinalRecipient, ...] = ()

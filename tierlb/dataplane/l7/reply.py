@@ -28,7 +28,7 @@ UNTIL_CLOSE = -2
 BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
 """Answers that more of the same traffic would get too; 501 and 505 are about the request."""
 
-NOT_PASSED = frozenset({b"content-length", orca.FIELD, orca.BIN_FIELD, FIELD})
+NOT_PASSED = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FIELD, FIELD})
 """The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382), and what a
 leaf says of choices for a node's."""
 
@@ -90,7 +90,7 @@ def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
     for field in head.fields:
         if field.lower == orca.BIN_FIELD and (said := book.read_bin(field.value)) is not None:
             return said
-        if field.lower == orca.FIELD and found is None:
+        if field.lower == orca.ORCA_RESPONSE_FIELD and found is None:
             found = book.read(field.value)
     return found
 

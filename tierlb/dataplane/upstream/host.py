@@ -21,7 +21,7 @@ from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import Admin
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
-from tierlb.wire.agent_check import AgentSays
+from tierlb.wire.agent_check import AgentReply
 
 if TYPE_CHECKING:
     from tierlb.dataplane.upstream.host_set import HostSet
@@ -115,16 +115,16 @@ class Host(CountedHost):
         self.name = spec.name
         first, last = self.registry.local_ports
         self.port_at_risk = spec.address.port if first <= spec.address.port <= last else 0
-        self.estimate.shared_by(spec.parents)
+        self.estimate.received.share.expect(spec.parents)
         self.weight = self.wanted_weight * self.stated_part
-        self.cap = max(1, self.said_maxconn // self.estimate.parents) if self.said_maxconn else NO_CAP
-        self.share = self.estimate.share.value
+        self.cap = max(1, self.said_maxconn // self.estimate.received.share.parents) if self.said_maxconn else NO_CAP
+        self.share = self.estimate.received.share.value
         self.assess(event)
 
     @property
     def wanted_weight(self) -> float:
         """By the file, operators and its agent."""
-        return self.spec.weight * self.estimate.factor
+        return self.spec.weight * self.estimate.weight_factor
 
     def _close_idle_unless_used(self) -> None:
         """No connection is kept to a host that is to get nothing."""
@@ -153,8 +153,8 @@ class Host(CountedHost):
         outliers = self.registry.outliers.get(self.spec.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
-        penalty = self.estimate.overload if fault is Fault.OVERLOADED else self.estimate.penalty
-        penalty.add(now, part * self.estimate.slots)
+        penalty = self.estimate.penalties.overload if fault is Fault.OVERLOADED else self.estimate.penalties.errors
+        penalty.add(now, part * self.estimate.slots.value)
         self.settle_at_once(now)
 
     def unpark(self, item: UnderWay) -> None:
@@ -180,20 +180,21 @@ class Host(CountedHost):
         """Items that it was given in all: requests, as far as it says that it counts them."""
         estimate = self.estimate
         return (
-            estimate.echo.arrivals
-            if estimate.by_connection and estimate.heard is not None
+            estimate.received.echo.arrivals
+            if estimate.traits.by_connection and estimate.received.latest is not None
             else self.done + self.in_flight
         )
 
     def learn(self, now: float) -> None:
         """Look at the own counts since the last tick."""
         self.learn_from_items(now, self.registry.kinds)
-        self.share = self.estimate.share.value
+        self.share = self.estimate.received.share.value
         if not self.in_flight:
             self.peak.idle(now)
         if self.spec.child:
-            self.estimate.listen(now)
-            if self.estimate.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
+            received = self.estimate.received
+            received.check_silence(now)
+            if received.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
                 self.assess()
 
     def _was_awaited(self, now: float) -> bool:
@@ -207,7 +208,7 @@ class Host(CountedHost):
         self.ejection.succeeded()
         if was_out:
             now = self.estimate.joined = self.registry.reactor.now
-            if not self.estimate.connected and self.registry.awaits(self.spec):
+            if not self.estimate.received.connected and self.registry.awaits(self.spec):
                 self.awaited_until = now + AWAITED_S
             self.assess("restored")
 
@@ -253,13 +254,13 @@ class Host(CountedHost):
             self.estimate.joined = self.registry.reactor.now
         self.assess("restored" if ready else "unhealthy")
 
-    def agent_says(self, says: AgentSays) -> None:
+    def agent_says(self, says: AgentReply) -> None:
         """Its agent-check answered: what is not mentioned stays as it was. A `maxconn` of 0 means no cap."""
         if says.maxconn is not None:
             self.said_maxconn = says.maxconn
-            self.estimate.say_slots(says.maxconn)
+            self.estimate.slots.declare(says.maxconn)
         if says.weight is not None:
-            self.estimate.factor = says.weight
+            self.estimate.weight_factor = says.weight
         before = (self.said_admin, self.said_up)
         self.said_admin = says.admin or self.said_admin
         self.said_up = self.said_up if says.health is None else says.health
@@ -268,20 +269,25 @@ class Host(CountedHost):
 
     def agent_gone(self) -> None:
         """It has no agent to ask, or none any more: what one said holds no longer."""
-        if (self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor) != (Admin.READY, None, 0, 1.0):
-            self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor = Admin.READY, None, 0, 1.0
-            self.estimate.say_slots(0)
+        if (self.said_admin, self.said_up, self.said_maxconn, self.estimate.weight_factor) != (
+            Admin.READY,
+            None,
+            0,
+            1.0,
+        ):
+            self.said_admin, self.said_up, self.said_maxconn, self.estimate.weight_factor = Admin.READY, None, 0, 1.0
+            self.estimate.slots.declare(0)
             self.take(self.spec)
 
     def assess(self, event: str = "") -> None:
         """Work out the availability again and let the host sets know."""
-        load = self.estimate.heard
-        leaving = load is not None and self.estimate.connected and load.draining
+        load = self.estimate.received.latest
+        leaving = load is not None and self.estimate.received.connected and load.draining
         admin = self.said_admin if self.spec.admin is Admin.READY else self.spec.admin
-        healthy = False if self.said_up is False or self.estimate.barren else self.healthy
+        healthy = False if self.said_up is False or self.estimate.received.no_leaf_ready else self.healthy
         before = self.availability
-        silent = self.estimate.silent and self.spec.child
-        awaited = not self.estimate.connected and self.registry.reactor.now < self.awaited_until
+        silent = self.estimate.received.silent and self.spec.child
+        awaited = not self.estimate.received.connected and self.registry.reactor.now < self.awaited_until
         ejected = self.ejection.ejected or self.standing.ejected
         self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
         if Availability.SILENT in (before, self.availability) and before is not self.availability:
@@ -310,7 +316,7 @@ class Host(CountedHost):
             self.availability.value,
             self.capacity if known else 0.0,
             self.recent_share,
-            self.estimate.age_s(now),
+            self.estimate.received.age_s(now),
             self.standing.reason if self.standing.ejected else "",
             self.parked,
             self.estimate.capacity_age_s(now),

@@ -133,7 +133,7 @@ class HostSet:
         self._settled_at = now
         estimates = [host.estimate for host in self.hosts]
         if self.by_statements:
-            self._weigh(stated_parts([estimate.stated(now) for estimate in estimates]))
+            self._weigh(stated_parts([estimate.stated.value(now) for estimate in estimates]))
         parts = relative([host.weight for host in self.hosts])
         usable = [host.availability is Availability.AVAILABLE for host in self.hosts]
         refresh_costs(self.hosts, now, capacities_of(self.hosts, now), parts, usable)

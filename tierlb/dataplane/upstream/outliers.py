@@ -17,17 +17,17 @@ from tierlb.balance.availability import Availability
 from tierlb.balance.outlier import (
     CLIENTS_STAY,
     FADE_S,
-    Counts,
+    AnswerCounts,
     Fault,
-    Recent,
+    RecentAnswers,
     Runs,
-    ejection_s,
     excess,
     is_sign,
     is_sign_alone,
     lasting_excess,
     low_success_rates,
     may_eject,
+    outlier_ejection_s,
 )
 from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
@@ -58,10 +58,10 @@ class Standing:
     times: int = 0
     calm_at: float = 0.0
     reason: str = ""
-    before: Counts = Counts()
-    last: Counts = Counts()
-    surveyed: Counts = Counts()
-    recent: Recent = attrs.field(factory=Recent)
+    before: AnswerCounts = AnswerCounts()
+    last: AnswerCounts = AnswerCounts()
+    surveyed: AnswerCounts = AnswerCounts()
+    recent: RecentAnswers = attrs.field(factory=RecentAnswers)
 
     @property
     def ejected(self) -> bool:
@@ -92,8 +92,8 @@ class Outliers:
         self._clients_stay = False
         self._hosts: tuple[Host, ...] = ()
         self._ejected: list[Host] = []
-        self._before = self._last = self._surveyed = Counts()
-        self._recent = Recent()
+        self._before = self._last = self._surveyed = AnswerCounts()
+        self._recent = RecentAnswers()
         self._surveyed_at = self._judged_at = self._muted_until = 0.0
         self._next_at = now + (detection.interval_s if detection is not None else 0.0)
 
@@ -138,16 +138,18 @@ class Outliers:
     def _forgive(self, now: float) -> None:
         """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
         for host in self._hosts:
-            if host.estimate.penalty.value(now):
+            if host.estimate.penalties.errors.value(now):
                 self._survey(now, SURVEY_S)
                 own, others = self._recently(host)
-                host.estimate.penalty.limit(now, lasting_excess(own, others) * own.faults * host.estimate.slots)
+                host.estimate.penalties.errors.limit(
+                    now, lasting_excess(own, others) * own.faults * host.estimate.slots.value
+                )
 
-    def _recently(self, host: "Host") -> tuple[Recent, Recent]:
+    def _recently(self, host: "Host") -> tuple[RecentAnswers, RecentAnswers]:
         """What it had lately, and its siblings."""
         recent, grown = host.standing.recent, _counts(host) - host.standing.surveyed
-        own = Recent(recent.done + grown.done, recent.faults + grown.faults)
-        return own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults)
+        own = RecentAnswers(recent.done + grown.done, recent.faults + grown.faults)
+        return own, RecentAnswers(self._recent.done - recent.done, self._recent.faults - recent.faults)
 
     def _judge(self, host: "Host", detection: OutlierDetection, now: float) -> None:
         """Eject it if it has erred so often in a row that its siblings and chance do not explain it."""
@@ -208,7 +210,7 @@ class Outliers:
         if passed_s < at_most_every_s:
             return
         self._surveyed_at = now
-        kept, recent = math.exp(-max(0.0, passed_s) / FADE_S), Recent()
+        kept, recent = math.exp(-max(0.0, passed_s) / FADE_S), RecentAnswers()
         for host in self._hosts:
             standing, counts = host.standing, _counts(host)
             standing.recent.add(counts - standing.surveyed, kept)
@@ -243,7 +245,7 @@ class Outliers:
             standing.runs.look_again_at(standing.runs.length + detection.consecutive_errors)
             return
         standing.ejected_at = now
-        standing.until = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.until = now + outlier_ejection_s(detection.base_ejection_s, standing.times)
         standing.times += 1
         standing.reason = reason
         self._ejected.append(host)
@@ -253,7 +255,7 @@ class Outliers:
         standing = host.standing
         self._ejected.remove(host)
         standing.until = 0.0
-        standing.calm_at = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.calm_at = now + outlier_ejection_s(detection.base_ejection_s, standing.times)
         self._survey(now, SURVEY_S)
         standing.runs.begins_beside(self._surveyed - standing.surveyed)
         standing.runs.on_probation(_good(host), detection.consecutive_errors)
@@ -295,13 +297,13 @@ def _good(host: "Host") -> int:
     return host.done - host.errors
 
 
-def _counts(host: "Host") -> Counts:
-    return Counts(host.done, host.standing.runs.faults)
+def _counts(host: "Host") -> AnswerCounts:
+    return AnswerCounts(host.done, host.standing.runs.faults)
 
 
-def _sum(counts: Iterable[Counts]) -> Counts:
+def _sum(counts: Iterable[AnswerCounts]) -> AnswerCounts:
     done = faults = 0
     for each in counts:
         done += each.done
         faults += each.faults
-    return Counts(done, faults)
+    return AnswerCounts(done, faults)

@@ -11,9 +11,12 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.balance.choosers import Chooser, make_chooser
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import learn_together
-from tierlb.balance.kinds import Kinds, Work
-from tierlb.balance.load_estimate import LoadEstimate
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.dataplane.upstream.host import AWAITED_S, Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -113,7 +116,7 @@ class HostRegistry:
                 host.retire()
                 self._lose(host)
                 target = host.spec.target
-                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.estimate.work_done_s
+                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.estimate.speed.work_done_s
         self._hosts, self.host_sets = kept, host_sets
         by_target: dict[tuple[str, ...], list[Host]] = {}
         for host in kept.values():
@@ -145,24 +148,23 @@ class HostRegistry:
         work = {key: self._work[key] for key in siblings if key in self._work}
         for key, hosts in siblings.items():
             if key not in work:
-                known = hosts[0].estimate.work
+                known = hosts[0].estimate.speed.work
                 work[key] = Work() if any(known is each for each in work.values()) else known
         self._work = work
         for key, hosts in siblings.items():
             for spec in hosts:
-                spec.estimate.work = self._work[key]
+                spec.estimate.speed.work = self._work[key]
 
     def estimate_of(self, spec: HostSpec) -> LoadEstimate:
         """What is known of a host that has just come: nothing."""
         connections = self._kind is Kind.L4
-        return LoadEstimate(
+        traits = HostTraits(
             reports=spec.reports,
-            parents=spec.parents,
-            joined=self.reactor.now,
+            endpoint=not spec.child,
             by_connection=connections and spec.reports,
             equal=connections,
-            endpoint=not spec.child,
         )
+        return LoadEstimate(traits, ReceivedReports(ParentShare(spec.parents)), self.reactor.now)
 
     def _keep(self, spec: HostSpec, kept: dict[tuple[str, str], Host]) -> Host:
         key = (spec.name, str(spec.address))
@@ -178,7 +180,7 @@ class HostRegistry:
 
     def awaits(self, spec: HostSpec) -> bool:
         """Whether a node that is there (again) is to say a word first: others have."""
-        return spec.child and any(other.estimate.connected for other in self._hosts.values())
+        return spec.child and any(other.estimate.received.connected for other in self._hosts.values())
 
     def tick(self, now: float) -> None:
         """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
@@ -226,18 +228,22 @@ class HostRegistry:
         now = self.reactor.now
         for host in self.named(name):
             estimate = host.estimate
-            known, connected, barren = estimate.heard, estimate.connected, estimate.barren
+            known, connected, barren = (
+                estimate.received.latest,
+                estimate.received.connected,
+                estimate.received.no_leaf_ready,
+            )
             left = known is not None and known.draining
             if self._kind is Kind.L4:
-                self.requests_below.take(estimate.echo, echo, first=known is None)
-            estimate.hear(now, load, echo)
+                self.requests_below.take(estimate.received.echo, echo, first=known is None)
+            estimate.receive(now, load, echo)
             if known is None:
                 host.started = host.given()
             host.awaited_until = 0.0
             if left != load.draining:
                 host.assess("drains" if load.draining else "returned")
-            elif estimate.barren is not barren:
-                host.says_ready(not estimate.barren)
+            elif estimate.received.no_leaf_ready is not barren:
+                host.says_ready(not estimate.received.no_leaf_ready)
             elif not connected or host.availability is Availability.SILENT:
                 host.assess()
             if known is None or not connected or is_news(known, load):
@@ -258,7 +264,7 @@ class HostRegistry:
 
     def _lose(self, host: Host) -> None:
         """Nobody tells any more how many requests are in flight below it."""
-        self.requests_below.lose(host.estimate.lose())
+        self.requests_below.lose(host.estimate.received.lose())
 
     def close(self) -> None:
         """The node ends."""
