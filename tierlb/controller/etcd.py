@@ -82,8 +82,8 @@ class Etcd:
             self._pass_over(member)
             raise
         self._pass_over(member)
-        kind = Denied if end.is_denial else EtcdUnreachable
-        advice = NAME_USER if end.is_denial and self.calls.login is None else advice_for(end.text)
+        kind = Denied if end.is_denied else EtcdUnreachable
+        advice = NAME_USER if end.is_denied and self.calls.login is None else advice_for(end.text)
         raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
 
     async def _ask_each(

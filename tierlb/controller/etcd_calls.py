@@ -128,7 +128,7 @@ class EtcdCalls:
         try:
             answer = await self._send(member, "auth/authenticate", body, "", within_s)
             fault = wire.read_fault(answer.status, answer.content)
-            if fault is not None and fault.knows_no_users:
+            if fault is not None and fault.is_auth_off:
                 return ""
             return _read_answer(member, answer, wire.read_auth_token)
         except EtcdUnsure as problem:
@@ -136,7 +136,7 @@ class EtcdCalls:
 
     def _forgot(self, fault: EtcdFault, token: str) -> bool:
         """Whether etcd has forgotten the token; then the next call logs in."""
-        if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
+        if self.login is None or not (fault.is_unauthenticated or (fault.is_denied and not token)):
             return False
         if self.token == token:
             self.token = None
@@ -154,8 +154,8 @@ def _read_answer(member: str, answer: EtcdAnswer, read: Callable[[object], T], *
     if fault is not None and fault.undecided:
         raise EtcdUnsure(f"etcd at {member} failed ({fault.text}): {advice_for(fault.text)}")
     if fault is not None:
-        kind = Denied if fault.is_denial else StoreError
-        advice = advice_for(fault.text) if knows_user or not fault.is_denial else NAME_USER
+        kind = Denied if fault.is_denied else StoreError
+        advice = advice_for(fault.text) if knows_user or not fault.is_denied else NAME_USER
         raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
         return read(wire.read_json(answer.content))
