@@ -1,4 +1,4 @@
-"""What a run showed: quantiles by window, shares over time, how fast they settle, and whether they swing."""
+"""Figures of a run: quantiles by window, shares over time, how fast they settle, and whether they oscillate."""
 
 import itertools
 import math

@@ -1,9 +1,9 @@
-"""Named mixes of short items with others that wait, stream or block, and the figures taken from them.
+"""Named mixes of short items with others that wait, stream or block, and their figures.
 
-Each mix is played over one to three tiers, or over kept connections, in one course: the long items begin at second 2,
-are there from second 6 to `SLOW_AT_S`, and then the last leaf becomes ten times slower. A good rule keeps the tail of
-the short items where it would be without the long ones, gives equal leaves equal shares as long as long items hold no
-slots, and leaves the slow one within a second.
+Each mix is played over one to three tiers, or over kept connections, in one course: the long items start at second 2,
+are complete from second 6 to `SLOW_AT_S`, and then the last leaf becomes ten times slower. A good rule keeps the tail
+of the short items where it would be without the long ones, gives equal leaves equal shares as long as long items hold
+no slots, and avoids the slow one within a second.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ TIERS: Mapping[int, tuple[list[TierShape], int]] = {
     2: ([TierShape(2), TierShape(4, parents=2)], 12),
     3: ([TierShape(2), TierShape(3, parents=2), TierShape(4, parents=3)], 12),
 }
-"""By number of tiers: what they are, and how many leaves are below the last."""
+"""The tiers by their number, and how many leaves are below the last."""
 
 
 def mixed(
@@ -99,8 +99,8 @@ def mixed(
     seed: int = 1,
     one_route: bool = False,
 ) -> Scenario:
-    """A mix of `MIXES` with each request placed by itself. `one_route`: no node can tell the kinds apart before they
-    are answered. Raises KeyError for a name that is none."""
+    """A mix of `MIXES` with each request placed by itself. `one_route`: no node can distinguish the kinds before they
+    are answered. Raises KeyError for an unknown name."""
     mix, (above, leaves) = MIXES[name], TIERS[tiers]
     kinds = [attrs.evolve(kind, route=SHORT_ROUTE) for kind in mix.kinds] if one_route else mix.kinds
     shape = Shape(above, leaves, 1, SLOTS, mix.service, rule, delay_s)
@@ -118,8 +118,8 @@ def kept(
     count: int = 600,
     zipf: float = 0.5,
 ) -> Scenario:
-    """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes
-    of a first tier place over three nodes with three leaves each. All is well throughout."""
+    """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes of
+    a first tier place over three nodes with three leaves each. No leaf becomes slow."""
     mix = ON_CONNECTIONS[name]
     above = [TierShape(parents, connections=True), TierShape(3, parents)]
     shape = Shape(above, 9, 1, SLOTS, mix.service, rule, delay_s)
@@ -143,7 +143,7 @@ class Figures:
 
 
 def figures(outcome: Outcome) -> Figures:
-    """Of a scenario made here."""
+    """The figures of a scenario of this module."""
     found_s = SLOW_AT_S + FOUND_WITHIN_S
     leaves, nodes = (relative_shares(outcome, STEADY_S, SLOW_AT_S, tier) for tier in (-1, -2))
     return Figures(
@@ -159,6 +159,6 @@ def figures(outcome: Outcome) -> Figures:
 
 
 def relative_shares(outcome: Outcome, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
-    """The shares of short items within, by an equal one."""
+    """The shares of short items in this time, relative to an equal one."""
     shares = outcome.shares(begin_s, end_s, tier)
     return [share * len(shares) for share in shares]

@@ -1,7 +1,7 @@
 """One scenario from its seed to its figures: open-loop Poisson arrivals, changes at set times.
 
-What each short item needs is drawn as it arrives: it is the same whatever rule chooses. With `kinds` items differ, and
-the load is a part of what the short ones could use of the slots.
+The service time of each short item is drawn as it arrives, so that it is the same whatever rule chooses. With `kinds`
+items differ, and the load is a part of the slots that short ones could use.
 """
 
 import random
@@ -19,7 +19,7 @@ from tierlb.simulate.traffic import Traffic
 from tierlb.simulate.tree import Shape, Tree
 
 SAMPLE_S = 0.1
-"""How often arrivals are noted."""
+"""The interval at which arrivals are noted."""
 
 
 @attrs.frozen
@@ -34,8 +34,8 @@ class Change:
 @attrs.frozen
 class Scenario:
     """`load` is the part of the capacity that is offered, evenly over the nodes of the top tier. With `clients` it
-    comes from them, over connections that they keep. `kinds`: what there is besides the short items; with `clients`
-    these have no `per_short`."""
+    comes from them, over connections that they keep. `kinds`: the items besides the short ones; with `clients` these
+    have no `per_short`."""
 
     shape: Shape
     load: float
@@ -67,11 +67,11 @@ class Outcome:
     unserved: list[tuple[float, float]] = attrs.field(factory=list)
 
     def quantile_s(self, q: float, begin_s: float, end_s: float) -> float:
-        """Of the items that arrived within. One that was not served has taken as long as it was under way."""
+        """The quantile of the items that arrived in this time. One that was not served counts with the time so far."""
         return quantile([took for at, took in chain(self.latencies, self.unserved) if begin_s <= at < end_s], q)
 
     def shares(self, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
-        """The parts of the short items that each node of the tier (-1: each leaf) got within."""
+        """The parts of the short items that each node of the tier (-1: each leaf) got in this time."""
         rows = self.arrivals[tier]
         grown = [new - old for old, new in zip(rows[_row(begin_s)], rows[_row(end_s)], strict=True)]
         return [each / max(1, sum(grown)) for each in grown]
@@ -87,7 +87,7 @@ def run(scenario: Scenario) -> Outcome:
 
 
 class Run:
-    """The parts of a run, for those who want to look inside while it lasts."""
+    """A run in parts, to look inside while it lasts."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -98,7 +98,7 @@ class Run:
         self._seen = Outcome()
         self._clients: list[Client] = []
         self._under_way: dict[int, float] = {}
-        """When short items arrived that are not served yet; each is kept alive by what will serve it."""
+        """The arrival times of short items that are not served yet. Each is kept alive by its future event."""
         self._seen.arrivals = [[] for _ in range(len(self.tree.levels) + 1)]
         for change in scenario.changes:
             self.agenda.at(change.at_s, self._change, change)

@@ -1,12 +1,12 @@
-"""The scenarios behind the figures in virtual time (BENCHMARKS.md), and the figures taken from them.
+"""The scenarios behind the figures in virtual time (BENCHMARKS.md), and their figures.
 
 *A slow subtree* (BALANCING.md §1): four tiers, 8 → 32 → 64 nodes → 256 leaves; the leaves of one node of the third tier
-become ten times slower for a while. *An even tier* (§2): many parents over nodes that are all alike, where nothing
-should swing. *Clients* (§6): connections are kept, and the first tier only places them.
+become ten times slower for a while. *An even tier* (§2): many parents over equal nodes, where nothing should oscillate.
+*Clients* (§6): connections are kept, and the first tier only places them.
 
 *Ideal* is a child's share of the capacity. A parent that sees queues gives a slow child less than that while others
-have room, so that what is asked is how soon its share is no more than a fifth above the ideal, and how soon it is no
-less than a fifth below after it recovered.
+have room. So the figures are how soon its share is no more than a fifth above the ideal, and how soon it is no less
+than a fifth below after it recovered.
 """
 
 import itertools
@@ -77,7 +77,7 @@ def clients(
 
 
 def slowed(scenario: Scenario, begin_s: float, end_s: float) -> Slowdown:
-    """With the leaves below the first node of the last tier slow in between."""
+    """The scenario with the leaves below the first node of the last tier slow in between."""
     leaves = range(scenario.shape.leaves // scenario.shape.tiers[-1].nodes)
     changes = [Change(begin_s, leaves, SLOWER), Change(end_s, leaves, 1.0)]
     return Slowdown(attrs.evolve(scenario, changes=changes), 0, begin_s, end_s)
@@ -130,7 +130,7 @@ def even_tier(
 
 
 def evenness(scenario: Scenario, outcome: Outcome, *, begin_s: float = 5.0) -> Evenness:
-    """From `begin_s` on."""
+    """The figures from `begin_s` on."""
     rows = outcome.arrivals[-2][round(begin_s / SAMPLE_S) :: HALF_SECOND]
     by_node = shares(rows)
     lags = range(1, round(LONGEST_LAG_S / (HALF_SECOND * SAMPLE_S)) + 1)

@@ -1,7 +1,7 @@
-"""Traffic besides the short items: Poisson streams of longer ones, and clients that ask again at once.
+"""Traffic besides the short items: Poisson streams of longer ones, and clients that send the next one at once.
 
-A standing client of a scenario with kept connections has one of its own; elsewhere each of its items comes through any
-node of the top tier.
+A standing client of a scenario with kept connections has one of its own; elsewhere each of its items comes through a
+random node of the top tier.
 """
 
 import random
@@ -18,7 +18,7 @@ Latencies = list[tuple[float, float]]
 
 
 class Traffic:
-    """Begins the kinds of a scenario."""
+    """Starts the kinds of a scenario."""
 
     def __init__(self, agenda: Agenda, rng: random.Random, tree: Tree, clients: Clients | None) -> None:
         self._agenda = agenda
@@ -27,7 +27,7 @@ class Traffic:
         self._clients = clients
 
     def begin(self, kind: Kind, rate: float, latencies: Latencies) -> None:
-        """`rate`: its further items per second. What was served is added to `latencies`."""
+        """Start a kind. `rate`: its further items per second. Served items are added to `latencies`."""
         agenda, rng, top = self._agenda, self._rng, self._tree.levels[0]
         source = Source(kind, rng)
         if rate:
@@ -70,8 +70,8 @@ class Stream:
 
 
 class Standing:
-    """A client that has one item under way at all times. `leaf`: where the first one goes, and the others too if the
-    kind stays; None: as the nodes choose."""
+    """A client that has one item in progress at all times. `leaf`: the leaf of the first one, and of the others too if
+    the kind stays; None: as the nodes choose."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Tiers of nodes over leaves, wired as a topology would have it, with one random source for everything.
+"""Tiers of nodes over leaves, connected as a topology would connect them, with one random source for everything.
 
-Child i of n below m parents belongs to parent ⌊i·m/n⌋ and, with several parents each, to those that follow it:
-so with one parent each the leaves form subtrees, and with many the tiers are meshed.
+Child i of n below m parents belongs to parent ⌊i·m/n⌋ and, with several parents each, to those that follow it: with one
+parent each the leaves form subtrees, and with many the tiers are meshed.
 """
 
 import random
