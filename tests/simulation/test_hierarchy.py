@@ -7,7 +7,7 @@ again, nothing swings, and reports two seconds late or eight parents that know n
 import pytest
 
 from tierlb.model.topology import Policy
-from tierlb.simulate.rules import Rule
+from tierlb.simulate.rules import ComparedRule
 from tierlb.simulate.run import run
 from tierlb.simulate.standard import clients, even_tier, evenness, settling, slow_subtree
 
@@ -38,7 +38,7 @@ def test_a_slow_subtree_is_left_within_a_second_however_late_its_reports_are(
 
 def test_weights_by_headroom_do_worse() -> None:
     p99_ms = {}
-    for rule in (Policy.LOAD_AWARE, Rule.HEADROOM):
+    for rule in (Policy.LOAD_AWARE, ComparedRule.HEADROOM):
         slowdown = slow_subtree(1, SOON_S, rule=rule, after_s=4.0)
         p99_ms[rule] = settling(slowdown, run(slowdown.scenario)).p99_ms
     ours, theirs = p99_ms.values()

@@ -90,7 +90,7 @@ class ManifestPlan:
         return "-".join((self.prefix, *parts))
 
     def token_secret(self, name: str) -> str:
-        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's own secret is in another one."""
+        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's secret is in another."""
         return self.name(name, "token")
 
     def labels(self, component: str, selector: Labels) -> Labels:

@@ -146,7 +146,7 @@ def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
 
 
 def _replace(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace the file atomically. Running containers have it mounted: they keep the one that they were started with."""
+    """Replace the file atomically. Running containers have it mounted: they keep the old one."""
     new = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()

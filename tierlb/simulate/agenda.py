@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
-Action = Callable[[Any], None]
+AgendaAction = Callable[[Any], None]
 
 
 class Agenda:
@@ -19,9 +19,9 @@ class Agenda:
     def __init__(self) -> None:
         self.now = 0.0
         self._number = 0
-        self._heap: list[tuple[float, int, Action, Any]] = []
+        self._heap: list[tuple[float, int, AgendaAction, Any]] = []
 
-    def at(self, when: float, action: Action, argument: Any = None) -> None:
+    def at(self, when: float, action: AgendaAction, argument: Any = None) -> None:
         """Call `action(argument)` at the time `when`; at once, after what is due already, if that is past."""
         self._number = number = self._number + 1
         heapq.heappush(self._heap, (when, number, action, argument))

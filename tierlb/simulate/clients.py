@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import attrs
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Draw, Source
-from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.kinds import Draw, KindSource
+from tierlb.simulate.leaf import SimulatedLeaf
 from tierlb.simulate.node import Host, Item, Node, way_to
 
-SETTLING_S = 0.2
+CLIENT_SETTLING_S = 0.2
 """The same as in dataplane.l7.client."""
 
 
@@ -37,7 +37,7 @@ class Clients:
         return [total * part / sum(parts) for part in parts]
 
 
-class Client:
+class SimulatedClient:
     """One client. `rate`: items per second; 0: one after the other. `work` draws the service time of short items, or is
     the source of another kind. `leaf`: the leaf of the first item, and of the others too if its kind stays; None: as
     the nodes choose. `asked`: items on this connection. `moves`: it is to close with the next answer."""
@@ -72,8 +72,8 @@ class Client:
         rate: float,
         clients: Clients,
         latencies: list[tuple[float, float]],
-        work: Draw | Source,
-        leaf: Leaf | None = None,
+        work: Draw | KindSource,
+        leaf: SimulatedLeaf | None = None,
     ) -> None:
         self._agenda = agenda
         self._rng = rng
@@ -97,7 +97,7 @@ class Client:
         """Items per second of the time in which this connection did not wait."""
         now = self._agenda.now
         waits_s = now - self._sent_at if self._under_way else 0.0
-        return self.asked / (now - self._connected_at - self._waited_s - waits_s + SETTLING_S)
+        return self.asked / (now - self._connected_at - self._waited_s - waits_s + CLIENT_SETTLING_S)
 
     def begin(self, after_s: float = 0.0) -> None:
         """Start: the first item falls due so much later, plus the first interval of its schedule."""
@@ -116,7 +116,7 @@ class Client:
         node = host.below
         assert isinstance(node, Node)
         self._under_way = True
-        work = self._work if isinstance(self._work, Source) else self._work()
+        work = self._work if isinstance(self._work, KindSource) else self._work()
         self._asked_at = self._due.popleft()
         self.asked += 1
         self._sent_at = self._agenda.now
@@ -154,7 +154,7 @@ class Client:
         node.waiting.pop(self, None)
         if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
             self._leave(host, node)
-        if isinstance(self._work, Source) and not self._work.kind.stays:
+        if isinstance(self._work, KindSource) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
         if not self._rate:
             self._agenda.at(now, self._fall_due)

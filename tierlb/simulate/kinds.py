@@ -1,7 +1,7 @@
 """Kinds of items: what an item of each kind does at its leaf, and how many clients request it.
 
 An item has up to three phases: the client sends it (`sending`), the leaf works until the head of the answer (`head`),
-and the answer goes on (`body`). The short items of a scenario are no `Kind`: they take a slot of the leaf for one
+and the answer goes on (`body`). The short items of a scenario are no `ItemKind`: they take a slot of the leaf for one
 service time and their answer has no further body.
 """
 
@@ -52,7 +52,7 @@ class Slot(enum.Enum):
 
 
 @attrs.frozen
-class Kind:
+class ItemKind:
     """`standing` clients have one item of this kind in progress at all times; `per_short` further items arrive for each
     short one, in a Poisson stream."""
 
@@ -95,19 +95,19 @@ class Kind:
         return sum(times.mean_s for times in (self.sending, self.head, self.body) if times is not None)
 
 
-class Source:
+class KindSource:
     """A kind with its random source."""
 
     __slots__ = ("body", "head", "kind", "sending")
 
-    def __init__(self, kind: Kind, rng: random.Random) -> None:
+    def __init__(self, kind: ItemKind, rng: random.Random) -> None:
         self.kind = kind
         self.head = kind.head.drawn_by(rng)
         self.body = kind.body.drawn_by(rng) if kind.body is not None else None
         self.sending = kind.sending.drawn_by(rng) if kind.sending is not None else None
 
 
-def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[Kind]) -> float:
+def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[ItemKind]) -> float:
     """Short items per second that occupy the part `load` of all slots, together with the items that accompany them.
 
     The slots that standing clients hold on average are not counted. Raises ValueError if they hold all of them.

@@ -31,7 +31,7 @@ class Service:
         return lambda: rng.lognormvariate(centre, width)
 
 
-class Leaf:
+class SimulatedLeaf:
     """`slow` stretches the service of items that begin from now on. `arrivals` counts the short items."""
 
     __slots__ = ("_agenda", "_waiting", "arrivals", "busy", "name", "slots", "slow")

@@ -11,8 +11,8 @@ from itertools import chain
 import attrs
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.clients import Client, Clients
-from tierlb.simulate.kinds import Kind, short_rate
+from tierlb.simulate.clients import Clients, SimulatedClient
+from tierlb.simulate.kinds import ItemKind, short_rate
 from tierlb.simulate.measure import quantile
 from tierlb.simulate.node import Item
 from tierlb.simulate.traffic import Traffic
@@ -23,7 +23,7 @@ SAMPLE_S = 0.1
 
 
 @attrs.frozen
-class Change:
+class LeafChange:
     """From `at_s` on the leaves at these positions take `slow` times as long per item."""
 
     at_s: float
@@ -40,10 +40,10 @@ class Scenario:
     shape: Shape
     load: float
     duration_s: float
-    changes: Sequence[Change] = ()
+    changes: Sequence[LeafChange] = ()
     seed: int = 1
     clients: Clients | None = None
-    kinds: Sequence[Kind] = ()
+    kinds: Sequence[ItemKind] = ()
 
     @property
     def rate(self) -> float:
@@ -53,7 +53,7 @@ class Scenario:
 
 
 @attrs.define
-class Outcome:
+class SimulationOutcome:
     """`latencies` are (time of arrival, time taken) of served short items, `unserved` (time of arrival, time so far) of
     those that were not served at the end, `others` the same as `latencies` by kind of the other items.
     `arrivals` holds one list of cumulative counts of short items per moment (every `SAMPLE_S`) for each tier, and one
@@ -81,12 +81,12 @@ def _row(at_s: float) -> int:
     return round(at_s / SAMPLE_S)
 
 
-def run(scenario: Scenario) -> Outcome:
+def run(scenario: Scenario) -> SimulationOutcome:
     """The same scenario always gives the same outcome."""
-    return Run(scenario).outcome()
+    return SimulationRun(scenario).outcome()
 
 
-class Run:
+class SimulationRun:
     """A run in parts, to look inside while it lasts."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -95,8 +95,8 @@ class Run:
         self._rng = random.Random(scenario.seed)
         self.tree = Tree(scenario.shape, self.agenda, random.Random(self._rng.random()))
         self._rate = scenario.rate
-        self._seen = Outcome()
-        self._clients: list[Client] = []
+        self._seen = SimulationOutcome()
+        self._clients: list[SimulatedClient] = []
         self._under_way: dict[int, float] = {}
         """The arrival times of short items that are not served yet. Each is kept alive by its future event."""
         self._seen.arrivals = [[] for _ in range(len(self.tree.levels) + 1)]
@@ -110,7 +110,7 @@ class Run:
         self._begin_kinds()
         self.agenda.at(0.0, self._look, 0)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SimulationOutcome:
         self.agenda.run(self.scenario.duration_s)
         now = self.agenda.now
         began = chain(self._under_way.values(), *(client.unserved() for client in self._clients))
@@ -129,7 +129,7 @@ class Run:
 
     def _begin_clients(self, clients: Clients) -> None:
         for rate in clients.rates(self._rate):
-            client = Client(
+            client = SimulatedClient(
                 self.agenda, self._rng, self.tree.levels[0], rate, clients, self._seen.latencies, self._demand
             )
             client.begin()
@@ -147,7 +147,7 @@ class Run:
         del self._under_way[id(item)]
         self._seen.latencies.append((item.began, self.agenda.now - item.began))
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: LeafChange) -> None:
         for position in change.leaves:
             self.tree.leaves[position].slow = change.slow
 
