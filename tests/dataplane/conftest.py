@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 
+from tests.sockets import send_now
 from tierlb.dataplane import hold, plane
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
@@ -35,7 +36,7 @@ from tierlb.wire.proxy_protocol import (
     parse_v2,
 )
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 DATA_KEY = b"the key of this cluster"
 AGENT_INTERVAL_S = 0.02
 QUIET_S = 0.03
@@ -105,6 +106,10 @@ class Voice:
         with trio.fail_after(DEADLINE_S):
             for piece in pieces:
                 await self.stream.send_all(piece)
+
+    def says_now(self, piece: bytes) -> None:
+        """And neither the node nor anybody else has its turn meanwhile."""
+        send_now(self.stream, piece)
 
     async def _more(self) -> bytes:
         with trio.fail_after(DEADLINE_S):

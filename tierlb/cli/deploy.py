@@ -15,8 +15,8 @@ import attrs
 import click
 
 from tierlb.admin.bodies import PlanBody
-from tierlb.admin.reading import read_json
-from tierlb.admin.refusals import Refused
+from tierlb.admin.reading import read_typed_json
+from tierlb.admin.refusals import RequestRefused
 from tierlb.cli.client import Client
 from tierlb.cli.compose import check_for_compose
 from tierlb.deploy.compose import ADMIN_TOKEN, Document, compose_document
@@ -45,7 +45,7 @@ class Containers:
         current = self.client.get("/v1/topology")
         try:
             wanted = self._load(self._wanted(path, body, current["text"]))
-        except (EditError, Refused, TopologyError):
+        except (EditError, RequestRefused, TopologyError):
             return body  # which the controller refuses in its own words
         check_for_compose(self.project.topology_file, wanted[0])
         with _engine_errors():
@@ -72,7 +72,7 @@ class Containers:
             case "/v1/edit" if body["edit"]["verb"] == "node":
                 return current
             case "/v1/edit":
-                edit = read_json(PlanBody, {"edit": body["edit"]}).edit
+                edit = read_typed_json(PlanBody, {"edit": body["edit"]}).edit
                 return edited(current, edit, str(self.project.topology_file))
             case "/v1/rollback":
                 return str(self.client.get(f"/v1/history/{body['number']}")["text"])

@@ -20,7 +20,7 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.controller.etcd_access import Denied, Login, login_of, parse_store_url, tls_context
-from tierlb.controller.etcd_http import MAX_LINE_BYTES, NO_ANSWER, EtcdAnswer, EtcdConnections, NotSent
+from tierlb.controller.etcd_http import MAX_WATCH_LINE_BYTES, NO_ANSWER, EtcdAnswer, EtcdConnections, NotSent
 from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
 from tierlb.wire.etcd import Demand, EtcdFault, Get, Lease, Plain, TxnOperation, TxnResult, WatchEvent
@@ -148,7 +148,7 @@ class Etcd:
         with trio.move_on_after(self.answer_s) as scope:
             async with self._http.asking(member, *_request("watch", body, token)) as (_, http):
                 scope.deadline = float("inf")
-                while (line := await http.line(MAX_LINE_BYTES)) is not None:
+                while (line := await http.line(MAX_WATCH_LINE_BYTES)) is not None:
                     if why := _tell(line, heed):
                         return why
                 return "it has closed the connection"

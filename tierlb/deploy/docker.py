@@ -20,11 +20,11 @@ import attrs
 from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, CONTROLLER_SERVICE, DEFINITION_LABEL, Document
 from tierlb.deploy.container import PYTHON
 from tierlb.deploy.containers import Container, ContainerLink, Decline, Growth, Scene, awaited, decline, growth, in_use
-from tierlb.topology.units import LONGEST_S
+from tierlb.topology.units import LONGEST_DURATION_S
 
 COMMAND_S = 120.0
 """Starting a few dozen containers takes a busy machine some seconds."""
-STOP_MOST_S = LONGEST_S + COMMAND_S
+STOP_MOST_S = LONGEST_DURATION_S + COMMAND_S
 """The engine kills containers after the stop time of their service, which is a drain time at most."""
 ENGINE_READY_S = 60.0
 FINISH_S = 10.0

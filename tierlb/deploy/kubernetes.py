@@ -76,7 +76,7 @@ def notice(plan: ManifestPlan) -> str:
         "",
         *_secret_advice(plan),
         "",
-        f"The API and the dashboard are at http://127.0.0.1:{plan.topology.admin.port} while this runs"
+        f"The API is at http://127.0.0.1:{plan.topology.admin.port} while this runs"
         f"{' (if that controller is the active one)' if plan.controllers > 1 else ''}:",
         f"  kubectl{_namespace(plan)} port-forward pod/{plan.name(CONTROLLER_NAME, '0')} {plan.topology.admin.port}",
         *_agent_advice(plan),

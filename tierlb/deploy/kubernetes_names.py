@@ -18,7 +18,7 @@ import attrs
 
 from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, DEFAULT_IMAGE, port_problems
 from tierlb.model.topology import Kind, Tier, Topology
-from tierlb.topology.net_forms import IMAGE as IMAGE_FORM
+from tierlb.topology.net_forms import IMAGE_PATTERN as IMAGE_FORM
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 

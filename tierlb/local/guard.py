@@ -82,6 +82,8 @@ class Guard:
         if self._process.returncode != 0:
             self._kill_groups()
             self._process.kill()
+            with trio.move_on_after(GUARD_END_S, shield=True):
+                await self._process.wait()
 
     async def keep(self, log: Log, errors: InternalErrors) -> None:
         """Start another guard whenever one has ended, until cancelled."""
@@ -96,6 +98,12 @@ class Guard:
                 with errors.barrier("guard"):
                     await self._start_again()
             log.info("guard_started", pid=self._process.pid, groups=len(self._groups))
+
+    @property
+    def pid(self) -> int:
+        """The guard's process now."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def pipe(self) -> int:

@@ -21,6 +21,11 @@ class Window:
         self._closest_s = span_s / SAMPLES
         self._samples: deque[tuple[float, tuple[float, ...]]] = deque()
 
+    @property
+    def samples(self) -> int:
+        """How many are kept."""
+        return len(self._samples)
+
     def sample(self, now: float, *figures: float) -> None:
         """Note the figures at `now`; always the same number of them in the same order."""
         samples = self._samples
