@@ -3,22 +3,22 @@
 import pytest
 
 from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody
-from tierlb.admin.reading import read_json
-from tierlb.admin.refusals import Refused
+from tierlb.admin.reading import read_typed_json
+from tierlb.admin.refusals import RequestRefused
 from tierlb.controller.changes import DEADLINE_S, Request
 from tierlb.topology.load import MAX_CHARS
 
 
 @pytest.mark.parametrize("kind", [ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody])
 def test_the_example_is_one(kind):
-    assert isinstance(read_json(kind, kind.EXAMPLE), kind)
+    assert isinstance(read_typed_json(kind, kind.EXAMPLE), kind)
 
 
 def test_what_is_not_said_is_the_usual():
-    assert read_json(ApplyBody, {"text": ""}).request == Request("somebody", "", None, DEADLINE_S)
+    assert read_typed_json(ApplyBody, {"text": ""}).request == Request("somebody", "", None, DEADLINE_S)
     said = {"text": "", "who": "ann", "why": "so", "expected": 3, "deadline_s": 5}
-    assert read_json(ApplyBody, said).request == Request("ann", "so", 3, 5.0)
-    assert read_json(RestartBody, {"tier": "web", "who": "ann"}).request == Request("ann")
+    assert read_typed_json(ApplyBody, said).request == Request("ann", "so", 3, 5.0)
+    assert read_typed_json(RestartBody, {"tier": "web", "who": "ann"}).request == Request("ann")
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_what_is_not_said_is_the_usual():
     ],
 )
 def test_all_is_bounded(said, told):
-    with pytest.raises(Refused, match=told):
-        read_json(ApplyBody, {"text": "", **said})
+    with pytest.raises(RequestRefused, match=told):
+        read_typed_json(ApplyBody, {"text": "", **said})

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 
-from tierlb.agent.fetch import NoAnswer, Unreachable, Url, fetch, parse_url
+from tierlb.agent.fetch import AppUnreachable, NoAnswer, Url, fetch, parse_url
 
 DEADLINE_S = 30.0
 
@@ -91,5 +91,5 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(autojump_clock):
 
 
 async def test_where_nobody_listens_is_unreachable(free_port):
-    with trio.fail_after(DEADLINE_S), pytest.raises(Unreachable, match="127"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(AppUnreachable, match="127"):
         await fetch(Url("127.0.0.1", free_port, "/"), DEADLINE_S, 1000)

@@ -204,7 +204,7 @@ def revisions(status: Json, but: str = "") -> set[int]:
 
 async def test_over_a_long_and_bad_cable_to_one_node_nothing_fails_and_the_near_ones_are_preferred(site: Site) -> None:
     traffic, cable = site.traffic(), Cable(0.05, 0.01, 0.01)
-    silences = site.logged("member silent", host="web-1")
+    silences = site.logged("host_silent", host="web-1")
     async with site.network.far(site.host("web1"), cable), traffic.flowing(kept=2, fresh=6):
         since_s = trio.current_time()
         await traffic.until("500 connections", lambda: traffic.reached(since_s).total() >= 500)
@@ -214,12 +214,12 @@ async def test_over_a_long_and_bad_cable_to_one_node_nothing_fails_and_the_near_
     assert traffic.failures == []
     assert cable.lost > 0
     assert min(seen["web-2"], seen["web-3"]) > seen["web-1"]
-    assert site.logged("member silent", host="web-1") == silences
+    assert site.logged("host_silent", host="web-1") == silences
 
 
 async def test_over_a_long_and_bad_cable_to_the_edge_nothing_fails_and_all_have_their_share(site: Site) -> None:
     traffic, cable = site.traffic(), Cable(0.05, 0.01, 0.01)
-    silences = site.logged("member silent", node="edge-1")
+    silences = site.logged("host_silent", node="edge-1")
     async with site.network.far(site.host("edge"), cable), traffic.flowing(kept=4, fresh=12):
         for name in ("web-1", "web-2", "web-3"):
             await traffic.until_share(name, BACK)
@@ -227,7 +227,7 @@ async def test_over_a_long_and_bad_cable_to_the_edge_nothing_fails_and_all_have_
     print(f"{len(traffic.requests)} requests, {traffic.reached(0)}, of {cable.carried} frames {cable.lost} were lost")
     assert traffic.failures == []
     assert cable.lost > 0
-    assert site.logged("member silent", node="edge-1") == silences
+    assert site.logged("host_silent", node="edge-1") == silences
 
 
 async def test_parents_that_come_to_a_name_are_reported_to_until_they_go(site: Site) -> None:

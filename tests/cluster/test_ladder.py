@@ -115,7 +115,7 @@ async def test_a_child_whose_reports_are_late_loses_no_request_and_not_its_place
             await shallow.until_used("web-2")
             await deep.until_used("back-1")
     assert shallow.failures == deep.failures == []
-    assert site.logged("member silent", "web-2", since) | site.logged("member silent", "back-1", since) == set()
+    assert site.logged("host_silent", "web-2", since) | site.logged("host_silent", "back-1", since) == set()
 
 
 async def test_a_frozen_child_gets_nothing_new_until_it_speaks_again(site: Site) -> None:
@@ -123,11 +123,9 @@ async def test_a_frozen_child_gets_nothing_new_until_it_speaks_again(site: Site)
     with trio.fail_after(DEADLINE_S):
         async with shallow.flowing(), deep.flowing():
             with frozen(site.pid("web-2"), site.pid("back-1")):
-                await shallow.until("edge-1 notices", lambda: site.logged("member silent", "web-2", since))
+                await shallow.until("edge-1 notices", lambda: site.logged("host_silent", "web-2", since))
                 noticed = {"web-1", "web-3"}
-                await deep.until(
-                    "the l7 nodes notice", lambda: noticed <= site.logged("member silent", "back-1", since)
-                )
+                await deep.until("the l7 nodes notice", lambda: noticed <= site.logged("host_silent", "back-1", since))
                 visits, ways = trio.current_time(), (Traffic(site.address), Traffic(site.address, deep.who, deep.work))
                 connects = site.failed("web-2"), site.failed("back-1")
                 for way in ways:
@@ -139,8 +137,8 @@ async def test_a_frozen_child_gets_nothing_new_until_it_speaks_again(site: Site)
             await shallow.until_used("web-2")
             await deep.until_used("back-1")
     assert shallow.failures == deep.failures == []
-    assert site.logged("member speaks again", "web-2", since) == {"edge-1"}
-    assert noticed <= site.logged("member speaks again", "back-1", since)
+    assert site.logged("host_reporting_again", "web-2", since) == {"edge-1"}
+    assert noticed <= site.logged("host_reporting_again", "back-1", since)
 
 
 @pytest.mark.parametrize(

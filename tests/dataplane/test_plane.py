@@ -10,6 +10,7 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.dataplane.conftest import ANY_PORT, INNER, Clock, FakeEndpoint, Lab, Voice, l4, l4_parent, l7, l7_parent
 from tierlb.dataplane import plane as plane_module
+from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -445,7 +446,7 @@ async def test_an_internal_error_drops_its_connection_and_no_other(lab: Lab, mon
     victim, other = await lab.connects(), await lab.connects()
     await other.asks(GET)
     with monkeypatch.context() as patched:
-        patched.setattr(lab.front, "action", lambda plan: 1 / 0)
+        patched.setattr(FrontConfig, "action", lambda config, plan: 1 / 0)
         await victim.says(GET)
         await victim.hears_end()
     assert (await other.asks(GET)).status == 200

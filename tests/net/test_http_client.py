@@ -72,7 +72,7 @@ async def test_a_body_is_sent_with_its_length() -> None:
         (OK[:9], CutAnswer),
         (OK[:-1], CutAnswer),
         (b"SSH-2.0-x\r\n\r\n", BadAnswer),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2 * http_client.MAX_HEAD_BYTES, BadAnswer),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2 * http_client.MAX_ANSWER_HEAD_BYTES, BadAnswer),
         (b"HTTP/1.1 103 Early\r\n\r\n" * (http_client.MAX_INTERIM_BYTES // 10), BadAnswer),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n" + b"x" * 101, BadAnswer),
     ],

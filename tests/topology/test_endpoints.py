@@ -7,8 +7,9 @@ from tierlb.model.topology import Admin, Override
 from tierlb.topology.diff import PoolChanged, differences
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
-from tierlb.topology.plan import describe, transition
+from tierlb.topology.plan import describe
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.stages import transition
 from tierlb.topology.verbs import EditError, SetEndpoint
 
 ONE, TWO = parse_address("127.0.0.1:9001"), parse_address("127.0.0.1:9002")

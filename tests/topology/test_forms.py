@@ -14,7 +14,7 @@ RIGHT: list[tuple[Any, str, object]] = [
     (forms.Seconds, "250ms", 0.25),
     (forms.Size, "10MB", 10_000_000),
     (forms.HeadSize, "64KiB", 65_536),
-    (forms.BodyRate, "1KiB", 1024),
+    (forms.LeastBodyRate, "1KiB", 1024),
     (forms.Replicas, "1000", 1000),
     (forms.ConnectionCount, "1", 1),
     (forms.HeaderCount, "64", 64),
@@ -27,8 +27,8 @@ RIGHT: list[tuple[Any, str, object]] = [
     (forms.Off, "off", "off"),
     (forms.Weight, "0", 0.0),
     (forms.Weight, "0.5", 0.5),
-    (forms.Command, "serve --on '{port}'", "serve --on '{port}'"),
-    (forms.Command, "serve --on {host}:{port}", "serve --on {host}:{port}"),
+    (forms.RunCommand, "serve --on '{port}'", "serve --on '{port}'"),
+    (forms.RunCommand, "serve --on {host}:{port}", "serve --on {host}:{port}"),
     (forms.HashSource, "source", "source"),
     (forms.JoinByThemselves, "true", True),
     (forms.TcpCheck, "tcp", "tcp"),
@@ -47,7 +47,7 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (forms.Name, Scalar("a\n"), "is not a name"),
     (forms.Seconds, Scalar("2"), "is not a duration"),
     (forms.HeadSize, Scalar("1"), "out of range"),
-    (forms.BodyRate, Scalar("2MiB"), "out of range"),
+    (forms.LeastBodyRate, Scalar("2MiB"), "out of range"),
     (forms.Replicas, Scalar("0"), "write 1 to 1000"),
     (forms.Replicas, Scalar("1001"), "write 1 to 1000"),
     (forms.Replicas, Scalar("3", quoted=True), "not a whole number"),
@@ -66,9 +66,9 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (forms.Weight, Scalar(".nan"), "not a weight"),
     (forms.Weight, Scalar("1e999"), "0 to 1000000"),
     (forms.Weight, Scalar("90%"), "not a weight"),
-    (forms.Command, Scalar("serve"), r"write \{port\}"),
-    (forms.Command, Scalar("serve '{port}"), "not a command line"),
-    (forms.Command, Scalar("serve \x1b {port}"), "control characters"),
+    (forms.RunCommand, Scalar("serve"), r"write \{port\}"),
+    (forms.RunCommand, Scalar("serve '{port}"), "not a command line"),
+    (forms.RunCommand, Scalar("serve \x1b {port}"), "control characters"),
     (forms.HashSource, Scalar("cookie"), "write source or"),
     (forms.JoinByThemselves, Scalar("false"), "write true, or leave"),
     (forms.JoinByThemselves, Scalar("true", quoted=True), "write true, or leave"),
@@ -105,7 +105,7 @@ TEXTS = [("", 0, 1), ("ab", 1, 2), ("é", 1, 1)]
 
 @pytest.mark.parametrize(("text", "least", "most"), TEXTS)
 def test_texts_of_json_go_by_their_length(text: str, least: int, most: int) -> None:
-    assert forms.text(least, most).read(Scalar(text, quoted=True)) == text
+    assert forms.json_text(least, most).read(Scalar(text, quoted=True)) == text
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_texts_of_json_go_by_their_length(text: str, least: int, most: int) -> N
 )
 def test_texts_of_json_are_refused_with_advice(scalar: Scalar, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        forms.text(1, 2).read(scalar)
+        forms.json_text(1, 2).read(scalar)
 
 
 def test_a_text_of_several_lines_is_allowed_where_it_is_asked_for() -> None:
-    assert forms.text(0, 9, one_line=False).read(Scalar("a\nb", quoted=True)) == "a\nb"
+    assert forms.json_text(0, 9, one_line=False).read(Scalar("a\nb", quoted=True)) == "a\nb"

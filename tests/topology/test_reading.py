@@ -7,7 +7,7 @@ import pytest
 from tierlb.model.topology import Admin
 from tierlb.topology import forms
 from tierlb.topology.problems import path_text
-from tierlb.topology.reading import Reading, read
+from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.schema import DEFINITIONS, Describer
 from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
@@ -23,8 +23,8 @@ pools:
 """
 
 
-def reading_of(text: str) -> Reading:
-    return read(FileShape, read_source(text).data)
+def reading_of(text: str) -> TypedReading:
+    return read_typed(FileShape, read_source(text).data)
 
 
 def faults_of(text: str) -> list[str]:
@@ -183,14 +183,14 @@ class Cat:
 @attrs.frozen
 class Dog:
     TAG: ClassVar = ("animal", "dog")
-    names: dict[Annotated[str, forms.text(1, 5)], forms.Switch]
+    names: dict[Annotated[str, forms.json_text(1, 5)], forms.Switch]
 
 
 @attrs.frozen
 class House:
     RULES: ClassVar = (ExactlyOne(("street", "at")),)
     rent: forms.Weight
-    street: Annotated[str, forms.text(0, 99, one_line=False)] | None = None
+    street: Annotated[str, forms.json_text(0, 99, one_line=False)] | None = None
     at: tuple[forms.HeaderCount, forms.HeaderCount] | None = None
     pet: Cat | Dog | None = None
     state: Admin = Admin.READY
@@ -238,12 +238,12 @@ WRONG_JSON: list[tuple[Any, list[str]]] = [
 @pytest.mark.parametrize(("data", "house"), RIGHT_JSON)
 def test_json_is_read_as_the_schema_allows(data: Any, house: House) -> None:
     assert is_valid(data)
-    assert read(House, data) == Reading(house)
+    assert read_typed(House, data) == TypedReading(house)
 
 
 @pytest.mark.parametrize(("data", "said"), WRONG_JSON)
 def test_every_fault_of_json_is_named(data: Any, said: list[str]) -> None:
-    reading = read(House, data)
+    reading = read_typed(House, data)
     found = [f"{path_text(fault.path)}: {fault.message}" for fault in reading.faults]
     for text, start in zip(found, said, strict=True):
         assert text.startswith(start)

@@ -4,7 +4,7 @@ import pytest
 
 from tierlb.topology.excerpts import entry_text
 from tierlb.topology.layout import LayoutError
-from tierlb.topology.parts import Mapping, Series
+from tierlb.topology.parts import ListPart, MappingPart
 from tierlb.topology.rewrite import Sheet, Splice
 
 BLOCK = """\
@@ -27,9 +27,9 @@ def change(text: str, *splices: Splice) -> str:
     return Sheet(text).spliced(splices)
 
 
-def series(sheet: Sheet, mapping: Mapping, key: str) -> Series:
+def series(sheet: Sheet, mapping: MappingPart, key: str) -> ListPart:
     found = mapping.entries[key].value
-    assert isinstance(found, Series)
+    assert isinstance(found, ListPart)
     return found
 
 

@@ -228,12 +228,12 @@ def test_every_way_to_write_a_file_can_be_edited(before: str, edit: Edit, after:
         (
             SHOP,
             l7("mid"),
-            "say where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them",
+            "choose where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them",
         ),
         (
             SHOP,
             l7("mid", ("edge", "web"), above="web"),
-            "say where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them",
+            "choose where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them",
         ),
         (SHOP, l7("mid", ("edgy", "web")), "no tier or pool named 'edgy' (did you mean 'edge'?)"),
         (SHOP, l7("mid", ("edge", "wbe")), "no tier or pool named 'wbe' (did you mean 'web'?)"),
@@ -268,7 +268,7 @@ def test_every_way_to_write_a_file_can_be_edited(before: str, edit: Edit, after:
         (
             TWO_WAYS,
             l7("mid", below="front"),
-            "the routes of tier 'front' send to 'a' and 'b', and one tier below cannot tell them apart: "
+            "the routes of tier 'front' send to 'a' and 'b', and one tier below cannot distinguish them: "
             "write --between front and one of them",
         ),
     ],

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
 from tierlb.topology import forms
 from tierlb.topology.net_forms import Listen
@@ -19,6 +20,7 @@ from tierlb.topology.typed import (
     form_of,
     is_mapping,
     keys_of,
+    plain,
     rules_of,
     tag_of,
 )
@@ -81,7 +83,7 @@ def test_another_word_is_refused_with_advice(kind: Any, text: str, said: str) ->
         (AtMostOne(("a", "b")), ["a", "b"], [("b", "cannot stand beside 'a': keep one of them")]),
         (Needs({"a": "b"}), [], []),
         (Needs({"a": "b"}), ["a", "b"], []),
-        (Needs({"a": "b"}), ["a"], [("a", "says nothing without 'b': write both or none")]),
+        (Needs({"a": "b"}), ["a"], [("a", "has no effect without 'b': write both or none")]),
         (Given({"a": {}}), ["a"], []),
     ],
 )
@@ -121,3 +123,17 @@ def test_what_a_class_says_of_itself() -> None:
 
 def test_an_annotation_that_is_no_form_is_none() -> None:
     assert form_of(Annotated[str, "short"]) is None
+
+
+@attrs.frozen
+class Tree:
+    rooms: tuple[str, ...]
+    state: Admin = Admin.READY
+    key: bytes = b"x"
+    hosts: int = attrs.field(default=1, metadata={JSON_KEY: "members"})
+    _secret: int = 3
+
+
+def test_values_become_plain_without_what_is_private() -> None:
+    assert plain({"at": (Address("127.0.0.1", 80),)}) == {"at": ["127.0.0.1:80"]}
+    assert plain(Tree(("a",)), len) == {"rooms": ["a"], "state": "ready", "key": 1, "members": 1}

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tierlb.topology.units import (
     LARGEST_BYTES,
-    LONGEST_S,
-    SHORTEST_S,
+    LONGEST_DURATION_S,
+    SHORTEST_DURATION_S,
     duration_text,
     parse_duration_s,
     parse_size_bytes,
@@ -94,7 +94,10 @@ def test_what_is_no_size_is_refused_with_advice(value: str | int, said: str) -> 
 
 @given(st.text(max_size=40) | st.from_regex(r"[0-9.]{1,20}(ms|s|m|h|KiB|MB)", fullmatch=True))
 def test_any_text_gives_a_bounded_quantity_or_a_value_error(text: str) -> None:
-    for read, low, high in ((parse_duration_s, SHORTEST_S, LONGEST_S), (parse_size_bytes, 1, LARGEST_BYTES)):
+    for read, low, high in (
+        (parse_duration_s, SHORTEST_DURATION_S, LONGEST_DURATION_S),
+        (parse_size_bytes, 1, LARGEST_BYTES),
+    ):
         try:
             quantity = read(text)
         except ValueError:

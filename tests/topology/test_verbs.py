@@ -6,7 +6,7 @@ import pytest
 
 from tierlb.model.address import Address
 from tierlb.model.topology import Admin, Kind, Policy
-from tierlb.topology.reading import read
+from tierlb.topology.reading import read_typed
 from tierlb.topology.verbs import (
     AddTier,
     EditError,
@@ -55,7 +55,7 @@ VERBS: list[tuple[dict[str, Any], Verb, str]] = [
 
 @pytest.mark.parametrize(("sent", "verb", "command"), VERBS)
 def test_a_verb_is_the_same_in_json_and_as_a_value(sent: dict[str, Any], verb: Verb, command: str) -> None:
-    assert read(Verb, sent).value == verb
+    assert read_typed(Verb, sent).value == verb
     assert {key: list(item) if isinstance(item, tuple) else item for key, item in verb_json(verb).items()} == sent
     assert verb.command == command
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import attrs
 
 from tierlb.controller.changes import DEADLINE_S, Request
-from tierlb.topology.forms import Switch, decimal, text, whole
+from tierlb.topology.forms import Switch, decimal, json_text, whole
 from tierlb.topology.source import MAX_CHARS
 from tierlb.topology.typed import ExactlyOne
 from tierlb.topology.verbs import GivenName, Verb
@@ -21,11 +21,11 @@ UNNAMED = "somebody"
 """What the history says of clients that do not name themselves."""
 LONGEST_DEADLINE_S = 3600.0
 
-Text = Annotated[str, text(0, MAX_CHARS + 1, one_line=False)]
+Text = Annotated[str, json_text(0, MAX_CHARS + 1, one_line=False)]
 """One more character than is read of a file, so that too long a text is refused in the same words."""
-Who = Annotated[str, text(1, MAX_WHO_CHARS)]
-Why = Annotated[str, text(0, MAX_WHY_CHARS)]
-Number = Annotated[int, whole(1, 10**9)]
+Who = Annotated[str, json_text(1, MAX_WHO_CHARS)]
+Why = Annotated[str, json_text(0, MAX_WHY_CHARS)]
+RevisionNumber = Annotated[int, whole(1, 10**9)]
 Deadline = Annotated[float, decimal(1.0, LONGEST_DEADLINE_S, "a number of seconds", " seconds")]
 
 
@@ -45,7 +45,7 @@ class ChangeBody:
 
     who: Who = UNNAMED
     why: Why = ""
-    expected: Number | None = None
+    expected: RevisionNumber | None = None
     dry_run: Switch = False
     deadline_s: Deadline = DEADLINE_S
 
@@ -80,7 +80,7 @@ class RollbackBody(ChangeBody):
     """An old revision, whose text and admin states are applied anew."""
 
     EXAMPLE: ClassVar = {"number": 1, "who": "ann", "deadline_s": 30}
-    number: Number
+    number: RevisionNumber
 
 
 @attrs.frozen

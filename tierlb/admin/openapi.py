@@ -29,7 +29,7 @@ LATENCY: Schema = {
     ]
 }
 """What controller/status.py makes of an encoded sketch."""
-PLAIN: dict[Any, Schema] = {
+PLAIN_TYPES: dict[Any, Schema] = {
     bytes: LATENCY,
     Address: {"type": "string"},
     str: {"type": "string"},
@@ -52,7 +52,7 @@ REFUSED = {
     503: "The change cannot be stored.",
     507: "There is no room to store the change.",
 }
-NUMBER: Schema = {
+NUMBER_PARAMETER: Schema = {
     "name": "number",
     "in": "path",
     "required": True,
@@ -60,12 +60,12 @@ NUMBER: Schema = {
 }
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
+def openapi_document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The whole description, ready for json.dumps."""
     definitions: dict[str, Schema] = {}
     paths: dict[str, dict[str, Any]] = {}
     bodies = Describer(REFERENCE, definitions)
-    answers = Describer(REFERENCE, definitions, reads=False, simple=PLAIN)
+    answers = Describer(REFERENCE, definitions, reads=False, simple=PLAIN_TYPES)
     answers.schema(Refusal)
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, bodies, answers)
@@ -98,7 +98,7 @@ def _described(operation: Operation, bodies: Describer, answers: Describer) -> d
         "responses": given | {str(status): _refusal(status) for status in _refusals(operation)},
     }
     if "{number}" in operation.path:
-        described["parameters"] = [NUMBER]
+        described["parameters"] = [NUMBER_PARAMETER]
     if operation.token:
         described["security"] = [{"token": []}]
     if operation.body is not None:

@@ -12,7 +12,7 @@ from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import open_stream
 
 
-class Unreachable(Exception):  # noqa: N818 (an event of normal operation)
+class AppUnreachable(Exception):  # noqa: N818 (an event of normal operation)
     """Nothing listens there."""
 
 
@@ -50,7 +50,7 @@ async def fetch(url: Url, timeout_s: float, max_bytes: int) -> bytes:
         try:
             stream = await open_stream(url.host, url.port)
         except OSError as error:
-            raise Unreachable(f"{url.host}:{url.port}: {error.strerror or error}") from error
+            raise AppUnreachable(f"{url.host}:{url.port}: {error.strerror or error}") from error
         async with stream:
             try:
                 return await _converse(HttpConnection(stream), url, max_bytes)

@@ -33,7 +33,7 @@ for more than they are."""
 
 
 @attrs.define
-class Use:
+class SlotUse:
     """The share of something that was used in the last second or so, and completions per second in the same time."""
 
     share: float = 0.0
@@ -113,8 +113,8 @@ class Leaf:
     _totals: Totals = attrs.field(factory=Totals, init=False)
     _by_slots: SlotCapacity = attrs.field(factory=SlotCapacity, init=False)
     _by_rate: Smoothed = attrs.field(factory=Smoothed, init=False)
-    _slot_use: Use = attrs.field(factory=Use, init=False)
-    _processor_use: Use = attrs.field(factory=Use, init=False)
+    _slot_use: SlotUse = attrs.field(factory=SlotUse, init=False)
+    _processor_use: SlotUse = attrs.field(factory=SlotUse, init=False)
     _orca_busy: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -179,9 +179,9 @@ class Leaf:
         last = self._last
         if last is None or last.boot != said.boot or said.done < last.done:
             last = AppFigures(0)
-            self._slot_use = Use()
+            self._slot_use = SlotUse()
             if not self.metered:
-                self._processor_use = Use()
+                self._processor_use = SlotUse()
         self._totals.add(last, said)
         self._last = said
         if slots := self.slots or said.slots:

@@ -49,7 +49,8 @@ from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
-from tierlb.topology.plan import Plan, describe, transition
+from tierlb.topology.plan import Plan, describe
+from tierlb.topology.stages import transition
 from tierlb.topology.units import duration_text
 from tierlb.topology.verbs import Edit
 

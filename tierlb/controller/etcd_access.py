@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.channel.durable import StoreError
 from tierlb.model.topology import SharedStore
-from tierlb.topology.files import one_line, read_regular
+from tierlb.topology.files import password_line, read_regular
 from tierlb.topology.net_forms import read_store_url
 from tierlb.topology.typed import Scalar
 
@@ -59,7 +59,7 @@ class Login:
     def password(self) -> str:
         """As the file has it now. Raises Denied."""
         try:
-            return one_line(read_regular(str(self.password_file)))
+            return password_line(read_regular(str(self.password_file)))
         except OSError as error:
             why = error.strerror or str(error)
         except UnicodeDecodeError:

@@ -19,11 +19,11 @@ from tierlb.net.self_connect import open_stream
 CONNECT_S = 1.0
 CLOSE_S = 0.5
 """For the end of a TLS connection: the other end may not be reading."""
-IDLE_S = 5.0
+ETCD_IDLE_S = 5.0
 """Longer than renewals of a lease are apart."""
-MAX_ANSWER_BYTES = 2**28
+MAX_ETCD_ANSWER_BYTES = 2**28
 """128 values of 1.5 MiB, which are the most of one transaction, in base64."""
-MAX_LINE_BYTES = 2**24
+MAX_WATCH_LINE_BYTES = 2**24
 """A change of one value, in base64, several times over."""
 
 NO_ANSWER = (BadAnswer, trio.BrokenResourceError)
@@ -52,7 +52,7 @@ class EtcdConnections:
     async def post(self, member: str, path: str, fields: dict[str, str], content: bytes) -> EtcdAnswer:
         """Ask a member and read the whole answer. Raises NotSent and NO_ANSWER."""
         async with self.asking(member, path, fields, content) as (status, http):
-            return EtcdAnswer(status, await http.body(MAX_ANSWER_BYTES))
+            return EtcdAnswer(status, await http.body(MAX_ETCD_ANSWER_BYTES))
 
     @asynccontextmanager
     async def asking(
@@ -82,7 +82,7 @@ class EtcdConnections:
         kept = self._idle.get(member, [])
         while kept:
             since, http = kept.pop()
-            if trio.current_time() - since < IDLE_S and not _has_ended(http):
+            if trio.current_time() - since < ETCD_IDLE_S and not _has_ended(http):
                 return http
             await _close(http)
         host, _, port = member.rpartition(":")

@@ -13,6 +13,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode_sketch
+from tierlb.topology.typed import plain
 
 
 class State(enum.Enum):
@@ -116,22 +117,8 @@ def observed(seen_by: Mapping[str, HostLoad]) -> str:
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
     """The status as a mapping that `json.dumps` takes; addresses and states as text, of a latency its quantiles."""
-    plain: dict[str, Any] = _plain(status)
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Address):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, bytes):
-        return _quantiles(value)
-    if attrs.has(type(value)):
-        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    found: dict[str, Any] = plain(status, _quantiles)
+    return found
 
 
 def _quantiles(latency: bytes) -> dict[str, Any] | None:

@@ -251,11 +251,8 @@ class End(Stream):
         heard = self.carried != self.noted
         self.noted = self.carried
         next_s = peer_liveness.LOOK_S if heard and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
-        if next_s != peer_liveness.GONE:
-            self.doubted = NEVER
-            return next_s
-        self.doubted = min(self.doubted, now)
-        return max(peer_liveness.GONE, min(quiet_in_s, self.doubted + peer_liveness.LOOK_S - now))
+        next_s, self.doubted = peer_liveness.confirm(next_s, now, self.pipe.moved, self.doubted)
+        return next_s
 
     def close(self) -> None:
         self._return_kernel_pipe()

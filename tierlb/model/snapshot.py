@@ -10,6 +10,7 @@ controller.
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -83,7 +84,7 @@ class Destination:
 
     weight: float
     targets: tuple[str, ...]
-    hosts: tuple[HostSpec, ...]
+    hosts: tuple[HostSpec, ...] = attrs.field(metadata={JSON_KEY: "members"})
 
 
 @attrs.frozen

@@ -13,8 +13,8 @@ import attrs
 import h11
 import trio
 
-READ_BYTES = 16 * 1024
-MAX_HEAD_BYTES = 16 * 1024
+CLIENT_READ_BYTES = 16 * 1024
+MAX_ANSWER_HEAD_BYTES = 16 * 1024
 MAX_INTERIM_BYTES = 256 * 1024
 """Of interim answers (1xx) before the final one, whose number HTTP does not limit."""
 MAX_FAULT_CHARS = 120
@@ -45,7 +45,7 @@ class Head:
 class HttpConnection:
     """One connection. Besides BadAnswer every method raises what the stream raises."""
 
-    def __init__(self, stream: trio.abc.Stream, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
+    def __init__(self, stream: trio.abc.Stream, max_head_bytes: int = MAX_ANSWER_HEAD_BYTES) -> None:
         self.stream = stream
         self.received_bytes = 0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head_bytes)
@@ -104,7 +104,7 @@ class HttpConnection:
     async def _event(self) -> Any:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                data = bytes(await self.stream.receive_some(READ_BYTES))
+                data = bytes(await self.stream.receive_some(CLIENT_READ_BYTES))
                 self.received_bytes += len(data)
                 self._ended = not data
                 self._http.receive_data(data)

@@ -180,5 +180,5 @@ def _given(shape: Any) -> dict[str, Any]:
     """The keys that the file gives, by the names of the model; the others keep the model's defaults."""
     if shape is None:
         return {}
-    pairs = ((key.model_field, getattr(shape, name)) for name, key in keys_of(type(shape)).items())
+    pairs = ((key.model_field, getattr(shape, key.field.name)) for key in keys_of(type(shape)).values())
     return {field: _value(item) if hasattr(item, "MODEL") else item for field, item in pairs if item is not None}

@@ -4,8 +4,8 @@ A change of settings carries keys and values as the topology file writes them, s
 same words as in the file. Settings are compared field by field as the model declares them: one that the model gains
 later is reported without a line here. So there are no differences exactly when the topologies are equal.
 
-Two sorts of change cannot be carried out while the cluster runs, and say why: what the controller has from its
-start, and a name that would stand for something of another nature.
+Two sorts of change cannot be carried out while the cluster runs, and give the reason: settings that the controller
+reads at its start, and a name that would stand for something of another nature.
 
 Left out: in which order changes happen and what they do to connections (`plan`).
 """
@@ -33,10 +33,10 @@ class Field:
     after: str | None
 
 
+@attrs.frozen
 class Possible:
     """A change that a running cluster can make."""
 
-    __slots__ = ()
     supported: ClassVar[bool] = True
 
 
@@ -116,8 +116,8 @@ class PoolChanged(Possible):
 
 @attrs.frozen
 class AdminChanged(Possible):
-    """What an operator wants of one node or agent changed; it belongs to a revision beside the text. `group`: its tier
-    or pool."""
+    """The admin state of a node or agent changed; it belongs to a revision beside the text. `group`: its tier or
+    pool."""
 
     group: str
     name: str
@@ -128,7 +128,7 @@ class AdminChanged(Possible):
 
 @attrs.frozen
 class ClusterChanged:
-    """What the controller and all nodes have from their start."""
+    """A setting that the controller and all nodes read at their start."""
 
     supported: ClassVar[bool] = False
     fields: tuple[Field, ...]
@@ -254,7 +254,7 @@ def _weight_fields(before: Pool, after: Pool, same_hosts: bool) -> Iterator[Fiel
 
 
 def _override_fields(before: Pool, after: Pool) -> Iterator[Field]:
-    """What is wanted of single endpoints."""
+    """Weights and admin states of single endpoints."""
     was, now = ({each.address: each for each in pool.overrides} for pool in (before, after))
     for address in (each for each in {**was, **now} if after.dns is not None or each in after.endpoints):
         one, other = was.get(address, Override(address)), now.get(address, Override(address))

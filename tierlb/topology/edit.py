@@ -1,8 +1,8 @@
 """The verbs (`verbs`) as edits of a topology file's text: text in, text out.
 
-An edit is worked out on the model (who sends to whom, what is one forward) and carried out on the text
+An edit is decided on the model (which tier sends where, what is one forward) and carried out on the text
 (`rewrite.Sheet`), so that comments, order, quotes and layout stay as they were written. What comes out has been through
-the loader, which knows all rules of the file; only what the loader cannot know is checked here.
+the loader, which checks all rules of the file; only what the loader cannot check is checked here.
 
 Adding a tier and removing it again gives the same text, but for spaces in braces. Left out: edits of pools and routes,
 and the admin state of nodes, which is no part of the file.

@@ -2,7 +2,7 @@
 
 An endpoint has a name in the file where it is listed (`endpoints`), or found in DNS (`overrides`, by its address).
 Those that `run` starts have other ports after each start, and agents are drained by their own names, as nodes are.
-A list of endpoints becomes a mapping when one of them is to be other than the rest.
+A list of endpoints becomes a mapping when one of them differs from the rest.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tierlb.model.topology import Admin, Override, Pool, Topology
 from tierlb.topology.diff import weights_of
 from tierlb.topology.excerpts import entry_text
 from tierlb.topology.layout import DEFAULT_INDENT, Layout, LayoutError
-from tierlb.topology.parts import Entry, Mapping, Series, Word, meant
+from tierlb.topology.parts import ListPart, MappingEntry, MappingPart, Word, meant
 from tierlb.topology.rewrite import Sheet, Splice
 from tierlb.topology.verbs import EditError, SetEndpoint
 
@@ -76,8 +76,8 @@ def _takes(wanted: Override) -> bool:
     return wanted.admin is Admin.READY and wanted.weight != 0
 
 
-def value_text(wanted: Override) -> str:
-    """As the file has it: a weight, or a mapping where there is more to say."""
+def override_text(wanted: Override) -> str:
+    """As the file has it: a weight, or a mapping where the admin state is given too."""
     if wanted.admin is Admin.READY:
         return _number(1.0 if wanted.weight is None else wanted.weight)
     weight = "" if wanted.weight is None else f"weight: {_number(wanted.weight)}, "
@@ -93,17 +93,17 @@ def _listing(sheet: Sheet, pool: Pool, after: Override) -> Iterator[Splice]:
     entry = sheet.mapping("pools", pool.name).entries["endpoints"]
     after = attrs.evolve(after, weight=None if after.weight == 1.0 else after.weight)
     match meant(entry.value):
-        case Mapping(entries=entries) as listed:
+        case MappingPart(entries=entries) as listed:
             key = list(entries)[pool.endpoints.index(after.address)]
-            yield sheet.with_value(listed.entries[key], f" {value_text(after)}")
-        case Series() as listed:
-            texts = [value_text(after) if address == after.address else "1" for address in pool.endpoints]
+            yield sheet.with_value(listed.entries[key], f" {override_text(after)}")
+        case ListPart() as listed:
+            texts = [override_text(after) if address == after.address else "1" for address in pool.endpoints]
             yield from _as_mapping(sheet.layout, entry, listed, texts)
         case Word():
             raise LayoutError(f"pools.{pool.name}.endpoints: write a list or a mapping, and try again")
 
 
-def _as_mapping(layout: Layout, entry: Entry, series: Series, values: list[str]) -> Iterator[Splice]:
+def _as_mapping(layout: Layout, entry: MappingEntry, series: ListPart, values: list[str]) -> Iterator[Splice]:
     """Make the entry's list of scalars a mapping from each of them to a value; comments and layout stay."""
     within = series.start
     for item, value in zip(series.items, values, strict=True):
@@ -126,7 +126,7 @@ def _overriding(sheet: Sheet, pool: Pool, after: Override) -> Iterator[Splice]:
     known = [each for each in pool.overrides if each.address != after.address]
     if after != Override(after.address):
         known.append(after)
-    text = ", ".join(f'"{each.address}": {value_text(each)}' for each in known)
+    text = ", ".join(f'"{each.address}": {override_text(each)}' for each in known)
     if "overrides" in mapping.entries and known:
         yield sheet.with_value(mapping.entries["overrides"], f" {{{text}}}")
     elif "overrides" in mapping.entries:

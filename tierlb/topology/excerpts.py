@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from tierlb.topology.layout import Layout
-from tierlb.topology.parts import Alias, Mapping, Part, Series, Word, meant
+from tierlb.topology.parts import Alias, ListPart, MappingPart, Part, Word, meant
 from tierlb.topology.source import LINE_END
 
 NOT_ANYWHERE = re.compile(rf"{LINE_END.pattern}|[#&*]")
@@ -31,13 +31,13 @@ def flow_text(text: str, part: Part) -> str:
         return word(found.text) if raw[:1] in "|>*" or LINE_END.search(raw) else raw
     if found.flow and not NOT_ANYWHERE.search(raw):
         return raw
-    if isinstance(found, Series):
+    if isinstance(found, ListPart):
         return f"[{', '.join(flow_text(text, item) for item in found.items)}]"
     pairs = (f"{flow_text(text, entry.key)}: {flow_text(text, entry.value)}" for entry in found.entries.values())
     return f"{{{', '.join(pairs)}}}"
 
 
-def moved(layout: Layout, mapping: Mapping, key: str, column: int | None) -> str:
+def moved(layout: Layout, mapping: MappingPart, key: str, column: int | None) -> str:
     """An entry as it would be written in a mapping with its keys at the column; comments go along between block
     mappings."""
     entry = mapping.entries[key]
@@ -48,7 +48,7 @@ def moved(layout: Layout, mapping: Mapping, key: str, column: int | None) -> str
     return "".join(f"{line}\n" for line in _shifted(lines, column - layout.column_of(entry)))
 
 
-def value_text(layout: Layout, mapping: Mapping, key: str, column: int | None) -> str:
+def value_text(layout: Layout, mapping: MappingPart, key: str, column: int | None) -> str:
     """What stands behind an entry's colon, as it would be written in a mapping with its keys at the column."""
     entry = mapping.entries[key]
     if column is None or isinstance(entry.value, Alias | Word):

@@ -56,7 +56,7 @@ def matching(pattern: str, advice: str) -> Callable[[Scalar], str]:
     return read
 
 
-def printable(smallest: int) -> Callable[[Scalar], str]:
+def printable_text(smallest: int) -> Callable[[Scalar], str]:
     """A reader of texts on one line, of at least so many characters."""
 
     def read(scalar: Scalar) -> str:
@@ -107,7 +107,7 @@ def only(word: str, advice: str) -> Form:
     return Form(read, {"const": word})
 
 
-def text(least: int, most: int, *, one_line: bool = True) -> Form:
+def json_text(least: int, most: int, *, one_line: bool = True) -> Form:
     """A text of JSON, by its length."""
 
     def read(scalar: Scalar) -> str:
@@ -203,7 +203,7 @@ Seconds = Annotated[
 ]
 Size = Annotated[int, Form(_size(1, MOST_BODY_BYTES), SIZE_SCHEMA, write=size_text)]
 HeadSize = Annotated[int, Form(_size(1024, 2**20), SIZE_SCHEMA, write=size_text)]
-BodyRate = Annotated[
+LeastBodyRate = Annotated[
     int,
     Form(
         _body_rate,
@@ -226,6 +226,6 @@ JoinByThemselves = Annotated[bool, Form(_join_by_themselves, {"const": True}, wr
 Off = Annotated[str, only("off", "a mapping")]
 HashSource = Annotated[str, only("source", "{header: NAME}")]
 TcpCheck = Annotated[str, only("tcp", "{path: PATH}")]
-Command = Annotated[str, Form(_command, {"type": "string", "pattern": r"\{port\}"})]
-FileName = Annotated[str, Form(printable(1), {"type": "string", "minLength": 1})]
-UserName = Annotated[str, Form(printable(1), {"type": ["string", "number"], "minLength": 1})]
+RunCommand = Annotated[str, Form(_command, {"type": "string", "pattern": r"\{port\}"})]
+FileName = Annotated[str, Form(printable_text(1), {"type": "string", "minLength": 1})]
+UserName = Annotated[str, Form(printable_text(1), {"type": ["string", "number"], "minLength": 1})]

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from tierlb.topology.forms import PLAIN_VALUE, matching, printable, range_schema, text_schema, whole
+from tierlb.topology.forms import PLAIN_VALUE, matching, printable_text, range_schema, text_schema, whole
 from tierlb.topology.problems import suggestion
 from tierlb.topology.typed import Form, Scalar, Schema
 from tierlb.topology.units import shown
@@ -15,9 +15,9 @@ MEDIA_TYPE = rf"{TOKEN}/{TOKEN}( *;[ -~]*)?"
 STATUS = r"[2-5][0-9]{2}"
 STATUS_RANGE = re.compile(rf"({STATUS})(?:-({STATUS}))?")
 STATUS_RANGE_SCHEMA: Schema = {"anyOf": [range_schema(200, 599), text_schema(f"{STATUS}(-{STATUS})?")]}
-DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-PLACEHOLDERS = ("scheme", "host", "hostname", "path", "query")
+DOT_SEGMENT_IN_PATH = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+URL_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+URL_PLACEHOLDERS = ("scheme", "host", "hostname", "path", "query")
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 MAX_BODY_CHARS = 64 * 1024
@@ -31,7 +31,7 @@ _any_redirect = whole(300, 399)
 
 
 def _prefix(scalar: Scalar) -> str:
-    if DOT_SEGMENT.search(_path(scalar)):
+    if DOT_SEGMENT_IN_PATH.search(_path(scalar)):
         raise ValueError(f"{shown(scalar.text)} can never match: paths with . or .. segments match no prefix")
     return scalar.text
 
@@ -62,11 +62,11 @@ def _body(scalar: Scalar) -> str:
 
 def _location(scalar: Scalar) -> str:
     url = _url(scalar)
-    for found in PLACEHOLDER.findall(url):
-        if found not in PLACEHOLDERS:
-            choice = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise ValueError(f"{{{found[:60]}}} has no meaning: write {choice}{suggestion(found, PLACEHOLDERS)}")
-    if "{" in PLACEHOLDER.sub("", url) or "}" in PLACEHOLDER.sub("", url):
+    for found in URL_PLACEHOLDER.findall(url):
+        if found not in URL_PLACEHOLDERS:
+            choice = ", ".join(f"{{{name}}}" for name in URL_PLACEHOLDERS)
+            raise ValueError(f"{{{found[:60]}}} has no meaning: write {choice}{suggestion(found, URL_PLACEHOLDERS)}")
+    if "{" in URL_PLACEHOLDER.sub("", url) or "}" in URL_PLACEHOLDER.sub("", url):
         raise ValueError("a { or } stands alone: percent-encode it as %7B or %7D")
     return url
 
@@ -104,8 +104,8 @@ Target = Annotated[
 Method = Annotated[str, Form(_method, text_schema(TOKEN))]
 HeaderName = Annotated[str, Form(_header_name, text_schema(TOKEN))]
 HashHeader = Annotated[str, Form(_hash_header, text_schema(TOKEN), write="{{header: {}}}".format)]
-QueryName = Annotated[str, Form(printable(1), {"type": "string", "minLength": 1})]
-FieldValue = Annotated[str | None, Form(printable(0), {"type": [*PLAIN_VALUE["type"], "null"]}, accepts_null=True)]
+QueryName = Annotated[str, Form(printable_text(1), {"type": "string", "minLength": 1})]
+FieldValue = Annotated[str | None, Form(printable_text(0), {"type": [*PLAIN_VALUE["type"], "null"]}, accepts_null=True)]
 """The value a header or query field must have, or None where presence is enough."""
 Status = Annotated[int, whole(200, 599)]
 StatusRange = Annotated[tuple[int, int], Form(_status_range, STATUS_RANGE_SCHEMA, write=_status_range_text)]

@@ -1,7 +1,7 @@
-"""What a tier that is put in front of another one takes over, so that nothing about a request changes but one hop.
+"""Settings that a tier put in front of another one takes over, so that a request meets nothing new but one hop.
 
-Settings that decide whether a request passes, and as what: timeouts, limits, whose X-Forwarded-* are kept, how paths
-are forwarded, and the drain time. They are copied as they are written. Where one tier balances connections and the
+They decide whether a request passes, and in which form: timeouts, limits, trusted peers, how paths are forwarded, and
+the drain time. They are copied as they are written. Where one tier balances connections and the
 other requests, the times are matched by their meaning: at l4 a connection is idle while its request is answered.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.build import L4_TIMEOUTS
 from tierlb.topology.excerpts import flow_text
-from tierlb.topology.parts import Mapping, meant
+from tierlb.topology.parts import MappingPart, meant
 from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import duration_text
 
@@ -37,7 +37,7 @@ def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]
     for key, inner in AT_BOTH.items():
         given = meant(entries[key].value) if key in entries else None
         pairs = {}
-        if isinstance(given, Mapping):
+        if isinstance(given, MappingPart):
             pairs = {name: flow_text(text, given.entries[name].value) for name in inner if name in given.entries}
         if key == "timeouts":
             pairs |= _times(tier)

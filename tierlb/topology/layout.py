@@ -9,7 +9,7 @@ import bisect
 import re
 from collections.abc import Iterable
 
-from tierlb.topology.parts import Entry, Mapping, Part
+from tierlb.topology.parts import MappingEntry, MappingPart, Part
 from tierlb.topology.source import LINE_END
 
 COMMENT = re.compile(r" *#")
@@ -47,7 +47,7 @@ class Layout:
         found = LINE_END.search(self.text, self._starts[line])
         return found.start() if found else len(self.text)
 
-    def lines_of(self, entry: Entry) -> tuple[int, int]:
+    def lines_of(self, entry: MappingEntry) -> tuple[int, int]:
         """The first and the last line of an entry of a block mapping, its comments included."""
         column = self.column_of(entry)
         first, last = self.line(entry.key.start), self.line(entry.value.end)
@@ -65,7 +65,7 @@ class Layout:
             last += 1
         return first, last
 
-    def column_of(self, entry: Entry) -> int:
+    def column_of(self, entry: MappingEntry) -> int:
         """How far the key is indented. Raises LayoutError where other text stands before it."""
         line = self.line(entry.key.start)
         indent = self.text[self._starts[line] : entry.key.start]
@@ -74,18 +74,18 @@ class Layout:
             raise LayoutError(said)
         return len(indent)
 
-    def column(self, mapping: Mapping) -> int | None:
+    def column(self, mapping: MappingPart) -> int | None:
         """How far the keys of a block mapping are indented; None for a flow mapping."""
         return None if mapping.flow else self.column_of(next(iter(mapping.entries.values())))
 
-    def inner_column(self, mapping: Mapping, beside: str) -> int | None:
+    def inner_column(self, mapping: MappingPart, beside: str) -> int | None:
         """The column for the keys of a new mapping in a mapping, by the example of those that are there."""
         column = self.column(mapping)
         if column is None:
             return None
         entries = mapping.entries
         for entry in (entries[beside], *entries.values()):
-            if isinstance(entry.value, Mapping) and not entry.value.flow:
+            if isinstance(entry.value, MappingPart) and not entry.value.flow:
                 return self.column(entry.value)
         return column + (column or DEFAULT_INDENT)
 
@@ -97,18 +97,18 @@ class Layout:
             raise LayoutError(f"line {line + 1}: write each item of the list on a line with its dash, and try again")
         return found[0]
 
-    def is_spaced(self, mapping: Mapping) -> bool:
+    def is_spaced(self, mapping: MappingPart) -> bool:
         """Whether blank lines keep the mapping's entries apart; one entry alone is judged by what follows it."""
         lines = [self.lines_of(entry) for entry in mapping.entries.values()]
         gaps = [last + 1 for _, last in (lines[:-1] or lines)]
         return any(line + 1 < len(self._starts) and self._is_blank(line) for line in gaps)
 
-    def tail(self, entry: Entry) -> str:
+    def tail(self, entry: MappingEntry) -> str:
         """The comment behind an entry on its last line, with the space before it; nothing for one in a flow mapping."""
         tail = self.text[entry.value.end : self.end(self.line(entry.value.end))].rstrip()
         return tail if COMMENT.match(tail) else ""
 
-    def after_colon(self, entry: Entry) -> int:
+    def after_colon(self, entry: MappingEntry) -> int:
         """Where what follows the entry's colon begins."""
         return self.text.index(":", entry.key.end) + 1
 

@@ -18,10 +18,10 @@ from tierlb.topology.build import build
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
-from tierlb.topology.reading import Reading, read
+from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.rules import local_faults
 from tierlb.topology.shapes import FileShape
-from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, Source, UnreadableError, read_source
+from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, UnreadableError, YamlSource, read_source
 from tierlb.topology.timeouts import timeout_advice
 from tierlb.topology.typed import Scalar
 from tierlb.topology.uses import Use, use_faults
@@ -82,7 +82,7 @@ def check_text(text: str, file: str, use: Use | None = None) -> Checked:
     return _checked(source, file, use)
 
 
-def _checked(source: Source, file: str, use: Use | None) -> Checked:
+def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
     folder = os.path.dirname(file)
     reading = _read(source.data)
     faults, shape = list(reading.faults), reading.value
@@ -101,15 +101,15 @@ def _checked(source: Source, file: str, use: Use | None) -> Checked:
     return Checked(topology, tuple(sorted(warnings)))
 
 
-def _read(data: Data) -> Reading:
+def _read(data: Data) -> TypedReading:
     """The file's shape. One without a name is read as if it had one, so that the rest of it is checked too."""
-    reading = read(FileShape, data)
+    reading = read_typed(FileShape, data)
     if reading.value is not None or not isinstance(data, dict):
         return reading
-    return attrs.evolve(reading, value=read(FileShape, {**data, "cluster": Scalar("unnamed")}).value)
+    return attrs.evolve(reading, value=read_typed(FileShape, {**data, "cluster": Scalar("unnamed")}).value)
 
 
-def _placed(source: Source, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
+def _placed(source: YamlSource, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
     return ((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)
 
 

@@ -3,24 +3,24 @@
 from collections.abc import Iterable, Iterator
 
 from tierlb.model.topology import Tier, Topology
-from tierlb.topology.parts import Mapping, Part, Series, Word, meant
+from tierlb.topology.parts import ListPart, MappingPart, Part, Word, meant
 from tierlb.topology.problems import suggestion
 from tierlb.topology.rewrite import Sheet
 from tierlb.topology.units import shown
 from tierlb.topology.verbs import EditError
 
 
-def holders_of(sheet: Sheet, name: str) -> Iterator[Mapping]:
+def holders_of(sheet: Sheet, name: str) -> Iterator[MappingPart]:
     """The mappings in a tier that have a `to`: its own, or those of its routes."""
     tier = sheet.mapping("tiers", name)
     if "to" in tier.entries:
         yield tier
         return
     routes = meant(tier.entries["routes"].value)
-    assert isinstance(routes, Series)
+    assert isinstance(routes, ListPart)
     for item in routes.items:
         route = meant(item)
-        if isinstance(route, Mapping) and "to" in route.entries:
+        if isinstance(route, MappingPart) and "to" in route.entries:
             yield route
 
 

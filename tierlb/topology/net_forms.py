@@ -14,7 +14,7 @@ from tierlb.topology.typed import Form, Scalar, Schema
 from tierlb.topology.units import shown
 
 HOST_LABELS = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
-HOST = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
+HOST_PATTERN = rf"(\*\.)?{HOST_LABELS}|\[[0-9a-f:.]+\]"
 HOST_FIELD = rf"({HOST_LABELS}|\[[0-9a-f:.]+\])(:[0-9]{{1,5}})?"
 DNS_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 DNS_HOST = rf"[a-z0-9]([a-z0-9_-]{{0,61}}[a-z0-9_])?(\.{DNS_LABEL})*\.?"
@@ -25,7 +25,7 @@ STORE_HOST_PORT = rf"({STORE_LABEL}(\.{STORE_LABEL})*|\[[0-9a-fA-F:.]+\]):[0-9]{
 STORE_URL = rf"etcds?://{STORE_HOST_PORT}(,{STORE_HOST_PORT})*(/[A-Za-z0-9._-]+)*/?"
 LIKE_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 IMAGE_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
-IMAGE = (
+IMAGE_PATTERN = (
     rf"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{{1,5}})?/)?{IMAGE_PATH}(/{IMAGE_PATH})*"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
@@ -75,7 +75,7 @@ def _network(scalar: Scalar) -> str:
 
 def _host(scalar: Scalar) -> str:
     name = scalar.text.lower()
-    if not re.fullmatch(HOST, name):
+    if not re.fullmatch(HOST_PATTERN, name):
         raise ValueError(f"{shown(scalar.text)} is not a host: write one such as example.com or *.example.com, no port")
     if name.startswith("["):
         if not _is_ip(name[1:-1], ipaddress.IPv6Address):
@@ -158,18 +158,18 @@ FixedListen = Annotated[Address, Form(_fixed_listen, ADDRESS_SCHEMA)]
 Endpoint = Annotated[Address, Form(_endpoint, ADDRESS_SCHEMA)]
 Network = Annotated[str, Form(_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
-Host = Annotated[str, Form(_host, _any_case_schema(HOST))]
+HostName = Annotated[str, Form(_host, _any_case_schema(HOST_PATTERN))]
 HostField = Annotated[str, Form(_host_field, _any_case_schema(HOST_FIELD))]
 """The value of a Host field: one name or IP address, with or without a port."""
 ApiHost = Annotated[str, Form(_api_host, _any_case_schema(rf"{HOST_LABELS}|[0-9a-f:.]+"))]
 """A name or IP address as it stands in a Host field, without the port and without brackets."""
 DnsName = Annotated[str, Form(_dns_name, _any_case_schema(f"{DNS_HOST_PORT}|{SRV_NAME}"))]
 """HOST:PORT, or the name of SRV records."""
-StoreUrl = Annotated[str, Form(read_store_url, text_schema(STORE_URL))]
+StoreUrlText = Annotated[str, Form(read_store_url, text_schema(STORE_URL))]
 Image = Annotated[
     str,
     Form(
-        matching(rf"(?=.{{1,{MAX_IMAGE_CHARS}}}\Z)(?:{IMAGE})", IMAGE_ADVICE),
-        text_schema(IMAGE, maxLength=MAX_IMAGE_CHARS),
+        matching(rf"(?=.{{1,{MAX_IMAGE_CHARS}}}\Z)(?:{IMAGE_PATTERN})", IMAGE_ADVICE),
+        text_schema(IMAGE_PATTERN, maxLength=MAX_IMAGE_CHARS),
     ),
 ]

@@ -2,7 +2,7 @@
 
 A fault does not hide another one: the part that cannot be read is left out, and the rest is read on. An optional key
 whose value is wrong counts as not given. A required one takes its mapping along, and a wrong item its list, up to the
-next key that can be left out. `Reading.damaged` names the keys that were left out, so that later checks do not blame a
+next key that can be left out. `Reading.damaged` names the keys that were left out, so that later checks do not report a
 mapping for what it may have held.
 """
 
@@ -20,7 +20,7 @@ UNREAD: Any = object()
 
 
 @attrs.frozen
-class Reading:
+class TypedReading:
     """What could be made of the data. `value` is None if nothing could; `damaged` are the keys that were left out."""
 
     value: Any
@@ -32,11 +32,11 @@ class Reading:
         return not any(cut[: len(path)] == path for cut in self.damaged)
 
 
-def read(kind: Any, data: object) -> Reading:
+def read_typed(kind: Any, data: object) -> TypedReading:
     """Read a value of the type from mappings, lists, and scalars of a file or of JSON."""
     reader = _Reader()
     value = reader.value(kind, data, ())
-    return Reading(None if value is UNREAD else value, tuple(reader.faults), frozenset(reader.damaged))
+    return TypedReading(None if value is UNREAD else value, tuple(reader.faults), frozenset(reader.damaged))
 
 
 class _Reader:

@@ -13,7 +13,7 @@ import attrs
 
 from tierlb.topology.excerpts import entry_text, word
 from tierlb.topology.layout import Layout, LayoutError
-from tierlb.topology.parts import Entry, Mapping, Part, Series, meant, parse
+from tierlb.topology.parts import ListPart, MappingEntry, MappingPart, Part, meant, parse_parts
 
 
 @attrs.frozen
@@ -32,16 +32,16 @@ class Sheet:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parsed = parse(text)
+        self._parsed = parse_parts(text)
         self.layout = Layout(text, self._parsed.spans)
 
-    def mapping(self, *path: str) -> Mapping:
+    def mapping(self, *path: str) -> MappingPart:
         """The mapping that the keys lead to."""
         found = meant(self._parsed.root)
         for key in path:
-            assert isinstance(found, Mapping)
+            assert isinstance(found, MappingPart)
             found = meant(found.entries[key].value)
-        assert isinstance(found, Mapping)
+        assert isinstance(found, MappingPart)
         return found
 
     def spliced(self, splices: Iterable[Splice]) -> str:
@@ -65,22 +65,22 @@ class Sheet:
         """Write other text in the place of a part."""
         return Splice(part.start, part.end, text, part.start)
 
-    def with_value(self, entry: Entry, value: str, *, comment: bool = False) -> Splice:
+    def with_value(self, entry: MappingEntry, value: str, *, comment: bool = False) -> Splice:
         """Write another value, as `value_text` gives it, in the place of the entry's; and of the comment behind it."""
         end = entry.value.end + (len(self.layout.tail(entry)) if comment else 0)
         plain = value.removeprefix(" ")
         is_block = plain.lstrip(" ")[:1] in "#\n"
-        if is_block or (isinstance(entry.value, Mapping | Series) and not entry.value.flow):
+        if is_block or (isinstance(entry.value, MappingPart | ListPart) and not entry.value.flow):
             return Splice(self.layout.after_colon(entry), end, value, entry.value.start)
         return Splice(entry.value.start, end, plain, entry.value.start)
 
-    def with_key(self, mapping: Mapping, key: str, value: str, after: Iterable[str]) -> Splice:
+    def with_key(self, mapping: MappingPart, key: str, value: str, after: Iterable[str]) -> Splice:
         """Set a scalar; a key that is not there yet comes behind the last of those in `after` that is."""
         if key in mapping.entries:
             return self.replaced(mapping.entries[key].value, value)
         return self.with_entry(mapping, entry_text(key, f" {value}", self.layout.column(mapping)), after)
 
-    def with_entry(self, mapping: Mapping, entry: str, after: Iterable[str]) -> Splice:
+    def with_entry(self, mapping: MappingPart, entry: str, after: Iterable[str]) -> Splice:
         """Put an entry, written for the mapping's column, behind the last of the keys in `after` that is there."""
         last = mapping.entries[[key for key in after if key in mapping.entries][-1]]
         if mapping.flow:
@@ -91,7 +91,7 @@ class Sheet:
             entry = "\n" + entry.removesuffix("\n")
         return Splice(at, at, entry, mapping.start)
 
-    def with_block(self, mapping: Mapping, block: str, *, before: str | None = None, after: str = "") -> Splice:
+    def with_block(self, mapping: MappingPart, block: str, *, before: str | None = None, after: str = "") -> Splice:
         """Put a larger entry beside another one, with a blank line between if that is how the mapping is written."""
         blank = "\n" if not mapping.flow and self.layout.is_spaced(mapping) else ""
         if before is None:
@@ -102,7 +102,7 @@ class Sheet:
         start = self.layout.start(self.layout.lines_of(mapping.entries[before])[0])
         return Splice(start, start, block + blank, mapping.start)
 
-    def without(self, mapping: Mapping, key: str) -> Splice:
+    def without(self, mapping: MappingPart, key: str) -> Splice:
         """Take an entry out, with its comments, and with the blank lines that kept it apart."""
         entries = list(mapping.entries.values())
         index = list(mapping.entries).index(key)
@@ -112,7 +112,7 @@ class Sheet:
             *self.layout.lines_of(entries[index]), mapping, is_last=entries[index] is entries[-1]
         )
 
-    def without_item(self, series: Series, index: int) -> Splice:
+    def without_item(self, series: ListPart, index: int) -> Splice:
         """Take an item out of a list of scalars."""
         item = series.items[index]
         if series.flow:
@@ -121,7 +121,7 @@ class Sheet:
         lines = self.layout.line(item.start), self.layout.line(item.end)
         return self._without_lines(*lines, series, is_last=index + 1 == len(series.items))
 
-    def with_items(self, series: Series, index: int, names: list[str]) -> Splice:
+    def with_items(self, series: ListPart, index: int, names: list[str]) -> Splice:
         """Write names in the place of one item of a list of scalars."""
         item = series.items[index]
         if len(names) == 1:
@@ -129,7 +129,7 @@ class Sheet:
         between = ", " if series.flow else "\n" + self.layout.item_indent(item)
         return self.replaced(item, between.join(map(word, names)))
 
-    def with_pairs(self, mapping: Mapping, key: str, pairs: dict[str, str]) -> Splice:
+    def with_pairs(self, mapping: MappingPart, key: str, pairs: dict[str, str]) -> Splice:
         """Write names with their scalars in the place of one entry of a mapping to scalars."""
         entry = mapping.entries[key]
         column = self.layout.column(mapping)

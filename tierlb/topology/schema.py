@@ -1,7 +1,7 @@
 """JSON Schema (draft 2020-12) of typed classes, and that of the topology file, for editors to complete by.
 
-It says what a mapping can say alone: keys, forms, conditions between keys, l7 keys at l4. What takes a look at the
-whole file (names, cycles, ports) or compares quantities is left to `load`. So the schema of the file accepts some
+It covers what one mapping shows alone: keys, forms, conditions between keys, l7 keys at l4. What needs the whole file
+(names, cycles, ports) or compares quantities is left to `load`. So the schema of the file accepts some
 files that `load` refuses, and it is a little stricter about how values are written (a number as a name, for one).
 """
 

@@ -1,9 +1,9 @@
 """The topology file's shape: one attrs class per mapping in it, in the file's own words.
 
 The reader makes these, the JSON Schema is made from them, and `build` and `diff` take keys and values of the model from
-them, so a key exists in all or in none. They hold what the file says and nothing else: a key that is not given is None,
-defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its attribute
-where that is not the key. `RULES` and the `l7_only` mark say what one key alone cannot.
+them, so a key exists in all or in none. They hold what is in the file and nothing else: a key that is not given is
+None, and defaults are the model's. `MODEL` is the class of the model that a mapping becomes, `field` the name of its
+attribute where that is not the key. `RULES` and the `l7_only` mark hold what involves more than one key.
 """
 
 from typing import Any, ClassVar
@@ -42,7 +42,9 @@ TIER_DEMANDS: dict[str, Schema] = {
     "hash_on": {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]},
     "agent_check": {"properties": {"replicas": {"maximum": 1}}},
 }
-RESOURCES = "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
+ABOUT_RESOURCES = (
+    "what each container may use, in compose and Kubernetes; under `tierlb up` processes share the machine"
+)
 
 To = forms.Name | tuple[forms.Name, ...] | dict[forms.Name, forms.Weight]
 
@@ -90,7 +92,7 @@ class LimitsShape:
     head: forms.HeadSize | None = optional("bytes of a request head, such as 32KiB", l7_only=True)
     headers: forms.HeaderCount | None = optional("fields in a request head", l7_only=True)
     body: forms.Size | None = optional("bytes of a request body, such as 10MB; any length if left out", l7_only=True)
-    body_rate: forms.BodyRate | None = optional(
+    body_rate: forms.LeastBodyRate | None = optional(
         "bytes a second that a request body must bring over 10 s of reading (default 240), else 408; off: any rate",
         l7_only=True,
     )
@@ -102,7 +104,7 @@ class MatchShape:
     RULES: ClassVar = (AtMostOne(("path", "path_prefix")),)
     path: http.UrlPath | None = optional("the whole path, without the query")
     path_prefix: http.UrlPrefix | None = optional("whole leading segments: /api matches /api and /api/x, not /apix")
-    host: net.Host | tuple[net.Host, ...] | None = optional(
+    host: net.HostName | tuple[net.HostName, ...] | None = optional(
         "a host name, *.example.com for all below it, or a list", field="hosts"
     )
     method: http.Method | tuple[http.Method, ...] | None = optional(
@@ -181,18 +183,18 @@ class TierShape:
         "how long requests and connections under way may go on at a node that is drained or stopped (default 30s)",
         field="drain_s",
     )
-    resources: ResourcesShape | None = optional(RESOURCES)
+    resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
 class RunShape:
     MODEL: ClassVar = Run
-    command: forms.Command = required(
+    command: forms.RunCommand = required(
         "started once per replica; {port} is the port, {host} the host it is to listen on"
     )
     replicas: forms.Replicas | None = optional("number of processes (default 1)")
     image: net.Image | None = optional("container image that has the command (default tierlb's own)")
-    resources: ResourcesShape | None = optional(RESOURCES)
+    resources: ResourcesShape | None = optional(ABOUT_RESOURCES)
 
 
 @attrs.frozen(kw_only=True)
@@ -268,13 +270,13 @@ class PoolShape:
     )
     run: RunShape | None = optional("start and supervise the endpoints on this machine")
     agents: forms.JoinByThemselves | AgentsShape | None = optional(
-        "true: endpoints join by themselves with `tierlb agent`; or a mapping that says where they may be"
+        "true: endpoints join by themselves with `tierlb agent`; or a mapping with the networks where they may be"
     )
     dns: net.DnsName | None = optional(
         "NAME:PORT, each of whose addresses is an endpoint, or a name of SRV records such as _http._tcp.api.internal"
     )
     overrides: dict[net.Endpoint, forms.Weight | EndpointShape] | None = optional(
-        "what is wanted of single endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
+        "weights and admin states of endpoints that are found in DNS, by HOST:PORT: a weight, or weight and admin"
     )
     health: forms.TcpCheck | HealthShape | None = optional("check each endpoint: tcp, or how; and outlier detection")
     agent_check: net.Port | None = optional("port where each endpoint's host answers HAProxy's agent-check")
@@ -302,11 +304,15 @@ class StoreShape:
         Needs({"certificate": "key", "key": "certificate", "user": "password_file", "password_file": "user"}),
         Given({key: {"properties": {"etcd": {"pattern": "^etcds://"}}} for key in TLS_ONLY}),
     )
-    etcd: net.StoreUrl = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
-    ca: forms.FileName | None = optional("PEM file of who signed etcd's certificate (default whom the machine trusts)")
+    etcd: net.StoreUrlText = required("etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds://... with TLS", field="url")
+    ca: forms.FileName | None = optional(
+        "PEM file of the authority that signed etcd's certificate (default those that the machine trusts)"
+    )
     certificate: forms.FileName | None = optional("PEM file of the certificate that etcd is shown")
     key: forms.FileName | None = optional("PEM file of its private key, without a passphrase")
-    user: forms.UserName | None = optional("who logs in; needs to read and write what is below PREFIX/CLUSTER/")
+    user: forms.UserName | None = optional(
+        "the user to log in as; needs to read and write what is below PREFIX/CLUSTER/"
+    )
     password_file: forms.FileName | None = optional("file with the user's password, in one line")
 
 
@@ -314,7 +320,7 @@ class StoreShape:
 class FileShape:
     cluster: forms.Name = required("the cluster's name")
     admin: AdminShape | None = optional("where the controller listens")
-    store: net.StoreUrl | StoreShape | None = optional(
+    store: net.StoreUrlText | StoreShape | None = optional(
         "where controllers of several machines keep all this: etcd://HOST:PORT,HOST:PORT/PREFIX, or a mapping for TLS "
         "and users (default a directory)"
     )

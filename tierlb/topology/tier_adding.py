@@ -8,7 +8,7 @@ from tierlb.topology.excerpts import entry_text, moved, value_text, word
 from tierlb.topology.forms import Name
 from tierlb.topology.inherit import inherited, model_for
 from tierlb.topology.mentions import check_known, holders_of, listed, text_of, tier_named
-from tierlb.topology.parts import Mapping, Series, Word, meant
+from tierlb.topology.parts import ListPart, MappingPart, Word, meant
 from tierlb.topology.rewrite import Sheet, Splice
 from tierlb.topology.verbs import AddTier, EditError, read_value
 
@@ -28,7 +28,9 @@ def adding(sheet: Sheet, topology: Topology, edit: AddTier) -> Iterator[Splice]:
         case AddTier(between=None, above=None, below=str(sender)):
             yield from _adding_below(sheet, topology, edit, sender)
         case _:
-            raise EditError("say where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
+            raise EditError(
+                "choose where the tier goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them"
+            )
 
 
 def _check_new_name(topology: Topology, name: str) -> None:
@@ -79,8 +81,8 @@ def _adding_below(sheet: Sheet, topology: Topology, edit: AddTier, name: str) ->
         raise EditError(f"tier {name!r} sends nowhere: it answers by itself; choose a tier that sends to others")
     if len(forwards) > 1:
         raise EditError(
-            f"the routes of tier {name!r} send to {listed(sender.targets)}, and one tier below cannot tell "
-            f"them apart: write --between {name} and one of them"
+            f"the routes of tier {name!r} send to {listed(sender.targets)}, and one tier below cannot "
+            f"distinguish them: write --between {name} and one of them"
         )
     holders = list(holders_of(sheet, name))
     column = sheet.layout.inner_column(sheet.mapping("tiers"), name)
@@ -99,7 +101,7 @@ def _new_tier(
     *,
     before: str | None = None,
     after: str = "",
-    listen: Mapping | None = None,
+    listen: MappingPart | None = None,
 ) -> Splice:
     tiers = sheet.mapping("tiers")
     outer, inner = sheet.layout.column(tiers), sheet.layout.inner_column(tiers, before or after)
@@ -126,7 +128,7 @@ def _redirecting(sheet: Sheet, sender: str, old: str, new: str) -> Iterator[Spli
         match meant(value):
             case Word(text=text) if text == old:
                 yield sheet.renamed(value, new)
-            case Series(items=items):
+            case ListPart(items=items):
                 yield from (sheet.renamed(item, new) for item in items if text_of(item) == old)
-            case Mapping(entries=entries) if old in entries:
+            case MappingPart(entries=entries) if old in entries:
                 yield sheet.renamed(entries[old].key, new)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from tierlb.model.topology import Forward, Match, Tier, Topology
 from tierlb.topology.excerpts import moved, value_text
 from tierlb.topology.mentions import holders_of, listed, text_of
-from tierlb.topology.parts import Mapping, Series, meant
+from tierlb.topology.parts import ListPart, MappingPart, meant
 from tierlb.topology.rewrite import Sheet, Splice
 from tierlb.topology.verbs import EditError
 
@@ -54,21 +54,21 @@ def _only_forward(tier: Tier) -> Forward | None:
     return None
 
 
-def _bypassing(sheet: Sheet, holder: Mapping, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
+def _bypassing(sheet: Sheet, holder: MappingPart, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
     """What the tier sent to takes its place under one `to` of a sender."""
     entry = holder.entries["to"]
     value = meant(entry.value)
     several = forward.shares[1:] or forward.shares[0].targets[1:]
-    if text_of(value) == name or (several and isinstance(value, Mapping) and [*value.entries] == [name]):
+    if text_of(value) == name or (several and isinstance(value, MappingPart) and [*value.entries] == [name]):
         source = next(holders_of(sheet, name))
         yield sheet.with_value(entry, value_text(sheet.layout, source, "to", sheet.layout.column(holder)))
-    elif isinstance(value, Series) and name in map(text_of, value.items):
+    elif isinstance(value, ListPart) and name in map(text_of, value.items):
         yield _bypassing_item(sheet, value, sender, name, forward)
-    elif isinstance(value, Mapping) and name in value.entries:
+    elif isinstance(value, MappingPart) and name in value.entries:
         yield from _bypassing_share(sheet, value, sender, name, forward)
 
 
-def _bypassing_item(sheet: Sheet, series: Series, sender: str, name: str, forward: Forward) -> Splice:
+def _bypassing_item(sheet: Sheet, series: ListPart, sender: str, name: str, forward: Forward) -> Splice:
     if len(forward.shares) > 1:
         raise EditError(
             f"tier {name!r} splits by shares, and a list in tier {sender!r} that names it cannot: "
@@ -80,7 +80,7 @@ def _bypassing_item(sheet: Sheet, series: Series, sender: str, name: str, forwar
     return sheet.with_items(series, index, names) if names else sheet.without_item(series, index)
 
 
-def _bypassing_share(sheet: Sheet, shares: Mapping, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
+def _bypassing_share(sheet: Sheet, shares: MappingPart, sender: str, name: str, forward: Forward) -> Iterator[Splice]:
     parts: dict[str, Fraction] = {}
     own = _weight(shares, name)
     total = sum(Fraction(str(share.weight)) for share in forward.shares)
@@ -112,7 +112,7 @@ def _bypassing_share(sheet: Sheet, shares: Mapping, sender: str, name: str, forw
         yield sheet.without(shares, name)
 
 
-def _weight(shares: Mapping, name: str) -> Fraction:
+def _weight(shares: MappingPart, name: str) -> Fraction:
     return Fraction(text_of(shares.entries[name].value))
 
 

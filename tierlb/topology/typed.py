@@ -4,18 +4,20 @@ A type is an attrs class (a mapping), a tuple (a list), a dict (a mapping by nam
 `Annotated[python type, Form]` for a single value. `reading` makes values of such types from plain data, `schema`
 describes them as JSON Schema. So what is read and what is described cannot differ.
 
-A class may say more about its keys: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
+A class may have more conditions: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
 which a union tells its classes apart.
 """
 
 import enum
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
@@ -86,7 +88,7 @@ class Needs:
         """As those of ExactlyOne."""
         for key, needed in self.pairs.items():
             if key in given and needed not in given:
-                yield key, f"says nothing without {needed!r}: write both or none"
+                yield key, f"has no effect without {needed!r}: write both or none"
 
     def schema(self) -> Schema:
         """The same for JSON Schema."""
@@ -108,12 +110,12 @@ class Given:
         return {"dependentSchemas": self.demands}
 
 
-Rule = ExactlyOne | AtMostOne | Needs | Given
+KeyRule = ExactlyOne | AtMostOne | Needs | Given
 
 
 @attrs.frozen
 class Key:
-    """One key of a mapping: its type, and the attrs field behind it."""
+    """One key of a mapping: its type, and the attrs field behind it, whose metadata may name the key (JSON_KEY)."""
 
     name: str
     kind: Any
@@ -139,10 +141,11 @@ def keys_of(cls: Any) -> dict[str, Key]:
 def _keys_of(cls: Any) -> dict[str, Key]:
     hints = get_type_hints(cls, include_extras=True)
     fields = (field for field in attrs.fields(cls) if not field.name.startswith("_"))
-    return {field.name: Key(field.name, hints[field.name], field) for field in fields}
+    keys = (Key(field.metadata.get(JSON_KEY, field.name), hints[field.name], field) for field in fields)
+    return {key.name: key for key in keys}
 
 
-def rules_of(cls: type) -> tuple[Rule, ...]:
+def rules_of(cls: type) -> tuple[KeyRule, ...]:
     """The conditions between the keys of a mapping."""
     return getattr(cls, "RULES", ())
 
@@ -173,6 +176,21 @@ def is_union(kind: Any) -> bool:
 def choices_of(kind: Any) -> list[Any]:
     """The types of a union but for None; of another type that itself."""
     return [part for part in get_args(kind) if part is not type(None)] if is_union(kind) else [kind]
+
+
+def plain(value: Any, bytes_as: Callable[[bytes], Any] = bytes.hex) -> Any:
+    """What `json.dumps` takes: addresses and enums as text, attrs values as mappings of their public keys."""
+    if isinstance(value, Address):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return bytes_as(value)
+    if attrs.has(type(value)):
+        return {name: plain(getattr(value, key.field.name), bytes_as) for name, key in keys_of(type(value)).items()}
+    if isinstance(value, Mapping):
+        return {key: plain(item, bytes_as) for key, item in value.items()}
+    return [plain(item, bytes_as) for item in value] if isinstance(value, tuple | list) else value
 
 
 @cache

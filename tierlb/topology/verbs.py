@@ -1,6 +1,6 @@
 """The verbs that change a running cluster, as values: one class for the command line, the admin API and `edit`.
 
-As JSON a verb is its class's keys and the key `verb`, which names it. What only the active topology can say (whether
+As JSON a verb is its class's keys and the key `verb`, which names it. What depends on the active topology (whether
 there is such a tier) is checked when the verb is carried out.
 """
 
@@ -15,7 +15,7 @@ from tierlb.topology import forms
 from tierlb.topology.typed import ExactlyOne, Scalar, form_of, keys_of
 from tierlb.topology.units import shown
 
-GivenName = Annotated[str, forms.text(1, 100)]
+GivenName = Annotated[str, forms.json_text(1, 100)]
 """A name as a client sends it, right or not."""
 
 

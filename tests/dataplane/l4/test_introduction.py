@@ -91,7 +91,7 @@ async def test_anything_else_is_refused_and_counted(lab: Lab, start: bytes) -> N
     await endpoint.is_left_alone()
     load = lab.plane.load()
     assert (load.rejected, load.items, load.connections) == (1, 0, 0)
-    assert lab.log.count("connection refused") == 1
+    assert lab.log.count("connection_refused") == 1
 
 
 async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:

@@ -256,7 +256,7 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
     voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
-    real, upstream = connection.sock, connection.exchange.connection
+    real, upstream = connection.sock, connection.downstream.exchange.connection
     connection.sock = Full(real)
     said = 40 * 1024  # more than one read
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (said if whole else said + 1) + b"x" * said)

@@ -26,8 +26,8 @@ from tierlb.net.shortage import has_route, is_own
 
 CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
-READ_BYTES = 16 * 1024
-MAX_ANSWER_BYTES = 256 * 1024
+CHECK_READ_BYTES = 16 * 1024
+MAX_CHECK_ANSWER_BYTES = 256 * 1024
 """An endpoint that answers checks with more is judged by the status alone."""
 LATE_SHARE = 0.5
 """If this node noticed the end of a check later than by this share of its timeout, it is the node that is slow."""
@@ -210,11 +210,11 @@ async def _part(stream: trio.SocketStream, timeout_s: float) -> None:
     out after a hundred. The endpoint has shown that it accepts, so nothing that happens here is an error."""
     try:
         with trio.move_on_after(min(GREETING_S, timeout_s / 4)):
-            await stream.receive_some(READ_BYTES)
+            await stream.receive_some(CHECK_READ_BYTES)
         await stream.send_eof()
         with trio.move_on_after(min(PARTING_S, timeout_s / 2)):
             read_bytes = 0
-            while read_bytes < MAX_ANSWER_BYTES and (data := await stream.receive_some(READ_BYTES)):
+            while read_bytes < MAX_CHECK_ANSWER_BYTES and (data := await stream.receive_some(CHECK_READ_BYTES)):
                 read_bytes += len(data)
     except (OSError, trio.BrokenResourceError):
         return
@@ -223,7 +223,7 @@ async def _part(stream: trio.SocketStream, timeout_s: float) -> None:
 async def _ask(http: HttpConnection, check: HealthCheck, host: str) -> Result:
     fields = [("Host", host), ("User-Agent", "tierlb-health-check"), ("Accept", "*/*"), ("Connection", "close")]
     head = await http.ask("GET", check.path or "/", fields)
-    while http.received_bytes <= MAX_ANSWER_BYTES and await http.chunk():
+    while http.received_bytes <= MAX_CHECK_ANSWER_BYTES and await http.chunk():
         pass
     return _judged(head.status, check)
 
