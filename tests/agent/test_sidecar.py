@@ -102,7 +102,7 @@ async def test_an_app_that_is_gone_is_not_ready_and_the_log_says_it_once(sidecar
     sidecar.url = await again.start(nursery)
     await sidecar.read()
     assert sidecar.subtree().ready_leaves == 1
-    assert [event for event, _ in log.events] == ["the app cannot be read", "the app can be read again"]
+    assert [event for event, _ in log.events] == ["app_read_failed", "app_read_restored"]
 
 
 @pytest.mark.parametrize("change", [{"hangs": True}, {"status": 503}, {"figures": {"in_flight": -1}}])

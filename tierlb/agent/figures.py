@@ -1,7 +1,7 @@
-"""What an app says of itself at the URL that a sidecar reads: the reporter's JSON, or an ORCA report as JSON.
+"""What an app reports at the URL that a sidecar reads: the reporter's JSON, or an ORCA report as JSON.
 
 Of the reporter's form only `in_flight` is demanded, so that an app in any language can answer with a line of its own;
-what is not said counts as not known. Bad numbers make the whole answer bad: half an answer could look like an idle app.
+what is missing counts as not known. Bad numbers make the whole answer bad: half an answer could look like an idle app.
 """
 
 import json
@@ -23,7 +23,7 @@ class BadFigures(ValueError):  # noqa: N818 (a verdict on the input)
 @attrs.frozen
 class AppFigures:
     """One reading of an app's counters (agent/reporter.py). All but `in_flight`, `response_s` and `slots` are
-    cumulative since the start that `boot` names; 0 or "" where the app did not say."""
+    cumulative since the start that `boot` names; 0 or "" where the app did not report it."""
 
     in_flight: int
     arrivals: int = 0
