@@ -169,7 +169,7 @@ class Views:
 
     async def revision(self, call: Call, _: None) -> HttpAnswer:
         """One revision with its text."""
-        return json_answer(self.changes.history.get(_number(call)))
+        return json_answer(self.changes.history.get(_path_number(call)))
 
     async def progress(self, _: Call, __: None) -> HttpAnswer:
         """How far the change under way is, or how the latest one ended."""
@@ -177,7 +177,7 @@ class Views:
 
     async def progress_of(self, call: Call, _: None) -> HttpAnswer:
         """How far one change is, by its number; the latest ones are kept."""
-        number = _number(call)
+        number = _path_number(call)
         for change in self.changes.recent:
             if change.number == number:
                 return json_answer(change)
@@ -252,7 +252,7 @@ def _edit(verb: Verb) -> Edit | SetAdmin:
     return SetAdmin(verb.node, verb.admin) if isinstance(verb, SetNode) else verb
 
 
-def _number(call: Call) -> int:
+def _path_number(call: Call) -> int:
     text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
         raise RequestRefused(404, "unknown", f"{shown(text)} is not a number")

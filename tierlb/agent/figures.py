@@ -54,22 +54,22 @@ def read_figures(body: bytes) -> AppFigures | OrcaReport:
 
 
 def _read_own(document: dict[str, Any]) -> AppFigures:
-    in_flight, done = (int(_number(document, name)) for name in ("in_flight", "done"))
+    in_flight, done = (int(_figure(document, name)) for name in ("in_flight", "done"))
     return AppFigures(
         in_flight,
-        max(int(_number(document, "arrivals")), done + in_flight),
+        max(int(_figure(document, "arrivals")), done + in_flight),
         done,
-        int(_number(document, "errors")),
-        _number(document, "response_s"),
-        int(_number(document, "slots")),
-        _number(document, "busy_s"),
-        _number(document, "cpu_s"),
-        _number(document, "uptime_s"),
+        int(_figure(document, "errors")),
+        _figure(document, "response_s"),
+        int(_figure(document, "slots")),
+        _figure(document, "busy_s"),
+        _figure(document, "cpu_s"),
+        _figure(document, "uptime_s"),
         str(document.get("boot", ""))[:64],
     )
 
 
-def _number(document: dict[str, Any], name: str) -> float:
+def _figure(document: dict[str, Any], name: str) -> float:
     value = document.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadFigures(f"{name} is not a number")

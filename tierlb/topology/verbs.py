@@ -33,11 +33,11 @@ def read_value(kind: Any, text: str, subject: str = "") -> Any:
         raise EditError(f"{subject}{error}") from None
 
 
-def _kind(value: Kind | str) -> Kind:
+def _as_kind(value: Kind | str) -> Kind:
     return read_value(Kind, value) if isinstance(value, str) else value
 
 
-def _policy(value: Policy | str) -> Policy:
+def _as_policy(value: Policy | str) -> Policy:
     return read_value(Policy, value) if isinstance(value, str) else value
 
 
@@ -48,14 +48,14 @@ class AddTier:
     TAG: ClassVar = ("verb", "tier-add")
     RULES: ClassVar = (ExactlyOne(("between", "above", "below")),)
     name: GivenName
-    kind: Kind = attrs.field(converter=_kind)
+    kind: Kind = attrs.field(converter=_as_kind)
     between: tuple[GivenName, GivenName] | None = None
     above: GivenName | None = None
     """All that send to this tier or pool send to the new tier then."""
     below: GivenName | None = None
     """This tier sends to the new tier then."""
     replicas: forms.Replicas = 1
-    policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_policy))
+    policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_as_policy))
 
     @property
     def command(self) -> str:
@@ -95,7 +95,7 @@ class SetPolicy:
 
     TAG: ClassVar = ("verb", "policy")
     tier: GivenName
-    policy: Policy = attrs.field(converter=_policy)
+    policy: Policy = attrs.field(converter=_as_policy)
 
     @property
     def command(self) -> str:
