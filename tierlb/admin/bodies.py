@@ -11,7 +11,7 @@ import attrs
 
 from tierlb.controller.changes import DEADLINE_S, Request
 from tierlb.topology.forms import Switch, decimal, json_text, whole
-from tierlb.topology.source import MAX_CHARS
+from tierlb.topology.parts import MAX_CHARS
 from tierlb.topology.typed import ExactlyOne
 from tierlb.topology.verbs import GivenName, Verb
 

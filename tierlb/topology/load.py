@@ -17,11 +17,12 @@ from tierlb.topology.advice import advice
 from tierlb.topology.build import build
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
+from tierlb.topology.parts import MAX_CHARS, Lines, Place, UnreadableError
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
 from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.rules import local_faults
 from tierlb.topology.shapes import FileShape
-from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, UnreadableError, YamlSource, read_source
+from tierlb.topology.source import Data, YamlSource, read_source
 from tierlb.topology.timeouts import timeout_advice
 from tierlb.topology.typed import Scalar
 from tierlb.topology.uses import Use, use_faults
