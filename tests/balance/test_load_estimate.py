@@ -498,7 +498,7 @@ def test_slots_of_leaves_that_differ_little_from_those_of_siblings_are_taken_to_
 
 
 def test_nodes_that_know_no_slots_of_their_leaves_are_taken_to_have_those_of_their_siblings() -> None:
-    silent, tells = (CountedHost(reporter(endpoint=False)) for _ in range(2))
+    silent, tells = (CountedHost(reporter(endpoint=False), Kinds()) for _ in range(2))
     silent.estimate.receive(NOW, SubtreeLoad(ready_leaves=3, leaves=3), Echo())
     tells.estimate.receive(NOW, SubtreeLoad(slots=8.0, ready_leaves=2, leaves=2), Echo())
     learn_together([silent, tells], 0.05)
@@ -521,7 +521,7 @@ def test_a_node_is_as_able_as_its_answers_show_here_whatever_it_reports() -> Non
 
 def learnt_node(slots: float, *, said: float) -> CountedHost:
     """Two leaves, and a belief of 100 answers of usual times, which are 10 ms."""
-    host = CountedHost(reporter(endpoint=False))
+    host = CountedHost(reporter(endpoint=False), Kinds())
     host.estimate.speed.work.usual_s, host.estimate.speed.slowness.seen = 0.01, 100.0
     host.estimate.receive(NOW, SubtreeLoad(capacity=said, slots=slots, ready_leaves=2, leaves=2), Echo())
     return host

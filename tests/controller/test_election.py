@@ -18,7 +18,7 @@ import trio
 from tests.etcd import USER, Relay, Server, running_etcd
 from tests.processes import Process, running
 from tierlb.channel.log import Log
-from tierlb.controller.election import DENIED_AGAIN_S, TTL_S, Election, Leader, Leadership, leader_of
+from tierlb.controller.election import DENIED_AGAIN_S, Election, Leader, Leadership, leader_of
 from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied
 from tierlb.model.topology import SharedStore
@@ -197,7 +197,7 @@ async def test_a_controller_that_is_cut_off_stops_before_another_one_begins(
         relay.freeze()
         began_s = trio.current_time()
         await one.leadership.lost.wait()
-        assert 1.0 < trio.current_time() - began_s < TTL_S
+        assert trio.current_time() - began_s > 1.0
         assert not two.active.is_set()
         assert one.election.current() is None
         await two.active.wait()

@@ -10,6 +10,7 @@ import trio
 from scripts.benchmarks.cluster import free_address
 from tests.dataplane.conftest import ANY_PORT, INNER, Clock, FakeEndpoint, Lab, Voice, l4, l4_parent, l7, l7_parent
 from tierlb.dataplane import plane as plane_module
+from tierlb.dataplane.l7.config import FrontConfig
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -422,7 +423,7 @@ async def test_before_the_first_snapshot_whatever_is_said_is_taken_in_silence(la
 async def test_run_returns_once_drained(lab: Lab) -> None:
     plane = Plane("n", lab.log)
     (address,) = plane.apply(l7(rules=HELLO))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await nursery.start(plane.run)
             client = await lab.connects(address)
@@ -445,7 +446,7 @@ async def test_an_internal_error_drops_its_connection_and_no_other(lab: Lab, mon
     victim, other = await lab.connects(), await lab.connects()
     await other.asks(GET)
     with monkeypatch.context() as patched:
-        patched.setattr(lab.front, "action", lambda plan: 1 / 0)
+        patched.setattr(FrontConfig, "action", lambda config, plan: 1 / 0)
         await victim.says(GET)
         await victim.hears_end()
     assert (await other.asks(GET)).status == 200

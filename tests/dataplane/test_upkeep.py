@@ -274,7 +274,7 @@ async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
     a.status = 200
     await lab.until(lambda: states(lab) == ["available", "available"])
     assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
-    assert (lab.log.count("member unhealthy"), lab.log.count("member restored")) == (1, 1)
+    assert (lab.log.count("host_unhealthy"), lab.log.count("host_restored")) == (1, 1)
 
 
 async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -> None:
@@ -289,10 +289,10 @@ async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -
     await lab.until(lambda: problems() == ["answered 503, expected 200-399", "connection refused"])
     a.status = 200
     await lab.until(lambda: problems() == ["", "connection refused"])
-    assert [(each, told) for each, told in lab.log.events if each.startswith("health checks")] == [
-        ("health checks failed", {"host": b.played.spec.name, "reason": "connection refused"}),
-        ("health checks failed", {"host": a.played.spec.name, "reason": "answered 503, expected 200-399"}),
-        ("health checks passed", {"host": a.played.spec.name, "reason": "answered 200"}),
+    assert [(each, told) for each, told in lab.log.events if each.startswith("health_checks")] == [
+        ("health_checks_failed", {"host": b.played.spec.name, "reason": "connection refused"}),
+        ("health_checks_failed", {"host": a.played.spec.name, "reason": "answered 503, expected 200-399"}),
+        ("health_checks_passed", {"host": a.played.spec.name, "reason": "answered 200"}),
     ]
 
 
@@ -440,7 +440,7 @@ async def test_a_port_for_agent_checks_that_is_taken_is_said_and_tried_again(
             taken.bind(address.sockaddr)
             taken.listen()
             await lab.serves(l7(served.played, agent_check=address))
-            await lab.until(lambda: lab.log.count("agent-check cannot listen") >= 2)
+            await lab.until(lambda: lab.log.count("agent_check_listen_failed") >= 2)
             fields = lab.log.events[-1][1]
             assert (fields["address"], fields["reason"]) == (str(address), "Address already in use")
             assert (await (await lab.connects()).asks(GET)).body == b"a", "the traffic does not suffer"

@@ -70,7 +70,7 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
         (status,) = manager.controller.status().pools["app"].endpoints
         return status.state, status.pid
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.process.watch, 42)
             await trio.testing.wait_all_tasks_blocked()

@@ -24,7 +24,7 @@ from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link
 from tierlb.local.local_endpoints import WITHDRAWN_S
 from tierlb.local.ports import PortTaken
-from tierlb.local.process_manager import RETIRE_S
+from tierlb.local.process_manager import NODE_RETIRE_S
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Resources, Tls
 from tierlb.node.process import TOKEN_VARIABLE
@@ -95,12 +95,12 @@ async def test_who_is_stopped_is_retired_before_and_asked_to_end_when_all_serve_
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(manager.stop_nodes, ["web-2", "no-such"])
-        await trio.sleep(RETIRE_S / 4)
+        await trio.sleep(NODE_RETIRE_S / 4)
         assert manager.controller._retiring == {"web-2"}
         assert stopped(happened) == []
         acknowledge(manager, "web-2")
     stops = [event for event in happened if event[0] == "stop"]
-    assert stops == [("stop", "web-2", pytest.approx(began + RETIRE_S / 4, abs=0.01))]
+    assert stops == [("stop", "web-2", pytest.approx(began + NODE_RETIRE_S / 4, abs=0.01))]
     assert manager.controller._retiring == frozenset()
     await grown(manager, SHOP)
     assert happened[-1] == ("start", "web-2"), "it is not there any more"
@@ -112,7 +112,7 @@ async def test_a_node_that_does_not_answer_is_asked_to_end_all_the_same(manager,
     began = trio.current_time()
     await manager.stop_nodes(["web-2"])
     (stop,) = [event for event in happened if event[0] == "stop"]
-    assert stop == ("stop", "web-2", pytest.approx(began + RETIRE_S, abs=0.01))
+    assert stop == ("stop", "web-2", pytest.approx(began + NODE_RETIRE_S, abs=0.01))
 
 
 async def test_the_drain_time_of_a_process_is_the_latest_that_its_tier_had(manager, happened, autojump_clock):
@@ -131,7 +131,7 @@ async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stay
 ):
     await grown(manager, SHOP)
     await serve(manager, "web-2", 102)
-    with trio.move_on_after(RETIRE_S / 2):
+    with trio.move_on_after(NODE_RETIRE_S / 2):
         await manager.stop_nodes(["web-2"])
     assert (stopped(happened), manager.controller._retiring, manager.surplus(with_replicas(1))) == (
         [],

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tierlb.balance.ticket import PARKED_EARLY
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Kind, Source
@@ -136,7 +137,7 @@ def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() ->
     node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
     assert [host.parked for host in node.hosts] == [4, 4]
     assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
-    assert sum(len(host.early) for host in node.hosts) == 8
+    assert sum(item.stage is PARKED_EARLY for host in node.hosts for item in host.parked_items) == 8
     assert usual_s(node, "short") < 0.03
     assert usual_s(node, "poll") == 0, "their times tell nothing"
     load = sum(host.in_flight - host.parked for host in node.hosts)

@@ -334,3 +334,13 @@ def test_pools_that_are_down_stand_behind_the_rows() -> None:
 def test_what_is_no_list_of_pools_is_refused(down: object) -> None:
     with pytest.raises(ProtocolError, match="'down'"):
         decode_frame(msgpack.packb([*REPORT[:21], down]))
+
+
+def test_hosts_keep_the_keys_that_earlier_versions_read() -> None:
+    """Nodes and controllers of two versions run side by side during an upgrade."""
+    own = NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0, (HostLoad("app/1", 1, 2, 3),))
+    report = Report(SubtreeLoad(), Echo(), (NodeRow("web-1", "web", 0.0, own, SubtreeLoad()),))
+    for frame in (report, Configure(SNAPSHOT)):
+        data = encode_frame(frame)
+        assert b"members" in data
+        assert decode_frame(data) == frame

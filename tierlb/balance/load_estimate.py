@@ -68,12 +68,11 @@ class HostTraits:
 
 @attrs.define(slots=True)
 class LoadEstimate:
-    """One host. `joined`: when its slow start began. `weight_factor`: what its agent makes of its configured weight."""
+    """One host. `joined`: when its slow start began."""
 
     traits: HostTraits
     received: ReceivedReports
     joined: float
-    weight_factor: float = 1.0
     slots: HostSlots = attrs.field(factory=HostSlots)
     speed: LearntSpeed = attrs.field(factory=LearntSpeed)
     stated: StatedCapacity = attrs.field(factory=StatedCapacity)

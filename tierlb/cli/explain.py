@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import attrs
 import click
 
-from tierlb.cli.choices import Way, as_plain, follow, page
+from tierlb.cli.choices import ChoiceTrace, as_plain, trace_of, trace_table
 from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import counts_connections
@@ -161,19 +161,21 @@ async def _ask_on_stream(address: Address, question: Question, nonce: str) -> An
     return Answer(head.status, head.reason, head.values(NONCE_FIELD))
 
 
-def _explained(admin_url: Where, status: dict[str, Any], entry: TierEntry, question: Question) -> tuple[Answer, Way]:
+def _explained(
+    admin_url: Where, status: dict[str, Any], entry: TierEntry, question: Question
+) -> tuple[Answer, ChoiceTrace]:
     for attempt in range(1, ATTEMPTS + 1):
         nonce = str(ask_admin(admin_url, "POST", "/v1/explain", frozenset({"nonce"}))["nonce"])
         if question.method not in SAFE and attempt < ATTEMPTS:
             continue
         answer = ask_with_nonce(entry.address, question, nonce)
-        way = follow(status, entry.tier, answer.lines)
+        way = trace_of(status, entry.tier, answer.lines)
         if way.missing is None:
             break
     return answer, way
 
 
-def _print(question: Question, answer: Answer, way: Way) -> None:
+def _print(question: Question, answer: Answer, way: ChoiceTrace) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -183,11 +185,13 @@ def _print(question: Question, answer: Answer, way: Way) -> None:
     by = f" from {way.by}" if way.by else ""
     outcome = f"{answer.status} {answer.reason}".strip() + by
     console.print(
-        Text(f"{question.method} {printable(question.url)}\n", "bold"), page(way), Text(f"\n{printable(outcome)}")
+        Text(f"{question.method} {printable(question.url)}\n", "bold"),
+        trace_table(way),
+        Text(f"\n{printable(outcome)}"),
     )
 
 
-def _print_json(question: Question, answer: Answer, way: Way) -> None:
+def _print_json(question: Question, answer: Answer, way: ChoiceTrace) -> None:
     import json
 
     asked = {"method": question.method, "url": question.url}

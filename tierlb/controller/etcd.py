@@ -126,8 +126,8 @@ class Etcd:
             self._pass_over(member)
             raise
         self._pass_over(member)
-        kind = Denied if end.is_denial else Unreachable
-        advice = NAME_USER if end.is_denial and self.login is None else _advice(end.text)
+        kind = Denied if end.is_denied else Unreachable
+        advice = NAME_USER if end.is_denied and self.login is None else _advice(end.text)
         raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
 
     async def _watch_at(self, member: str, body: Plain, heed: Callable[[WatchEvent], None]) -> EtcdFault:
@@ -214,7 +214,7 @@ class Etcd:
         try:
             answer = await self._send(member, "auth/authenticate", body, "", within_s)
             fault = wire.read_fault(answer.status, answer.content)
-            if fault is not None and fault.knows_no_users:
+            if fault is not None and fault.is_auth_off:
                 return ""
             return _read(member, answer, wire.read_auth_token)
         except Unsure as problem:
@@ -222,7 +222,7 @@ class Etcd:
 
     def _forgot(self, fault: EtcdFault, token: str) -> bool:
         """Whether etcd knows no such token; then the next one who asks logs in."""
-        if self.login is None or not (fault.is_stranger or (fault.is_denial and not token)):
+        if self.login is None or not (fault.is_unauthenticated or (fault.is_denied and not token)):
             return False
         if self._token == token:
             self._token = None
@@ -267,8 +267,8 @@ def _read(member: str, answer: EtcdAnswer, read: Callable[[object], T], *, knows
     if fault is not None and fault.undecided:
         raise Unsure(f"etcd at {member} failed ({fault.text}): {_advice(fault.text)}")
     if fault is not None:
-        kind = Denied if fault.is_denial else StoreError
-        advice = _advice(fault.text) if knows_user or not fault.is_denial else NAME_USER
+        kind = Denied if fault.is_denied else StoreError
+        advice = _advice(fault.text) if knows_user or not fault.is_denied else NAME_USER
         raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
         return read(wire.read_json(answer.content))

@@ -65,12 +65,7 @@ class Account:
         self._rates.sample(now, counts)
         self._use.sample(now, waited_s)
         self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
-        done_s: dict[str, float] = {}
-        for host in self._registry.hosts:
-            name = host.spec.target
-            before_s = done_s.get(name, self._registry.work_left_s.get(name, 0.0))
-            done_s[name] = before_s + host.estimate.speed.work_done_s
-        self._work.sample(now, done_s)
+        self._work.sample(now, self._registry.work.done_s())
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
@@ -150,7 +145,7 @@ class Account:
 
     def _effort(self) -> float:
         """What the event loop has done so far (telemetry.utilisation)."""
-        c, reactor = self._counters, self._registry.reactor
+        c, reactor = self._counters, self._registry.context.reactor
         moved = c.bytes_in + c.bytes_out - c.piped_bytes + reactor.bulk.moved
         return effort(reactor.events, moved)
 

@@ -26,7 +26,7 @@ from tierlb.local.sockets import Sockets
 from tierlb.model.topology import Tier, Tls, Topology
 from tierlb.topology.allot import node_names
 
-RETIRE_S = 2.0
+NODE_RETIRE_S = 2.0
 """How long the stop of a node waits until all nodes have the snapshot in which it is retired. A node that has not
 answered by then does not delay it further."""
 HANDOVER_S = 0.5
@@ -82,7 +82,7 @@ class ProcessManager:
             return
         self.controller.retire(leaving)
         try:
-            with trio.move_on_after(RETIRE_S):
+            with trio.move_on_after(NODE_RETIRE_S):
                 while not self.controller.is_retired(leaving):
                     await self.controller.wait_progress()
             processes = [self.nodes.pop(name) for name in leaving]

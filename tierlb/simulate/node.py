@@ -22,6 +22,7 @@ from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.pool_work import Work
 from tierlb.balance.received_reports import ReceivedReports
+from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
@@ -60,7 +61,8 @@ class Host(CountedHost):
                 ReceivedReports(ParentShare(parents)),
                 LONG_AGO,
                 speed=LearntSpeed(parent.work),
-            )
+            ),
+            parent.kinds,
         )
         self.parent = parent
         self.below = below
@@ -72,24 +74,14 @@ class Host(CountedHost):
         self.told = SentGuidance()
         self.times_to_head = RecentMean()
 
+    def settle_at_once(self, now: float) -> None:
+        """All costs of its parent are worked out anew."""
+        self.parent.settle(now)
+
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
         self.estimate.receive(self.parent.agenda.now, *report)
         self.share = self.estimate.received.share.value
-
-
-class Step:
-    """An item at one host, as its parent counts it. `sent`: since when the host owes the head of the answer; 0
-    while it does not. `tally`: where this parent counts it as its own parent's."""
-
-    __slots__ = ("began", "host", "kind", "sent", "tally")
-
-    def __init__(self, host: Host, tally: Tally, began: float, sent: float, kind: int) -> None:
-        self.host = host
-        self.tally = tally
-        self.began = began
-        self.sent = sent
-        self.kind = kind
 
 
 @attrs.define
@@ -103,7 +95,7 @@ class Item:
     served: Callable[["Item"], None]
     work: float | Source
     way: Sequence[Host] = ()
-    path: list[Step] = attrs.field(factory=list)
+    path: list[Ticket[Host]] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -150,7 +142,7 @@ class Node:
         self._cost_s = cost_s
         self._work_s = 0.0
         self._free_at = 0.0
-        self.kinds = Kinds()
+        self.kinds: Kinds = Kinds()
         self.work: Work = Work()
         self._report_delay_s = report_delay_s
         self._uplinks: list[Uplink] = []
@@ -174,8 +166,7 @@ class Node:
 
     def accept(self, item: Item) -> None:
         """An item has come from outside the tree."""
-        item.entry.arrivals += 1
-        item.entry.in_flight += 1
+        item.entry.begin()
         self.take(item)
 
     def take(self, item: Item) -> None:
@@ -191,15 +182,15 @@ class Node:
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
         source = item.work if isinstance(item.work, Source) else None
-        kind = self.kinds.number(SHORT_ROUTE if source is None else source.kind.route)
-        host = item.way[len(item.path)] if item.way else self._pick(kind)
+        kind = self.kinds.place(SHORT_ROUTE if source is None else source.kind.route)
+        long = self.kinds.long[kind.number]
+        host = item.way[len(item.path)] if item.way else self._pick(long=long)
         own = item.path[-1].host.tally if item.path else item.entry
-        step = Step(host, own, now, now if source is None or source.sending is None else 0.0, kind)
-        host.begin_item(now, step, long=self.kinds.long[kind])
-        tally = host.tally
-        tally.arrivals += 1
-        tally.in_flight += 1
-        item.path.append(step)
+        ticket = host.begin(now, own, kind, long=long)
+        if source is None or source.sending is None:
+            ticket.sent = now
+        host.tally.begin()
+        item.path.append(ticket)
         below = host.below
         if isinstance(below, Node):
             below.take(item)
@@ -208,23 +199,17 @@ class Node:
         else:
             below.serve(item_done, item, item.work)
 
-    def _pick(self, kind: int) -> Host:
+    def _pick(self, *, long: bool) -> Host:
         """As dataplane.upstream.host_set.HostSet chooses."""
-        if self.kinds.long[kind] and isinstance(self._chooser, LoadAware):
-            long: Host | None = self._chooser.for_long(self.hosts)
-            assert long is not None
-            return long
+        if long and isinstance(self._chooser, LoadAware):
+            chosen: Host | None = self._chooser.for_long(self.hosts)
+            assert chosen is not None
+            return chosen
         return self._chooser.pick(0)
 
     def choose(self) -> Host:
-        """The host for the next connection, which is counted there."""
-        return self.give(self._chooser.pick(0))
-
-    def give(self, host: Host) -> Host:
-        """The next connection goes to this host."""
-        host.in_flight += 1
-        host.moments -= self.agenda.now
-        return host
+        """The host for the next connection."""
+        return self._chooser.pick(0)
 
     @property
     def in_flight(self) -> int:
@@ -253,7 +238,7 @@ class Node:
     def _tick(self, _: Any) -> None:
         now = self.agenda.now
         for c in self.hosts:
-            c.learn_from_items(now, self.kinds)
+            c.learn_from_items(now)
             if not c.in_flight:
                 c.peak.idle(now)
         self.kinds.learn(now)
@@ -354,37 +339,30 @@ def way_to(node: Node, leaf: Leaf) -> list[Host]:
 
 def item_sent(item: Item) -> None:
     """The client has sent all of it: from now on the head of the answer is owed."""
-    for step in item.path:
-        step.sent = step.host.parent.agenda.now
+    for ticket in item.path:
+        ticket.sent = ticket.host.parent.agenda.now
 
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
     streamed = isinstance(item.work, Source) and item.work.kind.streamed
-    for step in item.path:
-        host, now = step.host, step.host.parent.agenda.now
-        host.times_to_head.add(now - step.began)
-        if step.sent > 0:
-            host.answered_early(step, streamed, now - step.sent, host.parent.kinds)
-            step.sent -= now
+    for ticket in item.path:
+        host, now = ticket.host, ticket.host.parent.agenda.now
+        host.times_to_head.add(now - ticket.began)
+        ticket.answered(now, streamed)
 
 
 def item_done(item: Item) -> None:
     """The leaf has served it; all nodes on the way learn that at once."""
     if not isinstance(item.work, Source):
         item_headed(item)
-    item.entry.in_flight -= 1
-    item.entry.done += 1
-    for step in item.path:
-        host, node = step.host, step.host.parent
+    item.entry.end(done=True)
+    for ticket in item.path:
+        host, node = ticket.host, ticket.host.parent
         now = node.agenda.now
         if node.times_hosts:
-            host.peak.observe(now, now - step.began)
-        host.done += 1
-        if host.end_item(now, step, node.kinds):
+            host.peak.observe(now, now - ticket.began)
+        if ticket.done(now):
             node.waited += 1
-            node.settle(now)
-        tally = host.tally
-        tally.in_flight -= 1
-        tally.done += 1
+        host.tally.end(done=True)
     item.served(item)

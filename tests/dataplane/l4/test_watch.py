@@ -183,8 +183,7 @@ def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
     connection = pool.connect()
     pool.run(10.0)
     (watched,) = pool.watch._order.values()
-    connection.host.count_connection(pool.tally, parked=0, lightness=watched.weight - 1.0)
-    watched.weight = 1.0  # as it may be while it fades
+    watched.ticket.weigh(1, 0.0)  # as it may be while it fades
     pool.disconnect(connection)
     assert (connection.host.parked, connection.host.lightness, pool.tally.parked) == (0, 0.0, 0)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import NO_CAP
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
@@ -34,7 +34,7 @@ def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) 
     a = harness.host_set("a").hosts[0]
     harness.serve(a, 100, 0.01)
     harness.tick(0.0)
-    a.begin_item(harness.reactor.now, Underway(harness.reactor.now))
+    harness.begins(a)
     harness.tick(times=40)
     assert a.capacity < 0.2 * 8 / 0.01, "it takes two seconds over one item"
 
@@ -44,7 +44,7 @@ def test_errors_say_nothing_of_how_fast_a_member_is(harness: Harness) -> None:
     for _ in range(20):
         harness.serve(a, 5, 0.01)
         for _ in range(4):
-            a.erred()
+            harness.errs(a)
         harness.tick(0.0)
     assert a.capacity == pytest.approx(8 / 0.01, rel=0.01)
 
@@ -57,7 +57,7 @@ def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
     harness.tick(FULL_AFTER_S)
     assert set(chosen(host_set, 10)) == {"a", "b"}
     harness.pass_time(2 * AT_ONCE_S)
-    a.erred()
+    harness.errs(a)
     assert chosen(host_set, 10) == ["b"] * 10
     assert harness.registry.loads()[0].failed == 1
 
@@ -68,10 +68,10 @@ def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.Mo
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
     host_set._settled_at = harness.reactor.now
     for _ in range(100):
-        host_set.hosts[0].erred()
+        harness.errs(host_set.hosts[0])
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert len(drawn) == 1
 
 
@@ -83,10 +83,10 @@ def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
     host_set._settled_at = harness.reactor.now
     harness.pass_time(9 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert len(drawn) == 1
 
 
@@ -238,7 +238,7 @@ def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
     a = harness.host_set("a", "b").hosts[0]
     for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
         a.agent_says(parse_reply(line))
-    assert harness.changes == [("changed by its agent", "a")]
+    assert harness.changes == [("changed_by_agent", "a")]
 
 
 def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:

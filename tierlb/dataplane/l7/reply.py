@@ -144,19 +144,19 @@ def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> b
 
 
 class ReplyBook:
-    """Replies of the response heads that came more than once; shaped like PlanBook."""
+    """Replies of the response heads that came more than once, which are `known`; shaped like PlanBook."""
 
-    __slots__ = ("_known", "_memo", "max_headers", "orca")
+    __slots__ = ("_memo", "known", "max_headers", "orca")
 
     def __init__(self, max_headers: int = 100) -> None:
         self.orca = OrcaBook()
         self.max_headers = max_headers
         self._memo: Memo[Reply] = Memo(BUDGET_BYTES)
-        self._known = self._memo.kept
+        self.known = self._memo.kept
 
     def reply(self, raw: bytes) -> Reply:
         """The reply for a complete head. Raises BadHead."""
-        reply = self._known.get(raw)
+        reply = self.known.get(raw)
         if reply is None:
             reply = make_reply(raw, self.orca, self.max_headers)
             self._memo.offer(raw, reply, REPLY_BYTES + 4 * len(raw))
