@@ -12,7 +12,7 @@ import attrs
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import forms
-from tierlb.topology.typed import ExactlyOne, Scalar, form_of, keys_of
+from tierlb.topology.typed import Scalar, exactly_one, form_of, keys_of
 from tierlb.topology.units import shown
 
 GivenName = Annotated[str, forms.json_text(1, 100)]
@@ -46,7 +46,7 @@ class AddTier:
     """A new tier: between a tier and what it sends to, above a tier or pool, or below a tier."""
 
     TAG: ClassVar = ("verb", "tier-add")
-    RULES: ClassVar = (ExactlyOne(("between", "above", "below")),)
+    RULES: ClassVar = (exactly_one("between", "above", "below"),)
     name: GivenName
     kind: Kind = attrs.field(converter=_as_kind)
     between: tuple[GivenName, GivenName] | None = None
@@ -108,7 +108,7 @@ class SetEndpoint:
     """What is wanted of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
 
     TAG: ClassVar = ("verb", "endpoint")
-    RULES: ClassVar = (ExactlyOne(("admin", "weight")),)
+    RULES: ClassVar = (exactly_one("admin", "weight"),)
     endpoint: GivenName
     admin: Admin | None = None
     weight: forms.Weight | None = None
