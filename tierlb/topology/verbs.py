@@ -4,7 +4,6 @@ As JSON a verb is its class's keys and the key `verb`, which names it. What depe
 there is such a tier) is checked when the verb is carried out.
 """
 
-import enum
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -12,7 +11,7 @@ import attrs
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.topology import forms
-from tierlb.topology.typed import Scalar, exactly_one, form_of, keys_of
+from tierlb.topology.typed import Scalar, exactly_one, form_of, plain
 from tierlb.topology.units import shown
 
 GivenName = Annotated[str, forms.json_text(1, 100)]
@@ -152,9 +151,7 @@ Verb = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint | SetNode
 def verb_json(verb: Verb) -> dict[str, Any]:
     """The verb as the admin API takes it; what is not given is left out."""
     key, word = verb.TAG
-    given = {name: getattr(verb, name) for name in keys_of(type(verb))}
-    plain = {name: value.value if isinstance(value, enum.Enum) else value for name, value in given.items()}
-    return {key: word, **{name: value for name, value in plain.items() if value is not None}}
+    return {key: word, **{name: value for name, value in plain(verb).items() if value is not None}}
 
 
 def parse_scale(*words: str) -> Scale:
