@@ -25,7 +25,7 @@ from tierlb.controller.status import ClusterStatus, as_json
 from tierlb.net.http_server import HttpAnswer
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
-from tierlb.topology.verbs import Edit, SetNode, Verb
+from tierlb.topology.verbs import Edit, SetNode, Verb, command_of
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
@@ -211,7 +211,7 @@ class Orders:
 
     async def edit(self, _: Call, body: EditBody) -> HttpAnswer:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
-        edit, what = _edit(body.edit), body.edit.command
+        edit, what = _edit(body.edit), command_of(body.edit)
         why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(

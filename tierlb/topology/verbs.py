@@ -56,11 +56,6 @@ class AddTier:
     replicas: forms.Replicas = 1
     policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_as_policy))
 
-    @property
-    def command(self) -> str:
-        """As it is typed, in short."""
-        return f"tier add {self.name}"
-
 
 @attrs.frozen
 class RemoveTier:
@@ -68,11 +63,6 @@ class RemoveTier:
 
     TAG: ClassVar = ("verb", "tier-remove")
     name: GivenName
-
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"tier remove {self.name}"
 
 
 @attrs.frozen
@@ -82,11 +72,6 @@ class Scale:
     TAG: ClassVar = ("verb", "scale")
     replicas: dict[GivenName, forms.Replicas]
 
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"scale {' '.join(f'{name}={number}' for name, number in self.replicas.items())}"
-
 
 @attrs.frozen
 class SetPolicy:
@@ -95,11 +80,6 @@ class SetPolicy:
     TAG: ClassVar = ("verb", "policy")
     tier: GivenName
     policy: Policy = attrs.field(converter=_as_policy)
-
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"policy {self.tier}={self.policy.value}"
 
 
 @attrs.frozen
@@ -111,13 +91,6 @@ class SetEndpoint:
     endpoint: GivenName
     admin: Admin | None = None
     weight: forms.Weight | None = None
-
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        if self.admin is not None:
-            return f"{self.admin.value} {self.endpoint}"
-        return f"weight {self.endpoint} {self.weight:g}"
 
     def place(self) -> tuple[str, Address]:
         """The pool and the address. Raises EditError."""
@@ -137,15 +110,28 @@ class SetNode:
     node: GivenName
     admin: Admin
 
-    @property
-    def command(self) -> str:
-        """As it is typed."""
-        return f"{self.admin.value} {self.node}"
-
 
 Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
 """The verbs that change the text of the topology file."""
 Verb = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint | SetNode
+
+
+def command_of(verb: Verb) -> str:
+    """The verb as it is typed, in short."""
+    match verb:
+        case AddTier(name=name):
+            return f"tier add {name}"
+        case RemoveTier(name=name):
+            return f"tier remove {name}"
+        case Scale(replicas=replicas):
+            return f"scale {' '.join(f'{name}={number}' for name, number in replicas.items())}"
+        case SetPolicy(tier=tier, policy=policy):
+            return f"policy {tier}={policy.value}"
+        case SetEndpoint(endpoint=name, admin=None, weight=weight):
+            return f"weight {name} {weight:g}"
+        case SetEndpoint(endpoint=name, admin=Admin() as admin) | SetNode(node=name, admin=admin):
+            return f"{admin.value} {name}"
+    raise AssertionError(verb)
 
 
 def verb_json(verb: Verb) -> dict[str, Any]:
