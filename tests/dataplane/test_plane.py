@@ -424,7 +424,7 @@ async def test_before_the_first_snapshot_whatever_is_said_is_taken_in_silence(la
 async def test_run_returns_once_drained(lab: Lab) -> None:
     plane = Plane("n", lab.log)
     (address,) = plane.apply(l7(rules=HELLO))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await nursery.start(plane.run)
             client = await lab.connects(address)

@@ -81,7 +81,7 @@ class Upkeep:
         self.account = Account(front.counters, front.registry, front.latencies, reactor.now)
         self._health: HealthChecks[Host] = HealthChecks(self._checked, rng, log)
         self._agents = AgentChecks(
-            self._agent_says,
+            self.agent_says,
             rng,
             agent_send=front.name.encode() + b"\n",
             on_crash=partial(self._errors.note, "agent_check"),
@@ -186,7 +186,7 @@ class Upkeep:
     def _say(self, now: float) -> None:
         load = self._load = self.subtree(now)
         self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
-        self._voice.say(now, load)
+        self._voice.reply(now, load)
         self._front.load_field = b"" if self._orca is None else self._orca_field(load, self._orca)
 
     def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
@@ -210,7 +210,7 @@ class Upkeep:
     async def _serve_agent_check(self, address: Address) -> None:
         def say() -> bytes:
             self._asked_at = now = self._reactor.look()
-            return encode_reply(self._voice.say(now, self.subtree(now)))
+            return encode_reply(self._voice.reply(now, self.subtree(now)))
 
         while True:
             try:
@@ -225,7 +225,7 @@ class Upkeep:
         note("health_checks_passed" if healthy else "health_checks_failed", host=host.name, reason=reason)
         host.checked(healthy)
 
-    def _agent_says(self, host: Any, says: AgentReply) -> None:
+    def agent_says(self, host: Any, says: AgentReply) -> None:
         if says.problem and says.problem != self._odd_words.get(host.name):
             self._log.warning("agent_check_word_unknown", host=host.name, word=says.problem)
         self._odd_words[host.name] = says.problem
