@@ -162,8 +162,8 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
 
     def is_told(plane: Plane) -> bool:
         """Of all three as they are now. What it was told when the edge knew of less, it need not have heeded."""
-        assert plane._upkeep is not None
-        told = plane._upkeep._guidance.get("edge-1")
+        assert plane.serving.upkeep is not None
+        told = plane.serving.upkeep._guidance.get("edge-1")
         return told is not None and told.guidance.all_hot is all_hot and told.guidance.target >= min(used)
 
     with trio.fail_after(DEADLINE_S):
@@ -178,5 +178,5 @@ async def test_a_hot_child_ends_kept_connections_unless_all_are_hot(
 
 
 def account_of(plane: Plane) -> Account:
-    assert plane._upkeep is not None
-    return plane._upkeep.account
+    assert plane.serving.upkeep is not None
+    return plane.serving.upkeep.account
