@@ -7,13 +7,40 @@ import pytest
 import trio
 
 from tests.etcd import Relay, Server, running_etcd
+from tierlb.channel.parent_end import ParentEnd
+from tierlb.channel.watching import Rows, Watching
 from tierlb.controller.controller import Controller
 from tierlb.controller.etcd import Etcd
+from tierlb.controller.reception import Reception
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Forward, Kind, Match, Pool, Route, Run, Share, Tier, Topology
+from tierlb.node.children import Children
 from tierlb.telemetry.exposition import Exposed
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
+
+LOCAL = Address("127.0.0.1", 0)
+
+
+async def controller_port(nursery, controller, admit, listen=LOCAL, tls=None):
+    """The address at which nodes and agents join the controller."""
+    reception = Reception(controller.log, controller.errors)
+    reception.open(controller)
+    return await nursery.start(reception.serve, listen, admit, tls)
+
+
+class ChildrenPort:
+    """The parent's end of a node: its children, and the port at which they report."""
+
+    def __init__(self, plane, log, admit, name=""):
+        self.errors = InternalErrors(log)
+        self.children = Children(plane, log, self.errors, Watching(), Rows())
+        self.admit = admit
+        self.end = ParentEnd(self.children.take_in, log, self.errors, name)
+
+    async def serve(self, listen=LOCAL, *, task_status=trio.TASK_STATUS_IGNORED):
+        await self.end.serve(listen, self.admit, task_status=task_status)
 
 
 class KeptLog:

@@ -24,6 +24,8 @@ from scripts.benchmarks.processes import DidNotStartError, running
 from scripts.benchmarks.results import brief, finish, machine
 from scripts.benchmarks.table import Sample
 from tierlb.channel.admission import by_ticket
+from tierlb.channel.parent_end import ParentEnd
+from tierlb.channel.watching import Rows, Watching
 from tierlb.cli.log import LazyLog
 from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
 from tierlb.dataplane.plane import Plane
@@ -33,6 +35,7 @@ from tierlb.model.snapshot import Destination, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match
 from tierlb.net.websocket import connect
 from tierlb.node.children import Children
+from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Transmit
 from tierlb.wire.credentials import Principal, Role, issued
 from tierlb.wire.frames import Hello
@@ -121,10 +124,12 @@ async def run_parent(count: int) -> None:
     log = LazyLog()
     plane = Plane("parent", log, seed=1)
     plane.apply(_snapshot(count))
-    children = Children(plane, by_ticket([RECEPTION]), log)
+    errors = InternalErrors(log)
+    children = Children(plane, log, errors, Watching(), Rows())
+    end = ParentEnd(children.take_in, log, errors)
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)
-        address = await nursery.start(children.serve, Address("127.0.0.1", 0))
+        address = await nursery.start(end.serve, Address("127.0.0.1", 0), by_ticket([RECEPTION]))
         print(f"ws://{address}", flush=True)
 
 

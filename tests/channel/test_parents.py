@@ -5,6 +5,7 @@ import random
 import pytest
 import trio
 
+from tests.control_plane import ChildrenPort
 from tests.joining import NODE_TOKEN, admit
 from tierlb.channel import parents as parents_module
 from tierlb.channel.parents import Parents, is_named
@@ -13,7 +14,6 @@ from tierlb.channel.watching import Rows, Watching
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.net.keep_going import keep_going
-from tierlb.node.children import Children
 from tierlb.wire.frames import Hello, Parent, Watch
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
@@ -25,7 +25,7 @@ class OneParent:
     def __init__(self, name, plane, log, nursery):
         self.name, self.plane, self.log, self.nursery = name, plane, log, nursery
         self.address = Address("127.0.0.1", 0)
-        self.children = Children(plane, admit, log)
+        self.port = ChildrenPort(plane, log, admit, name)
 
     @property
     def entry(self):
@@ -37,7 +37,7 @@ class OneParent:
         async def run(*, task_status):
             with self.scope:
                 async with trio.open_nursery() as nursery:
-                    address = await nursery.start(self.children.serve, self.address)
+                    address = await nursery.start(self.port.serve, self.address)
                     task_status.started(address)
 
         self.address = await self.nursery.start(run)
@@ -126,14 +126,14 @@ async def test_a_watch_is_handed_on(parents, make_parent, watches):
     edge = await make_parent("edge-1")
     parents.report_to((edge.entry,))
     await until(lambda: edge.plane.reports)
-    edge.children.watch(Watch(5.0, "n"))
+    edge.port.children.watch(Watch(5.0, "n"))
     await until(lambda: watches)
     assert watches == [Watch(5.0, "n")]
 
 
 async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_plane, log, nursery):
     edge = OneParent("edge-1", make_plane("edge-1"), log, nursery)
-    edge.children.admit = lambda text: None
+    edge.port.admit = lambda text: None
     await edge.start()
     parents.report_to((edge.entry,))
     await until(lambda: [fields for event, fields in log.events if "401" in str(fields.get("reason"))])
@@ -193,7 +193,6 @@ async def edges(make_plane, log, nursery):
         edge = OneParent(f"edge-{number}", make_plane(f"edge-{number}"), log, nursery)
         port = edges[0].address.port if edges else 0
         edge.address = Address(f"127.0.0.{number}", port)
-        edge.children.name = edge.name
         edges.append(await edge.start())
     return edges
 

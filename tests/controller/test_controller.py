@@ -22,7 +22,7 @@ from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Tls
-from tierlb.net.websocket import Caller
+from tierlb.net.websocket_upgrade import Caller
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
 

@@ -5,7 +5,6 @@ edge (l4) → three l7 nodes, each with an endpoint of its own. The other rungs 
 
 import os
 import random
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,15 +14,13 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.traffic import Endpoint, Traffic
-from tests.control_plane import KeptLog
+from tests.control_plane import KeptLog, controller_port
 from tests.joining import identity_of
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.plane import Plane, Refused
-from tierlb.model.address import Address, parse_address
+from tierlb.model.address import parse_address
 from tierlb.model.load import MemberLoad, SubtreeLoad
-from tierlb.net.websocket import serve
 from tierlb.node.process import Node
 from tierlb.topology.load import load_text
 
@@ -79,8 +76,7 @@ async def tree(nursery: trio.Nursery) -> Tree:
     log = KeptLog()
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    handler, admit = partial(serve_child, controller), controller.admission.admit
-    control = await nursery.start(serve, handler, admit, Address("127.0.0.1", 0))
+    control = await controller_port(nursery, controller, controller.admission.admit)
     address = parse_address(listen)
     tree = Tree(controller, Traffic((address.host, address.port), work="/work"), endpoints)
     for tier in topology.tiers:

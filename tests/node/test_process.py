@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-from functools import partial
 
 import attrs
 import httpx
@@ -12,10 +11,10 @@ import trio
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.control_plane import controller_port
 from tests.joining import identity_of
 from tierlb.channel.uplink import Identity
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
 from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
@@ -23,7 +22,6 @@ from tierlb.model.load import SubtreeLoad
 from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
 from tierlb.model.topology import Admin, Kind, Match, Respond, Tls
 from tierlb.net.tls import server_context
-from tierlb.net.websocket import serve
 from tierlb.node import snapshot_cache as snapshot_cache
 from tierlb.node.process import Node, Placement, run_node
 from tierlb.node.snapshot_cache import SnapshotCache
@@ -61,8 +59,9 @@ class Parent:
 
         async def run(*, task_status):
             with self.scope:
-                handler = partial(serve_child, self.controller)
-                await serve(handler, self.controller.admission.admit, self.address, task_status=task_status)
+                async with trio.open_nursery() as nursery:
+                    admit = self.controller.admission.admit
+                    task_status.started(await controller_port(nursery, self.controller, admit, self.address))
 
         self.address = await self.nursery.start(run)
 
@@ -363,8 +362,7 @@ def tls(tmp_path):
 async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined, log, nursery, tls):
     controller = Controller(attrs.evolve(topology, tls=tls), log, 0.02)
     nursery.start_soon(controller.run)
-    listen, handler = Address("127.0.0.1", 0), partial(serve_child, controller)
-    address = await nursery.start(serve, handler, controller.admission.admit, listen, server_context(tls))
+    address = await controller_port(nursery, controller, controller.admission.admit, tls=server_context(tls))
     planes = {name: make_plane(name) for name in ("edge-1", "web-1")}
     for name, fake in planes.items():
         identity = identity_of(controller.admission, name, f"wss://{address}", pid=os.getpid())

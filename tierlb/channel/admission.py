@@ -16,7 +16,7 @@ import attrs
 
 from tierlb.model.address import parse_address
 from tierlb.model.load import NodeRow
-from tierlb.net.websocket import Admit
+from tierlb.net.websocket_upgrade import Admit
 from tierlb.wire.credentials import Principal, Role, data_key, issued, proven, root_key
 from tierlb.wire.frames import Hello
 

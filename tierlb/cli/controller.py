@@ -30,7 +30,6 @@ from tierlb.controller.elsewhere import Elsewhere
 from tierlb.controller.engine import Engine
 from tierlb.controller.following import Following, read_file
 from tierlb.controller.history import Conflict
-from tierlb.controller.link import control_door
 from tierlb.controller.reception import Reception
 from tierlb.controller.store import FileStore, Store
 from tierlb.controller.waiting import log_slow_start
@@ -40,7 +39,6 @@ from tierlb.model.topology import SharedStore, Topology
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.keep_going import alone
 from tierlb.net.tls import TlsProblem, admin_context, server_context
-from tierlb.net.websocket import serve
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.problems import TopologyError
 from tierlb.topology.uses import Use
@@ -108,8 +106,10 @@ class _Process:
     log: LazyLog = attrs.field(factory=LazyLog)
     admission: Admission = attrs.field(factory=Admission, init=False)
     admin_tls: ssl.SSLContext | None = attrs.field(default=None, init=False)
-    reception: Reception = attrs.field(factory=Reception)
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
+    reception: Reception = attrs.field(
+        default=attrs.Factory(lambda self: Reception(self.log, self.errors), takes_self=True), init=False
+    )
     following: Following | None = None
     text: str = ""
     """Of the file, as it was read last."""
@@ -131,10 +131,8 @@ class _Process:
         with trio.open_signal_receiver(*handled) as signals, admin, ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                door = control_door(self.errors, self.log)
                 pages = ControllerPages(self.errors, self.log.losses, self.reception.unready)
-                admit = admission.admit
-                bound = await nursery.start(serve, self.reception.attend, admit, self.at, tls, pages.find, door)
+                bound = await nursery.start(self.reception.serve, self.at, admission.admit, tls, pages.find)
                 url = f"{'ws' if tls is None else 'wss'}://{_reachable(bound)}"
                 if options.token_file is None:
                     agent, node = (admission.credential(Principal(role)) for role in (Role.AGENT, Role.NODE))

@@ -22,7 +22,7 @@ are given that time anew. And whoever serves is not told that nobody is below it
 Reports do not come here, but for those of the top tiers and a sign of life of the others: each node is told where its
 parents are. `watch` asks the top tiers for detail, which they gather from the whole tree (`cluster_view`).
 
-Left out: sockets (link.py) and processes (local/).
+Left out: sockets (reception.py) and processes (local/).
 """
 
 import secrets

@@ -1,6 +1,6 @@
 """What the controller knows of one node or agent, and its end of the connection to it.
 
-Left out: what follows from it (controller.py), and how the connection is driven (link.py).
+Left out: what follows from it (controller.py), and how the connection is driven (reception.py).
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ import trio
 from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
-from tierlb.net.websocket import Caller
+from tierlb.net.websocket_upgrade import Caller
 from tierlb.wire.frames import Hello, Parent, Watch
 
 MAX_WATCHES = 16

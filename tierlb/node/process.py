@@ -28,8 +28,10 @@ from tierlb.channel.admission import by_ticket
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
 from tierlb.channel.pages import NodePages
+from tierlb.channel.parent_end import ParentEnd
 from tierlb.channel.report_schedule import Reporter
 from tierlb.channel.uplink import NOTICE_S, Identity, Uplink
+from tierlb.channel.watching import Rows, Watching
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import NodeLoad
 from tierlb.model.snapshot import Listener, Send, Snapshot
@@ -37,7 +39,7 @@ from tierlb.model.topology import Admin, Tls
 from tierlb.net.keep_going import keep_going
 from tierlb.net.tls import client_context, server_context
 from tierlb.node import snapshot_cache as snapshot_cache
-from tierlb.node.children import Children, Hearer
+from tierlb.node.children import Children, ReportSink
 from tierlb.node.snapshot_cache import SnapshotCache
 from tierlb.telemetry.exposition import Exposed
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -96,7 +98,7 @@ class Placement:
         )
 
 
-class Plane(Reporter, Hearer, Protocol):
+class Plane(Reporter, ReportSink, Protocol):
     """What a node's process needs of its data plane, besides what it reports and hears."""
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
@@ -150,13 +152,14 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen for children, then join and report, until cancelled."""
         pages = NodePages(self._exposed, self.unready).find
-        children = Children(self.plane, by_ticket(self.identity.receptions), self.log, self.identity.name, pages=pages)
-        children.errors = self.errors
+        children = Children(self.plane, self.log, self.errors, Watching(), Rows())
+        end = ParentEnd(children.take_in, self.log, self.errors, self.identity.name)
+        admit, tls = by_ticket(self.identity.receptions), None
         if self.tls is not None:
-            children.tls = server_context(self.tls)
+            tls = server_context(self.tls)
             self.identity = attrs.evolve(self.identity, tls=client_context(self.tls))
         async with trio.open_nursery() as nursery:
-            address = await nursery.start(children.serve, self.placement.control)
+            address = await nursery.start(end.serve, self.placement.control, admit, tls, pages)
             self.uplink = self._join(children, address)
             self.children = children
             children.on_new_row = self.uplink.reports.soon

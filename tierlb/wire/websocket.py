@@ -40,6 +40,11 @@ def unmasked(data: bytes, mask_at: int, end: int) -> bytes:
     return (int.from_bytes(data[begin:end]) ^ int.from_bytes(mask[:size])).to_bytes(size)
 
 
+def close_text(reason: str) -> str:
+    """The reason, cut between characters to what a close frame holds."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+
+
 class Framing:
     """`ended` says why once nothing can be received any more; `answer` is to be sent after each `feed`. `gave_up`: it
     ended because the peer sent too much, of which more may be on its way. A parent takes no larger messages than
@@ -126,8 +131,7 @@ class Framing:
         """The bytes that end the connection and tell why."""
         if self._ws.state is not ConnectionState.OPEN:
             return b""
-        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        return self._ws.send(CloseConnection(CLOSE_CODE, text))
+        return self._ws.send(CloseConnection(CLOSE_CODE, close_text(reason)))
 
     def _take(self, whole: list[bytes]) -> list[bytes]:
         """With the messages that wsproto finds."""
