@@ -21,7 +21,7 @@ class Silence:
     ends: list[socket.socket] = attrs.field(factory=list)
 
     def connected(self, there: Host) -> tuple[socket.socket, socket.socket]:
-        """A connection as it is made to a member, and its far end."""
+        """A connection as it is made to a host, and its far end."""
         with there.inside(), socket.socket() as listening:
             listening.bind((there.address, 0))
             listening.listen()

@@ -1,6 +1,6 @@
 """What reports cost a parent: the CPU of a node that hears a hundred children, four times a second each.
 
-The parent is a process with a real data plane (an l4 node over so many members) and a real listener for its
+The parent is a process with a real data plane (an l4 node over so many hosts) and a real listener for its
 children; the children are real sessions over real sockets in a second process. Measured is the parent's CPU with no
 child connected and with all of them, so that what it does anyway is told apart.
 
@@ -31,7 +31,7 @@ from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, SubtreeLoad
-from tierlb.model.snapshot import Destination, Member, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, HostSpec, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match
 from tierlb.net.websocket import connect
 from tierlb.node.children import Children
@@ -134,11 +134,11 @@ async def run_parent(count: int) -> None:
 
 
 def _snapshot(count: int) -> Snapshot:
-    members = tuple(
-        Member(f"child-{number}", "children", Address("127.0.0.1", 1 + number), child=True, reports=True)
+    hosts = tuple(
+        HostSpec(f"child-{number}", "children", Address("127.0.0.1", 1 + number), child=True, reports=True)
         for number in range(count)
     )
-    rule = Rule(Match(), Send((Destination(1.0, ("children",), members),)))
+    rule = Rule(Match(), Send((Destination(1.0, ("children",), hosts),)))
     return Snapshot(1, "bench", "parent", Kind.L4, (), (rule,))
 
 

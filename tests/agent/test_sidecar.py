@@ -187,8 +187,8 @@ async def test_it_joins_as_a_member_of_its_pool_and_reports_to_the_parents(tree,
     nursery.start_soon(sidecar.run)
     nursery.start_soon(sidecar.uplink.run)
     await until(lambda: any(load.done == 10 for load in tree.said()))
-    [member] = tree.plane.applied[-1].rules[0].action.destinations[0].members
-    assert (member.name, member.address, member.reports) == ("app-1", Address("127.0.0.1", 9001), True)
+    [host] = tree.plane.applied[-1].rules[0].action.destinations[0].hosts
+    assert (host.name, host.address, host.reports) == ("app-1", Address("127.0.0.1", 9001), True)
     app.figures["in_flight"], app.figures["done"] = 5, 20
     await until(lambda: tree.said()[-1].in_flight == 5)
     child, _, echo = tree.plane.reports[-1]
@@ -203,10 +203,10 @@ async def test_on_sigterm_it_drains_until_the_app_is_idle_and_ends(tree, sidecar
         ended.set()
 
     nursery.start_soon(run)
-    await until(lambda: tree.said() and tree.plane.applied[-1].rules[0].action.destinations[0].members)
+    await until(lambda: tree.said() and tree.plane.applied[-1].rules[0].action.destinations[0].hosts)
     os.kill(os.getpid(), signal.SIGTERM)
     await until(lambda: tree.said()[-1].draining)
-    await until(lambda: not tree.plane.applied[-1].rules[0].action.destinations[0].members)
+    await until(lambda: not tree.plane.applied[-1].rules[0].action.destinations[0].hosts)
     assert not ended.is_set()
     app.figures["in_flight"] = 0
     with trio.fail_after(DEADLINE_S):

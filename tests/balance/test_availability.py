@@ -79,7 +79,7 @@ def test_health_and_ejection_are_believed_of_at_most_half(group: list[Availabili
 @given(st.lists(st.sampled_from(Availability)))
 def test_somebody_is_choosable_unless_all_are_out_on_purpose(group: list[Availability]) -> None:
     chosen = choosable(group)
-    wanted = [index for index, member in enumerate(group) if member not in (D, M, Z)]
+    wanted = [index for index, host in enumerate(group) if host not in (D, M, Z)]
     assert set(chosen) <= set(wanted)
     assert bool(chosen) is bool(wanted)
     assert 2 * len(chosen) >= sum(group[index] is not W for index in wanted)

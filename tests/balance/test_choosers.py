@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member, loaded, members
+from tests.balance.fake_hosts import FakeHost, fake_hosts, loaded
 from tierlb.balance.choosers import Chooser, make_chooser
 from tierlb.balance.peak import PeakEwma
 from tierlb.model.topology import Policy
@@ -16,8 +16,8 @@ from tierlb.model.topology import Policy
 LOADS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
-def built(policy: Policy, hosts: list[Member], seed: int = 7) -> Chooser[Member]:
-    chooser: Chooser[Member] = make_chooser(policy, random.Random(seed))
+def built(policy: Policy, hosts: list[FakeHost], seed: int = 7) -> Chooser[FakeHost]:
+    chooser: Chooser[FakeHost] = make_chooser(policy, random.Random(seed))
     chooser.rebuild(hosts)
     return chooser
 
@@ -25,7 +25,7 @@ def built(policy: Policy, hosts: list[Member], seed: int = 7) -> Chooser[Member]
 @pytest.mark.parametrize("policy", Policy)
 def test_the_same_seed_gives_the_same_choices(policy: Policy) -> None:
     def choices() -> list[str]:
-        chooser = built(policy, members(5))
+        chooser = built(policy, fake_hosts(5))
         return [chooser.pick(key).name for key in range(50)]
 
     assert choices() == choices()
@@ -45,7 +45,7 @@ def test_the_choice_is_one_of_the_hosts(policy: Policy, loads: list[int], seed: 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_members_that_left_are_not_chosen(policy: Policy) -> None:
-    hosts = members(6)
+    hosts = fake_hosts(6)
     chooser = built(policy, hosts)
     chooser.rebuild(hosts[2:4])
     assert {chooser.pick(key * 7919).name for key in range(200)} == {"m2", "m3"}
@@ -53,15 +53,15 @@ def test_members_that_left_are_not_chosen(policy: Policy) -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_nobody_is_a_state_that_passes(policy: Policy) -> None:
-    chooser = built(policy, members(2))
+    chooser = built(policy, fake_hosts(2))
     chooser.rebuild([])
-    chooser.rebuild(members(1))
+    chooser.rebuild(fake_hosts(1))
     assert chooser.pick(0).name == "m0"
 
 
 ODD = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, 5e-324, 1e308, math.inf, math.nan]))
 ODD_MEMBERS = st.builds(
-    Member,
+    FakeHost,
     in_flight=st.integers(0, 1 << 40),
     slope=ODD,
     offset=ODD,
@@ -74,7 +74,7 @@ ODD_MEMBERS = st.builds(
 
 @pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.MAGLEV])
 @given(odd=st.lists(ODD_MEMBERS, min_size=1, max_size=6), seed=st.integers(), rounds=st.integers(1, 3))
-def test_no_figures_make_a_choice_fail(policy: Policy, odd: list[Member], seed: int, rounds: int) -> None:
+def test_no_figures_make_a_choice_fail(policy: Policy, odd: list[FakeHost], seed: int, rounds: int) -> None:
     """Whatever weights, capacities and lines are: there is a choice, and it is one of the hosts."""
     for index, host in enumerate(odd):
         host.name = f"m{index}"
@@ -102,7 +102,7 @@ SETS = [
 
 @pytest.mark.parametrize("weights", SETS)
 def test_no_weights_make_a_table_fail(weights: tuple[float, ...]) -> None:
-    hosts = [Member(f"m{index}", weight=weight) for index, weight in enumerate(weights)]
+    hosts = [FakeHost(f"m{index}", weight=weight) for index, weight in enumerate(weights)]
     chooser = built(Policy.MAGLEV, hosts)
     for part in (hosts, hosts[:1], hosts[::-1], []):
         chooser.rebuild(part)
@@ -112,7 +112,7 @@ def test_no_weights_make_a_table_fail(weights: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_hosts_that_weigh_nothing_beside_others_are_not_picked(policy: Policy) -> None:
-    hosts = members(4)
+    hosts = fake_hosts(4)
     for host in hosts:
         host.peak.observe(0.0, 0.1)
     for index in (0, 3):
@@ -140,7 +140,7 @@ def test_equals_get_items_by_weight_under_every_policy(
 ) -> None:
     """So many are in flight at all times; each host takes as long over one as any other."""
     hosts = [
-        Member(f"m{number}", weight=weight, share=share, slope=max(weights) / weight, offset=8.0)
+        FakeHost(f"m{number}", weight=weight, share=share, slope=max(weights) / weight, offset=8.0)
         for number, weight in enumerate(weights)
     ]
     for host in hosts:
@@ -148,7 +148,7 @@ def test_equals_get_items_by_weight_under_every_policy(
     chooser = built(policy, hosts)
     rng = random.Random(2)
     counts: collections.Counter[str] = collections.Counter()
-    busy: list[Member] = []
+    busy: list[FakeHost] = []
     for turn in range(6000):
         if len(busy) == in_flight:
             busy.pop(rng.randrange(in_flight)).in_flight -= 1
@@ -168,7 +168,7 @@ LOADED = [policy for policy in Policy if policy not in (Policy.ROUND_ROBIN, Poli
 @pytest.mark.parametrize("policy", LOADED)
 @pytest.mark.parametrize("share", [0.02, 1.0])
 def test_weights_do_not_fill_one_that_is_stuck(policy: Policy, share: float) -> None:
-    hosts = [Member(f"m{number}", weight=weight, share=share) for number, weight in enumerate((2.0, 2.0, 1.0))]
+    hosts = [FakeHost(f"m{number}", weight=weight, share=share) for number, weight in enumerate((2.0, 2.0, 1.0))]
     for host in hosts:
         host.slope, host.offset = 2 / host.weight, 8.0
         host.peak.observe(0.0, 0.1)

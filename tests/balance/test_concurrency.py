@@ -479,9 +479,9 @@ def test_bins_are_single_numbers_at_first_and_then_grow() -> None:
     assert centres[:10] == list(range(1, 11))
     assert bins == sorted(bins)
     for place, centre in enumerate(centres[:-1]):
-        members = [number for number, each in enumerate(bins) if each == place and number]
-        assert sum(members) / len(members) == centre
-        assert members[-1] <= members[0] * 1.2
+        hosts = [number for number, each in enumerate(bins) if each == place and number]
+        assert sum(hosts) / len(hosts) == centre
+        assert hosts[-1] <= hosts[0] * 1.2
 
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 5000), st.floats(0, 1e6)), max_size=60)

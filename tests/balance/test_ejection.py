@@ -1,4 +1,4 @@
-"""When a member is passed over, and for how long."""
+"""When a host is passed over, and for how long."""
 
 import pytest
 from hypothesis import given

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member, loaded, members
+from tests.balance.fake_hosts import FakeHost, fake_hosts, loaded
 from tierlb.balance.least import LeastLoaded, TwoChoices, two_of
 
 LOADS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
-def least(hosts: list[Member], seed: int = 1) -> LeastLoaded[Member]:
-    chooser: LeastLoaded[Member] = LeastLoaded(random.Random(seed))
+def least(hosts: list[FakeHost], seed: int = 1) -> LeastLoaded[FakeHost]:
+    chooser: LeastLoaded[FakeHost] = LeastLoaded(random.Random(seed))
     chooser.rebuild(hosts)
     return chooser
 
 
-def two_choices(hosts: list[Member], rng: random.Random) -> TwoChoices[Member]:
-    chooser: TwoChoices[Member] = TwoChoices(rng)
+def two_choices(hosts: list[FakeHost], rng: random.Random) -> TwoChoices[FakeHost]:
+    chooser: TwoChoices[FakeHost] = TwoChoices(rng)
     chooser.rebuild(hosts)
     return chooser
 
@@ -33,7 +33,7 @@ def test_least_loaded_uses_every_minimum_and_nothing_else(loads: list[int], seed
 
 
 def test_least_loaded_is_even_on_an_idle_tier() -> None:
-    chooser = least(members(5))
+    chooser = least(fake_hosts(5))
     counts = collections.Counter(chooser.pick(0).name for _ in range(500))
     assert set(counts.values()) == {100}
 
@@ -61,11 +61,11 @@ def test_two_choices_takes_the_less_loaded_of_its_pair(loads: list[int], draw: f
     hosts = loaded(loads)
     pair = [hosts[position] for position in two_of(len(loads), draw)]
     chosen = two_choices(hosts, ScriptedRandom(draw)).pick(0)
-    assert chosen is min(pair, key=lambda member: member.in_flight)
+    assert chosen is min(pair, key=lambda host: host.in_flight)
 
 
 def test_two_choices_has_no_choice_with_one_host() -> None:
-    assert two_choices(members(1), random.Random(1)).pick(0).name == "m0"
+    assert two_choices(fake_hosts(1), random.Random(1)).pick(0).name == "m0"
 
 
 def test_two_choices_never_takes_the_single_most_loaded() -> None:

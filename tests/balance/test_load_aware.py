@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member, members
+from tests.balance.fake_hosts import FakeHost, fake_hosts
 from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, scans, score_of
 
 LINES = st.lists(
     st.builds(
-        Member,
+        FakeHost,
         in_flight=st.integers(0, 20),
         slope=st.sampled_from([0.1, 0.5, 1.0, 3.0, 1e9]),
         offset=st.sampled_from([0.0, 0.1, 1.0, 7.0]),
@@ -23,14 +23,14 @@ LINES = st.lists(
 )
 
 
-def built(hosts: list[Member], seed: int = 1) -> LoadAware[Member]:
-    chooser: LoadAware[Member] = LoadAware(random.Random(seed))
+def built(hosts: list[FakeHost], seed: int = 1) -> LoadAware[FakeHost]:
+    chooser: LoadAware[FakeHost] = LoadAware(random.Random(seed))
     chooser.rebuild(hosts)
     return chooser
 
 
 @given(LINES, st.integers())
-def test_a_scan_finds_the_lowest_score(hosts: list[Member], seed: int) -> None:
+def test_a_scan_finds_the_lowest_score(hosts: list[FakeHost], seed: int) -> None:
     chooser = built(hosts, seed)
     lowest = min(score_of(host) for host in hosts)
     assert all(score_of(chooser.pick(0)) == lowest for _ in range(5))
@@ -38,7 +38,7 @@ def test_a_scan_finds_the_lowest_score(hosts: list[Member], seed: int) -> None:
 
 
 def test_in_flight_counts_at_the_time_of_the_pick() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     chooser = built(hosts)
     hosts[0].in_flight = 5
     assert [chooser.pick(0).name for _ in range(4)] == ["m1"] * 4
@@ -47,7 +47,7 @@ def test_in_flight_counts_at_the_time_of_the_pick() -> None:
 
 
 def test_lines_count_from_the_next_rebuild_on() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     chooser = built(hosts)
     hosts[0].offset = 5.0
     chooser.rebuild(hosts)
@@ -55,13 +55,13 @@ def test_lines_count_from_the_next_rebuild_on() -> None:
 
 
 def test_equals_take_turns() -> None:
-    chooser = built(members(5))
+    chooser = built(fake_hosts(5))
     counts = collections.Counter(chooser.pick(0).name for _ in range(500))
     assert set(counts.values()) == {100}
 
 
 def test_equals_among_worse_ones_are_used_evenly_over_many_rebuilds() -> None:
-    hosts = members(8)
+    hosts = fake_hosts(8)
     for slow in hosts[6:]:
         slow.offset = 9.0
     chooser = built(hosts)
@@ -78,15 +78,15 @@ def test_equals_among_worse_ones_are_used_evenly_over_many_rebuilds() -> None:
     [(1, 1.0, True), (32, 0.2, True), (33, 1.0, False), (8, 0.19, False), (2, 0.25, True)],
 )
 def test_a_parent_looks_at_all_where_it_sends_a_fair_part(count: int, share: float, expected: bool) -> None:
-    hosts = members(count)
+    hosts = fake_hosts(count)
     for host in hosts:
         host.share = share
     assert scans(hosts) is expected
 
 
-def drawing(*capacities: float) -> list[Member]:
-    """Members of which a parent with a small share sees two."""
-    return [Member(f"m{index}", share=0.1, capacity=capacity) for index, capacity in enumerate(capacities)]
+def drawing(*capacities: float) -> list[FakeHost]:
+    """Hosts of which a parent with a small share sees two."""
+    return [FakeHost(f"m{index}", share=0.1, capacity=capacity) for index, capacity in enumerate(capacities)]
 
 
 def test_one_of_many_parents_draws_two_by_capacity() -> None:
@@ -125,7 +125,7 @@ def test_drawing_never_falls_off_the_end(capacities: list[float], seed: int) -> 
 
 def test_parked_items_count_among_themselves() -> None:
     """The lines leave them out, so that short items come to all alike; long ones come where the fewest are."""
-    hosts = members(3)
+    hosts = fake_hosts(3)
     for host, parked in zip(hosts, (5, 2, 9), strict=True):
         host.in_flight = host.left_out = host.parked = parked
         host.offset = 1.0 - parked
@@ -135,7 +135,7 @@ def test_parked_items_count_among_themselves() -> None:
 
 
 def test_errors_count_for_long_items_too_and_the_queue_of_short_ones_among_equals() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     hosts[0].in_flight = 3
     assert named(built(hosts).for_long(hosts)) == "m1"
     hosts[1].offset += 0.1
@@ -143,7 +143,7 @@ def test_errors_count_for_long_items_too_and_the_queue_of_short_ones_among_equal
 
 
 def test_a_parked_item_counts_at_a_slow_host_for_as_much_as_another_there() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     for host, slope, parked in zip(hosts, (4.0, 1.0), (2, 5), strict=True):
         host.slope, host.offset = slope, -slope * parked
         host.in_flight = host.left_out = host.parked = parked
@@ -151,7 +151,7 @@ def test_a_parked_item_counts_at_a_slow_host_for_as_much_as_another_there() -> N
 
 
 def test_long_items_are_spread_over_equals() -> None:
-    hosts = members(4)
+    hosts = fake_hosts(4)
     chooser = built(hosts)
     counts = collections.Counter(named(chooser.for_long(hosts)) for _ in range(400))
     assert len(counts) == 4
@@ -159,7 +159,7 @@ def test_long_items_are_spread_over_equals() -> None:
 
 
 def test_long_items_stay_even_as_they_are_placed() -> None:
-    hosts = members(4)
+    hosts = fake_hosts(4)
     chooser = built(hosts)
     for _ in range(40):
         chosen = chooser.for_long(iter(hosts))
@@ -172,8 +172,8 @@ def test_long_items_stay_even_as_they_are_placed() -> None:
 
 
 def test_where_none_is_left_there_is_none_for_a_long_item() -> None:
-    assert built(members(2)).for_long([]) is None
+    assert built(fake_hosts(2)).for_long([]) is None
 
 
-def named(member: Member | None) -> str | None:
-    return None if member is None else member.name
+def named(host: FakeHost | None) -> str | None:
+    return None if host is None else host.name

@@ -1,4 +1,4 @@
-"""What a node believes of one member, by tables: an endpoint that is silent, one that states figures, a reporter."""
+"""What a node believes of one host, by tables: an endpoint that is silent, one that states figures, a reporter."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pytest
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.cost import NEW_ITEMS, ON_TRIAL
+from tierlb.balance.counted_host import CountedHost, learn_together
 from tierlb.balance.kinds import Answers, Kinds
 from tierlb.balance.load_estimate import (
     ITEMS_PER_CONNECTION_GAIN,
@@ -18,7 +19,6 @@ from tierlb.balance.load_estimate import (
     TICK_S,
     LoadEstimate,
 )
-from tierlb.balance.member import Member, learn_together
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
 from tierlb.balance.staleness import OLD_INTERVALS
@@ -548,7 +548,7 @@ def test_slots_of_leaves_that_differ_little_from_those_of_siblings_are_taken_to_
 
 
 def test_nodes_that_know_no_slots_of_their_leaves_are_taken_to_have_those_of_their_siblings() -> None:
-    silent, tells = (Member(reporter(endpoint=False)) for _ in range(2))
+    silent, tells = (CountedHost(reporter(endpoint=False)) for _ in range(2))
     silent.estimate.hear(NOW, SubtreeLoad(ready_leaves=3, leaves=3), Echo())
     tells.estimate.hear(NOW, SubtreeLoad(slots=8.0, ready_leaves=2, leaves=2), Echo())
     learn_together([silent, tells], 0.05)
@@ -569,12 +569,12 @@ def test_a_node_is_as_able_as_its_answers_show_here_whatever_it_reports() -> Non
     assert agent.likeness(NOW) == ALIKE
 
 
-def learnt_node(slots: float, *, said: float) -> Member:
+def learnt_node(slots: float, *, said: float) -> CountedHost:
     """Two leaves, and a belief of 100 answers of usual times, which are 10 ms."""
-    member = Member(reporter(endpoint=False))
-    member.estimate.work.usual_s, member.estimate.slowness.seen = 0.01, 100.0
-    member.estimate.hear(NOW, SubtreeLoad(capacity=said, slots=slots, ready_leaves=2, leaves=2), Echo())
-    return member
+    host = CountedHost(reporter(endpoint=False))
+    host.estimate.work.usual_s, host.estimate.slowness.seen = 0.01, 100.0
+    host.estimate.hear(NOW, SubtreeLoad(capacity=said, slots=slots, ready_leaves=2, leaves=2), Echo())
+    return host
 
 
 def test_nodes_none_of_which_knows_its_slots_can_do_together_what_they_report() -> None:

@@ -5,20 +5,20 @@ import random
 
 import pytest
 
-from tests.balance.members import Member, members
+from tests.balance.fake_hosts import FakeHost, fake_hosts
 from tierlb.balance.hashing import stable_hash
 from tierlb.balance.maglev import TABLE, Maglev, filled, permutation, still_good
 
 KEYS = [stable_hash(str(number).encode()) for number in range(4000)]
 
 
-def built(hosts: list[Member]) -> Maglev[Member]:
-    chooser: Maglev[Member] = Maglev()
+def built(hosts: list[FakeHost]) -> Maglev[FakeHost]:
+    chooser: Maglev[FakeHost] = Maglev()
     chooser.rebuild(hosts)
     return chooser
 
 
-def goes_to(chooser: Maglev[Member]) -> list[str]:
+def goes_to(chooser: Maglev[FakeHost]) -> list[str]:
     return [chooser.pick(key).name for key in KEYS]
 
 
@@ -59,14 +59,14 @@ def test_slots_are_given_by_weight(weights: tuple[float, ...]) -> None:
 
 
 def test_all_nodes_agree_whatever_the_order_of_members() -> None:
-    hosts = members(6)
+    hosts = fake_hosts(6)
     shuffled = hosts[:]
     random.Random(3).shuffle(shuffled)
     assert goes_to(built(hosts)) == goes_to(built(shuffled))
 
 
 def test_keys_of_a_missing_member_alone_move_and_come_back() -> None:
-    hosts = members(6)
+    hosts = fake_hosts(6)
     chooser = built(hosts)
     before = goes_to(chooser)
     chooser.rebuild(hosts[1:])
@@ -79,7 +79,7 @@ def test_keys_of_a_missing_member_alone_move_and_come_back() -> None:
 
 
 def test_a_new_member_takes_little_more_than_its_share_of_keys() -> None:
-    hosts = members(6)
+    hosts = fake_hosts(6)
     chooser = built(hosts[:5])
     before = goes_to(chooser)
     chooser.rebuild(hosts)
@@ -87,7 +87,7 @@ def test_a_new_member_takes_little_more_than_its_share_of_keys() -> None:
 
 
 def test_jitter_of_weights_moves_no_key() -> None:
-    hosts = members(6)
+    hosts = fake_hosts(6)
     chooser = built(hosts)
     before = goes_to(chooser)
     for index, host in enumerate(hosts):
@@ -97,7 +97,7 @@ def test_jitter_of_weights_moves_no_key() -> None:
 
 
 def test_a_change_of_weight_moves_keys() -> None:
-    hosts = members(4)
+    hosts = fake_hosts(4)
     chooser = built(hosts)
     before = goes_to(chooser)
     hosts[0].weight = 3.0
@@ -123,7 +123,7 @@ def test_a_table_is_kept_while_it_serves(before: dict[str, float], now: dict[str
 
 
 def test_one_hot_key_does_not_flood_its_member() -> None:
-    hosts = members(5)
+    hosts = fake_hosts(5)
     chooser = built(hosts)
     for _ in range(500):
         chooser.pick(KEYS[0]).in_flight += 1
@@ -132,7 +132,7 @@ def test_one_hot_key_does_not_flood_its_member() -> None:
 
 
 def test_a_key_stays_where_it_was_while_there_is_room() -> None:
-    hosts = members(5)
+    hosts = fake_hosts(5)
     chooser = built(hosts)
     home = chooser.pick(KEYS[0])
     for host in hosts:
@@ -143,7 +143,7 @@ def test_a_key_stays_where_it_was_while_there_is_room() -> None:
 
 
 def test_heavier_members_have_more_room() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     hosts[0].weight = 3.0
     chooser = built(hosts)
     for _ in range(400):
@@ -153,11 +153,11 @@ def test_heavier_members_have_more_room() -> None:
 
 
 def test_what_is_tried_again_goes_to_one_that_is_left() -> None:
-    hosts = members(5)
+    hosts = fake_hosts(5)
     chooser = built(hosts)
     home = chooser.pick(KEYS[1])
     left = [host for host in hosts if host is not home]
     assert chooser.among(left, KEYS[1]) in left
     assert chooser.among(left, KEYS[1]) is chooser.among(left, KEYS[1])
-    stranger = Member("stranger")
+    stranger = FakeHost("stranger")
     assert chooser.among([stranger], KEYS[1]) is stranger

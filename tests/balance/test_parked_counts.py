@@ -1,13 +1,13 @@
-"""However items begin, are parked and end, members and tallies count the same of them, and none in the end."""
+"""However items begin, are parked and end, hosts and tallies count the same of them, and none in the end."""
 
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_estimate import LoadEstimate
-from tierlb.balance.member import Member
 from tierlb.balance.parking import PARKED_AFTER_S
 from tierlb.telemetry.tally import Tally
 
@@ -16,7 +16,7 @@ WHICH = st.integers(min_value=0)
 
 
 class Item:
-    """One item at one member; its tally and kind stay the same when it goes to another one."""
+    """One item at one host; its tally and kind stay the same when it goes to another one."""
 
     def __init__(self, now: float, tally: Tally, kind: int) -> None:
         self.began = self.sent = now
@@ -25,28 +25,28 @@ class Item:
 
 
 class ParkedCounts(RuleBasedStateMachine):
-    """Two members and three parents. `where`: each item's member; `tunnels` have come of items and stay parked."""
+    """Two hosts and three parents. `where`: each item's host; `tunnels` have come of items and stay parked."""
 
     @initialize()
     def start(self) -> None:
         self.now = 100.0
         self.kinds = Kinds()
-        self.members = [Member(LoadEstimate(reports=False, parents=1, joined=self.now)) for _ in range(2)]
-        for member in self.members:
-            member.estimate.work.usual_s = 0.01
+        self.hosts = [CountedHost(LoadEstimate(reports=False, parents=1, joined=self.now)) for _ in range(2)]
+        for host in self.hosts:
+            host.estimate.work.usual_s = 0.01
         self.tallies = [Tally() for _ in range(3)]
-        self.where: dict[Item, Member] = {}
-        self.tunnels: list[tuple[Item, Member]] = []
+        self.where: dict[Item, CountedHost] = {}
+        self.tunnels: list[tuple[Item, CountedHost]] = []
 
-    @rule(member=WHICH, tally=WHICH, kind=st.sampled_from([0, 2, 4]), long=st.booleans())
-    def begin(self, member: int, tally: int, kind: int, long: bool) -> None:
-        self._give(Item(self.now, self.tallies[tally % 3], kind), member, long=long)
+    @rule(host=WHICH, tally=WHICH, kind=st.sampled_from([0, 2, 4]), long=st.booleans())
+    def begin(self, host: int, tally: int, kind: int, long: bool) -> None:
+        self._give(Item(self.now, self.tallies[tally % 3], kind), host, long=long)
 
     @rule(seconds=st.sampled_from([0.0, TICK_S, PARKED_AFTER_S, 3.0]))
     def tick(self, seconds: float) -> None:
         self.now += seconds
-        for member in self.members:
-            member.learn_from_items(self.now, self.kinds)
+        for host in self.hosts:
+            host.learn_from_items(self.now, self.kinds)
         self.kinds.learn(self.now)
 
     @rule(which=WHICH)
@@ -60,20 +60,20 @@ class ParkedCounts(RuleBasedStateMachine):
         for item in self._one_of(list(self.where), which):
             self._take_back(item)
 
-    @rule(which=WHICH, member=WHICH, long=st.booleans())
-    def retry(self, which: int, member: int, long: bool) -> None:
-        """It begins anew at a member, the same or another one."""
+    @rule(which=WHICH, host=WHICH, long=st.booleans())
+    def retry(self, which: int, host: int, long: bool) -> None:
+        """It begins anew at a host, the same or another one."""
         for item in self._one_of(list(self.where), which):
             self._take_back(item)
             item.began = item.sent = self.now
-            self._give(item, member, long=long)
+            self._give(item, host, long=long)
 
     @rule(which=WHICH)
     def become_a_tunnel(self, which: int) -> None:
         for item in self._one_of(list(self.where), which):
-            member = self.where.pop(item)
-            member.stay_parked(item, item, self.kinds)
-            self.tunnels.append((item, member))
+            host = self.where.pop(item)
+            host.stay_parked(item, item, self.kinds)
+            self.tunnels.append((item, host))
 
     @rule(which=WHICH)
     def end_a_tunnel(self, which: int) -> None:
@@ -87,8 +87,8 @@ class ParkedCounts(RuleBasedStateMachine):
         for index, tally in enumerate(self.tallies):
             expected[index] += sum(each.tally is tally for each, _ in self.tunnels)
         assert [tally.parked for tally in self.tallies] == expected
-        assert sum(member.parked for member in self.members) == sum(expected)
-        assert all(len(member.beginnings) == member.parked <= member.in_flight for member in self.members)
+        assert sum(host.parked for host in self.hosts) == sum(expected)
+        assert all(len(host.beginnings) == host.parked <= host.in_flight for host in self.hosts)
 
     def teardown(self) -> None:
         if not hasattr(self, "where"):
@@ -97,26 +97,26 @@ class ParkedCounts(RuleBasedStateMachine):
             self._take_back(item)
         for tunnel in self.tunnels:
             self._end_tunnel(*tunnel)
-        assert [member.parked for member in self.members] == [0, 0]
-        assert [member.in_flight for member in self.members] == [0, 0]
+        assert [host.parked for host in self.hosts] == [0, 0]
+        assert [host.in_flight for host in self.hosts] == [0, 0]
         assert [tally.parked for tally in self.tallies] == [0, 0, 0]
-        assert not any(member.early or member.under_way for member in self.members)
+        assert not any(host.early or host.under_way for host in self.hosts)
 
-    def _give(self, item: Item, member: int, *, long: bool) -> None:
-        self.where[item] = self.members[member % 2]
+    def _give(self, item: Item, host: int, *, long: bool) -> None:
+        self.where[item] = self.hosts[host % 2]
         self.where[item].begin_item(self.now, item, long=long)
 
     def _take_back(self, item: Item) -> None:
         parked = self._is_parked(item)
-        member = self.where.pop(item)
-        assert member.end_item(self.now, item, self.kinds) is parked
-        member.done += 1
+        host = self.where.pop(item)
+        assert host.end_item(self.now, item, self.kinds) is parked
+        host.done += 1
 
-    def _end_tunnel(self, item: Item, member: Member) -> None:
-        member.in_flight -= 1
-        member.moments += self.now
-        member.done += 1
-        member.end_tunnel(item.tally, item)
+    def _end_tunnel(self, item: Item, host: CountedHost) -> None:
+        host.in_flight -= 1
+        host.moments += self.now
+        host.done += 1
+        host.end_tunnel(item.tally, item)
 
     def _is_parked(self, item: Item) -> bool:
         return item not in self.where[item].under_way

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member, members
+from tests.balance.fake_hosts import FakeHost, fake_hosts
 from tierlb.balance.peak import DECAY_S, PeakEwma, PeakEwmaChoices, expected_s
 
 
@@ -50,14 +50,14 @@ def test_the_average_is_that_of_finagle(responses: list[tuple[float, float]]) ->
     ("cost", "in_flight", "expected"), [(0.1, 0, 0.1), (0.1, 4, 0.5), (0.0, 0, 0.0), (0.0, 1, 1e6 + 1)]
 )
 def test_the_load_is_time_by_queue(cost: float, in_flight: int, expected: float) -> None:
-    assert expected_s(Member(in_flight=in_flight, peak=PeakEwma(cost))) == pytest.approx(expected)
+    assert expected_s(FakeHost(in_flight=in_flight, peak=PeakEwma(cost))) == pytest.approx(expected)
 
 
 def test_the_cheaper_of_two_is_chosen() -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     hosts[0].peak.observe(0, 0.3)
     hosts[1].peak.observe(0, 0.1)
-    chooser: PeakEwmaChoices[Member] = PeakEwmaChoices(random.Random(1))
+    chooser: PeakEwmaChoices[FakeHost] = PeakEwmaChoices(random.Random(1))
     chooser.rebuild(hosts)
     hosts[1].in_flight = 1
     assert {chooser.pick(0).name for _ in range(20)} == {"m1"}
@@ -68,10 +68,10 @@ def test_the_cheaper_of_two_is_chosen() -> None:
 
 @pytest.mark.parametrize(("cost", "count"), [(0.1, 100), (0.15, 100), (0.21, 0), (1.0, 0)])
 def test_a_turn_by_weight_is_lost_to_one_that_is_done_far_sooner_only(cost: float, count: int) -> None:
-    hosts = members(2)
+    hosts = fake_hosts(2)
     hosts[0].weight = 3.0
     hosts[0].peak.observe(0, 0.1)
     hosts[1].peak.observe(0, cost)
-    chooser: PeakEwmaChoices[Member] = PeakEwmaChoices(random.Random(1))
+    chooser: PeakEwmaChoices[FakeHost] = PeakEwmaChoices(random.Random(1))
     chooser.rebuild(hosts)
     assert [chooser.pick(0).name for _ in range(400)].count("m1") == pytest.approx(count, abs=2)

@@ -1,4 +1,4 @@
-"""Slots of a pool: what members say, what each has shown, and what they show together."""
+"""Slots of a pool: what hosts say, what each has shown, and what they show together."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ TICK_S = 0.05
 
 
 @attrs.define(eq=False)
-class Member:
+class CountedHost:
     true: float = 4.0
     said_slots: float = 0.0
     slots: float = FIRST_GUESS
@@ -25,24 +25,24 @@ class Member:
         self.concurrency.wait(TICK_S)
 
 
-def play(pool: PoolSlots, members: Sequence[Member], in_flight: Sequence[int], seconds: float) -> PoolSlots:
+def play(pool: PoolSlots, hosts: Sequence[CountedHost], in_flight: Sequence[int], seconds: float) -> PoolSlots:
     for _ in range(round(seconds / TICK_S)):
-        for member in members:
-            member.answer(in_flight)
-        pool.advance(TICK_S, members)
+        for host in hosts:
+            host.answer(in_flight)
+        pool.advance(TICK_S, hosts)
     return pool
 
 
 def test_before_anything_is_known_it_is_guessed() -> None:
-    members = [Member(), Member()]
-    pool = play(PoolSlots(), members, [1, 2], 20)
+    hosts = [CountedHost(), CountedHost()]
+    pool = play(PoolSlots(), hosts, [1, 2], 20)
     assert (pool.guess, pool.known) == (FIRST_GUESS, False)
-    assert [each.slots for each in members] == [FIRST_GUESS] * 2
+    assert [each.slots for each in hosts] == [FIRST_GUESS] * 2
 
 
 def test_members_that_are_rarely_saturated_tell_together_what_none_would_tell_alone() -> None:
     rarely = [1, 2, 3, 4] * 2 + [5, 6]
-    one, eight = [Member()], [Member() for _ in range(8)]
+    one, eight = [CountedHost()], [CountedHost() for _ in range(8)]
     alone, together = play(PoolSlots(), one, rarely, 2.5), play(PoolSlots(), eight, rarely, 2.5)
     assert alone.guess == FIRST_GUESS
     assert together.guess == pytest.approx(4, rel=0.25)
@@ -51,14 +51,14 @@ def test_members_that_are_rarely_saturated_tell_together_what_none_would_tell_al
 
 
 def test_what_a_member_says_is_believed_and_its_answers_are_left_out_of_the_guess() -> None:
-    says, silent = Member(said_slots=32.0), Member(true=4)
+    says, silent = CountedHost(said_slots=32.0), CountedHost(true=4)
     pool = play(PoolSlots(), [says, silent], range(1, 13), 20)
     assert says.slots == 32
     assert silent.slots == pool.guess == pytest.approx(4, rel=0.2)
 
 
 def test_a_member_with_another_number_than_its_siblings_has_its_own() -> None:
-    usual, other = [Member() for _ in range(5)], Member(true=16)
+    usual, other = [CountedHost() for _ in range(5)], CountedHost(true=16)
     play(PoolSlots(), [*usual, other], range(1, 40), 20)
     assert other.slots == pytest.approx(16, rel=0.2)
     assert [each.slots for each in usual] == [pytest.approx(4, rel=0.2)] * 5
@@ -66,11 +66,11 @@ def test_a_member_with_another_number_than_its_siblings_has_its_own() -> None:
 
 def test_while_all_together_know_nothing_the_guess_is_what_those_have_that_know_their_own() -> None:
     """Else a host that knows that it has four would be taken for half of its equals, and never answer again."""
-    saturated, quiet = Member(), [Member() for _ in range(5)]
+    saturated, quiet = CountedHost(), [CountedHost() for _ in range(5)]
     pool = PoolSlots()
     for _ in range(round(15 / TICK_S)):
-        for member in quiet:
-            member.answer([1, 2])
+        for host in quiet:
+            host.answer([1, 2])
         saturated.answer([1, 2, 3, 4, 6, 8])
         pool.advance(TICK_S, [*quiet, saturated])
     assert saturated.concurrency.slots == pytest.approx(4, rel=0.2)
@@ -97,20 +97,20 @@ def test_the_guess_holds_as_far_as_a_members_answers_allow(
 
 
 def test_few_windows_are_closed_in_a_tick_and_all_have_their_turn() -> None:
-    members = [Member() for _ in range(100)]
+    hosts = [CountedHost() for _ in range(100)]
     pool = PoolSlots()
-    for member in members:
-        member.concurrency.add(0.01, [(1, 0.01)] * 100)
-        member.concurrency.wait(2.0)
-    left = [sum(member.concurrency.is_due for member in members)]
+    for host in hosts:
+        host.concurrency.add(0.01, [(1, 0.01)] * 100)
+        host.concurrency.wait(2.0)
+    left = [sum(host.concurrency.is_due for host in hosts)]
     for _ in range(100 // CLOSED_PER_TICK):
-        pool.advance(TICK_S, members)
-        left.append(sum(member.concurrency.is_due for member in members))
+        pool.advance(TICK_S, hosts)
+        left.append(sum(host.concurrency.is_due for host in hosts))
     assert left == list(range(100, -1, -CLOSED_PER_TICK))
 
 
 def test_new_members_have_the_guess_within_a_second() -> None:
-    pool = play(PoolSlots(), [Member() for _ in range(8)], range(1, 13), 10)
-    newcomer = Member()
+    pool = play(PoolSlots(), [CountedHost() for _ in range(8)], range(1, 13), 10)
+    newcomer = CountedHost()
     play(pool, [newcomer], [], DECIDED_EACH_S)
     assert newcomer.slots == pool.guess != FIRST_GUESS

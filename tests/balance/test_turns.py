@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member
+from tests.balance.fake_hosts import FakeHost
 from tierlb.balance.turns import RandomTurns, RoundRobin
 
 
-def named(names: str) -> list[Member]:
-    return [Member(name) for name in names]
+def named(names: str) -> list[FakeHost]:
+    return [FakeHost(name) for name in names]
 
 
-def round_robin(hosts: list[Member], seed: int = 1) -> RoundRobin[Member]:
-    chooser: RoundRobin[Member] = RoundRobin(random.Random(seed))
+def round_robin(hosts: list[FakeHost], seed: int = 1) -> RoundRobin[FakeHost]:
+    chooser: RoundRobin[FakeHost] = RoundRobin(random.Random(seed))
     chooser.rebuild(hosts)
     return chooser
 
@@ -53,7 +53,7 @@ def test_round_robin_takes_turns_among_those_left() -> None:
 
 def test_random_chooses_all_alike() -> None:
     hosts = named("abcd")
-    chooser: RandomTurns[Member] = RandomTurns(random.Random(1))
+    chooser: RandomTurns[FakeHost] = RandomTurns(random.Random(1))
     chooser.rebuild(hosts)
     for choose in (lambda: chooser.pick(0), lambda: chooser.among(hosts, 0)):
         counts = collections.Counter(choose().name for _ in range(4000))
@@ -61,7 +61,7 @@ def test_random_chooses_all_alike() -> None:
 
 
 @pytest.mark.parametrize("policy", [RoundRobin, RandomTurns])
-def test_weights_that_become_alike_again_are_forgotten(policy: type[RoundRobin[Member]]) -> None:
+def test_weights_that_become_alike_again_are_forgotten(policy: type[RoundRobin[FakeHost]]) -> None:
     hosts = named("ab")
     chooser = policy(random.Random(1))
     hosts[0].weight = 9.0

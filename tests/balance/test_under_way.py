@@ -36,12 +36,12 @@ def seen(*items: UnderWay, over: int = 0, parked: Iterable[float] = (), item_s: 
 
 
 def aged(age_s: float, kind: int = SHORT, *, waits: bool = True) -> Item:
-    """One that began so long ago. `waits`: the member owes it an answer, since then."""
+    """One that began so long ago. `waits`: the host owes it an answer, since then."""
     return Item(NOW - age_s, NOW - age_s if waits else 0.0, kind)
 
 
 PARKED = [
-    # age, kind, whether the member owes an answer, items over since it began -> parked
+    # age, kind, whether the host owes an answer, items over since it began -> parked
     ("a usual one", 0.005, SHORT, True, 0, False),
     ("young though overtaken", 0.4, SHORT, True, FAR, False),
     ("old and not overtaken: the host is at fault", 0.6, SHORT, True, 0, False),

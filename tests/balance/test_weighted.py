@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.balance.members import Member
+from tests.balance.fake_hosts import FakeHost
 from tierlb.balance.weighted import SmoothWeighted
 
 
@@ -15,12 +15,12 @@ class NoRandom(random.Random):
         return 0.0
 
 
-def weighing(*weights: float) -> list[Member]:
-    return [Member(name, weight=weight) for name, weight in zip("abcdefgh", weights, strict=False)]
+def weighing(*weights: float) -> list[FakeHost]:
+    return [FakeHost(name, weight=weight) for name, weight in zip("abcdefgh", weights, strict=False)]
 
 
-def built(hosts: list[Member], rng: random.Random) -> SmoothWeighted[Member]:
-    chooser: SmoothWeighted[Member] = SmoothWeighted(rng)
+def built(hosts: list[FakeHost], rng: random.Random) -> SmoothWeighted[FakeHost]:
+    chooser: SmoothWeighted[FakeHost] = SmoothWeighted(rng)
     chooser.rebuild(hosts)
     return chooser
 

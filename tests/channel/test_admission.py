@@ -12,7 +12,7 @@ from tierlb.channel.admission import (
     by_ticket,
     mismatch,
 )
-from tierlb.model.load import MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.wire.credentials import Principal, Role, parse
 from tierlb.wire.frames import Hello
 
@@ -141,6 +141,6 @@ def test_the_data_key_is_the_clusters() -> None:
 
 def test_an_agent_reports_of_itself_alone_and_of_no_members() -> None:
     plain = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5)
-    claim = attrs.evolve(plain, members=(MemberLoad("app-2", 0, 0, 9, "ejected"),))
+    claim = attrs.evolve(plain, hosts=(HostLoad("app-2", 0, 0, 9, "ejected"),))
     rows = [NodeRow(name, "app", 0.0, claim, SubtreeLoad()) for name in ("app-1", "app-2")]
     assert agent_rows(rows, "app-1") == (NodeRow("app-1", "app", 0.0, plain, SubtreeLoad()),)

@@ -18,7 +18,7 @@ from tierlb.controller.status import (
     as_json,
 )
 from tierlb.model.address import Address
-from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.sketch import Sketch
 
 GOOD = """\
@@ -52,8 +52,8 @@ def sketch_of(*values_s):
     return sketch.encode()
 
 
-def node(name, port, *members, in_flight=2, rate=None, state=State.SERVING, **more):
-    load = NodeLoad(3, in_flight, 12345, 1, 0, 0, 0, 0.2, members)
+def node(name, port, *hosts, in_flight=2, rate=None, state=State.SERVING, **more):
+    load = NodeLoad(3, in_flight, 12345, 1, 0, 0, 0, 0.2, hosts)
     known = {"pid": 42, "revision": 7, "report_age_s": 0.25, **more}
     where = (Address("127.0.0.1", port),)
     return NodeStatus(name, state, True, addresses=where, load=load, items_per_s=rate, **known)
@@ -63,14 +63,14 @@ def gone(name):
     return NodeStatus(name, State.GONE, False, None, 0, (), None, None, None)
 
 
-def member(name, share, **more):
-    return MemberLoad(name, **{"in_flight": 1, "done": 100, "failed": 0, "share": share, **more})
+def host(name, share, **more):
+    return HostLoad(name, **{"in_flight": 1, "done": 100, "failed": 0, "share": share, **more})
 
 
 def shop():
     """One edge and one that has not joined, two web nodes of which one is ejected, and a pool of one endpoint."""
-    edge = node("edge-1", 8080, member("web-1", 0.75), member("web-2", 0.25, availability="ejected"), rate=12.0)
-    app = member("app/127.0.0.1:9001", 1.0, capacity=2000.0)
+    edge = node("edge-1", 8080, host("web-1", 0.75), host("web-2", 0.25, availability="ejected"), rate=12.0)
+    app = host("app/127.0.0.1:9001", 1.0, capacity=2000.0)
     load = {
         "subtree": SubtreeLoad(capacity=2000.0, slots=8.0, utilisation=0.62, in_flight=2),
         "latency": sketch_of(0.012),

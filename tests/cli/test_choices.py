@@ -32,8 +32,8 @@ OTHER = "app/127.0.0.1:9002"
 
 def line(node, chose, *others, **more):
     names = ([chose] if chose else []) + list(others)
-    members = [{"member": name, "in_flight": 3, "score": 0.5, "capacity": 20.0} for name in names]
-    return json.dumps({"node": node, "policy": "load-aware", "chose": chose, "members": members, **more})
+    hosts = [{"member": name, "in_flight": 3, "score": 0.5, "capacity": 20.0} for name in names]
+    return json.dumps({"node": node, "policy": "load-aware", "chose": chose, "members": hosts, **more})
 
 
 def answered(node, status=404):
@@ -90,12 +90,12 @@ def test_an_l4_node_below_l7_may_have_chosen_before_somebody_asked():
     [
         *("", "x", "[]", "7", "null", '"edge-1"', "{}", "[" * 60_000),
         *('{"node": []}', '{"node": "nobody", "chose": "web-2"}', '{"node": "edge-1"}', '{"node": {}, "chose": 1}'),
-        line("edge-1", "web-2", members=7),
-        line("edge-1", "web-2", members=[7]),
-        line("edge-1", "web-2", members=[{"member": "web-2"}]),
-        line("edge-1", "web-2", members=[{"member": "web-2", "in_flight": "many"}]),
-        line("edge-1", "web-2", members=[{"member": "web-2", "in_flight": float("inf")}]),
-        line("edge-1", "web-2", members=[{"member": "web-2", "in_flight": 1, "score": []}]),
+        line("edge-1", "web-2", hosts=7),
+        line("edge-1", "web-2", hosts=[7]),
+        line("edge-1", "web-2", hosts=[{"member": "web-2"}]),
+        line("edge-1", "web-2", hosts=[{"member": "web-2", "in_flight": "many"}]),
+        line("edge-1", "web-2", hosts=[{"member": "web-2", "in_flight": float("inf")}]),
+        line("edge-1", "web-2", hosts=[{"member": "web-2", "in_flight": 1, "score": []}]),
         line("edge-1", "web-2", more="?"),
         line("edge-1", []),
         '{"node": "edge-1", "answered": "no"}',
@@ -207,4 +207,4 @@ def test_ends_that_are_no_endpoint_are_told(way, said):
 def test_for_programs_it_is_all_there():
     plain = json.loads(json.dumps(as_plain(Way(CHOICES, ENDPOINT))))
     assert (plain["endpoint"], plain["missing"]) == (ENDPOINT, None)
-    assert plain["choices"][0]["members"][1] == attrs.asdict(CHOICES[0].members[1])
+    assert plain["choices"][0]["members"][1] == attrs.asdict(CHOICES[0].hosts[1])

@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from tests.cli.conftest import gone, member, node, shop, sketch_of
+from tests.cli.conftest import gone, host, node, shop, sketch_of
 from tierlb.cli.rows import groups_of, internal_errors, parts, state_word, weights
 from tierlb.controller.status import ClusterStatus, EndpointStatus, PoolStatus, State, TierStatus, as_json
 from tierlb.model.address import Address
@@ -10,14 +10,14 @@ from tierlb.model.topology import Admin
 
 
 def groups(tiers, pools=None):
-    """By tier or pool, the total and the members by name; `edge` is l4, and each sends to the next."""
+    """By tier or pool, the total and the hosts by name; `edge` is l4, and each sends to the next."""
     names = (*tiers, *(pools or {}))
     tiers = {
         name: TierStatus("l4" if name == "edge" else "l7", None, tuple(names[at : at + 1]), tuple(tiers[name]))
         for at, name in enumerate(tiers, start=1)
     }
     made = groups_of(as_json(ClusterStatus("shop", 1, True, (), tiers, pools or {})))
-    return {name: (g.total, {row.name: row for row in g.members}) for name, g in zip(names, made, strict=True)}
+    return {name: (g.total, {row.name: row for row in g.hosts}) for name, g in zip(names, made, strict=True)}
 
 
 def endpoint(port, *, name="", **seen_by):
@@ -53,12 +53,12 @@ def test_the_state_is_its_own_or_what_parents_hold_against_it(state, availabilit
 def test_what_an_operator_wants_of_a_node_is_seen_also_where_nobody_is_above_it(state, admin, word):
     edge = attrs.evolve(node("edge-1", 8080, state=state), admin=admin)
     status = as_json(attrs.evolve(shop(), tiers={"edge": TierStatus("l4", None, (), (edge,))}))
-    row = groups_of(status)[0].members[0]
+    row = groups_of(status)[0].hosts[0]
     assert (row.state, row.counts) == (word, word == "serving")
 
 
 @pytest.mark.parametrize(
-    ("members", "expected"),
+    ("hosts", "expected"),
     [
         ([], []),
         ([(0.75, 1), (0.25, 9)], [0.75, 0.25]),
@@ -67,8 +67,8 @@ def test_what_an_operator_wants_of_a_node_is_seen_also_where_nobody_is_above_it(
         ([(0.0, 0), (0.0, 0)], [None, None]),
     ],
 )
-def test_a_parent_splits_by_its_recent_items_or_else_by_those_in_flight(members, expected):
-    assert parts([{"share": share, "in_flight": in_flight} for share, in_flight in members]) == expected
+def test_a_parent_splits_by_its_recent_items_or_else_by_those_in_flight(hosts, expected):
+    assert parts([{"share": share, "in_flight": in_flight} for share, in_flight in hosts]) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_parents_weigh_by_their_rates_or_else_by_what_they_hold(parents, expecte
 
 def test_the_share_is_of_all_that_the_parents_send_together():
     edge = [
-        node("edge-1", 1, member("web-1", 0.9), member("web-2", 0.1), rate=30.0),
-        node("edge-2", 2, member("web-1", 0.5), member("web-2", 0.5), rate=10.0),
+        node("edge-1", 1, host("web-1", 0.9), host("web-2", 0.1), rate=30.0),
+        node("edge-2", 2, host("web-1", 0.5), host("web-2", 0.5), rate=10.0),
     ]
     total, rows = groups({"edge": edge, "web": [node("web-1", 3), node("web-2", 4), node("web-3", 5)]})["web"]
     assert rows["web-1"].share == pytest.approx(0.8)
@@ -99,14 +99,14 @@ def test_the_share_is_of_all_that_the_parents_send_together():
 
 
 def test_who_is_sent_nothing_beside_busy_siblings_has_a_share_of_zero():
-    edge = [node("edge-1", 1, member("web-1", 1.0), member("web-2", 0.0, in_flight=0), rate=10.0)]
+    edge = [node("edge-1", 1, host("web-1", 1.0), host("web-2", 0.0, in_flight=0), rate=10.0)]
     _, rows = groups({"edge": edge, "web": [node("web-1", 3), node("web-2", 4)]})["web"]
     assert (rows["web-1"].share, rows["web-2"].share) == (1.0, 0.0)
 
 
 def test_a_parent_without_traffic_has_no_say_in_the_share():
-    idle = [member("web-1", 0.0, in_flight=0), member("web-2", 0.0, in_flight=0)]
-    edge = [node("edge-1", 1, member("web-1", 1.0), member("web-2", 0.0), rate=None), node("edge-2", 2, *idle)]
+    idle = [host("web-1", 0.0, in_flight=0), host("web-2", 0.0, in_flight=0)]
+    edge = [node("edge-1", 1, host("web-1", 1.0), host("web-2", 0.0), rate=None), node("edge-2", 2, *idle)]
     web = [node("web-1", 3), node("web-2", 4)]
     _, rows = groups({"edge": edge, "web": web})["web"]
     assert (rows["web-1"].share, rows["web-2"].share) == (1.0, 0.0)
@@ -139,7 +139,7 @@ def test_a_total_adds_up_and_merges_latencies():
 def test_capacity_of_those_that_get_nothing_does_not_count():
     capacity = {"subtree": SubtreeLoad(capacity=1000.0)}
     web = [node("web-1", 3, **capacity), node("web-2", 4, **capacity), node("web-3", 5, state=State.DRAINING)]
-    out = [member(name, 0.5, availability=word) for name, word in (("web-1", "available"), ("web-2", "ejected"))]
+    out = [host(name, 0.5, availability=word) for name, word in (("web-1", "available"), ("web-2", "ejected"))]
     total, rows = groups({"edge": [node("edge-1", 1, *out)], "web": web})["web"]
     assert (total.state, total.capacity, rows["web-2"].capacity) == ("1/3", 1000.0, 1000.0)
 
@@ -156,7 +156,7 @@ def test_what_nobody_told_is_none():
 
 def test_what_is_parked_and_how_old_a_capacity_is_is_told():
     seen = [
-        member("app/127.0.0.1:9001", 1.0, parked=parked, capacity=9.0, capacity_age_s=age_s)
+        host("app/127.0.0.1:9001", 1.0, parked=parked, capacity=9.0, capacity_age_s=age_s)
         for parked, age_s in ((2, 70), (3, 80))
     ]
     subtree = SubtreeLoad(9.0, in_flight=8, parked=6, capacity_age_s=70.0)
@@ -182,7 +182,7 @@ def test_what_is_parked_and_how_old_a_capacity_is_is_told():
     ids=["slots unknown", "known", "by the node itself", "not of the node"],
 )
 def test_a_capacity_that_stands_on_a_guess_of_slots_is_marked(subtree, of_node, of_endpoint):
-    seen = member("app/127.0.0.1:9001", 1.0, capacity=9.0)
+    seen = host("app/127.0.0.1:9001", 1.0, capacity=9.0)
     endpoint = EndpointStatus(Address("127.0.0.1", 9001), State.SERVING)
     both = groups({"web": [node("web-1", 1, seen, subtree=subtree)]}, {"app": PoolStatus((endpoint,))})
     total, rows = both["web"]
@@ -191,7 +191,7 @@ def test_a_capacity_that_stands_on_a_guess_of_slots_is_marked(subtree, of_node, 
 
 
 def test_a_node_that_was_not_heard_of_lately_shows_nothing_of_now():
-    old = node("edge-1", 1, member("web-1", 1.0), rate=5.0, report_age_s=60.0, subtree=SubtreeLoad(9.0))
+    old = node("edge-1", 1, host("web-1", 1.0), rate=5.0, report_age_s=60.0, subtree=SubtreeLoad(9.0))
     both = groups({"edge": [old], "web": [node("web-1", 2)]})
     row = both["edge"][1]["edge-1"]
     assert (row.age_s, row.capacity, row.errors) == (60.0, 9.0, 1)
@@ -202,8 +202,8 @@ def test_a_node_that_was_not_heard_of_lately_shows_nothing_of_now():
 def test_an_endpoint_is_as_its_parents_see_it():
     first, second = "app/127.0.0.1:1", "app/127.0.0.1:2"
     web = [
-        node("web-1", 8, member(first, 0.6, in_flight=2, failed=1, capacity=800.0), member(second, 0.4), rate=300.0),
-        node("web-2", 9, member(first, 0.2, in_flight=1, capacity=0.0, availability="unhealthy"), rate=100.0),
+        node("web-1", 8, host(first, 0.6, in_flight=2, failed=1, capacity=800.0), host(second, 0.4), rate=300.0),
+        node("web-2", 9, host(first, 0.2, in_flight=1, capacity=0.0, availability="unhealthy"), rate=100.0),
     ]
     pool = PoolStatus((endpoint(1), endpoint(2), endpoint(3)))
     total, rows = groups({"web": web}, {"app": pool})["app"]
@@ -218,7 +218,7 @@ def test_an_endpoint_is_as_its_parents_see_it():
 def test_what_is_wrong_with_an_endpoint_is_what_most_of_its_parents_find():
     name = "app/127.0.0.1:1"
     problems = ("", "timed out after 1s", "connection refused", "connection refused")
-    web = [node(f"web-{n}", 8 + n, member(name, 1.0, problem=problem)) for n, problem in enumerate(problems)]
+    web = [node(f"web-{n}", 8 + n, host(name, 1.0, problem=problem)) for n, problem in enumerate(problems)]
     _, rows = groups({"web": web}, {"app": PoolStatus((endpoint(1), endpoint(2)))})["app"]
     assert [row.problem for row in rows.values()] == ["connection refused", ""]
 
@@ -243,7 +243,7 @@ def test_internal_errors_are_those_of_the_controller_of_nodes_and_of_agents():
 
 
 def test_items_are_connections_where_nothing_below_counts_requests():
-    edge = [node("edge-1", 8, member("db/127.0.0.1:1", 1.0), rate=3.0, latency=sketch_of(60.0))]
+    edge = [node("edge-1", 8, host("db/127.0.0.1:1", 1.0), rate=3.0, latency=sketch_of(60.0))]
     both = groups({"edge": edge}, {"db": PoolStatus((endpoint(1),))})
     rows = [both["edge"][0], both["edge"][1]["edge-1"], both["db"][0], both["db"][1]["127.0.0.1:1"]]
     assert [row.by_connection for row in rows] == [True] * 4
@@ -257,7 +257,7 @@ def test_an_l4_tier_above_an_l7_tier_counts_requests_and_shows_no_lives_of_conne
 
 
 def test_an_agent_says_more_of_its_endpoint_than_parents_can():
-    web = [node("web-1", 8, member("app-1", 1.0, capacity=800.0, report_age_s=0.5), rate=300.0)]
+    web = [node("web-1", 8, host("app-1", 1.0, capacity=800.0, report_age_s=0.5), rate=300.0)]
     agent = node("app-1", 1, subtree=SubtreeLoad(capacity=900.0, utilisation=0.3), report_age_s=0.1)
     told = endpoint(1, name="app-1")
     _, rows = groups({"web": web}, {"app": PoolStatus((told,), (agent,))})["app"]
@@ -276,7 +276,7 @@ def test_headlines_say_what_it_is_and_where_it_sends():
 def test_a_sketch_that_cannot_be_read_is_none():
     status = as_json(shop())
     status["tiers"]["web"]["nodes"][0]["latency"]["sketch"] = "AAAA"
-    assert groups_of(status)[1].members[0].quantile_s(0.5) is None
+    assert groups_of(status)[1].hosts[0].quantile_s(0.5) is None
 
 
 def test_what_a_node_lacks_is_its_problem_while_its_figures_are_fresh():
@@ -285,4 +285,4 @@ def test_what_a_node_lacks_is_its_problem_while_its_figures_are_fresh():
     stale = attrs.evolve(lacking, name="web-2", report_age_s=10.0)
     tiers = {"web": TierStatus("l7", None, (), (lacking, stale, node("web-3", 7003)))}
     (web,) = groups_of(as_json(ClusterStatus("shop", 1, True, (), tiers, {})))
-    assert [row.problem for row in web.members] == ["full: 4 of 4 connections; no ports", "", ""]
+    assert [row.problem for row in web.hosts] == ["full: 4 of 4 connections; no ports", "", ""]

@@ -4,7 +4,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from tests.cli.conftest import member, node, shop, words
+from tests.cli.conftest import host, node, shop, words
 from tierlb.cli import status, top
 from tierlb.cli.rows import Group, Row, groups_of
 from tierlb.cli.table import (
@@ -100,7 +100,7 @@ def group(name, *states):
 )
 def test_members_that_simply_serve_give_way_first(lines, expected):
     groups = (group("a", "serving"), group("b", "serving", "serving", "serving", "ejected", "serving"))
-    shown = [row.name for g in shortened(groups, lines) for row in (g.total, *g.members)]
+    shown = [row.name for g in shortened(groups, lines) for row in (g.total, *g.hosts)]
     assert shown == expected
 
 
@@ -180,7 +180,7 @@ def test_internal_errors_are_named_with_where_to_look():
 
 def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room():
     reason = "answered 503, expected 200-399, " + "which is a long story " * 20
-    bad = member("app/127.0.0.1:9001", 1.0, availability="unhealthy", problem=reason)
+    bad = host("app/127.0.0.1:9001", 1.0, availability="unhealthy", problem=reason)
     status = shop()
     web = (node("web-1", 7001, bad), node("web-2", 7002, bad))
     told = as_json(attrs.evolve(status, tiers={**status.tiers, "web": TierStatus("l7", None, ("app",), web)}))
@@ -197,7 +197,7 @@ def test_square_brackets_and_escapes_from_nodes_are_only_text():
 
 
 def test_what_is_out_of_the_ordinary_has_its_colour():
-    by_name = {row.name: row for group in groups_of(as_json(shop())) for row in (group.total, *group.members)}
+    by_name = {row.name: row for group in groups_of(as_json(shop())) for row in (group.total, *group.hosts)}
     styles = {name: COLUMNS["state"].style(row) for name, row in by_name.items()}
     assert (styles["web-1"], styles["web-2"], styles["edge-2"]) == ("green", "red", "red")
     assert (styles["edge l4 → web"], styles["app pool"]) == ("yellow", "")

@@ -78,10 +78,10 @@ class Site:
         return int(head.split(b" ", 2)[1]), body.decode()
 
     def seen(self, policy: str, pool: str) -> list[dict[str, Any]]:
-        """How the tier's node sees the servers as members of a pool."""
+        """How the tier's node sees the servers as hosts of a pool."""
         (node,) = self.cluster.nodes(policy).values()
-        members = node["load"]["members"] if node["load"] else []
-        return [member for member in members if member["name"].startswith(f"{pool}/")]
+        hosts = node["load"]["members"] if node["load"] else []
+        return [host for host in hosts if host["name"].startswith(f"{pool}/")]
 
     def stop_servers(self) -> None:
         self.servers.close()
@@ -171,12 +171,12 @@ def is_ejected(site: Site, policy: str, way: str) -> bool:
     """Asks on, with keys of which some lead to each server, so that it goes again if it is back on probation."""
     for key in range(12):
         site.ask(policy, f"/{way}", key)
-    problems = [member["problem"] for member in site.seen(policy, way) if member["availability"] == "ejected"]
+    problems = [host["problem"] for host in site.seen(policy, way) if host["availability"] == "ejected"]
     return [problem.partition(" in a row")[1] for problem in problems] == [" in a row"]
 
 
 def all_available(site: Site, policy: str, pool: str) -> bool:
-    seen = {member["availability"] for member in site.seen(policy, pool)}
+    seen = {host["availability"] for host in site.seen(policy, pool)}
     return seen == {"available"}
 
 

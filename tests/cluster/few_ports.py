@@ -65,7 +65,7 @@ def use_up_ports() -> dict[str, object]:
         status = json.load(response)
     full = answer.split(b"\r\n")[0].decode()
     (node,) = status["tiers"]["web"]["nodes"]
-    availability = sorted(member["availability"] for member in node["load"]["members"])
+    availability = sorted(host["availability"] for host in node["load"]["members"])
     for sock in held:
         sock.close()
     deadline = time.monotonic() + PATIENCE_S

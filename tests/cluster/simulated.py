@@ -24,7 +24,7 @@ from tierlb.local.ports import FreePorts
 from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
-from tierlb.model.snapshot import Listener, Member, Send, Snapshot
+from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
@@ -110,11 +110,11 @@ class Process:
         return SubtreeLoad(capacity=10.0, leaves=1, ready_leaves=int(all(_members(self.applied))))
 
 
-def _members(snapshot: Snapshot) -> Iterator[list[Member]]:
+def _members(snapshot: Snapshot) -> Iterator[list[HostSpec]]:
     """Of each destination that gets items."""
     for rule in snapshot.rules:
         if isinstance(rule.action, Send):
-            yield from ([*d.members] for d in rule.action.destinations if d.weight > 0)
+            yield from ([*d.hosts] for d in rule.action.destinations if d.weight > 0)
 
 
 @attrs.define(eq=False)
@@ -211,25 +211,25 @@ class World:
             if process.pid in seen or process.applied is None:
                 continue
             seen.add(process.pid)
-            for members in _members(process.applied):
-                ready = [m for m in members if m.admin is Admin.READY and not self._crashed(m, at)]
+            for hosts in _members(process.applied):
+                ready = [m for m in hosts if m.admin is Admin.READY and not self._crashed(m, at)]
                 if not ready and not self.excusing:
                     yield f"{process.name} has nobody to send to"
-                for member in ready:
-                    below = at.get(_place(member))
+                for host in ready:
+                    below = at.get(_place(host))
                     if below is None or below.closing:
-                        yield f"{process.name} sends to {member.name}, which is not there"
+                        yield f"{process.name} sends to {host.name}, which is not there"
                     else:
                         waiting.append(below)
 
-    def _crashed(self, member: Member, at: Mapping[str, Process]) -> bool:
-        """A connect to it fails, and another member is asked."""
-        return _place(member) in self.crashed and _place(member) not in at
+    def _crashed(self, host: HostSpec, at: Mapping[str, Process]) -> bool:
+        """A connect to it fails, and another host is asked."""
+        return _place(host) in self.crashed and _place(host) not in at
 
 
-def _place(member: Member) -> str:
+def _place(host: HostSpec) -> str:
     """Endpoints are called after their address; a node has another one with each process."""
-    return str(member.address) if member.child else member.name
+    return str(host.address) if host.child else host.name
 
 
 Watch = Callable[[int], Awaitable[None]]

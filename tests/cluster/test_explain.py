@@ -43,9 +43,9 @@ def explain_under_load(cluster: Cluster, path: str) -> dict[str, Any]:
     reports, and no visitor is just about to come back by another connection."""
     for _ in range(40):
         told = explain(cluster, path)
-        members = told["choices"][0]["members"]
-        known = all(member["capacity"] and 0 <= member["report_age_s"] < FRESH_S for member in members)
-        if known and sum(member["in_flight"] for member in members) >= VISITORS:
+        hosts = told["choices"][0]["members"]
+        known = all(host["capacity"] and 0 <= host["report_age_s"] < FRESH_S for host in hosts)
+        if known and sum(host["in_flight"] for host in hosts) >= VISITORS:
             break
     return told
 
@@ -87,12 +87,12 @@ def test_each_tier_says_whom_it_chose_against_whom_and_why(tmp_path: Path) -> No
     assert (told["status"], told["missing"], tiers_of(told)) == (200, None, ["edge", "web"])
     edge, web = told["choices"]
     assert (edge["kind"], edge["policy"], web["kind"]) == ("l4", "load-aware", "l7")
-    assert {member["member"] for member in edge["members"]} == {"web-1", "web-2", "web-3"}
+    assert {host["member"] for host in edge["members"]} == {"web-1", "web-2", "web-3"}
     assert edge["chose"] == edge["members"][0]["member"] == web["node"]
-    assert edge["members"][0]["score"] == min(member["score"] for member in edge["members"])
-    assert sum(member["in_flight"] for member in edge["members"]) >= VISITORS
-    assert all(member["capacity"] > 0 for member in edge["members"])
-    assert all(0 <= member["report_age_s"] < FRESH_S for member in edge["members"])
+    assert edge["members"][0]["score"] == min(host["score"] for host in edge["members"])
+    assert sum(host["in_flight"] for host in edge["members"]) >= VISITORS
+    assert all(host["capacity"] > 0 for host in edge["members"])
+    assert all(0 <= host["report_age_s"] < FRESH_S for host in edge["members"])
     assert len(web["members"]) == 4
     assert web["chose"] == told["endpoint"]
     assert once_more.exit_code == 0
@@ -110,7 +110,7 @@ def scrape_all(cluster: Cluster) -> None:
         assert {sample.labels["node"] for sample in samples} == {name}
         assert next(s.value for s in samples if s.name == "tierlb_items_total") > 0
         assert {s.labels["member"] for s in samples if s.name == "tierlb_member_done_total"} == {
-            member["name"] for member in node["load"]["members"]
+            host["name"] for host in node["load"]["members"]
         }
 
 

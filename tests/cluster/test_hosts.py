@@ -205,7 +205,7 @@ def revisions(status: Json, but: str = "") -> set[int]:
 
 async def test_over_a_long_and_bad_cable_to_one_node_nothing_fails_and_the_near_ones_are_preferred(site: Site) -> None:
     traffic, cable = site.traffic(), Cable(0.05, 0.01, 0.01)
-    silences = site.logged("member silent", member="web-1")
+    silences = site.logged("member silent", host="web-1")
     async with site.network.far(site.host("web1"), cable), traffic.flowing(kept=2, fresh=6):
         since_s = trio.current_time()
         await traffic.until("500 connections", lambda: traffic.reached(since_s).total() >= 500)
@@ -215,7 +215,7 @@ async def test_over_a_long_and_bad_cable_to_one_node_nothing_fails_and_the_near_
     assert traffic.failures == []
     assert cable.lost > 0
     assert min(seen["web-2"], seen["web-3"]) > seen["web-1"]
-    assert site.logged("member silent", member="web-1") == silences
+    assert site.logged("member silent", host="web-1") == silences
 
 
 async def test_over_a_long_and_bad_cable_to_the_edge_nothing_fails_and_all_have_their_share(site: Site) -> None:
@@ -254,7 +254,7 @@ async def test_parents_that_come_to_a_name_are_reported_to_until_they_go(site: S
 
 async def late(site: Site, name: str, by_s: float) -> set[str]:
     """Of whom the node on that host has a report, but none that is younger than this."""
-    return {member for member, age_s in (await site.figures(name, "report_age_seconds")).items() if age_s >= by_s}
+    return {host for host, age_s in (await site.figures(name, "report_age_seconds")).items() if age_s >= by_s}
 
 
 async def until_late(site: Site, name: str, by_s: float) -> None:

@@ -73,17 +73,17 @@ class Site:
         row = self.cluster.nodes(node.partition("-")[0])[node]
         return row["state"] == "serving" and row["pid"] != but
 
-    def failed(self, member: str) -> int:
+    def failed(self, host: str) -> int:
         """How many connects and items nodes have lost to it. None is ejected while this is asked, so none is probed."""
         tiers = self.cluster.status()["tiers"].values()
         loads = [node["load"] for tier in tiers for node in tier["nodes"] if node["load"]]
-        return sum(row["failed"] for load in loads for row in load["members"] if row["name"] == member)
+        return sum(row["failed"] for load in loads for row in load["members"] if row["name"] == host)
 
-    def logged(self, event: str, member: str, since: int = 0) -> set[str]:
-        """The nodes that have said this of the member, past that many bytes of the log."""
+    def logged(self, event: str, host: str, since: int = 0) -> set[str]:
+        """The nodes that have said this of the host, past that many bytes of the log."""
         lines = self.cluster.log.read_bytes()[since:].splitlines()
         events = [json.loads(line) for line in lines if line.startswith(b"{")]
-        return {e["node"] for e in events if e["event"] == event and e.get("member") == member}
+        return {e["node"] for e in events if e["event"] == event and e.get("host") == host}
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import attrs
 import pytest
 
 from tierlb.controller.cluster_view import LIVE_S, ClusterView
-from tierlb.model.load import MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, NodeRow, SubtreeLoad
 
-MEMBER = MemberLoad("app/x", 1, 2, 3)
+MEMBER = HostLoad("app/x", 1, 2, 3)
 
 
 def row(node, arrivals, age_s=0.0, capacity=0.0, items=3):
@@ -86,7 +86,7 @@ def test_a_restarted_node_starts_anew(cluster_view):
 
 
 def test_a_member_is_told_as_each_node_sees_it_while_rows_are_live(cluster_view):
-    other = attrs.evolve(row("web-2", 1), own=attrs.evolve(row("web-2", 1).own, members=()))
+    other = attrs.evolve(row("web-2", 1), own=attrs.evolve(row("web-2", 1).own, hosts=()))
     cluster_view.note_rows([row("web-1", 1), other], 10.0)
     assert cluster_view.seen_by(10.0) == {"app/x": {"web-1": MEMBER}}
     assert cluster_view.seen_by(10.0 + LIVE_S) == {}

@@ -20,7 +20,7 @@ from tierlb.controller.engine import Engine
 from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import Echo, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import Echo, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Tls
 from tierlb.net.websocket_upgrade import Caller
 from tierlb.wire.credentials import Principal, Role
@@ -68,15 +68,15 @@ async def serve_all(controller):
     return records
 
 
-def members(record):
-    return [member.name for member in record.wanted.rules[0].action.destinations[0].members]
+def hosts(record):
+    return [host.name for host in record.wanted.rules[0].action.destinations[0].hosts]
 
 
 async def test_a_child_that_bound_its_ports_becomes_a_member_of_its_parent(running, autojump_clock):
     edge = await serve(running, "edge-1", "edge", EDGE)
-    assert members(edge) == []
+    assert hosts(edge) == []
     await serve(running, "web-1", "web", WEB)
-    assert members(edge) == ["web-1"]
+    assert hosts(edge) == ["web-1"]
     assert edge.wanted.revision == 3
 
 
@@ -156,7 +156,7 @@ async def test_an_endpoint_that_does_not_accept_is_no_member_and_is_missing(runn
     await serve_all(running)
     running.note_endpoint("demo", EndpointStatus(ENDPOINT, State.GONE))
     await settle()
-    assert members(running.records["web-1"]) == []
+    assert hosts(running.records["web-1"]) == []
     assert "pool demo: 127.0.0.1:20001 does not accept connections yet" in running.missing()
     assert not running.status().serving
 
@@ -165,7 +165,7 @@ async def test_a_node_that_only_lost_its_socket_stays_a_member(running, autojump
     edge, web, _ = await serve_all(running)
     running.lost(web, web.link)
     await settle()
-    assert members(edge) == ["web-1", "web-2"]
+    assert hosts(edge) == ["web-1", "web-2"]
     assert not running.status().tiers["web"].nodes[0].connected
 
 
@@ -174,7 +174,7 @@ async def test_a_node_whose_process_ended_is_withdrawn(running, autojump_clock):
     link = web.link
     running.exited("web-1", 2)
     await settle()
-    assert members(edge) == ["web-2"]
+    assert hosts(edge) == ["web-2"]
     assert link.replaced
     assert running.status().tiers["web"].nodes[0].state is State.GONE
 
@@ -183,14 +183,14 @@ async def test_the_end_of_an_earlier_process_does_not_withdraw_its_successor(run
     edge, _, _ = await serve_all(running)
     running.exited("web-1", 77)
     await settle()
-    assert members(edge) == ["web-1", "web-2"]
+    assert hosts(edge) == ["web-1", "web-2"]
 
 
 async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
     edge, web, _ = await serve_all(running)
     running.receive(web, Drain())
     await settle()
-    assert members(edge) == ["web-2"]
+    assert hosts(edge) == ["web-2"]
     assert web.state is State.DRAINING
 
 
@@ -209,33 +209,33 @@ async def test_a_reconnected_node_keeps_its_place_and_replaces_its_old_link(runn
     assert (old.replaced, new.replaced) == (True, False)
     running.lost(web, old)
     assert web.link is new
-    assert members(edge) == ["web-1", "web-2"]
+    assert hosts(edge) == ["web-1", "web-2"]
 
 
 async def test_a_restarted_node_is_a_member_again_at_its_new_address(running, autojump_clock):
     edge, _, _ = await serve_all(running)
     running.exited("web-1", running.records["web-1"].hello.pid)
     await settle()
-    assert members(edge) == ["web-2"]
+    assert hosts(edge) == ["web-2"]
     record = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     await settle()
     running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4999),)))
     await settle()
-    assert edge.wanted.rules[0].action.destinations[0].members[0].address.port == 4999
+    assert edge.wanted.rules[0].action.destinations[0].hosts[0].address.port == 4999
 
 
 async def test_a_process_that_takes_over_leaves_the_old_address_until_it_serves_itself(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    before = edge.wanted.rules[0].action.destinations[0].members
+    before = edge.wanted.rules[0].action.destinations[0].hosts
     old = running.records["web-1"]
     record = running.join(hello("web-1", "web", 22, boot_id="two"), Link())
     await settle()
-    assert edge.wanted.rules[0].action.destinations[0].members == before
+    assert edge.wanted.rules[0].action.destinations[0].hosts == before
     running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4999),)))
     running.exited("web-1", old.hello.pid)
     await settle()
-    members_now = edge.wanted.rules[0].action.destinations[0].members
-    assert [member.address.port for member in members_now if member.name == "web-1"] == [4999]
+    members_now = edge.wanted.rules[0].action.destinations[0].hosts
+    assert [host.address.port for host in members_now if host.name == "web-1"] == [4999]
 
 
 async def test_a_node_that_the_topology_names_no_more_gets_no_traffic_and_goes_with_its_process(
@@ -245,7 +245,7 @@ async def test_a_node_that_the_topology_names_no_more_gets_no_traffic_and_goes_w
     smaller = attrs.evolve(topology.tiers["web"], replicas=1)
     running.adopt(attrs.evolve(topology, tiers={**topology.tiers, "web": smaller}))
     await settle()
-    assert members(edge) == ["web-1"]
+    assert hosts(edge) == ["web-1"]
     assert running.records["web-2"].state is State.DRAINING
     running.exited("web-2", web2.hello.pid)
     assert "web-2" not in running.records
@@ -261,7 +261,7 @@ async def test_a_new_tier_is_expected_and_its_parents_hear_of_it_when_it_serves(
     await settle()
     running.receive(record, Ack(record.wanted.revision, (Address("127.0.0.1", 4777),)))
     await settle()
-    assert members(edge) == ["mid-1"]
+    assert hosts(edge) == ["mid-1"]
 
 
 async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(running, autojump_clock):
@@ -269,7 +269,7 @@ async def test_what_an_operator_wants_of_a_node_reaches_it_and_its_parents(runni
     running.want((WEB_1_OUT,))
     await settle()
     assert web1.wanted.admin is Admin.DRAIN
-    states = {m.name: m.admin for m in edge.wanted.rules[0].action.destinations[0].members}
+    states = {m.name: m.admin for m in edge.wanted.rules[0].action.destinations[0].hosts}
     assert states == {"web-1": Admin.DRAIN, "web-2": Admin.READY}
     running.want(())
     await settle()
@@ -315,8 +315,8 @@ async def test_a_refusal_is_told_until_a_later_snapshot_is_served(running, autoj
     assert running.missing() == ()
 
 
-def row(node, tier, arrivals, age_s=0.0, members=()):
-    load = NodeLoad(1, 2, 3, 0, 0, 0, 0, 0.5, members)
+def row(node, tier, arrivals, age_s=0.0, hosts=()):
+    load = NodeLoad(1, 2, 3, 0, 0, 0, 0, 0.5, hosts)
     return NodeRow(node, tier, age_s, load, SubtreeLoad(capacity=9.0, arrivals=arrivals))
 
 
@@ -421,10 +421,10 @@ async def test_to_observe_is_not_to_wait_for_those_who_do_not_answer(running, au
 
 async def test_endpoints_are_shown_as_the_nodes_see_them(running, autojump_clock):
     edge, _, _ = await serve_all(running)
-    member = MemberLoad(f"demo/{ENDPOINT}", 1, 2, 3, "ejected")
-    running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, members=(member,)),)))
+    host = HostLoad(f"demo/{ENDPOINT}", 1, 2, 3, "ejected")
+    running.receive(edge, Report(SubtreeLoad(), Echo(), (row("web-1", "web", 1, hosts=(host,)),)))
     (endpoint,) = running.status().pools["demo"].endpoints
-    assert (endpoint.seen_by, endpoint.observed) == ({"web-1": member}, "ejected")
+    assert (endpoint.seen_by, endpoint.observed) == ({"web-1": host}, "ejected")
 
 
 @pytest.fixture
@@ -460,7 +460,7 @@ async def test_after_a_restart_an_edge_is_told_nothing_until_all_below_it_are_ba
     assert web.wanted.revision == 1
     running.join(hello("web-2", "web", 3, data="127.0.0.1:4002"), Link())
     await settle()
-    assert [(m.name, m.address.port) for m in edge.wanted.rules[0].action.destinations[0].members] == [
+    assert [(m.name, m.address.port) for m in edge.wanted.rules[0].action.destinations[0].hosts] == [
         ("web-1", 4001),
         ("web-2", 4002),
     ]
@@ -481,14 +481,14 @@ async def test_who_does_not_come_back_is_not_waited_for_for_ever(running, autoju
     await trio.sleep(BACK_S - 1)
     assert edge.wanted is None
     await trio.sleep(2)
-    assert members(edge) == ["web-1"]
+    assert hosts(edge) == ["web-1"]
 
 
 async def test_later_than_after_a_restart_nobody_waits(running, autojump_clock):
     await trio.sleep(BACK_S + 1)
     edge = running.join(hello("edge-1", "edge", 1, data=str(EDGE)), Link())
     await settle()
-    assert members(edge) == []
+    assert hosts(edge) == []
 
 
 async def test_after_a_restart_agents_have_time_to_come_back(with_agents, autojump_clock):
@@ -500,7 +500,7 @@ async def test_after_a_restart_agents_have_time_to_come_back(with_agents, autoju
     running.join(AGENT, Link())
     assert web.wanted is None
     await trio.sleep(2)
-    assert members(web) == ["app-1"]
+    assert hosts(web) == ["app-1"]
 
 
 async def web_of(controller):
@@ -513,8 +513,8 @@ async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_pare
     web = await web_of(with_agents)
     agent = with_agents.join(AGENT, Link())
     await settle()
-    (member,) = web.wanted.rules[0].action.destinations[0].members
-    assert (member.name, str(member.address), member.reports) == ("app-1", "127.0.0.1:9001", True)
+    (host,) = web.wanted.rules[0].action.destinations[0].hosts
+    assert (host.name, str(host.address), host.reports) == ("app-1", "127.0.0.1:9001", True)
     assert agent.parents == (Parent("web-1", "ws://127.0.0.1:7002"),)
     assert (agent.wanted, agent.state) == (None, State.SERVING)
     status = with_agents.status().pools["apps"]
@@ -528,7 +528,7 @@ async def test_an_agent_that_drains_is_no_member_and_gone_with_its_socket(with_a
     await settle()
     with_agents.receive(agent, Drain())
     await settle()
-    assert members(web) == []
+    assert hosts(web) == []
     assert "app-1" in with_agents.records
     with_agents.lost(agent, agent.link)
     assert "app-1" not in with_agents.records
@@ -539,13 +539,13 @@ async def test_an_agent_that_is_away_is_a_member_for_ten_more_seconds(with_agent
     agent = with_agents.join(AGENT, Link())
     with_agents.lost(agent, agent.link)
     await trio.sleep(AGENT_GONE_S - 1)
-    assert members(web) == ["app-1"]
+    assert hosts(web) == ["app-1"]
     agent = with_agents.join(AGENT, Link())
     await trio.sleep(AGENT_GONE_S * 2)
-    assert members(web) == ["app-1"]
+    assert hosts(web) == ["app-1"]
     with_agents.lost(agent, agent.link)
     await trio.sleep(AGENT_GONE_S + 2)
-    assert members(web) == []
+    assert hosts(web) == []
     assert "app-1" not in with_agents.records
 
 
@@ -557,9 +557,9 @@ async def test_an_agent_leaves_only_while_the_nodes_are_there(with_agents, autoj
     await trio.sleep(AGENT_GONE_S * 3)
     with_agents.join(web.hello, Link())
     await trio.sleep(AGENT_GONE_S - 2)
-    assert members(web) == ["app-1"]
+    assert hosts(web) == ["app-1"]
     await trio.sleep(5)
-    assert members(web) == []
+    assert hosts(web) == []
 
 
 async def test_an_agent_that_restarts_elsewhere_is_sent_to_there(with_agents, autojump_clock):
@@ -567,8 +567,8 @@ async def test_an_agent_that_restarts_elsewhere_is_sent_to_there(with_agents, au
     with_agents.join(AGENT, Link())
     with_agents.join(attrs.evolve(AGENT, boot_id="two", data="127.0.0.1:9002"), Link())
     await settle()
-    (member,) = web.wanted.rules[0].action.destinations[0].members
-    assert member.address.port == 9002
+    (host,) = web.wanted.rules[0].action.destinations[0].hosts
+    assert host.address.port == 9002
 
 
 @pytest.mark.parametrize(
@@ -635,10 +635,10 @@ async def test_the_end_of_a_process_that_was_taken_over_from_is_nobodys_loss(run
     record = await serve(running, "web-1", "web", Address("127.0.0.1", 4999), pid=22, boot_id="two")
     running.exited("web-1", web1.hello.pid)
     await settle()
-    assert (running.records["web-1"], members(edge)) == (record, ["web-1", "web-2"])
+    assert (running.records["web-1"], hosts(edge)) == (record, ["web-1", "web-2"])
     running.exited("web-1", 22)
     await settle()
-    assert members(edge) == ["web-2"]
+    assert hosts(edge) == ["web-2"]
     assert running.records["web-1"].hello is None
 
 
@@ -706,7 +706,7 @@ async def test_a_process_that_is_started_again_before_it_is_stopped_gets_nothing
     assert "web-2" not in running.records
     running.join(hello("web-2", "web", 33, boot_id="two"), Link())
     await settle()
-    assert (members(edge), running.records["web-2"].wanted) == (["web-1"], None)
+    assert (hosts(edge), running.records["web-2"].wanted) == (["web-1"], None)
     assert not any("web-2" in phrase for phrase in running.missing())
     running.exited("web-2", 33)
     assert "web-2" not in running.records
@@ -750,8 +750,8 @@ async def test_any_node_of_a_tier_is_taken_in_and_makes_the_tier_larger(open_to_
     assert open_to_all.missing() == ("no node of web has joined",)
     for number in range(5):
         await come(open_to_all, f"web-{number}x", "web", 4000 + number)
-    assert members(edge) == [f"web-{number}x" for number in range(5)]
-    assert edge.wanted.rules[0].action.destinations[0].members[0].parents == 1
+    assert hosts(edge) == [f"web-{number}x" for number in range(5)]
+    assert edge.wanted.rules[0].action.destinations[0].hosts[0].parents == 1
     web = open_to_all.records["web-0x"].wanted
     assert [(pool.name, pool.dns) for pool in web.pools] == [("demo", "demo:9000")]
     assert open_to_all.expected(open_to_all.topology.tiers["web"]) == tuple(f"web-{n}x" for n in range(5))
@@ -771,7 +771,7 @@ async def test_a_node_that_drains_is_gone_with_its_connection(open_to_all, autoj
     web = await come(open_to_all, "web-a", "web", 4001)
     open_to_all.receive(web, Drain())
     await settle()
-    assert members(edge) == []
+    assert hosts(edge) == []
     open_to_all.lost(web, web.link)
     assert "web-a" not in open_to_all.records
 
@@ -781,9 +781,9 @@ async def test_one_of_many_that_is_away_for_long_leaves(open_to_all, autojump_cl
     webs = [await come(open_to_all, f"web-{n}", "web", 4000 + n) for n in range(2)]
     open_to_all.lost(webs[0], webs[0].link)
     await trio.sleep(NODE_GONE_S - 2)
-    assert members(edge) == ["web-0", "web-1"]
+    assert hosts(edge) == ["web-0", "web-1"]
     await trio.sleep(5)
-    assert members(edge) == ["web-1"]
+    assert hosts(edge) == ["web-1"]
     assert "web-0" not in open_to_all.records
 
 
@@ -793,7 +793,7 @@ async def test_where_most_of_a_tier_is_away_nobody_leaves(open_to_all, autojump_
     for web in webs[:2]:
         open_to_all.lost(web, web.link)
     await trio.sleep(NODE_GONE_S * 3)
-    assert members(edge) == ["web-0", "web-1", "web-2"]
+    assert hosts(edge) == ["web-0", "web-1", "web-2"]
 
 
 async def test_when_all_were_away_for_long_each_is_given_the_time_to_come_back(open_to_all, autojump_clock):
@@ -806,9 +806,9 @@ async def test_when_all_were_away_for_long_each_is_given_the_time_to_come_back(o
         open_to_all.join(web.hello, Link())
     await trio.sleep(NODE_GONE_S - 2)
     open_to_all.join(webs[2].hello, Link())
-    assert members(edge) == ["web-0", "web-1", "web-2", "web-3"]
+    assert hosts(edge) == ["web-0", "web-1", "web-2", "web-3"]
     await trio.sleep(5)
-    assert members(edge) == ["web-0", "web-1", "web-2"]
+    assert hosts(edge) == ["web-0", "web-1", "web-2"]
 
 
 async def test_one_that_restarts_under_its_name_is_another_process_of_the_same_node(open_to_all, autojump_clock):
@@ -817,7 +817,7 @@ async def test_one_that_restarts_under_its_name_is_another_process_of_the_same_n
     open_to_all.lost(web, web.link)
     again = await come(open_to_all, "web-a", "web", 4009, boot_id="two")
     assert again.former is None
-    assert [str(m.address) for m in edge.wanted.rules[0].action.destinations[0].members] == ["127.0.0.1:4009"]
+    assert [str(m.address) for m in edge.wanted.rules[0].action.destinations[0].hosts] == ["127.0.0.1:4009"]
 
 
 async def test_a_node_of_a_tier_that_is_named_no_more_goes_with_its_connection(open_to_all, topology, autojump_clock):
@@ -840,7 +840,7 @@ async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nurse
     await trio.sleep(MORE_S - 1)
     assert edge.wanted is None
     await trio.sleep(2)
-    assert members(edge) == ["web-a"]
+    assert hosts(edge) == ["web-a"]
 
 
 async def test_one_that_serves_is_not_told_that_nobody_is_below_it_because_nobody_is_back(
@@ -854,10 +854,10 @@ async def test_one_that_serves_is_not_told_that_nobody_is_below_it_because_nobod
     assert edge.wanted is None
     fresh = controller.join(hello("edge-b", "edge", 2), Link())
     await settle()
-    assert members(fresh) == []
+    assert hosts(fresh) == []
     controller.join(hello("web-a", "web", 3, data=str(WEB)), Link())
     await settle()
-    assert members(edge) == members(fresh) == ["web-a"]
+    assert hosts(edge) == hosts(fresh) == ["web-a"]
 
 
 async def test_who_waits_for_others_does_not_wait_for_ever(topology, log, nursery, autojump_clock):
@@ -869,13 +869,13 @@ async def test_who_waits_for_others_does_not_wait_for_ever(topology, log, nurser
         assert edge.wanted is None
         await trio.sleep(1)
     await trio.sleep(1)
-    assert len(members(edge)) == BACK_AT_MOST_S
+    assert len(hosts(edge)) == BACK_AT_MOST_S
 
 
 async def test_endpoints_that_nodes_find_by_name_are_shown_as_they_see_them(open_to_all, autojump_clock):
     await come(open_to_all, "edge-a", "edge", 8080)
     await come(open_to_all, "web-a", "web", 4001)
-    seen = MemberLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
+    seen = HostLoad("demo/10.0.0.7:9000", 2, 30, 0, "available", 90.0, 1.0, 0.0)
     controller = open_to_all
     controller.receive(
         controller.records["edge-a"], Report(SubtreeLoad(), Echo(), (row("web-a", "web", 30, 0.0, (seen,)),))
@@ -1054,11 +1054,11 @@ async def test_an_agent_is_not_told_how_requests_are_explained_and_says_nothing_
     assert {watch.explain for watch in agent.link.watches} == {""}
     assert "nonce" in {watch.explain for watch in web.link.watches}
     rows = tuple(
-        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app-2", 0, 0, 9),)), SubtreeLoad())
+        NodeRow(name, "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("app-2", 0, 0, 9),)), SubtreeLoad())
         for name in ("app-1", "web-1")
     )
     with_agents.receive(agent, Report(SubtreeLoad(), Echo(), rows))
-    assert with_agents.cluster_view.of("app-1").row.own.members == ()
+    assert with_agents.cluster_view.of("app-1").row.own.hosts == ()
     assert with_agents.cluster_view.of("web-1").row is None
 
 

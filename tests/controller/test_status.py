@@ -15,17 +15,17 @@ from tierlb.controller.status import (
     observed,
 )
 from tierlb.model.address import Address
-from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.sketch import Sketch, decode
 
 WHERE = "127.0.0.1:4000"
-LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("web-1", 1, 2, 3),))
+LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("web-1", 1, 2, 3),))
 NODE = NodeStatus("edge-1", State.SERVING, True, 42, 3, (Address("127.0.0.1", 80),), LOAD, 1.5, 0.1, control=WHERE)
 
 
 def test_a_status_is_plain_json_with_addresses_and_states_as_text():
     tier = TierStatus("l4", Address("::1", 80), ("web",), (NODE,))
-    seen_by = {"web-1": MemberLoad("app/127.0.0.1:9", 1, 2, 3)}
+    seen_by = {"web-1": HostLoad("app/127.0.0.1:9", 1, 2, 3)}
     pool = PoolStatus((EndpointStatus(Address("127.0.0.1", 9), State.GONE, seen_by=seen_by),))
     status = ClusterStatus("shop", 3, True, ("x",), {"edge": tier}, {"app": pool})
     plain = json.loads(json.dumps(as_json(status)))
@@ -64,5 +64,5 @@ def test_a_latency_is_its_quantiles_and_the_sketch_for_those_who_merge():
     ],
 )
 def test_what_nodes_observe_of_an_endpoint_is_told_in_a_word(availabilities, word):
-    seen_by = {f"web-{n}": MemberLoad("a", 0, 0, 0, availability=each) for n, each in enumerate(availabilities)}
+    seen_by = {f"web-{n}": HostLoad("a", 0, 0, 0, availability=each) for n, each in enumerate(availabilities)}
     assert observed(seen_by) == word

@@ -1,7 +1,7 @@
-"""A laboratory: a real `Plane` in a nursery, real loopback sockets, members that the test plays itself.
+"""A laboratory: a real `Plane` in a nursery, real loopback sockets, endpoints that the test plays itself.
 
 Nothing here waits without a deadline. A test holds both ends of the conversation: it speaks as the client,
-accepts as the member, and says in order who sends what and who hears what.
+accepts as the endpoint, and says in order who sends what and who hears what.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import trio
 from tierlb.dataplane import hold, plane
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Policy
 from tierlb.net import reactor
 from tierlb.net.lookup import LookUp, look_up
@@ -229,13 +229,13 @@ class Full:
         raise BlockingIOError
 
 
-class PlayedMember:
+class FakeEndpoint:
     """A listening socket that answers nothing by itself."""
 
     def __init__(self, sock: trio.socket.SocketType, *, target: str = "app", name: str = "", **says: Any) -> None:
         self.sock = sock
         self.address = Address(*sock.getsockname()[:2])
-        self.member = Member(name or f"{target}/{self.address}", target, self.address, **says)
+        self.spec = HostSpec(name or f"{target}/{self.address}", target, self.address, **says)
         self.voices: list[Voice] = []
 
     async def answers_all(self, answer: bytes) -> None:
@@ -269,7 +269,7 @@ class PlayedMember:
 
 
 class Lab:
-    """Makes members, planes and clients, and closes all of them at the end."""
+    """Makes endpoints, planes and clients, and closes all of them at the end."""
 
     background: trio.Nursery
     """For what a test has done meanwhile."""
@@ -278,7 +278,7 @@ class Lab:
         self.nursery = nursery
         self.log = Log()
         self.voices: list[Voice] = []
-        self.members: list[PlayedMember] = []
+        self.endpoints: list[FakeEndpoint] = []
         self.planes: list[Plane] = []
         self.ask: LookUp = look_up
         self.broker: Any = None
@@ -296,25 +296,25 @@ class Lab:
     def upkeep(self) -> Any:
         return self.plane._upkeep
 
-    def host(self, member: PlayedMember) -> Any:
-        """What the node knows of this member."""
-        (host,) = self.front.registry.named(member.member.name)
+    def host(self, endpoint: FakeEndpoint) -> Any:
+        """What the node knows of this endpoint."""
+        (host,) = self.front.registry.named(endpoint.spec.name)
         return host
 
-    async def member(self, *, at: Address | None = None, backlog: int = 100, **says: Any) -> PlayedMember:
+    async def endpoint(self, *, at: Address | None = None, backlog: int = 100, **says: Any) -> FakeEndpoint:
         sock = trio.socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         await sock.bind(at.sockaddr if at else ("127.0.0.1", 0))
         sock.listen(backlog)
-        member = PlayedMember(sock, **says)
-        self.members.append(member)
-        return member
+        endpoint = FakeEndpoint(sock, **says)
+        self.endpoints.append(endpoint)
+        return endpoint
 
-    async def nobody(self, target: str = "app") -> PlayedMember:
-        """A member that refuses connections."""
-        member = await self.member(target=target)
-        member.falls()
-        return member
+    async def nobody(self, target: str = "app") -> FakeEndpoint:
+        """An endpoint that refuses connections."""
+        endpoint = await self.endpoint(target=target)
+        endpoint.falls()
+        return endpoint
 
     async def serves(self, snapshot: Snapshot) -> Address:
         """Run a node with this snapshot; the address of its first listener."""
@@ -334,23 +334,23 @@ class Lab:
         self.voices.append(voice)
         return voice
 
-    async def converses(self, says: dict[str, Any] | None = None, **options: Any) -> tuple[Voice, PlayedMember]:
-        """The usual: one l7 node, one member behind it (of which the snapshot `says` more), one client connected."""
-        member = await self.member(**says or {})
-        await self.serves(l7(member, **options))
-        return await self.connects(), member
+    async def converses(self, says: dict[str, Any] | None = None, **options: Any) -> tuple[Voice, FakeEndpoint]:
+        """The usual: one l7 node, one endpoint behind it (of which the snapshot `says` more), one client connected."""
+        endpoint = await self.endpoint(**says or {})
+        await self.serves(l7(endpoint, **options))
+        return await self.connects(), endpoint
 
-    async def accepts(self, *members: PlayedMember) -> tuple[PlayedMember, Voice]:
-        """Whoever of the members is chosen, and its new connection."""
-        chosen: list[tuple[PlayedMember, Voice]] = []
+    async def accepts(self, *endpoints: FakeEndpoint) -> tuple[FakeEndpoint, Voice]:
+        """Whoever of the endpoints is chosen, and its new connection."""
+        chosen: list[tuple[FakeEndpoint, Voice]] = []
 
-        async def accept(member: PlayedMember, scope: trio.CancelScope) -> None:
-            chosen.append((member, await member.accepts()))
+        async def accept(endpoint: FakeEndpoint, scope: trio.CancelScope) -> None:
+            chosen.append((endpoint, await endpoint.accepts()))
             scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for member in members:
-                nursery.start_soon(accept, member, nursery.cancel_scope)
+            for endpoint in endpoints:
+                nursery.start_soon(accept, endpoint, nursery.cancel_scope)
         (choice,) = chosen
         return choice
 
@@ -368,10 +368,10 @@ class Lab:
                 await trio.sleep(0.001)
 
     def close(self) -> None:
-        for voice in [*self.voices, *(voice for member in self.members for voice in member.voices)]:
+        for voice in [*self.voices, *(voice for endpoint in self.endpoints for voice in endpoint.voices)]:
             voice.stream.socket.close()
-        for member in self.members:
-            member.sock.close()
+        for endpoint in self.endpoints:
+            endpoint.sock.close()
 
 
 ANY_PORT = Listener(Address("127.0.0.1", 0))
@@ -402,31 +402,31 @@ def l7_parent(*, name: str = "web-1", key: bytes = DATA_KEY) -> bytes:
 
 
 def below(at: Address, name: str, **says: Any) -> Any:
-    """A node that this test runs, as a member of another."""
-    stand_in = PlayedMember.__new__(PlayedMember)
+    """A node that this test runs, as an endpoint of another."""
+    stand_in = FakeEndpoint.__new__(FakeEndpoint)
     stand_in.address = at
-    stand_in.member = Member(name, "below", at, child=True, reports=True, **says)
+    stand_in.spec = HostSpec(name, "below", at, child=True, reports=True, **says)
     return stand_in
 
 
-def send(*members: PlayedMember, weight: float = 1) -> Send:
-    return Send((Destination(weight, ("app",), tuple(member.member for member in members)),))
+def send(*endpoints: FakeEndpoint, weight: float = 1) -> Send:
+    return Send((Destination(weight, ("app",), tuple(endpoint.spec for endpoint in endpoints)),))
 
 
 def snapshot(
-    kind: Kind, *members: PlayedMember, rules: tuple[Rule, ...] = (), listener: Listener = ANY_PORT, **options: Any
+    kind: Kind, *endpoints: FakeEndpoint, rules: tuple[Rule, ...] = (), listener: Listener = ANY_PORT, **options: Any
 ) -> Snapshot:
-    rules = rules or (Rule(Match(), send(*members)),)
+    rules = rules or (Rule(Match(), send(*endpoints)),)
     options.setdefault("balance", Policy.ROUND_ROBIN)
     return Snapshot(options.pop("revision", 1), "test", "tier", kind, (listener,), rules, **options)
 
 
-def l7(*members: PlayedMember, **options: Any) -> Snapshot:
-    return snapshot(Kind.L7, *members, **options)
+def l7(*endpoints: FakeEndpoint, **options: Any) -> Snapshot:
+    return snapshot(Kind.L7, *endpoints, **options)
 
 
-def l4(*members: PlayedMember, **options: Any) -> Snapshot:
-    return snapshot(Kind.L4, *members, **options)
+def l4(*endpoints: FakeEndpoint, **options: Any) -> Snapshot:
+    return snapshot(Kind.L4, *endpoints, **options)
 
 
 class Clock:

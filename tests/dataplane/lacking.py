@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conftest import PlayedMember
+from tests.dataplane.conftest import FakeEndpoint
 from tierlb.dataplane.l4 import relay
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.address import Address
@@ -18,9 +18,9 @@ IN_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LACKS = (*IN_SOCKET, errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 
-def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[PlayedMember]) -> None:
-    """Connects to these members fail with `code`, which is this machine's fault."""
-    addresses = {member.address for member in towards}
+def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[FakeEndpoint]) -> None:
+    """Connects to these endpoints fail with `code`, which is this machine's fault."""
+    addresses = {endpoint.address for endpoint in towards}
 
     def failing(address: Address, **how: Any) -> tuple[socket.socket, int]:
         if address not in addresses:
@@ -33,8 +33,8 @@ def lacking(monkeypatch: pytest.MonkeyPatch, code: int, towards: Iterable[Played
     monkeypatch.setattr(relay, "dial", failing)
 
 
-def reaching_itself(monkeypatch: pytest.MonkeyPatch, towards: PlayedMember) -> None:
-    """A connect to this member, whose port is nobody's, reaches itself."""
+def reaching_itself(monkeypatch: pytest.MonkeyPatch, towards: FakeEndpoint) -> None:
+    """A connect to this endpoint, whose port is nobody's, reaches itself."""
 
     def looping(address: Address, **how: Any) -> tuple[socket.socket, int]:
         if address != towards.address:

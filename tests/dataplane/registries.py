@@ -10,25 +10,25 @@ from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
-from tierlb.model.snapshot import Destination, Member
+from tierlb.model.snapshot import Destination, HostSpec
 from tierlb.model.topology import Kind, Policy
 from tierlb.net.reactor import Reactor
 from tierlb.telemetry.tally import Tally
 
 
 class Harness:
-    """`changes` is what the registry told of its members, `crashes` what went wrong on a deadline."""
+    """`changes` is what the registry told of its endpoints, `crashes` what went wrong on a deadline."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, str]] = []
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
         self.registry = HostRegistry(
-            self.reactor, random.Random(1), lambda event, host: self.changes.append((event, host.member.name))
+            self.reactor, random.Random(1), lambda event, host: self.changes.append((event, host.spec.name))
         )
 
-    def host_set(self, *members: str | Member, **options: Any) -> HostSet:
-        (host_set,) = self.host_sets(destination(*members), **options)
+    def host_set(self, *endpoints: str | HostSpec, **options: Any) -> HostSet:
+        (host_set,) = self.host_sets(destination(*endpoints), **options)
         return host_set
 
     def host_sets(self, *destinations: Destination, kind: Kind = Kind.L7, **options: Any) -> list[HostSet]:
@@ -72,16 +72,16 @@ class Underway:
         self.tally = Tally()
 
 
-def member(name: str, target: str = "app", **says: Any) -> Member:
-    return Member(name, target, Address("127.0.0.1", 1), **says)
+def host_spec(name: str, target: str = "app", **says: Any) -> HostSpec:
+    return HostSpec(name, target, Address("127.0.0.1", 1), **says)
 
 
-def child(name: str, target: str = "web", **says: Any) -> Member:
-    return member(name, target, child=True, reports=True, **says)
+def child(name: str, target: str = "web", **says: Any) -> HostSpec:
+    return host_spec(name, target, child=True, reports=True, **says)
 
 
-def destination(*members: str | Member, weight: float = 1) -> Destination:
-    made = tuple(each if isinstance(each, Member) else member(each) for each in members)
+def destination(*endpoints: str | HostSpec, weight: float = 1) -> Destination:
+    made = tuple(each if isinstance(each, HostSpec) else host_spec(each) for each in endpoints)
     return Destination(weight, ("app",), made)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataplane.registries import Harness, Underway, child, destination, member
+from tests.dataplane.registries import Harness, Underway, child, destination, host_spec
 from tierlb.balance.kinds import OTHER
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
@@ -60,8 +60,8 @@ def test_an_idle_node_knows_nothing_and_says_zero(books: Books) -> None:
 
 
 def test_a_pool_of_which_no_endpoint_is_known_is_a_leaf_that_is_not_ready(books: Books) -> None:
-    for members, unfound, leaves in (((), 2, (0, 2)), (("a",), 1, (1, 2))):
-        books.host_set(*members)
+    for endpoints, unfound, leaves in (((), 2, (0, 2)), (("a",), 1, (1, 2))):
+        books.host_set(*endpoints)
         load = books.account.subtree(books.reactor.now, draining=False, unfound=unfound)
         assert (load.ready_leaves, load.leaves, load.capacity) == (*leaves, 0.0)
 
@@ -182,7 +182,7 @@ def test_capacity_and_leaves_are_sums_over_the_children(books: Books) -> None:
 
 
 def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
-    books.host_set(child("a", "app", parents=2), member("b", parents=4))
+    books.host_set(child("a", "app", parents=2), host_spec("b", parents=4))
     reported(books, "a")
     books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
@@ -262,7 +262,7 @@ def test_the_work_of_a_member_that_left_was_done(books: Books) -> None:
     work(0.2)
     assert books.subtree().utilisation > 0.8 * busy
     assert set(books.registry.work_left_s) == {"app"}
-    books.host_set(member("d", "other"))
+    books.host_set(host_spec("d", "other"))
     assert not books.registry.work_left_s
 
 

@@ -232,12 +232,12 @@ async def test_a_kept_connection_on_which_a_request_has_come_does_not_give_way(l
 
 
 async def test_while_all_are_busy_newcomers_get_503_at_once_and_answers_close(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(l7(member, limits=Limits(connections=2)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, limits=Limits(connections=2)))
     busy = [await lab.connects() for _ in range(2)]
     for client in busy:
         await client.says(GET)
-    voices = [await member.accepts() for _ in busy]
+    voices = [await endpoint.accepts() for _ in busy]
     for _ in range(3):
         refused = await lab.connects()
         answer = await refused.hears_message()
@@ -285,10 +285,10 @@ async def test_an_l4_parent_of_nodes_closes_the_quiet_and_spares_who_waits_for_a
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tierlb.dataplane.pipe.QUIET_S", 0.05)
-    member = await lab.member(child=True)
-    await lab.serves(l4(member, limits=Limits(connections=2)))
+    endpoint = await lab.endpoint(child=True)
+    await lab.serves(l4(endpoint, limits=Limits(connections=2)))
     waits, quiet = await lab.connects(), await lab.connects()
-    first, second = await member.accepts(), await member.accepts()
+    first, second = await endpoint.accepts(), await endpoint.accepts()
     for client, voice in ((waits, first), (quiet, second)):
         await voice.hears_proxy_header()
         await client.says(GET)
@@ -298,7 +298,7 @@ async def test_an_l4_parent_of_nodes_closes_the_quiet_and_spares_who_waits_for_a
     assert (await quiet.hears_message()).status == 200
     await trio.sleep(0.2)
     await lab.connects()
-    await member.accepts()
+    await endpoint.accepts()
     await quiet.hears_end()
     await first.says(OK)
     assert (await waits.hears_message()).status == 200
@@ -306,10 +306,10 @@ async def test_an_l4_parent_of_nodes_closes_the_quiet_and_spares_who_waits_for_a
 
 async def test_a_pure_tcp_tier_closes_newcomers_and_nobody_else(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tierlb.dataplane.pipe.QUIET_S", 0.0)
-    member = await lab.member()
-    await lab.serves(l4(member, limits=Limits(connections=1)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, limits=Limits(connections=1)))
     first = await lab.connects()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await (await lab.connects()).hears_end()
     await voice.says(b"still here")
     await first.hears(b"still here")
@@ -321,10 +321,10 @@ async def test_at_a_pure_tcp_tier_a_connection_gives_way_if_neither_side_has_sai
 ) -> None:
     monkeypatch.setattr("tierlb.dataplane.pipe.QUIET_S", 0.0)
     monkeypatch.setattr("tierlb.dataplane.pipe.UNUSED_S", 0.0)
-    member = await lab.member()
-    await lab.serves(l4(member, limits=Limits(connections=3)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, limits=Limits(connections=3)))
     clients = [await lab.connects() for _ in range(3)]
-    voices = [await member.accepts() for _ in clients]
+    voices = [await endpoint.accepts() for _ in clients]
     await clients[0].says(b"asks")
     await voices[0].hears(b"asks")
     await voices[1].says(b"greets")
@@ -342,10 +342,10 @@ async def test_an_unused_connection_on_which_bytes_have_just_come_does_not_give_
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tierlb.dataplane.pipe.UNUSED_S", 0.0)
-    member = await lab.member()
-    await lab.serves(l4(member, limits=Limits(connections=1)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, limits=Limits(connections=1)))
     client = await lab.connects()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert lab.plane._cap is not None
     client.stream.socket._sock.send(b"asks")
     assert not lab.plane._cap.admit(lab.plane.reactor.look())
@@ -353,11 +353,11 @@ async def test_an_unused_connection_on_which_bytes_have_just_come_does_not_give_
 
 
 async def test_clients_of_a_parent_are_turned_away_too(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(attrs.evolve(l7(member, limits=Limits(connections=1)), listeners=(INNER,)))
+    endpoint = await lab.endpoint()
+    await lab.serves(attrs.evolve(l7(endpoint, limits=Limits(connections=1)), listeners=(INNER,)))
     client = await lab.connects()
     await client.says(l4_parent() + GET)
-    await member.accepts()
+    await endpoint.accepts()
     late = await lab.connects()
     assert (await late.hears_message()).status == 503
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, by_name, child, member
-from tierlb.dataplane.explanation import MOST_MEMBERS, Explaining, explain, recorded
+from tests.dataplane.registries import Harness, Underway, by_name, child, host_spec
+from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain, recorded
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
@@ -70,16 +70,16 @@ def test_the_chosen_comes_first_and_the_others_from_the_best_on(harness: Harness
 
 
 def test_of_many_members_the_best_are_told_and_how_many_more_there_are(harness: Harness) -> None:
-    host_set = harness.host_set(*(f"m{number}" for number in range(MOST_MEMBERS + 3)))
+    host_set = harness.host_set(*(f"m{number}" for number in range(MOST_HOSTS + 3)))
     for number, host in enumerate(host_set.hosts):
         host.in_flight = number
     line = told(host_set, host_set.hosts[-1])
-    assert names(line) == [f"m{MOST_MEMBERS + 2}", *(f"m{number}" for number in range(MOST_MEMBERS - 1))]
+    assert names(line) == [f"m{MOST_HOSTS + 2}", *(f"m{number}" for number in range(MOST_HOSTS - 1))]
     assert line["more"] == 3
 
 
 def test_nobody_chosen_is_told_too(harness: Harness) -> None:
-    host_set = harness.host_set(member("a", admin=Admin.DRAIN))
+    host_set = harness.host_set(host_spec("a", admin=Admin.DRAIN))
     assert told(host_set, None) == {
         "node": "web-1",
         "policy": "least-requests",

@@ -226,7 +226,7 @@ async def is_all_right_after(lab: Lab, traffic: Callable[[Lab], Any], last: byte
         await lab.until(lambda: front.drained)
     load = lab.plane.load()
     assert (load.connections, load.in_flight) == (0, 0)
-    assert [member.in_flight for member in load.members] == [0 for _ in load.members]
+    assert [endpoint.in_flight for endpoint in load.hosts] == [0 for _ in load.hosts]
     assert all(host.in_flight == host.parked == 0 for host in front.registry.hosts)
     assert load.parked == lab.plane.subtree().parked == 0
     assert lab.plane.errors.counts["connection"] >= (1 if calls[0] >= at else 0)
@@ -278,10 +278,10 @@ async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool, long: bool
 ) -> None:
     """`long`: all requests are parked from their beginning."""
-    member = await lab.member()
-    lab.background.start_soon(accept_all, member.sock, serve_http)
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(accept_all, endpoint.sock, serve_http)
     refusing = await lab.nobody()
-    await lab.serves(l7(member, refusing, timeouts=SHORT))
+    await lab.serves(l7(endpoint, refusing, timeouts=SHORT))
     lab.front.long[:] = [long] * len(lab.front.long)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=after)
     await is_all_right_after(lab, http_traffic, GET % b"/plain", calls, 2)
@@ -292,10 +292,10 @@ async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
 async def test_no_failure_of_an_l4_handler_leaves_anybody_waiting(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, inner: bool
 ) -> None:
-    member = await lab.member()
-    lab.background.start_soon(accept_all, member.sock, echo)
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(accept_all, endpoint.sock, echo)
     refusing = await lab.nobody()
     options = {"listener": INNER} if inner else {}
-    await lab.serves(l4(member, refusing, timeouts=SHORT, **options))
+    await lab.serves(l4(endpoint, refusing, timeouts=SHORT, **options))
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=False)
     await is_all_right_after(lab, tcp_traffic, (l4_parent() if inner else b"") + b"ok", calls, 2)

@@ -3,11 +3,11 @@
 import pytest
 import trio
 
-from tests.dataplane.conftest import INNER, Clock, Lab, PlayedMember, l4, l4_parent, l7, send
+from tests.dataplane.conftest import INNER, Clock, FakeEndpoint, Lab, l4, l4_parent, l7, send
 from tests.dataplane.l7.test_explained import ASKING, explains, lines
 from tierlb.dataplane import hold
 from tierlb.dataplane.hold import STARTING_S
-from tierlb.model.snapshot import Destination, Member, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, HostSpec, Rule, Send, Snapshot
 from tierlb.model.topology import Match
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -37,9 +37,9 @@ async def test_a_connection_waits_for_the_first_host(lab: Lab) -> None:
     await until_held(lab, 3)
     assert lab.front.counters.connections == 3, "the cap on connections bounds what is held"
     assert lab.log.events.count(("clients_held", {"waiting_for": "app", "at_most_s": 600.0})) == 1
-    member = await lab.member()
-    lab.plane.apply(l4(member, revision=2))
-    voices = [await member.accepts() for _ in clients]
+    endpoint = await lab.endpoint()
+    lab.plane.apply(l4(endpoint, revision=2))
+    voices = [await endpoint.accepts() for _ in clients]
     await clients[1].says(b"hello")
     await clients[2].says(b"hello")
     for voice in voices:
@@ -53,10 +53,10 @@ async def test_a_request_waits_for_the_first_host_with_its_body(lab: Lab) -> Non
     await asking.says(GET)
     await sending.says(POST % 100_000, b"x" * 40_000)
     await until_held(lab, 2)
-    member = await lab.member()
-    lab.plane.apply(l7(member, revision=2))
+    endpoint = await lab.endpoint()
+    lab.plane.apply(l7(endpoint, revision=2))
     for _ in range(2):
-        voice = await member.accepts()
+        voice = await endpoint.accepts()
         head = await voice.hears_head()
         if head.first.startswith("POST"):
             await sending.says(b"x" * 60_000)
@@ -69,10 +69,10 @@ async def test_a_request_waits_for_the_first_host_with_its_body(lab: Lab) -> Non
 @pytest.mark.parametrize("request_head", [GET, ASKING])
 async def test_a_request_that_was_held_stays_within_the_split_of_its_own_rule(lab: Lab, request_head: bytes) -> None:
     """Another rule splits traffic between the same destination and one that this request must not reach."""
-    other = await lab.member(target="other")
+    other = await lab.endpoint(target="other")
 
-    def revision(number: int, *members: PlayedMember) -> Snapshot:
-        app, apart = send(*members).destinations[0], Destination(1, ("other",), (other.member,))
+    def revision(number: int, *endpoints: FakeEndpoint) -> Snapshot:
+        app, apart = send(*endpoints).destinations[0], Destination(1, ("other",), (other.spec,))
         rules = (Rule(Match(path="/both"), Send((app, apart))), Rule(Match(), Send((app,))))
         return l7(rules=rules, revision=number)
 
@@ -88,10 +88,10 @@ async def test_a_request_that_was_held_stays_within_the_split_of_its_own_rule(la
 
 async def test_a_request_that_was_held_may_go_to_all_shares_of_its_own_rule(lab: Lab) -> None:
     """Another rule, which comes first, has one of these destinations alone."""
-    other = await lab.member(target="other")
+    other = await lab.endpoint(target="other")
 
-    def revision(number: int, *members: PlayedMember, apart: tuple[Member, ...] = ()) -> Snapshot:
-        (app,) = send(*members).destinations
+    def revision(number: int, *endpoints: FakeEndpoint, apart: tuple[HostSpec, ...] = ()) -> Snapshot:
+        (app,) = send(*endpoints).destinations
         split = Send((app, Destination(0.001, ("other",), apart)))
         return l7(rules=(Rule(Match(path="/app"), Send((app,))), Rule(Match(), split)), revision=number)
 
@@ -99,7 +99,7 @@ async def test_a_request_that_was_held_may_go_to_all_shares_of_its_own_rule(lab:
     client = await lab.connects()
     await client.says(GET)
     await until_held(lab)
-    lab.plane.apply(revision(2, await lab.nobody(), apart=(other.member,)))
+    lab.plane.apply(revision(2, await lab.nobody(), apart=(other.spec,)))
     voice = await other.accepts()
     await voice.hears_head()
     await voice.says(OK)
@@ -121,8 +121,8 @@ async def test_a_request_that_waited_in_vain_is_503(lab: Lab, impatience: None) 
 
 
 async def test_where_hosts_were_nobody_waits(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(l7(member))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
     lab.plane.apply(l7(revision=2))
     assert (await (await lab.connects()).asks(GET)).status == 503
 
@@ -160,10 +160,10 @@ async def test_a_client_that_leaves_while_it_is_held_is_forgotten(lab: Lab) -> N
     await until_held(lab)
     client.resets()
     await lab.until(lambda: lab.front.counters.connections == 0)
-    member = await lab.member()
-    lab.plane.apply(l7(member, revision=2))
+    endpoint = await lab.endpoint()
+    lab.plane.apply(l7(endpoint, revision=2))
     await lab.until(lambda: not lab.front.hold.items)
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
     assert lab.front.counters.tallies.total().in_flight == 0
 
 
@@ -174,9 +174,9 @@ async def test_a_connection_that_is_held_when_the_node_drains_is_still_passed_on
     await until_held(lab)
     lab.plane.drain()
     assert not lab.front.drained
-    member = await lab.member()
-    lab.plane.apply(l4(member, revision=2))
-    await (await member.accepts()).hears(b"1")
+    endpoint = await lab.endpoint()
+    lab.plane.apply(l4(endpoint, revision=2))
+    await (await endpoint.accepts()).hears(b"1")
 
 
 @pytest.mark.parametrize("kind", [l4, l7])
@@ -196,9 +196,9 @@ async def test_a_connection_of_a_parent_waits_too(lab: Lab) -> None:
     client = await lab.connects()
     await client.says(l4_parent(), b"hello")
     await until_held(lab)
-    member = await lab.member()
-    lab.plane.apply(l4(member, listener=INNER, revision=2))
-    await (await member.accepts()).hears(b"hello")
+    endpoint = await lab.endpoint()
+    lab.plane.apply(l4(endpoint, listener=INNER, revision=2))
+    await (await endpoint.accepts()).hears(b"hello")
 
 
 async def test_an_explanation_tells_the_choice_that_was_made_in_the_end(lab: Lab) -> None:
@@ -207,8 +207,8 @@ async def test_an_explanation_tells_the_choice_that_was_made_in_the_end(lab: Lab
     client = await lab.connects()
     await client.says(ASKING)
     await until_held(lab)
-    member = await lab.member()
-    lab.background.start_soon(member.answers_all, OK)
-    lab.plane.apply(l7(member, revision=2))
+    endpoint = await lab.endpoint()
+    lab.background.start_soon(endpoint.answers_all, OK)
+    lab.plane.apply(l7(endpoint, revision=2))
     (line,) = lines(await client.hears_message())
-    assert line["chose"] == member.member.name
+    assert line["chose"] == endpoint.spec.name

@@ -27,15 +27,15 @@ DEADLINE_S = 30.0
 
 
 class Joined:
-    """A pipe between two socket pairs. `client` and `member` are the far ends, in the hands of the test."""
+    """A pipe between two socket pairs. `client` and `upstream` are the far ends, in the hands of the test."""
 
     def __init__(self, idle_s: float = IDLE_S, **start: bytes) -> None:
         self.crashes: list[BaseException] = []
         self.reactor = Reactor(self.crashes.append)
         self.client, near_client = tcp_pair()
-        self.member, near_member = tcp_pair()
+        self.upstream, near_upstream = tcp_pair()
         self.ended: list[bool] = []
-        self.pipe = Pipe(self.reactor, near_client, near_member, idle_s, lambda _, broken: self.ended.append(broken))
+        self.pipe = Pipe(self.reactor, near_client, near_upstream, idle_s, lambda _, broken: self.ended.append(broken))
         self.pipe.start(**start)
 
     def turn(self) -> None:
@@ -61,7 +61,7 @@ class Joined:
     def close(self) -> None:
         self.pipe.finish(broken=True)
         self.client.close()
-        self.member.close()
+        self.upstream.close()
         self.reactor.dispose()
 
 
@@ -84,59 +84,59 @@ def joined() -> Iterator[Joined]:
 
 
 def test_what_is_given_at_the_start_is_delivered_first() -> None:
-    pair = Joined(to_client=b"to client", to_member=b"to member")
+    pair = Joined(to_client=b"to client", to_upstream=b"to upstream")
     pair.turn()
-    assert (pair.client.recv(100), pair.member.recv(100)) == (b"to client", b"to member")
+    assert (pair.client.recv(100), pair.upstream.recv(100)) == (b"to client", b"to upstream")
     pair.close()
 
 
 def test_both_directions_are_counted(joined: Joined) -> None:
     joined.client.sendall(b"12345")
-    joined.member.sendall(b"123")
+    joined.upstream.sendall(b"123")
     joined.turn()
-    assert (joined.member.recv(100), joined.client.recv(100)) == (b"12345", b"123")
-    assert (joined.pipe.client.carried, joined.pipe.member.carried) == (5, 3)
+    assert (joined.upstream.recv(100), joined.client.recv(100)) == (b"12345", b"123")
+    assert (joined.pipe.client.carried, joined.pipe.upstream.carried) == (5, 3)
 
 
 def test_when_something_moved_last_is_known_of_each_direction(joined: Joined) -> None:
-    client, member = joined.pipe.client, joined.pipe.member
-    assert (client.moved, member.moved, joined.pipe.moved) == (0.0, 0.0, joined.pipe.began)
+    client, upstream = joined.pipe.client, joined.pipe.upstream
+    assert (client.moved, upstream.moved, joined.pipe.moved) == (0.0, 0.0, joined.pipe.began)
     joined.client.sendall(b"1")
     joined.turn()
     assert client.moved > joined.pipe.began
-    assert member.moved == 0.0
-    joined.member.sendall(b"2")
+    assert upstream.moved == 0.0
+    joined.upstream.sendall(b"2")
     joined.turn()
-    assert member.moved > client.moved
-    assert joined.pipe.moved == member.moved
+    assert upstream.moved > client.moved
+    assert joined.pipe.moved == upstream.moved
 
 
 @pytest.mark.parametrize("bulk", [False, True], ids=["copied", "in bulk"])
 def test_what_a_slow_reader_takes_moves_in_the_direction_to_it(joined: Joined, bulk: bool) -> None:
-    client, member = joined.pipe.client, joined.pipe.member
+    client, upstream = joined.pipe.client, joined.pipe.upstream
     if not bulk:
         for _ in range(MOST_BACKLOGS + 1):
             joined.reactor.bulk.begin()
     fill(joined)
     assert bool(client.held) is bulk
-    assert bool(member.backlog) is not bulk
-    joined.member.setblocking(False)
+    assert bool(upstream.backlog) is not bulk
+    joined.upstream.setblocking(False)
     joined.reactor.now = later = joined.reactor.now + 1
     for _ in range(1000):
         with contextlib.suppress(BlockingIOError):
-            joined.member.recv(256 * 1024)
-        member._flush()
-        if not client.held and member.backlog is None:
+            joined.upstream.recv(256 * 1024)
+        upstream._flush()
+        if not client.held and upstream.backlog is None:
             break
-    assert (client.moved, member.moved) == (later, 0.0)
+    assert (client.moved, upstream.moved) == (later, 0.0)
 
 
 def test_the_pipe_ends_orderly_when_both_sides_have_ended(joined: Joined) -> None:
     joined.client.shutdown(socket.SHUT_WR)
     joined.turn()
-    assert joined.member.recv(1) == b""
+    assert joined.upstream.recv(1) == b""
     assert joined.ended == []
-    joined.member.shutdown(socket.SHUT_WR)
+    joined.upstream.shutdown(socket.SHUT_WR)
     joined.turn()
     assert joined.client.recv(1) == b""
     assert joined.ended == [False]
@@ -146,8 +146,8 @@ def test_while_draining_the_members_end_is_enough(joined: Joined) -> None:
     joined.pipe.end_soon()
     joined.turn()
     assert joined.ended == []
-    joined.member.sendall(b"last words")
-    joined.member.shutdown(socket.SHUT_WR)
+    joined.upstream.sendall(b"last words")
+    joined.upstream.shutdown(socket.SHUT_WR)
     joined.turn()
     assert joined.client.recv(100) == b"last words"
     assert joined.client.recv(100) == b""
@@ -155,7 +155,7 @@ def test_while_draining_the_members_end_is_enough(joined: Joined) -> None:
 
 
 def test_draining_ends_a_pipe_whose_member_had_ended(joined: Joined) -> None:
-    joined.member.shutdown(socket.SHUT_WR)
+    joined.upstream.shutdown(socket.SHUT_WR)
     joined.turn()
     assert joined.ended == []
     joined.pipe.end_soon()
@@ -207,7 +207,7 @@ def test_a_quiet_pipe_is_looked_at_on_both_sides(joined: Joined, monkeypatch: py
     joined.passes(LOOK_S - TICK_S)
     assert looks.seen == []
     joined.passes(2 * TICK_S)
-    assert {sock for _, sock in looks.seen} == {joined.pipe.client.sock, joined.pipe.member.sock}
+    assert {sock for _, sock in looks.seen} == {joined.pipe.client.sock, joined.pipe.upstream.sock}
     assert joined.ended == []
 
 
@@ -222,12 +222,12 @@ def test_ends_that_both_say_something_are_not_looked_at(joined: Joined, monkeypa
     for _ in range(6):
         joined.passes(LOOK_S - 2 * TICK_S)
         says(joined, "client")
-        says(joined, "member")
-    assert (joined.pipe.client.carried, joined.pipe.member.carried) == (6, 6)
+        says(joined, "upstream")
+    assert (joined.pipe.client.carried, joined.pipe.upstream.carried) == (6, 6)
     assert looks.seen == []
 
 
-ENDS = [("client", "member"), ("member", "client")]
+ENDS = [("client", "upstream"), ("upstream", "client")]
 LIVELY_S = [LOOK_S / 20, LOOK_S / 2, LOOK_S - 2 * TICK_S]
 """How often one end says something."""
 
@@ -276,7 +276,7 @@ def test_an_end_to_which_nothing_was_said_after_it_was_doubted_is_not_doubted_lo
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = Looks(joined, monkeypatch)
-    looks.found[joined.pipe.member.sock] = GONE
+    looks.found[joined.pipe.upstream.sock] = GONE
     joined.passes(LOOK_S / 2)
     says(joined, "client")
     joined.passes(LOOK_S - TICK_S)
@@ -290,9 +290,9 @@ def test_after_a_long_silence_the_next_look_is_no_later(joined: Joined, monkeypa
     looks = Looks(joined, monkeypatch)
     joined.pipe.client.on_data(b"x")
     joined.passes(LOOK_S + TICK_S)
-    member, client = joined.pipe.member.sock, joined.pipe.client.sock
+    upstream, client = joined.pipe.upstream.sock, joined.pipe.client.sock
     assert [at for at, sock in looks.seen if sock is client] == pytest.approx([LOOK_S], abs=TICK_S)
-    assert [at for at, sock in looks.seen if sock is member] == pytest.approx([LOOK_S / 2, LOOK_S], abs=4 * TICK_S)
+    assert [at for at, sock in looks.seen if sock is upstream] == pytest.approx([LOOK_S / 2, LOOK_S], abs=4 * TICK_S)
 
 
 def test_the_idle_time_is_exact_where_only_one_end_says_something(
@@ -310,12 +310,12 @@ def test_the_idle_time_is_exact_where_only_one_end_says_something(
 
 def test_a_look_says_when_the_next_is_due(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(joined, monkeypatch)
-    looks.found[joined.pipe.member.sock] = 2.0
+    looks.found[joined.pipe.upstream.sock] = 2.0
     joined.passes(LOOK_S + 2.0 + 2 * TICK_S)
     assert looks.times_s == pytest.approx([LOOK_S, LOOK_S + 2.0], abs=2 * TICK_S)
 
 
-@pytest.mark.parametrize("end", ["client", "member"])
+@pytest.mark.parametrize("end", ["client", "upstream"])
 def test_a_pipe_is_cut_when_either_sides_host_is_gone(
     joined: Joined, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +324,7 @@ def test_a_pipe_is_cut_when_either_sides_host_is_gone(
     joined.passes(LOOK_S + TICK_S)
     assert joined.ended == [True]
     joined.reactor._bury()
-    other = joined.client if end == "member" else joined.member
+    other = joined.client if end == "upstream" else joined.upstream
     with pytest.raises(ConnectionResetError):
         other.recv(1)
 
@@ -332,11 +332,11 @@ def test_a_pipe_is_cut_when_either_sides_host_is_gone(
 class Relayed:
     """A pipe between connections from and to hosts of their own, as a node accepts and makes them."""
 
-    def __init__(self, reactor: Reactor, silence: Silence, client: Host, member: Host) -> None:
+    def __init__(self, reactor: Reactor, silence: Silence, client: Host, upstream: Host) -> None:
         near_client, self.client = accepted(silence, client)
-        near_member, self.member = silence.connected(member)
+        near_upstream, self.upstream = silence.connected(upstream)
         self.ended: list[bool] = []
-        self.pipe = Pipe(reactor, near_client, near_member, IDLE_S, lambda _, broken: self.ended.append(broken))
+        self.pipe = Pipe(reactor, near_client, near_upstream, IDLE_S, lambda _, broken: self.ended.append(broken))
         self.pipe.start()
 
 
@@ -359,17 +359,17 @@ Quiet = Callable[[Relayed], bool]
 
 def stuffs_the_member(relayed: Relayed) -> bool:
     stuff(relayed.client)
-    return relayed.pipe.client.held > 0 or relayed.pipe.member.backlog is not None
+    return relayed.pipe.client.held > 0 or relayed.pipe.upstream.backlog is not None
 
 
 def stuffs_the_client(relayed: Relayed) -> bool:
-    stuff(relayed.member)
-    return relayed.pipe.member.paused
+    stuff(relayed.upstream)
+    return relayed.pipe.upstream.paused
 
 
 def ends_its_half(relayed: Relayed) -> bool:
-    relayed.member.shutdown(socket.SHUT_WR)
-    return relayed.pipe.member.eof
+    relayed.upstream.shutdown(socket.SHUT_WR)
+    return relayed.pipe.upstream.eof
 
 
 BEFORE: dict[str, Quiet] = {
@@ -402,7 +402,7 @@ async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_doe
                         await until(lambda relayed=relayed, reached=reached: reached(relayed))
                 mute.unplug()
                 asked.client.send(b"anybody?")
-                asking.member.send(b"anybody?")
+                asking.upstream.send(b"anybody?")
                 nursery.start_soon(pings, pinged)
                 nursery.start_soon(pings, heard)
                 gone = {
@@ -413,7 +413,7 @@ async def test_a_host_that_falls_silent_is_noticed_in_any_state_and_one_that_doe
                     "it is told something all the time": pinged,
                 }
                 await until(lambda: all(relayed.ended for relayed in gone.values()))
-                await until(lambda: silent_s(living["the member reads nothing"].pipe.member) > 2.0)
+                await until(lambda: silent_s(living["the member reads nothing"].pipe.upstream) > 2.0)
             assert {what: relayed.ended for what, relayed in gone.items()} == {what: [True] for what in gone}
             living["it says nothing to what it is told all the time"] = heard
             assert {what: relayed.ended for what, relayed in living.items()} == {what: [] for what in living}
@@ -450,7 +450,7 @@ def test_an_end_is_told_once(joined: Joined) -> None:
 
 
 def fill(pair: Joined) -> None:
-    """Say so much that the direction client → member moves in bulk and then stalls."""
+    """Say so much that the direction client → upstream moves in bulk and then stalls."""
     pair.client.setblocking(False)
     stalled = 0
     while stalled < 3:
@@ -466,11 +466,11 @@ def test_bulk_goes_through_the_kernel_and_its_pipe_is_given_back(joined: Joined)
     pipe_module._spare_pipes.clear()
     fill(joined)
     assert joined.pipe.client.kernel is not None
-    joined.member.setblocking(False)
+    joined.upstream.setblocking(False)
     heard = joined.pipe.client.carried
     while heard:
         try:
-            heard -= len(joined.member.recv(1 << 20))
+            heard -= len(joined.upstream.recv(1 << 20))
         except BlockingIOError:
             before = joined.pipe.client.carried
             joined.turn()
@@ -485,9 +485,9 @@ def test_a_kernel_pipe_is_given_back_where_reads_became_small_meanwhile(joined: 
     for _ in range(MOST_BACKLOGS + 1):
         joined.reactor.bulk.begin()
     assert joined.pipe.client.kernel is not None
-    joined.member.setblocking(False)
+    joined.upstream.setblocking(False)
     with contextlib.suppress(BlockingIOError):
-        while joined.member.recv(1 << 20):
+        while joined.upstream.recv(1 << 20):
             joined.turn()
     joined.client.send(b"a little more")
     joined.turns_until(lambda: joined.pipe.client.kernel is None)
@@ -510,23 +510,23 @@ def test_without_kernel_pipes_bulk_is_copied(joined: Joined, monkeypatch: pytest
     monkeypatch.setattr(pipe_module.os, "pipe2", out_of_descriptors)
     fill(joined)
     assert joined.pipe.client.kernel is None
-    assert joined.pipe.member.backlog is not None
+    assert joined.pipe.upstream.backlog is not None
     assert joined.pipe.client.paused
 
 
 def test_half_closes_in_both_directions_do_not_cut_what_is_under_way(joined: Joined) -> None:
     """Both ends are closed for reading, one still has bytes to write: the kernel reports a hang-up, no loss follows."""
     fill(joined)
-    joined.member.shutdown(socket.SHUT_WR)
+    joined.upstream.shutdown(socket.SHUT_WR)
     joined.turn()
     joined.client.shutdown(socket.SHUT_WR)
     joined.turn()
     assert joined.ended == []
     heard = 0
-    joined.member.setblocking(False)
+    joined.upstream.setblocking(False)
     for _ in range(10_000):
         try:
-            more = joined.member.recv(1 << 20)
+            more = joined.upstream.recv(1 << 20)
         except BlockingIOError:
             joined.turn()
             continue

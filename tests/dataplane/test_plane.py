@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.cluster import free_address
-from tests.dataplane.conftest import ANY_PORT, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, l7, l7_parent
+from tests.dataplane.conftest import ANY_PORT, INNER, Clock, FakeEndpoint, Lab, Voice, l4, l4_parent, l7, l7_parent
 from tierlb.dataplane import plane as plane_module
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
@@ -139,16 +139,16 @@ async def test_a_shared_port_is_opened_by_several_nodes(lab: Lab) -> None:
 
 
 async def test_a_raised_cap_takes_effect_with_its_snapshot(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(l7(member, limits=Limits(connections=1)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, limits=Limits(connections=1)))
     first = await lab.connects()
     await first.says(GET)
-    await member.accepts()
+    await endpoint.accepts()
     assert (await (await lab.connects()).hears_message()).status == 503
-    lab.plane.apply(l7(member, limits=Limits(connections=2), revision=2))
+    lab.plane.apply(l7(endpoint, limits=Limits(connections=2), revision=2))
     second = await lab.connects()
     await second.says(GET)
-    await (await member.accepts()).hears_head()
+    await (await endpoint.accepts()).hears_head()
 
 
 class Lender:
@@ -199,12 +199,12 @@ async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
         works(self, now)
 
     monkeypatch.setattr(Plane, "_look_for_room", look)
-    member = await lab.member()
-    await lab.serves(l7(member))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
     client = await lab.connects()
     await client.says(GET)
-    await member.accepts()
-    lab.plane.apply(l7(member, revision=2, admin=Admin.DRAIN))
+    await endpoint.accepts()
+    lab.plane.apply(l7(endpoint, revision=2, admin=Admin.DRAIN))
     clock.now += DRAIN_S
     assert (await client.hears_message()).status == 503
     assert lab.plane.errors.counts == {"room": 2}
@@ -213,17 +213,17 @@ async def test_a_look_for_what_is_due_that_fails_is_followed_by_others(
 
 @pytest.mark.parametrize("kind", [l4, l7])
 async def test_a_node_says_that_it_drains_and_no_snapshot_takes_back_that_its_process_ends(lab: Lab, kind: Any) -> None:
-    member = await lab.member()
-    await lab.serves(kind(member))
+    endpoint = await lab.endpoint()
+    await lab.serves(kind(endpoint))
     client = await lab.connects()
     await client.says(GET)
-    await member.accepts()
-    lab.plane.apply(kind(member, revision=2, admin=Admin.DRAIN))
+    await endpoint.accepts()
+    lab.plane.apply(kind(endpoint, revision=2, admin=Admin.DRAIN))
     assert lab.plane.subtree().draining
-    lab.plane.apply(kind(member, revision=3))
+    lab.plane.apply(kind(endpoint, revision=3))
     assert not lab.plane.subtree().draining
     lab.plane.drain()
-    lab.plane.apply(kind(member, revision=4))
+    lab.plane.apply(kind(endpoint, revision=4))
     assert lab.plane.subtree().draining
 
 
@@ -285,7 +285,7 @@ async def test_friends_are_served(lab: Lab) -> None:
 async def test_a_node_without_a_snapshot_has_nothing_to_report(lab: Lab) -> None:
     plane = Plane("n", lab.log)
     load = plane.load()
-    assert (load.connections, load.items, load.members) == (0, 0, ())
+    assert (load.connections, load.items, load.hosts) == (0, 0, ())
     plane.reactor.dispose()
 
 
@@ -300,9 +300,9 @@ async def test_load_tells_how_busy_the_thread_was(lab: Lab) -> None:
 # What children say, and what is said of this node.
 
 
-async def two_children(lab: Lab, snapshot_of: type = l7) -> tuple[PlayedMember, PlayedMember]:
+async def two_children(lab: Lab, snapshot_of: type = l7) -> tuple[FakeEndpoint, FakeEndpoint]:
     """A node that chooses by load between two children it knows nothing of."""
-    one, two = await lab.member(name="web-1", **CHILD), await lab.member(name="web-2", **CHILD)
+    one, two = await lab.endpoint(name="web-1", **CHILD), await lab.endpoint(name="web-2", **CHILD)
     await lab.serves(snapshot_of(one, two, balance=Policy.LOAD_AWARE))
     return one, two
 
@@ -312,15 +312,15 @@ def reports(lab: Lab, name: str, echo: Echo | None = None, **load: Any) -> None:
     lab.ticks()
 
 
-async def serves_next(lab: Lab, client: Voice, *members: PlayedMember) -> str:
+async def serves_next(lab: Lab, client: Voice, *endpoints: FakeEndpoint) -> str:
     """Who gets the next request, on a new connection; the answer says that it is not kept."""
     await client.says(GET)
-    member, voice = await lab.accepts(*members)
+    endpoint, voice = await lab.accepts(*endpoints)
     await voice.hears_proxy_header()
     await voice.hears_head()
     await voice.says(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     assert (await client.hears_message()).status == 200
-    return member.member.name
+    return endpoint.spec.name
 
 
 async def test_a_childs_report_moves_the_choice(lab: Lab, clock: Clock) -> None:
@@ -361,7 +361,7 @@ async def test_a_child_whose_control_connection_is_lost_still_gets_traffic(lab: 
     lab.plane.note_lost("web-1")
     reports(lab, "web-2", in_flight=10)
     assert await serves_next(lab, client, one, two) == "web-1"
-    assert [load.availability for load in lab.plane.load().members] == ["available", "available"]
+    assert [load.availability for load in lab.plane.load().hosts] == ["available", "available"]
 
 
 async def test_who_is_no_child_is_not_heard_and_not_guided(lab: Lab) -> None:
@@ -384,7 +384,7 @@ async def test_what_is_below_is_part_of_what_is_said(lab: Lab) -> None:
     assert (load.capacity, load.ready_leaves, load.leaves, load.draining) == (200.0, 5, 6, False)
     row = lab.plane.row()
     assert (row.node, row.tier, row.subtree.leaves) == ("node-1", "tier", 6)
-    assert [each.name for each in row.own.members] == ["web-1", "web-2"]
+    assert [each.name for each in row.own.hosts] == ["web-1", "web-2"]
     client = await lab.connects()
     await client.says(GET[:-4])
     await lab.until(lambda: any(each.in_head for each in lab.front.clients))
@@ -393,9 +393,9 @@ async def test_what_is_below_is_part_of_what_is_said(lab: Lab) -> None:
 
 
 async def test_times_of_items_are_kept_for_rows_and_since_the_start(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     clock.now += 0.2
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -474,15 +474,15 @@ def zone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Found, ..
     return zone
 
 
-def far(*members: PlayedMember, **says: Any) -> Snapshot:
-    """A node whose only destination holds these members and those of a pool in DNS."""
-    destination = Destination(1.0, ("app", "far"), tuple(each.member for each in members))
+def far(*endpoints: FakeEndpoint, **says: Any) -> Snapshot:
+    """A node whose only destination holds these endpoints and those of a pool in DNS."""
+    destination = Destination(1.0, ("app", "far"), tuple(each.spec for each in endpoints))
     pool = PoolSettings("far", dns="far.internal:80", parents=3, **says)
     return l7(rules=(Rule(Match(), Send((destination,))),), pools=(pool,))
 
 
-async def until_known(lab: Lab, *expected: PlayedMember) -> None:
-    wanted = {each.member.name for each in expected}
+async def until_known(lab: Lab, *expected: FakeEndpoint) -> None:
+    wanted = {each.spec.name for each in expected}
     with trio.fail_after(5.0):
         while {each.name for each in lab.front.registry.hosts} != wanted:  # noqa: ASYNC110 (it tells nobody)
             await trio.sleep(0.001)
@@ -491,7 +491,7 @@ async def until_known(lab: Lab, *expected: PlayedMember) -> None:
 async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_finishes(
     lab: Lab, zone: dict[str, tuple[Found, ...]]
 ) -> None:
-    first, second = [await lab.member(target="far") for _ in range(2)]
+    first, second = [await lab.endpoint(target="far") for _ in range(2)]
     zone["far.internal:80"] = (Found(first.address),)
     await lab.serves(far())
     await until_known(lab, first)
@@ -509,7 +509,7 @@ async def test_what_a_name_leads_to_serves_at_once_and_what_it_no_longer_does_fi
         assert (await listener.hears_message()).body == b"ok"
     await under_way.hears_end()
     host = lab.host(second)
-    assert (host.member.parents, host.weight) == (3, 0.5)
+    assert (host.spec.parents, host.weight) == (3, 0.5)
 
 
 async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_ready(
@@ -519,7 +519,7 @@ async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_r
     assert (await (await lab.connects()).asks(GET)).status == 503
     load = lab.plane.subtree()
     assert (load.leaves, load.ready_leaves) == (1, 0)
-    found = await lab.member(target="far")
+    found = await lab.endpoint(target="far")
     zone["far.internal:80"] = (Found(found.address),)
     await until_known(lab, found)
     load = lab.plane.subtree()
@@ -527,7 +527,7 @@ async def test_until_a_name_leads_anywhere_the_node_says_that_nothing_below_is_r
 
 
 async def test_members_that_are_listed_serve_whatever_dns_says(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
-    listed = await lab.member()
+    listed = await lab.endpoint()
     lab.background.start_soon(listed.answers_all, OK % (2, b"ok"))
     await lab.serves(far(listed))
     client = await lab.connects()
@@ -539,7 +539,7 @@ async def test_members_that_are_listed_serve_whatever_dns_says(lab: Lab, zone: d
 
 
 async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
-    found = await lab.member(target="far")
+    found = await lab.endpoint(target="far")
     zone["far.internal:80"] = (Found(found.address),)
     await lab.serves(far())
     await until_known(lab, found)
@@ -550,7 +550,7 @@ async def test_what_is_found_stays_over_snapshots_and_is_checked(lab: Lab, zone:
 
 
 async def test_an_l4_node_relays_to_what_a_name_leads_to(lab: Lab, zone: dict[str, tuple[Found, ...]]) -> None:
-    found = await lab.member(target="far")
+    found = await lab.endpoint(target="far")
     zone["far.internal:80"] = (Found(found.address),)
     snapshot = far()
     await lab.serves(l4(rules=snapshot.rules, pools=snapshot.pools))

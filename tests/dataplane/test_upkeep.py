@@ -11,8 +11,8 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, Lab, Log, PlayedMember, l7
-from tests.dataplane.registries import Harness, member
+from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, FakeEndpoint, Lab, Log, l7
+from tests.dataplane.registries import Harness, host_spec
 from tierlb.balance.guidance import NOBODY
 from tierlb.dataplane import upkeep as upkeep_module
 from tierlb.dataplane.counters import Counters
@@ -21,7 +21,7 @@ from tierlb.dataplane.upkeep import GUIDANCE_FOR_S, SAY_EVERY_S, Upkeep
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, SubtreeLoad
-from tierlb.model.snapshot import Member, PoolSettings, Snapshot
+from tierlb.model.snapshot import HostSpec, PoolSettings, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Orca
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire.agent_check import NOTICE_S, parse
@@ -60,8 +60,8 @@ class Kept(Harness):
         self.front = Front(self.registry)
         self.upkeep = Upkeep(self.front, self.reactor, random.Random(1), self.log)
 
-    def serves(self, *members: str | Member, **options: Any) -> None:
-        self.host_set(*members)
+    def serves(self, *endpoints: str | HostSpec, **options: Any) -> None:
+        self.host_set(*endpoints)
         self.upkeep.apply(l7(**options))
 
     def passes(self, seconds: float) -> None:
@@ -212,7 +212,7 @@ def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
     a.agent_says(parse(b"down\n"))
     kept.serves("a", "b", pools=pools)
     assert a.availability.value == "unhealthy"
-    kept.serves(member("a", admin=Admin.MAINTENANCE), "b", pools=pools)
+    kept.serves(host_spec("a", admin=Admin.MAINTENANCE), "b", pools=pools)
     kept.serves("a", "b", pools=pools)
     assert a.availability.value == "unhealthy", "maintenance takes back nothing that was said before"
     kept.serves("a", "b", pools=(PoolSettings("app", HealthCheck()),))
@@ -226,7 +226,7 @@ def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
 class Endpoint:
     """Answers checks with `status` and everything else with its name."""
 
-    played: PlayedMember
+    played: FakeEndpoint
     name: bytes
     status: int = 200
     checks: int = 0
@@ -248,8 +248,8 @@ class Endpoint:
                     return
 
 
-async def endpoint(lab: Lab, name: bytes, **says: Any) -> Endpoint:
-    made = Endpoint(await lab.member(**says), name)
+async def serving_endpoint(lab: Lab, name: bytes, **says: Any) -> Endpoint:
+    made = Endpoint(await lab.endpoint(**says), name)
     lab.background.start_soon(made.run)
     return made
 
@@ -260,11 +260,11 @@ def checked(*endpoints: Endpoint, path: str | None = "/up", **options: Any) -> S
 
 
 def states(lab: Lab) -> list[str]:
-    return [load.availability for load in lab.plane.load().members]
+    return [load.availability for load in lab.plane.load().hosts]
 
 
 async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
-    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    a, b = await serving_endpoint(lab, b"a"), await serving_endpoint(lab, b"b")
     await lab.serves(checked(a, b))
     client = await lab.connects()
     assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
@@ -278,11 +278,11 @@ async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
 
 
 async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -> None:
-    a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
+    a, b = await serving_endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
     await lab.serves(checked(a, b))
 
     def problems() -> list[str]:
-        return [load.problem for load in lab.plane.load().members]
+        return [load.problem for load in lab.plane.load().hosts]
 
     await lab.until(lambda: problems() == ["", "connection refused"])
     a.status = 503
@@ -290,9 +290,9 @@ async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -
     a.status = 200
     await lab.until(lambda: problems() == ["", "connection refused"])
     assert [(each, told) for each, told in lab.log.events if each.startswith("health checks")] == [
-        ("health checks failed", {"member": b.played.member.name, "reason": "connection refused"}),
-        ("health checks failed", {"member": a.played.member.name, "reason": "answered 503, expected 200-399"}),
-        ("health checks passed", {"member": a.played.member.name, "reason": "answered 200"}),
+        ("health checks failed", {"host": b.played.spec.name, "reason": "connection refused"}),
+        ("health checks failed", {"host": a.played.spec.name, "reason": "answered 503, expected 200-399"}),
+        ("health checks passed", {"host": a.played.spec.name, "reason": "answered 200"}),
     ]
 
 
@@ -305,14 +305,14 @@ def test_where_nothing_is_wrong_members_are_passed_on_as_they_are(kept: Kept) ->
 
 
 async def test_an_endpoint_that_refuses_checks_is_out_before_any_client_meets_it(lab: Lab) -> None:
-    a, b = await endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
+    a, b = await serving_endpoint(lab, b"a"), Endpoint(await lab.nobody(), b"b")
     await lab.serves(checked(a, b, path=None))
     await lab.until(lambda: states(lab) == ["available", "unhealthy"])
-    assert lab.plane.load().members[1].failed == 0
+    assert lab.plane.load().hosts[1].failed == 0
 
 
 async def test_when_checks_fail_everywhere_they_are_not_believed(lab: Lab) -> None:
-    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    a, b = await serving_endpoint(lab, b"a"), await serving_endpoint(lab, b"b")
     await lab.serves(checked(a, b))
     a.status = b.status = 500
     await lab.until(lambda: states(lab) == ["unhealthy", "unhealthy"])
@@ -321,7 +321,7 @@ async def test_when_checks_fail_everywhere_they_are_not_believed(lab: Lab) -> No
 
 
 async def test_without_checks_nobody_stays_unhealthy(lab: Lab) -> None:
-    a, b = await endpoint(lab, b"a"), await endpoint(lab, b"b")
+    a, b = await serving_endpoint(lab, b"a"), await serving_endpoint(lab, b"b")
     await lab.serves(checked(a, b))
     a.status = 500
     await lab.until(lambda: states(lab) == ["unhealthy", "available"])
@@ -330,8 +330,8 @@ async def test_without_checks_nobody_stays_unhealthy(lab: Lab) -> None:
 
 
 async def test_a_member_in_maintenance_is_asked_nothing(lab: Lab) -> None:
-    resting = await lab.member(admin=Admin.MAINTENANCE)
-    other = await endpoint(lab, b"b")
+    resting = await lab.endpoint(admin=Admin.MAINTENANCE)
+    other = await serving_endpoint(lab, b"b")
     port = resting.address.port
     health = HealthCheck("/up", interval_s=0.02)
     await lab.serves(l7(resting, pools=(PoolSettings("app", health, agent_check_port=port),)))
@@ -361,7 +361,7 @@ class Agent:
 
 async def test_an_agents_word_takes_effect(lab: Lab) -> None:
     agent = Agent(b"up ready\n")
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     await lab.serves(l7(served.played, pools=(await agent.listen(lab),)))
     client = await lab.connects()
     for line, state, status in [
@@ -383,7 +383,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
 
 async def test_an_agent_that_is_not_asked_any_more_changes_nothing(lab: Lab) -> None:
     agent = Agent(b"drain\n")
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     await lab.serves(l7(served.played, pools=(await agent.listen(lab),)))
     await lab.until(lambda: states(lab) == ["draining"])
     lab.plane.apply(l7(served.played, revision=2))
@@ -433,7 +433,7 @@ async def test_a_port_for_agent_checks_that_is_taken_is_said_and_tried_again(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep_module, "LISTEN_AGAIN_S", 0.01)
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     with reserved() as address:
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -449,7 +449,7 @@ async def test_a_port_for_agent_checks_that_is_taken_is_said_and_tried_again(
 
 
 async def test_a_node_answers_agent_checks_where_the_snapshot_says(lab: Lab) -> None:
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     with reserved() as first, reserved() as second:
         await lab.serves(l7(served.played, agent_check=first))
         await comes_up(first)
@@ -461,7 +461,7 @@ async def test_a_node_answers_agent_checks_where_the_snapshot_says(lab: Lab) -> 
 
 
 async def test_agent_checks_are_told_what_holds(lab: Lab) -> None:
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     with reserved() as address:
         await lab.serves(l7(served.played, agent_check=address))
         await comes_up(address)
@@ -475,7 +475,7 @@ async def test_agent_checks_are_told_what_holds(lab: Lab) -> None:
 
 
 async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
-    served = await endpoint(lab, b"a")
+    served = await serving_endpoint(lab, b"a")
     with reserved() as address:
         await lab.serves(l7(served.played, agent_check=address))
         assert lab.upkeep.announce_drain(lab.plane.reactor.look()) == 0, "nobody has asked"

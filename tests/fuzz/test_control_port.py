@@ -16,7 +16,7 @@ from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit, raw_websocket
 from tierlb.controller.controller import Controller
 from tierlb.controller.engine import Engine
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Kind, Pool, Topology
 from tierlb.net.websocket import connect
 from tierlb.wire.frames import (
@@ -36,7 +36,7 @@ from tierlb.wire.frames import (
 
 DEADLINE_S = 60.0
 AT = Address("127.0.0.1", 4001)
-ROW = NodeRow("web-9", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3),)), SubtreeLoad())
+ROW = NodeRow("web-9", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("app/x", 1, 2, 3),)), SubtreeLoad())
 HELLO = Hello(1, "web-9", "web", "boot", 9, "127.0.0.1:7002", "127.0.0.1:4009")
 FRAMES = (
     HELLO,

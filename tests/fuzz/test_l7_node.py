@@ -1,10 +1,10 @@
-"""Any bytes in any chunking, from clients and from members, leave a node that still answers."""
+"""Any bytes in any chunking, from clients and from endpoints, leave a node that still answers."""
 
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.conftest import ANY_PORT, INNER, Lab, PlayedMember, Reset, l4_parent, l7, l7_parent, send
+from tests.dataplane.conftest import ANY_PORT, INNER, FakeEndpoint, Lab, Reset, l4_parent, l7, l7_parent, send
 from tierlb.model.snapshot import Rule
 from tierlb.model.topology import Limits, Match, Respond, Timeouts
 
@@ -41,10 +41,10 @@ NOISE = st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=30)), max
 """Chunks as they are sent; grammar mixed up rather than only bytes, so that it gets past the first line."""
 
 
-class Member:
+class NoisyEndpoint:
     """Answers every connection with the same noise, then closes."""
 
-    def __init__(self, played: PlayedMember) -> None:
+    def __init__(self, played: FakeEndpoint) -> None:
         self.played = played
         self.noise: list[bytes] = []
 
@@ -90,7 +90,7 @@ async def still_answers(lab: Lab, first: bytes) -> None:
     await lab.until(lambda: lab.front.counters.connections == 0)
     load = lab.plane.load()
     assert load.in_flight == 0
-    assert all(member.in_flight == 0 for member in load.members)
+    assert all(endpoint.in_flight == 0 for endpoint in load.hosts)
     assert lab.log.count("internal_error") == 0
 
 
@@ -104,10 +104,10 @@ def run(noise: list[bytes], answer: list[bytes], requests: int = 1, parent: byte
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             lab = Lab(nursery)
-            member = Member(await lab.member())
-            member.noise = answer
-            nursery.start_soon(member.run)
-            rules = (Rule(Match(path="/ok"), Respond(200, "ok")), Rule(Match(), send(member.played)))
+            endpoint = NoisyEndpoint(await lab.endpoint())
+            endpoint.noise = answer
+            nursery.start_soon(endpoint.run)
+            rules = (Rule(Match(path="/ok"), Respond(200, "ok")), Rule(Match(), send(endpoint.played)))
             timeouts = Timeouts(head=0.2, idle=0.2, connect=0.2, response=0.2, stream=0.2)
             listener = INNER if parent else ANY_PORT
             await lab.serves(l7(rules=rules, timeouts=timeouts, limits=Limits(head=500, body=100), listener=listener))

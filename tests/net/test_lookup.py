@@ -13,7 +13,7 @@ import trio
 from tests.name_server import ZONE, NameServer, name_server
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
-from tierlb.net.lookup import look_up, one_family
+from tierlb.net.lookup import look_up
 
 DEADLINE_S = 30.0
 ASK = """
@@ -94,19 +94,6 @@ def test_names_are_looked_for_in_the_search_domains(server: NameServer) -> None:
 async def test_the_hosts_file_counts_as_for_every_program() -> None:
     with trio.fail_after(DEADLINE_S):
         assert await look_up("localhost:80") == at(80, "127.0.0.1")
-
-
-@pytest.mark.parametrize(
-    ("hosts", "kept"),
-    [
-        ((), ()),
-        (("10.0.0.1", "10.0.0.2"), ("10.0.0.1", "10.0.0.2")),
-        (("10.0.0.1", "fd00::1"), ("10.0.0.1",)),
-        (("fd00::1", "fd00::2"), ("fd00::1", "fd00::2")),
-    ],
-)
-def test_one_family_counts(hosts: tuple[str, ...], kept: tuple[str, ...]) -> None:
-    assert one_family(hosts) == kept
 
 
 def test_what_is_found_is_in_order_whatever_the_order_of_the_answer(server: NameServer) -> None:

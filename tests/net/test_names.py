@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tierlb.net.names import AGAIN_S, follow, resolve
+from tierlb.net.names import AGAIN_S, follow, one_family, resolve
 
 
 async def said_of(answers, autojump_clock):
@@ -62,3 +62,16 @@ async def test_an_address_is_its_own_and_what_is_not_known_has_none(host, found)
 async def test_the_machine_itself_has_a_name():
     with trio.fail_after(30):
         assert "127.0.0.1" in await resolve("localhost")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "kept"),
+    [
+        ((), ()),
+        (("10.0.0.1", "10.0.0.2"), ("10.0.0.1", "10.0.0.2")),
+        (("10.0.0.1", "fd00::1"), ("10.0.0.1",)),
+        (("fd00::1", "fd00::2"), ("fd00::1", "fd00::2")),
+    ],
+)
+def test_one_family_counts(hosts: tuple[str, ...], kept: tuple[str, ...]) -> None:
+    assert one_family(hosts) == kept

@@ -10,7 +10,7 @@ import trio
 from tests.control_plane import ChildrenPort
 from tests.joining import AGENT_TOKEN, admit
 from tierlb.channel import parent_end
-from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.node import children as children_module
 from tierlb.node.children import ReportingChild
@@ -295,7 +295,7 @@ async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_ar
             await join(node)
             assert [(await next_of(agent, Watch)).explain for _ in range(2)] == ["", ""]
             assert [(await next_of(node, Watch)).explain for _ in range(2)] == ["", "nonce"]
-            claim = attrs.evolve(ROW.own, members=(MemberLoad("app/x", 1, 2, 3, availability="ejected"),))
+            claim = attrs.evolve(ROW.own, hosts=(HostLoad("app/x", 1, 2, 3, availability="ejected"),))
             rows = (attrs.evolve(ROW, node="web-2", own=claim), attrs.evolve(ROW, node="web-3"))
             await agent.send(encode(Report(LOAD, ECHO, rows)))
             await node.send(encode(Report(LOAD, ECHO, (attrs.evolve(ROW, node="web-4"),))))
@@ -306,7 +306,7 @@ async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_ar
 
 def members_named(children):
     rows, _ = children.rows.since(0, trio.current_time())
-    return [member.name for row in rows for member in row.own.members]
+    return [host.name for row in rows for host in row.own.hosts]
 
 
 def known(children):

@@ -20,7 +20,7 @@ from tierlb.controller.controller import Controller
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import parse_address
-from tierlb.model.load import MemberLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, SubtreeLoad
 from tierlb.node.process import Node
 from tierlb.topology.load import load_text
 
@@ -54,12 +54,12 @@ class Tree:
     nodes: dict[str, Node] = attrs.field(factory=dict)
     planes: dict[str, Plane] = attrs.field(factory=dict)
 
-    def member(self, name: str) -> MemberLoad:
+    def host(self, name: str) -> HostLoad:
         """As the edge sees it."""
-        return next(each for each in self.planes["edge-1"].load().members if each.name == name)
+        return next(each for each in self.planes["edge-1"].load().hosts if each.name == name)
 
     def capacities(self) -> list[float]:
-        return [each.capacity for each in self.planes["edge-1"].load().members]
+        return [each.capacity for each in self.planes["edge-1"].load().hosts]
 
     async def until_all_are_known(self) -> None:
         await self.traffic.until("all capacities are known", lambda: min(self.capacities(), default=0.0) > 0)
@@ -102,10 +102,10 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
     assert parents
 
     def is_slow() -> bool:
-        return 0 < tree.member("one-1").capacity < median(tree.capacities()) / 3
+        return 0 < tree.host("one-1").capacity < median(tree.capacities()) / 3
 
     def is_not_known() -> bool:
-        return tree.member("one-1").capacity == 0
+        return tree.host("one-1").capacity == 0
 
     with trio.fail_after(DEADLINE_S):
         async with traffic.flowing(kept=0, fresh=7):
@@ -115,7 +115,7 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
             await traffic.until("the edge has lost it", is_not_known)
             assert set(tree.nodes["edge-1"].children.names()) == {"two-1", "three-1"}
             await traffic.until_share("one-1", SOME, MOST)
-            assert tree.member("one-1").availability == "available"
+            assert tree.host("one-1").availability == "available"
             reports.report_to(parents)
             await traffic.until("its own word counts again", is_slow)
     assert traffic.failures == []
@@ -129,7 +129,7 @@ async def test_a_child_with_nothing_left_below_it_gets_nothing_new_until_somethi
         async with traffic.flowing(kept=0, fresh=4):
             await traffic.until_share("one-1", FAIR / 2)
             endpoint.scope.cancel()
-            await traffic.until("the edge knows", lambda: tree.member("one-1").availability == "unhealthy")
+            await traffic.until("the edge knows", lambda: tree.host("one-1").availability == "unhealthy")
             await traffic.until_share("one-1", 0.0, 0.0)
             failed = len(traffic.failures)
             await traffic.until_share("one-1", 0.0, 0.0)

@@ -19,7 +19,7 @@ from tierlb.controller.node_record import Link
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import SubtreeLoad
-from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Admin, Kind, Match, Respond, Tls
 from tierlb.net.tls import server_context
 from tierlb.node import snapshot_cache as snapshot_cache
@@ -142,7 +142,7 @@ async def test_a_node_that_listens_everywhere_says_by_which_address_the_controll
 
 SENDS = Snapshot(1, "shop", "web", Kind.L7, (), (Rule(Match(), Send((Destination(1.0, ("app",), ()),))),))
 FILLED = attrs.evolve(
-    SENDS, rules=(Rule(Match(), Send((Destination(1.0, ("app",), (Member("app/1", "app", PUBLIC),)),))),)
+    SENDS, rules=(Rule(Match(), Send((Destination(1.0, ("app",), (HostSpec("app/1", "app", PUBLIC),)),))),)
 )
 ANSWERS = attrs.evolve(SENDS, rules=(Rule(Match(), Respond(200)),))
 
@@ -202,7 +202,7 @@ async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
     controller.note_endpoint("demo", EndpointStatus(endpoint, State.SERVING, 9))
     await until(controller, lambda: controller.records["web-1"].served == 2)
     (destination,) = plane.applied[-1].rules[0].action.destinations
-    assert [member.address for member in destination.members] == [endpoint]
+    assert [host.address for host in destination.hosts] == [endpoint]
 
 
 async def test_without_parents_a_node_reports_to_the_controller(parent, make_node, nursery, plane):

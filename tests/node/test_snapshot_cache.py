@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tierlb.channel.durable import StoreError
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Listener, Member, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Respond
 from tierlb.node.snapshot_cache import FILE, MAGIC, SnapshotCache, load, save
 from tierlb.wire.frames import Ack, Configure, Parent, ReportTo, encode
@@ -29,7 +29,7 @@ SNAPSHOT = Snapshot(
     (Listener(Address("127.0.0.1", 0), inner=True), Listener(Address("::1", 8080))),
     (
         Rule(Match(path="/healthz"), Respond(body="ok\n")),
-        Rule(Match(), Send((Destination(1.0, ("app",), (Member("app/1", "app", Address("10.0.0.1", 80)),)),))),
+        Rule(Match(), Send((Destination(1.0, ("app",), (HostSpec("app/1", "app", Address("10.0.0.1", 80)),)),))),
     ),
 )
 GOOD = SnapshotCache(

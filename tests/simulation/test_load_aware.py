@@ -17,10 +17,10 @@ import attrs
 import pytest
 
 from tierlb.balance.capacity import settle
+from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
 from tierlb.balance.kinds import OTHER, Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, LoadEstimate
-from tierlb.balance.member import Member, learn_together, refresh_costs
 from tierlb.balance.peak import PeakEwma
 
 RATE_PER_S = 1800.0
@@ -68,8 +68,8 @@ class Rule(Protocol):
     def tick(self, now: float) -> None: ...
 
 
-class Host(Member):
-    """A member as the data plane's registry keeps it."""
+class Host(CountedHost):
+    """A host as the data plane's registry keeps it."""
 
     def __init__(self, name: str, position: int, estimate: LoadEstimate) -> None:
         super().__init__(estimate)

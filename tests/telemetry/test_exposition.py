@@ -6,7 +6,7 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.exposition import Exposed, expose
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.sketch import Sketch
@@ -18,11 +18,11 @@ def node(name: str, *durations_s: float) -> Exposed:
     latency = Sketch()
     for duration_s in durations_s:
         latency.add(duration_s)
-    members = (
-        MemberLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75, parked=2, capacity_age_s=1.5),
-        MemberLoad('od"d\\na\nme', 0, 5, 5, availability="ejected", report_age_s=0.25),
+    hosts = (
+        HostLoad("app/127.0.0.1:9001", 3, 90, 1, capacity=250.0, share=0.75, parked=2, capacity_age_s=1.5),
+        HostLoad('od"d\\na\nme', 0, 5, 5, availability="ejected", report_age_s=0.25),
     )
-    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, members, short_connects=3, tunnels=1, parked=3)
+    own = NodeLoad(12, 4, 1000, 7, 2, 4096, 8192, 0.5, hosts, short_connects=3, tunnels=1, parked=3)
     subtree = SubtreeLoad(capacity=500, own_capacity=900, utilisation=0.6, hottest=0.8, ready_leaves=1, leaves=2)
     subtree = attrs.evolve(subtree, capacity_age_s=0.5)
     return Exposed(name, "web", own, subtree, latency)
@@ -72,12 +72,12 @@ def test_a_nodes_figures_are_on_the_page(name: str, expected: float) -> None:
 def test_members_have_a_label_of_their_own_whatever_they_are_called() -> None:
     samples = parsed(node("web-1"))
     plain, odd = "app/127.0.0.1:9001", 'od"d\\na\nme'
-    assert value(samples, "tierlb_member_done_total", member=plain) == 90
-    assert value(samples, "tierlb_member_share_ratio", member=plain) == 0.75
-    assert [value(samples, "tierlb_member_parked", member=name) for name in (plain, odd)] == [2, 0]
-    assert value(samples, "tierlb_member_capacity_age_seconds", member=plain) == 1.5
-    assert [value(samples, "tierlb_member_available", member=name) for name in (plain, odd)] == [1, 0]
-    assert value(samples, "tierlb_member_report_age_seconds", member=odd) == 0.25
+    assert value(samples, "tierlb_member_done_total", host=plain) == 90
+    assert value(samples, "tierlb_member_share_ratio", host=plain) == 0.75
+    assert [value(samples, "tierlb_member_parked", host=name) for name in (plain, odd)] == [2, 0]
+    assert value(samples, "tierlb_member_capacity_age_seconds", host=plain) == 1.5
+    assert [value(samples, "tierlb_member_available", host=name) for name in (plain, odd)] == [1, 0]
+    assert value(samples, "tierlb_member_report_age_seconds", host=odd) == 0.25
 
 
 def test_a_member_that_sends_no_reports_has_no_age() -> None:

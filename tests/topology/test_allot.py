@@ -2,7 +2,7 @@ import attrs
 import pytest
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Send
+from tierlb.model.snapshot import Destination, Found, HostSpec, Listener, PoolSettings, Send
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -84,29 +84,29 @@ def test_nodes_are_numbered_from_one():
     assert node_names(DEEP.tiers["web"]) == ("web-1", "web-2")
 
 
-def members(topology, name, announced, run_endpoints=None, **present):
+def hosts(topology, name, announced, run_endpoints=None, **present):
     (rule,) = snapshot_for(topology, name, 5, announced, run_endpoints or {}, **present).rules
     (destination,) = rule.action.destinations
-    return destination.members
+    return destination.hosts
 
 
 def child(name, tier, port, parents):
-    return Member(name, tier, at(port), child=True, reports=True, parents=parents)
+    return HostSpec(name, tier, at(port), child=True, reports=True, parents=parents)
 
 
 def leaf(pool, port, parents=1, **more):
-    return Member(f"{pool}/127.0.0.1:{port}", pool, at(port), parents=parents, **more)
+    return HostSpec(f"{pool}/127.0.0.1:{port}", pool, at(port), parents=parents, **more)
 
 
 def test_children_are_reached_at_their_inner_port_by_parents_of_any_kind():
     announced = {"inner": {"inner-1": at(50)}, "web": {"web-1": at(61), "web-2": at(62)}}
-    assert members(DEEP, "edge", announced) == (
+    assert hosts(DEEP, "edge", announced) == (
         child("inner-1", "inner", 50, parents=2),
         child("web-1", "web", 61, parents=3),
         child("web-2", "web", 62, parents=3),
     )
     announced = {"api": {"api-1": at(70)}}
-    assert members(DEEP, "web", announced) == (
+    assert hosts(DEEP, "web", announced) == (
         child("api-1", "api", 70, parents=2),
         leaf("app", 1, parents=3),
         leaf("app", 2, parents=3),
@@ -123,8 +123,8 @@ def test_a_child_leads_out_where_a_connection_through_it_may_end_at_an_endpoint(
         *(tier("inner", Kind.L4, *to), tier("deeper", Kind.L4, "web"), tier("open", Kind.L4, "deeper", "app")),
         tier("web", Kind.L7, "app"),
     )
-    (member,) = members(topology, "front", {"inner": {"inner-1": at(50)}})
-    assert (member.child, member.leads_out) == (True, leads_out)
+    (host,) = hosts(topology, "front", {"inner": {"inner-1": at(50)}})
+    assert (host.child, host.leads_out) == (True, leads_out)
 
 
 def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
@@ -135,7 +135,7 @@ def test_parents_are_all_nodes_that_send_to_a_member_through_whatever_route():
     )
     announced = {"web": {"web-1": at(7)}}
     snapshot = snapshot_for(topology, "edge", 1, announced, {})
-    found = {m.name: m.parents for rule in snapshot.rules for d in rule.action.destinations for m in d.members}
+    found = {m.name: m.parents for rule in snapshot.rules for d in rule.action.destinations for m in d.hosts}
     assert found == {"app/127.0.0.1:1": 7, "app/127.0.0.1:2": 7, "web-1": 3}
 
 
@@ -169,25 +169,25 @@ def test_agents_are_members_that_report_under_the_name_they_gave():
     pools = (Pool("app", agents=True), Pool("other", (at(1),)))
     topology = topology_of(tier("web", Kind.L7, "app", "other", listen=PUBLIC, replicas=2), pools=pools)
     agents = {"app": {"shop-10": at(10), "shop-9": at(9)}, "other": {"stranger": at(3)}}
-    assert members(topology, "web", {}, agents=agents) == (
-        Member("shop-9", "app", at(9), reports=True, parents=2),
-        Member("shop-10", "app", at(10), reports=True, parents=2),
+    assert hosts(topology, "web", {}, agents=agents) == (
+        HostSpec("shop-9", "app", at(9), reports=True, parents=2),
+        HostSpec("shop-10", "app", at(10), reports=True, parents=2),
         leaf("other", 1, parents=2),
     )
-    assert members(topology, "web", {}) == (leaf("other", 1, parents=2),)
+    assert hosts(topology, "web", {}) == (leaf("other", 1, parents=2),)
 
 
 def test_listed_weights_stay_with_their_endpoints():
     pools = (Pool("app", (at(1), at(2)), weights=(3.0, 0.5)),)
     topology = topology_of(tier("web", Kind.L7, "app", listen=PUBLIC), pools=pools)
-    assert members(topology, "web", {}) == (leaf("app", 1, weight=3.0), leaf("app", 2, weight=0.5))
+    assert hosts(topology, "web", {}) == (leaf("app", 1, weight=3.0), leaf("app", 2, weight=0.5))
 
 
 def test_what_operators_want_reaches_members_of_every_sort():
     admin = {"web-1": Admin.MAINTENANCE, "app/127.0.0.1:2": Admin.DRAIN, "nobody": Admin.DRAIN}
     announced = {"web": {"web-1": at(61), "web-2": at(62)}}
-    assert [m.admin for m in members(DEEP, "inner", announced, admin=admin)] == [Admin.MAINTENANCE, Admin.READY]
-    assert [m.admin for m in members(DEEP, "api", {}, admin=admin)] == [Admin.READY, Admin.DRAIN]
+    assert [m.admin for m in hosts(DEEP, "inner", announced, admin=admin)] == [Admin.MAINTENANCE, Admin.READY]
+    assert [m.admin for m in hosts(DEEP, "api", {}, admin=admin)] == [Admin.READY, Admin.DRAIN]
 
 
 def test_only_pools_sent_to_that_say_something_are_in_the_snapshot():
@@ -230,7 +230,7 @@ FAR = topology_of(
 def test_a_pool_in_dns_is_named_to_who_sends_there_and_has_no_members_from_here():
     settings = PoolSettings("far", HealthCheck(), dns="far.internal:80", parents=5)
     assert snapshot_for(FAR, "edge", 1, {}, {}).pools == (settings,)
-    assert members(FAR, "web", {}) == ()
+    assert hosts(FAR, "web", {}) == ()
 
 
 def test_what_a_node_finds_stands_where_its_pool_does():
@@ -277,13 +277,13 @@ def test_what_is_said_of_containers_is_nothing_to_a_node():
 
 
 def test_a_tier_that_is_starting_leaves_an_empty_destination():
-    assert members(DEEP, "inner", {}) == ()
+    assert hosts(DEEP, "inner", {}) == ()
 
 
 def test_nodes_are_ordered_by_number():
     many = topology_of(tier("edge", Kind.L4, "web", listen=PUBLIC), tier("web", Kind.L7, "app", replicas=11))
     announced = {"web": {f"web-{n}": at(n) for n in (10, 9, 2, 11)}}
-    assert [member.name for member in members(many, "edge", announced)] == [
+    assert [host.name for host in hosts(many, "edge", announced)] == [
         "web-2",
         "web-9",
         "web-10",
@@ -293,8 +293,8 @@ def test_nodes_are_ordered_by_number():
 
 def test_only_run_endpoints_that_exist_are_members():
     run = topology_of(tier("web", Kind.L7, "app", listen=PUBLIC), pools=(Pool("app", run=Run("x", 2)),))
-    assert members(run, "web", {}) == ()
-    assert members(run, "web", {}, {"app": (at(9),)}) == (leaf("app", 9),)
+    assert hosts(run, "web", {}) == ()
+    assert hosts(run, "web", {}, {"app": (at(9),)}) == (leaf("app", 9),)
 
 
 def test_weights_stay_with_their_targets_and_fixed_answers_stay_as_they_are():
@@ -306,7 +306,7 @@ def test_weights_stay_with_their_targets_and_fixed_answers_stay_as_they_are():
     assert snapshot.rules[0].action == Respond(204)
     action = snapshot.rules[1].action
     assert isinstance(action, Send)
-    assert [(d.weight, d.targets, len(d.members)) for d in action.destinations] == [
+    assert [(d.weight, d.targets, len(d.hosts)) for d in action.destinations] == [
         (90.0, ("app",), 1),
         (10.0, ("next",), 1),
     ]
@@ -321,13 +321,13 @@ pools:
   far: {dns: "far.internal:80", overrides: {10.0.0.5:80: {weight: 2, admin: maintenance}}}
 """
     snapshot = snapshot_for(load_text(text, "f"), "web", 1, {}, {})
-    listed = {str(member.address): member for member in snapshot.rules[0].action.destinations[0].members}
+    listed = {str(host.address): host for host in snapshot.rules[0].action.destinations[0].hosts}
     assert (listed["127.0.0.1:9001"].weight, listed["127.0.0.1:9001"].admin) == (3, Admin.DRAIN)
     assert (listed["127.0.0.1:9002"].weight, listed["127.0.0.1:9002"].admin) == (1, Admin.READY)
     found = discovered(snapshot, {"far": (Found(Address("10.0.0.5", 80)), Found(Address("10.0.0.6", 80)))})
-    members = {str(member.address): member for member in found.rules[0].action.destinations[0].members}
-    assert (members["10.0.0.5:80"].weight, members["10.0.0.5:80"].admin) == (2, Admin.MAINTENANCE)
-    assert members["10.0.0.6:80"].admin is Admin.READY
+    hosts = {str(host.address): host for host in found.rules[0].action.destinations[0].hosts}
+    assert (hosts["10.0.0.5:80"].weight, hosts["10.0.0.5:80"].admin) == (2, Admin.MAINTENANCE)
+    assert hosts["10.0.0.6:80"].admin is Admin.READY
 
 
 def test_what_dns_finds_keeps_its_weight_and_its_level():
@@ -335,4 +335,4 @@ def test_what_dns_finds_keeps_its_weight_and_its_level():
     snapshot = snapshot_for(load_text(text, "f"), "web", 1, {}, {})
     found = (Found(Address("10.0.0.5", 80), 3.0), Found(Address("10.0.0.6", 80), 7.0, 1))
     (destination,) = discovered(snapshot, {"far": found}).rules[0].action.destinations
-    assert [(member.weight, member.level) for member in destination.members] == [(3.0, 0), (7.0, 1)]
+    assert [(host.weight, host.level) for host in destination.hosts] == [(3.0, 0), (7.0, 1)]

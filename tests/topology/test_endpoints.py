@@ -135,7 +135,7 @@ def test_a_drain_is_a_change_like_any_other_in_words_and_in_one_stage():
 
 
 def test_while_a_pool_changes_what_is_to_go_stays_as_it_was_wanted():
-    """An endpoint that leaves the list is a member until the last stage."""
+    """An endpoint that leaves the list is a host until the last stage."""
     gone = TEXT % "    endpoints: [127.0.0.1:9002]"
     for stage in transition(load_text(LONG, "f"), load_text(gone, "f"))[:-1]:
         pool = stage.pools["app"]

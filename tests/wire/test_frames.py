@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, MemberLoad, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.model.snapshot import Destination, Listener, Member, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.snapshot import Destination, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import HealthCheck, Kind, Match, Policy, Redirect, Respond
 from tierlb.wire.frames import (
     MAX_COUNT,
@@ -39,12 +39,12 @@ SNAPSHOT = Snapshot(
     rules=(
         Rule(Match(path="/old"), Redirect("/new", 301)),
         Rule(Match(headers=(("x-env", None), ("x-a", "b"))), Respond(204)),
-        Rule(Match(), Send((Destination(2.5, ("app",), (Member("app/x", "app", Address("::1", 9)),)),))),
+        Rule(Match(), Send((Destination(2.5, ("app",), (HostSpec("app/x", "app", Address("::1", 9)),)),))),
     ),
     balance=Policy.TWO_CHOICES,
     pools=(PoolSettings("app", HealthCheck("/up"), 9778), PoolSettings("api", dns="api.internal:8000", parents=4)),
 )
-LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (MemberLoad("app/x", 1, 2, 3, "ejected", 99.5, 0.25, None),))
+LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("app/x", 1, 2, 3, "ejected", 99.5, 0.25, None),))
 SUBTREE = SubtreeLoad(812.5, 1999.25, 0.53, 0.81, 17, 1234567, 1234550, 12, 3, 60, 0.0123, 31.25, 0.21, 8, 9, True)
 SUBTREE = attrs.evolve(
     SUBTREE,
@@ -314,13 +314,13 @@ ODD = [(math.inf, MAX_NUMBER), (-1.0, 0.0), (math.nan, 0.0), (1e13, MAX_NUMBER)]
 @pytest.mark.parametrize(("odd", "even"), ODD)
 def test_figures_that_are_none_are_cut_to_what_a_parent_accepts(odd, even):
     load, counts = SubtreeLoad(capacity=odd, age_s=odd, in_flight=2**70), Echo(arrivals=-3)
-    own = NodeLoad(1, 2, 3, 4, 5, 6, 7, odd, (MemberLoad("a", 2**64, 0, 0, capacity=odd),))
+    own = NodeLoad(1, 2, 3, 4, 5, 6, 7, odd, (HostLoad("a", 2**64, 0, 0, capacity=odd),))
     told = decode(encode(Report(load, counts, (NodeRow("web-1", "web", 0.0, own, load),))))
     assert told.subtree == SubtreeLoad(capacity=even, age_s=even, in_flight=MAX_COUNT)
     assert told.echo == Echo()
     (row,) = told.rows
     assert (row.subtree, row.own.busy) == (told.subtree, even)
-    assert (row.own.members[0].capacity, row.own.members[0].in_flight) == (even, MAX_COUNT)
+    assert (row.own.hosts[0].capacity, row.own.hosts[0].in_flight) == (even, MAX_COUNT)
 
 
 def test_pools_that_are_down_stand_behind_the_rows() -> None:

@@ -93,7 +93,7 @@ class Scale:
 
 @attrs.frozen
 class SetPolicy:
-    """How the nodes of a tier choose among members."""
+    """How the nodes of a tier choose among hosts."""
 
     verb: Literal["policy"]
     tier: Name

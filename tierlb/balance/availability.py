@@ -1,11 +1,11 @@
-"""Whether a member may be sent to: a pure function of what was observed of it and of what an operator wants.
+"""Whether a host may be sent to: a pure function of what was observed of it and of what an operator wants.
 
 They are kept apart by those who know them: active checks say *healthy*, a child without a ready leaf is not, failed
 connects *eject*, a node that stops reporting is *silent*, one that has just come and said nothing yet is *awaited*,
-people and the member itself say *drain* or *maintenance*.
-Observation can be wrong about many members at once, intent cannot: when fewer than half of a group's members are
+people and the host itself say *drain* or *maintenance*.
+Observation can be wrong about many hosts at once, intent cannot: when fewer than half of a group's hosts are
 available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is. Who is
-awaited is not among those members: many may come at once, and those that were there do as well as before.
+awaited is not among those hosts: many may come at once, and those that were there do as well as before.
 
 A host of weight 0 is out on purpose too: no policy, table or panic rule sends it anything new. This module alone says
 so, and choosers only ever get hosts above zero. `why_none` says in words why a group has no host to choose.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from tierlb.model.topology import Admin
 
 PANIC_BELOW = 0.5
-"""Of the members that nobody took out on purpose."""
+"""Of the hosts that nobody took out on purpose."""
 
 
 class Availability(enum.Enum):
@@ -48,7 +48,7 @@ def availability_of(
     awaited: bool = False,
     weight: float = 1.0,
 ) -> Availability:
-    """`healthy` is None while no active check has decided; `leaving`: the member reports that it drains; `silent`: a
+    """`healthy` is None while no active check has decided; `leaving`: the host reports that it drains; `silent`: a
     node that used to report does not; `awaited`: one that has just come will. `weight`: what the file, an operator and
     its agent make of it together."""
     if admin is Admin.MAINTENANCE:
@@ -66,24 +66,24 @@ def availability_of(
     return Availability.SILENT if silent else Availability.AVAILABLE
 
 
-def choosable(members: Sequence[Availability]) -> list[int]:
+def choosable(hosts: Sequence[Availability]) -> list[int]:
     """The positions in a group to choose from. Empty if and only if all are out on purpose."""
-    wanted = [index for index, member in enumerate(members) if member.usable_at_last]
-    ready = [index for index in wanted if members[index] is Availability.AVAILABLE]
-    known = [index for index in wanted if members[index] is not Availability.AWAITED]
+    wanted = [index for index, host in enumerate(hosts) if host.usable_at_last]
+    ready = [index for index in wanted if hosts[index] is Availability.AVAILABLE]
+    known = [index for index in wanted if hosts[index] is not Availability.AWAITED]
     if not ready:
         return wanted
     return ready if len(ready) >= PANIC_BELOW * len(known) else known
 
 
-def choosable_by_level(members: Sequence[Availability], levels: Sequence[int]) -> list[int]:
+def choosable_by_level(hosts: Sequence[Availability], levels: Sequence[int]) -> list[int]:
     """The same where some are in reserve: of the lowest level that has an available host. Where none has, of the lowest
     whose hosts may be tried at last."""
     at_last: list[int] = []
     for level in sorted(set(levels)):
         own = [index for index, each in enumerate(levels) if each == level]
-        chosen = [own[index] for index in choosable([members[index] for index in own])]
-        if any(members[index] is Availability.AVAILABLE for index in chosen):
+        chosen = [own[index] for index in choosable([hosts[index] for index in own])]
+        if any(hosts[index] is Availability.AVAILABLE for index in chosen):
             return chosen
         at_last = at_last or chosen
     return at_last

@@ -88,8 +88,8 @@ def cost_line(
 
 def comparable(cost_lines: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The same lines in units of the flattest one, which makes costs predicted queues, with offsets that are multiples
-    of a power of two. So scores that are the same on paper are the same in floating point: equal members, some with
-    parked items, would else be chosen by how their sums happen to be rounded. Lines of members on trial stay as they
+    of a power of two. So scores that are the same on paper are the same in floating point: equal hosts, some with
+    parked items, would else be chosen by how their sums happen to be rounded. Lines of hosts on trial stay as they
     are: they are exact, and steep enough."""
     unit = min((slope for slope, _ in cost_lines if 0 < slope < ON_TRIAL[0]), default=0.0)
     if not unit:

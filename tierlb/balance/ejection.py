@@ -1,8 +1,8 @@
-"""When a member that cannot be reached is passed over, and for how long.
+"""When a host that cannot be reached is passed over, and for how long.
 
-Passive outlier ejection in the manner of Envoy, on connects only: a member that refuses, or fails
+Passive outlier ejection in the manner of Envoy, on connects only: a host that refuses, or fails
 `FAILURES_TO_EJECT` connects in a row, is ejected for 1 s, doubling with every further ejection up to 30 s
-(BALANCING.md §5); one success forgets it all. The owner probes an ejected member when its time is up, and only a
+(BALANCING.md §5); one success forgets it all. The owner probes an ejected host when its time is up, and only a
 probe that succeeds brings it back, so no client has to find out. How many may be ejected at once is the business of
 availability.py.
 """
@@ -16,7 +16,7 @@ LONGEST_EJECTION_S = 30.0
 
 @attrs.define
 class Ejection:
-    """One member's record. `until` is 0 while it is not ejected."""
+    """One host's record. `until` is 0 while it is not ejected."""
 
     failures: int = 0
     times: int = 0
@@ -31,7 +31,7 @@ class Ejection:
         self.until = 0.0
 
     def failed(self, now: float, *, refused: bool) -> bool:
-        """Note a failed connect (or probe); true if the member is newly ejected, or ejected again.
+        """Note a failed connect (or probe); true if the host is newly ejected, or ejected again.
 
         A refusal is a certain sign (the host answered that nobody listens), so one is enough.
         """

@@ -22,7 +22,7 @@ class ErrorPenalty:
     _at: float = 0.0
 
     def add(self, now: float, concurrency: float) -> None:
-        """An error (5xx, refused, 429, 503) at `now`; `concurrency`: how many items the member works on at once."""
+        """An error (5xx, refused, 429, 503) at `now`; `concurrency`: how many items the host works on at once."""
         self._items = min(MOST_ERRORS * concurrency, self.value(now) + concurrency)
         self._at = now
 

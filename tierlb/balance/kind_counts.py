@@ -1,7 +1,7 @@
 """How many answers of each kind a node has had and how long they took, as it says that to its parents.
 
 A parent that sees no items (l4) compares its children by what these counts grew: as a parent of requests compares its
-members by the times of their answers (balance/kinds.py). Counts are cumulative, so that a lost report costs nothing,
+hosts by the times of their answers (balance/kinds.py). Counts are cumulative, so that a lost report costs nothing,
 and bounded: the busiest kinds have a count each, all others one in common.
 
 An entry only grows while it is there. A kind that has become rare gives its place to another, and begins at zero when

@@ -51,7 +51,7 @@ STANDARD_OVER_S = 300.0
 
 @attrs.define(slots=True)
 class Answers:
-    """The answers of one member since the last look, without those of kinds that are not known well enough yet.
+    """The answers of one host since the last look, without those of kinds that are not known well enough yet.
     `work_s` is the sum of the usual times of their kinds, `ratios` that of their times by these.
     """
 
@@ -77,7 +77,7 @@ class MeanWork:
 @attrs.define(slots=True)
 class Work(MeanWork):
     """What is known of the items of a pool: the recent mix, how much parked items hold up the others, and how many a
-    member works on at once.
+    host works on at once.
 
     Capacities are in *standard* items per second. A standard item takes `standard_s`, the mean of all until so many
     were seen, from then on the mean of the last minutes. In items of the mix of this second a capacity would fall as
@@ -95,7 +95,7 @@ class Work(MeanWork):
         return self._standard_s or self.usual_s
 
     def add(self, count: int, work_s: float) -> None:
-        """Answers of any member of the pool."""
+        """Answers of any host of the pool."""
         MeanWork.add(self, count, work_s)
         if count and self._counted < FIRST_ANSWERS:
             self._counted += count
@@ -169,8 +169,8 @@ class Kinds:
         return self._keys[number]
 
     def judge(self, taken: Mapping[int, Sequence[float]], expected: float = 1.0, highest: float = math.inf) -> Answers:
-        """Compare a member's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
-        the ratio that is expected of this member now. `highest`: what a single answer's ratio counts at most."""
+        """Compare a host's times (seconds, by number) with the usual ones, and remember them for `learn`. `expected`:
+        the ratio that is expected of this host now. `highest`: what a single answer's ratio counts at most."""
         answers = Answers()
         for number, times in taken.items():
             usual_s = self.usual_s[number]

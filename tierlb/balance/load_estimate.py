@@ -1,14 +1,14 @@
 """What a node knows of one host, and the cost that it chooses by.
 
-Everything a parent can know meets here: its own counts (exact), the member's reports (late), and how the member did
+Everything a parent can know meets here: its own counts (exact), the host's reports (late), and how the host did
 lately. `cost_line` turns it into `cost = in_flight * slope + offset`, which the hot path evaluates with nothing but its
 own count; slope and offset are worked out anew every `TICK_S`, when a report comes and after an error.
 
-One class serves all kinds of member: an endpoint that reports nothing, whose capacity follows from the times of its
+One class serves all kinds of host: an endpoint that reports nothing, whose capacity follows from the times of its
 answers (balance/slowness.py) and its slots (balance/pool_slots.py); a node that reports, whose answers are judged in
 the same way, by their times here or by what its reports say of them; an agent, whose reported capacity is believed; and
 a reporter that fell silent (balance/staleness.py). The data plane and the simulator both use it. Left out: the choice
-between members (balance/choosers.py).
+between hosts (balance/choosers.py).
 """
 
 import attrs
@@ -30,13 +30,13 @@ from tierlb.model.load import REPORT_INTERVAL_S, Echo, KindTimes, SubtreeLoad
 
 TICK_S = 0.05
 SLOTS = FIRST_GUESS
-"""How many items a member works on at a time, before it has said or shown that."""
+"""How many items a host works on at a time, before it has said or shown that."""
 AHEAD = 2.0
 """The item itself counts as so many times the slots, up to SLOTS. With 1 the score is the expected time, which sends
 more to slow endpoints than the tail bears: p99 is 47/58/53 ms over endpoints of four slots, with 2 it is 47/54/51
 (tests/simulation/test_load_aware.py)."""
 MEAN_IN_FLIGHT_S = 2.0
-"""Over which it is averaged how many items this node has at a member that others send to as well."""
+"""Over which it is averaged how many items this node has at a host that others send to as well."""
 ITEMS_PER_CONNECTION_GAIN = 0.25
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
@@ -54,7 +54,7 @@ LEAST_BUSY = 0.1
 LEAST_IN_FLIGHT = 1e-3
 """Less is none: the integral of what is parked is a difference of large sums, and its last digits are chance."""
 LEAST_PART = 1e-9
-"""Of the heaviest: it is divided by. Members of weight 0 are not chosen anyway."""
+"""Of the heaviest: it is divided by. Hosts of weight 0 are not chosen anyway."""
 STATED_FOR_S = 3.0
 """What an endpoint said of its capacity counts for so long. The lower of that and of what was learnt from outside is
 believed: others' load shows in the one first, a change of the endpoint in the other, and nobody gains by boasting."""
@@ -62,7 +62,7 @@ believed: others' load shows in the one first, a change of the endpoint in the o
 
 @attrs.define(slots=True)
 class LoadEstimate:
-    """`reports` and `parents` are the member's own (model.snapshot.Member); `by_connection`: this node gives it
+    """`reports` and `parents` are the host's own (model.snapshot.Member); `by_connection`: this node gives it
     connections while it counts requests; `equal`: what is given are connections to an endpoint, whose capacity cannot
     be told from when they end, so that all endpoints count the same. `factor`: what its agent says of its weight.
     `said_slots`: how many items it works on at a time, as itself or its agent says (0: neither does); `slots`: as it is
@@ -70,7 +70,7 @@ class LoadEstimate:
     of items, which may be another than that of the pool (`work`); `work_done_s` the sum of what its answers usually
     take. `penalty` stands for its errors, as far as siblings do not have them too, `overload` for its answers of 429.
 
-    Of a member `by_connection`: `said` is what its answers took, as its reports since the last tick have it;
+    Of a host `by_connection`: `said` is what its answers took, as its reports since the last tick have it;
     `standard` how slow its siblings are (the low median, so that of two the slower one is compared with the other)."""
 
     reports: bool
@@ -185,7 +185,7 @@ class LoadEstimate:
             self.silent = True
 
     def lose(self) -> Echo:
-        """The control connection is gone. Returns what the member last said of this node's items, of which nothing is
+        """The control connection is gone. Returns what the host last said of this node's items, of which nothing is
         known to be in flight any more."""
         last = self.echo
         self.connected = False

@@ -34,7 +34,7 @@ K = TypeVar("K", bound=Keyed)
 class Maglev(Generic[K]):
     """A table is kept while its names contain those of the hosts: the keys of one that is missing go to the
     next slots until it is back. Filling a table takes tens of milliseconds, and no node may stop for that
-    because a member was ejected."""
+    because a host was ejected."""
 
     __slots__ = ("_by_slot", "_hosts", "_shares", "_table", "_weights")
 

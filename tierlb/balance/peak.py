@@ -22,12 +22,12 @@ DECAY_S = 10.0
 MARGIN = 2.0
 """How many times as soon another must be done to take the turn: response times of equals differ as much by chance."""
 UNKNOWN_S = 1e6
-"""The cost of a member that has items in flight and no answer yet: above all that answered, and by its queue."""
+"""The cost of a host that has items in flight and no answer yet: above all that answered, and by its queue."""
 
 
 @attrs.define
 class PeakEwma:
-    """One member's response times. `cost` (seconds) is 0 until the first response."""
+    """One host's response times. `cost` (seconds) is 0 until the first response."""
 
     cost: float = 0.0
     _at: float = 0.0
@@ -58,7 +58,7 @@ P = TypeVar("P", bound=Peaked)
 
 
 class PeakEwmaChoices(Generic[P]):
-    """The lower cost of two drawn at random. A member nothing is known of gets one item, then waits for its answer."""
+    """The lower cost of two drawn at random. A host nothing is known of gets one item, then waits for its answer."""
 
     __slots__ = ("_hosts", "_parts", "_random", "_turns")
 

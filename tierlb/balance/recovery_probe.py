@@ -1,8 +1,8 @@
-"""When a member that reports, and that has had no items for a while, is to get one, to show whether it has recovered.
+"""When a host that reports, and that has had no items for a while, is to get one, to show whether it has recovered.
 
 A slow subtree reports a low capacity, and its siblings are better until their queues are longer than its one item
 takes. With few clients they never are, and without items it cannot learn that it is fast again. So after a rest it gets
-the next item, one at a time; if that changes nothing, the next rest is longer. Members whose answers are timed here
+the next item, one at a time; if that changes nothing, the next rest is longer. Hosts whose answers are timed here
 also have the trials of `balance.slowness`. A child whose answers an l4 node knows from its reports only is probed
 instead (`balance.returning`).
 """

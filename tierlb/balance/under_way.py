@@ -1,4 +1,4 @@
-"""A look at what is under way at one member, the oldest first: which of it is parked, and how late the rest is.
+"""A look at what is under way at one host, the oldest first: which of it is parked, and how late the rest is.
 
 A look at every tick is enough, since parking is about half seconds. It is bounded: of more than `MOST_LOOKED_AT` items
 the oldest are looked at, and parked ones are not looked at again.
@@ -26,7 +26,7 @@ class ParkedCount(Protocol):
 
 
 class UnderWay(Protocol):
-    """An item. `began` and `sent` are times (seconds, of the reactor). `sent` is above 0 only while the member owes it
+    """An item. `began` and `sent` are times (seconds, of the reactor). `sent` is above 0 only while the host owes it
     an answer: it is 0 before the request is complete, and after the head came the negative of the answer's time, or 0
     if that tells nothing. `kind`: balance.kinds. `tally`: that of the connection on which the item came, the same as
     long as it lasts."""

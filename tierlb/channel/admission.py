@@ -137,6 +137,6 @@ def address_problem(data: str, host: str, networks: Sequence[str], pool: str) ->
 
 
 def agent_rows(rows: Sequence[NodeRow], name: str) -> tuple[NodeRow, ...]:
-    """What is kept of an agent's rows: the one of itself, without members. It sends to none, so figures of members
+    """What is kept of an agent's rows: the one of itself, without hosts. It sends to none, so figures of hosts
     would be claims about other endpoints."""
-    return tuple(attrs.evolve(row, own=attrs.evolve(row.own, members=())) for row in rows if row.node == name)
+    return tuple(attrs.evolve(row, own=attrs.evolve(row.own, hosts=())) for row in rows if row.node == name)

@@ -1,6 +1,6 @@
 """Figures as Prometheus reads them, for a page of metrics (pages.py).
 
-The page of a node with a thousand members takes 50 ms to write, in the thread that serves traffic. So it is written at
+The page of a node with a thousand hosts takes 50 ms to write, in the thread that serves traffic. So it is written at
 most once a second, however often it is asked for.
 """
 

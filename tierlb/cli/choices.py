@@ -1,7 +1,7 @@
 """What nodes said of their choices for one request, put in order: from the first tier down to who answered.
 
 An explanation comes in response fields, one line of JSON for each choice. A line counts only where it goes on from the
-one before: its node is the one chosen there, or the same node once more, where a member did not take the request. The
+one before: its node is the one chosen there, or the same node once more, where a host did not take the request. The
 way is whole when it ends at an endpoint, at a node that answers itself, or at one that finds nobody.
 
 An l4 node explains in the connections that it makes. Below an l7 node, which keeps its connections, one may have been
@@ -41,10 +41,10 @@ COLUMNS: Sequence[tuple[str, JustifyMethod]] = (
 
 @attrs.frozen
 class Rival:
-    """One member as the node that chose saw it. `score`: what the policy goes by, lower is better. `parked`: of those
+    """One host as the node that chose saw it. `score`: what the policy goes by, lower is better. `parked`: of those
     in flight. `capacity_age_s`: how old what the capacity was learnt from is, where that is not of just now."""
 
-    member: str
+    host: str
     in_flight: int | None = None
     score: float | None = None
     capacity: float | None = None
@@ -56,15 +56,15 @@ class Rival:
 
 @attrs.frozen
 class Choice:
-    """What one node did: it `chose` a member (None: there was nobody), or `answered` itself with this status. `more` is
-    how many members there were besides."""
+    """What one node did: it `chose` a host (None: there was nobody), or `answered` itself with this status. `more` is
+    how many hosts there were besides."""
 
     node: str
     tier: str
     kind: str
     policy: str
     chose: str | None
-    members: tuple[Rival, ...] = ()
+    hosts: tuple[Rival, ...] = ()
     more: int = 0
     answered: int | None = None
 
@@ -174,8 +174,8 @@ def _choice(told: Json, tier: str, kind: str) -> Choice:
     if "answered" in told:
         return Choice(node, tier, kind, "", None, answered=int(told["answered"]))
     chose = None if told["chose"] is None else _text(told["chose"])
-    members = tuple(_rival(each) for each in told["members"])
-    return Choice(node, tier, kind, _text(told["policy"]), chose, members, int(told.get("more", 0)))
+    hosts = tuple(_rival(each) for each in told["members"])
+    return Choice(node, tier, kind, _text(told["policy"]), chose, hosts, int(told.get("more", 0)))
 
 
 def _rival(told: Json) -> Rival:
@@ -206,9 +206,9 @@ def _add(table: Table, indent: str, choice: Choice, *, again: bool) -> None:
     elif again:
         words.append("once more")
     table.add_row(Text(indent + printable(" · ".join(word for word in words if word)), "bold"))
-    for rival in choice.members:
+    for rival in choice.hosts:
         learns = choice.kind == "l7" or rival.report_age_s is not None
-        _add_rival(table, indent, rival, chosen=rival.member == choice.chose, learns=learns)
+        _add_rival(table, indent, rival, chosen=rival.host == choice.chose, learns=learns)
     if choice.more:
         table.add_row(Text(f"{indent}{OTHER}… {choice.more} more", "dim"))
 
@@ -218,7 +218,7 @@ def _add_rival(table: Table, indent: str, rival: Rival, *, chosen: bool, learns:
     score = "" if rival.score is None else f"{rival.score:.3g}"
     trouble = rival.availability != AVAILABLE
     table.add_row(
-        Text(indent + (CHOSEN if chosen else OTHER) + printable(rival.member), "green" if chosen else ""),
+        Text(indent + (CHOSEN if chosen else OTHER) + printable(rival.host), "green" if chosen else ""),
         score,
         count_text(rival.in_flight),
         count_text(rival.parked or None),

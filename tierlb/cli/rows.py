@@ -1,7 +1,7 @@
-"""The admin API's status as the rows that people look at: a group for each tier and pool, its total and its members.
+"""The admin API's status as the rows that people look at: a group for each tier and pool, its total and its hosts.
 
 Pure, and nothing of it is text yet but names and states (table.py). A figure that nobody told is None, never 0: zero is
-not a load. What a parent says of its members counts by the traffic that the parent has: a member's share is its
+not a load. What a parent says of its hosts counts by the traffic that the parent has: a host's share is its
 part of all that its parents send together, to whichever tier or pool.
 """
 
@@ -65,12 +65,12 @@ class Group:
     """A tier or a pool: `total` is its headline."""
 
     total: Row
-    members: tuple[Row, ...]
+    hosts: tuple[Row, ...]
 
 
 @attrs.frozen
 class View:
-    """How a parent sees one member. `part` (0..1) is the member's of what that parent sends, `weight` the parent's of
+    """How a parent sees one host. `part` (0..1) is the host's of what that parent sends, `weight` the parent's of
     what all parents send; `part` is None where the parent sends nothing."""
 
     availability: str
@@ -121,13 +121,13 @@ def state_word(state: str, availabilities: Sequence[str]) -> str:
     return word if times == len(availabilities) else f"{word} {times}/{len(availabilities)}"
 
 
-def parts(members: Sequence[Json]) -> list[float | None]:
-    """How a parent splits its traffic among its members now: by the items of the last second, or, where there was none,
+def parts(hosts: Sequence[Json]) -> list[float | None]:
+    """How a parent splits its traffic among its hosts now: by the items of the last second, or, where there was none,
     by what is in flight. None for each: it sends nothing."""
-    for figures in ([member["share"] for member in members], [member["in_flight"] for member in members]):
+    for figures in ([host["share"] for host in hosts], [host["in_flight"] for host in hosts]):
         if (whole := sum(figures)) > 0:
             return [figure / whole for figure in figures]
-    return [None for _ in members]
+    return [None for _ in hosts]
 
 
 def weights(parents: Sequence[Json]) -> list[float]:
@@ -168,36 +168,36 @@ def _pool(name: str, pool: Json, parents: Sequence[Json]) -> Group:
 
 
 def _views(names: set[str], parents: Sequence[Json]) -> dict[str, list[View]]:
-    """By member, how each of the parents sees it; parents are those that have any of these members."""
+    """By host, how each of the parents sees it; parents are those that have any of these hosts."""
     involved = [parent for parent in parents if any(m["name"] in names for m in parent["load"]["members"])]
     splits = [parts(parent["load"]["members"]) for parent in involved]
     sending = [parent for parent, split in zip(involved, splits, strict=True) if any(split)]
     weight_of = {parent["name"]: weight for parent, weight in zip(sending, weights(sending), strict=True)}
     seen: dict[str, list[View]] = {}
     for parent, split in zip(involved, splits, strict=True):
-        for member, part in zip(parent["load"]["members"], split, strict=True):
-            if member["name"] in names:
-                view = _view(parent, member, part, weight_of.get(parent["name"], 0.0))
-                seen.setdefault(member["name"], []).append(view)
+        for host, part in zip(parent["load"]["members"], split, strict=True):
+            if host["name"] in names:
+                view = _view(parent, host, part, weight_of.get(parent["name"], 0.0))
+                seen.setdefault(host["name"], []).append(view)
     return seen
 
 
-def _view(parent: Json, member: Json, part: float | None, weight: float) -> View:
-    rate = None if parent["items_per_s"] is None else parent["items_per_s"] * member["share"]
+def _view(parent: Json, host: Json, part: float | None, weight: float) -> View:
+    rate = None if parent["items_per_s"] is None else parent["items_per_s"] * host["share"]
     return View(
-        availability=member["availability"],
-        in_flight=member["in_flight"],
-        parked=member.get("parked", 0),
-        failed=member["failed"],
-        capacity=member["capacity"] or None,
-        capacity_age_s=member.get("capacity_age_s"),
-        guessed=bool(member["capacity"] and parent["subtree"]) and not parent["subtree"].get("slots"),
+        availability=host["availability"],
+        in_flight=host["in_flight"],
+        parked=host.get("parked", 0),
+        failed=host["failed"],
+        capacity=host["capacity"] or None,
+        capacity_age_s=host.get("capacity_age_s"),
+        guessed=bool(host["capacity"] and parent["subtree"]) and not parent["subtree"].get("slots"),
         part=part,
         weight=weight,
         rate=rate,
         by_connection=parent["by_connection"],
-        age_s=member["report_age_s"],
-        problem=member.get("problem", ""),
+        age_s=host["report_age_s"],
+        problem=host.get("problem", ""),
     )
 
 

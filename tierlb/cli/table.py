@@ -1,7 +1,7 @@
 """The status as a table, for `tierlb status` and `tierlb top`: what is shown, how figures are written, what gives way.
 
 Columns keep a least width, so that nothing jumps while figures change. Where the terminal is narrow, columns are left
-out, the least important first, which is for the command to say; where it is low, members are, those that are in
+out, the least important first, which is for the command to say; where it is low, hosts are, those that are in
 trouble last. Nothing that a node says of itself can do more to a terminal than be printed.
 """
 
@@ -61,14 +61,14 @@ def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
 
 
 def shortened(groups: Sequence[Group], lines: int) -> tuple[Group, ...]:
-    """The same in no more lines, if there is one for each headline: members give way to the words `… 7 more`, those
+    """The same in no more lines, if there is one for each headline: hosts give way to the words `… 7 more`, those
     that simply serve first. Small groups stay whole as long as they can."""
-    if sum(1 + len(group.members) for group in groups) <= lines:
+    if sum(1 + len(group.hosts) for group in groups) <= lines:
         return tuple(groups)
     spare, left, result = lines - len(groups), len(groups), {}
-    for index, group in sorted(enumerate(groups), key=lambda item: len(item[1].members)):
-        result[index] = attrs.evolve(group, members=_foremost(group.members, max(0, spare // left)))
-        spare -= len(result[index].members)
+    for index, group in sorted(enumerate(groups), key=lambda item: len(item[1].hosts)):
+        result[index] = attrs.evolve(group, hosts=_foremost(group.hosts, max(0, spare // left)))
+        spare -= len(result[index].hosts)
         left -= 1
     return tuple(result[index] for index in range(len(groups)))
 
@@ -192,7 +192,7 @@ def _line(text: str, style: str) -> Text:
 
 def _phrases(status: dict[str, Any], groups: Sequence[Group]) -> list[str]:
     """What stands below the table: what is not up, then what health checks find wrong, and where."""
-    found = [f"{row.name}: {row.problem}" for group in groups for row in group.members if row.problem]
+    found = [f"{row.name}: {row.problem}" for group in groups for row in group.hosts if row.problem]
     return [*_internal_errors(status), *(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
 
 
@@ -208,23 +208,23 @@ def _first(phrases: Sequence[str], most: int) -> list[str]:
     return [*phrases[: most - 1], f"… {len(phrases) - most + 1} more"]
 
 
-def _foremost(members: Sequence[Row], most: int) -> tuple[Row, ...]:
+def _foremost(hosts: Sequence[Row], most: int) -> tuple[Row, ...]:
     """So many lines of them, in their order; none if even `… more` has no place."""
-    if len(members) <= most:
-        return tuple(members)
+    if len(hosts) <= most:
+        return tuple(hosts)
     if most == 0:
         return ()
-    by_need = sorted(range(len(members)), key=lambda index: members[index].state == SERVING)
+    by_need = sorted(range(len(hosts)), key=lambda index: hosts[index].state == SERVING)
     kept = sorted(by_need[: most - 1])
-    return (*(members[index] for index in kept), Row(f"… {len(members) - len(kept)} more"))
+    return (*(hosts[index] for index in kept), Row(f"… {len(hosts) - len(kept)} more"))
 
 
 def _rows(groups: Sequence[Group]) -> list[Row]:
-    """All lines, members indented."""
+    """All lines, hosts indented."""
     return [
         row
         for group in groups
-        for row in (group.total, *(attrs.evolve(member, name=INDENT + member.name) for member in group.members))
+        for row in (group.total, *(attrs.evolve(host, name=INDENT + host.name) for host in group.hosts))
     ]
 
 

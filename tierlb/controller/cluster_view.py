@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from tierlb.model.load import MemberLoad, NodeRow, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeRow, SubtreeLoad
 
 LIVE_S = 2.0
 """A row older than this shows what was, not what is."""
@@ -98,11 +98,11 @@ class ClusterView:
             sight.row, sight.taken_s = row, taken_s
             sight.samples.append((taken_s, row.subtree.arrivals))
 
-    def seen_by(self, now: float) -> dict[str, dict[str, MemberLoad]]:
-        """Member name → node → how the node sees the member; from live rows."""
-        seen: dict[str, dict[str, MemberLoad]] = {}
+    def seen_by(self, now: float) -> dict[str, dict[str, HostLoad]]:
+        """Member name → node → how the node sees the host; from live rows."""
+        seen: dict[str, dict[str, HostLoad]] = {}
         for name, sight in self._sights.items():
             if sight.row is not None and now - sight.taken_s < LIVE_S:
-                for member in sight.row.own.members:
-                    seen.setdefault(member.name, {})[name] = member
+                for host in sight.row.own.hosts:
+                    seen.setdefault(host.name, {})[name] = host
         return seen

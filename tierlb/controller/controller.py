@@ -5,9 +5,9 @@ Changes (a node joined, bound its ports, left; an endpoint came or went) only ma
 whose own configuration differs. Each node has one place for the newest snapshot wanted from it, not a queue, so a slow
 node costs nothing and skips what is already outdated.
 
-A node whose control socket is gone stays a member of its parents' destinations, for its traffic does not
+A node whose control socket is gone stays a host of its parents' destinations, for its traffic does not
 depend on that socket. It leaves when it says that it drains or when the supervisor saw its process exit. An agent,
-which nobody supervises, is a member of its pool from its hello until it drains or has been away for ten seconds.
+which nobody supervises, is a host of its pool from its hello until it drains or has been away for ten seconds.
 
 After a restart nothing is known but the topology. Nodes that serve go on as they are, and are told nothing new until
 those above and below are back too, or have had the time: with what is known by then, an edge that is the first to come
@@ -53,7 +53,7 @@ from tierlb.controller.status import (
 from tierlb.controller.top_health import stalled
 from tierlb.controller.waiting import pools_awaited, tiers_awaited
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import REPORT_INTERVAL_S, MemberLoad
+from tierlb.model.load import REPORT_INTERVAL_S, HostLoad
 from tierlb.model.snapshot import Snapshot, process_name
 from tierlb.model.topology import Admin, Tier, Topology
 from tierlb.net.keep_going import keep_going
@@ -323,12 +323,12 @@ class Controller:
         return self.status()
 
     def note_endpoint(self, pool: str, endpoint: EndpointStatus) -> None:
-        """A locally run endpoint starts, serves or is gone; only serving ones are members."""
+        """A locally run endpoint starts, serves or is gone; only serving ones are hosts."""
         self._endpoints.setdefault(pool, {})[endpoint.address] = endpoint
         self._changed()
 
     def forget_endpoint(self, pool: str, address: Address) -> None:
-        """A locally run endpoint is to be no member any more."""
+        """A locally run endpoint is to be no host any more."""
         if self._endpoints.get(pool, {}).pop(address, None) is not None:
             self._changed()
 
@@ -447,7 +447,7 @@ class Controller:
     def _lacks(self, contents: dict[str, Snapshot]) -> dict[str, str]:
         return {record.name: _lack_of(record, self._content_for(record, contents)) for record in self._nodes()}
 
-    def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, MemberLoad]]) -> tuple[EndpointStatus, ...]:
+    def _endpoints_of(self, pool_name: str, seen: dict[str, dict[str, HostLoad]]) -> tuple[EndpointStatus, ...]:
         pool = self._deployed().pools[pool_name]
         if pool.dns:
             endpoints = _found(pool_name, seen)
@@ -462,7 +462,7 @@ class Controller:
         else:
             endpoints = [EndpointStatus(address, State.SERVING) for address in pool.endpoints]
         seen_of = [(e, seen.get(e.name or f"{pool_name}/{e.address}", {})) for e in endpoints]
-        return tuple(attrs.evolve(e, seen_by=members, observed=observed(members)) for e, members in seen_of)
+        return tuple(attrs.evolve(e, seen_by=hosts, observed=observed(hosts)) for e, hosts in seen_of)
 
     def _down(self) -> tuple[str, ...]:
         """Pools of which no node of some top tier has an available endpoint, as the nodes observe it."""
@@ -798,7 +798,7 @@ class Controller:
         self._progress = trio.Event()
 
 
-def _found(pool: str, seen: dict[str, dict[str, MemberLoad]]) -> list[EndpointStatus]:
+def _found(pool: str, seen: dict[str, dict[str, HostLoad]]) -> list[EndpointStatus]:
     """Endpoints of a pool that the nodes find by name, as far as their rows tell."""
     addresses = [name.removeprefix(f"{pool}/") for name in seen if name.startswith(f"{pool}/")]
     return [EndpointStatus(parse_address(address), State.SERVING) for address in sorted(addresses)]

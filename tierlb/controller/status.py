@@ -10,7 +10,7 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.model.address import Address
-from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode
 
@@ -70,7 +70,7 @@ class EndpointStatus:
     state: State
     pid: int | None = None
     name: str = ""
-    seen_by: dict[str, MemberLoad] = attrs.field(factory=dict)
+    seen_by: dict[str, HostLoad] = attrs.field(factory=dict)
     observed: str = ""
 
 
@@ -102,9 +102,9 @@ class ClusterStatus:
     internal_errors: int = 0
 
 
-def observed(seen_by: Mapping[str, MemberLoad]) -> str:
+def observed(seen_by: Mapping[str, HostLoad]) -> str:
     """What the nodes that send to an endpoint observe of it, in a word; "" where none has reported anything."""
-    words = Counter(member.availability for member in seen_by.values())
+    words = Counter(host.availability for host in seen_by.values())
     if not words:
         return ""
     worse = Counter({word: count for word, count in words.items() if word != Availability.AVAILABLE.value})

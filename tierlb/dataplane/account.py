@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from tierlb.balance.availability import Availability
-from tierlb.balance.member import Member as CountedMember
+from tierlb.balance.counted_host import CountedHost as CountedHost
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
@@ -67,7 +67,7 @@ class Account:
         self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
         done_s: dict[str, float] = {}
         for host in self._registry.hosts:
-            name = host.member.target
+            name = host.spec.target
             before_s = done_s.get(name, self._registry.work_left_s.get(name, 0.0))
             done_s[name] = before_s + host.estimate.work_done_s
         self._work.sample(now, done_s)
@@ -77,11 +77,11 @@ class Account:
         """What all parents are told. `unfound`: pools that have endpoints somewhere, of which none is known yet."""
         by_target: dict[str, list[Host]] = {}
         for host in self._registry.hosts:
-            by_target.setdefault(host.member.target, []).append(host)
-        shares = self._mix.sample(now, {name: _given(members) for name, members in by_target.items()})
+            by_target.setdefault(host.spec.target, []).append(host)
+        shares = self._mix.sample(now, {name: _given(hosts) for name, hosts in by_target.items()})
         targets = [
-            Target(shares[name], _children(members, now), self._items_per_s(name, members[0]))
-            for name, members in by_target.items()
+            Target(shares[name], _children(hosts, now), self._items_per_s(name, hosts[0]))
+            for name, hosts in by_target.items()
         ]
         targets += [UNFOUND] * unfound
         return aggregate.aggregate(
@@ -157,40 +157,40 @@ class Account:
 
 def _down(by_target: Mapping[str, list[Host]]) -> tuple[str, ...]:
     """The pools without an available endpoint, here and below."""
-    pools = {name: members for name, members in by_target.items() if not members[0].member.child}
-    tiers = {name: members for name, members in by_target.items() if members[0].member.child}
+    pools = {name: hosts for name, hosts in by_target.items() if not hosts[0].spec.child}
+    tiers = {name: hosts for name, hosts in by_target.items() if hosts[0].spec.child}
     return pools_down(
-        {name: any(each.availability is Availability.AVAILABLE for each in members) for name, members in pools.items()},
+        {name: any(each.availability is Availability.AVAILABLE for each in hosts) for name, hosts in pools.items()},
         {
             name: [
                 each.estimate.heard.down
-                for each in members
+                for each in hosts
                 if each.estimate.heard is not None and each.estimate.connected
             ]
-            for name, members in tiers.items()
+            for name, hosts in tiers.items()
         },
     )
 
 
-def _given(members: Iterable[Host]) -> int:
-    return sum(member.done + member.in_flight for member in members)
+def _given(hosts: Iterable[Host]) -> int:
+    return sum(host.done + host.in_flight for host in hosts)
 
 
-def _children(members: Iterable[Host], now: float) -> list[Child]:
+def _children(hosts: Iterable[Host], now: float) -> list[Child]:
     """What stands in reserve while others are available adds nothing to what can be done now."""
-    known = list(members)
-    levels = [each.member.level for each in known if each.availability is Availability.AVAILABLE]
+    known = list(hosts)
+    levels = [each.spec.level for each in known if each.availability is Availability.AVAILABLE]
     in_use = min(levels, default=math.inf)
-    return [_child(member, now) for member in known if member.member.level <= in_use]
+    return [_child(host, now) for host in known if host.spec.level <= in_use]
 
 
 def _child(host: Host, now: float) -> Child:
     return child_of(host, now, ready=host.availability is Availability.AVAILABLE)
 
 
-def child_of(member: CountedMember, now: float, *, ready: bool = True) -> Child:
-    """This node's part of the member: what several parents share is not counted several times."""
-    estimate, load = member.estimate, member.estimate.heard
+def child_of(host: CountedHost, now: float, *, ready: bool = True) -> Child:
+    """This node's part of the host: what several parents share is not counted several times."""
+    estimate, load = host.estimate, host.estimate.heard
     known = estimate.capacity_to_tell(now)
     slots = load.slots if load is not None else estimate.slots if estimate.knows_slots else 0.0
     child = Child(
@@ -200,7 +200,7 @@ def child_of(member: CountedMember, now: float, *, ready: bool = True) -> Child:
         slots=slots / estimate.parents,
         slowness=estimate.slowness.value,
         answers=estimate.slowness.recent,
-        overdue=member.overdue / estimate.parents,
+        overdue=host.overdue / estimate.parents,
     )
     if load is None:
         return child

@@ -1,4 +1,4 @@
-"""Why was this member chosen? One choice as a line of JSON, with the hosts it was made from.
+"""Why was this host chosen? One choice as a line of JSON, with the hosts it was made from.
 
 Somebody who wants to know sends a request that carries a nonce (`FIELD`), which the controller has made known to all
 nodes for a while. An l7 node then adds a line for each of its choices to the response, or one that says that it
@@ -6,8 +6,8 @@ answers itself; an l4 node, which sees no request, says in the PROXY header of e
 how it chose (`EXPLAINED`), and the l7 node below passes that on. So the response tells the whole way, from the first
 tier down.
 
-What an endpoint writes into such a field ends at the node above it: a node believes only members that are nodes, and of
-those none through which an endpoint may speak (`Member.leads_out`).
+What an endpoint writes into such a field ends at the node above it: a node believes only hosts that are nodes, and of
+those none through which an endpoint may speak (`CountedHost.leads_out`).
 
 Figures are those that the choice was made by, before the item was counted.
 """
@@ -27,7 +27,7 @@ from tierlb.model.topology import Policy
 FIELD = b"x-tierlb-explain"
 OLD_S = 2.0
 """The age of what a capacity was learnt from is shown when it is at least this."""
-MOST_MEMBERS = 8
+MOST_HOSTS = 8
 """Of a larger host set the best are told, and how many more there were."""
 
 
@@ -116,7 +116,7 @@ def response_fields(lines: Iterable[bytes]) -> bytes:
 
 
 def answered(node: str, status: int, reason: str = "") -> bytes:
-    """The line of a node that answers itself: a route says so, none matches, or no member was of use (`reason`)."""
+    """The line of a node that answers itself: a route says so, none matches, or no host was of use (`reason`)."""
     told = {"node": node, "answered": status} | ({"reason": reason} if reason else {})
     return json.dumps(told, separators=(",", ":")).encode()
 
@@ -129,10 +129,10 @@ def explain(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | N
         "node": node,
         "policy": policy.value,
         "chose": chosen.name if chosen is not None else None,
-        "members": [_member(each, score) for each in order[:MOST_MEMBERS]],
+        "members": [_member(each, score) for each in order[:MOST_HOSTS]],
     }
-    if len(order) > MOST_MEMBERS:
-        told["more"] = len(order) - MOST_MEMBERS
+    if len(order) > MOST_HOSTS:
+        told["more"] = len(order) - MOST_HOSTS
     return json.dumps(told, separators=(",", ":")).encode()
 
 

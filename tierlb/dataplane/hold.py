@@ -57,7 +57,7 @@ class Hold:
         now, is_news = self._reactor.now, False
         for destination in destinations:
             self._named_at.setdefault(destination.targets, now)
-            if destination.members and destination.targets not in self._met:
+            if destination.hosts and destination.targets not in self._met:
                 self._met.add(destination.targets)
                 is_news = True
         if is_news:

@@ -16,8 +16,8 @@ class Maintenance:
         self._since: dict[Host, float] = {}
 
     def note(self, hosts: Iterable[Host], now: float) -> None:
-        """These are the members now."""
-        out = (each for each in hosts if each.member.admin is Admin.MAINTENANCE and not each.member.child)
+        """These are the hosts now."""
+        out = (each for each in hosts if each.spec.admin is Admin.MAINTENANCE and not each.spec.child)
         self._since = {each: self._since.get(each, now) for each in out}
 
     def due(self, now: float, drain_s: float) -> list[Host]:

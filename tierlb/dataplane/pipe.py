@@ -33,13 +33,13 @@ _spare_pipes: list[tuple[int, int]] = []
 class Pipe:
     """The pair of ends, with one idle time for both, which began when something `moved`."""
 
-    __slots__ = ("began", "client", "deadline", "ending", "filed", "idle_s", "member", "on_closed", "over", "reactor")
+    __slots__ = ("began", "client", "deadline", "ending", "filed", "idle_s", "on_closed", "over", "reactor", "upstream")
 
     def __init__(
         self,
         reactor: Reactor,
         client: socket.socket,
-        member: socket.socket,
+        upstream: socket.socket,
         idle_s: float,
         on_closed: Callable[["Pipe", bool], None],
     ) -> None:
@@ -52,23 +52,23 @@ class Pipe:
         self.deadline = NEVER
         self.filed = NEVER
         self.client = End(self, client)
-        self.member = End(self, member)
-        self.client.peer = self.member
-        self.member.peer = self.client
+        self.upstream = End(self, upstream)
+        self.client.peer = self.upstream
+        self.upstream.peer = self.client
 
-    def start(self, to_client: bytes = b"", to_member: bytes = b"") -> None:
+    def start(self, to_client: bytes = b"", to_upstream: bytes = b"") -> None:
         """Join the sockets; the bytes given are delivered first. An end that took over a stream is watched already."""
-        for end in (self.client, self.member):
+        for end in (self.client, self.upstream):
             if not end.mask:
                 end.watch()
         self._wait(peer_liveness.LOOK_S)
         if to_client:
-            self.member.on_data(to_client)
-        if to_member:
-            self.client.on_data(to_member)
+            self.upstream.on_data(to_client)
+        if to_upstream:
+            self.client.on_data(to_upstream)
 
     def end_soon(self) -> None:
-        """The node drains: the member's end is enough from now on, the client's is not waited for."""
+        """The node drains: the upstream's end is enough from now on, the client's is not waited for."""
         self.ending = True
         if self.has_ended:
             self.finish(broken=False)
@@ -76,19 +76,19 @@ class Pipe:
     @property
     def has_ended(self) -> bool:
         """Nothing more will come, and what came is delivered."""
-        client, member = self.client, self.member
-        ended = member.eof and (client.eof or self.ending)
-        return ended and client.backlog is None and member.backlog is None
+        client, upstream = self.client, self.upstream
+        ended = upstream.eof and (client.eof or self.ending)
+        return ended and client.backlog is None and upstream.backlog is None
 
     @property
     def moved(self) -> float:
         """When something moved last, or when the pipe began: the idle time runs from then on."""
-        return max(self.began, self.client.moved, self.member.moved)
+        return max(self.began, self.client.moved, self.upstream.moved)
 
     @property
     def is_unused(self) -> bool:
         """Nothing has come from either end so far."""
-        return not (self.client.carried or self.member.carried)
+        return not (self.client.carried or self.upstream.carried)
 
     def idle_since(self, now: float) -> float:
         """Since when nothing has moved; NEVER if that is not long enough to count as idle."""
@@ -98,7 +98,7 @@ class Pipe:
         """Close both sides, for the node is full; false if the client seems to wait for an answer, or just asks."""
         if self.is_unused and self.client.has_unread:
             return False
-        if self.client.carried and not (self.member.carried and peer_liveness.has_answered(self.client.sock)):
+        if self.client.carried and not (self.upstream.carried and peer_liveness.has_answered(self.client.sock)):
             return False
         self.finish(broken=False)
         return True
@@ -114,7 +114,7 @@ class Pipe:
     def _look(self, now: float) -> None:
         quiet_in_s = self.moved + peer_liveness.LOOK_S - now
         again_s = quiet_in_s if quiet_in_s > 0 else peer_liveness.LOOK_S
-        for end in (self.client, self.member):
+        for end in (self.client, self.upstream):
             next_s = end.next_look_s(now, quiet_in_s)
             if next_s == peer_liveness.GONE:
                 end.on_broken(peer_liveness.vanished())
@@ -133,7 +133,7 @@ class Pipe:
             return
         self.over = True
         self.reactor.wheel.forget(self)
-        for end in (self.client, self.member):
+        for end in (self.client, self.upstream):
             try:
                 if broken:
                     end.reset()

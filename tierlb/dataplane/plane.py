@@ -342,11 +342,11 @@ class Plane:
                 while not front.drained:  # noqa: ASYNC110 (no hook in the hot path)
                     await trio.sleep(DRAIN_CHECK_S)
 
-    def _cut_from_members(self, front: Front, now: float, drain_s: float) -> None:
+    def _cut_from_hosts(self, front: Front, now: float, drain_s: float) -> None:
         for host in self._maintenance.due(now, drain_s):
             left = front.cut_from(host)
             if left:
-                self.log.warning("maintenance_deadline_reached", member=host.name, **attrs.asdict(left))
+                self.log.warning("maintenance_deadline_reached", host=host.name, **attrs.asdict(left))
 
     def _cut(self, front: Front) -> None:
         left = front.remainder()
@@ -375,7 +375,7 @@ class Plane:
             self._cut(self._front)
             self._drain.repeat(now)
         if self._front is not None and self._snapshot is not None:
-            self._cut_from_members(self._front, now, self._snapshot.drain_s)
+            self._cut_from_hosts(self._front, now, self._snapshot.drain_s)
         for listener, acceptor in self._acceptors.items():
             if not acceptor.watching and self._room(listener) > 0 and acceptor.filed is NEVER:
                 acceptor.come_back()
@@ -403,6 +403,6 @@ def _wanted(snapshot: Snapshot) -> tuple[Listener, ...]:
 def _drain_s(snapshot: Snapshot) -> float:
     sends = (rule.action for rule in snapshot.rules if isinstance(rule.action, Send))
     relays = snapshot.kind is Kind.L4 and any(
-        member.child for send in sends for each in send.destinations for member in each.members
+        host.child for send in sends for each in send.destinations for host in each.hosts
     )
     return snapshot.drain_s + (BELOW_S if relays else 0.0)

@@ -25,7 +25,7 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
-from tierlb.model.load import Guidance, MemberLoad, SubtreeLoad
+from tierlb.model.load import Guidance, HostLoad, SubtreeLoad
 from tierlb.model.snapshot import PoolSettings, Snapshot
 from tierlb.model.topology import Admin, Orca
 from tierlb.net.reactor import Reactor
@@ -102,22 +102,22 @@ class Upkeep:
     def apply(self, snapshot: Snapshot) -> None:
         """Check the endpoints that this snapshot names, and speak as it says."""
         pools = {pool.name: pool for pool in snapshot.pools}
-        known = {each.member.target for each in self._front.registry.hosts}
+        known = {each.spec.target for each in self._front.registry.hosts}
         self._unfound = sum(pool.dns is not None and pool.name not in known for pool in snapshot.pools)
         asked = [(each, pool) for each in self._front.registry.hosts if (pool := _asked(each, pools)) is not None]
-        checks = [(each, each.member.address, pool.health) for each, pool in asked if pool.health is not None]
+        checks = [(each, each.spec.address, pool.health) for each, pool in asked if pool.health is not None]
         self._health.replace(checks)
         checked = {each for each, _, _ in checks}
         for host in self._front.registry.hosts:
             if host not in checked:
                 host.checked(None)
-            pool = pools.get(host.member.target)
+            pool = pools.get(host.spec.target)
             if pool is None or pool.agent_check_port is None:
                 host.agent_gone()
         self._odd_words = {}
         self._agents.replace(
             {
-                each: Address(each.member.address.host, pool.agent_check_port)
+                each: Address(each.spec.address.host, pool.agent_check_port)
                 for each, pool in asked
                 if pool.agent_check_port is not None
             }
@@ -127,12 +127,12 @@ class Upkeep:
             self._agent_check = snapshot.agent_check
             self._agent_check_moved.set()
 
-    def told(self, members: Iterable[MemberLoad]) -> tuple[MemberLoad, ...]:
+    def told(self, hosts: Iterable[HostLoad]) -> tuple[HostLoad, ...]:
         """The same with what the last check found wrong."""
         problems = {each.name: reason for each, reason in self._health.unhealthy().items()}
         if not problems:
-            return tuple(members)
-        return tuple(attrs.evolve(each, problem=problems.get(each.name, "")) for each in members)
+            return tuple(hosts)
+        return tuple(attrs.evolve(each, problem=problems.get(each.name, "")) for each in hosts)
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What parents are told."""
@@ -223,16 +223,16 @@ class Upkeep:
 
     def _checked(self, host: Host, healthy: bool, reason: str) -> None:
         note = self._log.info if healthy else self._log.warning
-        note(f"health checks {'passed' if healthy else 'failed'}", member=host.name, reason=reason)
+        note(f"health checks {'passed' if healthy else 'failed'}", host=host.name, reason=reason)
         host.checked(healthy)
 
     def _agent_says(self, host: Any, says: AgentSays) -> None:
         if says.problem and says.problem != self._odd_words.get(host.name):
-            self._log.warning("agent-check word not understood", member=host.name, word=says.problem)
+            self._log.warning("agent-check word not understood", host=host.name, word=says.problem)
         self._odd_words[host.name] = says.problem
         host.agent_says(says)
 
 
 def _asked(host: Host, pools: dict[str, PoolSettings]) -> PoolSettings | None:
     """How to check a host, if it is checked: nobody asks what is in maintenance."""
-    return None if host.member.admin is Admin.MAINTENANCE else pools.get(host.member.target)
+    return None if host.spec.admin is Admin.MAINTENANCE else pools.get(host.spec.target)

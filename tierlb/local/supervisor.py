@@ -2,7 +2,7 @@
 
 Everything starts at once; nodes and endpoints find their place in whatever order they come up, for the
 controller gives each what exists by then. The tree serves when every node has acked the configuration that
-names all its members. Stopping goes the way of the traffic: edges first, each tier after all its parents, the
+names all its hosts. Stopping goes the way of the traffic: edges first, each tier after all its parents, the
 pools last, so that nothing is cut while something may still send to it. Whoever else may join, such as agents, is told
 how by the files with join credentials.
 

@@ -1,4 +1,4 @@
-"""What is counted and what is said of it: a node's own counters, its members, and a subtree's load.
+"""What is counted and what is said of it: a node's own counters, its hosts, and a subtree's load.
 
 Counters are cumulative since the node's start, so that a lost report costs nothing. An *item* is a request
 wherever an l7 tier is at or below the node, a connection otherwise.
@@ -13,13 +13,13 @@ KindTimes = tuple[int, int, float]
 
 
 @attrs.frozen
-class MemberLoad:
-    """One member as this node sees it.
+class HostLoad:
+    """One host as this node sees it.
 
     `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining,
     maintenance or weight 0.
     `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
-    recent items that it was given, `report_age_s` None for members that send no reports. `problem`: what the last
+    recent items that it was given, `report_age_s` None for hosts that send no reports. `problem`: what the last
     health check of an unhealthy endpoint found. `parked`: how many of those in flight are no queue there, tunnels
     included (balance/parking.py). `capacity_age_s`: how old what the capacity was learnt from is (None: not known yet).
     """
@@ -48,7 +48,7 @@ class NodeLoad:
     ones, `shortages` what the node lacks now, in sentences for an operator;
     `short_connects` counts connects to hosts that failed for want of something on this machine; `tunnels` are the
     upgraded connections among those in flight. `internal_errors` are those of the process that a barrier caught.
-    `parked` are the items in flight that wait for something else than their member, tunnels included.
+    `parked` are the items in flight that wait for something else than their host, tunnels included.
     """
 
     connections: int
@@ -59,7 +59,7 @@ class NodeLoad:
     bytes_in: int
     bytes_out: int
     busy: float
-    members: tuple[MemberLoad, ...] = ()
+    hosts: tuple[HostLoad, ...] = ()
     turned_away: int = 0
     gave_way: int = 0
     shortages: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """What one node needs to serve: an immutable, numbered value that is swapped whole.
 
 A snapshot is made by the controller from the desired topology and from the addresses that nodes announced.
-`Destination.members` are addresses that exist now; a destination may be empty while its tier is starting (what comes
-for it is held for a moment, `dataplane.hold`; then every request gets 503 and every connection is closed). Members of
+`Destination.hosts` are addresses that exist now; a destination may be empty while its tier is starting (what comes
+for it is held for a moment, `dataplane.hold`; then every request gets 503 and every connection is closed). Hosts of
 pools that are looked up in DNS are not in it: the node finds them by itself, so that they come and go without a
 controller.
 """
@@ -30,14 +30,14 @@ from tierlb.model.topology import (
 
 
 @attrs.frozen
-class Member:
+class HostSpec:
     """A child node or an endpoint that this node may send to.
 
     `name` is stable across restarts (`web-2`, `app/127.0.0.1:9001`); `target` is the tier or pool it belongs to.
     `child`: a node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection.
     `leads_out`: a child that joins connections, some of them to endpoints, so what comes from it may be an endpoint's
     word. `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one
-    included. `level`: it is sent to while no member of a lower level is available (priorities of SRV records).
+    included. `level`: it is sent to while no host of a lower level is available (priorities of SRV records).
     """
 
     name: str
@@ -54,9 +54,9 @@ class Member:
 
 @attrs.frozen
 class PoolSettings:
-    """What a node needs to know of a pool besides its members.
+    """What a node needs to know of a pool besides its hosts.
 
-    `dns`: where it finds those, for which `parents` is what it is for members, and `overrides` counts.
+    `dns`: where it finds those, for which `parents` is what it is for hosts, and `overrides` counts.
     """
 
     name: str
@@ -70,7 +70,7 @@ class PoolSettings:
 
 @attrs.frozen(order=True)
 class Found:
-    """An endpoint that a name in DNS leads to. `level`: 0, or more for one in reserve (`Member.level`)."""
+    """An endpoint that a name in DNS leads to. `level`: 0, or more for one in reserve (`HostSpec.level`)."""
 
     address: Address
     weight: float = 1.0
@@ -79,11 +79,11 @@ class Found:
 
 @attrs.frozen
 class Destination:
-    """Members that are chosen from together, with the weight of this part in its action's split."""
+    """Hosts that are chosen from together, with the weight of this part in its action's split."""
 
     weight: float
     targets: tuple[str, ...]
-    members: tuple[Member, ...]
+    hosts: tuple[HostSpec, ...]
 
 
 @attrs.frozen

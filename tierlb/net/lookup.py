@@ -5,30 +5,23 @@ family counts: IPv4 where there is any.
 """
 
 import importlib
-import ipaddress
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
-from tierlb.net.names import resolve
+from tierlb.net.names import one_family, resolve
 
 LookUp = Callable[[str], Awaitable[tuple[Found, ...]]]
 
 
 async def look_up(name: str) -> tuple[Found, ...]:
-    """The endpoints, in order, each once. None if nobody can say now."""
+    """The endpoints, in order, each once. Empty if no resolver answers now."""
     if name.startswith("_"):
         return await _look_up_services(name)
     host, _, port = name.rpartition(":")
     return tuple(Found(Address(each, int(port))) for each in one_family(await resolve(host)))
-
-
-def one_family(hosts: Iterable[str]) -> tuple[str, ...]:
-    """The IPv4 addresses among these; all of them if there is none."""
-    hosts = tuple(hosts)
-    return tuple(each for each in hosts if ipaddress.ip_address(each).version == 4) or hosts
 
 
 async def _look_up_services(name: str) -> tuple[Found, ...]:

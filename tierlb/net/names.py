@@ -11,8 +11,9 @@ never more than one such thread for a name.
 Left out: SRV records (net/srv.py), and what is done with the addresses.
 """
 
+import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import trio
@@ -52,3 +53,9 @@ async def follow(
             on_silence()
         silent = not found
         await trio.sleep(AGAIN_S)
+
+
+def one_family(hosts: Iterable[str]) -> tuple[str, ...]:
+    """The IPv4 addresses among these; all of them if there is none."""
+    hosts = tuple(hosts)
+    return tuple(each for each in hosts if ipaddress.ip_address(each).version == 4) or hosts

@@ -22,7 +22,7 @@ from dns.resolver import NXDOMAIN, NoAnswer, Resolver
 
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Found
-from tierlb.net.lookup import one_family
+from tierlb.net.names import one_family
 
 LIFETIME_S = 5.0
 """For one question, over all servers: as long as the system's resolver waits for its first server."""

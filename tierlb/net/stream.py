@@ -328,7 +328,7 @@ def dial(address: Address, *, speaks_first: bool = False) -> tuple[socket.socket
     Where our side `speaks_first`, the handshake's last ACK waits for the first bytes and travels with them: a
     packet less (HAProxy does the same). It must not be used otherwise: the peer would wait 40 ms for that ACK.
     The connection is made when the socket becomes writable and SO_ERROR is 0. Raises OSError (EMFILE…) where no
-    socket can be had. Of a member on another host the kernel notices when it is gone; one on loopback goes no
+    socket can be had. Of a host on another host the kernel notices when it is gone; one on loopback goes no
     sooner than we, so it is spared the system calls.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

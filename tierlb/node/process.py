@@ -200,7 +200,7 @@ class Node:
             self.plane.subtree(),
             [rule.action for rule in self._applied.rules if isinstance(rule.action, Send)],
         )
-        if sends and not load.leaves and not any(each.members for send in sends for each in send.destinations):
+        if sends and not load.leaves and not any(each.hosts for send in sends for each in send.destinations):
             return "there is nobody below it yet"
         return "no endpoint below it is ready" if load.leaves and not load.ready_leaves else ""
 

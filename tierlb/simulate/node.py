@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.choosers import Chooser
+from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
 from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_aware import LoadAware
 from tierlb.balance.load_estimate import TICK_S, LoadEstimate
-from tierlb.balance.member import Member, capacities_of, learn_together, refresh_costs
 from tierlb.balance.peak import PeakEwma
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
@@ -34,7 +34,7 @@ from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
 GUIDE_S = 0.25
 """As often as a child reports, by which it is guided."""
 LONG_AGO = -60.0
-"""When members joined: slow start is over."""
+"""When hosts joined: slow start is over."""
 
 
 class Movable(Busy, Protocol):
@@ -43,8 +43,8 @@ class Movable(Busy, Protocol):
     moves: bool
 
 
-class Host(Member):
-    """One member as its parent knows it; `below` is what it really is."""
+class Host(CountedHost):
+    """One host as its parent knows it; `below` is what it really is."""
 
     __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "told", "weight")
 
@@ -78,7 +78,7 @@ class Host(Member):
 
 
 class Step:
-    """An item at one member, as its parent counts it. `sent`: since when the member owes the head of the answer; 0
+    """An item at one host, as its parent counts it. `sent`: since when the host owes the head of the answer; 0
     while it does not. `tally`: where this parent counts it as its own parent's."""
 
     __slots__ = ("began", "host", "kind", "sent", "tally")
@@ -144,7 +144,7 @@ class Node:
         self.moving = 0
         self.guidances: dict[str, Guidance] = {}
         self._rng = rng
-        self.times_members = rule is Policy.PEAK_EWMA
+        self.times_hosts = rule is Policy.PEAK_EWMA
         self._chooser: Chooser[Host] = chooser_for(rule, rng)
         self._cost_s = cost_s
         self._work_s = 0.0
@@ -159,7 +159,7 @@ class Node:
         self._own = OwnCapacity()
 
     def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | Leaf", int]]) -> None:
-        """Join the tree: the members with their numbers of parents. Top-down: a node's parents start before it."""
+        """Join the tree: the hosts with their numbers of parents. Top-down: a node's parents start before it."""
         self.hosts = [Host(self, *child, connections=self.connections) for child in children]
         for parent in parents:
             own = next(host for host in parent.hosts if host.below is self)
@@ -216,11 +216,11 @@ class Node:
         return self._chooser.pick(0)
 
     def choose(self) -> Host:
-        """The member for the next connection, which is counted there."""
+        """The host for the next connection, which is counted there."""
         return self.give(self._chooser.pick(0))
 
     def give(self, host: Host) -> Host:
-        """The next connection goes to this member."""
+        """The next connection goes to this host."""
         host.in_flight += 1
         host.moments -= self.agenda.now
         return host
@@ -377,7 +377,7 @@ def item_done(item: Item) -> None:
     for step in item.path:
         host, node = step.host, step.host.parent
         now = node.agenda.now
-        if node.times_members:
+        if node.times_hosts:
             host.peak.observe(now, now - step.began)
         host.done += 1
         if host.end_item(now, step, node.kinds):

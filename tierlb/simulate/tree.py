@@ -72,10 +72,10 @@ class Tree:
         parents_of: list[list[int]] = [[] for _ in self.levels[0]]
         widths = [*((tier.nodes, tier.parents) for tier in shape.tiers[1:]), (shape.leaves, shape.leaf_parents)]
         for depth, level in enumerate(self.levels):
-            members: Sequence[Node | Leaf] = self.levels[depth + 1] if depth + 1 < len(self.levels) else self.leaves
+            hosts: Sequence[Node | Leaf] = self.levels[depth + 1] if depth + 1 < len(self.levels) else self.leaves
             wires = wiring(len(level), *widths[depth])
             for number, node in enumerate(level):
-                children = [(members[i], len(ups)) for i, ups in enumerate(wires) if number in ups]
+                children = [(hosts[i], len(ups)) for i, ups in enumerate(wires) if number in ups]
                 node.start([above[up] for up in parents_of[number]], children)
             above, parents_of = level, wires
 

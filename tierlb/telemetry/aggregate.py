@@ -73,7 +73,7 @@ class Recent:
 
 @attrs.frozen
 class Child:
-    """One member of a target as the node sees it now. `capacity` None or 0: not known.
+    """One host of a target as the node sees it now. `capacity` None or 0: not known.
 
     An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
     since, `capacity_age_s` how old the newest of what its capacity was learnt from is (None: nothing was learnt).
@@ -147,7 +147,7 @@ class WorkRates:
         self._windows: dict[str, Window] = {}
 
     def sample(self, now: float, done_s: Mapping[str, float]) -> None:
-        """`done_s`: by target, cumulative, also when members leave."""
+        """`done_s`: by target, cumulative, also when hosts leave."""
         self._windows = {name: self._windows.get(name) or Window() for name in done_s}
         for name, seconds in done_s.items():
             self._windows[name].sample(now, seconds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from tierlb.model.load import MemberLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.telemetry.process_metrics import ProcessFigures, process_metrics
 from tierlb.telemetry.sketch import BOUNDS_S, Sketch
@@ -40,7 +40,7 @@ class Exposed:
 
 
 Read = tuple[str, str, Callable[[Exposed], float]]
-ReadMember = tuple[str, str, Callable[[MemberLoad], float | None]]
+ReadHost = tuple[str, str, Callable[[HostLoad], float | None]]
 
 COUNTERS: Sequence[Read] = (
     ("items", "Requests (connections at a pure TCP tier) begun", lambda e: e.own.items),
@@ -72,11 +72,11 @@ GAUGES: Sequence[Read] = (
     ("subtree_leaves", "Endpoints", lambda e: e.subtree.leaves),
     ("draining", "1 while the node drains", lambda e: e.subtree.draining),
 )
-MEMBER_COUNTERS: Sequence[ReadMember] = (
+HOST_COUNTERS: Sequence[ReadHost] = (
     ("member_done", "Items finished at the member", lambda m: m.done),
     ("member_failed", "Items and connects that failed at the member", lambda m: m.failed),
 )
-MEMBER_GAUGES: Sequence[ReadMember] = (
+HOST_GAUGES: Sequence[ReadHost] = (
     ("member_in_flight", "Items under way at the member", lambda m: m.in_flight),
     ("member_parked", "Items under way at the member that are no queue there", lambda m: m.parked),
     ("member_available", "1 if the member may be sent to", lambda m: m.availability == "available"),
@@ -125,13 +125,13 @@ def _metrics(nodes: Sequence[Exposed]) -> Iterator["Metric"]:
             for each in nodes:
                 metric.add_metric((each.node, each.tier), read(each))
             yield metric
-    for family, members in ((CounterMetricFamily, MEMBER_COUNTERS), (GaugeMetricFamily, MEMBER_GAUGES)):
-        for name, text, read_member in members:
+    for family, hosts in ((CounterMetricFamily, HOST_COUNTERS), (GaugeMetricFamily, HOST_GAUGES)):
+        for name, text, read_host in hosts:
             metric = family(f"tierlb_{name}", text, labels=(*labels, "member"))
             for each in nodes:
-                for member in each.own.members:
-                    if (value := read_member(member)) is not None:
-                        metric.add_metric((each.node, each.tier, member.name), value)
+                for host in each.own.hosts:
+                    if (value := read_host(host)) is not None:
+                        metric.add_metric((each.node, each.tier, host.name), value)
             yield metric
     yield _durations(nodes)
     yield from process_metrics(nodes)

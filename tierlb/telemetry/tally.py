@@ -13,7 +13,7 @@ MOST_PARENTS = 4096
 
 class Tally:
     """`in_flight`, `parked` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start.
-    `parked` are those of the items in flight that are parked (balance.parking); only balance.member counts them.
+    `parked` are those of the items in flight that are parked (balance.parking); only balance.host counts them.
     `requests`: of an l4 node, about how many came by its connections, cumulative."""
 
     __slots__ = ("arrivals", "connections", "done", "in_flight", "parked", "requests")

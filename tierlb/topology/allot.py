@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.snapshot import Destination, Found, Listener, Member, PoolSettings, Rule, Send, Snapshot
+from tierlb.model.snapshot import Destination, Found, HostSpec, Listener, PoolSettings, Rule, Send, Snapshot
 from tierlb.model.topology import Action, Admin, Forward, Kind, Override, Pool, Redirect, Respond, Share, Tier, Topology
 
 Announced = Mapping[str, Mapping[str, Address]]
@@ -39,7 +39,7 @@ def node_names(tier: Tier) -> tuple[str, ...]:
 
 @attrs.frozen
 class Present:
-    """Who exists now, and what operators want of whom (member name → state, where it is not ready)."""
+    """Who exists now, and what operators want of whom (host name → state, where it is not ready)."""
 
     announced: Announced
     run_endpoints: RunEndpoints
@@ -109,31 +109,31 @@ def snapshot_for(
 
 
 def discovered(snapshot: Snapshot, found: Discovered) -> Snapshot:
-    """The snapshot with what its node has found in DNS as members, each where its pool stands among the targets."""
-    pools = {pool.name: _found_members(pool, found) for pool in snapshot.pools if pool.dns is not None}
+    """The snapshot with what its node has found in DNS as hosts, each where its pool stands among the targets."""
+    pools = {pool.name: _found_hosts(pool, found) for pool in snapshot.pools if pool.dns is not None}
     if not pools:
         return snapshot
     rules = (attrs.evolve(rule, action=_with_found(rule.action, pools)) for rule in snapshot.rules)
     return attrs.evolve(snapshot, rules=tuple(rules))
 
 
-def _found_members(pool: PoolSettings, found: Discovered) -> list[Member]:
+def _found_hosts(pool: PoolSettings, found: Discovered) -> list[HostSpec]:
     found_here = found.get(pool.name, ())
     leaves = (_leaf(pool.name, each.address, each.weight, pool.parents, each.level) for each in found_here)
     return _overridden(leaves, pool.overrides)
 
 
-def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[Member]]) -> Send | Respond | Redirect:
+def _with_found(action: Send | Respond | Redirect, pools: Mapping[str, list[HostSpec]]) -> Send | Respond | Redirect:
     if not isinstance(action, Send):
         return action
     return Send(tuple(_filled(destination, pools) for destination in action.destinations))
 
 
-def _filled(destination: Destination, pools: Mapping[str, list[Member]]) -> Destination:
-    members: list[Member] = []
+def _filled(destination: Destination, pools: Mapping[str, list[HostSpec]]) -> Destination:
+    hosts: list[HostSpec] = []
     for target in destination.targets:
-        members += pools.get(target) or (each for each in destination.members if each.target == target)
-    return attrs.evolve(destination, members=tuple(members))
+        hosts += pools.get(target) or (each for each in destination.hosts if each.target == target)
+    return attrs.evolve(destination, hosts=tuple(hosts))
 
 
 def _action(topology: Topology, action: Action, present: Present) -> Send | Respond | Redirect:
@@ -143,55 +143,53 @@ def _action(topology: Topology, action: Action, present: Present) -> Send | Resp
 
 
 def _destination(topology: Topology, share: Share, present: Present) -> Destination:
-    members = [member for target in share.targets for member in _members(topology, target, present)]
-    return Destination(share.weight, share.targets, tuple(members))
+    hosts = [host for target in share.targets for host in _members(topology, target, present)]
+    return Destination(share.weight, share.targets, tuple(hosts))
 
 
-def _members(topology: Topology, target: str, present: Present) -> list[Member]:
+def _members(topology: Topology, target: str, present: Present) -> list[HostSpec]:
     parents = _count_parents(topology, target)
     if target in topology.pools:
-        members = _leaves(topology.pools[target], present)
+        hosts = _leaves(topology.pools[target], present)
     else:
-        members = _children(topology.tiers[target], present, leads_out=_leads_out(topology, target))
-    return [
-        attrs.evolve(member, parents=parents, admin=present.admin.get(member.name, member.admin)) for member in members
-    ]
+        hosts = _children(topology.tiers[target], present, leads_out=_leads_out(topology, target))
+    return [attrs.evolve(host, parents=parents, admin=present.admin.get(host.name, host.admin)) for host in hosts]
 
 
 def _count_parents(topology: Topology, name: str) -> int:
     return sum(parent.replicas for parent in topology.parents(name))
 
 
-def _leaves(pool: Pool, present: Present) -> list[Member]:
+def _leaves(pool: Pool, present: Present) -> list[HostSpec]:
     if pool.agents:
         agents = present.agents.get(pool.name, {})
-        return [Member(name, pool.name, agents[name], reports=True) for name in sorted(agents, key=_by_number)]
+        return [HostSpec(name, pool.name, agents[name], reports=True) for name in sorted(agents, key=_by_number)]
     addresses = present.run_endpoints.get(pool.name, ()) if pool.run else pool.endpoints
     weights = pool.weights or (1.0,) * len(addresses)
     leaves = (_leaf(pool.name, *pair) for pair in zip(addresses, weights, strict=True))
     return _overridden(leaves, pool.overrides)
 
 
-def _leaf(pool: str, address: Address, weight: float, parents: int = 1, level: int = 0) -> Member:
-    return Member(f"{pool}/{address}", pool, address, parents=parents, weight=weight, level=level)
+def _leaf(pool: str, address: Address, weight: float, parents: int = 1, level: int = 0) -> HostSpec:
+    return HostSpec(f"{pool}/{address}", pool, address, parents=parents, weight=weight, level=level)
 
 
-def _overridden(members: Iterable[Member], overrides: tuple[Override, ...]) -> list[Member]:
+def _overridden(hosts: Iterable[HostSpec], overrides: tuple[Override, ...]) -> list[HostSpec]:
     """As operators want them."""
     wanted = {each.address: each for each in overrides}
-    return [_as_wanted(member, wanted.get(member.address)) for member in members]
+    return [_as_wanted(host, wanted.get(host.address)) for host in hosts]
 
 
-def _as_wanted(member: Member, wanted: Override | None) -> Member:
+def _as_wanted(host: HostSpec, wanted: Override | None) -> HostSpec:
     if wanted is None:
-        return member
-    return attrs.evolve(member, admin=wanted.admin, weight=member.weight if wanted.weight is None else wanted.weight)
+        return host
+    return attrs.evolve(host, admin=wanted.admin, weight=host.weight if wanted.weight is None else wanted.weight)
 
 
-def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[Member]:
+def _children(tier: Tier, present: Present, *, leads_out: bool) -> list[HostSpec]:
     nodes = present.announced.get(tier.name, {})
     return [
-        Member(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True)
+        HostSpec(name, tier.name, nodes[name], child=True, leads_out=leads_out, reports=True)
         for name in sorted(nodes, key=_by_number)
     ]
 

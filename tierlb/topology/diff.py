@@ -244,12 +244,12 @@ def _pool_changes(name: str, before: Pool | None, after: Pool | None) -> Iterato
         fields = list(_fields(before, after, skip=("endpoints", "weights", "overrides", "run")))
         if before.run and after.run:
             fields += _fields(before.run, after.run, "run.", skip=("replicas",))
-        fields += _weight_fields(before, after, same_members=not (added or removed))
+        fields += _weight_fields(before, after, same_hosts=not (added or removed))
         if fields or added or removed:
             yield PoolChanged(name, tuple(fields), added, removed)
 
 
-def _weight_fields(before: Pool, after: Pool, same_members: bool) -> Iterator[Field]:
+def _weight_fields(before: Pool, after: Pool, same_hosts: bool) -> Iterator[Field]:
     """Weights of endpoints that stay; and the whole list, if it changed in no other way than in how it is written."""
     weights, others = weights_of(before), weights_of(after)
     kept = [address for address in others if address in weights]
@@ -260,7 +260,7 @@ def _weight_fields(before: Pool, after: Pool, same_members: bool) -> Iterator[Fi
     wanted = list(_override_fields(before, after))
     yield from wanted
     same_lists = (before.endpoints, before.weights) == (after.endpoints, after.weights)
-    if same_members and not changed and not wanted and not same_lists:
+    if same_hosts and not changed and not wanted and not same_lists:
         yield Field("endpoints", _listing(before), _listing(after))
 
 

@@ -86,7 +86,7 @@ class Scale:
 
 @attrs.frozen
 class SetPolicy:
-    """Set how the nodes of a tier choose among members."""
+    """Set how the nodes of a tier choose among hosts."""
 
     tier: str
     policy: Policy = attrs.field(converter=_policy)

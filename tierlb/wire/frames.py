@@ -32,7 +32,7 @@ PROTOCOL_VERSION = 1
 SUBPROTOCOL = "tierlb.v1"
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_CHILD_FRAME_BYTES = 1024 * 1024
-"""Half a thousand rows with members; a plain report has some 140 bytes."""
+"""Half a thousand rows with hosts; a plain report has some 140 bytes."""
 MAX_TEXT_CHARACTERS = 4096
 MAX_COUNT = 2**63 - 1
 MAX_NUMBER = 1e12

@@ -27,7 +27,7 @@ class Connection:
 
     def __init__(self, began: float, host: Host, think_s: float | None, costs: float) -> None:
         self.began = began
-        self.client, self.member = End(), End()
+        self.client, self.upstream = End(), End()
         self.host = host
         self.think_s = think_s
         self.costs = costs
@@ -35,7 +35,7 @@ class Connection:
 
     @property
     def moved(self) -> float:
-        return max(self.began, self.client.moved, self.member.moved)
+        return max(self.began, self.client.moved, self.upstream.moved)
 
 
 @attrs.define
@@ -115,7 +115,7 @@ class Pool:
     def _answer(self, connection: Connection) -> None:
         if not connection.over:
             assert connection.think_s is not None
-            connection.member.moved = self.now
+            connection.upstream.moved = self.now
             self.after(self.rng.expovariate(1 / connection.think_s), self._ask, connection)
 
     def at_each(self, counts: Callable[[Connection], bool]) -> list[int]:

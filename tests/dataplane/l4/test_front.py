@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4, l4_parent, send
+from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, FakeEndpoint, Lab, Voice, l4, l4_parent, send
 from tierlb.balance.drain import BELOW_S
 from tierlb.dataplane.l4.introduction import HEADER_S
 from tierlb.model.load import Guidance
@@ -15,10 +15,10 @@ from tierlb.model.topology import DRAIN_S, Admin, Match, Policy, Timeouts
 
 
 async def joined(lab: Lab) -> tuple[Voice, Voice]:
-    member = await lab.member()
-    await lab.serves(l4(member))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint))
     client = await lab.connects()
-    return client, await member.accepts()
+    return client, await endpoint.accepts()
 
 
 async def test_a_connection_is_counted_while_it_lasts_and_its_bytes_after(lab: Lab) -> None:
@@ -26,7 +26,7 @@ async def test_a_connection_is_counted_while_it_lasts_and_its_bytes_after(lab: L
     await client.says(b"12345")
     await voice.hears(b"12345")
     load = lab.plane.load()
-    assert (load.connections, load.in_flight, load.items, load.members[0].in_flight) == (1, 1, 1, 1)
+    assert (load.connections, load.in_flight, load.items, load.hosts[0].in_flight) == (1, 1, 1, 1)
     await voice.says(b"123")
     await client.hears(b"123")
     await client.leaves()
@@ -34,7 +34,7 @@ async def test_a_connection_is_counted_while_it_lasts_and_its_bytes_after(lab: L
     await lab.until(lambda: lab.front.counters.connections == 0)
     load = lab.plane.load()
     assert (load.in_flight, load.items, load.bytes_in, load.bytes_out) == (0, 1, 5, 3)
-    assert (load.members[0].in_flight, load.members[0].done) == (0, 1)
+    assert (load.hosts[0].in_flight, load.hosts[0].done) == (0, 1)
 
 
 async def test_drain_lets_connections_end_and_takes_no_new_one(lab: Lab) -> None:
@@ -51,13 +51,13 @@ async def test_drain_lets_connections_end_and_takes_no_new_one(lab: Lab) -> None
 
 
 async def test_a_connection_that_is_joined_while_the_node_ends_ends_with_its_member_too(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(l4(member, listener=INNER))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, listener=INNER))
     parent = await lab.connects()
     await lab.until(lambda: lab.front.introductions)
     lab.plane.drain()
     await parent.says(l4_parent(), b"1")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears(b"1")
     await voice.leaves()
     await lab.until(lambda: lab.front.drained)
@@ -66,16 +66,16 @@ async def test_a_connection_that_is_joined_while_the_node_ends_ends_with_its_mem
 @pytest.mark.parametrize("below", ["an endpoint", "a node"])
 async def test_a_connection_lasts_until_the_deadline_and_is_reset_then(lab: Lab, clock: Clock, below: str) -> None:
     """Nodes below end at the same time, and their last answers are to pass."""
-    member = await lab.member(child=below == "a node")
-    await lab.serves(l4(member, timeouts=Timeouts(*[1000.0] * 5)))
+    endpoint = await lab.endpoint(child=below == "a node")
+    await lab.serves(l4(endpoint, timeouts=Timeouts(*[1000.0] * 5)))
     client = await lab.connects()
     await client.says(b"1")
-    voice = await member.accepts()
-    if member.member.child:
+    voice = await endpoint.accepts()
+    if endpoint.spec.child:
         await voice.hears_proxy_header()
     await voice.hears(b"1")
     lab.plane.drain()
-    clock.now += DRAIN_S - 0.1 + (BELOW_S if member.member.child else 0.0)
+    clock.now += DRAIN_S - 0.1 + (BELOW_S if endpoint.spec.child else 0.0)
     await trio.sleep(0.1)
     await client.says(b"still")
     await voice.hears(b"still")
@@ -86,12 +86,12 @@ async def test_a_connection_lasts_until_the_deadline_and_is_reset_then(lab: Lab,
 
 
 async def test_what_is_not_joined_at_the_deadline_ends_and_is_counted_no_more(lab: Lab, clock: Clock) -> None:
-    member = await lab.member(backlog=0)
+    endpoint = await lab.endpoint(backlog=0)
     stuffing = [socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock.setblocking(False)
-        sock.connect_ex(member.address.sockaddr)
-    snapshot = l4(member, timeouts=Timeouts(*[1000.0] * 5), drain_s=HEADER_S / 2)
+        sock.connect_ex(endpoint.address.sockaddr)
+    snapshot = l4(endpoint, timeouts=Timeouts(*[1000.0] * 5), drain_s=HEADER_S / 2)
     await lab.serves(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER)))
     inner = lab.plane.apply(attrs.evolve(snapshot, listeners=(*snapshot.listeners, INNER), revision=2))[1]
     client, stranger = await lab.connects(), await lab.connects(inner)
@@ -101,14 +101,14 @@ async def test_what_is_not_joined_at_the_deadline_ends_and_is_counted_no_more(la
     await client.hears_no_word()
     await stranger.hears_no_word()
     load = lab.plane.load()
-    assert (load.connections, load.members[0].in_flight) == (0, 0)
+    assert (load.connections, load.hosts[0].in_flight) == (0, 0)
     for sock in stuffing:
         sock.close()
 
 
 async def test_a_connection_stays_with_its_member_when_the_snapshot_changes(lab: Lab) -> None:
     client, voice = await joined(lab)
-    other = await lab.member()
+    other = await lab.endpoint()
     lab.plane.apply(l4(other, revision=2))
     await client.says(b"as before")
     await voice.hears(b"as before")
@@ -118,8 +118,8 @@ async def test_a_connection_stays_with_its_member_when_the_snapshot_changes(lab:
 
 
 async def test_a_split_gives_each_part_its_share_of_the_connections(lab: Lab) -> None:
-    many, few = await lab.member(), await lab.member()
-    parts = (send(many, weight=9).destinations[0], Destination(1, ("few",), (few.member,)))
+    many, few = await lab.endpoint(), await lab.endpoint()
+    parts = (send(many, weight=9).destinations[0], Destination(1, ("few",), (few.spec,)))
     await lab.serves(l4(rules=(Rule(Match(), Send(parts)),)))
     for _ in range(50):
         await lab.connects()
@@ -128,31 +128,31 @@ async def test_a_split_gives_each_part_its_share_of_the_connections(lab: Lab) ->
     assert 1 <= len(few.voices) <= 13  # the mean is 5, its standard deviation 2.1
 
 
-async def member_of(lab: Lab, members: list[PlayedMember], source: tuple[str, int]) -> str:
+async def member_of(lab: Lab, endpoints: list[FakeEndpoint], source: tuple[str, int]) -> str:
     """Who gets the connection of this client; it is over afterwards."""
     client = await lab.connects()
     await client.says(l4_parent(source))
-    member, voice = await lab.accepts(*members)
+    endpoint, voice = await lab.accepts(*endpoints)
     await client.leaves()
     await voice.hears_end()
     await voice.leaves()
     await lab.until(lambda: lab.front.counters.connections == 0)
-    return member.member.name
+    return endpoint.spec.name
 
 
 async def test_maglev_gives_a_clients_connections_always_to_the_same_member(lab: Lab) -> None:
-    members = [await lab.member() for _ in range(4)]
-    await lab.serves(l4(*members, balance=Policy.MAGLEV, listener=INNER))
+    endpoints = [await lab.endpoint() for _ in range(4)]
+    await lab.serves(l4(*endpoints, balance=Policy.MAGLEV, listener=INNER))
     hosts = [f"192.0.2.{number}" for number in range(1, 13)]
-    chosen = {host: await member_of(lab, members, (host, 1000)) for host in hosts}
+    chosen = {host: await member_of(lab, endpoints, (host, 1000)) for host in hosts}
     assert len(set(chosen.values())) > 1
-    assert {host: await member_of(lab, members, (host, 2000)) for host in hosts} == chosen
+    assert {host: await member_of(lab, endpoints, (host, 2000)) for host in hosts} == chosen
 
 
 async def test_other_policies_go_by_no_client(lab: Lab) -> None:
-    members = [await lab.member() for _ in range(2)]
-    await lab.serves(l4(*members, balance=Policy.ROUND_ROBIN, listener=INNER))
-    assert len({await member_of(lab, members, ("192.0.2.1", 1000)) for _ in range(2)}) == 2
+    endpoints = [await lab.endpoint() for _ in range(2)]
+    await lab.serves(l4(*endpoints, balance=Policy.ROUND_ROBIN, listener=INNER))
+    assert len({await member_of(lab, endpoints, ("192.0.2.1", 1000)) for _ in range(2)}) == 2
 
 
 async def ticks_for(lab: Lab, clock: Clock, seconds: float) -> None:
@@ -165,7 +165,7 @@ async def ticks_for(lab: Lab, clock: Clock, seconds: float) -> None:
 async def test_quiet_connections_are_parked_and_leave_a_newcomer_its_part_of_those_in_use(
     lab: Lab, clock: Clock
 ) -> None:
-    old, new = await lab.member(), await lab.member()
+    old, new = await lab.endpoint(), await lab.endpoint()
     timeouts = Timeouts(*[1000.0] * 5)
     await lab.serves(l4(old, timeouts=timeouts))
     quiet = [(await lab.connects(), await old.accepts()) for _ in range(10)]
@@ -174,7 +174,7 @@ async def test_quiet_connections_are_parked_and_leave_a_newcomer_its_part_of_tho
     await ticks_for(lab, clock, 40.0)
     load = lab.plane.load()
     assert (load.in_flight, load.parked) == (10, 10)
-    assert [(each.in_flight, each.parked) for each in load.members] == [(10, 10), (0, 0)]
+    assert [(each.in_flight, each.parked) for each in load.hosts] == [(10, 10), (0, 0)]
     for _ in range(8):
         client = await lab.connects()
         await client.says(b"1")
@@ -191,15 +191,15 @@ async def test_quiet_connections_are_parked_and_leave_a_newcomer_its_part_of_tho
     await lab.until(lambda: not lab.front.pipes)
     load = lab.plane.load()
     assert (load.in_flight, load.parked) == (0, 0)
-    assert [(each.in_flight, each.parked) for each in load.members] == [(0, 0), (0, 0)]
+    assert [(each.in_flight, each.parked) for each in load.hosts] == [(0, 0), (0, 0)]
 
 
 async def test_connections_of_a_parent_are_counted_for_it_as_parked(lab: Lab, clock: Clock) -> None:
-    member = await lab.member()
-    await lab.serves(l4(member, listener=INNER, timeouts=Timeouts(*[1000.0] * 5)))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, listener=INNER, timeouts=Timeouts(*[1000.0] * 5)))
     parent = await lab.connects()
     await parent.says(l4_parent(), b"1")
-    await (voice := await member.accepts()).hears(b"1")
+    await (voice := await endpoint.accepts()).hears(b"1")
     await voice.says(b"2")
     await parent.hears(b"2")
     await ticks_for(lab, clock, 5.0)
@@ -211,25 +211,25 @@ async def test_connections_of_a_parent_are_counted_for_it_as_parked(lab: Lab, cl
 
 
 async def test_of_connections_to_nodes_none_is_watched(lab: Lab) -> None:
-    member = await lab.member(child=True, reports=True)
-    await lab.serves(l4(member))
+    endpoint = await lab.endpoint(child=True, reports=True)
+    await lab.serves(l4(endpoint))
     await lab.connects()
-    await member.accepts()
+    await endpoint.accepts()
     await lab.until(lambda: lab.front.pipes)
     assert len(lab.front.watch) == 0
 
 
 async def test_how_long_connections_last_is_remembered(lab: Lab, clock: Clock) -> None:
-    member = await lab.member()
-    await lab.serves(l4(member, balance=Policy.PEAK_EWMA))
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, balance=Policy.PEAK_EWMA))
     client = await lab.connects()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await lab.until(lambda: lab.front.pipes)
     clock.now += 3.0
     await client.leaves()
     await voice.leaves()
     await lab.until(lambda: lab.front.counters.connections == 0)
-    assert lab.host(member).peak.cost == pytest.approx(3.0, rel=0.01)
+    assert lab.host(endpoint).peak.cost == pytest.approx(3.0, rel=0.01)
     assert lab.front.counters.lived_s == pytest.approx(3.0)
 
 
@@ -244,12 +244,12 @@ async def test_guidance_closes_no_connection(lab: Lab, clock: Clock) -> None:
 
 
 async def test_the_end_of_a_node_cuts_what_is_left(lab: Lab) -> None:
-    full = await lab.member(backlog=0)
+    full = await lab.endpoint(backlog=0)
     stuffing = [socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock.setblocking(False)
         sock.connect_ex(full.address.sockaddr)
-    open_member = await lab.member()
+    open_member = await lab.endpoint()
     async with trio.open_nursery() as nursery:
         lab.nursery = nursery
         at = await lab.serves(l4(open_member, full, timeouts=Timeouts(connect=60)))

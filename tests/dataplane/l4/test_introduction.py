@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, Lab, PlayedMember, Voice, below, l4, l4_parent, l7_parent
+from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, FakeEndpoint, Lab, Voice, below, l4, l4_parent, l7_parent
 from tierlb.dataplane.l4 import introduction
 from tierlb.model.load import Echo
 from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, encode_local
@@ -11,10 +11,10 @@ from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, encode_local
 HEADER = l4_parent(name="edge-1")
 
 
-async def introduced(lab: Lab) -> tuple[Voice, PlayedMember]:
-    member = await lab.member(child=True)
-    await lab.serves(l4(member, listener=INNER))
-    return await lab.connects(), member
+async def introduced(lab: Lab) -> tuple[Voice, FakeEndpoint]:
+    endpoint = await lab.endpoint(child=True)
+    await lab.serves(l4(endpoint, listener=INNER))
+    return await lab.connects(), endpoint
 
 
 async def source_heard(voice: Voice) -> tuple[str, int] | None:
@@ -22,12 +22,12 @@ async def source_heard(voice: Voice) -> tuple[str, int] | None:
 
 
 async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
-    member = await lab.member(child=True)
-    inner = await lab.serves(l4(member, listener=INNER))
+    endpoint = await lab.endpoint(child=True)
+    inner = await lab.serves(l4(endpoint, listener=INNER))
     outer = await lab.serves(l4(below(inner, "node-1")))
     client = await lab.connects(outer)
     await client.says(b"hello")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     header = await voice.hears_proxy_header()
     assert header.source == client.name
     speaks_for_itself = {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
@@ -41,26 +41,26 @@ async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
 
 
 async def test_the_way_through_all_parents_above_is_passed_on(lab: Lab) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     await client.says(l4_parent(name="mid-1", boot_id="b2", way=b"edge-1/b1\ntop-1/b0"))
-    header = await (await member.accepts()).hears_proxy_header()
+    header = await (await endpoint.accepts()).hears_proxy_header()
     assert header.tlvs[WAY] == b"mid-1/b2\nedge-1/b1\ntop-1/b0"
 
 
 async def test_what_follows_the_header_is_relayed(lab: Lab) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     await client.says(HEADER + b"hello")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert await source_heard(voice) == CLIENT
     await voice.hears(b"hello")
 
 
 async def test_a_header_in_pieces_is_read_and_small_talk_goes_on(lab: Lab) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     for byte in HEADER:
         await client.says(bytes([byte]))
         await trio.sleep(0.002)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert await source_heard(voice) == CLIENT
     for letter in (b"a", b"b"):
         await client.says(letter)
@@ -68,9 +68,9 @@ async def test_a_header_in_pieces_is_read_and_small_talk_goes_on(lab: Lab) -> No
 
 
 async def test_a_local_header_leaves_the_peer_as_the_client(lab: Lab) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     await client.says(l7_parent())
-    assert await source_heard(await member.accepts()) == client.name
+    assert await source_heard(await endpoint.accepts()) == client.name
 
 
 REFUSED = {
@@ -85,19 +85,19 @@ REFUSED = {
 
 @pytest.mark.parametrize("start", REFUSED.values(), ids=REFUSED)
 async def test_anything_else_is_refused_and_counted(lab: Lab, start: bytes) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     await client.says(start)
     await client.hears_no_word()
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
     load = lab.plane.load()
     assert (load.rejected, load.items, load.connections) == (1, 0, 0)
     assert lab.log.count("connection refused") == 1
 
 
 async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:
-    client, member = await introduced(lab)
+    client, endpoint = await introduced(lab)
     await client.says(HEADER)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await lab.until(lambda: lab.front.pipes)
     assert lab.plane.echo("edge-1") == Echo(1, 1, 1)
     assert lab.plane.echo("edge-2") == Echo()

@@ -1,4 +1,4 @@
-"""An l4 node's conversation: connections given whole to one member, unread."""
+"""An l4 node's conversation: connections given whole to one endpoint, unread."""
 
 import errno
 import hashlib
@@ -18,11 +18,11 @@ MIB = 1024 * 1024
 
 
 async def relayed(lab: Lab, **options: object) -> tuple[Voice, Voice]:
-    """A client, and the member's end of its connection."""
-    member = await lab.member()
-    await lab.serves(l4(member, **options))
+    """A client, and the endpoint's end of its connection."""
+    endpoint = await lab.endpoint()
+    await lab.serves(l4(endpoint, **options))
     client = await lab.connects()
-    return client, await member.accepts()
+    return client, await endpoint.accepts()
 
 
 async def test_both_sides_hear_each_other(lab: Lab) -> None:
@@ -78,7 +78,7 @@ async def test_a_draining_node_lets_a_connection_live_that_its_member_keeps(lab:
     assert lab.front.counters.connections == 1
 
 
-@pytest.mark.parametrize("who", ["client", "member"])
+@pytest.mark.parametrize("who", ["client", "host"])
 async def test_a_reset_is_passed_on(lab: Lab, who: str) -> None:
     client, voice = await relayed(lab)
     await client.says(b"x")
@@ -90,7 +90,7 @@ async def test_a_reset_is_passed_on(lab: Lab, who: str) -> None:
 
 
 async def test_a_refused_member_costs_no_byte(lab: Lab) -> None:
-    nobody, somebody = await lab.nobody(), await lab.member()
+    nobody, somebody = await lab.nobody(), await lab.endpoint()
     await lab.serves(l4(nobody, somebody))
     for text in (b"first", b"second"):
         client = await lab.connects()
@@ -116,34 +116,34 @@ async def test_a_connection_without_members_is_closed(lab: Lab, at_once: None) -
 
 @pytest.mark.parametrize("balance", Policy)
 async def test_a_connection_for_hosts_of_weight_zero_is_closed_and_the_log_says_why(lab: Lab, balance: Policy) -> None:
-    members = [await lab.member(weight=0.0), await lab.member(weight=0.0)]
-    await lab.serves(l4(*members, balance=balance))
+    endpoints = [await lab.endpoint(weight=0.0), await lab.endpoint(weight=0.0)]
+    await lab.serves(l4(*endpoints, balance=balance))
     await (await lab.connects()).hears_end()
     assert lab.plane.load().errors == 1
     assert lab.log.events[-1] == ("connection dropped", {"reason": "every host of app has weight 0", "tried": []})
-    for member in members:
-        await member.is_left_alone()
+    for endpoint in endpoints:
+        await endpoint.is_left_alone()
 
 
 async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
-    members = [await lab.member(), await lab.member()]
-    await lab.serves(l4(*members))
-    for member in members:
-        lab.host(member).agent_says(AgentSays(maxconn=1))
-    for _ in members:
+    endpoints = [await lab.endpoint(), await lab.endpoint()]
+    await lab.serves(l4(*endpoints))
+    for endpoint in endpoints:
+        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
+    for _ in endpoints:
         await (client := await lab.connects()).says(b"hello")
-        await (voice := (await lab.accepts(*members))[1]).hears(b"hello")
+        await (voice := (await lab.accepts(*endpoints))[1]).hears(b"hello")
     await (await lab.connects()).hears_end()
     assert lab.log.events[-1][1]["reason"] == "every host of app is at the maxconn that its agent set"
     await voice.leaves()
     await client.leaves()
-    await lab.until(lambda: min(load.in_flight for load in lab.plane.load().members) == 0)
+    await lab.until(lambda: min(load.in_flight for load in lab.plane.load().hosts) == 0)
     await (await lab.connects()).says(b"again")
-    await (await lab.accepts(*members))[1].hears(b"again")
+    await (await lab.accepts(*endpoints))[1].hears(b"again")
 
 
 async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) -> None:
-    full, free = await lab.member(backlog=0), await lab.member()
+    full, free = await lab.endpoint(backlog=0), await lab.endpoint()
     stuffing = [socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock.setblocking(False)
@@ -153,19 +153,19 @@ async def test_a_member_that_does_not_accept_in_time_is_passed_over(lab: Lab) ->
         client = await lab.connects()
         await client.says(b"hello")
         await (await free.accepts()).hears(b"hello")
-    assert lab.plane.load().members[0].failed
+    assert lab.plane.load().hosts[0].failed
     for sock in stuffing:
         sock.close()
 
 
 async def test_a_share_whose_only_member_does_not_accept_in_time_is_passed_over(lab: Lab) -> None:
-    """One connect that took too long does not eject a member, so the share itself still counts as one that works."""
-    full, free = await lab.member(backlog=0, target="full"), await lab.member(target="free")
+    """One connect that took too long does not eject an endpoint, so the share itself still counts as one that works."""
+    full, free = await lab.endpoint(backlog=0, target="full"), await lab.endpoint(target="free")
     stuffing = [socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock.setblocking(False)
         sock.connect_ex(full.address.sockaddr)
-    shares = (Destination(1e6, ("full",), (full.member,)), Destination(1, ("free",), (free.member,)))
+    shares = (Destination(1e6, ("full",), (full.spec,)), Destination(1, ("free",), (free.spec,)))
     await lab.serves(l4(rules=(Rule(Match(), Send(shares)),), timeouts=Timeouts(connect=0.1)))
     client = await lab.connects()
     await client.says(b"hello")
@@ -176,10 +176,10 @@ async def test_a_share_whose_only_member_does_not_accept_in_time_is_passed_over(
 
 
 async def test_the_member_hears_who_the_client_is_with_its_first_bytes(lab: Lab) -> None:
-    member = await lab.member(child=True)
-    at = await lab.serves(l4(member))
+    endpoint = await lab.endpoint(child=True)
+    at = await lab.serves(l4(endpoint))
     clients = [await lab.connects(), await lab.connects()]
-    voices = [await member.accepts(), await member.accepts()]
+    voices = [await endpoint.accepts(), await endpoint.accepts()]
     headers = []
     for client in clients:
         await client.says(b"hello")
@@ -191,10 +191,10 @@ async def test_the_member_hears_who_the_client_is_with_its_first_bytes(lab: Lab)
 
 
 async def test_a_child_hears_its_parents_name_and_process_and_the_clusters_key(lab: Lab) -> None:
-    member = await lab.member(child=True)
-    await lab.serves(l4(member))
+    endpoint = await lab.endpoint(child=True)
+    await lab.serves(l4(endpoint))
     await lab.connects()
-    header = await (await member.accepts()).hears_proxy_header()
+    header = await (await endpoint.accepts()).hears_proxy_header()
     assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
 
 
@@ -205,7 +205,7 @@ async def test_an_endpoint_hears_nothing_but_the_client(lab: Lab) -> None:
 
 
 async def test_each_connection_is_picked_separately(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l4(one, two, balance=Policy.LEAST_REQUESTS))
     for _ in range(6):
         await lab.connects()
@@ -289,7 +289,7 @@ async def test_a_slow_reader_slows_its_peer_down_and_the_node_holds_little(lab: 
         while more := await client.stream.receive_some(64 * 1024 if heard < MIB else MIB):
             heard += len(more)
             digest.update(more)
-            held.append(pipe.member.held + sum(map(len, pipe.client.backlog or ())))
+            held.append(pipe.upstream.held + sum(map(len, pipe.client.backlog or ())))
             if heard < MIB:
                 await trio.sleep(0.002)
     assert (heard, digest.digest()) == digest_of(64)
@@ -314,7 +314,7 @@ async def test_small_talk_goes_on_after_bulk(lab: Lab) -> None:
 
 
 async def test_what_is_under_way_survives_both_half_closes(lab: Lab) -> None:
-    """The member ends first, then the client, with megabytes still on their way to the member."""
+    """The endpoint ends first, then the client, with megabytes still on their way to the endpoint."""
     client, voice = await relayed(lab)
     voice.listens_little()
     lab.background.start_soon(say_blocks, client, 16)
@@ -339,16 +339,16 @@ async def test_the_last_words_of_a_member_that_refuses_the_rest_arrive(lab: Lab)
 
 
 async def test_a_member_that_refused_is_left_alone_until_a_probe_finds_it_again(lab: Lab) -> None:
-    falling, standing = await lab.member(), await lab.member()
+    falling, standing = await lab.endpoint(), await lab.endpoint()
     at = falling.address
     await lab.serves(l4(falling, standing))
     falling.falls()
     for _ in range(2):
         await lab.connects()
         await standing.accepts()
-    assert [member.availability for member in lab.plane.load().members] == ["ejected", "available"]
+    assert [endpoint.availability for endpoint in lab.plane.load().hosts] == ["ejected", "available"]
     assert lab.log.count("member ejected") == 1
-    risen = await lab.member(at=at)
+    risen = await lab.endpoint(at=at)
     with trio.fail_after(5):
         probe = await risen.accepts()
         await probe.hears_end()
@@ -364,8 +364,8 @@ async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) ->
     one, two = await lab.nobody(), await lab.nobody()
     await lab.serves(l4(one, two))
     await (await lab.connects()).hears_end()
-    assert all(member.availability == "ejected" for member in lab.plane.load().members)
-    risen = await lab.member(at=two.address)
+    assert all(endpoint.availability == "ejected" for endpoint in lab.plane.load().hosts)
+    risen = await lab.endpoint(at=two.address)
     client = await lab.connects()
     await client.says(b"hello")
     await (await risen.accepts()).hears(b"hello")
@@ -378,9 +378,9 @@ async def test_a_member_refusing_everybody_is_asked_when_all_refuse(lab: Lab) ->
 async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_connection(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    members = [await lab.member(), await lab.member()]
-    await lab.serves(l4(*members))
-    lacking(monkeypatch, code, members)
+    endpoints = [await lab.endpoint(), await lab.endpoint()]
+    await lab.serves(l4(*endpoints))
+    lacking(monkeypatch, code, endpoints)
     for _ in range(10):
         await (await lab.connects()).hears_no_word()
     assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
@@ -393,7 +393,7 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_con
 async def test_a_lack_towards_one_member_sends_connections_to_another(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full, free = await lab.member(), await lab.member()
+    full, free = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l4(full, free))
     lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
     for _ in range(4):
@@ -407,7 +407,7 @@ async def test_a_lack_towards_one_member_sends_connections_to_another(
 async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, alive = await lab.nobody(), await lab.member()
+    dead, alive = await lab.nobody(), await lab.endpoint()
     await lab.serves(l4(dead, alive))
     reaching_itself(monkeypatch, dead)
     for _ in range(3):

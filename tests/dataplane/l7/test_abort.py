@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dataplane.conftest import Clock, Lab, PlayedMember, Voice
+from tests.dataplane.conftest import Clock, FakeEndpoint, Lab, Voice
 from tierlb.dataplane.l7.abort import HALF_CLOSE_S, has_left
 from tierlb.model.topology import ClientAbort
 
@@ -17,14 +17,14 @@ def test_an_end_that_comes_with_the_request_is_a_half_close() -> None:
     assert has_left(10.0 + HALF_CLOSE_S * 2, 10.0)
 
 
-async def waits(lab: Lab, clock: Clock, request: bytes = GET, **options: object) -> tuple[Voice, PlayedMember, Voice]:
-    """A client whose request has been with the member for a second."""
-    client, member = await lab.converses(**options)
+async def waits(lab: Lab, clock: Clock, request: bytes = GET, **options: object) -> tuple[Voice, FakeEndpoint, Voice]:
+    """A client whose request has been with the endpoint for a second."""
+    client, endpoint = await lab.converses(**options)
     await client.says(request)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_up_to(b"\r\n\r\n")
     clock.now += 1.0
-    return client, member, voice
+    return client, endpoint, voice
 
 
 async def test_a_request_whose_client_left_is_cancelled(lab: Lab, clock: Clock) -> None:
@@ -46,23 +46,23 @@ async def test_with_finish_it_is_finished(lab: Lab, clock: Clock) -> None:
 
 
 async def test_it_is_never_sent_again(lab: Lab, clock: Clock) -> None:
-    client, member, voice = await waits(lab, clock, client_abort=ClientAbort.FINISH)
+    client, endpoint, voice = await waits(lab, clock, client_abort=ClientAbort.FINISH)
     await client.ends()
     await lab.until(lambda: all(c.left for c in lab.front.clients))
     await voice.leaves()
     assert (await client.hears_message()).status == 502
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
 
 
 async def test_for_a_client_that_half_closed_it_is(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
     await client.ends()
     await lab.until(lambda: all(c.eof for c in lab.front.clients))
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.leaves()
-    again = await member.accepts()
+    again = await endpoint.accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).body == b"ok"

@@ -44,9 +44,9 @@ BIG = (Rule(Match(), Respond(200, "x" * 100_000)),)
 
 
 async def test_http_1_0_is_closed_after_its_answer(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert (await voice.hears_head()).first == "GET / HTTP/1.1"
     await voice.says(OK)
     answer = await client.hears_message()
@@ -55,9 +55,9 @@ async def test_http_1_0_is_closed_after_its_answer(lab: Lab) -> None:
 
 
 async def test_http_1_0_is_kept_if_it_asks_for_that(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for _ in range(2):
         await voice.hears_head()
         await voice.says(OK)
@@ -67,9 +67,9 @@ async def test_http_1_0_is_kept_if_it_asks_for_that(lab: Lab) -> None:
 
 
 async def test_a_client_that_says_close_is_closed_and_the_member_is_kept(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert "connection" not in await voice.hears_head()
     await voice.says(OK)
     assert (await client.hears_message())["connection"] == "close"
@@ -78,10 +78,10 @@ async def test_a_client_that_says_close_is_closed_and_the_member_is_kept(lab: La
 
 
 async def test_a_half_closed_client_still_gets_its_answer(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
     await client.ends()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     answer = await client.hears_message()
@@ -90,10 +90,10 @@ async def test_a_half_closed_client_still_gets_its_answer(lab: Lab) -> None:
 
 
 async def test_a_half_closed_client_gets_all_answers_it_asked_for(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET * 3 + b"GET / unfinis")
     await client.ends()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for _ in range(3):
         await voice.hears_head()
         await voice.says(OK)
@@ -147,9 +147,9 @@ async def test_a_half_closed_client_that_reads_late_gets_all_answers(lab: Lab) -
 
 
 async def test_a_request_cut_short_by_its_clients_end_is_not_passed_on_as_whole(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_up_to(b"half")
     await client.ends()
     await voice.hears_end()
@@ -215,9 +215,9 @@ async def test_a_head_has_its_own_time_even_where_idle_time_is_short(lab: Lab) -
 
 
 async def test_a_thousand_pipelined_requests_are_answered_in_order(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     lab.background.start_soon(client.says, b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(1000)))
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for number in range(1000):
         assert (await voice.hears_head()).first == f"GET /{number} HTTP/1.1"
         await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%04d" % number)
@@ -235,11 +235,11 @@ async def test_a_thousand_pipelined_requests_answered_here_are_answered_in_order
 
 
 async def test_answers_made_here_and_elsewhere_keep_their_order(lab: Lab) -> None:
-    member = await lab.member()
-    await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond(200, "here")), Rule(Match(), send(member)))))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(rules=(Rule(Match(path="/here"), Respond(200, "here")), Rule(Match(), send(endpoint)))))
     client = await lab.connects()
     await client.says(GET + GET.replace(b"/ ", b"/here ") + GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await client.hears_nothing()
     await voice.says(OK)
@@ -250,13 +250,13 @@ async def test_answers_made_here_and_elsewhere_keep_their_order(lab: Lab) -> Non
 
 @pytest.mark.parametrize("rules", [BIG, ()])
 async def test_a_client_that_asks_and_never_reads_cannot_fill_the_node(lab: Lab, rules: tuple[Rule, ...]) -> None:
-    member = await lab.member()
-    await lab.serves(l7(member, rules=rules))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, rules=rules))
     client = await lab.connects()
     client.listens_little()
     if not rules:
         lab.background.start_soon(
-            member.answers_all, b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000)
+            endpoint.answers_all, b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50000)
         )
     lab.background.start_soon(ask_for_ever, client)
     await lab.until(lambda: any(c.paused and c.backlog for c in lab.front.clients))
@@ -272,7 +272,7 @@ async def ask_for_ever(client: Voice) -> None:
         await client.stream.send_all(GET * 1000)
 
 
-# What is refused, and that nothing of it reaches a member.
+# What is refused, and that nothing of it reaches an endpoint.
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -324,28 +324,28 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_could_be_read_in_two_ways_is_refused_and_reaches_no_member(lab: Lab, name: str) -> None:
     request, status = REFUSED[name]
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(request + GET)
     answer = await client.hears_message()
     assert (answer.status, answer["connection"]) == (status, "close")
     assert answer.body.startswith(b"node-1: ")
     await client.hears_end()
     assert lab.front.counters.rejected == 1
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
 
 
 async def test_an_absolute_target_decides_the_host(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET http://right.example/x?y HTTP/1.1\r\nHost: wrong.example\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.first == "GET /x?y HTTP/1.1"
     assert request["host"] == request["x-forwarded-host"] == "right.example"
 
 
 async def test_chunk_extensions_do_not_pass(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CHUNKED + b"2;a=b\r\nok\r\n0;c\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.hears(b"2\r\nok\r\n0\r\n\r\n")
 
@@ -375,11 +375,11 @@ LARGE = [
 
 @pytest.mark.parametrize(("head", "status"), LARGE)
 async def test_large_heads_are_refused(lab: Lab, head: bytes, status: int) -> None:
-    client, member = await lab.converses(limits=Limits(head=1000, headers=10))
+    client, endpoint = await lab.converses(limits=Limits(head=1000, headers=10))
     answer = await client.asks(head)
     assert answer.status == status
     await client.hears_end()
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
 
 
 async def test_a_head_as_large_as_allowed_passes(lab: Lab) -> None:
@@ -414,10 +414,10 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(lab: Lab) -> Non
 
 
 async def introduced(lab: Lab, header: bytes, **options: object) -> tuple[Voice, Voice]:
-    """A parent's connection that has served one request, and the member's end of it."""
-    client, member = await lab.converses(listener=INNER, **options)
+    """A parent's connection that has served one request, and the endpoint's end of it."""
+    client, endpoint = await lab.converses(listener=INNER, **options)
     await client.says(header + GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
@@ -425,31 +425,31 @@ async def introduced(lab: Lab, header: bytes, **options: object) -> tuple[Voice,
 
 
 async def test_the_client_is_who_an_l4_parent_says(lab: Lab) -> None:
-    client, member = await lab.converses(listener=INNER)
+    client, endpoint = await lab.converses(listener=INNER)
     await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.all("x-forwarded-for") == [CLIENT[0]]
 
 
 async def test_a_trusted_client_of_an_l4_parent_is_believed(lab: Lab) -> None:
-    client, member = await lab.converses(listener=INNER, trusted_peers=("192.0.2.0/24",))
+    client, endpoint = await lab.converses(listener=INNER, trusted_peers=("192.0.2.0/24",))
     await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.all("x-forwarded-for") == ["6.6.6.6, 192.0.2.7"]
 
 
 async def test_a_proxy_header_may_come_in_pieces(lab: Lab) -> None:
-    client, member = await lab.converses(listener=INNER)
+    client, endpoint = await lab.converses(listener=INNER)
     for byte in l4_parent(("2001:db8::7", 1234)) + GET:
         await client.says(bytes([byte]))
         await trio.lowlevel.checkpoint()
-    assert (await (await member.accepts()).hears_head())["x-forwarded-for"] == "2001:db8::7"
+    assert (await (await endpoint.accepts()).hears_head())["x-forwarded-for"] == "2001:db8::7"
 
 
 async def test_an_l7_parent_is_believed_about_its_client(lab: Lab) -> None:
-    client, member = await lab.converses(listener=INNER)
+    client, endpoint = await lab.converses(listener=INNER)
     await client.says(l7_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.all("x-forwarded-for") == ["192.0.2.7, 127.0.0.1"]
 
 
@@ -468,10 +468,10 @@ STRANGERS = {
 async def test_who_does_not_show_that_it_is_a_parent_is_turned_away_unanswered_and_counted(
     lab: Lab, start: bytes
 ) -> None:
-    client, member = await lab.converses(listener=INNER)
+    client, endpoint = await lab.converses(listener=INNER)
     await client.says(start)
     await client.hears_no_word()
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
     load = lab.plane.load()
     assert (load.rejected, load.items, load.connections) == (1, 0, 0)
     assert lab.log.count("connection refused") == 1
@@ -539,9 +539,9 @@ async def test_other_connections_are_kept_whatever_their_age(lab: Lab, clock: Cl
 
 async def direct(lab: Lab, **options: object) -> tuple[Voice, Voice]:
     """As `introduced`, for a client that comes without a parent."""
-    client, member = await lab.converses(**options)
+    client, endpoint = await lab.converses(**options)
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
@@ -550,8 +550,8 @@ async def direct(lab: Lab, **options: object) -> tuple[Voice, Voice]:
 
 async def test_a_connection_that_a_former_parent_placed_ends_soon_and_politely(lab: Lab, clock: Clock) -> None:
     client, voice = await introduced(lab, l4_parent(name="edge-1", boot_id="b1"), timeouts=PATIENT)
-    (member,) = lab.members
-    again = partial(l7, member, listener=INNER, timeouts=PATIENT)
+    (endpoint,) = lab.endpoints
+    again = partial(l7, endpoint, listener=INNER, timeouts=PATIENT)
     lab.plane.apply(again(revision=2, parents=("edge-1/b1", "edge-1/b2")))
     clock.now += SPREAD_S
     assert not await is_closed_with_its_answer(client, voice)
@@ -562,7 +562,7 @@ async def test_a_connection_that_a_former_parent_placed_ends_soon_and_politely(l
 
 async def test_a_former_node_further_above_counts_as_well(lab: Lab, clock: Clock) -> None:
     client, voice = await introduced(lab, l4_parent(boot_id="b1", way=b"top-1/b0"), timeouts=PATIENT)
-    again = partial(l7, *lab.members, listener=INNER, timeouts=PATIENT)
+    again = partial(l7, *lab.endpoints, listener=INNER, timeouts=PATIENT)
     lab.plane.apply(again(revision=2, parents=("edge-1/b1", "top-1/b0")))
     clock.now += SPREAD_S
     assert not await is_closed_with_its_answer(client, voice)
@@ -573,7 +573,7 @@ async def test_a_former_node_further_above_counts_as_well(lab: Lab, clock: Clock
 
 async def test_what_a_former_parent_still_places_ends_with_its_first_answer(lab: Lab, clock: Clock) -> None:
     client, voice = await introduced(lab, l4_parent(boot_id="b2"), timeouts=PATIENT, parents=("edge-1/b1", "edge-1/b2"))
-    again = partial(l7, *lab.members, listener=INNER, timeouts=PATIENT)
+    again = partial(l7, *lab.endpoints, listener=INNER, timeouts=PATIENT)
     lab.plane.apply(again(revision=2, parents=("edge-1/b2",)))
     late = await lab.connects()
     await late.says(l4_parent(boot_id="b1"))
@@ -592,7 +592,7 @@ async def test_a_parent_that_the_snapshot_does_not_know_yet_may_place_connection
 
 async def test_a_connection_of_a_former_parent_on_which_nothing_is_asked_ends_too(lab: Lab, clock: Clock) -> None:
     client, _ = await introduced(lab, l4_parent(), timeouts=PATIENT)
-    lab.plane.apply(l7(*lab.members, listener=INNER, timeouts=PATIENT, revision=2))
+    lab.plane.apply(l7(*lab.endpoints, listener=INNER, timeouts=PATIENT, revision=2))
     clock.now += SPREAD_S + GRACE_S + 0.5
     await client.hears_end()
 
@@ -607,14 +607,14 @@ async def test_in_drain_all_connections_end_soon_and_politely(
     client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
     drained = {"parents": ("edge-1/boot",), "admin": admin}
     listener = INNER if parent else ANY_PORT
-    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, **drained))
+    lab.plane.apply(l7(*lab.endpoints, listener=listener, timeouts=PATIENT, revision=2, **drained))
     clock.now += SPREAD_S
     assert await is_closed_with_its_answer(client, voice)
 
 
 async def test_in_drain_a_connection_on_which_nothing_is_asked_ends_after_a_moment(lab: Lab, clock: Clock) -> None:
     client, _ = await direct(lab, timeouts=PATIENT)
-    lab.plane.apply(l7(*lab.members, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    lab.plane.apply(l7(*lab.endpoints, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += SPREAD_S + GRACE_S + 0.5
     await client.hears_end()
 
@@ -625,7 +625,7 @@ async def test_an_answer_that_had_promised_to_stay_is_followed_by_a_moment_for_o
     await voice.hears_head()
     await voice.says(OK[:-1])
     assert "connection" not in await client.hears_head()
-    lab.plane.apply(l7(*lab.members, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    lab.plane.apply(l7(*lab.endpoints, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += SPREAD_S
     await voice.says(OK[-1:])
     await client.hears(b"ok")
@@ -637,7 +637,7 @@ async def test_an_answer_that_had_promised_to_stay_is_followed_by_a_moment_for_o
 async def test_whoever_is_a_parent_now_other_connections_stay(lab: Lab, clock: Clock, parent: bytes) -> None:
     client, voice = await introduced(lab, parent, timeouts=PATIENT) if parent else await direct(lab, timeouts=PATIENT)
     listener = INNER if parent else ANY_PORT
-    lab.plane.apply(l7(*lab.members, listener=listener, timeouts=PATIENT, revision=2, parents=("edge-2/b",)))
+    lab.plane.apply(l7(*lab.endpoints, listener=listener, timeouts=PATIENT, revision=2, parents=("edge-2/b",)))
     clock.now += 10 * SPREAD_S
     lab.plane.reactor.wheel.advance(clock.now)
     assert not await is_closed_with_its_answer(client, voice)
@@ -668,9 +668,9 @@ async def test_a_node_hotter_than_its_siblings_closes_a_few_connections_politely
 
 
 async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_one(lab: Lab, clock: Clock) -> None:
-    first, member = await lab.converses(listener=INNER)
+    first, endpoint = await lab.converses(listener=INNER)
     await first.says(l4_parent() + GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await first.hears_message()
@@ -684,7 +684,7 @@ async def test_a_slow_node_closes_those_first_that_wait_and_ask_most_and_keeps_o
     assert not await is_closed_with_its_answer(first, voice), "it did not wait, so it was not chosen"
     for client in (first, second):
         await client.says(GET)
-    heads = [voice, await member.accepts()]
+    heads = [voice, await endpoint.accepts()]
     for each in heads:
         await each.hears_head()
     lab.front.closing.set_rate(clock.now, 100.0, Reason.SLOW)
@@ -798,11 +798,11 @@ async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab
 
 async def test_a_body_in_many_chunks_that_came_before_the_end_of_the_client_arrives(lab: Lab) -> None:
     """The client has ended before its request's turn comes, and the request's body takes several turns."""
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
     await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
     await client.ends()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     assert (await voice.hears_message()).body == b"x" * 5 * CHUNKS_A_CALL
@@ -813,11 +813,11 @@ async def test_a_body_in_many_chunks_that_came_before_the_end_of_the_client_arri
 
 
 async def test_a_body_in_many_chunks_that_lacks_its_end_is_given_up(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     chunks = b"1\r\nx\r\n" * 5 * CHUNKS_A_CALL
     await client.says(GET + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
     await client.ends()
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await voice.hears_head()

@@ -1,4 +1,4 @@
-"""One request and its response, told from both ends: what the member hears, what the client hears."""
+"""One request and its response, told from both ends: what the endpoint hears, what the client hears."""
 
 import collections
 import contextlib
@@ -38,10 +38,10 @@ MIB = 1024 * 1024
 
 
 async def exchange(lab: Lab, request: bytes, answer: bytes) -> tuple[Voice, Voice]:
-    """One request asked, heard by its member and answered; the client has heard nothing yet."""
-    client, member = await lab.converses()
+    """One request asked, heard by its endpoint and answered; the client has heard nothing yet."""
+    client, endpoint = await lab.converses()
     await client.says(request)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(answer)
     return client, voice
@@ -53,9 +53,9 @@ ONES = b"1\r\nx\r\n"
 
 
 async def test_tiny_chunks_of_a_request_arrive_as_few_large_ones(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CHUNKED_POST + ONES * 4000 + b"0\r\nX-Sum: 1\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     framed = await voice.hears_up_to(b"0\r\nX-Sum: 1\r\n\r\n")
     assert framed.count(b"x") == 4000
@@ -73,13 +73,13 @@ async def test_tiny_chunks_of_an_answer_arrive_as_few_large_ones(lab: Lab) -> No
 
 
 async def test_a_request_body_of_far_too_many_tiny_chunks_is_400(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CHUNKED_POST + ONES * (STRETCH_CHUNKS + CHUNKS_A_CALL))
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     assert (await client.hears_message()).status == 400
     assert lab.front.counters.rejected == 1
-    assert lab.host(member).failed == 0
+    assert lab.host(endpoint).failed == 0
 
 
 async def test_an_answer_of_far_too_many_tiny_chunks_is_cut(lab: Lab) -> None:
@@ -91,12 +91,12 @@ async def test_an_answer_of_far_too_many_tiny_chunks_is_cut(lab: Lab) -> None:
 
 async def test_others_are_served_between_the_turns_of_a_body_in_many_chunks(lab: Lab) -> None:
     """Two bodies are sent before the node looks; each is worked through in turns, the other's in between."""
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     clients = [client, await lab.connects()]
     voices = []
     for each in clients:
         await each.says(CHUNKED_POST)
-        voices.append(await member.accepts())
+        voices.append(await endpoint.accepts())
         await voices[-1].hears_head()
     order: list[object] = []
     for each in lab.front.clients:
@@ -141,9 +141,9 @@ def sized(bytes_in_all: int) -> bytes:
 async def test_the_limit_of_heads_holds_for_answers_however_they_come(
     lab: Lab, head: bytes, status: int, piece_bytes: int
 ) -> None:
-    client, member = await lab.converses(limits=Limits(head=1000))
+    client, endpoint = await lab.converses(limits=Limits(head=1000))
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     for at in range(0, len(head), piece_bytes):
         await voice.says(head[at : at + piece_bytes])
@@ -156,22 +156,22 @@ async def test_the_limit_of_heads_holds_for_answers_however_they_come(
 @pytest.mark.parametrize(("count", "status"), [(9, 200), (10, 502)])
 async def test_the_fields_of_an_answer_are_counted(lab: Lab, count: int, status: int) -> None:
     """Also of one that was remembered when more were allowed."""
-    client, member = await lab.converses(limits=Limits(headers=50))
+    client, endpoint = await lab.converses(limits=Limits(headers=50))
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"X: a\r\n" * count + b"\r\n"
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for _ in range(3):
         await voice.hears_head()
         await voice.says(answer)
         assert (await client.hears_message()).status == 200
         await client.says(GET)
     await voice.hears_head()
-    lab.plane.apply(l7(member, limits=Limits(headers=10), revision=2))
+    lab.plane.apply(l7(endpoint, limits=Limits(headers=10), revision=2))
     await voice.says(answer)
     assert (await client.hears_message()).status == status
 
 
-# Which member, which connection.
+# Which endpoint, which connection.
 
 
 async def test_both_connections_are_kept_and_used_again(lab: Lab) -> None:
@@ -181,18 +181,18 @@ async def test_both_connections_are_kept_and_used_again(lab: Lab) -> None:
     await voice.hears_head()
     await voice.says(OK)
     assert (await client.hears_message()).body == b"ok"
-    assert len(lab.members[0].voices) == 1
+    assert len(lab.endpoints[0].voices) == 1
 
 
 async def test_each_request_of_a_connection_is_picked_separately(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(one, two))
     client = await lab.connects()
     chosen = set()
     for _ in range(2):
         await client.says(GET)
-        member, voice = await lab.accepts(one, two)
-        chosen.add(member.address)
+        endpoint, voice = await lab.accepts(one, two)
+        chosen.add(endpoint.address)
         await voice.hears_head()
         await voice.says(OK)
         assert (await client.hears_message()).status == 200
@@ -210,7 +210,7 @@ async def test_a_connection_kept_by_one_client_serves_another(lab: Lab) -> None:
 
 
 async def test_a_refused_connect_costs_nothing_when_another_member_is_there(lab: Lab) -> None:
-    nobody, somebody = await lab.nobody(), await lab.member()
+    nobody, somebody = await lab.nobody(), await lab.endpoint()
     await lab.serves(l7(somebody, nobody))
     client = await lab.connects()
     await client.says(POST)
@@ -223,21 +223,21 @@ async def test_a_refused_connect_costs_nothing_when_another_member_is_there(lab:
 
 
 async def test_a_body_goes_on_when_the_second_member_has_a_kept_connection(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(one, two))
     client = await lab.connects()
-    members = []
+    endpoints = []
     for _ in range(2):
         await client.says(GET)
-        member, voice = await lab.accepts(one, two)
-        members.append(member)
+        endpoint, voice = await lab.accepts(one, two)
+        endpoints.append(endpoint)
         await voice.hears_head()
         await voice.says(OK)
         await client.hears_message()
-    falling, _ = members  # whose turn is next
+    falling, _ = endpoints  # whose turn is next
     await falling.voices[0].leaves()
     falling.falls()
-    await lab.until(lambda: not lab.front.registry._hosts[(falling.member.name, str(falling.address))].idle)
+    await lab.until(lambda: not lab.front.registry._hosts[(falling.spec.name, str(falling.address))].idle)
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
     await voice.hears_head()
     await client.says(b"0123456789")
@@ -254,12 +254,12 @@ async def test_all_members_refusing_is_502(lab: Lab) -> None:
 
 
 async def test_a_member_that_does_not_accept_in_time_is_504(lab: Lab) -> None:
-    member = await lab.member(backlog=0)
+    endpoint = await lab.endpoint(backlog=0)
     stuffing = [socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock.setblocking(False)
-        sock.connect_ex(member.address.sockaddr)
-    await lab.serves(l7(member, timeouts=Timeouts(connect=0.1)))
+        sock.connect_ex(endpoint.address.sockaddr)
+    await lab.serves(l7(endpoint, timeouts=Timeouts(connect=0.1)))
     answer = await (await lab.connects()).asks(GET)
     for sock in stuffing:
         sock.close()
@@ -288,42 +288,42 @@ REASONS = {
 async def test_hosts_that_are_out_on_purpose_get_nothing_and_the_answer_says_why(
     lab: Lab, balance: Policy, reason: str, says: list[dict[str, Any]]
 ) -> None:
-    members = [await lab.member(**each) for each in says]
-    await lab.serves(l7(*members, balance=balance))
+    endpoints = [await lab.endpoint(**each) for each in says]
+    await lab.serves(l7(*endpoints, balance=balance))
     client = await lab.connects()
     for _ in range(2):
         answer = await client.asks(GET)
         assert (answer.status, answer["retry-after"]) == (503, "1")
         assert answer.body.startswith(f"node-1: nobody is there to answer: {reason}\nrequest id: ".encode())
-    for member in members:
-        await member.is_left_alone()
+    for endpoint in endpoints:
+        await endpoint.is_left_alone()
     assert lab.front.counters.errors == 2
     assert lab.plane.load().in_flight == 0
 
 
 @pytest.mark.parametrize("balance", Policy)
 async def test_a_host_of_weight_zero_is_no_help_when_all_others_are_down(lab: Lab, balance: Policy) -> None:
-    dead, weightless = await lab.nobody(), await lab.member(weight=0.0)
+    dead, weightless = await lab.nobody(), await lab.endpoint(weight=0.0)
     await lab.serves(l7(dead, weightless, balance=balance))
     client = await lab.connects()
     for _ in range(3):
         assert (await client.asks(GET)).status == 502
     lab.plane.reactor.look()
     await weightless.is_left_alone()
-    assert [load.availability for load in lab.plane.load().members] == ["ejected", "weight 0"]
+    assert [load.availability for load in lab.plane.load().hosts] == ["ejected", "weight 0"]
     assert lab.plane.load().in_flight == 0
 
 
 async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_503(lab: Lab) -> None:
-    members = [await lab.member(), await lab.member()]
-    await lab.serves(l7(*members, balance=Policy.MAGLEV))
-    for member in members:
-        lab.host(member).agent_says(AgentSays(maxconn=1))
+    endpoints = [await lab.endpoint(), await lab.endpoint()]
+    await lab.serves(l7(*endpoints, balance=Policy.MAGLEV))
+    for endpoint in endpoints:
+        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
     clients = [await lab.connects() for _ in range(3)]
     voices = []
     for client in clients[:2]:
         await client.says(GET)
-        voices.append((await lab.accepts(*members))[1])
+        voices.append((await lab.accepts(*endpoints))[1])
     answer = await clients[2].asks(GET)
     assert (answer.status, answer["retry-after"]) == (503, "1")
     assert b"every host of app is at the maxconn that its agent set\n" in answer.body
@@ -338,12 +338,12 @@ async def test_a_full_host_is_passed_over_and_when_all_are_full_the_answer_is_50
 
 
 async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab) -> None:
-    client, member = await lab.converses(says={"child": True})
+    client, endpoint = await lab.converses(says={"child": True})
     other = await lab.connects()
     voices = []
     for each in (client, other):
         await each.says(GET)
-        voices.append(await member.accepts())
+        voices.append(await endpoint.accepts())
         header = await voices[-1].hears_proxy_header()
         assert header.source is None
         assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
@@ -356,12 +356,12 @@ async def test_a_child_hears_once_on_each_connection_who_its_parent_is(lab: Lab)
 
 
 async def test_two_l7_tiers_pass_the_client_on(lab: Lab) -> None:
-    member = await lab.member()
-    inner = await lab.serves(l7(member, listener=INNER))
+    endpoint = await lab.endpoint()
+    inner = await lab.serves(l7(endpoint, listener=INNER))
     await lab.serves(l7(below(inner, "node-1")))
     client = await lab.connects()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     request = await voice.hears_head()
     assert request.all("x-forwarded-for") == ["127.0.0.1, 127.0.0.1"]
     assert len(request.all("x-request-id")) == 1
@@ -378,19 +378,19 @@ PATIENT = Timeouts(response=1000.0, stream=1000.0, idle=1000.0)
 
 
 def parked(lab: Lab) -> tuple[int, int, int, int, int]:
-    """At members, in what its parent is told of its own, in what all are told, in the node's own figures, and at its
-    members there."""
+    """At endpoints, in what its parent is told of its own, in what all are told, in the node's own figures, and at its
+    endpoints there."""
     load = lab.plane.load()
     at_members = sum(host.parked for host in lab.front.registry.hosts)
     tallies = lab.front.counters.tallies
     assert tallies.outside.parked == 0
     figures = (lab.plane.echo("edge-1").parked, lab.plane.subtree().parked, load.parked)
-    return (at_members, *figures, sum(member.parked for member in load.members))
+    return (at_members, *figures, sum(endpoint.parked for endpoint in load.hosts))
 
 
-async def begins(lab: Lab, request: bytes, *, members: int = 1, long: bool = False) -> tuple[Voice, Voice]:
-    """A request from an l4 parent, heard by its member. `long`: most of its kind are parked."""
-    made = [await lab.member() for _ in range(members)]
+async def begins(lab: Lab, request: bytes, *, endpoints: int = 1, long: bool = False) -> tuple[Voice, Voice]:
+    """A request from an l4 parent, heard by its endpoint. `long`: most of its kind are parked."""
+    made = [await lab.endpoint() for _ in range(endpoints)]
     await lab.serves(l7(*made, listener=INNER, timeouts=PATIENT))
     lab.front.long[:] = [long] * len(lab.front.long)
     client = await lab.connects()
@@ -512,11 +512,11 @@ async def test_a_parked_item_is_counted_apart_until_it_ends_however(
 
 
 async def test_a_parked_item_that_is_tried_again_begins_anew(lab: Lab, clock: Clock) -> None:
-    client, voice = await begins(lab, GET, members=2)
+    client, voice = await begins(lab, GET, endpoints=2)
     lab.front.registry.kinds._answered = [9] * len(lab.front.long)  # its kind is a short one, as a rule
     is_parked_by_a_tick(lab, clock)
     await voice.leaves()
-    _, again = await lab.accepts(*lab.members)
+    _, again = await lab.accepts(*lab.endpoints)
     await again.hears_head()
     assert parked(lab) == (0,) * 5
     lab.ticks()
@@ -534,7 +534,7 @@ async def test_a_member_owes_nothing_before_it_was_asked(
     lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though another one was, and did not answer."""
-    client, voice = await begins(lab, GET, members=2)
+    client, voice = await begins(lab, GET, endpoints=2)
     (exchange,) = [each.exchange for each in lab.front.clients]
     first = exchange.host
     assert exchange.sent > 0
@@ -564,16 +564,16 @@ async def test_a_get_is_repeated_when_a_kept_connection_closes_under_it(lab: Lab
     await client.says(GET)
     await voice.hears_head()
     await voice.leaves()
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).body == b"ok"
     assert lab.front.counters.errors == 0
-    assert lab.plane.load().members[0].failed == 0, "it was free to close what lay idle"
+    assert lab.plane.load().hosts[0].failed == 0, "it was free to close what lay idle"
 
 
 async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though_another_answers(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(one, two))
     client = await lab.connects()
     await client.says(GET)
@@ -584,8 +584,8 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).status == 200
-    failed = {load.name: (load.done, load.failed) for load in lab.plane.load().members}
-    assert failed.pop(failing.member.name) == (1, 1)
+    failed = {load.name: (load.done, load.failed) for load in lab.plane.load().hosts}
+    assert failed.pop(failing.spec.name) == (1, 1)
     assert list(failed.values()) == [(1, 0)]
     assert lab.host(failing).estimate.penalty.value(lab.plane.reactor.now) > 0
 
@@ -594,18 +594,18 @@ async def test_a_member_that_closes_a_new_connection_unanswered_is_blamed_though
 async def test_who_closes_a_kept_connection_may_be_dead_so_another_is_asked_unless_clients_have_their_own(
     lab: Lab, balance: Policy
 ) -> None:
-    members = [await lab.member(weight=100), await lab.member()]
-    await lab.serves(l7(*members, balance=balance))
+    endpoints = [await lab.endpoint(weight=100), await lab.endpoint()]
+    await lab.serves(l7(*endpoints, balance=balance))
     client = await lab.connects()
     await client.says(GET)
-    first, voice = await lab.accepts(*members)
+    first, voice = await lab.accepts(*endpoints)
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
     await client.says(GET)
     await voice.hears_head()
     await voice.leaves()
-    again, _ = await lab.accepts(*members)
+    again, _ = await lab.accepts(*endpoints)
     assert (again is first) is (balance is Policy.MAGLEV)
 
 
@@ -618,7 +618,7 @@ async def test_a_post_is_not_repeated_when_a_kept_connection_closes_under_it(lab
     answer = await client.hears_message()
     assert answer.status == 502
     assert b"closed the connection without an answer" in answer.body or b"reset" in answer.body
-    await lab.members[0].is_left_alone()
+    await lab.endpoints[0].is_left_alone()
 
 
 async def test_a_post_never_meets_a_connection_that_the_member_has_closed(lab: Lab) -> None:
@@ -626,7 +626,7 @@ async def test_a_post_never_meets_a_connection_that_the_member_has_closed(lab: L
     await client.hears_message()
     await voice.leaves()
     await client.says(POST)
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.hears(b"body")
     await again.says(OK)
@@ -634,21 +634,21 @@ async def test_a_post_never_meets_a_connection_that_the_member_has_closed(lab: L
 
 
 async def test_a_request_is_repeated_once_only(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
     for _ in range(2):
-        voice = await member.accepts()
+        voice = await endpoint.accepts()
         await voice.hears_head()
         await voice.leaves()
     assert (await client.hears_message()).status == 502
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
 
 
 async def test_nothing_is_repeated_after_the_first_byte_of_an_answer(lab: Lab) -> None:
     client, voice = await exchange(lab, GET, b"HTTP/1.1 200")
     await voice.leaves()
     assert (await client.hears_message()).status == 502
-    await lab.members[0].is_left_alone()
+    await lab.endpoints[0].is_left_alone()
 
 
 async def test_nothing_is_repeated_after_an_interim_answer(lab: Lab) -> None:
@@ -656,16 +656,16 @@ async def test_nothing_is_repeated_after_an_interim_answer(lab: Lab) -> None:
     assert (await client.hears_message(bodiless=True)).status == 103
     await voice.leaves()
     assert (await client.hears_message()).status == 502
-    await lab.members[0].is_left_alone()
+    await lab.endpoints[0].is_left_alone()
 
 
 # Deadlines.
 
 
 async def test_a_member_that_does_not_answer_in_time_is_504(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(response=0.1))
+    client, endpoint = await lab.converses(timeouts=Timeouts(response=0.1))
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     answer = await client.hears_message()
     assert answer.status == 504
@@ -674,9 +674,9 @@ async def test_a_member_that_does_not_answer_in_time_is_504(lab: Lab) -> None:
 
 
 async def test_a_member_that_stalls_in_its_answer_is_cut_off(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=0.1))
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(CHUNKED_OK, b"2\r\nok\r\n")
     assert (await client.hears_rest()).endswith(b"2\r\nok\r\n")
@@ -684,21 +684,21 @@ async def test_a_member_that_stalls_in_its_answer_is_cut_off(lab: Lab) -> None:
 
 
 async def test_a_client_that_stalls_in_its_body_is_408_and_not_the_members_fault(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=0.1))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_up_to(b"\r\n\r\nbo")
     assert (await client.hears_message()).status == 408
     await client.hears_end()
     await voice.hears_end()
-    assert lab.plane.load().members[0].failed == 0
+    assert lab.plane.load().hosts[0].failed == 0
 
 
 async def body_in_pieces(lab: Lab, clock: Clock, piece_bytes: int, every_s: float, times: int, **options: Any) -> Any:
-    """A client that sends such pieces of a body; it, the member's end and the node's connection to the client."""
-    client, member = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6), **options)
+    """A client that sends such pieces of a body; it, the endpoint's end and the node's connection to the client."""
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6), **options)
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
     for _ in range(times):
@@ -715,7 +715,7 @@ async def test_a_body_slower_than_the_least_rate_is_408(lab: Lab, clock: Clock) 
     answer = await client.hears_message()
     assert (answer.status, answer["connection"]) == (408, "close")
     assert b"body_rate" in answer.body
-    assert lab.host(lab.members[0]).failed == 0
+    assert lab.host(lab.endpoints[0]).failed == 0
     assert lab.front.counters.rejected == 1
 
 
@@ -747,9 +747,9 @@ async def test_a_body_that_the_member_does_not_read_is_not_slow(lab: Lab, clock:
 
 
 async def test_a_client_that_waits_for_100_continue_is_not_slow(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=60, response=1e6, idle=1e6))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     clock.now += 50
     lab.plane.reactor.look()
@@ -763,9 +763,9 @@ async def test_a_client_that_waits_for_100_continue_is_not_slow(lab: Lab, clock:
 
 
 async def test_a_client_that_takes_long_over_its_body_does_not_use_up_the_answers_time(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(response=1.0, stream=5))
+    client, endpoint = await lab.converses(timeouts=Timeouts(response=1.0, stream=5))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await trio.sleep(1.3)
     await client.says(b"body")
@@ -809,10 +809,10 @@ async def test_http_1_0_hears_all_of_a_cut_answer_that_has_a_length(lab: Lab) ->
 
 @pytest.mark.parametrize("minor", [0, 1])
 async def test_what_came_of_a_cut_answer_reaches_a_client_that_reads_late(lab: Lab, minor: int) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     client.listens_little()
     await client.says(b"GET / HTTP/1.%d\r\nHost: a\r\n\r\n" % minor)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.background.start_soon(say_until_reset, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
     head = await client.hears_head()
@@ -837,9 +837,9 @@ async def test_a_malformed_chunk_in_an_answer_cuts_it(lab: Lab) -> None:
 
 
 async def test_a_body_with_a_length_passes(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(POST[:-2])
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     head = await voice.hears_head()
     assert head["content-length"] == "4"
     await voice.hears(b"bo")
@@ -852,9 +852,9 @@ async def test_a_body_with_a_length_passes(lab: Lab) -> None:
 
 
 async def test_a_chunked_body_is_framed_anew_and_its_trailers_pass(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CHUNKED_POST, b"3;a=b\r\nabc", b"\r\n0", b"2\r\nde\r\n0\r\nX-Sum: 5\r\nHost: b\r\n\r\n" + GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     request = await voice.hears_message()
     assert request.body == b"abcde"
     assert request.trailers == [b"X-Sum: 5"]
@@ -876,7 +876,7 @@ async def test_an_answer_that_ends_by_close_becomes_chunked(lab: Lab) -> None:
     answer = await client.hears_message()
     assert (answer["transfer-encoding"], answer.body) == ("chunked", b"something")
     await client.says(GET)
-    assert await lab.members[0].accepts()
+    assert await lab.endpoints[0].accepts()
 
 
 async def test_a_chunked_answer_ends_by_close_for_http_1_0(lab: Lab) -> None:
@@ -889,9 +889,9 @@ async def test_a_chunked_answer_ends_by_close_for_http_1_0(lab: Lab) -> None:
 
 
 async def test_an_answer_in_many_pieces_arrives_whole(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":
         await voice.says(bytes([byte]))
         await trio.lowlevel.checkpoint()
@@ -918,7 +918,7 @@ async def test_an_answer_without_a_body_ends_at_its_head(
     assert head.all("content-length") == ([length] if length else [])
     await client.says(request)
     if method == b"HEAD" or b"999" in answer:  # the body may come late
-        voice = await lab.members[0].accepts()
+        voice = await lab.endpoints[0].accepts()
     await voice.hears_head()
     await voice.says(answer)
     assert (await client.hears_message(bodiless=True)).first == head.first
@@ -937,16 +937,16 @@ async def test_a_member_that_closes_after_its_answer_is_not_used_again(lab: Lab)
     assert "connection" not in answer
     await voice.hears_end()
     await client.says(GET)
-    await lab.members[0].accepts()
+    await lab.endpoints[0].accepts()
 
 
 # Interim answers.
 
 
 async def test_100_continue_makes_its_round_trip(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     assert (await voice.hears_head())["expect"] == "100-continue"
     await voice.says(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert (await client.hears_message(bodiless=True)).status == 100
@@ -971,9 +971,9 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 async def test_more_interim_answers_than_there_can_be_reason_for_are_502(
     lab: Lab, at_once: bool, version: bytes
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET / HTTP/%b\r\nHost: a\r\n\r\n" % version)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     if at_once:
         await voice.says(HINTS * 1000)
@@ -997,9 +997,9 @@ async def test_as_many_interim_answers_as_are_allowed_pass(lab: Lab) -> None:
 
 @pytest.mark.parametrize("request_head", [GET, CHUNKED_POST])
 async def test_interim_answers_wait_for_a_client_that_does_not_read(lab: Lab, request_head: bytes) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(request_head)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
     real = connection.sock
@@ -1078,9 +1078,9 @@ async def closes(voice: Voice) -> bool:
 
 
 async def test_an_answer_may_come_while_the_body_still_does(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nsome")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_up_to(b"some")
     await voice.says(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     answer = await client.hears_message()
@@ -1091,10 +1091,10 @@ async def test_an_answer_may_come_while_the_body_still_does(lab: Lab) -> None:
 
 
 async def test_an_early_answer_survives_the_reset_that_follows_it(lab: Lab) -> None:
-    """The member answers and closes with most of the body unread: the kernel resets, the answer still counts."""
-    client, member = await lab.converses()
+    """The endpoint answers and closes with most of the body unread: the kernel resets, the answer still counts."""
+    client, endpoint = await lab.converses()
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     voice.listens_little()
     await voice.hears_head()
     with trio.move_on_after(0.1):
@@ -1105,9 +1105,9 @@ async def test_an_early_answer_survives_the_reset_that_follows_it(lab: Lab) -> N
 
 
 async def test_both_bodies_may_flow_at_once(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CHUNKED_POST)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(CHUNKED_OK)
     head = await client.hears_head()
@@ -1127,16 +1127,16 @@ async def test_both_bodies_may_flow_at_once(lab: Lab) -> None:
 
 
 async def test_a_length_over_the_cap_is_413_and_reaches_no_member(lab: Lab) -> None:
-    client, member = await lab.converses(limits=Limits(body=3))
+    client, endpoint = await lab.converses(limits=Limits(body=3))
     assert (await client.asks(POST)).status == 413
     await client.hears_end()
-    await member.is_left_alone()
+    await endpoint.is_left_alone()
 
 
 async def test_chunks_over_the_cap_are_413_and_end_the_members_request(lab: Lab) -> None:
-    client, member = await lab.converses(limits=Limits(body=3))
+    client, endpoint = await lab.converses(limits=Limits(body=3))
     await client.says(CHUNKED_POST + b"3\r\nabc\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_up_to(b"3\r\nabc\r\n")
     await client.says(b"1\r\nd\r\n")
     assert (await client.hears_message()).status == 413
@@ -1148,17 +1148,17 @@ async def test_chunks_over_the_cap_are_413_and_end_the_members_request(lab: Lab)
 
 
 def backlog_bytes(lab: Lab) -> int:
-    """What the node holds in its memory for all its clients and members."""
+    """What the node holds in its memory for all its clients and endpoints."""
     streams = [*lab.front.clients, *(c.exchange.connection for c in lab.front.clients if c.exchange)]
     return sum(len(piece) for stream in streams if stream is not None for piece in stream.backlog or ())
 
 
 async def test_a_slow_client_slows_the_member_down_and_the_node_holds_little(lab: Lab) -> None:
     size = 64 * MIB
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     client.listens_little()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.background.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
     await client.hears_head()
@@ -1169,9 +1169,9 @@ async def test_a_slow_client_slows_the_member_down_and_the_node_holds_little(lab
 
 async def test_a_slow_member_slows_the_client_down_and_the_node_holds_little(lab: Lab) -> None:
     size = 64 * MIB
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     lab.background.start_soon(say_much, client, b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, size)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     voice.listens_little()
     await voice.hears_head()
     held = await hear_slowly(lab, voice, size)
@@ -1207,10 +1207,10 @@ async def hear_slowly(lab: Lab, voice: Voice, size: int) -> list[int]:
 
 async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab, clock: Clock) -> None:
     size = 32 * MIB
-    client, member = await lab.converses(timeouts=Timeouts(stream=60.0))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=60.0))
     client.listens_little()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.background.start_soon(say_much, voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, size)
     await client.hears_head()
@@ -1224,10 +1224,10 @@ async def test_a_client_that_reads_slowly_but_reads_is_not_cut(lab: Lab, clock: 
 
 
 async def test_a_client_that_stops_reading_is_cut(lab: Lab) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=0.1))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=0.1))
     client.listens_little()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     with pytest.raises(trio.BrokenResourceError):
         await say_much(voice, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MIB), 64 * MIB)
@@ -1239,9 +1239,9 @@ async def test_a_client_that_stops_reading_is_cut(lab: Lab) -> None:
 
 @pytest.mark.parametrize("request_bytes", [GET, POST[:-2]])
 async def test_a_client_that_resets_ends_the_members_work(lab: Lab, request_bytes: bytes) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(request_bytes)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     client.resets()
     assert await closes_after_rest(voice)
@@ -1260,9 +1260,9 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: w
 
 
 async def test_an_upgrade_joins_both_sides(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(UPGRADE + b"right behind the request")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     request = await voice.hears_head()
     assert (request["upgrade"], request["connection"]) == ("websocket", "upgrade")
     await voice.says(SWITCH + b"right behind the 101")
@@ -1292,10 +1292,10 @@ async def test_an_upgrade_that_the_member_declines_is_an_ordinary_answer(lab: La
 
 async def test_an_upgrade_behind_an_answer_still_being_written_loses_no_byte(lab: Lab) -> None:
     size = 8 * MIB
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     client.listens_little()
     await client.says(GET + UPGRADE)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.background.start_soon(answer_and_switch, voice, size)
     await client.hears_head()
@@ -1310,14 +1310,14 @@ async def answer_and_switch(voice: Voice, size: int) -> None:
 
 
 async def test_h2c_is_not_asked_for(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert "upgrade" not in request
     assert "connection" not in request
 
 
-# What the member's answers say of the member.
+# What the endpoint's answers say of the endpoint.
 
 REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 3.0})
 LOADS = {
@@ -1337,7 +1337,7 @@ async def test_an_endpoints_load_is_heeded_and_not_passed_on(lab: Lab, field: by
     client, _ = await exchange(lab, GET, loaded(field))
     answer = await client.hears_message()
     assert [name for name, _ in answer.fields] == ["content-length"]
-    estimate = lab.host(lab.members[0]).estimate
+    estimate = lab.host(lab.endpoints[0]).estimate
     assert estimate.slots == 3
     assert estimate.capacity(lab.plane.reactor.now, None) == pytest.approx(100)
 
@@ -1346,7 +1346,7 @@ async def test_a_load_that_cannot_be_read_changes_nothing_and_is_not_passed_on(l
     client, _ = await exchange(lab, GET, loaded(b"endpoint-load-metrics: TEXT slots=many"))
     answer = await client.hears_message()
     assert (answer.body, [name for name, _ in answer.fields]) == (b"ok", ["content-length"])
-    assert lab.host(lab.members[0]).estimate.slots == SLOTS
+    assert lab.host(lab.endpoints[0]).estimate.slots == SLOTS
     assert lab.front.replies.orca.bad == 1
 
 
@@ -1355,12 +1355,12 @@ async def test_errors_that_are_the_members_lie_in_its_queue(lab: Lab, status: in
     client, _ = await exchange(lab, GET, b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status)
     assert (await client.hears_message()).status == status
     load = lab.plane.load()
-    assert (load.members[0].done, load.members[0].failed, load.errors) == (1, failed, 0)
-    assert (lab.host(lab.members[0]).estimate.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
+    assert (load.hosts[0].done, load.hosts[0].failed, load.errors) == (1, failed, 0)
+    assert (lab.host(lab.endpoints[0]).estimate.error_penalty(lab.plane.reactor.now) > 0) is bool(failed)
 
 
 async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
-    good, bad = await lab.member(), await lab.member()
+    good, bad = await lab.endpoint(), await lab.endpoint()
     lab.background.start_soon(good.answers_all, OK)
     lab.background.start_soon(bad.answers_all, b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
     await lab.serves(l7(good, bad, balance=Policy.LOAD_AWARE))
@@ -1370,18 +1370,18 @@ async def test_a_member_that_fails_fast_gets_next_to_nothing(lab: Lab) -> None:
 
 
 async def test_a_slow_answer_is_remembered_by_the_policy_that_goes_by_it(lab: Lab, clock: Clock) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(one, two, balance=Policy.PEAK_EWMA))
     client = await lab.connects()
     took_s = {}
     for seconds in (0.3, 0.01):
         await client.says(GET)
-        member, voice = await lab.accepts(one, two)
+        endpoint, voice = await lab.accepts(one, two)
         await voice.hears_head()
         clock.now += seconds
         await voice.says(OK)
         await client.hears_message()
-        took_s[member.member.name] = seconds
+        took_s[endpoint.spec.name] = seconds
     costs = {each.name: each.peak.cost for each in lab.front.registry.hosts}
     assert costs == pytest.approx(took_s, rel=0.01)
     for _ in range(5):
@@ -1400,27 +1400,27 @@ async def test_every_exchange_is_counted_once(lab: Lab) -> None:
     load = lab.plane.load()
     assert (load.items, load.errors, load.rejected, load.in_flight, load.connections) == (1, 0, 0, 0, 1)
     assert (load.bytes_in, load.bytes_out) == (len(GET), len(OK))
-    (member,) = load.members
-    assert (member.done, member.failed, member.in_flight, member.availability) == (1, 0, 0, "available")
+    (endpoint,) = load.hosts
+    assert (endpoint.done, endpoint.failed, endpoint.in_flight, endpoint.availability) == (1, 0, 0, "available")
 
 
 async def test_a_request_under_way_is_in_flight(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    await (await member.accepts()).hears_head()
+    await (await endpoint.accepts()).hears_head()
     load = lab.plane.load()
-    assert (load.in_flight, load.members[0].in_flight) == (1, 1)
+    assert (load.in_flight, load.hosts[0].in_flight) == (1, 1)
 
 
 @pytest.mark.parametrize(("long", "waited", "kept"), [(True, 9, 0), (True, 0, 1), (False, 9, 1)])
 async def test_the_time_of_a_request_that_began_parked_counts_if_its_kind_answers_soon(
     lab: Lab, long: bool, waited: int, kept: int
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     kinds = lab.front.registry.kinds
     kinds._swept_at = lab.front.reactor.now
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_up_to(b"ok")
@@ -1470,14 +1470,14 @@ def passes(lab: Lab, clock: Clock, seconds: float) -> None:
 
 
 async def test_a_member_that_is_looked_at_has_all_its_time_to_answer(lab: Lab, clock: Clock, looks: Looks) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(response=60.0))
+    client, endpoint = await lab.converses(timeouts=Timeouts(response=60.0))
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     passes(lab, clock, LOOK_S + TICK_S)
     assert looks.count == 1
     passes(lab, clock, 60.0 - LOOK_S - 2 * TICK_S)
-    assert lab.host(member).in_flight == 1
+    assert lab.host(endpoint).in_flight == 1
     passes(lab, clock, 3 * TICK_S)
     answer = await client.hears_message()
     assert answer.status == 504
@@ -1486,9 +1486,9 @@ async def test_a_member_that_is_looked_at_has_all_its_time_to_answer(lab: Lab, c
 
 
 async def test_a_member_that_is_looked_at_may_answer(lab: Lab, clock: Clock, looks: Looks) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     looks.found = 2.0
     for _ in range(3):
@@ -1499,9 +1499,9 @@ async def test_a_member_that_is_looked_at_may_answer(lab: Lab, clock: Clock, loo
 
 
 async def test_a_member_that_answers_soon_is_not_looked_at(lab: Lab, clock: Clock, looks: Looks) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for _ in range(4):
         await voice.hears_head()
         passes(lab, clock, LOOK_S - 2 * TICK_S)
@@ -1515,11 +1515,11 @@ async def test_a_member_that_answers_soon_is_not_looked_at(lab: Lab, clock: Cloc
 async def test_a_get_on_a_kept_connection_to_a_silent_host_is_answered_by_another(
     lab: Lab, clock: Clock, looks: Looks, balance: Policy
 ) -> None:
-    members = [await lab.member(weight=100), await lab.member()]
-    await lab.serves(l7(*members, balance=balance))
+    endpoints = [await lab.endpoint(weight=100), await lab.endpoint()]
+    await lab.serves(l7(*endpoints, balance=balance))
     client = await lab.connects()
     await client.says(GET)
-    silent, voice = await lab.accepts(*members)
+    silent, voice = await lab.accepts(*endpoints)
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
@@ -1527,28 +1527,28 @@ async def test_a_get_on_a_kept_connection_to_a_silent_host_is_answered_by_anothe
     await voice.hears_head()
     looks.found = GONE
     passes(lab, clock, LOOK_S + TICK_S)
-    other, again = await lab.accepts(*members)
+    other, again = await lab.accepts(*endpoints)
     assert other is not silent
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).body == b"ok"
-    failed = {load.name: load.failed for load in lab.plane.load().members}
-    assert failed == {silent.member.name: 1, other.member.name: 0}, "it did not just close what lay idle"
+    failed = {load.name: load.failed for load in lab.plane.load().hosts}
+    assert failed == {silent.spec.name: 1, other.spec.name: 0}, "it did not just close what lay idle"
 
 
 async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks) -> None:
-    members = [await lab.member(), await lab.member()]
-    await lab.serves(l7(*members, timeouts=Timeouts(response=30.0)))
+    endpoints = [await lab.endpoint(), await lab.endpoint()]
+    await lab.serves(l7(*endpoints, timeouts=Timeouts(response=30.0)))
     client = await lab.connects()
     await client.says(GET)
-    _, voice = await lab.accepts(*members)
+    _, voice = await lab.accepts(*endpoints)
     await voice.hears_head()
     looks.found = 2.0
     passes(lab, clock, LOOK_S + TICK_S)
     looks.found = GONE
     passes(lab, clock, LOOK_S)
     looks.found = NEVER
-    other, again = await lab.accepts(*members)
+    other, again = await lab.accepts(*endpoints)
     await again.hears_head()
     passes(lab, clock, 30.0 - TICK_S)
     assert lab.host(other).in_flight == 1
@@ -1557,7 +1557,7 @@ async def test_a_retry_has_all_its_time_too(lab: Lab, clock: Clock, looks: Looks
 
 
 async def test_a_post_to_a_silent_host_is_502_and_says_why(lab: Lab, clock: Clock, looks: Looks) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(one, two))
     client = await lab.connects()
     await client.says(POST)
@@ -1576,10 +1576,10 @@ async def test_a_post_to_a_silent_host_is_502_and_says_why(lab: Lab, clock: Cloc
 async def test_a_silent_host_is_found_while_its_member_does_not_read_the_body(
     lab: Lab, clock: Clock, looks: Looks
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
     lab.background.start_soon(client.says, bytes(16 * MIB))
-    await (await member.accepts()).hears_head()
+    await (await endpoint.accepts()).hears_head()
     (served,) = lab.front.clients
     await lab.until(lambda: served.exchange.connection.backlog is not None and served.paused)
     looks.found = LOOK_S
@@ -1594,9 +1594,9 @@ async def test_a_silent_host_is_found_while_its_member_does_not_read_the_body(
 async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
     lab: Lab, clock: Clock, looks: Looks
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(POST[:-2])
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.hears(b"bo")
     looks.found = GONE
@@ -1606,9 +1606,9 @@ async def test_a_silent_host_is_found_while_the_client_is_slow_with_the_body(
 
 async def trickles(lab: Lab, clock: Clock, every_s: float, seconds: float) -> tuple[Voice, float]:
     """A client sends its body byte by byte until the exchange ends, at most for so long. That client, and how long."""
-    client, member = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
     await client.says(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     (served,) = lab.front.clients
     took_s = 0.0
@@ -1654,9 +1654,9 @@ async def test_a_body_that_trickles_goes_on_where_the_host_was_doubted_and_is_th
 async def test_a_client_that_sends_no_more_is_told_so_though_the_member_was_looked_at(
     lab: Lab, clock: Clock, looks: Looks
 ) -> None:
-    client, member = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
+    client, endpoint = await lab.converses(timeouts=Timeouts(stream=60.0), limits=Limits(body_rate=0))
     await client.says(POST[:-2])
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.hears(b"bo")
     passes(lab, clock, LOOK_S + TICK_S)
@@ -1685,9 +1685,9 @@ async def test_an_answer_whose_member_falls_silent_is_cut(lab: Lab) -> None:
 async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_once(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    members = [await lab.member(), await lab.member()]
-    await lab.serves(l7(*members))
-    lacking(monkeypatch, code, members)
+    endpoints = [await lab.endpoint(), await lab.endpoint()]
+    await lab.serves(l7(*endpoints))
+    lacking(monkeypatch, code, endpoints)
     client = await lab.connects()
     for _ in range(10):
         answer = await client.asks(GET)
@@ -1701,7 +1701,7 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_answered_at_on
 
 
 async def test_a_lack_towards_one_member_sends_requests_to_another(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    full, free = await lab.member(), await lab.member()
+    full, free = await lab.endpoint(), await lab.endpoint()
     await lab.serves(l7(full, free))
     lacking(monkeypatch, errno.EADDRNOTAVAIL, [full])
     lab.background.start_soon(free.answers_all, OK)
@@ -1726,7 +1726,7 @@ async def test_an_epoll_set_that_takes_no_more_is_a_lack(lab: Lab, monkeypatch: 
 async def test_a_connect_that_reached_itself_is_refused_and_goes_elsewhere(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, alive = await lab.nobody(), await lab.member()
+    dead, alive = await lab.nobody(), await lab.endpoint()
     await lab.serves(l7(dead, alive))
     reaching_itself(monkeypatch, dead)
     lab.background.start_soon(alive.answers_all, OK)
@@ -1755,14 +1755,14 @@ async def test_a_client_is_told_the_id_and_the_log_the_member_and_the_errno(
     (failure,) = failures(lab)
     assert answer.status == failure["status"] == 502
     assert answer.body == f"node-1: the endpoint cannot be reached\nrequest id: {failure['id']}\n".encode()
-    assert failure["member"] == f"{nobody.member.name} (ECONNREFUSED)"
+    assert failure["host"] == f"{nobody.spec.name} (ECONNREFUSED)"
 
 
 @pytest.mark.parametrize("way", ["closes", "resets", "garbage"])
 async def test_the_id_is_the_one_that_the_member_was_told(lab: Lab, way: str) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(POST)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     told = (await voice.hears_message())["x-request-id"]
     if way == "garbage":
         await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: no\r\n\r\n")
@@ -1773,7 +1773,7 @@ async def test_the_id_is_the_one_that_the_member_was_told(lab: Lab, way: str) ->
     answer = await client.hears_message()
     assert (answer.status, failures(lab)[0]["id"]) == (502, told)
     assert answer.body.endswith(f"\nrequest id: {told}\n".encode())
-    assert str(member.address.port).encode() not in answer.body
+    assert str(endpoint.address.port).encode() not in answer.body
 
 
 async def test_the_id_of_a_trusted_peer_is_kept(lab: Lab) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conftest import INNER, Clock, Lab, Message, PlayedMember, Voice, below, l4, l4_parent, l7, send
+from tests.dataplane.conftest import INNER, Clock, FakeEndpoint, Lab, Message, Voice, below, l4, l4_parent, l7, send
 from tierlb.dataplane.plane import Plane
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Match, Policy, Redirect, Respond
@@ -29,10 +29,10 @@ def nodes(answer: Message) -> list[str]:
     return [line["node"] for line in lines(answer)]
 
 
-async def answering(lab: Lab, answer: bytes = OK, **says: Any) -> PlayedMember:
-    member = await lab.member(**says)
-    lab.background.start_soon(member.answers_all, answer)
-    return member
+async def answering(lab: Lab, answer: bytes = OK, **says: Any) -> FakeEndpoint:
+    endpoint = await lab.endpoint(**says)
+    lab.background.start_soon(endpoint.answers_all, answer)
+    return endpoint
 
 
 async def one_tier(lab: Lab) -> Voice:
@@ -45,13 +45,13 @@ async def test_the_response_tells_who_was_chosen_and_by_what(lab: Lab) -> None:
     explains(lab)
     answer = await client.asks(ASKING)
     assert answer.body == b"ok"
-    (member,) = lab.members
+    (endpoint,) = lab.endpoints
     (line,) = lines(answer)
     assert line == {
         "node": "node-1",
         "policy": "least-requests",
-        "chose": member.member.name,
-        "members": [{"member": member.member.name, "in_flight": 0, "score": 0.0}],
+        "chose": endpoint.spec.name,
+        "members": [{"member": endpoint.spec.name, "in_flight": 0, "score": 0.0}],
     }
 
 
@@ -98,19 +98,19 @@ async def test_every_choice_for_a_request_is_told(lab: Lab) -> None:
     lab.host(nobody).connected()
     second = await (await lab.connects()).asks(ASKING)
     chosen = [[line["chose"] for line in lines(answer)] for answer in (first, second)]
-    assert [nobody.member.name, somebody.member.name] in chosen
-    assert all(names[-1] == somebody.member.name for names in chosen)
+    assert [nobody.spec.name, somebody.spec.name] in chosen
+    assert all(names[-1] == somebody.spec.name for names in chosen)
 
 
 async def test_the_choice_that_failed_and_that_of_another_share_are_told(lab: Lab) -> None:
     nobody, somebody = await lab.nobody("old"), await answering(lab)
     shares = ((1e6, nobody), (1.0, somebody))
-    split = Send(tuple(Destination(weight, (one.member.target,), (one.member,)) for weight, one in shares))
+    split = Send(tuple(Destination(weight, (one.spec.target,), (one.spec,)) for weight, one in shares))
     await lab.serves(l7(rules=(Rule(Match(), split),)))
     explains(lab)
     answer = await (await lab.connects()).asks(ASKING)
     assert answer.status == 200
-    assert [line["chose"] for line in lines(answer)] == [nobody.member.name, somebody.member.name]
+    assert [line["chose"] for line in lines(answer)] == [nobody.spec.name, somebody.spec.name]
 
 
 async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
@@ -122,7 +122,7 @@ async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
     )
     reasons = {
         b"/empty": "nobody is there to answer: app has no member",
-        b"/dead": f"the endpoint cannot be reached: {dead.member.name} (ECONNREFUSED)",
+        b"/dead": f"the endpoint cannot be reached: {dead.spec.name} (ECONNREFUSED)",
     }
     await lab.serves(l7(rules=rules))
     explains(lab)
@@ -144,10 +144,10 @@ async def test_answers_of_the_node_itself_are_told_as_such(lab: Lab) -> None:
 
 
 async def test_a_request_that_becomes_a_tunnel_is_told_of_before_it(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     explains(lab)
     await client.says(ASKING[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     answer = await client.hears_message(bodiless=True)
@@ -169,8 +169,8 @@ async def test_its_own_load_and_the_choice_are_told_together(lab: Lab, clock: Cl
 # Tiers.
 
 
-async def l7_below(lab: Lab) -> PlayedMember:
-    """An l7 node with an endpoint, as a member of others."""
+async def l7_below(lab: Lab) -> FakeEndpoint:
+    """An l7 node with an endpoint, as an endpoint of others."""
     return below(await lab.serves(l7(await answering(lab), listener=INNER)), "node-1")
 
 
@@ -181,7 +181,7 @@ async def test_an_l4_tier_tells_its_choice_through_the_l7_tier_below(lab: Lab) -
     client = await lab.connects()
     answer = await client.asks(ASKING)
     assert nodes(answer) == ["node-2", "node-1"]
-    assert [line["chose"] for line in lines(answer)] == ["node-1", lab.members[0].member.name]
+    assert [line["chose"] for line in lines(answer)] == ["node-1", lab.endpoints[0].spec.name]
     assert nodes(await client.asks(GET)) == []
     assert nodes(await client.asks(ASKING)) == ["node-2", "node-1"]
 
@@ -233,10 +233,10 @@ async def test_an_endpoint_cannot_speak_in_the_name_of_a_node(lab: Lab) -> None:
 
 
 async def test_an_endpoint_that_becomes_a_tunnel_cannot_either(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     explains(lab)
     await client.says(ASKING[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"

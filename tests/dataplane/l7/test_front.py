@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trio
 
-from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, Lab, PlayedMember, Voice, l4_parent, l7, l7_parent, send
+from tests.dataplane.conftest import DEADLINE_S, INNER, Clock, FakeEndpoint, Lab, Voice, l4_parent, l7, l7_parent, send
 from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.balance.kinds import KEPT_FROM, MOST_KINDS, OTHER, SWEEP_S
 from tierlb.dataplane.plane import DRAIN_CHECK_S, ROOM_CHECK_S
@@ -26,11 +26,11 @@ HELLO = (Rule(Match(), Respond(200, "hello\n")),)
 
 async def test_a_kind_whose_place_was_given_away_is_not_taken_for_another(lab: Lab) -> None:
     """Neither while it is under way nor when it comes again, though its head is remembered."""
-    member = await lab.member()
-    await lab.serves(l7(member))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint))
     client, kinds = await lab.connects(), lab.front.registry.kinds
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     for _ in range(3):
         await voice.hears_head()
         await voice.says(OK)
@@ -105,8 +105,8 @@ async def test_what_a_request_holds_is_not_filled_in_twice(lab: Lab) -> None:
 
 
 async def test_a_split_keeps_its_shares_request_by_request(lab: Lab) -> None:
-    old, new = await lab.member(), await lab.member(target="new")
-    split = Send((Destination(90, ("app",), (old.member,)), Destination(10, ("new",), (new.member,))))
+    old, new = await lab.endpoint(), await lab.endpoint(target="new")
+    split = Send((Destination(90, ("app",), (old.spec,)), Destination(10, ("new",), (new.spec,))))
     await lab.serves(l7(rules=(Rule(Match(), split),)))
     lab.background.start_soon(old.answers_all, OK.replace(b"ok", b"old").replace(b": 2", b": 3"))
     lab.background.start_soon(new.answers_all, OK.replace(b"ok", b"new").replace(b": 2", b": 3"))
@@ -116,15 +116,15 @@ async def test_a_split_keeps_its_shares_request_by_request(lab: Lab) -> None:
     assert 25 <= bodies[b"new"] <= 80  # the mean is 50, its standard deviation 6.7
 
 
-def split_over(*shares: tuple[float, PlayedMember]) -> tuple[Rule, ...]:
-    """One rule that splits its requests over shares of one member each."""
-    destinations = [Destination(weight, (f"pool-{n}",), (one.member,)) for n, (weight, one) in enumerate(shares)]
+def split_over(*shares: tuple[float, FakeEndpoint]) -> tuple[Rule, ...]:
+    """One rule that splits its requests over shares of one endpoint each."""
+    destinations = [Destination(weight, (f"pool-{n}",), (one.spec,)) for n, (weight, one) in enumerate(shares)]
     return (Rule(Match(), Send(tuple(destinations))),)
 
 
 @pytest.mark.parametrize("request_bytes", [GET, POST])
 async def test_a_request_whose_share_refuses_connections_goes_to_another_share(lab: Lab, request_bytes: bytes) -> None:
-    nobody, somebody, never = await lab.nobody("x"), await lab.member(target="y"), await lab.member(target="z")
+    nobody, somebody, never = await lab.nobody("x"), await lab.endpoint(target="y"), await lab.endpoint(target="z")
     await lab.serves(l7(rules=split_over((1e6, nobody), (1, somebody), (0, never))))
     client = await lab.connects()
     await client.says(request_bytes)
@@ -142,12 +142,12 @@ async def test_where_all_shares_refuse_connections_three_are_tried(lab: Lab) -> 
     await lab.serves(l7(rules=split_over(*shares)))
     answer = await (await lab.connects()).asks(GET)
     assert answer.status == 502
-    assert sorted(lab.host(member).failed for _, member in shares) == [0, 0, 1, 1, 1]
+    assert sorted(lab.host(endpoint).failed for _, endpoint in shares) == [0, 0, 1, 1, 1]
 
 
-async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, PlayedMember]:
+async def drawn_and_other(lab: Lab, request_bytes: bytes) -> tuple[Voice, Voice, FakeEndpoint]:
     """A client whose request has come to the host of its share, the connection there, and the other share's host."""
-    drawn, other = await lab.member(target="x"), await lab.member(target="y")
+    drawn, other = await lab.endpoint(target="x"), await lab.endpoint(target="y")
     await lab.serves(l7(rules=split_over((1e6, drawn), (1, other))))
     client = await lab.connects()
     await client.says(request_bytes)
@@ -180,7 +180,7 @@ async def test_a_get_is_repeated_at_its_own_share_where_a_kept_connection_closes
     await client.says(GET)
     await voice.hears_head()
     await voice.leaves()
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).status == 200
@@ -191,7 +191,7 @@ async def test_a_get_that_was_not_answered_is_not_repeated_at_a_share_that_is_do
     client, voice, other = await drawn_and_other(lab, GET)
     lab.host(other).checked(False)
     await voice.leaves()
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).status == 200
@@ -207,9 +207,9 @@ CLAIMS = (
 
 
 async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(CLAIMS)
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.all("x-forwarded-for") == ["127.0.0.1"]
     assert request.all("x-forwarded-proto") == ["http"]
     assert request.all("x-forwarded-host") == ["a"]
@@ -221,9 +221,9 @@ async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
 async def test_claims_of_a_trusted_peer_are_kept_and_completed(
     lab: Lab, options: dict[str, object], first: bytes
 ) -> None:
-    client, member = await lab.converses(**options)
+    client, endpoint = await lab.converses(**options)
     await client.says(first + CLAIMS)
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert request.all("x-forwarded-for") == ["192.0.2.1, 192.0.2.2, 127.0.0.1"]
     assert request.all("x-forwarded-proto") == ["https"]
     assert request.all("x-forwarded-host") == ["shop"]
@@ -231,12 +231,12 @@ async def test_claims_of_a_trusted_peer_are_kept_and_completed(
 
 
 async def test_every_request_has_an_id_of_its_own(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     voice = None
     ids = set()
     for _ in range(20):
         await client.says(GET)
-        voice = voice or await member.accepts()
+        voice = voice or await endpoint.accepts()
         ids.add((await voice.hears_head())["x-request-id"])
         await voice.says(OK)
         await client.hears_message()
@@ -244,19 +244,19 @@ async def test_every_request_has_an_id_of_its_own(lab: Lab) -> None:
 
 
 async def test_the_request_says_through_whom_it_came(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET.replace(b"\r\n\r\n", b"\r\nVia: 1.0 before\r\n\r\n"))
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert sorted(request.all("via")) == ["1.0 before", "1.1 tierlb"]
 
 
 async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
         b"TE: gzip\r\nProxy-Connection: keep-alive\r\nX-End: 2\r\n\r\n"
     )
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     request = await voice.hears_head()
     assert [name for name in ("connection", "x-hop", "keep-alive", "te", "proxy-connection") if name in request] == []
     assert request["x-end"] == "2"
@@ -269,17 +269,17 @@ async def test_what_concerns_one_hop_does_not_pass_either_way(lab: Lab) -> None:
     assert answer["x-end"] == "2"
 
 
-# The same key to the same member.
+# The same key to the same endpoint.
 
 
-async def named(lab: Lab, count: int) -> list[PlayedMember]:
-    """Members that answer with their own names."""
-    members = [await lab.member() for _ in range(count)]
-    for member in members:
-        name = member.member.name.encode()
+async def named(lab: Lab, count: int) -> list[FakeEndpoint]:
+    """Endpoints that answer with their own names."""
+    endpoints = [await lab.endpoint() for _ in range(count)]
+    for endpoint in endpoints:
+        name = endpoint.spec.name.encode()
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name)
-        lab.background.start_soon(member.answers_all, answer)
-    return members
+        lab.background.start_soon(endpoint.answers_all, answer)
+    return endpoints
 
 
 async def chosen_for(lab: Lab, first: bytes, field: bytes = b"") -> bytes:
@@ -331,13 +331,13 @@ async def test_maglev_believes_no_stranger_about_the_client(lab: Lab) -> None:
 
 
 async def test_maglev_moves_the_keys_of_a_member_that_is_out_and_no_others(lab: Lab) -> None:
-    members = await named(lab, 4)
-    await lab.serves(l7(*members, balance=Policy.MAGLEV, listener=INNER))
+    endpoints = await named(lab, 4)
+    await lab.serves(l7(*endpoints, balance=Policy.MAGLEV, listener=INNER))
     sources = [(f"192.0.2.{number}", 1000) for number in range(1, 17)]
     before = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
-    out = lab.host(members[0])
+    out = lab.host(endpoints[0])
     out.checked(False)
-    name = members[0].member.name.encode()
+    name = endpoints[0].spec.name.encode()
     after = {source: await chosen_for(lab, l4_parent(source)) for source in sources}
     assert name not in after.values()
     assert {s: to for s, to in after.items() if before[s] != name} == {s: to for s, to in before.items() if to != name}
@@ -352,11 +352,11 @@ async def test_maglev_moves_the_keys_of_a_member_that_is_out_and_no_others(lab: 
 async def test_a_node_says_its_load_with_each_answer_where_the_snapshot_says_so(
     lab: Lab, clock: Clock, form: Orca
 ) -> None:
-    client, member = await lab.converses(orca=form)
+    client, endpoint = await lab.converses(orca=form)
     voice = None
     for _ in range(30):
         await client.says(GET)
-        voice = voice or await member.accepts()
+        voice = voice or await endpoint.accepts()
         await voice.hears_head()
         clock.now += 0.05
         lab.ticks()
@@ -389,9 +389,9 @@ async def test_answers_of_its_own_say_the_load_too(lab: Lab, clock: Clock, at_on
 
 
 async def test_without_the_snapshots_word_no_load_is_said(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.ticks()
     await voice.says(OK)
@@ -402,9 +402,9 @@ async def test_without_the_snapshots_word_no_load_is_said(lab: Lab) -> None:
 
 
 async def test_drain_closes_idle_connections_and_ends_the_run(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
@@ -414,9 +414,9 @@ async def test_drain_closes_idle_connections_and_ends_the_run(lab: Lab) -> None:
 
 
 async def test_drain_finishes_what_is_under_way_and_says_close(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     lab.plane.drain()
     await client.hears_nothing()
@@ -427,9 +427,9 @@ async def test_drain_finishes_what_is_under_way_and_says_close(lab: Lab) -> None
 
 
 async def test_drain_closes_behind_an_answer_whose_head_had_promised_to_stay(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK[:-1])
     assert "connection" not in await client.hears_head()
@@ -445,9 +445,9 @@ async def drains(lab: Lab, clock: Clock, after_s: float = DRAIN_S) -> None:
 
 
 async def test_a_request_without_an_answer_at_the_deadline_gets_one(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await drains(lab, clock, 0.9 * DRAIN_S)
     await client.hears_nothing()
@@ -468,9 +468,9 @@ async def test_a_head_that_has_only_begun_at_the_deadline_is_answered(lab: Lab, 
 
 
 async def test_a_body_that_is_still_coming_at_the_deadline_is_answered(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(POST_HEAD % 10, b"12345")
-    await (await member.accepts()).hears_up_to(b"12345")
+    await (await endpoint.accepts()).hears_up_to(b"12345")
     await drains(lab, clock)
     assert (await client.hears_message()).status == 503
 
@@ -487,9 +487,9 @@ async def test_a_body_that_is_still_coming_at_the_deadline_is_answered(lab: Lab,
 async def test_an_answer_that_is_cut_at_the_deadline_does_not_look_whole(
     lab: Lab, clock: Clock, version: bytes, head: bytes, ends: str
 ) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(GET.replace(b"1.1", version))
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(head + b"half")
     await client.hears_up_to(b"half")
@@ -498,13 +498,13 @@ async def test_an_answer_that_is_cut_at_the_deadline_does_not_look_whole(
         await client.hears_reset()
     else:
         assert await client.hears_rest() in (b"", b"\r\n")
-    assert lab.host(member).errors == 0
+    assert lab.host(endpoint).errors == 0
 
 
 async def test_a_tunnel_lasts_until_the_deadline_and_is_cut_then(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
     assert (await client.hears_message(bodiless=True)).status == 101
@@ -517,23 +517,23 @@ async def test_a_tunnel_lasts_until_the_deadline_and_is_cut_then(lab: Lab, clock
 
 
 async def test_a_tunnel_of_a_node_that_stays_drained_is_cut_too(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
     assert (await client.hears_message(bodiless=True)).status == 101
-    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    lab.plane.apply(l7(endpoint, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += DRAIN_S
     await client.hears_reset()
     assert not lab.plane._drained.is_set()
 
 
 async def test_the_drain_time_runs_from_the_first_word_and_is_not_begun_anew_by_sigterm(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(GET)
-    await (await member.accepts()).hears_head()
-    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    await (await endpoint.accepts()).hears_head()
+    lab.plane.apply(l7(endpoint, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += 0.6 * DRAIN_S
     lab.plane.drain()
     await client.hears_nothing()
@@ -542,17 +542,17 @@ async def test_the_drain_time_runs_from_the_first_word_and_is_not_begun_anew_by_
 
 
 async def test_a_node_that_stays_drained_cuts_what_is_left_at_the_deadline_and_runs_on(lab: Lab, clock: Clock) -> None:
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(GET)
-    await (await member.accepts()).hears_head()
-    lab.plane.apply(l7(member, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
+    await (await endpoint.accepts()).hears_head()
+    lab.plane.apply(l7(endpoint, timeouts=PATIENT, revision=2, admin=Admin.DRAIN))
     clock.now += DRAIN_S
     assert (await client.hears_message()).status == 503
     assert lab.plane.load().in_flight == 0
-    lab.plane.apply(l7(member, timeouts=PATIENT, revision=3))
+    lab.plane.apply(l7(endpoint, timeouts=PATIENT, revision=3))
     again = await lab.connects()
     await again.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     clock.now += DRAIN_S
     await trio.sleep(3 * ROOM_CHECK_S)
@@ -562,13 +562,13 @@ async def test_a_node_that_stays_drained_cuts_what_is_left_at_the_deadline_and_r
 
 
 async def test_what_parents_send_to_a_drained_node_after_its_deadline_has_as_long_again(lab: Lab, clock: Clock) -> None:
-    member = await lab.member()
-    await lab.serves(l7(member, timeouts=PATIENT, listener=INNER))
-    lab.plane.apply(l7(member, timeouts=PATIENT, listener=INNER, revision=2, admin=Admin.DRAIN))
+    endpoint = await lab.endpoint()
+    await lab.serves(l7(endpoint, timeouts=PATIENT, listener=INNER))
+    lab.plane.apply(l7(endpoint, timeouts=PATIENT, listener=INNER, revision=2, admin=Admin.DRAIN))
     for _ in range(2):
         parent = await lab.connects()
         await parent.says(l7_parent(), GET)
-        await (await member.accepts()).hears_head()
+        await (await endpoint.accepts()).hears_head()
         clock.now += 0.6 * DRAIN_S
         await trio.sleep(3 * ROOM_CHECK_S)
         await parent.hears_nothing()
@@ -578,13 +578,13 @@ async def test_what_parents_send_to_a_drained_node_after_its_deadline_has_as_lon
 
 @pytest.mark.parametrize("word", ["snapshot", "SIGTERM"])
 async def test_the_drain_time_is_the_tiers(lab: Lab, clock: Clock, word: str) -> None:
-    client, member = await lab.converses(timeouts=PATIENT, drain_s=7.0)
+    client, endpoint = await lab.converses(timeouts=PATIENT, drain_s=7.0)
     await client.says(GET)
-    await (await member.accepts()).hears_head()
+    await (await endpoint.accepts()).hears_head()
     if word == "SIGTERM":
         lab.plane.drain()
     else:
-        lab.plane.apply(l7(member, timeouts=PATIENT, drain_s=7.0, revision=2, admin=Admin.DRAIN))
+        lab.plane.apply(l7(endpoint, timeouts=PATIENT, drain_s=7.0, revision=2, admin=Admin.DRAIN))
     clock.now += 6.9
     await trio.sleep(3 * ROOM_CHECK_S)
     await client.hears_nothing()
@@ -596,7 +596,7 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     lab: Lab, clock: Clock
 ) -> None:
     """They do not all come back at once, and a request that is on its way is still answered."""
-    member = await lab.member()
+    endpoint = await lab.endpoint()
     await lab.serves(l7(rules=HELLO, timeouts=PATIENT))
     clients = [await lab.connects() for _ in range(8)]
     for client in clients:
@@ -619,7 +619,7 @@ async def test_kept_connections_of_a_drained_node_end_spread_and_a_moment_after_
     clock.now = 1000.0 + SPREAD_S + GRACE_S
     for client in clients:
         await client.hears_end()
-    member.falls()
+    endpoint.falls()
 
 
 async def test_clients_have_a_moment_to_take_the_last_answers(
@@ -627,9 +627,9 @@ async def test_clients_have_a_moment_to_take_the_last_answers(
 ) -> None:
     """A socket that is closed with the rest of a request unread is reset, and the reset may overtake the answer."""
     monkeypatch.setattr("tierlb.dataplane.plane.LAST_ANSWERS_S", DEADLINE_S)
-    client, member = await lab.converses(timeouts=PATIENT)
+    client, endpoint = await lab.converses(timeouts=PATIENT)
     await client.says(POST_HEAD % 100_000, b"12345")
-    await (await member.accepts()).hears_up_to(b"12345")
+    await (await endpoint.accepts()).hears_up_to(b"12345")
     await drains(lab, clock)
     await lab.until(lambda: [each.lingering for each in lab.front.clients] == [True])
     for _ in range(5):
@@ -639,9 +639,9 @@ async def test_clients_have_a_moment_to_take_the_last_answers(
 
 
 async def test_drain_accepts_nobody(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    await (await member.accepts()).hears_head()
+    await (await endpoint.accepts()).hears_head()
     lab.plane.drain()
     await trio.sleep(0.3)
     with pytest.raises(OSError, match="all attempts to connect"):
@@ -653,7 +653,7 @@ async def test_drain_accepts_nobody(lab: Lab) -> None:
 
 async def test_a_new_snapshot_counts_from_the_next_request_on(lab: Lab) -> None:
     client, old = await lab.converses()
-    new = await lab.member()
+    new = await lab.endpoint()
     await client.says(GET)
     voice = await old.accepts()
     await voice.hears_head()
@@ -669,10 +669,10 @@ async def test_a_new_snapshot_counts_from_the_next_request_on(lab: Lab) -> None:
 
 
 async def test_no_request_fails_while_snapshots_change(lab: Lab) -> None:
-    members = [await lab.member() for _ in range(4)]
-    for member in members:
-        lab.background.start_soon(member.answers_all, OK)
-    await lab.serves(l7(*members))
+    endpoints = [await lab.endpoint() for _ in range(4)]
+    for endpoint in endpoints:
+        lab.background.start_soon(endpoint.answers_all, OK)
+    await lab.serves(l7(*endpoints))
     stop = False
     answered = collections.Counter[int]()
 
@@ -688,20 +688,20 @@ async def test_no_request_fails_while_snapshots_change(lab: Lab) -> None:
         for _ in range(8):
             nursery.start_soon(ask)
         for revision in range(2, 60):
-            lab.plane.apply(l7(*members[revision % 3 : revision % 3 + 2], revision=revision))
+            lab.plane.apply(l7(*endpoints[revision % 3 : revision % 3 + 2], revision=revision))
             await lab.until(partial(more_than, answered.total() + 1))
         stop = True
     assert set(answered) == {200}
 
 
 async def test_a_member_that_stays_keeps_its_connections_and_counts(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
-    lab.plane.apply(attrs.evolve(l7(member), revision=2, trusted_peers=LOOPBACK))
-    assert lab.plane.load().members[0].done == 1
+    lab.plane.apply(attrs.evolve(l7(endpoint), revision=2, trusted_peers=LOOPBACK))
+    assert lab.plane.load().hosts[0].done == 1
     await client.says(CLAIMS)
     assert (await voice.hears_head())["x-forwarded-for"] == "127.0.0.1"

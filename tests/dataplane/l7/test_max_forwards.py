@@ -52,13 +52,13 @@ def test_a_trace_is_answered_with_what_came_but_no_secrets() -> None:
 
 
 async def test_at_0_the_node_answers_and_the_endpoint_gets_nothing(lab: Lab) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     for method in (b"OPTIONS", b"TRACE"):
         answer = await client.asks(b"%b /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n" % method)
         assert answer.status == 200
         assert (b"TRACE /x" in answer.body) == (method == b"TRACE")
     await client.says(b"OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 2\r\n\r\n")
-    request = await (await member.accepts()).hears_head()
+    request = await (await endpoint.accepts()).hears_head()
     assert (request.first, request["max-forwards"]) == ("OPTIONS /x HTTP/1.1", "1")
 
 

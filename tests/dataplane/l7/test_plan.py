@@ -1,4 +1,4 @@
-"""Request heads turned into what the member is told. Pure tables."""
+"""Request heads turned into what the endpoint is told. Pure tables."""
 
 import base64
 import gc
@@ -26,7 +26,7 @@ def plan(*lines: bytes, trusted: bool = False, **options: object) -> Plan:
 
 
 def told(made: Plan) -> list[bytes]:
-    """The lines that the member hears, sorted but for the first; the client is 192.0.2.9."""
+    """The lines that the endpoint hears, sorted but for the first; the client is 192.0.2.9."""
     first, *fields = (made.opening + b"192.0.2.9").split(b"\r\n")
     return [first, *sorted(fields)]
 

@@ -1,4 +1,4 @@
-"""Connections to members: kept, looked at, thrown away."""
+"""Connections to endpoints: kept, looked at, thrown away."""
 
 import errno
 import fcntl
@@ -9,7 +9,7 @@ from array import array
 import attrs
 import pytest
 
-from tests.dataplane.conftest import Full, Lab, PlayedMember, Voice, l7
+from tests.dataplane.conftest import FakeEndpoint, Full, Lab, Voice, l7
 from tierlb.dataplane.l7 import pooled
 from tierlb.model.topology import Admin
 from tierlb.net.bulk import READ_BYTES
@@ -21,10 +21,10 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def kept(lab: Lab) -> tuple[Voice, Voice]:
-    """A client and a member's connection that has served one exchange."""
-    client, member = await lab.converses()
+    """A client and an endpoint's connection that has served one exchange."""
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(OK)
     await client.hears_message()
@@ -50,16 +50,16 @@ async def test_a_kept_connection_that_the_member_resets_leaves_the_pool(lab: Lab
 
 
 async def kept_twice(lab: Lab) -> list[pooled.PooledConnection]:
-    """The kept connections of a member."""
-    first, member = await lab.converses()
+    """The kept connections of an endpoint."""
+    first, endpoint = await lab.converses()
     second = await lab.connects()
     for client in (first, second):
         await client.says(GET)
-        await (await member.accepts()).hears_head()
-    for client, voice in zip((first, second), member.voices, strict=True):
+        await (await endpoint.accepts()).hears_head()
+    for client, voice in zip((first, second), endpoint.voices, strict=True):
         await voice.says(OK)
         await client.hears_message()
-    return list(lab.host(member).idle)
+    return list(lab.host(endpoint).idle)
 
 
 async def test_with_a_silent_host_all_kept_connections_to_it_are_given_up(lab: Lab) -> None:
@@ -73,7 +73,7 @@ async def test_with_a_silent_host_all_kept_connections_to_it_are_given_up(lab: L
 async def test_a_reset_says_nothing_of_the_other_kept_connections(lab: Lab) -> None:
     connections = await kept_twice(lab)
     connections[0].on_broken(ConnectionResetError(errno.ECONNRESET, "reset"))
-    assert lab.host(lab.members[0]).idle == connections[1:]
+    assert lab.host(lab.endpoints[0]).idle == connections[1:]
 
 
 async def test_bytes_that_nobody_asked_for_end_a_kept_connection(lab: Lab) -> None:
@@ -81,19 +81,19 @@ async def test_bytes_that_nobody_asked_for_end_a_kept_connection(lab: Lab) -> No
     await voice.says(OK)
     await lab.until(lambda: idle_count(lab) == 0)
     await client.says(GET)
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.says(OK.replace(b"ok", b"no"))
     assert (await client.hears_message()).body == b"no"
 
 
 async def test_the_freshest_connection_is_used_first(lab: Lab) -> None:
-    first, member = await lab.converses()
+    first, endpoint = await lab.converses()
     second = await lab.connects()
     voices = []
     for client in (first, second):
         await client.says(GET)
-        voices.append(await member.accepts())
+        voices.append(await endpoint.accepts())
         await voices[-1].hears_head()
     for client, voice in zip((first, second), voices, strict=True):
         await voice.says(OK)
@@ -112,12 +112,12 @@ async def test_a_kept_connection_is_given_up_after_its_time(lab: Lab, monkeypatc
 
 async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "IDLE_PER_HOST", 1)
-    first, member = await lab.converses()
+    first, endpoint = await lab.converses()
     second = await lab.connects()
     voices = []
     for client in (first, second):
         await client.says(GET)
-        voices.append(await member.accepts())
+        voices.append(await endpoint.accepts())
         await voices[-1].hears_head()
     for client, voice in zip((first, second), voices, strict=True):
         await voice.says(OK)
@@ -127,11 +127,11 @@ async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: 
 
 
 async def test_a_request_that_must_not_be_repeated_looks_before_it_uses_a_connection(lab: Lab) -> None:
-    """The request and the member's close are there in one batch, the request first."""
+    """The request and the endpoint's close are there in one batch, the request first."""
     client, voice = await kept(lab)
     client.stream.socket._sock.send(POST)
     voice.stream.socket.shutdown(socket.SHUT_WR)
-    again = await lab.members[0].accepts()
+    again = await lab.endpoints[0].accepts()
     await again.hears_head()
     await again.says(OK)
     assert (await client.hears_message()).status == 200
@@ -164,7 +164,7 @@ async def test_what_waits_in_a_kept_connection_answers_no_request(
     monkeypatch.setattr("tierlb.net.reactor.BATCH_EVENTS", batch_events)
     client.stream.socket._sock.send(request_head)
     voice.stream.socket._sock.send(STALE)
-    other = await lab.members[0].accepts()
+    other = await lab.endpoints[0].accepts()
     await other.hears_head()
     await other.says(OK)
     assert (await client.hears_message()).body == b"ok"
@@ -190,13 +190,13 @@ async def test_what_waits_behind_an_answer_that_fills_a_read_answers_no_request(
     lab: Lab, head: bytes, body: bytes
 ) -> None:
     """The next request is here already, so that it begins in the turn in which the answer ends."""
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET + GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     voice.stream.socket._sock.send(of_size(head, body, READ_BYTES) + STALE)
     assert (await client.hears_message()).body == b"x" * 9000
-    other = await member.accepts()
+    other = await endpoint.accepts()
     await other.hears_head()
     await other.says(OK)
     assert (await client.hears_message()).body == b"ok"
@@ -216,9 +216,9 @@ async def test_what_waits_behind_an_answer_that_fills_a_read_answers_no_request(
 async def test_after_an_answer_to_head_that_announces_a_body_a_connection_is_not_kept(
     lab: Lab, answer: bytes, kept_after: int
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(answer)
     await client.hears_message(bodiless=True)
@@ -239,9 +239,9 @@ async def test_after_an_answer_to_head_that_announces_a_body_a_connection_is_not
 async def test_after_204_and_304_that_announce_a_body_a_connection_is_not_kept(
     lab: Lab, answer: bytes, kept_after: int
 ) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     await voice.says(answer)
     await client.hears_message(bodiless=True)
@@ -251,9 +251,9 @@ async def test_after_204_and_304_that_announce_a_body_a_connection_is_not_kept(
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_slowly(lab: Lab, whole: bool) -> None:
-    client, member = await lab.converses()
+    client, endpoint = await lab.converses()
     await client.says(GET)
-    voice = await member.accepts()
+    voice = await endpoint.accepts()
     await voice.hears_head()
     (connection,) = lab.front.clients
     real, upstream = connection.sock, connection.exchange.connection
@@ -272,7 +272,7 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
         head, _, body = (await client.hears_rest()).partition(b"\r\n\r\n")
         assert (head[9:12], len(body)) == (b"200", said)
     await lab.until(lambda: upstream.closed)
-    assert lab.host(member).in_flight == 0
+    assert lab.host(endpoint).in_flight == 0
 
 
 def unsent(sock: socket.socket) -> int:
@@ -287,7 +287,7 @@ async def test_to_a_member_that_is_to_get_nothing_no_connection_is_kept(lab: Lab
     client, voice = await kept(lab)
     await client.says(GET)
     await voice.hears_head()
-    lab.plane.apply(l7(out(lab.members[0], admin), revision=2))
+    lab.plane.apply(l7(out(lab.endpoints[0], admin), revision=2))
     await voice.says(OK)
     assert (await client.hears_message()).status == 200, "what was under way finishes"
     await voice.hears_end()
@@ -296,11 +296,11 @@ async def test_to_a_member_that_is_to_get_nothing_no_connection_is_kept(lab: Lab
 
 async def test_what_is_kept_to_a_member_that_is_drained_closes_at_once(lab: Lab) -> None:
     _, voice = await kept(lab)
-    lab.plane.apply(l7(out(lab.members[0], Admin.DRAIN), revision=2))
+    lab.plane.apply(l7(out(lab.endpoints[0], Admin.DRAIN), revision=2))
     await voice.hears_end()
 
 
-def out(member: PlayedMember, admin: Admin) -> PlayedMember:
+def out(endpoint: FakeEndpoint, admin: Admin) -> FakeEndpoint:
     """As an operator wants it."""
-    member.member = attrs.evolve(member.member, admin=admin)
-    return member
+    endpoint.spec = attrs.evolve(endpoint.spec, admin=admin)
+    return endpoint

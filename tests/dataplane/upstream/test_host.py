@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, member
+from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import NO_CAP
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
@@ -17,7 +17,7 @@ def harness() -> Harness:
     return Harness()
 
 
-# What is learnt of a member.
+# What is learnt of an endpoint.
 
 
 def test_a_members_capacity_is_learnt_from_what_it_completes(harness: Harness) -> None:
@@ -125,7 +125,7 @@ def test_a_capacity_is_told_when_there_is_one(harness: Harness) -> None:
 def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness: Harness) -> None:
     a, _ = harness.host_set("a", child("c")).hosts
     assert a.share == 1.0
-    one, reporter = harness.host_set(member("a", parents=4), child("c", parents=4)).hosts
+    one, reporter = harness.host_set(host_spec("a", parents=4), child("c", parents=4)).hosts
     assert one is a
     assert (a.estimate.parents, a.estimate.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
@@ -164,9 +164,9 @@ def test_who_is_checked_no_more_is_taken_for_healthy(harness: Harness) -> None:
 
 @pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINTENANCE])
 def test_what_operators_want_holds_even_when_nobody_is_left(harness: Harness, admin: Admin) -> None:
-    host_set = harness.host_set(member("a", admin=admin), member("b", admin=admin))
+    host_set = harness.host_set(host_spec("a", admin=admin), host_spec("b", admin=admin))
     assert host_set.choose() is None
-    again = harness.host_set(member("a", admin=admin), "b")
+    again = harness.host_set(host_spec("a", admin=admin), "b")
     assert again.choose() is by_name(again)["b"]
     assert again.choose((by_name(again)["b"],)) is None
 
@@ -199,11 +199,11 @@ WORDS = [
 def test_an_agents_words_take_effect_until_it_takes_them_back(
     harness: Harness, lines: list[str], availability: str, part: float
 ) -> None:
-    a = harness.host_set(member("a", weight=3.0), "b").hosts[0]
+    a = harness.host_set(host_spec("a", weight=3.0), "b").hosts[0]
     for line in lines:
         a.agent_says(parse(line.encode() + b"\n"))
     assert (a.availability.value, a.weight) == (availability, pytest.approx(3.0 * part))
-    again = harness.host_set(member("a", weight=5.0), "b").hosts[0]
+    again = harness.host_set(host_spec("a", weight=5.0), "b").hosts[0]
     assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
 
 
@@ -224,12 +224,12 @@ CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
 def test_parents_share_what_an_agent_allows(harness: Harness, maxconn: int, parents: int, cap: int) -> None:
     a = harness.host_set("a").hosts[0]
     a.agent_says(parse(b"maxconn:%d\n" % maxconn))
-    again = harness.host_set(member("a", parents=parents)).hosts[0]
+    again = harness.host_set(host_spec("a", parents=parents)).hosts[0]
     assert (again is a, a.cap) == (True, cap)
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:
-    a = harness.host_set(member("a", admin=Admin.DRAIN), "b").hosts[0]
+    a = harness.host_set(host_spec("a", admin=Admin.DRAIN), "b").hosts[0]
     a.agent_says(parse(b"ready up 100%\n"))
     assert a.availability.value == "draining"
 

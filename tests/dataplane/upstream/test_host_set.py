@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.registries import Harness, available, by_name, destination, member
+from tests.dataplane.registries import Harness, available, by_name, destination, host_spec
 from tierlb.balance.load_estimate import STATED_FOR_S
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
@@ -70,7 +70,7 @@ def test_an_ejection_counts_in_every_host_set_of_the_host(harness: Harness) -> N
 
 
 def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harness) -> None:
-    a, b, c = harness.host_set("a", member("b", admin=Admin.DRAIN), "c").hosts
+    a, b, c = harness.host_set("a", host_spec("b", admin=Admin.DRAIN), "c").hosts
     host_set = a.host_sets[0]
     a.connect_failed(refused=True)
     for tried, expected in [((), True), ((c,), True), ((a, c), False), ((a,), True), ((a, b, c), False)]:
@@ -113,7 +113,7 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: Harness, policy: Policy) -> None:
-    host_set = harness.host_set("a", "b", member("c", level=1), member("d", level=1, weight=3.0), balance=policy)
+    host_set = harness.host_set("a", "b", host_spec("c", level=1), host_spec("d", level=1, weight=3.0), balance=policy)
     a, b, _, _ = host_set.hosts
 
     def used() -> set[str]:
@@ -130,7 +130,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
     assert used() == {"a"}
     found = host_set.choose((a,))
     assert found is not None
-    assert found.member.level == 1, "who is tried again may go to the reserve"
+    assert found.spec.level == 1, "who is tried again may go to the reserve"
 
 
 NON_HASH = [policy for policy in Policy if policy is not Policy.MAGLEV]
@@ -154,7 +154,7 @@ def share_of(host_set: HostSet, name: str, count: int = 2000) -> float:
 @pytest.mark.parametrize("policy", Policy)
 def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, policy: Policy) -> None:
     def share(a: float, b: float) -> float:
-        return share_of(harness.host_set(member("a", weight=a), member("b", weight=b), balance=policy), "a")
+        return share_of(harness.host_set(host_spec("a", weight=a), host_spec("b", weight=b), balance=policy), "a")
 
     assert share(1, 1) == pytest.approx(0.5, abs=0.05)
     assert share(4, 1) == pytest.approx(0.8, abs=0.04)
@@ -177,7 +177,7 @@ def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, 
 
 @pytest.mark.parametrize("policy", [policy for policy in NON_HASH if policy is not Policy.LOAD_AWARE])
 def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: Harness, policy: Policy) -> None:
-    host_set = harness.host_set("a", "b", member("c", weight=0.5), balance=policy)
+    host_set = harness.host_set("a", "b", host_spec("c", weight=0.5), balance=policy)
 
     def says(*rates: float) -> None:
         for host, rate in zip(host_set.hosts, rates, strict=True):
@@ -230,11 +230,11 @@ def test_tables_give_a_host_that_may_be_used_or_none_as_well(
 def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried: int) -> None:
     harness = Harness()
     admins = {"drain": Admin.DRAIN, "maintenance": Admin.MAINTENANCE}
-    members = [
-        member(f"m{number}", weight=weight, admin=admins.get(state, Admin.READY))
+    endpoints = [
+        host_spec(f"m{number}", weight=weight, admin=admins.get(state, Admin.READY))
         for number, (weight, state) in enumerate(hosts)
     ]
-    host_set = harness.host_set(*members, balance=policy)
+    host_set = harness.host_set(*endpoints, balance=policy)
     for host, (_, state) in zip(host_set.hosts, hosts, strict=True):
         if state == "ejected":
             host.connect_failed(refused=True)

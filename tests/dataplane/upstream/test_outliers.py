@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, available, by_name, child, destination, member
+from tests.dataplane.registries import Harness, available, by_name, child, destination, host_spec
 from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -338,7 +338,7 @@ def test_no_more_than_half_are_out_whatever_the_reason() -> None:
 
 def test_those_that_an_operator_took_out_do_not_count() -> None:
     pool = Pool(count=3)
-    two = (member("a"), member("b"), member("c", admin=Admin.DRAIN))
+    two = (host_spec("a"), host_spec("b"), host_spec("c", admin=Admin.DRAIN))
     pool.host_set = pool.harness.host_set(*two)
     pool.ends("a", Fault.ANSWER, times=5)
     pool.ends("b", Fault.ANSWER, times=50)
@@ -453,7 +453,7 @@ def test_an_ejection_and_its_end_survive_a_new_snapshot() -> None:
 
 def test_each_pool_is_judged_by_itself() -> None:
     harness = Harness()
-    app, api = harness.host_sets(destination("a", "b"), destination(member("x", "api"), member("y", "api")))
+    app, api = harness.host_sets(destination("a", "b"), destination(host_spec("x", "api"), host_spec("y", "api")))
     for host in app.hosts:
         host.done, host.errors = 1000, 1000
         host.standing.runs.faults = 1000

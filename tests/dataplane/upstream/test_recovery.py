@@ -1,4 +1,4 @@
-"""Ejected members are asked before traffic comes back: by a connect against real sockets, or by the pool's check."""
+"""Ejected endpoints are asked before traffic comes back: by a connect against real sockets, or by the pool's check."""
 
 import errno
 import socket
@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.dataplane.conftest import Lab, PlayedMember
+from tests.dataplane.conftest import FakeEndpoint, Lab
 from tests.dataplane.registries import Harness
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
@@ -24,15 +24,15 @@ from tierlb.net.wheel import TICK_S
 CHECK = HealthCheck(path="/up")
 
 
-async def probing(lab: Lab, *members: PlayedMember, **options: Any) -> tuple[Harness, HostSet]:
+async def probing(lab: Lab, *endpoints: FakeEndpoint, **options: Any) -> tuple[Harness, HostSet]:
     harness = Harness()
-    host_set = harness.host_set(*(member.member for member in members), balance=Policy.ROUND_ROBIN, **options)
+    host_set = harness.host_set(*(endpoint.spec for endpoint in endpoints), balance=Policy.ROUND_ROBIN, **options)
     lab.nursery.start_soon(harness.reactor.run)
     return harness, host_set
 
 
 async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
-    one, two = await lab.member(), await lab.member()
+    one, two = await lab.endpoint(), await lab.endpoint()
     harness, host_set = await probing(lab, one, two)
     host_set.hosts[0].connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
@@ -43,16 +43,16 @@ async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
 
 async def test_a_probe_that_is_refused_doubles_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, host_set = await probing(lab, await lab.nobody(), await lab.member())
+    harness, host_set = await probing(lab, await lab.nobody(), await lab.endpoint())
     dead = host_set.hosts[0]
     dead.connect_failed(refused=True)
     await lab.until(lambda: dead.ejection.times >= 3)
-    assert harness.changes[:3] == [("ejected", dead.member.name)] * 3
+    assert harness.changes[:3] == [("ejected", dead.spec.name)] * 3
     assert len(host_set.available) == 1
 
 
-async def full_backlog(lab: Lab) -> tuple[PlayedMember, list[Any]]:
-    full = await lab.member(backlog=0)
+async def full_backlog(lab: Lab) -> tuple[FakeEndpoint, list[Any]]:
+    full = await lab.endpoint(backlog=0)
     stuffing = [trio.socket.socket() for _ in range(4)]
     for sock in stuffing:
         sock._sock.connect_ex(full.address.sockaddr)
@@ -61,7 +61,7 @@ async def full_backlog(lab: Lab) -> tuple[PlayedMember, list[Any]]:
 
 async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
     full, stuffing = await full_backlog(lab)
-    harness, host_set = await probing(lab, full, await lab.member())
+    harness, host_set = await probing(lab, full, await lab.endpoint())
     host = host_set.hosts[0]
     host.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
@@ -76,7 +76,7 @@ async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
 
 async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> None:
     full, stuffing = await full_backlog(lab)
-    harness, host_set = await probing(lab, full, await lab.member(), timeouts=Timeouts(connect=30.0))
+    harness, host_set = await probing(lab, full, await lab.endpoint(), timeouts=Timeouts(connect=30.0))
     host = host_set.hosts[0]
     host.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + TICK_S)
@@ -119,7 +119,7 @@ async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pyt
 
     monkeypatch.setattr(recovery, "dial", dial)
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
-    harness, host_set = await probing(lab, await lab.nobody(), await lab.member())
+    harness, host_set = await probing(lab, await lab.nobody(), await lab.endpoint())
     dead = host_set.hosts[0]
     dead.connect_failed(refused=True)
     await lab.until(lambda: dead.ejection.times >= 2)
@@ -155,7 +155,7 @@ async def test_where_there_is_a_check_it_decides(nursery: trio.Nursery) -> None:
     await trio.testing.wait_all_tasks_blocked()
     made.host.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.asked == [(made.host.member.address, CHECK)]
+    assert made.asked == [(made.host.spec.address, CHECK)]
     assert made.host.ejection.times == 2
     await made.is_due(2 * FIRST_EJECTION_S)
     assert not made.host.ejection.ejected

@@ -1,10 +1,10 @@
-"""All hosts of a node: across snapshots, by what children report, and as members leave."""
+"""All hosts of a node: across snapshots, by what children report, and as endpoints leave."""
 
 from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, member
+from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import AWAITED_S
@@ -12,7 +12,7 @@ from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
 from tierlb.dataplane.upstream.registry import SHARE_S
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, SubtreeLoad
-from tierlb.model.snapshot import Destination, Member
+from tierlb.model.snapshot import Destination, HostSpec
 from tierlb.model.topology import Kind, Policy
 
 
@@ -35,7 +35,7 @@ def test_an_ejection_survives_a_new_snapshot(harness: Harness) -> None:
 
 def test_the_same_name_at_another_address_is_another_member(harness: Harness) -> None:
     host_set = harness.host_set("a")
-    moved = Destination(1, ("app",), (Member("a", "app", Address("127.0.0.1", 2)),))
+    moved = Destination(1, ("app",), (HostSpec("a", "app", Address("127.0.0.1", 2)),))
     (again,) = harness.host_sets(moved)
     assert again.hosts[0] is not host_set.hosts[0]
     assert host_set.hosts[0].retired
@@ -292,7 +292,7 @@ def test_where_all_children_are_new_they_are_used_unheard(harness: Harness) -> N
 
 def test_an_endpoint_that_comes_to_others_is_not_waited_for(harness: Harness) -> None:
     reported_on(harness)
-    assert available(harness.host_set(child("a"), child("b"), member("c", reports=True))) == ["a", "b", "c"]
+    assert available(harness.host_set(child("a"), child("b"), host_spec("c", reports=True))) == ["a", "b", "c"]
 
 
 def test_a_child_that_falls_silent_on_an_open_connection_is_passed_over_until_it_speaks(harness: Harness) -> None:
@@ -399,7 +399,7 @@ def test_shares_at_l4_are_of_requests_where_children_count_them(harness: Harness
     assert [load.share for load in harness.registry.loads()] == [0.25, 0.75]
 
 
-# Members that leave.
+# Endpoints that leave.
 
 
 def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness: Harness) -> None:
@@ -415,7 +415,7 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
 
 def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(harness: Harness) -> None:
     """They would be in units of the host set that it was in, and not comparable with those of newcomers."""
-    a, _ = harness.host_set(member("a", weight=10), "b", balance=Policy.LOAD_AWARE).hosts
+    a, _ = harness.host_set(host_spec("a", weight=10), "b", balance=Policy.LOAD_AWARE).hosts
     item = Underway(harness.reactor.now)
     a.begin_item(harness.reactor.now, item, long=True)
     b, c = harness.host_set("b", "c", balance=Policy.LOAD_AWARE).hosts

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.dataplane.registries import Harness, child, destination, member
+from tests.dataplane.registries import Harness, child, destination, host_spec
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.split import Split
@@ -30,11 +30,11 @@ def test_a_split_draws_by_weight(harness: Harness) -> None:
 
 
 def weightless(name: str) -> object:
-    return member(name, weight=0.0)
+    return host_spec(name, weight=0.0)
 
 
 @pytest.mark.parametrize(
-    "unusable", [(), (member("x", weight=0.0),), (member("x", admin=Admin.DRAIN), member("y", weight=0.0))]
+    "unusable", [(), (host_spec("x", weight=0.0),), (host_spec("x", admin=Admin.DRAIN), host_spec("y", weight=0.0))]
 )
 def test_traffic_of_a_share_without_a_host_goes_to_the_others_by_their_weights(
     harness: Harness, unusable: tuple[object, ...]

@@ -1,1 +1,1 @@
-"""Connections: each whole one is given to one member, unread."""
+"""Connections: each whole one is given to one host, unread."""

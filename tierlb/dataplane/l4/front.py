@@ -47,7 +47,7 @@ class L4Front:
         self.pipes: set[Pipe] = set()
         self.hold = Hold(reactor, log)
         self.watch = Watch(rng)
-        self.registry = HostRegistry(reactor, rng, self._member_changed, Shortages(log.warning), self.watch.tick)
+        self.registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning), self.watch.tick)
         self.snapshot: Snapshot
         self.split: Split
 
@@ -62,7 +62,7 @@ class L4Front:
         self.draining = self._ending or snapshot.admin is not Admin.READY
 
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None:
-        """Nothing to do: a relayed connection ends when its client or its member ends it."""
+        """Nothing to do: a relayed connection ends when its client or its host ends it."""
 
     def move(self, now: float) -> None:
         """Nothing to do, likewise."""
@@ -87,7 +87,7 @@ class L4Front:
         return [
             pipe
             for pipe in self.pipes
-            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.host.member.child)
+            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.host.spec.child)
         ]
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
@@ -95,7 +95,7 @@ class L4Front:
         sock.close()
 
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
-        """A member accepted: from here on bytes are copied both ways."""
+        """A host accepted: from here on bytes are copied both ways."""
         caller = handshake.caller
         end = TunnelEnd(self, handshake.host, caller)
         pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
@@ -107,8 +107,8 @@ class L4Front:
         self.watch.begin(pipe, handshake.host, tally)
         handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
-            pipe.member.take_over(handshake)
-            pipe.start(to_member=first)
+            pipe.upstream.take_over(handshake)
+            pipe.start(to_upstream=first)
             if self._ending:
                 pipe.end_soon()
         except Exception:
@@ -127,8 +127,8 @@ class L4Front:
         caller.tally.connections -= 1
         caller.tally.done += 1
         counters.bytes_in += pipe.client.carried
-        counters.bytes_out += pipe.member.carried
-        counters.piped_bytes += pipe.client.carried + pipe.member.carried
+        counters.bytes_out += pipe.upstream.carried
+        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
         host.finish()
         host.done += 1
         self.pipes.discard(pipe)
@@ -137,10 +137,10 @@ class L4Front:
         host.peak.observe(self.reactor.now, lasted_s)
 
     def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
-        """No member took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
+        """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
         node that lacks something, which was logged already."""
         if reason:
-            self.log.warning("connection dropped", reason=reason, tried=[c.member.name for c in tried])
+            self.log.warning("connection dropped", reason=reason, tried=[c.spec.name for c in tried])
         self.counters.errors += 1
         self.drop(client, caller)
 
@@ -152,7 +152,7 @@ class L4Front:
             client.close()
 
     def drain(self) -> None:
-        """Connections under way run on until their member ends them or the node's deadline comes."""
+        """Connections under way run on until their host ends them or the node's deadline comes."""
         self.draining = self._ending = True
         for pipe in list(self.pipes):
             pipe.end_soon()
@@ -171,7 +171,7 @@ class L4Front:
         return Remainder(connections=len(self.pipes) + len(self.handshakes) + len(self.introductions))
 
     def cut_from(self, host: Host) -> Remainder:
-        """End what is under way at one member; what that was."""
+        """End what is under way at one host; what that was."""
         ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
         pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.host is host]
         for pipe in pipes:
@@ -193,5 +193,5 @@ class L4Front:
         self.hold.close()
         self.registry.close()
 
-    def _member_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: str, host: Host) -> None:
         log_change(self.log, event, host)

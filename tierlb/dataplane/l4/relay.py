@@ -1,7 +1,7 @@
-"""The `relay` forwarder: connect to a member, say who the client is, join the two sockets.
+"""The `relay` forwarder: connect to a host, say who the client is, join the two sockets.
 
-Until a member has accepted, nothing is read from the client, so a connect that fails costs nothing: another
-member gets the connection. On the handshake's end the client's first bytes, mostly there by then, travel in the same
+Until a host has accepted, nothing is read from the client, so a connect that fails costs nothing: another
+host gets the connection. On the handshake's end the client's first bytes, mostly there by then, travel in the same
 packet as the PROXY header.
 """
 
@@ -55,7 +55,7 @@ class Caller:
 
 
 class Handshake(Stream):
-    """One connect attempt towards a member on behalf of one caller."""
+    """One connect attempt towards a host on behalf of one caller."""
 
     __slots__ = ("caller", "client", "front", "host", "over", "passed_on", "tried")
 
@@ -94,7 +94,7 @@ class Handshake(Stream):
         front, host, client = self.front, self.host, self.client
         host.connected()
         first = b""
-        if host.member.child:
+        if host.spec.child:
             tlvs = front.kin.credentials + self.caller.tlvs()
             first = encode_v2(self.caller.source, client.getsockname()[:2], tlvs)
         with contextlib.suppress(OSError):  # nothing yet, or broken: the pipe hears of either
@@ -109,7 +109,7 @@ class Handshake(Stream):
         self.fail(error.errno or errno.EIO)
 
     def abandon(self) -> None:
-        """Neither this member nor another one is to have it any more."""
+        """Neither this host nor another one is to have it any more."""
         if self.over:
             return
         self._end()
@@ -126,14 +126,14 @@ class Handshake(Stream):
             self.close()
 
     def _end(self) -> None:
-        """It is not counted at the member any more."""
+        """It is not counted at the host any more."""
         self.over = True
         self.front.handshakes.discard(self)
         self.host.finish()
         self.close()
 
     def fail(self, code: int) -> None:
-        """This member did not take it: the next one, or the end."""
+        """This host did not take it: the next one, or the end."""
         front, host = self.front, self.host
         self._end()
         host.dial_failed(code)
@@ -149,7 +149,7 @@ def relay(
     *,
     short: bool = False,
 ) -> None:
-    """Give the client's connection to a member that was not `tried` yet; holds or closes it when there is none, and
+    """Give the client's connection to a host that was not `tried` yet; holds or closes it when there is none, and
     closes it where that fails. `short`: it was for want of something here that the last try failed."""
     try:
         _relay(front, client, caller, tried, short=short)
@@ -172,7 +172,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
             reason = host_set.why_none()
             break
         try:
-            sock, code = dial(host.member.address, speaks_first=host.member.child)
+            sock, code = dial(host.spec.address, speaks_first=host.spec.child)
         except OSError as error:
             host.dial_failed(error.errno or errno.EIO)
             short = True

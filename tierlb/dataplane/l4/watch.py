@@ -81,8 +81,8 @@ class Watch:
 
     def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:
         host = watched.host
-        target = host.member.target
-        asked, answered = pipe.client.moved, pipe.member.moved
+        target = host.spec.target
+        asked, answered = pipe.client.moved, pipe.upstream.moved
         pool_served = self._pool_served.get(target, NEVER_MOVED)
         if NEVER_MOVED < asked <= answered:
             host.served = max(host.served, asked)

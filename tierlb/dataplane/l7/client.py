@@ -42,7 +42,7 @@ SETTLING_S = 0.2
 """Added to the age of a connection by which its requests are divided: the first ones come at once."""
 SILENT_S = 2.0
 """A connection that has not brought a whole first head for so long may give way when the node is full. It is not idle
-before: a crowd that connects at once and asks a moment later must not push out its own members."""
+before: a crowd that connects at once and asks a moment later must not push out its own hosts."""
 
 
 class ClientConnection(Stream):
@@ -114,7 +114,7 @@ class ClientConnection(Stream):
         self.peer_named = b"%b\r\nX-Request-Id: %b" % (self.peer, self.front.id_prefix)
 
     def upstream_head(self, plan: Plan) -> bytes:
-        """The whole head that goes to a member; a request that has no id gets one."""
+        """The whole head that goes to a host; a request that has no id gets one."""
         if plan.has_id:
             return b"%b%b\r\n\r\n" % (plan.opening, self.peer)
         front = self.front
@@ -333,7 +333,7 @@ class ClientConnection(Stream):
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for an answer that has not begun, and that keeps a place at a member."""
+        """Whether it waits for an answer that has not begun, and that keeps a place at a host."""
         exchange = self.exchange
         if exchange is None or exchange.reply is not None or exchange.host is None:
             return False
@@ -372,7 +372,7 @@ class ClientConnection(Stream):
             exchange.start()
 
     def _answer_here(self, plan: Plan, action: Respond | Redirect | FinalRecipient | None) -> None:
-        """Routes that answer without a member. An unread body is not worth reading: the connection closes."""
+        """Routes that answer without a host. An unread body is not worth reading: the connection closes."""
         keep_alive = self.keep_alive = plan.keep_alive and plan.body_bytes == 0 and self.may_ask_again
         extra = self.front.load_field
         if isinstance(action, FinalRecipient):

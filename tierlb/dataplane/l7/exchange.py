@@ -1,17 +1,17 @@
-"""One request and its response: from a member being chosen to the last byte handed to the client.
+"""One request and its response: from a host being chosen to the last byte handed to the client.
 
 An exchange stands between a client connection and the pooled connection it borrowed. Request and response are
-two independent streams (a member may answer before it has read the whole body), each with backpressure: who
+two independent streams (a host may answer before it has read the whole body), each with backpressure: who
 cannot write makes the other side stop reading. Both bodies are counted and re-framed, never trusted to be as
 long as they say.
 
 When may it be tried again? A connect that failed has cost nothing, any request may go elsewhere (`CONNECTS`
 times). A request that was sent may have been acted on: it is repeated once, and only if it is idempotent, has
 no body, and not one byte of an answer came (RFC 9110 §9.2.2), within the retry budget. That covers the race in
-which a member closes a kept connection just as a request is put on it. Elsewhere is another member of the same
+which a host closes a kept connection just as a request is put on it. Elsewhere is another host of the same
 share of a split, and where it has none, another share.
 
-Whether the member's host is still there is asked when nothing has come for a while (`net.peer_liveness`), long before
+Whether the host's host is still there is asked when nothing has come for a while (`net.peer_liveness`), long before
 the time for an answer is over, and while a body goes on as well.
 """
 
@@ -47,9 +47,9 @@ TOO_MANY_REQUESTS = 429
 class Exchange:
     """`request_left` counts body bytes still to come (None while chunked); `response_left` likewise, or its framing.
 
-    `came` is when the request came, `began` when it was given to the member that has it: it begins anew at another one.
-    `ends`: when the member's time is over, as long as no answer has begun. It is looked at before. While the body goes
-    on, `fed` is when some of it was last sent, and `doubted` since when every look found the member's host gone.
+    `came` is when the request came, `began` when it was given to the host that has it: it begins anew at another one.
+    `ends`: when the host's time is over, as long as no answer has begun. It is looked at before. While the body goes
+    on, `fed` is when some of it was last sent, and `doubted` since when every look found the host's host gone.
     """
 
     __slots__ = (
@@ -126,10 +126,10 @@ class Exchange:
     def tally(self) -> Tally:
         return self.client.tally
 
-    # Towards a member.
+    # Towards a host.
 
     def start(self) -> None:
-        """Choose a member and send the request, on a kept connection if there is one."""
+        """Choose a host and send the request, on a kept connection if there is one."""
         front = self.front
         key = front.key_of(self.client, self.plan) if front.hashes else 0
         long = front.long[self.plan.kind.number]
@@ -157,17 +157,17 @@ class Exchange:
         self._connect(host)
 
     def _hold_or_refuse(self) -> None:
-        """No member: wait for the first one of a destination that is starting, with the body unread."""
+        """No host: wait for the first one of a destination that is starting, with the body unread."""
         destination, hold = self.host_set.destination, self.front.hold
         if self.tried or not hold.applies(destination, self.came):
-            self._refuse_without_member()
+            self._refuse_without_host()
             return
         if not self.request_done:
             self.client.pause()
         hold.add(destination, self.came, self._try_again)
 
     def _try_again(self) -> None:
-        """After it was held. The members that there are now are those of another snapshot's host set."""
+        """After it was held. The hosts that there are now are those of another snapshot's host set."""
         if self.client.exchange is not self:
             return  # the client is gone
         try:
@@ -181,7 +181,7 @@ class Exchange:
             self.failed(error)
 
     def _start_anew(self) -> None:
-        """For the next member its age counts from now, and no answer is due until the request has been sent."""
+        """For the next host its age counts from now, and no answer is due until the request has been sent."""
         self.began = self.front.reactor.now
         self.sent = 0.0
         self.start()
@@ -211,7 +211,7 @@ class Exchange:
         self._send_request()
 
     def on_connect_failed(self, code: int) -> None:
-        """Nothing was sent: another member may have it."""
+        """Nothing was sent: another host may have it."""
         host = self.host
         assert host is not None
         host.dial_failed(code)
@@ -222,9 +222,9 @@ class Exchange:
         elif is_own(code):
             self._refuse(503, "this node is short of resources", retry_after=True)
         elif code == errno.ETIMEDOUT:
-            self._refuse(504, "connecting to the endpoint took too long", host.member.name)
+            self._refuse(504, "connecting to the endpoint took too long", host.spec.name)
         else:
-            name = f"{host.member.name} ({errno.errorcode.get(code, code)})"
+            name = f"{host.spec.name} ({errno.errorcode.get(code, code)})"
             self._refuse(502, "the endpoint cannot be reached", name)
 
     def _send_request(self) -> None:
@@ -233,7 +233,7 @@ class Exchange:
         connection.uses += 1
         message = self.client.upstream_head(self.plan)
         self.named = self.front.requests_named
-        if connection.uses == 1 and connection.host.member.child:
+        if connection.uses == 1 and connection.host.spec.child:
             message = self.front.preface + message
         if self.unsent:
             message += self.unsent
@@ -307,8 +307,8 @@ class Exchange:
             self._await_request(connection)
 
     def _await_request(self, connection: PooledConnection) -> None:
-        """The body goes on. Who is to blame if it does not: the client that does not send, or the member that
-        does not read. A look that is due stays so: what the client says tells nothing of the member."""
+        """The body goes on. Who is to blame if it does not: the client that does not send, or the host that
+        does not read. A look that is due stays so: what the client says tells nothing of the host."""
         seconds = self.front.snapshot.timeouts.stream
         self.fed = now = self.front.reactor.now
         if connection.backlog is None:
@@ -337,7 +337,7 @@ class Exchange:
         return True
 
     def _give(self, connection: PooledConnection, seconds: float) -> None:
-        """The member has so long from now on, if its host lives."""
+        """The host has so long from now on, if its host lives."""
         self.ends = self.front.reactor.now + seconds
         connection.arm(min(seconds, peer_liveness.LOOK_S))
 
@@ -350,7 +350,7 @@ class Exchange:
             self.client.close()
 
     def on_upstream_progress(self) -> None:
-        """The member reads on."""
+        """The host reads on."""
         timeouts, connection = self.front.snapshot.timeouts, self.connection
         if connection is None or connection.paused:
             return
@@ -469,7 +469,7 @@ class Exchange:
             self._await_more()
 
     def _heed(self, reply: Reply) -> None:
-        """What the member's answer says of the member."""
+        """What the host's answer says of the host."""
         host, said = self.host, reply.orca
         assert host is not None
         if said is not None:
@@ -526,7 +526,7 @@ class Exchange:
             self._hold(connection)
 
     def _hold(self, connection: PooledConnection) -> None:
-        """The client does not read: neither is its member read, and it is the client that has a deadline."""
+        """The client does not read: neither is its host read, and it is the client that has a deadline."""
         connection.pause()
         connection.disarm()
         self.client.arm(self.front.snapshot.timeouts.stream)
@@ -588,7 +588,7 @@ class Exchange:
         connection.exchange = self.host = self.connection = None  # from here on it is the tunnel that is counted
         front.tunnels[pipe] = host
         try:
-            pipe.start(to_client=head + rest, to_member=after_head)
+            pipe.start(to_client=head + rest, to_upstream=after_head)
         except Exception:
             pipe.finish(broken=True)
             raise
@@ -596,7 +596,7 @@ class Exchange:
     # Ends.
 
     def on_response_end(self) -> None:
-        """The member closed its side."""
+        """The host closed its side."""
         if self.reply is None:
             self._lost("closed the connection without an answer")
         elif self.response_left == UNTIL_CLOSE:
@@ -674,7 +674,7 @@ class Exchange:
             self._fail(502, what)
 
     def _avoid(self, host: Host, *, to_blame: bool) -> None:
-        """Repeat it elsewhere if there is a member available: this one may have died, and a retry is not tried again.
+        """Repeat it elsewhere if there is a host available: this one may have died, and a retry is not tried again.
         One that may well have closed what lay idle is no reason to leave its share."""
         tried = (*self.tried, host)
         if any(each not in tried for each in self.host_set.available):
@@ -689,14 +689,14 @@ class Exchange:
 
     def _fail(self, status: int, what: str) -> None:
         assert self.host is not None
-        name = self.host.member.name
+        name = self.host.spec.name
         self.host.done += 1
         self.host.erred(self._fault(Fault.GATEWAY))
         self._let_go(reusable=False)
         self._refuse(status, f"the endpoint {what}", name)
 
     def _fault(self, fault: Fault) -> Fault:
-        """What fails at a second member as well is the request's own fault."""
+        """What fails at a second host as well is the request's own fault."""
         return Fault.REPEATED if self.retried and self.tried else fault
 
     def _cut_off(self, reason: str) -> None:
@@ -708,10 +708,10 @@ class Exchange:
         self._let_go(reusable=False)
         self._break_off(reason)
 
-    def take_from_member(self) -> None:
-        """The member is in maintenance and is to have nothing any more, for which it is not to blame."""
+    def take_from_host(self) -> None:
+        """The host is in maintenance and is to have nothing any more, for which it is not to blame."""
         assert self.host is not None
-        name = self.host.member.name
+        name = self.host.spec.name
         self.host.done += 1
         self._let_go(reusable=False)
         if self.reply is None:
@@ -727,16 +727,16 @@ class Exchange:
         else:
             self.client.break_off()
 
-    def _refuse_without_member(self) -> None:
+    def _refuse_without_host(self) -> None:
         self._refuse(503, f"nobody is there to answer: {self.host_set.why_none()}", retry_after=True)
 
     def _refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
-        """Answer in the member's place. `detail`, the member's name and an errno, is for the log and for those who may
+        """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for those who may
         have requests explained: clients are told what failed and the request's id."""
         front, request_id = self.front, self._request_id()
         front.counters.errors += 1
         if detail:  # without one the client is told everything, and a shortage is logged once per burst
-            front.log.warning("request_failed", id=request_id, status=status, reason=reason, member=detail)
+            front.log.warning("request_failed", id=request_id, status=status, reason=reason, host=detail)
         said = f"{reason}\nrequest id: {request_id}"
         self.client.answer_error(status, said, retry_after=retry_after, extra=self._extra())
 
@@ -761,7 +761,7 @@ class Exchange:
         host.done += 1
         if reply.blamed:
             host.erred(self._fault(Fault.OVERLOADED if reply.status == TOO_MANY_REQUESTS else Fault.ANSWER))
-        if self.front.times_members:
+        if self.front.times_hosts:
             now = self.front.reactor.now
             host.peak.observe(now, now - self.began)
         if self._let_go(reusable=reusable and reply.keep_alive and self.request_done):
@@ -792,7 +792,7 @@ class Exchange:
         return parked
 
     def failed(self, error: Exception) -> None:
-        """An internal error in an event of the member's connection: nothing is kept, and the client is let go."""
+        """An internal error in an event of the host's connection: nothing is kept, and the client is let go."""
         try:
             self.abandon()
         except Exception as second:
@@ -800,7 +800,7 @@ class Exchange:
         self.front.reactor.crashed(self.client, error)
 
     def abandon(self) -> None:
-        """Stop counting and close the connection to the member, whatever has been done of that."""
+        """Stop counting and close the connection to the host, whatever has been done of that."""
         host, connection = self.host, self.connection
         self.host = self.connection = None
         if host is not None:

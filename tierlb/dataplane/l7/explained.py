@@ -1,4 +1,4 @@
-"""An exchange that tells how its member was chosen, in the response: see dataplane/explanation.py."""
+"""An exchange that tells how its host was chosen, in the response: see dataplane/explanation.py."""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class ExplainedExchange(Exchange):
-    """`lines` are the choices made here; those of nodes below come in the member's response. They are believed only
+    """`lines` are the choices made here; those of nodes below come in the host's response. They are believed only
     where nobody but a node of the cluster can have written them.
 
-    A request for which no member could be found is explained in the answer that says so, and one that becomes a tunnel
+    A request for which no host could be found is explained in the answer that says so, and one that becomes a tunnel
     in the head before it.
     """
 
@@ -29,7 +29,7 @@ class ExplainedExchange(Exchange):
         self.lines = noted.lines
 
     def _take_host_set(self, host_set: HostSet) -> None:
-        """A choice that failed is reported, one that found no member before the request was held is not."""
+        """A choice that failed is reported, one that found no host before the request was held is not."""
         self.host_set = noted = recorded(host_set, self.front.name, self.front.snapshot.balance)
         if self.tried:
             noted.lines = self.lines
@@ -53,5 +53,5 @@ class ExplainedExchange(Exchange):
 
     def _from_below(self, reply: Reply) -> bytes:
         assert self.host is not None
-        member = self.host.member
-        return reply.explained if member.child and not member.leads_out else b""
+        spec = self.host.spec
+        return reply.explained if spec.child and not spec.leads_out else b""

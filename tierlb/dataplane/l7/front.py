@@ -74,7 +74,7 @@ class L7Front:
         self.requests_named = 0
         self.id_prefix = b"%b-" % secrets.token_hex(6).encode()
         self.hold = Hold(reactor, log)
-        self.registry = HostRegistry(reactor, rng, self._member_changed, Shortages(log.warning))
+        self.registry = HostRegistry(reactor, rng, self._host_changed, Shortages(log.warning))
         self.long = self.registry.kinds.long
         self.registry.kinds.on_freed = self._plan_anew
         self.snapshot: Snapshot
@@ -98,7 +98,7 @@ class L7Front:
         self.preface = encode_local(self.kin.credentials)
         self.snapshot = snapshot
         self.hashes = snapshot.balance is Policy.MAGLEV
-        self.times_members = snapshot.balance is Policy.PEAK_EWMA
+        self.times_hosts = snapshot.balance is Policy.PEAK_EWMA
         self._hash_header = snapshot.hash_header.encode() if snapshot.hash_header else None
         self.cancels = snapshot.client_abort is ClientAbort.CANCEL
         self.idle_s = snapshot.timeouts.idle
@@ -231,8 +231,8 @@ class L7Front:
         counters = self.counters
         counters.waited += 1
         counters.bytes_in += pipe.client.carried
-        counters.bytes_out += pipe.member.carried
-        counters.piped_bytes += pipe.client.carried + pipe.member.carried
+        counters.bytes_out += pipe.upstream.carried
+        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
         host.finish()
         host.done += 1
         host.tunnel_over(tally, pipe)
@@ -257,11 +257,11 @@ class L7Front:
         return Remainder(requests, len(self.tunnels), len(self.clients) - requests)
 
     def cut_from(self, host: Host) -> Remainder:
-        """End what is under way at one member; what that was."""
+        """End what is under way at one host; what that was."""
         exchanges = [each for client in self.clients if (each := client.exchange) and each.host is host]
         for exchange in exchanges:
-            exchange.take_from_member()
-        tunnels = [pipe for pipe, member in self.tunnels.items() if member is host]
+            exchange.take_from_host()
+        tunnels = [pipe for pipe, host in self.tunnels.items() if host is host]
         for pipe in tunnels:
             pipe.finish(broken=True)
         return Remainder(len(exchanges), len(tunnels))
@@ -283,5 +283,5 @@ class L7Front:
         self.hold.close()
         self.registry.close()
 
-    def _member_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: str, host: Host) -> None:
         log_change(self.log, event, host)

@@ -1,9 +1,9 @@
-"""A connection to a member: made for one exchange, kept for the next.
+"""A connection to a host: made for one exchange, kept for the next.
 
 It carries bytes and hands everything that is a matter of HTTP to the exchange it serves. Between exchanges it
-lies in its host's `idle` stack (the freshest on top) and watches for the member to close it. Before it is used
+lies in its host's `idle` stack (the freshest on top) and watches for the host to close it. Before it is used
 again, the exchange that takes it sees that no bytes wait in it. After an answer to HEAD, a 204 or a 304 that announces
-a body it is closed: some servers send that body all the same, a moment later. When the member's host is silent, all
+a body it is closed: some servers send that body all the same, a moment later. When the host's host is silent, all
 that lies there is given up with it: what is sent next is to find that out by a connect.
 """
 
@@ -58,7 +58,7 @@ class PooledConnection(Stream):
     def open(cls, reactor: Reactor, host: Host, timeout_s: float) -> "PooledConnection | int":
         """Begin to connect; an errno where that failed at once."""
         try:
-            sock, code = dial(host.member.address, speaks_first=True)
+            sock, code = dial(host.spec.address, speaks_first=True)
         except OSError as error:
             return error.errno or errno.EIO
         if code:
@@ -95,7 +95,7 @@ class PooledConnection(Stream):
     def is_clean(self) -> bool:
         """Look that no bytes wait, as a late 408 does, for they would be taken for the next answer. The poll of the
         batch was the look, but for connections that are still to be read, or may be (`Reactor.unserved`): for them it
-        takes a system call. That the member has closed it is not always seen: a request that is put on it then is
+        takes a system call. That the host has closed it is not always seen: a request that is put on it then is
         repeated."""
         reactor = self.reactor
         return (reactor.polled and self.fd not in reactor.unserved) or self.is_unread()
@@ -106,7 +106,7 @@ class PooledConnection(Stream):
         return not _waiting[0]
 
     def is_alive(self) -> bool:
-        """Look (one system call) whether the member has closed it, for requests that must not be sent twice."""
+        """Look (one system call) whether the host has closed it, for requests that must not be sent twice."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -191,7 +191,7 @@ class PooledConnection(Stream):
             exchange.failed(bug)
 
     def _hung_up(self) -> None:
-        """A member that answers without having read the whole request resets the connection behind its answer. What
+        """A host that answers without having read the whole request resets the connection behind its answer. What
         came before is passed on first, as the client reads on; then `lost` is reported."""
         if not self.paused or self.is_unread():
             super()._hung_up()

@@ -39,7 +39,7 @@ class Reply:
 
     `length` is the body's length in bytes, CHUNKED or UNTIL_CLOSE, for a request that was not HEAD. `lines` is
     the client's head without any framing of ours and without the last empty line; `whole` is the head for the
-    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the member failed or is overloaded. `orca`: what
+    commonest case: an HTTP/1.1 client that stays connected. `blamed`: the host failed or is overloaded. `orca`: what
     it said of its load; such fields are for this node and go no further. `telling`: either of the two. `explained`:
     what it says of choices, as complete lines, for a node that asks and believes it (explained.py).
     """
@@ -85,7 +85,7 @@ def _framing(length: int) -> bytes:
 
 
 def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
-    """What the member said of its load. Where it says so twice, gRPC's binary form counts, if it can be read."""
+    """What the host said of its load. Where it says so twice, gRPC's binary form counts, if it can be read."""
     found: OrcaReport | None = None
     for field in head.fields:
         if field.lower == orca.BIN_FIELD and (said := book.read_bin(field.value)) is not None:
@@ -96,7 +96,7 @@ def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
 
 
 def with_lines(reply: Reply, extra: bytes) -> Reply:
-    """The same with further complete lines before the member's own."""
+    """The same with further complete lines before the host's own."""
     status, _, rest = reply.lines.partition(b"\r\n")
     lines = b"%b\r\n%b%b" % (status, extra, rest)
     return attrs.evolve(reply, lines=lines, whole=lines + _framing(reply.length))

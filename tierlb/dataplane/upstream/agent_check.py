@@ -1,8 +1,8 @@
-"""HAProxy's agent-check in both roles: ask the members' agents for their word, and answer for this node.
+"""HAProxy's agent-check in both roles: ask the hosts' agents for their word, and answer for this node.
 
-Plain trio beside the reactor: a question every two seconds is not worth a state machine. Each member is asked by a
+Plain trio beside the reactor: a question every two seconds is not worth a state machine. Each host is asked by a
 task of its own that waits for the answer before it asks again, so checks never pile up. As at HAProxy, an agent that
-cannot be reached says nothing: what it said last holds, since whether the member works is found out elsewhere.
+cannot be reached says nothing: what it said last holds, since whether the host works is found out elsewhere.
 
 Left out: what the words lead to (balance/), and TLS.
 """

@@ -5,7 +5,7 @@ changes nothing; a name that takes the place of another does so with its first a
 answer any more leaves with it: what is under way there finishes.
 
 Left out: how long an answer says that it holds, and servers that name some of many endpoints in turn, which would make
-members come and go: ask such a server by a name for each part.
+hosts come and go: ask such a server by a name for each part.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """One upstream host at run time: what is in flight there, how it is doing, and whether it may be sent to.
 
-A `Host` is one member name and address. It survives changes of configuration, and with it its counts, open connections
+A `Host` is one host name and address. It survives changes of configuration, and with it its counts, open connections
 and what was learnt (`balance.load_estimate`). Errors, connects, health checks, agents and reports all end in `assess`,
 which works out its availability and tells the host sets that it is in.
 """
@@ -9,15 +9,15 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from tierlb.balance.availability import Availability, availability_of
+from tierlb.balance.counted_host import CountedHost
 from tierlb.balance.ejection import Ejection
-from tierlb.balance.member import Member as CountedMember
 from tierlb.balance.outlier import Fault
 from tierlb.balance.peak import PeakEwma
 from tierlb.balance.under_way import ParkedCount, UnderWay
 from tierlb.dataplane.upstream import recovery
 from tierlb.dataplane.upstream.outliers import Standing
-from tierlb.model.load import MemberLoad
-from tierlb.model.snapshot import Member
+from tierlb.model.load import HostLoad
+from tierlb.model.snapshot import HostSpec
 from tierlb.model.topology import Admin
 from tierlb.net.shortage import is_own
 from tierlb.net.wheel import NEVER
@@ -36,8 +36,8 @@ TROUBLES = frozenset({"ejected", "unhealthy", "silent"})
 """Changes that are logged as warnings."""
 
 
-class Host(CountedMember):
-    """One member as this node knows it (`balance.member.Member`: its counts).
+class Host(CountedHost):
+    """One host as this node knows it (`balance.spec.HostSpec`: its counts).
 
     `in_flight`, `slope`, `offset`, `capacity`, `share`, `weight` and `peak` are what choosers read. `moments` is the
     sum of the times at which items ended less that of the times at which they began, from which the integral of
@@ -61,7 +61,6 @@ class Host(CountedMember):
         "healthy",
         "host_sets",
         "idle",
-        "member",
         "name",
         "peak",
         "port_at_risk",
@@ -73,15 +72,16 @@ class Host(CountedMember):
         "said_maxconn",
         "said_up",
         "share",
+        "spec",
         "standing",
         "started",
         "stated_part",
         "weight",
     )
 
-    def __init__(self, member: Member, registry: "HostRegistry", awaited_until: float = 0.0) -> None:
-        super().__init__(registry.estimate_of(member))
-        self.member = member
+    def __init__(self, spec: HostSpec, registry: "HostRegistry", awaited_until: float = 0.0) -> None:
+        super().__init__(registry.estimate_of(spec))
+        self.spec = spec
         self.awaited_until = awaited_until
         self.registry = registry
         self.host_sets: list[HostSet] = []
@@ -104,18 +104,18 @@ class Host(CountedMember):
         self.stated_part = 1.0
         self.peak = PeakEwma()
         self.availability = Availability.AVAILABLE
-        self.take(member)
+        self.take(spec)
 
     def __str__(self) -> str:
         return self.name
 
-    def take(self, member: Member, event: str = "") -> None:
-        """The member as the current snapshot has it, and what its agent makes of that."""
-        self.member = member
-        self.name = member.name
+    def take(self, spec: HostSpec, event: str = "") -> None:
+        """The host as the current snapshot has it, and what its agent makes of that."""
+        self.spec = spec
+        self.name = spec.name
         first, last = self.registry.local_ports
-        self.port_at_risk = member.address.port if first <= member.address.port <= last else 0
-        self.estimate.shared_by(member.parents)
+        self.port_at_risk = spec.address.port if first <= spec.address.port <= last else 0
+        self.estimate.shared_by(spec.parents)
         self.weight = self.wanted_weight * self.stated_part
         self.cap = max(1, self.said_maxconn // self.estimate.parents) if self.said_maxconn else NO_CAP
         self.share = self.estimate.share.value
@@ -124,10 +124,10 @@ class Host(CountedMember):
     @property
     def wanted_weight(self) -> float:
         """By the file, operators and its agent."""
-        return self.member.weight * self.estimate.factor
+        return self.spec.weight * self.estimate.factor
 
     def _close_idle_unless_used(self) -> None:
-        """No connection is kept to a member that is to get nothing."""
+        """No connection is kept to a host that is to get nothing."""
         self.closes = self.retired or not self.availability.usable_at_last
         if self.closes:
             for connection in self.idle[:]:
@@ -146,11 +146,11 @@ class Host(CountedMember):
         self.moments += self.registry.reactor.now
 
     def erred(self, fault: Fault = Fault.GATEWAY) -> None:
-        """An item that is counted as done failed, or was answered with an error for which the member is to blame."""
+        """An item that is counted as done failed, or was answered with an error for which the host is to blame."""
         self.errors += 1
         self.failed += 1
         now = self.registry.reactor.now
-        outliers = self.registry.outliers.get(self.member.target)
+        outliers = self.registry.outliers.get(self.spec.target)
         part = 1.0 if outliers is None or self.retired else outliers.erred(self, fault, now)
         self.blamed += part
         penalty = self.estimate.overload if fault is Fault.OVERLOADED else self.estimate.penalty
@@ -191,7 +191,7 @@ class Host(CountedMember):
         self.share = self.estimate.share.value
         if not self.in_flight:
             self.peak.idle(now)
-        if self.member.child:
+        if self.spec.child:
             self.estimate.listen(now)
             if self.estimate.silent is not (self.availability is Availability.SILENT) or self._was_awaited(now):
                 self.assess()
@@ -207,12 +207,12 @@ class Host(CountedMember):
         self.ejection.succeeded()
         if was_out:
             now = self.estimate.joined = self.registry.reactor.now
-            if not self.estimate.connected and self.registry.awaits(self.member):
+            if not self.estimate.connected and self.registry.awaits(self.spec):
                 self.awaited_until = now + AWAITED_S
             self.assess("restored")
 
     def connect_failed(self, *, refused: bool) -> None:
-        """A connect (or probe) failed; ejects the member when that is due."""
+        """A connect (or probe) failed; ejects the host when that is due."""
         self.failed += 1
         reactor = self.registry.reactor
         if self.ejection.failed(reactor.now, refused=refused) and not self.retired:
@@ -221,9 +221,9 @@ class Host(CountedMember):
             self.assess("ejected")
 
     def dial_failed(self, code: int) -> None:
-        """A connect failed with this errno. For what this machine lacks the member is not to blame."""
+        """A connect failed with this errno. For what this machine lacks the host is not to blame."""
         if is_own(code):
-            self.registry.shortages.note(code, self.registry.reactor.now, self.member.address)
+            self.registry.shortages.note(code, self.registry.reactor.now, self.spec.address)
         else:
             self.connect_failed(refused=code == errno.ECONNREFUSED)
 
@@ -232,7 +232,7 @@ class Host(CountedMember):
         recovery.ask_later(self)
 
     def on_deadline(self) -> None:
-        """The ejection is over: ask the member itself before any client does."""
+        """The ejection is over: ask the host itself before any client does."""
         if self.ejection.ejected and self.probe is None:
             recovery.ask(self)
 
@@ -264,23 +264,23 @@ class Host(CountedMember):
         self.said_admin = says.admin or self.said_admin
         self.said_up = self.said_up if says.health is None else says.health
         changed = before != (self.said_admin, self.said_up)
-        self.take(self.member, "changed by its agent" if changed else "")
+        self.take(self.spec, "changed by its agent" if changed else "")
 
     def agent_gone(self) -> None:
         """It has no agent to ask, or none any more: what one said holds no longer."""
         if (self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor) != (Admin.READY, None, 0, 1.0):
             self.said_admin, self.said_up, self.said_maxconn, self.estimate.factor = Admin.READY, None, 0, 1.0
             self.estimate.say_slots(0)
-            self.take(self.member)
+            self.take(self.spec)
 
     def assess(self, event: str = "") -> None:
         """Work out the availability again and let the host sets know."""
         load = self.estimate.heard
         leaving = load is not None and self.estimate.connected and load.draining
-        admin = self.said_admin if self.member.admin is Admin.READY else self.member.admin
+        admin = self.said_admin if self.spec.admin is Admin.READY else self.spec.admin
         healthy = False if self.said_up is False or self.estimate.barren else self.healthy
         before = self.availability
-        silent = self.estimate.silent and self.member.child
+        silent = self.estimate.silent and self.spec.child
         awaited = not self.estimate.connected and self.registry.reactor.now < self.awaited_until
         ejected = self.ejection.ejected or self.standing.ejected
         self.availability = availability_of(healthy, admin, ejected, leaving, silent, awaited, self.wanted_weight)
@@ -293,16 +293,16 @@ class Host(CountedMember):
             self.registry.on_change(event, self)
 
     def retire(self) -> None:
-        """No longer a member: kept connections close, items in flight finish."""
+        """No longer a host: kept connections close, items in flight finish."""
         self.retired, self.host_sets = True, []
         self.registry.reactor.wheel.forget(self)
         self._close_idle_unless_used()
         if self.probe is not None:
             self.probe.close()
 
-    def load(self, now: float) -> MemberLoad:
+    def load(self, now: float) -> HostLoad:
         known = self.estimate.capacity(now, None) is not None
-        return MemberLoad(
+        return HostLoad(
             self.name,
             self.in_flight,
             self.done,
@@ -318,7 +318,7 @@ class Host(CountedMember):
 
 
 def log_change(log: Any, event: str, host: Host) -> None:
-    """What an operator should see of a member, with the reason where there is one."""
+    """What an operator should see of a host, with the reason where there is one."""
     reason = {"reason": host.standing.reason} if event == "ejected" and host.standing.ejected else {}
     note = log.warning if event in TROUBLES else log.info
-    note(f"member {event}", member=host.name, address=str(host.member.address), **reason)
+    note(f"member {event}", host=host.name, address=str(host.spec.address), **reason)

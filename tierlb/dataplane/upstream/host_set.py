@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from tierlb.balance.availability import Availability, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import stated_parts
 from tierlb.balance.choosers import Chooser
+from tierlb.balance.counted_host import capacities_of, refresh_costs
 from tierlb.balance.draws import relative
 from tierlb.balance.guidance import guide
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.member import capacities_of, refresh_costs
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination
@@ -32,7 +32,7 @@ GUIDANCE_S = 0.2
 
 
 class Choice(Protocol):
-    """What an exchange needs to find a member."""
+    """What an exchange needs to find a host."""
 
     @property
     def destination(self) -> Destination: ...
@@ -83,7 +83,7 @@ class HostSet:
         self.sound = False
         self.split: Split | None = None
         self._free = False
-        levels = [host.member.level for host in hosts]
+        levels = [host.spec.level for host in hosts]
         self._levels = levels if any(levels) else None
         self._settled_at = 0.0
         self._guided_at = now - GUIDANCE_S

@@ -69,7 +69,7 @@ class Standing:
 
 
 class Outliers:
-    """The members of one pool or tier that this node sends to. Without `detection` they are compared for the error
+    """The hosts of one pool or tier that this node sends to. Without `detection` they are compared for the error
     penalty only."""
 
     __slots__ = (
@@ -98,7 +98,7 @@ class Outliers:
         self._next_at = now + (detection.interval_s if detection is not None else 0.0)
 
     def replace(self, hosts: Iterable["Host"], balance: Policy) -> None:
-        """These are the members now, chosen by this policy; what is known of those that stay is kept."""
+        """These are the hosts now, chosen by this policy; what is known of those that stay is kept."""
         self._clients_stay = balance in CLIENTS_STAY
         self._hosts = tuple(hosts)
         self._ejected = [host for host in self._hosts if host.standing.ejected]
@@ -107,8 +107,8 @@ class Outliers:
         self._surveyed_at = 0.0
 
     def erred(self, host: "Host", fault: Fault, now: float) -> float:
-        """An item that is counted as done failed at this member. Returns what part (0..1) of it counts against the
-        member as load, for its siblings may fail as well."""
+        """An item that is counted as done failed at this host. Returns what part (0..1) of it counts against the
+        host as load, for its siblings may fail as well."""
         if fault is Fault.OVERLOADED:
             return 1.0
         if fault is Fault.REPEATED:
@@ -270,16 +270,16 @@ def watched(
     by_pool: dict[str, list[Host]] = {}
     for host in hosts:
         if snapshot.kind is Kind.L7:
-            by_pool.setdefault(host.member.target, []).append(host)
+            by_pool.setdefault(host.spec.target, []).append(host)
     after = {}
-    for pool, members in by_pool.items():
+    for pool, hosts in by_pool.items():
         known, detection = before.get(pool), detections.get(pool, OutlierDetection())
-        if members[0].member.child:
+        if hosts[0].spec.child:
             detection = None
         if detection is None:
-            release(members)
+            release(hosts)
         after[pool] = known if known is not None and known.detection == detection else Outliers(detection, now)
-        after[pool].replace(members, snapshot.balance)
+        after[pool].replace(hosts, snapshot.balance)
     return after
 
 

@@ -1,4 +1,4 @@
-"""Whether an ejected member works again: this node asks it before any client's request has to find out.
+"""Whether an ejected host works again: this node asks it before any client's request has to find out.
 
 A pool with a health check is asked by that check, within its timeout; any other by a connect, within the tier's connect
 timeout, so that what is slow to connect but in time for traffic comes back. Where the question could not be asked for
@@ -26,13 +26,13 @@ ASK_AGAIN_S = 1.0
 """After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than
 milliseconds."""
 MOST_CHECKS = 64
-"""Checks under way for recovery at a time; other members wait for their turn by ASK_AGAIN_S."""
+"""Checks under way for recovery at a time; other hosts wait for their turn by ASK_AGAIN_S."""
 
 
 def ask(host: "Host") -> None:
     """Begin to ask; `connected` or `connect_failed` of the host tells how it went."""
     registry = host.registry
-    check = registry.checks.get(host.member.target)
+    check = registry.checks.get(host.spec.target)
     if check is None or registry.recovery is None:
         Probe.start(host)
     elif not registry.recovery.begin(host, check):
@@ -47,7 +47,7 @@ def ask_later(host: "Host") -> None:
 
 
 class Probe(Stream):
-    """One connect to an ejected member, closed as soon as it is made."""
+    """One connect to an ejected host, closed as soon as it is made."""
 
     __slots__ = ("host",)
 
@@ -56,7 +56,7 @@ class Probe(Stream):
     @classmethod
     def start(cls, host: "Host") -> None:
         try:
-            sock, code = dial(host.member.address)
+            sock, code = dial(host.spec.address)
         except OSError as error:
             cls._failed(host, error.errno or errno.EIO)
             return
@@ -101,17 +101,17 @@ class Probe(Stream):
 
 
 class CheckedRecovery:
-    """One health check of an ejected member, in the nursery of a `Recovery`."""
+    """One health check of an ejected host, in the nursery of a `Recovery`."""
 
-    def __init__(self, host: "Host", check: HealthCheck, check_member: Check) -> None:
+    def __init__(self, host: "Host", check: HealthCheck, check_host: Check) -> None:
         self._host = host
         self._check = check
-        self._check_member = check_member
+        self._check_host = check_host
         self._scope = trio.CancelScope()
         host.probe = self
 
     def close(self) -> None:
-        """The member is gone: its answer does not matter any more."""
+        """The host is gone: its answer does not matter any more."""
         self._host.probe = None
         self._scope.cancel()
 
@@ -129,7 +129,7 @@ class CheckedRecovery:
         good: bool | None = None
         with self._scope:
             try:
-                good = (await self._check_member(host.member.address, self._check)).good
+                good = (await self._check_host(host.spec.address, self._check)).good
             finally:
                 if host.probe is self:
                     host.probe = None
@@ -146,8 +146,8 @@ class CheckedRecovery:
 class Recovery:
     """Asks by health checks, for as long as it runs."""
 
-    def __init__(self, check_member: Check = check_once) -> None:
-        self._check_member = check_member
+    def __init__(self, check_host: Check = check_once) -> None:
+        self._check_host = check_host
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -163,5 +163,5 @@ class Recovery:
         """Whether there is room for another check, which has begun then."""
         if self._nursery is None or len(self._nursery.child_tasks) > MOST_CHECKS:
             return False
-        self._nursery.start_soon(CheckedRecovery(host, check, self._check_member).run)
+        self._nursery.start_soon(CheckedRecovery(host, check, self._check_host).run)
         return True

@@ -1,6 +1,6 @@
 """All upstream hosts of a node, across snapshots: who comes, stays and leaves, and what children report.
 
-`HostRegistry` keeps one `Host` per member name and address, builds the host sets of each snapshot, and has all hosts
+`HostRegistry` keeps one `Host` per host name and address, builds the host sets of each snapshot, and has all hosts
 learn from what happened in every tick.
 """
 
@@ -11,15 +11,15 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.balance.choosers import Chooser, make_chooser
+from tierlb.balance.counted_host import learn_together
 from tierlb.balance.kinds import Kinds, Work
 from tierlb.balance.load_estimate import LoadEstimate
-from tierlb.balance.member import learn_together
 from tierlb.dataplane.upstream import recovery as recovery
 from tierlb.dataplane.upstream.host import AWAITED_S, Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.outliers import Outliers, watched
-from tierlb.model.load import Echo, Guidance, MemberLoad, SubtreeLoad
-from tierlb.model.snapshot import Destination, Member, Snapshot
+from tierlb.model.load import Echo, Guidance, HostLoad, SubtreeLoad
+from tierlb.model.snapshot import Destination, HostSpec, Snapshot
 from tierlb.model.topology import HealthCheck, Kind, Policy, Timeouts
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
@@ -46,7 +46,7 @@ class RequestsBelow:
 
     def take(self, before: Echo, echo: Echo, *, first: bool) -> None:
         """A child's echo after that of its last report. Counters that went back mean that it has restarted. The `first`
-        one may tell of all that this node sent there before it restarted, or before the child was a member again."""
+        one may tell of all that this node sent there before it restarted, or before the child was a host again."""
         self.counted = True
         if not first:
             self.arrivals += echo.arrivals - before.arrivals if echo.arrivals >= before.arrivals else echo.arrivals
@@ -92,7 +92,7 @@ class HostRegistry:
         self._shares_at = 0.0
         self.requests_below = RequestsBelow()
         self.work_left_s: dict[str, float] = {}
-        """Work of members that have left, by target: it stays part of the target's cumulative count."""
+        """Work of hosts that have left, by target: it stays part of the target's cumulative count."""
 
     def rebuild_host_sets(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[HostSet]:
         """Host sets for a new snapshot, parallel to `destinations`; hosts that are in none of them retire."""
@@ -104,7 +104,7 @@ class HostRegistry:
         now = self.reactor.now
         host_sets = []
         for destination in destinations:
-            chosen = tuple(self._keep(member, kept) for member in destination.members)
+            chosen = tuple(self._keep(spec, kept) for spec in destination.hosts)
             chooser: Chooser[Host] = make_chooser(snapshot.balance, self.rng)
             by_statements = snapshot.balance not in KNOW_CAPACITY
             host_sets.append(HostSet(destination, chosen, chooser, now, by_statements=by_statements))
@@ -112,14 +112,14 @@ class HostRegistry:
             if key not in kept:
                 host.retire()
                 self._lose(host)
-                target = host.member.target
+                target = host.spec.target
                 self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.estimate.work_done_s
         self._hosts, self.host_sets = kept, host_sets
         by_target: dict[tuple[str, ...], list[Host]] = {}
         for host in kept.values():
-            by_target.setdefault(self._doing(host.member, host_sets), []).append(host)
+            by_target.setdefault(self._doing(host.spec, host_sets), []).append(host)
         self._siblings = list(by_target.values())
-        targets = {host.member.target for host in kept.values()}
+        targets = {host.spec.target for host in kept.values()}
         self.work_left_s = {target: work_s for target, work_s in self.work_left_s.items() if target in targets}
         self._share_work(by_target)
         self._by_name = {}
@@ -130,55 +130,55 @@ class HostRegistry:
         self.outliers = watched(self.outliers, kept.values(), snapshot, now)
         return host_sets
 
-    def _doing(self, member: Member, host_sets: Iterable["HostSet"]) -> tuple[str, ...]:
-        """What members that do the same work have in common: endpoints of a pool their target, and nodes that this one
+    def _doing(self, spec: HostSpec, host_sets: Iterable["HostSet"]) -> tuple[str, ...]:
+        """What hosts that do the same work have in common: endpoints of a pool their target, and nodes that this one
         gives connections to all that these may go to, since each of them serves any."""
         if self._kind is Kind.L4:
             for host_set in host_sets:
-                if member.target in host_set.destination.targets:
+                if spec.target in host_set.destination.targets:
                     return host_set.destination.targets
-        return (member.target,)
+        return (spec.target,)
 
     def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Host]]) -> None:
-        """What is known of the work of members is known of all that do the same, and of no others: where those that did
+        """What is known of the work of hosts is known of all that do the same, and of no others: where those that did
         the same are parted, one part begins anew."""
         work = {key: self._work[key] for key in siblings if key in self._work}
-        for key, members in siblings.items():
+        for key, hosts in siblings.items():
             if key not in work:
-                known = members[0].estimate.work
+                known = hosts[0].estimate.work
                 work[key] = Work() if any(known is each for each in work.values()) else known
         self._work = work
-        for key, members in siblings.items():
-            for member in members:
-                member.estimate.work = self._work[key]
+        for key, hosts in siblings.items():
+            for spec in hosts:
+                spec.estimate.work = self._work[key]
 
-    def estimate_of(self, member: Member) -> LoadEstimate:
-        """What is known of a member that has just come: nothing."""
+    def estimate_of(self, spec: HostSpec) -> LoadEstimate:
+        """What is known of a host that has just come: nothing."""
         connections = self._kind is Kind.L4
         return LoadEstimate(
-            reports=member.reports,
-            parents=member.parents,
+            reports=spec.reports,
+            parents=spec.parents,
             joined=self.reactor.now,
-            by_connection=connections and member.reports,
+            by_connection=connections and spec.reports,
             equal=connections,
-            endpoint=not member.child,
+            endpoint=not spec.child,
         )
 
-    def _keep(self, member: Member, kept: dict[tuple[str, str], Host]) -> Host:
-        key = (member.name, str(member.address))
-        host = kept.get(key) or self._hosts.get(key) or self._newcomer(member)
+    def _keep(self, spec: HostSpec, kept: dict[tuple[str, str], Host]) -> Host:
+        key = (spec.name, str(spec.address))
+        host = kept.get(key) or self._hosts.get(key) or self._newcomer(spec)
         host.host_sets = []
-        host.take(member)
+        host.take(spec)
         kept[key] = host
         return host
 
-    def _newcomer(self, member: Member) -> Host:
+    def _newcomer(self, spec: HostSpec) -> Host:
         """At the start nobody was heard, and to wait for one would give everything to another."""
-        return Host(member, self, self.reactor.now + AWAITED_S if self.awaits(member) else 0.0)
+        return Host(spec, self, self.reactor.now + AWAITED_S if self.awaits(spec) else 0.0)
 
-    def awaits(self, member: Member) -> bool:
+    def awaits(self, spec: HostSpec) -> bool:
         """Whether a node that is there (again) is to say a word first: others have."""
-        return member.child and any(other.estimate.connected for other in self._hosts.values())
+        return spec.child and any(other.estimate.connected for other in self._hosts.values())
 
     def tick(self, now: float) -> None:
         """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
@@ -214,11 +214,11 @@ class HostRegistry:
             host.started = host.given()
 
     def named(self, name: str) -> list[Host]:
-        """The hosts of one member (two while it changes its address)."""
+        """The hosts of one host (two while it changes its address)."""
         return self._by_name.get(name, [])
 
     def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported. Who is no member is passed over.
+        """A child reported. Who is no host is passed over.
 
         What a parent would act on at once makes new lines at once, anything else with the next tick: to draw a
         hundred lines for each of four hundred reports a second would be most of what reports cost.
@@ -245,7 +245,7 @@ class HostRegistry:
                     host_set.settle_at_once(now)
 
     def guidance(self, name: str, now: float) -> Guidance | None:
-        """What a child is to know of its siblings; None for who is no member."""
+        """What a child is to know of its siblings; None for who is no host."""
         for host in self.named(name):
             for host_set in host.host_sets:
                 return host_set.guidance(host, now)
@@ -270,6 +270,6 @@ class HostRegistry:
     def hosts(self) -> Iterable[Host]:
         return self._hosts.values()
 
-    def loads(self) -> tuple[MemberLoad, ...]:
+    def loads(self) -> tuple[HostLoad, ...]:
         now = self.reactor.now
         return tuple(host.load(now) for host in self._hosts.values())

@@ -1,6 +1,6 @@
-"""What is counted at one member, and what is learnt from it at every tick.
+"""What is counted at one host, and what is learnt from it at every tick.
 
-The data plane's hosts and those of the simulator are both `Member`s, so that both learn by the same code. The hot
+The data plane's hosts and those of the simulator are both `CountedHost`s, so that both learn by the same code. The hot
 path writes the counts in place: `begin_item` and `end_item` say what belongs together.
 """
 
@@ -21,7 +21,7 @@ from tierlb.balance.pool_slots import FIRST_GUESS
 from tierlb.balance.under_way import ParkedCount, UnderWay, look
 
 SAMPLES_PER_TICK = 4
-"""Items of a member per tick whose times tell of its slots. A window needs some 50 of a second."""
+"""Items of a host per tick whose times tell of its slots. A window needs some 50 of a second."""
 MOST_SAMPLED = 32
 """Of them, those that wait for their answers."""
 
@@ -29,7 +29,7 @@ Sample = tuple[UnderWay, float, int]
 """An item, when it began, and how many competed for slots then."""
 
 
-class Member:
+class CountedHost:
     """`slope`, `offset` and `capacity` (items per second) are what it is chosen by. `in_flight` counts all items,
     `parked` those of them that are parked (balance/parking.py). `beginnings`: when these items, and those that became
     tunnels, began. `early` are those that were parked from their beginning, since most of their kind are. `unqueued`
@@ -38,7 +38,7 @@ class Member:
     (balance/activity.py) `lightness` is by how much they count less than as many whole ones, and `served` when the
     latest ask was made that is known to be answered.
 
-    What is parked counts at the member and in the tally of the connection on which it came. Both change here alone,
+    What is parked counts at the host and in the tally of the connection on which it came. Both change here alone,
     together and once in each direction: `_enter` as an item is parked, `leave_parking` or `end_tunnel` when it is over,
     `count_connection` for both of connections.
 
@@ -152,7 +152,7 @@ class Member:
                 kinds.note_parked(item.kind)
 
     def park(self, item: UnderWay, kinds: Kinds) -> None:
-        """It waits for something else than this member, and its time will say nothing about it."""
+        """It waits for something else than this host, and its time will say nothing about it."""
         del self.under_way[item]
         self._enter(item)
         if item.sent > 0:
@@ -195,7 +195,7 @@ class Member:
 
     def _learn_slots(self, kinds: Kinds) -> None:
         """Take the times of sampled items that were answered; failed and parked ones tell nothing, nor do those that
-        began anew at another member."""
+        began anew at another host."""
         waiting: list[Sample] = []
         for item, began, here in self.sampled:
             if item.began != began:
@@ -208,36 +208,36 @@ class Member:
         self.samples = min(SAMPLES_PER_TICK, MOST_SAMPLED - len(waiting)) if self.estimate.learns_slots else 0
 
 
-def learn_together(siblings: Sequence[Member], dt_s: float) -> None:
-    """What members that do the same work tell only together, after each has learnt: how slow they are in the middle,
+def learn_together(siblings: Sequence[CountedHost], dt_s: float) -> None:
+    """What hosts that do the same work tell only together, after each has learnt: how slow they are in the middle,
     how much parked items hold up the others, and how many items they work on at once."""
-    known = [member.estimate.slowness.value for member in siblings if member.estimate.slowness.seen]
+    known = [host.estimate.slowness.value for host in siblings if host.estimate.slowness.seen]
     middle, standard = (median(known), median_low(known)) if known else (1.0, 1.0)
     fastest = min(known, default=math.inf)
-    alike = alike_within(member.estimate.slowness.ticks for member in siblings)
-    estimates = [member.estimate for member in siblings]
+    alike = alike_within(host.estimate.slowness.ticks for host in siblings)
+    estimates = [host.estimate for host in siblings]
     slots = [each for estimate in estimates if (each := estimate.leaf_slots)] or [
         each for estimate in estimates if (each := estimate.implied)
     ]
     leaf_slots = median_low(slots or [FIRST_GUESS])
     seen: list[Seen] = []
-    for member in siblings:
-        slowness, answers = member.estimate.slowness, member.answers
+    for host in siblings:
+        slowness, answers = host.estimate.slowness, host.answers
         slowness.siblings, slowness.fastest, slowness.alike = middle, fastest, alike
-        member.estimate.compare(dt_s, answers, standard, leaf_slots)
+        host.estimate.compare(dt_s, answers, standard, leaf_slots)
         if answers.count and slowness.value < alike * middle:
-            seen.append(Seen(member.parked, answers.count, answers.ratios / answers.count))
+            seen.append(Seen(host.parked, answers.count, answers.ratios / answers.count))
     work = siblings[0].estimate.work
     work.follow(dt_s)
-    parked = sum(member.parked for member in siblings)
-    unheard = sum(member.parked for member in siblings if not member.answers.count)
+    parked = sum(host.parked for host in siblings)
+    unheard = sum(host.parked for host in siblings if not host.answers.count)
     work.interference.observe(dt_s, seen, unheard / parked if parked else 0.0)
-    work.slots.advance(dt_s, [member.estimate for member in siblings])
+    work.slots.advance(dt_s, [host.estimate for host in siblings])
 
 
-def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
+def capacities_of(siblings: Sequence[CountedHost], now: float) -> list[float]:
     """Their capacities as the pick takes them (`balance.capacity.settle`)."""
-    estimates = [member.estimate for member in siblings]
+    estimates = [host.estimate for host in siblings]
     reported = [
         estimate.heard.capacity for estimate in estimates if estimate.heard is not None and estimate.heard.capacity > 0
     ]
@@ -248,7 +248,7 @@ def capacities_of(siblings: Sequence[Member], now: float) -> list[float]:
 
 
 def refresh_costs(
-    members: Sequence[Member],
+    hosts: Sequence[CountedHost],
     now: float,
     capacities: Sequence[float],
     parts: Sequence[float],
@@ -258,21 +258,21 @@ def refresh_costs(
     settled, `parts` are their weights as parts of the heaviest. `usable` (empty: all are): which of them may be sent
     to; only those count where loads are compared with the lowest."""
     cost_lines: list[tuple[float, float]] = []
-    loads = _loads_by_activity(members, parts, usable)
-    for index, (member, capacity, part) in enumerate(zip(members, capacities, parts, strict=True)):
-        estimate, trial = member.estimate, member.unqueued > 0
+    loads = _loads_by_activity(hosts, parts, usable)
+    for index, (host, capacity, part) in enumerate(zip(hosts, capacities, parts, strict=True)):
+        estimate, trial = host.estimate, host.unqueued > 0
         tried = trial or estimate.slowness.trial or estimate.trial.due
         counted = 0.0 if tried else estimate.work.interference.weight
-        left_out = member.in_flight - loads[index] if loads else member.unqueued + member.parked * (1 - counted)
-        member.left_out = left_out
-        cost_lines.append(estimate.cost_line(now, capacity, member.in_flight, part, left_out, trial=trial))
-    for member, capacity, (slope, offset) in zip(members, capacities, comparable(cost_lines), strict=True):
-        member.capacity, member.slope, member.offset = capacity, slope, offset
+        left_out = host.in_flight - loads[index] if loads else host.unqueued + host.parked * (1 - counted)
+        host.left_out = left_out
+        cost_lines.append(estimate.cost_line(now, capacity, host.in_flight, part, left_out, trial=trial))
+    for host, capacity, (slope, offset) in zip(hosts, capacities, comparable(cost_lines), strict=True):
+        host.capacity, host.slope, host.offset = capacity, slope, offset
 
 
-def _loads_by_activity(members: Sequence[Member], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
+def _loads_by_activity(hosts: Sequence[CountedHost], parts: Sequence[float], usable: Sequence[bool]) -> list[float]:
     """The load of each, as the choice takes it, where all are given connections whose use is watched; else empty."""
-    if not all(member.estimate.by_activity for member in members):
+    if not all(host.estimate.by_activity for host in hosts):
         return []
-    loads = [member.in_flight - member.lightness for member in members]
-    return in_whole(loads, parts, usable or [True] * len(members))
+    loads = [host.in_flight - host.lightness for host in hosts]
+    return in_whole(loads, parts, usable or [True] * len(hosts))

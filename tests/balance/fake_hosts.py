@@ -8,7 +8,7 @@ from tierlb.balance.peak import PeakEwma
 
 
 @attrs.define(eq=False)
-class Member:
+class FakeHost:
     name: str = "m"
     in_flight: int = 0
     slope: float = 1.0
@@ -21,10 +21,10 @@ class Member:
     peak: PeakEwma = attrs.field(factory=PeakEwma)
 
 
-def members(count: int) -> list[Member]:
-    return [Member(f"m{index}") for index in range(count)]
+def fake_hosts(count: int) -> list[FakeHost]:
+    return [FakeHost(f"m{index}") for index in range(count)]
 
 
-def loaded(loads: Sequence[int]) -> list[Member]:
-    """Members with these items in flight."""
-    return [Member(f"m{index}", load) for index, load in enumerate(loads)]
+def loaded(loads: Sequence[int]) -> list[FakeHost]:
+    """Hosts with these items in flight."""
+    return [FakeHost(f"m{index}", load) for index, load in enumerate(loads)]

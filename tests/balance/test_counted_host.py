@@ -1,4 +1,4 @@
-"""Counts of one member, and what siblings learn: in a simulated pool of hosts with slots, kinds and items that wait."""
+"""Counts of one host, and what siblings learn: in a simulated pool of hosts with slots, kinds and items that wait."""
 
 import heapq
 import itertools
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tierlb.balance.capacity import evened, settle
 from tierlb.balance.cost import ON_TRIAL
+from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
 from tierlb.balance.kinds import Answers, Kinds, Work
 from tierlb.balance.load_estimate import SLOTS, TICK_S, LoadEstimate
-from tierlb.balance.member import Member, learn_together, refresh_costs
 from tierlb.balance.parking import PARKED_AFTER_S
 from tierlb.balance.slowness import MEMORY
 from tierlb.telemetry.tally import Tally
@@ -30,328 +30,328 @@ class Item:
     tally: Tally = attrs.field(factory=Tally)
 
 
-def fresh(work: Work | None = None) -> Member:
+def fresh(work: Work | None = None) -> CountedHost:
     estimate = LoadEstimate(reports=False, parents=1, joined=START - 600)
     if work is not None:
         estimate.work = work
-    return Member(estimate)
+    return CountedHost(estimate)
 
 
 # Counts.
 
 
 def test_an_item_is_counted_from_its_begin_to_its_end() -> None:
-    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    member.begin_item(START, item)
-    assert (member.in_flight, member.parked, member.under_way) == (1, 0, {item: 1})
-    assert member.end_item(START + 3, item, kinds) is False
-    assert (member.in_flight, member.parked, member.under_way, member.moments) == (0, 0, {}, 3.0)
+    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    host.begin_item(START, item)
+    assert (host.in_flight, host.parked, host.under_way) == (1, 0, {item: 1})
+    assert host.end_item(START + 3, item, kinds) is False
+    assert (host.in_flight, host.parked, host.under_way, host.moments) == (0, 0, {}, 3.0)
 
 
 def test_an_item_knows_how_many_were_over_or_in_flight_when_it_began() -> None:
-    member, items = fresh(), [Item(START, START, 2) for _ in range(3)]
+    host, items = fresh(), [Item(START, START, 2) for _ in range(3)]
     for item in items:
-        member.begin_item(START, item)
-    member.end_item(START, items[0], Kinds())
-    member.done += 1
+        host.begin_item(START, item)
+    host.end_item(START, items[0], Kinds())
+    host.done += 1
     last = Item(START, START, 2)
-    member.begin_item(START, last)
-    assert [member.under_way[item] for item in (*items[1:], last)] == [2, 3, 4]
+    host.begin_item(START, last)
+    assert [host.under_way[item] for item in (*items[1:], last)] == [2, 3, 4]
 
 
 def test_a_parked_item_is_in_flight_still_but_not_looked_at() -> None:
-    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    member.begin_item(START, item)
-    member.park(item, kinds)
-    assert (member.in_flight, member.parked, member.under_way, item.sent) == (1, 1, {}, 0.0)
+    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    host.begin_item(START, item)
+    host.park(item, kinds)
+    assert (host.in_flight, host.parked, host.under_way, item.sent) == (1, 1, {}, 0.0)
     assert kinds.long[2]
-    assert member.end_item(START + 1, item, kinds) is True
-    assert (member.in_flight, member.parked) == (0, 0)
+    assert host.end_item(START + 1, item, kinds) is True
+    assert (host.in_flight, host.parked) == (0, 0)
 
 
 @pytest.mark.parametrize(("seconds", "noted"), [(PARKED_AFTER_S, True), (PARKED_AFTER_S - 0.01, False)])
 def test_one_that_began_as_parked_confirms_that_its_kind_is_long_only_if_it_was(seconds: float, noted: bool) -> None:
-    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    member.begin_item(START, item, long=True)
-    assert (member.in_flight, member.parked, member.early, member.under_way) == (1, 1, {item}, {})
+    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    host.begin_item(START, item, long=True)
+    assert (host.in_flight, host.parked, host.early, host.under_way) == (1, 1, {item}, {})
     assert not kinds.long[2]
-    assert member.end_item(START + seconds, item, kinds) is True
-    assert (member.in_flight, member.parked, member.early, kinds.long[2]) == (0, 0, set(), noted)
+    assert host.end_item(START + seconds, item, kinds) is True
+    assert (host.in_flight, host.parked, host.early, kinds.long[2]) == (0, 0, set(), noted)
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_a_tunnel_that_came_of_an_item_stays_parked_until_it_ends(long: bool) -> None:
-    member, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    member.begin_item(START, item, long=long)
-    member.stay_parked(item, "a tunnel", kinds)
-    assert (member.in_flight, member.parked, member.early, member.under_way) == (1, 1, set(), {})
-    assert member.beginnings == {"a tunnel": START}
-    member.end_tunnel(item.tally, "a tunnel")
-    assert (member.parked, item.tally.parked, member.beginnings) == (0, 0, {})
+    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
+    host.begin_item(START, item, long=long)
+    host.stay_parked(item, "a tunnel", kinds)
+    assert (host.in_flight, host.parked, host.early, host.under_way) == (1, 1, set(), {})
+    assert host.beginnings == {"a tunnel": START}
+    host.end_tunnel(item.tally, "a tunnel")
+    assert (host.parked, item.tally.parked, host.beginnings) == (0, 0, {})
 
 
 @pytest.mark.parametrize("tunnels", [False, True])
 def test_a_host_that_has_stopped_is_not_well_because_polls_and_tunnels_come_to_it(tunnels: bool) -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     for index in range(4):
-        member.begin_item(START + index / 100, Item(START + index / 100, START + index / 100, number))
+        host.begin_item(START + index / 100, Item(START + index / 100, START + index / 100, number))
     for index in range(1, 100):
         item = Item(START + index / 20, START + index / 20, kinds.number("poll"))
-        member.begin_item(item.began, item, long=True)
+        host.begin_item(item.began, item, long=True)
         if tunnels:
-            member.stay_parked(item, index, kinds)
-        member.learn_from_items(item.began, kinds)
-    assert len(member.under_way) == 4
-    assert member.overdue > 1000
+            host.stay_parked(item, index, kinds)
+        host.learn_from_items(item.began, kinds)
+    assert len(host.under_way) == 4
+    assert host.overdue > 1000
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "long", "park", "end", "tick"]), st.integers(0, 50)), max_size=80))
 def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
-    member, kinds, now, items = fresh(), Kinds(), START, []
+    host, kinds, now, items = fresh(), Kinds(), START, []
     for step, which in steps:
         now += which / 64
         item = items[which % len(items)] if items else None
         match step:
             case "begin" | "long":
                 items.append(Item(now, now, 2))
-                member.begin_item(now, items[-1], long=step == "long")
-            case "park" if item in member.under_way:
-                member.park(item, kinds)
+                host.begin_item(now, items[-1], long=step == "long")
+            case "park" if item in host.under_way:
+                host.park(item, kinds)
             case "end" if item is not None:
                 items.remove(item)
-                member.end_item(now, item, kinds)
-                member.done += 1
+                host.end_item(now, item, kinds)
+                host.done += 1
             case "tick":
-                member.learn_from_items(now, kinds)
-        assert member.in_flight == len(items) == member.parked + len(member.under_way)
-        assert member.moments + member.in_flight * now == pytest.approx(area(member, items, now), abs=1e-6)
-        assert len(member.early) <= member.parked == len(member.beginnings)
+                host.learn_from_items(now, kinds)
+        assert host.in_flight == len(items) == host.parked + len(host.under_way)
+        assert host.moments + host.in_flight * now == pytest.approx(area(host, items, now), abs=1e-6)
+        assert len(host.early) <= host.parked == len(host.beginnings)
 
 
-def area(member: Member, items: list[Item], now: float) -> float:
+def area(host: CountedHost, items: list[Item], now: float) -> float:
     """What is in flight has been there since it began; of what is over `moments` has kept the sum."""
-    return member.moments + sum(item.began for item in items) + sum(now - item.began for item in items)
+    return host.moments + sum(item.began for item in items) + sum(now - item.began for item in items)
 
 
 # A tick.
 
 
-def knowing(usual_s: float = 0.01) -> tuple[Member, Kinds, int]:
-    member, kinds = fresh(), Kinds()
+def knowing(usual_s: float = 0.01) -> tuple[CountedHost, Kinds, int]:
+    host, kinds = fresh(), Kinds()
     number = kinds.number("short")
-    member.times[number] += [usual_s] * 50
-    member.learn_from_items(START, kinds)
-    return member, kinds, number
+    host.times[number] += [usual_s] * 50
+    host.learn_from_items(START, kinds)
+    return host, kinds, number
 
 
 def test_an_item_that_began_anew_at_another_member_tells_nothing_of_the_slots_of_the_first() -> None:
     (first, kinds, number), second = knowing(), fresh()
     item = Item(START, START, number)
-    for at, member in ((START, first), (START + 1, second)):
-        member.learn_from_items(at, kinds)
+    for at, host in ((START, first), (START + 1, second)):
+        host.learn_from_items(at, kinds)
         item.began = item.sent = at
-        member.begin_item(at, item)
-        assert len(member.sampled) == 1
-        if member is first:
-            member.end_item(at + 0.9, item, kinds)
+        host.begin_item(at, item)
+        assert len(host.sampled) == 1
+        if host is first:
+            host.end_item(at + 0.9, item, kinds)
     item.sent = -0.02
-    for member in (first, second):
-        member.learn_from_items(START + 1.02, kinds)
-        assert not member.sampled
+    for host in (first, second):
+        host.learn_from_items(START + 1.02, kinds)
+        assert not host.sampled
     assert (first.estimate.concurrency._count, second.estimate.concurrency._count) == (0, 1)
 
 
 def test_times_are_taken_once() -> None:
-    member, kinds, number = knowing()
-    member.times[number] += [0.02, 0.02]
-    member.learn_from_items(START + TICK_S, kinds)
-    assert (member.answers.count, member.answers.ratios) == (2, pytest.approx(4))
-    member.learn_from_items(START + 2 * TICK_S, kinds)
-    assert member.answers.count == 0
+    host, kinds, number = knowing()
+    host.times[number] += [0.02, 0.02]
+    host.learn_from_items(START + TICK_S, kinds)
+    assert (host.answers.count, host.answers.ratios) == (2, pytest.approx(4))
+    host.learn_from_items(START + 2 * TICK_S, kinds)
+    assert host.answers.count == 0
 
 
 def test_what_waits_is_parked_at_a_tick_and_no_longer_counts_as_queue() -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     poll, short = Item(START, START, kinds.number("poll")), Item(START + 0.99, START + 0.99, number)
     for item in (poll, short):
-        member.begin_item(item.began, item)
-    member.learn_from_items(START + 1, kinds)
-    assert (member.parked, list(member.under_way)) == (1, [short])
-    refresh_costs([member], START + 1, [100.0], [1.0])
-    assert member.left_out == 1
-    assert member.in_flight * member.slope + member.offset == pytest.approx(1 + SLOTS)
+        host.begin_item(item.began, item)
+    host.learn_from_items(START + 1, kinds)
+    assert (host.parked, list(host.under_way)) == (1, [short])
+    refresh_costs([host], START + 1, [100.0], [1.0])
+    assert host.left_out == 1
+    assert host.in_flight * host.slope + host.offset == pytest.approx(1 + SLOTS)
 
 
 def test_items_that_are_late_make_it_slow() -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     for _ in range(4):
-        member.begin_item(START, Item(START, START, number))
-    member.learn_from_items(START + 0.4, kinds)
-    assert member.estimate.slowness.value > 2
+        host.begin_item(START, Item(START, START, number))
+    host.learn_from_items(START + 0.4, kinds)
+    assert host.estimate.slowness.value > 2
 
 
 def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     for _ in range(3):
-        member.begin_item(START, Item(START, START, number))
-    member.learn_from_items(START + 1, kinds)
-    assert member.unqueued == 3
-    refresh_costs([member], START + 1, [100.0], [1.0])
-    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
+        host.begin_item(START, Item(START, START, number))
+    host.learn_from_items(START + 1, kinds)
+    assert host.unqueued == 3
+    refresh_costs([host], START + 1, [100.0], [1.0])
+    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
     one_more = Item(START + 1, START + 1, number)
-    member.begin_item(START + 1, one_more)
-    assert member.in_flight * member.slope + member.offset == ON_TRIAL[0], "and no other"
-    member.learn_from_items(START + 1.05, kinds)
-    assert member.unqueued == 0
+    host.begin_item(START + 1, one_more)
+    assert host.in_flight * host.slope + host.offset == ON_TRIAL[0], "and no other"
+    host.learn_from_items(START + 1.05, kinds)
+    assert host.unqueued == 0
 
 
 def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     for _ in range(int(SLOTS)):
-        member.begin_item(START, Item(START, START, number))
-    member.learn_from_items(START + 1, kinds)
-    assert member.unqueued == 0
+        host.begin_item(START, Item(START, START, number))
+    host.learn_from_items(START + 1, kinds)
+    assert host.unqueued == 0
 
 
 @pytest.mark.parametrize(("weight", "left_out"), [(0.0, 4), (0.5, 2), (1.0, 0), (1.4, -1.6)])
 def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
-    member = fresh()
-    member.in_flight, member.parked = 6, 4
-    member.estimate.work.interference._weight = weight
-    refresh_costs([member], START, [100.0], [1.0])
-    assert member.left_out == pytest.approx(left_out)
-    assert 6 * member.slope + member.offset == pytest.approx(6 - left_out + SLOTS)
+    host = fresh()
+    host.in_flight, host.parked = 6, 4
+    host.estimate.work.interference._weight = weight
+    refresh_costs([host], START, [100.0], [1.0])
+    assert host.left_out == pytest.approx(left_out)
+    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + SLOTS)
 
 
 def test_on_trial_parked_items_count_for_nothing() -> None:
-    member = fresh()
-    member.in_flight, member.parked, member.unqueued = 5, 2, 3
-    member.estimate.work.interference._weight = 1.0
-    refresh_costs([member], START, [100.0], [1.0])
-    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
+    host = fresh()
+    host.in_flight, host.parked, host.unqueued = 5, 2, 3
+    host.estimate.work.interference._weight = 1.0
+    refresh_costs([host], START, [100.0], [1.0])
+    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
 
 
 @pytest.mark.parametrize("trial", ["of an endpoint", "of a child"])
 def test_a_host_with_parked_items_that_is_on_trial_gets_the_next_item_and_no_other(trial: str) -> None:
-    member = fresh()
-    member.in_flight = member.parked = 40
-    member.estimate.work.interference._weight = 0.2
-    member.estimate.slowness.trial, member.estimate.trial.due = trial == "of an endpoint", trial == "of a child"
-    refresh_costs([member], START, [100.0], [1.0])
-    assert member.in_flight * member.slope + member.offset == ON_TRIAL[1]
-    assert (member.in_flight + 1) * member.slope + member.offset == ON_TRIAL[0]
+    host = fresh()
+    host.in_flight = host.parked = 40
+    host.estimate.work.interference._weight = 0.2
+    host.estimate.slowness.trial, host.estimate.trial.due = trial == "of an endpoint", trial == "of a child"
+    refresh_costs([host], START, [100.0], [1.0])
+    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
+    assert (host.in_flight + 1) * host.slope + host.offset == ON_TRIAL[0]
 
 
 def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soon_given_up() -> None:
     """Those answer nothing, so that nothing would ever tell against it."""
-    members = [fresh(Work()) for _ in range(4)]
-    for member in members:
-        member.estimate.work = members[0].estimate.work
-        member.estimate.slowness.seen = MEMORY
-    members[0].parked = 40
-    members[0].estimate.work.interference._weight = 1.0
-    for member in members[1:]:
-        member.answers = Answers(5, 0.05, 5.0)
+    hosts = [fresh(Work()) for _ in range(4)]
+    for host in hosts:
+        host.estimate.work = hosts[0].estimate.work
+        host.estimate.slowness.seen = MEMORY
+    hosts[0].parked = 40
+    hosts[0].estimate.work.interference._weight = 1.0
+    for host in hosts[1:]:
+        host.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
-        learn_together(members, TICK_S)
-    assert members[0].estimate.work.interference.weight == 0
+        learn_together(hosts, TICK_S)
+    assert hosts[0].estimate.work.interference.weight == 0
 
 
 def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     poll = Item(START + 0.1, START + 0.1, number)
-    member.begin_item(poll.began, poll)
-    member.park(poll, kinds)
-    member.learn_from_items(START + 0.15, kinds)
-    member.estimate.slowness.typical = 5.0
+    host.begin_item(poll.began, poll)
+    host.park(poll, kinds)
+    host.learn_from_items(START + 0.15, kinds)
+    host.estimate.slowness.typical = 5.0
     for tick in range(100):
-        member.learn_from_items(START + 0.2 + tick * 0.0501, kinds)
-    assert member.estimate.slowness.trial
+        host.learn_from_items(START + 0.2 + tick * 0.0501, kinds)
+    assert host.estimate.slowness.trial
 
 
 def test_at_a_slow_host_items_are_parked_later() -> None:
     """Items take 10 ms as a rule, here 0.3 s."""
-    member, kinds, _ = knowing()
-    member.estimate.slowness.typical = 30.0
+    host, kinds, _ = knowing()
+    host.estimate.slowness.typical = 30.0
     poll = Item(START, START, kinds.number("poll"))
-    member.begin_item(START, poll)
-    member.learn_from_items(START + 1.1, kinds)
-    assert not member.parked
-    member.estimate.slowness.typical = 30.0
-    member.learn_from_items(START + 1.3, kinds)
-    assert member.parked
+    host.begin_item(START, poll)
+    host.learn_from_items(START + 1.1, kinds)
+    assert not host.parked
+    host.estimate.slowness.typical = 30.0
+    host.learn_from_items(START + 1.3, kinds)
+    assert host.parked
 
 
 def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
-    members = [fresh(Work()) for _ in range(4)]
-    for member in members:
-        member.estimate.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 5.0)
-    members[0].parked, members[0].answers = 3, Answers(5, 0.05, 50.0)
-    members[0].estimate.slowness.value = 10.0
+    hosts = [fresh(Work()) for _ in range(4)]
+    for host in hosts:
+        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+    hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 50.0)
+    hosts[0].estimate.slowness.value = 10.0
     for _ in range(100):
-        learn_together(members, TICK_S)
-    assert members[0].estimate.work.interference.weight == 0
-    members[0].estimate.slowness.value = 1.0
-    learn_together(members, TICK_S)
-    assert members[0].estimate.work.interference.weight > 0
+        learn_together(hosts, TICK_S)
+    assert hosts[0].estimate.work.interference.weight == 0
+    hosts[0].estimate.slowness.value = 1.0
+    learn_together(hosts, TICK_S)
+    assert hosts[0].estimate.work.interference.weight > 0
 
 
 @pytest.mark.parametrize(("means", "told"), [([1.0, 1.0], False), ([0.1, 0.1, 0.1, 0.1, 9.6], True)])
 def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float], told: bool) -> None:
     """The one with parked items is twice as slow."""
-    members = [fresh(Work()) for _ in range(4)]
-    for member in members:
-        member.estimate.slowness.seen, member.answers = MEMORY, Answers(5, 0.05, 5.0)
+    hosts = [fresh(Work()) for _ in range(4)]
+    for host in hosts:
+        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
         for mean in means * 20:
-            member.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
-    members[0].parked, members[0].answers = 3, Answers(5, 0.05, 10.0)
-    members[0].estimate.slowness.value = 2.0
+            host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+    hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 10.0)
+    hosts[0].estimate.slowness.value = 2.0
     for _ in range(100):
-        learn_together(members, TICK_S)
-    assert (members[0].estimate.work.interference.weight > 0) is told
+        learn_together(hosts, TICK_S)
+    assert (hosts[0].estimate.work.interference.weight > 0) is told
 
 
 def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_as_an_equal() -> None:
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
-        members = [fresh(Work()) for _ in range(3)]
-        for member in members:
-            member.estimate.slowness.seen, member.estimate.slowness._count = MEMORY, 1e6
+        hosts = [fresh(Work()) for _ in range(3)]
+        for host in hosts:
+            host.estimate.slowness.seen, host.estimate.slowness._count = MEMORY, 1e6
             for mean in means * 20:
-                member.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
-        learn_together(members, TICK_S)
-        likeness = [member.estimate.likeness(START) for member in members]
+                host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+        learn_together(hosts, TICK_S)
+        likeness = [host.estimate.likeness(START) for host in hosts]
         assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
 
 
 def test_siblings_are_measured_by_those_that_are_known() -> None:
-    members = [fresh(Work()) for _ in range(4)]
-    for member, value, seen in zip(members, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
-        member.estimate.slowness.value, member.estimate.slowness.seen = value, seen
-    learn_together(members, TICK_S)
-    assert [member.estimate.slowness.siblings for member in members] == [2.0] * 4
+    hosts = [fresh(Work()) for _ in range(4)]
+    for host, value, seen in zip(hosts, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
+        host.estimate.slowness.value, host.estimate.slowness.seen = value, seen
+    learn_together(hosts, TICK_S)
+    assert [host.estimate.slowness.siblings for host in hosts] == [2.0] * 4
     learn_together([fresh()], TICK_S)
 
 
 def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_faster() -> None:
     """40 polls beside 200 short requests a second; each is answered after 5 s and another begins."""
-    member, kinds, number = knowing()
+    host, kinds, number = knowing()
     poll = kinds.number("poll")
     now, polls = START, [Item(START, START, poll) for _ in range(40)]
     for item in polls:
-        member.begin_item(now, item, long=True)
+        host.begin_item(now, item, long=True)
     for tick in range(1, 800):
         now = START + tick * TICK_S
-        member.times[number] += [0.01] * 10
+        host.times[number] += [0.01] * 10
         for item in [item for item in polls if now - item.began >= 5]:
-            member.answered_early(item, 0, now - item.sent, kinds)
-            member.end_item(now, item, kinds)
+            host.answered_early(item, 0, now - item.sent, kinds)
+            host.end_item(now, item, kinds)
             polls.remove(item)
             polls.append(Item(now, now, poll))
-            member.begin_item(now, polls[-1], long=True)
-        member.learn_from_items(now, kinds)
+            host.begin_item(now, polls[-1], long=True)
+        host.learn_from_items(now, kinds)
         kinds.learn(now)
-    assert member.estimate.slowness.value == pytest.approx(1, rel=0.05)
-    assert member.estimate.work.usual_s == pytest.approx(0.01, rel=0.2)
+    assert host.estimate.slowness.value == pytest.approx(1, rel=0.05)
+    assert host.estimate.work.usual_s == pytest.approx(0.01, rel=0.2)
 
 
 # A pool.
@@ -361,7 +361,7 @@ def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_fas
 class Host:
     """First come, first served on `slots`; what waits (`long_s`) takes none."""
 
-    member: Member
+    host: CountedHost
     slots: int = 4
     slow: float = 1.0
     busy: int = 0
@@ -391,8 +391,8 @@ class Pool:
         self.rng = random.Random(self.seed)
         self.begun = [0] * self.count
         for host in self.hosts:
-            host.member.estimate._at = START
-            host.member.estimate.slots = host.slots
+            host.host.estimate._at = START
+            host.host.estimate.slots = host.slots
         self.settle()
 
     def run(self, seconds: float, rate: float) -> "Pool":
@@ -415,9 +415,9 @@ class Pool:
         while self._events and self._events[0][0] <= until:
             at, _, host, item = heapq.heappop(self._events)
             if item.sent:
-                host.member.answered_early(item, 0, at - item.sent, self.kinds)
-            host.member.end_item(at, item, self.kinds)
-            host.member.done += 1
+                host.host.answered_early(item, 0, at - item.sent, self.kinds)
+            host.host.end_item(at, item, self.kinds)
+            host.host.done += 1
             host.busy -= 1
             self.start(at, host)
 
@@ -428,7 +428,7 @@ class Pool:
         kind = self.rng.choices(range(len(self.mix)), parts)[0]
         item = Item(at, at, self.kinds.number(kind))
         self.begun[index] += 1
-        host.member.begin_item(at, item)
+        host.host.begin_item(at, item)
         host.queue.append((item, self.rng.expovariate(1) * self.mix[kind][1]))
         self.start(at, host)
 
@@ -436,11 +436,11 @@ class Pool:
         if self.blind:
             return self.rng.randrange(self.count)
         order = self.rng.sample(range(self.count), self.count)
-        return min(order, key=lambda index: self.score(self.hosts[index].member))
+        return min(order, key=lambda index: self.score(self.hosts[index].host))
 
     @staticmethod
-    def score(member: Member) -> float:
-        return member.in_flight * member.slope + member.offset
+    def score(host: CountedHost) -> float:
+        return host.in_flight * host.slope + host.offset
 
     def start(self, at: float, host: Host) -> None:
         while host.queue and host.busy < host.slots:
@@ -451,25 +451,25 @@ class Pool:
     def park(self, index: int, count: int) -> None:
         """So many polls at one host, that will not be answered."""
         for _ in range(count):
-            self.hosts[index].member.begin_item(self.now, Item(self.now, self.now, self.kinds.number("poll")))
+            self.hosts[index].host.begin_item(self.now, Item(self.now, self.now, self.kinds.number("poll")))
 
     def tick(self) -> None:
         for host in self.hosts:
-            host.member.learn_from_items(self.now, self.kinds)
+            host.host.learn_from_items(self.now, self.kinds)
         self.kinds.learn(self.now)
-        learn_together([host.member for host in self.hosts], TICK_S)
+        learn_together([host.host for host in self.hosts], TICK_S)
         self.settle()
 
     def settle(self) -> None:
-        learnt = [host.member.estimate.learnt for host in self.hosts]
+        learnt = [host.host.estimate.learnt for host in self.hosts]
         known = [each for each in learnt if each is not None]
         mean = sum(known) / len(known) if known else 1.0
         capacities = evened([mean if each is None else each for each in learnt])
-        refresh_costs([host.member for host in self.hosts], self.now, capacities, [1.0] * self.count)
+        refresh_costs([host.host for host in self.hosts], self.now, capacities, [1.0] * self.count)
 
     @property
     def slowness(self) -> list[float]:
-        return [host.member.estimate.slowness.value for host in self.hosts]
+        return [host.host.estimate.slowness.value for host in self.hosts]
 
 
 SHORT = [(1.0, 0.01)]
@@ -515,7 +515,7 @@ def test_a_host_has_the_same_slowness_whatever_its_mix_where_nothing_waits() -> 
     few, many = [0.99, 0.01], [0.5, 0.5]
     pool = Pool([(0.5, 0.005), (0.5, 0.1)], blind=True, mixes=[few, few, many, many])
     for index, host in enumerate(pool.hosts):
-        host.slots, host.member.estimate.slots, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
+        host.slots, host.host.estimate.slots, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
     pool.run(30, 200)
     means = in_the_mean(pool, 30, 200)
     assert means[2] / means[0] == pytest.approx(1, rel=0.2)
@@ -529,7 +529,7 @@ def test_polls_do_not_move_a_host(polls: int) -> None:
     pool.run(5, rate_of(pool, 0.6))
     pool.park(0, polls)
     pool.run(1.5, rate_of(pool, 0.6))
-    assert pool.hosts[0].member.parked == polls
+    assert pool.hosts[0].host.parked == polls
     before = pool.begun[:]
     pool.run(10, rate_of(pool, 0.6))
     shares = [now - then for now, then in zip(pool.begun, before, strict=True)]
@@ -602,27 +602,27 @@ def test_when_all_hosts_become_slower_alike_they_stay_as_they_were_beside_each_o
     for host in pool.hosts:
         host.slow /= slow
     pool.run(10, 100)
-    assert quiet.member.estimate.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
+    assert quiet.host.estimate.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
 
 
 @settings(max_examples=10)
 @given(st.floats(0.02, 5), st.integers(0, 1000))
 def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float, seed: int) -> None:
-    """Times are told to members directly, so that only how they are judged is scaled."""
+    """Times are told to hosts directly, so that only how they are judged is scaled."""
     values = []
     for unit in (1.0, factor):
         rng, kinds, work = random.Random(seed), Kinds(), Work()
-        members = [fresh(work) for _ in range(3)]
+        hosts = [fresh(work) for _ in range(3)]
         numbers = [kinds.number(place) for place in range(2)]
-        for member in members:
-            member.estimate._at, member.estimate.slots = START, 1e6
+        for host in hosts:
+            host.estimate._at, host.estimate.slots = START, 1e6
         for tick in range(1, 60):
-            for index, member in enumerate(members):
+            for index, host in enumerate(hosts):
                 for number, time_s in zip(numbers, (0.001, 0.004), strict=True):
-                    member.times[number] += [unit * (1 + index) * time_s * rng.expovariate(1) for _ in range(3)]
-                member.learn_from_items(START + tick * TICK_S, kinds)
+                    host.times[number] += [unit * (1 + index) * time_s * rng.expovariate(1) for _ in range(3)]
+                host.learn_from_items(START + tick * TICK_S, kinds)
             kinds.learn(START)
-            learn_together(members, TICK_S)
-        values.append([member.estimate.slowness.value for member in members])
+            learn_together(hosts, TICK_S)
+        values.append([host.estimate.slowness.value for host in hosts])
     assert values[1] == pytest.approx(values[0], rel=0.1)
     assert values[0][2] > 1.5 * values[0][0]
