@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from tierlb.channel.admission import Admission
-from tierlb.channel.uplink import Identity
+from tierlb.channel.controller_link import Identity
 from tierlb.model.address import parse_address
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import SUBPROTOCOL

@@ -28,7 +28,7 @@ from scripts.benchmarks.table import Sample
 from scripts.benchmarks.task_per_child import serve_by_tasks
 from tierlb.channel.admission import by_ticket
 from tierlb.channel.parent_end import ParentEnd
-from tierlb.channel.watching import Rows, Watching
+from tierlb.channel.watching import WatchRelay
 from tierlb.cli.log import LazyLog
 from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
 from tierlb.dataplane.plane import Plane
@@ -139,7 +139,7 @@ async def run_parent(count: int, server: str) -> None:
     plane = Plane("parent", log, seed=1)
     plane.apply(_snapshot(count))
     errors = InternalErrors(log)
-    children = Children(plane, log, errors, Watching(), Rows())
+    children = Children(plane, log, errors, WatchRelay())
     end = ParentEnd(children.take_in, log, errors)
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)

@@ -11,18 +11,18 @@ import attrs
 import pytest
 import trio
 
-from tests.control_plane import FakePlane, KeptLog, controller_port, tier
+from tests.control_plane import FakePlane, KeptLog, controller_port, node_of, tier
 from tests.joining import identity_of
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import READ_EVERY_S, Sidecar, make_meter, run_agent
-from tierlb.channel.uplink import Identity, Uplink
+from tierlb.channel.controller_link import Identity
+from tierlb.channel.uplink import Uplink
 from tierlb.controller.controller import Controller
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
-from tierlb.node.process import Node
 from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0
@@ -176,7 +176,7 @@ async def tree(log, nursery):
     nursery.start_soon(controller.run)
     address = await controller_port(nursery, controller, controller.admission.admit)
     tree = Tree(controller, FakePlane("web-1"), f"ws://{address}")
-    node = Node(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log, random.Random(1))
+    node = node_of(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log)
     await nursery.start(node.run)
     await until(lambda: tree.plane.applied)
     return tree

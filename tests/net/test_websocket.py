@@ -7,7 +7,7 @@ import trio
 
 from tests.joining import admit
 from tierlb.model.address import Address
-from tierlb.net.websocket import LOST, Disconnected, connect, converse
+from tierlb.net.websocket import LOST, Disconnected, connect
 from tierlb.net.websocket_server import WebsocketServer
 from tierlb.wire.frames import MAX_FRAME_BYTES
 
@@ -111,14 +111,6 @@ async def test_cancellation_passes(url):
             scope.cancel()
             await channel.receive()
     assert scope.cancelled_caught
-
-
-async def test_a_conversation_ends_with_the_first_part_that_finds_the_peer_gone():
-    async def fail():
-        raise Disconnected("gone")
-
-    with trio.fail_after(DEADLINE_S):
-        assert await converse(trio.sleep_forever, fail) == "gone"
 
 
 # Parents that do not behave.

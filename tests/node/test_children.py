@@ -152,7 +152,7 @@ async def test_a_watch_reaches_those_that_are_there_and_those_that_come_later(id
         async with connect(url, "secret") as early, connect(url, "secret") as late:
             await join(early)
             watch = Watch(5.0, "n0nce")
-            children.watching.heed(watch, trio.current_time())
+            children.relay.watching.take(watch, trio.current_time())
             children.watch(watch)
             assert await next_of(early, Watch) == watch
             await join(late, "web-2")
@@ -168,12 +168,12 @@ async def test_rows_are_kept_while_somebody_watches_and_a_new_node_is_news(url, 
             await join(channel)
             await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
             await until(lambda: len(plane.reports) == 1)
-            assert children.rows.since(0, 0.0) == ((), 0)
-            children.watching.heed(Watch(5.0), trio.current_time())
+            assert children.relay.rows.since(0, 0.0) == ((), 0)
+            children.relay.watching.take(Watch(5.0), trio.current_time())
             for _ in range(2):
                 await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
             await until(lambda: len(plane.reports) == 3)
-    (row,), _ = children.rows.since(0, trio.current_time())
+    (row,), _ = children.relay.rows.since(0, trio.current_time())
     assert attrs.evolve(row, age_s=0.0) == ROW
     assert news == [2]
 
@@ -288,7 +288,7 @@ async def test_a_child_is_what_its_ticket_says(port, children, nursery):
 
 
 async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_are_explained(children, url):
-    children.watching.heed(Watch(60.0, "nonce"), trio.current_time())
+    children.relay.watching.take(Watch(60.0, "nonce"), trio.current_time())
     with trio.fail_after(DEADLINE_S):
         async with connect(url, AGENT_TOKEN) as agent, connect(url, "secret") as node:
             await join(agent, "web-2")
@@ -305,10 +305,10 @@ async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_ar
 
 
 def members_named(children):
-    rows, _ = children.rows.since(0, trio.current_time())
+    rows, _ = children.relay.rows.since(0, trio.current_time())
     return [host.name for row in rows for host in row.own.hosts]
 
 
 def known(children):
-    rows, _ = children.rows.since(0, trio.current_time())
+    rows, _ = children.relay.rows.since(0, trio.current_time())
     return {row.node for row in rows}

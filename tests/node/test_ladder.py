@@ -4,7 +4,6 @@ edge (l4) → three l7 nodes, each with an endpoint of its own. The other rungs 
 """
 
 import os
-import random
 from statistics import median
 from typing import Any
 
@@ -14,7 +13,7 @@ import trio
 
 from scripts.benchmarks.cluster import free_address
 from tests.cluster.traffic import Endpoint, Traffic
-from tests.control_plane import KeptLog, controller_port
+from tests.control_plane import KeptLog, controller_port, node_of
 from tests.joining import identity_of
 from tierlb.controller.controller import Controller
 from tierlb.dataplane.account import Account
@@ -83,7 +82,7 @@ async def tree(nursery: trio.Nursery) -> Tree:
         name = f"{tier}-1"
         plane = Plane(name, log, seed=1, boot_id="boot")
         identity = identity_of(controller.admission, name, f"ws://{control}", pid=os.getpid())
-        tree.planes[name], tree.nodes[name] = plane, Node(identity, plane, Refused, log, random.Random(name))
+        tree.planes[name], tree.nodes[name] = plane, node_of(identity, plane, Refused, log)
         await nursery.start(plane.run)
         await nursery.start(tree.nodes[name].run)
     with trio.fail_after(DEADLINE_S):

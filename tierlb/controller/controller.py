@@ -76,7 +76,7 @@ REAP_EVERY_S = 1.0
 ASK_REFUSERS_S = 10.0
 """A node that refuses for good costs a line of the log each time."""
 BACK_S = 5.0
-"""After a restart, who is still there has come back within it: the longest back-off is 2 s (uplink.py)."""
+"""After a restart, who is still there has come back within it: the longest back-off is 2 s (controller_link.py)."""
 MORE_S = 3.0
 """Where somebody came back, others may yet: each has found out at a time of its own that a machine was gone."""
 BACK_AT_MOST_S = 20.0
@@ -303,7 +303,7 @@ class Controller:
     def watch(self, ttl_s: float, explain: str = "") -> None:
         """Have rows sent up the tree for so long; with a nonce, requests that carry it are explained meanwhile."""
         watch = Watch(min(ttl_s, MAX_WATCH_S), explain)
-        if self._watching.heed(watch, trio.current_time()):
+        if self._watching.take(watch, trio.current_time()):
             for record in self.records.values():
                 if record.link is not None and self._is_top(record):
                     record.link.watch(self._watch_for(record, watch))

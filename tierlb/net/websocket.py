@@ -12,7 +12,7 @@ Left out: reconnecting (channel/), and parents (websocket_server.py).
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
@@ -105,23 +105,6 @@ async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: s
         failure = failure or _problem(group, host, stream)
     if failure is not None:
         raise failure  # here, where no group is made of it
-
-
-async def converse(*parts: Callable[[], Awaitable[None]]) -> str:
-    """Run all parts of a conversation until one ends or finds the peer gone; the reason is returned."""
-    reasons = []
-
-    async def run(part: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-        try:
-            await part()
-        except Disconnected as gone:
-            reasons.append(str(gone))
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for part in parts:
-            nursery.start_soon(run, part, nursery.cancel_scope)
-    return reasons[0] if reasons else "the conversation is over"
 
 
 async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[ControlStream, str, str]:

@@ -18,7 +18,7 @@ from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.parent_end import ChildConnection, ChildFrame
 from tierlb.channel.takeover import takeover_problem
-from tierlb.channel.watching import Rows, Watching
+from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Role
@@ -43,14 +43,13 @@ class ReportSink(Protocol):
 
 @attrs.define
 class Children:
-    """The children that have joined, by name. Rows in their reports are kept in `rows` while `watching` is active;
-    `on_new_row` is called when they are the first of a node."""
+    """The children that have joined, by name. `on_new_row` is called when a row in their reports is the first of its
+    node."""
 
     sink: ReportSink
     log: Log
     errors: InternalErrors
-    watching: Watching
-    rows: Rows
+    relay: WatchRelay
     on_new_row: Callable[[], None] = lambda: None
     _joined: dict[str, "ReportingChild"] = attrs.field(factory=dict, init=False)
     _replaced: dict[str, tuple[str, float]] = attrs.field(factory=dict, init=False)
@@ -86,7 +85,7 @@ class Children:
 
     def note_rows(self, rows: tuple[NodeRow, ...], now: float) -> None:
         """Keep them for the parents, which get those of a new node soon."""
-        if self.watching.active(now) and self.rows.note(rows, now):
+        if self.relay.note_rows(rows, now):
             self.on_new_row()
 
     def lost(self, child: "ReportingChild", reason: str) -> None:
@@ -128,7 +127,7 @@ class ReportingChild:
 
     def welcomed(self, now: float) -> None:
         """Watches that began before it came hold for it too."""
-        for watch in self._children.watching.current(now):
+        for watch in self._children.relay.watching.current(now):
             self.watch(watch)
 
     def receive(self, frame: ChildFrame, now: float) -> None:
