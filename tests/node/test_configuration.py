@@ -81,7 +81,7 @@ ANSWERS = attrs.evolve(SENDS, rules=(Rule(Match(), Respond(200)),))
         (None, 0, 0, "it has no configuration yet"),
         (ANSWERS, 0, 0, ""),
         (attrs.evolve(ANSWERS, admin=Admin.DRAIN), 0, 0, "it is wanted in drain"),
-        (SENDS, 0, 0, "there is nobody below it yet"),
+        (SENDS, 0, 0, "no host is below it yet"),
         (SENDS, 2, 1, ""),
         (FILLED, 0, 0, ""),
         (FILLED, 2, 0, "no endpoint below it is ready"),

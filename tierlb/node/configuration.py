@@ -83,7 +83,7 @@ class Configuration:
         load = self.plane.subtree()
         sends = [rule.action for rule in self.snapshot.rules if isinstance(rule.action, Send)]
         if sends and not load.leaves and not any(each.hosts for send in sends for each in send.destinations):
-            return "there is nobody below it yet"
+            return "no host is below it yet"
         return "no endpoint below it is ready" if load.leaves and not load.ready_leaves else ""
 
     def has_parents(self) -> bool:
