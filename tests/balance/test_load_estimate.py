@@ -14,7 +14,6 @@ from tierlb.balance.load_estimate import (
     ITEMS_PER_CONNECTION_GAIN,
     LEAST_BUSY,
     LEAST_ITEMS_PER_CONNECTION,
-    REPORT_INTERVAL_S,
     SLOTS,
     STATED_FOR_S,
     TICK_S,
@@ -23,7 +22,7 @@ from tierlb.balance.load_estimate import (
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.balance.slowness import Slowness
 from tierlb.balance.staleness import OLD_INTERVALS
-from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, SubtreeLoad
 
 NOW = 1000.0
 LONG_AGO = NOW - 600

@@ -26,7 +26,7 @@ from tierlb.balance.returning import ENOUGH, PROVEN_S, SLOW_MARGIN, Returning
 from tierlb.balance.slow_start import FIRST_SHARE, slow_start
 from tierlb.balance.slowness import LOWEST, Slowness
 from tierlb.balance.staleness import is_old, trusted_capacity
-from tierlb.model.load import Echo, KindTimes, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, KindTimes, SubtreeLoad
 
 TICK_S = 0.05
 SLOTS = FIRST_GUESS
@@ -37,7 +37,6 @@ more to slow endpoints than the tail bears: p99 is 47/58/53 ms over endpoints of
 (tests/simulation/test_load_aware.py)."""
 MEAN_IN_FLIGHT_S = 2.0
 """Over which it is averaged how many items this node has at a host that others send to as well."""
-REPORT_INTERVAL_S = 0.25
 ITEMS_PER_CONNECTION_GAIN = 0.25
 LEAST_ITEMS_PER_CONNECTION = 0.02
 """Of connections that ask next to nothing, too, nobody is to have all: they cost memory, and may all ask at once."""
