@@ -7,9 +7,10 @@ import pytest
 from tierlb.admin.refusals import REFUSALS, refusal_of
 from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NothingToDo, NotPossible
+from tierlb.controller.change_runner import Busy
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.controller.store import StaleError
 from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError

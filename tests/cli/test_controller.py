@@ -26,7 +26,7 @@ from tests.processes import running, tierlb
 from tierlb.cli import controller as controller_module
 from tierlb.cli.controller import ControllerOptions, _reachable, _user
 from tierlb.cli.tokens import exposure
-from tierlb.controller.changes import Busy
+from tierlb.controller.change_runner import Busy
 from tierlb.controller.election import Election
 from tierlb.controller.etcd_access import Denied
 from tierlb.controller.store import FileStore
@@ -355,7 +355,7 @@ async def test_a_file_that_cannot_be_read_is_no_reason_not_to_be_active(tmp_path
     await store.close()
     if trouble == "stalled":
         os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # the thread ends
-    assert "the file cannot be read" in [event for event, _ in log.events]
+    assert "topology_file_read_failed" in [event for event, _ in log.events]
     assert process.errors.counts == {}
 
 

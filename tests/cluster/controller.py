@@ -28,7 +28,7 @@ async def main(file: Path, port: int) -> None:
         reception.open(controller)
         await nursery.start(reception.serve, Address("127.0.0.1", port), controller.admission.admit)
         while await trio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(as_json(await controller.observe())), flush=True)
+            print(json.dumps(as_json(await controller.observer.observe())), flush=True)
         nursery.cancel_scope.cancel()
 
 

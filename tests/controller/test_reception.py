@@ -54,7 +54,7 @@ async def test_an_active_controller_takes_nodes_in_until_its_turn_is_over(
             assert await receive(channel) == Welcome(0.02)
             reception.close(lambda: "another one took over")
             assert await close_reason(channel) == "another one took over"
-    assert controller.records["web-1"].link is None
+    assert controller.registry.records["web-1"].link is None
     assert "node_disconnected" not in [event for event, _ in log.events]
 
 
@@ -71,7 +71,7 @@ async def test_a_credential_for_something_else_makes_no_record(url, controller):
         async with connect(url, AGENT_TOKEN) as channel:
             await channel.send(encode(HELLO))
             assert "this token is for all agents, not for node web-1" in await close_reason(channel)
-    assert controller.records["web-1"].hello is None
+    assert controller.registry.records["web-1"].hello is None
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(url, controller, monkeypatch):
@@ -86,7 +86,7 @@ async def test_a_connection_on_which_the_program_fails_ends_no_other(url, contro
             async with connect(url, "secret") as another:
                 await another.send(encode(Hello(1, "web-2", "web", "two", 8)))
                 assert await receive(another) == Welcome(0.02)
-            assert controller.records["web-1"].link is not None
+            assert controller.registry.records["web-1"].link is not None
     assert controller.errors.counts == {"control connection": 1}
 
 
@@ -94,7 +94,7 @@ async def test_what_fails_in_sending_to_one_node_ends_its_connection_only(url, c
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as bad:
             with monkeypatch.context() as failing:
-                failing.setattr(type(controller), "with_tickets", lambda self, record: 1 // 0)
+                failing.setattr(reception_module, "with_tickets", lambda *known: 1 // 0)
                 await bad.send(encode(HELLO))
                 assert "internal error" in await close_reason(bad)
         async with connect(url, "secret") as good:
@@ -113,7 +113,7 @@ async def test_a_node_that_does_not_read_is_cut_off(url, controller, monkeypatch
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await next_of(channel, ReportTo)
-            record = controller.records["web-1"]
+            record = controller.registry.records["web-1"]
             monkeypatch.setattr(parent_end.ChildConnection, "drained", never)
             record.link.watch(Watch(5.0))
             assert await close_reason(channel) == "the node does not read"
@@ -156,7 +156,7 @@ async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller
             await bad.send(b"garbage")
             assert await close_reason(bad)
             assert isinstance(await receive(good), Configure)
-            assert controller.records["web-1"].link is not None
+            assert controller.registry.records["web-1"].link is not None
 
 
 async def test_the_second_connection_of_a_node_takes_over(url, controller):
@@ -169,7 +169,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
                 assert await receive(second) == Welcome(0.02)
                 assert "took over" in await close_reason(first)
                 assert isinstance(await receive(second), Configure)
-                assert controller.records["web-1"].link is not None
+                assert controller.registry.records["web-1"].link is not None
 
 
 async def test_the_record_knows_when_its_socket_is_gone(url, controller):
@@ -177,9 +177,9 @@ async def test_the_record_knows_when_its_socket_is_gone(url, controller):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await receive(channel)
-        while controller.records["web-1"].link is not None:
-            await controller.wait_progress()
-    assert controller.records["web-1"].hello == HELLO
+        while controller.registry.records["web-1"].link is not None:
+            await controller.signals.wait_progress()
+    assert controller.registry.records["web-1"].hello == HELLO
 
 
 async def next_of(channel, kind):
@@ -204,7 +204,7 @@ async def test_a_watch_is_sent(url, controller):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))
             await next_of(channel, ReportTo)
-            controller.watch(5.0, "n0nce")
+            controller.observer.watch(5.0, "n0nce")
             assert await next_of(channel, Watch) == Watch(5.0, "n0nce")
 
 
@@ -214,6 +214,6 @@ async def test_a_report_is_noted(url, controller):
             await channel.send(encode(HELLO))
             await next_of(channel, ReportTo)
             await channel.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
-            while controller.cluster_view.of("web-1").subtree() is None:  # noqa: ASYNC110 (a real socket)
+            while controller.registry.records["web-1"].reports.subtree() is None:  # noqa: ASYNC110 (a real socket)
                 await trio.sleep(0.005)
-    assert controller.cluster_view.of("web-1").subtree().capacity == 7.0
+    assert controller.registry.records["web-1"].reports.subtree().capacity == 7.0

@@ -14,6 +14,7 @@ import trio
 from tierlb.balance.stop_times import stop_s
 from tierlb.channel.join_credentials import JoinCredentials
 from tierlb.controller.controller import Controller
+from tierlb.controller.local_endpoints import LocalEndpoints
 from tierlb.controller.node_record import Link
 from tierlb.controller.status import State
 from tierlb.local import process_manager as process_manager_module
@@ -124,7 +125,7 @@ def manager(nursery, monkeypatch, happened):
 
 
 async def grown(manager, topology):
-    manager.controller.adopt(topology)
+    manager.controller.registry.adopt(topology)
     manager.grow(topology)
     await trio.testing.wait_all_tasks_blocked()
 
@@ -190,16 +191,19 @@ async def test_an_endpoint_that_is_to_go_counts_only_while_it_serves(manager, au
     serves.status = attrs.evolve(serves.status, state=State.SERVING, pid=7)
     manager._tell(serves)
     manager.grow(with_app("app2 --port {port}", replicas=1))
-    known = manager.controller._endpoints["app"]
+
+    def known():
+        return {each.address: each.state for each in manager.controller.endpoints.of("app")}
+
     (new,) = manager._endpoints["app"][2:]
-    assert set(known) == {serves.address, new.address}
+    assert set(known()) == {serves.address, new.address}
     broken.child.on_exit(9)
-    assert broken.address not in known
+    assert broken.address not in known()
     manager.grow(with_app(replicas=2))
-    assert known[broken.address].state is State.GONE
-    assert new.address not in known
+    assert known()[broken.address] is State.GONE
+    assert new.address not in known()
     await manager.shrink(with_app(replicas=2))
-    assert set(known) == {serves.address, broken.address}
+    assert set(known()) == {serves.address, broken.address}
 
 
 async def test_endpoints_get_ports_of_their_own_and_no_token(manager, monkeypatch, autojump_clock):
@@ -209,7 +213,7 @@ async def test_endpoints_get_ports_of_their_own_and_no_token(manager, monkeypatc
     assert [each.child.argv for each in endpoints] == [("app", "--port", str(each.address.port)) for each in endpoints]
     assert len({each.address for each in endpoints}) == 2
     assert all(TOKEN_VARIABLE not in each.child.env for each in endpoints)
-    assert {each.state for each in manager.controller.status().pools["app"].endpoints} == {State.GONE}
+    assert {each.state for each in manager.controller.observer.status().pools["app"].endpoints} == {State.GONE}
 
 
 async def test_what_is_said_of_containers_touches_no_process(manager, happened, autojump_clock):
@@ -233,7 +237,7 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
     (endpoint,) = manager._endpoints["app"]
 
     def state():
-        (status,) = manager.controller.status().pools["app"].endpoints
+        (status,) = manager.controller.observer.status().pools["app"].endpoints
         return status.state, status.pid
 
     with trio.fail_after(5):
@@ -243,7 +247,7 @@ async def test_an_endpoint_serves_when_it_accepts_and_is_gone_with_its_process(m
             assert state() == (State.STARTING, 42)
             with socket.create_server(endpoint.address.sockaddr):
                 while state()[0] is not State.SERVING:
-                    await manager.controller.wait_progress()
+                    await manager.controller.signals.wait_progress()
     assert state() == (State.SERVING, 42)
     endpoint.child.on_exit(42)
     assert state() == (State.GONE, None)
@@ -269,12 +273,12 @@ async def test_who_is_stopped_is_retired_before_and_asked_to_end_when_all_serve_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(manager.stop_nodes, ["web-2", "no-such"])
         await trio.sleep(RETIRE_S / 4)
-        assert manager.controller._retiring == {"web-2"}
+        assert manager.controller.node_admin.retiring == {"web-2"}
         assert stopped(happened) == []
         acknowledge(manager, "web-2")
     stops = [event for event in happened if event[0] == "stop"]
     assert stops == [("stop", "web-2", pytest.approx(began + RETIRE_S / 4, abs=0.01))]
-    assert manager.controller._retiring == frozenset()
+    assert manager.controller.node_admin.retiring == frozenset()
     await grown(manager, SHOP)
     assert happened[-1] == ("start", "web-2"), "it is not there any more"
 
@@ -318,14 +322,14 @@ async def test_who_was_asked_to_end_does_so_even_if_nobody_waits_and_nobody_stay
     await serve(manager, "web-2", 102)
     with trio.move_on_after(RETIRE_S / 2):
         await manager.stop_nodes(["web-2"])
-    assert (stopped(happened), manager.controller._retiring, manager.surplus(with_replicas(1))) == (
+    assert (stopped(happened), manager.controller.node_admin.retiring, manager.surplus(with_replicas(1))) == (
         [],
         set(),
         ("web-2",),
     )
     with trio.move_on_after(UNPUBLISH_S / 2):
         await manager.shrink(with_app(replicas=1))
-    assert len(manager.controller._endpoints["app"]) == 1
+    assert len(manager.controller.endpoints.of("app")) == 1
     await trio.sleep(UNPUBLISH_S)
     assert stopped(happened) == ["app"]
 
@@ -385,11 +389,11 @@ async def test_endpoints_that_are_named_no_more_are_unpublished_then_stopped(
         nursery.start_soon(manager.shrink, after)
         await trio.sleep(UNPUBLISH_S / 2)
         there = len(manager._endpoints["app"])
-        assert len(manager.controller._endpoints["app"]) == there
+        assert len(manager.controller.endpoints.of("app")) == there
         assert happened == []
     assert [event[0] for event in happened] == ["stop"] * count
     assert all(event[2] == pytest.approx(began + UNPUBLISH_S, abs=0.01) for event in happened)
-    assert len(manager.controller._endpoints["app"]) == there, "its end makes it no endpoint again"
+    assert len(manager.controller.endpoints.of("app")) == there, "its end makes it no endpoint again"
 
 
 async def test_endpoints_of_a_new_command_start_before_the_old_ones_stop(manager, happened, autojump_clock):
@@ -417,9 +421,9 @@ async def serve(manager, name, pid):
 
 def acknowledge(manager, name):
     """It serves what is wanted of it now."""
-    record = manager.controller.records[name]
-    addresses = (Address("127.0.0.1", record.hello.pid),) * len(record.wanted.listeners)
-    manager.controller.receive(record, Ack(record.wanted.revision, addresses))
+    record = manager.controller.registry.records[name]
+    addresses = (Address("127.0.0.1", record.hello.pid),) * len(record.assignment.wanted.listeners)
+    manager.controller.receive(record, Ack(record.assignment.wanted.revision, addresses))
 
 
 async def test_a_process_is_replaced_only_when_the_new_one_serves(manager, happened, autojump_clock):
@@ -440,7 +444,9 @@ async def test_a_process_is_replaced_only_when_the_new_one_serves(manager, happe
     assert old._stop.is_set()
     assert not new._stop.is_set()
     assert manager._nodes["web-1"] is new
-    assert manager.controller.is_served_by("web-1", new.pid), "the end of the old one is not that of the new one"
+    assert manager.controller.readiness.is_served_by("web-1", new.pid), (
+        "the end of the old one is not that of the new one"
+    )
     await manager.wait_replaced()
     assert old._ended.is_set()
 
@@ -471,7 +477,7 @@ async def test_where_the_new_process_does_not_serve_in_time_the_old_one_stays(ma
     assert manager._nodes["web-1"] is old
     assert not old._stop.is_set()
     assert stopped(happened) == ["web-1"], "the new one"
-    assert manager.controller.is_served_by("web-1", old.pid)
+    assert manager.controller.readiness.is_served_by("web-1", old.pid)
 
 
 async def test_public_addresses_are_kept_for_as_long_as_a_tier_has_them(manager, autojump_clock):
@@ -577,7 +583,7 @@ async def test_an_endpoint_ends_even_if_its_withdrawal_fails(manager, autojump_c
     def fail(self, pool, address):
         raise ValueError(address)
 
-    monkeypatch.setattr(Controller, "forget_endpoint", fail)
+    monkeypatch.setattr(LocalEndpoints, "forget", fail)
     with trio.fail_after(60):
         await manager.shrink(with_app(replicas=1))
     assert len(stopped(happened)) == 1

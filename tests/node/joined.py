@@ -58,4 +58,4 @@ async def until(controller, condition):
     with trio.fail_after(DEADLINE_S):
         while not condition():
             with trio.move_on_after(0.01):
-                await controller.wait_progress()
+                await controller.signals.wait_progress()

@@ -83,7 +83,7 @@ async def test_a_controller_that_comes_back_configures_it_as_usual(parent, make_
     nursery.start_soon(make_keeping(parent.url).run)
     await until_true(lambda: plane.applied)
     await parent.start()
-    records = parent.controller.records
+    records = parent.controller.registry.records
     await until(parent.controller, lambda: records["web-1"].inner is not None)
     assert records["web-1"].inner == plane.addresses[0]
 
@@ -123,13 +123,13 @@ async def test_a_disk_that_takes_nothing_is_logged_once_and_stops_nothing(
     (tmp_path / "web-1").write_text("a file where the directory should be")
     node = make_keeping(parent.url)
     nursery.start_soon(node.run)
-    await until(parent.controller, lambda: parent.controller.records["web-1"].served)
+    await until(parent.controller, lambda: parent.controller.registry.records["web-1"].assignment.served)
     await until_true(lambda: "snapshot_cache_write_failed" in [name for name, _ in log.events])
     for _ in range(3):
         node.configuration.on_changed()
         await trio.sleep(0.05)
     assert [name for name, _ in log.events].count("snapshot_cache_write_failed") == 1
-    assert parent.controller.records["web-1"].link is not None
+    assert parent.controller.registry.records["web-1"].link is not None
 
 
 @pytest.mark.parametrize("part", ["save", "load"])

@@ -72,12 +72,12 @@ def test_a_nodes_figures_are_on_the_page(name: str, expected: float) -> None:
 def test_members_have_a_label_of_their_own_whatever_they_are_called() -> None:
     samples = parsed(node("web-1"))
     plain, odd = "app/127.0.0.1:9001", 'od"d\\na\nme'
-    assert value(samples, "tierlb_member_done_total", host=plain) == 90
-    assert value(samples, "tierlb_member_share_ratio", host=plain) == 0.75
-    assert [value(samples, "tierlb_member_parked", host=name) for name in (plain, odd)] == [2, 0]
-    assert value(samples, "tierlb_member_capacity_age_seconds", host=plain) == 1.5
-    assert [value(samples, "tierlb_member_available", host=name) for name in (plain, odd)] == [1, 0]
-    assert value(samples, "tierlb_member_report_age_seconds", host=odd) == 0.25
+    assert value(samples, "tierlb_member_done_total", member=plain) == 90
+    assert value(samples, "tierlb_member_share_ratio", member=plain) == 0.75
+    assert [value(samples, "tierlb_member_parked", member=name) for name in (plain, odd)] == [2, 0]
+    assert value(samples, "tierlb_member_capacity_age_seconds", member=plain) == 1.5
+    assert [value(samples, "tierlb_member_available", member=name) for name in (plain, odd)] == [1, 0]
+    assert value(samples, "tierlb_member_report_age_seconds", member=odd) == 0.25
 
 
 def test_a_member_that_sends_no_reports_has_no_age() -> None:

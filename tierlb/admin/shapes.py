@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.topology.units import shown
 
 Schema = dict[str, Any]
@@ -142,9 +143,10 @@ def _reference(cls: type, definitions: dict[str, Schema], *, sent: bool) -> Sche
 def _object_schema(cls: type, definitions: dict[str, Schema], *, sent: bool) -> Schema:
     hints = get_type_hints(cls, include_extras=True)
     fields = {name: field for field in attrs.fields(cls) if (name := field.name) in _public(cls)}
-    properties = {name: _schema(hints[name], definitions, sent=sent) for name in fields}
+    keys = {name: field.metadata.get(JSON_KEY, name) for name, field in fields.items()}
+    properties = {keys[name]: _schema(hints[name], definitions, sent=sent) for name in fields}
     properties |= {name: {"const": field.default} for name, field in fields.items() if not field.init}
-    required = [name for name, field in fields.items() if not sent or field.default is attrs.NOTHING]
+    required = [keys[name] for name, field in fields.items() if not sent or field.default is attrs.NOTHING]
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if cls.__doc__:
         schema["description"] = " ".join(cls.__doc__.split())

@@ -113,8 +113,11 @@ def page(way: Way) -> RenderableType:
 
 
 def as_plain(way: Way) -> Json:
-    """For programs."""
-    return attrs.asdict(way)
+    """As JSON for programs, where the key of `hosts` is `members`."""
+    plain = attrs.asdict(way)
+    for choice in plain["choices"]:
+        choice["members"] = choice.pop("hosts")
+    return plain
 
 
 def _nodes(tiers: Json, names: Iterable[str]) -> set[str]:

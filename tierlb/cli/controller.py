@@ -25,12 +25,13 @@ from tierlb.cli.check import warned_or_exit
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import token_or_exit, warn_if_exposed
 from tierlb.controller.changes import AT_START, Busy, Changes, NotPossible, Request
-from tierlb.controller.controller import BACK_S, Controller
+from tierlb.controller.controller import Controller
 from tierlb.controller.elsewhere import Elsewhere
 from tierlb.controller.engine import Engine
 from tierlb.controller.following import Following, read_file
 from tierlb.controller.history import Conflict
 from tierlb.controller.reception import Reception
+from tierlb.controller.returning import RETURN_S
 from tierlb.controller.store import FileStore, Store
 from tierlb.controller.waiting import log_slow_start
 from tierlb.local.ports import PortTaken, listen
@@ -139,7 +140,7 @@ class _Process:
                     stack.enter_context(posted(state, JoinCredentials(url, agent), node))
                 if given is None:
                     stack.enter_context(admin_token_posted(state, admin_token))
-                self.log.info("nodes may join", url=url, admin=str(Address(*admin.getsockname()[:2])))
+                self.log.info("control_port_opened", url=url, admin=str(Address(*admin.getsockname()[:2])))
                 try:
                     await self._take_turns(state, url, admin, admin_token)
                 except (StoreError, TopologyError) as error:
@@ -220,14 +221,14 @@ class _Process:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(serve_standby, admin.dup(), reason, self.errors, hosts, self.admin_tls)
-                self.log.info("on standby")
+                self.log.info("standby_started")
                 task_status.started(scope)
 
     async def _try_to_lead(self, store: Store, lost: trio.Event, admin: socket.socket, admin_token: str) -> None:
         try:
             await self._lead(store, lost, admin, admin_token)
         except (StoreError, TopologyError) as problem:
-            self.log.error("cannot be the active controller", reason=str(problem))
+            self.log.error("activation_failed", reason=str(problem))
             await trio.sleep(STEP_BACK_S)
         except Exception as error:
             self.errors.note("active controller", error)
@@ -242,14 +243,15 @@ class _Process:
         )
         changes = Changes(controller, store, self.log, name=str(self.options.file), machines=Elsewhere(controller))
         text = await self._read_file()
-        controller.adopt(await changes.take_over(text, _user()))
+        controller.registry.adopt(await changes.take_over(text, _user()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(controller.run)
             await nursery.start(changes.run)
             self.reception.open(controller)
-            await nursery.start(serve_admin, admin.dup(), controller, changes, admin_token, self.admin_tls)
-            self.log.info("active", revision=changes.history.active)
-            nursery.start_soon(alone, self.errors, "slow start", partial(log_slow_start, controller, self.log))
+            await nursery.start(serve_admin, admin.dup(), controller.observer, changes, admin_token, self.admin_tls)
+            self.log.info("controller_activated", revision=changes.history.active)
+            slow_start = partial(log_slow_start, controller.readiness, self.log)
+            nursery.start_soon(alone, self.errors, "slow start", slow_start)
             if changes.is_news(text):
                 nursery.start_soon(alone, self.errors, "topology file", partial(self._apply, changes, text))
             self.following = Following(self.options.file, changes, self.log, _user(), controller.errors)
@@ -258,7 +260,7 @@ class _Process:
                 await lost.wait()
             finally:
                 self.following = None
-            self.log.warning("active no more")
+            self.log.warning("controller_deactivated")
             self.reception.close(lambda: "this controller was active until now")
             nursery.cancel_scope.cancel()
 
@@ -270,13 +272,13 @@ class _Process:
                 content = await read_file(file)
             self.text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         except (OSError, UnicodeDecodeError, trio.TooSlowError) as error:
-            self.log.warning("the file cannot be read", file=str(file), reason=str(error) or f"not in {READ_S:g} s")
+            self.log.warning("topology_file_read_failed", file=str(file), reason=str(error) or f"not in {READ_S:g} s")
         return self.text
 
     async def _apply(self, changes: Changes, text: str) -> None:
         """The file was edited since; the nodes that serve what is stored are led over to it, after what another
         controller began and operators do meanwhile."""
-        await trio.sleep(BACK_S)
+        await trio.sleep(RETURN_S)
         try:
             while True:
                 with contextlib.suppress(Busy):
@@ -284,7 +286,7 @@ class _Process:
                     return
                 await trio.sleep(STEP_BACK_S)
         except (Conflict, NotPossible, StoreError, TopologyError) as problem:
-            self.log.error("the file cannot be applied", file=str(self.options.file), reason=str(problem))
+            self.log.error("topology_file_apply_failed", file=str(self.options.file), reason=str(problem))
 
 
 def _secret(file: Path | None) -> str:

@@ -93,7 +93,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     async def on_starting(background: trio.Nursery) -> None:
         from tierlb.admin.app import serve_admin
 
-        await background.start(serve_admin, admin, controller, changes, token, admin_tls)
+        await background.start(serve_admin, admin, controller.observer, changes, token, admin_tls)
 
     async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.manager

@@ -138,7 +138,7 @@ class Election:
             self._be_content()
             if term is not None:
                 self._leader = Leader(self.name, self.url)
-                self.log.info("is the active controller", controller=self.name)
+                self.log.info("election_won", controller=self.name)
                 return term
 
     async def _try_the_door(self) -> None:
@@ -206,7 +206,7 @@ class Election:
             self._vacant.set()
         elif (leader := leader_of(item)) != self._leader:
             self._leader = leader
-            self.log.info("another controller is active", controller=self.name, active=str(leader))
+            self.log.info("other_controller_elected", controller=self.name, active=str(leader))
 
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
         """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
@@ -229,7 +229,7 @@ class Election:
         self._leader = None
         leadership.lost.set()
         reason = why or "its lease was not renewed in time"
-        self.log.warning("is not the active controller any more", controller=self.name, reason=reason)
+        self.log.warning("leadership_lost", controller=self.name, reason=reason)
 
     async def _resign(self, lease: Lease) -> None:
         """If etcd does not hear of it, the lease runs out."""
@@ -241,7 +241,7 @@ class Election:
         self._problem = str(problem)
         if trio.current_time() >= self._complained_s + COMPLAIN_EVERY_S:
             self._complained_s = trio.current_time()
-            self.log.warning("cannot tell who is the active controller", controller=self.name, reason=str(problem))
+            self.log.warning("leader_lookup_failed", controller=self.name, reason=str(problem))
 
     def _be_content(self) -> None:
         self._problem, self._complained_s = "", -math.inf

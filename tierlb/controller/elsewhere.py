@@ -37,8 +37,8 @@ class Elsewhere:
         for name in list(self._asked_for):
             if name not in topology.tiers or topology.tiers[name].replicas < self._asked_for[name]:
                 del self._asked_for[name]
-        self._retired &= self.controller.records.keys()
-        self._retired -= {record.name for record in self.controller.records.values() if record.tier in topology.tiers}
+        records = self.controller.registry.records
+        self._retired = {name for name in self._retired if name in records and records[name].tier not in topology.tiers}
         return ()
 
     def needed(self, tier: Tier) -> int:
@@ -50,7 +50,7 @@ class Elsewhere:
         nodes of a tier that shrinks go is up to whoever stops them."""
         records = [
             record
-            for record in self.controller.records.values()
+            for record in self.controller.registry.records.values()
             if not record.agent and record.tier not in topology.tiers
         ]
         return tuple(record.name for record in records if record.name not in self._retired)
@@ -59,16 +59,16 @@ class Elsewhere:
         """Retire them."""
         leaving = tuple(names)
         self._retired.update(leaving)
-        self.controller.retire(leaving)
+        self.controller.node_admin.retire(leaving)
         try:
             await trio.sleep(RETIRE_S)
         finally:
-            self.controller.retire(())
+            self.controller.node_admin.retire(())
 
     async def shrink(self, topology: Topology) -> None:
         """A stage is reached: what came counts no more."""
         for tier in topology.tiers.values():
-            if len(self.controller.expected(tier)) >= self._asked_for.get(tier.name, 0):
+            if len(self.controller.registry.expected(tier)) >= self._asked_for.get(tier.name, 0):
                 self._asked_for.pop(tier.name, None)
 
     async def replace(self, topology: Topology, name: str) -> None:

@@ -16,9 +16,11 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
-from tierlb.controller.changes import Busy, Changes, NotPossible, Request
+from tierlb.controller.change_runner import Busy
+from tierlb.controller.changes import Changes, Request
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.topology.load import MAX_FILE_BYTES, load_file
 from tierlb.topology.problems import TopologyError
@@ -86,7 +88,7 @@ class Following:
         try:
             content = await self.read(self.file)
         except OSError as error:
-            self.log.error("the file cannot be read", file=str(self.file), reason=str(error))
+            self.log.error("topology_file_read_failed", file=str(self.file), reason=str(error))
             content = b""
         if self.changes.text != before:
             return  # another change came meanwhile, and what was read may be older: once more
@@ -102,7 +104,7 @@ class Following:
         except OSError as error:
             content = b""
             if self._seen:
-                self.log.warning("the file cannot be read", file=str(self.file), reason=str(error))
+                self.log.warning("topology_file_read_failed", file=str(self.file), reason=str(error))
         is_steady, self._seen = content == self._seen, content
         is_current = self.changes.text == before
         if content and is_steady and is_current and content != self._settled:
@@ -119,10 +121,10 @@ class Following:
             return False
         except TopologyError as error:
             for problem in error.problems:
-                self.log.error("the file has a problem", problem=str(problem))
-            self.log.error("nothing is changed until the file is right", problems=len(error.problems))
+                self.log.error("topology_file_problem_found", problem=str(problem))
+            self.log.error("topology_file_refused", problems=len(error.problems))
         except (Conflict, NotPossible, StoreError) as problem:
-            self.log.error("the file cannot be applied", reason=str(problem))
+            self.log.error("topology_file_apply_failed", reason=str(problem))
         self._settled = content
         return True
 
@@ -138,5 +140,5 @@ class Following:
         """What has happened since the last look."""
         if self._change is not None:
             for line in self._change.lines[self._told :]:
-                self.log.info("change", at_s=line.at_s, what=line.text)
+                self.log.info("change_progressed", at_s=line.at_s, what=line.text)
             self._told = len(self._change.lines)

@@ -120,6 +120,10 @@ class History:
         revision = Revision(number, text, who, why, when, self.active, admin_states)
         return History(_bounded((*self.revisions, revision), {number, self.active}), number)
 
+    def has_text(self, text: str) -> bool:
+        """Whether this text was a revision, as far as they are kept."""
+        return any(revision.text == text for revision in self.revisions)
+
     def activate(self, number: int) -> "History":
         """With another of its revisions active, where an apply failed; raises UnknownRevision."""
         return attrs.evolve(self, active=self.get(number).number)
@@ -146,7 +150,7 @@ class Outcome(enum.Enum):
     ROLLED_BACK = "rolled back"
 
 
-ENDS = {Outcome.RUNNING: Outcome.DONE, Outcome.ROLLING_BACK: Outcome.ROLLED_BACK}
+UNDER_WAY = (Outcome.RUNNING, Outcome.ROLLING_BACK)
 
 
 @attrs.frozen
@@ -172,35 +176,11 @@ class Rollout:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return self.outcome not in ENDS
+        return self.outcome not in UNDER_WAY
 
-    def reach(self, stage: int, deadline_s: float) -> "Rollout":
-        """In another stage, forwards or on the way back."""
-        self._demand(not self.over)
-        return attrs.evolve(self, stage=stage, deadline_s=deadline_s)
-
-    def give_up(self, reason: str, deadline_s: float) -> "Rollout":
-        """On the way back from the stage that it is in."""
-        self._demand(self.outcome is Outcome.RUNNING)
-        return attrs.evolve(self, outcome=Outcome.ROLLING_BACK, reason=reason, deadline_s=deadline_s)
-
-    def end(self) -> "Rollout":
-        """Done, or rolled back if it was on the way back."""
-        self._demand(not self.over)
-        return attrs.evolve(self, outcome=ENDS[self.outcome])
-
-    def resume(self, now_s: float, grace_s: float) -> "Rollout":
-        """What a controller that finds this at its start goes on with: forwards if there is time left, else back. The
-        way back gets `grace_s` at least, for nothing was done in the meantime."""
-        if self.outcome is Outcome.RUNNING and now_s >= self.deadline_s:
-            return self.give_up("its time ran out while no controller was running", now_s + grace_s)
-        if self.outcome is Outcome.ROLLING_BACK:
-            return attrs.evolve(self, deadline_s=max(self.deadline_s, now_s + grace_s))
-        return self
-
-    def _demand(self, possible: bool) -> None:
-        if not possible:
-            raise ValueError(f"the apply of revision {self.target} is {self.outcome.value}")
+    def reach(self, stage: int) -> "Rollout":
+        """In another stage."""
+        return attrs.evolve(self, stage=stage)
 
 
 def changed_lines(before: str, after: str) -> tuple[int, int]:

@@ -62,10 +62,10 @@ class KeptFile:
         try:
             found = await self._in_thread()
         except (OSError, StoreError) as problem:
-            self.log.warning("the file cannot be kept in step", file=str(self.file), reason=str(problem))
+            self.log.warning("topology_file_write_failed", file=str(self.file), reason=str(problem))
             return
         if found is Found.EDITED:
-            self.log.warning("the file was edited meanwhile and is left alone", file=str(self.file))
+            self.log.warning("topology_file_left_alone", file=str(self.file))
 
     async def _in_thread(self) -> Found:
         return await trio.to_thread.run_sync(self._catch_up, abandon_on_cancel=True, limiter=self._turn)

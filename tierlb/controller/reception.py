@@ -19,8 +19,10 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.channel.parent_end import BARRIER, ChildConnection, ChildFrame, ParentEnd
-from tierlb.controller.controller import Controller, Unwelcome
+from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link, NodeRecord
+from tierlb.controller.parents import with_tickets
+from tierlb.controller.registry import Unwelcome
 from tierlb.model.address import Address
 from tierlb.net.page import Pages
 from tierlb.net.websocket_server import INTERNAL_ERROR
@@ -85,7 +87,7 @@ class Reception:
         assert self.controller is not None
         link = Link(caller=connection.caller)
         try:
-            self.controller.check(hello, connection.caller.principal)
+            self.controller.registry.check(hello, connection.caller.principal)
             record = self.controller.join(hello, link)
         except Unwelcome as problem:
             return str(problem)
@@ -123,7 +125,7 @@ class NodeConnection:
         is_active = self._reception.controller is self._controller
         if is_active and not self._record.draining and not self._link.replaced:
             self._controller.log.warning("node_disconnected", node=self._record.name, reason=reason)
-        self._controller.lost(self._record, self._link)
+        self._controller.registry.lost(self._record, self._link)
 
     async def send_news(self) -> None:
         """Send what is wanted of the node whenever that changes, until the connection is over."""
@@ -146,12 +148,13 @@ class NodeConnection:
 
     def _send_differences(self) -> None:
         """What is wanted of the node and was not sent on this connection yet."""
-        record = self._record
-        if record.wanted is not None and record.wanted.revision != self._configured:
-            self._configured = record.wanted.revision
-            self._connection.configure(record.wanted)
-        if record.parents is not None and record.parents != self._parents:
-            self._parents = record.parents
-            self._connection.report_to(self._controller.with_tickets(record))
+        wanted, parents = self._record.assignment.wanted, self._record.assignment.parents
+        if wanted is not None and wanted.revision != self._configured:
+            self._configured = wanted.revision
+            self._connection.configure(wanted)
+        if parents is not None and parents != self._parents:
+            self._parents = parents
+            controller = self._controller
+            self._connection.report_to(with_tickets(controller.registry, controller.admission, self._record))
         while self._link.watches:
             self._connection.watch(self._link.watches.popleft())

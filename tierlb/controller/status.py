@@ -10,7 +10,7 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.model.address import Address
-from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import JSON_KEY, HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.telemetry.sketch import decode
 
@@ -128,7 +128,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return _quantiles(value)
     if attrs.has(type(value)):
-        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        fields = attrs.fields(type(value))
+        return {field.metadata.get(JSON_KEY, field.name): _plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

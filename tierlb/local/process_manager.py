@@ -114,18 +114,18 @@ class ProcessManager:
         leaving = [name for name in names if name in self._nodes]
         if not leaving:
             return
-        self.controller.retire(leaving)
+        self.controller.node_admin.retire(leaving)
         try:
             with trio.move_on_after(RETIRE_S):
-                while not self.controller.is_retired(leaving):
-                    await self.controller.wait_progress()
+                while not self.controller.readiness.is_retired(leaving):
+                    await self.controller.signals.wait_progress()
             children = [self._nodes.pop(name) for name in leaving]
             for child in children:
                 self._stop_node(child)
             for child in children:
                 await child.wait_ended()
         finally:
-            self.controller.retire(())
+            self.controller.node_admin.retire(())
 
     async def shrink(self, topology: Topology) -> None:
         """Stop endpoints that the topology does not name, and let go of public addresses. Nodes are stopped before.
@@ -149,8 +149,8 @@ class ProcessManager:
         old = self._nodes[name]
         new = self._nodes[name] = self._start(self._node(topology, tier, name))
         try:
-            while not (self.controller.is_served_by(name, new.pid) and self.controller.settled()):
-                await self.controller.wait_progress()
+            while not (self.controller.readiness.is_served_by(name, new.pid) and self.controller.readiness.settled()):
+                await self.controller.signals.wait_progress()
             await trio.sleep(HANDOVER_S)
         except trio.Cancelled:
             self._nodes[name] = old
@@ -227,7 +227,7 @@ class ProcessManager:
 
         def on_exit(pid: int) -> None:
             enlistment.end()
-            self.controller.exited(name, pid)
+            self.controller.registry.exited(name, pid)
 
         return ManagedProcess(
             name,
@@ -264,13 +264,13 @@ class ProcessManager:
     def _tell(self, endpoint: Endpoint) -> None:
         """The controller, of an endpoint that is not being stopped."""
         if endpoint.surplus and endpoint.status.state is not State.SERVING:
-            self.controller.forget_endpoint(endpoint.pool, endpoint.address)
+            self.controller.endpoints.forget(endpoint.pool, endpoint.address)
         elif endpoint in self._endpoints.get(endpoint.pool, ()):
-            self.controller.note_endpoint(endpoint.pool, endpoint.status)
+            self.controller.endpoints.note(endpoint.pool, endpoint.status)
 
     async def _stop_endpoint(self, pool: str, endpoint: Endpoint) -> None:
         with self.controller.errors.barrier("endpoint withdrawal", endpoint=str(endpoint.address)):
-            self.controller.forget_endpoint(pool, endpoint.address)
+            self.controller.endpoints.forget(pool, endpoint.address)
         await trio.sleep(UNPUBLISH_S)
         with trio.move_on_after(self._drains.get(pool, DRAIN_S)):
             while is_connected(endpoint.address.port):  # noqa: ASYNC110 (nothing announces it)

@@ -8,6 +8,8 @@ import attrs
 
 REPORT_INTERVAL_S = 0.25
 """Between two regular reports of a child to one of its parents."""
+JSON_KEY = "json_key"
+"""In a field's metadata: its key in JSON documents, where that is not its name."""
 KindTimes = tuple[int, int, float]
 """A kind of items by its key, how many were answered, and the seconds to the answers' heads in all; cumulative."""
 
@@ -59,7 +61,7 @@ class NodeLoad:
     bytes_in: int
     bytes_out: int
     busy: float
-    hosts: tuple[HostLoad, ...] = ()
+    hosts: tuple[HostLoad, ...] = attrs.field(default=(), metadata={JSON_KEY: "members"})
     turned_away: int = 0
     gave_way: int = 0
     shortages: tuple[str, ...] = ()
