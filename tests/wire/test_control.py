@@ -13,7 +13,6 @@ from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Kind
 from tierlb.wire.allowance import MAX_UNITS, UNITS_PER_S, Allowance
 from tierlb.wire.control import (
-    LATE_INTERVALS,
     MAX_UNANSWERED,
     SILENT_S,
     ChildSession,
@@ -182,17 +181,6 @@ def test_silence_counts_from_the_first_tick_where_nothing_was_ever_said():
     assert parent.tick(NOW + SILENT_S) == [Close("silent for 30 s")]
 
 
-def test_a_report_is_late_after_ten_intervals_and_that_is_no_reason_to_close(joined):
-    parent, child = joined
-    assert parent.is_late(NOW)
-    carry(child.report(LOAD, ECHO), parent, NOW)
-    late_s = LATE_INTERVALS * parent.report_interval_s
-    assert (parent.is_late(NOW + late_s), parent.is_late(NOW + late_s + 0.1)) == (False, True)
-    carry(child.drain(), parent, NOW + late_s + 0.1)
-    assert parent.is_late(NOW + late_s + 0.1)
-    assert parent.tick(NOW + late_s + 0.1) == []
-
-
 def test_snapshots_are_answered_in_order(joined):
     parent, child = joined
     later = attrs.evolve(SNAPSHOT, revision=4)
@@ -302,7 +290,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.05, 5))
     def time_passes(self, seconds):
         self.now += seconds
-        if self.parent.heard_s is not None and self.now - self.parent.heard_s < SILENT_S:
+        if self.parent.received_s is not None and self.now - self.parent.received_s < SILENT_S:
             assert self.parent.tick(self.now) == []
 
     @rule(in_flight=st.integers(0, 10))

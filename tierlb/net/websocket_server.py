@@ -173,8 +173,8 @@ class ServerConnection:
             if self.handler is not None:
                 self.handler.ended(reason)
 
-    def feed(self, data: bytes | None, now: float) -> None:
-        """Bytes came from the peer; none at all is its end, None looks at what came with the upgrade."""
+    def feed(self, data: bytes, now: float) -> None:
+        """Bytes came from the peer; none at all is its end."""
         for message in self._framing.feed(data, now):
             if self.over.is_set() or self.handler is None:
                 break
@@ -252,7 +252,7 @@ class WebsocketServer:
         if connection.over.is_set():
             self._forget(fd)
 
-    def _feed(self, connection: ServerConnection, data: bytes | None, now: float) -> None:
+    def _feed(self, connection: ServerConnection, data: bytes, now: float) -> None:
         try:
             connection.feed(data, now)
         except Exception as error:
@@ -306,7 +306,7 @@ class WebsocketServer:
         self._by_descriptor[fd] = connection, wire
         self._epoll.register(fd, select.EPOLLIN)
         try:
-            self._begin(connection)
+            connection.handler = self._greet(connection)
             await connection.over.wait()
         finally:
             self._forget(fd)
@@ -332,7 +332,7 @@ class WebsocketServer:
                 connection.end("the connection was lost")
 
         try:
-            self._begin(connection)
+            connection.handler = self._greet(connection)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(part, read)
                 nursery.start_soon(part, lambda: wire.run(stream))
@@ -342,10 +342,6 @@ class WebsocketServer:
                 nursery.cancel_scope.cancel()
         finally:
             connection.end(STOPPED)
-
-    def _begin(self, connection: ServerConnection) -> None:
-        connection.handler = self._greet(connection)
-        self._feed(connection, None, trio.current_time())
 
 
 async def _turn_away(stream: ControlStream, ws: WSConnection) -> None:
