@@ -5,7 +5,7 @@ import trio
 
 from tests.controller.played import TEXT, Played, Site, make
 from tierlb.controller.controller import Controller
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.startup import start_anew
 
 
@@ -24,7 +24,7 @@ async def with_agents(shop_with_agents, log, nursery):
 
 @pytest.fixture
 async def open_to_all(topology, log, nursery):
-    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    controller = Controller(topology, log, engine=ProcessEngine("{pool}:9000"))
     nursery.start_soon(controller.run)
     return controller
 

@@ -6,7 +6,7 @@ import trio
 from tests.controller.played import ANN, DRAIN_9, DRAINED, MID, TEXT, Full, texts
 from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import SetAdmin
-from tierlb.controller.change_runner import Busy
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.changes import SERVED_WITHIN_S, Request
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.proposals import NothingToDo, NotPossible
@@ -148,7 +148,7 @@ async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, a
     nursery.start_soon(site.changes.edit, RemoveTier("mid"), ANN, "tier remove mid")
     while not site.changes._accepting.locked():
         await trio.lowlevel.checkpoint()
-    with pytest.raises(Busy, match="being accepted"):
+    with pytest.raises(ChangeUnderWay, match="being accepted"):
         site.changes.restart("web", ANN)
     await trio.testing.wait_all_tasks_blocked()
     assert site.changes.runner.progress.what == "tier remove mid"
@@ -157,6 +157,6 @@ async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, a
 
 async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clock):
     progress = await site.changes.edit(MID, ANN, "tier add mid")
-    with pytest.raises(Busy, match="tier add mid"):
+    with pytest.raises(ChangeUnderWay, match="tier add mid"):
         await site.changes.edit(SetAdmin("web-1", Admin.DRAIN), ANN, "drain web-1")
     assert await site.over(progress) == "done"

@@ -9,8 +9,8 @@ from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
-from tierlb.controller.elsewhere import RETIRE_S, Elsewhere
-from tierlb.controller.engine import Engine
+from tierlb.controller.elsewhere import RETIRED_AFTER_S, Elsewhere
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.node_record import Link
 from tierlb.controller.proposals import NotPossible
 from tierlb.controller.startup import AT_START, take_over
@@ -78,7 +78,7 @@ class Site:
 
 
 async def begin(tmp_path, log, nursery, text=TEXT):
-    controller = Controller(load_text(text, "f"), log, engine=Engine())
+    controller = Controller(load_text(text, "f"), log, engine=ProcessEngine())
     changes = Changes(controller, PromptStore(tmp_path / "state"), log, None, now=trio.current_time)
     changes.machines = Elsewhere(controller)
     controller.registry.adopt(await take_over(changes, text, "ann"))
@@ -133,7 +133,7 @@ async def test_nodes_of_a_removed_tier_are_retired_and_left_to_whoever_started_t
     progress = await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")
     with trio.fail_after(60):
         while site.containers.records["mid-x"].assignment.wanted.admin is not Admin.DRAIN:  # noqa: ASYNC110 (virtual time)
-            await trio.sleep(RETIRE_S / 4)
+            await trio.sleep(RETIRED_AFTER_S / 4)
     assert not progress.over
     assert await over(progress) == "done"
     await trio.sleep(1)

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.etcd import Access
-from tierlb.controller.etcd_http import CLOSE_S, Body, Transport, _Stream
+from tierlb.controller.etcd_http import CLOSE_S, EtcdBody, Transport, _Stream
 
 DEADLINE_S = 30.0
 
@@ -75,7 +75,7 @@ async def test_who_does_not_read_is_not_waited_for_at_the_end(autojump_clock: tr
 
 
 async def test_a_body_is_sent_once() -> None:
-    body = Body(b"content")
+    body = EtcdBody(b"content")
     assert [part async for part in body] == [b"content"]
     assert [part async for part in body] == []
 

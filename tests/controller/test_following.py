@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.change_runner import Busy
-from tierlb.controller.following import LOOK_EVERY_S, WHAT, Following
+from tierlb.controller.change_runner import ChangeUnderWay
+from tierlb.controller.following import LOOK_AT_FILE_EVERY_S, WHAT, Following
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NotPossible
@@ -125,7 +125,7 @@ async def test_marks_of_other_systems_are_read_as_at_the_start(following, change
 
 
 async def test_an_edit_waits_for_the_change_under_way(following, changes, log):
-    changes.problem = Busy("revision 2")
+    changes.problem = ChangeUnderWay("revision 2")
     following.file.write_text(SCALED)
     await look(following)
     assert (changes.applied, log.events) == ([], [])
@@ -168,17 +168,17 @@ async def test_it_looks_twice_a_second(following, changes, nursery, autojump_clo
     nursery.start_soon(following.run)
     await trio.testing.wait_all_tasks_blocked()
     following.file.write_text(SCALED)
-    await trio.sleep(2 * LOOK_EVERY_S + 0.01)
+    await trio.sleep(2 * LOOK_AT_FILE_EVERY_S + 0.01)
     assert len(changes.applied) == 1
 
 
 async def test_a_look_that_fails_is_followed_by_others(following, changes, monkeypatch, autojump_clock):
     changes.problem = ZeroDivisionError()
     following.file.write_text(SCALED)
-    with trio.move_on_after(5 * LOOK_EVERY_S):
+    with trio.move_on_after(5 * LOOK_AT_FILE_EVERY_S):
         await following.run()
     changes.problem = None
-    with trio.move_on_after(5 * LOOK_EVERY_S):
+    with trio.move_on_after(5 * LOOK_AT_FILE_EVERY_S):
         await following.run()
     assert following.errors.counts["topology file"] >= 2
     assert [text for text, *_ in changes.applied] == [SCALED]
@@ -223,7 +223,7 @@ async def test_each_time_it_is_said_what_is_wrong_and_nothing_is_lost(asked, cha
 
 
 async def test_what_was_asked_for_waits_for_the_change_under_way(asked, changes, autojump_clock):
-    changes.problem = Busy("revision 2")
+    changes.problem = ChangeUnderWay("revision 2")
     asked.file.write_text(SCALED)
     asked.ask()
     await trio.sleep(30)
@@ -281,6 +281,6 @@ async def test_what_was_read_before_another_change_is_read_again(following, chan
     changes.text, following.read = "cluster: before\n", read
     nursery.start_soon(following.run_on_request)
     following.ask()
-    await trio.sleep(10 * LOOK_EVERY_S)
+    await trio.sleep(10 * LOOK_AT_FILE_EVERY_S)
     assert [text for text, *_ in changes.applied] == []
     assert (contents, changes.text) == ([], TEXT)

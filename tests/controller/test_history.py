@@ -10,9 +10,9 @@ from tierlb.controller.history import (
     LATEST_S,
     Conflict,
     History,
-    Outcome,
     Revision,
     Rollout,
+    RolloutOutcome,
     UnknownRevision,
     changed_lines,
     moment,
@@ -202,13 +202,13 @@ def test_what_is_said_to_have_changed_is_enough_to_get_from_one_to_the_other(old
 @pytest.mark.parametrize(
     ("outcome", "over"),
     [
-        (Outcome.RUNNING, False),
-        (Outcome.ROLLING_BACK, False),
-        (Outcome.DONE, True),
-        (Outcome.ROLLED_BACK, True),
+        (RolloutOutcome.RUNNING, False),
+        (RolloutOutcome.ROLLING_BACK, False),
+        (RolloutOutcome.DONE, True),
+        (RolloutOutcome.ROLLED_BACK, True),
     ],
 )
-def test_a_rollout_that_reached_a_stage_is_as_far_as_it_was_otherwise(outcome: Outcome, over: bool) -> None:
+def test_a_rollout_that_reached_a_stage_is_as_far_as_it_was_otherwise(outcome: RolloutOutcome, over: bool) -> None:
     rollout = Rollout(7, 5, 100.0, outcome=outcome)
     assert (rollout.over, rollout.reach(2)) == (over, Rollout(7, 5, 100.0, 2, outcome))
 

@@ -6,7 +6,7 @@ import trio
 
 from tests.controller.joined import AGENT, EDGE, WEB, hello, host_names, hosts, settle
 from tierlb.controller.controller import Controller
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.node_record import Assignment, Link, NodeRecord
 from tierlb.controller.registry import NODE_GONE_S
 from tierlb.controller.returning import (
@@ -73,7 +73,7 @@ async def test_after_a_restart_agents_have_time_to_come_back(with_agents, autoju
 
 
 async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nursery, autojump_clock):
-    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    controller = Controller(topology, log, engine=ProcessEngine("{pool}:9000"))
     nursery.start_soon(controller.run)
     edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
     await trio.sleep(RETURN_S - 1)
@@ -87,7 +87,7 @@ async def test_after_a_restart_who_comes_back_is_given_time(topology, log, nurse
 async def test_one_that_serves_is_not_told_that_nobody_is_below_it_because_nobody_is_back(
     topology, log, nursery, autojump_clock
 ):
-    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    controller = Controller(topology, log, engine=ProcessEngine("{pool}:9000"))
     nursery.start_soon(controller.run)
     await trio.sleep(RETURN_S * 2)
     edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
@@ -102,7 +102,7 @@ async def test_one_that_serves_is_not_told_that_nobody_is_below_it_because_nobod
 
 
 async def test_who_waits_for_others_does_not_wait_for_ever(topology, log, nursery, autojump_clock):
-    controller = Controller(topology, log, engine=Engine("{pool}:9000"))
+    controller = Controller(topology, log, engine=ProcessEngine("{pool}:9000"))
     nursery.start_soon(controller.run)
     edge = controller.join(hello("edge-a", "edge", 1, data=str(EDGE)), Link())
     for number in range(int(RETURN_AT_MOST_S)):

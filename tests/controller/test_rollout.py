@@ -5,7 +5,7 @@ import trio
 from tests.controller.played import ANN, DRAINED, MID, START_S, TEXT, Played, crash, texts, told
 from tierlb.controller.changes import Request
 from tierlb.controller.history import Rollout
-from tierlb.controller.rollout import BACK_S, INTERNAL, stand_still
+from tierlb.controller.rollout import BACK_S, INTERNAL_REASON, stand_still
 from tierlb.controller.stages import CRASHES
 from tierlb.model.topology import Admin, Policy
 from tierlb.topology.edit import RemoveTier, Scale, SetPolicy
@@ -169,7 +169,7 @@ async def test_a_change_on_which_the_program_fails_is_taken_back_and_others_can_
     monkeypatch.setattr(Played, "grow", fail)
     progress = await site.changes.edit(Scale({"web": 3}), ANN, "scale")
     await site.over(progress)
-    assert (progress.outcome, progress.reason) == ("rolled back", INTERNAL)
+    assert (progress.outcome, progress.reason) == ("rolled back", INTERNAL_REASON)
     assert site.changes.text == TEXT
     progress = await site.changes.edit(Scale({"web": 3}), ANN, "scale")
     await site.over(progress)

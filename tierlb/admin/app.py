@@ -87,7 +87,7 @@ def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[R
         except Refused as refused:
             return Answer(refused.refusal, refused.status, refused.fields)
         except REFUSALS as problem:
-            status, refusal = refusal_of(problem, changes.progress)
+            status, refusal = refusal_of(problem, changes.runner.progress)
             return Answer(refusal, status)
         except Exception as error:
             changes.controller.errors.note("admin request", error, path=operation.path)

@@ -20,9 +20,10 @@ from tierlb.admin.access import IS_LOCAL
 from tierlb.admin.answers import Answer
 from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
 from tierlb.admin.refusals import Refused
-from tierlb.controller.changes import Changes, NothingToDo, Proposal
-from tierlb.controller.history import Revision, Row
+from tierlb.controller.changes import Changes
+from tierlb.controller.history import HistoryRow, Revision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NothingToDo, Proposal
 from tierlb.controller.status import ClusterStatus, as_json
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
@@ -50,7 +51,7 @@ class HistoryAnswer:
     """The revisions that are kept, newest last, and the number of the active one."""
 
     active: int
-    revisions: tuple[Row, ...]
+    revisions: tuple[HistoryRow, ...]
 
 
 @attrs.frozen
@@ -149,7 +150,7 @@ class Views:
     async def topology(self, _: Request, __: None) -> Response:
         """The active topology file."""
         changes = self.changes
-        file = str(changes.file) if changes.file is not None else None
+        file = str(changes.state.kept_file.file) if changes.state.kept_file is not None else None
         return Answer(TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file))
 
     async def history(self, _: Request, __: None) -> Response:
@@ -162,12 +163,12 @@ class Views:
 
     async def progress(self, _: Request, __: None) -> Response:
         """How far the change under way is, or how the latest one ended."""
-        return Answer(ProgressAnswer(self.changes.progress))
+        return Answer(ProgressAnswer(self.changes.runner.progress))
 
     async def progress_of(self, request: Request, _: None) -> Response:
         """How far one change is, by its number; the latest ones are kept."""
         number = _number(request)
-        for change in self.changes.recent:
+        for change in self.changes.runner.recent:
             if change.number == number:
                 return Answer(change)
         raise Refused(404, "unknown", f"there is no change {number}, or none any more")
@@ -190,12 +191,12 @@ class Orders:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
         edit = body.edit
         if edit is not None:
-            return Answer(self._rehearse(lambda: self.changes.edited(edit.edit()), None))
-        return Answer(self._rehearse(partial(self.changes.with_text, body.text or ""), None))
+            return Answer(self._rehearse(lambda: self.changes.proposals.edited(edit.edit()), None))
+        return Answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
 
     async def apply(self, _: Request, body: ApplyBody) -> Response:
         """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
-        propose = partial(self.changes.with_text, body.text)
+        propose = partial(self.changes.proposals.with_text, body.text)
         return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
 
     async def edit(self, _: Request, body: EditBody) -> Response:
@@ -204,12 +205,12 @@ class Orders:
         why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
-            body, partial(self.changes.edited, edit), partial(self.changes.edit, edit, request, what)
+            body, partial(self.changes.proposals.edited, edit), partial(self.changes.edit, edit, request, what)
         )
 
     async def rollback(self, _: Request, body: RollbackBody) -> Response:
         """Make the cluster again what it was asked to be in an old revision."""
-        propose = partial(self.changes.revision, body.number)
+        propose = partial(self.changes.proposals.revision, body.number)
         return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
 
     async def restart(self, _: Request, body: RestartBody) -> Response:
@@ -224,15 +225,15 @@ class Orders:
         try:
             return Answer(await begin(), 202)
         except NothingToDo:
-            return Answer(self.changes.plan(propose()))
+            return Answer(self.changes.proposals.plan(propose()))
 
     def _rehearse(self, propose: Callable[[], Proposal], expected: int | None) -> Plan:
         """The plan, with the refusals that an apply would meet now."""
-        self.changes.demand_idle()
+        self.changes.runner.demand_idle()
         proposal = propose()
-        plan = self.changes.plan(proposal)
+        plan = self.changes.proposals.plan(proposal)
         self.changes.history.accept(proposal.text, "", "", 0.0, expected)
-        self.changes.demand_serving(proposal)
+        self.changes.proposals.demand_serving(proposal)
         return plan
 
 

@@ -6,9 +6,10 @@ import attrs
 
 from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
-from tierlb.controller.changes import Busy, NotPossible
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
+from tierlb.controller.proposals import NotPossible
 from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError
 
@@ -37,14 +38,14 @@ class Refused(Exception):  # noqa: N818 (a verdict on the request)
         self.refusal = Refusal(kind, error)
 
 
-REFUSALS = (Busy, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
+REFUSALS = (ChangeUnderWay, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
 
 
 def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusal]:
     """The status and what to say for one of REFUSALS; `change` is the latest one."""
     said = str(problem)
     match problem:
-        case Busy():
+        case ChangeUnderWay():
             return 409, Refusal("busy", said, change=change)
         case Conflict():
             return 409, Refusal("conflict", said)

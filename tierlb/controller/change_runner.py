@@ -9,7 +9,7 @@ import trio
 from tierlb.channel.log import Log
 from tierlb.controller.kept_state import KeptState
 from tierlb.controller.progress import Progress
-from tierlb.controller.rollout import INTERNAL
+from tierlb.controller.rollout import INTERNAL_REASON
 from tierlb.telemetry.internal_errors import InternalErrors
 
 KEPT_CHANGES = 16
@@ -19,7 +19,7 @@ Job = Callable[[Progress], Awaitable[str]]
 """Carries a change out and returns its outcome."""
 
 
-class Busy(Exception):  # noqa: N818 (a verdict on the request: another change is on its way)
+class ChangeUnderWay(Exception):  # noqa: N818 (a verdict on the request: another change is on its way)
     """Another change is being carried out; the text says which."""
 
 
@@ -48,14 +48,14 @@ class ChangeRunner:
             await trio.sleep_forever()
 
     def demand_idle(self) -> None:
-        """Raises Busy while a change is under way, and before `run`."""
+        """Raises ChangeUnderWay while a change is under way, and before `run`."""
         if self.progress is not None and not self.progress.over:
             which = f"revision {self.progress.revision} " if self.progress.revision else ""
-            raise Busy(
+            raise ChangeUnderWay(
                 f"{which}({self.progress.what}, by {self.progress.who}) is being carried out: wait until it is over"
             )
         if self._nursery is None:
-            raise Busy("the cluster is still starting")
+            raise ChangeUnderWay("the cluster is still starting")
 
     def begin(self, progress: Progress) -> None:
         """No other change can begin from now on."""
@@ -73,7 +73,7 @@ class ChangeRunner:
         with self._errors.barrier("change", what=progress.what):
             await self._end(progress, await job(progress))
         if not progress.over:
-            progress.reason = progress.reason or INTERNAL
+            progress.reason = progress.reason or INTERNAL_REASON
             progress.outcome = "failed"
             with self._errors.barrier("change", what=progress.what):
                 await self._end(progress, "failed")

@@ -18,7 +18,7 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.controller.admin_states import SetAdmin
-from tierlb.controller.change_runner import Busy, ChangeRunner
+from tierlb.controller.change_runner import ChangeRunner, ChangeUnderWay
 from tierlb.controller.controller import Controller
 from tierlb.controller.history import History, Rollout
 from tierlb.controller.kept_file import KeptFile
@@ -100,8 +100,8 @@ class Changes:
     # What can be asked for. Nothing of it waits for the cluster, only for the store.
 
     async def apply(self, text: str, request: Request, what: str = "apply") -> Progress:
-        """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, Busy and StoreError,
-        and then nothing has changed."""
+        """Accept the text and begin to carry it out. Raises TopologyError, NotPossible, Conflict, ChangeUnderWay and
+        StoreError, and then nothing has changed."""
         return await self._accept(lambda: self.proposals.with_text(text), request, what)
 
     async def edit(self, edit: Edit | SetAdmin, request: Request, what: str) -> Progress:
@@ -114,10 +114,11 @@ class Changes:
         return await self._accept(lambda: self.proposals.revision(number), request, f"rollback {number}")
 
     def restart(self, tier: str, request: Request) -> Progress:
-        """Put a new process in the place of each node of the tier, one after the other. Raises Busy and NotPossible."""
+        """Put a new process in the place of each node of the tier, one after the other. Raises ChangeUnderWay and
+        NotPossible."""
         self.runner.demand_idle()
         if self._accepting.locked():
-            raise Busy("another change is being accepted: try again")
+            raise ChangeUnderWay("another change is being accepted: try again")
         if tier not in self.controller.topology.tiers:
             raise NotPossible(f"there is no tier {tier}: there are {', '.join(self.controller.topology.tiers)}")
         machines = self._machines()

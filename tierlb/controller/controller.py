@@ -13,7 +13,7 @@ import trio
 from tierlb.channel.admission import Admission, agent_rows
 from tierlb.channel.log import Log
 from tierlb.controller.desired import DesiredMaker
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.local_endpoints import LocalEndpoints
 from tierlb.controller.node_admin import NodeAdmin
 from tierlb.controller.node_record import Link, NodeRecord
@@ -41,7 +41,7 @@ class Controller:
         log: Log,
         *,
         report_interval_s: float = REPORT_INTERVAL_S,
-        engine: Engine | None = None,
+        engine: ProcessEngine | None = None,
         admission: Admission | None = None,
         errors: InternalErrors | None = None,
     ) -> None:

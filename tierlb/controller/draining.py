@@ -40,9 +40,9 @@ async def note_what_drains(controller: Controller, progress: Progress, names: Se
 def under_way(kind: Kind, load: NodeLoad) -> str:
     """What a node has still to finish; "" for nothing."""
     if kind is Kind.L4:
-        return _counted([(load.connections, "connection")])
+        return _counts_in_words([(load.connections, "connection")])
     requests = max(0, load.in_flight - load.tunnels)
-    return _counted([(requests, "request"), (load.tunnels, "tunnel")])
+    return _counts_in_words([(requests, "request"), (load.tunnels, "tunnel")])
 
 
 def waiting_for(nodes: Iterable[tuple[str, Kind, NodeLoad]]) -> str:
@@ -50,5 +50,5 @@ def waiting_for(nodes: Iterable[tuple[str, Kind, NodeLoad]]) -> str:
     return ", ".join(f"{what} on {name}" for name, kind, load in nodes if (what := under_way(kind, load)))
 
 
-def _counted(counts: Iterable[tuple[int, str]]) -> str:
+def _counts_in_words(counts: Iterable[tuple[int, str]]) -> str:
     return " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count)

@@ -30,17 +30,17 @@ TTL_S = 3
 second: another controller takes over 2.5 to 4 s after this one was killed."""
 RENEWALS = 6
 """In the time of a lease. While the members of etcd elect, for one to two seconds, none succeeds."""
-MARGIN = 1 / 6
+LEASE_MARGIN = 1 / 6
 """Of a lease: what clocks may be apart by then, and the time it takes to stop."""
 RENEW_S = 0.7
 """For the answer of one member: if it hangs, there is time to ask two others."""
-LOOK_EVERY_S = 1.0
+LOOK_AT_KEY_EVERY_S = 1.0
 """Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
-AGAIN_S = 0.5
+ELECT_AGAIN_S = 0.5
 DENIED_AGAIN_S = 2.0
 """Somebody has to do something first, and each attempt has etcd hash a password, which is made to be slow."""
 COMPLAIN_EVERY_S = 60.0
-NEVER = -1
+NO_REVISION = -1
 """No revision of etcd."""
 RESIGN_S = 1.0
 
@@ -87,7 +87,7 @@ class Election:
     url: str
     log: Log
     ttl_s: int = TTL_S
-    look_every_s: float = LOOK_EVERY_S
+    look_every_s: float = LOOK_AT_KEY_EVERY_S
     _leader: Leader | None = attrs.field(default=None, init=False)
     _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_at: int = attrs.field(default=0, init=False)
@@ -144,7 +144,7 @@ class Election:
     async def _try_the_door(self) -> None:
         """Once: whether this one could put the key, which is not put, for its demand cannot be met."""
         if not self._let_in:
-            await self.etcd.commit([Changed(self.key, NEVER)], [Put(self.key, b"")])
+            await self.etcd.commit([Changed(self.key, NO_REVISION)], [Put(self.key, b"")])
             self._let_in = True
 
     async def _stand(self) -> _Term | None:
@@ -157,7 +157,7 @@ class Election:
         lease = await self.etcd.grant(self.ttl_s)
         won = False
         try:
-            put = Put(self.key, _to_bytes(Leader(self.name, self.url)), lease.number)
+            put = Put(self.key, _leader_bytes(Leader(self.name, self.url)), lease.number)
             outcome = await self.etcd.commit([Created(self.key, 0)], [put])
             won = outcome.agreed
         finally:
@@ -257,12 +257,12 @@ def leader_of(item: Item) -> Leader:
 
 
 def _again_s(problem: StoreError) -> float:
-    return DENIED_AGAIN_S if isinstance(problem, Denied) else AGAIN_S
+    return DENIED_AGAIN_S if isinstance(problem, Denied) else ELECT_AGAIN_S
 
 
-def _to_bytes(leader: Leader) -> bytes:
+def _leader_bytes(leader: Leader) -> bytes:
     return json.dumps(attrs.asdict(leader)).encode()
 
 
 def _good_until_s(asked_s: float, ttl_s: float) -> float:
-    return asked_s + ttl_s * (1 - MARGIN)
+    return asked_s + ttl_s * (1 - LEASE_MARGIN)

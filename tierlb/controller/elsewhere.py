@@ -14,7 +14,7 @@ from tierlb.balance.drain import GRACE_S, SPREAD_S
 from tierlb.controller.controller import Controller
 from tierlb.model.topology import Tier, Topology
 
-RETIRE_S = SPREAD_S + GRACE_S + 0.5
+RETIRED_AFTER_S = SPREAD_S + GRACE_S + 0.5
 """Kept connections have ended by then; what is under way has the rest of the drain time, also once its node is asked to
 end by what started it."""
 
@@ -61,7 +61,7 @@ class Elsewhere:
         self._retired.update(leaving)
         self.controller.node_admin.retire(leaving)
         try:
-            await trio.sleep(RETIRE_S)
+            await trio.sleep(RETIRED_AFTER_S)
         finally:
             self.controller.node_admin.retire(())
 

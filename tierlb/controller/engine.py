@@ -10,7 +10,7 @@ from tierlb.model.topology import Pool, Topology
 
 
 @attrs.frozen
-class Engine:
+class ProcessEngine:
     """`endpoints`: the HOST:PORT by which nodes find the endpoints of a pool with `run`, in which {pool} is its name
     ("": nobody starts them)."""
 

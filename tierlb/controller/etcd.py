@@ -2,7 +2,7 @@
 
 Several members of one etcd can be named. A call goes to the one that answered last, and on to the next where that one
 does not answer in time. What only reads, or may happen twice, asks all of them in turn; a commit stops at the first
-member that may have got it, for only its caller knows how to find out whether it was done (`Unsure`).
+member that may have got it, for only its caller knows how to find out whether it was done (`EtcdUnsure`).
 
 Where etcd has users, one logs in first, and again whenever etcd has forgotten it, for tokens end. What was asked for
 was not done then, so it is asked again and no caller hears of it. What is not granted to the user is `Denied`, and no
@@ -22,13 +22,13 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.controller.etcd_access import Denied, Login, login_of, parse_store_url, tls_context
-from tierlb.controller.etcd_http import Body, Transport
+from tierlb.controller.etcd_http import EtcdBody, Transport
 from tierlb.model.topology import SharedStore
 from tierlb.wire import etcd as wire
 from tierlb.wire.etcd import Demand, Event, Fault, Get, Lease, Operation, Outcome, Plain
 
 CONNECT_S = 1.0
-ANSWER_S = 2.0
+ETCD_ANSWER_S = 2.0
 """In one network an answer takes milliseconds. When a member dies, the others elect for one to two seconds."""
 LOGINS = 2
 """For one call: the second one where the token of the first had ended."""
@@ -37,7 +37,7 @@ A_CERTIFICATE = "a certificate for clients from whom it trusts: `certificate` an
 NAME_USER = "it wants to know who asks: name `user` and `password_file` of `store` in the topology file"
 NO_TLS = "it has no TLS there: write etcd:// in `store`"
 MAYBE_TLS = "see its log; if it wants TLS, write etcds:// in `store`"
-ADVICE = {
+ETCD_ADVICE = {
     "database space exceeded": "make room (etcdctl compact, etcdctl defrag, etcdctl alarm disarm)",
     "message larger than max": "make the topology file smaller, or start etcd with a larger --max-request-bytes",
     "request is too large": "make the topology file smaller, or start etcd with a larger --max-request-bytes",
@@ -56,17 +56,17 @@ ADVICE = {
     "alert": f"it wants {A_CERTIFICATE}",
     "status 404": "is it etcd 3.4 or later, with its gateway enabled (--enable-grpc-gateway)?",
 }
-OTHER_ADVICE = "see its log"
+SEE_ITS_LOG = "see its log"
 CORRECT = "correct `store` in the topology file"
 
 T = TypeVar("T")
 
 
-class Unreachable(StoreError):  # noqa: N818 (an event of normal operation)
+class EtcdUnreachable(StoreError):  # noqa: N818 (an event of normal operation)
     """No member could be asked, or none of those that were could answer a question."""
 
 
-class Unsure(StoreError):  # noqa: N818 (an event of normal operation)
+class EtcdUnsure(StoreError):  # noqa: N818 (an event of normal operation)
     """A member was asked and did not answer, so it may have been done, or may yet be."""
 
 
@@ -77,11 +77,11 @@ def open_etcd(store: SharedStore) -> "Etcd":
 
 @attrs.define
 class Etcd:
-    """For the tasks of one trio run; `close` it at the end. Every call raises StoreError: Unreachable, Unsure, Denied,
-    or that itself where etcd refuses."""
+    """For the tasks of one trio run; `close` it at the end. Every call raises StoreError: EtcdUnreachable, EtcdUnsure,
+    Denied, or that itself where etcd refuses."""
 
     members: Sequence[str]
-    answer_s: float = ANSWER_S
+    answer_s: float = ETCD_ANSWER_S
     tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
     login: Login | None = None
     _token: str | None = attrs.field(default=None, init=False, repr=False)
@@ -127,12 +127,12 @@ class Etcd:
         member = self._turn[0]
         try:
             end = await self._watch_at(member, wire.watch(key, since), heed)
-        except Unreachable:
+        except EtcdUnreachable:
             self._pass_over(member)
             raise
         self._pass_over(member)
-        kind = Denied if end.is_denial else Unreachable
-        advice = NAME_USER if end.is_denial and self.login is None else _advice(end.text)
+        kind = Denied if end.is_denial else EtcdUnreachable
+        advice = NAME_USER if end.is_denial and self.login is None else _advice_for(end.text)
         raise kind(f"etcd at {member} tells no changes ({end.text}): {advice}")
 
     async def _watch_at(self, member: str, body: Plain, heed: Callable[[Event], None]) -> Fault:
@@ -143,7 +143,7 @@ class Etcd:
             try:
                 end = Fault(await self._follow(self._request(member, "watch", body, token), heed), undecided=True)
             except httpx.RequestError as error:
-                end = Fault(_text(error), undecided=True)
+                end = Fault(_problem_text(error), undecided=True)
             if not self._forgot(end, token):
                 break
         return end
@@ -156,7 +156,7 @@ class Etcd:
             async with aclosing(await self._http.send(request, stream=True)) as response:
                 scope.deadline = float("inf")
                 async for line in response.aiter_lines():
-                    if not why and (why := _tell(line, heed)):
+                    if not why and (why := _pass_on(line, heed)):
                         scope.cancel()
                 why = why or "it has closed the connection"
         return why or f"no answer in {self.answer_s:g} s"
@@ -169,12 +169,12 @@ class Etcd:
         for member in tuple(self._turn):
             try:
                 return await self._ask(member, call, body, read, within_s or self.answer_s)
-            except (Unreachable, Unsure) as problem:
+            except (EtcdUnreachable, EtcdUnsure) as problem:
                 self._pass_over(member)
-                if once and isinstance(problem, Unsure):
+                if once and isinstance(problem, EtcdUnsure):
                     raise
                 problems.append(str(problem))
-        raise Unreachable("; ".join(problems))
+        raise EtcdUnreachable("; ".join(problems))
 
     def _pass_over(self, member: str) -> None:
         """Another one is asked first from now on, if that has not been seen to already."""
@@ -188,7 +188,7 @@ class Etcd:
             fault = wire.read_fault(response.status_code, response.content)
             if fault is None or not self._forgot(fault, token):
                 break
-        return _answer(member, response, read, knows_user=self.login is not None)
+        return _read_answer(member, response, read, knows_user=self.login is not None)
 
     async def _send(self, request: httpx.Request, within_s: float) -> httpx.Response:
         member = request.headers["host"]
@@ -196,17 +196,17 @@ class Etcd:
             with trio.fail_after(within_s):
                 return await self._http.send(request)
         except httpx.RequestError as error:
-            why = _text(error)
+            why = _problem_text(error)
             if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or _is_handshake(error):
-                advice = _advice(why, f"start it, or {CORRECT}")
-                raise Unreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
-            raise Unsure(f"etcd at {member} did not answer ({why}): {_advice(why, self._silence())}") from error
+                advice = _advice_for(why, f"start it, or {CORRECT}")
+                raise EtcdUnreachable(f"etcd at {member} cannot be reached ({why}): {advice}") from error
+            raise EtcdUnsure(f"etcd at {member} did not answer ({why}): {_advice_for(why, self._silence())}") from error
         except trio.TooSlowError as error:
-            raise Unsure(f"etcd at {member} did not answer in {within_s:g} s: {OTHER_ADVICE}") from error
+            raise EtcdUnsure(f"etcd at {member} did not answer in {within_s:g} s: {SEE_ITS_LOG}") from error
 
     def _silence(self) -> str:
         """With TLS 1.3 whoever refuses a certificate may be gone before it has said so."""
-        return MAYBE_TLS if self.tls is None else f"{OTHER_ADVICE}; it may want {A_CERTIFICATE}"
+        return MAYBE_TLS if self.tls is None else f"{SEE_ITS_LOG}; it may want {A_CERTIFICATE}"
 
     async def _token_for(self, member: str, within_s: float) -> str:
         """Empty where nobody has to log in."""
@@ -224,9 +224,9 @@ class Etcd:
             fault = wire.read_fault(response.status_code, response.content)
             if fault is not None and fault.knows_no_users:
                 return ""
-            return _answer(member, response, wire.read_token)
-        except Unsure as problem:
-            raise Unreachable(str(problem)) from problem  # nothing that matters was asked for
+            return _read_answer(member, response, wire.read_token)
+        except EtcdUnsure as problem:
+            raise EtcdUnreachable(str(problem)) from problem  # nothing that matters was asked for
 
     def _forgot(self, fault: Fault, token: str) -> bool:
         """Whether etcd knows no such token; then the next one who asks logs in."""
@@ -242,10 +242,10 @@ class Etcd:
         if token:
             fields["authorization"] = token
         scheme = "http" if self.tls is None else "https"
-        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=Body(content))
+        return httpx.Request("POST", f"{scheme}://{member}/v3/{call}", headers=fields, stream=EtcdBody(content))
 
 
-def _text(error: BaseException) -> str:
+def _problem_text(error: BaseException) -> str:
     """httpx leaves out what is the matter with TLS."""
     problem = _tls_problem(error)
     if isinstance(problem, ssl.SSLCertVerificationError):
@@ -268,17 +268,17 @@ def _is_handshake(error: Exception) -> bool:
     return "ALERT" in reason and any(part in reason for part in ("CERT", "UNKNOWN_CA"))
 
 
-def _advice(fault: str, other: str = OTHER_ADVICE) -> str:
-    return next((advice for part, advice in ADVICE.items() if part in fault), other)
+def _advice_for(fault: str, other: str = SEE_ITS_LOG) -> str:
+    return next((advice for part, advice in ETCD_ADVICE.items() if part in fault), other)
 
 
-def _answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
+def _read_answer(member: str, response: httpx.Response, read: Callable[[object], T], *, knows_user: bool = True) -> T:
     fault = wire.read_fault(response.status_code, response.content)
     if fault is not None and fault.undecided:
-        raise Unsure(f"etcd at {member} failed ({fault.text}): {_advice(fault.text)}")
+        raise EtcdUnsure(f"etcd at {member} failed ({fault.text}): {_advice_for(fault.text)}")
     if fault is not None:
         kind = Denied if fault.is_denial else StoreError
-        advice = _advice(fault.text) if knows_user or not fault.is_denial else NAME_USER
+        advice = _advice_for(fault.text) if knows_user or not fault.is_denial else NAME_USER
         raise kind(f"etcd at {member} refused ({fault.text}): {advice}")
     try:
         return read(wire.read_json(response.content))
@@ -286,7 +286,7 @@ def _answer(member: str, response: httpx.Response, read: Callable[[object], T], 
         raise StoreError(f"{member} does not answer as etcd does: {CORRECT}") from error
 
 
-def _tell(line: str, heed: Callable[[Event], None]) -> str:
+def _pass_on(line: str, heed: Callable[[Event], None]) -> str:
     """Pass on what a line of a watch says; why the watch is over, if it is."""
     try:
         events = wire.read_events(wire.read_json(line))

@@ -24,7 +24,7 @@ class Denied(StoreError):  # noqa: N818 (a verdict on who asks)
 
 
 @attrs.frozen
-class StoreUrl:
+class EtcdUrl:
     """`members` are HOST:PORT, `prefix` is what all keys begin with, `tls` whether members speak TLS."""
 
     members: tuple[str, ...]
@@ -36,7 +36,7 @@ class StoreUrl:
         return f"{self.prefix}/{cluster}"
 
 
-def parse_store_url(text: str) -> StoreUrl:
+def parse_store_url(text: str) -> EtcdUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
     try:
@@ -46,7 +46,7 @@ def parse_store_url(text: str) -> StoreUrl:
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"
         ) from None
     prefix = url.partition("://")[2].partition("/")[2]
-    return StoreUrl(SharedStore(url).members, prefix or PREFIX, url.startswith(SECURE))
+    return EtcdUrl(SharedStore(url).members, prefix or PREFIX, url.startswith(SECURE))
 
 
 @attrs.frozen
@@ -85,23 +85,23 @@ def tls_context(store: SharedStore) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=store.ca)
     except OSError as error:
-        raise StoreError(f"`ca` of `store`, {store.ca}, cannot be used: {_short(error)}") from error
+        raise StoreError(f"`ca` of `store`, {store.ca}, cannot be used: {_short_reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if store.certificate is not None:
         try:
-            context.load_cert_chain(store.certificate, store.key, password=_no_passphrase)
+            context.load_cert_chain(store.certificate, store.key, password=_refuse_passphrase)
         except (OSError, ValueError) as error:
             problem = f"`certificate` of `store`, {store.certificate}, cannot be used with the key {store.key}"
-            raise StoreError(f"{problem}: {_short(error)}") from error
+            raise StoreError(f"{problem}: {_short_reason(error)}") from error
     return context
 
 
-def _no_passphrase() -> str:
+def _refuse_passphrase() -> str:
     """Without this OpenSSL would ask at the terminal."""
     raise ValueError("the key has a passphrase, and nobody is there to type it: write it without one")
 
 
-def _short(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "it is not in PEM form").replace("_", " ").lower()
     return getattr(error, "strerror", None) or str(error)

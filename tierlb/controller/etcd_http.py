@@ -14,7 +14,7 @@ import trio
 
 CLOSE_S = 0.5
 """For taking leave, where there is TLS: the other end may not be reading."""
-IDLE_S = 5.0
+IDLE_CONNECTION_S = 5.0
 """Longer than renewals of a lease are apart."""
 
 
@@ -28,10 +28,12 @@ class Transport(httpx.AsyncHTTPTransport):
         super().__init__(verify=context, trust_env=False)
         if not isinstance(getattr(self, "_pool", None), httpcore.AsyncConnectionPool):
             raise RuntimeError(f"httpx {httpx.__version__} keeps its connections elsewhere than in `_pool`")
-        self._pool = httpcore.AsyncConnectionPool(context, keepalive_expiry=IDLE_S, network_backend=_Network())
+        self._pool = httpcore.AsyncConnectionPool(
+            context, keepalive_expiry=IDLE_CONNECTION_S, network_backend=_Network()
+        )
 
 
-class Body(httpx.AsyncByteStream):
+class EtcdBody(httpx.AsyncByteStream):
     """What is sent. httpx would make an async generator of it, which becomes garbage, and a warning of trio, where the
     connection breaks meanwhile."""
 

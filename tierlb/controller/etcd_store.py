@@ -24,9 +24,9 @@ import attrs
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
+from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.election import leader_of
-from tierlb.controller.etcd import Etcd, Unreachable, Unsure
+from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure
 from tierlb.controller.history import Revision
 from tierlb.controller.store import Loaded, StaleError, Stored
 from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Operation, Outcome, Put
@@ -42,7 +42,7 @@ LOAD_S = 10.0
 """A history may have 4 MiB."""
 PATIENCE_S = 3.0
 """While a member restarts, or the others elect."""
-AGAIN_S = 0.2
+SAVE_AGAIN_S = 0.2
 
 
 class Deposed(StoreError):  # noqa: N818 (an event of normal operation)
@@ -91,11 +91,11 @@ class EtcdStore:
             found = await self._start_from(expected_version)
             revisions = dict(map(_named, stored.history.revisions))
             news = [name for name, content in revisions.items() if found.revisions.get(name) != content]
-            *steps, last = _steps([self._put(REVISIONS + name, revisions[name]) for name in news])
+            *steps, last = _save_steps([self._put(REVISIONS + name, revisions[name]) for name in news])
             for step in steps:
                 await self._commit(found.version, step)
             waste = [name for name in found.revisions if name not in revisions][: MOST_OPERATIONS - len(last)]
-            state = self._put(STATE, _to_bytes(stored, list(revisions)))
+            state = self._put(STATE, _record_bytes(stored, list(revisions)))
             self._open.add((expected_version, state.value))
             deletions = [Delete(self._key(REVISIONS + name)) for name in waste]
             version = await self._commit(found.version, [*last, *deletions, state], state.value)
@@ -121,7 +121,7 @@ class EtcdStore:
         return _Found(states[0].changed, states[0].value, contents) if states else _Found(0, b"", contents)
 
     def _read(self, found: _Found) -> Stored:
-        return _from_bytes(found.state, found.revisions, f"{self._key(STATE)} in etcd")
+        return _record_from_bytes(found.state, found.revisions, f"{self._key(STATE)} in etcd")
 
     async def _saved_last(self, version: int, damage: Damaged) -> Loaded:
         """What was there when the state was changed, or if that was the damage, what was before."""
@@ -132,7 +132,7 @@ class EtcdStore:
                 stored = self._read(found)
             except Damaged:
                 continue
-            except Unreachable:
+            except EtcdUnreachable:
                 raise
             except StoreError:
                 break  # it has forgotten that
@@ -184,14 +184,14 @@ async def _patiently(ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
     while True:
         try:
             return await ask()
-        except (Unreachable, Unsure) as problem:
-            unsure = problem if isinstance(problem, Unsure) else unsure
+        except (EtcdUnreachable, EtcdUnsure) as problem:
+            unsure = problem if isinstance(problem, EtcdUnsure) else unsure
             if trio.current_time() >= give_up_s:
                 raise unsure or problem from None
-        await trio.sleep(AGAIN_S)
+        await trio.sleep(SAVE_AGAIN_S)
 
 
-def _steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
+def _save_steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
     """In portions that etcd takes; one at least, which may be empty."""
     step: list[Put] = []
     for put in puts:
@@ -213,16 +213,18 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:HASH_CHARS]
 
 
-def _to_bytes(stored: Stored, names: Sequence[str]) -> bytes:
+def _record_bytes(stored: Stored, names: Sequence[str]) -> bytes:
     plain = to_plain(stored)
     plain["history"]["revisions"] = names
     mark = secrets.token_hex(8)
-    return json.dumps({"format": FORMAT, "mark": mark, "sha256": digest([mark, plain]), "stored": plain}).encode()
+    return json.dumps(
+        {"format": DOCUMENT_FORMAT, "mark": mark, "sha256": digest([mark, plain]), "stored": plain}
+    ).encode()
 
 
-def _from_bytes(content: bytes, revisions: Mapping[str, bytes], where: str) -> Stored:
+def _record_from_bytes(content: bytes, revisions: Mapping[str, bytes], where: str) -> Stored:
     """Raises Damaged, and StoreError if a newer tierlb wrote it."""
-    document = parse(content, where, "choose another prefix")
+    document = parse_document(content, where, "choose another prefix")
     mark: object = document.get("mark")
     plain: Any = document.get("stored")
     if document.get("sha256") != digest([mark, plain]):

@@ -16,28 +16,18 @@ import trio
 
 from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
-from tierlb.controller.change_runner import Busy
+from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.changes import Changes, Request
+from tierlb.controller.file_text import decoded, read_file
 from tierlb.controller.history import Conflict
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NotPossible
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.topology.load import MAX_FILE_BYTES, load_file
+from tierlb.topology.load import load_file
 from tierlb.topology.problems import TopologyError
 
-LOOK_EVERY_S = 0.5
+LOOK_AT_FILE_EVERY_S = 0.5
 WHAT = "edit of the file"
-
-
-async def read_file(path: Path) -> bytes:
-    """As much as may be in a topology file, and a byte. By a thread: a disk may stall, and this process serves all
-    nodes. Raises OSError."""
-    return await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
 
 
 @attrs.define
@@ -64,7 +54,7 @@ class Following:
                     await self._read_again()
                 else:
                     await self.look()
-            await trio.sleep(LOOK_EVERY_S)
+            await trio.sleep(LOOK_AT_FILE_EVERY_S)
 
     async def run_on_request(self) -> None:
         """Read the file whenever that is asked for; and say how the change goes on that came of it."""
@@ -75,7 +65,7 @@ class Following:
                     self._tell()
                     if self._asked.is_set():
                         await self._read_again()
-                await trio.sleep(LOOK_EVERY_S)
+                await trio.sleep(LOOK_AT_FILE_EVERY_S)
             self._tell()
 
     def ask(self) -> None:
@@ -117,7 +107,7 @@ class Following:
             if text != self.changes.text:
                 self._change, self._told = await self.changes.apply(text, Request(self.who, WHAT), WHAT), 0
                 self._tell()
-        except Busy:
+        except ChangeUnderWay:
             return False
         except TopologyError as error:
             for problem in error.problems:
@@ -131,7 +121,7 @@ class Following:
     def _text(self, content: bytes) -> str:
         """As it is read at the start. Raises TopologyError."""
         try:
-            return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+            return decoded(content)
         except UnicodeDecodeError:
             load_file(self.file)  # which says where
             return self.changes.text

@@ -60,7 +60,7 @@ class Revision:
 
 
 @attrs.frozen
-class Row:
+class HistoryRow:
     """A revision as `tierlb history` shows it.
 
     `added` and `removed` count lines against the base, None if that is kept no more. `undone`: it is not active, and
@@ -118,7 +118,7 @@ class History:
             raise Conflict(_conflict(self.current, expected))
         number = self.revisions[-1].number + 1 if self.revisions else 1
         revision = Revision(number, text, who, why, when, self.active, admin_states)
-        return History(_bounded((*self.revisions, revision), {number, self.active}), number)
+        return History(_bounded_revisions((*self.revisions, revision), {number, self.active}), number)
 
     def has_text(self, text: str) -> bool:
         """Whether this text was a revision, as far as they are kept."""
@@ -128,20 +128,20 @@ class History:
         """With another of its revisions active, where an apply failed; raises UnknownRevision."""
         return attrs.evolve(self, active=self.get(number).number)
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[HistoryRow, ...]:
         """All revisions for a person, newest last."""
         texts = {0: "", **{revision.number: revision.text for revision in self.revisions}}
         bases = {revision.base for revision in self.revisions}
         return tuple(self._row(revision, texts.get(revision.base), bases) for revision in self.revisions)
 
-    def _row(self, revision: Revision, before: str | None, bases: Set[int]) -> Row:
+    def _row(self, revision: Revision, before: str | None, bases: Set[int]) -> HistoryRow:
         added, removed = (None, None) if before is None else changed_lines(before, revision.text)
         active = revision.number == self.active
         undone = not active and revision.number not in bases
-        return Row(revision.number, revision.when, revision.who, revision.why, added, removed, active, undone)
+        return HistoryRow(revision.number, revision.when, revision.who, revision.why, added, removed, active, undone)
 
 
-class Outcome(enum.Enum):
+class RolloutOutcome(enum.Enum):
     """How far an apply is."""
 
     RUNNING = "running"
@@ -150,7 +150,7 @@ class Outcome(enum.Enum):
     ROLLED_BACK = "rolled back"
 
 
-UNDER_WAY = (Outcome.RUNNING, Outcome.ROLLING_BACK)
+UNDER_WAY = (RolloutOutcome.RUNNING, RolloutOutcome.ROLLING_BACK)
 
 
 @attrs.frozen
@@ -166,7 +166,7 @@ class Rollout:
     previous: int
     deadline_s: float
     stage: int = 0
-    outcome: Outcome = Outcome.RUNNING
+    outcome: RolloutOutcome = RolloutOutcome.RUNNING
     reason: str = ""
 
     def __attrs_post_init__(self) -> None:
@@ -187,8 +187,8 @@ def changed_lines(before: str, after: str) -> tuple[int, int]:
     """How many lines were added and removed. A line that changed counts as both, and so does one that moved: the order
     of routes matters. Where hundreds of lines repeat, it may say more than a patient diff would."""
     old, new = before.splitlines(), after.splitlines()
-    head = _common(old, new)
-    tail = _common(reversed(old[head:]), reversed(new[head:]))
+    head = _common_lines(old, new)
+    tail = _common_lines(reversed(old[head:]), reversed(new[head:]))
     old, new = old[head : len(old) - tail], new[head : len(new) - tail]
     same = sum(block.size for block in SequenceMatcher(None, old, new).get_matching_blocks())
     return len(new) - same, len(old) - same
@@ -199,12 +199,12 @@ def moment(when: float) -> str:
     return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _common(one: Iterable[str], other: Iterable[str]) -> int:
+def _common_lines(one: Iterable[str], other: Iterable[str]) -> int:
     """How many lines both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _bounded(revisions: Sequence[Revision], needed: Set[int]) -> tuple[Revision, ...]:
+def _bounded_revisions(revisions: Sequence[Revision], needed: Set[int]) -> tuple[Revision, ...]:
     """The needed revisions and as many of the newest others as there is room for."""
     room = KEPT_REVISIONS - sum(revision.number in needed for revision in revisions)
     characters = KEPT_CHARACTERS - sum(revision.characters for revision in revisions if revision.number in needed)

@@ -51,11 +51,11 @@ class Observer:
         watch = Watch(min(ttl_s, MAX_WATCH_S), explain)
         if self._watching.take(watch, trio.current_time()):
             for record in self._registry.records.values():
-                _send(record, watch)
+                _send_watches(record, watch)
 
     def greet(self, record: NodeRecord) -> None:
         """A node or agent joined: pass on what is watched now."""
-        _send(record, *self._watching.current(trio.current_time()))
+        _send_watches(record, *self._watching.current(trio.current_time()))
 
     def note_rows(self, rows: Iterable[NodeRow]) -> None:
         """Rows of nodes anywhere in the tree came."""
@@ -75,7 +75,7 @@ class Observer:
         )
 
 
-def _send(record: NodeRecord, *watches: Watch) -> None:
+def _send_watches(record: NodeRecord, *watches: Watch) -> None:
     """To a node that reports here. Agents do not learn how requests are explained."""
     if record.link is not None and record.is_top:
         record.link.watch(*(attrs.evolve(watch, explain="") if record.agent else watch for watch in watches))

@@ -11,8 +11,8 @@ from tierlb.controller.admin_states import (
     AdminStates,
     SetAdmin,
     changes_between,
-    kept,
     meanwhile,
+    states_kept,
     with_state,
 )
 from tierlb.controller.controller import Controller
@@ -58,7 +58,7 @@ class Proposals:
     def with_text(self, text: str) -> Proposal:
         """Another text. Admin states stay, because no text says anything of them. Raises TopologyError."""
         states = self.state.history.admin_states
-        return Proposal(text, self.kept(states, self.load(text)) if states else ())
+        return Proposal(text, self.states_kept(states, self.load(text)) if states else ())
 
     def edited(self, edit: Edit | SetAdmin) -> Proposal:
         """What a verb would make of the active revision. Raises EditError, TopologyError and NotPossible."""
@@ -78,7 +78,7 @@ class Proposals:
     def describe(self, before: Topology, after: Topology, base: Proposal, proposal: Proposal) -> Plan:
         """The same with topologies that are loaded. Of nodes that go, the plan says that alone, and nothing of their
         admin states."""
-        changes = changes_between(self.kept(base.admin_states, after), proposal.admin_states)
+        changes = changes_between(self.states_kept(base.admin_states, after), proposal.admin_states)
         return describe(before, after, starts=self._is_supervised, wanted=changes)
 
     def problem(self, plan: Plan, after: Topology, proposal: Proposal) -> str:
@@ -97,9 +97,9 @@ class Proposals:
         """Raises TopologyError."""
         return load_text(text, self.name)
 
-    def kept(self, states: AdminStates, topology: Topology) -> AdminStates:
+    def states_kept(self, states: AdminStates, topology: Topology) -> AdminStates:
         """Those of nodes and agents that the topology still has."""
-        return kept(states, topology, numbered=self._is_supervised)
+        return states_kept(states, topology, numbered=self._is_supervised)
 
     def meanwhile(self, before: AdminStates, after: AdminStates, topology: Topology) -> AdminStates:
         """While a change leads to that topology and those states."""

@@ -19,7 +19,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Admin
 from tierlb.wire.frames import Ack
 
-GATHER_S = 0.01
+GATHER_CHANGES_S = 0.01
 """Nodes of a starting tier announce themselves within some milliseconds; one snapshot then serves for all."""
 ASK_REFUSERS_S = 10.0
 """A node that refuses for good costs a line of the log each time."""
@@ -41,7 +41,7 @@ class Publisher:
         """Publish after each change, for ever. What could not be published is tried again by the next `run`."""
         while True:
             await self._signals.wait_changed()
-            await trio.sleep(GATHER_S)
+            await trio.sleep(GATHER_CHANGES_S)
             self.publish()
             self._signals.take_changes()
 

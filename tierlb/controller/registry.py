@@ -4,9 +4,9 @@ A node whose control connection is gone stays a host of its parents, because its
 connection. It leaves when it announces that it drains, or when the supervisor saw its process exit. An agent, which no
 supervisor watches, leaves when it drains or after ten seconds without a connection.
 
-Where an engine starts the processes (`Engine`: compose, Kubernetes, systemd on several machines), membership is open:
-any node of a tier that the topology names joins under its own name. It leaves when its connection has been gone for a
-while, unless more than half of its tier is gone. Then this controller is more likely cut off itself, and the nodes that
+Where an engine starts the processes (compose, Kubernetes, systemd on several machines), membership is open: any node of
+a tier that the topology names joins under its own name. It leaves when its connection has been gone for a while, unless
+more than half of its tier is gone. Then this controller is more likely cut off itself, and the nodes that
 it cannot see serve as before. When they are back, those that are still missing get the whole time anew.
 
 Left out: what nodes should serve (desired.py), sockets (reception.py) and processes (local/).
@@ -21,7 +21,7 @@ import trio
 from tierlb.channel.admission import Admission, address_problem, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.takeover import takeover_problem
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.node_reports import NodeReports
 from tierlb.controller.returning import ReturnWindow
@@ -52,7 +52,7 @@ class NodeRegistry:
 
     topology: Topology
     """The desired one; `adopt` replaces it."""
-    engine: Engine | None
+    engine: ProcessEngine | None
     """What starts the processes; None: a supervisor on this machine."""
     _admission: Admission
     _log: Log

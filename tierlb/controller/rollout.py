@@ -23,12 +23,12 @@ from tierlb.controller.stages import GaveUp, StageGate, lacking, moves_traffic
 from tierlb.model.topology import Topology
 from tierlb.topology.plan import transition
 
-INTERNAL = "an internal error: see internal_error in the log"
+INTERNAL_REASON = "an internal error: see internal_error in the log"
 BACK_S = 30.0
 """For each stage on the way back, whatever the deadline was."""
 STRAGGLERS_S = 2.0
 """For nodes that are to go: they may still take traffic, and a node that is not broken needs less."""
-LOOK_EVERY_S = 0.25
+LOOK_AT_STAGE_EVERY_S = 0.25
 
 
 @attrs.define
@@ -63,7 +63,7 @@ class RolloutRun:
             return await self._go_back(str(problem) or f"not done in {deadline_s:g} s: {lacking(self._controller)}")
         except Exception as error:
             self._controller.errors.note("change", error, what=self._progress.what)
-            return await self._go_back(INTERNAL)
+            return await self._go_back(INTERNAL_REASON)
         self._controller.node_admin.want(self._state.history.admin_states)
         return "done"
 
@@ -109,7 +109,7 @@ class RolloutRun:
         self._controller.registry.adopt(stage)
         while gate.lack(stage, target):
             gate.demand_hope(target, self._fresh)
-            with trio.move_on_after(LOOK_EVERY_S):
+            with trio.move_on_after(LOOK_AT_STAGE_EVERY_S):
                 await self._controller.signals.wait_progress()
         with trio.move_on_after(STRAGGLERS_S):
             await self._controller.wait_settled()

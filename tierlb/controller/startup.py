@@ -24,7 +24,7 @@ async def start_anew(changes: Changes, text: str, who: str) -> str:
             text = previous
         await state.save(history=state.history.activate(rollout.previous), rollout=None)
     if text != state.text:
-        states = proposals.kept(state.history.admin_states, changes.controller.topology)
+        states = proposals.states_kept(state.history.admin_states, changes.controller.topology)
         await state.save(history=state.history.accept(text, who, AT_START, changes.now(), None, states))
     changes.controller.node_admin.want(state.history.admin_states)
     return text

@@ -116,11 +116,11 @@ def observed(seen_by: Mapping[str, HostLoad]) -> str:
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
     """The status as a mapping that `json.dumps` takes; addresses and states as text, of a latency its quantiles."""
-    plain: dict[str, Any] = _plain(status)
+    plain: dict[str, Any] = _plain_value(status)
     return plain
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, Address):
         return str(value)
     if isinstance(value, enum.Enum):
@@ -129,10 +129,10 @@ def _plain(value: Any) -> Any:
         return _quantiles(value)
     if attrs.has(type(value)):
         fields = attrs.fields(type(value))
-        return {field.metadata.get(JSON_KEY, field.name): _plain(getattr(value, field.name)) for field in fields}
+        return {field.metadata.get(JSON_KEY, field.name): _plain_value(getattr(value, field.name)) for field in fields}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: _plain_value(item) for key, item in value.items()}
+    return [_plain_value(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _quantiles(latency: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ import trio
 
 from tierlb.channel.durable import StoreError, make_directory, store_error, sync_directory, write_atomically
 from tierlb.channel.private import open_private, read_private
-from tierlb.controller.documents import FORMAT, Damaged, digest, from_plain, parse, to_plain
+from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.history import History, Rollout
 
 STATE_FILE = "state.json"
@@ -142,7 +142,7 @@ class StateFiles:
 
     def _replace(self, version: int, stored: Stored) -> None:
         try:
-            write_atomically(self.directory / STATE_FILE, _to_bytes(stored, version))
+            write_atomically(self.directory / STATE_FILE, _state_bytes(stored, version))
         except StoreError:
             self._refused = version
             with contextlib.suppress(StoreError):
@@ -155,7 +155,7 @@ class StateFiles:
         if not self._refused:
             return
         path = self.directory / STATE_FILE
-        current = _read(path)
+        current = _read_state(path)
         if current is not None and current.loaded is not None and current.loaded.version == self._refused:
             try:
                 if self._refused > 1:
@@ -170,10 +170,10 @@ class StateFiles:
 
     def _find(self) -> tuple[Loaded, "_Reading | None"]:
         """What is stored, and how the current file reads."""
-        current = _read(self.directory / STATE_FILE)
+        current = _read_state(self.directory / STATE_FILE)
         if current is not None and current.loaded is not None:
             return current.loaded, current
-        backup = _read(self.directory / BACKUP_FILE)
+        backup = _read_state(self.directory / BACKUP_FILE)
         if backup is not None and backup.loaded is not None:
             return attrs.evolve(backup.loaded, warning=self._warning(current, backup.loaded.version)), current
         if current is None and backup is None:
@@ -223,7 +223,7 @@ def holder(directory: Path) -> int | None:
 def peek(directory: Path) -> Stored | None:
     """What the store in this directory holds while another process has it; None where that cannot be read."""
     with contextlib.suppress(StoreError):
-        reading = _read(directory / STATE_FILE)
+        reading = _read_state(directory / STATE_FILE)
         return reading.loaded.stored if reading is not None and reading.loaded is not None else None
     return None
 
@@ -237,7 +237,7 @@ class _Reading:
     fault: str = ""
 
 
-def _read(path: Path) -> _Reading | None:
+def _read_state(path: Path) -> _Reading | None:
     """None if there is no such file."""
     try:
         content = read_private(path)
@@ -246,7 +246,7 @@ def _read(path: Path) -> _Reading | None:
     except OSError as error:
         raise store_error(path, "read", error) from error
     try:
-        return _Reading(content, _from_bytes(content, path))
+        return _Reading(content, _state_from_bytes(content, path))
     except Damaged as damage:
         return _Reading(content, fault=str(damage))
 
@@ -255,15 +255,15 @@ def _fault(reading: _Reading | None) -> str:
     return "is missing" if reading is None else f"is damaged ({reading.fault})"
 
 
-def _to_bytes(stored: Stored, version: int) -> bytes:
+def _state_bytes(stored: Stored, version: int) -> bytes:
     plain = to_plain(stored)
-    document = {"format": FORMAT, "version": version, "sha256": digest([version, plain]), "stored": plain}
+    document = {"format": DOCUMENT_FORMAT, "version": version, "sha256": digest([version, plain]), "stored": plain}
     return json.dumps(document).encode()
 
 
-def _from_bytes(content: bytes, path: Path) -> Loaded:
+def _state_from_bytes(content: bytes, path: Path) -> Loaded:
     """Raises Damaged, and StoreError if it is whole but written by a newer tierlb."""
-    document = parse(content, path, "choose another directory")
+    document = parse_document(content, path, "choose another directory")
     version, plain = document.get("version"), document.get("stored")
     if type(version) is not int or version < 1 or document.get("sha256") != digest([version, plain]):
         raise Damaged("its checksum is wrong")

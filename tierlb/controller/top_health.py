@@ -21,10 +21,10 @@ takes a quarter of a second for each tier."""
 def stalled(tiers: Mapping[str, Sequence[NodeReports]], now: float) -> tuple[str, ...]:
     """A phrase for each top tier of which no node answers or finds anything ready. `tiers`: of each what is known of
     its nodes that should serve. A node that has not reported yet counts as well."""
-    return tuple(phrase for name, nodes in tiers.items() if (phrase := _phrase(name, nodes, now)))
+    return tuple(phrase for name, nodes in tiers.items() if (phrase := _stall_phrase(name, nodes, now)))
 
 
-def _phrase(name: str, nodes: Sequence[NodeReports], now: float) -> str:
+def _stall_phrase(name: str, nodes: Sequence[NodeReports], now: float) -> str:
     if not nodes or any(each.report is None for each in nodes):
         return ""
     live = [each for each in nodes if now - each.reported_s < UNREPORTED_S]
