@@ -145,7 +145,8 @@ async def report_honestly(guided: list[Guidance], joined: Joined) -> None:
 async def lie(channel: Channel, what: str, reasons: dict[str, str], whom: str) -> None:
     with contextlib.suppress(Disconnected, trio.BrokenResourceError):
         if what.startswith("a flood of"):  # not of messages: bytes of frames
-            await channel._ws._stream.send_all(LIES[what] * FLOOD)
+            async with channel._ws._stream_lock:
+                await channel._ws._stream.send_all(LIES[what] * FLOOD)
         for _ in range(FLOOD if what == "a flood" else 1):
             await channel.send(LIES[what])
     reasons[f"{what} to a {whom}"] = await close_reason(channel)
