@@ -41,7 +41,7 @@ from tierlb.node.children import Children
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Transmit
 from tierlb.wire.credentials import Principal, Role, issued
-from tierlb.wire.frames import Hello
+from tierlb.wire.frames import Hello, Report
 
 RECEPTION = b"of the parent"
 TARGET_PERCENT = 2.0
@@ -190,7 +190,7 @@ async def _report(
             arrivals += rng.randrange(200)
             done = max(0, arrivals - 7)
             load = SubtreeLoad(rng.uniform(960, 1040), 2000.0, 0.5, 0.6, 7, arrivals, done, response_s=0.01)
-            for effect in session.report(load, Echo(7, arrivals)):
+            for effect in session.send(Report(load, Echo(7, arrivals))):
                 if isinstance(effect, Transmit):
                     await channel.send(effect.data)
 

@@ -60,7 +60,7 @@ def converse(plane, nursery):
 
         def note(parent, frame):
             followed.append((parent, frame))
-            return session.ack(3, ()) if isinstance(frame, Configure) else ()
+            return session.send(Ack(3, ())) if isinstance(frame, Configure) else ()
 
         nursery.start_soon(reports.run)
         conversation = Conversation(channel, session, "edge", reports, follow or note)

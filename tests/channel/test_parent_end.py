@@ -49,7 +49,7 @@ class KeptChild:
     fails: str = ""
 
     def welcomed(self, now):
-        self.connection.watch(Watch(5.0, "first"))
+        self.connection.send(Watch(5.0, "first"))
 
     def receive(self, frame, now):
         self._fail("receive")
@@ -115,12 +115,12 @@ async def test_a_child_is_welcomed_and_its_frames_reach_its_handler(port):
         async with connect(port.url, "secret") as channel:
             await join(channel)
             child = port.children["web-1"]
-            child.connection.configure(SNAPSHOT)
+            child.connection.send(Configure(SNAPSHOT))
             assert decode(await channel.receive()) == Configure(SNAPSHOT)
             for frame in (Ack(1, ()), REPORT, Drain()):
                 await channel.send(encode(frame))
             await until(lambda: len(child.frames) == 3)
-            child.connection.configure(SNAPSHOT)
+            child.connection.send(Configure(SNAPSHOT))
             await channel.send(encode(Refuse(1, "no")))
             await until(lambda: len(child.frames) == 4)
         await until(lambda: child.reasons)
@@ -135,9 +135,8 @@ async def test_all_kinds_of_frames_can_be_sent_to_a_child(port):
             connection = port.children["web-1"].connection
             assert (connection.caller.host, connection.caller.principal) == ("127.0.0.1", admit("secret"))
             frames = (ReportTo((Parent("edge-2", "ws://127.0.0.1:1", "t"),)), Guidance(0.5), Watch(1.0, ""))
-            connection.report_to(frames[0].parents)
-            connection.guide(frames[1])
-            connection.watch(frames[2])
+            for frame in frames:
+                connection.send(frame)
             await connection.drained()
             assert tuple([decode(await channel.receive()) for _ in frames]) == frames
 

@@ -9,7 +9,7 @@ import trio
 from tierlb.channel.report_schedule import CONTROLLER, SIGN_OF_LIFE_S, ReportSchedule
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.wire.frames import Watch
+from tierlb.wire.frames import Report, Watch
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ async def test_reports_come_four_times_a_second_out_of_step(start, autojump_cloc
 async def test_each_parent_hears_its_own_echo_and_the_same_subtree(start, plane, autojump_clock):
     kept, other = start("edge-1"), start("edge-22")
     await trio.sleep(1)
-    assert kept.reports[-1] == (plane.subtree_load, Echo(1, 2, 6), ())
-    assert other.reports[-1] == (plane.subtree_load, Echo(1, 2, 7), ())
+    assert kept.reports[-1] == Report(plane.subtree_load, Echo(1, 2, 6))
+    assert other.reports[-1] == Report(plane.subtree_load, Echo(1, 2, 7))
 
 
 async def test_a_change_of_capacity_is_told_at_once_but_never_within_50_ms(start, plane, autojump_clock):
@@ -81,7 +81,7 @@ async def test_leaving_is_said_as_draining_at_once(start, reports, autojump_cloc
     reports.leaving = True
     reports.hurry()
     await trio.sleep(0.001)
-    assert (before[0].draining, kept.reports[-1][0].draining) == (False, True)
+    assert (before.subtree.draining, kept.reports[-1].subtree.draining) == (False, True)
     assert kept.after(left)[0] < 0.001
 
 
@@ -91,7 +91,7 @@ async def test_a_sparse_outlet_gives_a_sign_of_life_and_no_detail(start, reports
     await trio.sleep(60)
     assert kept.gaps() == [pytest.approx(SIGN_OF_LIFE_S, abs=0.06)] * (len(kept.times) - 1)
     assert len(kept.times) > 4
-    assert all((echo, rows) == (Echo(), ()) for _, echo, rows in kept.reports)
+    assert all((report.echo, report.rows) == (Echo(), ()) for report in kept.reports)
 
 
 def row_of(node):
@@ -99,7 +99,7 @@ def row_of(node):
 
 
 def names(report):
-    return [row.node for row in report[2]]
+    return [row.node for row in report.rows]
 
 
 async def test_rows_are_attached_while_somebody_watches(start, reports, autojump_clock):

@@ -27,7 +27,7 @@ from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
-from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Frame, Hello, Refuse, Welcome
+from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Drain, Frame, Hello, Refuse, Welcome
 
 NOTICE_S = 0.1
 """From the drain frame to the closing of listeners; a snapshot reaches the parents in a fifth of it."""
@@ -136,24 +136,20 @@ class ControllerLink:
                     self.welcomed = True
                     self.reports.interval_s = interval_s
                 case Configure(snapshot):
-                    return self._serve(session, snapshot)
+                    return session.send(self._serve(snapshot))
             return self.follow(parent, frame)
 
         async def announce_leaving() -> None:
             await conversation.welcomed.wait()
             await self._leaving.wait()
-            await conversation.send(session.drain())
+            await conversation.send(session.send(Drain()))
             self._announced.set()
             await trio.sleep_forever()
 
         conversation.follow = follow
         return await conversation.run(announce_leaving)
 
-    def _serve(self, session: ChildSession, snapshot: Snapshot) -> Sequence[Effect]:
+    def _serve(self, snapshot: Snapshot) -> Ack | Refuse:
         if self.server is None:
-            return session.refuse(snapshot.revision, "an agent serves no configuration")
-        match self.server.serve(snapshot):
-            case Ack(revision, addresses):
-                return session.ack(revision, addresses)
-            case Refuse(revision, reason):
-                return session.refuse(revision, reason)
+            return Refuse(snapshot.revision, "an agent serves no configuration")
+        return self.server.serve(snapshot)

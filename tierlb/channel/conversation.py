@@ -85,4 +85,4 @@ class Conversation:
         await self.welcomed.wait()
         with self.reports.outlet(self.parent) as outlet:
             while True:
-                await self.send(self.session.report(*await self.reports.next(outlet)))
+                await self.send(self.session.send(await self.reports.next(outlet)))

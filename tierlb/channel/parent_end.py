@@ -21,23 +21,20 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.model.address import Address
-from tierlb.model.load import REPORT_INTERVAL_S, Guidance
-from tierlb.model.snapshot import Snapshot
+from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
 from tierlb.net.websocket_server import BATCH_GAP_S, ServerConnection, WebsocketServer
 from tierlb.net.websocket_upgrade import Admit, Caller
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.control import Close, Effect, ParentSession, Transmit
-from tierlb.wire.frames import Ack, Drain, Hello, Parent, Refuse, Report, Watch
+from tierlb.wire.control import ChildFrame, Close, Effect, ParentFrame, ParentSession, Transmit
+from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 """From the upgrade to the hello, which a child sends at once."""
 LOOK_EVERY_S = 0.5
 """How soon a silent child is found, and how long news for a child that does not report may wait."""
 BARRIER = "control connection"
-
-ChildFrame = Ack | Refuse | Report | Drain
 
 
 class ChildHandler(Protocol):
@@ -74,21 +71,9 @@ class ChildConnection:
         """The principal that its credential proves, and its address."""
         return self._connection.caller
 
-    def configure(self, snapshot: Snapshot) -> None:
-        """Send a snapshot; the controller only."""
-        self._carry_out(self._session.configure(snapshot))
-
-    def report_to(self, parents: tuple[Parent, ...]) -> None:
-        """Send the child its parents; the controller only."""
-        self._carry_out(self._session.report_to(parents))
-
-    def guide(self, guidance: Guidance) -> None:
-        """Send guidance."""
-        self._carry_out(self._session.guide(guidance))
-
-    def watch(self, watch: Watch) -> None:
-        """Ask for rows in its reports."""
-        self._carry_out(self._session.watch(watch.ttl_s, watch.explain))
+    def send(self, frame: ParentFrame) -> None:
+        """Send a frame to a child that has joined. Only the controller sends snapshots and parents."""
+        self._carry_out(self._session.send(frame))
 
     def close(self, reason: str) -> None:
         """End the connection and send the child the reason."""

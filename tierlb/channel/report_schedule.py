@@ -19,7 +19,7 @@ import trio
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.pace import LEAST_GAP_S, Pace
-from tierlb.wire.frames import MAX_ROWS
+from tierlb.wire.frames import MAX_ROWS, Report
 
 SIGN_OF_LIFE_S = 10.0
 CONTROLLER = ""
@@ -98,15 +98,15 @@ class ReportSchedule:
         for outlet in self._outlets:
             outlet.soon = not self._is_sparse(outlet)
 
-    async def next(self, outlet: Outlet) -> tuple[SubtreeLoad, Echo, tuple[NodeRow, ...]]:
-        """Wait until a report is due there; what is in it."""
+    async def next(self, outlet: Outlet) -> Report:
+        """Wait until a report is due there, and return it."""
         await outlet.due.wait()
         outlet.due = trio.Event()
         now = trio.current_time()
         outlet.pace.sent(now, self._load)
         outlet.sent_s, outlet.soon = now, False
         echo = Echo() if self._is_sparse(outlet) else self.reporter.echo(outlet.parent)
-        return self._load, echo, self._detail(outlet, now)
+        return Report(self._load, echo, self._detail(outlet, now))
 
     def _look(self, now: float) -> None:
         self._load = load = self._subtree()

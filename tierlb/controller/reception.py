@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from tierlb.channel.log import Log
-from tierlb.channel.parent_end import BARRIER, ChildConnection, ChildFrame, ParentEnd
+from tierlb.channel.parent_end import BARRIER, ChildConnection, ParentEnd
 from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.parents import with_tickets
@@ -28,7 +28,8 @@ from tierlb.net.page import Pages
 from tierlb.net.websocket_server import INTERNAL_ERROR
 from tierlb.net.websocket_upgrade import Admit
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.frames import Hello, Parent
+from tierlb.wire.control import ChildFrame
+from tierlb.wire.frames import Configure, Hello, Parent, ReportTo
 
 STARTING = "this controller is starting"
 REPLACED = "another connection or process of this node took over"
@@ -151,10 +152,10 @@ class NodeConnection:
         wanted, parents = self._record.assignment.wanted, self._record.assignment.parents
         if wanted is not None and wanted.revision != self._configured:
             self._configured = wanted.revision
-            self._connection.configure(wanted)
+            self._connection.send(Configure(wanted))
         if parents is not None and parents != self._parents:
             self._parents = parents
             controller = self._controller
-            self._connection.report_to(with_tickets(controller.registry, controller.admission, self._record))
+            self._connection.send(ReportTo(with_tickets(controller.registry, controller.admission, self._record)))
         while self._link.watches:
-            self._connection.watch(self._link.watches.popleft())
+            self._connection.send(self._link.watches.popleft())

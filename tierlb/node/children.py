@@ -16,11 +16,12 @@ import trio
 from tierlb.balance.guidance import Told
 from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
-from tierlb.channel.parent_end import ChildConnection, ChildFrame
+from tierlb.channel.parent_end import ChildConnection
 from tierlb.channel.takeover import takeover_problem
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.internal_errors import InternalErrors
+from tierlb.wire.control import ChildFrame
 from tierlb.wire.credentials import Role
 from tierlb.wire.frames import Hello, Report, Watch
 
@@ -123,7 +124,7 @@ class ReportingChild:
 
     def watch(self, watch: Watch) -> None:
         """Pass a watch on; an agent need not know how requests are explained."""
-        self.connection.watch(attrs.evolve(watch, explain="") if self.is_agent else watch)
+        self.connection.send(attrs.evolve(watch, explain="") if self.is_agent else watch)
 
     def welcomed(self, now: float) -> None:
         """Watches that began before it came hold for it too."""
@@ -144,7 +145,7 @@ class ReportingChild:
         """Send it what it should know of its siblings, if that is due."""
         guidance = self._children.sink.guide(self.name)
         if guidance is not None and self._sent.is_due(now, guidance):
-            self.connection.guide(guidance)
+            self.connection.send(guidance)
 
     def lost(self, reason: str) -> None:
         """Its connection is over."""

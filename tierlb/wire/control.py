@@ -12,12 +12,10 @@ Left out: the transport and its token (net/), the clock (`now` is a number of se
 """
 
 from collections import deque
-from collections.abc import Sequence
 
 import attrs
 
-from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Snapshot
 from tierlb.wire.allowance import EXCEEDED, FRAME_UNIT_BYTES, Allowance
 from tierlb.wire.frames import (
@@ -29,7 +27,6 @@ from tierlb.wire.frames import (
     Drain,
     Frame,
     Hello,
-    Parent,
     ProtocolError,
     Refuse,
     Report,
@@ -61,6 +58,10 @@ class Close:
 
 
 Effect = Frame | Transmit | Close
+ParentFrame = Configure | ReportTo | Guidance | Watch
+"""What a parent may send to a child that it has welcomed."""
+ChildFrame = Ack | Refuse | Report | Drain
+"""What a child may send once it is welcomed."""
 
 
 @attrs.define
@@ -103,30 +104,15 @@ class ParentSession:
         self.accepted = True
         return [Transmit(encode(Welcome(self.report_interval_s, self.name)))]
 
-    def configure(self, snapshot: Snapshot) -> list[Effect]:
-        """Send a snapshot. A child that never answers is closed instead."""
+    def send(self, frame: ParentFrame) -> list[Effect]:
+        """Send a frame, once the child is welcomed. A child that answers no snapshots is closed instead of being sent
+        another."""
         if self.closed or not self.accepted:
             return []
-        if len(self._unanswered) >= MAX_UNANSWERED:
-            return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
-        self._unanswered.append(snapshot)
-        return self._send(Configure(snapshot))
-
-    def report_to(self, parents: tuple[Parent, ...]) -> list[Effect]:
-        """Name the child's parents; the controller only."""
-        return self._send(ReportTo(parents))
-
-    def guide(self, guidance: Guidance) -> list[Effect]:
-        """Send the child what it should know of its siblings."""
-        return self._send(guidance)
-
-    def watch(self, ttl_s: float, explain: str = "") -> list[Effect]:
-        """Ask for rows in its reports."""
-        return self._send(Watch(ttl_s, explain))
-
-    def _send(self, frame: Frame) -> list[Effect]:
-        if self.closed or not self.accepted:
-            return []
+        if isinstance(frame, Configure):
+            if len(self._unanswered) >= MAX_UNANSWERED:
+                return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
+            self._unanswered.append(frame.snapshot)
         return [Transmit(encode(frame))]
 
     def _close(self, reason: str) -> list[Effect]:
@@ -176,7 +162,7 @@ class ChildSession:
     welcomed: bool = False
     closed: bool = False
 
-    def start(self) -> Sequence[Effect]:
+    def start(self) -> list[Effect]:
         """The first thing to send."""
         return [Transmit(encode(self.hello))]
 
@@ -190,30 +176,18 @@ class ChildSession:
             self.closed = True
             return [Close(str(error))]
 
-    def ack(self, revision: int, addresses: tuple[Address, ...]) -> Sequence[Effect]:
-        """The snapshot is being served."""
-        return self._send(Ack(revision, addresses))
-
-    def refuse(self, revision: int, reason: str) -> Sequence[Effect]:
-        """The snapshot cannot be served."""
-        return self._send(Refuse(revision, reason[:MAX_TEXT_CHARACTERS] or "no reason given"))
-
-    def report(self, subtree: SubtreeLoad, echo: Echo, rows: tuple[NodeRow, ...] = ()) -> Sequence[Effect]:
-        """The load of the subtree, what of it came from this parent, and rows where a watch asks for them."""
-        effects = self._send(Report(subtree, echo, rows))
-        while rows and effects and len(effects[0].data) > MAX_CHILD_FRAME_BYTES:
-            rows = rows[: len(rows) // 2]  # the rest is sent when it is newer
-            effects = self._send(Report(subtree, echo, rows))
-        return effects
-
-    def drain(self) -> Sequence[Effect]:
-        """The node is about to leave."""
-        return self._send(Drain())
-
-    def _send(self, frame: Frame) -> list[Transmit]:
+    def send(self, frame: ChildFrame) -> list[Effect]:
+        """Send a frame, once this child is welcomed. Of a report that is too long, rows are left out: those are sent
+        when they are newer."""
         if self.closed or not self.welcomed:
             return []
-        return [Transmit(encode(frame))]
+        if isinstance(frame, Refuse):
+            frame = Refuse(frame.revision, frame.reason[:MAX_TEXT_CHARACTERS] or "no reason given")
+        data = encode(frame)
+        while isinstance(frame, Report) and frame.rows and len(data) > MAX_CHILD_FRAME_BYTES:
+            frame = attrs.evolve(frame, rows=frame.rows[: len(frame.rows) // 2])
+            data = encode(frame)
+        return [Transmit(data)]
 
     def _checked(self, frame: Frame) -> Frame:
         match frame:
