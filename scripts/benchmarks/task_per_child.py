@@ -11,14 +11,14 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from tierlb.channel.parent_end import ChildConnection, ParentEnd
 from tierlb.model.address import Address
-from tierlb.net.websocket_upgrade import Admit, Caller
+from tierlb.net.websocket_upgrade import Admit, ProvenPeer
 from tierlb.wire.frames import MAX_CHILD_FRAME_BYTES, SUBPROTOCOL
 
 
 class TaskConnection:
     """Has what `ChildConnection` needs of a `net.websocket_server.ServerConnection`."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: ProvenPeer) -> None:
         self.caller = caller
         self.out, self.queue = trio.open_memory_channel[bytes](math.inf)
         self.scope = trio.CancelScope()
@@ -52,7 +52,7 @@ async def _attend(end: ParentEnd, admit: Admit, request: WebSocketRequest) -> No
         await request.reject(401)
         return
     ws = await request.accept(subprotocol=SUBPROTOCOL)
-    connection = TaskConnection(Caller(principal, str(ws.remote.address)))
+    connection = TaskConnection(ProvenPeer(principal, str(ws.remote.address)))
     child = end._accept(connection)
     with connection.scope:
         async with trio.open_nursery() as nursery:

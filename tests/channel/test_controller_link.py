@@ -9,7 +9,7 @@ import trio
 
 from tests.channel.memory_net import EDGE, SNAPSHOT, URL, fail_once, placed
 from tierlb.channel import controller_link
-from tierlb.channel.controller_link import LONGEST_WAIT_S, NOTICE_S, ControllerLink, Identity
+from tierlb.channel.controller_link import LEAVE_NOTICE_S, LONGEST_WAIT_S, ControllerLink, Identity
 from tierlb.channel.parents import INTERNAL
 from tierlb.channel.uplink import Uplink
 from tierlb.channel.watching import WatchRelay
@@ -103,7 +103,7 @@ async def test_leaving_without_a_controller_takes_a_moment_and_no_more(uplink, n
     net.deafen(URL)
     began = trio.current_time()
     await uplink.leave()
-    assert trio.current_time() - began == pytest.approx(NOTICE_S)
+    assert trio.current_time() - began == pytest.approx(LEAVE_NOTICE_S)
 
 
 async def test_one_that_left_says_so_again_to_a_controller_that_comes_back(uplink, net, autojump_clock):

@@ -101,7 +101,7 @@ async def test_a_parent_that_does_not_read_is_given_up(converse, autojump_clock)
     began_s = trio.current_time()
     _, _, reason = await converse(last_s=60.0, stuck=True)
     assert reason == "the parent does not read"
-    assert trio.current_time() - began_s == conversation_module.SEND_TIMEOUT_S
+    assert trio.current_time() - began_s == conversation_module.REPORT_SEND_TIMEOUT_S
 
 
 async def test_what_runs_beside_it_ends_with_it(plane, autojump_clock):

@@ -213,8 +213,8 @@ async def test_a_child_that_floods_is_cut_off_and_harms_no_other(port):
 
 
 async def test_a_silent_child_is_cut_off(port, monkeypatch):
-    monkeypatch.setattr("tierlb.wire.control.SILENT_S", 0.1)
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("tierlb.wire.control.CHILD_SILENT_S", 0.1)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.02)
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as channel:
             await join(channel)
@@ -224,7 +224,7 @@ async def test_a_silent_child_is_cut_off(port, monkeypatch):
 
 async def test_one_that_sends_no_hello_is_cut_off(port, monkeypatch):
     monkeypatch.setattr(parent_end, "HELLO_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.02)
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as channel:
             assert await close_reason(channel) == "no hello came in time"
@@ -232,7 +232,7 @@ async def test_one_that_sends_no_hello_is_cut_off(port, monkeypatch):
 
 @pytest.mark.parametrize(("part", "ends"), [("receive", True), ("look_after", False), ("lost", False)])
 async def test_an_error_of_one_handler_ends_at_most_its_own_connection(port, part, ends, monkeypatch):
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.01)
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as good, connect(port.url, "secret") as bad:
             await join(good)
@@ -252,7 +252,7 @@ async def test_an_error_of_one_handler_ends_at_most_its_own_connection(port, par
 
 
 async def test_a_round_that_fails_is_followed_by_others_and_ends_no_connection(port, monkeypatch):
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(parent_end, "HELLO_TIMEOUT_S", 0.05)
     monkeypatch.setattr(keep_going, "PAUSE_S", 0.01)
     with trio.fail_after(DEADLINE_S):

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from tierlb.channel.report_schedule import CONTROLLER, SIGN_OF_LIFE_S, ReportSchedule
+from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, SIGN_OF_LIFE_S, ReportSchedule
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.wire.frames import Report, Watch
@@ -86,7 +86,7 @@ async def test_leaving_is_said_as_draining_at_once(start, reports, autojump_cloc
 
 
 async def test_a_sparse_outlet_gives_a_sign_of_life_and_no_detail(start, reports, autojump_clock):
-    kept, reports.has_parents = start(CONTROLLER), True
+    kept, reports.has_parents = start(CONTROLLER_AS_PARENT), True
     reports.relay.take(Watch(60.0), trio.current_time())
     await trio.sleep(60)
     assert kept.gaps() == [pytest.approx(SIGN_OF_LIFE_S, abs=0.06)] * (len(kept.times) - 1)
@@ -116,7 +116,7 @@ async def test_rows_are_attached_while_somebody_watches(start, reports, autojump
 
 
 async def test_a_row_that_nobody_has_seen_is_not_kept_waiting(start, reports, autojump_clock):
-    kept, sparse = start(), start(CONTROLLER)
+    kept, sparse = start(), start(CONTROLLER_AS_PARENT)
     reports.has_parents = True
     reports.relay.take(Watch(60.0), trio.current_time())
     await trio.sleep(10.01)

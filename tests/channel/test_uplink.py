@@ -5,8 +5,8 @@ import trio
 
 from tests.channel.memory_net import EDGE, fail_once, placed
 from tierlb.channel import parents as parents_module
-from tierlb.channel.controller_link import NOTICE_S
-from tierlb.channel.report_schedule import CONTROLLER, SIGN_OF_LIFE_S
+from tierlb.channel.controller_link import LEAVE_NOTICE_S
+from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, SIGN_OF_LIFE_S
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import (
@@ -24,7 +24,7 @@ async def test_nobody_hears_reports_before_it_is_decided_who_the_parents_are(upl
     assert await end.heard_within(15) == []
     assert uplink.reports.interval_s == 0.5
     await end.say(ReportTo(()))
-    assert await end.hear(Report) == Report(plane.subtree_load, plane.echo(CONTROLLER))
+    assert await end.hear(Report) == Report(plane.subtree_load, plane.echo(CONTROLLER_AS_PARENT))
 
 
 async def test_without_parents_the_controller_hears_reports_at_their_pace(uplink, net, autojump_clock):
@@ -58,7 +58,7 @@ async def test_whether_the_controller_is_the_only_parent_may_change_at_any_time(
     await end.say(ReportTo(()))
     back = await end.heard_within(5)
     assert len(back) > 10
-    assert back[-1] == Report(plane.subtree_load, plane.echo(CONTROLLER))
+    assert back[-1] == Report(plane.subtree_load, plane.echo(CONTROLLER_AS_PARENT))
     with pytest.raises(Disconnected):
         await edge.heard_within(60)
 
@@ -67,7 +67,7 @@ async def test_guidance_of_the_controller_is_followed_as_that_of_a_parent(uplink
     end = await placed(net)
     await end.say(Guidance(0.9, True))
     await trio.sleep(1)
-    assert plane.heeded == [(CONTROLLER, Guidance(0.9, True))]
+    assert plane.heeded == [(CONTROLLER_AS_PARENT, Guidance(0.9, True))]
 
 
 async def test_a_watch_is_passed_on_once_and_brings_rows_at_once(uplink, net, plane, passed_on, autojump_clock):
@@ -119,7 +119,7 @@ async def test_leaving_is_told_to_controller_and_parents_at_once(uplink, net, au
     await edge.heard_within(5)
     began = trio.current_time()
     await uplink.leave()
-    assert trio.current_time() - began < NOTICE_S / 10
+    assert trio.current_time() - began < LEAVE_NOTICE_S / 10
     with trio.fail_after(60):
         assert await end.hear(Drain) == Drain()
     (report,) = await edge.heard_within(0.01)

@@ -108,7 +108,7 @@ async def never(connection):
 
 
 async def test_a_node_that_does_not_read_is_cut_off(url, controller, monkeypatch):
-    monkeypatch.setattr(reception_module, "SEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(reception_module, "NODE_SEND_TIMEOUT_S", 0.05)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await channel.send(encode(HELLO))

@@ -299,7 +299,7 @@ async def test_a_stopped_crowd_ends_all_lines(nursery):
 
 @pytest.mark.parametrize("end_fails", [False, True])
 async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(party, monkeypatch, end_fails):
-    works = server_module._read
+    works = server_module._read_available
     with trio.fail_after(DEADLINE_S):
         async with connect(party.url, "secret") as bad, connect(party.url, "secret") as other:
             for channel in (bad, other):
@@ -312,7 +312,7 @@ async def test_a_line_on_which_the_crowd_itself_fails_is_ended_and_others_go_on(
                     raise ValueError(fd)
                 return works(fd)
 
-            monkeypatch.setattr(server_module, "_read", fail)
+            monkeypatch.setattr(server_module, "_read_available", fail)
             if end_fails:
                 handler.reasons = None  # so its `ended` raises
             await bad.send(b"y")

@@ -6,7 +6,7 @@ from trio.testing import memory_stream_pair
 
 from tests.joining import admit, upgrade_request
 from tierlb.net import websocket_upgrade
-from tierlb.net.websocket_upgrade import Caller, NotUpgraded, accept_upgrade, accepted_stream
+from tierlb.net.websocket_upgrade import NotUpgraded, ProvenPeer, accept_upgrade, accepted_stream
 
 
 async def outcome_of(request, chunk=1_000_000):
@@ -38,7 +38,7 @@ def peer(monkeypatch):
 @pytest.mark.parametrize("token", ["secret", "secret of agents"])
 async def test_a_credential_makes_a_caller(token, chunk):
     found, answer = await outcome_of(upgrade_request(token), chunk)
-    assert found == Caller(admit(token), "192.0.2.1")
+    assert found == ProvenPeer(admit(token), "192.0.2.1")
     assert answer.startswith(b"HTTP/1.1 101")
     assert b"tierlb.v1" in answer
 

@@ -131,7 +131,7 @@ async def test_a_process_that_is_there_long_after_it_was_replaced_counts_again(u
 
 
 async def test_guidance_comes_every_second_and_at_once_when_all_are_hot(idle_clock, url, plane, monkeypatch):
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.05)
     plane.guidance = Guidance(0.5)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
@@ -209,7 +209,7 @@ async def test_what_fails_for_one_child_is_no_end_of_others(url, children, plane
         return works(child, *arguments)
 
     monkeypatch.setattr(plane, part, fail)
-    monkeypatch.setattr(parent_end, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(parent_end, "CHILD_LOOK_EVERY_S", 0.01)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as other:
             await join(other, "web-2")

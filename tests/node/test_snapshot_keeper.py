@@ -119,7 +119,7 @@ async def test_without_anything_to_serve_it_waits(good, event, make_keeping, nur
 async def test_a_disk_that_takes_nothing_is_logged_once_and_stops_nothing(
     parent, make_keeping, nursery, log, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("tierlb.node.snapshot_keeper.GATHER_S", 0.0)
+    monkeypatch.setattr("tierlb.node.snapshot_keeper.SAVE_AFTER_S", 0.0)
     (tmp_path / "web-1").write_text("a file where the directory should be")
     node = make_keeping(parent.url)
     nursery.start_soon(node.run)

@@ -13,8 +13,8 @@ from tierlb.model.snapshot import Listener, Snapshot
 from tierlb.model.topology import Kind
 from tierlb.wire.allowance import MAX_UNITS, UNITS_PER_S, Allowance
 from tierlb.wire.control import (
+    CHILD_SILENT_S,
     MAX_UNANSWERED,
-    SILENT_S,
     ChildSession,
     Close,
     ParentSession,
@@ -176,15 +176,15 @@ def test_an_allowance_never_grows_above_its_size():
 def test_a_silent_child_is_closed_after_half_a_minute(joined):
     parent, child = joined
     carry(child.send(Report(LOAD, ECHO)), parent, NOW)
-    assert parent.tick(NOW + SILENT_S - 0.1) == []
-    assert parent.tick(NOW + SILENT_S) == [Close("silent for 30 s")]
-    assert parent.tick(NOW + SILENT_S + 1) == []
+    assert parent.tick(NOW + CHILD_SILENT_S - 0.1) == []
+    assert parent.tick(NOW + CHILD_SILENT_S) == [Close("silent for 30 s")]
+    assert parent.tick(NOW + CHILD_SILENT_S + 1) == []
 
 
 def test_silence_counts_from_the_first_tick_where_nothing_was_ever_said():
     parent = ParentSession(0.25)
     assert parent.tick(NOW) == []
-    assert parent.tick(NOW + SILENT_S) == [Close("silent for 30 s")]
+    assert parent.tick(NOW + CHILD_SILENT_S) == [Close("silent for 30 s")]
 
 
 def test_snapshots_are_answered_in_order(joined):
@@ -296,7 +296,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.05, 5))
     def time_passes(self, seconds):
         self.now += seconds
-        if self.parent.received_s is not None and self.now - self.parent.received_s < SILENT_S:
+        if self.parent.received_s is not None and self.now - self.parent.received_s < CHILD_SILENT_S:
             assert self.parent.tick(self.now) == []
 
     @rule(in_flight=st.integers(0, 10))

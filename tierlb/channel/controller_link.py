@@ -21,7 +21,7 @@ from tierlb.channel.backoff import Backoff
 from tierlb.channel.conversation import Conversation, Follow
 from tierlb.channel.log import Log
 from tierlb.channel.parents import INTERNAL, is_named
-from tierlb.channel.report_schedule import CONTROLLER, ReportSchedule
+from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, ReportSchedule
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect
@@ -29,7 +29,7 @@ from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
 from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Drain, Frame, Hello, Refuse, Welcome
 
-NOTICE_S = 0.1
+LEAVE_NOTICE_S = 0.1
 """From the drain frame to the closing of listeners; a snapshot reaches the parents in a fifth of it."""
 LONGEST_WAIT_S = 2.0
 """Between two attempts to reach a controller: another one may take over within seconds."""
@@ -105,7 +105,7 @@ class ControllerLink:
         """Send the controller that this process drains, now or as soon as it is connected again; wait a moment for
         that."""
         self._leaving.set()
-        with trio.move_on_after(NOTICE_S):
+        with trio.move_on_after(LEAVE_NOTICE_S):
             await self._announced.wait()
 
     async def _addresses(self, url: str) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class ControllerLink:
         if self.server is not None:
             hello = self.server.hello_of(hello, channel.local_host)
         session = ChildSession(hello)
-        conversation = Conversation(channel, session, CONTROLLER, self.reports)
+        conversation = Conversation(channel, session, CONTROLLER_AS_PARENT, self.reports)
 
         def follow(parent: str, frame: Frame) -> Sequence[Effect]:
             match frame:

@@ -16,11 +16,11 @@ from tierlb.net.websocket import Channel, Disconnected
 from tierlb.wire.control import ChildSession, Close, Effect, Transmit
 from tierlb.wire.frames import Frame, Welcome
 
-SEND_TIMEOUT_S = 5.0
+REPORT_SEND_TIMEOUT_S = 5.0
 """A parent that reads nothing for so long, with a whole socket buffer full of small reports, is stuck."""
 
 Follow = Callable[[str, Frame], Sequence[Effect]]
-"""Called with the name of the parent and a frame that it sent; returns what the session says to that."""
+"""Called with the name of the parent and a frame that it sent; returns what the session sends in answer."""
 
 
 def follow_nothing(parent: str, frame: Frame) -> Sequence[Effect]:
@@ -30,7 +30,7 @@ def follow_nothing(parent: str, frame: Frame) -> Sequence[Effect]:
 
 @attrs.define(eq=False)
 class Conversation:
-    """One connection to a parent. `parent` is its name as far as it is known; the welcome may tell it."""
+    """One connection to a parent. `parent` is its name as far as it is known; the welcome may name it."""
 
     channel: Channel
     session: ChildSession
@@ -56,11 +56,11 @@ class Conversation:
         return reasons[0]
 
     async def send(self, effects: Sequence[Effect]) -> None:
-        """Do as the session says; raises Disconnected after a close, and when the parent does not read."""
+        """Carry out what the session asks for; raises Disconnected after a close, and when the parent does not read."""
         for effect in effects:
             match effect:
                 case Transmit(data):
-                    with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+                    with trio.move_on_after(REPORT_SEND_TIMEOUT_S) as scope:
                         await self.channel.send(data)
                     if scope.cancelled_caught:
                         raise Disconnected("the parent does not read")

@@ -25,14 +25,14 @@ from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
 from tierlb.net.websocket_server import BATCH_GAP_S, ServerConnection, WebsocketServer
-from tierlb.net.websocket_upgrade import Admit, Caller
+from tierlb.net.websocket_upgrade import Admit, ProvenPeer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildFrame, Close, Effect, ParentFrame, ParentSession, Transmit
 from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 """From the upgrade to the hello, which a child sends at once."""
-LOOK_EVERY_S = 0.5
+CHILD_LOOK_EVERY_S = 0.5
 """How soon a silent child is found, and how long news for a child that does not report may wait."""
 BARRIER = "control connection"
 
@@ -47,7 +47,7 @@ class ChildHandler(Protocol):
         """A frame came."""
 
     def look_after(self, now: float) -> None:
-        """Called every LOOK_EVERY_S."""
+        """Called every CHILD_LOOK_EVERY_S."""
 
     def lost(self, reason: str) -> None:
         """The connection is over."""
@@ -67,7 +67,7 @@ class ChildConnection:
         self._session = ParentSession(self._end.report_interval_s, self._end.name)
 
     @property
-    def caller(self) -> Caller:
+    def caller(self) -> ProvenPeer:
         """The principal that its credential proves, and its address."""
         return self._connection.caller
 
@@ -179,7 +179,7 @@ class ParentEnd:
 
     async def _look_after_all(self) -> None:
         while True:
-            await trio.sleep(LOOK_EVERY_S)
+            await trio.sleep(CHILD_LOOK_EVERY_S)
             now = trio.current_time()
             for connection in tuple(self.connections):
                 with self.errors.barrier(BARRIER):

@@ -1,7 +1,7 @@
 """A node's or agent's connections to its parents: one to each, for ever, whatever the others do.
 
-The controller says who the parents are. A connection to one that is named no more is dropped, a new one is opened to
-one that is new or has another address; those that stay are not touched. Each reconnects with back-off and jitter, so
+The controller names the parents. A connection to one that is no longer named is dropped, and one is opened to a parent
+that is new or has another address; those that stay are not touched. Each reconnects with back-off and jitter, so
 that the children of a parent that restarted do not all come back in the same instant.
 
 A parent whose URL has a host name stands for a whole tier, as in compose and Kubernetes: there is one connection to

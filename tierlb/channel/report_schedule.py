@@ -22,7 +22,7 @@ from tierlb.telemetry.pace import LEAST_GAP_S, Pace
 from tierlb.wire.frames import MAX_ROWS, Report
 
 SIGN_OF_LIFE_S = 10.0
-CONTROLLER = ""
+CONTROLLER_AS_PARENT = ""
 """The controller's name as a parent: no node has it, and no traffic comes from it."""
 
 
@@ -115,11 +115,11 @@ class ReportSchedule:
                 outlet.due.set()
 
     def _is_held(self, outlet: Outlet) -> bool:
-        return outlet.parent == CONTROLLER and self.has_parents is None
+        return outlet.parent == CONTROLLER_AS_PARENT and self.has_parents is None
 
     def _is_sparse(self, outlet: Outlet) -> bool:
         """Whether a sign of life is enough."""
-        return outlet.parent == CONTROLLER and bool(self.has_parents)
+        return outlet.parent == CONTROLLER_AS_PARENT and bool(self.has_parents)
 
     def _subtree(self) -> SubtreeLoad:
         load = self.reporter.subtree()

@@ -33,9 +33,9 @@ from tierlb.wire.frames import Configure, Hello, Parent, ReportTo
 
 STARTING = "this controller is starting"
 REPLACED = "another connection or process of this node took over"
-SEND_TIMEOUT_S = 10.0
+NODE_SEND_TIMEOUT_S = 10.0
 """A node that takes nothing for so long is stuck: a healthy one reads a snapshot in milliseconds."""
-GATHER_S = 0.005
+CONTROL_BATCH_GAP_S = 0.005
 """Nodes report to the controller rarely, and a rollout waits for their answers."""
 
 
@@ -51,7 +51,7 @@ class Reception:
     _senders: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._end = ParentEnd(self._take_in, self.log, self.errors, gather_s=GATHER_S, unready=self.unready)
+        self._end = ParentEnd(self._take_in, self.log, self.errors, gather_s=CONTROL_BATCH_GAP_S, unready=self.unready)
 
     async def serve(
         self,
@@ -140,7 +140,7 @@ class NodeConnection:
         while not self._link.replaced:
             self._link.wake = trio.Event()
             self._send_differences()
-            with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+            with trio.move_on_after(NODE_SEND_TIMEOUT_S) as scope:
                 await self._connection.drained()
             if scope.cancelled_caught:
                 return "the node does not read"

@@ -10,7 +10,7 @@ import trio
 
 VANISHED_S = 6.0
 """The kernel gives a connection up whose peer has answered nothing for so long."""
-ASK_AFTER_S, ASK_EVERY_S = 2, 1
+KEEPALIVE_AFTER_S, KEEPALIVE_EVERY_S = 2, 1
 """Keepalive probes: the first after this much silence, then one in each such interval."""
 
 ControlStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -26,6 +26,6 @@ def tcp_socket(stream: ControlStream) -> trio.socket.SocketType:
 def notice_if_vanished(tcp: trio.SocketStream) -> None:
     """Have the kernel end the connection once the peer's host is gone."""
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASK_AFTER_S)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_AFTER_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(VANISHED_S * 1000))

@@ -4,11 +4,15 @@
 parent goes away. The credential travels as `Authorization: Bearer` (RFC 6750). With TLS the URL begins with wss://, and
 a child that has a certificate speaks nothing but TLS: a credential never travels in the clear by a mistake in a URL.
 
-Three things are done here and not by the library. It dials and does the TLS handshake itself, because the address of a
-name is the caller's choice and its explanations are for operators. It waits on when a parent closes the connection
-instead of answering the upgrade (`_OpeningStream`). And its reading task ends with exceptions in groups (`_problem`).
+Some work is done here instead of by the library:
+* dialling and the TLS handshake, because the caller may choose among the addresses of a name, and because errors of TLS
+  need explanations for operators;
+* noticing that the parent ends the connection during the upgrade: the library would wait on (`_OpeningStream`);
+* making one exception of the groups with which the library's reading task ends (`_why_reading_ended`).
 
-Left out: reconnecting (channel/), and parents (websocket_server.py).
+Left out: limits on control frames and on the fragments of one message, which the library does not have. A parent is
+trusted that far: its URL and its certificate are the controller's choice. Reconnecting (channel/) and the parent's end
+(websocket_server.py) are elsewhere.
 """
 
 import ssl
@@ -37,9 +41,9 @@ from tierlb.wire.websocket import CLOSE_CODE, close_text
 
 CLOSE_TIMEOUT_S = 1.0
 """For the parent to answer a close: it is on its way out anyway."""
-CONNECT_TIMEOUT_S = 5.0
+OPENING_TIMEOUT_S = 5.0
 """For each of the TCP connection, the TLS handshake and the upgrade."""
-READ_BYTES = 64 * 1024
+MESSAGE_READ_BYTES = 64 * 1024
 LOST_CODE = 1006
 """Stands for a connection that ended without a close frame (RFC 6455, section 7.4.1)."""
 LOST = "the connection was lost"
@@ -63,14 +67,14 @@ class Channel:
         try:
             await self._ws.send_message(data)
         except (ConnectionClosed, ProtocolError) as error:
-            raise Disconnected(_reason(self._ws.closed)) from error
+            raise Disconnected(_text_of(self._ws.closed)) from error
 
     async def receive(self) -> bytes:
         """The next message, text as its UTF-8 bytes; raises Disconnected."""
         try:
             message = await self._ws.get_message()
         except ConnectionClosed as error:
-            raise Disconnected(_reason(error.reason)) from error
+            raise Disconnected(_text_of(error.reason)) from error
         return message.encode() if isinstance(message, str) else message
 
     async def close(self, reason: str) -> None:
@@ -102,7 +106,7 @@ async def connect(url: str, token: str, tls: ssl.SSLContext | None = None, at: s
                 failure = error
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        failure = failure or _problem(group, host, stream)
+        failure = failure or _why_reading_ended(group, host, stream)
     if failure is not None:
         raise failure  # here, where no group is made of it
 
@@ -115,7 +119,7 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[ControlS
         raise Disconnected(f"{url}: {lack}")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
+        with trio.fail_after(OPENING_TIMEOUT_S):
             stream = await open_stream(at or host, port)
     except (OSError, trio.TooSlowError) as error:
         raise Disconnected(f"{url}{f' ({at})' if at else ''}: {error or 'no answer'}") from error
@@ -127,7 +131,7 @@ async def _dial(url: str, tls: ssl.SSLContext | None, at: str) -> tuple[ControlS
 async def _secure(stream: trio.SocketStream, tls: ssl.SSLContext, host: str) -> trio.SSLStream[trio.SocketStream]:
     secured = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
     try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
+        with trio.fail_after(OPENING_TIMEOUT_S):
             await secured.do_handshake()
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         await trio.aclose_forcefully(stream)
@@ -182,7 +186,7 @@ class _OpeningStream(trio.abc.Stream):
 async def _upgrade(nursery: trio.Nursery, stream: ControlStream, host: str, path: str, token: str) -> Channel:
     opening = _OpeningStream(stream)
     try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
+        with trio.fail_after(OPENING_TIMEOUT_S):
             ws = await wrap_client_stream(
                 nursery,
                 cast(ControlStream, opening),
@@ -191,7 +195,7 @@ async def _upgrade(nursery: trio.Nursery, stream: ControlStream, host: str, path
                 subprotocols=[SUBPROTOCOL],
                 extra_headers=[(b"authorization", b"Bearer " + token.encode())],
                 max_message_size=MAX_FRAME_BYTES,
-                receive_buffer_size=READ_BYTES,
+                receive_buffer_size=MESSAGE_READ_BYTES,
             )
     except trio.TooSlowError as error:
         raise Disconnected(f"{host} does not answer as a parent") from error
@@ -201,7 +205,7 @@ async def _upgrade(nursery: trio.Nursery, stream: ControlStream, host: str, path
     return Channel(ws, tcp_socket(stream).getsockname()[0])
 
 
-def _problem(group: BaseExceptionGroup[BaseException], host: str, stream: ControlStream) -> BaseException:
+def _why_reading_ended(group: BaseExceptionGroup[BaseException], host: str, stream: ControlStream) -> BaseException:
     """What ended the library's reading task; the group itself if that was not the parent's doing."""
     expected, others = group.split((_NoAnswerError, HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError))
     if expected is None or others is not None:
@@ -220,7 +224,7 @@ def _problem(group: BaseExceptionGroup[BaseException], host: str, stream: Contro
     return Disconnected(LOST)
 
 
-def _reason(close: CloseReason | None) -> str:
+def _text_of(close: CloseReason | None) -> str:
     if close is None:
         return "the parent broke the rules of websockets"
     return close.reason or (LOST if close.code == LOST_CODE else f"closed with code {int(close.code)}")

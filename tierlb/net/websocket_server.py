@@ -27,7 +27,7 @@ from tierlb.model.address import Address
 from tierlb.net.control_stream import ControlStream, notice_if_vanished
 from tierlb.net.door import Door, Visit, say_nothing
 from tierlb.net.page import Pages, say_goodbye
-from tierlb.net.websocket_upgrade import Admit, Caller, NotUpgraded, accept_upgrade, accepted_stream
+from tierlb.net.websocket_upgrade import Admit, NotUpgraded, ProvenPeer, accept_upgrade, accepted_stream
 from tierlb.telemetry.internal_errors import barrier
 from tierlb.wire.websocket import Framing
 
@@ -37,7 +37,7 @@ TLS_READ_GAP_S = 0.02
 """A record of TLS holds 16 KiB at most; a report with many rows should not take seconds for it."""
 CONNECTION_READ_BYTES = 64 * 1024
 """Per connection and batch, so that a child that floods gets 3 MB/s at most and its siblings their turn."""
-BATCH_EVENTS = 1024
+EVENTS_PER_BATCH = 1024
 FAREWELL_S = 1.0
 """For what is still unsent when a connection is closed: the reason is the last of it."""
 MAX_UNSENT_BYTES = 256 * 1024
@@ -144,7 +144,7 @@ class ServerConnection:
 
     __slots__ = ("_framing", "_wire", "caller", "handler", "over")
 
-    def __init__(self, ws: WSConnection, wire: Wire, caller: Caller) -> None:
+    def __init__(self, ws: WSConnection, wire: Wire, caller: ProvenPeer) -> None:
         self._framing = Framing(ws)
         self._wire = wire
         self.caller = caller
@@ -231,7 +231,7 @@ class WebsocketServer:
     async def _read_all(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            while events := self._epoll.poll(0, BATCH_EVENTS):
+            while events := self._epoll.poll(0, EVENTS_PER_BATCH):
                 now = trio.current_time()
                 for fd, mask in events:
                     try:
@@ -248,7 +248,7 @@ class WebsocketServer:
             if problem := wire.flush():
                 connection.end(problem)
         if mask & ~select.EPOLLOUT and not connection.over.is_set():
-            self._feed(connection, _read(fd), now)
+            self._feed(connection, _read_available(fd), now)
         if connection.over.is_set():
             self._forget(fd)
 
@@ -290,7 +290,7 @@ class WebsocketServer:
             finally:
                 self._count -= 1
 
-    async def _upgrade(self, stream: ControlStream) -> tuple[WSConnection, Caller]:
+    async def _upgrade(self, stream: ControlStream) -> tuple[WSConnection, ProvenPeer]:
         try:
             return await accept_upgrade(stream, self._admit, self._pages)
         except (NotUpgraded, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -299,7 +299,7 @@ class WebsocketServer:
             self._on_crash(error)
             raise NotUpgraded("a page could not be made") from error
 
-    async def _serve_socket(self, tcp: trio.SocketStream, ws: WSConnection, caller: Caller) -> None:
+    async def _serve_socket(self, tcp: trio.SocketStream, ws: WSConnection, caller: ProvenPeer) -> None:
         fd = tcp.socket.fileno()
         wire = SocketWire(fd, self._epoll)
         connection = ServerConnection(ws, wire, caller)
@@ -315,7 +315,7 @@ class WebsocketServer:
             await wire.finish(tcp)
         await say_goodbye(tcp)
 
-    async def _serve_stream(self, stream: ControlStream, ws: WSConnection, caller: Caller) -> None:
+    async def _serve_stream(self, stream: ControlStream, ws: WSConnection, caller: ProvenPeer) -> None:
         wire = StreamWire()
         connection = ServerConnection(ws, wire, caller)
 
@@ -350,7 +350,7 @@ async def _turn_away(stream: ControlStream, ws: WSConnection) -> None:
         await say_goodbye(stream)
 
 
-def _read(fd: int) -> bytes:
+def _read_available(fd: int) -> bytes:
     """What has arrived, which epoll says is something; an error is the peer's end."""
     try:
         return os.read(fd, CONNECTION_READ_BYTES)

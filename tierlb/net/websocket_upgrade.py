@@ -39,7 +39,7 @@ class NotUpgraded(Exception):  # noqa: N818 (an event of normal operation)
 
 
 @attrs.frozen
-class Caller:
+class ProvenPeer:
     """The peer that opened a connection: what its credential proves, and the IP address it came from."""
 
     principal: Principal
@@ -59,7 +59,7 @@ async def accepted_stream(tcp: trio.SocketStream, tls: ssl.SSLContext | None) ->
 
 async def accept_upgrade(
     stream: ControlStream, admit: Admit, pages: Pages | None = None
-) -> tuple[WSConnection, Caller]:
+) -> tuple[WSConnection, ProvenPeer]:
     """Answer the upgrade request, and name the peer that sent it.
 
     With `pages`, a plain request is answered with one of them, without a credential. Raises NotUpgraded after a page
@@ -74,7 +74,7 @@ async def accept_upgrade(
             await _reject(stream, ws, 401, b"the join token is missing or wrong\n")
         if SUBPROTOCOL not in request.subprotocols:
             await _reject(stream, ws, 400, b"speak " + SUBPROTOCOL.encode() + b"\n")
-        caller = Caller(principal, _peer_host(stream))
+        caller = ProvenPeer(principal, _peer_host(stream))
         await stream.send_all(ws.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
         return ws, caller
     raise NotUpgraded("no upgrade request came in time")

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from tierlb.channel.admission import by_ticket
-from tierlb.channel.controller_link import NOTICE_S, Identity
+from tierlb.channel.controller_link import LEAVE_NOTICE_S, Identity
 from tierlb.channel.log import Log
 from tierlb.channel.pages import NodePages
 from tierlb.channel.parent_end import ParentEnd
@@ -37,7 +37,7 @@ from tierlb.wire.frames import Watch
 TOKEN_VARIABLE = "TIERLB_TOKEN"  # noqa: S105 (the name of the environment variable that holds it)
 
 
-class Plane(Reporter, ReportSink, Configurable, Protocol):
+class NodePlane(Reporter, ReportSink, Configurable, Protocol):
     """What a node's process needs of its data plane, besides reports, guidance and snapshots."""
 
     def load(self) -> NodeLoad:
@@ -64,7 +64,7 @@ class Node:
     """One node. In the directory `state` it keeps what it serves. `losses` of the process's log are for its metrics."""
 
     identity: Identity
-    plane: Plane
+    plane: NodePlane
     configuration: Configuration
     log: Log
     rng: random.Random
@@ -110,7 +110,7 @@ class Node:
         notice_s = self.plane.announce_drain()
         await self.uplink.leave()
         if self.configuration.has_parents():
-            notice_s = max(notice_s, NOTICE_S)
+            notice_s = max(notice_s, LEAVE_NOTICE_S)
         await trio.sleep(notice_s)
 
     def _exposed(self) -> Exposed:

@@ -19,7 +19,7 @@ from tierlb.wire.frames import Ack, Parent
 
 ALONE_AFTER_S = 1.0
 """A controller that is there has answered by then."""
-GATHER_S = 0.2
+SAVE_AFTER_S = 0.2
 """What changes at once, as when a cluster starts, is written once."""
 
 
@@ -48,7 +48,7 @@ class SnapshotKeeper:
         is_logged = False
         while True:
             await self._changed.wait()
-            await trio.sleep(GATHER_S)
+            await trio.sleep(SAVE_AFTER_S)
             self._changed = trio.Event()
             served = self.configuration.snapshot
             if served is None:

@@ -39,7 +39,7 @@ from tierlb.wire.frames import (
 
 MAX_UNANSWERED = 16
 """Snapshots a child may leave unanswered. A healthy one answers in milliseconds: more means it is stuck."""
-SILENT_S = 30.0
+CHILD_SILENT_S = 30.0
 """A child sends a frame at least every ten seconds, even where it has nothing to report."""
 
 
@@ -94,9 +94,9 @@ class ParentSession:
         """To be called about every second: what follows from the time that has passed."""
         if self.received_s is None:
             self.received_s = now
-        if self.closed or now - self.received_s < SILENT_S:
+        if self.closed or now - self.received_s < CHILD_SILENT_S:
             return []
-        return self._close(f"silent for {SILENT_S:g} s")
+        return self._close(f"silent for {CHILD_SILENT_S:g} s")
 
     def accept(self) -> list[Effect]:
         """Welcome the child whose hello was received; before that it can be sent nothing."""

@@ -120,7 +120,7 @@ class Framing:
         return self._ws.send(BytesMessage(message)) if self._ws.state is ConnectionState.OPEN else b""
 
     def close(self, reason: str) -> bytes:
-        """The bytes that end the connection and tell why."""
+        """The bytes that end the connection with this reason."""
         if self._ws.state is not ConnectionState.OPEN:
             return b""
         return self._ws.send(CloseConnection(CLOSE_CODE, close_text(reason)))
