@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LINES = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [\n")[2].partition("\n]")[0].splitlines()
 REQUIRED = {line.partition(">=")[0] for line in PROJECT["dependencies"]}
 OWN = {"tierlb", *sys.stdlib_module_names}
 
@@ -36,3 +37,8 @@ def test_all_that_is_imported_is_required(part: str) -> None:
 def test_all_that_is_required_is_imported() -> None:
     modules = {name for file in (ROOT / "tierlb").rglob("*.py") for name in imported(file)}
     assert distributions(modules - OWN) >= REQUIRED
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_library_is_listed_with_its_reason(line: str) -> None:
+    assert len(line.partition("  # ")[2].strip()) > 10

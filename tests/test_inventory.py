@@ -9,15 +9,15 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-import attrs
 import click
 import pytest
 
 from tierlb.cli.main import main
 from tierlb.cli.verbs import COMMANDS
 from tierlb.topology.shapes import FileShape
+from tierlb.topology.typed import form_of, is_mapping, keys_of
 
 TESTS = Path(__file__).parent
 DEPTH = 3
@@ -41,7 +41,7 @@ KEYS = {
     "file.store": "cli/test_controller.py::"
     "test_with_tls_and_a_user_a_second_controller_takes_over_what_the_first_one_stored",
     "file.tiers": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
-    "hashon.header": "dataplane/l7/test_front.py::test_maglev_goes_by_the_field_that_is_named",
+    "hashon.header": "dataplane/l7/test_config.py::test_maglev_goes_by_the_field_that_is_named",
     "health.healthy": "dataplane/upstream/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
     "health.host": "dataplane/upstream/test_health.py::test_the_request_is_a_plain_get_that_says_who_asks",
     "health.interval": "dataplane/upstream/test_health.py::test_endpoints_are_checked_at_their_pace_and_out_of_step",
@@ -49,8 +49,8 @@ KEYS = {
     "health.status": "dataplane/upstream/test_health.py::test_the_status_decides_however_the_answer_comes",
     "health.timeout": "dataplane/upstream/test_health.py::test_a_full_backlog_is_a_bad_connect",
     "health.unhealthy": "dataplane/upstream/test_health.py::test_a_real_endpoint_that_flaps_is_followed",
-    "limits.body": "dataplane/l7/test_exchange.py::test_a_length_over_the_cap_is_413_and_reaches_no_member",
-    "limits.body_rate": "dataplane/l7/test_exchange.py::test_a_body_slower_than_the_least_rate_is_408",
+    "limits.body": "dataplane/l7/test_request_half.py::test_a_length_over_the_cap_is_413_and_reaches_no_member",
+    "limits.body_rate": "dataplane/l7/test_request_half.py::test_a_body_slower_than_the_least_rate_is_408",
     "limits.connections": "dataplane/test_connection_cap.py::test_kept_connections_give_way_to_new_ones_in_order",
     "limits.head": "dataplane/l7/test_client.py::test_a_target_may_be_as_long_as_the_head",
     "limits.headers": "dataplane/l7/test_client.py::test_large_heads_are_refused",
@@ -68,18 +68,18 @@ KEYS = {
     "pool.health": "dataplane/test_plane.py::test_what_is_found_stays_over_snapshots_and_is_checked",
     "pool.overrides": "topology/test_allot.py::test_what_is_wanted_of_an_endpoint_reaches_those_that_send_to_it",
     "pool.run": "cluster/test_starting.py::test_a_cluster_that_starts_says_what_it_waits_for",
-    "redirect.location": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
-    "redirect.status": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
+    "redirect.location": "dataplane/l7/test_rule_answers.py::test_redirect_fills_in_the_request",
+    "redirect.status": "dataplane/l7/test_rule_answers.py::test_redirect_fills_in_the_request",
     "resources.cpus": "deploy/test_compose.py::test_limits_are_written_as_compose_has_them",
     "resources.memory": "deploy/test_compose.py::test_limits_are_written_as_compose_has_them",
-    "respond.body": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
-    "respond.content_type": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
-    "respond.status": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
+    "respond.body": "dataplane/l7/test_rule_answers.py::test_respond_says_what_the_file_says",
+    "respond.content_type": "dataplane/l7/test_rule_answers.py::test_respond_says_what_the_file_says",
+    "respond.status": "dataplane/l7/test_rule_answers.py::test_respond_says_what_the_file_says",
     "route.match": "dataplane/l7/test_routes.py::test_the_first_rule_that_matches_decides",
-    "route.redirect": "dataplane/l7/test_front.py::test_redirect_fills_in_the_request",
-    "route.respond": "dataplane/l7/test_front.py::test_respond_says_what_the_file_says",
+    "route.redirect": "dataplane/l7/test_rule_answers.py::test_redirect_fills_in_the_request",
+    "route.respond": "dataplane/l7/test_rule_answers.py::test_respond_says_what_the_file_says",
     "route.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
-    "run.command": "local/test_process_manager.py::test_a_command_may_ask_where_it_is_to_listen",
+    "run.command": "local/test_local_endpoints.py::test_a_command_may_ask_where_it_is_to_listen",
     "run.image": "deploy/test_compose.py::test_another_image_runs_the_whole_command_as_its_own_user",
     "run.replicas": "cluster/test_verbs.py::test_a_cluster_is_changed_by_its_verbs_and_nobody_notices",
     "run.resources": "deploy/test_kubernetes_pods.py::test_limits_are_what_the_file_says",
@@ -94,7 +94,7 @@ KEYS = {
     "tier.agent_check": "dataplane/test_upkeep.py::test_a_node_answers_agent_checks_where_the_snapshot_says",
     "tier.balance": "cluster/test_weights.py::test_policies_that_look_at_load_go_by_the_weights_of_the_file",
     "tier.client_abort": "dataplane/l7/test_abort.py::test_with_finish_it_is_finished",
-    "tier.drain": "local/test_process_manager.py::"
+    "tier.drain": "local/test_local_endpoints.py::"
     "test_a_process_is_killed_when_the_drain_time_of_its_tier_is_well_over",
     "tier.hash_on": "topology/test_build.py::test_what_steers_choosing_reaches_the_model",
     "tier.kind": "dataplane/test_plane.py::test_a_node_keeps_its_kind",
@@ -108,10 +108,10 @@ KEYS = {
     "tier.routes": "cluster/test_hangup.py::test_a_hangup_has_the_file_read_again",
     "tier.timeouts": "dataplane/l4/test_relay.py::test_a_connection_on_which_nothing_moves_is_cut",
     "tier.to": "cluster/test_examples.py::test_an_example_serves_requests_through_its_whole_tree",
-    "tier.trusted_peers": "dataplane/l7/test_front.py::test_claims_of_a_trusted_peer_are_kept_and_completed",
-    "timeouts.connect": "dataplane/l7/test_exchange.py::test_a_member_that_does_not_accept_in_time_is_504",
+    "tier.trusted_peers": "dataplane/l7/test_client_identity.py::test_claims_of_a_trusted_peer_are_kept_and_completed",
+    "timeouts.connect": "dataplane/l7/test_retry.py::test_a_member_that_does_not_accept_in_time_is_504",
     "timeouts.head": "dataplane/l7/test_client.py::test_a_head_that_does_not_end_in_time_is_408",
-    "timeouts.idle": "dataplane/l7/test_client.py::test_a_kept_client_is_closed_when_the_idle_time_is_over",
+    "timeouts.idle": "dataplane/l7/test_kept_stream.py::test_a_kept_client_is_closed_when_the_idle_time_is_over",
     "timeouts.response": "dataplane/l7/test_exchange.py::test_a_member_that_does_not_answer_in_time_is_504",
     "timeouts.stream": "dataplane/l7/test_exchange.py::test_a_member_that_stalls_in_its_answer_is_cut_off",
     "tls.ca": "cluster/test_starting.py::test_with_security_nodes_and_controller_speak_tls",
@@ -252,16 +252,15 @@ def keys_of_the_file() -> Iterator[str]:
         if shape in seen:
             continue
         seen.add(shape)
-        hints = get_type_hints(shape)
-        for field in attrs.fields(shape):
-            yield f"{shape.__name__.removesuffix('Shape').lower()}.{field.name}"
-            waiting += [part for part in parts(hints[field.name]) if attrs.has(part)]
+        for name, key in keys_of(shape).items():
+            yield f"{shape.__name__.removesuffix('Shape').lower()}.{name}"
+            waiting += [part for part in parts(key.kind) if is_mapping(part)]
 
 
 def parts(kind: Any) -> Iterator[Any]:
-    """The type and whatever it is made of."""
+    """The type and whatever it is made of, down to single values."""
     yield kind
-    for argument in get_args(kind):
+    for argument in () if form_of(kind) else get_args(kind):
         yield from parts(argument)
 
 

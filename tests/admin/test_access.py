@@ -1,13 +1,13 @@
 """Which requests are heard."""
 
-import httpx
 import pytest
 import trio
 
 from tests.admin.conftest import TOKEN
-from tierlb.admin.access import Hosts, KnownHostsOnly, demand_token, host_name
+from tierlb.admin.access import Access, Hosts, demand_token, host_of_field
 from tierlb.admin.operations import LEARN_S
-from tierlb.admin.refusals import Refused
+from tierlb.admin.refusals import RequestRefused
+from tierlb.net.http_server import HttpRequest
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ async def test_pages_of_another_origin_change_nothing(shop, origin, code, autoju
 
 @pytest.mark.parametrize("given", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
 def test_the_token_is_taken(given):
-    demand_token(given, TOKEN)
+    demand_token(asked(("authorization", given)), TOKEN)
 
 
 @pytest.mark.parametrize(
     "given", ["", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer é"]
 )
 def test_anything_else_is_not(given):
-    with pytest.raises(Refused) as refused:
-        demand_token(given, TOKEN)
+    with pytest.raises(RequestRefused) as refused:
+        demand_token(asked(("authorization", given)), TOKEN)
     assert refused.value.status == 401
     assert "admin-token" in str(refused.value)
     assert TOKEN not in str(refused.value)
@@ -103,35 +103,21 @@ def test_anything_else_is_not(given):
     ],
 )
 def test_the_host_is_read_without_port_and_brackets(header, name):
-    assert host_name(header) == name
+    assert host_of_field(header) == name
 
 
-def asked(*fields, client="127.0.0.1", server="127.0.0.1", **more):
-    """The scope of a request with these fields."""
-    return {
-        "type": "http",
-        "method": "GET",
-        "path": "/v1/status",
-        "headers": [(name.encode(), value.encode()) for name, value in fields],
-        "client": (client, 4711),
-        "server": (server, 7900),
-        "scheme": "http",
-        **more,
-    }
+def asked(*fields, client="127.0.0.1", server="127.0.0.1", method="GET", path="/v1/status", scheme="http"):
+    """A request with these fields."""
+    return HttpRequest(method, path, fields, client, server, scheme)
 
 
-async def status_of(scope):
+def status_of(request):
     """200 where the API itself would answer."""
-    said = []
-
-    async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-
-    async def send(message):
-        said.append(message)
-
-    await KnownHostsOnly(app, Hosts("0.0.0.0", ("lb.internal",)), TOKEN)(scope, None, send)
-    return said[0]["status"]
+    try:
+        Access(Hosts("0.0.0.0", ("lb.internal",)), TOKEN).admit(request)
+    except RequestRefused as refused:
+        return refused.status
+    return 200
 
 
 HERE, REMOTE = ("host", "127.0.0.1:7900"), {"client": "10.0.0.9", "server": "10.0.0.5"}
@@ -139,7 +125,7 @@ TO_NAME, SHOWN = ("host", "lb.internal:7900"), ("authorization", f"Bearer {TOKEN
 
 
 @pytest.mark.parametrize(
-    ("scope", "status"),
+    ("request_", "status"),
     [
         (asked(HERE), 200),
         (asked(("host", "10.0.0.5:7900"), client="10.0.0.5", server="10.0.0.5"), 200),
@@ -164,14 +150,14 @@ TO_NAME, SHOWN = ("host", "lb.internal:7900"), ("authorization", f"Bearer {TOKEN
         (asked(HERE, client=""), 401),
     ],
 )
-async def test_from_other_machines_everything_needs_the_token_and_a_host_that_means_here(scope, status):
-    assert await status_of(scope) == status
+def test_from_other_machines_everything_needs_the_token_and_a_host_that_means_here(request_, status):
+    assert status_of(request_) == status
 
 
 @pytest.mark.parametrize(("scheme", "status"), [("http", 403), ("https", 200)])
-async def test_with_tls_our_own_pages_are_those_of_https(scheme, status):
-    scope = asked(HERE, SHOWN, ("origin", "https://127.0.0.1:7900"), method="POST", scheme=scheme)
-    assert await status_of(scope) == status
+def test_with_tls_our_own_pages_are_those_of_https(scheme, status):
+    request = asked(HERE, SHOWN, ("origin", "https://127.0.0.1:7900"), method="POST", scheme=scheme)
+    assert status_of(request) == status
 
 
 async def test_explanations_need_the_token_also_from_here(shop):
@@ -182,8 +168,7 @@ async def test_explanations_need_the_token_also_from_here(shop):
 
 @pytest.mark.parametrize(("client", "names_nodes"), [("127.0.0.1", True), ("10.0.0.9", False)])
 async def test_health_names_no_node_to_strangers(shop, client, names_nodes):
-    transport = httpx.ASGITransport(shop.app(), client=(client, 4711))
-    async with httpx.AsyncClient(transport=transport, base_url="http://lb.internal:7900") as http:
+    async with shop.client(host="lb.internal", token="", address=client) as http:
         answer = await http.get("/healthz")
     assert (answer.status_code, answer.text.startswith("not serving\n")) == (503, True)
     assert ("web-1" in answer.text) is names_nodes

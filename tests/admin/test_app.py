@@ -1,4 +1,4 @@
-"""The app through httpx in process, and once through Hypercorn on a real socket."""
+"""The app through httpx in process, and once on a real socket."""
 
 import socket
 from functools import partial

@@ -13,7 +13,7 @@ from schemathesis.config import PositiveDataAcceptanceConfig, SchemathesisConfig
 
 from tests.admin.conftest import TOKEN, make_shop
 from tierlb.admin.app import DESCRIPTION, serve_admin
-from tierlb.admin.openapi import document
+from tierlb.admin.openapi import openapi_document
 from tierlb.admin.operations import operations
 
 DEADLINE_S = 20
@@ -28,7 +28,7 @@ token is missing, which some of the checks add."""
 
 async def described():
     shop = await make_shop()
-    return document(operations(shop.changes.controller, shop.changes))
+    return openapi_document(operations(shop.changes.controller, shop.changes))
 
 
 async def test_it_is_served_without_a_token(shop):

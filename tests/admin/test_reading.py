@@ -1,37 +1,42 @@
 """Bodies that are none, too large, cut off or misdeclared."""
 
+import attrs
 import pytest
-from starlette.requests import Request
 
 from tierlb.admin.bodies import RestartBody
-from tierlb.admin.reading import MAX_BODY_BYTES, read_body
-from tierlb.admin.refusals import Refused
+from tierlb.admin.reading import MAX_REQUEST_BODY_BYTES, read_body, read_typed_json
+from tierlb.admin.refusals import RequestRefused
+from tierlb.net.http_server import BadRequest, HttpRequest
 from tierlb.topology.load import MAX_FILE_BYTES
 
 JSON = {"content-type": "application/json"}
 
 
-def request(*chunks, fields=JSON, cut=False):
-    left = list(chunks)
+def request(body, fields=JSON):
+    connection = Sent(body)
+    return HttpRequest("POST", "/", tuple(fields.items()), "127.0.0.1", "127.0.0.1", connection=connection)
 
-    async def receive():
-        if left:
-            chunk = left.pop(0)
-            return {"type": "http.request", "body": chunk, "more_body": bool(left) or cut}
-        return {"type": "http.disconnect"}
 
-    head = [(name.encode(), value.encode()) for name, value in fields.items()]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": head}, receive)
+@attrs.define
+class Sent:
+    """A connection on which the body comes, or BadRequest in its place."""
+
+    content: bytes | BadRequest
+
+    async def body(self, max_bytes):
+        if isinstance(self.content, BadRequest):
+            raise self.content
+        return self.content
 
 
 async def status_of(asked):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         await read_body(asked, RestartBody)
     return refused.value.status
 
 
-async def test_a_body_in_pieces_is_read_whole():
-    body = await read_body(request(b'{"tier": "web",', b' "who": "ann"}'), RestartBody)
+async def test_a_body_is_read_as_what_is_asked_for():
+    body = await read_body(request(b'{"tier": "web", "who": "ann"}'), RestartBody)
     assert body == RestartBody("web", "ann")
 
 
@@ -47,10 +52,8 @@ async def test_what_a_form_could_send_is_refused(kind):
 
 
 async def test_the_largest_file_fits_and_what_is_larger_is_not_read():
-    assert MAX_BODY_BYTES > MAX_FILE_BYTES
-    half = b" " * (MAX_BODY_BYTES // 2 + 1)
-    assert await status_of(request(half, half)) == 413
-    assert await status_of(request(fields={**JSON, "content-length": str(MAX_BODY_BYTES + 1)})) == 413
+    assert MAX_REQUEST_BODY_BYTES > MAX_FILE_BYTES
+    assert await status_of(request(b"", {**JSON, "content-length": str(MAX_REQUEST_BODY_BYTES + 1)})) == 413
 
 
 @pytest.mark.parametrize(
@@ -72,4 +75,17 @@ async def test_what_is_no_json_is_refused(body):
 
 
 async def test_a_body_that_is_cut_off_is_refused():
-    assert await status_of(request(b'{"node"', cut=True)) == 400
+    assert await status_of(request(BadRequest(400, "cut off"))) == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ([], "must be a mapping with the keys tier, who, not a list"),
+        ({"who": 1, "x": ""}, "x: unknown key: known here are tier, who; the key 'tier' is missing; who: write a text"),
+    ],
+)
+def test_every_fault_is_named_with_its_path(sent, said):
+    with pytest.raises(RequestRefused) as refused:
+        read_typed_json(RestartBody, sent)
+    assert (refused.value.status, refused.value.refusal.error) == (400, said)

@@ -5,15 +5,14 @@ import errno
 import pytest
 
 from tierlb.admin.refusals import REFUSALS, refusal_of
-from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
 from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.controller.store import StaleError
-from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError
+from tierlb.topology.verbs import EditError
 
 CHANGE = Progress("apply", 4, "ann")
 PROBLEM = Problem("shop.yaml", 3, 5, "tiers.web.to", "no such name")
@@ -38,7 +37,6 @@ def stored(number):
         (stored(errno.ENOSPC), 507, "storage"),
         (stored(errno.EACCES), 503, "storage"),
         (StaleError("load again"), 503, "storage"),
-        (Misshapen("text: is missing"), 400, "request"),
     ],
 )
 def test_each_error_has_its_status_and_kind(problem, status, kind):

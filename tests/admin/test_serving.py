@@ -9,12 +9,12 @@ import h11
 import httpx
 import pytest
 import trio
-from starlette.responses import PlainTextResponse
 
 from tierlb.admin import serving as serving_module
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.net import door as door_module
 from tierlb.net.door import Door
+from tierlb.net.http_server import HttpAnswer
 
 DEADLINE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -30,15 +30,13 @@ class Site:
     crashes: list = attrs.field(factory=list)
     holding: int = 0
 
-    async def app(self, scope, receive, send):
-        if scope["path"] == "/hold":
+    async def handle(self, request):
+        if request.path == "/hold":
             self.holding += 1
             await self.go.wait()
-        if scope["path"] == "/read":
-            while (await receive())["type"] != "http.request":
-                pass
-        body = "x" * 50_000_000 if scope["path"] == "/long" else "ok"
-        await PlainTextResponse(body)(scope, receive, send)
+        if request.path == "/read":
+            await request.body(20_000)
+        return HttpAnswer(200, b"x" * 50_000_000 if request.path == "/long" else b"ok", "text/plain")
 
     async def open(self, data=b""):
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -52,8 +50,10 @@ async def site(nursery):
     bound = socket.create_server(("127.0.0.1", 0))
     site.port = bound.getsockname()[1]
     listening = listener_of(bound)
-    door = Door(site.crashes.append, most_strangers=MOST_STRANGERS)
-    nursery.start_soon(serve, site.app, listening, door, lambda scope: (b"authorization", b"me") in scope["headers"])
+    door = Door(site.crashes.append, most_strangers=MOST_ADMIN_STRANGERS)
+    nursery.start_soon(
+        serve_requests, site.handle, listening, door, lambda request: request.values("authorization") == ["me"]
+    )
     return site
 
 
@@ -83,7 +83,7 @@ async def test_an_answer_and_another_on_the_same_connection(site):
 async def test_whoever_asks_is_answered_beside_any_number_of_silent_connections(site):
     with trio.fail_after(DEADLINE_S):
         async with contextlib.AsyncExitStack() as stack:
-            for number in range(3 * MOST_STRANGERS):
+            for number in range(3 * MOST_ADMIN_STRANGERS):
                 await stack.enter_async_context(await site.open(b"GET /" if number % 2 else b""))
             async with await site.open(GET) as stream:
                 assert b"200" in await stream.receive_some(4096)
@@ -94,9 +94,9 @@ async def test_a_request_with_the_token_stays_whatever_others_ask(site):
         async with await site.open(KNOWN) as known, contextlib.AsyncExitStack() as stack:
             while not site.holding:  # noqa: ASYNC110 (real sockets)
                 await trio.sleep(0.005)
-            for _ in range(2 * MOST_STRANGERS):
+            for _ in range(2 * MOST_ADMIN_STRANGERS):
                 stranger = await stack.enter_async_context(await site.open(KNOWN.replace(b"me", b"you")))
-            while site.holding < 2 * MOST_STRANGERS:  # noqa: ASYNC110
+            while site.holding < 2 * MOST_ADMIN_STRANGERS:  # noqa: ASYNC110
                 await trio.sleep(0.005)
             site.go.set()
             assert b"200" in await known.receive_some(4096)
@@ -210,7 +210,8 @@ async def test_between_two_pieces_of_bodies_in_tiny_chunks_other_tasks_run(site,
             found.append(0)
             await trio.lowlevel.checkpoint()
 
-    flood = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    flood = head + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     with trio.fail_after(DEADLINE_S):
         async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
             streams = [await stack.enter_async_context(await site.open(GET)) for _ in range(8)]

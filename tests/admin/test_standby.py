@@ -1,4 +1,4 @@
-"""The admin API of a controller on standby, through Hypercorn on a real socket."""
+"""The admin API of a controller on standby, on a real socket."""
 
 import socket
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 
-from tierlb.agent.fetch import NoAnswer, Unreachable, Url, get, parse_url
+from tierlb.agent.fetch import AppUnreachable, NoAnswer, Url, fetch, parse_url
 
 DEADLINE_S = 30.0
 
@@ -45,7 +45,7 @@ async def fetch_from(nursery, answer, *, slowly=False, timeout_s=DEADLINE_S, max
     url = Url("127.0.0.1", listeners[0].socket.getsockname()[1], "/load")
     try:
         with trio.fail_after(DEADLINE_S):
-            return await get(url, timeout_s, max_bytes), heard[0]
+            return await fetch(url, timeout_s, max_bytes), heard[0]
     finally:
         nursery.cancel_scope.cancel()
 
@@ -86,10 +86,10 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(autojump_clock):
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     url = Url("127.0.0.1", listeners[0].socket.getsockname()[1], "/")
     with trio.fail_after(DEADLINE_S), pytest.raises(NoAnswer, match="nothing in 1 s"):
-        await get(url, 1.0, 1000)
+        await fetch(url, 1.0, 1000)
     await listeners[0].aclose()
 
 
 async def test_where_nobody_listens_is_unreachable(free_port):
-    with trio.fail_after(DEADLINE_S), pytest.raises(Unreachable, match="127"):
-        await get(Url("127.0.0.1", free_port, "/"), DEADLINE_S, 1000)
+    with trio.fail_after(DEADLINE_S), pytest.raises(AppUnreachable, match="127"):
+        await fetch(Url("127.0.0.1", free_port, "/"), DEADLINE_S, 1000)

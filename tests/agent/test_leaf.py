@@ -7,7 +7,7 @@ import pytest
 
 from tierlb.agent.cpu import ProcessorTime
 from tierlb.agent.figures import AppFigures
-from tierlb.agent.leaf import Leaf, SlotCapacity, Smoothed, Totals, Use
+from tierlb.agent.leaf import Leaf, SlotCapacity, SlotUse, Smoothed, Totals
 from tierlb.agent.reporter import Counts
 from tierlb.wire.orca import OrcaReport
 
@@ -166,7 +166,7 @@ def test_the_row_is_the_report_with_a_name():
 
 
 def test_the_parts_start_with_nothing():
-    assert (SlotCapacity().value, Smoothed().value, Totals().done, Use().share) == (None, 0.0, 0.0, 0.0)
+    assert (SlotCapacity().value, Smoothed().value, Totals().done, SlotUse().share) == (None, 0.0, 0.0, 0.0)
 
 
 def test_idle_slots_leave_the_capacity_as_it_was():

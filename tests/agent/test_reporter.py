@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.agent.apps import plain
 from tierlb.agent.reporter import DEFAULT_PATH, FRESH_S, AsgiReporter, Counts, OrcaField, WsgiReporter, orca_text
-from tierlb.wire.orca import parse
+from tierlb.wire.orca import parse_orca
 
 DEADLINE_S = 60.0
 
@@ -91,7 +91,7 @@ def test_threads_lose_no_count():
 def test_the_orca_text_is_what_the_wire_module_reads():
     before = {"uptime_s": 1.0, "done": 0, "errors": 0, "busy_s": 0.0, "cpu_s": 0.5, "in_flight": 0, "slots": 4}
     now = {"uptime_s": 3.0, "done": 12000, "errors": 3, "busy_s": 4.0, "cpu_s": 1.5, "in_flight": 3, "slots": 4}
-    report = parse(orca_text(before, now).encode())
+    report = parse_orca(orca_text(before, now).encode())
     assert (report.cpu, report.application, report.rps, report.eps) == (0.5, 0.5, 6000.0, 1.5)
     assert (report.busy, report.slots, report.named["in_flight"]) == (0.5, 4, 3.0)
 
@@ -115,12 +115,12 @@ def test_the_orca_figures_are_those_of_the_last_seconds_not_of_all_time():
     for _ in range(100):
         clock.now_s += 0.5
         field.value()
-    assert parse(field.value().encode()).application == 1.0
+    assert parse_orca(field.value().encode()).application == 1.0
     counts.end(100.0, failed=False)
     for _ in range(6):
         clock.now_s += 0.5
         field.value()
-    assert parse(field.value().encode()).application == 0.0
+    assert parse_orca(field.value().encode()).application == 0.0
 
 
 async def ask(app, path="/", headers=(), method="GET", kind="http"):
@@ -190,7 +190,7 @@ async def test_the_asgi_response_carries_orca_beside_the_apps_own_fields():
     start, _ = await ask(AsgiReporter(plain, slots=3, orca=True))
     fields = dict(start["headers"])
     assert fields[b"content-type"] == b"application/json"
-    assert parse(fields[b"endpoint-load-metrics"]).slots == 3
+    assert parse_orca(fields[b"endpoint-load-metrics"]).slots == 3
 
 
 @contextlib.contextmanager
@@ -224,7 +224,7 @@ def fetch(url):
 def test_it_works_under_a_real_server_of_either_event_loop(worker, free_port):
     with hypercorn(worker, free_port) as url:
         status, fields, _ = fetch(f"{url}/a")
-        assert (status, parse(fields["endpoint-load-metrics"].encode()).slots) == (200, 4)
+        assert (status, parse_orca(fields["endpoint-load-metrics"].encode()).slots) == (200, 4)
         assert fetch(f"{url}/fail")[0] == 500
         figures = json.loads(fetch(url + DEFAULT_PATH)[2])
     assert (figures["done"], figures["errors"], figures["in_flight"]) == (2, 1, 0)
@@ -287,7 +287,7 @@ def test_wsgi_requests_are_counted_in_threads_and_read_back():
     with wsgi_server(WsgiReporter(wsgi_app, slots=2, orca=True)) as url:
         status, fields, body = fetch(f"{url}/a")
         assert (status, body, fields["content-length"]) == (200, b"/a", "2")
-        assert parse(fields["endpoint-load-metrics"].encode()).slots == 2
+        assert parse_orca(fields["endpoint-load-metrics"].encode()).slots == 2
         assert fetch(f"{url}/stream")[2] == b"ab"
         assert fetch(f"{url}/busy")[0] == 503
         threads = [threading.Thread(target=fetch, args=(f"{url}/a",)) for _ in range(10)]

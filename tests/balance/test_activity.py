@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.activity import (
+    ACTIVITY_MEMORY_S,
+    ACTIVITY_WAITS,
     GRAIN,
     LATER_S,
-    LEAST,
-    MEMORY_S,
-    QUIET_S,
+    LEAST_ACTIVITY,
+    QUIET_CONNECTION_S,
     RECENT_S,
-    WAITS,
     Activity,
     in_whole,
     owes,
@@ -36,7 +36,7 @@ def test_a_new_connection_counts_as_a_whole_one() -> None:
 
 def test_one_on_which_nothing_moves_is_parked_and_counts_little() -> None:
     activity = looked_at(40.0, 1e9)
-    assert (activity.weight, activity.parked) == (LEAST, True)
+    assert (activity.weight, activity.parked) == (LEAST_ACTIVITY, True)
 
 
 def test_one_on_which_something_moves_all_the_time_counts_as_a_whole_one() -> None:
@@ -54,24 +54,24 @@ def test_one_that_is_used_now_and_then_counts_by_how_often() -> None:
 
 def test_one_that_waits_for_its_host_counts_most_and_is_not_parked() -> None:
     activity = looked_at(40.0, 1e9, waits=True)
-    assert (activity.weight, activity.parked) == (pytest.approx(1 + WAITS, abs=0.01), False)
+    assert (activity.weight, activity.parked) == (pytest.approx(1 + ACTIVITY_WAITS, abs=0.01), False)
 
 
 def test_what_it_was_is_forgotten_as_fast_however_often_it_is_looked_at() -> None:
     often, seldom = Activity(0.0), Activity(0.0)
     for step in range(1, 51):
-        often.look(step * MEMORY_S / 50, -10.0, waits=False)
-    seldom.look(MEMORY_S, -10.0, waits=False)
+        often.look(step * ACTIVITY_MEMORY_S / 50, -10.0, waits=False)
+    seldom.look(ACTIVITY_MEMORY_S, -10.0, waits=False)
     assert often.weight == pytest.approx(seldom.weight, abs=2 / GRAIN)
 
 
 def test_it_is_parked_after_a_while_without_a_byte_and_back_with_the_next() -> None:
     activity = Activity(0.0)
-    activity.look(QUIET_S - 0.01, 0.0, waits=False)
+    activity.look(QUIET_CONNECTION_S - 0.01, 0.0, waits=False)
     assert not activity.parked
-    activity.look(QUIET_S, 0.0, waits=False)
+    activity.look(QUIET_CONNECTION_S, 0.0, waits=False)
     assert activity.parked
-    activity.look(QUIET_S + 1, QUIET_S + 0.9, waits=False)
+    activity.look(QUIET_CONNECTION_S + 1, QUIET_CONNECTION_S + 0.9, waits=False)
     assert not activity.parked
 
 
@@ -81,8 +81,8 @@ def test_a_weight_is_bounded_and_a_multiple_of_the_grain(looks: list[tuple[float
     for after_s, quiet_s, waits in looks:
         now += after_s
         activity.look(now, now - quiet_s, waits=waits)
-        assert LEAST <= activity.weight <= 1 + WAITS
-        assert activity.weight == LEAST or (activity.weight * GRAIN).is_integer()
+        assert LEAST_ACTIVITY <= activity.weight <= 1 + ACTIVITY_WAITS
+        assert activity.weight == LEAST_ACTIVITY or (activity.weight * GRAIN).is_integer()
 
 
 def test_nothing_is_owed_after_the_answer_or_before_the_first_ask() -> None:

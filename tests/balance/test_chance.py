@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.capacity import ALIKE
-from tierlb.balance.chance import FEW_TICKS, MOST, WIDTH, TickMeans, alike_within
+from tierlb.balance.chance import ALIKE_WIDTH, FEW_TICKS, MOST_ALIKE, TickMeans, alike_within
 
 TICK_S = 0.05
 
@@ -66,8 +66,8 @@ def test_equals_differ_by_more_where_times_vary() -> None:
     assert alike_within([host_of([])]) == ALIKE
     assert alike_within([host_of([1.0] * 100)] * 3) == ALIKE
     varying = host_of([0.0, 8.0] * 200)
-    assert alike_within([varying] * 3) == pytest.approx(1 + WIDTH, abs=0.05)
-    assert alike_within([host_of([*[0.1] * 24, 200.0] * 40)] * 3) == MOST
+    assert alike_within([varying] * 3) == pytest.approx(1 + ALIKE_WIDTH, abs=0.05)
+    assert alike_within([host_of([*[0.1] * 24, 200.0] * 40)] * 3) == MOST_ALIKE
 
 
 def test_one_host_that_becomes_slow_does_not_hide_itself() -> None:
@@ -97,4 +97,4 @@ def test_whatever_comes_it_is_between_its_bounds(hosts: list[list[tuple[float, i
             host.observe(dt_s, count, ratios)
             assert host.variation is None or 0 <= host.variation < math.inf
         seen.append(host)
-    assert ALIKE <= alike_within(seen) <= MOST
+    assert ALIKE <= alike_within(seen) <= MOST_ALIKE

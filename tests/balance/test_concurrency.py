@@ -19,7 +19,7 @@ from tierlb.balance.concurrency import (
     DECISIVE,
     MOST_IN_FLIGHT,
     MOST_LOSS,
-    SLOTS,
+    SLOT_HYPOTHESES,
     WINDOW_LOSS,
     Concurrency,
     binned,
@@ -38,7 +38,7 @@ def pass_time(learnt: Concurrency, dt_s: float) -> None:
 
 def slowness(learnt: Concurrency) -> float:
     """By the number of slots that fits best."""
-    found = learnt.slowness_at(min(SLOTS[learnt.losses.index(0.0)], SLOTS[-2]))
+    found = learnt.slowness_at(min(SLOT_HYPOTHESES[learnt.losses.index(0.0)], SLOT_HYPOTHESES[-2]))
     assert found is not None
     return found
 
@@ -324,8 +324,8 @@ def test_hundreds_at_a_time_that_never_wait_leave_a_number_to_count_with() -> No
         endpoint.wait(1.0)
         endpoint.close()
     assert endpoint.losses[-2] == MOST_LOSS, "all numbers are out"
-    assert (endpoint.slots, endpoint.known, endpoint.at_least) == (None, False, SLOTS[-2])
-    assert endpoint.within(8.0) == SLOTS[-2]
+    assert (endpoint.slots, endpoint.known, endpoint.at_least) == (None, False, SLOT_HYPOTHESES[-2])
+    assert endpoint.within(8.0) == SLOT_HYPOTHESES[-2]
     assert endpoint.slowness_at(endpoint.within(8.0)) == pytest.approx(0.8, abs=0.3)
 
 
@@ -463,7 +463,7 @@ ROWS = st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.01, 100), st.integers
 def test_misfits_are_those_of_the_definition(rows: list[tuple[float, float, int]]) -> None:
     weight, levels, misfits = judged(rows)
     assert weight == pytest.approx(sum(row[0] for row in rows))
-    for slots, level, misfit in zip(SLOTS, levels, misfits, strict=True):
+    for slots, level, misfit in zip(SLOT_HYPOTHESES, levels, misfits, strict=True):
         alone = [ratio * min(1.0, slots / CENTRES[place]) for _, ratio, place in rows]
         mean = sum(row[0] * each for row, each in zip(rows, alone, strict=True)) / weight
         parts = [each / mean for each in alone]

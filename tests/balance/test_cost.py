@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.cost import (
-    LEAST_SHARE,
+    LEAST_PARENT_SHARE,
     NEW_ITEMS,
-    ON_TRIAL,
+    NEXT_ITEM,
     ParentShare,
     comparable,
     connection_tau_s,
-    cost_line,
     freshness,
+    predicted_cost,
     tau_s,
 )
 
@@ -57,14 +57,14 @@ LINES = [
 
 @pytest.mark.parametrize(("given_", "expected"), LINES)
 def test_the_line_as_a_table(given_: tuple[float, ...], expected: tuple[float, float]) -> None:
-    assert cost_line(*given_) == pytest.approx(expected)
+    assert predicted_cost(*given_) == pytest.approx(expected)
 
 
 @given(
     own=st.integers(0, 1000),
     fresh=st.floats(0, 1),
     others=st.integers(-50, 1000),
-    share=st.floats(LEAST_SHARE, 1),
+    share=st.floats(LEAST_PARENT_SHARE, 1),
     penalty=st.floats(0, 800),
     capacity=st.floats(0.1, 1e6),
 )
@@ -72,7 +72,7 @@ def test_the_line_is_predicted_queue_over_capacity(
     own: int, fresh: float, others: int, share: float, penalty: float, capacity: float
 ) -> None:
     queue = fresh * (own + max(0, others)) + (1 - fresh) * own / share
-    slope, offset = cost_line(fresh, others, share, penalty, capacity)
+    slope, offset = predicted_cost(fresh, others, share, penalty, capacity)
     assert own * slope + offset == pytest.approx((queue + penalty + 1) / capacity)
 
 
@@ -80,7 +80,7 @@ def test_the_line_is_predicted_queue_over_capacity(
 def test_a_connection_that_the_child_has_not_counted_yet_brings_a_part_of_an_item_at_least(
     counted: int, since: int, per_item: float
 ) -> None:
-    slope, offset = cost_line(1, 0, 1, 0, 100, per_item, counted=counted)
+    slope, offset = predicted_cost(1, 0, 1, 0, 100, per_item, counted=counted)
     queue = counted * per_item + since * max(NEW_ITEMS, per_item)
     assert (counted + since) * slope + offset == pytest.approx((queue + 1) / 100)
 
@@ -92,17 +92,17 @@ COMPARABLE = [
     ([(0.01, 0.08), (0.04, 0.08)], [(1, 8), (4, 8)]),
     ([(0.01, 0.08), (0.01, 0.08 - 3 * 0.01)], [(1, 8), (1, 5)]),
     ([(0.01, 1e12)], [(1, 1e14)]),  # too large for the grid
-    ([(0.01, 0.08), ON_TRIAL], [(1, 8), ON_TRIAL]),
-    ([(0.01, 0.08), (ON_TRIAL[0], -3 * ON_TRIAL[0])], [(1, 8), (ON_TRIAL[0], -3 * ON_TRIAL[0])]),
-    ([ON_TRIAL, ON_TRIAL], [ON_TRIAL, ON_TRIAL]),
+    ([(0.01, 0.08), NEXT_ITEM], [(1, 8), NEXT_ITEM]),
+    ([(0.01, 0.08), (NEXT_ITEM[0], -3 * NEXT_ITEM[0])], [(1, 8), (NEXT_ITEM[0], -3 * NEXT_ITEM[0])]),
+    ([NEXT_ITEM, NEXT_ITEM], [NEXT_ITEM, NEXT_ITEM]),
 ]
 
 
-@pytest.mark.parametrize(("cost_lines", "expected"), COMPARABLE)
+@pytest.mark.parametrize(("costs", "expected"), COMPARABLE)
 def test_lines_in_units_of_the_flattest_as_a_table(
-    cost_lines: list[tuple[float, float]], expected: list[tuple[float, float]]
+    costs: list[tuple[float, float]], expected: list[tuple[float, float]]
 ) -> None:
-    found = comparable(cost_lines)
+    found = comparable(costs)
     assert [each for pair in found for each in pair] == pytest.approx([each for pair in expected for each in pair])
 
 
@@ -115,9 +115,9 @@ def test_lines_in_units_of_the_flattest_as_a_table(
 def test_hosts_with_the_same_queue_have_the_same_score_however_many_parked_items(
     capacity: float, ahead: float, parked: list[int], queue: int
 ) -> None:
-    slope, offset = cost_line(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
-    cost_lines = comparable([(slope, offset - each * slope) for each in parked])
-    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, cost_lines, strict=True)}) == 1
+    slope, offset = predicted_cost(0.0, 0, 1.0, 0.0, capacity, 1.0, ahead)
+    costs = comparable([(slope, offset - each * slope) for each in parked])
+    assert len({(queue + each) * slope + offset for each, (slope, offset) in zip(parked, costs, strict=True)}) == 1
 
 
 @pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
@@ -127,8 +127,8 @@ def test_an_offset_that_is_no_number_does_no_harm_to_the_others(odd: float) -> N
 
 @given(capacity=st.floats(1e-3, 1e12), stuck=st.integers(1, 5000))
 def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue(capacity: float, stuck: int) -> None:
-    usual = cost_line(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
-    (slope, offset), (trial_slope, trial_offset) = comparable([usual, (ON_TRIAL[0], -stuck * ON_TRIAL[0])])
+    usual = predicted_cost(0.0, 0, 1.0, 0.0, capacity, 1.0, 1.0)
+    (slope, offset), (trial_slope, trial_offset) = comparable([usual, (NEXT_ITEM[0], -stuck * NEXT_ITEM[0])])
     assert stuck * trial_slope + trial_offset == 0 < offset
     assert (stuck + 1) * trial_slope + trial_offset > 10_000 * slope + offset
 
@@ -137,17 +137,15 @@ def test_one_that_is_to_get_the_next_item_is_below_the_others_whatever_its_queue
     st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3), st.integers(0, 500)), min_size=2, max_size=8),
 )
 def test_what_is_clearly_lower_stays_lower(rows: list[tuple[float, float, int]]) -> None:
-    cost_lines = [(slope, offset * slope) for slope, offset, _ in rows]
-    unit = min(slope for slope, _ in cost_lines)
-    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(cost_lines, rows, strict=True)]
-    after = [
-        count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(cost_lines), rows, strict=True)
-    ]
+    costs = [(slope, offset * slope) for slope, offset, _ in rows]
+    unit = min(slope for slope, _ in costs)
+    before = [count * slope + offset for (slope, offset), (_, _, count) in zip(costs, rows, strict=True)]
+    after = [count * slope + offset for (slope, offset), (_, _, count) in zip(comparable(costs), rows, strict=True)]
     assert after == pytest.approx([score / unit for score in before], rel=1e-9, abs=1e-6)
 
 
 def test_before_the_first_report_parents_are_alike() -> None:
-    assert [ParentShare(parents).value for parents in (0, 1, 4, 1000)] == [1, 1, 0.25, LEAST_SHARE]
+    assert [ParentShare(parents).value for parents in (0, 1, 4, 1000)] == [1, 1, 0.25, LEAST_PARENT_SHARE]
 
 
 def test_the_share_follows_what_arrives() -> None:
@@ -168,7 +166,7 @@ def test_parents_that_come_and_go_change_what_is_expected_but_not_what_was_learn
     assert (share.parents, share.value) == (1, learnt)
 
 
-@pytest.mark.parametrize(("parents", "expected"), [(0, 1), (1, 1), (4, 0.25), (1000, LEAST_SHARE)])
+@pytest.mark.parametrize(("parents", "expected"), [(0, 1), (1, 1), (4, 0.25), (1000, LEAST_PARENT_SHARE)])
 def test_before_any_report_all_parents_are_alike(parents: int, expected: float) -> None:
     assert ParentShare(parents).value == expected
 
@@ -209,4 +207,4 @@ def test_the_share_stays_within_its_bounds_whatever_is_reported(reports: list[tu
     share = ParentShare(3)
     for arrivals, own in reports:
         share.update(arrivals, own)
-        assert LEAST_SHARE <= share.value <= 1
+        assert LEAST_PARENT_SHARE <= share.value <= 1

@@ -10,206 +10,116 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.balance.begun import begun
 from tierlb.balance.capacity import evened, settle
-from tierlb.balance.cost import ON_TRIAL
+from tierlb.balance.cost import NEXT_ITEM, ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import Answers, Kinds, Work
-from tierlb.balance.load_estimate import SLOTS, TICK_S, LoadEstimate
-from tierlb.balance.parking import PARKED_AFTER_S
-from tierlb.balance.slowness import MEMORY
-from tierlb.telemetry.tally import Tally
+from tierlb.balance.kinds import Answers, Kinds
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
+from tierlb.balance.pool_slots import GUESSED_SLOTS
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
+from tierlb.balance.slowness import BELIEF_MEMORY
+from tierlb.balance.ticket import Ticket
 
 START = 1000.0
 
 
-@attrs.define(eq=False)
-class Item:
-    began: float
-    sent: float
-    kind: int
-    tally: Tally = attrs.field(factory=Tally)
-
-
-def fresh(work: Work | None = None) -> CountedHost:
-    estimate = LoadEstimate(reports=False, parents=1, joined=START - 600)
+def fresh(work: Work | None = None, kinds: Kinds | None = None) -> CountedHost:
+    estimate = LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(1)), START - 600)
     if work is not None:
-        estimate.work = work
-    return CountedHost(estimate)
-
-
-# Counts.
-
-
-def test_an_item_is_counted_from_its_begin_to_its_end() -> None:
-    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    host.begin_item(START, item)
-    assert (host.in_flight, host.parked, host.under_way) == (1, 0, {item: 1})
-    assert host.end_item(START + 3, item, kinds) is False
-    assert (host.in_flight, host.parked, host.under_way, host.moments) == (0, 0, {}, 3.0)
-
-
-def test_an_item_knows_how_many_were_over_or_in_flight_when_it_began() -> None:
-    host, items = fresh(), [Item(START, START, 2) for _ in range(3)]
-    for item in items:
-        host.begin_item(START, item)
-    host.end_item(START, items[0], Kinds())
-    host.done += 1
-    last = Item(START, START, 2)
-    host.begin_item(START, last)
-    assert [host.under_way[item] for item in (*items[1:], last)] == [2, 3, 4]
-
-
-def test_a_parked_item_is_in_flight_still_but_not_looked_at() -> None:
-    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    host.begin_item(START, item)
-    host.park(item, kinds)
-    assert (host.in_flight, host.parked, host.under_way, item.sent) == (1, 1, {}, 0.0)
-    assert kinds.long[2]
-    assert host.end_item(START + 1, item, kinds) is True
-    assert (host.in_flight, host.parked) == (0, 0)
-
-
-@pytest.mark.parametrize(("seconds", "noted"), [(PARKED_AFTER_S, True), (PARKED_AFTER_S - 0.01, False)])
-def test_one_that_began_as_parked_confirms_that_its_kind_is_long_only_if_it_was(seconds: float, noted: bool) -> None:
-    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    host.begin_item(START, item, long=True)
-    assert (host.in_flight, host.parked, host.early, host.under_way) == (1, 1, {item}, {})
-    assert not kinds.long[2]
-    assert host.end_item(START + seconds, item, kinds) is True
-    assert (host.in_flight, host.parked, host.early, kinds.long[2]) == (0, 0, set(), noted)
-
-
-@pytest.mark.parametrize("long", [False, True])
-def test_a_tunnel_that_came_of_an_item_stays_parked_until_it_ends(long: bool) -> None:
-    host, kinds, item = fresh(), Kinds(), Item(START, START, 2)
-    host.begin_item(START, item, long=long)
-    host.stay_parked(item, "a tunnel", kinds)
-    assert (host.in_flight, host.parked, host.early, host.under_way) == (1, 1, set(), {})
-    assert host.beginnings == {"a tunnel": START}
-    host.end_tunnel(item.tally, "a tunnel")
-    assert (host.parked, item.tally.parked, host.beginnings) == (0, 0, {})
-
-
-@pytest.mark.parametrize("tunnels", [False, True])
-def test_a_host_that_has_stopped_is_not_well_because_polls_and_tunnels_come_to_it(tunnels: bool) -> None:
-    host, kinds, number = knowing()
-    for index in range(4):
-        host.begin_item(START + index / 100, Item(START + index / 100, START + index / 100, number))
-    for index in range(1, 100):
-        item = Item(START + index / 20, START + index / 20, kinds.number("poll"))
-        host.begin_item(item.began, item, long=True)
-        if tunnels:
-            host.stay_parked(item, index, kinds)
-        host.learn_from_items(item.began, kinds)
-    assert len(host.under_way) == 4
-    assert host.overdue > 1000
-
-
-@given(st.lists(st.tuples(st.sampled_from(["begin", "long", "park", "end", "tick"]), st.integers(0, 50)), max_size=80))
-def test_counts_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
-    host, kinds, now, items = fresh(), Kinds(), START, []
-    for step, which in steps:
-        now += which / 64
-        item = items[which % len(items)] if items else None
-        match step:
-            case "begin" | "long":
-                items.append(Item(now, now, 2))
-                host.begin_item(now, items[-1], long=step == "long")
-            case "park" if item in host.under_way:
-                host.park(item, kinds)
-            case "end" if item is not None:
-                items.remove(item)
-                host.end_item(now, item, kinds)
-                host.done += 1
-            case "tick":
-                host.learn_from_items(now, kinds)
-        assert host.in_flight == len(items) == host.parked + len(host.under_way)
-        assert host.moments + host.in_flight * now == pytest.approx(area(host, items, now), abs=1e-6)
-        assert len(host.early) <= host.parked == len(host.beginnings)
-
-
-def area(host: CountedHost, items: list[Item], now: float) -> float:
-    """What is in flight has been there since it began; of what is over `moments` has kept the sum."""
-    return host.moments + sum(item.began for item in items) + sum(now - item.began for item in items)
+        estimate.speed.work = work
+    return CountedHost(estimate, kinds or Kinds())
 
 
 # A tick.
 
 
 def knowing(usual_s: float = 0.01) -> tuple[CountedHost, Kinds, int]:
-    host, kinds = fresh(), Kinds()
-    number = kinds.number("short")
+    host = fresh()
+    number = host.kinds.number("short")
     host.times[number] += [usual_s] * 50
-    host.learn_from_items(START, kinds)
-    return host, kinds, number
+    host.learn_from_items(START)
+    return host, host.kinds, number
 
 
-def test_an_item_that_began_anew_at_another_member_tells_nothing_of_the_slots_of_the_first() -> None:
-    (first, kinds, number), second = knowing(), fresh()
-    item = Item(START, START, number)
+def test_an_item_that_began_anew_at_another_host_tells_nothing_of_the_slots_of_the_first() -> None:
+    first, _, number = knowing()
+    second = fresh(kinds=first.kinds)
     for at, host in ((START, first), (START + 1, second)):
-        host.learn_from_items(at, kinds)
-        item.began = item.sent = at
-        host.begin_item(at, item)
+        host.learn_from_items(at)
+        item = begun(host, at, number)
         assert len(host.sampled) == 1
         if host is first:
-            host.end_item(at + 0.9, item, kinds)
-    item.sent = -0.02
+            item.give_back(at + 0.9)
+    item.answered(START + 1.02, 0)
     for host in (first, second):
-        host.learn_from_items(START + 1.02, kinds)
+        host.learn_from_items(START + 1.02)
         assert not host.sampled
-    assert (first.estimate.concurrency._count, second.estimate.concurrency._count) == (0, 1)
+    assert (first.estimate.slots.concurrency._count, second.estimate.slots.concurrency._count) == (0, 1)
 
 
 def test_times_are_taken_once() -> None:
-    host, kinds, number = knowing()
+    host, _, number = knowing()
     host.times[number] += [0.02, 0.02]
-    host.learn_from_items(START + TICK_S, kinds)
+    host.learn_from_items(START + TICK_S)
     assert (host.answers.count, host.answers.ratios) == (2, pytest.approx(4))
-    host.learn_from_items(START + 2 * TICK_S, kinds)
+    host.learn_from_items(START + 2 * TICK_S)
     assert host.answers.count == 0
 
 
 def test_what_waits_is_parked_at_a_tick_and_no_longer_counts_as_queue() -> None:
     host, kinds, number = knowing()
-    poll, short = Item(START, START, kinds.number("poll")), Item(START + 0.99, START + 0.99, number)
-    for item in (poll, short):
-        host.begin_item(item.began, item)
-    host.learn_from_items(START + 1, kinds)
+    begun(host, START, kinds.number("poll"))
+    short = begun(host, START + 0.99, number)
+    host.learn_from_items(START + 1)
     assert (host.parked, list(host.under_way)) == (1, [short])
     refresh_costs([host], START + 1, [100.0], [1.0])
     assert host.left_out == 1
-    assert host.in_flight * host.slope + host.offset == pytest.approx(1 + SLOTS)
+    assert host.in_flight * host.slope + host.offset == pytest.approx(1 + GUESSED_SLOTS)
 
 
 def test_items_that_are_late_make_it_slow() -> None:
-    host, kinds, number = knowing()
+    host, _, number = knowing()
     for _ in range(4):
-        host.begin_item(START, Item(START, START, number))
-    host.learn_from_items(START + 0.4, kinds)
-    assert host.estimate.slowness.value > 2
+        begun(host, START, number)
+    host.learn_from_items(START + 0.4)
+    assert host.estimate.speed.slowness.value > 2
+
+
+@pytest.mark.parametrize("tunnels", [False, True])
+def test_a_host_that_has_stopped_is_not_well_because_polls_and_tunnels_come_to_it(tunnels: bool) -> None:
+    host, kinds, number = knowing()
+    for index in range(4):
+        begun(host, START + index / 100, number)
+    for index in range(1, 100):
+        item = begun(host, START + index / 20, kinds.number("poll"), long=True)
+        if tunnels:
+            item.stay_parked()
+        host.learn_from_items(item.began)
+    assert len(host.under_way) == 4
+    assert host.overdue > 1000
 
 
 def test_a_host_whose_items_are_all_old_gets_one_more() -> None:
-    host, kinds, number = knowing()
+    host, _, number = knowing()
     for _ in range(3):
-        host.begin_item(START, Item(START, START, number))
-    host.learn_from_items(START + 1, kinds)
+        begun(host, START, number)
+    host.learn_from_items(START + 1)
     assert host.unqueued == 3
     refresh_costs([host], START + 1, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
-    one_more = Item(START + 1, START + 1, number)
-    host.begin_item(START + 1, one_more)
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[0], "and no other"
-    host.learn_from_items(START + 1.05, kinds)
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
+    begun(host, START + 1, number)
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[0], "and no other"
+    host.learn_from_items(START + 1.05)
     assert host.unqueued == 0
 
 
 def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> None:
-    host, kinds, number = knowing()
-    for _ in range(int(SLOTS)):
-        host.begin_item(START, Item(START, START, number))
-    host.learn_from_items(START + 1, kinds)
+    host, _, number = knowing()
+    for _ in range(int(GUESSED_SLOTS)):
+        begun(host, START, number)
+    host.learn_from_items(START + 1)
     assert host.unqueued == 0
 
 
@@ -217,83 +127,81 @@ def test_a_host_with_as_many_old_items_as_slots_is_busy_and_gets_no_more() -> No
 def test_parked_items_count_as_far_as_they_hold_up_others(weight: float, left_out: float) -> None:
     host = fresh()
     host.in_flight, host.parked = 6, 4
-    host.estimate.work.interference._weight = weight
+    host.estimate.speed.work.interference._weight = weight
     refresh_costs([host], START, [100.0], [1.0])
     assert host.left_out == pytest.approx(left_out)
-    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + SLOTS)
+    assert 6 * host.slope + host.offset == pytest.approx(6 - left_out + GUESSED_SLOTS)
 
 
 def test_on_trial_parked_items_count_for_nothing() -> None:
     host = fresh()
     host.in_flight, host.parked, host.unqueued = 5, 2, 3
-    host.estimate.work.interference._weight = 1.0
+    host.estimate.speed.work.interference._weight = 1.0
     refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
 
 
-@pytest.mark.parametrize("trial", ["of an endpoint", "of a child"])
-def test_a_host_with_parked_items_that_is_on_trial_gets_the_next_item_and_no_other(trial: str) -> None:
+@pytest.mark.parametrize("probe", ["of an endpoint", "of a child"])
+def test_a_host_with_parked_items_that_is_probed_gets_the_next_item_and_no_other(probe: str) -> None:
     host = fresh()
     host.in_flight = host.parked = 40
-    host.estimate.work.interference._weight = 0.2
-    host.estimate.slowness.trial, host.estimate.trial.due = trial == "of an endpoint", trial == "of a child"
+    host.estimate.speed.work.interference._weight = 0.2
+    host.estimate.speed.slowness.probe.active = probe == "of an endpoint"
+    host.estimate.probe.due = probe == "of a child"
     refresh_costs([host], START, [100.0], [1.0])
-    assert host.in_flight * host.slope + host.offset == ON_TRIAL[1]
-    assert (host.in_flight + 1) * host.slope + host.offset == ON_TRIAL[0]
+    assert host.in_flight * host.slope + host.offset == NEXT_ITEM[1]
+    assert (host.in_flight + 1) * host.slope + host.offset == NEXT_ITEM[0]
 
 
 def test_a_weight_that_keeps_all_others_away_from_hosts_with_parked_items_is_soon_given_up() -> None:
     """Those answer nothing, so that nothing would ever tell against it."""
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.work = hosts[0].estimate.work
-        host.estimate.slowness.seen = MEMORY
+        host.estimate.speed.work = hosts[0].estimate.speed.work
+        host.estimate.speed.slowness.seen = BELIEF_MEMORY
     hosts[0].parked = 40
-    hosts[0].estimate.work.interference._weight = 1.0
+    hosts[0].estimate.speed.work.interference._weight = 1.0
     for host in hosts[1:]:
         host.answers = Answers(5, 0.05, 5.0)
     for _ in range(60):
         learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight == 0
+    assert hosts[0].estimate.speed.work.interference.weight == 0
 
 
 def test_a_slow_host_where_all_is_parked_comes_on_trial() -> None:
-    host, kinds, number = knowing()
-    poll = Item(START + 0.1, START + 0.1, number)
-    host.begin_item(poll.began, poll)
-    host.park(poll, kinds)
-    host.learn_from_items(START + 0.15, kinds)
-    host.estimate.slowness.typical = 5.0
+    host, _, number = knowing()
+    begun(host, START + 0.1, number).park()
+    host.learn_from_items(START + 0.15)
+    host.estimate.speed.slowness.typical = 5.0
     for tick in range(100):
-        host.learn_from_items(START + 0.2 + tick * 0.0501, kinds)
-    assert host.estimate.slowness.trial
+        host.learn_from_items(START + 0.2 + tick * 0.0501)
+    assert host.estimate.speed.slowness.probe.active
 
 
 def test_at_a_slow_host_items_are_parked_later() -> None:
     """Items take 10 ms as a rule, here 0.3 s."""
     host, kinds, _ = knowing()
-    host.estimate.slowness.typical = 30.0
-    poll = Item(START, START, kinds.number("poll"))
-    host.begin_item(START, poll)
-    host.learn_from_items(START + 1.1, kinds)
+    host.estimate.speed.slowness.typical = 30.0
+    begun(host, START, kinds.number("poll"))
+    host.learn_from_items(START + 1.1)
     assert not host.parked
-    host.estimate.slowness.typical = 30.0
-    host.learn_from_items(START + 1.3, kinds)
+    host.estimate.speed.slowness.typical = 30.0
+    host.learn_from_items(START + 1.3)
     assert host.parked
 
 
 def test_a_host_far_slower_than_its_siblings_tells_nothing_of_what_parked_items_do() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 50.0)
-    hosts[0].estimate.slowness.value = 10.0
+    hosts[0].estimate.speed.slowness.value = 10.0
     for _ in range(100):
         learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight == 0
-    hosts[0].estimate.slowness.value = 1.0
+    assert hosts[0].estimate.speed.work.interference.weight == 0
+    hosts[0].estimate.speed.slowness.value = 1.0
     learn_together(hosts, TICK_S)
-    assert hosts[0].estimate.work.interference.weight > 0
+    assert hosts[0].estimate.speed.work.interference.weight > 0
 
 
 @pytest.mark.parametrize(("means", "told"), [([1.0, 1.0], False), ([0.1, 0.1, 0.1, 0.1, 9.6], True)])
@@ -301,23 +209,23 @@ def test_parked_items_are_judged_at_hosts_that_count_as_equals(means: list[float
     """The one with parked items is twice as slow."""
     hosts = [fresh(Work()) for _ in range(4)]
     for host in hosts:
-        host.estimate.slowness.seen, host.answers = MEMORY, Answers(5, 0.05, 5.0)
+        host.estimate.speed.slowness.seen, host.answers = BELIEF_MEMORY, Answers(5, 0.05, 5.0)
         for mean in means * 20:
-            host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+            host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
     hosts[0].parked, hosts[0].answers = 3, Answers(5, 0.05, 10.0)
-    hosts[0].estimate.slowness.value = 2.0
+    hosts[0].estimate.speed.slowness.value = 2.0
     for _ in range(100):
         learn_together(hosts, TICK_S)
-    assert (hosts[0].estimate.work.interference.weight > 0) is told
+    assert (hosts[0].estimate.speed.work.interference.weight > 0) is told
 
 
 def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_as_an_equal() -> None:
     for means, expected in (([1.0] * 5, [900.0, 450.0, 900.0]), ([0.1, 0.1, 0.1, 0.1, 9.6], [750.0] * 3)):
         hosts = [fresh(Work()) for _ in range(3)]
         for host in hosts:
-            host.estimate.slowness.seen, host.estimate.slowness._count = MEMORY, 1e6
+            host.estimate.speed.slowness.seen, host.estimate.speed.slowness._count = BELIEF_MEMORY, 1e6
             for mean in means * 20:
-                host.estimate.slowness.ticks.observe(TICK_S, 5, 5 * mean)
+                host.estimate.speed.slowness.ticks.observe(TICK_S, 5, 5 * mean)
         learn_together(hosts, TICK_S)
         likeness = [host.estimate.likeness(START) for host in hosts]
         assert settle([900.0, 450.0, 900.0], likeness) == pytest.approx(expected)
@@ -326,9 +234,9 @@ def test_where_times_vary_from_tick_to_tick_a_host_that_is_twice_as_slow_counts_
 def test_siblings_are_measured_by_those_that_are_known() -> None:
     hosts = [fresh(Work()) for _ in range(4)]
     for host, value, seen in zip(hosts, (1.0, 2.0, 5.0, 900.0), (9, 9, 9, 0), strict=True):
-        host.estimate.slowness.value, host.estimate.slowness.seen = value, seen
+        host.estimate.speed.slowness.value, host.estimate.speed.slowness.seen = value, seen
     learn_together(hosts, TICK_S)
-    assert [host.estimate.slowness.siblings for host in hosts] == [2.0] * 4
+    assert [host.estimate.speed.slowness.siblings.middle for host in hosts] == [2.0] * 4
     learn_together([fresh()], TICK_S)
 
 
@@ -336,22 +244,19 @@ def test_polls_that_began_as_parked_and_are_answered_do_not_make_a_host_look_fas
     """40 polls beside 200 short requests a second; each is answered after 5 s and another begins."""
     host, kinds, number = knowing()
     poll = kinds.number("poll")
-    now, polls = START, [Item(START, START, poll) for _ in range(40)]
-    for item in polls:
-        host.begin_item(now, item, long=True)
+    now, polls = START, [begun(host, START, poll, long=True) for _ in range(40)]
     for tick in range(1, 800):
         now = START + tick * TICK_S
         host.times[number] += [0.01] * 10
         for item in [item for item in polls if now - item.began >= 5]:
-            host.answered_early(item, 0, now - item.sent, kinds)
-            host.end_item(now, item, kinds)
+            item.answered(now, 0)
+            item.done(now)
             polls.remove(item)
-            polls.append(Item(now, now, poll))
-            host.begin_item(now, polls[-1], long=True)
-        host.learn_from_items(now, kinds)
+            polls.append(begun(host, now, poll, long=True))
+        host.learn_from_items(now)
         kinds.learn(now)
-    assert host.estimate.slowness.value == pytest.approx(1, rel=0.05)
-    assert host.estimate.work.usual_s == pytest.approx(0.01, rel=0.2)
+    assert host.estimate.speed.slowness.value == pytest.approx(1, rel=0.05)
+    assert host.estimate.speed.work.usual_s == pytest.approx(0.01, rel=0.2)
 
 
 # A pool.
@@ -365,7 +270,7 @@ class Host:
     slots: int = 4
     slow: float = 1.0
     busy: int = 0
-    queue: list[tuple[Item, float]] = attrs.field(factory=list)
+    queue: list[tuple[Ticket[CountedHost], float]] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -382,17 +287,17 @@ class Pool:
     hosts: list[Host] = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
     begun: list[int] = attrs.field(init=False)
-    _events: list[tuple[float, int, Host, Item]] = attrs.field(factory=list)
+    _events: list[tuple[float, int, Host, Ticket[CountedHost]]] = attrs.field(factory=list)
     _order: "itertools.count[int]" = attrs.field(factory=itertools.count)
 
     def __attrs_post_init__(self) -> None:
         work = Work()
-        self.hosts = [Host(fresh(work)) for _ in range(self.count)]
+        self.hosts = [Host(fresh(work, self.kinds)) for _ in range(self.count)]
         self.rng = random.Random(self.seed)
         self.begun = [0] * self.count
         for host in self.hosts:
-            host.host.estimate._at = START
-            host.host.estimate.slots = host.slots
+            host.host.estimate.in_flight.at = START
+            host.host.estimate.slots.value = host.slots
         self.settle()
 
     def run(self, seconds: float, rate: float) -> "Pool":
@@ -414,10 +319,9 @@ class Pool:
     def serve(self, until: float) -> None:
         while self._events and self._events[0][0] <= until:
             at, _, host, item = heapq.heappop(self._events)
-            if item.sent:
-                host.host.answered_early(item, 0, at - item.sent, self.kinds)
-            host.host.end_item(at, item, self.kinds)
-            host.host.done += 1
+            item.answered(at, 0)
+            item.sent = 0.0  # slots are given, and not learnt from times
+            item.done(at)
             host.busy -= 1
             self.start(at, host)
 
@@ -426,9 +330,8 @@ class Pool:
         host = self.hosts[index]
         parts = self.mixes[index] if self.mixes else [part for part, _ in self.mix]
         kind = self.rng.choices(range(len(self.mix)), parts)[0]
-        item = Item(at, at, self.kinds.number(kind))
+        item = begun(host.host, at, self.kinds.number(kind))
         self.begun[index] += 1
-        host.host.begin_item(at, item)
         host.queue.append((item, self.rng.expovariate(1) * self.mix[kind][1]))
         self.start(at, host)
 
@@ -451,17 +354,17 @@ class Pool:
     def park(self, index: int, count: int) -> None:
         """So many polls at one host, that will not be answered."""
         for _ in range(count):
-            self.hosts[index].host.begin_item(self.now, Item(self.now, self.now, self.kinds.number("poll")))
+            begun(self.hosts[index].host, self.now, self.kinds.number("poll"))
 
     def tick(self) -> None:
         for host in self.hosts:
-            host.host.learn_from_items(self.now, self.kinds)
+            host.host.learn_from_items(self.now)
         self.kinds.learn(self.now)
         learn_together([host.host for host in self.hosts], TICK_S)
         self.settle()
 
     def settle(self) -> None:
-        learnt = [host.host.estimate.learnt for host in self.hosts]
+        learnt = [host.host.estimate.learnt_capacity for host in self.hosts]
         known = [each for each in learnt if each is not None]
         mean = sum(known) / len(known) if known else 1.0
         capacities = evened([mean if each is None else each for each in learnt])
@@ -469,7 +372,7 @@ class Pool:
 
     @property
     def slowness(self) -> list[float]:
-        return [host.host.estimate.slowness.value for host in self.hosts]
+        return [host.host.estimate.speed.slowness.value for host in self.hosts]
 
 
 SHORT = [(1.0, 0.01)]
@@ -515,7 +418,7 @@ def test_a_host_has_the_same_slowness_whatever_its_mix_where_nothing_waits() -> 
     few, many = [0.99, 0.01], [0.5, 0.5]
     pool = Pool([(0.5, 0.005), (0.5, 0.1)], blind=True, mixes=[few, few, many, many])
     for index, host in enumerate(pool.hosts):
-        host.slots, host.host.estimate.slots, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
+        host.slots, host.host.estimate.slots.value, host.slow = 1000, 1000.0, 3.0 if index % 2 else 1.0
     pool.run(30, 200)
     means = in_the_mean(pool, 30, 200)
     assert means[2] / means[0] == pytest.approx(1, rel=0.2)
@@ -602,7 +505,7 @@ def test_when_all_hosts_become_slower_alike_they_stay_as_they_were_beside_each_o
     for host in pool.hosts:
         host.slow /= slow
     pool.run(10, 100)
-    assert quiet.host.estimate.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
+    assert quiet.host.estimate.speed.slowness.value / in_the_mean(pool, 20, 100)[0] == pytest.approx(1, rel=0.3)
 
 
 @settings(max_examples=10)
@@ -612,17 +515,17 @@ def test_in_a_world_where_all_takes_longer_the_hosts_compare_alike(factor: float
     values = []
     for unit in (1.0, factor):
         rng, kinds, work = random.Random(seed), Kinds(), Work()
-        hosts = [fresh(work) for _ in range(3)]
+        hosts = [fresh(work, kinds) for _ in range(3)]
         numbers = [kinds.number(place) for place in range(2)]
         for host in hosts:
-            host.estimate._at, host.estimate.slots = START, 1e6
+            host.estimate.in_flight.at, host.estimate.slots.value = START, 1e6
         for tick in range(1, 60):
             for index, host in enumerate(hosts):
                 for number, time_s in zip(numbers, (0.001, 0.004), strict=True):
                     host.times[number] += [unit * (1 + index) * time_s * rng.expovariate(1) for _ in range(3)]
-                host.learn_from_items(START + tick * TICK_S, kinds)
+                host.learn_from_items(START + tick * TICK_S)
             kinds.learn(START)
             learn_together(hosts, TICK_S)
-        values.append([host.estimate.slowness.value for host in hosts])
+        values.append([host.estimate.speed.slowness.value for host in hosts])
     assert values[1] == pytest.approx(values[0], rel=0.1)
     assert values[0][2] > 1.5 * values[0][0]

@@ -10,12 +10,12 @@ from tierlb.balance.drain import (
     LAST_ANSWERS_S,
     SPREAD_S,
     STOP_MARGIN_S,
-    Drain,
+    DrainState,
     Remainder,
     grace_s,
     spread_s,
 )
-from tierlb.wire.agent_check import NOTICE_S
+from tierlb.wire.agent_check import AGENT_NOTICE_S
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_what_is_idle_ends_soon_and_well_before_the_deadline(drain_s, spread, gr
 
 
 def test_a_node_has_ended_before_it_is_killed():
-    assert NOTICE_S + BELOW_S + LAST_ANSWERS_S < STOP_MARGIN_S
+    assert AGENT_NOTICE_S + BELOW_S + LAST_ANSWERS_S < STOP_MARGIN_S
 
 
 def test_the_time_runs_from_the_first_word():
-    drain = Drain()
+    drain = DrainState()
     drain.begin(100.0, 30.0)
     drain.begin(120.0, 30.0)
     assert not drain.is_over(129.9)
@@ -39,14 +39,14 @@ def test_the_time_runs_from_the_first_word():
 
 
 def test_a_time_that_is_changed_meanwhile_counts_from_the_same_moment():
-    drain = Drain()
+    drain = DrainState()
     drain.begin(100.0, 30.0)
     drain.begin(105.0, 10.0)
     assert (drain.is_over(109.9), drain.is_over(110.0)) == (False, True)
 
 
 def test_a_node_that_serves_again_has_no_deadline():
-    drain = Drain()
+    drain = DrainState()
     drain.begin(100.0, 30.0)
     drain.stop()
     assert not drain.is_over(math.nextafter(math.inf, 0))
@@ -55,7 +55,7 @@ def test_a_node_that_serves_again_has_no_deadline():
 
 
 def test_what_arrives_after_the_deadline_has_as_long_again():
-    drain = Drain()
+    drain = DrainState()
     drain.begin(100.0, 30.0)
     drain.repeat(130.0)
     assert (drain.is_over(159.0), drain.is_over(160.0)) == (False, True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.draws import PLAIN, Draws, alike, relative, usable
+from tierlb.balance.draws import EVEN_DRAW, Draws, alike, relative, usable
 
 ANY = st.lists(st.one_of(st.floats(), st.sampled_from([0.0, 1.0, 5e-324, 1e308, math.inf, -1.0])), max_size=12)
 UNIT = st.floats(0, 1, exclude_max=True)
@@ -26,7 +26,7 @@ def test_weights_become_numbers_that_can_be_divided_by(weights: list[float]) -> 
         assert not any(made[index] for index, weight in enumerate(weights) if not 0 < weight < math.inf)
 
 
-@pytest.mark.parametrize("weights", [[3, 1, 0], [1e6, 1], [PLAIN[0]], [0.0, 2.5]])
+@pytest.mark.parametrize("weights", [[3, 1, 0], [1e6, 1], [EVEN_DRAW[0]], [0.0, 2.5]])
 def test_ordinary_weights_stay_as_they_are(weights: list[float]) -> None:
     assert usable(weights) == weights
 

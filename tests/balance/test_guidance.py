@@ -11,14 +11,14 @@ from tierlb.balance.guidance import (
     FASTEST_CLOSE_PER_S,
     FEW_PER_S,
     LEAVING_MARGIN,
-    MOST_SAID,
+    MOST_GUIDED,
     Child,
     CloseBudget,
     Reason,
-    Told,
+    SentGuidance,
     closing_rate_per_s,
     combine,
-    excess,
+    excess_part,
     guide,
     why_close,
 )
@@ -102,7 +102,7 @@ def test_a_slow_child_gives_nothing_away_and_others_move_little_while_it_is_left
 
 
 def test_what_began_or_ended_is_told_at_once_and_what_changed_a_little_once_a_second() -> None:
-    told, said = Told(), Guidance(0.5, response_s=0.01)
+    told, said = SentGuidance(), Guidance(0.5, response_s=0.01)
     assert told.is_due(0.0, said)
     assert not told.is_due(0.9, said)
     assert not told.is_due(0.9, attrs.evolve(said, target=0.6))
@@ -186,7 +186,7 @@ def test_whatever_is_said_the_rate_is_bounded_and_never_negative(
 
 @pytest.mark.parametrize(("figure", "most", "expected"), [(1, 1, 0), (1, 2, 0), (2, 1, 0.5), (5, 0, 1), (0, 0, 0)])
 def test_the_excess_is_a_part_of_the_figure(figure: float, most: float, expected: float) -> None:
-    assert excess(figure, most) == expected
+    assert excess_part(figure, most) == expected
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,6 @@ def test_a_budget_never_closes_more_than_accrued(steps: list[tuple[float, float,
 
 def test_no_figure_of_children_makes_one_that_no_frame_holds() -> None:
     said = guide([Child(1e12, 1e12, 1e12, 1e12), Child(1e12, 5e-324, 0.0, 1e12), Child(0.0, 0.0)])
-    assert {each.target for each in said} == {MOST_SAID}
-    assert max(each.response_s for each in said) == MOST_SAID
+    assert {each.target for each in said} == {MOST_GUIDED}
+    assert max(each.response_s for each in said) == MOST_GUIDED
     assert guide([Child(0.0, 5e-324, 5e-324)])[0].target >= 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.health import FIRST_WITHIN_S, JITTER, Health, pauses_s
+from tierlb.balance.health import CHECK_JITTER, FIRST_WITHIN_S, Health, pauses_s
 
 
 def after_each(results: str, healthy_after: int = 2, unhealthy_after: int = 3) -> str:
@@ -79,7 +79,7 @@ def test_the_first_check_is_soon_and_the_mean_is_the_interval(interval_s: float)
     first, second, *others = islice(pauses_s(interval_s, random.Random(1)), 2002)
     assert 0 <= first <= min(FIRST_WITHIN_S, interval_s)
     assert 0.5 * interval_s <= second <= interval_s
-    assert all((1 - JITTER) * interval_s <= pause <= (1 + JITTER) * interval_s for pause in others)
+    assert all((1 - CHECK_JITTER) * interval_s <= pause <= (1 + CHECK_JITTER) * interval_s for pause in others)
     assert sum(others) / len(others) == pytest.approx(interval_s, rel=0.01)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.interference import FADES_S, LEAST, MOST, Interference, Seen
+from tierlb.balance.interference import FADES_S, LEAST_INTERFERENCE, MOST_INTERFERENCE, Interference, Seen
 
 TICK_S = 0.05
 Ratio = Callable[[float, float], float]
@@ -67,7 +67,7 @@ def test_it_is_found_within_two_seconds() -> None:
 
 
 def test_a_parked_item_weighs_no_more_than_the_most() -> None:
-    assert run(Interference(), 20, HOSTS, lambda parked, weight: 1 + parked).weight == MOST
+    assert run(Interference(), 20, HOSTS, lambda parked, weight: 1 + parked).weight == MOST_INTERFERENCE
 
 
 def test_hosts_that_were_faster_with_parked_items_are_no_credit() -> None:
@@ -99,9 +99,9 @@ def test_it_is_given_up_sooner_the_more_parked_items_are_where_nothing_is_answer
 
 
 def test_a_small_weight_is_none_so_that_it_does_not_decide_between_equal_hosts() -> None:
-    found = Interference(0.99 * LEAST)
+    found = Interference(0.99 * LEAST_INTERFERENCE)
     assert found.weight == 0
-    assert Interference(LEAST).weight == LEAST
+    assert Interference(LEAST_INTERFERENCE).weight == LEAST_INTERFERENCE
 
 
 NOTHING_TO_TELL = [
@@ -154,7 +154,7 @@ def test_where_all_are_slower_alike_the_weight_is_the_same(factor: float) -> Non
     usual = run(Interference(), 1, HOSTS, lambda parked, weight: 1 + 0.05 * parked)
     slower = run(Interference(), 1, HOSTS, lambda parked, weight: factor * (1 + 0.05 * parked))
     assert slower.weight == pytest.approx(usual.weight)
-    assert 0 < usual.weight < MOST
+    assert 0 < usual.weight < MOST_INTERFERENCE
 
 
 ROWS = st.lists(
@@ -168,4 +168,4 @@ def test_whatever_comes_the_weight_is_between_none_and_the_most(looks: list[tupl
     for dt_s, hosts in looks:
         found.observe(dt_s, hosts)
         assert math.isfinite(found.weight)
-        assert found.weight == 0 or LEAST <= found.weight <= MOST
+        assert found.weight == 0 or LEAST_INTERFERENCE <= found.weight <= MOST_INTERFERENCE

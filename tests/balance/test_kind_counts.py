@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kind_counts import MOST, MOST_SAID, REST, SWEEP_S, KindCounts, KindGrowth
+from tierlb.balance.kind_counts import LARGEST_COUNT, MOST_COUNTED_KINDS, REST, SWEEP_S, KindCounts, KindGrowth
 from tierlb.model.load import KindTimes
 
 
 def test_the_first_kinds_have_counts_of_their_own_and_all_others_one_in_common() -> None:
     counts = KindCounts()
-    for key in range(2, 2 + 2 * (MOST_SAID + 3), 2):
+    for key in range(2, 2 + 2 * (MOST_COUNTED_KINDS + 3), 2):
         counts.add(key, 1, 0.5)
         counts.add(key, 2, 0.25)
     value = counts.value()
-    assert len(value) == MOST_SAID + 1
+    assert len(value) == MOST_COUNTED_KINDS + 1
     assert value[0] == (2, 3, 0.75)
     assert value[-1] == (REST, 9, 2.25)
 
@@ -32,7 +32,7 @@ def test_parts_of_answers_add_up() -> None:
     assert counts.value() == ((2, 2, 1.25),)
 
 
-@pytest.mark.parametrize("error", [(1.0, 5 * MOST), (5 * MOST, 1.0)])
+@pytest.mark.parametrize("error", [(1.0, 5 * LARGEST_COUNT), (5 * LARGEST_COUNT, 1.0)])
 def test_what_a_child_says_in_error_does_not_outlast_it(error: tuple[float, float]) -> None:
     """With a sum that is too large, or cut to what a report holds, all later growth would be lost."""
     counts, growth = KindCounts(), KindGrowth()
@@ -47,12 +47,12 @@ def test_what_a_child_says_in_error_does_not_outlast_it(error: tuple[float, floa
 
 def test_a_rare_kind_gives_its_place_to_one_that_waits() -> None:
     counts = KindCounts()
-    for key in range(2, 2 + 2 * MOST_SAID, 2):
+    for key in range(2, 2 + 2 * MOST_COUNTED_KINDS, 2):
         counts.add(key, 100, 1.0)
     counts.add(1000, 100, 1.0)
     counts.sweep(SWEEP_S)
-    assert len(counts.value()) == MOST_SAID + 1, "all were busy"
-    for key in range(4, 2 + 2 * MOST_SAID, 2):
+    assert len(counts.value()) == MOST_COUNTED_KINDS + 1, "all were busy"
+    for key in range(4, 2 + 2 * MOST_COUNTED_KINDS, 2):
         counts.add(key, 100, 1.0)
     counts.add(1000, 100, 1.0)
     counts.sweep(1.5 * SWEEP_S)

@@ -9,21 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.kind_counts import REST
-from tierlb.balance.kinds import (
-    ENOUGH,
-    FORMS,
-    KEPT_FROM,
-    MEMORY,
-    MOST_CHANGE,
-    MOST_KINDS,
-    OTHER,
-    SHORTEST_S,
-    SWEEP_S,
-    WORK_MEMORY,
-    Answers,
-    Kinds,
-    Work,
-)
+from tierlb.balance.kind_places import ANSWER_FORMS, MOST_KINDS, OTHER_KINDS
+from tierlb.balance.kinds import KEPT_FROM, KIND_SWEEP_S, Answers, Kinds
+from tierlb.balance.usual_times import KNOWN_FROM, MOST_CHANGE, SHORTEST_USUAL_S, USUAL_MEMORY
 
 TICK_S = 0.05
 
@@ -50,7 +38,7 @@ def seen(kinds: Kinds, ticks: int, times: dict[int, list[float]], expected: floa
 def test_a_kind_tells_nothing_before_enough_answers() -> None:
     kinds = Kinds()
     number = kinds.number("a")
-    for _ in range(ENOUGH - 1):
+    for _ in range(KNOWN_FROM - 1):
         assert kinds.judge({number: [0.2]}) == Answers()
         kinds.learn(0.0)
     assert kinds.judge({number: [0.2]}) == Answers(1, pytest.approx(0.2), pytest.approx(1))
@@ -68,7 +56,7 @@ def test_a_stream_is_another_kind_than_an_answer_of_known_length() -> None:
     kinds = Kinds()
     number = kinds.number("a")
     seen(kinds, 1, {number: [0.01] * 20, number + 1: [3.0] * 20})
-    assert kinds.usual_s[number : number + FORMS] == pytest.approx([0.01, 3.0])
+    assert kinds.usual_s[number : number + ANSWER_FORMS] == pytest.approx([0.01, 3.0])
     assert kinds.expected_s(number) == pytest.approx(3.0), "before it is answered its form is not known"
     assert kinds.judge({number: [0.01], number + 1: [3.0]}).ratios == pytest.approx(2)
 
@@ -182,7 +170,7 @@ def test_no_tick_moves_a_usual_time_by_more_than_the_most() -> None:
 def test_a_single_tick_moves_a_usual_time_little() -> None:
     kinds, (one, other) = knowing(0.01, 0.01)
     seen(kinds, 1, {one: [0.1] * 5, other: [0.01] * 5})
-    assert kinds.usual_s[one] == pytest.approx(0.01, rel=5 / MEMORY)
+    assert kinds.usual_s[one] == pytest.approx(0.01, rel=5 / USUAL_MEMORY)
 
 
 def test_a_kind_that_gives_no_answers_keeps_its_usual_time() -> None:
@@ -203,7 +191,7 @@ def test_a_kind_that_comes_late_is_measured_in_the_unit_of_the_others() -> None:
 def test_answers_that_take_no_time_leave_something_to_divide_by() -> None:
     kinds, (one, other) = knowing(0.01, 0.01)
     seen(kinds, 2000, {one: [0.0] * 400, other: [0.01] * 401})
-    assert kinds.usual_s[one] == SHORTEST_S
+    assert kinds.usual_s[one] == SHORTEST_USUAL_S
     assert math.isfinite(kinds.judge({one: [0.01]}).ratios)
 
 
@@ -224,7 +212,7 @@ def test_whatever_comes_the_figures_are_finite_and_usual_times_can_be_divided_by
         assert all(0 <= each < math.inf for each in (answers.work_s, answers.ratios))
         now += dt_s
         kinds.learn(now)
-        assert all(usual_s == 0 or SHORTEST_S <= usual_s < math.inf for usual_s in kinds.usual_s)
+        assert all(usual_s == 0 or SHORTEST_USUAL_S <= usual_s < math.inf for usual_s in kinds.usual_s)
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 100))
@@ -250,10 +238,10 @@ def test_in_another_unit_of_time_the_ratios_are_the_same(unit: float, seed: int)
 def test_numbers_are_even_and_stay() -> None:
     kinds = Kinds()
     numbers = [kinds.number(key) for key in range(MOST_KINDS - 1)]
-    assert len({*numbers, OTHER}) == MOST_KINDS
-    assert {number % FORMS for number in numbers} == {0}
+    assert len({*numbers, OTHER_KINDS}) == MOST_KINDS
+    assert {number % ANSWER_FORMS for number in numbers} == {0}
     assert [kinds.number(key) for key in range(MOST_KINDS - 1)] == numbers
-    assert kinds.number("one more") == OTHER
+    assert kinds.number("one more") == OTHER_KINDS
 
 
 def answered(kinds: Kinds, key: Hashable, count: int = KEPT_FROM) -> int:
@@ -272,26 +260,26 @@ def full() -> Kinds:
 def test_a_kind_with_hardly_any_traffic_gives_its_place_to_another() -> None:
     kinds = full()
     kinds.number("waits")
-    kinds.learn(SWEEP_S)
-    assert kinds.number("waits") == OTHER, "all were busy"
+    kinds.learn(KIND_SWEEP_S)
+    assert kinds.number("waits") == OTHER_KINDS, "all were busy"
     for key in range(1, MOST_KINDS - 1):
         answered(kinds, key)
-    kinds.learn(2 * SWEEP_S)
-    assert kinds.number("waits") == kinds.number("waits") != OTHER
-    assert kinds.number(0) == OTHER
-    assert kinds.number(1) != OTHER
+    kinds.learn(2 * KIND_SWEEP_S)
+    assert kinds.number("waits") == kinds.number("waits") != OTHER_KINDS
+    assert kinds.number(0) == OTHER_KINDS
+    assert kinds.number(1) != OTHER_KINDS
 
 
 def test_while_none_waits_for_a_place_all_keep_theirs() -> None:
     kinds = full()
     for sweep in range(1, 10):
-        kinds.learn(sweep * SWEEP_S)
-    assert not kinds._free
+        kinds.learn(sweep * KIND_SWEEP_S)
+    assert not kinds.places._free
     kinds.number("waits")
-    kinds.learn(10 * SWEEP_S)
+    kinds.learn(10 * KIND_SWEEP_S)
     answered(kinds, 0)
-    kinds.learn(11 * SWEEP_S)
-    kinds.learn(12 * SWEEP_S)
+    kinds.learn(11 * KIND_SWEEP_S)
+    kinds.learn(12 * KIND_SWEEP_S)
     assert kinds.expected_s(kinds.number(0)) > 0, "it came when none waited any more"
 
 
@@ -299,15 +287,15 @@ def test_between_two_sweeps_no_place_is_given_back() -> None:
     kinds = Kinds()
     for key in range(MOST_KINDS):
         kinds.number(key)
-    kinds.learn(SWEEP_S - 0.01)
-    assert kinds.number("waits") == OTHER
-    kinds.learn(SWEEP_S)
+    kinds.learn(KIND_SWEEP_S - 0.01)
+    assert kinds.number("waits") == OTHER_KINDS
+    kinds.learn(KIND_SWEEP_S)
     for key in range(MOST_KINDS):
         kinds.number(key)
-    kinds.learn(2 * SWEEP_S - 0.01)
-    assert kinds.number("waits") == OTHER
-    kinds.learn(2 * SWEEP_S)
-    assert kinds.number("waits") != OTHER
+    kinds.learn(2 * KIND_SWEEP_S - 0.01)
+    assert kinds.number("waits") == OTHER_KINDS
+    kinds.learn(2 * KIND_SWEEP_S)
+    assert kinds.number("waits") != OTHER_KINDS
 
 
 def test_polls_that_are_hardly_ever_answered_keep_their_place() -> None:
@@ -315,10 +303,10 @@ def test_polls_that_are_hardly_ever_answered_keep_their_place() -> None:
     for _ in range(KEPT_FROM):
         kinds.note_parked(kinds.number(0))
     for key in range(1, MOST_KINDS - 1):
-        kinds._answered[kinds.number(key)] = 0
-    kinds._answered[kinds.number(0)] = 0
+        kinds._activity.answered[kinds.number(key)] = 0
+    kinds._activity.answered[kinds.number(0)] = 0
     kinds.number("waits")
-    kinds.learn(SWEEP_S)
+    kinds.learn(KIND_SWEEP_S)
     assert kinds.long[kinds.number(0)]
     assert not kinds.long[kinds.number(1)]
 
@@ -327,17 +315,17 @@ def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
     kinds = Kinds()
     for key in range(MOST_KINDS - 1):
         number = kinds.number(key)
-        seen(kinds, 1, {number: [0.5] * ENOUGH, number + 1: [9.0] * ENOUGH})
-        for _ in range(3 * ENOUGH):
+        seen(kinds, 1, {number: [0.5] * KNOWN_FROM, number + 1: [9.0] * KNOWN_FROM})
+        for _ in range(3 * KNOWN_FROM):
             kinds.note_parked(number)
     kinds.number("waits")
     for sweep in range(1, 9):
-        if not kinds._free:
+        if not kinds.places._free:
             kinds.number("waits")
-            kinds.learn(sweep * SWEEP_S)
-    late = kinds._free[-1]
-    kinds.judge({late: [0.5] * ENOUGH, late + 1: [9.0] * ENOUGH})
-    for _ in range(3 * ENOUGH):
+            kinds.learn(sweep * KIND_SWEEP_S)
+    late = kinds.places._free[-1]
+    kinds.judge({late: [0.5] * KNOWN_FROM, late + 1: [9.0] * KNOWN_FROM})
+    for _ in range(3 * KNOWN_FROM):
         kinds.note_parked(late)
     number = kinds.number("waits")
     assert number == late
@@ -350,29 +338,29 @@ def test_of_a_kind_that_lost_its_place_nothing_is_left_to_the_next() -> None:
 def test_items_of_a_kind_that_lost_its_place_count_as_of_the_rest() -> None:
     kinds = full()
     told: list[str] = []
-    kinds.on_freed = lambda: told.append("anew")
+    kinds.places.on_freed = lambda: told.append("anew")
     kept, lost = kinds.place(1), kinds.place(0)
     kinds.number("waits")
-    kinds.learn(SWEEP_S)
+    kinds.learn(KIND_SWEEP_S)
     assert not told, "all were busy"
     before = lost.number
     answered(kinds, 1)
     kinds.number("waits")
-    kinds.learn(2 * SWEEP_S)
-    assert (lost.number, kept.number, told) == (OTHER, kinds.number(1), ["anew"])
+    kinds.learn(2 * KIND_SWEEP_S)
+    assert (lost.number, kept.number, told) == (OTHER_KINDS, kinds.number(1), ["anew"])
     taken = {kinds.number(key) for key in range(MOST_KINDS, 2 * MOST_KINDS - 2)}
     assert before in taken
-    assert OTHER not in taken
-    assert kinds.place(0).number == OTHER
+    assert OTHER_KINDS not in taken
+    assert kinds.place(0).number == OTHER_KINDS
 
 
 def test_a_kind_without_a_place_holds_none_when_one_is_free_again() -> None:
     kinds = full()
     rest = kinds.place("waits")
-    kinds.learn(SWEEP_S)
+    kinds.learn(KIND_SWEEP_S)
     kinds.place("waits")
-    kinds.learn(2 * SWEEP_S)
-    assert kinds.place("waits").number != rest.number == OTHER
+    kinds.learn(2 * KIND_SWEEP_S)
+    assert kinds.place("waits").number != rest.number == OTHER_KINDS
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.floats(0, 8), st.booleans()), max_size=300))
@@ -386,11 +374,13 @@ def test_however_many_keys_come_memory_is_bounded(steps: list[tuple[int, int, fl
         if parked:
             kinds.note_parked(number)
         kinds.learn(now)
-        numbers = [place.number for place in kinds._places.values()]
+        numbers = [place.number for place in kinds.places._places.values()]
         assert len(set(numbers)) == len(numbers) < MOST_KINDS
-        assert sorted([OTHER, *numbers, *kinds._free]) == list(range(0, MOST_KINDS * FORMS, FORMS))
-        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._answered) == MOST_KINDS * FORMS
-        assert not kinds._new
+        assert sorted([OTHER_KINDS, *numbers, *kinds.places._free]) == list(
+            range(0, MOST_KINDS * ANSWER_FORMS, ANSWER_FORMS)
+        )
+        assert len(kinds.usual_s) == len(kinds.long) == len(kinds._activity.answered) == MOST_KINDS * ANSWER_FORMS
+        assert not kinds._usual._new
 
 
 # Long ones.
@@ -420,45 +410,11 @@ def test_a_kind_that_is_long_no_longer_is_found_out_at_the_next_sweep() -> None:
         kinds.note_parked(number)
     kinds.judge({number: [0.01] * 20})
     assert kinds.long[number]
-    kinds.learn(SWEEP_S)
+    kinds.learn(KIND_SWEEP_S)
     assert not kinds.long[number]
 
 
 # The mean work of a pool.
-
-
-def test_nothing_is_known_of_the_work_before_the_first_answer() -> None:
-    work = Work()
-    work.add(0, 0.0)
-    assert work.usual_s == 0
-    work.add(1, 0.02)
-    assert work.usual_s == pytest.approx(0.02)
-
-
-def test_the_work_is_the_mean_of_the_first_and_follows_the_mix() -> None:
-    work = Work()
-    for usual_s in (0.1, 0.2, 0.3):
-        work.add(1, usual_s)
-    assert work.usual_s == pytest.approx(0.2)
-    for _ in range(100):
-        work.add(WORK_MEMORY // 10, WORK_MEMORY // 10 * 0.01)
-    assert work.usual_s == pytest.approx(0.01, rel=0.01)
-
-
-def test_few_answers_of_another_kind_hardly_move_the_work() -> None:
-    work = Work()
-    work.add(WORK_MEMORY, WORK_MEMORY * 0.01)
-    work.add(1, 1.0)
-    assert work.usual_s == pytest.approx(0.01 + 0.99 / WORK_MEMORY)
-
-
-@given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(SHORTEST_S, 1e4)), min_size=1))
-def test_the_work_stays_within_what_came(ticks: list[tuple[int, float]]) -> None:
-    work = Work()
-    for count, usual_s in ticks:
-        work.add(count, count * usual_s)
-    times = [usual_s for count, usual_s in ticks if count]
-    assert not times or min(times) * 0.999999 <= work.usual_s <= max(times) * 1.000001
 
 
 def test_all_nodes_call_a_kind_the_same_and_none_as_the_rest() -> None:
@@ -466,16 +422,26 @@ def test_all_nodes_call_a_kind_the_same_and_none_as_the_rest() -> None:
     second.number("another")
     number, other = first.number(("GET", b"/x")), second.number(("GET", b"/x"))
     assert number != other
-    assert first.key(number) == second.key(other)
-    assert len({first.key(number), first.key(number + 1), second.key(second.number("another")), REST}) == 4
-    assert first.key(OTHER) == REST
-    assert 0 < first.key(number) < 2**32
+    assert first.places.keys[number] == second.places.keys[other]
+    assert (
+        len(
+            {
+                first.places.keys[number],
+                first.places.keys[number + 1],
+                second.places.keys[second.number("another")],
+                REST,
+            }
+        )
+        == 4
+    )
+    assert first.places.keys[OTHER_KINDS] == REST
+    assert 0 < first.places.keys[number] < 2**32
 
 
 def test_what_a_child_said_is_judged_as_answers_are_and_said_on() -> None:
     heard, seen = Kinds(), Kinds()
     for ratio in (1.0, 1.0, 3.0):
-        said = heard.judge_said([(2, 20, 20 * ratio * 0.01)])
+        said = heard.judge_reported([(2, 20, 20 * ratio * 0.01)])
         own = seen.judge({seen.number("x"): [ratio * 0.01] * 20})
         assert (said.count, said.ratios, said.work_s) == pytest.approx((own.count, own.ratios, own.work_s))
     assert heard.counts.value() == ((2, 60, pytest.approx(1.0)),)
@@ -484,5 +450,5 @@ def test_what_a_child_said_is_judged_as_answers_are_and_said_on() -> None:
 
 def test_of_a_child_that_is_shared_only_a_part_is_said_on() -> None:
     kinds = Kinds()
-    assert kinds.judge_said([(2, 20, 1.0), (REST, 10, 1.0)], part=0.5).count == 30
+    assert kinds.judge_reported([(2, 20, 1.0), (REST, 10, 1.0)], part=0.5).count == 30
     assert kinds.counts.value() == ((2, 10, 0.5), (REST, 5, 0.5))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.balance.fake_hosts import FakeHost, fake_hosts
-from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, scans, score_of
+from tierlb.balance.load_aware import SCAN_AT_MOST, LoadAware, cost_of, scans
 
 LINES = st.lists(
     st.builds(
@@ -32,9 +32,9 @@ def built(hosts: list[FakeHost], seed: int = 1) -> LoadAware[FakeHost]:
 @given(LINES, st.integers())
 def test_a_scan_finds_the_lowest_score(hosts: list[FakeHost], seed: int) -> None:
     chooser = built(hosts, seed)
-    lowest = min(score_of(host) for host in hosts)
-    assert all(score_of(chooser.pick(0)) == lowest for _ in range(5))
-    assert score_of(chooser.among(hosts, 0)) == lowest
+    lowest = min(cost_of(host) for host in hosts)
+    assert all(cost_of(chooser.pick(0)) == lowest for _ in range(5))
+    assert cost_of(chooser.among(hosts, 0)) == lowest
 
 
 def test_in_flight_counts_at_the_time_of_the_pick() -> None:

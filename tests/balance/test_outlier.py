@@ -9,22 +9,22 @@ from tierlb.balance.outlier import (
     CHANCE,
     LEAST_HOSTS,
     LEAST_VOLUME,
-    LONGEST_EJECTION_S,
-    Counts,
+    LONGEST_OUTLIER_EJECTION_S,
+    AnswerCounts,
     Fault,
-    Recent,
+    RecentAnswers,
     Runs,
-    ejection_s,
     excess,
     is_sign,
     is_sign_alone,
     lasting_excess,
     low_success_rates,
     may_eject,
+    outlier_ejection_s,
     run_needed,
 )
 
-GOOD = Counts(1000, 0)
+GOOD = AnswerCounts(1000, 0)
 
 
 @pytest.mark.parametrize(
@@ -112,22 +112,25 @@ def test_a_run_beside_good_answers_is_as_long_as_is_configured_and_as_runs_of_si
 @pytest.mark.parametrize(
     ("hosts", "outliers"),
     [
-        ([GOOD] * 4 + [Counts(1000, 500)], [4]),
-        ([Counts(1000, 500)] + [GOOD] * 4, [0]),
-        ([GOOD] * 8 + [Counts(1000, 900), Counts(1000, 950)], [8, 9]),
-        ([GOOD] * 3 + [Counts(1000, 1000)], []),  # too few to tell
-        ([GOOD] * 4 + [Counts(LEAST_VOLUME - 1, 50)], []),  # too little traffic, and then too few
-        ([GOOD] * 4 + [Counts(1000, 1)], []),  # far off by deviations, and nothing by any other measure
-        ([GOOD] * 4 + [Counts(1000, 80)], [4]),
-        ([Counts(10**6, 0)] * 4 + [Counts(10**6, 10**4)], []),  # by deviations and beyond chance, but by 1 % alone
-        ([GOOD] * 3 + [Counts(1000, 500)] * 2, []),  # where so many are low none is far from the others
-        ([Counts(1000, 500)] * 5, []),
-        ([Counts(1000, 500)] * 4 + [Counts(100, 65)], []),  # chance
+        ([GOOD] * 4 + [AnswerCounts(1000, 500)], [4]),
+        ([AnswerCounts(1000, 500)] + [GOOD] * 4, [0]),
+        ([GOOD] * 8 + [AnswerCounts(1000, 900), AnswerCounts(1000, 950)], [8, 9]),
+        ([GOOD] * 3 + [AnswerCounts(1000, 1000)], []),  # too few to tell
+        ([GOOD] * 4 + [AnswerCounts(LEAST_VOLUME - 1, 50)], []),  # too little traffic, and then too few
+        ([GOOD] * 4 + [AnswerCounts(1000, 1)], []),  # far off by deviations, and nothing by any other measure
+        ([GOOD] * 4 + [AnswerCounts(1000, 80)], [4]),
+        (
+            [AnswerCounts(10**6, 0)] * 4 + [AnswerCounts(10**6, 10**4)],
+            [],
+        ),  # by deviations and beyond chance, but by 1 % alone
+        ([GOOD] * 3 + [AnswerCounts(1000, 500)] * 2, []),  # where so many are low none is far from the others
+        ([AnswerCounts(1000, 500)] * 5, []),
+        ([AnswerCounts(1000, 500)] * 4 + [AnswerCounts(100, 65)], []),  # chance
         ([], []),
     ],
 )
 def test_a_success_rate_is_too_low_by_deviations_by_a_gap_and_beyond_chance(
-    hosts: list[Counts], outliers: list[int]
+    hosts: list[AnswerCounts], outliers: list[int]
 ) -> None:
     assert low_success_rates(hosts) == outliers
 
@@ -136,13 +139,13 @@ def test_siblings_that_fail_alike_are_no_outliers_however_many_they_are() -> Non
     """By deviations alone some of twenty equal endpoints would be ejected in most intervals."""
     rng, found = random.Random(1), 0
     for _ in range(200):
-        hosts = [Counts(200, sum(rng.random() < 0.4 for _ in range(200))) for _ in range(20)]
+        hosts = [AnswerCounts(200, sum(rng.random() < 0.4 for _ in range(200))) for _ in range(20)]
         found += len(low_success_rates(hosts))
     assert found <= 2
 
 
 def test_five_are_enough_to_tell_one() -> None:
-    assert low_success_rates([GOOD] * (LEAST_HOSTS - 1) + [Counts(1000, 1000)]) == [LEAST_HOSTS - 1]
+    assert low_success_rates([GOOD] * (LEAST_HOSTS - 1) + [AnswerCounts(1000, 1000)]) == [LEAST_HOSTS - 1]
 
 
 @pytest.mark.parametrize(
@@ -168,10 +171,10 @@ def test_so_many_may_be_out_at_once(hosts: int, out: int, most: float, may: bool
 
 @pytest.mark.parametrize(
     ("base_s", "times", "lasts_s"),
-    [(5, 0, 5), (5, 1, 10), (5, 4, 80), (5, 50, LONGEST_EJECTION_S), (600, 0, 600), (600, 3, 600)],
+    [(5, 0, 5), (5, 1, 10), (5, 4, 80), (5, 50, LONGEST_OUTLIER_EJECTION_S), (600, 0, 600), (600, 3, 600)],
 )
 def test_each_ejection_lasts_twice_as_long(base_s: float, times: int, lasts_s: float) -> None:
-    assert ejection_s(base_s, times) == lasts_s
+    assert outlier_ejection_s(base_s, times) == lasts_s
 
 
 def test_a_good_answer_ends_a_run() -> None:
@@ -186,19 +189,19 @@ def test_errors_are_alone_from_the_siblings_latest_error_on() -> None:
     runs = Runs()
     looks = []
     known = [(100, 7), (110, 7), (115, 8), (130, 8), (90, 5), (91, 5), (50, 5), (52, 5)]  # endpoints leave, too
-    for others in [Counts(*each) for each in known]:
+    for others in [AnswerCounts(*each) for each in known]:
         if runs.add(0, Fault.ANSWER, 0.0):
-            runs.begins_beside(Counts(100, 7))
+            runs.begins_beside(AnswerCounts(100, 7))
         looks.append(runs.alone(others))
     assert looks == [(1, 0), (2, 10), (0, 0), (1, 15), (0, 0), (1, 1), (0, 0), (1, 2)]
 
 
 def test_the_errors_that_probation_presumes_are_not_alone() -> None:
     runs = Runs()
-    runs.begins_beside(Counts(100, 7))
+    runs.begins_beside(AnswerCounts(100, 7))
     runs.on_probation(7, 5)
     assert not runs.add(7, Fault.ANSWER, 0.0)
-    assert runs.alone(Counts(102, 7)) == (1, 2)
+    assert runs.alone(AnswerCounts(102, 7)) == (1, 2)
 
 
 def test_good_answers_before_a_run_do_not_end_it() -> None:
@@ -290,50 +293,55 @@ def test_probation_begins_without_what_was_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "share"), [(Counts(), 0.0), (Counts(4, 1), 0.25), (Counts(1, 2), 1.0), (Counts(0, 3), 0.0)]
+    ("counts", "share"),
+    [(AnswerCounts(), 0.0), (AnswerCounts(4, 1), 0.25), (AnswerCounts(1, 2), 1.0), (AnswerCounts(0, 3), 0.0)],
 )
-def test_an_error_share_is_one_whatever_the_counts(counts: Counts, share: float) -> None:
+def test_an_error_share_is_one_whatever_the_counts(counts: AnswerCounts, share: float) -> None:
     assert counts.error_share == share
 
 
 @pytest.mark.parametrize(
     ("own", "others", "part"),
     [
-        (Recent(1, 1), Recent(), 1.0),
-        (Recent(100, 1), Recent(300, 0), 1.0),
-        (Recent(100, 100), Recent(300, 300), 0.0),
-        (Recent(100, 40), Recent(300, 150), 0.0),
-        (Recent(100, 55), Recent(300, 150), 0.0),  # chance
-        (Recent(100, 69), Recent(300, 150), 0.0),
-        (Recent(100, 100), Recent(300, 150), 0.3),
-        (Recent(0.1, 0.1), Recent(), 1.0),  # faded
-        (Recent(), Recent(100, 10), 0.0),
+        (RecentAnswers(1, 1), RecentAnswers(), 1.0),
+        (RecentAnswers(100, 1), RecentAnswers(300, 0), 1.0),
+        (RecentAnswers(100, 100), RecentAnswers(300, 300), 0.0),
+        (RecentAnswers(100, 40), RecentAnswers(300, 150), 0.0),
+        (RecentAnswers(100, 55), RecentAnswers(300, 150), 0.0),  # chance
+        (RecentAnswers(100, 69), RecentAnswers(300, 150), 0.0),
+        (RecentAnswers(100, 100), RecentAnswers(300, 150), 0.3),
+        (RecentAnswers(0.1, 0.1), RecentAnswers(), 1.0),  # faded
+        (RecentAnswers(), RecentAnswers(100, 10), 0.0),
     ],
 )
-def test_errors_count_as_load_as_far_as_siblings_do_not_have_them_too(own: Recent, others: Recent, part: float) -> None:
+def test_errors_count_as_load_as_far_as_siblings_do_not_have_them_too(
+    own: RecentAnswers, others: RecentAnswers, part: float
+) -> None:
     assert excess(own, others) == pytest.approx(part)
 
 
 @pytest.mark.parametrize(
     ("own", "others", "part"),
     [
-        (Recent(25, 1), Recent(75, 0), 0.0),  # one error in a hundred
-        (Recent(25, 10), Recent(75, 0), 0.74),
-        (Recent(1, 1), Recent(), 1.0),
-        (Recent(0.1, 0.1), Recent(3, 0), 1.0),  # not a good answer
-        (Recent(1, 1), Recent(3, 2), 0.0),
-        (Recent(20, 12), Recent(60, 40), 0.0),
-        (Recent(), Recent(100, 10), 0.0),
+        (RecentAnswers(25, 1), RecentAnswers(75, 0), 0.0),  # one error in a hundred
+        (RecentAnswers(25, 10), RecentAnswers(75, 0), 0.74),
+        (RecentAnswers(1, 1), RecentAnswers(), 1.0),
+        (RecentAnswers(0.1, 0.1), RecentAnswers(3, 0), 1.0),  # not a good answer
+        (RecentAnswers(1, 1), RecentAnswers(3, 2), 0.0),
+        (RecentAnswers(20, 12), RecentAnswers(60, 40), 0.0),
+        (RecentAnswers(), RecentAnswers(100, 10), 0.0),
     ],
 )
-def test_a_penalty_lasts_only_if_chance_does_not_explain_the_errors(own: Recent, others: Recent, part: float) -> None:
+def test_a_penalty_lasts_only_if_chance_does_not_explain_the_errors(
+    own: RecentAnswers, others: RecentAnswers, part: float
+) -> None:
     assert lasting_excess(own, others) == pytest.approx(part, abs=0.01)
 
 
 def test_recent_counts_fade() -> None:
-    recent = Recent()
-    recent.add(Counts(10, 4), 0.0)
-    recent.add(Counts(2, 2), 0.5)
+    recent = RecentAnswers()
+    recent.add(AnswerCounts(10, 4), 0.0)
+    recent.add(AnswerCounts(2, 2), 0.5)
     assert (recent.done, recent.faults, recent.error_share) == (7, 4, 4 / 7)
-    assert Recent().error_share == 0.0
-    assert Recent(1.0, 2.0).error_share == 1.0
+    assert RecentAnswers().error_share == 0.0
+    assert RecentAnswers(1.0, 2.0).error_share == 1.0

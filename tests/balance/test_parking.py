@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.balance.parking import (
-    LONGEST_REST_S,
+    LONGEST_STUCK_REST_S,
     OVERTAKEN_BY,
     PARKED_AFTER_S,
-    StuckTrial,
+    StuckProbe,
     is_overtaken,
     parks_after_s,
 )
@@ -49,7 +49,7 @@ def test_where_items_are_served_in_turn_none_is_overtaken(over: int, before: int
     assert is_overtaken(over + before + later, turn, 0, OVERTAKEN_BY) is (later > OVERTAKEN_BY)
 
 
-def due(trial: StuckTrial, seconds: float, over: int, *, now: float = 0.0) -> list[float]:
+def due(trial: StuckProbe, seconds: float, over: int, *, now: float = 0.0) -> list[float]:
     """The times at which one more item is to be sent to a host that stays stuck. It becomes old as the others."""
     times = []
     for tick in range(round(seconds / TICK_S)):
@@ -62,13 +62,13 @@ def due(trial: StuckTrial, seconds: float, over: int, *, now: float = 0.0) -> li
 
 
 def test_a_host_that_is_not_stuck_is_not_tried() -> None:
-    trial = StuckTrial()
+    trial = StuckProbe()
     trial.look(0.0, 0, stuck=False)
     assert not trial.due
 
 
 def test_a_stuck_host_gets_the_next_item_until_that_has_begun() -> None:
-    trial = StuckTrial()
+    trial = StuckProbe()
     for at in (0.0, 1.0, 50.0):
         trial.look(at, 7, stuck=True)
         assert trial.due
@@ -79,14 +79,14 @@ def test_a_stuck_host_gets_the_next_item_until_that_has_begun() -> None:
 
 
 def test_one_that_answers_nothing_is_tried_more_and_more_rarely() -> None:
-    times = due(StuckTrial(), 300, 7)
+    times = due(StuckProbe(), 300, 7)
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses[:9] == pytest.approx([0.5, 1, 2, 4, 8, 16, 32, 60, 60], abs=0.11)
-    assert LONGEST_REST_S == 60
+    assert LONGEST_STUCK_REST_S == 60
 
 
 def test_one_that_answered_what_it_got_is_tried_again_at_once() -> None:
-    trial = StuckTrial()
+    trial = StuckProbe()
     due(trial, 60, 7)
     for over in range(8, 20):
         trial.look(60.0, over, stuck=True)
@@ -99,7 +99,7 @@ def test_one_that_answered_what_it_got_is_tried_again_at_once() -> None:
 def test_it_is_never_due_where_nothing_is_stuck_and_never_rests_for_longer_than_a_minute(
     looks: list[tuple[float, int, bool]],
 ) -> None:
-    trial, now, over, waited_since = StuckTrial(), 0.0, 0, None
+    trial, now, over, waited_since = StuckProbe(), 0.0, 0, None
     for dt_s, more, stuck in looks:
         now, over = now + dt_s, over + more
         trial.look(now, over, stuck=stuck)
@@ -108,11 +108,11 @@ def test_it_is_never_due_where_nothing_is_stuck_and_never_rests_for_longer_than_
             continue
         if trial.due:
             waited_since = now
-        assert trial.due or (waited_since is not None and now - waited_since < LONGEST_REST_S)
+        assert trial.due or (waited_since is not None and now - waited_since < LONGEST_STUCK_REST_S)
 
 
 def test_half_a_second_is_what_the_first_rest_takes() -> None:
-    trial = StuckTrial()
+    trial = StuckProbe()
     trial.look(0.0, 0, stuck=True)
     trial.look(0.0, 0, stuck=False)
     trial.look(PARKED_AFTER_S - 0.01, 0, stuck=True)

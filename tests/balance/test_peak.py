@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.balance.fake_hosts import FakeHost, fake_hosts
-from tierlb.balance.peak import DECAY_S, PeakEwma, PeakEwmaChoices, expected_s
+from tierlb.balance.peak import PEAK_DECAY_S, PeakEwma, PeakEwmaChoices, expected_s
 
 
 def test_a_slower_response_is_believed_at_once() -> None:
@@ -21,7 +21,7 @@ def test_a_slower_response_is_believed_at_once() -> None:
 def test_a_faster_one_is_believed_slowly() -> None:
     peak = PeakEwma()
     peak.observe(0, 0.500)
-    peak.observe(DECAY_S, 0.100)
+    peak.observe(PEAK_DECAY_S, 0.100)
     assert peak.cost == pytest.approx(0.1 + 0.4 / math.e)
 
 
@@ -39,7 +39,7 @@ def test_the_average_is_that_of_finagle(responses: list[tuple[float, float]]) ->
     peak, cost, stamp, now = PeakEwma(), 0.0, 0.0, 0.0
     for pause_s, duration_s in responses:
         now += pause_s
-        weight = math.exp(-(now - stamp) / DECAY_S)
+        weight = math.exp(-(now - stamp) / PEAK_DECAY_S)
         cost = duration_s if duration_s > cost else cost * weight + duration_s * (1 - weight)
         stamp = now
         peak.observe(now, duration_s)

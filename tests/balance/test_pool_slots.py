@@ -7,17 +7,16 @@ import attrs
 import pytest
 
 from tierlb.balance.concurrency import Concurrency
-from tierlb.balance.pool_slots import CLOSED_PER_TICK, DECIDED_EACH_S, FIRST_GUESS, PoolSlots, slots_of
+from tierlb.balance.pool_slots import CLOSED_PER_TICK, DECIDED_EACH_S, GUESSED_SLOTS, HostSlots, PoolSlots, slots_of
 
 TICK_S = 0.05
 
 
 @attrs.define(eq=False)
-class CountedHost:
+class Played(HostSlots):
+    """A host that has `true` slots."""
+
     true: float = 4.0
-    said_slots: float = 0.0
-    slots: float = FIRST_GUESS
-    concurrency: Concurrency = attrs.field(factory=Concurrency)
 
     def answer(self, in_flight: Sequence[int]) -> None:
         """Items of 10 ms, so many at the beginning of each."""
@@ -25,7 +24,7 @@ class CountedHost:
         self.concurrency.wait(TICK_S)
 
 
-def play(pool: PoolSlots, hosts: Sequence[CountedHost], in_flight: Sequence[int], seconds: float) -> PoolSlots:
+def play(pool: PoolSlots, hosts: Sequence[Played], in_flight: Sequence[int], seconds: float) -> PoolSlots:
     for _ in range(round(seconds / TICK_S)):
         for host in hosts:
             host.answer(in_flight)
@@ -34,39 +33,39 @@ def play(pool: PoolSlots, hosts: Sequence[CountedHost], in_flight: Sequence[int]
 
 
 def test_before_anything_is_known_it_is_guessed() -> None:
-    hosts = [CountedHost(), CountedHost()]
+    hosts = [Played(), Played()]
     pool = play(PoolSlots(), hosts, [1, 2], 20)
-    assert (pool.guess, pool.known) == (FIRST_GUESS, False)
-    assert [each.slots for each in hosts] == [FIRST_GUESS] * 2
+    assert (pool.guess, pool.known) == (GUESSED_SLOTS, False)
+    assert [each.value for each in hosts] == [GUESSED_SLOTS] * 2
 
 
-def test_members_that_are_rarely_saturated_tell_together_what_none_would_tell_alone() -> None:
+def test_hosts_that_are_rarely_saturated_tell_together_what_none_would_tell_alone() -> None:
     rarely = [1, 2, 3, 4] * 2 + [5, 6]
-    one, eight = [CountedHost()], [CountedHost() for _ in range(8)]
+    one, eight = [Played()], [Played() for _ in range(8)]
     alone, together = play(PoolSlots(), one, rarely, 2.5), play(PoolSlots(), eight, rarely, 2.5)
-    assert alone.guess == FIRST_GUESS
+    assert alone.guess == GUESSED_SLOTS
     assert together.guess == pytest.approx(4, rel=0.25)
     assert together.known
-    assert {each.slots for each in eight} == {together.guess}
+    assert {each.value for each in eight} == {together.guess}
 
 
-def test_what_a_member_says_is_believed_and_its_answers_are_left_out_of_the_guess() -> None:
-    says, silent = CountedHost(said_slots=32.0), CountedHost(true=4)
+def test_what_a_host_says_is_believed_and_its_answers_are_left_out_of_the_guess() -> None:
+    says, silent = Played(declared=32.0), Played(true=4)
     pool = play(PoolSlots(), [says, silent], range(1, 13), 20)
-    assert says.slots == 32
-    assert silent.slots == pool.guess == pytest.approx(4, rel=0.2)
+    assert says.value == 32
+    assert silent.value == pool.guess == pytest.approx(4, rel=0.2)
 
 
-def test_a_member_with_another_number_than_its_siblings_has_its_own() -> None:
-    usual, other = [CountedHost() for _ in range(5)], CountedHost(true=16)
+def test_a_host_with_another_number_than_its_siblings_has_its_own() -> None:
+    usual, other = [Played() for _ in range(5)], Played(true=16)
     play(PoolSlots(), [*usual, other], range(1, 40), 20)
-    assert other.slots == pytest.approx(16, rel=0.2)
-    assert [each.slots for each in usual] == [pytest.approx(4, rel=0.2)] * 5
+    assert other.value == pytest.approx(16, rel=0.2)
+    assert [each.value for each in usual] == [pytest.approx(4, rel=0.2)] * 5
 
 
 def test_while_all_together_know_nothing_the_guess_is_what_those_have_that_know_their_own() -> None:
     """Else a host that knows that it has four would be taken for half of its equals, and never answer again."""
-    saturated, quiet = CountedHost(), [CountedHost() for _ in range(5)]
+    saturated, quiet = Played(), [Played() for _ in range(5)]
     pool = PoolSlots()
     for _ in range(round(15 / TICK_S)):
         for host in quiet:
@@ -74,7 +73,7 @@ def test_while_all_together_know_nothing_the_guess_is_what_those_have_that_know_
         saturated.answer([1, 2, 3, 4, 6, 8])
         pool.advance(TICK_S, [*quiet, saturated])
     assert saturated.concurrency.slots == pytest.approx(4, rel=0.2)
-    assert {each.slots for each in (*quiet, saturated)} == {pool.guess}
+    assert {each.value for each in (*quiet, saturated)} == {pool.guess}
 
 
 ONE = [
@@ -90,14 +89,14 @@ ONE = [
 
 
 @pytest.mark.parametrize(("slots", "at_least", "at_most", "guess", "expected"), ONE)
-def test_the_guess_holds_as_far_as_a_members_answers_allow(
+def test_the_guess_holds_as_far_as_a_hosts_answers_allow(
     slots: float | None, at_least: float, at_most: float, guess: float, expected: float
 ) -> None:
     assert slots_of(Concurrency(slots, at_least=at_least, at_most=at_most), guess) == expected
 
 
 def test_few_windows_are_closed_in_a_tick_and_all_have_their_turn() -> None:
-    hosts = [CountedHost() for _ in range(100)]
+    hosts = [Played() for _ in range(100)]
     pool = PoolSlots()
     for host in hosts:
         host.concurrency.add(0.01, [(1, 0.01)] * 100)
@@ -109,8 +108,8 @@ def test_few_windows_are_closed_in_a_tick_and_all_have_their_turn() -> None:
     assert left == list(range(100, -1, -CLOSED_PER_TICK))
 
 
-def test_new_members_have_the_guess_within_a_second() -> None:
-    pool = play(PoolSlots(), [CountedHost() for _ in range(8)], range(1, 13), 10)
-    newcomer = CountedHost()
+def test_new_hosts_have_the_guess_within_a_second() -> None:
+    pool = play(PoolSlots(), [Played() for _ in range(8)], range(1, 13), 10)
+    newcomer = Played()
     play(pool, [newcomer], [], DECIDED_EACH_S)
-    assert newcomer.slots == pool.guess != FIRST_GUESS
+    assert newcomer.value == pool.guess != GUESSED_SLOTS

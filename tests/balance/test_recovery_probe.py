@@ -3,7 +3,7 @@
 import pytest
 
 from tierlb.balance.recovery_probe import RecoveryProbe
-from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
+from tierlb.balance.slowness_probe import FIRST_REST_S, LONGEST_REST_S
 
 TICK_S = 0.05
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.retry_budget import FREE_RETRIES_PER_S, RETRY_SHARE, WINDOW_S, RetryBudget
+from tierlb.balance.retry_budget import FREE_RETRIES_PER_S, RETRY_SHARE, RETRY_WINDOW_S, RetryBudget
 
-FREE = int(FREE_RETRIES_PER_S * WINDOW_S)
+FREE = int(FREE_RETRIES_PER_S * RETRY_WINDOW_S)
 
 
 def spent(budget: RetryBudget, now: float, items: int, wanted: int = 10_000) -> int:
@@ -28,8 +28,8 @@ def test_what_was_before_the_first_question_does_not_count() -> None:
 def test_the_budget_comes_back_when_the_window_has_passed() -> None:
     budget = RetryBudget()
     assert spent(budget, 0.0, 0) == FREE
-    assert not budget.spend(WINDOW_S - 0.01, 0)
-    assert spent(budget, WINDOW_S, 0) == FREE
+    assert not budget.spend(RETRY_WINDOW_S - 0.01, 0)
+    assert spent(budget, RETRY_WINDOW_S, 0) == FREE
 
 
 def test_items_that_left_the_window_no_longer_pay() -> None:
@@ -44,7 +44,7 @@ def test_marks_do_not_pile_up() -> None:
     budget = RetryBudget()
     for tenth in range(3000):
         budget.spend(tenth / 10, tenth)
-    assert len(budget._marks) <= WINDOW_S + 2
+    assert len(budget._marks) <= RETRY_WINDOW_S + 2
     assert len(budget._spent) <= FREE + RETRY_SHARE * 3000
 
 
@@ -58,5 +58,5 @@ def test_retries_in_a_window_never_exceed_the_budget(steps: list[tuple[float, in
         now += pause_s
         items += more
         retries += [now for _ in range(wanted) if budget.spend(now, items)]
-        in_window = sum(1 for at in retries if at > now - WINDOW_S)
+        in_window = sum(1 for at in retries if at > now - RETRY_WINDOW_S)
         assert in_window <= FREE + RETRY_SHARE * items + 1

@@ -5,10 +5,10 @@ import pytest
 from tierlb.balance.kinds import Answers
 from tierlb.balance.returning import (
     CLIMB_SHARE,
-    ENOUGH,
-    FIRST_REST_S,
+    FIRST_RETURN_REST_S,
     GIVEN_OVER_S,
-    LONGEST_REST_S,
+    LONGEST_RETURN_REST_S,
+    LOT,
     PROBE_S,
     PROBE_SHARE,
     WELL_S,
@@ -42,26 +42,26 @@ def test_a_child_as_fast_as_its_siblings_is_neither_probed_nor_watched() -> None
 
 def test_a_slow_child_without_answers_is_probed_after_a_rest() -> None:
     child = Returning()
-    assert rests(child) == FIRST_REST_S
+    assert rests(child) == FIRST_RETURN_REST_S
     assert child.probing
 
 
 def test_a_lot_of_answers_that_is_much_faster_is_a_return_without_any_probe() -> None:
     child = Returning()
-    assert child.look(TICK_S, answers(ENOUGH - 1, 1.0), 0.0, 10.0, 1.0) is None
+    assert child.look(TICK_S, answers(LOT - 1, 1.0), 0.0, 10.0, 1.0) is None
     assert child.look(TICK_S, answers(1, 1.0), 0.0, 10.0, 1.0) == pytest.approx(1.0)
     assert not child.probing
     assert child.climbs_s > 0
 
 
 def test_items_that_wait_for_long_count_against_a_return() -> None:
-    assert Returning().look(TICK_S, answers(ENOUGH, 1.0), 100.0, 10.0, 1.0) is None
+    assert Returning().look(TICK_S, answers(LOT, 1.0), 100.0, 10.0, 1.0) is None
 
 
 def test_answers_that_show_it_slow_begin_the_rest_anew() -> None:
     child = Returning()
     for _ in range(20):
-        assert child.look(FIRST_REST_S / 2, answers(ENOUGH, 9.0), 0.0, 10.0, 1.0) is None
+        assert child.look(FIRST_RETURN_REST_S / 2, answers(LOT, 9.0), 0.0, 10.0, 1.0) is None
         assert not child.probing
 
 
@@ -69,15 +69,15 @@ def test_each_probe_that_finds_it_slow_doubles_the_rest_up_to_a_bound() -> None:
     child, seen = Returning(), []
     for _ in range(5):
         seen.append(rests(child))
-        child.look(TICK_S, answers(ENOUGH, 9.0), 0.0, 10.0, 1.0)
+        child.look(TICK_S, answers(LOT, 9.0), 0.0, 10.0, 1.0)
         assert not child.probing
-    assert seen == [min(LONGEST_REST_S, FIRST_REST_S * 2**probe) for probe in range(5)]
+    assert seen == [min(LONGEST_RETURN_REST_S, FIRST_RETURN_REST_S * 2**probe) for probe in range(5)]
 
 
 def test_a_probe_that_finds_it_faster_ends_as_a_return() -> None:
     child = Returning()
     rests(child)
-    assert child.look(TICK_S, answers(ENOUGH, 2.0), 0.0, 10.0, 1.0) == pytest.approx(2.0)
+    assert child.look(TICK_S, answers(LOT, 2.0), 0.0, 10.0, 1.0) == pytest.approx(2.0)
     assert not child.probing
 
 
@@ -86,10 +86,10 @@ def test_a_lot_that_may_be_of_before_and_after_a_recovery_is_followed_by_another
         child = Returning()
         if probed:
             rests(child)
-        assert child.look(TICK_S, answers(ENOUGH, 3.0), 0.0, 10.0, 1.0) == pytest.approx(3.0)
+        assert child.look(TICK_S, answers(LOT, 3.0), 0.0, 10.0, 1.0) == pytest.approx(3.0)
         assert child.probing
         assert not child.climbs_s
-        assert child.look(TICK_S, answers(ENOUGH, 1.0), 0.0, 3.0, 1.0) == pytest.approx(1.0)
+        assert child.look(TICK_S, answers(LOT, 1.0), 0.0, 3.0, 1.0) == pytest.approx(1.0)
         assert not child.probing
         assert child.climbs_s
 
@@ -99,14 +99,14 @@ def test_a_probe_that_nobody_answers_ends_and_has_shown_nothing() -> None:
     rests(child)
     child.look(PROBE_S, answers(1, 9.0), 0.0, 10.0, 1.0)
     assert not child.probing
-    assert rests(child) == FIRST_REST_S
+    assert rests(child) == FIRST_RETURN_REST_S
 
 
 def test_a_probe_waits_for_answers_that_are_told_of_four_seconds_later() -> None:
     child = Returning()
     rests(child)
     child.look(4.0, answers(1, 1.0), 0.0, 10.0, 1.0)
-    assert child.look(TICK_S, answers(ENOUGH, 1.0), 0.0, 10.0, 1.0) is not None
+    assert child.look(TICK_S, answers(LOT, 1.0), 0.0, 10.0, 1.0) is not None
 
 
 def test_after_a_probe_that_was_asked_and_hangs_it_rests_longer() -> None:
@@ -114,18 +114,18 @@ def test_after_a_probe_that_was_asked_and_hangs_it_rests_longer() -> None:
     rests(child)
     child.look(PROBE_S, answers(0, 1.0), 20.0, 10.0, 1.0)
     assert not child.probing
-    assert rests(child) == pytest.approx(2 * FIRST_REST_S)
+    assert rests(child) == pytest.approx(2 * FIRST_RETURN_REST_S)
 
 
 def test_who_was_well_for_long_starts_with_the_first_rest_again() -> None:
     child = Returning()
     rests(child)
-    child.look(TICK_S, answers(ENOUGH, 9.0), 0.0, 10.0, 1.0)
+    child.look(TICK_S, answers(LOT, 9.0), 0.0, 10.0, 1.0)
     child.look(WELL_S - 1, NOTHING, 0.0, 1.0, 1.0)
-    assert rests(child) == 2 * FIRST_REST_S
-    child.look(TICK_S, answers(ENOUGH, 1.0), 0.0, 10.0, 1.0)
+    assert rests(child) == 2 * FIRST_RETURN_REST_S
+    child.look(TICK_S, answers(LOT, 1.0), 0.0, 10.0, 1.0)
     child.look(WELL_S, NOTHING, 0.0, 1.0, 1.0)
-    assert rests(child) == FIRST_REST_S
+    assert rests(child) == FIRST_RETURN_REST_S
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,8 @@ from hypothesis import strategies as st
 
 from tierlb.balance.capacity import ALIKE
 from tierlb.balance.kinds import Answers
-from tierlb.balance.slowness import (
-    BETTER,
-    HIGHEST,
-    LONGEST_REST_S,
-    LOWEST,
-    MEMORY,
-    PRIOR,
-    SOON_S,
-    TRIAL_ITEMS,
-    TRIED_FROM,
-    Slowness,
-    window_s,
-)
+from tierlb.balance.slowness import BELIEF_MEMORY, HIGHEST, LOWEST, PRIOR, Slowness, window_s
+from tierlb.balance.slowness_probe import BETTER, LONGEST_REST_S, PROBE_ITEMS, PROBED_FROM, SOON_S, Siblings
 
 TICK_S = 0.05
 USUAL_S = 0.01
@@ -84,7 +73,7 @@ def test_nothing_is_known_before_the_first_answer() -> None:
 
 
 def test_of_what_is_not_known_the_siblings_are_the_best_guess() -> None:
-    host = Slowness(siblings=7.0)
+    host = Slowness(siblings=Siblings(7.0))
     tick(host, 0)
     assert host.value == pytest.approx(7)
     tick(host, 1, 7)
@@ -94,7 +83,7 @@ def test_of_what_is_not_known_the_siblings_are_the_best_guess() -> None:
 def test_what_was_learnt_holds_while_idle() -> None:
     host = steady(Slowness(), 5, 200, 3)
     known = host.value
-    host.siblings = 3.0
+    host.siblings = Siblings(3.0)
     assert idle(host, 3600).value == known
 
 
@@ -139,7 +128,7 @@ def test_chance_does_not_part_equal_hosts() -> None:
                 host.advance(TICK_S, found, usual_s=USUAL_S, overdue=0.0, busy=bool(times))
         values = sorted(host.value for host in hosts)
         assert values[-1] < 1.9 * values[0], rate
-        assert sum(host.trial for host in hosts) <= 2, rate
+        assert sum(host.probe.active for host in hosts) <= 2, rate
 
 
 def test_slow_items_do_not_make_it_swing_between_answers() -> None:
@@ -167,7 +156,7 @@ def test_answers_that_come_within_one_tick_are_no_rest() -> None:
     host = slow()
     for _ in range(200):
         tick(host, 1, 10, busy=False)
-        assert not host.trial
+        assert not host.probe.active
 
 
 @pytest.mark.parametrize(
@@ -183,21 +172,21 @@ def test_the_window_holds_a_few_items(item_s: float, expected: float) -> None:
 )
 def test_the_value_is_that_of_the_definition(ticks: list[tuple[int, float, float]], siblings: float) -> None:
     """Ratios weighed by age, all summed anew at each tick, beside what was believed; the window is 1 s."""
-    host, belief, told = Slowness(siblings=siblings), 1.0, 0.0
+    host, belief, told = Slowness(siblings=Siblings(siblings)), 1.0, 0.0
     for size in range(1, len(ticks) + 1):
         count, ratio, overdue = ticks[size - 1]
         tick(host, count, ratio, overdue=overdue)
         weights = [math.exp(-TICK_S * (size - 1 - index)) for index in range(size)]
         window = list(zip(weights, ticks, strict=False))
         ratios = sum(weight * each[0] * each[1] for weight, each in window)
-        shy = PRIOR * (1 - told / MEMORY)
+        shy = PRIOR * (1 - told / BELIEF_MEMORY)
         prior = (told * belief + shy * siblings) / (told + shy)
         weight = sum(weight * each[0] for weight, each in window)
         assert host.value == pytest.approx((ratios + overdue + PRIOR * prior) / (weight + PRIOR))
         assert host.typical == pytest.approx((ratios + PRIOR * prior) / (weight + PRIOR))
         if count:
             belief += (ratio - belief) * count / (count + told)
-            told = min(MEMORY, told + count)
+            told = min(BELIEF_MEMORY, told + count)
         assert host.seen == told
 
 
@@ -217,11 +206,11 @@ TICKS = st.lists(
 def test_whatever_comes_it_is_a_finite_number_above_zero(
     ticks: list[tuple[float, int, float, float, bool]], usual_s: float, siblings: float
 ) -> None:
-    host = Slowness(siblings=siblings)
+    host = Slowness(siblings=Siblings(siblings))
     for dt_s, count, ratio, overdue, busy in ticks:
         host.advance(dt_s, answers(count, ratio), usual_s=usual_s, overdue=overdue, busy=busy)
         assert LOWEST <= host.value <= HIGHEST
-        assert 0 <= host.seen <= MEMORY
+        assert 0 <= host.seen <= BELIEF_MEMORY
 
 
 # Trials.
@@ -234,40 +223,40 @@ def slow(ratio: float = 10.0) -> Slowness:
 
 def test_a_starved_host_comes_on_trial() -> None:
     host = slow()
-    assert not host.trial
+    assert not host.probe.active
     idle(host, 1.9)
-    assert not host.trial
+    assert not host.probe.active
     idle(host, 0.2)
-    assert host.trial
+    assert host.probe.active
 
 
 @pytest.mark.parametrize(("value", "rest_s"), [(1.2, None), (1.3, 0.5), (2.9, 0.5), (3.1, 2.0), (10.0, 2.0)])
 def test_one_that_may_be_an_equal_of_its_siblings_is_tried_sooner(value: float, rest_s: float | None) -> None:
     host = Slowness()
     host.believe(value, 20.0)
-    tried = next((count for count in range(1, 200) if idle(host, TICK_S).trial), None)
+    tried = next((count for count in range(1, 200) if idle(host, TICK_S).probe.active), None)
     assert tried == (None if rest_s is None else pytest.approx(rest_s / TICK_S, abs=1))
 
 
 def test_one_that_is_slower_by_many_answers_is_not_tried_sooner() -> None:
     host = steady(Slowness(), 5, 100, 2.0)
-    assert not idle(host, 1.0).trial
+    assert not idle(host, 1.0).probe.active
 
 
 @pytest.mark.parametrize(("value", "trial"), [(2.0, True), (5.9, True), (6.1, False)])
 def test_where_times_vary_one_that_is_slower_by_many_answers_is_tried_sooner(value: float, trial: bool) -> None:
     """It may only have held long items for a while."""
     host = steady(Slowness(), 5, 300, value)
-    host.alike = 2 * ALIKE
-    assert idle(host, 1.0).trial is trial
+    host.siblings = Siblings(alike=2 * ALIKE)
+    assert idle(host, 1.0).probe.active is trial
 
 
 @pytest.mark.parametrize(("siblings", "trial"), [(1.0, True), (6.0, True), (10.0, False), (20.0, False)])
 def test_one_that_is_as_fast_as_its_siblings_is_not_starved(siblings: float, trial: bool) -> None:
     host = slow()
-    host.siblings = siblings
-    assert idle(host, 600).trial is trial
-    assert TRIED_FROM < BETTER
+    host.siblings = Siblings(siblings)
+    assert idle(host, 600).probe.active is trial
+    assert PROBED_FROM < BETTER
 
 
 def test_a_host_that_still_has_items_is_not_starved() -> None:
@@ -275,13 +264,13 @@ def test_a_host_that_still_has_items_is_not_starved() -> None:
     host.value = 10.0
     for _ in range(200):
         tick(host, 0)
-        assert not host.trial
+        assert not host.probe.active
 
 
 def tried(host: Slowness, ratio: float, most: int = 50) -> int:
     """The trial as the data plane carries it out: one item at a time. Returns how many it took."""
     for items in range(most):
-        if not host.trial:
+        if not host.probe.active:
             return items
         for _ in range(round(ratio * USUAL_S / TICK_S) - 1):
             tick(host, 0)
@@ -297,7 +286,7 @@ def test_a_trial_costs_one_item_if_nothing_has_changed() -> None:
 
 def test_a_trial_finds_that_a_host_has_recovered() -> None:
     host = idle(slow(), 2.1)
-    assert tried(host, 1.0) == TRIAL_ITEMS
+    assert tried(host, 1.0) == PROBE_ITEMS
     assert host.value < 3
 
 
@@ -311,15 +300,15 @@ def test_after_a_recovery_that_was_found_the_belief_is_the_new_one() -> None:
 def test_an_item_that_hangs_on_trial_is_the_only_one() -> None:
     host = idle(slow(), 2.1)
     hanging(host, 60, 1)
-    assert host.trial
+    assert host.probe.active
     assert host.value > 100
 
 
 def test_each_trial_may_take_as_many_items_as_the_first() -> None:
     host = idle(slow(100.0), 2.1)
-    assert tried(host, 1.0) == TRIAL_ITEMS
+    assert tried(host, 1.0) == PROBE_ITEMS
     steady(host, 5, 40, 100)
-    assert tried(idle(host, 2.1), 1.0) == TRIAL_ITEMS
+    assert tried(idle(host, 2.1), 1.0) == PROBE_ITEMS
 
 
 def test_a_trial_for_which_there_are_no_items_goes_on_and_forgets_nothing() -> None:
@@ -327,15 +316,15 @@ def test_a_trial_for_which_there_are_no_items_goes_on_and_forgets_nothing() -> N
     tick(host, 1, 1.0)
     idle(host, 0.1)
     assert host._count > 0.5
-    assert idle(host, 600).trial
-    assert 1 + tried(host, 1.0) == TRIAL_ITEMS
+    assert idle(host, 600).probe.active
+    assert 1 + tried(host, 1.0) == PROBE_ITEMS
 
 
 def test_a_hanging_trial_is_over_when_it_is_answered() -> None:
     host = idle(slow(), 2.1)
     hanging(host, 5, 1)
     tick(host, 1, 500)
-    assert not host.trial
+    assert not host.probe.active
     assert host.value > 10
 
 
@@ -345,7 +334,7 @@ def rests(host: Slowness, ratio: float, trials: int) -> list[float]:
     for _ in range(trials):
         for count in itertools.count(1):
             tick(host, 0, busy=False)
-            if host.trial:
+            if host.probe.active:
                 pauses.append(round(count * TICK_S, 1))
                 break
             assert count < 2000
@@ -380,19 +369,19 @@ def test_a_trial_that_was_a_success_starts_the_rests_anew() -> None:
     rests(host, 10, 3)
     idle(host, 60)
     tried(host, 3)
-    host.siblings = 0.1
+    host.siblings = Siblings(0.1)
     assert rests(host, 3, 1) == pytest.approx([2], abs=0.11)
 
 
 def test_when_all_were_slow_and_one_has_recovered_the_others_are_tried_too() -> None:
     """The middle is one of those that were not asked since."""
-    host = Slowness(siblings=10.0)
+    host = Slowness(siblings=Siblings(10.0))
     host.believe(10.0, 64.0)
     for fastest, tried in ((10.0, False), (1.0, True)):
-        host.fastest = fastest
+        host.siblings = Siblings(10.0, fastest)
         for _ in range(60):
             host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=False)
-        assert host.trial is tried
+        assert host.probe.active is tried
 
 
 @pytest.mark.parametrize(("together", "trial"), [(True, True), (False, False)], ids=["slow together", "slow alone"])
@@ -400,15 +389,15 @@ def test_one_that_was_slow_together_with_one_that_has_recovered_is_tried_at_once
     """Its own trials have become rare meanwhile."""
     host = slow()
     rests(host, 10, 3)
-    host.siblings = host.fastest = 10.0 if together else 1.0
+    host.siblings = Siblings(*[10.0 if together else 1.0] * 2)
     tick(host, 1, 10.0)
-    host.siblings = host.fastest = 1.0
+    host.siblings = Siblings(*[1.0] * 2)
     idle(host, SOON_S + 0.1)
-    assert host.trial is trial
+    assert host.probe.active is trial
 
 
 def test_what_is_not_seen_for_a_while_is_taken_for_what_the_siblings_are() -> None:
-    host = Slowness(siblings=1.0)
+    host = Slowness(siblings=Siblings(1.0))
     host.believe(2.5, 64.0)
     for _ in range(200):
         host.advance(0.05, Answers(), usual_s=0.01, overdue=0.0, busy=True)

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterable
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.kinds import OTHER, Kinds
+from tierlb.balance.kind_places import OTHER_KINDS, KindPlace
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, PARKED_AFTER_S, is_overtaken, parks_after_s
-from tierlb.balance.under_way import LATE_FROM, MOST_LOOKED_AT, NOTHING, Look, UnderWay, look
+from tierlb.balance.ticket import ItemCounts, Ticket
+from tierlb.balance.under_way import LATE_FROM, MOST_LOOKED_AT, NOTHING, Look, look
 
 NOW = 100_000.0
 ITEM_S = 0.01
@@ -18,11 +19,13 @@ SHORT_S, LONG_S = 0.01, 5.0
 FAR = 10 * OVERTAKEN_BY
 
 
-@attrs.define(eq=False)
-class Item:
-    began: float
-    sent: float
-    kind: int = OTHER
+Item = Ticket[ItemCounts]
+
+
+def item_of(began: float, sent: float, kind: int = OTHER_KINDS, turn: int = 0) -> Item:
+    item = Item()
+    item.began, item.sent, item.kind, item.turn = began, sent, KindPlace(kind), turn
+    return item
 
 
 KINDS = Kinds()
@@ -31,13 +34,15 @@ KINDS.judge({SHORT: [SHORT_S] * 50, LONG: [LONG_S] * 50, EARLY: [SHORT_S]})
 KINDS.note_parked(EARLY)
 
 
-def seen(*items: UnderWay, over: int = 0, parked: Iterable[float] = (), item_s: float = ITEM_S, turn: int = 0) -> Look:
-    return look(dict.fromkeys(items, turn), NOW, KINDS, over=over, parked=parked, item_s=item_s)
+def seen(*items: Item, over: int = 0, parked: Iterable[float] = (), item_s: float = ITEM_S, turn: int = 0) -> Look:
+    for item in items:
+        item.turn = turn
+    return look(dict.fromkeys(items), NOW, KINDS, over=over, parked=parked, item_s=item_s)
 
 
 def aged(age_s: float, kind: int = SHORT, *, waits: bool = True) -> Item:
     """One that began so long ago. `waits`: the host owes it an answer, since then."""
-    return Item(NOW - age_s, NOW - age_s if waits else 0.0, kind)
+    return item_of(NOW - age_s, NOW - age_s if waits else 0.0, kind)
 
 
 PARKED = [
@@ -133,7 +138,7 @@ def test_what_is_late_is_added_up_and_what_is_parked_is_not_late() -> None:
 
 
 def test_an_item_that_took_long_to_be_sent_is_late_by_the_time_since() -> None:
-    assert seen(Item(NOW - 3, NOW - 0.05, SHORT)).overdue == pytest.approx(3)
+    assert seen(item_of(NOW - 3, NOW - 0.05, SHORT)).overdue == pytest.approx(3)
 
 
 STUCK = [
@@ -183,19 +188,20 @@ def test_a_look_is_that_of_the_definition(
     rows: list[tuple[float, float, int, bool, int]], over: int, ages_s: list[float], item_s: float
 ) -> None:
     rows = sorted(rows, key=lambda row: -row[0])
-    items = {
-        Item(NOW - age_s, NOW - age_s * part if waits else 0.0, kind): turn for age_s, part, kind, waits, turn in rows
-    }
+    items = [
+        item_of(NOW - age_s, NOW - age_s * part if waits else 0.0, kind, turn)
+        for age_s, part, kind, waits, turn in rows
+    ]
     parked = [NOW - age_s for age_s in ages_s]
-    found = look(items, NOW, KINDS, over=over, parked=parked, item_s=item_s)
+    found = look(dict.fromkeys(items), NOW, KINDS, over=over, parked=parked, item_s=item_s)
     after_s = max(PARKED_AFTER_S, parks_after_s(item_s)) if item_s else math.inf
     expected, overdue, held_up = [], 0.0, False
-    for item, turn in reversed(list(items.items())[:MOST_LOOKED_AT]):
-        usual_s = {SHORT: SHORT_S, LONG: LONG_S, EARLY: SHORT_S}.get(item.kind, 0.0)
-        answered_soon_elsewhere = item.sent > 0 and 0 < usual_s < after_s and item.kind != EARLY
+    for item in reversed(items[:MOST_LOOKED_AT]):
+        usual_s = {SHORT: SHORT_S, LONG: LONG_S, EARLY: SHORT_S}.get(item.kind.number, 0.0)
+        answered_soon_elsewhere = item.sent > 0 and 0 < usual_s < after_s and item.kind.number != EARLY
         by = OVERTAKEN_BY if answered_soon_elsewhere else 1 if held_up else 0
         before = sum(began < item.began for began in parked)
-        if item.began < NOW - after_s and (by == 0 or is_overtaken(over, turn, before, by)):
+        if item.began < NOW - after_s and (by == 0 or is_overtaken(over, item.turn, before, by)):
             expected.insert(0, item)
         elif item.sent and usual_s:
             late = max(0.0, (NOW - item.sent) / usual_s - LATE_FROM)

@@ -18,16 +18,16 @@ from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import (
     Ack,
     Hello,
-    Parent,
+    ParentAddress,
     Refuse,
     ReportTo,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 URL = "ws://192.0.2.1:7000"
-EDGE = Parent("edge-1", "ws://192.0.2.2:7001")
+EDGE = ParentAddress("edge-1", "ws://192.0.2.2:7001")
 SNAPSHOT = Snapshot(3, "shop", "web", Kind.L7, (), ())
 
 
@@ -61,11 +61,11 @@ class End:
 
     async def say(self, *frames):
         for frame in frames:
-            await self.send(encode(frame))
+            await self.send(encode_frame(frame))
 
     async def hear(self, kind):
         """The next frame of that kind."""
-        while not isinstance(frame := decode(await self.receive()), kind):
+        while not isinstance(frame := decode_frame(await self.receive()), kind):
             pass
         return frame
 
@@ -74,7 +74,7 @@ class End:
         frames = []
         with trio.move_on_after(seconds):
             while True:
-                frames.append(decode(await self.receive()))
+                frames.append(decode_frame(await self.receive()))
         return frames
 
 

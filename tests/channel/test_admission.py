@@ -13,7 +13,7 @@ from tierlb.channel.admission import (
     mismatch,
 )
 from tierlb.model.load import HostLoad, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.wire.credentials import Principal, Role, parse
+from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import Hello
 
 NODE, AGENT = Role.NODE, Role.AGENT
@@ -124,7 +124,7 @@ def test_a_ticket_is_for_one_parent_or_for_one_tier_found_by_name() -> None:
 
 def test_a_node_that_knows_its_own_credential_finds_the_key_that_its_tickets_are_made_with() -> None:
     admission = Admission("secret")
-    given = parse(admission.credential(Principal(NODE)))
+    given = parse_credential(admission.credential(Principal(NODE)))
     assert given is not None
     mine = given.narrowed(Principal(NODE, "web", "web-1"))
     assert by_ticket([mine.reception])(admission.ticket("web", "web-1", Principal(NODE, "mid", "mid-1"))) is not None

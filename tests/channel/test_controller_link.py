@@ -18,8 +18,8 @@ from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import (
     Ack,
     Configure,
-    Drain,
     Hello,
+    Leaving,
     Refuse,
     Report,
     ReportTo,
@@ -109,10 +109,10 @@ async def test_leaving_without_a_controller_takes_a_moment_and_no_more(uplink, n
 async def test_one_that_left_says_so_again_to_a_controller_that_comes_back(uplink, net, autojump_clock):
     end = await placed(net)
     await uplink.leave()
-    await end.hear(Drain)
+    await end.hear(Leaving)
     await end.close("I restart")
     end = await placed(net)
-    assert await end.hear(Drain) == Drain()
+    assert await end.hear(Leaving) == Leaving()
 
 
 def test_the_token_is_in_no_text_of_an_identity():

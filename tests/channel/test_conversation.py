@@ -15,7 +15,7 @@ from tierlb.model.snapshot import Snapshot
 from tierlb.model.topology import Kind
 from tierlb.net.websocket import Disconnected
 from tierlb.wire.control import ChildSession
-from tierlb.wire.frames import Ack, Configure, Hello, Report, Watch, Welcome, decode, encode
+from tierlb.wire.frames import Ack, Configure, Hello, Report, Watch, Welcome, decode_frame, encode_frame
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
 SNAPSHOT = Snapshot(3, "shop", "web", Kind.L7, (), ())
@@ -35,14 +35,14 @@ class ScriptedChannel:
         if self.stuck:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
-        self.sent.append(decode(data))
+        self.sent.append(decode_frame(data))
 
     async def receive(self):
         await trio.lowlevel.checkpoint()
         if not self.script:
             await trio.sleep(self.last_s)
             raise Disconnected("gone")
-        return encode(self.script.pop(0))
+        return encode_frame(self.script.pop(0))
 
     async def close(self, reason):
         await trio.lowlevel.checkpoint()

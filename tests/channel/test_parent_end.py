@@ -20,16 +20,16 @@ from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.frames import (
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 DEADLINE_S = 30.0
@@ -92,9 +92,9 @@ async def port(log, nursery):
 
 
 async def join(channel, name="web-1"):
-    await channel.send(encode(Hello(1, name, "web", "one", 7)))
-    assert decode(await channel.receive()) == Welcome(0.1, "edge-1")
-    assert decode(await channel.receive()) == Watch(5.0, "first")
+    await channel.send(encode_frame(Hello(1, name, "web", "one", 7)))
+    assert decode_frame(await channel.receive()) == Welcome(0.1, "edge-1")
+    assert decode_frame(await channel.receive()) == Watch(5.0, "first")
 
 
 async def until(condition):
@@ -116,15 +116,15 @@ async def test_a_child_is_welcomed_and_its_frames_reach_its_handler(port):
             await join(channel)
             child = port.children["web-1"]
             child.connection.send(Configure(SNAPSHOT))
-            assert decode(await channel.receive()) == Configure(SNAPSHOT)
-            for frame in (Ack(1, ()), REPORT, Drain()):
-                await channel.send(encode(frame))
+            assert decode_frame(await channel.receive()) == Configure(SNAPSHOT)
+            for frame in (Ack(1, ()), REPORT, Leaving()):
+                await channel.send(encode_frame(frame))
             await until(lambda: len(child.frames) == 3)
             child.connection.send(Configure(SNAPSHOT))
-            await channel.send(encode(Refuse(1, "no")))
+            await channel.send(encode_frame(Refuse(1, "no")))
             await until(lambda: len(child.frames) == 4)
         await until(lambda: child.reasons)
-    assert child.frames == [Ack(1, ()), REPORT, Drain(), Refuse(1, "no")]
+    assert child.frames == [Ack(1, ()), REPORT, Leaving(), Refuse(1, "no")]
     assert len(child.reasons) == 1
 
 
@@ -134,18 +134,18 @@ async def test_all_kinds_of_frames_can_be_sent_to_a_child(port):
             await join(channel)
             connection = port.children["web-1"].connection
             assert (connection.caller.host, connection.caller.principal) == ("127.0.0.1", admit("secret"))
-            frames = (ReportTo((Parent("edge-2", "ws://127.0.0.1:1", "t"),)), Guidance(0.5), Watch(1.0, ""))
+            frames = (ReportTo((ParentAddress("edge-2", "ws://127.0.0.1:1", "t"),)), Guidance(0.5), Watch(1.0, ""))
             for frame in frames:
                 connection.send(frame)
             await connection.drained()
-            assert tuple([decode(await channel.receive()) for _ in frames]) == frames
+            assert tuple([decode_frame(await channel.receive()) for _ in frames]) == frames
 
 
 async def test_one_that_may_not_join_learns_why(port, log):
     port.refusals["web-1"] = "not today"
     with trio.fail_after(DEADLINE_S):
         async with connect(port.url, "secret") as channel:
-            await channel.send(encode(Hello(1, "web-1", "web", "one", 7)))
+            await channel.send(encode_frame(Hello(1, "web-1", "web", "one", 7)))
             assert await close_reason(channel) == "not today"
     assert port.children == {}
     assert log.events == [("child_turned_away", {"address": "127.0.0.1", "reason": "not today"})]
@@ -171,16 +171,16 @@ async def test_all_connections_can_be_ended_with_a_reason(port):
 
 LIES = {
     "garbage": b"\xc1\x00",
-    "no hello": encode(REPORT),
+    "no hello": encode_frame(REPORT),
     "huge": bytes(2_000_000),
 }
 LATER_LIES = {
     "NaN": msgpack.packb(["report", float("nan"), *[0] * 14, False, 0, 0, 0, []]),
     "negative": msgpack.packb(["report", -1.0, *[0] * 14, False, 0, 0, 0, []]),
     "absurd": msgpack.packb(["report", 1e300, *[0] * 14, False, 0, 0, 0, []]),
-    "a parent's frame": encode(Guidance(0.5)),
-    "a second hello": encode(Hello(1, "web-2", "web", "x", 1)),
-    "an answer to nothing": encode(Ack(1, ())),
+    "a parent's frame": encode_frame(Guidance(0.5)),
+    "a second hello": encode_frame(Hello(1, "web-2", "web", "x", 1)),
+    "an answer to nothing": encode_frame(Ack(1, ())),
 }
 
 
@@ -193,7 +193,7 @@ async def test_a_child_that_lies_is_cut_off_with_a_reason_and_harms_no_other(por
                 await join(bad, "web-2")
             await bad.send(LIES.get(lie) or LATER_LIES[lie])
             assert await close_reason(bad) not in ("", "the connection was lost")
-            await good.send(encode(REPORT))
+            await good.send(encode_frame(REPORT))
             await until(lambda: port.children["web-1"].frames)
     assert "web-2" not in port.children or port.children["web-2"].frames == []
 
@@ -205,8 +205,8 @@ async def test_a_child_that_floods_is_cut_off_and_harms_no_other(port):
             await join(bad, "web-2")
             with suppress(Disconnected):
                 for _ in range(100_000):
-                    await bad.send(encode(REPORT))
-            await good.send(encode(REPORT))
+                    await bad.send(encode_frame(REPORT))
+            await good.send(encode_frame(REPORT))
             await until(lambda: port.children["web-1"].frames)
             assert ["frames" in reason for reason in port.children["web-2"].reasons] == [True]
     assert len(port.children["web-2"].frames) < 400
@@ -238,7 +238,7 @@ async def test_an_error_of_one_handler_ends_at_most_its_own_connection(port, par
             await join(good)
             await join(bad, "web-2")
             port.children["web-2"].fails = part
-            await bad.send(encode(REPORT))
+            await bad.send(encode_frame(REPORT))
             if ends:
                 assert "internal error" in await close_reason(bad)
             if part == "lost":
@@ -246,7 +246,7 @@ async def test_an_error_of_one_handler_ends_at_most_its_own_connection(port, par
             await until(lambda: port.end.errors.counts)
             looks = port.children["web-1"].looks
             await until(lambda: port.children["web-1"].looks > looks)
-            await good.send(encode(REPORT))
+            await good.send(encode_frame(REPORT))
             await until(lambda: port.children["web-1"].frames)
     assert list(port.end.errors.counts) == ["control connection"]
 

@@ -15,7 +15,7 @@ from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.net.keep_going import keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.frames import Hello, Parent, Watch
+from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 HELLO = Hello(1, "web-1", "web", "one", 7)
 
@@ -30,7 +30,7 @@ class OneParent:
 
     @property
     def entry(self):
-        return Parent(self.name, f"ws://{self.address}", NODE_TOKEN)
+        return ParentAddress(self.name, f"ws://{self.address}", NODE_TOKEN)
 
     async def start(self):
         self.scope = trio.CancelScope()
@@ -117,7 +117,7 @@ async def test_a_parent_that_restarts_hears_again_and_the_other_never_stops_hear
 
 async def test_one_that_is_not_there_is_tried_again_and_said_in_the_log(parents, make_parent, log):
     edge = await make_parent("edge-1")
-    parents.report_to((Parent("nobody", "ws://127.0.0.1:1"), edge.entry))
+    parents.report_to((ParentAddress("nobody", "ws://127.0.0.1:1"), edge.entry))
     await until(lambda: edge.plane.reports and len([e for e, _ in log.events if e == "parent_disconnected"]) > 1)
     (event, fields) = log.events[0]
     assert (event, fields["parent"]) == ("parent_disconnected", "nobody")
@@ -207,7 +207,7 @@ async def edges(make_plane, log, nursery):
 
 
 def by_name(edges):
-    return (Parent("edge", f"ws://edges:{edges[0].address.port}", NODE_TOKEN),)
+    return (ParentAddress("edge", f"ws://edges:{edges[0].address.port}", NODE_TOKEN),)
 
 
 async def test_a_name_stands_for_all_its_addresses_and_each_says_its_own_name(parents, names, edges, plane):

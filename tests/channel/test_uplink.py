@@ -10,7 +10,7 @@ from tierlb.channel.report_schedule import CONTROLLER_AS_PARENT, SIGN_OF_LIFE_S
 from tierlb.model.load import Echo, Guidance, NodeLoad, NodeRow, SubtreeLoad
 from tierlb.net.websocket import Disconnected
 from tierlb.wire.frames import (
-    Drain,
+    Leaving,
     Report,
     ReportTo,
     Watch,
@@ -121,7 +121,7 @@ async def test_leaving_is_told_to_controller_and_parents_at_once(uplink, net, au
     await uplink.leave()
     assert trio.current_time() - began < LEAVE_NOTICE_S / 10
     with trio.fail_after(60):
-        assert await end.hear(Drain) == Drain()
+        assert await end.hear(Leaving) == Leaving()
     (report,) = await edge.heard_within(0.01)
     assert report.subtree.draining
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tests.cli.conftest import GOOD, run
-from tierlb.cli.change import INTERRUPTED, Wish, whoami
+from tierlb.cli.change import INTERRUPTED, ChangeOptions, whoami
 
 LINES = [{"at_s": 0.0, "text": "web grows"}, {"at_s": 0.512, "text": "stage 1 of 1:\x1b[2J every node serves it"}]
 RUNNING = {
@@ -183,4 +183,4 @@ def test_who_asks_is_bounded(monkeypatch, name, shown):
 
     monkeypatch.setattr(getpass, "getuser", user)
     assert whoami() == shown
-    assert Wish().body() == {"who": shown}
+    assert ChangeOptions().body() == {"who": shown}

@@ -180,7 +180,7 @@ def test_a_tier_that_keeps_silent_is_named_below_what_is_known(ask, listener):
     result = ask("/x")
     assert result.exit_code == 1
     assert len(listener.requests) == explain.ATTEMPTS
-    assert "web-1 did not say how it chose" in result.stdout
+    assert "web-1 did not explain its choice" in result.stdout
     assert words(result.stdout)[-1] == ["200", "OK"]
     assert "answered 200, but web-1 did not explain its choice" in result.stderr
     assert "tierlb status" in result.stderr

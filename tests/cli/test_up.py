@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tierlb.admin.access import Hosts, host_name
+from tierlb.admin.access import Hosts, host_of_field
 from tierlb.cli.example import Source
 from tierlb.cli.up import admin_url, ready_block
 from tierlb.model.address import Address, parse_address
@@ -71,4 +71,4 @@ TLS = AdminTls("cert.pem", "key.pem")
 def test_the_url_of_the_admin_api_is_one_that_it_serves(listen, hosts, tls, url):
     topology = Topology("shop", {}, {}, admin=parse_address(listen), admin_hosts=hosts, admin_tls=tls)
     assert admin_url(topology, 7) == url
-    assert Hosts(str(topology.admin.host), hosts).means_here(host_name(url.partition("//")[2]), "127.0.0.1")
+    assert Hosts(str(topology.admin.host), hosts).means_here(host_of_field(url.partition("//")[2]), "127.0.0.1")

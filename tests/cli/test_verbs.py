@@ -52,8 +52,8 @@ def test_each_verb_is_sent(serve, tmp_path, arguments, path, edit):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("tier add cache --kind l7", "say where it goes"),
-        ("tier add cache --kind l7 --above web --below edge", "say where it goes"),
+        ("tier add cache --kind l7", "choose where it goes"),
+        ("tier add cache --kind l7 --above web --below edge", "choose where it goes"),
         ("tier add cache --kind l9 --above web", "'l9' is not one of"),
         ("tier add cache --kind l7 --above web --replicas 0", "0 is not in the range"),
         ("scale", "Missing argument"),
@@ -69,8 +69,8 @@ def test_each_verb_is_sent(serve, tmp_path, arguments, path, edit):
         ("drain", "Missing argument"),
         ("weight web-1 5", "nodes share by what they report"),
         ("weight app/127.0.0.1:9001 much", "is not a valid float"),
-        ("weight app/127.0.0.1:9001 nan", "nan is no weight"),
-        ("weight app/127.0.0.1:9001 1e999", "inf is no weight"),
+        ("weight app/127.0.0.1:9001 nan", "nan is not a weight"),
+        ("weight app/127.0.0.1:9001 1e999", "inf is not a weight"),
         ("scale web=1 --admin 7900", "write it as http://HOST:PORT"),
     ],
 )

@@ -18,7 +18,7 @@ from tests.cluster.traffic import Traffic
 from tests.processes import Process, running, tierlb
 from tierlb.agent.reporter import ORCA_FIELD
 from tierlb.model.address import parse_address
-from tierlb.wire.orca import parse
+from tierlb.wire.orca import parse_orca
 
 DEADLINE_S = 180.0
 LEAVES_S = 45.0
@@ -106,12 +106,12 @@ async def test_an_app_in_an_asgi_server_is_counted_from_inside_and_what_it_says_
 
     with trio.fail_after(DEADLINE_S), site.joined(argv, "asgi", address):
         await site.cluster.wait_until("it answers", lambda: orca(address) is not None, LEAVES_S)
-        own = parse((orca(address) or "").encode())
+        own = parse_orca((orca(address) or "").encode())
         assert own.slots == SLOTS
         await site.cluster.wait_until("it has joined", lambda: "asgi" in site.agents(), LEAVES_S)
         async with traffic.flowing():
             await traffic.until("the node says its own load", lambda: orca(site.web) is not None)
-            said = parse((orca(site.web) or "").encode())
+            said = parse_orca((orca(site.web) or "").encode())
             assert (said.slots, said.cpu) == (0, 0)
             assert said.application > 0
             assert orca(site.mute) is None

@@ -90,7 +90,7 @@ class Site:
         self.servers.enter_context(serving(self.folder))
 
     def ejections(self) -> int:
-        return self.cluster.log.read_text().count("member ejected")
+        return self.cluster.log.read_text().count("host_ejected")
 
 
 @pytest.fixture(scope="module")

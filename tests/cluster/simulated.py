@@ -20,8 +20,9 @@ from tierlb.controller.node_record import Link
 from tierlb.controller.registry import NodeRegistry, Unwelcome
 from tierlb.controller.startup import start_anew
 from tierlb.controller.store import Loaded, Stored
-from tierlb.local import process_manager as process_manager_module
 from tierlb.local.guard import Guard
+from tierlb.local.launcher import Launcher
+from tierlb.local.local_endpoints import LocalEndpoints
 from tierlb.local.ports import FreePorts
 from tierlb.local.process_manager import ProcessManager
 from tierlb.model.address import Address
@@ -30,7 +31,7 @@ from tierlb.model.snapshot import HostSpec, Listener, Send, Snapshot
 from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.load import load_text
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 FIRST_PORT = 40000
 START_S, ANSWER_S, DRAIN_S, RESTART_S = 1.0, 0.2, 2.0, 0.5
@@ -146,7 +147,7 @@ class World:
     def lift_curse(self) -> None:
         """From now on everybody behaves."""
         self.curse = ""
-        for child in self.manager._children():
+        for child in self.manager.processes():
             child.curse = ""  # type: ignore[attr-defined]
 
     def topology(self) -> Topology:
@@ -159,7 +160,7 @@ class World:
         """What is not exactly as the active revision says."""
         topology, manager, stored = self.topology(), self.manager, (await self.changes.state.store.load()).stored
         names = {name for tier in topology.tiers.values() for name in node_names(tier)}
-        commands = {n: [e.command for e in group] for n, group in manager._endpoints.items() if group}
+        commands = {n: [e.command for e in group] for n, group in manager.endpoints.pools.items() if group}
         runs = {p.name: [p.run.command] * p.run.replicas for p in topology.pools.values() if p.run is not None}
         running = sorted(p.name for p in self.processes.values() if "/" not in p.name)
         checks = {
@@ -167,7 +168,7 @@ class World:
             "missing": self.controller.readiness.missing() == (),
             "records": set(self.controller.registry.records) == names,
             "served": all(s.assignment.is_served for s in self.controller.registry.records.values()),
-            "nodes": set(manager._nodes) == names,
+            "nodes": set(manager.nodes) == names,
             "processes": running == sorted(names),
             "endpoints": commands == runs,
             "endpoint processes": len(self.processes) - len(running) == sum(map(len, runs.values())),
@@ -318,7 +319,7 @@ class PlayedChild:
         while not link.replaced:
             wanted: Snapshot | None = record.assignment.wanted  # type: ignore[attr-defined]
             if process.closing and not said_so:
-                controller.receive(record, Drain())  # type: ignore[arg-type]
+                controller.receive(record, Leaving())  # type: ignore[arg-type]
                 said_so = True
             if wanted is not None and wanted.revision != configured and self.curse != "mute":
                 configured = wanted.revision
@@ -354,12 +355,11 @@ async def make_world(text: str, rng: random.Random, nursery: trio.Nursery, monke
     async def accepts_soon(address: Address) -> None:
         await trio.sleep(rng.uniform(0.1, START_S))
 
-    patches: Mapping[str, object] = {"ManagedProcess": world.child, "_until_it_accepts": accepts_soon}
-    for name, value in patches.items():
-        monkeypatch.setattr(process_manager_module, name, value)
     nursery.start_soon(controller.run)
     join_credentials = JoinCredentials("ws://127.0.0.1:1", "token")
-    world.manager = ProcessManager(controller, join_credentials, Guard(), NoLog(), FreePorts(random.Random()), nursery)
+    launcher = Launcher(nursery, Guard(), NoLog(), controller.errors, world.child)
+    endpoints = LocalEndpoints(controller, launcher, FreePorts(random.Random()), accepts_soon)
+    world.manager = ProcessManager(controller, join_credentials, launcher, endpoints)
     world.manager.grow(topology)
     changes.machines = world.manager
     await nursery.start(changes.run)

@@ -35,7 +35,7 @@ def test_without_local_ports_clients_get_503_at_once_and_no_endpoint_is_blamed()
     assert told["again"].startswith("HTTP/1.1 200 ")
     exhausted = [event for event in told["events"] if event["event"] == "resource_exhausted"]
     assert [event["resource"] for event in exhausted] == ["local ports"]
-    assert not [event for event in told["events"] if event["event"] == "member ejected"]
+    assert not [event for event in told["events"] if event["event"] == "host_ejected"]
 
 
 def test_an_edge_whose_endpoint_is_down_never_answers_with_the_client_s_own_words() -> None:

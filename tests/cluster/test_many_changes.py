@@ -18,8 +18,8 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Policy, Topology
 from tierlb.topology.allot import node_names
 from tierlb.topology.edit import AddTier, Edit, EditError, RemoveTier, Scale, SetPolicy
-from tierlb.topology.plan import transition
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.stages import transition
 
 CHANGES = 200
 SEEDS = (1,)

@@ -16,8 +16,18 @@ from tierlb.channel.join_credentials import JoinCredentials, read
 from tierlb.model.address import parse_address
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.net.websocket import Channel, Disconnected, connect
-from tierlb.wire.credentials import Principal, Role, parse
-from tierlb.wire.frames import PROTOCOL_VERSION, Frame, Hello, Parent, Report, ReportTo, Welcome, decode, encode
+from tierlb.wire.credentials import Principal, Role, parse_credential
+from tierlb.wire.frames import (
+    PROTOCOL_VERSION,
+    Frame,
+    Hello,
+    ParentAddress,
+    Report,
+    ReportTo,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
 
 DEADLINE_S = 120.0
 CUT_OFF_S = 30.0
@@ -36,13 +46,13 @@ LIES = {
     "garbage": b"\xc1\x00",
     "another protocol": b"GET / HTTP/1.1\r\n\r\n",
     "huge": bytes(2_000_000),
-    "a flood": encode(REPORT),
+    "a flood": encode_frame(REPORT),
     "NaN": msgpack.packb(["report", float("nan"), *[0] * 14, False, 0, 0, 0, []]),
     "negative": msgpack.packb(["report", -1.0, *[0] * 14, False, 0, 0, 0, []]),
     "absurd": msgpack.packb(["report", 1e300, *[0] * 14, False, 0, 0, 0, []]),
     "deep": msgpack.packb(["report", *[0] * 19, b"\x91" * 60_000]),
-    "a parent's frame": encode(Guidance(0.5)),
-    "a second hello": encode(Hello(PROTOCOL_VERSION, "web-2", "web", "x", 1)),
+    "a parent's frame": encode_frame(Guidance(0.5)),
+    "a second hello": encode_frame(Hello(PROTOCOL_VERSION, "web-2", "web", "x", 1)),
     "a flood of pings": b"\x89\x80mask",
     "a flood of pongs": b"\x8a\x80mask",
     "a flood of empty fragments": b"\x02\x80mask" + b"\x00\x80mask",
@@ -82,13 +92,13 @@ class Joined:
 
     controller: Channel
     parent: Channel
-    above: Parent
+    above: ParentAddress
 
 
 @contextlib.asynccontextmanager
 async def joined(site: Site, name: str, address: str) -> AsyncIterator[Joined]:
     """An agent of the pool at the controller and at one of its parents."""
-    hello = encode(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
+    hello = encode_frame(Hello(PROTOCOL_VERSION, name, POOL, "boot", 1, "", address))
     token = narrowed(site, Principal(Role.AGENT, POOL, name))
     async with connect(site.join_credentials.url, token) as controller:
         await controller.send(hello)
@@ -109,13 +119,13 @@ async def joined_as(site: Site, names: Iterable[str], address: str) -> AsyncIter
 
 def narrowed(site: Site, principal: Principal) -> str:
     """What the holder of the token for agents can make of it."""
-    given = parse(site.join_credentials.token)
+    given = parse_credential(site.join_credentials.token)
     assert given is not None
     return given.narrowed(principal).text
 
 
 async def heard(channel: Channel) -> Frame:
-    return decode(await channel.receive())
+    return decode_frame(await channel.receive())
 
 
 async def close_reason(channel: Channel) -> str:
@@ -132,7 +142,7 @@ async def report_honestly(guided: list[Guidance], joined: Joined) -> None:
 
     async def report() -> None:
         while True:
-            await joined.parent.send(encode(REPORT))
+            await joined.parent.send(encode_frame(REPORT))
             await trio.sleep(0.25)
 
     async with trio.open_nursery() as nursery:

@@ -7,12 +7,12 @@ from tierlb.controller.node_record import Link
 from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind
-from tierlb.wire.frames import Drain, Parent
+from tierlb.wire.frames import Leaving, ParentAddress
 
 
 async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
     edge, web, _ = await serve_all(running)
-    running.receive(web, Drain())
+    running.receive(web, Leaving())
     await settle()
     assert host_names(edge) == ["web-2"]
     assert web.state is State.DRAINING
@@ -21,7 +21,7 @@ async def test_a_draining_node_is_sent_nothing_new(running, autojump_clock):
 async def test_what_a_draining_node_placed_below_is_to_end(running, autojump_clock):
     edge, web, _ = await serve_all(running)
     assert web.assignment.wanted.parents == ("edge-1/" + edge.hello.boot_id,)
-    running.receive(edge, Drain())
+    running.receive(edge, Leaving())
     await settle()
     assert web.assignment.wanted.parents == ()
 
@@ -32,7 +32,7 @@ async def test_an_agent_is_a_member_from_its_hello_and_reports_to_the_pools_pare
     await settle()
     (host,) = web.assignment.wanted.rules[0].action.destinations[0].hosts
     assert (host.name, str(host.address), host.reports) == ("app-1", "127.0.0.1:9001", True)
-    assert agent.assignment.parents == (Parent("web-1", "ws://127.0.0.1:7002"),)
+    assert agent.assignment.parents == (ParentAddress("web-1", "ws://127.0.0.1:7002"),)
     assert (agent.assignment.wanted, agent.state) == (None, State.SERVING)
     status = with_agents.observer.status().pools["apps"]
     assert [(e.name, e.state, e.pid) for e in status.endpoints] == [("app-1", State.SERVING, 9)]

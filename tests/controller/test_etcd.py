@@ -1,6 +1,7 @@
 """The client against real members of etcd, against those that answer late or never, and against something else."""
 
 import gc
+import json
 import re
 import socket
 import struct
@@ -10,17 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import attrs
 import pytest
 import trio
 import trustme
 
 from tests.etcd import USER, Relay, Server, running_etcd
 from tierlb.channel.durable import StoreError
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure, open_etcd
+from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied, Login
+from tierlb.controller.etcd_calls import EtcdCalls, EtcdUnreachable, EtcdUnsure
+from tierlb.controller.etcd_http import EtcdConnections
 from tierlb.model.topology import SharedStore
-from tierlb.wire.etcd import Changed, Created, Delete, Event, Get, Lease, Put, transaction
+from tierlb.wire.etcd import Changed, Created, Delete, Get, Lease, Put, WatchEvent, transaction
 
 DEADLINE_S = 30.0
 NOBODY = "127.0.0.1:1"
@@ -151,7 +153,7 @@ async def test_a_question_goes_to_the_next_member_also_where_the_first_hangs(
 
 
 async def test_a_watch_tells_what_is_and_what_was_since(etcd: Etcd, key: str, nursery: trio.Nursery) -> None:
-    told, heard = trio.open_memory_channel[Event](10)
+    told, heard = trio.open_memory_channel[WatchEvent](10)
     with trio.fail_after(DEADLINE_S):
         first = await etcd.commit([], [Put(key, b"1")])
         nursery.start_soon(etcd.watch, key, first.at, told.send_nowait)
@@ -159,7 +161,7 @@ async def test_a_watch_tells_what_is_and_what_was_since(etcd: Etcd, key: str, nu
         assert event.item is not None
         assert (event.item.value, event.at) == (b"1", first.at)
         second = await etcd.commit([], [Delete(key)])
-        assert await heard.receive() == Event(None, second.at)
+        assert await heard.receive() == WatchEvent(None, second.at)
         await etcd.commit([], [Put(f"{key}/other", b"")])
         third = await etcd.commit([], [Put(key, b"3")])
         assert (await heard.receive()).at == third.at
@@ -172,7 +174,7 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
     with trio.fail_after(DEADLINE_S):
         written = [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
 
-        def heed(event: Event) -> None:
+        def heed(event: WatchEvent) -> None:
             seen.append(event.at)
             if len(seen) == 3:
                 relay.cut()
@@ -182,7 +184,7 @@ async def test_a_watch_whose_connection_broke_goes_on_where_it_was(
         written += [(await etcd.commit([], [Put(key, b"%d" % n)])).at for n in range(3)]
         with trio.CancelScope() as scope:
 
-            def heed_rest(event: Event) -> None:
+            def heed_rest(event: WatchEvent) -> None:
                 seen.append(event.at)
                 if len(seen) == 6:
                     scope.cancel()
@@ -362,11 +364,11 @@ def watch_elsewhere(etcd: Etcd) -> Awaitable[object]:
 async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([Changed(key, 0)], [Put(key, b"1")])
-        token = known._token
+        token = known.calls.token
         await until_ended(known)
         second = await known.commit([Changed(key, first.at)], [Put(key, b"2")])
         assert (first.agreed, second.agreed) == (True, True)
-        assert known._token != token
+        assert known.calls.token != token
         lease = await known.grant(60)
         await until_ended(known)
         assert await known.renew(lease, 2.0) == 60
@@ -375,21 +377,21 @@ async def test_a_token_that_has_ended_is_replaced_and_nobody_hears_of_it(known: 
 
 async def until_ended(etcd: Etcd) -> None:
     """Others are told when the token that this one has is known no more."""
-    other = attrs.evolve(etcd, login=None)
-    other._token, known = None, {"authorization": str(etcd._token)}
-    body = transaction((), [Get("test/x")], ())
+    http = EtcdConnections(etcd.calls.tls)
+    known = {"authorization": str(etcd.calls.token)}
+    body = json.dumps(transaction((), [Get("test/x")], ())).encode()
     while True:
         await trio.sleep(3.0)  # each use makes it last longer
-        answer = await other._http.post(f"https://{etcd.members[0]}/v3/kv/txn", json=body, headers=known)
-        if answer.status_code == 401:
+        answer = await http.post(etcd.members[0], "/v3/kv/txn", known, body)
+        if answer.status == 401:
             break
-    await other.close()
+    await http.close()
 
 
 async def test_several_that_find_the_token_ended_at_once_all_get_their_answers(known: Etcd, key: str) -> None:
     with trio.fail_after(DEADLINE_S):
         await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         answers = []
 
         async def ask() -> None:
@@ -404,10 +406,10 @@ async def test_several_that_find_the_token_ended_at_once_all_get_their_answers(k
 async def test_a_watch_that_begins_with_a_token_that_has_ended_misses_nothing(
     known: Etcd, key: str, nursery: trio.Nursery
 ) -> None:
-    told, heard = trio.open_memory_channel[Event](10)
+    told, heard = trio.open_memory_channel[WatchEvent](10)
     with trio.fail_after(DEADLINE_S):
         first = await known.commit([], [Put(key, b"1")])
-        known._token = "ended.1"
+        known.calls.token = "ended.1"
         nursery.start_soon(known.watch, key, first.at, told.send_nowait)
         assert (await heard.receive()).at == first.at
         await until_ended(known)
@@ -547,7 +549,7 @@ async def test_whoever_has_little_time_waits_no_longer_for_a_login(tmp_path: Pat
     (tmp_path / "password").write_text("secret")
     listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
     place = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    etcd = Etcd([place], answer_s=2 * DEADLINE_S, login=Noting("ann", tmp_path / "password"))
+    etcd = Etcd([place], EtcdCalls(login=Noting("ann", tmp_path / "password")), answer_s=2 * DEADLINE_S)
     with trio.fail_after(DEADLINE_S):
         with pytest.raises(EtcdUnreachable, match=r"did not answer in 0\.3 s"):
             await etcd.renew(Lease(1, 3), 0.3)

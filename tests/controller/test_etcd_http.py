@@ -1,86 +1,137 @@
-"""Requests that are given up: nothing is left open, and nobody waits for who does not read."""
+"""Requests that are given up leave nothing open, and connections are kept for a while."""
 
-import gc
-import ssl
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-import httpcore
-import httpx
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from tests.etcd import Access
-from tierlb.controller.etcd_http import CLOSE_S, EtcdBody, Transport, _Stream
+from tierlb.controller import etcd_http
+from tierlb.controller.etcd_http import CLOSE_S, EtcdAnswer, EtcdConnections, NotSent
 
 DEADLINE_S = 30.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @pytest.fixture
-def access(tmp_path: Path) -> Access:
-    return Access(tmp_path / "access")
+async def plain() -> AsyncIterator[EtcdConnections]:
+    connections = EtcdConnections(None)
+    yield connections
+    await connections.close()
 
 
-@pytest.fixture
-async def http(access: Access) -> AsyncIterator[httpx.AsyncClient]:
-    client = httpx.AsyncClient(transport=Transport(access.context), timeout=None)
-    yield client
-    await client.aclose()
+class Unread(trio.abc.Stream):
+    """Its other end has stopped reading, so there is no way to take leave."""
 
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        raise NotImplementedError
 
-async def test_a_handshake_that_is_given_up_leaves_no_connection(
-    nursery: trio.Nursery, http: httpx.AsyncClient
-) -> None:
-    came, went = trio.Event(), trio.Event()
+    async def wait_send_all_might_not_block(self) -> None:
+        raise NotImplementedError
 
-    async def say_nothing(stream: trio.SocketStream) -> None:
-        async with stream:
-            came.set()
-            async for _ in stream:
-                pass
-            went.set()
-
-    listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
-    port = listeners[0].socket.getsockname()[1]
-    with trio.fail_after(DEADLINE_S):
-        async with trio.open_nursery() as asking:
-            asking.start_soon(http.get, f"https://127.0.0.1:{port}")
-            await came.wait()
-            await trio.testing.wait_all_tasks_blocked()
-            asking.cancel_scope.cancel()
-        gc.disable()
-        try:
-            await went.wait()
-        finally:
-            gc.enable()
-
-
-class Unread(httpcore.AsyncNetworkStream):
-    """Whose other end has stopped reading, so there is no way to take leave."""
-
-    async def start_tls(self, *_: object) -> httpcore.AsyncNetworkStream:
-        return self
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         await trio.sleep_forever()
 
 
-async def test_who_does_not_read_is_not_waited_for_at_the_end(autojump_clock: trio.testing.MockClock) -> None:
+@attrs.define
+class Member:
+    """Answers every request, as long as it has answers; then it says nothing."""
+
+    answers: list[bytes]
+    came: int = 0
+    open: int = 0
+    empty: trio.Event = attrs.field(factory=trio.Event)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.came, self.open = self.came + 1, self.open + 1
+        async with stream:
+            async for _ in stream:
+                if self.answers:
+                    await stream.send_all(self.answers.pop(0))
+        self.open -= 1
+        if not self.open:
+            self.empty.set()
+
+    async def listen(self, nursery: trio.Nursery) -> str:
+        listeners = await nursery.start(partial(trio.serve_tcp, self.serve, 0, host="127.0.0.1"))
+        return f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+
+async def test_a_connection_is_kept_for_the_next_request(nursery: trio.Nursery, plain: EtcdConnections) -> None:
+    member = Member([OK] * 3)
+    place = await member.listen(nursery)
+    with trio.fail_after(DEADLINE_S):
+        for _ in range(3):
+            assert await plain.post(place, "/v3/kv/txn", {}, b"{}") == EtcdAnswer(200, b"{}")
+        await plain.close()
+        await member.empty.wait()
+    assert member.came == 1
+
+
+@pytest.mark.parametrize("answer", [OK.replace(b"200 OK", b"200 OK\r\nConnection: close"), OK + b"more"])
+async def test_one_that_ends_or_is_not_idle_is_not_used_again(
+    nursery: trio.Nursery, plain: EtcdConnections, answer: bytes
+) -> None:
+    member = Member([answer, OK])
+    place = await member.listen(nursery)
+    with trio.fail_after(DEADLINE_S):
+        for _ in range(2):
+            assert (await plain.post(place, "/", {}, b"{}")).content == b"{}"
+    assert member.came == 2
+
+
+async def test_one_that_was_idle_for_long_is_not_used_again(
+    nursery: trio.Nursery, plain: EtcdConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = Member([OK] * 2)
+    place = await member.listen(nursery)
+    monkeypatch.setattr(etcd_http, "ETCD_IDLE_S", 0.0)
+    with trio.fail_after(DEADLINE_S):
+        for _ in range(2):
+            await plain.post(place, "/", {}, b"{}")
+    assert member.came == 2
+
+
+async def test_a_request_that_is_given_up_leaves_no_connection(nursery: trio.Nursery, plain: EtcdConnections) -> None:
+    member = Member([])
+    place = await member.listen(nursery)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as asking:
+            asking.start_soon(plain.post, place, "/", {}, b"{}")
+            while not member.came:
+                await trio.testing.wait_all_tasks_blocked()
+            asking.cancel_scope.cancel()
+        await member.empty.wait()
+
+
+async def test_a_handshake_that_is_given_up_leaves_no_connection(nursery: trio.Nursery, tmp_path: Path) -> None:
+    member = Member([])
+    place = await member.listen(nursery)
+    connections = EtcdConnections(Access(tmp_path / "access").context)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as asking:
+            asking.start_soon(connections.post, place, "/", {}, b"{}")
+            while not member.came:
+                await trio.testing.wait_all_tasks_blocked()
+            asking.cancel_scope.cancel()
+        await member.empty.wait()
+        await connections.close()
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "[::1]:1", "localhost:1"])
+async def test_where_nothing_listens_nothing_was_sent(plain: EtcdConnections, place: str) -> None:
+    with trio.fail_after(DEADLINE_S), pytest.raises(NotSent):
+        await plain.post(place, "/", {}, b"{}")
+
+
+async def test_a_stream_that_does_not_end_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     began_s = trio.current_time()
-    stream = await _Stream(Unread()).start_tls(ssl.create_default_context())
-    await stream.aclose()
+    await etcd_http._close(etcd_http.HttpConnection(Unread()))
     assert trio.current_time() - began_s == CLOSE_S
-
-
-async def test_a_body_is_sent_once() -> None:
-    body = EtcdBody(b"content")
-    assert [part async for part in body] == [b"content"]
-    assert [part async for part in body] == []
-
-
-def test_where_httpx_keeps_its_connections_elsewhere_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "__init__", lambda *_, **__: None)
-    with pytest.raises(RuntimeError, match="elsewhere than in `_pool`"):
-        Transport(None)

@@ -21,12 +21,13 @@ from tierlb.channel.durable import StoreError
 from tierlb.controller.admin_states import AdminState
 from tierlb.controller.documents import DOCUMENT_FORMAT, digest
 from tierlb.controller.election import Election
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.etcd_store import Deposed, EtcdStore
 from tierlb.controller.history import KEPT_REVISIONS, History, Revision, Rollout, RolloutOutcome
 from tierlb.controller.store import FileStore, Loaded, StaleError, Store, Stored
 from tierlb.model.topology import Admin
-from tierlb.wire.etcd import Delete, Get, Item, Put
+from tierlb.wire.etcd import Delete, Get, KeyValue, Put
 
 DEADLINE_S = 30.0
 NOBODY = ("127.0.0.1:1",)
@@ -92,7 +93,7 @@ async def relayed(server: Server, relay: Relay, directory: str) -> AsyncIterator
     await etcd.close()
 
 
-async def items(etcd: Etcd, prefix: str) -> tuple[Item, ...]:
+async def items(etcd: Etcd, prefix: str) -> tuple[KeyValue, ...]:
     (found,) = (await etcd.read(Get(f"{prefix}/", below=True))).found
     return found
 
@@ -340,15 +341,15 @@ async def test_of_a_controller_that_is_killed_no_revision_is_lost(
             assert await store.save(stored("a"), loaded.version) > loaded.version
 
 
-def overwrite(value: bytes) -> Callable[[Item], Put]:
+def overwrite(value: bytes) -> Callable[[KeyValue], Put]:
     return lambda item: Put(item.key, value)
 
 
-def change(item: Item) -> Put:
+def change(item: KeyValue) -> Put:
     return Put(item.key, item.value.replace(b"n", b"m", 1))
 
 
-def remove(item: Item) -> Delete:
+def remove(item: KeyValue) -> Delete:
     return Delete(item.key)
 
 
@@ -358,7 +359,7 @@ async def two_versions(store: EtcdStore) -> int:
     return await store.save(stored("old", "new"), await store.save(stored("old"), 0))
 
 
-async def damage(etcd: Etcd, store: EtcdStore, which: str, how: Callable[[Item], Put | Delete]) -> None:
+async def damage(etcd: Etcd, store: EtcdStore, which: str, how: Callable[[KeyValue], Put | Delete]) -> None:
     """What somebody did by hand to the one key that begins so."""
     (item,) = [item for item in await items(etcd, store.directory) if item.key.startswith(f"{store.directory}/{which}")]
     await etcd.commit([], [how(item)])
@@ -377,7 +378,7 @@ async def damage(etcd: Etcd, store: EtcdStore, which: str, how: Callable[[Item],
     ],
 )
 async def test_where_something_was_damaged_what_was_saved_last_is_used(
-    etcd: Etcd, store: EtcdStore, two_versions: int, which: str, how: Callable[[Item], Put | Delete], reason: str
+    etcd: Etcd, store: EtcdStore, two_versions: int, which: str, how: Callable[[KeyValue], Put | Delete], reason: str
 ) -> None:
     with trio.fail_after(DEADLINE_S):
         await damage(etcd, store, which, how)

@@ -5,7 +5,7 @@ from tests.controller.joined import ENDPOINT, come, row, serve_all, settle
 from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, HostLoad, SubtreeLoad
-from tierlb.wire.frames import Ack, Parent, Report
+from tierlb.wire.frames import Ack, ParentAddress, Report
 
 
 async def test_a_status_counts_as_the_history_does_whatever_was_published(running, autojump_clock):
@@ -127,7 +127,7 @@ async def test_a_pool_that_is_down_for_all_nodes_of_a_top_tier_is_missing(runnin
     assert status.missing == ("pool demo: no endpoint is available",)
     running.receive(edge, Report(SubtreeLoad(leaves=2, ready_leaves=2), Echo()))
     web = running.registry.records["web-1"]
-    web.assignment.parents = (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    web.assignment.parents = (ParentAddress("edge-1", "ws://127.0.0.1:7001"),)
     running.receive(web, Report(SubtreeLoad(leaves=1, down=("demo",)), Echo()))
     status = running.observer.status()
     assert (status.serving, status.missing) == (True, ()), "where the top tier finds a way there is one"

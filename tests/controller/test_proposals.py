@@ -7,7 +7,7 @@ from tierlb.model.topology import Admin
 from tierlb.topology.edit import Scale
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
-from tierlb.wire.frames import Drain
+from tierlb.wire.frames import Leaving
 
 TLS = "security: {tls: {certificate: tls/cert.pem, key: tls/key.pem, ca: tls/ca.pem}}\n"
 
@@ -71,7 +71,7 @@ async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
 
 async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     record = site.changes.controller.registry.records["web-1"]
-    site.changes.controller.receive(record, Drain())
+    site.changes.controller.receive(record, Leaving())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
         await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "x")
 

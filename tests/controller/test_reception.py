@@ -11,7 +11,17 @@ from tierlb.controller.reception import STARTING, Reception
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Configure, Hello, Parent, Report, ReportTo, Watch, Welcome, decode, encode
+from tierlb.wire.frames import (
+    Configure,
+    Hello,
+    ParentAddress,
+    Report,
+    ReportTo,
+    Watch,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
 
 DEADLINE_S = 30.0
 HELLO = Hello(1, "web-1", "web", "one", 7)
@@ -50,7 +60,7 @@ async def test_an_active_controller_takes_nodes_in_until_its_turn_is_over(
     reception.open(controller)
     with trio.fail_after(DEADLINE_S):
         async with connect(standby_url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert await receive(channel) == Welcome(0.02)
             reception.close(lambda: "another one took over")
             assert await close_reason(channel) == "another one took over"
@@ -69,7 +79,7 @@ def test_it_answers_whether_nodes_may_join(reception, controller):
 async def test_a_credential_for_something_else_makes_no_record(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, AGENT_TOKEN) as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert "this token is for all agents, not for node web-1" in await close_reason(channel)
     assert controller.registry.records["web-1"].hello is None
 
@@ -77,14 +87,14 @@ async def test_a_credential_for_something_else_makes_no_record(url, controller):
 async def test_a_connection_on_which_the_program_fails_ends_no_other(url, controller, monkeypatch):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
-            await good.send(encode(HELLO))
+            await good.send(encode_frame(HELLO))
             assert await receive(good) == Welcome(0.02)
             with monkeypatch.context() as failing:
                 failing.setattr(type(controller), "join", lambda self, hello, link: 1 // 0)
-                await bad.send(encode(HELLO))
+                await bad.send(encode_frame(HELLO))
                 assert "internal error" in await close_reason(bad)
             async with connect(url, "secret") as another:
-                await another.send(encode(Hello(1, "web-2", "web", "two", 8)))
+                await another.send(encode_frame(Hello(1, "web-2", "web", "two", 8)))
                 assert await receive(another) == Welcome(0.02)
             assert controller.registry.records["web-1"].link is not None
     assert controller.errors.counts == {"control connection": 1}
@@ -95,10 +105,10 @@ async def test_what_fails_in_sending_to_one_node_ends_its_connection_only(url, c
         async with connect(url, "secret") as bad:
             with monkeypatch.context() as failing:
                 failing.setattr(reception_module, "with_tickets", lambda *known: 1 // 0)
-                await bad.send(encode(HELLO))
+                await bad.send(encode_frame(HELLO))
                 assert "internal error" in await close_reason(bad)
         async with connect(url, "secret") as good:
-            await good.send(encode(HELLO))
+            await good.send(encode_frame(HELLO))
             assert await next_of(good, ReportTo) == ReportTo(())
     assert controller.errors.counts == {"control connection": 1}
 
@@ -111,7 +121,7 @@ async def test_a_node_that_does_not_read_is_cut_off(url, controller, monkeypatch
     monkeypatch.setattr(reception_module, "NODE_SEND_TIMEOUT_S", 0.05)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
             record = controller.registry.records["web-1"]
             monkeypatch.setattr(parent_end.ChildConnection, "drained", never)
@@ -120,7 +130,7 @@ async def test_a_node_that_does_not_read_is_cut_off(url, controller, monkeypatch
 
 
 async def receive(channel):
-    return decode(await channel.receive())
+    return decode_frame(await channel.receive())
 
 
 async def close_reason(channel):
@@ -134,7 +144,7 @@ async def close_reason(channel):
 async def test_a_child_is_welcomed_and_configured(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             assert await receive(channel) == Welcome(0.02)
             frame = await receive(channel)
             assert isinstance(frame, Configure)
@@ -144,14 +154,14 @@ async def test_a_child_is_welcomed_and_configured(url):
 async def test_a_node_of_an_unknown_tier_is_told_so(url):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(Hello(1, "db-1", "db", "one", 7)))
+            await channel.send(encode_frame(Hello(1, "db-1", "db", "one", 7)))
             assert "db-1 is not a node of tier db" in await close_reason(channel)
 
 
 async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as good, connect(url, "secret") as bad:
-            await good.send(encode(HELLO))
+            await good.send(encode_frame(HELLO))
             assert await receive(good) == Welcome(0.02)
             await bad.send(b"garbage")
             assert await close_reason(bad)
@@ -162,10 +172,10 @@ async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller
 async def test_the_second_connection_of_a_node_takes_over(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as first:
-            await first.send(encode(HELLO))
+            await first.send(encode_frame(HELLO))
             assert await receive(first) == Welcome(0.02)
             async with connect(url, "secret") as second:
-                await second.send(encode(HELLO))
+                await second.send(encode_frame(HELLO))
                 assert await receive(second) == Welcome(0.02)
                 assert "took over" in await close_reason(first)
                 assert isinstance(await receive(second), Configure)
@@ -175,7 +185,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
 async def test_the_record_knows_when_its_socket_is_gone(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await receive(channel)
         while controller.registry.records["web-1"].link is not None:
             await controller.signals.wait_progress()
@@ -192,17 +202,17 @@ async def test_a_child_is_told_its_parents_as_they_come_and_what_to_show_them(ur
     ticket = controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as web, connect(url, "secret") as edge:
-            await web.send(encode(HELLO))
+            await web.send(encode_frame(HELLO))
             assert await next_of(web, ReportTo) == ReportTo(())
-            await edge.send(encode(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
-            assert await next_of(web, ReportTo) == ReportTo((Parent("edge-1", "ws://127.0.0.1:7001", ticket),))
+            await edge.send(encode_frame(Hello(1, "edge-1", "edge", "one", 8, "127.0.0.1:7001")))
+            assert await next_of(web, ReportTo) == ReportTo((ParentAddress("edge-1", "ws://127.0.0.1:7001", ticket),))
             assert await next_of(edge, ReportTo) == ReportTo(())
 
 
 async def test_a_watch_is_sent(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
             controller.observer.watch(5.0, "n0nce")
             assert await next_of(channel, Watch) == Watch(5.0, "n0nce")
@@ -211,9 +221,9 @@ async def test_a_watch_is_sent(url, controller):
 async def test_a_report_is_noted(url, controller):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
-            await channel.send(encode(HELLO))
+            await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
-            await channel.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
+            await channel.send(encode_frame(Report(SubtreeLoad(capacity=7.0), Echo())))
             while controller.registry.records["web-1"].reports.subtree() is None:  # noqa: ASYNC110 (a real socket)
                 await trio.sleep(0.005)
     assert controller.registry.records["web-1"].reports.subtree().capacity == 7.0

@@ -25,7 +25,7 @@ from tierlb.controller.status import State
 from tierlb.model.address import Address, parse_address
 from tierlb.model.topology import Kind
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Ack, Drain
+from tierlb.wire.frames import Ack, Leaving
 
 
 async def test_a_node_that_only_lost_its_socket_stays_a_member(running, autojump_clock):
@@ -113,7 +113,7 @@ async def test_an_agent_that_drains_is_no_member_and_gone_with_its_socket(with_a
     web = await web_of(with_agents)
     agent = with_agents.join(AGENT, Link())
     await settle()
-    with_agents.receive(agent, Drain())
+    with_agents.receive(agent, Leaving())
     await settle()
     assert host_names(web) == []
     assert "app-1" in with_agents.registry.records
@@ -249,7 +249,7 @@ async def test_any_node_of_a_tier_is_taken_in_and_makes_the_tier_larger(open_to_
 async def test_a_node_that_drains_is_gone_with_its_connection(open_to_all, autojump_clock):
     edge = await come(open_to_all, "edge-a", "edge", 8080)
     web = await come(open_to_all, "web-a", "web", 4001)
-    open_to_all.receive(web, Drain())
+    open_to_all.receive(web, Leaving())
     await settle()
     assert host_names(edge) == []
     open_to_all.registry.lost(web, web.link)

@@ -18,7 +18,7 @@ from tierlb.controller.returning import (
 )
 from tierlb.net.keep_going import PAUSE_S, keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.frames import Parent
+from tierlb.wire.frames import ParentAddress
 
 
 async def test_after_a_restart_an_edge_is_told_nothing_until_all_below_it_are_back(running, autojump_clock):
@@ -41,7 +41,7 @@ async def test_after_a_restart_a_child_keeps_its_parents_until_all_are_back(runn
     assert (web.assignment.wanted, web.assignment.parents) == (None, None)
     running.join(hello("edge-1", "edge", 1, control="127.0.0.1:7001", data=str(EDGE)), Link())
     await settle()
-    assert web.assignment.parents == (Parent("edge-1", "ws://127.0.0.1:7001"),)
+    assert web.assignment.parents == (ParentAddress("edge-1", "ws://127.0.0.1:7001"),)
 
 
 async def test_who_does_not_come_back_is_not_waited_for_for_ever(running, autojump_clock):

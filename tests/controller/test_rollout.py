@@ -124,7 +124,7 @@ async def test_what_is_broken_can_be_taken_out(site, autojump_clock):
     assert await site.over(await site.changes.edit(RemoveTier("mid"), ANN, "tier remove mid")) == "done"
     assert await site.is_as(TEXT)
     site.machines.habits = {"mid-1": "refuse", "mid-2": "mute"}
-    progress = await site.changes.edit(attrs.evolve(MID, balance=Policy.RANDOM), ANN, "tier add mid")
+    progress = await site.changes.edit(attrs.evolve(MID, policy=Policy.RANDOM), ANN, "tier add mid")
     assert await site.over(progress) == "rolled back"
     assert progress.reason == "mid-1 refused its configuration: no such policy"
     assert await site.is_as(TEXT)

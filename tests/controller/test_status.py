@@ -16,7 +16,7 @@ from tierlb.controller.status import (
 )
 from tierlb.model.address import Address
 from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
-from tierlb.telemetry.sketch import Sketch, decode
+from tierlb.telemetry.sketch import Sketch, decode_sketch
 
 WHERE = "127.0.0.1:4000"
 LOAD = NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5, (HostLoad("web-1", 1, 2, 3),))
@@ -48,7 +48,7 @@ def test_a_latency_is_its_quantiles_and_the_sketch_for_those_who_merge():
     told, untold = plain["tiers"]["edge"]["nodes"]
     assert told["latency"]["p50_s"] == pytest.approx(0.5, rel=0.03)
     assert told["latency"]["p99_s"] == pytest.approx(0.99, rel=0.03)
-    assert decode(b64decode(told["latency"]["sketch"])) == sketch
+    assert decode_sketch(b64decode(told["latency"]["sketch"])) == sketch
     assert told["subtree"]["capacity"] == 9.5
     assert untold["latency"] is None
 

@@ -3,8 +3,10 @@
 import random
 from typing import Any
 
+from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
-from tierlb.balance.kinds import OTHER
+from tierlb.balance.outlier import Fault
+from tierlb.balance.ticket import ConnectionTicket, Ticket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.registry import HostRegistry
@@ -54,22 +56,23 @@ class Harness:
     def serve(self, host: Host, count: int, each_s: float) -> None:
         """So many items, one after the other."""
         for _ in range(count):
-            item = Underway(self.reactor.now)
-            host.begin_item(self.reactor.now, item)
+            item = self.begins(host)
             self.pass_time(each_s)
-            host.done += 1
-            host.end_item(self.reactor.now, item, self.registry.kinds)
-            host.times[item.kind].append(each_s)
+            item.answered(self.reactor.now, 0)
+            item.sent = 0.0  # nothing is learnt of slots
+            item.done(self.reactor.now)
 
+    def begins(self, host: Host, *, long: bool = False) -> Ticket[Host]:
+        """An item of the only kind there is. The host owes its answer from now on."""
+        return begun(host, self.reactor.now, long=long)
 
-class Underway:
-    """An item of the only kind there is, from its beginning."""
+    def connects(self, host: Host) -> ConnectionTicket[Host]:
+        """A connection through this node."""
+        return host.begin_connection(self.reactor.now, Tally())
 
-    kind = OTHER
-
-    def __init__(self, now: float) -> None:
-        self.began = self.sent = now
-        self.tally = Tally()
+    def errs(self, host: Host, fault: Fault = Fault.GATEWAY) -> None:
+        """An item that is counted already was an error."""
+        host.blame(self.reactor.now, fault)
 
 
 def host_spec(name: str, target: str = "app", **says: Any) -> HostSpec:

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataplane.registries import Harness, Underway, child, destination, host_spec
-from tierlb.balance.kinds import OTHER
+from tests.balance.begun import begun
+from tests.dataplane.registries import Harness, child, destination, host_spec
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.upstream.host import load_of
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin, Kind, Policy
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode, encode
+from tierlb.wire.frames import MAX_COUNT, MAX_NUMBER, Report, decode_frame, encode_frame
 
 
 class Books(Harness):
@@ -83,10 +85,8 @@ def test_counts_are_the_nodes_own_of_all_parents(books: Books) -> None:
 def test_what_is_parked_is_told_of_all_and_of_each_parents(books: Books) -> None:
     (host,) = books.host_set("a").hosts
     for parent in ("edge-1", "edge-1", "edge-2"):
-        item = Underway(books.reactor.now)
-        item.tally = books.counters.tallies.of(parent)
-        host.begin_item(books.reactor.now, item, long=True)
-    assert books.subtree().parked == host.load(books.reactor.now).parked == 3
+        begun(host, books.reactor.now, tally=books.counters.tallies.of(parent), long=True)
+    assert books.subtree().parked == load_of(host, books.reactor.now).parked == 3
     assert (books.account.echo("edge-1").parked, books.account.echo("edge-2").parked) == (2, 1)
 
 
@@ -131,7 +131,7 @@ def test_what_is_parked_moves_neither_the_times_nor_the_rates(books: Books) -> N
         kinds.note_parked(poll)
     for _ in range(40):
         books.items("edge-1", 15)
-        host.times[OTHER].extend([0.01] * 15)
+        host.times[OTHER_KINDS].extend([0.01] * 15)
         tally.done += 5
         books.counters.waited += 5
         host.times[poll].extend([5.0] * 5)
@@ -186,7 +186,7 @@ def test_a_parent_counts_its_part_of_what_several_share(books: Books) -> None:
     reported(books, "a")
     books.serve(books.registry.named("b")[0], 40, 0.01)
     books.tick()
-    learnt = books.registry.named("b")[0].estimate.learnt
+    learnt = books.registry.named("b")[0].estimate.learnt_capacity
     assert learnt is not None
     assert books.subtree().capacity == pytest.approx(100 / 2 + learnt / 4)
 
@@ -195,7 +195,7 @@ def test_who_is_out_is_not_counted_on(books: Books) -> None:
     books.host_set(child("a"), child("b"), child("c", admin=Admin.DRAIN), child("d"))
     for name in "abcd":
         reported(books, name)
-    books.registry.named("b")[0].connect_failed(refused=True)
+    books.registry.named("b")[0].reach.connect_failed(refused=True)
     reported(books, "d", draining=True)
     load = books.subtree()
     assert (load.capacity, load.ready_leaves, load.leaves) == (100.0, 4, 16)
@@ -206,7 +206,7 @@ def test_a_reserve_counts_only_while_it_is_used(books: Books) -> None:
     reported(books, "a", capacity=10.0, ready_leaves=1, leaves=1)
     reported(books, "b", capacity=70.0, ready_leaves=1, leaves=1)
     assert (books.subtree().capacity, books.subtree().ready_leaves) == (10.0, 1)
-    host_set.hosts[0].connect_failed(refused=True)
+    host_set.hosts[0].reach.connect_failed(refused=True)
     assert (books.subtree().capacity, books.subtree().ready_leaves) == (70.0, 1)
 
 
@@ -261,9 +261,8 @@ def test_the_work_of_a_member_that_left_was_done(books: Books) -> None:
     books.host_set("b", "c")
     work(0.2)
     assert books.subtree().utilisation > 0.8 * busy
-    assert set(books.registry.work_left_s) == {"app"}
     books.host_set(host_spec("d", "other"))
-    assert not books.registry.work_left_s
+    assert books.registry.work.done_s() == {"other": 0.0}, "a target without hosts is forgotten"
 
 
 # An l4 node over children that count requests.
@@ -372,12 +371,12 @@ def test_whatever_children_say_a_node_goes_on_choosing_and_says_what_its_parents
         books.passes(0.3, busy=0.5)
         host = host_set.choose()
         if host is not None:
-            host.begin()
+            books.connects(host)
         for each in host_set.hosts:
             guidance = host_set.guidance(each, books.reactor.now)
-            assert guidance is None or decode(encode(guidance)) == guidance
+            assert guidance is None or decode_frame(encode_frame(guidance)) == guidance
     said = books.subtree()
-    frame = decode(encode(Report(said, books.account.echo("parent"), ())))
+    frame = decode_frame(encode_frame(Report(said, books.account.echo("parent"), ())))
     assert isinstance(frame, Report)
     assert host_set.choose() is not None or not host_set.available
 
@@ -388,8 +387,8 @@ def test_pools_without_an_available_endpoint_are_told_with_those_of_the_nodes_be
     books.report("web-2", down=("db",))
     assert books.subtree().down == ("db",)
     for host in own.hosts:
-        host.connect_failed(refused=True)
+        host.reach.connect_failed(refused=True)
     assert books.subtree().down == ("app", "db")
-    own.hosts[0].connected()
+    own.hosts[0].reach.connected()
     books.registry.note_lost("web-2")
     assert books.subtree().down == ("api", "db"), "of a node that is not heard nothing is known"

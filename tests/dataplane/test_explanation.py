@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, by_name, child, host_spec
+from tests.dataplane.registries import Harness, by_name, child, host_spec
 from tierlb.dataplane.explanation import MOST_HOSTS, Explaining, explain, recorded
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -104,7 +104,7 @@ def test_what_is_known_of_a_member_is_told(harness: Harness) -> None:
 def test_what_is_parked_there_and_how_old_a_capacity_is_are_told(harness: Harness) -> None:
     host_set = harness.host_set(child("a"), "b", balance=Policy.LOAD_AWARE)
     harness.report("a", capacity=100.0, capacity_age_s=30.0)
-    by_name(host_set)["b"].begin_item(harness.reactor.now, Underway(harness.reactor.now), long=True)
+    harness.begins(by_name(host_set)["b"], long=True)
     a, b = told(host_set, by_name(host_set)["a"], Policy.LOAD_AWARE)["members"]
     assert (a["capacity_age_s"], "parked" in a) == (30.0, False)
     assert (b["in_flight"], b["parked"]) == (1, 1)

@@ -17,7 +17,7 @@ from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7
 from tierlb.dataplane import pipe
 from tierlb.dataplane.l4 import introduction, relay
 from tierlb.dataplane.l4.front import L4Front
-from tierlb.dataplane.l7 import client, exchange, pooled
+from tierlb.dataplane.l7 import client, exchange, http1, kept_stream, pooled, request_half, retry, tunnels
 from tierlb.model.topology import Timeouts
 from tierlb.net import reactor, wheel
 
@@ -32,7 +32,7 @@ def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that several hundred of these tests take a minute."""
     for module in (reactor, wheel):
         monkeypatch.setattr(module, "TICK_S", TICK_S)
-    monkeypatch.setattr(client, "LINGER_S", 0.1)
+    monkeypatch.setattr(kept_stream, "LINGER_S", 0.1)
     monkeypatch.setattr(introduction, "HEADER_S", 0.2)
 
 
@@ -242,15 +242,25 @@ def in_order(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(found, key=lambda each: (each[0].__name__, *each[1:]))
 
 
+ATTEMPTS = (retry.Attempts, exchange.Exchange)
 L7 = in_order(
     [
         *(
             (*each, False)
             for each in methods(
-                client.ClientConnection, exchange.Exchange, pooled.PooledConnection, pipe.Pipe, pipe.End
+                client.ClientConnection,
+                kept_stream.KeptStream,
+                http1.Http1Downstream,
+                retry.Attempts,
+                exchange.Exchange,
+                request_half.RequestHalf,
+                tunnels.Tunnels,
+                pooled.PooledConnection,
+                pipe.Pipe,
+                pipe.End,
             )
         ),
-        *((*each, True) for each in methods(exchange.Exchange) if each[1] != "__init__"),
+        *((*each, True) for each in methods(*ATTEMPTS) if each[1] != "__init__"),
     ]
 )
 L4 = in_order(
@@ -271,7 +281,10 @@ def named(each: object) -> str:
 
 @pytest.mark.parametrize(
     ("owner", "name", "after", "long"),
-    [*((*each, False) for each in L7), *((*each, True) for each in L7 if each[0] is exchange.Exchange and not each[2])],
+    [
+        *((*each, False) for each in L7),
+        *((*each, True) for each in L7 if each[0] in (retry.Attempts, exchange.Exchange) and not each[2]),
+    ],
     ids=named,
 )
 async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
@@ -282,7 +295,8 @@ async def test_no_failure_of_an_l7_handler_leaves_anybody_waiting(
     lab.background.start_soon(accept_all, endpoint.sock, serve_http)
     refusing = await lab.nobody()
     await lab.serves(l7(endpoint, refusing, timeouts=SHORT))
-    lab.front.long[:] = [long] * len(lab.front.long)
+    kinds = lab.front.registry.kinds
+    kinds.long[:] = [long] * len(kinds.long)
     calls = fails_once(monkeypatch, owner, name, at_call=2, after=after)
     await is_all_right_after(lab, http_traffic, GET % b"/plain", calls, 2)
 

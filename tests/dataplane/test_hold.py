@@ -6,7 +6,8 @@ import trio
 from tests.dataplane.conftest import INNER, Clock, FakeEndpoint, Lab, l4, l4_parent, l7, send
 from tests.dataplane.l7.test_explained import ASKING, explains, lines
 from tierlb.dataplane import hold
-from tierlb.dataplane.hold import STARTING_S
+from tierlb.dataplane.hold import STARTING_S, Hold
+from tierlb.dataplane.l7.front import L7Front
 from tierlb.model.snapshot import Destination, HostSpec, Rule, Send, Snapshot
 from tierlb.model.topology import Match
 
@@ -26,8 +27,13 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hold, "HOLD_S", 0.05)
 
 
+def held_by(lab: Lab) -> Hold:
+    front = lab.front
+    return front.exchanges.hold if isinstance(front, L7Front) else front.hold
+
+
 async def until_held(lab: Lab, count: int = 1) -> None:
-    await lab.until(lambda: len(lab.front.hold.items) == count)
+    await lab.until(lambda: len(held_by(lab).items) == count)
 
 
 async def test_a_connection_waits_for_the_first_host(lab: Lab) -> None:
@@ -44,7 +50,7 @@ async def test_a_connection_waits_for_the_first_host(lab: Lab) -> None:
     await clients[2].says(b"hello")
     for voice in voices:
         await voice.hears(b"hello")
-    assert not lab.front.hold.items
+    assert not held_by(lab).items
 
 
 async def test_a_request_waits_for_the_first_host_with_its_body(lab: Lab) -> None:
@@ -146,11 +152,11 @@ async def test_a_destination_that_comes_later_has_its_time_from_then_on(lab: Lab
     clock.now += STARTING_S + 1
     lab.ticks()
     (destination,) = l7().rules[0].action.destinations
-    lab.front.hold.note([destination])
-    assert not lab.front.hold.applies(destination, clock.now)
+    held_by(lab).note([destination])
+    assert not held_by(lab).applies(destination, clock.now)
     other = type(destination)(1, ("other",), ())
-    lab.front.hold.note([other])
-    assert lab.front.hold.applies(other, clock.now)
+    held_by(lab).note([other])
+    assert held_by(lab).applies(other, clock.now)
 
 
 async def test_a_client_that_leaves_while_it_is_held_is_forgotten(lab: Lab) -> None:
@@ -162,7 +168,7 @@ async def test_a_client_that_leaves_while_it_is_held_is_forgotten(lab: Lab) -> N
     await lab.until(lambda: lab.front.counters.connections == 0)
     endpoint = await lab.endpoint()
     lab.plane.apply(l7(endpoint, revision=2))
-    await lab.until(lambda: not lab.front.hold.items)
+    await lab.until(lambda: not held_by(lab).items)
     await endpoint.is_left_alone()
     assert lab.front.counters.tallies.total().in_flight == 0
 

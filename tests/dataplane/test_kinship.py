@@ -3,7 +3,16 @@
 import pytest
 
 from tierlb.dataplane.kinship import Kinship, process_of, way_of
-from tierlb.wire.proxy_protocol import KEY, PARENT, WAY, ProxyHeader, encode_local, encode_tlv, encode_v2, parse_v2
+from tierlb.wire.proxy_protocol import (
+    DATA_KEY_TLV,
+    PARENT,
+    VIA,
+    ProxyHeader,
+    encode_local,
+    encode_tlv,
+    encode_v2,
+    parse_v2,
+)
 
 OURS = Kinship("edge-1", b"our key")
 
@@ -20,13 +29,13 @@ def test_a_child_of_the_same_cluster_knows_its_parent(header: type) -> None:
 
 
 STRANGERS = {
-    "another key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"a key"),
-    "a part of the key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"our"),
-    "the key and more": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"our key!"),
-    "an empty key": encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b""),
+    "another key": encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"a key"),
+    "a part of the key": encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"our"),
+    "the key and more": encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"our key!"),
+    "an empty key": encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b""),
     "a name alone": encode_tlv(PARENT, b"edge-1"),
     "nothing": b"",
-    "a wrong key after the right one": OURS.credentials + encode_tlv(KEY, b"a key"),
+    "a wrong key after the right one": OURS.credentials + encode_tlv(DATA_KEY_TLV, b"a key"),
 }
 
 
@@ -46,16 +55,16 @@ def test_a_child_can_tell_a_parents_processes_apart() -> None:
     [(b"", ("mid-1/b2",)), (b"edge-1/b1", ("mid-1/b2", "edge-1/b1")), (b"a/1\nb/2", ("mid-1/b2", "a/1", "b/2"))],
 )
 def test_the_way_begins_with_the_nearest_parent(above: bytes, way: tuple[str, ...]) -> None:
-    tlvs = Kinship("mid-1", b"our key", "b2").credentials + encode_tlv(WAY, above)
+    tlvs = Kinship("mid-1", b"our key", "b2").credentials + encode_tlv(VIA, above)
     assert way_of("mid-1", heard(encode_local(tlvs))) == way
 
 
 def test_a_parent_without_a_name_is_a_parent_all_the_same() -> None:
-    assert OURS.parent(heard(encode_local(encode_tlv(KEY, b"our key")))) == ""
+    assert OURS.parent(heard(encode_local(encode_tlv(DATA_KEY_TLV, b"our key")))) == ""
 
 
 def test_a_name_of_odd_bytes_harms_nobody() -> None:
-    tlvs = encode_tlv(PARENT, b"\xff\x00\n") + encode_tlv(KEY, b"our key")
+    tlvs = encode_tlv(PARENT, b"\xff\x00\n") + encode_tlv(DATA_KEY_TLV, b"our key")
     assert OURS.parent(heard(encode_local(tlvs))) == "\xff\x00\n"
 
 

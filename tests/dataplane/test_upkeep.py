@@ -13,7 +13,7 @@ import trio
 
 from tests.dataplane.conftest import AGENT_INTERVAL_S, DEADLINE_S, FakeEndpoint, Lab, Log, l7
 from tests.dataplane.registries import Harness, host_spec
-from tierlb.balance.guidance import NOBODY
+from tierlb.balance.guidance import NO_GUIDANCE
 from tierlb.dataplane import upkeep as upkeep_module
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
@@ -24,8 +24,8 @@ from tierlb.model.load import Guidance, SubtreeLoad
 from tierlb.model.snapshot import HostSpec, PoolSettings, Snapshot
 from tierlb.model.topology import Admin, HealthCheck, Orca
 from tierlb.telemetry.sketch import Sketch
-from tierlb.wire.agent_check import NOTICE_S, parse
-from tierlb.wire.orca import FIELD, OrcaBook, OrcaReport
+from tierlb.wire.agent_check import AGENT_NOTICE_S, parse_reply
+from tierlb.wire.orca import ORCA_RESPONSE_FIELD, OrcaBook, OrcaReport
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -86,7 +86,7 @@ def guided(kept: Kept) -> Guidance:
 
 def test_without_parents_nothing_moves(kept: Kept) -> None:
     kept.serves("a")
-    assert guided(kept) == NOBODY
+    assert guided(kept) == NO_GUIDANCE
 
 
 def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) -> None:
@@ -100,7 +100,7 @@ def test_what_parents_say_is_heeded_together_until_they_fall_silent(kept: Kept) 
     kept.passes(GUIDANCE_FOR_S / 2)
     assert guided(kept) == Guidance(pytest.approx(0.2), all_hot=True)
     kept.passes(GUIDANCE_FOR_S)
-    assert guided(kept) == NOBODY
+    assert guided(kept) == NO_GUIDANCE
 
 
 def test_the_load_is_worked_out_a_few_times_a_second(kept: Kept) -> None:
@@ -116,10 +116,10 @@ def test_the_front_hears_at_once_that_answers_take_longer(kept: Kept) -> None:
     kept.passes(1.1)
     heard = len(kept.front.heeded)
     for _ in range(6):
-        kept.registry.kinds.heads += 10
-        kept.registry.kinds.heads_s += 5.0
-        kept.registry.kinds.heads_usual_s += 1.0
-        kept.registry.kinds.heads_ratios += 60.0
+        kept.registry.kinds.heads.count += 10
+        kept.registry.kinds.heads.seconds += 5.0
+        kept.registry.kinds.heads.usual_s += 1.0
+        kept.registry.kinds.heads.ratios += 60.0
         kept.passes(0.05)
     load, _ = kept.front.heeded[-1]
     assert (len(kept.front.heeded) - heard, load.response_s) == (6, pytest.approx(0.6))
@@ -159,7 +159,7 @@ def test_its_load_is_said_in_the_form_that_the_snapshot_names(kept: Kept, form: 
     kept.serves("a", orca=form)
     busy_for(kept, 2.5)
     name, _, value = kept.front.load_field.partition(b": ")
-    assert name == FIELD
+    assert name == ORCA_RESPONSE_FIELD
     assert value.startswith(form.value.upper().encode())
     assert value.endswith(b"\r\n")
     report = OrcaBook().read(value.strip())
@@ -197,10 +197,10 @@ def test_an_odd_word_is_told_once_and_again_when_the_configuration_has_changed(k
     kept.serves("a", pools=pools)
     (host,) = kept.registry.hosts
     for line in (b"bogus 50%", b"bogus 50%", b"up", b"bogus", b"other"):
-        kept.upkeep._agent_says(host, parse(line + b"\n"))
+        kept.upkeep._agent_says(host, parse_reply(line + b"\n"))
     assert [fields["word"] for _, fields in kept.log.events] == ["bogus", "bogus", "other"]
     kept.serves("a", pools=pools)
-    kept.upkeep._agent_says(host, parse(b"other\n"))
+    kept.upkeep._agent_says(host, parse_reply(b"other\n"))
     assert len(kept.log.events) == 4
     assert host.weight == 0.5
 
@@ -209,7 +209,7 @@ def test_without_an_agent_check_no_agents_word_holds(kept: Kept) -> None:
     pools = (PoolSettings("app", agent_check_port=1),)
     kept.serves("a", "b", pools=pools)
     a, _ = kept.registry.hosts
-    a.agent_says(parse(b"down\n"))
+    a.agent_says(parse_reply(b"down\n"))
     kept.serves("a", "b", pools=pools)
     assert a.availability.value == "unhealthy"
     kept.serves(host_spec("a", admin=Admin.MAINTENANCE), "b", pools=pools)
@@ -274,7 +274,7 @@ async def test_checks_take_an_endpoint_out_and_bring_it_back(lab: Lab) -> None:
     a.status = 200
     await lab.until(lambda: states(lab) == ["available", "available"])
     assert {(await client.asks(GET)).body for _ in range(4)} == {b"a", b"b"}
-    assert (lab.log.count("member unhealthy"), lab.log.count("member restored")) == (1, 1)
+    assert (lab.log.count("host_unhealthy"), lab.log.count("host_restored")) == (1, 1)
 
 
 async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -> None:
@@ -289,10 +289,10 @@ async def test_why_a_check_failed_is_logged_and_told_until_it_passes(lab: Lab) -
     await lab.until(lambda: problems() == ["answered 503, expected 200-399", "connection refused"])
     a.status = 200
     await lab.until(lambda: problems() == ["", "connection refused"])
-    assert [(each, told) for each, told in lab.log.events if each.startswith("health checks")] == [
-        ("health checks failed", {"host": b.played.spec.name, "reason": "connection refused"}),
-        ("health checks failed", {"host": a.played.spec.name, "reason": "answered 503, expected 200-399"}),
-        ("health checks passed", {"host": a.played.spec.name, "reason": "answered 200"}),
+    assert [(each, told) for each, told in lab.log.events if each.startswith("health_checks")] == [
+        ("health_checks_failed", {"host": b.played.spec.name, "reason": "connection refused"}),
+        ("health_checks_failed", {"host": a.played.spec.name, "reason": "answered 503, expected 200-399"}),
+        ("health_checks_passed", {"host": a.played.spec.name, "reason": "answered 200"}),
     ]
 
 
@@ -377,7 +377,7 @@ async def test_an_agents_word_takes_effect(lab: Lab) -> None:
         await lab.until(lambda state=state: states(lab) == [state])
         assert (await client.asks(GET)).status == status
     host = lab.host(served.played)
-    assert (host.weight, host.estimate.slots) == (0.5, 3.0)
+    assert (host.weight, host.estimate.slots.value) == (0.5, 3.0)
     assert set(agent.heard) == {b"node-1\n"}
 
 
@@ -440,7 +440,7 @@ async def test_a_port_for_agent_checks_that_is_taken_is_said_and_tried_again(
             taken.bind(address.sockaddr)
             taken.listen()
             await lab.serves(l7(served.played, agent_check=address))
-            await lab.until(lambda: lab.log.count("agent-check cannot listen") >= 2)
+            await lab.until(lambda: lab.log.count("agent_check_listen_failed") >= 2)
             fields = lab.log.events[-1][1]
             assert (fields["address"], fields["reason"]) == (str(address), "Address already in use")
             assert (await (await lab.connects()).asks(GET)).body == b"a", "the traffic does not suffer"
@@ -480,7 +480,7 @@ async def test_who_asks_hears_of_a_drain_before_it_begins(lab: Lab) -> None:
         await lab.serves(l7(served.played, agent_check=address))
         assert lab.upkeep.announce_drain(lab.plane.reactor.look()) == 0, "nobody has asked"
         await comes_up(address)
-        assert lab.plane.announce_drain() == NOTICE_S
+        assert lab.plane.announce_drain() == AGENT_NOTICE_S
         assert await ask(address) == b"drain 100%\n"
         assert lab.plane.subtree().draining
         client = await lab.connects()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from tests.deploy.manifests import EXAMPLES
-from tierlb.deploy.yaml_text import WIDTH, documents, dump
+from tierlb.deploy.yaml_text import YAML_WIDTH, documents, dump
 
 WORDS = st.sampled_from(
     [
@@ -108,5 +108,5 @@ def test_a_list_that_is_too_long_for_a_line_fills_several() -> None:
     first, *lines, last = dump({"all": ["--word"] * 30, "then": 1}).splitlines()
     assert (first, last) == ("all:", "then: 1")
     assert [line.split("--")[0] for line in lines] == ["  [", "   ", "   "]
-    assert max(map(len, lines)) <= WIDTH + 2
+    assert max(map(len, lines)) <= YAML_WIDTH + 2
     assert lines[-1].endswith("--word]")

@@ -22,16 +22,16 @@ from tierlb.net.websocket import connect
 from tierlb.wire.frames import (
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 DEADLINE_S = 60.0
@@ -46,9 +46,9 @@ FRAMES = (
     Ack(1, ()),
     Refuse(1, "no"),
     Report(SubtreeLoad(capacity=1.0), Echo(1, 2, 3), (ROW,)),
-    Drain(),
+    Leaving(),
     Watch(5.0, "nonce"),
-    ReportTo((Parent("x", "ws://127.0.0.1:1"),)),
+    ReportTo((ParentAddress("x", "ws://127.0.0.1:1"),)),
     Guidance(0.5),
     Welcome(0.25),
 )
@@ -90,7 +90,7 @@ def messages(draw):
     """A frame with some fields made odd, or any bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
-    fields = msgpack.unpackb(encode(draw(st.sampled_from(FRAMES))), raw=False, strict_map_key=False)
+    fields = msgpack.unpackb(encode_frame(draw(st.sampled_from(FRAMES))), raw=False, strict_map_key=False)
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(fields)))
         fields[at : at + draw(st.integers(0, 1))] = [draw(ODD)]
@@ -141,7 +141,7 @@ async def rave(url, sent, chunks):
 
 
 async def hear(channel, kind):
-    while not isinstance(frame := decode(await channel.receive()), kind):
+    while not isinstance(frame := decode_frame(await channel.receive()), kind):
         pass
     return frame
 
@@ -161,10 +161,10 @@ def test_whatever_a_child_says_a_node_hears_its_others(sent, chunks):
             async with trio.open_nursery() as nursery:
                 url = f"ws://{await nursery.start(port.serve)}"
                 async with connect(url, "secret") as honest:
-                    await honest.send(encode(Hello(1, "honest", "web", "one", 7)))
+                    await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
                     await rave(url, sent, chunks)
-                    await honest.send(encode(Report(SubtreeLoad(capacity=7.0), Echo())))
+                    await honest.send(encode_frame(Report(SubtreeLoad(capacity=7.0), Echo())))
                     while ("honest", SubtreeLoad(capacity=7.0), Echo()) not in plane.reports:  # noqa: ASYNC110
                         await trio.sleep(0.005)
                 nursery.cancel_scope.cancel()
@@ -190,9 +190,9 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
                     controller.observer.status()
                     controller.readiness.missing()
                     async with connect(url, "secret") as honest:
-                        await honest.send(encode(Hello(1, "web-2", "web", "one", 7)))
+                        await honest.send(encode_frame(Hello(1, "web-2", "web", "one", 7)))
                         configure = await hear(honest, Configure)
-                        await honest.send(encode(Ack(configure.snapshot.revision, (AT,))))
+                        await honest.send(encode_frame(Ack(configure.snapshot.revision, (AT,))))
                         while controller.registry.records["web-2"].assignment.served != configure.snapshot.revision:  # noqa: ASYNC110
                             await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
@@ -216,7 +216,7 @@ def test_whatever_a_stranger_says_a_child_is_heard(pieces):
                         for piece in (b"GET / HTTP/1.1\r\n", *pieces):
                             await stream.send_all(piece)
                 async with connect(f"ws://{address}", "secret") as honest:
-                    await honest.send(encode(Hello(1, "honest", "web", "one", 7)))
+                    await honest.send(encode_frame(Hello(1, "honest", "web", "one", 7)))
                     await hear(honest, Welcome)
                 nursery.cancel_scope.cancel()
         assert port.errors.counts == {}, log.events

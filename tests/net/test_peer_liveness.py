@@ -9,7 +9,7 @@ import trio
 
 from tests.silence import hosts, stuff
 from tierlb.net import peer_liveness
-from tierlb.net.peer_liveness import GONE, LOOK_S, SILENT, UNANSWERED, judge, next_look_s
+from tierlb.net.peer_liveness import GONE, LOOK_S, SILENT, UNANSWERED, confirm, judge, next_look_s
 from tierlb.net.wheel import NEVER
 
 DEADLINE_S = 30.0
@@ -101,3 +101,22 @@ async def test_a_peer_that_is_gone_and_owes_nothing_is_asked_by_the_kernel(monke
         far.send(b"still here")
         await trio.lowlevel.wait_readable(here)
         assert here.recv(100) == b"still here"
+
+
+@pytest.mark.parametrize(
+    ("found_s", "sent_at", "doubted_at", "again_s", "doubted_then"),
+    [
+        (LOOK_S, 99.0, NEVER, LOOK_S, NEVER),
+        (3.0, 99.0, 80.0, 3.0, NEVER),
+        (GONE, 100.0, NEVER, LOOK_S, 100.0),
+        (GONE, 96.0, NEVER, 6.0, 100.0),
+        (GONE, 60.0, NEVER, GONE, 100.0),
+        (GONE, 99.0, 94.0, 4.0, 94.0),
+        (GONE, 99.0, 90.0, GONE, 90.0),
+    ],
+    ids=["there", "there again", "sent now", "sent lately", "quiet", "doubted lately", "doubted for long"],
+)
+def test_a_host_is_gone_if_all_was_quiet_or_all_looks_agree(
+    found_s: float, sent_at: float, doubted_at: float, again_s: float, doubted_then: float
+) -> None:
+    assert confirm(found_s, 100.0, sent_at, doubted_at) == (pytest.approx(again_s), doubted_then)

@@ -15,7 +15,7 @@ from tierlb.net.websocket import Disconnected, connect
 from tierlb.node import children as children_module
 from tierlb.node.children import ReportingChild
 from tierlb.wire.credentials import Principal, Role
-from tierlb.wire.frames import Drain, Hello, Report, Watch, Welcome, decode, encode
+from tierlb.wire.frames import Hello, Leaving, Report, Watch, Welcome, decode_frame, encode_frame
 
 DEADLINE_S = 30.0
 LOAD = SubtreeLoad(capacity=50.0, in_flight=2)
@@ -48,8 +48,8 @@ async def url(port, nursery):
 
 
 async def join(channel, name="web-1", boot_id="one"):
-    await channel.send(encode(Hello(1, name, "web", boot_id, 7)))
-    assert decode(await channel.receive()) == Welcome(0.25)
+    await channel.send(encode_frame(Hello(1, name, "web", boot_id, 7)))
+    assert decode_frame(await channel.receive()) == Welcome(0.25)
 
 
 async def until(condition):
@@ -66,7 +66,7 @@ async def close_reason(channel):
 
 
 async def next_of(channel, kind):
-    while not isinstance(frame := decode(await channel.receive()), kind):
+    while not isinstance(frame := decode_frame(await channel.receive()), kind):
         pass
     return frame
 
@@ -75,7 +75,7 @@ async def test_a_report_reaches_the_data_plane_under_the_childs_name(url, plane)
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
-            await channel.send(encode(Report(LOAD, ECHO)))
+            await channel.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: plane.reports)
     assert plane.reports == [("web-1", LOAD, ECHO)]
 
@@ -96,7 +96,7 @@ async def test_a_second_connection_replaces_the_first_and_nothing_is_lost(url, p
             await join(first)
             await join(second, boot_id="two")
             assert "took over" in await close_reason(first)
-            await second.send(encode(Report(LOAD, ECHO)))
+            await second.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: plane.reports)
             assert plane.lost == []
 
@@ -108,13 +108,13 @@ async def test_a_process_that_was_replaced_stays_out_for_a_while(url, plane, chi
             await join(first)
             await join(second, boot_id="two")
             async with connect(url, "secret") as again:
-                await again.send(encode(Hello(1, "web-1", "web", "one", 7)))
+                await again.send(encode_frame(Hello(1, "web-1", "web", "one", 7)))
                 assert "took over from this one" in await close_reason(again)
-            await second.send(encode(Report(LOAD, ECHO)))
+            await second.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: plane.reports)
         await until(lambda: plane.lost)
         async with connect(url, "secret") as again:
-            await again.send(encode(Hello(1, "web-1", "web", "one", 7)))
+            await again.send(encode_frame(Hello(1, "web-1", "web", "one", 7)))
             assert "took over from this one" in await close_reason(again)
     assert plane.lost[0] == "web-1"
 
@@ -166,12 +166,12 @@ async def test_rows_are_kept_while_somebody_watches_and_a_new_node_is_news(url, 
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
-            await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
+            await channel.send(encode_frame(Report(LOAD, ECHO, (ROW,))))
             await until(lambda: len(plane.reports) == 1)
             assert children.relay.rows.since(0, 0.0) == ((), 0)
             children.relay.watching.take(Watch(5.0), trio.current_time())
             for _ in range(2):
-                await channel.send(encode(Report(LOAD, ECHO, (ROW,))))
+                await channel.send(encode_frame(Report(LOAD, ECHO, (ROW,))))
             await until(lambda: len(plane.reports) == 3)
     (row,), _ = children.relay.rows.since(0, trio.current_time())
     assert attrs.evolve(row, age_s=0.0) == ROW
@@ -182,9 +182,9 @@ async def test_a_name_that_is_no_members_is_passed_on_for_the_plane_to_ignore(ur
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel, "who-ever")
-            await channel.send(encode(Report(LOAD, ECHO)))
-            await channel.send(encode(Drain()))
-            await channel.send(encode(Report(LOAD, ECHO)))
+            await channel.send(encode_frame(Report(LOAD, ECHO)))
+            await channel.send(encode_frame(Leaving()))
+            await channel.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: len(plane.reports) == 2)
     assert plane.reports[0][0] == "who-ever"
 
@@ -194,7 +194,7 @@ async def test_a_bug_in_the_data_plane_costs_one_connection(url, plane, log):
     with trio.fail_after(DEADLINE_S):
         async with connect(url, "secret") as channel:
             await join(channel)
-            await channel.send(encode(Report(LOAD, ECHO)))
+            await channel.send(encode_frame(Report(LOAD, ECHO)))
             assert "internal error" in await close_reason(channel)
     assert "internal_error" in [event for event, _ in log.events]
 
@@ -215,13 +215,13 @@ async def test_what_fails_for_one_child_is_no_end_of_others(url, children, plane
             await join(other, "web-2")
             async with connect(url, "secret") as bad:
                 await join(bad)
-                await bad.send(encode(Report(LOAD, ECHO)))
+                await bad.send(encode_frame(Report(LOAD, ECHO)))
                 if part != "note_lost":
                     await until(lambda: children.errors.counts)
             await until(lambda: children.errors.counts and children.names() == ("web-2",))
             plane.guidance = Guidance(0.25)
             await next_of(other, Guidance)
-            await other.send(encode(Report(LOAD, ECHO)))
+            await other.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: ("web-2", LOAD, ECHO) in plane.reports)
     assert list(children.errors.counts) == ["control connection"]
 
@@ -259,9 +259,9 @@ async def test_nobody_takes_the_place_of_a_child_that_is_there_from_another_addr
             await join(honest)
             with dialling_from(monkeypatch, "127.0.0.2"):
                 async with connect(url, "secret") as thief:
-                    await thief.send(encode(Hello(1, "web-1", "web", "two", 8)))
+                    await thief.send(encode_frame(Hello(1, "web-1", "web", "two", 8)))
                     assert "127.0.0.1 has this name and is connected" in await close_reason(thief)
-            await honest.send(encode(Report(LOAD, ECHO)))
+            await honest.send(encode_frame(Report(LOAD, ECHO)))
             await until(lambda: plane.reports)
             assert children.names() == ("web-1",)
         await until(lambda: not children.names())
@@ -282,7 +282,7 @@ async def test_a_child_is_what_its_ticket_says(port, children, nursery):
             ("app-1's", Hello(1, "app-2", "app", "one", 7)),
         ):
             async with connect(url, token) as channel:
-                await channel.send(encode(hello))
+                await channel.send(encode_frame(hello))
                 assert "this token is for" in await close_reason(channel)
         assert children.names() == ()
 
@@ -297,8 +297,8 @@ async def test_an_agent_speaks_for_itself_alone_and_does_not_see_how_requests_ar
             assert [(await next_of(node, Watch)).explain for _ in range(2)] == ["", "nonce"]
             claim = attrs.evolve(ROW.own, hosts=(HostLoad("app/x", 1, 2, 3, availability="ejected"),))
             rows = (attrs.evolve(ROW, node="web-2", own=claim), attrs.evolve(ROW, node="web-3"))
-            await agent.send(encode(Report(LOAD, ECHO, rows)))
-            await node.send(encode(Report(LOAD, ECHO, (attrs.evolve(ROW, node="web-4"),))))
+            await agent.send(encode_frame(Report(LOAD, ECHO, rows)))
+            await node.send(encode_frame(Report(LOAD, ECHO, (attrs.evolve(ROW, node="web-4"),))))
             await until(lambda: "web-4" in known(children) and "web-2" in known(children))
             assert known(children) == {"web-2", "web-4"}
             assert members_named(children) == []

@@ -19,7 +19,7 @@ from tierlb.model.address import Address
 from tierlb.model.snapshot import Destination, HostSpec, Listener, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match, Respond
 from tierlb.node.snapshot_cache import FILE, MAGIC, SnapshotCache, load, save
-from tierlb.wire.frames import Ack, Configure, Parent, ReportTo, encode
+from tierlb.wire.frames import Ack, Configure, ParentAddress, ReportTo, encode_frame
 
 SNAPSHOT = Snapshot(
     7,
@@ -36,7 +36,7 @@ GOOD = SnapshotCache(
     "web-1",
     SNAPSHOT,
     (Address("127.0.0.1", 40123), Address("::1", 8080)),
-    (Parent("edge-1", "ws://127.0.0.1:40000"), Parent("edge-2", "wss://[::1]:40001")),
+    (ParentAddress("edge-1", "ws://127.0.0.1:40000"), ParentAddress("edge-2", "wss://[::1]:40001")),
 )
 
 
@@ -106,7 +106,7 @@ def test_any_bit_that_changed_is_noticed(directory: Path) -> None:
         assert "is not used" in reason(directory)
 
 
-CONFIGURE, ACK, REPORT_TO = encode(Configure(SNAPSHOT)), encode(Ack(7, ())), encode(ReportTo(()))
+CONFIGURE, ACK, REPORT_TO = encode_frame(Configure(SNAPSHOT)), encode_frame(Ack(7, ())), encode_frame(ReportTo(()))
 TAG, PLAIN = msgpack.unpackb(CONFIGURE)
 
 

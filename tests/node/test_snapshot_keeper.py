@@ -16,7 +16,7 @@ from tierlb.wire import frames
 from tierlb.wire.credentials import Principal, Role
 
 SNAPSHOT = Snapshot(7, "shop", "web", Kind.L7, (Listener(ANY_PORT, inner=True),), (), accepted=3)
-PARENTS = (frames.Parent("edge-1", "ws://127.0.0.1:1"),)
+PARENTS = (frames.ParentAddress("edge-1", "ws://127.0.0.1:1"),)
 
 
 ALONE_AFTER_S = 0.3
@@ -58,7 +58,7 @@ async def test_what_is_served_is_kept_with_its_ports_and_parents(parent, make_ke
     record = parent.controller.join(attrs.evolve(edge, control="127.0.0.1:1").hello, Link())
     await until_true(lambda: kept(tmp_path).parents)
     ticket = parent.controller.admission.ticket("edge", "edge-1", Principal(Role.NODE, "web", "web-1"))
-    assert kept(tmp_path).parents == (frames.Parent("edge-1", "ws://127.0.0.1:1", ticket),)
+    assert kept(tmp_path).parents == (frames.ParentAddress("edge-1", "ws://127.0.0.1:1", ticket),)
     assert record.hello.node == "edge-1"
 
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tierlb.balance.ticket import PARKED_EARLY
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Kind, Source
@@ -57,8 +58,8 @@ def test_an_echo_tells_each_parent_its_part() -> None:
     agenda.run(10.0)
     for node, share in zip(tree.levels[0], (0.75, 0.25), strict=True):
         for host in node.hosts:
-            assert host.estimate.share.value == pytest.approx(share, abs=0.12)
-            assert host.estimate.echo.arrivals == pytest.approx(host.tally.arrivals, rel=0.05)
+            assert host.estimate.received.share.value == pytest.approx(share, abs=0.12)
+            assert host.estimate.received.echo.arrivals == pytest.approx(host.tally.arrivals, rel=0.05)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 2.0])
@@ -71,9 +72,9 @@ def test_reports_come_every_quarter_of_a_second_and_as_late_as_asked(delay_s: fl
     assert 0.8 * 160 <= sent <= 2 * 160
     for host in tree.levels[0][0].hosts:
         estimate = host.estimate
-        assert estimate.heard is not None
-        assert agenda.now - estimate.heard_at <= 0.35
-        late = host.tally.arrivals - estimate.echo.arrivals
+        assert estimate.received.latest is not None
+        assert agenda.now - estimate.received.received_at <= 0.35
+        late = host.tally.arrivals - estimate.received.echo.arrivals
         assert late == pytest.approx(10 * delay_s, abs=6)
 
 
@@ -86,7 +87,7 @@ def test_a_subtree_says_what_its_leaves_can_do() -> None:
     for node in tree.levels[1]:
         load = node.subtree(agenda.now)
         assert (load.ready_leaves, load.leaves) == (2, 2)
-        assert load.capacity == pytest.approx(sum(c.estimate.learnt or 0 for c in node.hosts))
+        assert load.capacity == pytest.approx(sum(c.estimate.learnt_capacity or 0 for c in node.hosts))
         assert load.response_s == pytest.approx(0.05, rel=0.5)
 
 
@@ -136,7 +137,7 @@ def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() ->
     node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
     assert [host.parked for host in node.hosts] == [4, 4]
     assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
-    assert sum(len(host.early) for host in node.hosts) == 8
+    assert sum(item.stage is PARKED_EARLY for host in node.hosts for item in host.parked_items) == 8
     assert usual_s(node, "short") < 0.03
     assert usual_s(node, "poll") == 0, "their times tell nothing"
     load = sum(host.in_flight - host.parked for host in node.hosts)

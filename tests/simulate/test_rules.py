@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.balance.load_estimate import LoadEstimate
+from tierlb.balance.cost import ParentShare
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
+from tierlb.balance.received_reports import ReceivedReports
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.rules import MEAN_OF, RecentMean, Rule, chooser_for
@@ -37,8 +39,8 @@ class Known:
 
 
 def known(name: str, truth: int, reported: SubtreeLoad | None, capacity: float = 1.0, own: int = 0) -> Known:
-    estimate = LoadEstimate(reports=True, parents=1, joined=0.0)
-    estimate.heard = reported
+    estimate = LoadEstimate(HostTraits(reports=True), ReceivedReports(ParentShare(1)), 0.0)
+    estimate.received.latest = reported
     return Known(name, Below(truth), estimate, own, capacity=capacity)
 
 

@@ -7,7 +7,12 @@ import pytest
 
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.leaf import Service
+from tierlb.simulate.node import Host
 from tierlb.simulate.tree import Shape, TierShape, Tree, wiring
+
+
+def reports_and_parents(host: Host) -> tuple[bool, int]:
+    return host.estimate.traits.reports, host.estimate.received.share.parents
 
 
 @pytest.mark.parametrize(
@@ -43,5 +48,5 @@ def test_a_tree_has_its_hosts_at_each_level_and_knows_their_parents() -> None:
     assert [[c.name for c in node.hosts] for node in web] == [
         [f"leaf-{2 * number}", f"leaf-{2 * number + 1}"] for number in range(4)
     ]
-    assert {(c.estimate.reports, c.estimate.parents) for node in top for c in node.hosts} == {(True, 2)}
-    assert {(c.estimate.reports, c.estimate.parents) for node in web for c in node.hosts} == {(False, 1)}
+    assert {reports_and_parents(host) for node in top for host in node.hosts} == {(True, 2)}
+    assert {reports_and_parents(host) for node in web for host in node.hosts} == {(False, 1)}

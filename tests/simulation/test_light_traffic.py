@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 import attrs
 import pytest
 
+from tests.balance.begun import begun
 from tests.dataplane.conftest import snapshot
-from tests.dataplane.registries import Underway, destination
-from tierlb.balance.kinds import OTHER
+from tests.dataplane.registries import destination
+from tierlb.balance.kind_places import OTHER_KINDS
 from tierlb.balance.load_estimate import TICK_S
 from tierlb.balance.outlier import Fault
+from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.snapshot import PoolSettings
@@ -95,9 +97,9 @@ class Play:
         self.registry.tick(self.reactor.now)
 
     def _ask(self, fault: Fault | None, tried: tuple[Host, ...] = ()) -> None:
-        chosen, item = self.host_set.choose(tried), Underway(self.reactor.now)
+        chosen = self.host_set.choose(tried)
         assert chosen is not None
-        chosen.begin_item(self.reactor.now, item)
+        item = begun(chosen, self.reactor.now)
         took_s = self._time_s(chosen)
         self._after(took_s, lambda: self._end(chosen, item, fault, took_s, tried))
 
@@ -113,18 +115,20 @@ class Play:
             self._stall = (begin, begin + self.rng.expovariate(1 / STALLED_S))
         return now >= self._stall[0]
 
-    def _end(self, chosen: Host, item: Underway, fault: Fault | None, took_s: float, tried: tuple[Host, ...]) -> None:
-        chosen.done += 1
-        chosen.end_item(self.reactor.now, item, self.registry.kinds)
+    def _end(
+        self, chosen: Host, item: Ticket[Host], fault: Fault | None, took_s: float, tried: tuple[Host, ...]
+    ) -> None:
         found = fault or self._fault_of(chosen)
         if fault is None:
             self._left -= 1
             self.failed += found is not None
             self.good[chosen.name] += found is None
         if found is None:
-            chosen.times[OTHER].append(took_s)
+            item.sent = 0.0
+            chosen.times[OTHER_KINDS].append(took_s)
+            item.done(self.reactor.now)
         else:
-            chosen.erred(Fault.REPEATED if tried else found)
+            item.failed(self.reactor.now, Fault.REPEATED if tried else found)
         if fault is Fault.GATEWAY and not tried:
             self._ask(fault, (chosen,))
         else:

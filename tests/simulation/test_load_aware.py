@@ -16,12 +16,17 @@ from typing import Protocol
 import attrs
 import pytest
 
+from tests.balance.begun import begun
 from tierlb.balance.capacity import settle
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, learn_together, refresh_costs
-from tierlb.balance.kinds import OTHER, Kinds, Work
+from tierlb.balance.kinds import Kinds
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
+from tierlb.balance.ticket import Ticket
 
 RATE_PER_S = 1800.0
 WINDOWS = ((3.0, 10.0), (10.0, 13.0), (13.0, 20.0))
@@ -47,15 +52,7 @@ class Item:
     endpoint: int = -1
     took_s: float = 0.0
     failed: bool = False
-    kind: int = OTHER
-    sent: float = attrs.field(init=False)
-
-    @property
-    def began(self) -> float:
-        return self.arrived
-
-    def __attrs_post_init__(self) -> None:
-        self.sent = self.arrived
+    ticket: Ticket[CountedHost] | None = None
 
 
 class Rule(Protocol):
@@ -71,24 +68,27 @@ class Rule(Protocol):
 class Host(CountedHost):
     """A host as the data plane's registry keeps it."""
 
-    def __init__(self, name: str, position: int, estimate: LoadEstimate) -> None:
-        super().__init__(estimate)
+    def __init__(self, name: str, position: int, estimate: LoadEstimate, kinds: Kinds) -> None:
+        super().__init__(estimate, kinds)
         self.name, self.position = name, position
         self.share = self.weight = 1.0
         self.peak = PeakEwma()
+
+
+def estimate(nodes: int) -> LoadEstimate:
+    """Of an endpoint that so many nodes share."""
+    return LoadEstimate(HostTraits(reports=False), ReceivedReports(ParentShare(nodes)), -10.0)
 
 
 class Tierlb:
     """One of `nodes` that share the endpoints."""
 
     def __init__(self, count: int, rng: random.Random, nodes: int = 1) -> None:
-        self.hosts = [
-            Host(f"e{index}", index, LoadEstimate(reports=False, parents=nodes, joined=-10.0)) for index in range(count)
-        ]
         self.kinds, work = Kinds(), Work()
+        self.hosts = [Host(f"e{index}", index, estimate(nodes), self.kinds) for index in range(count)]
         for host in self.hosts:
-            host.estimate.work = work
-            host.share = host.estimate.share.value
+            host.estimate.speed.work = work
+            host.share = host.estimate.received.share.value
         self.chooser: LoadAware[Host] = LoadAware(rng)
         self.refresh_costs(0.0)
 
@@ -102,26 +102,26 @@ class Tierlb:
 
     def tick(self, now: float) -> None:
         for host in self.hosts:
-            host.learn_from_items(now, self.kinds)
+            host.learn_from_items(now)
         self.kinds.learn(now)
         learn_together(self.hosts, TICK_S)
         self.refresh_costs(now)
 
     def pick(self, now: float, item: Item) -> int:
         host = self.chooser.pick(0)
-        host.begin_item(now, item)
+        item.ticket = begun(host, now)
         return host.position
 
     def finished(self, now: float, item: Item) -> None:
         host = self.hosts[item.endpoint]
-        host.done += 1
-        host.end_item(now, item, self.kinds)
+        ticket = item.ticket
+        assert ticket is not None
+        if not item.failed:
+            ticket.answered(now, 0)
+        ticket.done(now)
         if item.failed:
-            host.estimate.penalty.add(now, host.estimate.slots)
+            host.estimate.penalties.errors.add(now, host.estimate.slots.value)
             self.refresh_costs(now)
-        elif item.sent > 0:
-            host.times[item.kind].append(now - item.sent)
-            item.sent -= now
 
 
 class LeastTime:

@@ -10,11 +10,8 @@ from tierlb.model.load import SubtreeLoad
 from tierlb.telemetry.aggregate import (
     MOST_DOWN,
     MOST_UTILISATION,
-    Child,
-    Counters,
-    Recent,
+    RecentRate,
     RecentRates,
-    Target,
     TrafficMix,
     WorkRates,
     aggregate,
@@ -23,6 +20,15 @@ from tierlb.telemetry.aggregate import (
     subtree_slots,
     target_capacity,
     target_slots,
+)
+from tierlb.telemetry.aggregate import (
+    HostFigures as Child,
+)
+from tierlb.telemetry.aggregate import (
+    NodeCounters as Counters,
+)
+from tierlb.telemetry.aggregate import (
+    TargetFigures as Target,
 )
 
 
@@ -52,9 +58,9 @@ def test_a_capacity_is_as_old_as_the_newest_of_what_it_was_learnt_from(
     own: float | None, ages: list[float | None], expected: float
 ) -> None:
     below = [Child(10.0, capacity_age_s=age) for age in ages] + [Child(10.0, ready=False, capacity_age_s=0.1)]
-    load = aggregate(Counters(), Recent(), 0.1, 50.0, [Target(1.0, below)], own_age_s=own)
+    load = aggregate(Counters(), RecentRate(), 0.1, 50.0, [Target(1.0, below)], own_age_s=own)
     assert load.capacity_age_s == expected
-    assert aggregate(Counters(), Recent(), 0.1, 0.0, [], own_age_s=own).capacity_age_s == 0.0, "nothing is known"
+    assert aggregate(Counters(), RecentRate(), 0.1, 0.0, [], own_age_s=own).capacity_age_s == 0.0, "nothing is known"
 
 
 def test_only_ready_children_have_capacity() -> None:
@@ -67,10 +73,30 @@ CAPACITIES = [
     ("only what is below is known", 0, [Target(1.0, children(30, 30))], 60),
     ("the node is the limit", 50, [Target(1.0, children(30, 30))], 50),
     ("the children are the limit", 70, [Target(1.0, children(30, 30))], 60),
-    ("the pool with too much traffic is the limit", 0, [Target(0.9, children(90)), Target(0.1, children(20))], 100),
-    ("a pool that gets nothing is no limit", 0, [Target(1.0, children(90)), Target(0.0, children(1))], 90),
-    ("a pool that is not known is no limit", 0, [Target(0.5, children(90)), Target(0.5, children(None))], 180),
-    ("a pool without ready members is no limit", 0, [Target(0.5, children(9)), Target(0.5, [Child(5, False)])], 18),
+    (
+        "the pool with too much traffic is the limit",
+        0,
+        [Target(0.9, children(90)), Target(0.1, children(20))],
+        100,
+    ),
+    (
+        "a pool that gets nothing is no limit",
+        0,
+        [Target(1.0, children(90)), Target(0.0, children(1))],
+        90,
+    ),
+    (
+        "a pool that is not known is no limit",
+        0,
+        [Target(0.5, children(90)), Target(0.5, children(None))],
+        180,
+    ),
+    (
+        "a pool without ready members is no limit",
+        0,
+        [Target(0.5, children(9)), Target(0.5, [Child(5, False)])],
+        18,
+    ),
 ]
 
 
@@ -87,7 +113,7 @@ def test_counts_are_the_nodes_own_and_leaves_are_sums() -> None:
     ]
     load = aggregate(
         Counters(in_flight=7, arrivals=50, done=43, errors=2, rejected=1, connections=5),
-        Recent(done_per_s=60, response_s=0.01, connection_s=4.0),
+        RecentRate(done_per_s=60, response_s=0.01, connection_s=4.0),
         0.2,
         1000,
         [Target(1.0, below)],
@@ -125,12 +151,12 @@ def test_counts_are_the_nodes_own_and_leaves_are_sums() -> None:
 def test_the_hottest_below_is_carried_apart_from_utilisation(
     busy: float, done_per_s: float, below: float, utilisation: float, hottest: float
 ) -> None:
-    load = aggregate(Counters(), Recent(done_per_s), busy, 0, [Target(1.0, [Child(100, hottest=below)])])
+    load = aggregate(Counters(), RecentRate(done_per_s), busy, 0, [Target(1.0, [Child(100, hottest=below)])])
     assert (load.utilisation, load.hottest) == (utilisation, hottest)
 
 
 def test_a_node_of_which_nothing_is_known_says_zero_and_its_loop() -> None:
-    assert aggregate(Counters(), Recent(done_per_s=10), 0.25, 0, []) == SubtreeLoad(utilisation=0.25, hottest=0.25)
+    assert aggregate(Counters(), RecentRate(done_per_s=10), 0.25, 0, []) == SubtreeLoad(utilisation=0.25, hottest=0.25)
 
 
 CHILD = st.builds(
@@ -180,7 +206,7 @@ def test_capacity_agrees_with_trying_rates(own: float, targets: list[Target]) ->
 def test_whatever_is_below_the_figures_are_finite_and_not_negative(
     busy: float, rate: float, targets: list[Target]
 ) -> None:
-    load = aggregate(Counters(), Recent(rate), busy, 0, targets)
+    load = aggregate(Counters(), RecentRate(rate), busy, 0, targets)
     assert all(
         math.isfinite(value) and value >= 0 for value in (load.capacity, load.utilisation, load.hottest, load.age_s)
     )
@@ -190,12 +216,12 @@ def test_whatever_is_below_the_figures_are_finite_and_not_negative(
 
 def test_rates_and_means_come_from_one_window_and_hold_while_nothing_ends() -> None:
     rates = RecentRates()
-    assert rates.sample(0.0, Counters()) == Recent()
-    assert rates.sample(0.5, Counters(done=5, timed=5, timed_s=1.0)) == Recent()
+    assert rates.sample(0.0, Counters()) == RecentRate()
+    assert rates.sample(0.5, Counters(done=5, timed=5, timed_s=1.0)) == RecentRate()
     rates.sample(1.0, Counters(done=20, timed=20, timed_s=2.0, closed=2, connected_s=10))
-    assert rates.value == Recent(20, 0.1, 5.0, rising_s=0.1)
+    assert rates.value == RecentRate(20, 0.1, 5.0, rising_s=0.1)
     rates.sample(2.0, Counters(done=20, timed=20, timed_s=9.0, closed=2, connected_s=12))
-    assert rates.value == Recent(0, 0.1, 5.0, rising_s=0.1)
+    assert rates.value == RecentRate(0, 0.1, 5.0, rising_s=0.1)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +264,7 @@ def test_errors_are_a_rate_while_nothing_is_done() -> None:
     rates = RecentRates()
     for second in range(3):
         recent = rates.sample(float(second), Counters(errors=7 * second))
-    assert recent == Recent(errors_per_s=7)
+    assert recent == RecentRate(errors_per_s=7)
 
 
 @given(st.lists(st.tuples(st.integers(7, 90), st.integers(0, 40), st.floats(0, 5)), min_size=1, max_size=60))
@@ -253,7 +279,7 @@ def test_rates_agree_with_a_list_of_everything(steps: list[tuple[int, int, float
         value = rates.sample(now, Counters(done=done, timed=done, timed_s=in_flight_s))
         then = [entry for entry in history if now - entry[0] >= 1.0]
         if not then:
-            assert value == Recent()
+            assert value == RecentRate()
             continue
         begin, done_then, area_then = then[-1]
         assert value.done_per_s == pytest.approx((done - done_then) / (now - begin))
@@ -292,7 +318,7 @@ def test_shares_always_add_up_to_one(steps: list[tuple[float, int, int]]) -> Non
 
 
 def test_a_capacity_next_to_nothing_gives_a_use_that_is_a_number() -> None:
-    load = aggregate(Counters(), Recent(done_per_s=1e4), 0.1, 0.0, [Target(1.0, children(5e-324))])
+    load = aggregate(Counters(), RecentRate(done_per_s=1e4), 0.1, 0.0, [Target(1.0, children(5e-324))])
     assert load.utilisation == load.hottest == MOST_UTILISATION
 
 
@@ -325,7 +351,7 @@ USES = [
 @pytest.mark.parametrize(("items_per_s", "expected"), USES)
 def test_use_is_the_work_done_by_what_can_be_done_of_it(items_per_s: float | None, expected: float) -> None:
     target = Target(1.0, children(100), items_per_s)
-    assert aggregate(Counters(), Recent(done_per_s=50), 0.1, 0, [target]).utilisation == pytest.approx(expected)
+    assert aggregate(Counters(), RecentRate(done_per_s=50), 0.1, 0, [target]).utilisation == pytest.approx(expected)
 
 
 def test_work_is_a_rate_of_the_last_second_by_target() -> None:
@@ -349,9 +375,27 @@ def test_work_is_a_rate_of_the_last_second_by_target() -> None:
         ([Child(1.0, slots=4.0), Child(1.0, ready=False, slots=4.0)], 4.0),
         ([Child(1.0, slots=4.0), Child(1.0)], 8.0),
         ([Child(1.0, slots=12.0, ready_leaves=3), Child(1.0, ready_leaves=2)], 20.0),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=5), Child(1.0, slots=4.0, slowness=10.0, answers=9)], 8.0),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=0), Child(1.0, slots=4.0, slowness=1.0, answers=9)], 4.4),
-        ([Child(1.0, slots=4.0, slowness=10.0, answers=10), Child(1.0, slots=4.0, slowness=1.0, answers=100)], 8.0),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=5),
+                Child(1.0, slots=4.0, slowness=10.0, answers=9),
+            ],
+            8.0,
+        ),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=0),
+                Child(1.0, slots=4.0, slowness=1.0, answers=9),
+            ],
+            4.4,
+        ),
+        (
+            [
+                Child(1.0, slots=4.0, slowness=10.0, answers=10),
+                Child(1.0, slots=4.0, slowness=1.0, answers=100),
+            ],
+            8.0,
+        ),
     ],
     ids=[
         "none",

@@ -1,6 +1,6 @@
 """A flood of one event costs a few lines."""
 
-from tierlb.telemetry.log_quota import BURST, LINES_PER_S, MAX_EVENTS, OTHERS, LogQuota
+from tierlb.telemetry.log_quota import BURST, LINES_PER_S, MAX_EVENTS, OTHER_EVENTS, LogQuota
 
 
 def written(quota, event, times, now):
@@ -44,4 +44,4 @@ def test_names_that_are_made_of_data_share_one_bucket():
     quota = LogQuota()
     lines = sum(quota.admit(f"event {number}", 5.0) is not None for number in range(5000))
     assert lines == MAX_EVENTS + BURST
-    assert quota.losses.suppressed == {OTHERS: 5000 - lines}
+    assert quota.losses.suppressed == {OTHER_EVENTS: 5000 - lines}

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from tierlb.telemetry.sketch import (
     ACCURACY,
     BOUNDS_S,
-    BUCKETS,
     LEAST_S,
     MIDDLES_S,
     MOST_ENCODED_BYTES,
     MOST_S,
+    SKETCH_BUCKETS,
     RecentSketch,
     Sketch,
-    decode,
+    decode_sketch,
 )
 
 DURATIONS = st.lists(st.floats(LEAST_S, MOST_S), min_size=1, max_size=200)
-COUNTS = st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(1, 2**60), max_size=40)
+COUNTS = st.dictionaries(st.integers(0, SKETCH_BUCKETS - 1), st.integers(1, 2**60), max_size=40)
 
 
 def sketch_of(values: list[float]) -> Sketch:
@@ -40,7 +40,7 @@ def with_counts(counts: dict[int, int]) -> Sketch:
 def test_the_buckets_cover_a_microsecond_to_a_thousand_seconds() -> None:
     assert BOUNDS_S[0] == LEAST_S
     assert BOUNDS_S[-1] < MOST_S <= BOUNDS_S[-1] * (1 + ACCURACY) / (1 - ACCURACY)
-    assert len(MIDDLES_S) == BUCKETS == len(BOUNDS_S) + 1
+    assert len(MIDDLES_S) == SKETCH_BUCKETS == len(BOUNDS_S) + 1
 
 
 @given(DURATIONS, st.floats(0, 1))
@@ -86,13 +86,13 @@ def test_an_empty_sketch_says_zero() -> None:
 @given(COUNTS)
 def test_what_was_encoded_is_decoded(counts: dict[int, int]) -> None:
     sketch = with_counts(counts)
-    assert decode(sketch.encode()) == sketch
+    assert decode_sketch(sketch.encode()) == sketch
 
 
 def test_an_encoded_sketch_is_small() -> None:
     assert len(Sketch().encode()) == 1
     assert len(sketch_of([0.001 * number for number in range(1, 100)]).encode()) < 300
-    assert len(with_counts(dict.fromkeys(range(BUCKETS), 2**62)).encode()) <= MOST_ENCODED_BYTES
+    assert len(with_counts(dict.fromkeys(range(SKETCH_BUCKETS), 2**62)).encode()) <= MOST_ENCODED_BYTES
 
 
 GARBAGE = [
@@ -111,17 +111,17 @@ GARBAGE = [
 @pytest.mark.parametrize(("data", "reason"), GARBAGE)
 def test_garbage_is_refused_with_a_sentence(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        decode(data)
+        decode_sketch(data)
 
 
 @given(st.one_of(st.binary(max_size=64), st.binary(max_size=64).map(lambda tail: b"\x01" + tail)))
 def test_any_bytes_are_a_sketch_or_refused_with_a_sentence(data: bytes) -> None:
     reason = ""
     try:
-        sketch = decode(data)
+        sketch = decode_sketch(data)
     except ValueError as error:
         reason = str(error)
-    assert reason.startswith("a sketch") or decode(sketch.encode()) == sketch
+    assert reason.startswith("a sketch") or decode_sketch(sketch.encode()) == sketch
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 3.0), st.floats(LEAST_S, MOST_S)), min_size=1, max_size=60))

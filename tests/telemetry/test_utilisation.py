@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from tierlb.telemetry.utilisation import (
     BYTES_PER_EFFORT,
-    LEAST_BUSY,
-    MIX_S,
+    ITEM_MIX_S,
+    LEAST_LOOP_BUSY,
     PLAIN_EFFORT,
-    TELLING_BUSY,
+    SURE_BUSY,
     USABLE,
     LoopUse,
     OwnCapacity,
@@ -63,7 +63,7 @@ def test_own_capacity_is_learnt_and_held_while_the_node_is_too_idle_to_tell() ->
 
 @pytest.mark.parametrize(
     ("busy", "served", "capacity"),
-    [(0.6, 150, 225), (TELLING_BUSY, 200, 360), (0.49, 200, 720), (0.2, 50, 720), (0.2, 200, 900), (0.05, 500, 720)],
+    [(0.6, 150, 225), (SURE_BUSY, 200, 360), (0.49, 200, 720), (0.2, 50, 720), (0.2, 200, 900), (0.05, 500, 720)],
     ids=["lower", "lower at half use", "too idle", "idle and dear", "idle and cheap", "idle"],
 )
 def test_a_loop_under_half_use_shows_only_what_it_can_do_at_least(busy: float, served: int, capacity: float) -> None:
@@ -87,7 +87,7 @@ def test_own_capacity_is_never_beyond_what_the_least_busy_time_allows(steps: lis
         now, waited, done = now + pause_s, waited + idle * pause_s, done + served
         capacity = own.sample(now, waited, done, done)
         best = max(best, served / pause_s)
-        assert 0 <= capacity <= USABLE * best / LEAST_BUSY * (1 + 1e-9)
+        assert 0 <= capacity <= USABLE * best / LEAST_LOOP_BUSY * (1 + 1e-9)
 
 
 class Loop:
@@ -150,7 +150,7 @@ def test_a_little_while_with_large_items_changes_little_and_a_mix_that_stays_is_
     loop = Loop()
     loop.works(20.0, 2000, parked=False)
     assert loop.works(1.0, 100, each=60.0, parked=False) > 0.65 * loop.KNEE
-    settled = loop.works(6 * MIX_S, 100, each=60.0, parked=False)
+    settled = loop.works(6 * ITEM_MIX_S, 100, each=60.0, parked=False)
     assert settled == pytest.approx(loop.KNEE * 2 / 60, rel=0.05)
 
 

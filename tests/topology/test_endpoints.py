@@ -5,11 +5,12 @@ import pytest
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Admin, Override
 from tierlb.topology.diff import PoolChanged, differences
-from tierlb.topology.edit import EditError, edited, parse_endpoint
-from tierlb.topology.endpoints import SetEndpoint
+from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
-from tierlb.topology.plan import describe, transition
+from tierlb.topology.plan import describe
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.stages import transition
+from tierlb.topology.verbs import EditError, SetEndpoint
 
 ONE, TWO = parse_address("127.0.0.1:9001"), parse_address("127.0.0.1:9002")
 TEXT = """\
@@ -30,7 +31,7 @@ NEW = parse_address("10.0.0.5:8000")
 
 
 def after(text, address=ONE, **what):
-    return edited(text, SetEndpoint("app", address, **what))
+    return edited(text, SetEndpoint(f"app/{address}", **what))
 
 
 CASES = [
@@ -81,12 +82,12 @@ def test_what_is_so_already_changes_nothing():
 
 
 REFUSED = [
-    (FLOW, SetEndpoint("ap", ONE, Admin.DRAIN), "there is no pool ap: there are app"),
-    (FLOW, SetEndpoint("app", NEW, Admin.DRAIN), "has no endpoint 10.0.0.5:8000: it lists 127.0.0.1:9001"),
-    (TEXT % "    run: {command: 'x {port}'}", SetEndpoint("app", ONE, Admin.DRAIN), "`tierlb scale app=N`"),
-    (TEXT % "    agents: true", SetEndpoint("app", ONE, Admin.DRAIN), "name the agent"),
-    (LONG, SetEndpoint("app", TWO, Admin.DRAIN), "127.0.0.1:9002 is the last one of pool app that takes anything"),
-    (LONG, SetEndpoint("app", TWO, weight=0.0), "is the last one of pool app"),
+    (FLOW, SetEndpoint(f"ap/{ONE}", Admin.DRAIN), "there is no pool ap: there are app"),
+    (FLOW, SetEndpoint(f"app/{NEW}", Admin.DRAIN), "has no endpoint 10.0.0.5:8000: it lists 127.0.0.1:9001"),
+    (TEXT % "    run: {command: 'x {port}'}", SetEndpoint(f"app/{ONE}", Admin.DRAIN), "`tierlb scale app=N`"),
+    (TEXT % "    agents: true", SetEndpoint(f"app/{ONE}", Admin.DRAIN), "name the agent"),
+    (LONG, SetEndpoint(f"app/{TWO}", Admin.DRAIN), "127.0.0.1:9002 is the last one of pool app that takes anything"),
+    (LONG, SetEndpoint(f"app/{TWO}", weight=0.0), "is the last one of pool app"),
 ]
 
 
@@ -100,13 +101,7 @@ def test_an_endpoint_behind_an_alias_is_refused_with_its_line():
     text = TEXT % "    endpoints: [&a 127.0.0.1:9001, 127.0.0.1:9002]\n  other: {endpoints: [*a, 127.0.0.1:9003]}"
     text = text.replace("to: app", "to: [app, other]")
     with pytest.raises(EditError, match="line 7: write the item out"):
-        edited(text, SetEndpoint("other", ONE, Admin.DRAIN))
-
-
-def test_an_endpoint_is_named_by_its_pool_and_address():
-    assert parse_endpoint("app/[::1]:9001") == ("app", parse_address("[::1]:9001"))
-    with pytest.raises(EditError, match="write POOL/HOST:PORT"):
-        parse_endpoint("app/here")
+        edited(text, SetEndpoint(f"other/{ONE}", Admin.DRAIN))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tierlb.model.topology import SharedStore, Tls
-from tierlb.topology.files import one_line, resolved
+from tierlb.topology.files import password_line, resolved
 from tierlb.topology.load import load_file, load_text
 from tierlb.topology.problems import TopologyError
 
@@ -174,4 +174,4 @@ def test_a_file_that_holds_no_password_is_refused(folder: Path, sharing: str, co
     ("content", "password"), [(b"a", "a"), (b"a\n", "a"), (b"a\r\n", "a"), (b" a \n", " a "), ("ä".encode(), "ä")]
 )
 def test_a_password_is_all_of_the_line(content: bytes, password: str) -> None:
-    assert one_line(content) == password
+    assert password_line(content) == password

@@ -1,42 +1,23 @@
-"""Every form, right and wrong, as a table; and what a form's reader takes its schema takes too."""
+"""Names, quantities, switches and texts, right and wrong, as a table."""
 
 from typing import Any
 
-import jsonschema
 import pytest
 
-from tierlb.model.address import Address
-from tierlb.model.topology import Admin, ClientAbort, Kind, Orca, Paths, Policy
+from tests.topology.form_tables import check_right, check_wrong, forms_in
 from tierlb.topology import forms
-from tierlb.topology.forms import FORMS
-from tierlb.topology.source import Scalar
+from tierlb.topology.typed import Scalar
 
 RIGHT: list[tuple[Any, str, object]] = [
-    (Kind, "l7", Kind.L7),
-    (Policy, "two-choices", Policy.TWO_CHOICES),
-    (Policy, "load-aware", Policy.LOAD_AWARE),
-    (Orca, "bin", Orca.BIN),
-    (Admin, "maintenance", Admin.MAINTENANCE),
-    (Paths, "as-sent", Paths.AS_SENT),
-    (ClientAbort, "finish", ClientAbort.FINISH),
     (forms.Name, "api-next", "api-next"),
-    (forms.ApiHost, "lb.internal", "lb.internal"),
-    (forms.ApiHost, "10.0.0.1", "10.0.0.1"),
     (forms.Name, "0" * 40, "0" * 40),
-    (forms.Listen, ":0", Address("0.0.0.0", 0)),
-    (forms.Listen, "[::1]:80", Address("::1", 80)),
-    (forms.FixedListen, ":9777", Address("0.0.0.0", 9777)),
-    (forms.Endpoint, "localhost:9001", Address("127.0.0.1", 9001)),
-    (forms.Network, "10.0.0.0/8", "10.0.0.0/8"),
-    (forms.Network, "::1", "::1/128"),
     (forms.Seconds, "250ms", 0.25),
     (forms.Size, "10MB", 10_000_000),
     (forms.HeadSize, "64KiB", 65_536),
-    (forms.BodyRate, "1KiB", 1024),
+    (forms.LeastBodyRate, "1KiB", 1024),
     (forms.Replicas, "1000", 1000),
     (forms.ConnectionCount, "1", 1),
     (forms.HeaderCount, "64", 64),
-    (forms.Port, "65535", 65_535),
     (forms.ResultCount, "1", 1),
     (forms.ErrorCount, "10000", 10_000),
     (forms.EjectedShare, "50%", 0.5),
@@ -46,90 +27,32 @@ RIGHT: list[tuple[Any, str, object]] = [
     (forms.Off, "off", "off"),
     (forms.Weight, "0", 0.0),
     (forms.Weight, "0.5", 0.5),
-    (forms.Command, "serve --on '{port}'", "serve --on '{port}'"),
-    (forms.Command, "serve --on {host}:{port}", "serve --on {host}:{port}"),
-    (forms.UrlPath, "/a%20b/;x=1", "/a%20b/;x=1"),
-    (forms.UrlPrefix, "/api", "/api"),
-    (forms.Target, "/up?deep=1&x=%23", "/up?deep=1&x=%23"),
-    (forms.HostField, "Shop.example:8080", "shop.example:8080"),
-    (forms.HostField, "[::1]:80", "[::1]:80"),
-    (forms.Host, "*.Example.com", "*.example.com"),
-    (forms.Host, "10.0.0.1", "10.0.0.1"),
-    (forms.Host, "[2001:DB8:0::1]", "[2001:db8::1]"),
-    (forms.Method, "PURGE", "PURGE"),
-    (forms.HeaderName, "X-Env", "x-env"),
-    (forms.HashHeader, "X-User", "x-user"),
-    (forms.HashHeader, "Host", "host"),
+    (forms.RunCommand, "serve --on '{port}'", "serve --on '{port}'"),
+    (forms.RunCommand, "serve --on {host}:{port}", "serve --on {host}:{port}"),
     (forms.HashSource, "source", "source"),
-    (forms.QueryName, "a b", "a b"),
-    (forms.Wanted, "1.10", "1.10"),
-    (forms.Status, "599", 599),
-    (forms.StatusRange, "200-299", (200, 299)),
-    (forms.StatusRange, "204", (204, 204)),
-    (forms.RedirectStatus, "303", 303),
-    (forms.Body, "two\nlines", "two\nlines"),
-    (forms.ContentType, "text/html; charset=utf-8", "text/html; charset=utf-8"),
-    (forms.Location, "https://{host}{path}?{query}", "https://{host}{path}?{query}"),
-    (forms.Location, "{scheme}://{hostname}/", "{scheme}://{hostname}/"),
     (forms.JoinByThemselves, "true", True),
     (forms.TcpCheck, "tcp", "tcp"),
     (forms.FileName, "tls/node key.pem", "tls/node key.pem"),
-    (forms.DnsName, "API.internal:8000", "api.internal:8000"),
-    (forms.DnsName, "my_service:80", "my_service:80"),
-    (forms.DnsName, "api.internal.:65535", "api.internal.:65535"),
-    (forms.DnsName, f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}:1", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}:1"),
-    (forms.DnsName, "_http._tcp.API.internal", "_http._tcp.api.internal"),
-    (forms.DnsName, "_web._tcp.service.consul.", "_web._tcp.service.consul."),
-    (forms.StoreUrl, "etcd://127.0.0.1:2379", "etcd://127.0.0.1:2379"),
-    (
-        forms.StoreUrl,
-        "etcd://a.internal:2379,b_2:2379,[::1]:1/shop/Blue-1/",
-        "etcd://a.internal:2379,b_2:2379,[::1]:1/shop/Blue-1",
-    ),
-    (forms.StoreUrl, "etcds://a:2379,b:2379/shop", "etcds://a:2379,b:2379/shop"),
-    (
-        forms.StoreUrl,
-        f"etcd://_A.{'b' * 63}:1,1.2.3:1,[::ffff:1.2.3.4]:1",
-        f"etcd://_A.{'b' * 63}:1,1.2.3:1,[::ffff:1.2.3.4]:1",
-    ),
     (forms.UserName, "tierlb", "tierlb"),
     (forms.UserName, "7", "7"),
-    (forms.Image, "api", "api"),
-    (forms.Image, "registry.example.com:5000/team/api__x:1.2-rc", "registry.example.com:5000/team/api__x:1.2-rc"),
-    (forms.Image, f"api@sha256:{'0a' * 32}", f"api@sha256:{'0a' * 32}"),
     (forms.Cpus, "0.01", 0.01),
     (forms.Cpus, "1024", 1024.0),
     (forms.Memory, "256MiB", 256 * 2**20),
     (forms.Memory, "16MiB", 16 * 2**20),
 ]
-
 WRONG: list[tuple[Any, Scalar, str]] = [
-    (Kind, Scalar("l8"), "write l4 or l7"),
-    (Policy, Scalar("round-robbin"), "did you mean 'round-robin'"),
-    (Orca, Scalar("txt"), "did you mean 'text'"),
-    (ClientAbort, Scalar("finished"), "did you mean 'finish'"),
-    (Admin, Scalar("drained"), "did you mean 'drain'"),
-    (Paths, Scalar("as_sent"), "did you mean 'as-sent'"),
     (forms.Name, Scalar("Web"), "is not a name"),
     (forms.Name, Scalar("-a"), "is not a name"),
     (forms.Name, Scalar("a" * 41), "is not a name"),
     (forms.Name, Scalar("a\n"), "is not a name"),
-    (forms.Listen, Scalar("8080"), "write HOST:PORT"),
-    (forms.FixedListen, Scalar("127.0.0.1:0"), "needs a port"),
-    (forms.FixedListen, Scalar("9777"), "write HOST:PORT"),
-    (forms.Endpoint, Scalar("127.0.0.1:0"), "needs a port"),
-    (forms.Endpoint, Scalar(":9001"), "needs the host"),
-    (forms.Network, Scalar("10.0.0.1/8"), "host bits"),
-    (forms.Network, Scalar("ten"), "write a network"),
     (forms.Seconds, Scalar("2"), "is not a duration"),
     (forms.HeadSize, Scalar("1"), "out of range"),
-    (forms.BodyRate, Scalar("2MiB"), "out of range"),
+    (forms.LeastBodyRate, Scalar("2MiB"), "out of range"),
     (forms.Replicas, Scalar("0"), "write 1 to 1000"),
     (forms.Replicas, Scalar("1001"), "write 1 to 1000"),
     (forms.Replicas, Scalar("3", quoted=True), "not a whole number"),
     (forms.Replicas, Scalar("2.0"), "not a whole number"),
     (forms.Replicas, Scalar("9" * 5000), "not a whole number"),
-    (forms.Port, Scalar("0"), "write 1 to 65535"),
     (forms.ResultCount, Scalar("101"), "write 1 to 100"),
     (forms.ErrorCount, Scalar("0"), "write 1 to 10000"),
     (forms.EjectedShare, Scalar("0.5"), "is not a percentage: write one such as 25%"),
@@ -143,90 +66,17 @@ WRONG: list[tuple[Any, Scalar, str]] = [
     (forms.Weight, Scalar(".nan"), "not a weight"),
     (forms.Weight, Scalar("1e999"), "0 to 1000000"),
     (forms.Weight, Scalar("90%"), "not a weight"),
-    (forms.Command, Scalar("serve"), r"write \{port\}"),
-    (forms.Command, Scalar("serve '{port}"), "not a command line"),
-    (forms.Command, Scalar("serve \x1b {port}"), "control characters"),
-    (forms.UrlPath, Scalar("api"), "begin with /"),
-    (forms.UrlPath, Scalar("/a?b"), "leave out"),
-    (forms.UrlPath, Scalar("/ä"), "percent-encode"),
-    (forms.UrlPrefix, Scalar("/a/../b"), "can never match"),
-    (forms.Target, Scalar("up"), "begin with /"),
-    (forms.Target, Scalar("/up#x"), "leave out #"),
-    (forms.Target, Scalar("/up HTTP/1.1"), "percent-encode"),
-    (forms.HostField, Scalar("*.example.com"), "is not a host"),
-    (forms.HostField, Scalar("a\r\nx: y"), "is not a host"),
-    (forms.Host, Scalar("example.com:80"), "no port"),
-    (forms.Host, Scalar("a.*.com"), "is not a host"),
-    (forms.Host, Scalar("[::1::2]"), "is not an IPv6 address"),
-    (forms.Method, Scalar("get"), "write GET"),
-    (forms.Method, Scalar("A B"), "is not a method"),
-    (forms.HeaderName, Scalar("x:"), "is not a header name"),
-    (forms.HeaderName, Scalar("Host"), "key host"),
-    (forms.HashHeader, Scalar("x:"), "is not a header name"),
+    (forms.RunCommand, Scalar("serve"), r"write \{port\}"),
+    (forms.RunCommand, Scalar("serve '{port}"), "not a command line"),
+    (forms.RunCommand, Scalar("serve \x1b {port}"), "control characters"),
     (forms.HashSource, Scalar("cookie"), "write source or"),
-    (forms.QueryName, Scalar("", quoted=True), "write 1 to"),
-    (forms.Wanted, Scalar("a\r\nb"), "line breaks"),
-    (forms.Status, Scalar("199"), "write 200 to 599"),
-    (forms.StatusRange, Scalar("199"), "is no status"),
-    (forms.StatusRange, Scalar("600"), "is no status"),
-    (forms.StatusRange, Scalar("2xx"), "a range such as 200-299"),
-    (forms.StatusRange, Scalar("299-200"), "write 200-299"),
-    (forms.RedirectStatus, Scalar("304"), "does not redirect"),
-    (forms.Body, Scalar("x" * 65_537), "at most"),
-    (forms.ContentType, Scalar("text"), "media type"),
-    (forms.ContentType, Scalar("text/html\r\nx: y"), "media type"),
-    (forms.Location, Scalar("/{pth}"), "did you mean 'path'"),
-    (forms.Location, Scalar("/{path"), "stands alone"),
-    (forms.Location, Scalar("/a b"), "no spaces"),
     (forms.JoinByThemselves, Scalar("false"), "write true, or leave"),
     (forms.JoinByThemselves, Scalar("true", quoted=True), "write true, or leave"),
     (forms.TcpCheck, Scalar("http"), "write tcp or"),
     (forms.FileName, Scalar("", quoted=True), "write 1 to"),
     (forms.FileName, Scalar("a\0"), "control characters"),
-    (forms.DnsName, Scalar("api.internal"), "needs a port: write NAME:PORT"),
-    (forms.DnsName, Scalar("10.0.0.1:80"), r"needs no DNS: write endpoints: \[10.0.0.1:80\]"),
-    (
-        forms.Endpoint,
-        Scalar("api.internal:80"),
-        r"'api.internal' is a name, .* write dns: 'api.internal:80' in the place",
-    ),
-    (forms.DnsName, Scalar("[::1]:80"), "needs no DNS"),
-    (forms.DnsName, Scalar("api.internal:0"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar("api.internal:65536"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar("http://api:80"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar("api..internal:80"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar(f"{'a' * 64}:80"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar(f"{'a.' * 127}:80"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar(":80"), "is not NAME:PORT"),
-    (forms.DnsName, Scalar("_http._tcp.api:80"), "SRV records hold the port"),
-    (forms.DnsName, Scalar("_http.api.internal"), "write one such as _http._tcp.api.internal"),
-    (forms.DnsName, Scalar("_http._tcp"), "is no name of SRV records"),
-    (forms.DnsName, Scalar(f"_http._tcp{'.a' * 130}"), "is no name of SRV records"),
-    (
-        forms.StoreUrl,
-        Scalar("etcd+https://a:1"),
-        "'etcd\\+https' is not offered: write etcd://HOST:PORT, or with TLS etcds://HOST:PORT",
-    ),
     (forms.UserName, Scalar(""), "write 1 to"),
     (forms.UserName, Scalar("a\nb"), "control characters"),
-    (forms.StoreUrl, Scalar("state"), "or leave the key out for a directory"),
-    (forms.StoreUrl, Scalar("etcd://a"), "is no store"),
-    (forms.StoreUrl, Scalar("etcd://me:secret@a:1"), "is no store"),
-    (forms.StoreUrl, Scalar("etcd://a:1,/x"), "is no store"),
-    (forms.StoreUrl, Scalar("etcd://a:1/x//y"), "is no store"),
-    (forms.StoreUrl, Scalar("etcd://a:1/x?y=z"), "is no store"),
-    (forms.StoreUrl, Scalar("etcd://a:1,b:65536"), "'b:65536' needs a port from 1 to 65535"),
-    (forms.StoreUrl, Scalar("etcd://[:::]:1"), "is not an IPv6 address"),
-    (forms.StoreUrl, Scalar("etcd://[1.2.3.4]:1"), "'\\[1.2.3.4\\]' is not an IPv6 address"),
-    (forms.StoreUrl, Scalar("etcd://a:1,999.1.1.1:1"), "'999.1.1.1' is not an IPv4 address"),
-    (forms.StoreUrl, Scalar("etcd://01.2.3.4:1"), "is not an IPv4 address"),
-    (forms.StoreUrl, Scalar("etcd://a..b:1"), "is no store"),
-    (forms.StoreUrl, Scalar(f"etcd://{'a' * 64}:1"), "is no store"),
-    (forms.StoreUrl, Scalar(f"etcd://{'a.' * 127}a:1"), "a name has at most 253 characters"),
-    (forms.Image, Scalar("My Image"), "is not a container image"),
-    (forms.Image, Scalar("api:"), "is not a container image"),
-    (forms.Image, Scalar("--privileged"), "is not a container image"),
-    (forms.Image, Scalar("a" * 513), "is not a container image"),
     (forms.Cpus, Scalar("0"), "write 0.01 to 1024 cores"),
     (forms.Cpus, Scalar("1025"), "write 0.01 to 1024 cores"),
     (forms.Cpus, Scalar("500m"), "write one such as 0.5 or 2"),
@@ -236,26 +86,42 @@ WRONG: list[tuple[Any, Scalar, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text", "value"), RIGHT, ids=lambda item: getattr(item, "__name__", None))
-def test_right_values_are_read(kind: Any, text: str, value: object) -> None:
-    assert FORMS[kind].read(Scalar(text)) == value
+@pytest.mark.parametrize(("kind", "text", "value"), RIGHT)
+def test_right_values_are_read_and_the_schema_takes_them(kind: Any, text: str, value: object) -> None:
+    check_right(kind, text, value)
 
 
-@pytest.mark.parametrize(("kind", "scalar", "said"), WRONG, ids=lambda item: getattr(item, "__name__", None))
+@pytest.mark.parametrize(("kind", "scalar", "said"), WRONG)
 def test_wrong_values_are_refused_with_advice(kind: Any, scalar: Scalar, said: str) -> None:
+    check_wrong(kind, scalar, said)
+
+
+def test_every_form_is_in_the_table() -> None:
+    assert {id(kind) for kind, _, _ in RIGHT} >= {id(kind) for kind in forms_in(forms)}
+
+
+TEXTS = [("", 0, 1), ("ab", 1, 2), ("é", 1, 1)]
+
+
+@pytest.mark.parametrize(("text", "least", "most"), TEXTS)
+def test_texts_of_json_go_by_their_length(text: str, least: int, most: int) -> None:
+    assert forms.json_text(least, most).read(Scalar(text, quoted=True)) == text
+
+
+@pytest.mark.parametrize(
+    ("scalar", "said"),
+    [
+        (Scalar("7"), "write a text"),
+        (Scalar("", quoted=True), "write 1 to 2 characters, not 0"),
+        (Scalar("abc", quoted=True), "write 1 to 2 characters, not 3"),
+        (Scalar("\n", quoted=True), "write one line"),
+        (Scalar("\ud800", quoted=True), "half of a surrogate pair"),
+    ],
+)
+def test_texts_of_json_are_refused_with_advice(scalar: Scalar, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        FORMS[kind].read(scalar)
+        forms.json_text(1, 2).read(scalar)
 
 
-def test_every_form_is_in_both_tables() -> None:
-    assert {kind for kind, _, _ in RIGHT} == set(FORMS)
-
-
-IN_TEXT = (forms.Seconds, forms.EjectedShare)
-"""Numbers that the file writes as text."""
-
-
-@pytest.mark.parametrize(("kind", "text", "value"), RIGHT, ids=lambda item: getattr(item, "__name__", None))
-def test_the_schema_takes_what_the_reader_takes(kind: Any, text: str, value: object) -> None:
-    instance = value if isinstance(value, int | float) and kind not in IN_TEXT else text
-    jsonschema.validate(instance, FORMS[kind].schema)
+def test_a_text_of_several_lines_is_allowed_where_it_is_asked_for() -> None:
+    assert forms.json_text(0, 9, one_line=False).read(Scalar("a\nb", quoted=True)) == "a\nb"

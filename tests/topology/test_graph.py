@@ -132,7 +132,7 @@ def test_right_clusters_have_no_problem(tiers: str, pools: str) -> None:
         (
             "a: {kind: l4, listen: ':80', to: p}",
             "p: {agents: true, health: {interval: 2s, outlier: off}}",
-            "pools.p.health.outlier: has no effect: it goes by answers, and the tier 'a', an l4 one, sees none",
+            "pools.p.health.outlier: has no effect: it uses the answers, which the l4 tier 'a' does not parse",
         ),
         ("a: {kind: l7, listen: ':7900', to: p}", P, "port 7900 is already used by admin.listen"),
         (

@@ -51,7 +51,7 @@ def test_every_problem_is_reported_at_its_place_in_one_go() -> None:
         "shop.yaml:15:28: tiers.loop.listen: port 8080 is already used by tiers.edge.listen",
         "shop.yaml:15:48: tiers.loop.to: a cycle: loop → loop",
         "shop.yaml:17:35: pools.app.endpoints[1]: 'x' is a name, and endpoints are listed by address: write dns: 'x:1' "
-        "in the place of endpoints, and nodes ask for its addresses again and again",
+        "in the place of endpoints, and nodes look its addresses up again and again",
         "shop.yaml:17:46: pools.app.dns: 'foo' needs a port: write NAME:PORT, or the name of SRV records, "
         "_http._tcp.NAME",
         "shop.yaml:18:3: pools.spare: no tier sends to this pool",
@@ -186,6 +186,12 @@ FRAGMENTS = st.sampled_from(
         "x",
     ]
 )
+
+
+def test_a_file_whose_name_is_wrong_is_checked_all_the_same() -> None:
+    with pytest.raises(TopologyError) as caught:
+        load_text("cluster: A Shop\ntiers:\n  web: {kind: l7, listen: ':80', to: ap}\n", "f")
+    assert [problem.path for problem in caught.value.problems] == ["cluster", "tiers.web.to"]
 
 
 @given(st.sampled_from(TEXTS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), FRAGMENTS), max_size=4))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlb.topology.parts import Alias, Mapping, Part, Series, Word, meant, parse
+from tierlb.topology.parts import Alias, ListPart, MappingPart, Part, Word, meant, parse_parts
 
 TEXTS = [path.read_text() for path in sorted((Path(__file__).parents[2] / "topology").glob("*.yaml"))]
 
@@ -17,8 +17,8 @@ def raw(text: str, part: Part) -> str:
 
 
 def value(text: str, key: str = "k") -> Part:
-    root = parse(text).root
-    assert isinstance(root, Mapping)
+    root = parse_parts(text).root
+    assert isinstance(root, MappingPart)
     return root.entries[key].value
 
 
@@ -63,7 +63,7 @@ def test_a_scalar_is_found_as_written(text: str, written: str, meaning: str) -> 
 )
 def test_a_list_is_found_as_written(text: str, written: str, flow: bool, items: list[str]) -> None:
     found = value(text)
-    assert isinstance(found, Series)
+    assert isinstance(found, ListPart)
     assert raw(text, found) == written
     assert found.flow is flow
     assert [raw(text, item) for item in found.items] == items
@@ -80,7 +80,7 @@ def test_a_list_is_found_as_written(text: str, written: str, flow: bool, items: 
 )
 def test_a_mapping_is_found_as_written(text: str, written: str, flow: bool) -> None:
     found = value(text)
-    assert isinstance(found, Mapping)
+    assert isinstance(found, MappingPart)
     assert raw(text, found) == written
     assert found.flow is flow
     for key, entry in found.entries.items():
@@ -93,23 +93,23 @@ def test_an_alias_has_its_own_place_and_the_meaning_of_its_anchor() -> None:
     assert isinstance(found, Alias)
     assert raw(text, found) == "*x"
     assert meant(found) == value(text, "a")
-    assert [text[start:end] for start, end in parse(text).shared] == ["&x [b]"]
+    assert [text[start:end] for start, end in parse_parts(text).shared] == ["&x [b]"]
 
 
 def test_an_alias_as_a_key_is_found_under_what_it_means() -> None:
     text = "a: &x web\nk: {*x : 1}\n"
     found = value(text)
-    assert isinstance(found, Mapping)
+    assert isinstance(found, MappingPart)
     assert raw(text, found.entries["web"].key) == "*x"
 
 
 def test_an_anchor_without_alias_is_not_shared() -> None:
-    assert parse("a: &x b\n").shared == ()
+    assert parse_parts("a: &x b\n").shared == ()
 
 
 def test_spans_leave_comments_and_layout_out() -> None:
     text = "# c\na: 'b'  # d\n\ne:\n  - {f: g}\n"
-    assert {text[start:end] for start, end in parse(text).spans} == {"a", "'b'", "e", "{f: g}", "f", "g"}
+    assert {text[start:end] for start, end in parse_parts(text).spans} == {"a", "'b'", "e", "{f: g}", "f", "g"}
 
 
 @given(st.sampled_from(TEXTS))
@@ -117,14 +117,14 @@ def test_the_parts_of_the_examples_lie_within_each_other_and_in_order(text: str)
     def check(part: Part, start: int, end: int) -> None:
         assert start <= part.start <= part.end <= end
         match part:
-            case Series(items=items):
+            case ListPart(items=items):
                 for before, after in itertools.pairwise(items):
                     assert before.end <= after.start
                 for item in items:
                     check(item, part.start, part.end)
-            case Mapping(entries=entries):
+            case MappingPart(entries=entries):
                 for entry in entries.values():
                     assert part.start <= entry.key.start <= entry.key.end <= entry.value.start
                     check(entry.value, entry.key.end, part.end)
 
-    check(parse(text).root, 0, len(text))
+    check(parse_parts(text).root, 0, len(text))

@@ -2,8 +2,10 @@
 
 import pytest
 
-from tierlb.topology.parts import Mapping, Series
-from tierlb.topology.rewrite import LayoutError, Sheet, Splice, entry_text, word
+from tierlb.topology.excerpts import entry_text
+from tierlb.topology.layout import LayoutError
+from tierlb.topology.parts import ListPart, MappingPart
+from tierlb.topology.rewrite import Sheet, Splice
 
 BLOCK = """\
 m:
@@ -25,23 +27,10 @@ def change(text: str, *splices: Splice) -> str:
     return Sheet(text).spliced(splices)
 
 
-def series(sheet: Sheet, mapping: Mapping, key: str) -> Series:
+def series(sheet: Sheet, mapping: MappingPart, key: str) -> ListPart:
     found = mapping.entries[key].value
-    assert isinstance(found, Series)
+    assert isinstance(found, ListPart)
     return found
-
-
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [("web", "web"), ("a-1", "a-1"), ("1e3", '"1e3"'), ("null", '"null"'), ("no", '"no"'), ("not", "not")],
-)
-def test_a_name_that_could_be_taken_for_something_else_is_quoted(name: str, written: str) -> None:
-    assert word(name) == written
-
-
-def test_an_entry_is_a_line_or_stands_in_braces() -> None:
-    assert entry_text("a", " 1", 2) == "  a: 1\n"
-    assert entry_text("a", " 1", None) == "a: 1"
 
 
 def test_without_splices_a_text_stays_itself() -> None:
@@ -110,7 +99,7 @@ def test_a_key_is_set_where_it_stands_or_behind_the_ones_before_it(text: str, af
 def test_a_block_is_put_beside_another_one_as_the_others_are(text: str, place: dict[str, str], after: str) -> None:
     sheet = Sheet(text)
     mapping = sheet.mapping("m")
-    block = entry_text("k", " 5", sheet.column(mapping))
+    block = entry_text("k", " 5", sheet.layout.column(mapping))
     assert sheet.spliced([sheet.with_block(mapping, block, **place)]) == after
 
 
@@ -173,44 +162,6 @@ def test_pairs_are_written_over_an_entry(text: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "moved"),
-    [
-        ("m:\n  # why\n  k: 1  # one\n    # more\n  l: 2\n", 2, "  # why\n  k: 1  # one\n    # more\n"),
-        ("m:\n  # why\n  k: 1  # one\n    # more\n  l: 2\n", 0, "# why\nk: 1  # one\n  # more\n"),
-        ("m:\n  # why\n  k: 1  # one\n    # more\n  l: 2\n", 4, "    # why\n    k: 1  # one\n      # more\n"),
-        ("m:\n  # why\n  k: '[::1]:80'  # one\n", None, "k: '[::1]:80'"),
-        ("m: {k: 1}\n", 4, "    k: 1\n"),
-        ("m: {k: 1}\n", None, "k: 1"),
-    ],
-)
-def test_an_entry_can_move_to_another_mapping(text: str, column: int | None, moved: str) -> None:
-    sheet = Sheet(text)
-    assert sheet.moved(sheet.mapping("m"), "k", column) == moved
-
-
-@pytest.mark.parametrize(
-    ("text", "column", "value"),
-    [
-        ("m:\n  k: app  # c\n", 4, " app  # c"),
-        ("m:\n  k: app  # c\n", None, " app"),
-        ("m:\n  k: >-\n    app\n", 4, " app"),
-        ("m:\n  k: [a,  # c\n  b]  # d\n", 4, " [a,  # c\n    b]  # d"),
-        ("m:\n  k: [a,  # c\n  b]  # d\n", None, " [a, b]"),
-        ("m:\n  k:  # c\n    a: 1\n\n    b: 2  # d\n", 4, "  # c\n      a: 1\n\n      b: 2  # d"),
-        ('m:\n  k:\n    a: 1\n    null : 2\n    "b": 2  # d\n', None, ' {a: 1, null: 2, "b": 2}'),
-        ("m:\n    k:\n    - a\n    - b\n", 2, "\n  - a\n  - b"),
-        ("x: &x [a, b]\nm:\n  k: *x  # c\n", 4, " [a, b]  # c"),
-        ("x: &x a\nm:\n  k:\n    *x : 1\n", None, " {a: 1}"),
-        ("m: {k: app}\n", 4, " app"),
-        ("m: {k: [a,\nb], l: 1}\n", 4, " [a,\nb]"),
-    ],
-)
-def test_a_value_can_be_copied_to_another_mapping(text: str, column: int | None, value: str) -> None:
-    sheet = Sheet(text)
-    assert sheet.value_text(sheet.mapping("m"), "k", column) == value
-
-
-@pytest.mark.parametrize(
     ("text", "comment", "after"),
     [
         ("m:\n  k: app  # c\n", False, "m:\n  k: z  # c\n"),
@@ -222,21 +173,6 @@ def test_a_value_can_be_copied_to_another_mapping(text: str, column: int | None,
 def test_a_value_is_written_over(text: str, comment: bool, after: str) -> None:
     sheet = Sheet(text)
     assert sheet.spliced([sheet.with_value(sheet.mapping("m").entries["k"], " z", comment=comment)]) == after
-
-
-@pytest.mark.parametrize(
-    ("text", "beside", "column"),
-    [
-        ("m:\n  a: {x: 1}\n", "a", 4),
-        ("m:\n    a: {x: 1}\n", "a", 8),
-        ("m:\n  a:\n     x: 1\n  b:\n    x: 1\n", "a", 5),
-        ("m:\n  a:\n     x: 1\n  b: {x: 1}\n", "b", 5),
-        ("m: {a: 1}\n", "a", None),
-    ],
-)
-def test_a_new_mapping_is_indented_like_its_neighbours(text: str, beside: str, column: int | None) -> None:
-    sheet = Sheet(text)
-    assert sheet.inner_column(sheet.mapping("m"), beside) == column
 
 
 SHARED = "a: &x\n  k: 1\n  l: {n: 2}\nb: *x\nc: *x\n"
@@ -267,24 +203,3 @@ def test_an_alias_itself_can_go_and_others_beside_it_can_change() -> None:
     root = sheet.mapping()
     splices = [sheet.without(root, "b"), sheet.with_entry(root, "d: 1\n", ["a"])]
     assert sheet.spliced(splices) == SHARED.replace("b: *x\n", "d: 1\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("m:\n  ? k\n  : 1\n", "line 2: write the key 'k' plainly, as key: value, and try again"),
-        ("m:\n  &x k: 1\n", "line 2: write the key 'k' plainly, as key: value, and try again"),
-    ],
-)
-def test_a_key_in_an_odd_form_is_refused(text: str, said: str) -> None:
-    sheet = Sheet(text)
-    with pytest.raises(LayoutError) as caught:
-        sheet.without(sheet.mapping("m"), "k")
-    assert str(caught.value) == said
-
-
-def test_an_item_in_an_odd_form_is_refused() -> None:
-    sheet = Sheet("m:\n  k:\n    -\n      a\n")
-    with pytest.raises(LayoutError) as caught:
-        sheet.with_items(series(sheet, sheet.mapping("m"), "k"), 0, ["b", "c"])
-    assert str(caught.value) == "line 4: write each item of the list on a line with its dash, and try again"

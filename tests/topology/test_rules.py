@@ -1,17 +1,25 @@
 import pytest
 
 from tierlb.topology.problems import path_text
+from tierlb.topology.reading import read_typed
 from tierlb.topology.rules import local_faults
+from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
-from tierlb.topology.structure import structure
 
 BACKSLASHES = r"backslashes and escapes of / \ % ; ? # and control characters"
 
 
+BETWEEN_KEYS = ("needs one of the keys", "cannot stand beside", "has no effect without")
+"""What the reader finds by the rules of the shapes."""
+
+
 def faults_of(tiers: str, pools: str = "") -> list[str]:
-    reading = structure(read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
-    assert reading.shape is not None
-    return [f"{path_text(fault.path)}: {fault.message}" for fault in local_faults(reading.shape, reading)]
+    """Those of the rules, be they between keys or between values."""
+    reading = read_typed(FileShape, read_source(f"cluster: x\ntiers:\n  web: {tiers}\n{pools}").data)
+    assert reading.value is not None
+    faults = [fault for fault in reading.faults if fault.message.startswith(BETWEEN_KEYS)]
+    faults += local_faults(reading.value, reading)
+    return [f"{path_text(fault.path)}: {fault.message}" for fault in faults]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +141,8 @@ def test_each_rule_yields_its_one_fault(tier: str, fault: str) -> None:
         ("{agents: true, endpoints: ['[::1]:1']}", "pools.p.agents: cannot stand beside 'endpoints'"),
         ("{agents: true, agent_check: 9}", "pools.p.agent_check: cannot stand beside 'agents'"),
         ("{endpoints: {localhost:1: 0, localhost:2: 0.0}}", "pools.p.endpoints: every weight is 0"),
-        ("{agents: true, health: {host: a}}", "pools.p.health.host: says nothing without 'path'"),
-        ("{agents: true, health: {status: 204}}", "pools.p.health.status: says nothing without 'path'"),
+        ("{agents: true, health: {host: a}}", "pools.p.health.host: has no effect without 'path'"),
+        ("{agents: true, health: {status: 204}}", "pools.p.health.status: has no effect without 'path'"),
         (
             "{agents: true, health: {interval: 500ms, timeout: 1s}}",
             "pools.p.health.timeout: is longer than the interval, 0.5s: write at most that, or a longer interval",
@@ -206,13 +214,13 @@ def test_a_right_store_has_no_fault(store: str) -> None:
 @pytest.mark.parametrize(
     ("store", "keys", "fault"),
     [
-        ("{etcd: 'etcds://a:1', certificate: b}", ["certificate"], "says nothing without 'key': write both or none"),
-        ("{etcd: 'etcds://a:1', key: b}", ["key"], "says nothing without 'certificate': write both or none"),
-        ("{etcd: 'etcds://a:1', user: b}", ["user"], "says nothing without 'password_file': write both or none"),
+        ("{etcd: 'etcds://a:1', certificate: b}", ["certificate"], "has no effect without 'key': write both or none"),
+        ("{etcd: 'etcds://a:1', key: b}", ["key"], "has no effect without 'certificate': write both or none"),
+        ("{etcd: 'etcds://a:1', user: b}", ["user"], "has no effect without 'password_file': write both or none"),
         (
             "{etcd: 'etcd://a:1', password_file: b}",
             ["password_file"],
-            "says nothing without 'user': write both or none",
+            "has no effect without 'user': write both or none",
         ),
         (
             "{etcd: 'etcd://a:1', ca: a, certificate: b, key: c}",

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tierlb.topology import shapes
-from tierlb.topology.schema import json_schema
+from tierlb.topology.schema import Describer, json_schema
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "topology").glob("*.yaml"))
@@ -131,3 +131,36 @@ def test_wrong_files_are_invalid(text: str) -> None:
 )
 def test_right_files_are_valid(text: str) -> None:
     VALIDATOR.validate(plain(text))
+
+
+@attrs.frozen
+class Cat:
+    """It says miaow."""
+
+    lives: int
+    _secret: int = 3
+
+
+@attrs.frozen
+class Tag:
+    name: str = attrs.field(default="tag", init=False)
+
+
+def written(kind: Any) -> dict[str, Any]:
+    describer = Describer("#/$defs/", {}, reads=False, simple={int: {"type": "integer"}, str: {"type": "string"}})
+    describer.schema(kind)
+    return describer.definitions
+
+
+def test_what_is_written_has_all_its_keys_but_private_ones() -> None:
+    assert written(Cat)["Cat"] == {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"lives": {"type": "integer"}},
+        "description": "It says miaow.",
+        "required": ["lives"],
+    }
+
+
+def test_a_field_that_is_always_the_same_is_described_so() -> None:
+    assert written(Tag)["Tag"]["properties"] == {"name": {"const": "tag"}}

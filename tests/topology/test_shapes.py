@@ -2,9 +2,10 @@ import attrs
 import pytest
 
 from tierlb.topology import shapes
-from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, NEEDS
+from tierlb.topology.typed import AtMostOne, ExactlyOne, Given, Needs, keys_of, rules_of
 
 SHAPES = [value for name, value in vars(shapes).items() if name.endswith("Shape")]
+RULES = [(shape, rule) for shape in SHAPES for rule in rules_of(shape)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -12,13 +13,17 @@ def test_every_key_says_what_it_is_about(shape: type) -> None:
     assert all(field.metadata["about"] for field in attrs.fields(shape))
 
 
-@pytest.mark.parametrize("table", [EXACTLY_ONE, AT_MOST_ONE])
-def test_choices_are_between_optional_keys_of_the_class(table: dict[type, tuple[str, ...]]) -> None:
-    for shape, keys in table.items():
-        fields = attrs.fields_dict(shape)
-        assert all(fields[key].default is None for key in keys)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if hasattr(shape, "MODEL")])
+def test_every_key_sets_a_field_of_the_model(shape: type) -> None:
+    fields = {key.model_field for key in keys_of(shape).values()}
+    assert fields - {"to", "outlier"} <= set(attrs.fields_dict(shape.MODEL))
 
 
-def test_keys_that_need_another_are_optional_keys_of_the_class() -> None:
-    for shape, needs in NEEDS.items():
-        assert {*needs, *needs.values()} <= {field.name for field in attrs.fields(shape) if field.default is None}
+@pytest.mark.parametrize(("shape", "rule"), RULES)
+def test_rules_are_between_optional_keys_of_the_class(shape: type, rule: object) -> None:
+    match rule:
+        case ExactlyOne(keys) | AtMostOne(keys) | Given(keys):
+            named = {*keys}
+        case Needs(pairs):
+            named = {*pairs, *pairs.values()}
+    assert named <= {name for name, key in keys_of(shape).items() if not key.is_required}

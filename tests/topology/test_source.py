@@ -1,6 +1,7 @@
 import pytest
 
-from tierlb.topology.source import MAX_CHARS, Place, Scalar, UnreadableError, read_source
+from tierlb.topology.source import MAX_CHARS, Place, UnreadableError, read_source
+from tierlb.topology.typed import Scalar
 
 
 def test_every_key_and_value_has_its_place() -> None:

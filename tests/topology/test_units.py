@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from tierlb.topology.units import (
     LARGEST_BYTES,
-    LONGEST_S,
-    SHORTEST_S,
+    LONGEST_DURATION_S,
+    SHORTEST_DURATION_S,
+    duration_text,
     parse_duration_s,
     parse_size_bytes,
     shown,
+    size_text,
 )
 
 
@@ -92,7 +94,10 @@ def test_what_is_no_size_is_refused_with_advice(value: str | int, said: str) -> 
 
 @given(st.text(max_size=40) | st.from_regex(r"[0-9.]{1,20}(ms|s|m|h|KiB|MB)", fullmatch=True))
 def test_any_text_gives_a_bounded_quantity_or_a_value_error(text: str) -> None:
-    for read, low, high in ((parse_duration_s, SHORTEST_S, LONGEST_S), (parse_size_bytes, 1, LARGEST_BYTES)):
+    for read, low, high in (
+        (parse_duration_s, SHORTEST_DURATION_S, LONGEST_DURATION_S),
+        (parse_size_bytes, 1, LARGEST_BYTES),
+    ):
         try:
             quantity = read(text)
         except ValueError:
@@ -103,3 +108,17 @@ def test_any_text_gives_a_bounded_quantity_or_a_value_error(text: str) -> None:
 
 def test_long_text_is_cut_in_messages() -> None:
     assert len(shown("x" * 1000)) < 70
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("100ms", 0.1), ("250ms", 0.25), ("1s", 1.0), ("2.5s", 2.5), ("1m", 60.0), ("1m30s", 90.0), ("1h0.1s", 3600.1)],
+)
+def test_durations_read_back_as_they_were(text: str, seconds: float) -> None:
+    assert duration_text(seconds) == text
+    assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["1", "1000001", "1KB", "32KiB", "10MB", "16MiB", "1GB", "3GiB", "1024TiB"])
+def test_sizes_read_back_as_they_were(text: str) -> None:
+    assert size_text(parse_size_bytes(text)) == text

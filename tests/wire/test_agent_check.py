@@ -4,43 +4,43 @@ from hypothesis import strategies as st
 
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.wire.agent_check import AgentSays, NodeVoice, encode, parse
+from tierlb.wire.agent_check import AgentReply, NodeReplies, encode_reply, parse_reply
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b"up\n", AgentSays(health=True)),
-        (b"UP Ready 75%\r\n", AgentSays(0.75, admin=Admin.READY, health=True)),
-        (b"75%,maxconn:30,maint,down\n", AgentSays(0.75, 30, Admin.MAINTENANCE, False, "down")),
-        (b"drain\tmaxconn:0\n", AgentSays(maxconn=0, admin=Admin.DRAIN)),
-        (b"stopped # gone home, 100%\n", AgentSays(health=False, reason="gone home, 100%")),
-        (b"fail#x\n", AgentSays(health=False, reason="x")),
-        (b"ready # said without a health word\n", AgentSays(admin=Admin.READY)),
-        (b"drain up ready 5% 7%\n", AgentSays(0.07, admin=Admin.READY, health=True)),
-        (b"down up\n", AgentSays(health=True)),
-        (b"150%", AgentSays(1.5)),
-        (b"weight:30%\n", AgentSays(0.3)),
-        (b"up Weight:0%,maxconn:3\n", AgentSays(0.0, 3, health=True)),
-        (b"weight:50 weight:% 40%%\n", AgentSays(problem="weight:50")),
-        (b"999999999999%", AgentSays(256.0)),
-        (b"0%\nup\n", AgentSays(0.0)),
-        (b"up half 7.5% -3%\n", AgentSays(health=True, problem="half")),
-        (b"maxconn:many 50%\n", AgentSays(0.5, problem="maxconn:many")),
-        (b"maxconn:%s\n" % (b"9" * 40), AgentSays(problem="maxconn:" + "9" * 40)),
-        (b"", AgentSays()),
-        (b"\n", AgentSays()),
-        (b" , \n", AgentSays()),
-        (b"down #a\x1b[31mb\xff\n", AgentSays(health=False, reason="a?[31mb\ufffd")),
+        (b"up\n", AgentReply(health=True)),
+        (b"UP Ready 75%\r\n", AgentReply(0.75, admin=Admin.READY, health=True)),
+        (b"75%,maxconn:30,maint,down\n", AgentReply(0.75, 30, Admin.MAINTENANCE, False, "down")),
+        (b"drain\tmaxconn:0\n", AgentReply(maxconn=0, admin=Admin.DRAIN)),
+        (b"stopped # gone home, 100%\n", AgentReply(health=False, reason="gone home, 100%")),
+        (b"fail#x\n", AgentReply(health=False, reason="x")),
+        (b"ready # said without a health word\n", AgentReply(admin=Admin.READY)),
+        (b"drain up ready 5% 7%\n", AgentReply(0.07, admin=Admin.READY, health=True)),
+        (b"down up\n", AgentReply(health=True)),
+        (b"150%", AgentReply(1.5)),
+        (b"weight:30%\n", AgentReply(0.3)),
+        (b"up Weight:0%,maxconn:3\n", AgentReply(0.0, 3, health=True)),
+        (b"weight:50 weight:% 40%%\n", AgentReply(problem="weight:50")),
+        (b"999999999999%", AgentReply(256.0)),
+        (b"0%\nup\n", AgentReply(0.0)),
+        (b"up half 7.5% -3%\n", AgentReply(health=True, problem="half")),
+        (b"maxconn:many 50%\n", AgentReply(0.5, problem="maxconn:many")),
+        (b"maxconn:%s\n" % (b"9" * 40), AgentReply(problem="maxconn:" + "9" * 40)),
+        (b"", AgentReply()),
+        (b"\n", AgentReply()),
+        (b" , \n", AgentReply()),
+        (b"down #a\x1b[31mb\xff\n", AgentReply(health=False, reason="a?[31mb\ufffd")),
     ],
 )
 def test_a_line_is_understood_as_haproxy_does(line, says):
-    assert parse(line) == says
+    assert parse_reply(line) == says
 
 
 @given(st.binary(max_size=2000))
 def test_no_line_is_too_odd_to_be_read(line):
-    says = parse(line)
+    says = parse_reply(line)
     assert says.weight is None or 0 <= says.weight <= 256
     assert says.maxconn is None or says.maxconn >= 0
     assert (says.reason + says.problem).isprintable()
@@ -54,13 +54,13 @@ def test_no_line_is_too_odd_to_be_read(line):
 )
 def test_what_is_written_is_read_again(weight, maxconn, admin, health):
     reason = "nobody home" if health is False else ""
-    says = AgentSays(weight, maxconn, admin, health, reason)
-    assert parse(encode(says)) == says
-    assert encode(says).endswith(b"\n")
+    says = AgentReply(weight, maxconn, admin, health, reason)
+    assert parse_reply(encode_reply(says)) == says
+    assert encode_reply(says).endswith(b"\n")
 
 
 def test_a_reason_cannot_start_a_second_line():
-    assert encode(AgentSays(health=False, reason="a\nup 100%")) == b"down #a?up 100%\n"
+    assert encode_reply(AgentReply(health=False, reason="a\nup 100%")) == b"down #a?up 100%\n"
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_a_reason_cannot_start_a_second_line():
     ],
 )
 def test_a_node_says_drain_when_it_drains_and_down_when_nothing_below_is_ready(load, line):
-    assert encode(NodeVoice().say(1.0, load)) == line
+    assert encode_reply(NodeReplies().reply(1.0, load)) == line
 
 
 def weights(capacities, step_s=1.0):
-    voice = NodeVoice()
+    voice = NodeReplies()
     return [
-        voice.say(100.0 + index * step_s, SubtreeLoad(capacity=capacity, leaves=1, ready_leaves=1)).weight
+        voice.reply(100.0 + index * step_s, SubtreeLoad(capacity=capacity, leaves=1, ready_leaves=1)).weight
         for index, capacity in enumerate(capacities)
     ]
 

@@ -24,15 +24,15 @@ from tierlb.wire.frames import (
     MAX_CHILD_FRAME_BYTES,
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    encode,
+    encode_frame,
 )
 
 HELLO = Hello(1, "web-1", "web", "b00t", 42)
@@ -41,7 +41,7 @@ ADDRESSES = (Address("127.0.0.1", 4000),)
 LOAD = SubtreeLoad(capacity=100.0, in_flight=3)
 ECHO = Echo(1, 2, 3)
 ROW = NodeRow("web-1", "web", 0.0, NodeLoad(1, 2, 3, 4, 5, 6, 7, 0.5), LOAD, b"")
-PARENTS = (Parent("edge-1", "ws://127.0.0.1:7000"),)
+PARENTS = (ParentAddress("edge-1", "ws://127.0.0.1:7000"),)
 NOW = 1000.0
 
 
@@ -73,7 +73,7 @@ def test_hello_is_answered_with_welcome_once_accepted(ends):
 
 def test_a_child_says_nothing_before_it_is_welcome(ends):
     _, child = ends
-    assert child.send(Report(LOAD, ECHO)) == child.send(Drain()) == child.send(Ack(1, ())) == []
+    assert child.send(Report(LOAD, ECHO)) == child.send(Leaving()) == child.send(Ack(1, ())) == []
 
 
 def test_a_parent_says_nothing_before_it_accepted(ends):
@@ -95,7 +95,7 @@ def test_a_parent_says_nothing_before_it_accepted(ends):
         (lambda child: child.send(Refuse(3, "port taken")), Refuse(3, "port taken")),
         (lambda child: child.send(Refuse(3, "")), Refuse(3, "no reason given")),
         (lambda child: child.send(Report(LOAD, ECHO, (ROW,))), Report(LOAD, ECHO, (ROW,))),
-        (lambda child: child.send(Drain()), Drain()),
+        (lambda child: child.send(Leaving()), Leaving()),
     ],
 )
 def test_what_a_child_says_reaches_its_parent(joined, say, heard):
@@ -120,8 +120,8 @@ def test_what_a_parent_says_reaches_its_child(joined, say, heard):
 @pytest.mark.parametrize("intent", [Configure(SNAPSHOT), ReportTo(PARENTS)])
 def test_only_the_controller_may_say_what_is_to_be_served_and_who_the_parents_are(intent):
     child = ChildSession(HELLO, to_controller=False)
-    child.receive(encode(Welcome(1)))
-    (close,) = child.receive(encode(intent))
+    child.receive(encode_frame(Welcome(1)))
+    (close,) = child.receive(encode_frame(intent))
     assert "not expected here" in close.reason
 
 
@@ -149,20 +149,20 @@ def frames_until_closed(parent, data, now, step_s):
     ("per_s", "closed"), [(4, False), (20, False), (0.99 * UNITS_PER_S, False), (2 * UNITS_PER_S, True), (1e6, True)]
 )
 def test_a_child_that_floods_is_closed_and_a_quick_one_is_not(joined, per_s, closed):
-    count = frames_until_closed(joined[0], encode(Report(LOAD, ECHO)), NOW, 1 / per_s)
+    count = frames_until_closed(joined[0], encode_frame(Report(LOAD, ECHO)), NOW, 1 / per_s)
     assert (count is not None) is closed
     assert count is None or count >= MAX_UNITS * 0.9
 
 
 def test_long_frames_count_for_more(joined):
     rows = tuple(attrs.evolve(ROW, node=f"web-{n}", latency=bytes(4000)) for n in range(200))
-    data = encode(Report(LOAD, ECHO, rows))
+    data = encode_frame(Report(LOAD, ECHO, rows))
     assert frames_until_closed(joined[0], data, NOW, 0) < MAX_UNITS / 10
 
 
 def test_the_flood_is_named(joined):
     parent, _ = joined
-    closes = [e for _ in range(1000) for e in parent.receive(encode(Drain()), NOW) if isinstance(e, Close)]
+    closes = [e for _ in range(1000) for e in parent.receive(encode_frame(Leaving()), NOW) if isinstance(e, Close)]
     assert [close.reason for close in closes] == ["more than 100 frames (of 64 KiB) per second"]
 
 
@@ -197,13 +197,13 @@ def test_snapshots_are_answered_in_order(joined):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (encode(HELLO), "hello frame is not for a parent"),
-        (encode(Welcome(1)), "welcome frame is not for a parent"),
-        (encode(Guidance(1)), "guidance frame is not for a parent"),
-        (encode(Watch(1)), "watch frame is not for a parent"),
-        (encode(ReportTo(())), "reportto frame is not for a parent"),
-        (encode(Ack(9, ADDRESSES)), "snapshot 9"),
-        (encode(Ack(3, ())), "0 addresses for 1 listeners"),
+        (encode_frame(HELLO), "hello frame is not for a parent"),
+        (encode_frame(Welcome(1)), "welcome frame is not for a parent"),
+        (encode_frame(Guidance(1)), "guidance frame is not for a parent"),
+        (encode_frame(Watch(1)), "watch frame is not for a parent"),
+        (encode_frame(ReportTo(())), "reportto frame is not for a parent"),
+        (encode_frame(Ack(9, ADDRESSES)), "snapshot 9"),
+        (encode_frame(Ack(3, ())), "0 addresses for 1 listeners"),
         (b"\x00", "array"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_child_that_breaks_the_protocol_is_closed_with_the_reason(joined, data
     (close,) = parent.receive(data, NOW)
     assert isinstance(close, Close)
     assert reason in close.reason
-    assert parent.receive(encode(Report(LOAD)), NOW) == []
+    assert parent.receive(encode_frame(Report(LOAD)), NOW) == []
     assert parent.send(Configure(SNAPSHOT)) == []
 
 
@@ -223,7 +223,7 @@ def test_a_child_that_breaks_the_protocol_is_closed_with_the_reason(joined, data
 )
 def test_the_first_frame_must_be_a_hello_of_this_version(ends, first, reason):
     parent, _ = ends
-    (close,) = parent.receive(encode(first), NOW)
+    (close,) = parent.receive(encode_frame(first), NOW)
     assert reason in close.reason
 
 
@@ -237,20 +237,20 @@ def test_a_child_that_never_answers_is_closed(joined):
 @pytest.mark.parametrize("frame", [Configure(SNAPSHOT), Guidance(1), Watch(1), Ack(1, ()), HELLO])
 def test_a_parent_that_breaks_the_protocol_is_closed(ends, frame):
     _, child = ends
-    (close,) = child.receive(encode(frame))
+    (close,) = child.receive(encode_frame(frame))
     assert "not expected here" in close.reason
-    assert child.receive(encode(Welcome(1))) == []
+    assert child.receive(encode_frame(Welcome(1))) == []
 
 
 def test_a_second_welcome_is_a_protocol_error(joined):
     _, child = joined
-    assert child.receive(encode(Welcome(1))) == [Close("a welcome frame is not expected here")]
+    assert child.receive(encode_frame(Welcome(1))) == [Close("a welcome frame is not expected here")]
 
 
 def test_a_frame_before_the_welcome_is_a_protocol_error(ends):
     parent, child = ends
     carry(child.start(), parent)
-    assert parent.receive(encode(Report(LOAD)), NOW) == [Close("a frame before the welcome")]
+    assert parent.receive(encode_frame(Report(LOAD)), NOW) == [Close("a frame before the welcome")]
 
 
 class Conversation(RuleBasedStateMachine):
@@ -308,7 +308,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def drain(self):
         self.now += 0.05
-        self.say_up(self.child.send(Drain()), Drain())
+        self.say_up(self.child.send(Leaving()), Leaving())
 
     @precondition(lambda self: len(self.parent._unanswered) < MAX_UNANSWERED)
     @rule()

@@ -12,7 +12,7 @@ from tierlb.wire.credentials import (
     Role,
     data_key,
     issued,
-    parse,
+    parse_credential,
     proven,
     root_key,
 )
@@ -96,7 +96,7 @@ def test_a_person_can_read_whom_it_is_for(principal: Principal, said: str) -> No
 
 @pytest.mark.parametrize("secret", ["secret", "with / in it", "tierlb", "node/web", ""])
 def test_a_secret_is_no_credential(secret: str) -> None:
-    assert parse(secret) is None
+    assert parse_credential(secret) is None
     assert proven(ROOT, secret) is None
 
 
@@ -116,7 +116,7 @@ def test_a_secret_is_no_credential(secret: str) -> None:
 )
 def test_a_damaged_credential_is_told_apart_from_a_secret(damaged: str) -> None:
     with pytest.raises(BadCredential, match="damaged"):
-        parse(damaged)
+        parse_credential(damaged)
     assert proven(ROOT, damaged) is None
 
 

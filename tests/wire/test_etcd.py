@@ -12,16 +12,17 @@ from tierlb.wire.etcd import (
     Changed,
     Created,
     Delete,
-    Event,
-    Fault,
+    EtcdFault,
     Get,
-    Item,
+    KeyValue,
     Lease,
-    Outcome,
     Put,
+    TxnResult,
+    WatchEvent,
     authenticate,
     grant,
     of_lease,
+    read_auth_token,
     read_events,
     read_fault,
     read_json,
@@ -29,15 +30,14 @@ from tierlb.wire.etcd import (
     read_outcome,
     read_renewal,
     read_revocation,
-    read_token,
     transaction,
     watch,
 )
 
-READERS = (read_token, read_outcome, read_lease, read_renewal, read_revocation, read_events)
+READERS = (read_auth_token, read_outcome, read_lease, read_renewal, read_revocation, read_events)
 HEADER = {"cluster_id": "324952591200643719", "member_id": "3319814642761637952", "revision": "7", "raft_term": "2"}
 KV = {"key": "eA==", "create_revision": "2", "mod_revision": "5", "version": "1", "value": "MQ=="}
-ITEM = Item("x", b"1", 2, 5)
+ITEM = KeyValue("x", b"1", 2, 5)
 
 
 def test_a_transaction_demands_and_carries_out() -> None:
@@ -69,10 +69,10 @@ def test_numbers_of_64_bits_are_in_quotes() -> None:
 @pytest.mark.parametrize(
     ("plain", "outcome"),
     [
-        ({"header": HEADER}, Outcome(False, 7, ())),
+        ({"header": HEADER}, TxnResult(False, 7, ())),
         (
             {"header": HEADER, "succeeded": True, "responses": [{"response_put": {"header": {"revision": "7"}}}]},
-            Outcome(True, 7, ((),)),
+            TxnResult(True, 7, ((),)),
         ),
         (
             {
@@ -82,11 +82,11 @@ def test_numbers_of_64_bits_are_in_quotes() -> None:
                     {"response_range": {"header": {"revision": "7"}}},
                 ],
             },
-            Outcome(False, 7, ((ITEM, ITEM), ())),
+            TxnResult(False, 7, ((ITEM, ITEM), ())),
         ),
     ],
 )
-def test_what_is_zero_is_left_out_of_an_outcome(plain: object, outcome: Outcome) -> None:
+def test_what_is_zero_is_left_out_of_an_outcome(plain: object, outcome: TxnResult) -> None:
     assert read_outcome(plain) == outcome
 
 
@@ -100,14 +100,14 @@ def test_keys_and_values_may_be_any_bytes() -> None:
 
 def test_who_logs_in_gets_a_token_that_a_field_of_http_can_hold() -> None:
     assert authenticate("ann", "p w") == {"name": "ann", "password": "p w"}
-    assert read_token({"header": HEADER, "token": "zewKFEcpNvPSCbCb.13"}) == "zewKFEcpNvPSCbCb.13"
+    assert read_auth_token({"header": HEADER, "token": "zewKFEcpNvPSCbCb.13"}) == "zewKFEcpNvPSCbCb.13"
     for token in ("", "a b", "a\r\nb: c", "ä", "x" * 10_000):
         with pytest.raises(ValueError, match="not a token"):
-            read_token({"token": token})
+            read_auth_token({"token": token})
 
 
 @pytest.mark.parametrize(
-    ("text", "is_stranger", "is_denial"),
+    ("text", "is_unauthenticated", "is_denied"),
     [
         ("etcdserver: user name is empty", True, True),
         ("etcdserver: invalid auth token", True, True),
@@ -120,10 +120,10 @@ def test_who_logs_in_gets_a_token_that_a_field_of_http_can_hold() -> None:
         ("etcdserver: request is too large", False, False),
     ],
 )
-def test_a_fault_says_whether_it_is_about_who_asks(text: str, is_stranger: bool, is_denial: bool) -> None:
-    fault = Fault(text, undecided=False)
-    assert (fault.is_stranger, fault.is_denial) == (is_stranger, is_denial)
-    assert fault.knows_no_users is ("not enabled" in text)
+def test_a_fault_says_whether_it_is_about_who_asks(text: str, is_unauthenticated: bool, is_denied: bool) -> None:
+    fault = EtcdFault(text, undecided=False)
+    assert (fault.is_unauthenticated, fault.is_denied) == (is_unauthenticated, is_denied)
+    assert fault.is_auth_off is ("not enabled" in text)
 
 
 def test_a_lease_lasts_as_long_as_etcd_says_and_one_that_has_ended_for_no_time() -> None:
@@ -143,19 +143,19 @@ def test_a_lease_lasts_as_long_as_etcd_says_and_one_that_has_ended_for_no_time()
                     "events": [{"kv": KV}, {"type": "DELETE", "kv": {**KV, "mod_revision": "6"}}],
                 }
             },
-            (Event(ITEM, 5), Event(None, 6)),
+            (WatchEvent(ITEM, 5), WatchEvent(None, 6)),
         ),
         (
             {"result": {"header": HEADER, "canceled": True, "compact_revision": "6"}},
-            Fault("etcd has forgotten what was before revision 6", undecided=False),
+            EtcdFault("etcd has forgotten what was before revision 6", undecided=False),
         ),
         (
             {"result": {"header": HEADER, "canceled": True, "cancel_reason": "no permission"}},
-            Fault("no permission", undecided=False),
+            EtcdFault("no permission", undecided=False),
         ),
         (
             {"error": {"grpc_code": 14, "message": "transport is closing"}},
-            Fault("transport is closing", undecided=True),
+            EtcdFault("transport is closing", undecided=True),
         ),
     ],
 )
@@ -168,17 +168,17 @@ def test_a_line_of_a_watch_tells_events_or_why_there_are_no_more(plain: object, 
     [
         (200, b'{"header": {}}', None),
         (200, b'{"result": {"TTL": "3"}}', None),
-        (400, b'{"error": "too large", "message": "too large", "code": 3}', Fault("too large", False)),
-        (503, b'{"error": "timed out", "message": "timed out", "code": 14}', Fault("timed out", True)),
-        (404, b'{"code": 5, "message": "no such lease", "details": []}', Fault("no such lease", False)),
-        (200, b'{"error": {"grpc_code": 14, "message": "no leader"}}', Fault("no leader", True)),
-        (404, b"Not Found", Fault("status 404, 'Not Found'", False)),
-        (502, b"<html>", Fault("status 502, '<html>'", True)),
-        (200, b"<html>", Fault("status 200, '<html>'", False)),
-        (200, b"7", Fault("status 200, '7'", False)),
+        (400, b'{"error": "too large", "message": "too large", "code": 3}', EtcdFault("too large", False)),
+        (503, b'{"error": "timed out", "message": "timed out", "code": 14}', EtcdFault("timed out", True)),
+        (404, b'{"code": 5, "message": "no such lease", "details": []}', EtcdFault("no such lease", False)),
+        (200, b'{"error": {"grpc_code": 14, "message": "no leader"}}', EtcdFault("no leader", True)),
+        (404, b"Not Found", EtcdFault("status 404, 'Not Found'", False)),
+        (502, b"<html>", EtcdFault("status 502, '<html>'", True)),
+        (200, b"<html>", EtcdFault("status 200, '<html>'", False)),
+        (200, b"7", EtcdFault("status 200, '7'", False)),
     ],
 )
-def test_a_fault_says_whether_it_may_have_been_done(status: int, content: bytes, fault: Fault | None) -> None:
+def test_a_fault_says_whether_it_may_have_been_done(status: int, content: bytes, fault: EtcdFault | None) -> None:
     assert read_fault(status, content) == fault
 
 

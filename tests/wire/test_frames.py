@@ -17,17 +17,17 @@ from tierlb.wire.frames import (
     MAX_ROWS,
     Ack,
     Configure,
-    Drain,
     Hello,
-    Parent,
+    Leaving,
+    ParentAddress,
     ProtocolError,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 SNAPSHOT = Snapshot(
@@ -68,8 +68,8 @@ FRAMES = (
     Report(SUBTREE, ECHO, (ROW,)),
     Guidance(0.7, True),
     Watch(5.0, "n0nce"),
-    ReportTo((Parent("edge-1", "ws://127.0.0.1:7000"), Parent("edge-2", "wss://[::1]:7000"))),
-    Drain(),
+    ReportTo((ParentAddress("edge-1", "ws://127.0.0.1:7000"), ParentAddress("edge-2", "wss://[::1]:7000"))),
+    Leaving(),
 )
 
 
@@ -81,13 +81,13 @@ def test_the_examples_hold_every_kind_of_frame():
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_a_frame_survives_the_wire(frame):
-    assert decode(encode(frame)) == frame
+    assert decode_frame(encode_frame(frame)) == frame
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_fields_of_a_later_version_are_ignored(frame):
-    longer = [*msgpack.unpackb(encode(frame)), "later", {"and": "more"}]
-    assert decode(msgpack.packb(longer)) == frame
+    longer = [*msgpack.unpackb(encode_frame(frame)), "later", {"and": "more"}]
+    assert decode_frame(msgpack.packb(longer)) == frame
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_fields_of_a_later_version_are_ignored(frame):
 )
 def test_a_missing_field_is_named(tag, fields, missing):
     with pytest.raises(ProtocolError, match=f"{tag}: field '{missing}' is missing"):
-        decode(msgpack.packb([tag, *fields]))
+        decode_frame(msgpack.packb([tag, *fields]))
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_a_missing_field_is_named(tag, fields, missing):
     ],
 )
 def test_fields_that_were_appended_later_have_defaults(shorter, whole):
-    assert decode(msgpack.packb(shorter)) == whole
+    assert decode_frame(msgpack.packb(shorter)) == whole
 
 
 def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
-    tag, payload = msgpack.unpackb(encode(Configure(SNAPSHOT)))
-    assert decode(msgpack.packb([tag, payload | {"later": 1}])) == Configure(SNAPSHOT)
-    frame = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    tag, payload = msgpack.unpackb(encode_frame(Configure(SNAPSHOT)))
+    assert decode_frame(msgpack.packb([tag, payload | {"later": 1}])) == Configure(SNAPSHOT)
+    frame = msgpack.unpackb(encode_frame(Report(SUBTREE, ECHO, (ROW,))))
     frame[20][0]["own"]["later"] = 1
-    assert decode(msgpack.packb(frame)).rows == (ROW,)
+    assert decode_frame(msgpack.packb(frame)).rows == (ROW,)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_unknown_keys_in_a_snapshot_and_a_row_are_ignored():
     ],
 )
 def test_a_report_of_an_earlier_version_says_nothing_of_what_came_later(left, expected):
-    assert decode(msgpack.packb(REPORT[: len(REPORT) - left])) == expected
+    assert decode_frame(msgpack.packb(REPORT[: len(REPORT) - left])) == expected
 
 
 @pytest.mark.parametrize(("at", "name"), [(-6, "subtree.parked"), (-5, "echo.parked")])
@@ -160,7 +160,7 @@ def test_a_lie_about_what_is_parked_is_refused(at, name, lie):
     frame = list(REPORT)
     frame[at] = lie
     with pytest.raises(ProtocolError, match=f"report: field '{name}' is not"):
-        decode(msgpack.packb(frame))
+        decode_frame(msgpack.packb(frame))
 
 
 @pytest.mark.parametrize(("at", "name"), [(-4, "capacity_age_s"), (-3, "slots"), (-2, "overdue")])
@@ -169,7 +169,7 @@ def test_a_lie_about_what_came_later_is_refused(at, name, lie):
     frame = list(REPORT)
     frame[at] = lie
     with pytest.raises(ProtocolError, match=f"report: field 'subtree.{name}' is not"):
-        decode(msgpack.packb(frame))
+        decode_frame(msgpack.packb(frame))
 
 
 LIES = [
@@ -188,26 +188,28 @@ LIES = [
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_about_kinds_is_refused(lie):
     with pytest.raises(ProtocolError, match=r"report: field 'subtree\.kinds'"):
-        decode(msgpack.packb([*REPORT[:-1], lie]))
+        decode_frame(msgpack.packb([*REPORT[:-1], lie]))
 
 
 def test_what_a_later_version_says_of_a_kind_is_ignored():
-    assert decode(msgpack.packb([*REPORT[:-1], [[4, 2, 3.0, "more"]]])).subtree.kinds == ((4, 2, 3.0),)
+    assert decode_frame(msgpack.packb([*REPORT[:-1], [[4, 2, 3.0, "more"]]])).subtree.kinds == ((4, 2, 3.0),)
 
 
 def test_what_stands_behind_the_rows_is_cut_to_its_bounds():
-    sent = decode(encode(Report(SubtreeLoad(parked=2**80, capacity_age_s=math.inf, slots=-1.0), Echo(parked=-1))))
+    sent = decode_frame(
+        encode_frame(Report(SubtreeLoad(parked=2**80, capacity_age_s=math.inf, slots=-1.0), Echo(parked=-1)))
+    )
     assert (sent.subtree.parked, sent.echo.parked, sent.subtree.capacity_age_s) == (2**63 - 1, 0, MAX_NUMBER)
     assert sent.subtree.slots == 0
 
 
 def test_a_report_has_about_a_hundred_bytes_and_no_names_in_it():
-    data = encode(Report(SUBTREE, ECHO))
+    data = encode_frame(Report(SUBTREE, ECHO))
     assert len(data) < 170
     assert b"capacity" not in data
 
 
-REPORT = msgpack.unpackb(encode(Report(SUBTREE, ECHO)))
+REPORT = msgpack.unpackb(encode_frame(Report(SUBTREE, ECHO)))
 PARTS = (("subtree", attrs.fields(SubtreeLoad)[:16]), ("echo", attrs.fields(Echo)[:3]))
 NAMES = [f"{part}.{field.name}" for part, fields in PARTS for field in fields]
 
@@ -216,19 +218,19 @@ NAMES = [f"{part}.{field.name}" for part, fields in PARTS for field in fields]
 @pytest.mark.parametrize("at", range(1, 20), ids=lambda at: NAMES[at - 1])
 def test_a_lie_in_a_report_is_refused_with_the_name_of_the_field(at, lie):
     with pytest.raises(ProtocolError, match=f"report: field '{NAMES[at - 1]}' is not"):
-        decode(msgpack.packb([*REPORT[:at], lie, *REPORT[at + 1 :]]))
+        decode_frame(msgpack.packb([*REPORT[:at], lie, *REPORT[at + 1 :]]))
 
 
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -1, 2**63, True, "5"])
 @pytest.mark.parametrize("path", [("age_s",), ("own", "busy"), ("own", "items"), ("subtree", "capacity")])
 def test_a_lie_in_a_row_is_refused(path, lie):
-    frame = msgpack.unpackb(encode(Report(SUBTREE, ECHO, (ROW,))))
+    frame = msgpack.unpackb(encode_frame(Report(SUBTREE, ECHO, (ROW,))))
     place = frame[20][0]
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = lie
     with pytest.raises(ProtocolError, match="report: field 'rows'"):
-        decode(msgpack.packb(frame))
+        decode_frame(msgpack.packb(frame))
 
 
 @pytest.mark.parametrize(
@@ -267,28 +269,28 @@ def test_a_lie_in_a_row_is_refused(path, lie):
 )
 def test_what_is_no_frame_is_refused_with_the_reason(frame, reason):
     with pytest.raises(ProtocolError, match=reason):
-        decode(msgpack.packb(frame))
+        decode_frame(msgpack.packb(frame))
 
 
 def test_a_frame_over_the_cap_is_not_even_parsed():
     with pytest.raises(ProtocolError, match="bytes, more than"):
-        decode(b"\x90" + bytes(MAX_FRAME_BYTES))
+        decode_frame(b"\x90" + bytes(MAX_FRAME_BYTES))
 
 
 def test_keys_that_are_not_text_are_refused():
     with pytest.raises(ProtocolError, match="not msgpack"):
-        decode(msgpack.packb(["report", {1: 2}]))
+        decode_frame(msgpack.packb(["report", {1: 2}]))
 
 
 def test_a_reader_may_allow_less():
-    data = encode(Report(SUBTREE, ECHO))
+    data = encode_frame(Report(SUBTREE, ECHO))
     with pytest.raises(ProtocolError, match=f"{len(data)} bytes, more than 90"):
-        decode(data, 90)
+        decode_frame(data, 90)
 
 
 def decoded_or_reason(data):
     try:
-        return decode(data)
+        return decode_frame(data)
     except ProtocolError as error:
         return str(error)
 
@@ -298,12 +300,12 @@ def test_any_bytes_are_a_frame_or_a_protocol_error(data):
     frame = decoded_or_reason(data)
     assert frame
     if not isinstance(frame, str):
-        assert decode(encode(frame)) == frame
+        assert decode_frame(encode_frame(frame)) == frame
 
 
 @given(st.sampled_from(FRAMES), st.data())
 def test_a_damaged_frame_is_a_frame_or_a_protocol_error(frame, data):
-    packed = bytearray(encode(frame))
+    packed = bytearray(encode_frame(frame))
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     assert decoded_or_reason(bytes(packed))
 
@@ -315,7 +317,7 @@ ODD = [(math.inf, MAX_NUMBER), (-1.0, 0.0), (math.nan, 0.0), (1e13, MAX_NUMBER)]
 def test_figures_that_are_none_are_cut_to_what_a_parent_accepts(odd, even):
     load, counts = SubtreeLoad(capacity=odd, age_s=odd, in_flight=2**70), Echo(arrivals=-3)
     own = NodeLoad(1, 2, 3, 4, 5, 6, 7, odd, (HostLoad("a", 2**64, 0, 0, capacity=odd),))
-    told = decode(encode(Report(load, counts, (NodeRow("web-1", "web", 0.0, own, load),))))
+    told = decode_frame(encode_frame(Report(load, counts, (NodeRow("web-1", "web", 0.0, own, load),))))
     assert told.subtree == SubtreeLoad(capacity=even, age_s=even, in_flight=MAX_COUNT)
     assert told.echo == Echo()
     (row,) = told.rows
@@ -325,10 +327,20 @@ def test_figures_that_are_none_are_cut_to_what_a_parent_accepts(odd, even):
 
 def test_pools_that_are_down_stand_behind_the_rows() -> None:
     report = Report(attrs.evolve(SUBTREE, down=("api", "app")), ECHO, (ROW,))
-    assert decode(encode(report)) == report
+    assert decode_frame(encode_frame(report)) == report
 
 
 @pytest.mark.parametrize("down", ["app", [1], [""], ["x" * 41], ["a"] * 65])
 def test_what_is_no_list_of_pools_is_refused(down: object) -> None:
     with pytest.raises(ProtocolError, match="'down'"):
-        decode(msgpack.packb([*REPORT[:21], down]))
+        decode_frame(msgpack.packb([*REPORT[:21], down]))
+
+
+def test_hosts_keep_the_keys_that_earlier_versions_read() -> None:
+    """Nodes and controllers of two versions run side by side during an upgrade."""
+    own = NodeLoad(0, 0, 0, 0, 0, 0, 0, 0.0, (HostLoad("app/1", 1, 2, 3),))
+    report = Report(SubtreeLoad(), Echo(), (NodeRow("web-1", "web", 0.0, own, SubtreeLoad()),))
+    for frame in (report, Configure(SNAPSHOT)):
+        data = encode_frame(frame)
+        assert b"members" in data
+        assert decode_frame(data) == frame

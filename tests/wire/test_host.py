@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierlb.wire.host import LIMIT_BYTES, host_name
+from tierlb.wire.host import MAX_HOST_BYTES, host_name
 
 NAMES = {
     b"": b"",
@@ -42,8 +42,8 @@ REFUSED = [
     *(b"a%2500", b"%5b::1%5d", b".", b"%2e"),
     *(b"::1", b"[::1", b"[]", b"[:]", b"[g::]", b"[::1]x", b"[::1]]", b"[1.2.3.4]", b"[a]", b"[1:2:3:4:5:6:7:8:9]"),
     *(b"[::1%25eth0]", b"[fe80::1%eth0]", b"[v1.x]", b"[::12345]", b"[::1]:99999", b"[::1]:x", b"[::1]80"),
-    b"a" * (LIMIT_BYTES + 1),
-    b"%41" * LIMIT_BYTES,
+    b"a" * (MAX_HOST_BYTES + 1),
+    b"%41" * MAX_HOST_BYTES,
 ]
 
 
@@ -53,4 +53,4 @@ def test_what_is_no_host_and_port(value: bytes) -> None:
 
 
 def test_the_longest_name() -> None:
-    assert host_name(b"a" * LIMIT_BYTES) == b"a" * LIMIT_BYTES
+    assert host_name(b"a" * MAX_HOST_BYTES) == b"a" * MAX_HOST_BYTES

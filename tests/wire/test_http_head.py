@@ -11,7 +11,7 @@ from tierlb.wire.http_head import (
     LINES_BUDGET_BYTES,
     OPTIONS_LIMIT,
     BadHead,
-    Field,
+    HeaderField,
     RequestHead,
     ResponseHead,
     find_head_end,
@@ -52,9 +52,9 @@ def test_a_plain_request_is_read() -> None:
     head = request(b"User-Agent:  x y\t", b"X-Empty:", line=b"GET /a?b=%20 HTTP/1.1", host=b"Host: shop:8080")
     assert (head.method, head.target, head.minor, head.host) == (b"GET", b"/a?b=%20", 1, b"shop:8080")
     assert head.fields == (
-        Field(b"Host", b"shop:8080", b"host", b"Host: shop:8080", special=True),
-        Field(b"User-Agent", b"x y", b"user-agent", b"User-Agent: x y", special=False),
-        Field(b"X-Empty", b"", b"x-empty", b"X-Empty: ", special=False),
+        HeaderField(b"Host", b"shop:8080", b"host", b"Host: shop:8080", special=True),
+        HeaderField(b"User-Agent", b"x y", b"user-agent", b"User-Agent: x y", special=False),
+        HeaderField(b"X-Empty", b"", b"x-empty", b"X-Empty: ", special=False),
     )
     assert (head.content_length, head.chunked, head.keep_alive) == (None, False, True)
     assert (head.expect_continue, head.upgrade, head.dropped) == (False, None, HOP_BY_HOP)
@@ -459,9 +459,9 @@ def test_a_plain_response_is_read() -> None:
         reason=b"OK",
         minor=1,
         fields=(
-            Field(b"Content-Length", b"5", b"content-length", b"Content-Length: 5", special=True),
-            Field(b"Set-Cookie", b"a", b"set-cookie", b"Set-Cookie: a", special=False),
-            Field(b"Set-Cookie", b"b", b"set-cookie", b"Set-Cookie: b", special=False),
+            HeaderField(b"Content-Length", b"5", b"content-length", b"Content-Length: 5", special=True),
+            HeaderField(b"Set-Cookie", b"a", b"set-cookie", b"Set-Cookie: a", special=False),
+            HeaderField(b"Set-Cookie", b"b", b"set-cookie", b"Set-Cookie: b", special=False),
         ),
         content_length=5,
         chunked=False,
@@ -530,7 +530,7 @@ def test_the_end_of_a_head_is_found_from_any_start_before_it() -> None:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Mapping[bytes, object]:
     """The lines that are known, at first none."""
-    kept = http_head._Lines()
+    kept = http_head._FieldLines()
     monkeypatch.setattr(http_head, "_known_lines", Memo(LINES_BUDGET_BYTES, kept))
     monkeypatch.setattr(http_head, "_field", kept.__getitem__)
     return kept

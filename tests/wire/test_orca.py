@@ -18,11 +18,11 @@ from tierlb.wire.orca import (
     BadOrca,
     OrcaBook,
     OrcaReport,
-    encode,
+    encode_orca,
     node_report,
-    parse,
     parse_bin,
     parse_json,
+    parse_orca,
 )
 
 FULL = OrcaReport(0.7, 0.9, 0.8, 1000.0, 2.0, {"foo": 123.0, "bar": 0.2}, {"cents": 3.0}, {"total": 0.5})
@@ -101,16 +101,16 @@ def reports(keys, costs=True):
 @given(reports(names))
 @example(FULL)
 def test_what_is_written_in_bin_and_json_is_what_protobuf_reads_and_what_we_read(report):
-    binary, text = encode(report, Orca.BIN), encode(report, Orca.JSON)
+    binary, text = encode_orca(report, Orca.BIN), encode_orca(report, Orca.JSON)
     assert as_report(Message.FromString(base64.b64decode(binary[4:]))) == report
     assert as_report(json_format.Parse(text[5:], Message())) == report
-    assert parse(binary) == parse(text) == report if len(max(binary, text, key=len)) <= 4096 else True
+    assert parse_orca(binary) == parse_orca(text) == report if len(max(binary, text, key=len)) <= 4096 else True
 
 
 @given(reports(safe_names, costs=False))
 @example(BARE)
 def test_text_says_the_same_again_exactly(report):
-    assert parse(encode(report, Orca.TEXT)) == report
+    assert parse_orca(encode_orca(report, Orca.TEXT)) == report
 
 
 @given(reports(names), st.integers(0, 10**12))
@@ -173,11 +173,11 @@ def test_a_message_with_a_flipped_bit_is_refused_or_read_as_protobuf_does(report
     ],
 )
 def test_a_report_is_read(value, report):
-    assert parse(value) == report
+    assert parse_orca(value) == report
 
 
 def test_base64_may_come_without_its_padding_as_some_writers_of_grpc_send_it():
-    padded = encode(OrcaReport(named={"rif": 4.0}), Orca.BIN)[4:]
+    padded = encode_orca(OrcaReport(named={"rif": 4.0}), Orca.BIN)[4:]
     assert padded.endswith(b"=")
     assert parse_bin(padded.rstrip(b"=")) == parse_bin(padded) == OrcaReport(named={"rif": 4.0})
 
@@ -236,13 +236,13 @@ def test_base64_may_come_without_its_padding_as_some_writers_of_grpc_send_it():
 )
 def test_what_is_no_report_is_refused_with_the_reason(value, why):
     with pytest.raises(BadOrca, match=why):
-        parse(value)
+        parse_orca(value)
 
 
 @given(st.sampled_from([b"TEXT ", b"JSON ", b"BIN ", b""]), st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(prefix, data):
     try:
-        report = parse(prefix + data)
+        report = parse_orca(prefix + data)
     except BadOrca:
         return
     figures = (report.cpu, report.memory, report.application, report.rps, report.eps)
@@ -255,8 +255,8 @@ def test_any_bytes_are_read_or_refused(prefix, data):
 )
 def test_text_refuses_to_write_what_it_has_no_form_for(report):
     with pytest.raises(ValueError, match="use JSON or BIN"):
-        encode(report, Orca.TEXT)
-    assert b"\r" not in encode(report, Orca.JSON)
+        encode_orca(report, Orca.TEXT)
+    assert b"\r" not in encode_orca(report, Orca.JSON)
 
 
 @pytest.mark.parametrize(
@@ -283,21 +283,21 @@ def test_the_applications_own_figure_counts_before_the_processors(report, busy, 
 def test_a_nodes_rate_over_its_utilisation_is_its_capacity(load, rps, report):
     assert node_report(load, rps, 2.0) == report
     for form in Orca:
-        assert parse(encode(report, form)) == report
+        assert parse_orca(encode_orca(report, form)) == report
 
 
 def test_the_book_gives_what_parse_gives_and_counts_what_is_wrong():
     book = OrcaBook()
     for _ in range(3):
         assert book.read(TEXT) == BARE
-        assert book.read_bin(encode(FULL, Orca.BIN)[4:]) == FULL
+        assert book.read_bin(encode_orca(FULL, Orca.BIN)[4:]) == FULL
         assert book.read(b"TEXT cpu_utilization=-1") is None
     assert book.bad == 3
 
 
 def test_a_node_of_next_to_no_capacity_says_a_use_that_can_be_read():
     report = node_report(SubtreeLoad(capacity=5e-324), 1e3, 0.0)
-    assert parse(encode(report, Orca.TEXT)) == report
+    assert parse_orca(encode_orca(report, Orca.TEXT)) == report
     assert report.application == HUGE
 
 

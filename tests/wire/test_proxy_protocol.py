@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlb.wire.proxy_protocol import (
+    DATA_KEY_TLV,
     EXPLAINED,
-    KEY,
-    LIMIT_BYTES,
+    MAX_ADDRESS_BLOCK_BYTES,
     MAX_HEADER_BYTES,
     PARENT,
     SIGNATURE,
@@ -82,20 +82,22 @@ def test_tlvs_are_read_within_the_length() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        encode_v2(("10.0.0.1", 1), ("10.0.0.2", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
-        encode_v2(("::1", 1), ("::1", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
-        encode_local(encode_tlv(PARENT, b"edge-1") + encode_tlv(KEY, b"k" * 32)),
+        encode_v2(
+            ("10.0.0.1", 1), ("10.0.0.2", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"k" * 32)
+        ),
+        encode_v2(("::1", 1), ("::1", 2), encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"k" * 32)),
+        encode_local(encode_tlv(PARENT, b"edge-1") + encode_tlv(DATA_KEY_TLV, b"k" * 32)),
     ],
 )
 def test_a_parent_says_its_name_and_key(header: bytes) -> None:
     read = parse_v2(header + b"GET /")
     assert read is not None
     assert read.length == len(header)
-    assert read.tlvs == {PARENT: b"edge-1", KEY: b"k" * 32}
+    assert read.tlvs == {PARENT: b"edge-1", DATA_KEY_TLV: b"k" * 32}
 
 
 def test_the_longest_header_there_may_be_is_read() -> None:
-    room = LIMIT_BYTES - 12 - len(encode_tlv(EXPLAINED, b""))
+    room = MAX_ADDRESS_BLOCK_BYTES - 12 - len(encode_tlv(EXPLAINED, b""))
     header = encode_v2(("10.0.0.1", 1), ("10.0.0.2", 2), encode_tlv(EXPLAINED, b"e" * room))
     assert len(header) == MAX_HEADER_BYTES
     assert parse_v2(header[:-1]) is None
@@ -118,7 +120,7 @@ def test_a_tlv_that_is_cut_short_is_left_out() -> None:
         SIGNATURE + b"\x20\x31\x00\x00",
         SIGNATURE + b"\x21\x00\x00\x00",
         SIGNATURE + b"\x21\x00\x00\x05hello",
-        SIGNATURE + b"\x21\x00\x10\x00" + bytes(LIMIT_BYTES),
+        SIGNATURE + b"\x21\x00\x10\x00" + bytes(MAX_ADDRESS_BLOCK_BYTES),
     ],
 )
 def test_local_and_unspec_leave_the_addresses_of_the_connection(header: bytes) -> None:
@@ -167,6 +169,6 @@ def test_any_bytes_are_read_refused_or_waited_for(data: bytes) -> None:
     except BadProxyHeader:
         return
     if header is None:
-        assert len(data) < 16 + LIMIT_BYTES
+        assert len(data) < 16 + MAX_ADDRESS_BLOCK_BYTES
     else:
         assert 16 <= header.length <= len(data)

@@ -1,21 +1,26 @@
-"""Responses of the admin API: values as JSON that is never kept by anybody in between."""
+"""Answers of the admin API: values as JSON that caches do not keep."""
 
 import json
 from typing import Any
 
-from starlette.responses import JSONResponse
+from tierlb.admin.refusals import RequestRefused
+from tierlb.net.http_server import HttpAnswer
+from tierlb.topology.typed import plain
 
-from tierlb.admin.shapes import plain
-
-FIELDS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+FIELDS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-class Answer(JSONResponse):
-    """A value, in ASCII, so that whatever somebody wrote can be sent back."""
+def json_answer(value: Any, status: int = 200, fields: dict[str, str] | None = None) -> HttpAnswer:
+    """A value, in ASCII, so that any text that a client sent can be sent back."""
+    content = json.dumps(plain(value), allow_nan=False, separators=(",", ":")).encode()
+    return HttpAnswer(status, content, "application/json", {**FIELDS, **(fields or {})})
 
-    def __init__(self, value: Any, status: int = 200, fields: dict[str, str] | None = None) -> None:
-        super().__init__(value, status, {**FIELDS, **(fields or {})})
 
-    def render(self, content: Any) -> bytes:
-        """The bytes of the body."""
-        return json.dumps(plain(content), allow_nan=False, separators=(",", ":")).encode()
+def text_answer(text: str, status: int = 200) -> HttpAnswer:
+    """Plain text."""
+    return HttpAnswer(status, text.encode(), "text/plain; charset=utf-8")
+
+
+def refused_answer(refused: RequestRefused) -> HttpAnswer:
+    """The answer to a request that is refused."""
+    return json_answer(refused.refusal, refused.status, refused.fields)

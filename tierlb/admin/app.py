@@ -1,53 +1,92 @@
 """The admin API: what the cluster is and does, and the verbs that change it, for people, programs and health checks.
 
-What can be asked is listed in operations.py, which requests are answered in access.py. Here the list becomes an ASGI
-app that gives every refusal the same form, and is served on a socket. It listens where the topology file says, by
-default on loopback.
+What can be asked is listed in operations.py, which requests are answered in access.py. Here the list becomes a handler
+of requests that gives every refusal the same form, and is served on a socket. It listens where the topology file says,
+by default on loopback.
 """
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from functools import partial
 
+import attrs
 import trio
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Scope
 
-from tierlb.admin.access import Hosts, KnownHostsOnly, demand_token, shows_token
-from tierlb.admin.answers import Answer
-from tierlb.admin.openapi import document
-from tierlb.admin.operations import Cluster, Operation, operations
+from tierlb.admin.access import Access, Hosts, demand_token, shows_token
+from tierlb.admin.answers import json_answer, refused_answer
+from tierlb.admin.openapi import openapi_document
+from tierlb.admin.operations import Call, Cluster, Operation, operations
 from tierlb.admin.reading import read_body
-from tierlb.admin.refusals import REFUSALS, Refusal, Refused, refusal_of
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.refusals import REFUSALS, Refusal, RequestRefused, refusal_of
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.controller.changes import Changes
 from tierlb.net.door import Door
+from tierlb.net.http_server import HttpAnswer, HttpRequest
 
 DESCRIPTION = "/v1/openapi.json"
 
 
-def make_app(cluster: Cluster, changes: Changes, token: str, hosts: Hosts) -> Starlette:
+@attrs.frozen(eq=False)
+class AdminApp:
+    """Answers requests with what the operations give. `routes`: the operations of each path, by their methods."""
+
+    access: Access
+    changes: Changes
+    described: HttpAnswer
+    routes: dict[str, dict[str, Operation]]
+
+    async def answer(self, request: HttpRequest) -> HttpAnswer:
+        """Every request gets an answer, refusals and faults of the program included."""
+        try:
+            is_trusted = self.access.admit(request)
+            operation, number = self._route(request)
+            return (
+                self.described if operation is None else await self._carry_out(operation, request, number, is_trusted)
+            )
+        except RequestRefused as refused:
+            return refused_answer(refused)
+
+    def _route(self, request: HttpRequest) -> tuple[Operation | None, str]:
+        """The operation, None for the description, and the number in its path. Raises Refused."""
+        path, number = request.path, ""
+        if path not in self.routes and path != DESCRIPTION:
+            head, _, number = path.rpartition("/")
+            path = f"{head}/{{number}}"
+        known = self.routes.get(path, {}) if path != DESCRIPTION else {"GET": None}
+        method = "GET" if request.method == "HEAD" else request.method
+        if not known or (not number and path.endswith("{number}")):
+            raise RequestRefused(404, "request", f"Not Found: see {DESCRIPTION}")
+        if method not in known:
+            allowed = [*known, *(["HEAD"] if "GET" in known else [])]
+            raise RequestRefused(
+                405, "request", f"Method Not Allowed: see {DESCRIPTION}", {"Allow": ", ".join(allowed)}
+            )
+        return known[method], number
+
+    async def _carry_out(self, operation: Operation, request: HttpRequest, number: str, is_trusted: bool) -> HttpAnswer:
+        try:
+            if operation.token:
+                demand_token(request, self.access.token or "")
+            body = await read_body(request, operation.body) if operation.body is not None else None
+            return await operation.handle(Call(is_trusted, number), body)
+        except RequestRefused:
+            raise
+        except REFUSALS as problem:
+            status, refusal = refusal_of(problem, self.changes.runner.progress)
+            return json_answer(refusal, status)
+        except Exception as error:
+            self.changes.controller.errors.note("admin request", error, path=operation.path)
+            text = "an internal error: see internal_error in the controller's log"
+            return json_answer(Refusal("internal", text), 500)
+
+
+def make_app(cluster: Cluster, changes: Changes, token: str, hosts: Hosts) -> AdminApp:
     """The API over whatever gives the status and carries changes out; `token` is what changes need."""
     listed = operations(cluster, changes)
-    described = Answer(document(listed))
-
-    async def describe(_: Request) -> Response:
-        return described
-
-    return Starlette(
-        routes=[
-            *(Route(each.path, _endpoint(each, changes, token), methods=[each.method]) for each in listed),
-            Route(DESCRIPTION, describe, methods=["GET"]),
-        ],
-        middleware=[Middleware(KnownHostsOnly, hosts=hosts, token=token)],
-        exception_handlers={HTTPException: _not_served},
-    )
+    routes: dict[str, dict[str, Operation]] = {}
+    for each in listed:
+        routes.setdefault(each.path, {})[each.method] = each
+    return AdminApp(Access(hosts, token), changes, json_answer(openapi_document(listed)), routes)
 
 
 async def serve_admin(
@@ -66,37 +105,8 @@ async def serve_admin(
     def note_drop(address: str) -> None:
         log.warning("stranger_dropped", address=address, reason="too many connections to the admin API")
 
-    def known(scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return shows_token(given.decode("latin-1"), token)
-
-    door = Door(partial(errors.note, "admin connection"), note_drop, MOST_STRANGERS)
+    door = Door(partial(errors.note, "admin connection"), note_drop, MOST_ADMIN_STRANGERS)
     listening = listener_of(bound)
     task_status.started()
-    hosts = Hosts(host, changes.controller.topology.admin_hosts)
-    await serve(make_app(cluster, changes, token, hosts), listening, door, known, tls)
-
-
-def _endpoint(operation: Operation, changes: Changes, token: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            if operation.token:
-                demand_token(request.headers.get("authorization", ""), token)
-            body = await read_body(request, operation.body) if operation.body is not None else None
-            return await operation.handle(request, body)
-        except Refused as refused:
-            return Answer(refused.refusal, refused.status, refused.fields)
-        except REFUSALS as problem:
-            status, refusal = refusal_of(problem, changes.runner.progress)
-            return Answer(refusal, status)
-        except Exception as error:
-            changes.controller.errors.note("admin request", error, path=operation.path)
-            return Answer(Refusal("internal", "an internal error: see internal_error in the controller's log"), 500)
-
-    return endpoint
-
-
-async def _not_served(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    said = f"{problem.detail}: see {DESCRIPTION}"
-    return Answer(Refusal("request", said), problem.status_code, dict(problem.headers or {}))
+    app = make_app(cluster, changes, token, Hosts(host, changes.controller.topology.admin_hosts))
+    await serve_requests(app.answer, listening, door, partial(shows_token, token=token), tls)

@@ -1,4 +1,4 @@
-"""The admin API's description of itself, OpenAPI 3.1: made from the operations, so it says what they do."""
+"""The admin API's description of itself, OpenAPI 3.1: made from the operations, so it cannot differ from them."""
 
 import re
 from collections.abc import Iterable
@@ -8,10 +8,38 @@ from typing import Any
 import tierlb
 from tierlb.admin.operations import Operation
 from tierlb.admin.refusals import Refusal
-from tierlb.admin.shapes import REFERENCE, Schema, sent_schema, shown_schema
+from tierlb.model.address import Address
+from tierlb.topology.schema import Describer
+from tierlb.topology.typed import Schema
 
+REFERENCE = "#/components/schemas/"
 WITH_BODY = (400, 413, 415)
-SAID = {
+LATENCY: Schema = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {
+                "count": {"type": "integer"},
+                **{f"p{percent}_s": {"type": ["number", "null"]} for percent in (50, 90, 99)},
+                "sketch": {"type": "string", "contentEncoding": "base64"},
+            },
+            "required": ["count", "p50_s", "p90_s", "p99_s", "sketch"],
+        },
+        {"type": "null"},
+    ]
+}
+"""What controller/status.py makes of an encoded sketch."""
+PLAIN_TYPES: dict[Any, Schema] = {
+    bytes: LATENCY,
+    Address: {"type": "string"},
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+}
+"""Types of answers that have no form, since nothing reads them."""
+REFUSED = {
     400: "The body is not JSON, or not of the shape described here.",
     401: "The token is missing or wrong.",
     403: "It comes from a page of another origin.",
@@ -24,7 +52,7 @@ SAID = {
     503: "The change cannot be stored.",
     507: "There is no room to store the change.",
 }
-NUMBER: Schema = {
+NUMBER_PARAMETER: Schema = {
     "name": "number",
     "in": "path",
     "required": True,
@@ -32,13 +60,15 @@ NUMBER: Schema = {
 }
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
+def openapi_document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The whole description, ready for json.dumps."""
     definitions: dict[str, Schema] = {}
     paths: dict[str, dict[str, Any]] = {}
-    shown_schema(Refusal, definitions)
+    bodies = Describer(REFERENCE, definitions)
+    answers = Describer(REFERENCE, definitions, reads=False, simple=PLAIN_TYPES)
+    answers.schema(Refusal)
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, definitions)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, bodies, answers)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,20 +90,19 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation, definitions: dict[str, Schema]) -> dict[str, Any]:
-    answers = {str(status): _answer(status, kind, definitions) for status, kind in sorted(operation.answers.items())}
+def _described(operation: Operation, bodies: Describer, answers: Describer) -> dict[str, Any]:
+    given = {str(status): _answer(status, kind, answers) for status, kind in sorted(operation.answers.items())}
     described: dict[str, Any] = {
         "operationId": _identity(operation),
         "summary": operation.summary,
-        "responses": answers | {str(status): _refusal(status) for status in _refusals(operation)},
+        "responses": given | {str(status): _refusal(status) for status in _refusals(operation)},
     }
     if "{number}" in operation.path:
-        described["parameters"] = [NUMBER]
+        described["parameters"] = [NUMBER_PARAMETER]
     if operation.token:
         described["security"] = [{"token": []}]
     if operation.body is not None:
-        schema = sent_schema(operation.body, definitions)
-        content = {"schema": schema, "example": operation.body.EXAMPLE}
+        content = {"schema": bodies.schema(operation.body), "example": operation.body.EXAMPLE}
         described["requestBody"] = {"required": True, "content": {"application/json": content}}
     return described
 
@@ -93,13 +122,13 @@ def _refusals(operation: Operation) -> list[int]:
     return sorted(statuses)
 
 
-def _answer(status: int, kind: Any, definitions: dict[str, Schema]) -> dict[str, Any]:
+def _answer(status: int, kind: Any, answers: Describer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if kind is None:
         return {**described, "content": {"text/plain": {"schema": {"type": "string"}}}}
-    return {**described, "content": {"application/json": {"schema": shown_schema(kind, definitions)}}}
+    return {**described, "content": {"application/json": {"schema": answers.schema(kind)}}}
 
 
 def _refusal(status: int) -> dict[str, Any]:
     schema = {"$ref": f"{REFERENCE}{Refusal.__name__}"}
-    return {"description": SAID[status], "content": {"application/json": {"schema": schema}}}
+    return {"description": REFUSED[status], "content": {"application/json": {"schema": schema}}}

@@ -2,7 +2,7 @@
 
 The list is the one source of the routes (app.py) and of their description (openapi.py). Reading is free for clients
 that ask from this machine; changes and explanations need the token (access.py). A change is answered as soon as it has
-begun (202): how it goes on is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
+begun (202): its progress is read from /v1/progress/NUMBER. 200 means that nothing was begun, because of `dry_run` or
 because nothing would change.
 """
 
@@ -13,24 +13,24 @@ from typing import Any, Protocol
 
 import attrs
 import trio
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
-from tierlb.admin.access import IS_LOCAL
-from tierlb.admin.answers import Answer
-from tierlb.admin.bodies import ApplyBody, EditBody, PlanBody, RestartBody, RollbackBody, SetNode, Wanted
-from tierlb.admin.refusals import Refused
+from tierlb.admin.answers import json_answer, text_answer
+from tierlb.admin.bodies import ApplyBody, ChangeBody, EditBody, PlanBody, RestartBody, RollbackBody
+from tierlb.admin.refusals import RequestRefused
+from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes
 from tierlb.controller.history import HistoryRow, Revision
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NothingToDo, Proposal
 from tierlb.controller.status import ClusterStatus, as_json
+from tierlb.net.http_server import HttpAnswer
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
+from tierlb.topology.verbs import Edit, SetNode, Verb
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
-"""Time for the nonce to pass down the tree: some ms for each tier, more on busy machines."""
+"""For the nonce to reach the nodes: some ms for each tier, more on busy machines."""
 
 
 class Cluster(Protocol):
@@ -79,7 +79,16 @@ class ExplainAnswer:
     ttl_s: float
 
 
-Handler = Callable[[Request, Any], Awaitable[Response]]
+@attrs.frozen
+class Call:
+    """What a handler knows of a request beside its body. `is_trusted`: it comes from this machine or shows the token;
+    `number` is the one in the path."""
+
+    is_trusted: bool = True
+    number: str = ""
+
+
+OperationHandler = Callable[[Call, Any], Awaitable[HttpAnswer]]
 
 
 @attrs.frozen
@@ -89,7 +98,7 @@ class Operation:
 
     method: str
     path: str
-    handle: Handler
+    handle: OperationHandler
     answers: dict[int, Any]
     body: Any = None
     token: bool = False
@@ -132,100 +141,102 @@ class Views:
     cluster: Cluster
     changes: Changes
 
-    async def health(self, request: Request, __: None) -> Response:
+    async def health(self, call: Call, __: None) -> HttpAnswer:
         """Whether every tier and pool has at least one that serves, as nodes observe their endpoints; pools that fill
         themselves may be empty."""
         now = self.cluster.status()
         if now.serving:
-            return PlainTextResponse("ok\n")
+            return text_answer("ok\n")
         down = (f"pool {name}: no endpoint is available" for name in now.down)
         lines = ("not serving", *(f"waiting for {phrase}" for phrase in now.waiting), *down)
-        shown = lines if request.scope.get(IS_LOCAL, True) else lines[:1]
-        return PlainTextResponse("\n".join(shown) + "\n", status_code=503)
+        shown = lines if call.is_trusted else lines[:1]
+        return text_answer("\n".join(shown) + "\n", 503)
 
-    async def status(self, _: Request, __: None) -> Response:
+    async def status(self, _: Call, __: None) -> HttpAnswer:
         """The whole tree with figures of just now, for which it waits a moment."""
-        return Answer(as_json(await self.cluster.observe()))
+        return json_answer(as_json(await self.cluster.observe()))
 
-    async def topology(self, _: Request, __: None) -> Response:
+    async def topology(self, _: Call, __: None) -> HttpAnswer:
         """The active topology file."""
         changes = self.changes
         file = str(changes.state.kept_file.file) if changes.state.kept_file is not None else None
-        return Answer(TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file))
+        return json_answer(
+            TopologyAnswer(changes.controller.topology.cluster, changes.history.active, changes.text, file)
+        )
 
-    async def history(self, _: Request, __: None) -> Response:
+    async def history(self, _: Call, __: None) -> HttpAnswer:
         """Who asked for which topology, when and why."""
-        return Answer(HistoryAnswer(self.changes.history.active, self.changes.history.rows()))
+        return json_answer(HistoryAnswer(self.changes.history.active, self.changes.history.rows()))
 
-    async def revision(self, request: Request, _: None) -> Response:
+    async def revision(self, call: Call, _: None) -> HttpAnswer:
         """One revision with its text."""
-        return Answer(self.changes.history.get(_number(request)))
+        return json_answer(self.changes.history.get(_number(call)))
 
-    async def progress(self, _: Request, __: None) -> Response:
+    async def progress(self, _: Call, __: None) -> HttpAnswer:
         """How far the change under way is, or how the latest one ended."""
-        return Answer(ProgressAnswer(self.changes.runner.progress))
+        return json_answer(ProgressAnswer(self.changes.runner.progress))
 
-    async def progress_of(self, request: Request, _: None) -> Response:
+    async def progress_of(self, call: Call, _: None) -> HttpAnswer:
         """How far one change is, by its number; the latest ones are kept."""
-        number = _number(request)
+        number = _number(call)
         for change in self.changes.runner.recent:
             if change.number == number:
-                return Answer(change)
-        raise Refused(404, "unknown", f"there is no change {number}, or none any more")
+                return json_answer(change)
+        raise RequestRefused(404, "unknown", f"there is no change {number}, or none any more")
 
-    async def explain(self, _: Request, __: None) -> Response:
-        """A nonce for requests that are to be explained. It answers when most nodes should know of it, which they
-        confirm to nobody: whoever gets no explanation yet asks again and is given the same nonce."""
+    async def explain(self, _: Call, __: None) -> HttpAnswer:
+        """A nonce for requests that are to be explained. It answers when most nodes should have it. They do not confirm
+        that: a client that gets no explanation yet asks again and is given the same nonce."""
         nonce = self.cluster.explain(EXPLAIN_S)
         await trio.sleep(LEARN_S)
-        return Answer(ExplainAnswer(nonce, EXPLAIN_S))
+        return json_answer(ExplainAnswer(nonce, EXPLAIN_S))
 
 
 @attrs.frozen
 class Orders:
-    """What changes something, or says what would change."""
+    """What changes something, or gives the plan of a change."""
 
     changes: Changes
 
-    async def plan(self, _: Request, body: PlanBody) -> Response:
+    async def plan(self, _: Call, body: PlanBody) -> HttpAnswer:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
         edit = body.edit
         if edit is not None:
-            return Answer(self._rehearse(lambda: self.changes.proposals.edited(edit.edit()), None))
-        return Answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
+            return json_answer(self._rehearse(lambda: self.changes.proposals.edited(_edit(edit)), None))
+        return json_answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
 
-    async def apply(self, _: Request, body: ApplyBody) -> Response:
+    async def apply(self, _: Call, body: ApplyBody) -> HttpAnswer:
         """Make the cluster what this topology file says; what is wanted of nodes and agents stays."""
         propose = partial(self.changes.proposals.with_text, body.text)
         return await self._begin(body, propose, partial(self.changes.apply, body.text, body.request))
 
-    async def edit(self, _: Request, body: EditBody) -> Response:
+    async def edit(self, _: Call, body: EditBody) -> HttpAnswer:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
-        edit, what = body.edit.edit(), body.edit.what
+        edit, what = _edit(body.edit), body.edit.command
         why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
             body, partial(self.changes.proposals.edited, edit), partial(self.changes.edit, edit, request, what)
         )
 
-    async def rollback(self, _: Request, body: RollbackBody) -> Response:
+    async def rollback(self, _: Call, body: RollbackBody) -> HttpAnswer:
         """Make the cluster again what it was asked to be in an old revision."""
         propose = partial(self.changes.proposals.revision, body.number)
         return await self._begin(body, propose, partial(self.changes.rollback, body.number, body.request))
 
-    async def restart(self, _: Request, body: RestartBody) -> Response:
+    async def restart(self, _: Call, body: RestartBody) -> HttpAnswer:
         """Put a new process in the place of each node of a tier, one after the other."""
-        return Answer(self.changes.restart(body.tier, body.request), 202)
+        return json_answer(self.changes.restart(body.tier, body.request), 202)
 
     async def _begin(
-        self, body: Wanted, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
-    ) -> Response:
+        self, body: ChangeBody, propose: Callable[[], Proposal], begin: Callable[[], Awaitable[Progress]]
+    ) -> HttpAnswer:
         if body.dry_run:
-            return Answer(self._rehearse(propose, body.expected))
+            return json_answer(self._rehearse(propose, body.expected))
         try:
-            return Answer(await begin(), 202)
+            return json_answer(await begin(), 202)
         except NothingToDo:
-            return Answer(self.changes.proposals.plan(propose()))
+            return json_answer(self.changes.proposals.plan(propose()))
 
     def _rehearse(self, propose: Callable[[], Proposal], expected: int | None) -> Plan:
         """The plan, with the refusals that an apply would meet now."""
@@ -237,8 +248,13 @@ class Orders:
         return plan
 
 
-def _number(request: Request) -> int:
-    text = request.path_params["number"]
+def _edit(verb: Verb) -> Edit | SetAdmin:
+    """What `Changes` takes: a verb on a node edits what a revision has beside its text."""
+    return SetAdmin(verb.node, verb.admin) if isinstance(verb, SetNode) else verb
+
+
+def _number(call: Call) -> int:
+    text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise Refused(404, "unknown", f"{shown(text)} is no number of one")
+        raise RequestRefused(404, "unknown", f"{shown(text)} is not a number")
     return int(text)

@@ -1,17 +1,16 @@
-"""Why something was not done, as an HTTP status and a value: the one place that knows which error is which."""
+"""Why something was not done, as an HTTP status and a value: the one table from errors to statuses."""
 
 import errno
 
 import attrs
 
-from tierlb.admin.shapes import Misshapen
 from tierlb.channel.durable import StoreError
 from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.history import Conflict, UnknownRevision
 from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import NotPossible
-from tierlb.topology.edit import EditError
 from tierlb.topology.problems import Problem, TopologyError
+from tierlb.topology.verbs import EditError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -29,8 +28,8 @@ class Refusal:
     change: Progress | None = None
 
 
-class Refused(Exception):  # noqa: N818 (a verdict on the request)
-    """A request is not heard; `status` is HTTP's, `fields` go into the head of the answer."""
+class RequestRefused(Exception):  # noqa: N818 (a verdict on the request)
+    """A request is refused; `status` is HTTP's, `fields` go into the head of the answer."""
 
     def __init__(self, status: int, kind: str, error: str, fields: dict[str, str] | None = None) -> None:
         super().__init__(error)
@@ -38,30 +37,28 @@ class Refused(Exception):  # noqa: N818 (a verdict on the request)
         self.refusal = Refusal(kind, error)
 
 
-REFUSALS = (ChangeUnderWay, Conflict, EditError, Misshapen, NotPossible, StoreError, TopologyError, UnknownRevision)
+REFUSALS = (ChangeUnderWay, Conflict, EditError, NotPossible, StoreError, TopologyError, UnknownRevision)
 
 
 def refusal_of(problem: Exception, change: Progress | None) -> tuple[int, Refusal]:
-    """The status and what to say for one of REFUSALS; `change` is the latest one."""
-    said = str(problem)
+    """The status and the refusal for one of REFUSALS; `change` is the latest one."""
+    text = str(problem)
     match problem:
         case ChangeUnderWay():
-            return 409, Refusal("busy", said, change=change)
+            return 409, Refusal("busy", text, change=change)
         case Conflict():
-            return 409, Refusal("conflict", said)
+            return 409, Refusal("conflict", text)
         case TopologyError(problems=problems):
             count = len(problems)
-            said = f"the topology has {count} {'problem' if count == 1 else 'problems'}: nothing was changed"
-            return 422, Refusal("topology", said, problems)
+            text = f"the topology has {count} {'problem' if count == 1 else 'problems'}: nothing was changed"
+            return 422, Refusal("topology", text, problems)
         case EditError():
-            return 422, Refusal("edit", said)
+            return 422, Refusal("edit", text)
         case NotPossible():
-            return 422, Refusal("not-possible", said)
+            return 422, Refusal("not-possible", text)
         case UnknownRevision():
-            return 404, Refusal("unknown", said)
+            return 404, Refusal("unknown", text)
         case StoreError(__cause__=OSError(errno=number)) if number in NO_ROOM:
-            return 507, Refusal("storage", said)
-        case StoreError():
-            return 503, Refusal("storage", said)
+            return 507, Refusal("storage", text)
         case _:
-            return 400, Refusal("request", said)
+            return 503, Refusal("storage", text)

@@ -1,4 +1,4 @@
-"""The admin API of a controller that is not the active one: says so, whatever it is asked."""
+"""The admin API of a controller that is not the active one: it refuses every request, with the reason."""
 
 import socket
 import ssl
@@ -6,20 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 import trio
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from tierlb.admin.access import Hosts, KnownHostsOnly
-from tierlb.admin.answers import Answer
-from tierlb.admin.refusals import Refusal
-from tierlb.admin.serving import MOST_STRANGERS, listener_of, serve
+from tierlb.admin.access import Access, Hosts
+from tierlb.admin.answers import refused_answer
+from tierlb.admin.refusals import RequestRefused
+from tierlb.admin.serving import MOST_ADMIN_STRANGERS, listener_of, serve_requests
 from tierlb.net.door import Door
+from tierlb.net.http_server import HttpAnswer, HttpRequest
 from tierlb.telemetry.internal_errors import InternalErrors
-
-METHODS = ["GET", "POST"]
 
 
 async def serve_standby(
@@ -32,16 +26,16 @@ async def serve_standby(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Refuse everything with 503 and `reason` on a listening socket, which is closed at the end, until cancelled."""
+    access = Access(Hosts(bound.getsockname()[0], hosts), None)
 
-    async def refuse(_: Request) -> Response:
-        return Answer(Refusal("standby", reason()), 503)
+    async def refuse(request: HttpRequest) -> HttpAnswer:
+        try:
+            access.admit(request)
+        except RequestRefused as refused:
+            return refused_answer(refused)
+        return refused_answer(RequestRefused(503, "standby", reason()))
 
-    host: str = bound.getsockname()[0]
-    app = Starlette(
-        routes=[Route("/{path:path}", refuse, methods=METHODS)],
-        middleware=[Middleware(KnownHostsOnly, hosts=Hosts(host, hosts), token=None)],
-    )
     listening = listener_of(bound)
     task_status.started()
-    door = Door(partial(errors.note, "admin connection"), most_strangers=MOST_STRANGERS)
-    await serve(app, listening, door, tls=tls)
+    door = Door(partial(errors.note, "admin connection"), most_strangers=MOST_ADMIN_STRANGERS)
+    await serve_requests(refuse, listening, door, tls=tls)

@@ -12,8 +12,8 @@ import attrs
 
 from tierlb.wire.orca import BadOrca, OrcaReport, parse_json
 
-MAX_BODY_BYTES = 64 * 1024
-LARGEST = 1e15
+MAX_FIGURES_BYTES = 64 * 1024
+LARGEST_FIGURE = 1e15
 
 
 class BadFigures(ValueError):  # noqa: N818 (a verdict on the input)
@@ -39,8 +39,8 @@ class AppFigures:
 
 def read_figures(body: bytes) -> AppFigures | OrcaReport:
     """The figures in an answer's body. Raises BadFigures."""
-    if len(body) > MAX_BODY_BYTES:
-        raise BadFigures(f"longer than {MAX_BODY_BYTES} bytes")
+    if len(body) > MAX_FIGURES_BYTES:
+        raise BadFigures(f"longer than {MAX_FIGURES_BYTES} bytes")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -73,6 +73,6 @@ def _number(document: dict[str, Any], name: str) -> float:
     value = document.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadFigures(f"{name} is not a number")
-    if not 0 <= value <= LARGEST:
+    if not 0 <= value <= LARGEST_FIGURE:
         raise BadFigures(f"{name} is negative or huge")
     return value

@@ -21,7 +21,7 @@ import attrs
 from tierlb.agent.cpu import ProcessorTime
 from tierlb.agent.figures import AppFigures
 from tierlb.model.load import Echo, NodeLoad, NodeRow, SubtreeLoad
-from tierlb.telemetry.utilisation import LEAST_BUSY, USABLE
+from tierlb.telemetry.utilisation import LEAST_LOOP_BUSY, USABLE
 from tierlb.telemetry.window import Window
 from tierlb.wire.orca import OrcaReport
 
@@ -33,7 +33,7 @@ for more than they are."""
 
 
 @attrs.define
-class Use:
+class SlotUse:
     """The share of something that was used in the last second or so, and completions per second in the same time."""
 
     share: float = 0.0
@@ -113,8 +113,8 @@ class Leaf:
     _totals: Totals = attrs.field(factory=Totals, init=False)
     _by_slots: SlotCapacity = attrs.field(factory=SlotCapacity, init=False)
     _by_rate: Smoothed = attrs.field(factory=Smoothed, init=False)
-    _slot_use: Use = attrs.field(factory=Use, init=False)
-    _processor_use: Use = attrs.field(factory=Use, init=False)
+    _slot_use: SlotUse = attrs.field(factory=SlotUse, init=False)
+    _processor_use: SlotUse = attrs.field(factory=SlotUse, init=False)
     _orca_busy: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -179,9 +179,9 @@ class Leaf:
         last = self._last
         if last is None or last.boot != said.boot or said.done < last.done:
             last = AppFigures(0)
-            self._slot_use = Use()
+            self._slot_use = SlotUse()
             if not self.metered:
-                self._processor_use = Use()
+                self._processor_use = SlotUse()
         self._totals.add(last, said)
         self._last = said
         if slots := self.slots or said.slots:
@@ -207,11 +207,11 @@ class Leaf:
         self._totals.arrivals = self._totals.done + in_flight
         self._last = AppFigures(in_flight)
         self._orca_busy = said.busy
-        if said.rps and said.busy >= LEAST_BUSY:
+        if said.rps and said.busy >= LEAST_LOOP_BUSY:
             self._by_rate.note(now, USABLE * said.rps / said.busy)
 
     def _note_processor(self, now: float, at: float, used_s: float, cores: float) -> None:
         use = self._processor_use
         use.sample(at, used_s, self._totals.done, cores)
-        if use.rate > 0 and use.share >= LEAST_BUSY:
+        if use.rate > 0 and use.share >= LEAST_LOOP_BUSY:
             self._by_rate.note(now, USABLE * use.rate / use.share)

@@ -15,8 +15,8 @@ import attrs
 import trio
 
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
-from tierlb.agent.fetch import NoAnswer, Unreachable, Url, get
-from tierlb.agent.figures import MAX_BODY_BYTES, BadFigures, read_figures
+from tierlb.agent.fetch import AppUnreachable, NoAnswer, Url, fetch
+from tierlb.agent.figures import MAX_FIGURES_BYTES, BadFigures, read_figures
 from tierlb.agent.leaf import Leaf
 from tierlb.channel.log import Log
 from tierlb.channel.uplink import Uplink
@@ -24,9 +24,9 @@ from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.internal_errors import InternalErrors
 
 READ_EVERY_S = 0.25
-ANSWER_S = 1.0
+APP_ANSWER_S = 1.0
 """The app is asked four times a second, but never twice at a time: this is the longest gap a slow one makes."""
-NOTICE_S = 1.0
+DRAIN_NOTICE_S = 1.0
 """From saying that it drains to believing that the app is idle: parents heard it, and what they sent has arrived."""
 
 
@@ -83,14 +83,14 @@ class Sidecar:
 
     async def idle(self) -> None:
         """Wait until the app said that nothing is in flight; for ever where it does not say."""
-        await trio.sleep(NOTICE_S)
+        await trio.sleep(DRAIN_NOTICE_S)
         while not self.leaf.idle:  # noqa: ASYNC110 (it is read at that pace anyway)
             await trio.sleep(READ_EVERY_S)
 
     async def _ask(self, url: Url) -> str:
         try:
-            self.leaf.hear(trio.current_time(), read_figures(await get(url, ANSWER_S, MAX_BODY_BYTES)))
-        except Unreachable as problem:
+            self.leaf.hear(trio.current_time(), read_figures(await fetch(url, APP_ANSWER_S, MAX_FIGURES_BYTES)))
+        except AppUnreachable as problem:
             self.leaf.down()
             return str(problem)
         except (NoAnswer, BadFigures) as problem:

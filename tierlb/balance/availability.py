@@ -1,14 +1,16 @@
-"""Whether a host may be sent to: a pure function of what was observed of it and of what an operator wants.
+"""Whether a host may be used: a pure function of what was observed of it and of what an operator wants.
 
-They are kept apart by those who know them: active checks say *healthy*, a child without a ready leaf is not, failed
-connects *eject*, a node that stops reporting is *silent*, one that has just come and said nothing yet is *awaited*,
-people and the host itself say *drain* or *maintenance*.
-Observation can be wrong about many hosts at once, intent cannot: when fewer than half of a group's hosts are
-available, ejection, silence and health are no longer believed (the panic rule of Envoy), admin state always is. Who is
-awaited is not among those hosts: many may come at once, and those that were there do as well as before.
+The inputs come from different sources. Active checks, and a child without a ready leaf, decide *healthy*; failed
+connects *eject*; a node that stops reporting is *silent*; a new one that has not reported yet is *awaited*; operators
+and the host itself set *drain* or *maintenance*.
 
-A host of weight 0 is out on purpose too: no policy, table or panic rule sends it anything new. This module alone says
-so, and choosers only ever get hosts above zero. `why_none` says in words why a group has no host to choose.
+Observation can be wrong about many hosts at once, intent cannot. When fewer than half of the hosts of a host set are
+available, ejection, silence and health are therefore ignored (Envoy's panic threshold), while the admin state always
+applies. Hosts that have not reported yet are excluded from that ratio, so that a burst of newcomers cannot trigger it.
+
+A host of weight 0 is also out on purpose: no policy, table or panic rule sends anything new to it. Only this module
+decides that, and choosers only get hosts with a weight above zero. `why_none` explains why a host set has no host to
+choose.
 """
 
 import enum
@@ -18,11 +20,11 @@ from collections.abc import Sequence
 from tierlb.model.topology import Admin
 
 PANIC_BELOW = 0.5
-"""Of the hosts that nobody took out on purpose."""
+"""Of the hosts that were not taken out on purpose."""
 
 
 class Availability(enum.Enum):
-    """The values are words for people."""
+    """The values appear in status and logs."""
 
     AVAILABLE = "available"
     EJECTED = "ejected"
@@ -35,7 +37,7 @@ class Availability(enum.Enum):
 
     @property
     def usable_at_last(self) -> bool:
-        """Whether it may be tried when nothing better is left: nobody took it out on purpose."""
+        """Whether it may be tried when no better host is left: it was not taken out on purpose."""
         return self not in (Availability.DRAINING, Availability.MAINTENANCE, Availability.WEIGHTLESS)
 
 
@@ -48,9 +50,9 @@ def availability_of(
     awaited: bool = False,
     weight: float = 1.0,
 ) -> Availability:
-    """`healthy` is None while no active check has decided; `leaving`: the host reports that it drains; `silent`: a
-    node that used to report does not; `awaited`: one that has just come will. `weight`: what the file, an operator and
-    its agent make of it together."""
+    """`healthy` is None while no active check has decided. `leaving`: the host reports that it drains. `silent`: a node
+    that used to report no longer does. `awaited`: a new node that will report. `weight`: the product of those in the
+    file, by operators and by its agent."""
     if admin is Admin.MAINTENANCE:
         return Availability.MAINTENANCE
     if leaving or admin is Admin.DRAIN:
@@ -67,7 +69,7 @@ def availability_of(
 
 
 def choosable(hosts: Sequence[Availability]) -> list[int]:
-    """The positions in a group to choose from. Empty if and only if all are out on purpose."""
+    """The positions to choose from. Empty if and only if all hosts are out on purpose."""
     wanted = [index for index, host in enumerate(hosts) if host.usable_at_last]
     ready = [index for index in wanted if hosts[index] is Availability.AVAILABLE]
     known = [index for index in wanted if hosts[index] is not Availability.AWAITED]
@@ -77,8 +79,8 @@ def choosable(hosts: Sequence[Availability]) -> list[int]:
 
 
 def choosable_by_level(hosts: Sequence[Availability], levels: Sequence[int]) -> list[int]:
-    """The same where some are in reserve: of the lowest level that has an available host. Where none has, of the lowest
-    whose hosts may be tried at last."""
+    """The same where some hosts are in reserve: those of the lowest level that has an available host. Where none has,
+    those of the lowest level with hosts that may be tried at last."""
     at_last: list[int] = []
     for level in sorted(set(levels)):
         own = [index for index, each in enumerate(levels) if each == level]
@@ -96,11 +98,11 @@ WORDS = {
     "full": "is at the maxconn that its agent set",
     "tried": "was tried",
 }
-"""Why one host gets no more, and how to say so of all hosts of a group."""
+"""Why one host gets no more items, and how to say so of all hosts."""
 
 
 def why_none(name: str, reasons: Sequence[str]) -> str:
-    """Why no host of `name` can be chosen, in words: the reason of each host is one of `WORDS`, or its availability."""
+    """Why no host of `name` can be chosen, in words. The reason of each host is one of `WORDS` or its availability."""
     counts = Counter(reasons)
     if not counts:
         return f"{name} has no member"

@@ -1,23 +1,23 @@
-"""Siblings' capacities as the pick takes them: none unknown, none next to nothing, equals equal."""
+"""Siblings' capacities for the pick: none unknown, none next to zero, and equal where the difference may be noise."""
 
 from collections.abc import Sequence
 
 from tierlb.balance.draws import relative
 
 FLOOR = 0.02
-"""Of the largest sibling: one that has recovered must be found again."""
+"""Of the largest sibling. A host with less would get nothing, and its recovery would not be noticed."""
 LEAST_CAPACITY = 1e-6
-"""Below one item in eleven days it is no capacity, and nothing may be divided by it."""
+"""A capacity below one item in eleven days counts as none: it is divided by."""
 ALIKE = 1.5
-"""A capacity that is known well may be below another by this factor and still counts as the same."""
+"""A well-known capacity may be lower than another by this factor and still counts as the same."""
 
 
 def settle(capacities: Sequence[float | None], likeness: Sequence[float] | None = None) -> list[float]:
-    """Siblings' capacities as the pick takes them: none unknown, none next to nothing, equals equal.
+    """Siblings' capacities for the pick (see the module).
 
-    Unknown ones are taken for the mean of the known. Without the last step noise of a few per cent would decide
-    every pick on an idle tier, and one of equal endpoints would get everything. `likeness`: by what factor each may be
-    below another that is its equal (ALIKE where nothing is said).
+    Unknown ones count as the mean of the known ones. `likeness`: the factor by which each may be below another that is
+    its equal (ALIKE if not given). Without evening, noise of a few per cent would decide every pick on an idle tier,
+    and one of several equal endpoints would get everything.
     """
     known = [capacity for capacity in capacities if capacity is not None]
     if not known or max(known) < LEAST_CAPACITY:
@@ -27,14 +27,14 @@ def settle(capacities: Sequence[float | None], likeness: Sequence[float] | None 
 
 
 def stated_parts(stated: Sequence[float | None]) -> list[float] | None:
-    """What endpoints said of their capacities (ORCA) as factors of their weights, for policies that go by weights alone
-    (gRPC A58 does so in its weighted round robin). None where no endpoint said anything."""
+    """The capacities that endpoints state (ORCA) as factors of their weights, for policies that use weights only, as
+    the weighted round robin of gRPC A58 does. None where no endpoint states any."""
     return None if all(capacity is None for capacity in stated) else relative(settle(stated))
 
 
 def evened(capacities: Sequence[float], likeness: Sequence[float] | None = None) -> list[float]:
-    """From the largest down, those that are as good as the largest of their cluster get the cluster's mean. Of two the
-    larger likeness counts: the one that stands out may be the one of which little is known."""
+    """From the largest down, capacities that count as equal to the largest of their cluster get the mean of the
+    cluster. Of two the larger likeness counts: the one that stands out may be the one of which little is known."""
     alike = likeness or [ALIKE] * len(capacities)
     order = sorted(range(len(capacities)), key=capacities.__getitem__, reverse=True)
     result = [0.0] * len(capacities)

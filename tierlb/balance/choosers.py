@@ -1,8 +1,8 @@
-"""Which of the hosts gets the next item: what all choosers promise, and the chooser for each policy.
+"""Which host gets the next item: the interface of all choosers, and the chooser of each policy.
 
-Three things are kept apart, after finagle: *membership* decides who the hosts are and hands them in with
-`rebuild`; the *load* is an attribute of each host, kept by others; the *chooser* only chooses. A chooser may keep
-where its round stands and whatever it can work out beforehand, so that `pick`, once per item, is a short loop.
+Three things are separate, as in finagle: *membership* determines the hosts and passes them to `rebuild`; the *load* is
+an attribute of each host, kept up to date elsewhere; the *chooser* only chooses. A chooser may store the state of its
+round and whatever it can compute beforehand, so that `pick`, which runs once per item, is a short loop.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from tierlb.balance.least import LeastLoaded, TwoChoices
-from tierlb.balance.load_aware import LoadAware, Scored
+from tierlb.balance.load_aware import Costed, LoadAware
 from tierlb.balance.maglev import Maglev
 from tierlb.balance.peak import Peaked, PeakEwmaChoices
 from tierlb.balance.turns import RandomTurns, RoundRobin
@@ -20,20 +20,20 @@ from tierlb.model.topology import Policy
 T = TypeVar("T")
 
 
-class Host(Scored, Peaked, Weighed, Protocol):
-    """What every policy may ask of a host: plain attributes, read in the hot path, never written here."""
+class Host(Costed, Peaked, Weighed, Protocol):
+    """What a policy may read of a host: plain attributes, read in the hot path, never written here."""
 
 
-C = TypeVar("C", bound=Host)
+ChooserHost = TypeVar("ChooserHost", bound=Host)
 
 
 class Chooser(Protocol[T]):
     """Chooses among the hosts of the last `rebuild`.
 
     `rebuild` is called after every change of membership, availability, weight, capacity, slope, offset or share, and
-    about every 50 ms; `in_flight` and `peak` are read afresh by each pick. `pick` needs at least one host. `among`
-    chooses from a non-empty part of them, for items that were tried elsewhere before. `key` is the hash that a
-    policy with affinity goes by; the others ignore it.
+    about every 50 ms. `in_flight` and `peak` are read again by each pick. `pick` needs at least one host. `among`
+    chooses from a non-empty subset, for items that were tried elsewhere before. `key` is the hash for policies with
+    affinity; the others ignore it.
     """
 
     def rebuild(self, hosts: Sequence[T]) -> None: ...
@@ -43,7 +43,7 @@ class Chooser(Protocol[T]):
     def among(self, hosts: Sequence[T], key: int) -> T: ...
 
 
-def make_chooser(policy: Policy, rng: random.Random) -> Chooser[C]:
+def make_chooser(policy: Policy, rng: random.Random) -> Chooser[ChooserHost]:
     """The chooser for a policy. The same seed, calls and hosts give the same choices."""
     match policy:
         case Policy.LOAD_AWARE:

@@ -9,20 +9,20 @@ flight over a tick does: n·dt is the sum of the times of the items in it (Littl
 look crowded, and an endpoint without any limit looks saturated. In a simulation of exponential services of 10 ms, ticks
 of 50 ms made 16 slots at a load of 30 % look like 6, and 2 slots at 85 % like 1; by the items' own n both are right.
 
-Numbers of slots compete as hypotheses (`SLOTS`, the last one: no limit). Each divides the times by what it says that n
-costs. The right one is left with times that no longer depend on n, within a window and from one to the next. A misfit
-is added to the loss of its hypothesis, and the losses are kept as differences to the best.
+Numbers of slots compete as hypotheses (`SLOT_HYPOTHESES`; the last one is no limit). Each divides the times by the
+delay that it predicts for n. With the right one the times no longer depend on n, within a window and from one window to
+the next. A misfit is added to the loss of its hypothesis, and the losses are kept as differences to the best.
 
 * A change of speed changes all times alike. It spoils one window, in which no hypothesis fits, and the loss of a window
   is bounded; the next ones are compared with the new level.
-* Losses do not fade but are bounded, so what was learnt holds while nothing speaks against it, and a change of the
-  slots is found after some ten busy windows.
+* Losses do not fade but are bounded, so that what was learnt holds while there is no evidence against it, and a change
+  of the slots is found after some ten busy windows.
 * Times are summed by their usual times and not averaged as ratios: of a short and a long item that wait for one another
   the short one's ratio is huge. The sum of times by the sum of usual times obeys Little's law for any mix.
 
-Left out: items that others send to the same endpoint. Of three parents that see their own items only, each learns about
-half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all. With what the
-others have there in the mean added to n (`LoadEstimate.show_slots`) each learns nearly all of them.
+Not known are the items of other nodes at the same endpoint. Of three parents that count their own items only, each
+learns about half of the slots (simulated: 5 or 6 of 12, 2 or 3 of 4), which is more than its part and less than all.
+With the mean number of the others' items added to n (`LoadEstimate.learn_slots`) each learns nearly all of them.
 """
 
 import math
@@ -30,20 +30,20 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-SLOTS = (
+SLOT_HYPOTHESES = (
     *(float(slots) for slots in range(1, 8)),
     *(step * 2.0**octave for octave in range(3, 9) for step in (1, 1.25, 1.5)),
     512.0,
     math.inf,
 )
-"""The hypotheses. In between, those that fit about as well are averaged."""
-MOST_SLOTS = SLOTS[-2]
-"""The largest number among them. A capacity without end could not be compared with others, nor reported."""
+"""The hypotheses. The result may lie between them: those that fit about as well are averaged."""
+MOST_SLOTS = SLOT_HYPOTHESES[-2]
+"""The largest number among them. An infinite capacity could be neither compared nor reported."""
 MOST_IN_FLIGHT = 1024
 """More items than this count as so many."""
 BIN_WIDTH = 0.19
-"""Numbers in flight that differ by less than this part are taken together."""
-WINDOW_S = 1.0
+"""Numbers in flight that differ by less than this part share a bin."""
+SLOT_WINDOW_S = 1.0
 WINDOW_ITEMS = 30.0
 """A window is no shorter than this and has so many items, or more where times vary more than exponential ones do."""
 MODEL_ERROR = 0.1
@@ -52,7 +52,7 @@ of constant service wait half a service less than exponential ones."""
 DRIFT = 0.05
 """By how much the speed may change from one window to the next, as a standard deviation of its logarithm."""
 JUMP = 0.7
-"""A level that has changed by more than a factor of two is taken for new at once, not approached."""
+"""A level that has changed by more than a factor of two is replaced at once, not approached."""
 FIRST_NOISE = 2.0
 NOISE_ITEMS = 20.0
 """The variance of times by their mean squared before anything is known (1: exponential), and how many items outweigh
@@ -66,15 +66,15 @@ WINDOW_LOSS = 4.0
 it takes three windows to exceed `DECISIVE`."""
 DECISIVE = 10.0
 MOST_LOSS = 36.0
-"""A hypothesis this far behind the best is out; none falls further behind than the second figure, so that it can come
-back within ten windows."""
+"""A hypothesis this far behind the best is excluded. None falls further behind than MOST_LOSS, so that it can come back
+within ten windows."""
 NARROW = 2.0
-"""Slots are known when the hypotheses that are left are within this factor."""
+"""Slots are known when the remaining hypotheses are within this factor."""
 
-SHORTEST_S = 1e-9
+SHORTEST_SUM_S = 1e-9
 """Bins whose times add up to less than a clock can tell are left out: their logarithm is taken."""
 
-Row = tuple[float, float, int]
+BinRow = tuple[float, float, int]
 """A bin of a window: its weight, its time by the usual one, and its place."""
 
 
@@ -92,9 +92,12 @@ def binned(most: int) -> tuple[list[int], list[float]]:
 
 
 BINS, CENTRES = binned(MOST_IN_FLIGHT)
-COSTS = [[(slots / centre - 1, math.log(slots / centre)) for slots in SLOTS if slots < centre] for centre in CENTRES]
-"""For every bin what the hypotheses with fewer slots make of it: a time is this part shorter without the wait, and its
-logarithm by so much lower. The others change nothing."""
+COSTS = [
+    [(slots / centre - 1, math.log(slots / centre)) for slots in SLOT_HYPOTHESES if slots < centre]
+    for centre in CENTRES
+]
+"""For every bin the corrections by the hypotheses with fewer slots: without the wait a time is this part shorter, and
+its logarithm so much lower. The other hypotheses correct nothing."""
 
 
 @attrs.define(slots=True)
@@ -123,8 +126,8 @@ class Concurrency:
     _elapsed_s: float = 0.0
     _count: int = 0
     _sums: dict[int, list[float]] = attrs.field(factory=dict)
-    _losses: list[float] = attrs.field(factory=lambda: [0.0] * len(SLOTS))
-    _levels: list[float] = attrs.field(factory=lambda: [0.0] * len(SLOTS))
+    _losses: list[float] = attrs.field(factory=lambda: [0.0] * len(SLOT_HYPOTHESES))
+    _levels: list[float] = attrs.field(factory=lambda: [0.0] * len(SLOT_HYPOTHESES))
     _doubt: float = math.inf
     _noise: float = FIRST_NOISE
     _noise_seen: float = 0.0
@@ -160,14 +163,14 @@ class Concurrency:
     @property
     def is_due(self) -> bool:
         """Whether the window is long enough and has enough items to be closed."""
-        return self._elapsed_s >= WINDOW_S and self._count >= WINDOW_ITEMS * max(1.0, self._noise)
+        return self._elapsed_s >= SLOT_WINDOW_S and self._count >= WINDOW_ITEMS * max(1.0, self._noise)
 
     def slowness_at(self, slots: float) -> float | None:
         """The time by the usual time of an item that need not wait, if there are so many slots; None before the first
         window."""
         if not math.isfinite(self._doubt):
             return None
-        nearest = min(range(len(SLOTS)), key=lambda index: abs(math.log(SLOTS[index] / slots)))
+        nearest = min(range(len(SLOT_HYPOTHESES)), key=lambda index: abs(math.log(SLOT_HYPOTHESES[index] / slots)))
         return math.exp(self._levels[nearest])
 
     @property
@@ -185,7 +188,7 @@ class Concurrency:
         rows = [
             (1 / (self._noise / count + MODEL_ERROR**2), time_s / usual_s, place)
             for place, (count, usual_s, time_s, _) in self._sums.items()
-            if time_s > SHORTEST_S
+            if time_s > SHORTEST_SUM_S
         ]
         self._sums.clear()
         self._elapsed_s, self._count = 0.0, 0
@@ -196,7 +199,7 @@ class Concurrency:
     def _learn_noise(self) -> None:
         """Times vary by so much around the mean of their bin."""
         for count, _, time_s, squares in self._sums.values():
-            if count > 1 and time_s > SHORTEST_S:
+            if count > 1 and time_s > SHORTEST_SUM_S:
                 self._noise_seen += count - 1
                 self._noise_sum += count * max(0.0, count * squares / (time_s * time_s) - 1)
         mean = (self._noise_sum + NOISE_ITEMS * FIRST_NOISE) / (self._noise_seen + NOISE_ITEMS)
@@ -204,7 +207,7 @@ class Concurrency:
         self._noise_seen *= NOISE_KEPT
         self._noise_sum *= NOISE_KEPT
 
-    def _compare(self, rows: Sequence[Row]) -> None:
+    def _compare(self, rows: Sequence[BinRow]) -> None:
         """Add what each hypothesis leaves unexplained: within the window, and against its level so far."""
         weight, levels, misfits = judged(rows)
         steps = [new - old for new, old in zip(levels, self._levels, strict=True)]
@@ -236,15 +239,15 @@ def believed(losses: Sequence[float]) -> tuple[float, float, float | None]:
     """The fewest and the most slots that are possible by these losses, of which the best is 0, and how many there are
     if that is known. Where only "no limit" is left, that is as many as any number that was tried, or more."""
     left = [index for index, loss in enumerate(losses) if loss < DECISIVE]
-    at_least, at_most = min(SLOTS[left[0]], MOST_SLOTS), SLOTS[left[-1]]
+    at_least, at_most = min(SLOT_HYPOTHESES[left[0]], MOST_SLOTS), SLOT_HYPOTHESES[left[-1]]
     if at_most > NARROW * at_least:
         return at_least, at_most, None
     weights = [math.exp(-losses[index] / 2) for index in left]
-    logs = [weight * math.log(SLOTS[index]) for weight, index in zip(weights, left, strict=True)]
+    logs = [weight * math.log(SLOT_HYPOTHESES[index]) for weight, index in zip(weights, left, strict=True)]
     return at_least, at_most, math.exp(sum(logs) / sum(weights))
 
 
-def judged(rows: Sequence[Row]) -> tuple[float, list[float], list[float]]:
+def judged(rows: Sequence[BinRow]) -> tuple[float, list[float], list[float]]:
     """The weight of a window, and by hypothesis the logarithm of the mean time by the usual one without waits, and how
     badly the bins agree on it.
 
@@ -256,7 +259,7 @@ def judged(rows: Sequence[Row]) -> tuple[float, list[float], list[float]]:
     weight = sum(row[0] for row in rows)
     total = sum(row[0] * row[1] for row in rows)
     logs = sum(row[0] * math.log(row[1]) for row in rows)
-    sums, bends = [total] * len(SLOTS), [logs] * len(SLOTS)
+    sums, bends = [total] * len(SLOT_HYPOTHESES), [logs] * len(SLOT_HYPOTHESES)
     for each, ratio, place in rows:
         time = each * ratio
         for index, (less, lower) in enumerate(COSTS[place]):

@@ -1,8 +1,8 @@
-"""How the drain time of a node is used: what is idle ends early, what is under way may last until the deadline.
+"""How the drain time of a node is used: idle connections end early, work in progress may last until the deadline.
 
-The time runs from the first word that the node is to drain, be it a snapshot (the verb, a change that stops it) or
-SIGTERM; a second word does not prolong it. Where clients are only asked to leave, their connections end spread over a
-part of it, so that they do not all come back at once.
+The time starts with the first signal to drain, be it a snapshot (the verb, or a change that stops the node) or SIGTERM;
+a second one does not extend it. Where clients can only be asked to leave, their connections end spread over a part of
+the time, so that they do not all reconnect at once.
 """
 
 import math
@@ -10,34 +10,34 @@ import math
 import attrs
 
 SPREAD_S = 3.0
-"""Kept connections of a drained node end within it; a tenth of the usual drain time."""
+"""Kept connections of a drained node end within this time: a tenth of the default drain time."""
 GRACE_S = 1.0
-"""For a connection on which nothing is asked: closing it while a request arrives would fail that request."""
+"""How long a connection without a request stays open: closing it while a request arrives would fail that request."""
 PART = 0.25
-"""Of a short drain time for each of the two, so that they are over well before the deadline."""
+"""The largest part of a short drain time for each of the two, so that they are over well before the deadline."""
 BELOW_S = 1.0
-"""What a node relays lasts so much longer, for nodes below that end with it answer at their own deadline."""
+"""Relayed connections last so much longer, because nodes below that end with this one answer at their own deadline."""
 LAST_ANSWERS_S = 1.0
-"""For clients to take the answers that they were sent at the deadline."""
+"""Time for clients to receive the answers that they were sent at the deadline."""
 STOP_MARGIN_S = 8.0
 """From the end of the drain time to SIGKILL. Before it a node gives its parents up to 2.3 s to send elsewhere
-(`wire.agent_check.NOTICE_S`), after it come `BELOW_S` and `LAST_ANSWERS_S`; the rest is for a busy machine."""
+(`wire.agent_check.AGENT_NOTICE_S`), after it come `BELOW_S` and `LAST_ANSWERS_S`; the rest is for a busy machine."""
 
 
 def spread_s(drain_s: float) -> float:
-    """Within how many seconds kept connections end."""
+    """The time within which kept connections end."""
     return min(SPREAD_S, PART * drain_s)
 
 
 def grace_s(drain_s: float) -> float:
-    """How long a connection stays on which nothing is asked."""
+    """How long a connection without a request stays open."""
     return min(GRACE_S, PART * drain_s)
 
 
 @attrs.frozen
 class Remainder:
-    """What is under way at a node: requests without a whole answer, tunnels (upgraded connections such as WebSockets),
-    and other connections."""
+    """Work in progress at a node: requests without a complete answer, tunnels (upgraded connections such as
+    WebSockets), and other connections."""
 
     requests: int = 0
     tunnels: int = 0
@@ -48,25 +48,25 @@ class Remainder:
 
 
 @attrs.define
-class Drain:
-    """One node's drain. `began`: when it began, infinite while the node does not drain."""
+class DrainState:
+    """The drain of one node. `began`: when it began, infinite while the node does not drain."""
 
     seconds: float = 0.0
     began: float = math.inf
 
     def begin(self, now: float, seconds: float) -> None:
-        """The node drains. It has so long from the first time that this is called."""
+        """The node drains. It has this time from the first call on."""
         self.began = min(self.began, now)
         self.seconds = seconds
 
     def stop(self) -> None:
-        """The node is to serve again."""
+        """The node serves again."""
         self.began = math.inf
 
     def is_over(self, now: float) -> bool:
-        """Whether what is left is to be cut."""
+        """Whether the time is over, so that what is left is cut."""
         return now >= self.began + self.seconds
 
     def repeat(self, now: float) -> None:
-        """What was left is cut; what arrives all the same has as long again."""
+        """What was left was cut; what arrives after that has the same time again."""
         self.began = now

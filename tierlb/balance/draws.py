@@ -1,7 +1,7 @@
-"""Draws by weight, and what weights are made of before anything is divided by them.
+"""Random draws by weight, and the clean-up of weights before they are divided by.
 
-Weights come from files, operators, agents and DNS. None of them may make a draw or a table raise: what is not a
-positive finite number counts as 0, and where nothing is left all count the same.
+Weights come from files, operators, agents and DNS, and no value of them may make a draw or a table raise. What is not a
+positive finite number counts as 0; where nothing is left all hosts count the same.
 """
 
 import math
@@ -9,16 +9,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-PLAIN = (1e-6, 1e9)
-"""While the heaviest is within this range weights are taken as they are, so that whole numbers stay exact. Others are
-divided by the heaviest, since sums of huge ones overflow and quotients of tiny ones lose their digits."""
+EVEN_DRAW = (1e-6, 1e9)
+"""While the heaviest is within this range weights are used as they are, so that whole numbers stay exact. Others are
+divided by the heaviest, because sums of huge ones overflow and quotients of tiny ones lose their digits."""
 
 
 def usable(weights: Sequence[float]) -> list[float]:
     """The same weights, each at least 0, with a positive finite sum (0 for no weights)."""
     given = [weight if 0 < weight < math.inf else 0.0 for weight in weights]
     heaviest = max(given, default=0.0)
-    if PLAIN[0] <= heaviest <= PLAIN[1]:
+    if EVEN_DRAW[0] <= heaviest <= EVEN_DRAW[1]:
         return given
     return [weight / heaviest for weight in given] if heaviest else [1.0] * len(given)
 
@@ -31,7 +31,7 @@ def relative(weights: Sequence[float]) -> list[float]:
 
 
 def alike(weights: Sequence[float]) -> bool:
-    """Whether all weigh the same, so that weights need no work at all."""
+    """Whether all weights are equal, so that they can be ignored."""
     return not weights or weights.count(weights[0]) == len(weights)
 
 
@@ -45,13 +45,13 @@ class Draws:
         self._last = self._ends.index(self._ends[-1]) if weights else 0
 
     def one(self, draw: float) -> int:
-        """The position that a draw falls on."""
+        """The position at which a draw falls."""
         ends, last = self._ends, self._last
         return min(bisect_right(ends, draw * ends[last]), last)
 
     def two(self, draw: float, other_draw: float) -> tuple[int, int]:
-        """Two positions: one drawn, put aside, and another drawn from the rest. They are the same where there is no
-        other one above 0."""
+        """Two positions: one drawn, and another drawn from the rest. They are the same where no other weight is above
+        0."""
         ends, last = self._ends, self._last
         first = min(bisect_right(ends, draw * ends[last]), last)
         before = ends[first - 1] if first else 0.0

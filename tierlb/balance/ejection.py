@@ -1,17 +1,16 @@
-"""When a host that cannot be reached is passed over, and for how long.
+"""When a host that cannot be reached is ejected, and for how long.
 
-Passive outlier ejection in the manner of Envoy, on connects only: a host that refuses, or fails
-`FAILURES_TO_EJECT` connects in a row, is ejected for 1 s, doubling with every further ejection up to 30 s
-(BALANCING.md §5); one success forgets it all. The owner probes an ejected host when its time is up, and only a
-probe that succeeds brings it back, so no client has to find out. How many may be ejected at once is the business of
-availability.py.
+Passive outlier ejection as in Envoy, for connects only: a host that refuses, or fails `FAILURES_TO_EJECT` connects in a
+row, is ejected for 1 s, doubled with every further ejection up to 30 s (BALANCING.md §5). One success resets that. The
+owner probes an ejected host when its time is over, and only a successful probe restores it, so that no client request
+is risked. How many may be ejected at once is decided in availability.py.
 """
 
 import attrs
 
 FAILURES_TO_EJECT = 5
 FIRST_EJECTION_S = 1.0
-LONGEST_EJECTION_S = 30.0
+LONGEST_CONNECT_EJECTION_S = 30.0
 
 
 @attrs.define
@@ -33,7 +32,7 @@ class Ejection:
     def failed(self, now: float, *, refused: bool) -> bool:
         """Note a failed connect (or probe); true if the host is newly ejected, or ejected again.
 
-        A refusal is a certain sign (the host answered that nobody listens), so one is enough.
+        One refusal is enough: the machine answered that no process listens there.
         """
         self.failures += 1
         if not refused and not self.ejected and self.failures < FAILURES_TO_EJECT:
@@ -47,4 +46,4 @@ class Ejection:
 
 def ejection_s(times: int) -> float:
     """How long the ejection after `times` earlier ones lasts: 1, 2, 4 … 30 seconds."""
-    return float(min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2 ** min(times, 10)))
+    return float(min(LONGEST_CONNECT_EJECTION_S, FIRST_EJECTION_S * 2 ** min(times, 10)))

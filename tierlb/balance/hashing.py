@@ -1,8 +1,8 @@
-"""A hash that every node and every run agrees on: what affinity goes by."""
+"""A hash that is the same at every node and in every run, for affinity."""
 
 from hashlib import blake2b
 
 
 def stable_hash(text: bytes) -> int:
-    """64 bits of BLAKE2b, keyed by nothing. Python's own `hash` of bytes is different in every process."""
+    """64 bits of BLAKE2b without a key. Python's own `hash` of bytes differs in every process."""
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")

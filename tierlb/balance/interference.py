@@ -1,12 +1,12 @@
-"""How much a parked item holds up the others at its host: 0 not at all, 1 as much as one in the queue.
+"""How much a parked item delays the others at its host: 0 not at all, 1 as much as a queued item.
 
-A parked item may wait for nothing that others need (a long poll) or keep a slot all the time (a generated answer). What
-it is cannot be seen, but what it does can: are answers slower where more is parked? `weight` is adjusted until they are
-not. It rises while they are, falls while they are faster (then too little is sent there), and fades while there is
-nothing to tell, as at low load, when a slot more or less makes no difference.
+A parked item may use nothing that others need (a long poll) or occupy a slot all the time (a generated answer). Its
+nature cannot be seen, but its effect can: answers are slower where more is parked. `weight` is adjusted until they are
+not. It rises while they are slower, falls while they are faster (then too little is sent there), and fades while there
+is no evidence, as at low load, when a slot more or less makes no difference.
 
-The slope of the answers' times over the parked items is fitted over the hosts of a pool and the last seconds. Only what
-is larger than three times its standard error counts, for a weight that is not 0 decides between equal hosts.
+The slope of the answers' times over the parked items is fitted over the hosts of a pool and the last seconds. It counts
+only where it is larger than three times its standard error, because a weight above 0 decides between equal hosts.
 """
 
 import math
@@ -14,16 +14,16 @@ from collections.abc import Iterable
 
 import attrs
 
-WINDOW_S = 2.0
+INTERFERENCE_WINDOW_S = 2.0
 GAIN_PER_S = 4.0
-"""One of four slots taken makes answers a quarter slower in a busy host: a weight of 1 is reached in a second."""
+"""With one of four slots occupied answers are a quarter slower in a busy host: a weight of 1 is reached in a second."""
 FADES_S = 20.0
 UNHEARD_S = 1.0
-"""The same while the hosts with parked items answer nothing. A weight that is too high keeps all others away from them,
-and then nothing would tell against it."""
-MOST = 1.5
-LEAST = 0.1
-"""A weight below it is none."""
+"""The same while the hosts with parked items answer nothing. A weight that is too high keeps all other items away from
+them, so that no answer could correct it."""
+MOST_INTERFERENCE = 1.5
+LEAST_INTERFERENCE = 0.1
+"""A lower weight counts as 0."""
 LEAST_MEAN = 1e-9
 SURE = 3.0
 
@@ -50,19 +50,19 @@ class Interference:
 
     @property
     def weight(self) -> float:
-        return self._weight if self._weight >= LEAST else 0.0
+        return self._weight if self._weight >= LEAST_INTERFERENCE else 0.0
 
     def observe(self, dt_s: float, hosts: Iterable[Seen], unheard: float = 0.0) -> None:
         """`dt_s` have passed; `hosts` are those of like slowness that answered. `unheard`: the part of all parked items
         that is at hosts which answered nothing."""
         rows = list(hosts)
-        self._fade(math.exp(-dt_s / WINDOW_S))
+        self._fade(math.exp(-dt_s / INTERFERENCE_WINDOW_S))
         count = sum(row.count for row in rows)
         if len(rows) > 1 and count:
             self._add(rows, count)
         self._weight -= self._weight * dt_s * (1 / FADES_S + unheard / UNHEARD_S)
         change = GAIN_PER_S * dt_s * self._slope() / max(LEAST_MEAN, self._mean)
-        self._weight = min(MOST, max(0.0, self._weight + change))
+        self._weight = min(MOST_INTERFERENCE, max(0.0, self._weight + change))
 
     def _fade(self, kept: float) -> None:
         self._covariance *= kept

@@ -1,30 +1,30 @@
-"""How many answers of each kind a node has had and how long they took, as it says that to its parents.
+"""How many answers of each kind a node has had and how long they took, as it reports that to its parents.
 
-A parent that sees no items (l4) compares its children by what these counts grew: as a parent of requests compares its
-hosts by the times of their answers (balance/kinds.py). Counts are cumulative, so that a lost report costs nothing,
-and bounded: the busiest kinds have a count each, all others one in common.
+A parent that sees no requests (l4) compares its children by the growth of these counts, as an l7 parent compares its
+hosts by the times of their answers (balance/kinds.py). Counts are cumulative, so that a lost report does no harm, and
+bounded: the busiest kinds have a count each, all others share one.
 
-An entry only grows while it is there. A kind that has become rare gives its place to another, and begins at zero when
-it returns: what an entry lost is a new base for those who read it, and so is everything after a restart.
+An entry never falls while it exists. A rare kind gives its place to another and begins at zero when it returns. A
+parent takes an entry that fell, and all entries after a restart, as a new base.
 """
 
 from collections.abc import Iterable, Sequence
 
 from tierlb.model.load import KindTimes
 
-MOST_SAID = 8
-"""Kinds with counts of their own; a node has few that matter, and each is some 15 bytes of a report."""
+MOST_COUNTED_KINDS = 8
+"""Kinds with counts of their own. A node has few that matter, and each takes some 15 bytes of a report."""
 REST = 0
 """The key of all others together."""
 SWEEP_S = 10.0
-MOST = 1e12
-"""The most that an entry holds. Only an erroneous report makes it larger; the entry is then reset to zero."""
+LARGEST_COUNT = 1e12
+"""The most that an entry holds. Only a wrong report makes it larger; the entry is then reset to zero."""
 RARE = 1 / 64
-"""A kind with a smaller part of the answers than this gives up its place while others wait for one."""
+"""A kind with a smaller part of the answers loses its place while others wait for one."""
 
 
 class KindCounts:
-    """What a node adds up. Keys are the same at all nodes of a cluster (`kinds.Kinds.key`)."""
+    """The counts of one node. Keys are the same at all nodes of a cluster (`KindPlaces.keys`)."""
 
     __slots__ = ("_counts", "_rest", "_seen", "_swept_at")
 
@@ -35,20 +35,20 @@ class KindCounts:
         self._swept_at = 0.0
 
     def add(self, key: int, count: float, seconds: float) -> None:
-        """So many answers, which took so long in all. They need not be whole: a child may be shared."""
+        """So many answers, which took so long in all. They may be fractions, because a child may be shared."""
         entry = self._counts.get(key)
         if entry is None:
-            if key == REST or len(self._counts) >= MOST_SAID:
+            if key == REST or len(self._counts) >= MOST_COUNTED_KINDS:
                 entry = self._rest
             else:
                 entry = self._counts[key] = [0.0, 0.0]
         entry[0] += count
         entry[1] += seconds
-        if max(entry) > MOST:
+        if max(entry) > LARGEST_COUNT:
             entry[:] = 0.0, 0.0
 
     def sweep(self, now: float) -> None:
-        """Let rare kinds go, now and then, if there are kinds without a count of their own."""
+        """Remove rare kinds now and then, if there are kinds without a count of their own."""
         if now - self._swept_at < SWEEP_S:
             return
         self._swept_at = now
@@ -75,7 +75,7 @@ class KindGrowth:
         self._known: dict[int, tuple[int, float]] | None = None
 
     def take(self, kinds: Sequence[KindTimes], *, restarted: bool = False) -> list[KindTimes]:
-        """The growth by kind. Counts of a child that has `restarted`, as those of the first report, are a base."""
+        """The growth by kind. The first report, and that of a child which has `restarted`, are a base."""
         before = None if restarted else self._known
         self._known = {key: (count, seconds) for key, count, seconds in kinds}
         return [] if before is None else list(_grown(before, kinds))

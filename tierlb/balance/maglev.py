@@ -1,10 +1,11 @@
-"""The policy `maglev`: the same key goes to the same host, on every node, and few keys move when those change.
+"""The policy `maglev`: a key goes to the same host on every node, and few keys move when the hosts change.
 
-Maglev (Eisenbud et al., NSDI 2016, section 3.4): every host has its own permutation of a table's slots, and
-they take turns at claiming the next free one of theirs, in proportion to weight. A lookup is one index. Filling takes
-as long for weights of any ratio: a round passes over those whose turn is not yet due.
-Bounded load (Mirrokni et al. 2016): a host that has more than 1.25 times its part of what is in flight passes the
-key on to the next slot. Weight changes below 5 % leave the table alone: jitter would remap keys for nothing.
+Maglev (Eisenbud et al., NSDI 2016, section 3.4): every host has its own permutation of a table's slots, and the hosts
+take turns at claiming their next free one, in proportion to weight. A lookup is one index. Filling takes the same time
+for weights of any ratio: a round skips hosts whose turn is not due yet.
+
+Bounded load (Mirrokni et al. 2016): a host that has more than 1.25 times its part of the items in flight passes the key
+on to the next slot. Weight changes below 5 % do not change the table, because jitter would remap keys for no benefit.
 """
 
 import math
@@ -19,9 +20,9 @@ from tierlb.balance.weighted import Weighed
 
 TABLE = 65537
 BOUND = 1.25
-DEADBAND = 0.05
+WEIGHT_DEADBAND = 0.05
 LONGEST_WALK = 512
-"""Slots looked at for one key: enough to meet any of a hundred hosts with near certainty."""
+"""Slots that are tried for one key: enough to meet any of a hundred hosts with near certainty."""
 
 
 class Keyed(Counted, Weighed, Protocol):
@@ -32,9 +33,9 @@ K = TypeVar("K", bound=Keyed)
 
 
 class Maglev(Generic[K]):
-    """A table is kept while its names contain those of the hosts: the keys of one that is missing go to the
-    next slots until it is back. Filling a table takes tens of milliseconds, and no node may stop for that
-    because a host was ejected."""
+    """A table is kept while its names contain those of the hosts: the keys of a missing host go to the next slots until
+    it is back. Filling a table takes tens of milliseconds, and a node must not stop for that because a host was
+    ejected."""
 
     __slots__ = ("_by_slot", "_hosts", "_shares", "_table", "_weights")
 
@@ -63,7 +64,7 @@ class Maglev(Generic[K]):
         return self._walk(key, {host.name: host for host in hosts})
 
     def _walk(self, key: int, wanted: dict[str, K]) -> K:
-        """The first with room from the key's slot on; the first at all if a few hundred slots hold none."""
+        """The first host with room from the key's slot on; the first host at all if a few hundred slots have none."""
         table, by_slot, shares = self._table or [0], self._by_slot or [None], self._shares
         in_flight = -1
         first: K | None = None
@@ -83,14 +84,16 @@ class Maglev(Generic[K]):
 
 def still_good(before: dict[str, float], now: dict[str, float]) -> bool:
     """Whether a table for the weights `before` serves `now`: no new name, half of the old ones still there, and no
-    weight, relative to the others, more than `DEADBAND` off."""
+    weight, relative to the others, more than `WEIGHT_DEADBAND` off."""
     if not now.keys() <= before.keys() or 2 * len(now) < len(before):
         return False
     kept = sum(before[name] for name in now)
     if not kept:
         return False
     scale = sum(now.values()) / kept
-    return all(abs(weight - before[name] * scale) <= DEADBAND * before[name] * scale for name, weight in now.items())
+    return all(
+        abs(weight - before[name] * scale) <= WEIGHT_DEADBAND * before[name] * scale for name, weight in now.items()
+    )
 
 
 def filled(weights: dict[str, float]) -> list[int]:

@@ -1,10 +1,11 @@
 """The policy `peak-ewma`: the lower of two by recent response time times items in flight.
 
-From finagle (`PeakEwma.scala`) and linkerd: the average follows every slower response at once and forgets it slowly,
-so one slow answer turns traffic away before a queue has formed.
+From finagle (`PeakEwma.scala`) and linkerd: the average follows every slower response at once and forgets it slowly, so
+that one slow answer diverts traffic before a queue has formed.
 
-Where weights differ, the one whose turn it is by weight gets the item unless another would be done with it in half the
-time: response times are too noisy for equals ever to tie, and without a margin the noise would decide, not the weights.
+Where weights differ, the host whose turn it is by weight gets the item unless another would finish it in half the time.
+Response times are too noisy for equal hosts ever to tie, and without a margin the noise would decide instead of the
+weights.
 """
 
 import math
@@ -18,32 +19,34 @@ from tierlb.balance.draws import Draws, alike, relative
 from tierlb.balance.least import Counting, two_of
 from tierlb.balance.weighted import SmoothTurns, handicap
 
-DECAY_S = 10.0
-MARGIN = 2.0
-"""How many times as soon another must be done to take the turn: response times of equals differ as much by chance."""
+PEAK_DECAY_S = 10.0
+PEAK_MARGIN = 2.0
+"""Another host takes the turn only if it would finish so many times sooner: response times of equal hosts differ as
+much by chance."""
 UNKNOWN_S = 1e6
-"""The cost of a host that has items in flight and no answer yet: above all that answered, and by its queue."""
+"""The cost of a host that has items in flight and no answer yet: above all that answered, and ordered by its queue."""
 
 
 @attrs.define
 class PeakEwma:
-    """One host's response times. `cost` (seconds) is 0 until the first response."""
+    """The response times of one host. `cost` (seconds) is 0 until the first response."""
 
     cost: float = 0.0
     _at: float = 0.0
 
     def observe(self, now: float, duration_s: float) -> None:
-        """A response took `duration_s`: up at once, down with time constant `DECAY_S`."""
+        """A response took `duration_s`: the cost rises at once and falls with the time constant `PEAK_DECAY_S`."""
         if duration_s >= self.cost:
             self.cost = duration_s
         else:
-            kept = math.exp((self._at - now) / DECAY_S)
+            kept = math.exp((self._at - now) / PEAK_DECAY_S)
             self.cost = self.cost * kept + duration_s * (1 - kept)
         self._at = now
 
     def idle(self, now: float) -> None:
-        """Call it now and then while nothing is in flight: a bad memory fades, or it would never be tried again."""
-        self.cost *= math.exp((self._at - now) / DECAY_S)
+        """To be called now and then while nothing is in flight. A high cost fades, because the host would otherwise
+        never be tried again."""
+        self.cost *= math.exp((self._at - now) / PEAK_DECAY_S)
         self._at = now
 
 
@@ -58,7 +61,8 @@ P = TypeVar("P", bound=Peaked)
 
 
 class PeakEwmaChoices(Generic[P]):
-    """The lower cost of two drawn at random. A host nothing is known of gets one item, then waits for its answer."""
+    """The lower cost of two hosts drawn at random. A host without answers gets one item, and then none until it
+    answers."""
 
     __slots__ = ("_hosts", "_parts", "_random", "_turns")
 
@@ -96,9 +100,10 @@ class PeakEwmaChoices(Generic[P]):
 
 
 def soonest(hosts: Sequence[P], parts: Sequence[float], turn: int) -> P:
-    """The one whose turn it is, or the one that would be done far sooner. A queue counts by the part of the weight."""
+    """The host whose turn it is, or one that would finish far sooner. A queue counts relative to the part of the
+    weight."""
     own = parts[turn]
-    best, lowest = turn, expected_s(hosts[turn], own) / MARGIN if own else math.inf
+    best, lowest = turn, expected_s(hosts[turn], own) / PEAK_MARGIN if own else math.inf
     for index, part in enumerate(parts):
         if part:
             time_s = expected_s(hosts[index], part, handicap(part, own))
@@ -108,8 +113,8 @@ def soonest(hosts: Sequence[P], parts: Sequence[float], turn: int) -> P:
 
 
 def expected_s(host: Peaked, part: float = 1.0, more: float = 0.0) -> float:
-    """The load of finagle: recent response time times everything that would be in flight with one item more. `more` is
-    added to what is in flight, which counts by `part`."""
+    """The load as in finagle: recent response time times the items in flight with one item more. `more` is added to
+    what is in flight, which counts relative to `part`."""
     cost, in_flight = host.peak.cost, host.in_flight
     if not cost and in_flight:
         return UNKNOWN_S + in_flight

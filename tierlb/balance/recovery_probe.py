@@ -1,15 +1,15 @@
-"""When a host that reports, and that has had no items for a while, is to get one, to show whether it has recovered.
+"""When a host that reports, and has had no items for a while, is sent one, to see whether it has recovered.
 
-A slow subtree reports a low capacity, and its siblings are better until their queues are longer than its one item
-takes. With few clients they never are, and without items it cannot learn that it is fast again. So after a rest it gets
-the next item, one at a time; if that changes nothing, the next rest is longer. Hosts whose answers are timed here
-also have the trials of `balance.slowness`. A child whose answers an l4 node knows from its reports only is probed
-instead (`balance.returning`).
+A slow subtree reports a low capacity, and its siblings are better until their queues are longer than the time of its
+one item. With few clients they never are, and without items the subtree cannot show that it is fast again. So after a
+rest it gets the next item, one at a time; if that changes nothing, the next rest is longer. Hosts whose answers are
+timed here also have the probes of `balance.slowness_probe`. A child below an l4 node, which knows the answers only from
+reports, is probed differently (`balance.returning`).
 """
 
 import attrs
 
-from tierlb.balance.slowness import FIRST_REST_S, LONGEST_REST_S
+from tierlb.balance.slowness_probe import FIRST_REST_S, LONGEST_REST_S
 
 
 @attrs.define(slots=True)
@@ -22,7 +22,7 @@ class RecoveryProbe:
     _rest_s: float = FIRST_REST_S
 
     def advance(self, dt_s: float, busy: bool) -> None:
-        """`dt_s` have passed, in which it had items or not. Busy for long enough, it needs no trials any more."""
+        """`dt_s` have passed, with items or without. After a long busy time the rests start short again."""
         if not busy:
             self._idle_s, self._busy_s = self._idle_s + dt_s, 0.0
             self.due = self._idle_s >= self._rest_s

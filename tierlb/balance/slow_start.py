@@ -1,4 +1,7 @@
-"""A new child gets a tenth of its capacity at first, all of it after three to four seconds: it has to warm up."""
+"""Slow start: a new host gets a tenth of its capacity at first, and all of it after three to four seconds.
+
+The host needs that time to warm up.
+"""
 
 import math
 
@@ -8,7 +11,7 @@ FULL_AFTER_S = 4.0
 
 
 def slow_start(age_s: float) -> float:
-    """The part of its capacity that a child gets `age_s` after it joined (BALANCING.md §5)."""
+    """The part of its capacity that a host gets `age_s` after it joined (BALANCING.md §5)."""
     if age_s >= FULL_AFTER_S:
         return 1.0
     return min(1.0, FIRST_SHARE * math.exp2(max(0.0, age_s / DOUBLES_EVERY_S)))

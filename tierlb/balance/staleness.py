@@ -1,17 +1,17 @@
-"""How far a report is believed as it grows old: the first three rows of the failure ladder.
+"""How far a report is trusted as it grows old: the first three rows of the failure ladder (BALANCING.md §5).
 
-A late report is normal, and the pick corrects for its age. One that is ten intervals old comes from a child that
-may be frozen: it must not keep drawing traffic by the capacity it once had, so it counts no more than the median of
-its siblings, and while it stays silent with its socket open it gets nothing new as long as others are there: the kernel
-of a frozen child goes on accepting connections that nobody will serve. With the socket gone nothing is known of it but
-that the data path may still work.
+A late report is normal, and the pick corrects for its age. A report that is ten intervals old comes from a child that
+may be frozen. Its capacity then counts as no more than the median of its siblings, so that it does not keep attracting
+traffic. While it stays silent with its socket open it gets nothing new as long as others are there, because the kernel
+of a frozen child goes on accepting connections. When the socket is gone only the data path shows whether the child
+works.
 """
 
 OLD_INTERVALS = 10.0
 
 
 def is_old(age_s: float | None, interval_s: float) -> bool:
-    """Whether a report of this age (None: there never was one) says that its child has fallen silent."""
+    """Whether a report of this age (None: there never was one) means that its child is silent."""
     return age_s is not None and age_s > OLD_INTERVALS * interval_s
 
 

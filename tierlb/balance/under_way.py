@@ -7,37 +7,16 @@ the oldest are looked at, and parked ones are not looked at again.
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import islice
-from typing import Protocol
 
 import attrs
 
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.parking import OVERTAKEN_BY, is_overtaken, parks_after_s
+from tierlb.balance.ticket import ItemCounts, Ticket
 
 MOST_LOOKED_AT = 64
 LATE_FROM = 2.0
 """An item that waits is late after so many times of what its kind usually takes."""
-
-
-class ParkedCount(Protocol):
-    """Where the items of one parent (or of none) are counted: how many of them are parked."""
-
-    parked: int
-
-
-class UnderWay(Protocol):
-    """An item. `began` and `sent` are times (seconds, of the reactor). `sent` is above 0 only while the host owes it
-    an answer: it is 0 before the request is complete, and after the head came the negative of the answer's time, or 0
-    if that tells nothing. `kind`: balance.kinds. `tally`: that of the connection on which the item came, the same as
-    long as it lasts."""
-
-    began: float
-    sent: float
-
-    @property
-    def kind(self) -> int: ...
-    @property
-    def tally(self) -> ParkedCount: ...
 
 
 @attrs.frozen
@@ -45,7 +24,7 @@ class Look:
     """`parked`: what is to be parked. `overdue`: the sum of the ratios by which the others are late. `stuck`: how many
     there are, all of them old, if nothing was begun since."""
 
-    parked: tuple[UnderWay, ...] = ()
+    parked: tuple[Ticket[ItemCounts], ...] = ()
     overdue: float = 0.0
     stuck: int = 0
 
@@ -54,26 +33,31 @@ NOTHING = Look()
 
 
 def look(
-    under_way: dict[UnderWay, int], now: float, kinds: Kinds, *, over: int, parked: Iterable[float], item_s: float
+    under_way: dict[Ticket[ItemCounts], None],
+    now: float,
+    kinds: Kinds,
+    *,
+    over: int,
+    parked: Iterable[float],
+    item_s: float,
 ) -> Look:
-    """`under_way`: with the number of items that were over or in flight when each began. `over`: how many are over now.
-    `parked`: when those began that are parked. `item_s`: how long items take here, in the mean; 0 while that is
-    unknown, and then nothing is parked."""
+    """`under_way` is in the order in which items began. `over`: how many are over now. `parked`: when those began that
+    are parked. `item_s`: how long items take here, in the mean; 0 while that is unknown, and then nothing is parked."""
     if not under_way:
         return NOTHING
     after_s = parks_after_s(item_s)
     oldest = now - after_s if item_s else 0.0
-    found: list[UnderWay] = []
+    found: list[Ticket[ItemCounts]] = []
     overdue = 0.0
     held_up = False
     began: list[float] | None = None
-    for item, turn in reversed(list(islice(under_way.items(), MOST_LOOKED_AT))):
-        expected_s = kinds.expected_s(item.kind)
+    for item in reversed(list(islice(under_way, MOST_LOOKED_AT))):
+        expected_s = kinds.expected_s(item.kind.number)
         if item.began < oldest:
             needed = _needed(item, kinds, after_s, held_up=held_up)
             if needed and began is None:
                 began = sorted(parked)
-            if not needed or is_overtaken(over, turn, bisect_left(began or (), item.began), needed):
+            if not needed or is_overtaken(over, item.turn, bisect_left(began or (), item.began), needed):
                 found.append(item)
                 continue
         if item.sent > 0 and expected_s:
@@ -86,8 +70,8 @@ def look(
     return Look(tuple(found), overdue, stuck)
 
 
-def _needed(item: UnderWay, kinds: Kinds, after_s: float, *, held_up: bool) -> int:
+def _needed(item: Ticket[ItemCounts], kinds: Kinds, after_s: float, *, held_up: bool) -> int:
     """How many later items have to be over before an old item is parked, if any. `held_up`: one of them is late."""
-    if item.sent > 0 and not kinds.long[item.kind] and 0 < kinds.expected_s(item.kind) < after_s:
+    if item.sent > 0 and not kinds.long[item.kind.number] and 0 < kinds.expected_s(item.kind.number) < after_s:
         return OVERTAKEN_BY
     return 1 if held_up else 0

@@ -27,7 +27,7 @@ from tierlb.net.names import Resolve, resolve
 from tierlb.net.websocket import Channel, Disconnected, connect
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession, Effect
-from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Drain, Frame, Hello, Refuse, Welcome
+from tierlb.wire.frames import PROTOCOL_VERSION, Ack, Configure, Frame, Hello, Leaving, Refuse, Welcome
 
 LEAVE_NOTICE_S = 0.1
 """From the drain frame to the closing of listeners; a snapshot reaches the parents in a fifth of it."""
@@ -142,7 +142,7 @@ class ControllerLink:
         async def announce_leaving() -> None:
             await conversation.welcomed.wait()
             await self._leaving.wait()
-            await conversation.send(session.send(Drain()))
+            await conversation.send(session.send(Leaving()))
             self._announced.set()
             await trio.sleep_forever()
 

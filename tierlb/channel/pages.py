@@ -12,7 +12,7 @@ from collections.abc import Callable
 import attrs
 
 from tierlb.channel.metrics import MetricsPage
-from tierlb.net.page import Page, plain
+from tierlb.net.page import Page, plain_page
 from tierlb.telemetry.exposition import Exposed, expose, expose_process
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.log_quota import LogLosses
@@ -28,11 +28,11 @@ CONTROLLER_LABEL = "controller"
 def probe(path: str, unready: Callable[[], str]) -> Page | None:
     """The answer to a probe, if it is one; `unready` gives the reason for a 503, or ""."""
     if path == ALIVE:
-        return plain("alive")
+        return plain_page("alive")
     if path != READY:
         return None
     reason = unready()
-    return plain(reason, 503) if reason else plain("ready")
+    return plain_page(reason, 503) if reason else plain_page("ready")
 
 
 @attrs.define

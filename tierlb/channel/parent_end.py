@@ -28,7 +28,7 @@ from tierlb.net.websocket_server import BATCH_GAP_S, ServerConnection, Websocket
 from tierlb.net.websocket_upgrade import Admit, ProvenPeer
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildFrame, Close, Effect, ParentFrame, ParentSession, Transmit
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 HELLO_TIMEOUT_S = 5.0
 """From the upgrade to the hello, which a child sends at once."""
@@ -91,7 +91,7 @@ class ChildConnection:
             match effect:
                 case Hello():
                     self._join(effect, now)
-                case Ack() | Refuse() | Report() | Drain() if self._handler is not None:
+                case Ack() | Refuse() | Report() | Leaving() if self._handler is not None:
                     self._handler.receive(effect, now)
                 case _:
                     self._carry_out([effect])

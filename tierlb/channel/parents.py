@@ -29,7 +29,7 @@ from tierlb.net.names import Resolve, follow, resolve
 from tierlb.net.websocket import Disconnected, connect
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildSession
-from tierlb.wire.frames import MAX_PARENTS, Hello, Parent
+from tierlb.wire.frames import MAX_PARENTS, Hello, ParentAddress
 
 INTERNAL = "an internal error here: see internal_error in this log"
 
@@ -46,11 +46,11 @@ class Parents:
     follow: Follow = follow_nothing
     tls: ssl.SSLContext | None = None
     ask: Resolve = resolve
-    _links: dict[Parent, trio.CancelScope] = attrs.field(factory=dict, init=False)
-    _wanted: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _links: dict[ParentAddress, trio.CancelScope] = attrs.field(factory=dict, init=False)
+    _wanted: tuple[ParentAddress, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    def report_to(self, parents: tuple[Parent, ...]) -> None:
+    def report_to(self, parents: tuple[ParentAddress, ...]) -> None:
         """These are the parents from now on."""
         self._wanted = parents
         self._changed.set()
@@ -75,11 +75,11 @@ class Parents:
                     keep = self._keep_named if is_named(parent.url) else self._keep
                     nursery.start_soon(keep, parent, self._links[parent])
 
-    async def _keep_named(self, parent: Parent, scope: trio.CancelScope) -> None:
+    async def _keep_named(self, parent: ParentAddress, scope: trio.CancelScope) -> None:
         with scope:
             await keep_going(self.errors, "parents by name", partial(self._keep_all, parent))
 
-    async def _keep_all(self, parent: Parent) -> None:
+    async def _keep_all(self, parent: ParentAddress) -> None:
         """A connection to each address of a name."""
         links: dict[str, trio.CancelScope] = {}
         host = urlsplit(parent.url).hostname or ""
@@ -98,7 +98,7 @@ class Parents:
         async with trio.open_nursery() as nursery:
             await follow(host, change, miss, self.ask)
 
-    async def _keep(self, parent: Parent, scope: trio.CancelScope, at: str = "") -> None:
+    async def _keep(self, parent: ParentAddress, scope: trio.CancelScope, at: str = "") -> None:
         backoff = Backoff()
         with scope:
             while True:

@@ -9,7 +9,7 @@ connection is known to be dead. Two connections are refused:
   processes may share a credential, such as the token of a pool, and none of them may speak for another. A host that was
   replaced by another one is found dead within six seconds.
 
-Left out: how long a replaced process is remembered, which each side decides by what it knows of processes.
+Left out: how long a replaced process is remembered.
 """
 
 

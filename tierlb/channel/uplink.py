@@ -22,7 +22,7 @@ from tierlb.net.keep_going import keep_going
 from tierlb.net.names import Resolve, resolve
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import Effect
-from tierlb.wire.frames import Frame, Parent, ReportTo, Watch
+from tierlb.wire.frames import Frame, ParentAddress, ReportTo, Watch
 
 
 @attrs.define
@@ -35,7 +35,7 @@ class Uplink:
     rng: random.Random
     server: SnapshotServer | None = None
     relay: WatchRelay = attrs.field(factory=WatchRelay)
-    on_placed: Callable[[tuple[Parent, ...]], None] = lambda parents: None
+    on_placed: Callable[[tuple[ParentAddress, ...]], None] = lambda parents: None
     ask: Resolve = resolve
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     reports: ReportSchedule = attrs.field(init=False)
@@ -61,7 +61,7 @@ class Uplink:
         self.reports.hurry()
         await self.link.leave()
 
-    def report_to(self, parents: tuple[Parent, ...]) -> None:
+    def report_to(self, parents: tuple[ParentAddress, ...]) -> None:
         """These are the parents from now on; without any it is the controller."""
         self.reports.has_parents = bool(parents)
         self.parents.report_to(parents)

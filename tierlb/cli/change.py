@@ -1,8 +1,7 @@
-"""Changing a running cluster: send what is wanted, then say line by line what happens, until it is over.
+"""Changing a running cluster: send the change, then print its progress line by line until it is over.
 
-A change is carried out by the controller, not by this command, which only follows it: whoever presses Ctrl-C leaves it
-running. Exit code 0 when it is done, or nothing had to be; 1 when it was refused, taken back or failed; 2 for wrong
-usage or a bad file.
+The controller carries a change out; this command only follows it, so Ctrl-C leaves the change running. Exit code 0 when
+it is done, or nothing had to be; 1 when it was refused, taken back or failed; 2 for wrong usage or a bad file.
 """
 
 import getpass
@@ -18,13 +17,15 @@ import click
 from tierlb.cli.check import load_or_exit
 from tierlb.cli.client import Client
 from tierlb.cli.printable import printable
+from tierlb.model.topology import Admin
+from tierlb.topology.verbs import SetEndpoint, SetNode, Verb, verb_json
 
 if TYPE_CHECKING:
     from tierlb.cli.deploy import Containers
 
 Json = dict[str, Any]
 
-POLL_S = 0.25
+PROGRESS_POLL_S = 0.25
 MOST_NAME_CHARS = 64
 INTERRUPTED = 130
 """As a shell has it for a command that SIGINT ended."""
@@ -32,8 +33,8 @@ OVER = frozenset({"done", "rolled back", "failed"})
 
 
 @attrs.frozen
-class Wish:
-    """What can be said of every change of the topology. `compose`: whose containers are to be changed with it."""
+class ChangeOptions:
+    """The options of every change of the topology. `compose`: the directory of the containers to change with it."""
 
     why: str = ""
     deadline_s: float | None = None
@@ -42,28 +43,28 @@ class Wish:
     compose: Path | None = None
 
     def body(self) -> Json:
-        """For the API, what was not said left out."""
+        """For the API, without what was not given."""
         fields = attrs.asdict(self, filter=lambda field, _: field.name != "compose")
-        said = {name: value for name, value in fields.items() if value not in ("", None, False)}
-        return {"who": whoami(), **said}
+        given = {name: value for name, value in fields.items() if value not in ("", None, False)}
+        return {"who": whoami(), **given}
 
 
 def run_plan(client: Client, file: Path) -> None:
-    """Say what applying the file would do; exits with 1 if it cannot be done."""
+    """Print what applying the file would do; exits with 1 if it cannot be done."""
     load_or_exit(file, "nothing was compared")
     _, plan = client.post("/v1/plan", {"text": read_text(file)})
     _show_plan(client, plan)
 
 
-def run_apply(client: Client, file: Path, wish: Wish) -> None:
+def run_apply(client: Client, file: Path, options: ChangeOptions) -> None:
     """Make the cluster what the file says."""
     load_or_exit(file, "nothing was changed")
-    run_change(client, "/v1/apply", {"text": read_text(file), **wish.body()}, wish.compose)
+    run_change(client, "/v1/apply", {"text": read_text(file), **options.body()}, options.compose)
 
 
-def run_edit(client: Client, edit: Json, wish: Wish) -> None:
-    """A verb."""
-    run_change(client, "/v1/edit", {"edit": edit, **wish.body()}, wish.compose)
+def run_verb(client: Client, verb: Verb, options: ChangeOptions) -> None:
+    """Have a verb carried out."""
+    run_change(client, "/v1/edit", {"edit": verb_json(verb), **options.body()}, options.compose)
 
 
 def run_change(client: Client, path: str, body: Json, compose: Path | None = None) -> None:
@@ -75,15 +76,15 @@ def run_change(client: Client, path: str, body: Json, compose: Path | None = Non
     if status == 202:
         if containers is not None:
             containers.begin(answer["revision"])
-        follow(client, answer, containers)
+        follow_change(client, answer, containers)
     else:
         _show_plan(client, answer)
 
 
-def run_admin(client: Client, target: str, state: str, wish: Wish) -> None:
-    """Of an endpoint that is an edit of the file; what is wanted of a node or agent belongs to a revision beside it."""
-    verb, key = ("endpoint", "endpoint") if "/" in target else ("node", "node")
-    run_edit(client, {"verb": verb, key: target, "admin": state}, wish)
+def run_admin(client: Client, target: str, state: str, options: ChangeOptions) -> None:
+    """Set the admin state of an endpoint, which is in the file, or of a node or agent, which belongs to a revision."""
+    admin = Admin(state)
+    run_verb(client, SetEndpoint(target, admin) if "/" in target else SetNode(target, admin), options)
 
 
 def follow_latest(client: Client, compose: Path | None = None) -> None:
@@ -93,7 +94,7 @@ def follow_latest(client: Client, compose: Path | None = None) -> None:
     if change is not None:
         if containers is not None and change["outcome"] not in OVER:
             containers.begin(change["revision"])
-        follow(client, change, containers)
+        follow_change(client, change, containers)
         return
     if containers is not None:
         containers.end()
@@ -103,15 +104,15 @@ def follow_latest(client: Client, compose: Path | None = None) -> None:
         click.echo("nothing was changed since the start")
 
 
-def follow(client: Client, change: Json, containers: "Containers | None" = None) -> None:
-    """Say what happens until it is over; exits with 1 if it does not end well."""
-    told = 0
+def follow_change(client: Client, change: Json, containers: "Containers | None" = None) -> None:
+    """Print the progress until the change is over; exits with 1 if it does not end well."""
+    printed = 0
     try:
         while True:
-            told = _tell(client, change, told)
+            printed = _print_lines(client, change, printed)
             if change["outcome"] in OVER:
                 break
-            select.select((), (), (), POLL_S)
+            select.select((), (), (), PROGRESS_POLL_S)
             change = client.get(f"/v1/progress/{change['number']}")
     except KeyboardInterrupt:
         click.echo("\nThe change goes on without this command: `tierlb progress` follows it", err=True)
@@ -145,10 +146,10 @@ def whoami() -> str:
     return printable(name)[:MOST_NAME_CHARS] or "somebody"
 
 
-def _tell(client: Client, change: Json, told: int) -> int:
+def _print_lines(client: Client, change: Json, printed: int) -> int:
     lines = change["lines"]
     if not client.as_json:
-        for line in lines[told:]:
+        for line in lines[printed:]:
             click.echo(f"{line['at_s']:7.2f} s  {printable(line['text'])}")
     return len(lines)
 

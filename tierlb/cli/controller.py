@@ -114,7 +114,7 @@ def _secret(file: Path | None) -> str:
 
 
 def _user() -> str:
-    """On whose behalf it acts; in a container there may be no user of that number."""
+    """The user in whose name the controller acts; in a container there may be no user of that number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -15,17 +15,19 @@ import attrs
 import click
 
 from tierlb.admin.bodies import PlanBody
-from tierlb.admin.shapes import Misshapen, read
+from tierlb.admin.reading import read_typed_json
+from tierlb.admin.refusals import RequestRefused
 from tierlb.cli.client import Client
 from tierlb.cli.compose import check_for_compose
-from tierlb.deploy.compose import ADMIN_TOKEN, Document, document
+from tierlb.deploy.compose import ADMIN_TOKEN, Document, compose_document
 from tierlb.deploy.containers import conflicts, outdated
-from tierlb.deploy.docker import Engine, EngineError, find_engine
+from tierlb.deploy.docker import ComposeEngine, EngineError, find_engine
 from tierlb.deploy.project import COMPOSE_FILE, SECRETS, NotOurs, Project, lay_out, read_project, rendering
 from tierlb.model.topology import Topology
-from tierlb.topology.edit import EditError, edited
+from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.verbs import EditError
 
 Json = dict[str, Any]
 
@@ -36,14 +38,14 @@ class Containers:
 
     client: Client
     project: Project
-    engine: Engine
+    engine: ComposeEngine
 
     def checked(self, path: str, body: Json) -> Json:
         """The request, for just the revision for which it was found to be possible; exits where it is not."""
         current = self.client.get("/v1/topology")
         try:
             wanted = self._load(self._wanted(path, body, current["text"]))
-        except (EditError, Misshapen, TopologyError):
+        except (EditError, RequestRefused, TopologyError):
             return body  # which the controller refuses in its own words
         check_for_compose(self.project.topology_file, wanted[0])
         with _engine_errors():
@@ -70,7 +72,7 @@ class Containers:
             case "/v1/edit" if body["edit"]["verb"] == "node":
                 return current
             case "/v1/edit":
-                edit = read(PlanBody, {"edit": body["edit"]}).edit.edit()
+                edit = read_typed_json(PlanBody, {"edit": body["edit"]}).edit
                 return edited(current, edit, str(self.project.topology_file))
             case "/v1/rollback":
                 return str(self.client.get(f"/v1/history/{body['number']}")["text"])
@@ -93,7 +95,7 @@ class Containers:
         return load_text(text, str(self.project.topology_file)), text
 
     def _document(self, topology: Topology, text: str) -> Document:
-        return document(rendering(self.project, topology, text))
+        return compose_document(rendering(self.project, topology, text))
 
     def _laid_out(self, text: str) -> Document:
         topology, _ = self._load(text)

@@ -1,45 +1,42 @@
-"""`tierlb explain`: one real request, and how each tier chose for it.
+"""`tierlb explain`: one real request, and how each tier chose a host for it.
 
 The admin API makes a nonce known to all nodes, the request carries it, and the response says how it was chosen for.
-Nodes learn of a nonce some ms later, and say so to nobody: a request whose explanation has gaps is sent again, a few
-times. One that could change something (POST and so on) is sent once, when the nodes have had all that time.
+Nodes get a nonce some ms later and do not confirm it: a request whose explanation has gaps is sent again, a few times.
+One that could change something (POST and so on) is sent once, after all that time.
 """
 
 import socket
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import attrs
 import click
-import h11
 
-from tierlb.cli.choices import Way, as_plain, follow, page
+from tierlb.cli.choices import ChoiceTrace, as_plain, trace_of, trace_table
 from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.rows import counts_connections
 from tierlb.cli.status import ask_admin, fetch_status
 from tierlb.model.address import Address, parse_address
 
-FIELD = "X-Tierlb-Explain"
+NONCE_FIELD = "X-Tierlb-Explain"
 ATTEMPTS = 10
 """The admin API takes a tenth of a second for each, so a second in all."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
-"""There is no body, which these have to say (RFC 9110 §8.6)."""
-CONNECT_TIMEOUT_S = 5.0
-ANSWER_TIMEOUT_S = 60.0
+"""Their requests have no body here, and must declare that (RFC 9110 §8.6)."""
+EXPLAIN_CONNECT_S = 5.0
+EXPLAIN_ANSWER_S = 60.0
 WIDE = 500
 """Characters a line has in a file."""
-READ_BYTES = 64 * 1024
-MAX_HEAD_BYTES = 256 * 1024
+MAX_EXPLAINED_HEAD_BYTES = 256 * 1024
 IN_TARGETS = "!$%&'()*+,-./:;=?@_~"
 """Besides letters and digits, what stays as it was typed; the rest is percent-encoded."""
 
 
 @attrs.frozen
-class Entry:
+class TierEntry:
     """The tier that takes the request, and where."""
 
     tier: str
@@ -55,10 +52,9 @@ class Question:
     target: str
     fields: tuple[tuple[str, str], ...]
 
-    def send(self, connection: h11.Connection, nonce: str) -> bytes:
-        """The request as bytes. Raises h11.LocalProtocolError for what is no HTTP."""
-        head = h11.Request(method=self.method, target=self.target, headers=[*self.fields, (FIELD, nonce)])
-        return (connection.send(head) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+    def with_nonce(self, nonce: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """Method, target and fields."""
+        return self.method, self.target, (*self.fields, (NONCE_FIELD, nonce))
 
 
 @attrs.frozen
@@ -71,7 +67,7 @@ class Answer:
 
 
 def run_explain(url: str, admin_url: Where, headers: Sequence[str], method: str, as_json: bool) -> None:
-    """Ask, and print what was found; exits with 1 if a tier did not explain itself."""
+    """Ask, and print what was found; exits with 1 if a tier gave no explanation."""
     admin_place(admin_url)
     given = tuple(map(_field, headers))
     status = fetch_status(admin_url)
@@ -89,7 +85,7 @@ def run_explain(url: str, admin_url: Where, headers: Sequence[str], method: str,
         )
 
 
-def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> Entry:
+def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> TierEntry:
     """The tier that the URL means: the one at its host and port, or the first that listens and has HTTP to explain.
 
     Raises a UsageError for a URL that leads elsewhere, a ClickException where only connections are balanced.
@@ -110,10 +106,10 @@ def find_entry(status: dict[str, Any], url: str, admin_url: Where) -> Entry:
             raise click.UsageError(f"{url}: this cluster does not listen there, but at {known}")
         if name not in speaking:
             raise _tcp_only({name: public[name]})
-    return Entry(name, _reachable(public[name], admin_place(admin_url)[0]))
+    return TierEntry(name, _reachable(public[name], admin_place(admin_url)[0]))
 
 
-def ask_for(url: str, entry: Entry, method: str, given: Sequence[tuple[str, str]]) -> Question:
+def ask_for(url: str, entry: TierEntry, method: str, given: Sequence[tuple[str, str]]) -> Question:
     """The request for this URL, or path, with the fields given. Raises a UsageError for what is no HTTP."""
     parts = urlsplit(f"http://{entry.address}{url}" if url.startswith("/") else url)
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=IN_TARGETS)
@@ -123,60 +119,63 @@ def ask_for(url: str, entry: Entry, method: str, given: Sequence[tuple[str, str]
     usual += [("Content-Length", "0")] if method in WITH_LENGTH and "transfer-encoding" not in names else []
     fields = (*((name, value) for name, value in usual if name.lower() not in names), *given)
     question = Question(f"http://{parts.netloc}{target}", method, target, fields)
+    from tierlb.net.http_client import demand_request
+
     try:
-        question.send(h11.Connection(h11.CLIENT), "nonce")
-    except h11.LocalProtocolError as error:
-        raise click.UsageError(f"that is no HTTP request without a body: {error}") from error
+        demand_request(*question.with_nonce("nonce"))
+    except ValueError as error:
+        raise click.UsageError(f"that is not an HTTP request without a body: {error}") from error
     return question
 
 
-def ask(address: Address, question: Question, nonce: str) -> Answer:
-    """Send it on a new connection and read the head of the answer; its body is nobody's concern."""
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-    message = question.send(connection, nonce)
+def ask_with_nonce(address: Address, question: Question, nonce: str) -> Answer:
+    """Send it on a new connection and read the head of the answer; its body is not read."""
+    import trio
+
+    from tierlb.net.http_client import BadAnswer, CutAnswer
+
     try:
-        with socket.create_connection(address.sockaddr, CONNECT_TIMEOUT_S) as sock:
-            sock.settimeout(ANSWER_TIMEOUT_S)
-            sock.sendall(message)
-            return _read_answer(connection, sock)
-    except EOFError as error:
+        return trio.run(_ask, address, question, nonce)
+    except CutAnswer as error:
         raise click.ClickException(f"{question.url} closed the connection without an answer") from error
-    except TimeoutError as error:
-        raise click.ClickException(f"{question.url} did not answer in time") from error
-    except OSError as error:
-        raise click.ClickException(f"{question.url} cannot be reached: {error.strerror or error}") from error
-    except h11.RemoteProtocolError as error:
+    except BadAnswer as error:
         raise click.ClickException(f"{question.url} does not answer as HTTP does: {error}") from error
+    except trio.TooSlowError as error:
+        raise click.ClickException(f"{question.url} did not answer in time") from error
+    except (OSError, trio.BrokenResourceError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"{question.url} cannot be reached: {reason}") from error
 
 
-def _read_answer(connection: h11.Connection, sock: socket.socket) -> Answer:
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            data = sock.recv(READ_BYTES)
-            if not data:
-                raise EOFError
-            connection.receive_data(data)
-        elif isinstance(event, h11.Response) or (
-            isinstance(event, h11.InformationalResponse) and event.status_code == HTTPStatus.SWITCHING_PROTOCOLS
-        ):
-            told = tuple(value.decode("latin-1") for name, value in event.headers if name == FIELD.lower().encode())
-            return Answer(event.status_code, bytes(event.reason).decode("latin-1"), told)
+async def _ask(address: Address, question: Question, nonce: str) -> Answer:
+    import trio
+
+    from tierlb.net.http_client import HttpConnection
+    from tierlb.net.self_connect import open_stream
+
+    with trio.fail_after(EXPLAIN_CONNECT_S):
+        stream = await open_stream(address.host, address.port)
+    with trio.fail_after(EXPLAIN_ANSWER_S):
+        async with stream:
+            head = await HttpConnection(stream, MAX_EXPLAINED_HEAD_BYTES).ask(*question.with_nonce(nonce))
+    return Answer(head.status, head.reason, head.values(NONCE_FIELD))
 
 
-def _explained(admin_url: Where, status: dict[str, Any], entry: Entry, question: Question) -> tuple[Answer, Way]:
+def _explained(
+    admin_url: Where, status: dict[str, Any], entry: TierEntry, question: Question
+) -> tuple[Answer, ChoiceTrace]:
     for attempt in range(1, ATTEMPTS + 1):
         nonce = str(ask_admin(admin_url, "POST", "/v1/explain", frozenset({"nonce"}))["nonce"])
         if question.method not in SAFE and attempt < ATTEMPTS:
             continue
-        answer = ask(entry.address, question, nonce)
-        way = follow(status, entry.tier, answer.lines)
+        answer = ask_with_nonce(entry.address, question, nonce)
+        way = trace_of(status, entry.tier, answer.lines)
         if way.missing is None:
             break
     return answer, way
 
 
-def _print(question: Question, answer: Answer, way: Way) -> None:
+def _print(question: Question, answer: Answer, way: ChoiceTrace) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -184,13 +183,15 @@ def _print(question: Question, answer: Answer, way: Way) -> None:
     if not console.is_terminal:
         console = Console(width=WIDE)
     by = f" from {way.by}" if way.by else ""
-    said = f"{answer.status} {answer.reason}".strip() + by
+    outcome = f"{answer.status} {answer.reason}".strip() + by
     console.print(
-        Text(f"{question.method} {printable(question.url)}\n", "bold"), page(way), Text(f"\n{printable(said)}")
+        Text(f"{question.method} {printable(question.url)}\n", "bold"),
+        trace_table(way),
+        Text(f"\n{printable(outcome)}"),
     )
 
 
-def _print_json(question: Question, answer: Answer, way: Way) -> None:
+def _print_json(question: Question, answer: Answer, way: ChoiceTrace) -> None:
     import json
 
     asked = {"method": question.method, "url": question.url}
@@ -231,7 +232,7 @@ def _is_wildcard(address: Address) -> bool:
 
 
 def _reachable(address: Address, admin_host: str) -> Address:
-    """Who listens on every interface of a machine does so, for one, where its admin API is."""
+    """A tier that listens on every interface of a machine listens at the address of its admin API, too."""
     if not _is_wildcard(address):
         return address
     hosts = sorted(_resolved(admin_host), key=lambda host: (":" in host) is not (":" in address.host))

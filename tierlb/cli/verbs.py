@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tierlb.cli.change import Wish
+    from tierlb.cli.change import ChangeOptions
     from tierlb.cli.client import Client
 
-DEFAULT_ADMIN = "http://127.0.0.1:7900"
-CA_HELP = "Signed the API's certificate, with https.  [default: whom the machine trusts]"
+DEFAULT_ADMIN_URL = "http://127.0.0.1:7900"
+CA_HELP = "Certificate of the authority that signed the API's, with https.  [default: those that the machine trusts]"
 TopologyPath = click.Path(exists=True, dir_okay=False, path_type=Path)
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 KINDS = ("l4", "l7")
 POLICIES = (
     *("load-aware", "round-robin", "random", "least-requests", "two-choices", "weighted", "peak-ewma"),
@@ -34,15 +34,17 @@ _COMPOSE = click.option(
 )
 
 
-def reading_a_cluster(command: Command) -> Command:
-    """Options that say which cluster is read, given to the command as `admin`."""
+def reading_a_cluster(command: CommandFunction) -> CommandFunction:
+    """Options for the cluster to read, given to the command as `admin`."""
 
-    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+    @click.option(
+        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
+    )
     @click.option(
         "--token-file",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="What reading from other machines needs.  [default: .tierlb/CLUSTER/admin-token]",
+        help="The token, which reading from other machines needs.  [default: .tierlb/CLUSTER/admin-token]",
     )
     @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
     @functools.wraps(command)
@@ -54,18 +56,20 @@ def reading_a_cluster(command: Command) -> Command:
     return with_access
 
 
-def _of_a_cluster(command: Command) -> Command:
-    """Options that say which cluster is meant, given to the command as its client."""
+def _of_a_cluster(command: CommandFunction) -> CommandFunction:
+    """Options for the cluster to change, given to the command as its client."""
 
-    @click.option("--admin", default=DEFAULT_ADMIN, show_default=True, metavar="URL", help="Where `up` said.")
+    @click.option(
+        "--admin", default=DEFAULT_ADMIN_URL, show_default=True, metavar="URL", help="Where its admin API is."
+    )
     @click.option(
         "--token-file",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="What changes need.  [default: .tierlb/CLUSTER/admin-token]",
+        help="The token, which changes need.  [default: .tierlb/CLUSTER/admin-token]",
     )
     @click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=CA_HELP)
-    @click.option("--json", "as_json", is_flag=True, help="For programs.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @functools.wraps(command)
     def with_client(admin: str, token_file: Path | None, ca: Path | None, as_json: bool, **others: Any) -> None:
         from tierlb.cli.client import Client, admin_place
@@ -76,31 +80,31 @@ def _of_a_cluster(command: Command) -> Command:
     return with_client
 
 
-def _of_a_change(command: Command) -> Command:
-    """Options of every change of the topology, given to the command as its wish."""
+def _of_a_change(command: CommandFunction) -> CommandFunction:
+    """Options of every change of the topology, given to the command as `options`."""
 
-    @click.option("--why", default="", metavar="TEXT", help="For the history.")
-    @click.option("--deadline", metavar="TIME", help="Take it back if it is not done by then.  [default: 60s]")
+    @click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
+    @click.option("--deadline", metavar="TIME", help="Roll the change back if it is not done by then.  [default: 60s]")
     @click.option("--expected", type=click.IntRange(1), metavar="N", help="Only if this is still the current revision.")
-    @click.option("--dry-run", is_flag=True, help="Say what would be done.")
+    @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
     @_COMPOSE
     @functools.wraps(command)
-    def with_wish(
+    def with_options(
         why: str, deadline: str | None, expected: int | None, dry_run: bool, compose: Path | None, **others: Any
     ) -> None:
-        from tierlb.cli.change import Wish
+        from tierlb.cli.change import ChangeOptions
 
         seconds = None if deadline is None else _seconds("--deadline", deadline)
-        command(wish=Wish(why, seconds, expected, dry_run, compose), **others)
+        command(options=ChangeOptions(why, seconds, expected, dry_run, compose), **others)
 
-    return with_wish
+    return with_options
 
 
 @click.command()
 @click.argument("file", type=TopologyPath)
 @_of_a_cluster
 def plan(client: "Client", file: Path) -> None:
-    """Say what applying FILE would do to the running cluster, and to connections."""
+    """Print what applying FILE would do to the running cluster, and to connections."""
     from tierlb.cli.change import run_plan
 
     run_plan(client, file)
@@ -110,11 +114,11 @@ def plan(client: "Client", file: Path) -> None:
 @click.argument("file", type=TopologyPath)
 @_of_a_change
 @_of_a_cluster
-def apply(client: "Client", wish: "Wish", file: Path) -> None:
-    """Make the running cluster what FILE says; what does not come off is taken back."""
+def apply(client: "Client", options: "ChangeOptions", file: Path) -> None:
+    """Change the running cluster to FILE; a change that fails is rolled back."""
     from tierlb.cli.change import run_apply
 
-    run_apply(client, file, wish)
+    run_apply(client, file, options)
 
 
 @click.group()
@@ -132,89 +136,91 @@ def tier() -> None:
 @click.option("--policy", type=click.Choice(POLICIES), help="How it chooses.  [default: load-aware]")
 @_of_a_change
 @_of_a_cluster
-def tier_add(client: "Client", wish: "Wish", **given: Any) -> None:
-    """Put a new tier where --between, --above or --below says."""
-    from tierlb.cli.change import run_edit
+def tier_add(client: "Client", options: "ChangeOptions", **given: Any) -> None:
+    """Add a tier at the place that --between, --above or --below gives."""
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import AddTier
 
     if sum(bool(given[name]) for name in ("between", "above", "below")) != 1:
-        raise click.UsageError("say where it goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
-    run_edit(client, {"verb": "tier-add", **{name: value for name, value in given.items() if value}}, wish)
+        raise click.UsageError("choose where it goes: --between ABOVE BELOW, --above NAME or --below NAME, one of them")
+    run_verb(client, AddTier(**{name: value for name, value in given.items() if value}), options)
 
 
 @tier.command("remove")
 @click.argument("name")
 @_of_a_change
 @_of_a_cluster
-def tier_remove(client: "Client", wish: "Wish", name: str) -> None:
+def tier_remove(client: "Client", options: "ChangeOptions", name: str) -> None:
     """Take a tier out: what sent to it sends to what it sent to."""
-    from tierlb.cli.change import run_edit
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import RemoveTier
 
-    run_edit(client, {"verb": "tier-remove", "name": name}, wish)
+    run_verb(client, RemoveTier(name), options)
 
 
 @click.command()
 @click.argument("replicas", nargs=-1, required=True, metavar="NAME=N...")
 @_of_a_change
 @_of_a_cluster
-def scale(client: "Client", wish: "Wish", replicas: tuple[str, ...]) -> None:
+def scale(client: "Client", options: "ChangeOptions", replicas: tuple[str, ...]) -> None:
     """Set how many nodes tiers have, or processes pools with `run`: scale web=5 api=2."""
-    from tierlb.cli.change import run_edit
-    from tierlb.topology.edit import EditError, parse_scale
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import EditError, parse_scale
 
     try:
-        meant = parse_scale(*replicas).replicas
+        verb = parse_scale(*replicas)
     except EditError as error:
         raise click.UsageError(str(error)) from error
-    run_edit(client, {"verb": "scale", "replicas": meant}, wish)
+    run_verb(client, verb, options)
 
 
 @click.command()
 @click.argument("policy", metavar="TIER=POLICY")
 @_of_a_change
 @_of_a_cluster
-def policy(client: "Client", wish: "Wish", policy: str) -> None:
+def policy(client: "Client", options: "ChangeOptions", policy: str) -> None:
     """Set how the nodes of a tier choose: policy web=round-robin."""
-    from tierlb.cli.change import run_edit
-    from tierlb.topology.edit import EditError, parse_policy
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import EditError, parse_policy
 
     try:
-        meant = parse_policy(policy)
+        verb = parse_policy(policy)
     except EditError as error:
         raise click.UsageError(str(error)) from error
-    run_edit(client, {"verb": "policy", "tier": meant.tier, "policy": meant.policy.value}, wish)
+    run_verb(client, verb, options)
 
 
 @click.command()
 @click.argument("target", metavar="NODE|POOL/HOST:PORT")
 @_of_a_change
 @_of_a_cluster
-def drain(client: "Client", wish: "Wish", target: str) -> None:
+def drain(client: "Client", options: "ChangeOptions", target: str) -> None:
     """Send nothing new to a node, agent or endpoint, until `ready`; what it has may finish."""
     from tierlb.cli.change import run_admin
 
-    run_admin(client, target, "drain", wish)
+    run_admin(client, target, "drain", options)
 
 
 @click.command()
 @click.argument("target", metavar="NODE|POOL/HOST:PORT")
 @_of_a_change
 @_of_a_cluster
-def maintenance(client: "Client", wish: "Wish", target: str) -> None:
+def maintenance(client: "Client", options: "ChangeOptions", target: str) -> None:
     """As `drain`, without health checks; what is left after the drain time is cut."""
     from tierlb.cli.change import run_admin
 
-    run_admin(client, target, "maintenance", wish)
+    run_admin(client, target, "maintenance", options)
 
 
 @click.command()
 @click.argument("target", metavar="NODE|POOL/HOST:PORT")
 @_of_a_change
 @_of_a_cluster
-def ready(client: "Client", wish: "Wish", target: str) -> None:
+def ready(client: "Client", options: "ChangeOptions", target: str) -> None:
     """Give a node, agent or endpoint its share again."""
     from tierlb.cli.change import run_admin
 
-    run_admin(client, target, "ready", wish)
+    run_admin(client, target, "ready", options)
 
 
 @click.command()
@@ -222,15 +228,16 @@ def ready(client: "Client", wish: "Wish", target: str) -> None:
 @click.argument("weight", type=click.FloatRange(0))
 @_of_a_change
 @_of_a_cluster
-def weight(client: "Client", wish: "Wish", endpoint: str, weight: float) -> None:
-    """Set an endpoint's share beside the others, 1 if nothing is said; 0: nothing new is sent there."""
-    from tierlb.cli.change import run_edit
+def weight(client: "Client", options: "ChangeOptions", endpoint: str, weight: float) -> None:
+    """Set an endpoint's weight beside the others (1 by default); 0: nothing new is sent there."""
+    from tierlb.cli.change import run_verb
+    from tierlb.topology.verbs import SetEndpoint
 
     if "/" not in endpoint:
-        raise click.UsageError(f"{endpoint} is no endpoint: write POOL/HOST:PORT; nodes share by what they report")
+        raise click.UsageError(f"{endpoint} is not an endpoint: write POOL/HOST:PORT; nodes share by what they report")
     if not math.isfinite(weight):
-        raise click.UsageError(f"{weight} is no weight: write a number, such as 0.5")
-    run_edit(client, {"verb": "endpoint", "endpoint": endpoint, "weight": weight}, wish)
+        raise click.UsageError(f"{weight} is not a weight: write a number, such as 0.5")
+    run_verb(client, SetEndpoint(endpoint, weight=weight), options)
 
 
 @click.command()
@@ -247,7 +254,7 @@ def restart(client: "Client", tier: str) -> None:
 @click.argument("number", required=False, type=click.IntRange(1))
 @_of_a_cluster
 def history(client: "Client", number: int | None) -> None:
-    """List what the cluster was asked to be; with NUMBER print the file of that revision."""
+    """List the revisions of the topology; with NUMBER print the file of that revision."""
     from tierlb.cli.history import show_history
 
     show_history(client, number)
@@ -257,18 +264,18 @@ def history(client: "Client", number: int | None) -> None:
 @click.argument("number", type=click.IntRange(1))
 @_of_a_change
 @_of_a_cluster
-def rollback(client: "Client", wish: "Wish", number: int) -> None:
+def rollback(client: "Client", options: "ChangeOptions", number: int) -> None:
     """Apply the file of revision NUMBER anew."""
     from tierlb.cli.change import run_change
 
-    run_change(client, "/v1/rollback", {"number": number, **wish.body()}, wish.compose)
+    run_change(client, "/v1/rollback", {"number": number, **options.body()}, options.compose)
 
 
 @click.command()
 @_COMPOSE
 @_of_a_cluster
 def progress(client: "Client", compose: Path | None) -> None:
-    """Follow the change under way, or say what the latest one did."""
+    """Follow the change under way, or print what the latest one did."""
     from tierlb.cli.change import follow_latest
 
     follow_latest(client, compose)

@@ -61,7 +61,7 @@ class ControllerParts:
     text: str
     engine: ProcessEngine
     who: str
-    """On whose behalf the file is applied."""
+    """The user in whose name the file is applied."""
     log: Log
     errors: InternalErrors
     admission: Admission

@@ -1,7 +1,7 @@
 """Runs one change at a time beside everything else, and keeps how the latest ones went."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 import trio
@@ -57,11 +57,14 @@ class ChangeRunner:
         if self._nursery is None:
             raise ChangeUnderWay("the cluster is still starting")
 
-    def begin(self, progress: Progress) -> None:
-        """No other change can begin from now on."""
+    def begin(self, progress: Progress, lines: Iterable[str] = ()) -> Progress:
+        """Another change cannot begin from now on. `lines`: what it does, for those that follow it."""
+        for line in lines:
+            progress.add(line)
         progress.number = self.progress.number + 1 if self.progress is not None else 1
         self.recent.append(progress)
         self._log.info("change_started", what=progress.what, revision=progress.revision, who=progress.who)
+        return progress
 
     def start(self, progress: Progress, job: Job) -> None:
         """Carry out what has begun."""

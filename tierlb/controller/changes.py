@@ -9,7 +9,7 @@ several controllers is the active one (election.py).
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,8 +31,8 @@ from tierlb.controller.rollout import BACK_S, RolloutRun
 from tierlb.controller.stages import lacking
 from tierlb.controller.store import Store
 from tierlb.model.topology import Topology
-from tierlb.topology.edit import Edit
-from tierlb.topology.plan import transition
+from tierlb.topology.stages import transition
+from tierlb.topology.verbs import Edit
 
 DEADLINE_S = 60.0
 SERVED_WITHIN_S = 5.0
@@ -41,8 +41,8 @@ SERVED_WITHIN_S = 5.0
 
 @attrs.frozen
 class Request:
-    """On whose behalf a change is made, and why. `expected`: the revision that it was made from (None: whatever is
-    current)."""
+    """`who`: the user in whose name the change is made. `expected`: the revision that it was made from; None: whatever
+    is current."""
 
     who: str
     why: str = ""
@@ -124,7 +124,7 @@ class Changes:
         machines = self._machines()
         if not machines.replaces:
             raise NotPossible(f"the nodes of {tier} were not started from here: restart them by whatever started them")
-        progress = self._begin(Progress(f"restart {tier}", 0, request.who))
+        progress = self.runner.begin(Progress(f"restart {tier}", 0, request.who))
         self.runner.start(progress, partial(restart_tier, self.controller, machines, tier))
         return progress
 
@@ -147,7 +147,7 @@ class Changes:
             raise NothingToDo("nothing would change")
         rollout = Rollout(history.active, self.history.active, self.now() + request.deadline_s) if stages else None
         await self.state.save(history=history, rollout=rollout)
-        progress = self._begin(Progress(what, history.active, request.who, stages=len(stages)), plan.lines)
+        progress = self.runner.begin(Progress(what, history.active, request.who, stages=len(stages)), plan.lines)
         self._want_meanwhile(base, proposal, after)
         with self.controller.errors.barrier("topology file"):
             await self.state.write_file(base.text, proposal.text)  # not cancelled, so what is stored is carried out
@@ -169,16 +169,10 @@ class Changes:
         stages = transition(before, after)
         plan = self.proposals.describe(before, after, base, proposal)
         progress = Progress("what another controller began", rollout.target, "", stages=len(stages))
-        self._begin(progress, plan.lines)
+        self.runner.begin(progress, plan.lines)
         self._want_meanwhile(base, proposal, after)
         deadline_s = max(rollout.deadline_s - self.now(), BACK_S)
         self._roll_out(progress, before, stages, deadline_s, min(rollout.stage, len(stages)))
-
-    def _begin(self, progress: Progress, lines: Iterable[str] = ()) -> Progress:
-        for line in lines:
-            progress.add(line)
-        self.runner.begin(progress)
-        return progress
 
     def _want_meanwhile(self, base: Proposal, proposal: Proposal, after: Topology) -> None:
         states = self.proposals.meanwhile(base.admin_states, proposal.admin_states, after)

@@ -14,11 +14,11 @@ from tierlb.channel.admission import Admission, agent_rows
 from tierlb.channel.log import Log
 from tierlb.controller.desired import DesiredMaker
 from tierlb.controller.engine import ProcessEngine
-from tierlb.controller.local_endpoints import LocalEndpoints
 from tierlb.controller.node_admin import NodeAdmin
 from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.observer import Observer
 from tierlb.controller.overview import Overview
+from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.publisher import Publisher
 from tierlb.controller.readiness import Readiness
 from tierlb.controller.registry import NodeRegistry
@@ -27,7 +27,7 @@ from tierlb.model.load import REPORT_INTERVAL_S
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import keep_going
 from tierlb.telemetry.internal_errors import InternalErrors
-from tierlb.wire.frames import Ack, Drain, Hello, Refuse, Report
+from tierlb.wire.frames import Ack, Hello, Leaving, Refuse, Report
 
 LOOK_AFTER_EVERY_S = 1.0
 
@@ -52,7 +52,7 @@ class Controller:
         self.signals = Signals()
         self.registry = NodeRegistry(topology, engine, self.admission, log, self.signals)
         self.node_admin = NodeAdmin(self.registry, self.signals)
-        self.endpoints = LocalEndpoints(self.signals)
+        self.endpoints = PublishedEndpoints(self.signals)
         desired = DesiredMaker(self.registry, self.endpoints, self.node_admin, self.admission)
         self.publisher = Publisher(self.registry, desired, self.signals)
         self.readiness = Readiness(self.registry, self.endpoints, desired)
@@ -84,7 +84,7 @@ class Controller:
         self.signals.changed()
         return record
 
-    def receive(self, record: NodeRecord, frame: Ack | Refuse | Report | Drain) -> None:
+    def receive(self, record: NodeRecord, frame: Ack | Refuse | Report | Leaving) -> None:
         """Act upon what the node sent."""
         match frame:
             case Ack():
@@ -98,7 +98,7 @@ class Controller:
                 record.reports.note_report(subtree, trio.current_time())
                 if rows := agent_rows(rows, record.name) if record.agent else rows:
                     self.observer.note_rows(rows)
-            case Drain():
+            case Leaving():
                 record.draining = True
                 self.log.info("node_drain_announced", node=record.name)
                 self.signals.changed()

@@ -3,9 +3,9 @@
 import attrs
 
 from tierlb.channel.admission import Admission
-from tierlb.controller.local_endpoints import LocalEndpoints
 from tierlb.controller.node_admin import NodeAdmin
 from tierlb.controller.node_record import NodeRecord
+from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.registry import NodeRegistry
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot, process_name
@@ -33,7 +33,7 @@ class DesiredMaker:
     """Makes it anew whenever it is asked for."""
 
     registry: NodeRegistry
-    endpoints: LocalEndpoints
+    endpoints: PublishedEndpoints
     node_admin: NodeAdmin
     admission: Admission
 

@@ -1,7 +1,7 @@
-"""JSON documents that tell when they are damaged: attrs values as plain ones and back, a checksum, a format number.
+"""JSON documents in which damage is found: attrs values as plain ones and back, a checksum, a format number.
 
-Nothing is coerced on the way back: a number in quotes was not written here. Whoever reads an older format is told to
-update; a field that has a default may be added without a new one.
+Nothing is coerced on the way back: a number in quotes was not written here. A document of a newer format is refused. A
+field that has a default may be added without a new format.
 
 Left out: where the documents are kept (store.py, etcd_store.py).
 """

@@ -1,14 +1,14 @@
 """Which of several controllers is the active one: the one whose key is in etcd, put there with a lease that it renews.
 
-When the active one dies, its lease runs out and etcd deletes the key; when it ends in order, it revokes the lease, with
-the same effect at once. The others watch the key, and whoever is the first to put it again is the active one.
+When the active controller dies, its lease runs out and etcd deletes the key. When it ends in order, it revokes the
+lease, with the same effect at once. The others watch the key, and the first one that puts it again is the active one.
 
-The holder counts a lease from before it asked for it, etcd from when it heard of that, and the holder takes a part
-off for clocks that do not run alike: so one that cannot renew its lease stops being active before another one begins
-(`Leadership.lost`). One that slept through this and knows nothing of it can still change nothing, because all
-that it writes demands that the key is the one that it put (`Leadership.fence`).
+The holder counts a lease from before it asked for it, etcd from when the request arrived. The holder subtracts a margin
+for clocks that do not run alike. So a controller that cannot renew its lease stops being active before another one
+begins (`Leadership.lost`). A controller that was suspended meanwhile can still change nothing, because every write of
+its demands that the key is the one that it put (`Leadership.fence`).
 
-Left out: who ought to be active. It is whoever comes first, and nobody is asked to give way.
+Left out: preferences. The first candidate wins, and stays until its lease ends.
 """
 
 import json
@@ -23,7 +23,7 @@ from tierlb.channel.durable import StoreError
 from tierlb.channel.log import Log
 from tierlb.controller.etcd import Etcd
 from tierlb.controller.etcd_access import Denied
-from tierlb.wire.etcd import Changed, Created, Event, Get, Item, Lease, Put
+from tierlb.wire.etcd import Changed, Created, Get, KeyValue, Lease, Put, WatchEvent
 
 TTL_S = 3
 """etcd grants no less than 1.5 of its election timeouts, which is 2 s by default, and looks for ended leases twice a
@@ -35,11 +35,11 @@ LEASE_MARGIN = 1 / 6
 RENEW_S = 0.7
 """For the answer of one member: if it hangs, there is time to ask two others."""
 LOOK_AT_KEY_EVERY_S = 1.0
-"""Besides watching: a connection that died without a word is as silent as one on which there is nothing to tell."""
+"""Besides watching: a connection that was cut is as silent as one without news."""
 ELECT_AGAIN_S = 0.5
 DENIED_AGAIN_S = 2.0
-"""Somebody has to do something first, and each attempt has etcd hash a password, which is made to be slow."""
-COMPLAIN_EVERY_S = 60.0
+"""An operator has to act first, and each attempt makes etcd hash a password, which is slow by design."""
+LOG_PROBLEM_EVERY_S = 60.0
 NO_REVISION = -1
 """No revision of etcd."""
 RESIGN_S = 1.0
@@ -58,13 +58,13 @@ class Leader:
 
 @attrs.define
 class Leadership:
-    """`lost`: this controller must not act as the active one any more, whether there is another one yet or not."""
+    """`lost` is set when this controller must not act as the active one any more, whether there is another or not."""
 
     _put: Created
     lost: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def fence(self) -> Created:
-        """What everything has to demand that it writes."""
+        """The demand that each of its writes makes."""
         return self._put
 
 
@@ -91,22 +91,22 @@ class Election:
     _leader: Leader | None = attrs.field(default=None, init=False)
     _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_at: int = attrs.field(default=0, init=False)
-    _let_in: bool = attrs.field(default=False, init=False)
+    _had_access: bool = attrs.field(default=False, init=False)
     _problem: str = attrs.field(default="", init=False)
-    _complained_s: float = attrs.field(default=-math.inf, init=False)
+    _logged_s: float = attrs.field(default=-math.inf, init=False)
 
     def current(self) -> Leader | None:
-        """Who is the active controller, as far as this one knows."""
+        """The active controller, as far as this one knows."""
         return self._leader
 
     def problem(self) -> str:
-        """Why this one cannot tell; empty if it can."""
+        """Why this controller does not know; "" if it does."""
         return self._problem
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Leadership]:
         """Wait, as long as it takes, until this is the active controller; at the end another one may be. Raises Denied
-        where etcd never let this one in: so it does not wait for a role that it could not take."""
+        where etcd never granted access, so that this controller does not wait for a role that it could not take."""
         term = await self._win()
         leadership = Leadership(term.put)
         problem = None
@@ -127,27 +127,27 @@ class Election:
     async def _win(self) -> _Term:
         while True:
             try:
-                await self._try_the_door()
-                term = await self._stand()
+                await self._demand_access()
+                term = await self._try_to_win()
             except StoreError as problem:
-                if isinstance(problem, Denied) and not self._let_in:
+                if isinstance(problem, Denied) and not self._had_access:
                     raise
-                self._complain(problem)
+                self._log_problem(problem)
                 await trio.sleep(_again_s(problem))
                 continue
-            self._be_content()
+            self._note_success()
             if term is not None:
                 self._leader = Leader(self.name, self.url)
                 self.log.info("election_won", controller=self.name)
                 return term
 
-    async def _try_the_door(self) -> None:
-        """Once: whether this one could put the key, which is not put, for its demand cannot be met."""
-        if not self._let_in:
+    async def _demand_access(self) -> None:
+        """Once: whether this controller may put the key. Nothing is put, because the demand cannot be met."""
+        if not self._had_access:
             await self.etcd.commit([Changed(self.key, NO_REVISION)], [Put(self.key, b"")])
-            self._let_in = True
+            self._had_access = True
 
-    async def _stand(self) -> _Term | None:
+    async def _try_to_win(self) -> _Term | None:
         """Be elected if the key is not there; else wait until it is not."""
         outcome = await self.etcd.read(Get(self.key))
         if outcome.found[0]:
@@ -165,7 +165,7 @@ class Election:
                 await self._resign(lease)
         return _Term(lease, _good_until_s(asked_s, lease.ttl_s), Created(self.key, outcome.at)) if won else None
 
-    async def _wait_until_vacant(self, item: Item, at: int) -> None:
+    async def _wait_until_vacant(self, item: KeyValue, at: int) -> None:
         self._vacant = trio.Event()
         self._note(item, at)
         async with trio.open_nursery() as nursery:
@@ -175,13 +175,13 @@ class Election:
             nursery.cancel_scope.cancel()
 
     async def _watch(self) -> None:
-        def heed(event: Event) -> None:
+        def note_event(event: WatchEvent) -> None:
             self._note(event.item, event.at)
 
         while True:
             try:
-                await self.etcd.watch(self.key, self._seen_at + 1, heed)
-            except StoreError as problem:  # whoever looks complains
+                await self.etcd.watch(self.key, self._seen_at + 1, note_event)
+            except StoreError as problem:  # `_look` logs it
                 await trio.sleep(_again_s(problem))
 
     async def _look(self) -> None:
@@ -192,13 +192,13 @@ class Election:
             try:
                 outcome = await self.etcd.read(Get(self.key))
             except StoreError as problem:
-                self._complain(problem)
+                self._log_problem(problem)
                 pause_s = max(pause_s, _again_s(problem))
             else:
-                self._be_content()
+                self._note_success()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
 
-    def _note(self, item: Item | None, at: int) -> None:
+    def _note(self, item: KeyValue | None, at: int) -> None:
         """So it was in this revision of etcd."""
         self._seen_at = at
         if item is None:
@@ -209,8 +209,8 @@ class Election:
             self.log.info("other_controller_elected", controller=self.name, active=str(leader))
 
     async def _keep(self, term: _Term, leadership: Leadership) -> None:
-        """Renew the lease for as long as it is good; then say that it is lost. The key is looked at as well: somebody
-        may have deleted it, and a member that was cut off from the others renews leases that they let end."""
+        """Renew the lease for as long as it is good; then set `lost`. The key is read as well: an operator may have
+        deleted it, and a member that is cut off from the others renews leases that they let end."""
         why = ""
         with trio.CancelScope(deadline=term.good_until_s) as scope:
             while True:
@@ -232,23 +232,23 @@ class Election:
         self.log.warning("leadership_lost", controller=self.name, reason=reason)
 
     async def _resign(self, lease: Lease) -> None:
-        """If etcd does not hear of it, the lease runs out."""
+        """If etcd cannot be reached, the lease runs out by itself."""
         with trio.move_on_after(RESIGN_S, shield=True), suppress(StoreError):
             await self.etcd.revoke(lease)
 
-    def _complain(self, problem: StoreError) -> None:
-        """At once, and now and then until it is over."""
+    def _log_problem(self, problem: StoreError) -> None:
+        """Log it at once, and once a minute until it is over."""
         self._problem = str(problem)
-        if trio.current_time() >= self._complained_s + COMPLAIN_EVERY_S:
-            self._complained_s = trio.current_time()
+        if trio.current_time() >= self._logged_s + LOG_PROBLEM_EVERY_S:
+            self._logged_s = trio.current_time()
             self.log.warning("leader_lookup_failed", controller=self.name, reason=str(problem))
 
-    def _be_content(self) -> None:
-        self._problem, self._complained_s = "", -math.inf
+    def _note_success(self) -> None:
+        self._problem, self._logged_s = "", -math.inf
 
 
-def leader_of(item: Item) -> Leader:
-    """Who put the key. Also of one that somebody put by hand."""
+def leader_of(item: KeyValue) -> Leader:
+    """The controller that put the key; for a key that was put by hand, its content."""
     try:
         plain = json.loads(item.value)
         return Leader(str(plain["name"]), str(plain["url"]))

@@ -1,8 +1,8 @@
-"""The processes of a cluster that somebody else starts, as changes see them.
+"""`Machines` for a cluster whose processes an engine starts.
 
-`Elsewhere` stands where the process manager would (local/process_manager.py). It starts and stops nothing, but knows
-how many nodes have to be there before a stage of a change is reached, and has nodes retired: nobody sends to them any
-more, and what is kept open there is ended politely. Whoever started them stops them after the change.
+It starts and stops nothing. It knows how many nodes have to be there before a stage of a change is reached, and has
+nodes retired: they get no new traffic, and their kept connections end in good order. The engine stops them after the
+change.
 """
 
 from collections.abc import Collection, Iterable
@@ -21,11 +21,11 @@ end by what started it."""
 
 @attrs.define
 class Elsewhere:
-    """What a change asks for counts until its stage is reached; afterwards an engine may scale as it likes."""
+    """What a change needs counts until its stage is reached; afterwards an engine may scale as it likes."""
 
     controller: Controller
     replaces: bool = False
-    _asked_for: dict[str, int] = attrs.field(factory=dict, init=False)
+    _needed: dict[str, int] = attrs.field(factory=dict, init=False)
     _retired: set[str] = attrs.field(factory=set, init=False)
 
     def grow(self, topology: Topology) -> tuple[str, ...]:
@@ -33,21 +33,21 @@ class Elsewhere:
         before = self.controller.topology.tiers
         for tier in topology.tiers.values():
             if tier.name not in before or before[tier.name].replicas < tier.replicas:
-                self._asked_for[tier.name] = tier.replicas
-        for name in list(self._asked_for):
-            if name not in topology.tiers or topology.tiers[name].replicas < self._asked_for[name]:
-                del self._asked_for[name]
+                self._needed[tier.name] = tier.replicas
+        for name in list(self._needed):
+            if name not in topology.tiers or topology.tiers[name].replicas < self._needed[name]:
+                del self._needed[name]
         records = self.controller.registry.records
         self._retired = {name for name in self._retired if name in records and records[name].tier not in topology.tiers}
         return ()
 
     def needed(self, tier: Tier) -> int:
         """How many nodes of the tier have to be there."""
-        return self._asked_for.get(tier.name, 1)
+        return self._needed.get(tier.name, 1)
 
     def surplus(self, topology: Topology) -> tuple[str, ...]:
         """The nodes that are there, whose tiers the topology does not name, and which have not been retired yet. Which
-        nodes of a tier that shrinks go is up to whoever stops them."""
+        nodes of a tier that shrinks go is up to the engine."""
         records = [
             record
             for record in self.controller.registry.records.values()
@@ -66,22 +66,22 @@ class Elsewhere:
             self.controller.node_admin.retire(())
 
     async def shrink(self, topology: Topology) -> None:
-        """A stage is reached: what came counts no more."""
+        """A stage is reached: nodes that came are needed no more for it."""
         for tier in topology.tiers.values():
-            if len(self.controller.registry.expected(tier)) >= self._asked_for.get(tier.name, 0):
-                self._asked_for.pop(tier.name, None)
+            if len(self.controller.registry.expected(tier)) >= self._needed.get(tier.name, 0):
+                self._needed.pop(tier.name, None)
 
     async def replace(self, topology: Topology, name: str) -> None:
-        """Not possible from here, as `replaces` says."""
+        """Not possible from here."""
         raise NotImplementedError(f"{name} was not started from here")
 
     async def wait_replaced(self) -> None:
-        """There is none."""
+        """There is none to wait for."""
 
     def crashes(self, names: Collection[str]) -> int:
-        """Nobody says."""
+        """Not known here."""
         return 0
 
     def problems(self, names: Collection[str] | None = None) -> tuple[str, ...]:
-        """Nobody says."""
+        """Not known here."""
         return ()

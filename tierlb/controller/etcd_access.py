@@ -1,7 +1,7 @@
-"""How etcd is reached, and who asks there: the URL of the topology's `store`, TLS, and the user that logs in.
+"""How etcd is reached, and as which user: the URL of the topology's `store`, TLS, and the user that logs in.
 
-The password is read from its file whenever somebody logs in, so it may be changed while a controller runs. The files
-for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway does not heed.
+The password is read from its file at each login, so it may be changed while a controller runs. The files
+for TLS are read once. Left out: users by the name in a client's certificate, which etcd's gateway ignores.
 """
 
 import ssl
@@ -11,16 +11,16 @@ import attrs
 
 from tierlb.channel.durable import StoreError
 from tierlb.model.topology import SharedStore
-from tierlb.topology import forms
-from tierlb.topology.files import one_line, read_regular
-from tierlb.topology.source import Scalar
+from tierlb.topology.files import password_line, read_regular
+from tierlb.topology.net_forms import read_store_url
+from tierlb.topology.typed import Scalar
 
 PLAIN, SECURE = "etcd://", "etcds://"
 PREFIX = "tierlb"
 
 
-class Denied(StoreError):  # noqa: N818 (a verdict on who asks)
-    """etcd does not let this controller in, or not do what it has to: somebody has to change that."""
+class Denied(StoreError):  # noqa: N818 (a verdict on the user)
+    """etcd denies this controller access, or a right that it needs; an operator has to change that."""
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ def parse_store_url(text: str) -> EtcdUrl:
     """Read `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://`. Raises ValueError with a sentence that says what to
     write."""
     try:
-        url = forms.FORMS[forms.StoreUrl].read(Scalar(text))
+        url = read_store_url(Scalar(text))
     except ValueError:
         raise ValueError(
             f"{text!r} is no store: write {PLAIN}HOST:PORT or {PLAIN}HOST:PORT,HOST:PORT/PREFIX, with TLS {SECURE}"
@@ -51,7 +51,7 @@ def parse_store_url(text: str) -> EtcdUrl:
 
 @attrs.frozen
 class Login:
-    """Who asks, and where the password is."""
+    """The user, and where the password is."""
 
     user: str
     password_file: Path
@@ -59,7 +59,7 @@ class Login:
     def password(self) -> str:
         """As the file has it now. Raises Denied."""
         try:
-            return one_line(read_regular(str(self.password_file)))
+            return password_line(read_regular(str(self.password_file)))
         except OSError as error:
             why = error.strerror or str(error)
         except UnicodeDecodeError:
@@ -72,7 +72,7 @@ class Login:
 
 
 def login_of(store: SharedStore) -> Login | None:
-    """None where nobody logs in."""
+    """None where etcd has no users."""
     if store.user is None or store.password_file is None:
         return None
     return Login(store.user, Path(store.password_file))

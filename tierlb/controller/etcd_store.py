@@ -9,7 +9,7 @@ this is the expected one and that this controller is the active one (`fence`). S
 one that was taken for dead saves nothing. Where the answer to a save is lost, the same is sent again: it can take
 effect only once, and if it did already, the state that is found bears its mark.
 
-Where somebody damaged what is kept, what was saved last is used, with a warning: etcd still has it unless it was
+Where what is kept was damaged, what was saved last is used, with a warning: etcd still has it unless it was
 compacted since. Left out: a copy of our own against that, as FileStore has; the members of etcd are the copies.
 """
 
@@ -26,10 +26,11 @@ import trio
 from tierlb.channel.durable import StoreError
 from tierlb.controller.documents import DOCUMENT_FORMAT, Damaged, digest, from_plain, parse_document, to_plain
 from tierlb.controller.election import leader_of
-from tierlb.controller.etcd import Etcd, EtcdUnreachable, EtcdUnsure
+from tierlb.controller.etcd import Etcd
+from tierlb.controller.etcd_calls import EtcdUnreachable, EtcdUnsure
 from tierlb.controller.history import Revision
 from tierlb.controller.store import Loaded, StaleError, Stored
-from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Operation, Outcome, Put
+from tierlb.wire.etcd import Changed, Created, Delete, Demand, Get, Put, TxnOperation, TxnResult
 
 STATE = "state"
 REVISIONS = "revisions/"
@@ -37,7 +38,7 @@ HASH_CHARS = 16
 MOST_OPERATIONS = 100
 """In one step; etcd takes 128."""
 MOST_BYTES = 2**20
-"""In one step; etcd takes 1.5 MiB. One revision may be larger: then etcd says what it thinks of that."""
+"""In one step; etcd takes 1.5 MiB. One revision may be larger; then etcd refuses it with a reason."""
 LOAD_S = 10.0
 """A history may have 4 MiB."""
 PATIENCE_S = 3.0
@@ -105,7 +106,7 @@ class EtcdStore:
             return version
 
     async def close(self) -> None:
-        """Nobody was kept out."""
+        """Nothing was locked."""
 
     def _key(self, name: str) -> str:
         return f"{self.directory}/{name}"
@@ -152,7 +153,7 @@ class EtcdStore:
             raise self._stale(found.version, version)
         return found
 
-    async def _commit(self, version: int, operations: Sequence[Operation], state: bytes = b"") -> int:
+    async def _commit(self, version: int, operations: Sequence[TxnOperation], state: bytes = b"") -> int:
         """Carry them out, and with them put this state if one is named; the revision of etcd in which that was done."""
         demands: list[Demand] = [Changed(self._key(STATE), version), *([self.fence] if self.fence else [])]
         otherwise = [Get(demand.key) for demand in demands]
@@ -164,7 +165,7 @@ class EtcdStore:
                 return item.changed
         raise self._refusal(outcome, version)
 
-    def _refusal(self, outcome: Outcome, version: int) -> StoreError:
+    def _refusal(self, outcome: TxnResult, version: int) -> StoreError:
         if self.fence is not None:
             for item in outcome.found[1]:
                 if item.created != self.fence.revision:
@@ -177,8 +178,8 @@ class EtcdStore:
         return StaleError(f"{self._key(STATE)} in etcd has version {found}, not {expected}: load it again")
 
 
-async def _patiently(ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
-    """Ask again while nobody answers, for a while. What is asked twice must be able to take effect only once."""
+async def _patiently(ask: Callable[[], Awaitable[TxnResult]]) -> TxnResult:
+    """Ask again for a while where no member answers. What is asked twice must take effect only once."""
     give_up_s = trio.current_time() + PATIENCE_S
     unsure = None
     while True:
@@ -204,7 +205,7 @@ def _save_steps(puts: Sequence[Put]) -> Iterator[list[Put]]:
 
 
 def _named(revision: Revision) -> tuple[str, bytes]:
-    """Its name and its content, in which text stays text for those who look at it with etcdctl."""
+    """Its name and its content, in which text stays text, so that etcdctl shows it."""
     content = json.dumps(to_plain(revision), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return f"{revision.number:08}-{_hash(content)}", content
 

@@ -1,9 +1,9 @@
-"""Which topologies the cluster was asked to be, by whom and why; and the apply that is on its way.
+"""Which topologies the cluster was asked to be, by which user and why; and the apply that is on its way.
 
-A history is a value. Whoever changes the topology says which revision the change was made from (compare-and-swap), so
-that of two people who edit at the same time the second is told instead of undoing the first one's work. A failed
-apply moves `active` back and leaves its revision in the list; an operator who goes back to an old revision accepts
-its text anew, so that the list says who did and why.
+A history is a value. Each change names the revision that it was made from (compare-and-swap). So of two users who edit
+at the same time, the second gets a conflict instead of undoing the work of the first. A failed apply moves `active`
+back and leaves its revision in the list. Going back to an old revision accepts its text anew, so that the list shows by
+whom and why.
 
 Left out: where this is kept (store.py), and how a revision is carried out.
 """
@@ -25,7 +25,7 @@ LATEST_S = 253402300799.0
 """The end of the year 9999, the last moment that can be shown as a date."""
 
 
-class Conflict(ValueError):  # noqa: N818 (a verdict on the request: somebody else was first)
+class Conflict(ValueError):  # noqa: N818 (a verdict on the request: another one was first)
     """The change was made from a revision that is not the current one."""
 
 

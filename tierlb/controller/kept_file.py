@@ -26,7 +26,7 @@ MOST_OWED = 16
 
 
 class FileHolds(enum.Enum):
-    """How the file was found."""
+    """What the file holds."""
 
     OURS = enum.auto()
     EDITED = enum.auto()

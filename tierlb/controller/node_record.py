@@ -14,7 +14,7 @@ from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
 from tierlb.net.websocket_upgrade import ProvenPeer
-from tierlb.wire.frames import Hello, Parent, Watch
+from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 MAX_WATCHES = 16
 
@@ -58,7 +58,7 @@ class Assignment:
     """The number of the snapshot that it acknowledged last."""
     accepted: int = 0
     """The revision of the history that the acknowledged snapshot carried out."""
-    parents: tuple[Parent, ...] | None = None
+    parents: tuple[ParentAddress, ...] | None = None
     """To whom it should report; None while that is not known yet."""
     refusal: str = ""
     """Why it did not serve `wanted`; "" if it did not refuse."""

@@ -1,4 +1,4 @@
-"""Figures on demand: asks the top tiers for rows, which they gather from the whole tree, while somebody looks.
+"""Figures on demand: asks the top tiers for rows, which they gather from the whole tree, while a client watches.
 
 A watch travels down the tree with a time to live (channel/watching.py). With a nonce, requests that carry it are
 explained meanwhile.

@@ -6,9 +6,9 @@ import attrs
 import trio
 
 from tierlb.controller.desired import Desired, DesiredMaker
-from tierlb.controller.local_endpoints import LocalEndpoints
 from tierlb.controller.node_record import NodeRecord
 from tierlb.controller.node_reports import NodeReports, loads_by_host
+from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.publisher import Publisher
 from tierlb.controller.readiness import Readiness
 from tierlb.controller.registry import NodeRegistry
@@ -29,7 +29,7 @@ class Overview:
 
     _registry: NodeRegistry
     _desired: DesiredMaker
-    _endpoints: LocalEndpoints
+    _endpoints: PublishedEndpoints
     _publisher: Publisher
     _readiness: Readiness
     _errors: InternalErrors

@@ -17,8 +17,9 @@ class Line:
 
 @attrs.define
 class Progress:
-    """One change. `outcome` is running, done, rolled back or failed. `revision`: its number in the history, 0 for a
-    restart, which changes no text. `number`: its own among the changes since the start. `who`: on whose behalf."""
+    """One change, in the name of the user `who`. `outcome` is running, done, rolled back or failed. `revision`: its
+    number in the history, 0 for a restart, which changes no text. `number`: its own since the start of the process.
+    """
 
     what: str
     revision: int

@@ -20,9 +20,10 @@ from tierlb.controller.kept_state import KeptState
 from tierlb.controller.status import State
 from tierlb.model.topology import Admin, Topology
 from tierlb.topology.allot import node_names
-from tierlb.topology.edit import Edit, edited
+from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe
+from tierlb.topology.verbs import Edit
 
 
 class NotPossible(ValueError):  # noqa: N818 (a verdict on the request)

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 import attrs
 
 from tierlb.controller.desired import DesiredMaker
-from tierlb.controller.local_endpoints import LocalEndpoints
+from tierlb.controller.published_endpoints import PublishedEndpoints
 from tierlb.controller.registry import NodeRegistry
 from tierlb.controller.status import State
 from tierlb.controller.waiting import pools_awaited, tiers_awaited
@@ -20,7 +20,7 @@ class Readiness:
     """Answers for the whole cluster or for named nodes; texts are phrases for a person."""
 
     registry: NodeRegistry
-    endpoints: LocalEndpoints
+    endpoints: PublishedEndpoints
     desired: DesiredMaker
 
     def ready(self, nodes: Iterable[str]) -> int:

@@ -29,7 +29,7 @@ from tierlb.net.websocket_server import INTERNAL_ERROR
 from tierlb.net.websocket_upgrade import Admit
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.control import ChildFrame
-from tierlb.wire.frames import Configure, Hello, Parent, ReportTo
+from tierlb.wire.frames import Configure, Hello, ParentAddress, ReportTo
 
 STARTING = "this controller is starting"
 REPLACED = "another connection or process of this node took over"
@@ -106,7 +106,7 @@ class NodeConnection:
     _connection: ChildConnection
     _sending: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _configured: int = attrs.field(default=0, init=False)
-    _parents: tuple[Parent, ...] | None = attrs.field(default=None, init=False)
+    _parents: tuple[ParentAddress, ...] | None = attrs.field(default=None, init=False)
 
     def welcomed(self, now: float) -> None:
         """Send what is wanted of it from now on."""

@@ -18,10 +18,10 @@ from collections.abc import Iterable
 import attrs
 import trio
 
-from tierlb.channel.admission import Admission, address_problem, mismatch
+from tierlb.channel.admission import Admission
 from tierlb.channel.log import Log
-from tierlb.channel.takeover import takeover_problem
 from tierlb.controller.engine import ProcessEngine
+from tierlb.controller.join_rules import name_problem, place_problem, proof_problem, takes_agents
 from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.node_reports import NodeReports
 from tierlb.controller.returning import ReturnWindow
@@ -29,7 +29,7 @@ from tierlb.controller.signals import Signals
 from tierlb.model.address import parse_address
 from tierlb.model.topology import Tier, Topology
 from tierlb.topology.allot import node_names, reports_to
-from tierlb.wire.credentials import Principal, Role
+from tierlb.wire.credentials import Principal
 from tierlb.wire.frames import Hello
 
 AGENT_GONE_S = 10.0
@@ -99,9 +99,7 @@ class NodeRegistry:
 
     def check(self, hello: Hello, principal: Principal) -> None:
         """Raises Unwelcome where what the connection proved does not let it join as that."""
-        pool = self.topology.pools.get(hello.tier)
-        role = Role.AGENT if pool is not None and pool.agents else Role.NODE
-        if problem := mismatch(principal, hello, role):
+        if problem := proof_problem(self.topology, hello, principal):
             raise Unwelcome(problem)
 
     def join(self, hello: Hello, link: Link) -> NodeRecord:
@@ -158,38 +156,21 @@ class NodeRegistry:
                 self._remove(record)
 
     def _record_for(self, hello: Hello, link: Link) -> NodeRecord:
-        record = self.records.get(hello.node)
-        pool = self.topology.pools.get(hello.tier)
-        if pool is not None and pool.agents:
-            record = record or NodeRecord(hello.node, hello.tier, agent=True)
-            if not hello.data:
-                raise Unwelcome(f"{hello.node} joins pool {hello.tier} without an address: give --address")
-            if link.host and (problem := address_problem(hello.data, link.host, pool.networks, pool.name)):
-                raise Unwelcome(problem)
-        elif record is not None and record.agent and hello.tier in self.topology.tiers:
-            self._evict(record)  # an agent may choose any name, and keeps no node out by it
+        record, is_agent = self.records.get(hello.node), takes_agents(self.topology, hello.tier)
+        if record is not None and record.agent and not is_agent and hello.tier in self.topology.tiers:
+            self._remove(record)  # an agent may choose any name, and keeps no node out by it
             record = None
-        record = record or NodeRecord(hello.node, hello.tier, leaving=hello.node in self._departed)
-        if (hello.tier not in self.topology.tiers and not record.agent) or record.tier != hello.tier:
-            raise Unwelcome(f"{hello.node} is not a node of tier {hello.tier}: check --name and --tier")
-        if problem := self._takeover_problem(record, hello, link):
+        record = record or NodeRecord(hello.node, hello.tier, is_agent, not is_agent and hello.node in self._departed)
+        vouched = self._admission.only_started and not record.agent
+        problem = place_problem(self.topology, record, hello, link) or name_problem(
+            record, self._replaced.get(record.name), hello, link, vouched=vouched
+        )
+        if problem:
             raise Unwelcome(problem)
         if hello.node not in self.records and len(self.records) >= MAX_RECORDS:
             raise Unwelcome(f"there are {MAX_RECORDS} nodes and agents already")
         self.records[hello.node] = record
         return record
-
-    def _takeover_problem(self, record: NodeRecord, hello: Hello, link: Link) -> str:
-        replaced = self._replaced.get(record.name)
-        stays_out = replaced.hello if replaced is not None and record.link is not None else None
-        return takeover_problem(
-            hello.node,
-            hello.boot_id,
-            link.host,
-            live_host=record.link.host if record.link is not None else None,
-            replaced_boot_id=stays_out.boot_id if stays_out is not None else "",
-            vouched=self._admission.only_started and not record.agent,
-        )
 
     def _begin_process(self, former: NodeRecord, hello: Hello) -> NodeRecord:
         record = self._vacate(former)
@@ -215,22 +196,20 @@ class NodeRegistry:
         return empty
 
     def _remove(self, record: NodeRecord) -> None:
+        """There is no such node or agent any more; its connection, if it has one, closes."""
+        if record.link is not None:
+            record.link.replace()
         if self.records.get(record.name) is record:
             del self.records[record.name]
             self._replaced.pop(record.name, None)
             self._signals.changed()
-
-    def _evict(self, agent: NodeRecord) -> None:
-        if agent.link is not None:
-            agent.link.replace()
-        self._remove(agent)
 
     def _make_records(self) -> None:
         """One for each node that the topology names; records of other nodes stay until their processes end."""
         wanted = {name: tier.name for tier in self.topology.tiers.values() for name in self.expected(tier)}
         for name, record in list(self.records.items()):
             if record.agent and name in wanted:
-                self._evict(record)
+                self._remove(record)
                 continue
             gone = record.tier not in self.topology.pools if record.agent else wanted.get(name) != record.tier
             record.leaving = gone

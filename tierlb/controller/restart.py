@@ -5,7 +5,7 @@ import trio
 from tierlb.controller.controller import Controller
 from tierlb.controller.machines import Machines
 from tierlb.controller.progress import Progress
-from tierlb.topology.diff import duration_text
+from tierlb.topology.units import duration_text
 
 REPLACE_S = 20.0
 """For one new process to serve."""

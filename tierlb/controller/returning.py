@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 import attrs
 import trio
 
+from tierlb.controller.join_rules import takes_agents
 from tierlb.controller.node_record import NodeRecord
 from tierlb.model.topology import Topology
 from tierlb.topology.allot import reports_to
@@ -72,7 +73,7 @@ def waits_for_neighbours(
     above, below = reports_to(topology, record.tier), topology.tiers[record.tier].targets
     if is_over:
         return is_open and any(name in topology.tiers and name not in announced for name in below)
-    if is_open or any(name in topology.pools and topology.pools[name].agents for name in below):
+    if is_open or any(takes_agents(topology, name) for name in below):
         return True
     return any(
         other.hello is None or (other.tier in below and other.inner is None)

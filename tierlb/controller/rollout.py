@@ -21,7 +21,7 @@ from tierlb.controller.progress import Progress
 from tierlb.controller.proposals import Proposals
 from tierlb.controller.stages import GaveUp, StageGate, lacking, moves_traffic
 from tierlb.model.topology import Topology
-from tierlb.topology.plan import transition
+from tierlb.topology.stages import transition
 
 INTERNAL_REASON = "an internal error: see internal_error in the log"
 BACK_S = 30.0

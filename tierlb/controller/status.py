@@ -10,9 +10,10 @@ import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.model.address import Address
-from tierlb.model.load import JSON_KEY, HostLoad, NodeLoad, SubtreeLoad
+from tierlb.model.load import HostLoad, NodeLoad, SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.telemetry.sketch import decode
+from tierlb.telemetry.sketch import decode_sketch
+from tierlb.topology.typed import plain
 
 
 class State(enum.Enum):
@@ -116,28 +117,13 @@ def observed(seen_by: Mapping[str, HostLoad]) -> str:
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
     """The status as a mapping that `json.dumps` takes; addresses and states as text, of a latency its quantiles."""
-    plain: dict[str, Any] = _plain_value(status)
-    return plain
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, Address):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, bytes):
-        return _quantiles(value)
-    if attrs.has(type(value)):
-        fields = attrs.fields(type(value))
-        return {field.metadata.get(JSON_KEY, field.name): _plain_value(getattr(value, field.name)) for field in fields}
-    if isinstance(value, dict):
-        return {key: _plain_value(item) for key, item in value.items()}
-    return [_plain_value(item) for item in value] if isinstance(value, tuple) else value
+    found: dict[str, Any] = plain(status, _quantiles)
+    return found
 
 
 def _quantiles(latency: bytes) -> dict[str, Any] | None:
     try:
-        sketch = decode(latency)
+        sketch = decode_sketch(latency)
     except ValueError:
         return None
     figures = {f"p{percent}_s": sketch.quantile_s(percent / 100) for percent in (50, 90, 99)}

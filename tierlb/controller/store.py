@@ -2,11 +2,11 @@
 
 `Store` is what a controller needs; `FileStore` keeps it in a directory of one machine, and etcd_store.py where several
 share it. Every save names the version it was made from (compare-and-swap). One controller has a directory to itself,
-so there a mismatch is a mistake or somebody else's hand in the files; in a store that is shared it is everyday life.
+so there a mismatch is a mistake or an edit of the files by hand; in a store that is shared it is ordinary.
 
 A file is replaced whole: written beside the old one, synced, renamed over it, and the directory synced. So a process
-that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. Against what
-no care in writing helps with, a file that is damaged later, there is a checksum, and the version before is kept.
+that is killed, a machine that loses power or a disk that is full leaves the old file or the new one. A file that is
+damaged later is found by its checksum, and the version before it is kept.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class Store(Protocol):
         one is stored, and StoreError, with the old one still stored, if it could not be kept."""
 
     async def close(self) -> None:
-        """Let others have it."""
+        """Release it for other controllers."""
 
 
 @attrs.define
@@ -89,7 +89,7 @@ class FileStore:
         return await trio.to_thread.run_sync(self._files.save, stored, expected_version)
 
     async def close(self) -> None:
-        """Let another controller have the directory."""
+        """Release the directory for another controller."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._files.close)
 
@@ -105,7 +105,7 @@ class StateFiles:
     directory: Path
     _lock: int | None = attrs.field(default=None, init=False)
     _refused: int = attrs.field(default=0, init=False)
-    """A version of which was said that it could not be kept, and that may have to be taken back still."""
+    """A version whose save was reported as failed, and that may still have to be taken back."""
     _one_at_a_time: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def load(self) -> Loaded:
@@ -128,7 +128,7 @@ class StateFiles:
             return found.version + 1
 
     def close(self) -> None:
-        """Let another controller have the directory."""
+        """Release the directory for another controller."""
         with self._one_at_a_time:
             if self._lock is not None:
                 os.close(self._lock)
@@ -150,8 +150,8 @@ class StateFiles:
             raise
 
     def _take_back(self) -> None:
-        """What was said not to be kept is not to be there at the next start, nor in the way of the next save. Before
-        it, the version before was made the backup, if there was one."""
+        """A version whose save was reported as failed must not be there at the next start, nor in the way of the next
+        save. Before it, the version before was made the backup, if there was one."""
         if not self._refused:
             return
         path = self.directory / STATE_FILE
@@ -200,7 +200,7 @@ class StateFiles:
 
 
 def holder(directory: Path) -> int | None:
-    """The process that has the store in this directory, if one has. Raises StoreError, also if nobody knows which."""
+    """The process that has the store in this directory, if one has. Raises StoreError, also if it noted no pid."""
     path = directory / LOCK_FILE
     try:
         descriptor = open_private(path, os.O_RDONLY)
@@ -230,7 +230,7 @@ def peek(directory: Path) -> Stored | None:
 
 @attrs.frozen
 class _Reading:
-    """A file's bytes, and what they say or why they say nothing."""
+    """A file's bytes, and what they hold or why they cannot be read."""
 
     content: bytes
     loaded: Loaded | None = None
@@ -271,7 +271,7 @@ def _state_from_bytes(content: bytes, path: Path) -> Loaded:
 
 
 def _lock(path: Path) -> int:
-    """The open lock file. The kernel lets go of the lock when the process ends, however it ends."""
+    """The open lock file. The kernel releases the lock when the process ends, however it ends."""
     try:
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:

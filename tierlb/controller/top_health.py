@@ -1,8 +1,8 @@
 """Whether the top tiers answer and find something ready below, from their nodes' reports: for /healthz and `status`.
 
 A node that hangs keeps its sockets: the kernel goes on accepting for it, and its control connection stays open. Its
-reports stop, though. Those of a top tier come to the controller, and a tier below that hangs is not ready to its
-parents, which say so in theirs.
+reports stop, though. Those of a top tier come to the controller. A tier below that hangs is not ready for its parents,
+whose reports show that.
 
 Left out: pools without an available endpoint, which nodes name in their reports (telemetry/aggregate.py).
 """

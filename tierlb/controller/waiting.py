@@ -18,7 +18,7 @@ MOST_LACKS = 3
 
 
 class Awaited(Protocol):
-    """What starts: a controller."""
+    """A cluster that starts."""
 
     def waiting(self) -> tuple[str, ...]:
         """Phrases as below; empty when everything is up."""

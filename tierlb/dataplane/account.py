@@ -17,11 +17,11 @@ from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.telemetry import aggregate
-from tierlb.telemetry.aggregate import Child, RecentRates, Target, TrafficMix, WorkRates, pools_down
+from tierlb.telemetry.aggregate import HostFigures, RecentRates, TargetFigures, TrafficMix, WorkRates, pools_down
 from tierlb.telemetry.sketch import RecentSketch, Sketch
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity, effort
 
-UNFOUND = Target(0.0, (Child(None, ready=False),))
+UNFOUND = TargetFigures(0.0, (HostFigures(None, ready=False),))
 """Counts as a leaf that is not ready: who has no other gets nothing from parents that have a better choice."""
 
 
@@ -43,7 +43,7 @@ class Account:
         self.latencies = RecentSketch(latencies, now)
 
     @property
-    def recent(self) -> aggregate.Recent:
+    def recent(self) -> aggregate.RecentRate:
         """Rates of the last second or so."""
         return self._rates.value
 
@@ -65,12 +65,7 @@ class Account:
         self._rates.sample(now, counts)
         self._use.sample(now, waited_s)
         self._own.sample(now, waited_s, counts.done - counts.waited, self._effort(), parked=counts.parked > 0)
-        done_s: dict[str, float] = {}
-        for host in self._registry.hosts:
-            name = host.spec.target
-            before_s = done_s.get(name, self._registry.work_left_s.get(name, 0.0))
-            done_s[name] = before_s + host.estimate.work_done_s
-        self._work.sample(now, done_s)
+        self._work.sample(now, self._registry.work.done_s())
         self.latencies.turn(now)
 
     def subtree(self, now: float, *, draining: bool, unfound: int = 0) -> SubtreeLoad:
@@ -80,7 +75,7 @@ class Account:
             by_target.setdefault(host.spec.target, []).append(host)
         shares = self._mix.sample(now, {name: _given(hosts) for name, hosts in by_target.items()})
         targets = [
-            Target(shares[name], _children(hosts, now), self._items_per_s(name, hosts[0]))
+            TargetFigures(shares[name], _children(hosts, now), self._items_per_s(name, hosts[0]))
             for name, hosts in by_target.items()
         ]
         targets += [UNFOUND] * unfound
@@ -99,8 +94,8 @@ class Account:
     def _items_per_s(self, target: str, one: Host) -> float | None:
         """The work done lately, in standard items. Children count their own items, and of those of connections nothing
         is known."""
-        rate, standard_s = self._work.rate(target), one.estimate.work.standard_s
-        return None if not one.estimate.endpoint or rate is None or not standard_s else rate / standard_s
+        rate, standard_s = self._work.rate(target), one.estimate.speed.work.standard_s
+        return None if not one.estimate.traits.endpoint or rate is None or not standard_s else rate / standard_s
 
     def echo(self, parent: str) -> Echo:
         """What this one parent is told of its own part."""
@@ -121,16 +116,16 @@ class Account:
             self._counters.tallies.share_out(arrivals - self._shared)
             self._shared = arrivals
 
-    def _counts(self) -> aggregate.Counters:
+    def _counts(self) -> aggregate.NodeCounters:
         c, total, below = self._counters, self._counters.tallies.total(), self._registry.requests_below
         in_flight, arrivals, done, parked, waited = total.in_flight, total.arrivals, total.done, total.parked, c.waited
         kinds = self._registry.kinds
-        timed, timed_s = c.timed + kinds.heads, c.seconds + kinds.heads_s
+        timed, timed_s = c.timed + kinds.heads.count, c.seconds + kinds.heads.seconds
         if below.counted:
             in_flight, arrivals, parked, waited = below.in_flight, below.arrivals, below.parked, 0
             timed = done = max(0, arrivals - in_flight)
             timed_s = self._requests_s
-        return aggregate.Counters(
+        return aggregate.NodeCounters(
             in_flight,
             arrivals,
             done,
@@ -143,14 +138,14 @@ class Account:
             c.lived_s,
             parked,
             waited,
-            kinds.heads,
-            kinds.heads_usual_s,
-            kinds.heads_ratios,
+            kinds.heads.count,
+            kinds.heads.usual_s,
+            kinds.heads.ratios,
         )
 
     def _effort(self) -> float:
         """What the event loop has done so far (telemetry.utilisation)."""
-        c, reactor = self._counters, self._registry.reactor
+        c, reactor = self._counters, self._registry.context.reactor
         moved = c.bytes_in + c.bytes_out - c.piped_bytes + reactor.bulk.moved
         return effort(reactor.events, moved)
 
@@ -163,9 +158,9 @@ def _down(by_target: Mapping[str, list[Host]]) -> tuple[str, ...]:
         {name: any(each.availability is Availability.AVAILABLE for each in hosts) for name, hosts in pools.items()},
         {
             name: [
-                each.estimate.heard.down
+                each.estimate.received.latest.down
                 for each in hosts
-                if each.estimate.heard is not None and each.estimate.connected
+                if each.estimate.received.latest is not None and each.estimate.received.connected
             ]
             for name, hosts in tiers.items()
         },
@@ -176,7 +171,7 @@ def _given(hosts: Iterable[Host]) -> int:
     return sum(host.done + host.in_flight for host in hosts)
 
 
-def _children(hosts: Iterable[Host], now: float) -> list[Child]:
+def _children(hosts: Iterable[Host], now: float) -> list[HostFigures]:
     """What stands in reserve while others are available adds nothing to what can be done now."""
     known = list(hosts)
     levels = [each.spec.level for each in known if each.availability is Availability.AVAILABLE]
@@ -184,25 +179,27 @@ def _children(hosts: Iterable[Host], now: float) -> list[Child]:
     return [_child(host, now) for host in known if host.spec.level <= in_use]
 
 
-def _child(host: Host, now: float) -> Child:
+def _child(host: Host, now: float) -> HostFigures:
     return child_of(host, now, ready=host.availability is Availability.AVAILABLE)
 
 
-def child_of(host: CountedHost, now: float, *, ready: bool = True) -> Child:
+def child_of(host: CountedHost, now: float, *, ready: bool = True) -> HostFigures:
     """This node's part of the host: what several parents share is not counted several times."""
-    estimate, load = host.estimate, host.estimate.heard
-    known = estimate.capacity_to_tell(now)
-    slots = load.slots if load is not None else estimate.slots if estimate.knows_slots else 0.0
-    child = Child(
-        None if known is None else known / estimate.parents,
+    estimate, load = host.estimate, host.estimate.received.latest
+    known = estimate.capacity_to_report(now)
+    slots = load.slots if load is not None else estimate.slots.value if estimate.knows_slots else 0.0
+    child = HostFigures(
+        None if known is None else known / estimate.received.share.parents,
         ready,
         capacity_age_s=estimate.capacity_age_s(now),
-        slots=slots / estimate.parents,
-        slowness=estimate.slowness.value,
-        answers=estimate.slowness.recent,
-        overdue=host.overdue / estimate.parents,
+        slots=slots / estimate.received.share.parents,
+        slowness=estimate.speed.slowness.value,
+        answers=estimate.speed.slowness.recent,
+        overdue=host.overdue / estimate.received.share.parents,
     )
     if load is None:
         return child
-    age_s = (estimate.age_s(now) or 0.0) if estimate.connected else 0.0  # else its capacity is not from a report
+    age_s = (
+        (estimate.received.age_s(now) or 0.0) if estimate.received.connected else 0.0
+    )  # else its capacity is not from a report
     return attrs.evolve(child, hottest=load.hottest, age_s=age_s, ready_leaves=load.ready_leaves, leaves=load.leaves)

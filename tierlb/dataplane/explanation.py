@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Iterable
 
 import attrs
 
-from tierlb.balance.load_aware import score_of
+from tierlb.balance.load_aware import cost_of
 from tierlb.balance.peak import expected_s
-from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host import Host, load_of
 from tierlb.dataplane.upstream.host_set import Choice, HostSet
 from tierlb.model.snapshot import Destination
 from tierlb.model.topology import Policy
@@ -40,7 +40,7 @@ def _weight(host: Host) -> float:
 
 
 SCORES: dict[Policy, Callable[[Host], float]] = {
-    Policy.LOAD_AWARE: score_of,
+    Policy.LOAD_AWARE: cost_of,
     Policy.LEAST_REQUESTS: _in_flight,
     Policy.TWO_CHOICES: _in_flight,
     Policy.PEAK_EWMA: expected_s,
@@ -137,7 +137,7 @@ def explain(node: str, policy: Policy, hosts: tuple[Host, ...], chosen: Host | N
 
 
 def _member(host: Host, score: Callable[[Host], float] | None) -> dict[str, object]:
-    load = host.load(host.registry.reactor.now)
+    load = load_of(host, host.context.reactor.now)
     told: dict[str, object] = {"member": host.name, "in_flight": host.in_flight}
     if host.parked:
         told["parked"] = host.parked

@@ -9,7 +9,7 @@ import hmac
 import attrs
 
 from tierlb.model.snapshot import process_name
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS, WAY, ProxyHeader, encode_tlv
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, VIA, ProxyHeader, encode_tlv
 
 
 @attrs.define
@@ -28,12 +28,12 @@ class Kinship:
     def rekey(self, key: bytes) -> None:
         """Show this one from now on, and demand it."""
         self.key = key
-        tlvs = ((PARENT, self.name.encode()), (KEY, key), (PROCESS, self.boot_id.encode()))
+        tlvs = ((PARENT, self.name.encode()), (DATA_KEY_TLV, key), (PROCESS, self.boot_id.encode()))
         self.credentials = b"".join(encode_tlv(kind, value) for kind, value in tlvs)
 
     def parent(self, header: ProxyHeader) -> str | None:
         """The name of the parent that sent the header, or None if it does not know the key."""
-        if not self.key or not hmac.compare_digest(header.tlvs.get(KEY, b""), self.key):
+        if not self.key or not hmac.compare_digest(header.tlvs.get(DATA_KEY_TLV, b""), self.key):
             return None
         return header.tlvs.get(PARENT, b"").decode("latin-1")
 
@@ -45,5 +45,5 @@ def process_of(parent: str, header: ProxyHeader) -> str:
 
 def way_of(parent: str, header: ProxyHeader) -> tuple[str, ...]:
     """All processes through which the connection came, this parent's first."""
-    above = header.tlvs.get(WAY, b"").decode("latin-1")
+    above = header.tlvs.get(VIA, b"").decode("latin-1")
     return (process_of(parent, header), *(above.split("\n") if above else ()))

@@ -27,7 +27,8 @@ QUIET_S = 2.0
 UNUSED_S = 10.0
 """One on which nothing has moved yet counts as in use for so long: the default of timeouts.head."""
 
-_spare_pipes: list[tuple[int, int]] = []
+spare_pipes: list[tuple[int, int]] = []
+"""Kernel pipes of this process that no direction uses now."""
 
 
 class Pipe:
@@ -250,11 +251,8 @@ class End(Stream):
         heard = self.carried != self.noted
         self.noted = self.carried
         next_s = peer_liveness.LOOK_S if heard and quiet_in_s > 0 else peer_liveness.next_look_s(self.sock)
-        if next_s != peer_liveness.GONE:
-            self.doubted = NEVER
-            return next_s
-        self.doubted = min(self.doubted, now)
-        return max(peer_liveness.GONE, min(quiet_in_s, self.doubted + peer_liveness.LOOK_S - now))
+        next_s, self.doubted = peer_liveness.confirm(next_s, now, self.pipe.moved, self.doubted)
+        return next_s
 
     def close(self) -> None:
         self._return_kernel_pipe()
@@ -326,7 +324,7 @@ class End(Stream):
         if self.peer.backlog is not None:
             return False
         try:
-            self.kernel = _spare_pipes.pop() if _spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self.kernel = spare_pipes.pop() if spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # out of descriptors: copying still works
             self.full_reads = 0
             return False
@@ -339,10 +337,10 @@ class End(Stream):
     def _return_kernel_pipe(self) -> None:
         if self.kernel is None:
             return
-        if self.held or len(_spare_pipes) >= SPARE_PIPES:
+        if self.held or len(spare_pipes) >= SPARE_PIPES:
             os.close(self.kernel[0])
             os.close(self.kernel[1])
         else:
-            _spare_pipes.append(self.kernel)
+            spare_pipes.append(self.kernel)
         self.kernel = None
         self.held = 0

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from tierlb.balance.drain import BELOW_S, LAST_ANSWERS_S, Drain, Remainder
+from tierlb.balance.drain import BELOW_S, LAST_ANSWERS_S, DrainState, Remainder
 from tierlb.dataplane.connection_cap import ConnectionCap
 from tierlb.dataplane.connection_cap import Front as Capped
 from tierlb.dataplane.kinship import Kinship
@@ -108,7 +108,7 @@ class Plane:
         self._lingering: dict[Listener, tuple[Acceptor, float]] = {}
         """Listeners that are named no more, and until when they accept."""
         self._drained = trio.Event()
-        self._drain = Drain()
+        self._drain = DrainState()
         self._maintenance = Maintenance()
 
     def apply(self, snapshot: Snapshot, had: tuple[Address, ...] = ()) -> tuple[Address, ...]:
@@ -247,8 +247,8 @@ class Plane:
             self._upkeep.told(self._front.registry.loads()),
             c.turned_away,
             c.gave_way,
-            (*(() if self._cap is None else self._cap.shortages()), *self._front.registry.shortages.current()),
-            self._front.registry.shortages.count,
+            (*(() if self._cap is None else self._cap.shortages()), *self._front.registry.context.shortages.current()),
+            self._front.registry.context.shortages.count,
             len(self._front.tunnels),
             self.errors.counts.total(),
             total.parked,

@@ -22,7 +22,6 @@ from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.upstream.agent_check import AgentChecks, serve_agent_check
 from tierlb.dataplane.upstream.health import HealthChecks
 from tierlb.dataplane.upstream.host import Host
-from tierlb.dataplane.upstream.recovery import Recovery
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance, HostLoad, SubtreeLoad
@@ -32,7 +31,7 @@ from tierlb.net.reactor import Reactor
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.telemetry.sketch import Sketch
 from tierlb.wire import orca
-from tierlb.wire.agent_check import NOTICE_S, AgentSays, NodeVoice, encode
+from tierlb.wire.agent_check import AGENT_NOTICE_S, AgentReply, NodeReplies, encode_reply
 
 GUIDANCE_FOR_S = 12.0
 """A parent says it again every four seconds; one that has fallen silent for this long guides no more."""
@@ -51,10 +50,11 @@ class Served(Protocol):
     counters: Counters
     registry: HostRegistry
     latencies: Sketch
-    draining: bool
     explaining: Explaining
     load_field: bytes
 
+    @property
+    def draining(self) -> bool: ...
     def heed(self, now: float, load: SubtreeLoad, guidance: Guidance) -> None: ...
     def move(self, now: float) -> None: ...
 
@@ -74,7 +74,7 @@ class Upkeep:
         self, front: Served, reactor: Reactor, rng: random.Random, log: Any, errors: InternalErrors | None = None
     ) -> None:
         self._errors = errors or InternalErrors(log)
-        front.registry.on_error = partial(self._errors.note, "tick")
+        front.registry.context.on_error = partial(self._errors.note, "tick")
         self._front = front
         self._reactor = reactor
         self._log = log
@@ -86,8 +86,7 @@ class Upkeep:
             agent_send=front.name.encode() + b"\n",
             on_crash=partial(self._errors.note, "agent_check"),
         )
-        self._recovery = front.registry.recovery = Recovery()
-        self._voice = NodeVoice()
+        self._voice = NodeReplies()
         self._guidance: dict[str, Said] = {}
         self._orca: Orca | None = None
         self._load = SubtreeLoad()
@@ -146,7 +145,7 @@ class Upkeep:
 
     def notice_s(self, now: float) -> float:
         """How long agent checks need to hear of a change, 0 if none came lately."""
-        return NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
+        return AGENT_NOTICE_S if now - self._asked_at < ASKED_LATELY_S else 0.0
 
     def heed(self, now: float, parent: str, guidance: Guidance) -> None:
         """A parent's word on this node's siblings."""
@@ -156,7 +155,7 @@ class Upkeep:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._health.run)
-            nursery.start_soon(self._recovery.run)
+            nursery.start_soon(self._front.registry.context.recovery.run)
             nursery.start_soon(self._agents.run)
             nursery.start_soon(self._answer_agent_checks)
             while True:
@@ -187,7 +186,7 @@ class Upkeep:
     def _say(self, now: float) -> None:
         load = self._load = self.subtree(now)
         self._guidance = {name: said for name, said in self._guidance.items() if now - said.at < GUIDANCE_FOR_S}
-        self._voice.say(now, load)
+        self._voice.reply(now, load)
         self._front.load_field = b"" if self._orca is None else self._orca_field(load, self._orca)
 
     def _orca_field(self, load: SubtreeLoad, form: Orca) -> bytes:
@@ -195,8 +194,8 @@ class Upkeep:
         report = orca.node_report(load, recent.done_per_s, recent.errors_per_s)
         if report == NOTHING_TO_SAY:
             return b""
-        value = orca.encode(report, form)
-        return b"%b: %b\r\n" % (orca.FIELD, value)
+        value = orca.encode_orca(report, form)
+        return b"%b: %b\r\n" % (orca.ORCA_RESPONSE_FIELD, value)
 
     async def _answer_agent_checks(self) -> None:
         """Serve at the address named now; whatever is wrong with it harms nothing else."""
@@ -211,24 +210,24 @@ class Upkeep:
     async def _serve_agent_check(self, address: Address) -> None:
         def say() -> bytes:
             self._asked_at = now = self._reactor.look()
-            return encode(self._voice.say(now, self.subtree(now)))
+            return encode_reply(self._voice.reply(now, self.subtree(now)))
 
         while True:
             try:
                 await serve_agent_check(address, say, partial(self._errors.note, "agent_check"))
             except OSError as error:
                 reason = error.strerror or str(error)
-                self._log.error("agent-check cannot listen", address=str(address), reason=reason)
+                self._log.error("agent_check_listen_failed", address=str(address), reason=reason)
                 await trio.sleep(LISTEN_AGAIN_S)
 
     def _checked(self, host: Host, healthy: bool, reason: str) -> None:
         note = self._log.info if healthy else self._log.warning
-        note(f"health checks {'passed' if healthy else 'failed'}", host=host.name, reason=reason)
+        note("health_checks_passed" if healthy else "health_checks_failed", host=host.name, reason=reason)
         host.checked(healthy)
 
-    def _agent_says(self, host: Any, says: AgentSays) -> None:
+    def _agent_says(self, host: Any, says: AgentReply) -> None:
         if says.problem and says.problem != self._odd_words.get(host.name):
-            self._log.warning("agent-check word not understood", host=host.name, word=says.problem)
+            self._log.warning("agent_check_word_unknown", host=host.name, word=says.problem)
         self._odd_words[host.name] = says.problem
         host.agent_says(says)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import tierlb
 from tierlb.model.topology import Run, Topology
-from tierlb.topology.source import Scalar, read_source
+from tierlb.topology.source import read_source
+from tierlb.topology.typed import Scalar
 
 CONTROL_PORT = 7901
 """Of the controller: where nodes join."""
@@ -26,15 +27,15 @@ POOL_PORT = 9000
 UID = 10001
 """No user of the host: those that it gives to people and services are smaller."""
 
-HOST = "0.0.0.0"  # noqa: S104 (all interfaces of a container, which are its own)
-IMAGE = f"tierlb:{tierlb.__version__}"
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 (all interfaces of a container, which are its own)
+DEFAULT_IMAGE = f"tierlb:{tierlb.__version__}"
 """Built by compose/Dockerfile. It also runs the commands of pools where the file names no image."""
-TOPOLOGY_FILE = "/etc/tierlb/topology.yaml"
+MOUNTED_TOPOLOGY = "/etc/tierlb/topology.yaml"
 JOIN_TOKEN_FILE = "/run/secrets/tierlb/join-token"  # noqa: S105 (where it is, not what it is)
 """The cluster's secret, from which all other join tokens follow: for controllers alone."""
-NODE_TOKEN_FILE = "/run/secrets/tierlb/node-token"  # noqa: S105
+MOUNTED_NODE_TOKEN = "/run/secrets/tierlb/node-token"  # noqa: S105
 AGENT_TOKEN_FILE = "/run/secrets/tierlb/agent-token"  # noqa: S105
-ADMIN_TOKEN_FILE = "/run/secrets/tierlb/admin-token"  # noqa: S105
+MOUNTED_ADMIN_TOKEN = "/run/secrets/tierlb/admin-token"  # noqa: S105
 STATE_DIRECTORY = "/var/lib/tierlb"
 VOLUME_STATE = f"{STATE_DIRECTORY}/state"
 """On a volume of Kubernetes. Every user may write to many of those, so tierlb makes a directory of its own there."""
@@ -44,21 +45,28 @@ PYTHON = ("/opt/tierlb/bin/python", "-I", "-S")
 PROBE = (*PYTHON, "/opt/tierlb/ready.py")
 """Says whether what is in its container is ready; as compose/Dockerfile has it."""
 
-Command = tuple[str, ...]
+ContainerCommand = tuple[str, ...]
 
 
 def node_command(
     tier: str,
     join_url: str,
     control_name: str,
-    token_file: str = NODE_TOKEN_FILE,
+    token_file: str = MOUNTED_NODE_TOKEN,
     state: str | None = STATE_DIRECTORY,
-) -> Command:
+) -> ContainerCommand:
     """A node of `tier`, named after its container. `control_name` is a DNS name of all nodes of the tier, by which its
     children find it. `state` must outlive the process, else None."""
     return (
         *("tierlb", "node", "--tier", tier, "--join", join_url, "--token-file", token_file),
-        *("--host", HOST, "--data-port", str(NODE_DATA_PORT), "--control-listen", f"{HOST}:{NODE_CONTROL_PORT}"),
+        *(
+            "--host",
+            EVERY_ADDRESS,
+            "--data-port",
+            str(NODE_DATA_PORT),
+            "--control-listen",
+            f"{EVERY_ADDRESS}:{NODE_CONTROL_PORT}",
+        ),
         *("--control-name", f"{control_name}:{NODE_CONTROL_PORT}"),
         *(("--state", state) if state else ()),
     )
@@ -66,31 +74,31 @@ def node_command(
 
 def controller_command(
     run_dns: str,
-    admin_host: str = HOST,
+    admin_host: str = EVERY_ADDRESS,
     token_file: str = JOIN_TOKEN_FILE,
-    admin_token_file: str = ADMIN_TOKEN_FILE,
+    admin_token_file: str = MOUNTED_ADMIN_TOKEN,
     state: str | None = STATE_DIRECTORY,
     admin_port: int = ADMIN_PORT,
-) -> Command:
+) -> ContainerCommand:
     """`state`: where the history is kept, None where the topology has a store.
 
     `run_dns` is the DNS name of each pool with `run`, `{pool}` in the place of the pool's name."""
     return (
-        *("tierlb", "controller", TOPOLOGY_FILE),
-        *("--listen", f"{HOST}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{admin_port}"),
+        *("tierlb", "controller", MOUNTED_TOPOLOGY),
+        *("--listen", f"{EVERY_ADDRESS}:{CONTROL_PORT}", "--admin-listen", f"{admin_host}:{admin_port}"),
         *("--token-file", token_file, "--admin-token-file", admin_token_file),
         *(("--state", state) if state is not None else ()),
         *("--run-dns", f"{run_dns}:{POOL_PORT}"),
     )
 
 
-def pool_command(run: Run) -> Command:
+def pool_command(run: Run) -> ContainerCommand:
     """One endpoint, listening on all interfaces at POOL_PORT."""
     words = shlex.split(run.command)
-    return tuple(word.replace("{host}", HOST).replace("{port}", str(POOL_PORT)) for word in words)
+    return tuple(word.replace("{host}", EVERY_ADDRESS).replace("{port}", str(POOL_PORT)) for word in words)
 
 
-def tls_options(directory: str) -> Command:
+def tls_options(directory: str) -> ContainerCommand:
     """Of a node that finds its certificate, its key and the authority there, named as Kubernetes names them."""
     return (
         *("--tls-certificate", f"{directory}/tls.crt", "--tls-key", f"{directory}/tls.key"),
@@ -108,7 +116,7 @@ def store_files(topology_text: str) -> dict[str, str]:
 
 def file_place(name: str) -> str:
     """Where a controller that reads the topology file in a container looks for a file that is named in it."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(TOPOLOGY_FILE), name))
+    return posixpath.normpath(posixpath.join(posixpath.dirname(MOUNTED_TOPOLOGY), name))
 
 
 def port_problems(topology: Topology) -> Iterator[str]:

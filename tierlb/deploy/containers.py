@@ -13,11 +13,11 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import CONTROLLER, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import CONTROLLER_SERVICE, DEFINITION_LABEL, Document
 from tierlb.deploy.container import NODE_DATA_PORT, POOL_PORT
 
 DATA_PORTS = frozenset({NODE_DATA_PORT, POOL_PORT})
-ESTABLISHED = "01"
+TCP_ESTABLISHED = "01"
 """As /proc/net/tcp has it."""
 
 
@@ -51,7 +51,7 @@ class Scene:
 
 
 @attrs.frozen
-class Link:
+class ContainerLink:
     """A container and a network, in which it has these names besides that of its service."""
 
     network: str
@@ -65,7 +65,7 @@ class Growth:
     those that are to go included."""
 
     networks: dict[str, bool]
-    links: tuple[Link, ...]
+    links: tuple[ContainerLink, ...]
     numbers: dict[str, int]
 
 
@@ -74,7 +74,7 @@ class Decline:
     """Containers to end, networks to disconnect and to remove."""
 
     containers: tuple[Container, ...]
-    links: tuple[Link, ...]
+    links: tuple[ContainerLink, ...]
     networks: tuple[str, ...]
 
 
@@ -99,21 +99,23 @@ def growth(document: Document, scene: Scene) -> Growth:
         name: bool(spec.get("internal")) for name, spec in document["networks"].items() if name not in scene.networks
     }
     links = tuple(
-        Link(network, container.id, (container.service, *named.get("aliases", ())))
+        ContainerLink(network, container.id, (container.service, *named.get("aliases", ())))
         for container in scene.containers
         for network, named in document["services"].get(container.service, {}).get("networks", {}).items()
         if network not in container.networks
     )
-    numbers = {name: _number(name, spec, scene.of(name)) for name, spec in document["services"].items()}
+    numbers = {name: _container_number(name, spec, scene.of(name)) for name, spec in document["services"].items()}
     return Growth(networks, links, {name: number for name, number in numbers.items() if number})
 
 
 def decline(document: Document, scene: Scene) -> Decline:
     """What is to go, once what has come is ready."""
     services = document["services"]
-    surplus = tuple(each for name in _services(scene) for each in _surplus(name, services.get(name), scene.of(name)))
+    surplus = tuple(
+        each for name in _topology_services(scene) for each in _surplus(name, services.get(name), scene.of(name))
+    )
     links = tuple(
-        Link(network, container.id)
+        ContainerLink(network, container.id)
         for container in scene.containers
         if container not in surplus
         for network in container.networks
@@ -136,7 +138,7 @@ def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
 def in_use(table: str, address: str) -> int:
     """How many connections carry data at this address, by the text of /proc/net/tcp."""
     return sum(
-        _text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
+        _label_text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
         for local_host, local_port, remote_port in _established(table)
     )
 
@@ -144,26 +146,27 @@ def in_use(table: str, address: str) -> int:
 def _conflicts(name: str, wanted: frozenset[str], scene: Scene) -> Iterator[str]:
     there = scene.of(name)
     if any(wanted - each.published for each in there):
-        yield f"{name} is to publish {_listed(wanted)}, for which its container would have to be made anew"
+        yield f"{name} is to publish {_container_list(wanted)}, for which its container would have to be made anew"
     for each in scene.containers:
         if each.service != name and wanted & each.published:
-            yield f"{name} is to publish {_listed(wanted & each.published)}, which the container of {each.service} does"
+            ports = _container_list(wanted & each.published)
+            yield f"{name} is to publish {ports}, which the container of {each.service} does"
 
 
 def _established(table: str) -> Iterator[tuple[str, str, str]]:
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if len(fields) > 3 and fields[3] == ESTABLISHED:
+        if len(fields) > 3 and fields[3] == TCP_ESTABLISHED:
             (host, _, port), (_, _, remote_port) = fields[1].partition(":"), fields[2].partition(":")
             yield host, port, remote_port
 
 
-def _text(host: str) -> str:
+def _label_text(host: str) -> str:
     """An IPv4 address that the kernel printed as a number, which it reads in the machine's byte order."""
     return ".".join(map(str, int(host, 16).to_bytes(4, sys.byteorder)))
 
 
-def _number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
+def _container_number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
     """How many containers the service needs; 0 if it has them."""
     fresh = [each for each in there if _stays(name, spec) or each not in _stale(spec, there)]
     missing = spec.get("scale", 1) - len(fresh)
@@ -187,16 +190,16 @@ def _stale(spec: Document, there: tuple[Container, ...]) -> tuple[Container, ...
 
 def _stays(name: str, spec: Document) -> bool:
     """Whether there can be no second container beside the first one."""
-    return name == CONTROLLER or bool(spec.get("ports"))
+    return name == CONTROLLER_SERVICE or bool(spec.get("ports"))
 
 
 def _published(spec: Mapping[str, Any]) -> Iterator[str]:
     return (port.rpartition(":")[0] for port in spec.get("ports", ()))
 
 
-def _services(scene: Scene) -> tuple[str, ...]:
+def _topology_services(scene: Scene) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.service for each in scene.containers))
 
 
-def _listed(addresses: frozenset[str]) -> str:
+def _container_list(addresses: frozenset[str]) -> str:
     return " and ".join(sorted(addresses))

@@ -16,9 +16,9 @@ from types import MappingProxyType
 
 import attrs
 
-from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, IMAGE, port_problems
+from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, DEFAULT_IMAGE, port_problems
 from tierlb.model.topology import Kind, Tier, Topology
-from tierlb.topology.forms import IMAGE as IMAGE_FORM
+from tierlb.topology.net_forms import IMAGE_PATTERN as IMAGE_FORM
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
@@ -28,11 +28,11 @@ NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_NAME_CHARS = 63
 MAX_STATEFUL_SET_CHARS = 52
 """Its pods are labelled with its name and ten characters of a hash."""
-CLUSTER_LABEL = "tierlb.io/cluster"
+KUBERNETES_CLUSTER_LABEL = "tierlb.io/cluster"
 TIER_LABEL = "tierlb.io/tier"
 POOL_LABEL = "tierlb.io/pool"
 COMPONENT_LABEL = "app.kubernetes.io/component"
-CONTROLLER = "controller"
+CONTROLLER_NAME = "controller"
 PUBLIC = "public"
 GROWTH = 4
 """How many times the replicas of the file an l7 tier may grow to: room that is noticed, but not without bounds."""
@@ -40,7 +40,7 @@ GROWTH = 4
 Labels = dict[str, str]
 
 
-class Edge(enum.Enum):
+class NetworkEdge(enum.Enum):
     """How tiers that listen meet clients: behind a load balancer of the platform, or at a port of each machine."""
 
     LOAD_BALANCER = "load-balancer"
@@ -52,16 +52,16 @@ class Options:
     """What the file does not say. `most`: up to how many nodes tiers may grow, by name. `scraper`: the namespace whose
     pods may read the nodes' metrics."""
 
-    image: str = IMAGE
+    image: str = DEFAULT_IMAGE
     namespace: str = ""
     prefix: str = ""
-    edge: Edge = Edge.LOAD_BALANCER
+    edge: NetworkEdge = NetworkEdge.LOAD_BALANCER
     most: Mapping[str, int] = MappingProxyType({})
     scraper: str = "monitoring"
 
 
 @attrs.frozen
-class Plan:
+class ManifestPlan:
     """A topology, its file's text, and how it is to be rendered."""
 
     topology: Topology
@@ -82,7 +82,7 @@ class Plan:
     def join_urls(self) -> str:
         """Each controller by a name of its own, for only one of them is active."""
         scheme = "ws" if self.topology.tls is None else "wss"
-        host = self.name(CONTROLLER)
+        host = self.name(CONTROLLER_NAME)
         return ",".join(f"{scheme}://{host}-{number}.{host}:{CONTROL_PORT}" for number in range(self.controllers))
 
     def name(self, *parts: str) -> str:
@@ -99,21 +99,21 @@ class Plan:
             "app.kubernetes.io/name": "tierlb",
             "app.kubernetes.io/instance": self.prefix,
             COMPONENT_LABEL: component,
-            CLUSTER_LABEL: self.prefix,
+            KUBERNETES_CLUSTER_LABEL: self.prefix,
             **selector,
         }
 
     def tier_selector(self, name: str) -> Labels:
         """Of all nodes of a tier."""
-        return {CLUSTER_LABEL: self.prefix, TIER_LABEL: name}
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, TIER_LABEL: name}
 
     def pool_selector(self, name: str) -> Labels:
         """Of the endpoints that run here, or of the pods whose agents join by themselves."""
-        return {CLUSTER_LABEL: self.prefix, POOL_LABEL: name}
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, POOL_LABEL: name}
 
     def controller_selector(self) -> Labels:
         """Of the controllers."""
-        return {CLUSTER_LABEL: self.prefix, COMPONENT_LABEL: CONTROLLER}
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, COMPONENT_LABEL: CONTROLLER_NAME}
 
     def reporters(self, tier: Tier) -> list[Labels]:
         """Of the pods below the tier that report to it: nodes, and applications with an agent."""
@@ -123,7 +123,7 @@ class Plan:
 
     def on_each_machine(self, tier: Tier) -> bool:
         """Whether it is a DaemonSet."""
-        return tier.listen is not None and self.options.edge is Edge.DAEMON_SET
+        return tier.listen is not None and self.options.edge is NetworkEdge.DAEMON_SET
 
     def most(self, tier: Tier) -> int:
         """How many nodes the tier may have; no more than the file says where nothing scales it: l4 nodes hold long
@@ -133,22 +133,22 @@ class Plan:
         return self.options.most.get(tier.name, GROWTH * tier.replicas)
 
 
-def problems(plan: Plan) -> list[str]:
+def problems(plan: ManifestPlan) -> list[str]:
     """Why it cannot be rendered, each with what to do."""
     groups = (_name_problems, _option_problems, _most_problems, _place_problems)
     return [*(problem for group in groups for problem in group(plan)), *port_problems(plan.topology)]
 
 
-def _name_problems(plan: Plan) -> Iterator[str]:
+def _name_problems(plan: ManifestPlan) -> Iterator[str]:
     if not LABEL.fullmatch(plan.prefix):
         yield (
             f"{shown(plan.prefix)} cannot begin names in Kubernetes, which want a letter, then a-z, 0-9 and - (not "
             "last): give another with --prefix"
         )
-    if len(plan.name(CONTROLLER)) > MAX_STATEFUL_SET_CHARS:
+    if len(plan.name(CONTROLLER_NAME)) > MAX_STATEFUL_SET_CHARS:
         yield f"the prefix {plan.prefix} is too long: give a shorter one with --prefix"
     listening = [name for name, tier in plan.topology.tiers.items() if tier.listen is not None]
-    taken = {CONTROLLER, *(f"{name}-{PUBLIC}" for name in listening)}
+    taken = {CONTROLLER_NAME, *(f"{name}-{PUBLIC}" for name in listening)}
     for key, names in (("tiers", plan.topology.tiers), ("pools", plan.topology.pools)):
         for name in names:
             longest = plan.name(name, PUBLIC) if name in listening else plan.name(name)
@@ -160,7 +160,7 @@ def _name_problems(plan: Plan) -> Iterator[str]:
                 yield f"{key}.{name}: {longest} is longer than {MAX_NAME_CHARS} characters: give a shorter --prefix"
 
 
-def _option_problems(plan: Plan) -> Iterator[str]:
+def _option_problems(plan: ManifestPlan) -> Iterator[str]:
     for option, name in (("--namespace", plan.options.namespace), ("--metrics-from", plan.options.scraper)):
         if name and not NAMESPACE.fullmatch(name):
             yield f"{option}: {shown(name)} is no namespace: write at most 63 of a-z, 0-9 and - (not first or last)"
@@ -168,7 +168,7 @@ def _option_problems(plan: Plan) -> Iterator[str]:
         yield f"--image: {shown(plan.options.image)} is not a container image: write one such as tierlb:1.2"
 
 
-def _place_problems(plan: Plan) -> Iterator[str]:
+def _place_problems(plan: ManifestPlan) -> Iterator[str]:
     """What the file says of numbers and addresses that pods cannot obey."""
     admin = plan.topology.admin
     host = ipaddress.ip_address(admin.host)
@@ -187,7 +187,7 @@ def _place_problems(plan: Plan) -> Iterator[str]:
             )
 
 
-def _most_problems(plan: Plan) -> Iterator[str]:
+def _most_problems(plan: ManifestPlan) -> Iterator[str]:
     for name, number in plan.options.most.items():
         tier = plan.topology.tiers.get(name)
         if tier is None:

@@ -17,19 +17,19 @@ import attrs
 
 from tierlb.balance.stop_times import stop_whole_s
 from tierlb.deploy.container import (
-    ADMIN_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
+    MOUNTED_ADMIN_TOKEN,
+    MOUNTED_NODE_TOKEN,
+    MOUNTED_TOPOLOGY,
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
-    NODE_TOKEN_FILE,
     POOL_PORT,
     PROBE,
     STATE_DIRECTORY,
-    TOPOLOGY_FILE,
     UID,
     VOLUME_STATE,
-    Command,
+    ContainerCommand,
     controller_command,
     file_place,
     node_command,
@@ -37,7 +37,7 @@ from tierlb.deploy.container import (
     store_files,
     tls_options,
 )
-from tierlb.deploy.kubernetes_names import CONTROLLER, Labels, Plan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan
 from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.source import read_source
 
@@ -66,8 +66,8 @@ LOCKED: Spec = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-CONFINED: Spec = {"seccompProfile": {"type": "RuntimeDefault"}}
-NOBODY: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, **CONFINED}
+POD_SECURITY: Spec = {"seccompProfile": {"type": "RuntimeDefault"}}
+UNPRIVILEGED_UID: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, **POD_SECURITY}
 
 
 @attrs.frozen
@@ -80,16 +80,16 @@ class Mount:
     paths: tuple[Spec, ...]
 
 
-def node_pod(plan: Plan, tier: Tier) -> Spec:
+def node_pod(plan: ManifestPlan, tier: Tier) -> Spec:
     """The pod template of a tier."""
     topology = plan.topology
     command = node_command(tier.name, plan.join_urls, plan.name(tier.name), state=VOLUME_STATE)
-    mounts = [_tokens(plan.token_secret(tier.name), NODE_TOKEN_FILE), _scratch("state", STATE_DIRECTORY)]
+    mounts = [_tokens(plan.token_secret(tier.name), MOUNTED_NODE_TOKEN), _scratch("state", STATE_DIRECTORY)]
     tls_files = [f"{TLS_DIRECTORY}/{name}" for name in TLS_FILES] if topology.tls is not None else []
     if tls_files:
         command += tls_options(TLS_DIRECTORY)
-        mounts.append(_tls_files(plan, {"mountPath": TLS_DIRECTORY, "readOnly": True}))
-    container = _container(plan, "node", command, mounts, tier.resources)
+        mounts.append(_mounted_tls_files(plan, {"mountPath": TLS_DIRECTORY, "readOnly": True}))
+    container = _pod_container(plan, "node", command, mounts, tier.resources)
     container["ports"] = _node_ports(plan, tier)
     container |= _tierlb_probes(NODE_CONTROL_PORT, "readyz", tls_files)
     linger_s = EDGE_LINGER_S if tier.listen is not None else 0
@@ -101,17 +101,17 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
     }
 
 
-def controller_pod(plan: Plan, digest: str) -> Spec:
+def controller_pod(plan: ManifestPlan, digest: str) -> Spec:
     """The pod template of the controllers, who start anew when the file's digest is another. On loopback the admin API
     is for `kubectl port-forward`, which comes from within the pod, and for nothing else."""
     admin = plan.topology.admin
     state = VOLUME_STATE if plan.topology.store is None else None
     command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)
-    tokens = _tokens(plan.name("tokens"), JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE)
+    tokens = _tokens(plan.name("tokens"), JOIN_TOKEN_FILE, MOUNTED_ADMIN_TOKEN)
     mounts = [tokens, *_topology_files(plan), _controller_state(plan)]
-    container = _container(plan, CONTROLLER, command, mounts, Resources())
+    container = _pod_container(plan, CONTROLLER_NAME, command, mounts, Resources())
     # a text that comes by the API, or from the history, names its files from here
-    container["workingDir"] = os.path.dirname(TOPOLOGY_FILE)
+    container["workingDir"] = os.path.dirname(MOUNTED_TOPOLOGY)
     container["resources"] = {"requests": CONTROLLER_REQUESTS}
     container["ports"] = [_port("control", CONTROL_PORT), _port("admin", admin.port)]
     # one that stands by counts as ready: else neither an update nor an eviction would ever go on
@@ -119,16 +119,16 @@ def controller_pod(plan: Plan, digest: str) -> Spec:
     selector = plan.controller_selector()
     annotations = {"tierlb.io/topology-sha256": digest}
     return {
-        "metadata": {"labels": plan.labels(CONTROLLER, selector), "annotations": annotations},
+        "metadata": {"labels": plan.labels(CONTROLLER_NAME, selector), "annotations": annotations},
         "spec": _pod(plan, selector, container, mounts, ENDING_S),
     }
 
 
-def endpoint_pod(plan: Plan, pool: Pool, run: Run) -> Spec:
+def endpoint_pod(plan: ManifestPlan, pool: Pool, run: Run) -> Spec:
     """The pod template of a pool's endpoints. They are ready when they accept connections: how they do is for the nodes
     to judge, who keep some of them in use where all do badly."""
     mounts = [_scratch("tmp", "/tmp")] if run.image is None else []  # noqa: S108 (of the container, which is its own)
-    container = _container(plan, "endpoint", pool_command(run), mounts, run.resources)
+    container = _pod_container(plan, "endpoint", pool_command(run), mounts, run.resources)
     container["ports"] = [_port("items", POOL_PORT)]
     accepts = {"tcpSocket": {"port": "items"}}
     container |= _probes(accepts, accepts)
@@ -137,11 +137,11 @@ def endpoint_pod(plan: Plan, pool: Pool, run: Run) -> Spec:
     spec = _pod(plan, selector, _lingering(container, POOL_LINGER_S), mounts, ending_s, POOL_LINGER_S)
     if run.image is not None:
         container |= {"image": run.image, "securityContext": {"allowPrivilegeEscalation": False}}
-        spec["securityContext"] = CONFINED
+        spec["securityContext"] = POD_SECURITY
     return {"metadata": {"labels": plan.labels("pool", selector)}, "spec": spec}
 
 
-def state_claims(plan: Plan) -> list[Spec]:
+def state_claims(plan: ManifestPlan) -> list[Spec]:
     """The volume that one controller keeps its history in; two have a store for it."""
     if plan.controllers > 1:
         return []
@@ -163,13 +163,15 @@ def cpu_quantity(cores: float) -> str:
     return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
-def _pod(plan: Plan, selector: Labels, container: Spec, mounts: list[Mount], ending_s: int, linger_s: int = 0) -> Spec:
+def _pod(
+    plan: ManifestPlan, selector: Labels, container: Spec, mounts: list[Mount], ending_s: int, linger_s: int = 0
+) -> Spec:
     spec: Spec = {
         "serviceAccountName": plan.prefix,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": linger_s + ending_s,
-        "securityContext": NOBODY,
+        "securityContext": UNPRIVILEGED_UID,
         "topologySpreadConstraints": [
             _spread(where, selector) for where in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ],
@@ -188,7 +190,9 @@ def _spread(where: str, selector: Labels) -> Spec:
     }
 
 
-def _container(plan: Plan, name: str, command: Command, mounts: list[Mount], resources: Resources) -> Spec:
+def _pod_container(
+    plan: ManifestPlan, name: str, command: ContainerCommand, mounts: list[Mount], resources: Resources
+) -> Spec:
     container: Spec = {
         "name": name,
         "image": plan.options.image,
@@ -221,7 +225,7 @@ def _lingering(container: Spec, linger_s: int) -> Spec:
     return container
 
 
-def _node_ports(plan: Plan, tier: Tier) -> list[Spec]:
+def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
     ports = [_port("control", NODE_CONTROL_PORT)]
     if plan.topology.parents(tier.name):
         ports.append(_port("data", NODE_DATA_PORT))
@@ -238,7 +242,7 @@ def _low_ports(tier: Tier) -> Spec:
     if not any(port < 1024 for port in ports):
         return {}
     sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": str(min(ports))}
-    return {"securityContext": {**NOBODY, "sysctls": [sysctl]}}
+    return {"securityContext": {**UNPRIVILEGED_UID, "sysctls": [sysctl]}}
 
 
 def _tierlb_probes(port: int, ready: str, tls_files: list[str]) -> Spec:
@@ -268,7 +272,7 @@ def _port(name: str, number: int) -> Spec:
     return {"name": name, "containerPort": number, "protocol": "TCP"}
 
 
-def _scraped(plan: Plan) -> Labels:
+def _scraped(plan: ManifestPlan) -> Labels:
     scheme = "http" if plan.topology.tls is None else "https"
     return {
         "prometheus.io/scrape": "true",
@@ -288,34 +292,34 @@ def _scratch(name: str, path: str) -> Mount:
     return Mount(name, {"emptyDir": {"sizeLimit": SCRATCH}}, ({"mountPath": path},))
 
 
-def _controller_state(plan: Plan) -> Mount:
+def _controller_state(plan: ManifestPlan) -> Mount:
     claimed = Mount("state", {}, ({"mountPath": STATE_DIRECTORY},))
     return claimed if plan.controllers == 1 else _scratch("state", STATE_DIRECTORY)
 
 
-def _topology_files(plan: Plan) -> list[Mount]:
+def _topology_files(plan: ManifestPlan) -> list[Mount]:
     """The file, and those that it names, at the places where it names them."""
-    file = {"mountPath": TOPOLOGY_FILE, "subPath": os.path.basename(TOPOLOGY_FILE), "readOnly": True}
+    file = {"mountPath": MOUNTED_TOPOLOGY, "subPath": os.path.basename(MOUNTED_TOPOLOGY), "readOnly": True}
     mounts = [Mount("topology", {"configMap": {"name": plan.name("topology")}}, (file,))]
     tls = dict(zip(_tls_paths(plan), TLS_FILES, strict=False))
     if tls:
-        mounts.append(_tls_files(plan, *map(_file, tls, tls.values())))
+        mounts.append(_mounted_tls_files(plan, *map(_mounted_file, tls, tls.values())))
     store = {file_place(name): key for key, name in store_files(plan.text).items()}
-    if paths := [_file(path, key) for path, key in store.items() if path not in tls]:
+    if paths := [_mounted_file(path, key) for path, key in store.items() if path not in tls]:
         mounts.append(Mount("store", {"secret": {"secretName": plan.name("store")}}, tuple(paths)))
     return mounts
 
 
-def store_keys(plan: Plan) -> list[str]:
+def store_keys(plan: ManifestPlan) -> list[str]:
     """What the Secret of the store has to hold."""
     return [path["subPath"] for mount in _topology_files(plan) if mount.name == "store" for path in mount.paths]
 
 
-def _file(path: str, key: str) -> Spec:
+def _mounted_file(path: str, key: str) -> Spec:
     return {"mountPath": path, "subPath": key, "readOnly": True}
 
 
-def _tls_paths(plan: Plan) -> list[str]:
+def _tls_paths(plan: ManifestPlan) -> list[str]:
     """Where a controller that reads the file in a container looks for certificate, key and authority, if for any."""
     if plan.topology.tls is None:
         return []
@@ -325,5 +329,5 @@ def _tls_paths(plan: Plan) -> list[str]:
     return [file_place(tls[key].text) for key in TLS_KEYS]
 
 
-def _tls_files(plan: Plan, *paths: Spec) -> Mount:
+def _mounted_tls_files(plan: ManifestPlan, *paths: Spec) -> Mount:
     return Mount("tls", {"secret": {"secretName": plan.name("tls")}}, paths)

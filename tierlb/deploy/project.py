@@ -30,7 +30,8 @@ from tierlb.deploy.compose import (
 )
 from tierlb.deploy.container import STORE_FILES, store_files
 from tierlb.model.topology import Topology
-from tierlb.topology.source import Data, Scalar, UnreadableError, read_source
+from tierlb.topology.source import Data, UnreadableError, read_source
+from tierlb.topology.typed import Scalar
 from tierlb.wire.credentials import issued, root_key
 
 COMPOSE_FILE = "compose.yaml"
@@ -61,7 +62,7 @@ class Project:
 
 def rendering(project: Project, topology: Topology, topology_text: str) -> Rendering:
     """What is to be rendered for a topology and the text it was read from."""
-    tls = _tls_files(topology_text) if topology.tls else None
+    tls = _project_tls_files(topology_text) if topology.tls else None
     source = project.source if project.source != TOPOLOGY_FILE else ""
     return Rendering(topology, project.image, tls, source, store_files(topology_text))
 
@@ -83,7 +84,7 @@ def read_project(directory: Path) -> Project:
     """What `lay_out` wrote there. Raises NotOurs."""
     file = directory / COMPOSE_FILE
     try:
-        said = _at(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
+        said = _project_path(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
     except (OSError, ValueError, UnreadableError) as error:
         raise NotOurs(f"{file} cannot be read: {error}. `tierlb compose FILE --output {directory}` writes it") from None
     words = {key: value.text for key, value in said.items() if isinstance(value, Scalar)} if said else {}
@@ -92,13 +93,13 @@ def read_project(directory: Path) -> Project:
     return Project(directory, words["cluster"], words["image"], words.get("source", TOPOLOGY_FILE))
 
 
-def _tls_files(topology_text: str) -> TlsFiles:
+def _project_tls_files(topology_text: str) -> TlsFiles:
     """The names as they are written."""
-    named = _at(read_source(topology_text).data, "security", "tls")
+    named = _project_path(read_source(topology_text).data, "security", "tls")
     return TlsFiles(*(named[key].text for key in ("certificate", "key", "ca")))
 
 
-def _at(data: Data, *keys: str) -> dict[str, Any]:
+def _project_path(data: Data, *keys: str) -> dict[str, Any]:
     """The mapping there; an empty one if there is none."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
@@ -111,7 +112,7 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not _is_there(directory / name):
             _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
-    root = root_key(_secret(directory / JOIN_TOKEN))
+    root = root_key(_project_secret(directory / JOIN_TOKEN))
     for name, principal in role_tokens(rendering.topology).items():
         _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)
     for name, content in files.items():
@@ -126,7 +127,7 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _secret(file: Path) -> str:
+def _project_secret(file: Path) -> str:
     """The cluster's secret as its controller reads it. Raises OSError, and NotOurs if there is none in the file."""
     try:
         return line_of(file, read_private(file))

@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-WIDTH = 100
+YAML_WIDTH = 100
 SPREAD = 0
 """The width at which nothing but what is empty stands on one line."""
-PLAIN = re.compile(r"(?:\./|/|--?)?[a-zA-Z][a-zA-Z0-9_./-]*|[1-9][0-9]*[smhgk]")
+PLAIN_SCALAR = re.compile(r"(?:\./|/|--?)?[a-zA-Z][a-zA-Z0-9_./-]*|[1-9][0-9]*[smhgk]")
 TAKEN = re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE)
 """Words that are not text in YAML 1.1 or 1.2."""
 UNPRINTABLE = re.compile("[^ -~\xa0-\u2027\u202a-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -30,7 +30,7 @@ LINES = re.compile(r"[!-~\u00a1-\u2027\u202a-\ud7ff][\t\n -~\u00a1-\u2027\u202a-
 
 def dump(data: Mapping[str, Any]) -> str:
     """The text of one document. In the outer two levels, entries of several lines are set apart by empty ones."""
-    return "".join(f"{line}\n" for line in _block(data, WIDTH, apart=2))
+    return "".join(f"{line}\n" for line in _block(data, YAML_WIDTH, apart=2))
 
 
 def documents(objects: Iterable[Mapping[str, Any]]) -> str:
@@ -51,7 +51,7 @@ def _block(data: Mapping[str, Any], width: int, apart: int = 0) -> Iterator[str]
 
 def _value(value: Any, width: int, apart: int = 0) -> Iterator[str]:
     """What follows a key on its line, then the lines below."""
-    short = _short(value, width)
+    short = _flow_text(value, width)
     if short is not None:
         yield short
     elif isinstance(value, str):
@@ -68,10 +68,10 @@ def _long(value: Any, width: int, apart: int = 0) -> Iterator[str]:
     elif width == SPREAD or any(map(_is_deep, value)):
         yield from _items(value, width)
     else:
-        yield from _filled(value, width)
+        yield from _filled_lines(value, width)
 
 
-def _filled(words: Iterable[Any], width: int) -> Iterator[str]:
+def _filled_lines(words: Iterable[Any], width: int) -> Iterator[str]:
     """A list without depth, as many of it on each line as there is room for."""
     line = "["
     for word in words:
@@ -96,7 +96,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"  {line}" if line else "" for line in lines)
 
 
-def _short(value: Any, width: int) -> str | None:
+def _flow_text(value: Any, width: int) -> str | None:
     """The value on one line, unless it is deep or long."""
     if isinstance(value, Mapping):
         parts = [f"{_scalar(key)}: {_scalar(item)}" for key, item in value.items() if not _is_deep(item)]
@@ -112,7 +112,7 @@ def _short(value: Any, width: int) -> str | None:
 def _scalar(value: Any) -> str:
     if value is None:
         return "null"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and not TAKEN.fullmatch(value):
+    if isinstance(value, str) and PLAIN_SCALAR.fullmatch(value) and not TAKEN.fullmatch(value):
         return value
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and "." not in text:

@@ -1,8 +1,8 @@
-"""Plain HTTP on a port for websockets: a page for who asks with a simple GET, such as one that gathers metrics.
+"""Plain HTTP on a port for websockets: a page for clients that send a simple GET, such as a collector of metrics.
 
-One request, one answer, and the connection ends. Only a whole head says whether somebody wants a page or a websocket,
-so all heads are read here, by the strict parser of the data path. Whoever asks may be anybody: the head's size is
-bounded here and the time by the caller, and a page that is costly to make should not be made anew for each that asks.
+One request, one answer, and the connection ends. Only a whole head shows whether the client wants a page or a
+websocket, so all heads are read here, by the strict parser of the data path. Any client can connect: the head's size is
+bounded here and the time by the caller, and a costly page should not be made anew for each request.
 
 Left out: bodies, connections that stay, and every method but GET.
 """
@@ -15,11 +15,11 @@ import trio
 
 from tierlb.wire.http_head import BadHead, find_head_end, parse_request_head
 
-MAX_HEAD_BYTES = 16 * 1024
-READ_BYTES = 16 * 1024
-GOODBYE_S = 1.0
-GOODBYE_READS = 64
-GOODBYE_BYTES = 64 * 1024
+MAX_PAGE_HEAD_BYTES = 16 * 1024
+PAGE_READ_BYTES = 16 * 1024
+LINGER_S = 1.0
+LINGER_READS = 64
+LINGER_BYTES = 64 * 1024
 
 
 @attrs.frozen
@@ -35,22 +35,23 @@ Pages = Callable[[str], Page | None]
 """By path, without its query; None: there is no such page."""
 
 
-def plain(text: str, status: int = 200) -> Page:
+def plain_page(text: str, status: int = 200) -> Page:
     """A line of text."""
     return Page("text/plain; charset=utf-8", f"{text}\n".encode(), status)
 
 
 async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
-    """What came of a request to upgrade, for the caller to answer; b"" where there was none, which is dealt with then.
+    """The bytes of a request to upgrade, for the caller to answer; b"" where there was none, which is answered here
+    then.
 
-    Raises what `pages` raises, after the asker was told that something went wrong.
+    Raises what `pages` raises, after a 500.
     """
     data = b""
     while (end := find_head_end(data)) < 0:
-        if len(data) > MAX_HEAD_BYTES:
-            await _refuse(stream, 431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+        if len(data) > MAX_PAGE_HEAD_BYTES:
+            await _refuse(stream, 431, f"the request head is larger than {MAX_PAGE_HEAD_BYTES} bytes")
             return b""
-        piece = bytes(await stream.receive_some(READ_BYTES))
+        piece = bytes(await stream.receive_some(PAGE_READ_BYTES))
         data += piece
         if not piece or not data[:1].isupper():  # gone, or no HTTP: a method begins with a capital letter
             return b""
@@ -66,11 +67,11 @@ async def upgrade_or_page(stream: trio.abc.Stream, pages: Pages) -> bytes:
 
 
 async def say_goodbye(stream: trio.SocketStream) -> None:
-    """Let the peer read the last words: a socket closed with unread bytes resets the connection and drops them."""
-    with trio.move_on_after(GOODBYE_S):
+    """Let the peer read the answer: a socket closed with unread bytes resets the connection and drops it."""
+    with trio.move_on_after(LINGER_S):
         await stream.send_eof()
-        for _ in range(GOODBYE_READS):
-            if not await stream.receive_some(GOODBYE_BYTES):
+        for _ in range(LINGER_READS):
+            if not await stream.receive_some(LINGER_BYTES):
                 return
 
 
@@ -90,7 +91,7 @@ async def _answer_plainly(stream: trio.abc.Stream, pages: Pages, method: bytes, 
 
 
 async def _refuse(stream: trio.abc.Stream, status: int, reason: str) -> None:
-    await _answer(stream, plain(reason, status))
+    await _answer(stream, plain_page(reason, status))
 
 
 async def _answer(stream: trio.abc.Stream, page: Page) -> None:

@@ -72,6 +72,19 @@ def judge(info: bytes) -> float:
     return GONE if unanswered >= UNANSWERED else LOOK_S
 
 
+def confirm(found_s: float, now: float, sent_at: float, doubted_at: float) -> tuple[float, float]:
+    """What a look found (as `next_look_s` says it) where something may have been sent since the look before: when to
+    look again, and since when every look has found the host gone.
+
+    If something was sent within LOOK_S, at `sent_at`, that may be all that is unanswered. Then every look of the last
+    LOOK_S has to agree. `doubted_at` is what the look before returned, NEVER for the first.
+    """
+    if found_s != GONE:
+        return found_s, NEVER
+    doubted_at = min(doubted_at, now)
+    return max(GONE, min(sent_at, doubted_at) + LOOK_S - now), doubted_at
+
+
 def has_answered(sock: socket.socket) -> bool:
     """Whether this side has sent since the other side sent last: of a connection on which one asks and the other
     answers, nothing is owed then."""

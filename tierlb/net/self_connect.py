@@ -55,8 +55,14 @@ def abandon(sock: socket.socket | trio.socket.SocketType) -> None:
 
 
 async def open_stream(host: str, port: int) -> trio.SocketStream:
-    """As trio.open_tcp_stream; a connection that reached itself raises ConnectionRefusedError."""
-    stream = await trio.open_tcp_stream(host, port)
+    """As trio.open_tcp_stream; a connection that reached itself raises ConnectionRefusedError. Where the name has one
+    address, the error is the one of its connect."""
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise
     if reached_itself(stream.socket):
         abandon(stream.socket)
         await trio.aclose_forcefully(stream)

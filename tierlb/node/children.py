@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from tierlb.balance.guidance import Told
+from tierlb.balance.guidance import SentGuidance
 from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.parent_end import ChildConnection
@@ -110,7 +110,7 @@ class ReportingChild:
     _children: Children
     hello: Hello
     connection: ChildConnection
-    _sent: Told = attrs.field(factory=Told, init=False)
+    _sent: SentGuidance = attrs.field(factory=SentGuidance, init=False)
 
     @property
     def name(self) -> str:

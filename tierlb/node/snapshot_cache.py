@@ -17,7 +17,16 @@ from tierlb.channel.durable import make_directory, write_atomically
 from tierlb.channel.private import read_private
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
-from tierlb.wire.frames import MAX_FRAME_BYTES, Ack, Configure, Parent, ProtocolError, ReportTo, decode, encode
+from tierlb.wire.frames import (
+    MAX_FRAME_BYTES,
+    Ack,
+    Configure,
+    ParentAddress,
+    ProtocolError,
+    ReportTo,
+    decode_frame,
+    encode_frame,
+)
 
 FILE = "last-good"
 MAGIC = b"tierlb last good 1\n"
@@ -33,13 +42,15 @@ class SnapshotCache:
     node: str
     snapshot: Snapshot
     addresses: tuple[Address, ...] = ()
-    parents: tuple[Parent, ...] = ()
+    parents: tuple[ParentAddress, ...] = ()
 
 
 def save(directory: Path, good: SnapshotCache) -> None:
     """Replace the file; raises StoreError, with the old file untouched."""
     configure, ack = Configure(good.snapshot), Ack(good.snapshot.revision, good.addresses)
-    body: bytes = msgpack.packb((good.node, encode(configure), encode(ack), encode(ReportTo(good.parents))))
+    body: bytes = msgpack.packb(
+        (good.node, encode_frame(configure), encode_frame(ack), encode_frame(ReportTo(good.parents)))
+    )
     make_directory(directory)
     write_atomically(directory / FILE, MAGIC + hashlib.sha256(body).digest() + body)
 
@@ -73,7 +84,7 @@ def _from_bytes(content: bytes) -> SnapshotCache:
         raise ValueError("it is damaged, its checksum is wrong")
     try:
         node, *frames = msgpack.unpackb(body, raw=False)
-        parts = [decode(frame) for frame in frames]
+        parts = [decode_frame(frame) for frame in frames]
     except (TypeError, ValueError, msgpack.UnpackException, RecursionError, ProtocolError) as error:
         raise ValueError(f"it is no record of a node ({error})") from error
     match parts:

@@ -15,7 +15,7 @@ from tierlb.channel.uplink import Uplink
 from tierlb.node import snapshot_cache
 from tierlb.node.configuration import Configuration
 from tierlb.node.snapshot_cache import SnapshotCache
-from tierlb.wire.frames import Ack, Parent
+from tierlb.wire.frames import Ack, ParentAddress
 
 ALONE_AFTER_S = 1.0
 """A controller that is there has answered by then."""
@@ -31,14 +31,14 @@ class SnapshotKeeper:
     configuration: Configuration
     uplink: Uplink
     log: Log
-    _parents: tuple[Parent, ...] = attrs.field(default=(), init=False)
+    _parents: tuple[ParentAddress, ...] = attrs.field(default=(), init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def note_change(self) -> None:
         """Another snapshot is served, or at other addresses."""
         self._changed.set()
 
-    def note_parents(self, parents: tuple[Parent, ...]) -> None:
+    def note_parents(self, parents: tuple[ParentAddress, ...]) -> None:
         """The controller has named the parents."""
         self._parents = parents
         self._changed.set()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.kinds import Draw, Source
 from tierlb.simulate.leaf import Leaf
@@ -49,12 +50,12 @@ class Client:
         "_connected_at",
         "_due",
         "_ends_at",
-        "_host",
         "_latencies",
         "_leaf",
         "_rate",
         "_rng",
         "_sent_at",
+        "_ticket",
         "_top",
         "_under_way",
         "_waited_s",
@@ -84,7 +85,7 @@ class Client:
         self._work = work
         self._leaf = leaf
         self._way: Sequence[Host] = ()
-        self._host: Host | None = None
+        self._ticket: ConnectionTicket[Host] | None = None
         self._asked_at = self._connected_at = self._ends_at = 0.0
         self._due: deque[float] = deque()
         self._under_way = False
@@ -112,7 +113,7 @@ class Client:
             self._send()
 
     def _send(self) -> None:
-        host = self._host or self._connect()
+        host = (self._ticket or self._connect()).host
         node = host.below
         assert isinstance(node, Node)
         self._under_way = True
@@ -123,7 +124,7 @@ class Client:
         node.waiting[self] = None
         node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
 
-    def _connect(self) -> Host:
+    def _connect(self) -> ConnectionTicket[Host]:
         """Through any node of the first tier."""
         life_s, now = self._clients.life_s, self._agenda.now
         node = self._rng.choice(self._top)
@@ -131,29 +132,28 @@ class Client:
             host = node.choose()
         else:
             host, *self._way = way_to(node, self._leaf)
-            node.give(host)
-        self._host = host
-        host.tally.connections += 1
+        self._ticket = ticket = host.begin_connection(now, host.tally)
+        host.tally.open()
         self._connected_at = now
         self.asked, self.moves, self._waited_s = 0, False, 0.0
         self._ends_at = float("inf") if life_s is None else now + self._rng.expovariate(1 / life_s)
-        return host
+        return ticket
 
     def unserved(self) -> list[float]:
         """When its items fell due that have no answer yet."""
         return [*((self._asked_at,) if self._under_way else ()), *self._due]
 
     def _served(self, item: Item) -> None:
-        now, host = self._agenda.now, self._host
-        assert host is not None
+        now, ticket = self._agenda.now, self._ticket
+        assert ticket is not None
         self._under_way = False
         self._waited_s += now - self._sent_at
         self._latencies.append((item.began, now - item.began))
-        node = host.below
+        node = ticket.host.below
         assert isinstance(node, Node)
         node.waiting.pop(self, None)
         if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
-            self._leave(host, node)
+            self._leave(ticket, node)
         if isinstance(self._work, Source) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
         if not self._rate:
@@ -161,13 +161,11 @@ class Client:
         elif self._due:
             self._send()
 
-    def _leave(self, host: Host, node: Node) -> None:
+    def _leave(self, ticket: ConnectionTicket[Host], node: Node) -> None:
         now = self._agenda.now
-        self._host = None
-        host.in_flight -= 1
-        host.done += 1
-        host.moments += now
-        host.tally.connections -= 1
+        self._ticket = None
+        ticket.done(now)
+        ticket.host.tally.close()
         node.closed += 1
         node.moving -= self.moves
         node.connected_s += now - self._connected_at

@@ -12,12 +12,17 @@ from typing import Any, Protocol
 import attrs
 
 from tierlb.balance.choosers import Chooser
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
-from tierlb.balance.guidance import Busy, CloseBudget, Told, closing_rate_per_s, combine, guide, why_close
-from tierlb.balance.kinds import Kinds, Work
+from tierlb.balance.guidance import Busy, CloseBudget, SentGuidance, closing_rate_per_s, combine, guide, why_close
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
-from tierlb.balance.load_estimate import TICK_S, LoadEstimate
+from tierlb.balance.load_estimate import TICK_S, HostTraits, LoadEstimate
 from tierlb.balance.peak import PeakEwma
+from tierlb.balance.pool_work import Work
+from tierlb.balance.received_reports import ReceivedReports
+from tierlb.balance.ticket import Ticket
 from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
@@ -26,7 +31,7 @@ from tierlb.simulate.kinds import SHORT_ROUTE, Source
 from tierlb.simulate.leaf import Leaf
 from tierlb.simulate.rules import RecentMean, Rule, chooser_for
 from tierlb.simulate.visit import Visit
-from tierlb.telemetry.aggregate import Counters, RecentRates, Target, WorkRates, aggregate
+from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
 from tierlb.telemetry.utilisation import LoopUse, OwnCapacity
@@ -52,43 +57,31 @@ class Host(CountedHost):
         reports = isinstance(below, Node)
         super().__init__(
             LoadEstimate(
-                reports,
-                parents,
+                HostTraits(reports, endpoint=not reports, by_connection=connections and reports, equal=connections),
+                ReceivedReports(ParentShare(parents)),
                 LONG_AGO,
-                by_connection=connections and reports,
-                equal=connections,
-                endpoint=not reports,
-                work=parent.work,
-            )
+                speed=LearntSpeed(parent.work),
+            ),
+            parent.kinds,
         )
         self.parent = parent
         self.below = below
         self.name = below.name
         self.weight = 1.0
         self.tally = below.tallies.of(parent.name) if isinstance(below, Node) else Tally()
-        self.share = self.estimate.share.value
+        self.share = self.estimate.received.share.value
         self.peak = PeakEwma()
-        self.told = Told()
+        self.told = SentGuidance()
         self.times_to_head = RecentMean()
+
+    def settle_at_once(self, now: float) -> None:
+        """All costs of its parent are worked out anew."""
+        self.parent.settle(now)
 
     def hear(self, report: tuple[SubtreeLoad, Echo]) -> None:
         """The child's report has arrived."""
-        self.estimate.hear(self.parent.agenda.now, *report)
-        self.share = self.estimate.share.value
-
-
-class Step:
-    """An item at one host, as its parent counts it. `sent`: since when the host owes the head of the answer; 0
-    while it does not. `tally`: where this parent counts it as its own parent's."""
-
-    __slots__ = ("began", "host", "kind", "sent", "tally")
-
-    def __init__(self, host: Host, tally: Tally, began: float, sent: float, kind: int) -> None:
-        self.host = host
-        self.tally = tally
-        self.began = began
-        self.sent = sent
-        self.kind = kind
+        self.estimate.receive(self.parent.agenda.now, *report)
+        self.share = self.estimate.received.share.value
 
 
 @attrs.define
@@ -102,7 +95,7 @@ class Item:
     served: Callable[["Item"], None]
     work: float | Source
     way: Sequence[Host] = ()
-    path: list[Step] = attrs.field(factory=list)
+    path: list[Ticket[Host]] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -149,7 +142,7 @@ class Node:
         self._cost_s = cost_s
         self._work_s = 0.0
         self._free_at = 0.0
-        self.kinds = Kinds()
+        self.kinds: Kinds = Kinds()
         self.work: Work = Work()
         self._report_delay_s = report_delay_s
         self._uplinks: list[Uplink] = []
@@ -173,8 +166,7 @@ class Node:
 
     def accept(self, item: Item) -> None:
         """An item has come from outside the tree."""
-        item.entry.arrivals += 1
-        item.entry.in_flight += 1
+        item.entry.begin()
         self.take(item)
 
     def take(self, item: Item) -> None:
@@ -190,15 +182,15 @@ class Node:
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
         source = item.work if isinstance(item.work, Source) else None
-        kind = self.kinds.number(SHORT_ROUTE if source is None else source.kind.route)
-        host = item.way[len(item.path)] if item.way else self._pick(kind)
+        kind = self.kinds.place(SHORT_ROUTE if source is None else source.kind.route)
+        long = self.kinds.long[kind.number]
+        host = item.way[len(item.path)] if item.way else self._pick(long=long)
         own = item.path[-1].host.tally if item.path else item.entry
-        step = Step(host, own, now, now if source is None or source.sending is None else 0.0, kind)
-        host.begin_item(now, step, long=self.kinds.long[kind])
-        tally = host.tally
-        tally.arrivals += 1
-        tally.in_flight += 1
-        item.path.append(step)
+        ticket = host.begin(now, own, kind, long=long)
+        if source is None or source.sending is None:
+            ticket.sent = now
+        host.tally.begin()
+        item.path.append(ticket)
         below = host.below
         if isinstance(below, Node):
             below.take(item)
@@ -207,23 +199,17 @@ class Node:
         else:
             below.serve(item_done, item, item.work)
 
-    def _pick(self, kind: int) -> Host:
+    def _pick(self, *, long: bool) -> Host:
         """As dataplane.upstream.host_set.HostSet chooses."""
-        if self.kinds.long[kind] and isinstance(self._chooser, LoadAware):
-            long: Host | None = self._chooser.for_long(self.hosts)
-            assert long is not None
-            return long
+        if long and isinstance(self._chooser, LoadAware):
+            chosen: Host | None = self._chooser.for_long(self.hosts)
+            assert chosen is not None
+            return chosen
         return self._chooser.pick(0)
 
     def choose(self) -> Host:
-        """The host for the next connection, which is counted there."""
-        return self.give(self._chooser.pick(0))
-
-    def give(self, host: Host) -> Host:
-        """The next connection goes to this host."""
-        host.in_flight += 1
-        host.moments -= self.agenda.now
-        return host
+        """The host for the next connection."""
+        return self._chooser.pick(0)
 
     @property
     def in_flight(self) -> int:
@@ -252,7 +238,7 @@ class Node:
     def _tick(self, _: Any) -> None:
         now = self.agenda.now
         for c in self.hosts:
-            c.learn_from_items(now, self.kinds)
+            c.learn_from_items(now)
             if not c.in_flight:
                 c.peak.idle(now)
         self.kinds.learn(now)
@@ -260,7 +246,7 @@ class Node:
         self.settle(now)
         counters = self.counters()
         self._rates.sample(now, counters)
-        self._work_rates.sample(now, {self.name: sum(c.estimate.work_done_s for c in self.hosts)})
+        self._work_rates.sample(now, {self.name: sum(c.estimate.speed.work_done_s for c in self.hosts)})
         self._use.sample(now, self.waited_s())
         effort, done = counters.arrivals, counters.done - counters.waited
         self._own.sample(now, self.waited_s(), done, effort, parked=counters.parked > 0)
@@ -283,30 +269,30 @@ class Node:
             self.moving += 1
             del self.waiting[client]
 
-    def counters(self) -> Counters:
+    def counters(self) -> NodeCounters:
         total = self.tallies.total()
-        return Counters(
+        return NodeCounters(
             total.in_flight,
             total.arrivals,
             total.done,
             connections=total.connections,
             closed=self.closed,
-            timed=self.kinds.heads,
-            timed_s=self.kinds.heads_s,
+            timed=self.kinds.heads.count,
+            timed_s=self.kinds.heads.seconds,
             connected_s=self.connected_s,
             parked=total.parked,
             waited=self.waited,
-            judged=self.kinds.heads,
-            usual_s=self.kinds.heads_usual_s,
-            ratios=self.kinds.heads_ratios,
+            judged=self.kinds.heads.count,
+            usual_s=self.kinds.heads.usual_s,
+            ratios=self.kinds.heads.ratios,
         )
 
     def subtree(self, now: float) -> SubtreeLoad:
         """What all parents are told."""
         rate, standard_s = self._work_rates.rate(self.name), self.work.standard_s
-        known = rate is not None and standard_s and self.hosts[0].estimate.endpoint
+        known = rate is not None and standard_s and self.hosts[0].estimate.traits.endpoint
         items_per_s = rate / standard_s if known and rate is not None else None
-        target = Target(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
+        target = TargetFigures(1.0, [child_of(host, now) for host in self.hosts], items_per_s)
         return aggregate(
             self.counters(),
             self._rates.value,
@@ -353,37 +339,30 @@ def way_to(node: Node, leaf: Leaf) -> list[Host]:
 
 def item_sent(item: Item) -> None:
     """The client has sent all of it: from now on the head of the answer is owed."""
-    for step in item.path:
-        step.sent = step.host.parent.agenda.now
+    for ticket in item.path:
+        ticket.sent = ticket.host.parent.agenda.now
 
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
     streamed = isinstance(item.work, Source) and item.work.kind.streamed
-    for step in item.path:
-        host, now = step.host, step.host.parent.agenda.now
-        host.times_to_head.add(now - step.began)
-        if step.sent > 0:
-            host.answered_early(step, streamed, now - step.sent, host.parent.kinds)
-            step.sent -= now
+    for ticket in item.path:
+        host, now = ticket.host, ticket.host.parent.agenda.now
+        host.times_to_head.add(now - ticket.began)
+        ticket.answered(now, streamed)
 
 
 def item_done(item: Item) -> None:
     """The leaf has served it; all nodes on the way learn that at once."""
     if not isinstance(item.work, Source):
         item_headed(item)
-    item.entry.in_flight -= 1
-    item.entry.done += 1
-    for step in item.path:
-        host, node = step.host, step.host.parent
+    item.entry.end(done=True)
+    for ticket in item.path:
+        host, node = ticket.host, ticket.host.parent
         now = node.agenda.now
         if node.times_hosts:
-            host.peak.observe(now, now - step.began)
-        host.done += 1
-        if host.end_item(now, step, node.kinds):
+            host.peak.observe(now, now - ticket.began)
+        if ticket.done(now):
             node.waited += 1
-            node.settle(now)
-        tally = host.tally
-        tally.in_flight -= 1
-        tally.done += 1
+        host.tally.end(done=True)
     item.served(item)

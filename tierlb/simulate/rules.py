@@ -116,7 +116,7 @@ class ByReport(Chooser[K]):
 
 
 def reported_score(host: Known) -> float:
-    heard = host.estimate.heard
+    heard = host.estimate.received.latest
     return ((host.in_flight if heard is None else heard.in_flight) + 1) / host.capacity
 
 
@@ -170,7 +170,7 @@ class ByHeadroom(Chooser[K]):
 
 
 def headroom(host: Known) -> float:
-    heard = host.estimate.heard
+    heard = host.estimate.received.latest
     used = 1 - 1 / (host.in_flight + 1) if heard is None else heard.utilisation
     return host.capacity * max(LEAST_HEADROOM, 1 - used)
 

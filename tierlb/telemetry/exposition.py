@@ -1,9 +1,9 @@
 """Counts and sketches of nodes as Prometheus text.
 
-The client library writes the format; the metrics are made when somebody asks, from values that are kept anyway, so
-nothing is counted twice. The histogram's buckets are every seventeenth bound of the sketch (each about twice the one
-before), so their counts are exact; its sum is within the sketch's accuracy. The library is imported when the first
-page is asked for, as it costs start-up time that most processes never need back.
+The client library writes the format. The metrics are made for each request of the page, from values that are kept
+anyway, so that nothing is counted twice. The histogram's buckets are every seventeenth bound of the sketch (each about
+twice the one before), so that their counts are exact; its sum is within the sketch's accuracy. The library is imported
+for the first page only, because it costs start-up time that most processes never need.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-BUCKETS = range(118, len(BOUNDS_S), 17)
+HISTOGRAM_BUCKETS = range(118, len(BOUNDS_S), 17)
 """Positions of the histogram's bounds: from 0.1 ms to 17 minutes, each about twice the one before."""
 
 
@@ -144,7 +144,7 @@ def _durations(nodes: Sequence[Exposed]) -> "Metric":
     metric = HistogramMetricFamily("tierlb_item_duration_seconds", text, labels=("node", "tier"))
     for each in nodes:
         cumulative = list(accumulate(each.latency.counts))
-        buckets = [(f"{BOUNDS_S[index]:.6g}", float(cumulative[index])) for index in BUCKETS]
+        buckets = [(f"{BOUNDS_S[index]:.6g}", float(cumulative[index])) for index in HISTOGRAM_BUCKETS]
         buckets.append(("+Inf", float(cumulative[-1])))
         metric.add_metric((each.node, each.tier), buckets, sum_value=each.latency.sum_s)
     return metric

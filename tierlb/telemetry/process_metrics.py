@@ -1,4 +1,4 @@
-"""Figures of the process itself, whether it is a node's or a controller's, as Prometheus metrics."""
+"""Prometheus metrics of the process itself, be it a node or a controller."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABELS = ("node", "tier")
 
 
-class Figures(Protocol):
+class HasProcessFigures(Protocol):
     """`internal_errors`: by the barrier that caught them; `log_losses`: lines that were not written."""
 
     @property
@@ -28,7 +28,7 @@ class Figures(Protocol):
 
 @attrs.frozen
 class ProcessFigures:
-    """Of a process that is no node."""
+    """The figures of a process that is no node."""
 
     node: str
     internal_errors: Mapping[str, int]
@@ -36,7 +36,7 @@ class ProcessFigures:
     tier: str = ""
 
 
-def process_metrics(processes: Iterable[Figures]) -> Iterator["Metric"]:
+def process_metrics(processes: Iterable[HasProcessFigures]) -> Iterator["Metric"]:
     """Errors and log lines of these processes."""
     from prometheus_client.core import CounterMetricFamily
 

@@ -13,7 +13,8 @@ MOST_PARENTS = 4096
 
 class Tally:
     """`in_flight`, `parked` and `connections` are gauges, `arrivals` and `done` cumulative since the node's start.
-    `parked` are those of the items in flight that are parked (balance.parking); only balance.host counts them.
+    `parked` are those of the items in flight that are parked (balance.parking); only tickets count them
+    (balance.ticket).
     `requests`: of an l4 node, about how many came by its connections, cumulative."""
 
     __slots__ = ("arrivals", "connections", "done", "in_flight", "parked", "requests")
@@ -25,6 +26,27 @@ class Tally:
         self.connections = 0
         self.parked = 0
         self.requests = 0.0
+
+    def arrive(self) -> None:
+        """An item came that is answered at once."""
+        self.arrivals += 1
+
+    def begin(self) -> None:
+        """An item came, and is in flight until `end`."""
+        self.arrivals += 1
+        self.in_flight += 1
+
+    def end(self, *, done: bool) -> None:
+        """It is over. It counts as done if its answer was handed over whole."""
+        self.in_flight -= 1
+        self.done += done
+
+    def open(self) -> None:
+        """A connection came, and is open until `close`."""
+        self.connections += 1
+
+    def close(self) -> None:
+        self.connections -= 1
 
     def echo(self) -> Echo:
         return Echo(self.in_flight, self.arrivals, self.connections, self.parked)

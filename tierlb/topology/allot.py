@@ -1,4 +1,5 @@
-"""Who listens where and who sends to whom: from what is desired and what exists to one node's snapshot.
+"""Which node listens where and sends to what: from the desired topology and the nodes that exist to one node's
+snapshot.
 
 Pure. What a node opens follows from the topology alone (`listeners_of`); where its parents find it is what it said.
 Endpoints that are looked up in DNS are added by the node itself (`discovered`).
@@ -39,7 +40,7 @@ def node_names(tier: Tier) -> tuple[str, ...]:
 
 @attrs.frozen
 class Present:
-    """Who exists now, and what operators want of whom (host name → state, where it is not ready)."""
+    """The nodes and agents that exist now, and the admin states of hosts (by name, where one is not ready)."""
 
     announced: Announced
     run_endpoints: RunEndpoints
@@ -175,7 +176,7 @@ def _leaf(pool: str, address: Address, weight: float, parents: int = 1, level: i
 
 
 def _overridden(hosts: Iterable[HostSpec], overrides: tuple[Override, ...]) -> list[HostSpec]:
-    """As operators want them."""
+    """With the admin states that operators have set."""
     wanted = {each.address: each for each in overrides}
     return [_as_wanted(host, wanted.get(host.address)) for host in hosts]
 
@@ -209,7 +210,7 @@ def _leads_out(topology: Topology, name: str) -> bool:
 
 
 def _pool_settings(topology: Topology, tier: Tier) -> tuple[PoolSettings, ...]:
-    """Of the pools that the tier sends to, those that have something to say."""
+    """Of the pools that the tier sends to, those with settings of their own."""
     pools = (topology.pools[name] for name in tier.targets if name in topology.pools)
     settings = (_settings(topology, pool) for pool in pools)
     return tuple(each for each in settings if each != PoolSettings(each.name))

@@ -1,30 +1,24 @@
-"""The file's shape → the model's values. All was checked before; what is left is defaults and tuples."""
+"""The file's shape → the model's values. All was checked before; what is left is defaults and other names.
+
+A mapping with a `MODEL` becomes a value of that class, key by key, so a new key of a tier needs nothing here. What the
+model arranges in another way is written out.
+"""
 
 from typing import Any
 
 import attrs
 
 from tierlb.model.topology import (
-    DRAIN_S,
     Action,
     Admin,
-    AdminTls,
-    ClientAbort,
     Forward,
     HealthCheck,
     Kind,
-    Limits,
     Match,
     OutlierDetection,
     Override,
-    Paths,
-    Policy,
     Pool,
-    Redirect,
-    Resources,
-    Respond,
     Route,
-    Run,
     Share,
     SharedStore,
     Tier,
@@ -42,14 +36,13 @@ from tierlb.topology.shapes import (
     HealthShape,
     MatchShape,
     PoolShape,
-    ResourcesShape,
     RouteShape,
-    RunShape,
     SecurityShape,
     StoreShape,
     TierShape,
     To,
 )
+from tierlb.topology.typed import keys_of
 
 L4_TIMEOUTS = Timeouts(idle=300.0)
 """Connections that may carry anything pause for longer than HTTP does between requests."""
@@ -64,24 +57,14 @@ def build(file: FileShape, folder: str = "") -> Topology:
     return topology if file.admin is None else attrs.evolve(topology, **_api(file.admin, folder))
 
 
-def _api(shape: AdminShape, folder: str) -> dict[str, Any]:
-    tls = shape.tls and AdminTls(resolved(folder, shape.tls.certificate), resolved(folder, shape.tls.key))
-    return {"admin": shape.listen, "admin_hosts": shape.hosts or (), "admin_tls": tls}
-
-
 def build_match(shape: MatchShape | None) -> Match:
     """Conditions in the model's form; a prefix of / is none."""
-    if shape is None:
-        return Match()
-    prefix = shape.path_prefix.rstrip("/") or None if shape.path_prefix else None
-    return Match(
-        path=shape.path,
-        path_prefix=prefix,
-        hosts=_several(shape.host),
-        methods=_several(shape.method),
-        headers=tuple((shape.headers or {}).items()),  # type: ignore[arg-type]
-        query=tuple((shape.query or {}).items()),  # type: ignore[arg-type]
-    )
+    given = _given(shape)
+    given |= {name: tuple(given[name].items()) for name in ("headers", "query") if name in given}
+    given |= {name: (given[name],) for name in ("hosts", "methods") if isinstance(given.get(name), str)}
+    if "path_prefix" in given:
+        given["path_prefix"] = given["path_prefix"].rstrip("/") or None
+    return Match(**given)
 
 
 def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
@@ -89,50 +72,29 @@ def build_health(shape: HealthShape | str | None) -> HealthCheck | None:
     but `outlier` is given there is none."""
     if shape is None or isinstance(shape, str):
         return HealthCheck() if shape else None
-    if _given(shape).keys() == {"outlier"}:
+    given = _given(shape)
+    if given.keys() == {"outlier"}:
         return None
-    interval_s = shape.interval or HealthCheck().interval_s
-    status = (shape.status,) if shape.status and isinstance(shape.status[0], int) else shape.status
-    return HealthCheck(
-        path=shape.path,
-        host=shape.host,
-        interval_s=interval_s,
-        timeout_s=shape.timeout or min(HealthCheck().timeout_s, interval_s),
-        healthy=shape.healthy or HealthCheck().healthy,
-        unhealthy=shape.unhealthy or HealthCheck().unhealthy,
-        statuses=status or HealthCheck().statuses,
-    )
+    given.pop("outlier", None)
+    if "statuses" in given and isinstance(given["statuses"][0], int):
+        given["statuses"] = (given["statuses"],)
+    interval_s = given.get("interval_s", HealthCheck().interval_s)
+    return HealthCheck(**{"timeout_s": min(HealthCheck().timeout_s, interval_s), **given})
 
 
 def build_outlier(shape: HealthShape | str | None) -> OutlierDetection | None:
     """Detection in the model's form; on by default."""
     given = shape.outlier if isinstance(shape, HealthShape) else None
-    if isinstance(given, str):
-        return None
-    seconds = {"interval": "interval_s", "base_ejection": "base_ejection_s"}
-    return OutlierDetection(**{seconds.get(key, key): value for key, value in _given(given).items()})
+    return None if isinstance(given, str) else OutlierDetection(**_given(given))
 
 
 def _tier(name: str, shape: TierShape) -> Tier:
+    given = _given(shape)
+    given.pop("to", None)
     defaults = L4_TIMEOUTS if shape.kind is Kind.L4 else Timeouts()
-    return Tier(
-        name=name,
-        kind=shape.kind,
-        routes=_routes(shape),
-        listen=shape.listen,
-        replicas=shape.replicas or 1,
-        balance=shape.balance or Policy.LOAD_AWARE,
-        hash_header=shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None,
-        orca=shape.orca,
-        agent_check=shape.agent_check,
-        trusted_peers=shape.trusted_peers or (),
-        timeouts=attrs.evolve(defaults, **_given(shape.timeouts)),
-        limits=Limits(**_given(shape.limits)),
-        drain_s=shape.drain or DRAIN_S,
-        resources=_resources(shape.resources),
-        paths=shape.paths or Paths.NORMALISED,
-        client_abort=shape.client_abort or ClientAbort.CANCEL,
-    )
+    given |= {"routes": _routes(shape), "timeouts": attrs.evolve(defaults, **_given(shape.timeouts))}
+    given["hash_header"] = shape.hash_on.header if isinstance(shape.hash_on, HashOnShape) else None
+    return Tier(name=name, **given)
 
 
 def _routes(shape: TierShape) -> tuple[Route, ...]:
@@ -144,9 +106,8 @@ def _routes(shape: TierShape) -> tuple[Route, ...]:
 def _action(route: RouteShape) -> Action:
     if route.to is not None:
         return _forward(route.to)
-    if route.respond is not None:
-        return Respond(**_given(route.respond))
-    return Redirect(**_given(route.redirect))
+    action: Action = _value(route.respond or route.redirect)
+    return action
 
 
 def _forward(to: To) -> Forward:
@@ -166,7 +127,7 @@ def _pool(name: str, shape: PoolShape) -> Pool:
             *(Override(address, None, _admin(given)) for address, given in wanted.items()),
             *(Override(address, _weight(given), _admin(given)) for address, given in found.items()),
         ),
-        run=_run(shape.run) if shape.run else None,
+        run=_value(shape.run),
         agents=bool(shape.agents),
         networks=shape.agents.networks if isinstance(shape.agents, AgentsShape) else (),
         dns=shape.dns,
@@ -185,37 +146,39 @@ def _admin(given: float | EndpointShape) -> Admin:
 
 
 def _overrides(*given: Override) -> tuple[Override, ...]:
-    """Those that say something, in an order that does not depend on the file's."""
+    """Those that differ from the default, in an order that does not depend on the file's."""
     return tuple(sorted((each for each in given if each != Override(each.address)), key=lambda each: str(each.address)))
 
 
-def _run(shape: RunShape) -> Run:
-    return Run(**{**_given(shape), "resources": _resources(shape.resources)})
-
-
-def _resources(shape: ResourcesShape | None) -> Resources:
-    return Resources(shape.cpus, shape.memory) if shape is not None else Resources()
+def _api(shape: AdminShape, folder: str) -> dict[str, Any]:
+    tls = shape.tls and _with_paths(_value(shape.tls), ("certificate", "key"), folder)
+    return {"admin": shape.listen, "admin_hosts": shape.hosts or (), "admin_tls": tls}
 
 
 def _tls(security: SecurityShape | None, folder: str) -> Tls | None:
-    if security is None:
-        return None
-    return Tls(**{key: resolved(folder, name) for key, name in _given(security.tls).items()})
+    return None if security is None else _with_paths(_value(security.tls), ("certificate", "key", "ca"), folder)
 
 
 def _store(store: StoreShape | str | None, folder: str) -> SharedStore | None:
     if store is None or isinstance(store, str):
         return SharedStore(store) if store else None
-    shared = SharedStore(store.etcd, **{key: value for key, value in _given(store).items() if key != "etcd"})
+    shared: SharedStore = _value(store)
     return attrs.evolve(shared, **{key: resolved(folder, name) for key, name in shared.files.items()})
 
 
-def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else value
+def _with_paths(value: Any, keys: tuple[str, ...], folder: str) -> Any:
+    """The same with whole paths for the files that it names."""
+    return attrs.evolve(value, **{key: resolved(folder, getattr(value, key)) for key in keys})
+
+
+def _value(shape: Any) -> Any:
+    """The model's value of a mapping; None if it is not given."""
+    return None if shape is None else shape.MODEL(**_given(shape))
 
 
 def _given(shape: Any) -> dict[str, Any]:
-    """The keys the file gives; the others keep the model's defaults."""
-    return {} if shape is None else attrs.asdict(shape, recurse=False, filter=lambda _, value: value is not None)
+    """The keys that the file gives, by the names of the model; the others keep the model's defaults."""
+    if shape is None:
+        return {}
+    pairs = ((key.model_field, getattr(shape, key.field.name)) for key in keys_of(type(shape)).values())
+    return {field: _value(item) if hasattr(item, "MODEL") else item for field, item in pairs if item is not None}

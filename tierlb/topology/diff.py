@@ -4,35 +4,24 @@ A change of settings carries keys and values as the topology file writes them, s
 same words as in the file. Settings are compared field by field as the model declares them: one that the model gains
 later is reported without a line here. So there are no differences exactly when the topologies are equal.
 
-Two sorts of change cannot be carried out while the cluster runs, and say why: what the controller has from its
-start, and a name that would stand for something of another nature.
+Two sorts of change cannot be carried out while the cluster runs, and give the reason: settings that the controller
+reads at its start, and a name that would stand for something of another nature.
 
 Left out: in which order changes happen and what they do to connections (`plan`).
 """
 
 import enum
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, get_args, get_origin
 
 import attrs
 
 from tierlb.model.address import Address
-from tierlb.model.topology import (
-    HealthCheck,
-    Limits,
-    OutlierDetection,
-    Override,
-    Pool,
-    Resources,
-    SharedStore,
-    Tier,
-    Timeouts,
-    Topology,
-)
+from tierlb.model.topology import HealthCheck, Override, Pool, SharedStore, Tier, Topology
+from tierlb.topology import shapes
 from tierlb.topology.problems import path_text
-from tierlb.topology.units import BYTES_PER
-
-BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")
+from tierlb.topology.typed import Key, choices_of, form_of, keys_of
 
 
 @attrs.frozen
@@ -44,10 +33,10 @@ class Field:
     after: str | None
 
 
+@attrs.frozen
 class Possible:
     """A change that a running cluster can make."""
 
-    __slots__ = ()
     supported: ClassVar[bool] = True
 
 
@@ -127,8 +116,8 @@ class PoolChanged(Possible):
 
 @attrs.frozen
 class AdminChanged(Possible):
-    """What an operator wants of one node or agent changed; it belongs to a revision beside the text. `group`: its tier
-    or pool."""
+    """The admin state of a node or agent changed; it belongs to a revision beside the text. `group`: its tier or
+    pool."""
 
     group: str
     name: str
@@ -139,7 +128,7 @@ class AdminChanged(Possible):
 
 @attrs.frozen
 class ClusterChanged:
-    """What the controller and all nodes have from their start."""
+    """A setting that the controller and all nodes read at their start."""
 
     supported: ClassVar[bool] = False
     fields: tuple[Field, ...]
@@ -265,7 +254,7 @@ def _weight_fields(before: Pool, after: Pool, same_hosts: bool) -> Iterator[Fiel
 
 
 def _override_fields(before: Pool, after: Pool) -> Iterator[Field]:
-    """What is wanted of single endpoints."""
+    """Weights and admin states of single endpoints."""
     was, now = ({each.address: each for each in pool.overrides} for pool in (before, after))
     for address in (each for each in {**was, **now} if after.dns is not None or each in after.endpoints):
         one, other = was.get(address, Override(address)), now.get(address, Override(address))
@@ -307,7 +296,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _said(owner: type, name: str, value: Any) -> str | None:
-    return None if value is None else FORMS.get((owner, name), _text)(value)
+    return None if value is None else WRITERS.get((owner, name), _text)(value)
 
 
 def _text(value: Any) -> str:
@@ -331,77 +320,52 @@ def _text(value: Any) -> str:
             return str(value)
 
 
-def duration_text(seconds: float) -> str:
-    """As `units.parse_duration_s` reads it: 250ms, 2.5s, 1m30s."""
-    if seconds < 1:
-        return f"{1000 * seconds:g}ms"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    rest = round(rest, 3)
-    parts = (f"{hours}h" if hours else "", f"{minutes}m" if minutes else "", f"{rest:g}s" if rest else "")
-    return "".join(parts)
-
-
-def size_text(count: int) -> str:
-    """As `units.parse_size_bytes` reads it, in the largest unit of which it is a whole number: 64KiB, 10MB, 1000."""
-    unit = next((unit for unit in BYTE_UNITS if count % BYTES_PER[unit.lower()] == 0), "")
-    return f"{count // BYTES_PER[unit.lower()]}{unit}"
-
-
-def _statuses_text(statuses: tuple[tuple[int, int], ...]) -> str:
-    return f"[{', '.join(f'{low}-{high}' if low < high else str(low) for low, high in statuses)}]"
-
-
 def _health_text(check: HealthCheck) -> str:
     return "tcp" if check == HealthCheck() else _text(check)
-
-
-def _percent_text(share: float) -> str:
-    return f"{100 * share:g}%"
 
 
 def _store_text(store: SharedStore) -> str:
     return store.url if store == SharedStore(store.url) else _text(store)
 
 
-def _hash_text(header: str) -> str:
-    return f"{{header: {header}}}"
+def _written(key: Key, value: Any) -> str:
+    """A value as the file writes it under the key."""
+    kinds = choices_of(key.kind)
+    items = next((get_args(kind)[0] for kind in kinds if form_of(kind) is None and get_origin(kind) is tuple), None)
+    if items is not None:
+        return f"[{', '.join(_form_text(items, item) for item in value)}]"
+    return _form_text(next((kind for kind in kinds if form_of(kind)), None), value)
 
+
+def _form_text(kind: Any, value: Any) -> str:
+    form = form_of(kind)
+    return _text(value) if form is None else form.write(value)
+
+
+MODELS = [shape for shape in vars(shapes).values() if hasattr(shape, "MODEL")]
+FILE_KEYS = {
+    (shape.MODEL, key.model_field): key
+    for shape in MODELS
+    for key in keys_of(shape).values()
+    if key.model_field in attrs.fields_dict(shape.MODEL)
+}
+"""The file's key behind each field of the model's classes that stand for one mapping of the file."""
 
 KEYS: dict[tuple[type, str], str] = {
     (Topology, "admin"): "admin.listen",
     (Topology, "admin_hosts"): "admin.hosts",
     (Topology, "admin_tls"): "admin.tls",
     (Topology, "tls"): "security.tls",
-    (SharedStore, "url"): "etcd",
-    (Tier, "hash_header"): "hash_on",
-    (Tier, "drain_s"): "drain",
     (Pool, "agent_check_port"): "agent_check",
-    (Resources, "memory_bytes"): "memory",
-    (HealthCheck, "interval_s"): "interval",
-    (HealthCheck, "timeout_s"): "timeout",
-    (HealthCheck, "statuses"): "status",
     (Pool, "outlier"): "health.outlier",
-    (OutlierDetection, "interval_s"): "interval",
-    (OutlierDetection, "base_ejection_s"): "base_ejection",
+    **{place: key.name for place, key in FILE_KEYS.items()},
 }
 """The file's key, where the model's field has another name."""
 
-FORMS: dict[tuple[type, str], Callable[[Any], str]] = {
-    **{(Timeouts, field.name): duration_text for field in attrs.fields(Timeouts)},
-    (Limits, "head"): size_text,
-    (Limits, "body"): size_text,
-    (Limits, "body_rate"): lambda rate: size_text(rate) if rate else "off",
-    (Resources, "memory_bytes"): size_text,
+WRITERS: dict[tuple[type, str], Callable[[Any], str]] = {
+    **{place: partial(_written, key) for place, key in FILE_KEYS.items()},
     (Topology, "store"): _store_text,
-    (Tier, "hash_header"): _hash_text,
-    (Tier, "drain_s"): duration_text,
+    (Tier, "hash_header"): "{{header: {}}}".format,
     (Pool, "health"): _health_text,
-    (HealthCheck, "interval_s"): duration_text,
-    (HealthCheck, "timeout_s"): duration_text,
-    (HealthCheck, "statuses"): _statuses_text,
-    (OutlierDetection, "interval_s"): duration_text,
-    (OutlierDetection, "base_ejection_s"): duration_text,
-    (OutlierDetection, "max_ejected"): _percent_text,
 }
-"""How a field's value is written in the file, where it is more than its plain text."""
+"""How the file writes a field's value, where it is more than its plain text."""

@@ -1,9 +1,9 @@
 """The files that a topology names: where they are, and whether they can be what they are named for.
 
 Names are relative to the topology file, wherever the command was started; in a text that was sent to a controller, to
-the file that the controller has, for its machine is where they are read. What is looked at is what a person gets wrong:
-a file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (nobody would be
-there to type it). Whether key, certificate and authority belong together is left to TLS itself.
+the file that the controller has, for its machine is where they are read. The checks are for what people get wrong: a
+file that is not there or not readable, a key in the place of a certificate, a key with a passphrase (which a process
+cannot type). Whether key, certificate and authority belong together is left to TLS itself.
 """
 
 import os
@@ -15,7 +15,7 @@ from tierlb.topology.problems import Fault, Path
 from tierlb.topology.shapes import FileShape, StoreShape
 from tierlb.topology.units import shown
 
-MAX_BYTES = 1 << 20
+MAX_NAMED_FILE_BYTES = 1 << 20
 """A bundle of all public authorities takes a quarter of this."""
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 KEY = b"PRIVATE KEY-----"
@@ -39,7 +39,7 @@ def file_faults(file: FileShape, folder: str) -> Iterator[Fault]:
         yield from _faults(("store",), file.store, ("ca", "certificate", "key", PASSWORD), folder)
 
 
-def one_line(content: bytes) -> str:
+def password_line(content: bytes) -> str:
     """The password that a file holds, without what ends its line. Raises ValueError."""
     text = content.decode().removesuffix("\n").removesuffix("\r")
     if not text or "\n" in text:
@@ -53,7 +53,7 @@ def read_regular(path: str) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("it is not a file")
     with FilePath(path).open("rb") as stream:
-        return stream.read(MAX_BYTES)
+        return stream.read(MAX_NAMED_FILE_BYTES)
 
 
 def _faults(path: Path, shape: object, keys: tuple[str, ...], folder: str) -> Iterator[Fault]:
@@ -81,7 +81,7 @@ def _refusal(path: str, key: str) -> str | None:
 
 def _password_refusal(content: bytes) -> str | None:
     try:
-        one_line(content)
+        password_line(content)
     except UnicodeDecodeError:
         return "is not UTF-8 text: write the password into it, in one line"
     except ValueError:

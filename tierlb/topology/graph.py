@@ -15,39 +15,31 @@ import attrs
 from tierlb.model.address import Address
 from tierlb.model.topology import Kind, Policy, Topology
 from tierlb.topology.problems import Fault, Path, nearest, path_text
+from tierlb.topology.reading import TypedReading
 from tierlb.topology.shapes import FileShape, HealthShape, PoolShape, TierShape, To
-from tierlb.topology.structure import Reading
 
-KEYS_WITHOUT_NAMES = (
-    "replicas",
-    "balance",
-    "hash_on",
-    "orca",
-    "agent_check",
-    "timeouts",
-    "limits",
-    "trusted_peers",
-    "paths",
-    "client_abort",
-)
+LINKING_KEYS = ("kind", "listen", "to", "routes")
+"""Keys of a tier that decide whether traffic reaches it and where it goes."""
 MAX_GUESSES = 100
-"""Guessing is slow; who got more names than this wrong did not mistype them."""
-DEFAULT_ADMIN: Any = attrs.fields(Topology).admin.default
+"""Guessing is slow, and more wrong names than this are not typing errors."""
+DEFAULT_ADMIN_ADDRESS: Any = attrs.fields(Topology).admin.default
 
 
 @attrs.frozen
-class Edge:
+class GraphEdge:
     """One name under a `to`, and where it is written."""
 
     target: str
     path: Path
 
 
-Edges = dict[str, list[Edge]]
+Edges = dict[str, list[GraphEdge]]
 """From each tier, in the file's order."""
 
 
-def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
+def graph_faults(
+    file: FileShape, reading: TypedReading, tier_names: list[str], pool_names: list[str]
+) -> Iterator[Fault]:
     """Faults between mappings. The names are all the file gives, those cut out included."""
     edges: Edges = {name: list(_edges(("tiers", name), tier)) for name, tier in file.tiers.items()}
     yield from _shared_name_faults(tier_names, pool_names)
@@ -64,22 +56,22 @@ def graph_faults(file: FileShape, reading: Reading, tier_names: list[str], pool_
 
 def _cannot_connect(path: Path) -> bool:
     """Whether what was cut out cannot have linked tiers, so that a missing link is really missing."""
-    return path[:1] != ("tiers",) or (len(path) > 2 and path[2] in KEYS_WITHOUT_NAMES)
+    return path[:1] != ("tiers",) or (len(path) > 2 and path[2] not in LINKING_KEYS)
 
 
-def _edges(path: Path, tier: TierShape) -> Iterator[Edge]:
+def _edges(path: Path, tier: TierShape) -> Iterator[GraphEdge]:
     yield from _targets((*path, "to"), tier.to)
     for index, route in enumerate(tier.routes or ()):
         yield from _targets((*path, "routes", index, "to"), route.to)
 
 
-def _targets(path: Path, to: To | None) -> Iterator[Edge]:
+def _targets(path: Path, to: To | None) -> Iterator[GraphEdge]:
     if isinstance(to, str):
-        yield Edge(to, path)
+        yield GraphEdge(to, path)
     elif isinstance(to, tuple):
-        yield from (Edge(name, (*path, index)) for index, name in enumerate(to))
+        yield from (GraphEdge(name, (*path, index)) for index, name in enumerate(to))
     elif to is not None:
-        yield from (Edge(name, (*path, name)) for name in to)
+        yield from (GraphEdge(name, (*path, name)) for name in to)
 
 
 def _shared_name_faults(tier_names: list[str], pool_names: list[str]) -> Iterator[Fault]:
@@ -103,7 +95,7 @@ def _unresolved_faults(edges: Edges, guesses: dict[str, str | None]) -> Iterator
 
 
 def _as_meant(edges: Edges, guesses: dict[str, str | None]) -> Edges:
-    """The graph with mistyped names put right, so that one typing error is not told as two."""
+    """The graph with mistyped names put right, so that one typing error is not reported twice."""
     return {
         name: [attrs.evolve(edge, target=guesses.get(edge.target) or edge.target) for edge in each]
         for name, each in edges.items()
@@ -115,7 +107,7 @@ def _cycle_faults(edges: Edges) -> Iterator[Fault]:
     done: set[str] = set()
     for start in edges:
         way: dict[str, None] = {}
-        stack: list[tuple[str, Iterator[Edge]]] = []
+        stack: list[tuple[str, Iterator[GraphEdge]]] = []
         _enter(start, edges, done, way, stack)
         while stack:
             edge = next(stack[-1][1], None)
@@ -133,7 +125,7 @@ def _enter(
     edges: Edges,
     done: set[str],
     way: dict[str, None],
-    stack: list[tuple[str, Iterator[Edge]]],
+    stack: list[tuple[str, Iterator[GraphEdge]]],
 ) -> None:
     if name in edges and name not in done:
         way[name] = None
@@ -149,7 +141,7 @@ def _cycle_text(way: list[str], target: str) -> str:
 
 def _port_faults(file: FileShape) -> Iterator[Fault]:
     taken = Ports()
-    taken.claim(file.admin.listen if file.admin else DEFAULT_ADMIN, ("admin", "listen"))
+    taken.claim(file.admin.listen if file.admin else DEFAULT_ADMIN_ADDRESS, ("admin", "listen"))
     for name, tier in file.tiers.items():
         for key, address in (("listen", tier.listen), ("agent_check", tier.agent_check)):
             if address is None or address.port == 0:
@@ -210,7 +202,7 @@ def _heard_at(endpoint: Address) -> tuple[Address, ...]:
     return (endpoint, Address("0.0.0.0" if host.version == 4 else "::", endpoint.port))  # noqa: S104 (compared only)
 
 
-def _weight_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
+def _weight_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
     """`balance: weighted` where nothing that is sent to has weights."""
     pools: dict[str, PoolShape] = {str(name): pool for name, pool in (file.pools or {}).items()}
     for name, tier in file.tiers.items():
@@ -238,15 +230,15 @@ def _weighs(pool: PoolShape | None) -> bool:
     return by_file or by_srv or pool.agent_check is not None
 
 
-def _outlier_faults(file: FileShape, reading: Reading, edges: Edges) -> Iterator[Fault]:
-    """Outlier detection where no tier sees answers."""
+def _outlier_faults(file: FileShape, reading: TypedReading, edges: Edges) -> Iterator[Fault]:
+    """Outlier detection where no tier parses the answers."""
     seeing = {name for name, tier in file.tiers.items() if tier.kind is Kind.L7}
     for name, pool in (file.pools or {}).items():
         senders = [tier for tier, each in edges.items() if any(edge.target == name for edge in each)]
         path = ("pools", name, "health")
         given = isinstance(pool.health, HealthShape) and pool.health.outlier is not None
         if given and senders and seeing.isdisjoint(senders) and reading.intact(path):
-            message = f"has no effect: it goes by answers, and the tier {senders[0]!r}, an l4 one, sees none"
+            message = f"has no effect: it uses the answers, which the l4 tier {senders[0]!r} does not parse"
             yield Fault((*path, "outlier"), message, at_key=True)
 
 

@@ -1,7 +1,7 @@
-"""What a tier that is put in front of another one takes over, so that nothing about a request changes but one hop.
+"""Settings that a tier put in front of another one takes over, so that a request meets nothing new but one hop.
 
-Settings that decide whether a request passes, and as what: timeouts, limits, whose X-Forwarded-* are kept, how paths
-are forwarded, and the drain time. They are copied as they are written. Where one tier balances connections and the
+They decide whether a request passes, and in which form: timeouts, limits, trusted peers, how paths are forwarded, and
+the drain time. They are copied as they are written. Where one tier balances connections and the
 other requests, the times are matched by their meaning: at l4 a connection is idle while its request is answered.
 """
 
@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.build import L4_TIMEOUTS
-from tierlb.topology.diff import duration_text
-from tierlb.topology.parts import Mapping, meant
+from tierlb.topology.excerpts import flow_text
+from tierlb.topology.parts import MappingPart, meant
 from tierlb.topology.rewrite import Sheet
+from tierlb.topology.units import duration_text
 
 L7_ONLY = ("trusted_peers", "paths", "client_abort")
 AS_WRITTEN = ("timeouts", "limits", "drain")
@@ -29,21 +30,21 @@ def model_for(topology: Topology, sender: str, targets: tuple[str, ...]) -> str:
 
 def inherited(sheet: Sheet, tier: Tier, kind: Kind) -> Iterator[tuple[str, str]]:
     """Keys and values, each on one line, for a new tier of this kind that takes after `tier`."""
-    entries = sheet.mapping("tiers", tier.name).entries
+    text, entries = sheet.text, sheet.mapping("tiers", tier.name).entries
     if kind is tier.kind:
-        yield from ((key, sheet.flow_text(entries[key].value)) for key in (*L7_ONLY, *AS_WRITTEN) if key in entries)
+        yield from ((key, flow_text(text, entries[key].value)) for key in (*L7_ONLY, *AS_WRITTEN) if key in entries)
         return
     for key, inner in AT_BOTH.items():
         given = meant(entries[key].value) if key in entries else None
         pairs = {}
-        if isinstance(given, Mapping):
-            pairs = {name: sheet.flow_text(given.entries[name].value) for name in inner if name in given.entries}
+        if isinstance(given, MappingPart):
+            pairs = {name: flow_text(text, given.entries[name].value) for name in inner if name in given.entries}
         if key == "timeouts":
             pairs |= _times(tier)
         if pairs:
             yield key, "{" + ", ".join(f"{name}: {value}" for name, value in pairs.items()) + "}"
     if "drain" in entries:
-        yield "drain", sheet.flow_text(entries["drain"].value)
+        yield "drain", flow_text(text, entries["drain"].value)
 
 
 def _times(tier: Tier) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Text or file → a topology that everything after may rely on, or all of its problems at once.
 
-Six stages, each in its module: YAML with places (`source`), the shape of each mapping (`structure`), rules
+Six stages, each in its module: YAML with places (`source`), the shape of each mapping (`reading`), rules
 within a mapping (`rules`), rules between them (`graph`), the files that are named (`files`), and what the command that
 runs the file cannot do (`uses`). A stage that finds faults does not stop the next one, as far as there is something
 left to look at. What is right but probably not meant is found afterwards (`advice`).
@@ -18,10 +18,12 @@ from tierlb.topology.build import build
 from tierlb.topology.files import file_faults
 from tierlb.topology.graph import graph_faults
 from tierlb.topology.problems import Fault, Problem, TopologyError, path_text
+from tierlb.topology.reading import TypedReading, read_typed
 from tierlb.topology.rules import local_faults
-from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, Source, UnreadableError, read_source
-from tierlb.topology.structure import structure
+from tierlb.topology.shapes import FileShape
+from tierlb.topology.source import MAX_CHARS, Data, Lines, Place, UnreadableError, YamlSource, read_source
 from tierlb.topology.timeouts import timeout_advice
+from tierlb.topology.typed import Scalar
 from tierlb.topology.uses import Use, use_faults
 
 MAX_FILE_BYTES = 4 * MAX_CHARS
@@ -80,26 +82,34 @@ def check_text(text: str, file: str, use: Use | None = None) -> Checked:
     return _checked(source, file, use)
 
 
-def _checked(source: Source, file: str, use: Use | None) -> Checked:
+def _checked(source: YamlSource, file: str, use: Use | None) -> Checked:
     folder = os.path.dirname(file)
-    reading = structure(source.data)
-    faults = list(reading.faults)
-    if reading.shape is not None:
-        faults += local_faults(reading.shape, reading)
+    reading = _read(source.data)
+    faults, shape = list(reading.faults), reading.value
+    if shape is not None:
+        faults += local_faults(shape, reading)
         tiers, pools = _names(source.data, "tiers"), _names(source.data, "pools")
-        faults += graph_faults(reading.shape, reading, tiers, pools)
-        faults += file_faults(reading.shape, folder)
-        faults += use_faults(reading.shape, use)
+        faults += graph_faults(shape, reading, tiers, pools)
+        faults += file_faults(shape, folder)
+        faults += use_faults(shape, use)
     placed = [*source.faults, *_placed(source, faults)]
-    if placed or reading.shape is None:
+    if placed or shape is None:
         raise TopologyError(_problem(file, place, fault) for place, fault in placed)
-    topology = build(reading.shape, folder)
-    odd = (*advice(reading.shape, use), *timeout_advice(topology))
+    topology = build(shape, folder)
+    odd = (*advice(shape, use), *timeout_advice(topology))
     warnings = [_problem(file, *each, warning=True) for each in _placed(source, odd)]
     return Checked(topology, tuple(sorted(warnings)))
 
 
-def _placed(source: Source, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
+def _read(data: Data) -> TypedReading:
+    """The file's shape. One without a name is read as if it had one, so that the rest of it is checked too."""
+    reading = read_typed(FileShape, data)
+    if reading.value is not None or not isinstance(data, dict):
+        return reading
+    return attrs.evolve(reading, value=read_typed(FileShape, {**data, "cluster": Scalar("unnamed")}).value)
+
+
+def _placed(source: YamlSource, faults: Iterable[Fault]) -> Iterator[tuple[Place, Fault]]:
     return ((source.place(fault.path, at_key=fault.at_key), fault) for fault in faults)
 
 

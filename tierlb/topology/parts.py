@@ -1,4 +1,4 @@
-"""YAML text → its parts with their offsets, for those who change the text rather than read its data.
+"""YAML text → its parts with their offsets, for changes of the text.
 
 `source` reads the same events for data: it follows aliases, keeps lines and columns, and bounds what it reads. This one
 keeps the text's own structure (what is in braces, what is an alias) and relies on the loader having been there before.
@@ -34,7 +34,7 @@ class Word:
 
 
 @attrs.frozen
-class Series:
+class ListPart:
     """A list. `flow`: in brackets."""
 
     start: int
@@ -44,13 +44,13 @@ class Series:
 
 
 @attrs.frozen
-class Mapping:
+class MappingPart:
     """A mapping by the text of its keys, in the file's order. `flow`: in braces."""
 
     start: int
     end: int
     flow: bool
-    entries: "dict[str, Entry]"
+    entries: "dict[str, MappingEntry]"
 
 
 @attrs.frozen
@@ -59,14 +59,14 @@ class Alias:
 
     start: int
     end: int
-    part: "Word | Series | Mapping"
+    part: "Word | ListPart | MappingPart"
 
 
-Part = Word | Series | Mapping | Alias
+Part = Word | ListPart | MappingPart | Alias
 
 
 @attrs.frozen
-class Entry:
+class MappingEntry:
     """A key with its value."""
 
     key: Word
@@ -83,24 +83,24 @@ class Parsed:
     spans: tuple[tuple[int, int], ...]
 
 
-def parse(text: str) -> Parsed:
+def parse_parts(text: str) -> Parsed:
     """Read a text that the loader has accepted."""
-    return Reader(text).read(YAML(typ="safe", pure=True).parse(text))
+    return PartReader(text).read(YAML(typ="safe", pure=True).parse(text))
 
 
-def meant(part: Part) -> Word | Series | Mapping:
+def meant(part: Part) -> Word | ListPart | MappingPart:
     """The part itself, or what the alias stands for."""
     return part.part if isinstance(part, Alias) else part
 
 
-class Reader:
+class PartReader:
     """Events → parts."""
 
     def __init__(self, text: str) -> None:
         self._shared: list[tuple[int, int]] = []
         self._spans: list[tuple[int, int]] = []
         self._text = text
-        self._anchors: dict[str, tuple[int, Word | Series | Mapping]] = {}
+        self._anchors: dict[str, tuple[int, Word | ListPart | MappingPart]] = {}
 
     def read(self, events: Iterator[Event]) -> Parsed:
         """Read all events of a text that loads."""
@@ -138,7 +138,7 @@ class Reader:
         self._noted(found)
         return found
 
-    def _collection(self, event: CollectionStartEvent, start: int, events: Iterator[Event]) -> Series | Mapping:
+    def _collection(self, event: CollectionStartEvent, start: int, events: Iterator[Event]) -> ListPart | MappingPart:
         parts = []
         while not isinstance(last := next(events), CollectionEndEvent):
             parts.append(self._part(last, events))
@@ -149,10 +149,10 @@ class Reader:
         if flow:
             self._spans.append((start, end))
         if not isinstance(event, MappingStartEvent):
-            return Series(start, end, flow, tuple(parts))
+            return ListPart(start, end, flow, tuple(parts))
         entries = {}
         for key, value in zip(parts[::2], parts[1::2], strict=True):
             scalar = meant(key)
             assert isinstance(scalar, Word)
-            entries[scalar.text] = Entry(Word(key.start, key.end, scalar.text), value)
-        return Mapping(start, end, flow, entries)
+            entries[scalar.text] = MappingEntry(Word(key.start, key.end, scalar.text), value)
+        return MappingPart(start, end, flow, entries)

@@ -43,7 +43,7 @@ class Problem:
 
 
 class TopologyError(Exception):
-    """The file cannot be used; `problems` says all that is wrong, in the order of the file."""
+    """The file cannot be used; `problems` are all its faults, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))

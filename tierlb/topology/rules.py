@@ -1,8 +1,7 @@
-"""What the shape of one mapping cannot say about itself: keys that exclude or need each other, dead routes, l7
-keys at l4.
+"""What the keys of one mapping cannot say about it: values that exclude each other, dead routes, l7 keys at l4.
 
-Each rule yields the faults it finds. A mapping that lost a part to an error is not blamed for what the part
-may have held.
+Each rule yields the faults it finds. A mapping that lost a part to a fault is not reported for what the part may have
+held.
 """
 
 import re
@@ -13,12 +12,10 @@ import attrs
 
 from tierlb.model.topology import Kind, Match, OutlierDetection, Paths, Policy
 from tierlb.topology.build import build_health, build_match
-from tierlb.topology.forms import DOT_SEGMENT
+from tierlb.topology.http_forms import DOT_SEGMENT_IN_PATH
 from tierlb.topology.problems import Fault, Path, path_text
+from tierlb.topology.reading import TypedReading
 from tierlb.topology.shapes import (
-    AT_MOST_ONE,
-    EXACTLY_ONE,
-    NEEDS,
     TLS_ONLY,
     FileShape,
     HealthShape,
@@ -30,7 +27,6 @@ from tierlb.topology.shapes import (
     TierShape,
     To,
 )
-from tierlb.topology.structure import Reading
 
 BODILESS_STATUSES = (204, 205, 304)
 """RFC 9110 §15.3.5, §15.3.6, §15.4.5: these answers have no content."""
@@ -38,7 +34,7 @@ BODILESS_STATUSES = (204, 205, 304)
 
 NOT_IN_NORMAL_FORM: dict[str, Callable[[str], object]] = {
     "duplicate slashes": re.compile(r"//").search,
-    "segments . and ..": DOT_SEGMENT.search,
+    "segments . and ..": DOT_SEGMENT_IN_PATH.search,
     "parameters (;a=b)": re.compile(r";").search,
     "% that begins no escape": re.compile(r"%(?![0-9A-Fa-f]{2})").search,
     "backslashes and escapes of / \\ % ; ? # and control characters": re.compile(
@@ -48,12 +44,9 @@ NOT_IN_NORMAL_FORM: dict[str, Callable[[str], object]] = {
 """What a path cannot hold when it is compared with a route's, unless the tier takes paths as sent."""
 
 
-def local_faults(file: FileShape, reading: Reading) -> Iterator[Fault]:
+def local_faults(file: FileShape, reading: TypedReading) -> Iterator[Fault]:
     """Faults that one mapping shows without a look at the others."""
     for path, shape in shapes_in(file, ()):
-        if reading.intact(path):
-            yield from _choice_faults(path, shape)
-            yield from _need_faults(path, shape)
         match shape:
             case TierShape():
                 yield from _layer_faults(path, shape)
@@ -95,22 +88,6 @@ def shapes_in(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield from shapes_in(child, (*path, step))
 
 
-def _choice_faults(path: Path, shape: Any) -> Iterator[Fault]:
-    exact = EXACTLY_ONE.get(type(shape), ())
-    for keys in (exact, AT_MOST_ONE.get(type(shape), ())):
-        given = [key for key in keys if getattr(shape, key) is not None]
-        if keys is exact and exact and not given:
-            yield Fault(path, f"needs one of the keys {', '.join(exact)}")
-        for key in given[1:]:
-            yield Fault((*path, key), f"cannot stand beside {given[0]!r}: keep one of them", at_key=True)
-
-
-def _need_faults(path: Path, shape: Any) -> Iterator[Fault]:
-    for key, needed in NEEDS.get(type(shape), {}).items():
-        if getattr(shape, key) is not None and getattr(shape, needed) is None:
-            yield Fault((*path, key), f"says nothing without {needed!r}: write both or none", at_key=True)
-
-
 def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
     if tier.kind is not Kind.L4:
         return
@@ -122,7 +99,7 @@ def _layer_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
                 yield Fault((*place, field.name), "is for l7 tiers; an l4 tier sees connections only", at_key=True)
 
 
-def _hash_faults(path: Path, tier: TierShape, reading: Reading) -> Iterator[Fault]:
+def _hash_faults(path: Path, tier: TierShape, reading: TypedReading) -> Iterator[Fault]:
     if tier.hash_on is None or tier.balance is Policy.MAGLEV or not reading.intact((*path, "balance")):
         return
     is_now = (tier.balance or Policy.LOAD_AWARE).value
@@ -139,7 +116,7 @@ def _agent_check_faults(path: Path, tier: TierShape) -> Iterator[Fault]:
         yield Fault((*path, "agent_check"), message, at_key=True)
 
 
-def _health_faults(path: Path, shape: HealthShape, reading: Reading) -> Iterator[Fault]:
+def _health_faults(path: Path, shape: HealthShape, reading: TypedReading) -> Iterator[Fault]:
     check = build_health(shape)
     if check is not None and check.timeout_s > check.interval_s and reading.intact((*path, "interval")):
         message = f"is longer than the interval, {check.interval_s:g}s: write at most that, or a longer interval"
@@ -157,12 +134,12 @@ def _outlier_faults(path: Path, shape: OutlierShape) -> Iterator[Fault]:
 
 
 def _plain_store_faults(path: Path, store: StoreShape) -> Iterator[Fault]:
-    for key in TLS_ONLY[StoreShape]:
+    for key in TLS_ONLY:
         if getattr(store, key) is not None:
             yield Fault((*path, key), "is for TLS: write etcds:// instead of etcd://, or leave this out", at_key=True)
 
 
-def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: Reading) -> Iterator[Fault]:
+def _dead_route_faults(path: Path, routes: tuple[RouteShape, ...], reading: TypedReading) -> Iterator[Fault]:
     seen: dict[Match, int] = {}
     for index, route in enumerate(routes):
         here = (*path, "routes", index)

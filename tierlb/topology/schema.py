@@ -1,87 +1,106 @@
-"""A JSON Schema (draft 2020-12) of the topology file, made from the classes that read it, for editors to
-complete by.
+"""JSON Schema (draft 2020-12) of typed classes, and that of the topology file, for editors to complete by.
 
-It says what a mapping can say alone: keys, forms, exactly-one-of, keys that need others, l7 keys at l4. What takes
-a look at the whole file (names, cycles, ports) or compares quantities is left to `load`; so the schema accepts some
-files that `load` refuses, and a little less leniently written ones than it (a number as a name, for one).
+It covers what one mapping shows alone: keys, forms, conditions between keys, l7 keys at l4. What needs the whole file
+(names, cycles, ports) or compares quantities is left to `load`. So the schema of the file accepts some
+files that `load` refuses, and it is a little stricter about how values are written (a number as a name, for one).
 """
 
-import types
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from tierlb.model.topology import Kind, Policy
-from tierlb.topology.forms import FORMS, Schema
-from tierlb.topology.shapes import AT_MOST_ONE, EXACTLY_ONE, NEEDS, TLS_ONLY, FileShape, RouteShape, TierShape
+from tierlb.model.topology import Kind
+from tierlb.topology.shapes import FileShape, RouteShape, TierShape
+from tierlb.topology.typed import Key, Schema, choices_of, form_of, is_mapping, is_union, keys_of, rules_of, tag_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DEFINITIONS = "#/$defs/"
+
+
+@attrs.frozen
+class Describer:
+    """Schemas of types; those of classes go to `definitions`, by their names.
+
+    `reads`: of what is read, where null is no value and keys with a default may be left out. Otherwise of what is
+    written, where every key is there. `simple`: schemas of types that are only written.
+    """
+
+    reference: str
+    definitions: dict[str, Schema]
+    reads: bool = True
+    simple: dict[Any, Schema] = attrs.field(factory=dict)
+    name_of: Callable[[type], str] = lambda cls: cls.__name__
+
+    def schema(self, kind: Any) -> Schema:
+        """The schema of a type."""
+        if kind in self.simple:
+            return self.simple[kind]
+        if (form := form_of(kind)) is not None:
+            return form.schema
+        origin, parts = get_origin(kind), get_args(kind)
+        if is_union(kind):
+            return self._union(kind)
+        if origin in (tuple, list):
+            return self._list(parts if origin is tuple else (*parts, ...))
+        if origin is dict:
+            return self._by_name(parts)
+        return {"const": parts[0]} if origin is Literal else self._reference(kind)
+
+    def _union(self, kind: Any) -> Schema:
+        parts = choices_of(kind) if self.reads else get_args(kind)
+        choices = [self.schema(part) for part in parts]
+        if len(choices) == 1:
+            return choices[0]
+        return {"oneOf" if all(is_mapping(part) and tag_of(part) for part in parts) else "anyOf": choices}
+
+    def _list(self, kinds: tuple[Any, ...]) -> Schema:
+        if kinds[-1] is Ellipsis:
+            return {"type": "array", **({"minItems": 1} if self.reads else {}), "items": self.schema(kinds[0])}
+        items = [self.schema(kind) for kind in kinds]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+
+    def _by_name(self, kinds: tuple[Any, ...]) -> Schema:
+        key, value = map(self.schema, kinds)
+        bounds = {"minProperties": 1, "propertyNames": key} if self.reads else {}
+        return {"type": "object", **bounds, "additionalProperties": value}
+
+    def _reference(self, cls: type) -> Schema:
+        name = self.name_of(cls)
+        if name not in self.definitions:
+            self.definitions[name] = {}
+            self.definitions[name] = self._mapping(cls)
+        return {"$ref": self.reference + name}
+
+    def _mapping(self, cls: type) -> Schema:
+        keys, tag = keys_of(cls), tag_of(cls)
+        properties = {tag[0]: {"const": tag[1]}} if tag else {}
+        properties |= {name: self._key(key) for name, key in keys.items()}
+        required = [tag[0]] if tag else []
+        required += [name for name, key in keys.items() if key.is_required or not self.reads]
+        schema: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
+        if cls.__doc__:
+            schema["description"] = " ".join(cls.__doc__.split())
+        if required:
+            schema["required"] = required
+        for rule in rules_of(cls) if self.reads else ():
+            schema |= rule.schema()
+        return schema
+
+    def _key(self, key: Key) -> Schema:
+        if not key.field.init:
+            return {"const": key.field.default}
+        about = key.field.metadata.get("about")
+        return {**({"description": about} if about else {}), **self.schema(key.kind)}
 
 
 def json_schema() -> Schema:
-    """The schema as plain data, ready for json.dumps."""
+    """The schema of the topology file as plain data, ready for json.dumps."""
     definitions: dict[str, Schema] = {}
-    top = _of(FileShape, definitions)
+    file = Describer(DEFINITIONS, definitions, name_of=lambda cls: cls.__name__.removesuffix("Shape").lower())
+    top = file.schema(FileShape)
+    definitions["tier"] |= _l4_only()
     return {"$schema": DIALECT, "title": "tierlb topology", **top, "$defs": definitions}
-
-
-def _of(kind: Any, definitions: dict[str, Schema]) -> Schema:
-    if kind in FORMS:
-        return FORMS[kind].schema
-    if attrs.has(kind):
-        return _reference(kind, definitions)
-    if get_origin(kind) is tuple:
-        return {"type": "array", "minItems": 1, "items": _of(get_args(kind)[0], definitions)}
-    if get_origin(kind) is dict:
-        key, value = (_of(part, definitions) for part in get_args(kind))
-        return {"type": "object", "minProperties": 1, "propertyNames": key, "additionalProperties": value}
-    assert get_origin(kind) in (types.UnionType, Union), kind
-    choices = [_of(part, definitions) for part in get_args(kind) if part is not type(None)]
-    return choices[0] if len(choices) == 1 else {"anyOf": choices}
-
-
-def _reference(cls: type, definitions: dict[str, Schema]) -> Schema:
-    name = cls.__name__.removesuffix("Shape").lower()
-    if name not in definitions:
-        definitions[name] = {}
-        definitions[name] = _mapping(cls, definitions)
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _mapping(cls: type, definitions: dict[str, Schema]) -> Schema:
-    hints, fields = get_type_hints(cls), attrs.fields(cls)
-    schema: Schema = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            field.name: {"description": field.metadata["about"], **_of(hints[field.name], definitions)}
-            for field in fields
-        },
-    }
-    required = [field.name for field in fields if field.default is attrs.NOTHING]
-    if required:
-        schema["required"] = required
-    return schema | _choices(cls) | (_l4_only() | _tier_conditions() if cls is TierShape else {})
-
-
-def _choices(cls: type) -> Schema:
-    choices: Schema = {}
-    if cls in EXACTLY_ONE:
-        choices["oneOf"] = [{"required": [key]} for key in EXACTLY_ONE[cls]]
-    if cls in AT_MOST_ONE:
-        choices["not"] = {"required": list(AT_MOST_ONE[cls])}
-    if cls in NEEDS:
-        choices["dependentRequired"] = {key: [needed] for key, needed in NEEDS[cls].items()}
-    if cls in TLS_ONLY:
-        has_tls = {"properties": {"etcd": {"pattern": "^etcds://"}}}
-        choices["dependentSchemas"] = dict.fromkeys(TLS_ONLY[cls], has_tls)
-    return choices
-
-
-def _tier_conditions() -> Schema:
-    hashes = {"properties": {"balance": {"const": Policy.MAGLEV.value}}, "required": ["balance"]}
-    alone = {"properties": {"replicas": {"maximum": 1}}}
-    return {"dependentSchemas": {"hash_on": hashes, "agent_check": alone}}
 
 
 def _l4_only() -> Schema:
@@ -91,12 +110,11 @@ def _l4_only() -> Schema:
 
 def _without_l7_keys(cls: type) -> Schema:
     """`false` for each key that only l7 tiers have, at any depth below the class."""
-    hints = get_type_hints(cls)
     forbidden: Schema = {}
-    for field in attrs.fields(cls):
-        nested = next((part for part in get_args(hints[field.name]) if attrs.has(part)), None)
-        if field.metadata.get("l7_only"):
-            forbidden[field.name] = False
+    for name, key in keys_of(cls).items():
+        nested = next((part for part in choices_of(key.kind) if is_mapping(part)), None)
+        if key.field.metadata.get("l7_only"):
+            forbidden[name] = False
         elif nested is not None and nested is not RouteShape:
-            forbidden[field.name] = {"properties": _without_l7_keys(nested)}
+            forbidden[name] = {"properties": _without_l7_keys(nested)}
     return forbidden

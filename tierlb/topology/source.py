@@ -1,9 +1,9 @@
 """YAML text → plain mappings, lists and scalars, with the place of every one of them.
 
-Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes
-with its place, duplicate keys can be reported without stopping, and depth and size are bounded before
-anything is built (deep nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the
-key they stand under says what they should be: a header value `1.10` is not 1.1, and `no` is not false.
+Works on ruamel.yaml's event stream rather than on its loaders, for three reasons: every key and value comes with its
+place, duplicate keys can be reported without stopping, and depth and size are bounded before anything is built (deep
+nesting, or aliases that multiply, cost nothing). Scalars stay text, since only the key they stand under decides how
+they are read: a header value `1.10` is not 1.1, and `no` is not false.
 
 Left out on purpose: merge keys (`<<`), tags (`!x`) and several documents in a file.
 """
@@ -28,6 +28,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from tierlb.topology.problems import Fault, Path
+from tierlb.topology.typed import Scalar
 from tierlb.topology.units import shown
 
 MAX_CHARS = 1 << 18
@@ -42,14 +43,6 @@ LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
-@attrs.frozen
-class Scalar:
-    """A scalar as written. A quoted one is text whatever it looks like."""
-
-    text: str
-    quoted: bool = False
-
-
 Data = dict[str, Any] | list[Any] | Scalar | None
 
 
@@ -62,7 +55,7 @@ class Place:
 
 
 @attrs.frozen
-class Source:
+class YamlSource:
     """A file's data, where each part of it stands, and what was wrong with the YAML itself."""
 
     data: Data
@@ -81,7 +74,7 @@ class Source:
 
 
 class UnreadableError(Exception):
-    """The text is no YAML that could be a topology; there is one place to say why."""
+    """The text is not YAML that could be a topology; the reason has one place in it."""
 
     def __init__(self, place: Place, message: str, path: Path = ()) -> None:
         super().__init__(message)
@@ -89,7 +82,7 @@ class UnreadableError(Exception):
         self.fault = Fault(path, message)
 
 
-def read_source(text: str) -> Source:
+def read_source(text: str) -> YamlSource:
     """Parse the text. Raises UnreadableError where no data can be had at all."""
     lines = Lines(text)
     if len(text) > MAX_CHARS:
@@ -105,13 +98,13 @@ def read_source(text: str) -> Source:
         mark = error.problem_mark or error.context_mark
         place = lines.within(mark.line, mark.column) if mark else Place(1, 1)
         reason = error.problem or error.context or "syntax error"
-        raise UnreadableError(place, f"not valid YAML: {one_line(reason)}") from None
+        raise UnreadableError(place, f"not valid YAML: {printable_line(reason)}") from None
     except ReaderError as error:
         message = f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
         raise UnreadableError(lines.place_of(error.position), message) from None
     except Exception as error:
         # ruamel lets other exceptions out on hostile text (ValueError on "\UFFFFFFFF", for one): same meaning
-        raise UnreadableError(builder.at, f"not valid YAML near here: {one_line(str(error))}") from None
+        raise UnreadableError(builder.at, f"not valid YAML near here: {printable_line(str(error))}") from None
 
 
 class Lines:
@@ -146,16 +139,16 @@ class ScalarNode:
 @attrs.frozen
 class ListNode:
     place: Place
-    items: "list[Node]"
+    items: "list[SourceNode]"
 
 
 @attrs.frozen
 class MappingNode:
     place: Place
-    pairs: "list[tuple[Node, Node]]"
+    pairs: "list[tuple[SourceNode, SourceNode]]"
 
 
-Node = ScalarNode | ListNode | MappingNode
+SourceNode = ScalarNode | ListNode | MappingNode
 
 
 class Builder:
@@ -164,15 +157,15 @@ class Builder:
     def __init__(self, lines: Lines) -> None:
         self.at = Place(1, 1)
         self._lines = lines
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, SourceNode] = {}
         self._keys: dict[Path, Place] = {}
         self._values: dict[Path, Place] = {}
         self._faults: list[tuple[Place, Fault]] = []
         self._seen = 0
 
-    def build(self, events: Iterator[Event]) -> Source:
+    def build(self, events: Iterator[Event]) -> YamlSource:
         """Read all events. Raises UnreadableError, and whatever ruamel raises."""
-        root: Node | None = None
+        root: SourceNode | None = None
         for event in events:
             if isinstance(event, DocumentStartEvent):
                 if root is not None:
@@ -180,13 +173,13 @@ class Builder:
                 root = self._node(next(events), events, 0)
         self._seen = 0
         data = self._expand(root, (), 0) if root else None
-        return Source(data, self._keys, self._values, tuple(self._faults))
+        return YamlSource(data, self._keys, self._values, tuple(self._faults))
 
     def _mark(self, event: Event) -> Place:
         self.at = self._lines.within(event.start_mark.line, event.start_mark.column)
         return self.at
 
-    def _node(self, event: Event, events: Iterator[Event], depth: int) -> Node:
+    def _node(self, event: Event, events: Iterator[Event], depth: int) -> SourceNode:
         place = self._mark(event)
         self._count(place, depth)
         if isinstance(event, AliasEvent):
@@ -200,7 +193,7 @@ class Builder:
             self._anchors[event.anchor] = node
         return node
 
-    def _content(self, event: Event, events: Iterator[Event], depth: int, place: Place) -> Node:
+    def _content(self, event: Event, events: Iterator[Event], depth: int, place: Place) -> SourceNode:
         if isinstance(event, ScalarEvent):
             quoted = bool(event.style)
             null = not quoted and event.value in NULLS
@@ -213,7 +206,7 @@ class Builder:
             return ListNode(place, children)
         return MappingNode(place, list(zip(children[::2], children[1::2], strict=True)))
 
-    def _alias(self, anchor: str, place: Place) -> Node:
+    def _alias(self, anchor: str, place: Place) -> SourceNode:
         if anchor not in self._anchors:
             raise UnreadableError(place, f"the alias *{anchor[:60]} stands before the end of what it refers to")
         return self._anchors[anchor]
@@ -225,7 +218,7 @@ class Builder:
         if self._seen > MAX_VALUES:
             raise UnreadableError(place, f"more than {MAX_VALUES} keys and values, aliases counted in full")
 
-    def _expand(self, node: Node, path: Path, depth: int) -> Data:
+    def _expand(self, node: SourceNode, path: Path, depth: int) -> Data:
         """Give a node its path. Counts again, since aliases can multiply nodes."""
         self._count(node.place, depth)
         self._values[path] = node.place
@@ -255,6 +248,6 @@ class Builder:
         return data
 
 
-def one_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """A parser's message, which may quote the file, made safe to print."""
     return "".join(c if c.isprintable() else " " for c in text)[:200]

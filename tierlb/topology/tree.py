@@ -29,7 +29,7 @@ MAX_LABEL_CHARS = 100
 
 @attrs.frozen
 class Branch:
-    """A line of the tree: what it says, and the tier or pool whose parts belong below it."""
+    """A line of the tree: its text, and the tier or pool whose parts belong below it."""
 
     label: str
     target: str | None = None

@@ -1,7 +1,7 @@
 """Quantities as people write them in the topology file: durations (`1m30s`) and sizes (`64KiB`).
 
-Units are required for durations, so that nobody has to know whether a bare 30 means seconds. A bare number of
-bytes is plain enough to be allowed. Each function raises ValueError with a sentence that says what to write.
+Durations need a unit, because a bare 30 could mean anything. A bare number of bytes is clear enough to be allowed. Each
+reader raises ValueError with a sentence that says what to write.
 """
 
 import re
@@ -20,17 +20,18 @@ BYTES_PER = {
     "tib": 2**40,
 }
 
-SHORTEST_S = 0.1
+SHORTEST_DURATION_S = 0.1
 """Below this the data plane's coarse timers (a quarter of a second) would make nonsense of the figure."""
-LONGEST_S = 86_400.0
-"""A day; who wants longer than that wants no timeout, which the memory bounds do not allow."""
+LONGEST_DURATION_S = 86_400.0
+"""A day. More would be no timeout at all, which the bounds on memory do not allow."""
+BYTE_UNITS = ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB")
 LARGEST_BYTES = 2**50
 """Far above any body, far below where a float could round a size."""
 
-NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
-DURATION = re.compile(rf"(?:{NUMBER}(?:ms|s|m|h))+")
-DURATION_PART = re.compile(rf"({NUMBER})(ms|s|m|h)")
-SIZE = re.compile(rf"({NUMBER}) ?([a-z]*)", re.IGNORECASE)
+NUMBER_PATTERN = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+DURATION = re.compile(rf"(?:{NUMBER_PATTERN}(?:ms|s|m|h))+")
+DURATION_PART = re.compile(rf"({NUMBER_PATTERN})(ms|s|m|h)")
+SIZE = re.compile(rf"({NUMBER_PATTERN}) ?([a-z]*)", re.IGNORECASE)
 
 
 def parse_duration_s(text: str) -> float:
@@ -42,9 +43,9 @@ def parse_duration_s(text: str) -> float:
     if scales != sorted(set(scales), reverse=True):
         raise ValueError(f"{shown(text)} is not a duration: write the largest unit first, each once")
     seconds = sum(float(number) * scale for (number, _), scale in zip(parts, scales, strict=True))
-    if seconds < SHORTEST_S:
+    if seconds < SHORTEST_DURATION_S:
         raise ValueError(f"{shown(text)} is too short: write at least 100ms")
-    if seconds > LONGEST_S:
+    if seconds > LONGEST_DURATION_S:
         raise ValueError(f"{shown(text)} is too long: write at most 24h")
     return seconds
 
@@ -62,6 +63,23 @@ def parse_size_bytes(value: str | int) -> int:
     if not 1 <= size <= LARGEST_BYTES:
         raise ValueError(f"{shown(text)} is out of range: write 1 byte to {LARGEST_BYTES // 2**40}TiB")
     return int(size)
+
+
+def duration_text(seconds: float) -> str:
+    """As `parse_duration_s` reads it: 250ms, 2.5s, 1m30s."""
+    if seconds < 1:
+        return f"{1000 * seconds:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    rest = round(rest, 3)
+    parts = (f"{hours}h" if hours else "", f"{minutes}m" if minutes else "", f"{rest:g}s" if rest else "")
+    return "".join(parts)
+
+
+def size_text(count: int) -> str:
+    """As `parse_size_bytes` reads it, in the largest unit of which it is a whole number: 64KiB, 10MB, 1000."""
+    unit = next((unit for unit in BYTE_UNITS if count % BYTES_PER[unit.lower()] == 0), "")
+    return f"{count // BYTES_PER[unit.lower()]}{unit}"
 
 
 def shown(text: str) -> str:

@@ -1,10 +1,10 @@
 """By which command a topology file is run, and the keys that the command cannot do anything with.
 
 One file runs on one machine, in containers and on several machines, so most keys mean something everywhere. A key that
-would silently not be obeyed is a fault of the file where that matters (two controllers that believe they share a
-store), and advice (advice.py) where the file is the same for all and the key is for the others.
+would silently be ignored is a fault of the file where that matters (two controllers that believe they share a store),
+and advice (advice.py) where the file is the same for all and the key is for the others.
 
-Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py), who also look at ports and names.
+Left out: what renderings refuse (deploy/compose.py, deploy/kubernetes_names.py), which also check ports and names.
 """
 
 import enum
@@ -22,7 +22,7 @@ class Use(enum.Enum):
 
 
 def use_faults(file: FileShape, use: Use | None) -> Iterator[Fault]:
-    """What the command does not do; nothing where it is not known."""
+    """Keys that the command ignores; none where the command is not known."""
     if use is Use.UP and file.store is not None:
         message = (
             "is for `tierlb controller`, of which several share it; `tierlb up` keeps its history in the directory "

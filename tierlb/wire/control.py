@@ -24,17 +24,17 @@ from tierlb.wire.frames import (
     PROTOCOL_VERSION,
     Ack,
     Configure,
-    Drain,
     Frame,
     Hello,
+    Leaving,
     ProtocolError,
     Refuse,
     Report,
     ReportTo,
     Watch,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 
 MAX_UNANSWERED = 16
@@ -60,13 +60,13 @@ class Close:
 Effect = Frame | Transmit | Close
 ParentFrame = Configure | ReportTo | Guidance | Watch
 """What a parent may send to a child that it has welcomed."""
-ChildFrame = Ack | Refuse | Report | Drain
+ChildFrame = Ack | Refuse | Report | Leaving
 """What a child may send once it is welcomed."""
 
 
 @attrs.define
 class ParentSession:
-    """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Drain frames, and Close."""
+    """The parent's end. `receive` gives Hello, Ack, Refuse, Report and Leaving frames, and Close."""
 
     report_interval_s: float
     name: str = ""
@@ -86,7 +86,7 @@ class ParentSession:
         if not self._allowance.take(1 + len(data) / FRAME_UNIT_BYTES, now):
             return self._close(EXCEEDED)
         try:
-            return self._on_frame(decode(data, MAX_CHILD_FRAME_BYTES))
+            return self._on_frame(decode_frame(data, MAX_CHILD_FRAME_BYTES))
         except ProtocolError as error:
             return self._close(str(error))
 
@@ -102,7 +102,7 @@ class ParentSession:
         """Welcome the child whose hello was received; before that it can be sent nothing."""
         assert self.hello is not None, "accept comes after hello"
         self.accepted = True
-        return [Transmit(encode(Welcome(self.report_interval_s, self.name)))]
+        return [Transmit(encode_frame(Welcome(self.report_interval_s, self.name)))]
 
     def send(self, frame: ParentFrame) -> list[Effect]:
         """Send a frame, once the child is welcomed. A child that answers no snapshots is closed instead of being sent
@@ -113,7 +113,7 @@ class ParentSession:
             if len(self._unanswered) >= MAX_UNANSWERED:
                 return self._close(f"{MAX_UNANSWERED} snapshots without an answer")
             self._unanswered.append(frame.snapshot)
-        return [Transmit(encode(frame))]
+        return [Transmit(encode_frame(frame))]
 
     def _close(self, reason: str) -> list[Effect]:
         self.closed = True
@@ -127,7 +127,7 @@ class ParentSession:
         match frame:
             case Ack() | Refuse():
                 self._settle(frame)
-            case Report() | Drain():
+            case Report() | Leaving():
                 pass
             case _:
                 raise ProtocolError(f"a {type(frame).__name__.lower()} frame is not for a parent in session")
@@ -164,14 +164,14 @@ class ChildSession:
 
     def start(self) -> list[Effect]:
         """The first thing to send."""
-        return [Transmit(encode(self.hello))]
+        return [Transmit(encode_frame(self.hello))]
 
     def receive(self, data: bytes) -> list[Effect]:
         """What follows from one message of the parent."""
         if self.closed:
             return []
         try:
-            return [self._checked(decode(data))]
+            return [self._checked(decode_frame(data))]
         except ProtocolError as error:
             self.closed = True
             return [Close(str(error))]
@@ -183,10 +183,10 @@ class ChildSession:
             return []
         if isinstance(frame, Refuse):
             frame = Refuse(frame.revision, frame.reason[:MAX_TEXT_CHARACTERS] or "no reason given")
-        data = encode(frame)
+        data = encode_frame(frame)
         while isinstance(frame, Report) and frame.rows and len(data) > MAX_CHILD_FRAME_BYTES:
             frame = attrs.evolve(frame, rows=frame.rows[: len(frame.rows) // 2])
-            data = encode(frame)
+            data = encode_frame(frame)
         return [Transmit(data)]
 
     def _checked(self, frame: Frame) -> Frame:

@@ -10,6 +10,7 @@ import attrs
 
 from tests.dataplane.registries import Harness
 from tierlb.balance.load_estimate import TICK_S
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
@@ -25,13 +26,17 @@ class Connection:
     """What the watch sees of a pipe, and what its client does: it asks, waits for the answer, thinks for `think_s` in
     the mean (none: it is quiet) and asks again. What is asked takes `costs` times what the host takes."""
 
-    def __init__(self, began: float, host: Host, think_s: float | None, costs: float) -> None:
+    def __init__(self, began: float, ticket: ConnectionTicket[Host], think_s: float | None, costs: float) -> None:
         self.began = began
         self.client, self.upstream = End(), End()
-        self.host = host
+        self.ticket = ticket
         self.think_s = think_s
         self.costs = costs
         self.over = False
+
+    @property
+    def host(self) -> Host:
+        return self.ticket.host
 
     @property
     def moved(self) -> float:
@@ -90,10 +95,10 @@ class Pool:
         """A client connects, and goes where the host set says."""
         host = to or self.host_set.choose()
         assert host is not None
-        host.begin()
-        connection = Connection(self.now, host, think_s, costs)
+        ticket = host.begin_connection(self.now, self.tally)
+        connection = Connection(self.now, ticket, think_s, costs)
         self.connections.append(connection)
-        self.watch.begin(connection, host, self.tally)  # type: ignore[arg-type]
+        self.watch.begin(connection, ticket)  # type: ignore[arg-type]
         if think_s is not None:
             self._ask(connection)
         return connection
@@ -101,8 +106,8 @@ class Pool:
     def disconnect(self, connection: Connection) -> None:
         connection.over = True
         self.connections.remove(connection)
-        connection.host.finish()
-        self.watch.end(connection, self.now)  # type: ignore[arg-type]
+        connection.ticket.give_back(self.now)
+        self.watch.end(connection)  # type: ignore[arg-type]
 
     def _ask(self, connection: Connection) -> None:
         if connection.over:

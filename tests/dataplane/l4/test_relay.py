@@ -11,8 +11,8 @@ from tests.dataplane.conftest import DATA_KEY, Clock, Lab, Voice, l4
 from tests.dataplane.lacking import LACKS, lacking, reaching_itself
 from tierlb.model.snapshot import Destination, Rule, Send
 from tierlb.model.topology import Match, Policy, Timeouts
-from tierlb.wire.agent_check import AgentSays
-from tierlb.wire.proxy_protocol import KEY, PARENT, PROCESS
+from tierlb.wire.agent_check import AgentReply
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS
 
 MIB = 1024 * 1024
 
@@ -105,7 +105,7 @@ async def test_a_connection_that_no_member_takes_is_closed_and_counted(lab: Lab)
     await client.hears_end()
     load = lab.plane.load()
     assert (load.errors, load.items, load.connections) == (1, 0, 0)
-    assert lab.log.count("connection dropped") == 1
+    assert lab.log.count("connection_dropped") == 1
 
 
 async def test_a_connection_without_members_is_closed(lab: Lab, at_once: None) -> None:
@@ -120,7 +120,7 @@ async def test_a_connection_for_hosts_of_weight_zero_is_closed_and_the_log_says_
     await lab.serves(l4(*endpoints, balance=balance))
     await (await lab.connects()).hears_end()
     assert lab.plane.load().errors == 1
-    assert lab.log.events[-1] == ("connection dropped", {"reason": "every host of app has weight 0", "tried": []})
+    assert lab.log.events[-1] == ("connection_dropped", {"reason": "every host of app has weight 0", "tried": []})
     for endpoint in endpoints:
         await endpoint.is_left_alone()
 
@@ -129,7 +129,7 @@ async def test_an_agents_maxconn_caps_connections(lab: Lab) -> None:
     endpoints = [await lab.endpoint(), await lab.endpoint()]
     await lab.serves(l4(*endpoints))
     for endpoint in endpoints:
-        lab.host(endpoint).agent_says(AgentSays(maxconn=1))
+        lab.host(endpoint).agent_says(AgentReply(maxconn=1))
     for _ in endpoints:
         await (client := await lab.connects()).says(b"hello")
         await (voice := (await lab.accepts(*endpoints))[1]).hears(b"hello")
@@ -170,7 +170,7 @@ async def test_a_share_whose_only_member_does_not_accept_in_time_is_passed_over(
     client = await lab.connects()
     await client.says(b"hello")
     await (await free.accepts()).hears(b"hello")
-    assert lab.host(full).failed == 1
+    assert lab.host(full).reach.failures == 1
     for sock in stuffing:
         sock.close()
 
@@ -195,7 +195,7 @@ async def test_a_child_hears_its_parents_name_and_process_and_the_clusters_key(l
     await lab.serves(l4(endpoint))
     await lab.connects()
     header = await (await endpoint.accepts()).hears_proxy_header()
-    assert header.tlvs == {PARENT: b"node-1", KEY: DATA_KEY, PROCESS: b"boot-1"}
+    assert header.tlvs == {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
 
 
 async def test_an_endpoint_hears_nothing_but_the_client(lab: Lab) -> None:
@@ -347,12 +347,12 @@ async def test_a_member_that_refused_is_left_alone_until_a_probe_finds_it_again(
         await lab.connects()
         await standing.accepts()
     assert [endpoint.availability for endpoint in lab.plane.load().hosts] == ["ejected", "available"]
-    assert lab.log.count("member ejected") == 1
+    assert lab.log.count("host_ejected") == 1
     risen = await lab.endpoint(at=at)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         probe = await risen.accepts()
         await probe.hears_end()
-    await lab.until(lambda: lab.log.count("member restored") == 1)
+    await lab.until(lambda: lab.log.count("host_restored") == 1)
     for _ in range(2):
         await lab.connects()
         await lab.accepts(risen, standing)
@@ -385,9 +385,9 @@ async def test_what_this_machine_lacks_is_blamed_on_no_member_and_closes_the_con
         await (await lab.connects()).hears_no_word()
     assert [load.availability for load in lab.front.registry.loads()] == ["available"] * 2
     assert lab.log.count("resource_exhausted") == 1
-    assert lab.log.count("connection dropped") == 0
+    assert lab.log.count("connection_dropped") == 0
     await lab.until(lambda: lab.front.counters.connections == 0)
-    assert lab.plane.load().short_connects == lab.front.registry.shortages.count >= 10
+    assert lab.plane.load().short_connects == lab.front.registry.context.shortages.count >= 10
 
 
 async def test_a_lack_towards_one_member_sends_connections_to_another(

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from statistics import mean
 
+import attrs
 import pytest
 
 from tests.dataplane.l4.kept import Connection, Pool, by_fair, is_busy, is_quiet
-from tierlb.balance.load_aware import score_of
+from tierlb.balance.load_aware import cost_of
 from tierlb.dataplane.l4.watch import LOOKS_PER_TICK
 from tierlb.model.topology import Policy
 
@@ -182,8 +183,7 @@ def test_a_parked_one_is_counted_out_whatever_it_counted() -> None:
     connection = pool.connect()
     pool.run(10.0)
     (watched,) = pool.watch._order.values()
-    connection.host.count_connection(pool.tally, parked=0, lightness=watched.weight - 1.0)
-    watched.weight = 1.0  # as it may be while it fades
+    watched.ticket.weigh(1, 0.0)  # as it may be while it fades
     pool.disconnect(connection)
     assert (connection.host.parked, connection.host.lightness, pool.tally.parked) == (0, 0.0, 0)
 
@@ -195,7 +195,7 @@ def test_of_a_host_that_is_out_nobody_takes_an_example() -> None:
     for host, lightness in zip(others, (1.01, 1.0, 0.99), strict=True):
         host.in_flight, host.lightness = 2, lightness
     pool.host_set.settle(pool.now)
-    assert len({score_of(host) for host in others}) == 1
+    assert len({cost_of(host) for host in others}) == 1
 
 
 def test_times_between_looks_differ() -> None:
@@ -249,6 +249,6 @@ def test_a_connection_that_ends_before_the_first_look_leaves_nothing() -> None:
 def test_connections_to_who_reports_are_not_watched() -> None:
     pool = Pool()
     host = pool.host_set.hosts[0]
-    host.estimate.reports = True
+    host.estimate.traits = attrs.evolve(host.estimate.traits, reports=True)
     pool.connect(to=host)
     assert len(pool.watch) == 0

@@ -39,7 +39,7 @@ async def test_a_request_whose_client_left_is_cancelled(lab: Lab, clock: Clock) 
 async def test_with_finish_it_is_finished(lab: Lab, clock: Clock) -> None:
     client, _, voice = await waits(lab, clock, client_abort=ClientAbort.FINISH)
     await client.ends()
-    await lab.until(lambda: all(c.left for c in lab.front.clients))
+    await lab.until(lambda: all(c.downstream.has_left for c in lab.front.clients))
     await voice.says(OK)
     assert (await client.hears_message()).body == b"ok"
     await client.hears_end()
@@ -48,7 +48,7 @@ async def test_with_finish_it_is_finished(lab: Lab, clock: Clock) -> None:
 async def test_it_is_never_sent_again(lab: Lab, clock: Clock) -> None:
     client, endpoint, voice = await waits(lab, clock, client_abort=ClientAbort.FINISH)
     await client.ends()
-    await lab.until(lambda: all(c.left for c in lab.front.clients))
+    await lab.until(lambda: all(c.downstream.has_left for c in lab.front.clients))
     await voice.leaves()
     assert (await client.hears_message()).status == 502
     await endpoint.is_left_alone()

@@ -95,7 +95,7 @@ async def test_every_choice_for_a_request_is_told(lab: Lab) -> None:
     await lab.serves(l7(nobody, somebody))
     explains(lab)
     first = await (await lab.connects()).asks(ASKING)
-    lab.host(nobody).connected()
+    lab.host(nobody).reach.connected()
     second = await (await lab.connects()).asks(ASKING)
     chosen = [[line["chose"] for line in lines(answer)] for answer in (first, second)]
     assert [nobody.spec.name, somebody.spec.name] in chosen

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dataplane.conftest import l7
-from tierlb.balance.kinds import OTHER, Kinds
+from tierlb.balance.kind_places import OTHER_KINDS
+from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.l7 import plan as plans
 from tierlb.dataplane.l7.plan import NO_KIND, Plan, PlanBook
 from tierlb.model.snapshot import Rule
@@ -220,7 +221,7 @@ def test_requests_that_the_node_answers_itself_take_no_place_of_a_kind() -> None
     rules = (Rule(Match(path="/here"), Respond()), *l7().rules)
     book = PlanBook(l7(rules=rules), kinds, trusted=False)
     assert book.plan(b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n").kind is NO_KIND
-    assert book.plan(b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n").kind.number != OTHER
+    assert book.plan(b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n").kind.number != OTHER_KINDS
 
 
 def name(number: int) -> bytes:

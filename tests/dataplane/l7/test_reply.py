@@ -13,7 +13,7 @@ from tierlb.dataplane.l7.reply import (
 )
 from tierlb.model.topology import Orca
 from tierlb.wire.http_head import BadHead
-from tierlb.wire.orca import OrcaBook, OrcaReport, encode
+from tierlb.wire.orca import OrcaBook, OrcaReport, encode_orca
 
 LENGTHS = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", 7),
@@ -98,10 +98,10 @@ def test_for_what_a_member_is_blamed(status: int, blamed: bool) -> None:
 
 REPORT = OrcaReport(application=0.5, rps=50.0, named={"slots": 4.0})
 FIELDS = {
-    "text": b"Endpoint-Load-Metrics: " + encode(REPORT, Orca.TEXT),
-    "json": b"endpoint-load-metrics: " + encode(REPORT, Orca.JSON),
-    "bin": b"endpoint-load-metrics: " + encode(REPORT, Orca.BIN),
-    "grpc": b"endpoint-load-metrics-bin: " + encode(REPORT, Orca.BIN)[4:],
+    "text": b"Endpoint-Load-Metrics: " + encode_orca(REPORT, Orca.TEXT),
+    "json": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.JSON),
+    "bin": b"endpoint-load-metrics: " + encode_orca(REPORT, Orca.BIN),
+    "grpc": b"endpoint-load-metrics-bin: " + encode_orca(REPORT, Orca.BIN)[4:],
 }
 
 
@@ -116,8 +116,8 @@ def test_what_a_member_says_of_its_load_is_read_and_goes_no_further(field: bytes
 
 OTHER = OrcaReport(application=0.9, rps=9.0)
 TWICE = {
-    "text first": ([encode(OTHER, Orca.TEXT), encode(REPORT, Orca.BIN)[4:]], REPORT),
-    "text alone is good": ([encode(OTHER, Orca.TEXT), b"%%%"], OTHER),
+    "text first": ([encode_orca(OTHER, Orca.TEXT), encode_orca(REPORT, Orca.BIN)[4:]], REPORT),
+    "text alone is good": ([encode_orca(OTHER, Orca.TEXT), b"%%%"], OTHER),
     "none is good": ([b"lots", b"%%%"], None),
 }
 

@@ -17,7 +17,7 @@ from tierlb.dataplane.upstream.agent_check import ANSWERS_AT_ONCE, AgentChecks, 
 from tierlb.model.address import Address, parse_address
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.wire.agent_check import AgentSays, NodeVoice, encode
+from tierlb.wire.agent_check import AgentReply, NodeReplies, encode_reply
 
 DEADLINE_S = 30.0
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -94,16 +94,16 @@ async def checks(words, nursery):
 async def test_each_agent_is_asked_and_its_word_passed_on(checks, words, nursery):
     up, half = Agent(b"up\n"), Agent(b"50% maxconn:7\r\nnonsense")
     checks.replace({"a": await up.listen(nursery), "b": await half.listen(nursery)})
-    await words.wait("a", AgentSays(health=True))
-    await words.wait("b", AgentSays(weight=0.5, maxconn=7))
+    await words.wait("a", AgentReply(health=True))
+    await words.wait("b", AgentReply(weight=0.5, maxconn=7))
 
 
 async def test_a_changed_word_is_heard_in_the_next_interval(checks, words, nursery):
     agent = Agent(b"ready\n")
     checks.replace({"a": await agent.listen(nursery)})
-    await words.wait("a", AgentSays(admin=Admin.READY))
+    await words.wait("a", AgentReply(admin=Admin.READY))
     agent.line = b"drain\n"
-    await words.wait("a", AgentSays(admin=Admin.DRAIN))
+    await words.wait("a", AgentReply(admin=Admin.DRAIN))
 
 
 async def test_an_agent_that_hangs_is_asked_again_but_never_twice_at_a_time(checks, words, nursery):
@@ -112,7 +112,7 @@ async def test_an_agent_that_hangs_is_asked_again_but_never_twice_at_a_time(chec
     await until(lambda: checks.failed >= 3)
     assert (agent.most_open, words.heard) == (1, [])
     agent.hangs = False
-    await words.wait("a", AgentSays(health=True))
+    await words.wait("a", AgentReply(health=True))
 
 
 @pytest.mark.parametrize("line", [b"", b"up", b"x" * 5000])
@@ -127,16 +127,16 @@ async def test_an_agent_that_is_not_there_says_nothing_until_it_is(checks, words
     checks.replace({"a": Address("127.0.0.1", port)})
     await until(lambda: checks.failed >= 2)
     nursery.start_soon(partial(trio.serve_tcp, Agent(b"up\n").answer, port, host="127.0.0.1"))
-    await words.wait("a", AgentSays(health=True))
+    await words.wait("a", AgentReply(health=True))
 
 
 async def test_after_replace_only_the_new_agents_are_heard(checks, words, nursery):
     old, new = Agent(b"down\n"), Agent(b"up\n")
     checks.replace({"a": await old.listen(nursery)})
-    await words.wait("a", AgentSays(health=False, reason="down"))
+    await words.wait("a", AgentReply(health=False, reason="down"))
     checks.replace({"a": await new.listen(nursery)})
     words.heard.clear()
-    await words.wait("a", AgentSays(health=True))
+    await words.wait("a", AgentReply(health=True))
     checks.replace({})
     words.heard.clear()
     answered = checks.answered
@@ -149,7 +149,7 @@ async def test_agent_send_is_sent_first(words, nursery):
     checks = AgentChecks(words.note, random.Random(1), interval_s=0.02, agent_send=b"web-1\n")
     checks.replace({"a": await agent.listen(nursery)})
     nursery.start_soon(checks.run)
-    await words.wait("a", AgentSays(health=True))
+    await words.wait("a", AgentReply(health=True))
     assert agent.heard[0] == b"web-1\n"
 
 
@@ -230,10 +230,10 @@ class Node:
     load: SubtreeLoad = SubtreeLoad(capacity=100.0, leaves=2, ready_leaves=2)
     address: Address = Address("", 0)
     agent: Address = Address("", 0)
-    voice: NodeVoice = attrs.field(factory=NodeVoice)
+    voice: NodeReplies = attrs.field(factory=NodeReplies)
 
     def say(self):
-        return encode(self.voice.say(trio.current_time(), self.load))
+        return encode_reply(self.voice.reply(trio.current_time(), self.load))
 
     async def answer(self, stream):
         with contextlib.suppress(trio.BrokenResourceError):
@@ -328,7 +328,7 @@ async def test_an_error_over_one_word_is_reported_and_the_questions_go_on(words,
     checks = AgentChecks(fails_at_first(words.note), random.Random(1), interval_s=0.02, on_crash=errors.append)
     checks.replace({"a": await Agent(b"up\n").listen(nursery)})
     nursery.start_soon(checks.run)
-    await words.wait("a", AgentSays(health=True))
+    await words.wait("a", AgentReply(health=True))
     assert [type(error) for error in errors] == [ValueError]
 
 

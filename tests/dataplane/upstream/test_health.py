@@ -13,11 +13,11 @@ import trio
 import trio.testing
 
 from tierlb.dataplane.upstream.health import (
+    CHECK_READ_BYTES,
     CHECKS_AT_ONCE,
     GREETING_S,
-    MAX_ANSWER_BYTES,
+    MAX_CHECK_ANSWER_BYTES,
     PARTING_S,
-    READ_BYTES,
     HealthChecks,
     Result,
     _part,
@@ -26,7 +26,7 @@ from tierlb.dataplane.upstream.health import (
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HTTP = HealthCheck(path="/up?deep=1", timeout_s=2.0)
 HASTY = HealthCheck(path="/up", timeout_s=0.1)
@@ -166,14 +166,15 @@ async def test_a_body_that_ends_with_the_connection_is_whole(nursery):
 
 async def test_of_an_answer_too_long_for_a_check_the_status_is_enough(nursery):
     """The server waits with the rest, so reading on would end in a timeout."""
-    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 2 * MAX_ANSWER_BYTES)
+    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 2 * MAX_CHECK_ANSWER_BYTES)
     assert await check(await server.listen(nursery), HTTP) == Result(True, "answered 200")
     nursery.cancel_scope.cancel()
 
 
 async def test_first_words_without_an_end_are_no_answer(nursery):
-    server = Server(b"HTTP/1.1 103 Early\r\n\r\n" * (2 * MAX_ANSWER_BYTES // 22))
-    assert await check(await server.listen(nursery), HTTP) == Result(False, "gave no answer")
+    server = Server(b"HTTP/1.1 103 Early\r\n\r\n" * (2 * MAX_CHECK_ANSWER_BYTES // 22))
+    reason = "gave no proper HTTP answer: gave interim answers only"
+    assert await check(await server.listen(nursery), HTTP) == Result(False, reason)
     nursery.cancel_scope.cancel()
 
 
@@ -253,8 +254,8 @@ async def test_a_server_that_does_not_leave_is_waited_for_within_bounds(talks, n
     theirs, ours = trio.testing.memory_stream_pair()
 
     async def talk():
-        for _ in range(talks * 4 * MAX_ANSWER_BYTES // READ_BYTES):
-            await theirs.send_all(b"x" * READ_BYTES)
+        for _ in range(talks * 4 * MAX_CHECK_ANSWER_BYTES // CHECK_READ_BYTES):
+            await theirs.send_all(b"x" * CHECK_READ_BYTES)
 
     async def send_eof():
         ours.ended = True

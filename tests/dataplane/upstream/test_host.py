@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
 from tierlb.balance.slow_start import FULL_AFTER_S
 from tierlb.dataplane.upstream.host import NO_CAP
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
 from tierlb.dataplane.upstream.registry import SHARE_S
 from tierlb.model.load import Echo
 from tierlb.model.topology import Admin, Policy
-from tierlb.wire.agent_check import parse
+from tierlb.wire.agent_check import parse_reply
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_an_item_under_way_counts_as_time_spent_at_every_look(harness: Harness) 
     a = harness.host_set("a").hosts[0]
     harness.serve(a, 100, 0.01)
     harness.tick(0.0)
-    a.begin_item(harness.reactor.now, Underway(harness.reactor.now))
+    harness.begins(a)
     harness.tick(times=40)
     assert a.capacity < 0.2 * 8 / 0.01, "it takes two seconds over one item"
 
@@ -44,7 +44,7 @@ def test_errors_say_nothing_of_how_fast_a_member_is(harness: Harness) -> None:
     for _ in range(20):
         harness.serve(a, 5, 0.01)
         for _ in range(4):
-            a.erred()
+            harness.errs(a)
         harness.tick(0.0)
     assert a.capacity == pytest.approx(8 / 0.01, rel=0.01)
 
@@ -57,7 +57,7 @@ def test_a_member_that_errs_is_passed_over_at_once(harness: Harness) -> None:
     harness.tick(FULL_AFTER_S)
     assert set(chosen(host_set, 10)) == {"a", "b"}
     harness.pass_time(2 * AT_ONCE_S)
-    a.erred()
+    harness.errs(a)
     assert chosen(host_set, 10) == ["b"] * 10
     assert harness.registry.loads()[0].failed == 1
 
@@ -68,10 +68,10 @@ def test_a_burst_of_errors_is_one_event(harness: Harness, monkeypatch: pytest.Mo
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
     host_set._settled_at = harness.reactor.now
     for _ in range(100):
-        host_set.hosts[0].erred()
+        harness.errs(host_set.hosts[0])
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert len(drawn) == 1
 
 
@@ -83,10 +83,10 @@ def test_after_errors_the_choice_of_a_large_host_set_is_made_anew_less_often(
     monkeypatch.setattr(HostSet, "settle", lambda self, now: drawn.append(now))
     host_set._settled_at = harness.reactor.now
     harness.pass_time(9 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert drawn == []
     harness.pass_time(2 * AT_ONCE_S)
-    host_set.hosts[0].erred()
+    harness.errs(host_set.hosts[0])
     assert len(drawn) == 1
 
 
@@ -127,7 +127,7 @@ def test_how_many_parents_share_a_member_is_what_the_snapshot_says_last(harness:
     assert a.share == 1.0
     one, reporter = harness.host_set(host_spec("a", parents=4), child("c", parents=4)).hosts
     assert one is a
-    assert (a.estimate.parents, a.estimate.parents, a.share) == (4, 4, 0.25)
+    assert (a.estimate.received.share.parents, a.estimate.received.share.parents, a.share) == (4, 4, 0.25)
     harness.report("c", Echo(0, 0), arrivals=0)
     harness.report("c", Echo(0, 100), arrivals=100)
     harness.tick()
@@ -201,7 +201,7 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 ) -> None:
     a = harness.host_set(host_spec("a", weight=3.0), "b").hosts[0]
     for line in lines:
-        a.agent_says(parse(line.encode() + b"\n"))
+        a.agent_says(parse_reply(line.encode() + b"\n"))
     assert (a.availability.value, a.weight) == (availability, pytest.approx(3.0 * part))
     again = harness.host_set(host_spec("a", weight=5.0), "b").hosts[0]
     assert (again.availability.value, again.weight) == (availability, pytest.approx(5.0 * part))
@@ -209,12 +209,12 @@ def test_an_agents_words_take_effect_until_it_takes_them_back(
 
 def test_maxconn_is_how_many_items_a_member_works_on_at_a_time(harness: Harness) -> None:
     a = harness.host_set("a").hosts[0]
-    a.agent_says(parse(b"maxconn:3\n"))
-    assert (a.estimate.slots, a.cap) == (3, 3)
-    a.agent_says(parse(b"up\n"))
-    assert (a.estimate.slots, a.cap) == (3, 3)
-    a.agent_says(parse(b"maxconn:0\n"))
-    assert (a.estimate.slots, a.cap) == (3, NO_CAP)
+    a.agent_says(parse_reply(b"maxconn:3\n"))
+    assert (a.estimate.slots.value, a.cap) == (3, 3)
+    a.agent_says(parse_reply(b"up\n"))
+    assert (a.estimate.slots.value, a.cap) == (3, 3)
+    a.agent_says(parse_reply(b"maxconn:0\n"))
+    assert (a.estimate.slots.value, a.cap) == (3, NO_CAP)
 
 
 CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
@@ -223,28 +223,28 @@ CAPS = [(9, 1, 9), (9, 2, 4), (9, 4, 2), (9, 20, 1), (1, 1, 1)]
 @pytest.mark.parametrize(("maxconn", "parents", "cap"), CAPS)
 def test_parents_share_what_an_agent_allows(harness: Harness, maxconn: int, parents: int, cap: int) -> None:
     a = harness.host_set("a").hosts[0]
-    a.agent_says(parse(b"maxconn:%d\n" % maxconn))
+    a.agent_says(parse_reply(b"maxconn:%d\n" % maxconn))
     again = harness.host_set(host_spec("a", parents=parents)).hosts[0]
     assert (again is a, a.cap) == (True, cap)
 
 
 def test_an_operators_word_is_above_an_agents(harness: Harness) -> None:
     a = harness.host_set(host_spec("a", admin=Admin.DRAIN), "b").hosts[0]
-    a.agent_says(parse(b"ready up 100%\n"))
+    a.agent_says(parse_reply(b"ready up 100%\n"))
     assert a.availability.value == "draining"
 
 
 def test_changes_by_an_agent_are_told_once(harness: Harness) -> None:
     a = harness.host_set("a", "b").hosts[0]
     for line in (b"drain\n", b"drain\n", b"drain 40%\n"):
-        a.agent_says(parse(line))
-    assert harness.changes == [("changed by its agent", "a")]
+        a.agent_says(parse_reply(line))
+    assert harness.changes == [("changed_by_agent", "a")]
 
 
 def test_what_an_agent_said_is_forgotten_with_the_agent(harness: Harness) -> None:
     host_set = harness.host_set("a", "b")
     a = host_set.hosts[0]
-    a.agent_says(parse(b"down drain 10%\n"))
+    a.agent_says(parse_reply(b"down drain 10%\n"))
     a.agent_gone()
     assert available(host_set) == ["a", "b"]
     assert a.weight == 1.0

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataplane.registries import Harness, available, by_name, destination, host_spec
-from tierlb.balance.load_estimate import STATED_FOR_S
+from tierlb.balance.stated_capacity import STATED_FOR_S
+from tierlb.balance.ticket import ConnectionTicket
+from tierlb.dataplane.upstream.host import Host
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.model.topology import Admin, Policy
-from tierlb.wire.agent_check import parse
+from tierlb.wire.agent_check import parse_reply
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_who_was_tried_is_not_chosen_again(harness: Harness) -> None:
 def test_an_ejected_member_is_still_better_than_none(harness: Harness) -> None:
     host_set = harness.host_set("a", "b", "c")
     a, b, c = host_set.hosts
-    a.connect_failed(refused=True)
+    a.reach.connect_failed(refused=True)
     assert available(host_set) == ["b", "c"]
     assert host_set.choose((b, c)) is a
 
@@ -47,8 +49,8 @@ def test_an_ejected_member_is_still_better_than_none(harness: Harness) -> None:
 def test_more_than_half_ejected_is_not_believed(harness: Harness) -> None:
     host_set = harness.host_set("a", "b", "c")
     a, b, _ = host_set.hosts
-    a.connect_failed(refused=True)
-    b.connect_failed(refused=True)
+    a.reach.connect_failed(refused=True)
+    b.reach.connect_failed(refused=True)
     assert available(host_set) == ["a", "b", "c"]
     assert [load.availability for load in harness.registry.loads()] == ["ejected", "ejected", "available"]
 
@@ -56,8 +58,8 @@ def test_more_than_half_ejected_is_not_believed(harness: Harness) -> None:
 def test_a_success_restores_a_member(harness: Harness) -> None:
     host_set = harness.host_set("a", "b")
     a, _ = host_set.hosts
-    a.connect_failed(refused=True)
-    a.connected()
+    a.reach.connect_failed(refused=True)
+    a.reach.connected()
     assert available(host_set) == ["a", "b"]
     assert harness.changes == [("ejected", "a"), ("restored", "a")]
 
@@ -65,14 +67,14 @@ def test_a_success_restores_a_member(harness: Harness) -> None:
 def test_an_ejection_counts_in_every_host_set_of_the_host(harness: Harness) -> None:
     one, two = harness.host_sets(destination("a", "b"), destination("a", "c"))
     assert one.hosts[0] is two.hosts[0]
-    one.hosts[0].connect_failed(refused=True)
+    one.hosts[0].reach.connect_failed(refused=True)
     assert (available(one), available(two)) == (["b"], ["c"])
 
 
 def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harness) -> None:
-    a, b, c = harness.host_set("a", host_spec("b", admin=Admin.DRAIN), "c").hosts
-    host_set = a.host_sets[0]
-    a.connect_failed(refused=True)
+    host_set = harness.host_set("a", host_spec("b", admin=Admin.DRAIN), "c")
+    a, b, c = host_set.hosts
+    a.reach.connect_failed(refused=True)
     for tried, expected in [((), True), ((c,), True), ((a, c), False), ((a,), True), ((a, b, c), False)]:
         assert host_set.has_other(tried) is expected
         assert (host_set.choose(tried) is not None) is expected
@@ -82,17 +84,18 @@ def test_choosing_another_is_possible_as_long_as_somebody_is_left(harness: Harne
 def test_no_policy_sends_more_than_a_members_agent_allows(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a, b = host_set.hosts
-    a.agent_says(parse(b"maxconn:2\n"))
-    b.agent_says(parse(b"maxconn:3\n"))
+    a.agent_says(parse_reply(b"maxconn:2\n"))
+    b.agent_says(parse_reply(b"maxconn:3\n"))
+    items: list[ConnectionTicket[Host]] = []
     for number in range(5):
         host = host_set.choose(key=number * 7919)
         assert host is not None
-        host.begin()
+        items = [*items, harness.connects(host)]
     assert (a.in_flight, b.in_flight) == (2, 3)
     assert host_set.choose() is None
     assert not host_set.has_other(())
     assert host_set.why_none() == "every host of app is at the maxconn that its agent set"
-    a.finish()
+    next(item for item in items if item.host is a).done(harness.reactor.now)
     assert host_set.choose() is a
     assert host_set.choose((a,)) is None
     b.agent_gone()
@@ -103,11 +106,11 @@ def test_one_that_is_down_is_no_help_while_others_are_merely_full(harness: Harne
     host_set = harness.host_set("a", "b")
     a, b = host_set.hosts
     b.checked(False)
-    a.agent_says(parse(b"maxconn:1\n"))
-    a.begin()
+    a.agent_says(parse_reply(b"maxconn:1\n"))
+    item = harness.connects(a)
     assert host_set.choose() is None
     assert host_set.why_none() == "no host of app can be used: 1 full, 1 unhealthy"
-    a.finish()
+    item.done(harness.reactor.now)
     assert host_set.choose((a,)) is b, "it was tried, so what is left is"
 
 
@@ -124,7 +127,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
     assert used() == {"a", "b"}
     a.checked(False)
     assert used() == {"b"}
-    b.agent_says(parse(b"0%\n"))
+    b.agent_says(parse_reply(b"0%\n"))
     assert used() == {"c", "d"}
     a.checked(True)
     assert used() == {"a"}
@@ -136,7 +139,7 @@ def test_a_reserve_gets_items_only_while_nobody_before_it_is_available(harness: 
 NON_HASH = [policy for policy in Policy if policy is not Policy.MAGLEV]
 
 
-def share_of(host_set: HostSet, name: str, count: int = 2000) -> float:
+def share_of(harness: Harness, host_set: HostSet, name: str, count: int = 2000) -> float:
     """Of one item after the other, all answered alike fast; the clock goes on and the registry ticks."""
     rng = random.Random(4)
     picked = 0
@@ -144,17 +147,19 @@ def share_of(host_set: HostSet, name: str, count: int = 2000) -> float:
         host = host_set.choose((), rng.getrandbits(64))
         assert host is not None
         picked += host.name == name
-        host.peak.observe(host.registry.reactor.now, 0.01)
+        host.peak.observe(harness.reactor.now, 0.01)
         if number % 20 == 0:
-            host.registry.reactor.now += 0.05
-            host.registry.tick(host.registry.reactor.now)
+            harness.reactor.now += 0.05
+            harness.registry.tick(harness.reactor.now)
     return picked / count
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, policy: Policy) -> None:
     def share(a: float, b: float) -> float:
-        return share_of(harness.host_set(host_spec("a", weight=a), host_spec("b", weight=b), balance=policy), "a")
+        return share_of(
+            harness, harness.host_set(host_spec("a", weight=a), host_spec("b", weight=b), balance=policy), "a"
+        )
 
     assert share(1, 1) == pytest.approx(0.5, abs=0.05)
     assert share(4, 1) == pytest.approx(0.8, abs=0.04)
@@ -167,12 +172,12 @@ def test_a_snapshot_with_other_weights_takes_effect_at_once(harness: Harness, po
 def test_an_agents_percentage_takes_effect_under_every_policy(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
     a = host_set.hosts[0]
-    a.agent_says(parse(b"weight:25%\n"))
-    assert share_of(host_set, "a") == pytest.approx(0.2, abs=0.04)
-    a.agent_says(parse(b"0%\n"))
-    assert share_of(host_set, "a") == 0
-    a.agent_says(parse(b"100%\n"))
-    assert share_of(host_set, "a") == pytest.approx(0.5, abs=0.05)
+    a.agent_says(parse_reply(b"weight:25%\n"))
+    assert share_of(harness, host_set, "a") == pytest.approx(0.2, abs=0.04)
+    a.agent_says(parse_reply(b"0%\n"))
+    assert share_of(harness, host_set, "a") == 0
+    a.agent_says(parse_reply(b"100%\n"))
+    assert share_of(harness, host_set, "a") == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("policy", [policy for policy in NON_HASH if policy is not Policy.LOAD_AWARE])
@@ -181,16 +186,16 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 
     def says(*rates: float) -> None:
         for host, rate in zip(host_set.hosts, rates, strict=True):
-            host.estimate.state(harness.reactor.now, rate, 0.5, 0)
+            host.estimate.note_stated(harness.reactor.now, rate, 0.5, 0)
         host_set.settle(harness.reactor.now)
 
     says(400.0, 100.0, 400.0)
     assert [host.weight for host in host_set.hosts] == [1.0, 0.25, 0.5]
-    assert share_of(host_set, "a", 1000) == pytest.approx(1 / 1.75, abs=0.05)
+    assert share_of(harness, host_set, "a", 1000) == pytest.approx(1 / 1.75, abs=0.05)
     says(120.0, 100.0, 100.0)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0, 0.5], "nearly the same is the same"
     says(400.0, 100.0, 400.0)
-    host_set.hosts[1].agent_says(parse(b"50%\n"))
+    host_set.hosts[1].agent_says(parse_reply(b"50%\n"))
     assert host_set.hosts[1].weight == 0.125
     harness.pass_time(STATED_FOR_S + 0.1)
     host_set.settle(harness.reactor.now)
@@ -200,8 +205,8 @@ def test_what_endpoints_say_of_their_capacity_counts_in_their_weights(harness: H
 @pytest.mark.parametrize("policy", [Policy.LOAD_AWARE, Policy.MAGLEV])
 def test_policies_that_know_capacity_or_keep_keys_leave_weights_alone(harness: Harness, policy: Policy) -> None:
     host_set = harness.host_set("a", "b", balance=policy)
-    host_set.hosts[0].estimate.state(harness.reactor.now, 400.0, 0.5, 0)
-    host_set.hosts[1].estimate.state(harness.reactor.now, 10.0, 0.5, 0)
+    host_set.hosts[0].estimate.note_stated(harness.reactor.now, 400.0, 0.5, 0)
+    host_set.hosts[1].estimate.note_stated(harness.reactor.now, 10.0, 0.5, 0)
     host_set.settle(harness.reactor.now)
     assert [host.weight for host in host_set.hosts] == [1.0, 1.0]
     assert host_set.hosts[0].capacity > 10 * host_set.hosts[1].capacity
@@ -237,16 +242,16 @@ def check_choice(policy: Policy, hosts: list[tuple[float, str]], key: int, tried
     host_set = harness.host_set(*endpoints, balance=policy)
     for host, (_, state) in zip(host_set.hosts, hosts, strict=True):
         if state == "ejected":
-            host.connect_failed(refused=True)
+            host.reach.connect_failed(refused=True)
         elif state == "unhealthy":
             host.checked(False)
         elif state == "agent 0%":
-            host.agent_says(parse(b"0%\n"))
+            host.agent_says(parse_reply(b"0%\n"))
         elif state == "full":
-            host.agent_says(parse(b"maxconn:1\n"))
-            host.begin()
+            host.agent_says(parse_reply(b"maxconn:1\n"))
+            harness.connects(host)
         elif state == "said":
-            host.estimate.state(harness.reactor.now, 1e12, 0.1, 10**6)
+            host.estimate.note_stated(harness.reactor.now, 1e12, 0.1, 10**6)
     may = [
         host
         for host, (weight, state) in zip(host_set.hosts, hosts, strict=True)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.dataplane.registries import Harness, available, by_name, child, destination, host_spec
-from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_EJECTION_S, Fault
+from tierlb.balance.outlier import CLIENTS_STAY, LEAST_VOLUME, LONGEST_OUTLIER_EJECTION_S, Fault
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.host_set import HostSet
 from tierlb.dataplane.upstream.outliers import MUTED_S, SURVEY_S
@@ -44,7 +45,7 @@ class Pool:
             self.harness.pass_time(after_s)
             self[name].done += 1
             if fault is not None:
-                self[name].erred(fault)
+                self.harness.errs(self[name], fault)
 
     @property
     def out(self) -> list[str]:
@@ -133,29 +134,29 @@ def test_clients_that_ask_for_trouble_under_load_aware_neither_gather_the_others
     and one whose succeed, each with a request under way at all times; they stay at one endpoint for a while."""
     pool, rng = Pool(count=3, balance=Policy.LOAD_AWARE), random.Random(seed)
     good: Counter[str] = Counter()
-    under_way: list[tuple[float, int, Fault | None, Host, bool]] = []
+    under_way: list[tuple[float, int, Fault | None, ConnectionTicket[Host], bool]] = []
     numbers, reactor, tick_at = itertools.count(), pool.harness.reactor, 0.0
 
     def start(fault: Fault | None, tried: tuple[Host, ...] = ()) -> None:
         chosen = pool.host_set.choose(tried)
         assert chosen is not None
-        chosen.begin()
+        ticket = pool.harness.connects(chosen)
         ends = reactor.now + 0.0002 + rng.expovariate(1000)
-        heapq.heappush(under_way, (ends, next(numbers), fault, chosen, bool(tried)))
+        heapq.heappush(under_way, (ends, next(numbers), fault, ticket, bool(tried)))
 
     for fault in (None, Fault.ANSWER, Fault.GATEWAY):
         start(fault)
     for _ in range(20_000):
-        reactor.now, _, fault, host, again = heapq.heappop(under_way)
+        reactor.now, _, fault, ticket, again = heapq.heappop(under_way)
         if reactor.now >= tick_at:
             pool.harness.registry.tick(reactor.now)
             tick_at = reactor.now + 0.05
-        host.done += 1
-        host.finish()
+        host = ticket.host
         if fault is None:
+            ticket.done(reactor.now)
             good[host.name] += 1
         else:
-            host.erred(Fault.REPEATED if again else fault)
+            ticket.failed(reactor.now, Fault.REPEATED if again else fault)
         start(fault, (host,) if fault is Fault.GATEWAY and not again else ())
     assert max(good.values()) <= 0.6 * sum(good.values())
     assert sum(event == "ejected" for event, _ in pool.harness.changes) <= 1
@@ -165,14 +166,13 @@ def test_errors_that_siblings_have_too_are_no_load() -> None:
     pool = Pool()
     for name in NAMES[:4] * 40:
         pool.ends(name, Fault.ANSWER)
-    before = pool["a"].blamed
     for name in NAMES[:4] * 40:
         pool.ends(name, Fault.ANSWER)
-    assert pool["a"].blamed == before
-    assert pool["a"].estimate.penalty.value(pool.harness.reactor.now) < 1.0
+    assert pool["a"].estimate.penalties.errors.value(pool.harness.reactor.now) < 1.0
     one = Pool()
     one.ends("a", Fault.ANSWER, times=3)
-    assert one["a"].blamed == 3.0
+    estimate, now = one["a"].estimate, one.harness.reactor.now
+    assert estimate.penalties.errors.value(now) == pytest.approx(3 * estimate.slots.value, rel=0.05)
 
 
 @pytest.mark.parametrize(("fault", "lasts"), [(Fault.ANSWER, False), (Fault.OVERLOADED, True)])
@@ -181,16 +181,16 @@ def test_an_error_that_siblings_have_a_moment_later_is_no_load_any_more(fault: F
     for name in NAMES[:4]:
         pool.ends(name, times=2)
         pool.ends(name, fault)
-    assert pool["a"].estimate.error_penalty(pool.harness.reactor.now) > 0
+    assert pool["a"].estimate.penalties.value(pool.harness.reactor.now) > 0
     pool.harness.tick()
-    assert (pool["a"].estimate.error_penalty(pool.harness.reactor.now) > 0) is lasts
+    assert (pool["a"].estimate.penalties.value(pool.harness.reactor.now) > 0) is lasts
 
 
 def test_what_failed_elsewhere_before_counts_against_nobody() -> None:
     pool = Pool()
     pool.ends("a", Fault.REPEATED, times=100)
     assert pool.out == []
-    assert pool["a"].estimate.penalty.value(pool.harness.reactor.now) == 0.0
+    assert pool["a"].estimate.penalties.errors.value(pool.harness.reactor.now) == 0.0
 
 
 def test_errors_that_move_on_with_a_client_take_the_ejection_back() -> None:
@@ -326,7 +326,7 @@ def test_the_only_endpoint_is_never_ejected() -> None:
 
 def test_no_more_than_half_are_out_whatever_the_reason() -> None:
     pool = Pool(count=4)
-    pool["d"].connect_failed(refused=True)
+    pool["d"].reach.connect_failed(refused=True)
     for name in "abc":
         pool.ends(name, Fault.GATEWAY, times=5)
         pool.ends("abc".replace(name, "")[0], times=20)
@@ -390,8 +390,8 @@ def test_no_ejection_lasts_longer_than_five_minutes() -> None:
     for _ in range(12):
         pool.ends("b", times=5)
         pool.ends("a", Fault.ANSWER, times=5)
-        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_EJECTION_S
-        pool.harness.tick(LONGEST_EJECTION_S)
+        assert pool["a"].standing.until - pool.harness.reactor.now <= LONGEST_OUTLIER_EJECTION_S
+        pool.harness.tick(LONGEST_OUTLIER_EJECTION_S)
     assert pool["a"].standing.times == 12
 
 
@@ -425,7 +425,7 @@ def test_a_node_is_not_ejected_for_answers_of_its_endpoints(kind: Kind) -> None:
     for _ in range(100):
         harness.pass_time(SURVEY_S)
         one.done += 1
-        one.erred(Fault.ANSWER)
+        harness.errs(one, Fault.ANSWER)
     assert available(host_set) == ["web-1", "web-2"]
 
 
@@ -460,7 +460,7 @@ def test_each_pool_is_judged_by_itself() -> None:
     for _ in range(5):
         harness.pass_time(SURVEY_S)
         by_name(api)["x"].done += 1
-        by_name(api)["x"].erred(Fault.ANSWER)
+        harness.errs(by_name(api)["x"], Fault.ANSWER)
     assert available(api) == ["y"]
 
 
@@ -473,7 +473,7 @@ def test_the_reason_is_in_the_log() -> None:
 
         info = warning
 
-    pool.harness.registry.on_change = lambda event, host: log_change(Log(), event, host)
+    pool.harness.registry.context.on_change = lambda event, host: log_change(Log(), event, host)
     pool.ends("a", Fault.ANSWER, times=5)
-    pool["b"].connect_failed(refused=True)
-    assert told == [("member ejected", "5 errors in a row"), ("member ejected", None)]
+    pool["b"].reach.connect_failed(refused=True)
+    assert told == [("host_ejected", "5 errors in a row"), ("host_ejected", None)]

@@ -10,12 +10,13 @@ import trio.testing
 
 from tests.dataplane.conftest import FakeEndpoint, Lab
 from tests.dataplane.registries import Harness
+from tests.sockets import plain
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
 from tierlb.dataplane.upstream import recovery
 from tierlb.dataplane.upstream.health import Result
 from tierlb.dataplane.upstream.host_set import HostSet
-from tierlb.dataplane.upstream.recovery import ASK_AGAIN_S, Recovery
+from tierlb.dataplane.upstream.reachability import ASK_AGAIN_S
 from tierlb.model.address import Address
 from tierlb.model.snapshot import PoolSettings
 from tierlb.model.topology import HealthCheck, Policy, Timeouts
@@ -34,7 +35,7 @@ async def probing(lab: Lab, *endpoints: FakeEndpoint, **options: Any) -> tuple[H
 async def test_a_probe_that_succeeds_brings_a_member_back(lab: Lab) -> None:
     one, two = await lab.endpoint(), await lab.endpoint()
     harness, host_set = await probing(lab, one, two)
-    host_set.hosts[0].connect_failed(refused=True)
+    host_set.hosts[0].reach.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
     await (await one.accepts()).hears_end()
     await lab.until(lambda: len(host_set.available) == 2)
@@ -45,8 +46,8 @@ async def test_a_probe_that_is_refused_doubles_the_time(lab: Lab, monkeypatch: p
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
     harness, host_set = await probing(lab, await lab.nobody(), await lab.endpoint())
     dead = host_set.hosts[0]
-    dead.connect_failed(refused=True)
-    await lab.until(lambda: dead.ejection.times >= 3)
+    dead.reach.connect_failed(refused=True)
+    await lab.until(lambda: dead.reach.ejection.times >= 3)
     assert harness.changes[:3] == [("ejected", dead.spec.name)] * 3
     assert len(host_set.available) == 1
 
@@ -55,7 +56,8 @@ async def full_backlog(lab: Lab) -> tuple[FakeEndpoint, list[Any]]:
     full = await lab.endpoint(backlog=0)
     stuffing = [trio.socket.socket() for _ in range(4)]
     for sock in stuffing:
-        sock._sock.connect_ex(full.address.sockaddr)
+        with plain(sock) as same:
+            same.connect_ex(full.address.sockaddr)
     return full, stuffing
 
 
@@ -63,13 +65,13 @@ async def test_a_probe_in_progress_ends_with_its_member(lab: Lab) -> None:
     full, stuffing = await full_backlog(lab)
     harness, host_set = await probing(lab, full, await lab.endpoint())
     host = host_set.hosts[0]
-    host.connect_failed(refused=True)
+    host.reach.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + 0.3)
-    probe = host.probe
+    probe = host.reach.question
     assert probe is not None
     harness.registry.close()
     assert probe.closed
-    assert host.probe is None
+    assert host.reach.question is None
     for sock in stuffing:
         sock.close()
 
@@ -78,14 +80,14 @@ async def test_a_probe_may_take_as_long_as_a_connect_for_traffic(lab: Lab) -> No
     full, stuffing = await full_backlog(lab)
     harness, host_set = await probing(lab, full, await lab.endpoint(), timeouts=Timeouts(connect=30.0))
     host = host_set.hosts[0]
-    host.connect_failed(refused=True)
+    host.reach.connect_failed(refused=True)
     harness.pass_time(FIRST_EJECTION_S + TICK_S)
-    assert host.probe is not None
+    assert host.reach.question is not None
     harness.pass_time(25.0)
-    assert host.probe is not None
+    assert host.reach.question is not None
     harness.pass_time(6.0)
-    assert host.probe is None
-    assert host.ejection.times == 2
+    assert host.reach.question is None
+    assert host.reach.ejection.times == 2
     for sock in stuffing:
         sock.close()
 
@@ -102,12 +104,12 @@ def test_a_probe_for_which_this_machine_has_no_socket_concludes_nothing_and_is_m
 ) -> None:
     harness = Harness()
     host = harness.host_set("a", "b").hosts[0]
-    host.connect_failed(refused=True)
+    host.reach.connect_failed(refused=True)
     no_socket(monkeypatch, errno.EMFILE)
     for round_ in range(1, 4):
         harness.pass_time((FIRST_EJECTION_S if round_ == 1 else ASK_AGAIN_S) + TICK_S)
-        assert harness.registry.shortages.count == round_
-    assert host.ejection.times == 1
+        assert harness.registry.context.shortages.count == round_
+    assert host.reach.ejection.times == 1
 
 
 async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +123,8 @@ async def test_a_probe_that_reached_itself_is_refused(lab: Lab, monkeypatch: pyt
     monkeypatch.setattr(ejection, "FIRST_EJECTION_S", 0.01)
     harness, host_set = await probing(lab, await lab.nobody(), await lab.endpoint())
     dead = host_set.hosts[0]
-    dead.connect_failed(refused=True)
-    await lab.until(lambda: dead.ejection.times >= 2)
+    dead.reach.connect_failed(refused=True)
+    await lab.until(lambda: dead.reach.ejection.times >= 2)
     assert {event for event, _ in harness.changes} == {"ejected"}
 
 
@@ -133,9 +135,10 @@ class Checked:
         self.results = list(results)
         self.asked: list[tuple[Address, HealthCheck]] = []
         self.harness = Harness()
+        self.recovery = self.harness.registry.context.recovery
+        self.recovery.check_host = self.check
         host_set = self.harness.host_set("a", "b", pools=(PoolSettings("app", health=CHECK),))
         self.host = host_set.hosts[0]
-        self.recovery = self.harness.registry.recovery = Recovery(self.check)
         self.release = trio.Event()
         self.release.set()
 
@@ -153,12 +156,12 @@ async def test_where_there_is_a_check_it_decides(nursery: trio.Nursery) -> None:
     made = Checked(False, True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.host.connect_failed(refused=True)
+    made.host.reach.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
     assert made.asked == [(made.host.spec.address, CHECK)]
-    assert made.host.ejection.times == 2
+    assert made.host.reach.ejection.times == 2
     await made.is_due(2 * FIRST_EJECTION_S)
-    assert not made.host.ejection.ejected
+    assert not made.host.reach.ejection.ejected
     assert [event for event, _ in made.harness.changes] == ["ejected", "ejected", "restored"]
     nursery.cancel_scope.cancel()
 
@@ -167,11 +170,11 @@ async def test_a_check_that_could_not_be_made_is_made_again_and_counts_for_nothi
     made = Checked(None, True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.host.connect_failed(refused=True)
+    made.host.reach.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.host.ejection.times == 1
+    assert made.host.reach.ejection.times == 1
     await made.is_due(ASK_AGAIN_S)
-    assert not made.host.ejection.ejected
+    assert not made.host.reach.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -180,14 +183,14 @@ async def test_the_answer_of_a_member_that_left_is_not_waited_for(nursery: trio.
     made.release = trio.Event()
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.host.connect_failed(refused=True)
+    made.host.reach.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
-    assert made.host.probe is not None
+    assert made.host.reach.question is not None
     made.harness.host_set("b")
-    assert made.host.probe is None
+    assert made.host.reach.question is None
     made.release.set()
     await trio.testing.wait_all_tasks_blocked()
-    assert made.host.ejection.ejected
+    assert made.host.reach.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -195,17 +198,17 @@ async def test_a_check_on_which_the_program_fails_is_made_again_and_ends_no_othe
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, crashes = Checked(True), []
-    monkeypatch.setattr(made.harness.registry, "on_error", crashes.append)
+    monkeypatch.setattr(made.harness.registry.context, "on_error", crashes.append)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.host.connect_failed(refused=True)
+    made.host.reach.connect_failed(refused=True)
     works = made.results.pop()
     await made.is_due(FIRST_EJECTION_S)
     assert [type(error) for error in crashes] == [IndexError]
-    assert made.host.ejection.ejected
+    assert made.host.reach.ejection.ejected
     made.results.append(works)
     await made.is_due(ASK_AGAIN_S)
-    assert not made.host.ejection.ejected
+    assert not made.host.reach.ejection.ejected
     nursery.cancel_scope.cancel()
 
 
@@ -216,10 +219,10 @@ async def test_more_checks_than_may_run_wait_for_their_turn(
     made = Checked(True)
     nursery.start_soon(made.recovery.run)
     await trio.testing.wait_all_tasks_blocked()
-    made.host.connect_failed(refused=True)
+    made.host.reach.connect_failed(refused=True)
     await made.is_due(FIRST_EJECTION_S)
     assert made.asked == []
     monkeypatch.setattr(recovery, "MOST_CHECKS", 64)
     await made.is_due(ASK_AGAIN_S)
-    assert not made.host.ejection.ejected
+    assert not made.host.reach.ejection.ejected
     nursery.cancel_scope.cancel()

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.registries import Harness, Underway, available, by_name, child, chosen, host_spec
+from tests.dataplane.registries import Harness, available, by_name, child, chosen, host_spec
 from tierlb.balance.ejection import FAILURES_TO_EJECT, FIRST_EJECTION_S
 from tierlb.balance.slow_start import FULL_AFTER_S
-from tierlb.dataplane.upstream.host import AWAITED_S
+from tierlb.dataplane.upstream.host import FIRST_REPORT_S
 from tierlb.dataplane.upstream.host_set import AT_ONCE_S, HostSet
 from tierlb.dataplane.upstream.registry import SHARE_S
 from tierlb.model.address import Address
@@ -24,12 +24,12 @@ def harness() -> Harness:
 def test_an_ejection_survives_a_new_snapshot(harness: Harness) -> None:
     host_set = harness.host_set("a", "b")
     a = host_set.hosts[0]
-    a.connect_failed(refused=True)
+    a.reach.connect_failed(refused=True)
     a.done = 7
     again = harness.host_set("b", "a", "c")
     assert available(again) == ["b", "c"]
     assert by_name(again)["a"] is a
-    a.connected()
+    a.reach.connected()
     assert available(again) == ["b", "a", "c"]
 
 
@@ -38,26 +38,26 @@ def test_the_same_name_at_another_address_is_another_member(harness: Harness) ->
     moved = Destination(1, ("app",), (HostSpec("a", "app", Address("127.0.0.1", 2)),))
     (again,) = harness.host_sets(moved)
     assert again.hosts[0] is not host_set.hosts[0]
-    assert host_set.hosts[0].retired
+    assert host_set.hosts[0].condition.retired
 
 
 def test_a_member_that_left_is_not_probed(harness: Harness) -> None:
     host_set = harness.host_set("a", "b")
     a = host_set.hosts[0]
-    a.connect_failed(refused=True)
+    a.reach.connect_failed(refused=True)
     harness.host_set("b")
     harness.pass_time(FIRST_EJECTION_S * 2)
-    assert a.probe is None
+    assert a.reach.question is None
     assert len(harness.reactor.wheel) == 0
 
 
 def test_a_restored_member_is_not_probed(harness: Harness) -> None:
     a = harness.host_set("a", "b").hosts[0]
-    a.connect_failed(refused=True)
-    a.connected()
+    a.reach.connect_failed(refused=True)
+    a.reach.connected()
     harness.pass_time(FIRST_EJECTION_S * 2)
-    assert a.probe is None
-    assert not a.ejection.ejected
+    assert a.reach.question is None
+    assert not a.reach.ejection.ejected
 
 
 # What children report.
@@ -110,7 +110,7 @@ def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
     for _ in range(300):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert by_name(host_set)["a"].in_flight == pytest.approx(200, abs=3)
 
 
@@ -118,7 +118,7 @@ def test_twice_the_capacity_gets_twice_the_items(harness: Harness) -> None:
 def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: Harness, kind: Kind) -> None:
     host_set = reported_on(harness, kind)
     a, b = host_set.hosts
-    b.begin()
+    harness.connects(b)
     for _ in range(4):
         harness.report("a", capacity=10.0)
         harness.report("b", capacity=1000.0, in_flight=1, connections=1, response_s=0.001)
@@ -126,14 +126,14 @@ def test_a_slow_child_that_is_sent_nothing_gets_one_item_after_a_while(harness: 
         harness.tick(times=10)
     harness.tick()
     assert host_set.choose() is a
-    a.begin()
+    harness.connects(a)
     assert host_set.choose() is b
 
 
 def test_a_slow_child_that_others_send_to_is_not_tried(harness: Harness) -> None:
     host_set = reported_on(harness)
     _, b = host_set.hosts
-    b.begin()
+    harness.connects(b)
     for _ in range(10):
         harness.report("a", capacity=10.0, in_flight=1)
         harness.report("b", capacity=1000.0, in_flight=1)
@@ -157,7 +157,7 @@ def test_a_child_that_drains_gets_nothing_new_and_comes_back(harness: Harness) -
     harness.report("a", draining=True)
     harness.report("a")
     assert available(host_set) == ["a", "b"]
-    assert harness.changes == [("drains", "a"), ("returned", "a")]
+    assert harness.changes == [("drain_started", "a"), ("drain_ended", "a")]
 
 
 def test_a_child_with_nothing_ready_below_it_gets_nothing_and_starts_slowly_when_it_is_back(harness: Harness) -> None:
@@ -217,7 +217,7 @@ def test_a_child_whose_control_connection_is_lost_keeps_its_part(
     for _ in range(100):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert available(host_set) == ["a", "b"]
     assert 25 <= a.in_flight <= 75
 
@@ -240,7 +240,7 @@ def test_connections_that_come_at_once_are_shared_unless_one_child_is_far_slower
     for _ in range(100):
         host = host_set.choose()
         assert host is not None
-        host.begin()
+        harness.connects(host)
     assert least <= a.in_flight <= most
 
 
@@ -254,16 +254,16 @@ def test_a_child_that_came_to_others_gets_nothing_before_it_has_said_a_word(harn
     harness.report("d", leaves=1, ready_leaves=0)
     assert available(host_set) == ["a", "b", "c"]
     assert [load.availability for load in harness.registry.loads()][2:] == ["available", "unhealthy", "awaited"]
-    harness.tick(AWAITED_S)
+    harness.tick(FIRST_REPORT_S)
     assert available(host_set)[-1] == "e", "its data path may work"
 
 
 def test_a_child_whose_process_is_another_one_gets_nothing_before_that_has_said_a_word(harness: Harness) -> None:
     host_set = reported_on(harness)
     a = by_name(host_set)["a"]
-    a.connect_failed(refused=True)
+    a.reach.connect_failed(refused=True)
     harness.registry.note_lost("a")
-    a.connected()
+    a.reach.connected()
     assert (available(host_set), a.availability.value) == (["b"], "awaited")
     harness.report("a", capacity=100.0)
     harness.registry.note_lost("a")
@@ -273,8 +273,8 @@ def test_a_child_whose_process_is_another_one_gets_nothing_before_that_has_said_
 def test_a_child_that_could_not_be_reached_but_reports_is_back_at_once(harness: Harness) -> None:
     host_set = reported_on(harness)
     a = by_name(host_set)["a"]
-    a.connect_failed(refused=True)
-    a.connected()
+    a.reach.connect_failed(refused=True)
+    a.reach.connected()
     assert available(host_set) == ["a", "b"]
 
 
@@ -406,8 +406,8 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
     a = harness.host_set("a", "b").hosts[0]
     harness.host_set("b")
     for _ in range(FAILURES_TO_EJECT):
-        a.connect_failed(refused=False)
-    a.connect_failed(refused=True)
+        a.reach.connect_failed(refused=False)
+    a.reach.connect_failed(refused=True)
     a.checked(False)
     assert len(harness.reactor.wheel) == 0
     assert harness.changes == []
@@ -416,29 +416,13 @@ def test_a_member_that_left_is_not_asked_for_when_its_last_connect_fails(harness
 def test_what_ends_at_a_member_that_left_changes_no_lines_of_those_that_stay(harness: Harness) -> None:
     """They would be in units of the host set that it was in, and not comparable with those of newcomers."""
     a, _ = harness.host_set(host_spec("a", weight=10), "b", balance=Policy.LOAD_AWARE).hosts
-    item = Underway(harness.reactor.now)
-    a.begin_item(harness.reactor.now, item, long=True)
+    item = harness.begins(a, long=True)
     b, c = harness.host_set("b", "c", balance=Policy.LOAD_AWARE).hosts
     harness.tick(FULL_AFTER_S)
     assert b.slope == c.slope
     harness.pass_time(1.0)
-    a.in_flight -= 1
-    a.unpark(item)
+    item.done(harness.reactor.now)
     assert b.slope == c.slope
-
-
-def test_nodes_that_are_no_longer_given_the_same_connections_do_not_share_what_is_known_of_their_work(
-    harness: Harness,
-) -> None:
-    a, b = child("a", "web"), child("b", "api")
-    (host_set,) = harness.host_sets(Destination(1, ("web", "api"), (a, b)), kind=Kind.L4)
-    common = host_set.hosts[0].estimate.work
-    assert host_set.hosts[1].estimate.work is common
-    first, second = harness.host_sets(Destination(1, ("api",), (b,)), Destination(1, ("web",), (a,)), kind=Kind.L4)
-    assert first.hosts[0].estimate.work is common
-    assert second.hosts[0].estimate.work is not common
-    harness.host_sets(Destination(1, ("web",), (a,)), Destination(1, ("api",), (b,)), kind=Kind.L4)
-    assert first.hosts[0].estimate.work is common
 
 
 def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
@@ -447,7 +431,7 @@ def test_a_member_that_comes_again_begins_anew(harness: Harness) -> None:
     harness.host_set("b")
     again = harness.host_set("a", "b").hosts[0]
     assert again is not a
-    assert (again.done, again.retired, a.retired) == (0, False, True)
+    assert (again.done, again.condition.retired, a.condition.retired) == (0, False, True)
 
 
 @pytest.mark.parametrize("part", ["learn_together", "Kinds.learn", "Host.learn"])
@@ -456,7 +440,7 @@ def test_lines_are_drawn_though_a_part_of_the_tick_fails(
 ) -> None:
     host_set = harness.host_set("a", "b", balance=Policy.LOAD_AWARE)
     errors: list[Exception] = []
-    harness.registry.on_error = errors.append
+    harness.registry.context.on_error = errors.append
 
     def fails(*_: object) -> None:
         raise ValueError
@@ -473,14 +457,13 @@ def test_an_error_as_lines_are_drawn_does_not_keep_a_parked_item_from_ending(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = harness.host_set("a").hosts[0]
-    item = Underway(harness.reactor.now)
-    a.begin_item(harness.reactor.now, item, long=True)
+    item = harness.begins(a, long=True)
     errors: list[Exception] = []
-    harness.registry.on_error = errors.append
+    harness.registry.context.on_error = errors.append
 
     def fails(_: HostSet, __: float) -> None:
         raise ValueError
 
     monkeypatch.setattr(HostSet, "settle_at_once", fails)
-    a.unpark(item)
+    item.done(harness.reactor.now)
     assert (a.parked, len(errors)) == (0, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tierlb.balance.drain import Remainder
 from tierlb.balance.hashing import stable_hash
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.counters import Counters
 from tierlb.dataplane.explanation import Explaining
 from tierlb.dataplane.hold import Hold
@@ -15,6 +16,7 @@ from tierlb.dataplane.l4.introduction import Introduction
 from tierlb.dataplane.l4.relay import Caller, Handshake, TunnelEnd, relay
 from tierlb.dataplane.l4.watch import Watch
 from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.condition import HostEvent
 from tierlb.dataplane.upstream.host import Host, log_change
 from tierlb.dataplane.upstream.registry import HostRegistry
 from tierlb.dataplane.upstream.split import Split
@@ -87,7 +89,7 @@ class L4Front:
         return [
             pipe
             for pipe in self.pipes
-            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.host.spec.child)
+            if pipe.is_unused or (isinstance(pipe.on_closed, TunnelEnd) and pipe.on_closed.ticket.host.spec.child)
         ]
 
     def turn_away(self, sock: socket.socket, *, at_once: bool) -> None:
@@ -97,15 +99,13 @@ class L4Front:
     def join(self, client: socket.socket, handshake: Handshake, first: bytes) -> None:
         """A host accepted: from here on bytes are copied both ways."""
         caller = handshake.caller
-        end = TunnelEnd(self, handshake.host, caller)
+        end = TunnelEnd(self, handshake.ticket, caller)
         pipe = Pipe(self.reactor, client, handshake.sock, self.snapshot.timeouts.idle, end)
-        tally = caller.tally
-        tally.arrivals += 1
-        tally.in_flight += 1
-        tally.connections += 1
+        caller.tally.begin()
+        caller.tally.open()
         self.pipes.add(pipe)
-        self.watch.begin(pipe, handshake.host, tally)
-        handshake.over = handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
+        self.watch.begin(pipe, handshake.ticket)
+        handshake.passed_on = caller.over = True  # from here on it is the pipe that is counted
         try:
             pipe.upstream.take_over(handshake)
             pipe.start(to_upstream=first)
@@ -115,32 +115,30 @@ class L4Front:
             pipe.finish(broken=True)
             raise
 
-    def over(self, pipe: Pipe, host: Host, caller: Caller) -> None:
-        counters = self.counters
-        lasted_s = self.reactor.now - caller.began
+    def over(self, pipe: Pipe, ticket: ConnectionTicket[Host], caller: Caller) -> None:
+        counters, now = self.counters, self.reactor.now
+        lasted_s = now - caller.began
         counters.connections -= 1
         counters.timed += 1
         counters.ended += 1
         counters.seconds += lasted_s
         counters.lived_s += lasted_s
-        caller.tally.in_flight -= 1
-        caller.tally.connections -= 1
-        caller.tally.done += 1
+        caller.tally.end(done=True)
+        caller.tally.close()
         counters.bytes_in += pipe.client.carried
         counters.bytes_out += pipe.upstream.carried
         counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
-        host.finish()
-        host.done += 1
+        ticket.done(now)
         self.pipes.discard(pipe)
-        self.watch.end(pipe, self.reactor.now)
+        self.watch.end(pipe)
         self.latencies.add(lasted_s)
-        host.peak.observe(self.reactor.now, lasted_s)
+        ticket.host.peak.observe(now, lasted_s)
 
     def give_up(self, client: socket.socket, caller: Caller, tried: tuple[Host, ...], reason: str) -> None:
         """No host took the connection. There is no protocol to say so in: it is closed. Without a `reason` it is this
         node that lacks something, which was logged already."""
         if reason:
-            self.log.warning("connection dropped", reason=reason, tried=[c.spec.name for c in tried])
+            self.log.warning("connection_dropped", reason=reason, tried=[c.spec.name for c in tried])
         self.counters.errors += 1
         self.drop(client, caller)
 
@@ -173,7 +171,7 @@ class L4Front:
     def cut_from(self, host: Host) -> Remainder:
         """End what is under way at one host; what that was."""
         ends = ((pipe, pipe.on_closed) for pipe in self.pipes)
-        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.host is host]
+        pipes = [pipe for pipe, end in ends if isinstance(end, TunnelEnd) and end.ticket.host is host]
         for pipe in pipes:
             pipe.finish(broken=True)
         return Remainder(connections=len(pipes))
@@ -193,5 +191,5 @@ class L4Front:
         self.hold.close()
         self.registry.close()
 
-    def _host_changed(self, event: str, host: Host) -> None:
+    def _host_changed(self, event: HostEvent, host: Host) -> None:
         log_change(self.log, event, host)

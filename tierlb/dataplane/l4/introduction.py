@@ -72,7 +72,7 @@ class Introduction(Stream):
 
     def _refuse(self, reason: str) -> None:
         self.front.counters.rejected += 1
-        self.front.log.warning("connection refused", reason=f"no PROXY header where a parent sends one: {reason}")
+        self.front.log.warning("connection_refused", reason=f"no PROXY header where a parent sends one: {reason}")
         self.on_deadline()
 
     def on_broken(self, error: OSError) -> None:

@@ -11,6 +11,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.explanation import explain
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
@@ -20,7 +21,7 @@ from tierlb.net.self_connect import connect_outcome
 from tierlb.net.shortage import is_own
 from tierlb.net.stream import Stream, dial
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv, encode_v2
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv, encode_v2
 
 if TYPE_CHECKING:
     from tierlb.dataplane.l4.front import L4Front
@@ -48,7 +49,7 @@ class Caller:
 
     def tlvs(self) -> bytes:
         """What a child is told of it; as much of the explanation as a header holds."""
-        way = encode_tlv(WAY, self.way) if self.way else b""
+        way = encode_tlv(VIA, self.way) if self.way else b""
         if not self.explained:
             return way
         return way + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
@@ -57,7 +58,7 @@ class Caller:
 class Handshake(Stream):
     """One connect attempt towards a host on behalf of one caller."""
 
-    __slots__ = ("caller", "client", "front", "host", "over", "passed_on", "tried")
+    __slots__ = ("caller", "client", "front", "passed_on", "ticket", "tried")
 
     def __init__(
         self,
@@ -72,9 +73,8 @@ class Handshake(Stream):
         self.front = front
         self.client = client
         self.caller = caller
-        self.host = host
-        host.begin()
-        self.over = self.passed_on = False
+        self.ticket = host.begin_connection(front.reactor.now, caller.tally)
+        self.passed_on = False
         self.tried = tried
         front.handshakes.add(self)
         try:
@@ -87,12 +87,12 @@ class Handshake(Stream):
             raise
 
     def on_ready(self, mask: int) -> None:
-        code = connect_outcome(self.sock, self.host.port_at_risk)
+        front, host, client = self.front, self.ticket.host, self.client
+        code = connect_outcome(self.sock, host.reach.port_at_risk)
         if code:
             self.fail(code)
             return
-        front, host, client = self.front, self.host, self.client
-        host.connected()
+        host.reach.connected()
         first = b""
         if host.spec.child:
             tlvs = front.kin.credentials + self.caller.tlvs()
@@ -110,15 +110,13 @@ class Handshake(Stream):
 
     def abandon(self) -> None:
         """Neither this host nor another one is to have it any more."""
-        if self.over:
-            return
         self._end()
         self.front.drop(self.client, self.caller)
 
     def abort(self) -> None:
         """A handler failed, whatever it had done by then: the caller is let go, unless it was passed on."""
         try:
-            if not self.over:
+            if not self.passed_on:
                 self._end()
         finally:
             if not self.passed_on:
@@ -126,17 +124,16 @@ class Handshake(Stream):
             self.close()
 
     def _end(self) -> None:
-        """It is not counted at the host any more."""
-        self.over = True
+        """It is not counted at the host any more. A second call does nothing."""
         self.front.handshakes.discard(self)
-        self.host.finish()
+        self.ticket.give_back(self.front.reactor.now)
         self.close()
 
     def fail(self, code: int) -> None:
         """This host did not take it: the next one, or the end."""
-        front, host = self.front, self.host
+        front, host = self.front, self.ticket.host
         self._end()
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         relay(front, self.client, self.caller, (*self.tried, host), short=is_own(code))
         self.passed_on = True
 
@@ -174,7 +171,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
         try:
             sock, code = dial(host.spec.address, speaks_first=host.spec.child)
         except OSError as error:
-            host.dial_failed(error.errno or errno.EIO)
+            host.reach.dial_failed(error.errno or errno.EIO)
             short = True
             break
         if not code:
@@ -185,7 +182,7 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
                 raise
             return
         sock.close()
-        host.dial_failed(code)
+        host.reach.dial_failed(code)
         short = is_own(code)
         tried = (*tried, host)
     front.give_up(client, caller, tried, "" if short else reason)
@@ -194,12 +191,12 @@ def _relay(front: "L4Front", client: socket.socket, caller: Caller, tried: tuple
 class TunnelEnd:
     """What to settle when a relayed connection is over."""
 
-    __slots__ = ("caller", "front", "host")
+    __slots__ = ("caller", "front", "ticket")
 
-    def __init__(self, front: "L4Front", host: Host, caller: Caller) -> None:
+    def __init__(self, front: "L4Front", ticket: ConnectionTicket[Host], caller: Caller) -> None:
         self.front = front
-        self.host = host
+        self.ticket = ticket
         self.caller = caller
 
     def __call__(self, pipe: Pipe, broken: bool) -> None:
-        self.front.over(pipe, self.host, self.caller)
+        self.front.over(pipe, self.ticket, self.caller)

@@ -9,9 +9,9 @@ import random
 from itertools import islice
 
 from tierlb.balance.activity import NEVER_MOVED, Activity, owes
+from tierlb.balance.ticket import ConnectionTicket
 from tierlb.dataplane.pipe import Pipe
 from tierlb.dataplane.upstream.host import Host
-from tierlb.telemetry.tally import Tally
 
 LOOK_S = 0.5
 """The usual time between two looks at a connection. Each differs by up to a half from it, or a heartbeat of one second
@@ -20,14 +20,13 @@ LOOKS_PER_TICK = 64
 
 
 class Watched(Activity):
-    """A connection and whose it is. `parked` and `weight` are counted there as long as it lasts."""
+    """A connection and its ticket, which counts what each look makes of it."""
 
-    __slots__ = ("host", "tally")
+    __slots__ = ("ticket",)
 
-    def __init__(self, now: float, host: Host, tally: Tally) -> None:
+    def __init__(self, now: float, ticket: ConnectionTicket[Host]) -> None:
         super().__init__(now)
-        self.host = host
-        self.tally = tally
+        self.ticket = ticket
 
 
 class Watch:
@@ -38,38 +37,32 @@ class Watch:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._new: dict[Pipe, tuple[Host, Tally]] = {}
+        self._new: dict[Pipe, ConnectionTicket[Host]] = {}
         self._order: dict[Pipe, Watched] = {}
         self._pool_served: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._new) + len(self._order)
 
-    def begin(self, pipe: Pipe, host: Host, tally: Tally) -> None:
+    def begin(self, pipe: Pipe, ticket: ConnectionTicket[Host]) -> None:
         """It counts as a whole item until it is looked at."""
-        estimate = host.estimate
-        if estimate.equal and not estimate.reports:
-            self._new[pipe] = (host, tally)
+        if ticket.host.estimate.traits.by_activity:
+            self._new[pipe] = ticket
 
-    def end(self, pipe: Pipe, now: float) -> None:
-        """It is over, and counts no more."""
-        if self._new.pop(pipe, None) is not None:
-            return
-        watched = self._order.pop(pipe, None)
-        if watched is None or (watched.weight == 1.0 and not watched.parked):
-            return
-        watched.host.count_connection(watched.tally, parked=-watched.parked, lightness=watched.weight - 1.0)
-        watched.host.settle_at_once(now)
+    def end(self, pipe: Pipe) -> None:
+        """It is over."""
+        if self._new.pop(pipe, None) is None:
+            self._order.pop(pipe, None)
 
     def tick(self, now: float) -> None:
         """Look at those that are due: half of the looks are for new ones at most."""
         after_s = LOOK_S * (0.5 + self._rng.random())
         due: list[tuple[Pipe, Watched]] = []
-        for pipe, (host, tally) in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
+        for pipe, ticket in list(islice(self._new.items(), LOOKS_PER_TICK // 2)):
             if now - pipe.began < after_s:
                 break
             del self._new[pipe]
-            due.append((pipe, Watched(pipe.began, host, tally)))
+            due.append((pipe, Watched(pipe.began, ticket)))
         for pipe, watched in list(islice(self._order.items(), LOOKS_PER_TICK - len(due))):
             if now - watched.looked_at < after_s:
                 break
@@ -80,7 +73,7 @@ class Watch:
             self._look(now, pipe, watched)
 
     def _look(self, now: float, pipe: Pipe, watched: Watched) -> None:
-        host = watched.host
+        host = watched.ticket.host
         target = host.spec.target
         asked, answered = pipe.client.moved, pipe.upstream.moved
         pool_served = self._pool_served.get(target, NEVER_MOVED)
@@ -88,7 +81,5 @@ class Watch:
             host.served = max(host.served, asked)
             self._pool_served[target] = max(pool_served, asked)
         waits = owes(now, asked, answered, host.served, pool_served)
-        parked, weight = watched.parked, watched.weight
         watched.look(now, max(pipe.began, asked, answered), waits=waits)
-        change = watched.parked - parked
-        host.count_connection(watched.tally, parked=change, lightness=weight - watched.weight)
+        watched.ticket.weigh(int(watched.parked), 1.0 - watched.weight)

@@ -8,7 +8,8 @@ parse. Nothing is forwarded that was not parsed: the bytes in a plan are written
 
 import attrs
 
-from tierlb.balance.kinds import Kinds, Place
+from tierlb.balance.kind_places import KindPlace
+from tierlb.balance.kinds import Kinds
 from tierlb.dataplane.explanation import FIELD
 from tierlb.dataplane.l7.max_forwards import forwards_left, one_hop_less
 from tierlb.dataplane.l7.routes import Routes
@@ -32,7 +33,7 @@ SEGMENT_BYTES = 64
 WRITTEN_HERE = frozenset({b"host", b"content-length", b"x-forwarded-for"})
 
 
-NO_KIND = Place()
+NO_KIND = KindPlace()
 
 
 @attrs.frozen(slots=False, eq=False)  # without slots: half the cost of making one
@@ -55,7 +56,7 @@ class Plan:
     repeatable: bool
     is_head: bool
     nonce: bytes | None
-    kind: Place = NO_KIND
+    kind: KindPlace = NO_KIND
 
 
 def make_plan(raw: bytes, snapshot: Snapshot, routes: Routes, kinds: Kinds | None = None, *, trusted: bool) -> Plan:

@@ -12,8 +12,9 @@ import socket
 from array import array
 from fcntl import ioctl
 from termios import FIONREAD
-from typing import Protocol
 
+from tierlb.dataplane.l7.response_half import ResponseHalf
+from tierlb.dataplane.l7.states import AWAITED
 from tierlb.dataplane.upstream.host import Host
 from tierlb.net.bulk import READ_BYTES
 from tierlb.net.peer_liveness import SILENT
@@ -28,29 +29,57 @@ _waiting = array("i", [0])
 """Where the kernel writes how many bytes wait: no object is made for a look, and no exception."""
 
 
-class Carried(Protocol):
-    """What a connection tells the exchange that it serves."""
+class Carried:
+    """What a connection serves, and hands its events to."""
 
-    def failed(self, error: Exception) -> None: ...
-    def on_connected(self) -> None: ...
-    def on_connect_failed(self, code: int) -> None: ...
-    def on_response_data(self, data: bytes) -> None: ...
-    def on_response_end(self) -> None: ...
-    def on_upstream_broken(self, *, silent: bool) -> None: ...
-    def on_upstream_progress(self) -> None: ...
-    def on_upstream_drained(self) -> None: ...
-    def on_upstream_deadline(self) -> None: ...
+    __slots__ = ()
+
+    def on_connected(self) -> None:
+        """The connection can be written to."""
+        raise NotImplementedError
+
+    def on_connect_failed(self, code: int) -> None:
+        """The connection was not made, and is closed."""
+        raise NotImplementedError
+
+    def on_response_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_response_end(self) -> None:
+        """The host closed its side."""
+        raise NotImplementedError
+
+    def on_upstream_broken(self, *, silent: bool) -> None:
+        """The host reset the connection, or is gone (`silent`)."""
+        raise NotImplementedError
+
+    def on_upstream_progress(self) -> None:
+        """The host read on, but there is a backlog still."""
+        raise NotImplementedError
+
+    def on_upstream_drained(self) -> None:
+        """The host has read all of the backlog."""
+        raise NotImplementedError
+
+    def on_upstream_deadline(self) -> None:
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """Handling one of these events failed."""
+        raise NotImplementedError
 
 
 class PooledConnection(Stream):
-    """`connecting` until the handshake is over; `uses` counts the exchanges it has carried."""
+    """`connecting` until the handshake is over; `uses` counts the exchanges it has carried, and `response` is what came
+    of the response to the present one."""
 
-    __slots__ = ("connecting", "exchange", "host", "uses")
+    __slots__ = ("connecting", "exchange", "host", "response", "uses")
 
     def __init__(self, reactor: Reactor, sock: socket.socket, host: Host) -> None:
         super().__init__(reactor, sock)
         self.host = host
         self.exchange: Carried | None = None
+        self.response = ResponseHalf()
         self.connecting = True
         self.uses = 0
 
@@ -81,6 +110,7 @@ class PooledConnection(Stream):
         """The exchange is over and the connection is good for another."""
         self.exchange = None
         self.read_bytes = READ_BYTES
+        self.response.state = AWAITED  # NEXT
         idle = self.host.idle
         if self.host.closes or len(idle) >= IDLE_PER_HOST:
             self.close()
@@ -127,14 +157,14 @@ class PooledConnection(Stream):
 
     def on_connected(self, mask: int) -> None:
         """The handshake is over, well or not; from here on the reactor calls `on_ready`."""
-        code = connect_outcome(self.sock, self.host.port_at_risk)
+        code = connect_outcome(self.sock, self.host.reach.port_at_risk)
         if code:
             self._connect_failed(code)
             return
         self.connecting = False
         self.mask = READ
         self.reactor.replace(self.fd, READ, self.on_ready)
-        self.host.connected()
+        self.host.reach.connected()
         exchange = self.exchange
         if exchange is None:
             self.keep()

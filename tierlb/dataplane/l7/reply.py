@@ -28,7 +28,7 @@ UNTIL_CLOSE = -2
 BLAMED = frozenset({429, *range(500, 600)} - {501, 505})
 """Answers that more of the same traffic would get too; 501 and 505 are about the request."""
 
-NOT_PASSED = frozenset({b"content-length", orca.FIELD, orca.BIN_FIELD, FIELD})
+NOT_PASSED = frozenset({b"content-length", orca.ORCA_RESPONSE_FIELD, orca.BIN_FIELD, FIELD})
 """The length is written anew; a leaf's load, passed on, would be taken for this node's own (envoy #39382), and what a
 leaf says of choices for a node's."""
 
@@ -90,7 +90,7 @@ def _orca(head: ResponseHead, book: OrcaBook) -> OrcaReport | None:
     for field in head.fields:
         if field.lower == orca.BIN_FIELD and (said := book.read_bin(field.value)) is not None:
             return said
-        if field.lower == orca.FIELD and found is None:
+        if field.lower == orca.ORCA_RESPONSE_FIELD and found is None:
             found = book.read(field.value)
     return found
 
@@ -144,19 +144,19 @@ def frame_for(reply: Reply, *, is_head: bool, minor: int, keep_alive: bool) -> b
 
 
 class ReplyBook:
-    """Replies of the response heads that came more than once; shaped like PlanBook."""
+    """Replies of the response heads that came more than once, which are `known`; shaped like PlanBook."""
 
-    __slots__ = ("_known", "_memo", "max_headers", "orca")
+    __slots__ = ("_memo", "known", "max_headers", "orca")
 
     def __init__(self, max_headers: int = 100) -> None:
         self.orca = OrcaBook()
         self.max_headers = max_headers
         self._memo: Memo[Reply] = Memo(BUDGET_BYTES)
-        self._known = self._memo.kept
+        self.known = self._memo.kept
 
     def reply(self, raw: bytes) -> Reply:
         """The reply for a complete head. Raises BadHead."""
-        reply = self._known.get(raw)
+        reply = self.known.get(raw)
         if reply is None:
             reply = make_reply(raw, self.orca, self.max_headers)
             self._memo.offer(raw, reply, REPLY_BYTES + 4 * len(raw))

@@ -1,7 +1,27 @@
-"""The id of a request in answers and log lines, where a trusted peer may have chosen it."""
+"""Ids of requests: where a client brings none that is believed, this node makes one up."""
+
+import secrets
 
 MOST_CHARS = 128
 """Ids in use have 16 to 64; a longer one would fill the log."""
+
+
+class RequestIds:
+    """An id is `prefix`, which no other process has, and a number in hexadecimal digits; `count` is the last number."""
+
+    __slots__ = ("count", "prefix")
+
+    def __init__(self) -> None:
+        self.prefix = b"%b-" % secrets.token_hex(6).encode()
+        self.count = 0
+
+    def next(self) -> int:
+        """The number of the next id."""
+        self.count += 1
+        return self.count
+
+    def text(self, number: int) -> str:
+        return f"{self.prefix.decode()}{number:x}"
 
 
 def printable_id(value: bytes) -> str:

@@ -17,7 +17,7 @@ from tierlb.model.address import Address
 from tierlb.net.door import raise_it
 from tierlb.net.self_connect import open_stream
 from tierlb.telemetry.internal_errors import barrier
-from tierlb.wire.agent_check import MAX_LINE_BYTES, AgentSays, parse
+from tierlb.wire.agent_check import MAX_REPLY_BYTES, AgentReply, parse_reply
 
 INTERVAL_S = 2.0
 """HAProxy's default for agent-inter."""
@@ -32,7 +32,7 @@ and could take the answer with it."""
 class AgentChecks:
     """Asks agents for their word and passes each on to `on_word`. `failed` counts questions that got no whole line."""
 
-    on_word: Callable[[Hashable, AgentSays], None]
+    on_word: Callable[[Hashable, AgentReply], None]
     rng: random.Random
     interval_s: float = INTERVAL_S
     timeout_s: float = INTERVAL_S
@@ -80,7 +80,7 @@ class AgentChecks:
                         self.on_word(key, says)
                 await trio.sleep_until(started_s + self.interval_s * self.rng.uniform(0.9, 1.1))
 
-    async def _ask(self, address: Address) -> AgentSays | None:
+    async def _ask(self, address: Address) -> AgentReply | None:
         """The word of one agent; None if no whole line came in time, which HAProxy ignores too."""
         line = b""
         async with self._at_once:
@@ -89,7 +89,7 @@ class AgentChecks:
                     line = await _read_line(address, self.agent_send)
                 except (OSError, trio.BrokenResourceError):
                     return None
-        return parse(line) if line.endswith((b"\n", b"\r")) else None
+        return parse_reply(line) if line.endswith((b"\n", b"\r")) else None
 
 
 async def _read_line(address: Address, agent_send: bytes) -> bytes:
@@ -98,8 +98,8 @@ async def _read_line(address: Address, agent_send: bytes) -> bytes:
         if agent_send:
             await stream.send_all(agent_send)
         received = b""
-        while len(received) <= MAX_LINE_BYTES:
-            chunk = await stream.receive_some(MAX_LINE_BYTES)
+        while len(received) <= MAX_REPLY_BYTES:
+            chunk = await stream.receive_some(MAX_REPLY_BYTES)
             received += chunk
             ends = [at for at in (received.find(b"\n"), received.find(b"\r")) if at >= 0]
             if ends or not chunk:
@@ -139,7 +139,7 @@ async def _tell(stream: trio.SocketStream, line: bytes) -> None:
     try:
         await stream.send_all(line)
         await stream.send_eof()
-        while await stream.receive_some(MAX_LINE_BYTES):
+        while await stream.receive_some(MAX_REPLY_BYTES):
             await trio.lowlevel.checkpoint()
     except trio.BrokenResourceError:
         return

@@ -1,7 +1,7 @@
 """Active health checks: ask each endpoint whether it works, and tell when the answer changes.
 
 Plain trio beside the reactor, one task per endpoint: it checks, waits, and checks again, so checks never pile up. What
-results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own (RFC 9112, by h11).
+results mean is in `balance.health`. A check is a TCP connect, or GET over a connection of its own (`net.http_client`).
 The response's body is read to its end, within bounds, since an endpoint that stops in the middle of it does not work.
 
 Only the endpoint is judged: where this node has no descriptor or port left, or woke up too late to hear an answer in
@@ -15,23 +15,20 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
 import attrs
-import h11
 import trio
 
 from tierlb.balance.health import Health, pauses_s
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
+from tierlb.net.http_client import BadAnswer, HttpConnection
 from tierlb.net.self_connect import abandon, reached_itself
 from tierlb.net.shortage import has_route, is_own
 
 CHECKS_AT_ONCE = 256
 """Descriptors are for clients; endpoints that hang for a second each do not hold up the others before that."""
-READ_BYTES = 16 * 1024
-MAX_HEAD_BYTES = 16 * 1024
-MAX_ANSWER_BYTES = 256 * 1024
-"""Who answers checks with more is judged by the status alone."""
-MOST_FAULT_CHARS = 120
-"""Of what h11 says of a bad answer, which may quote a whole head."""
+CHECK_READ_BYTES = 16 * 1024
+MAX_CHECK_ANSWER_BYTES = 256 * 1024
+"""An endpoint that answers checks with more is judged by the status alone."""
 LATE_SHARE = 0.5
 """If this node noticed the end of a check later than by this share of its timeout, it is the node that is slow."""
 GREETING_S = 0.1
@@ -179,8 +176,8 @@ async def _checked_in_time(sock: trio.socket.SocketType, address: Address, check
     with trio.move_on_after(check.timeout_s) as scope:
         try:
             return await _connect_and_ask(sock, address, check)
-        except h11.RemoteProtocolError as error:
-            return Result(False, f"gave no proper HTTP answer: {str(error)[:MOST_FAULT_CHARS]}")
+        except BadAnswer as error:
+            return Result(False, f"gave no proper HTTP answer: {error}")
         except trio.BrokenResourceError:
             return Result(False, "reset the connection")
         except OSError as error:
@@ -197,7 +194,7 @@ async def _connect_and_ask(sock: trio.socket.SocketType, address: Address, check
         return Result(False, "connection refused")
     if check.path is None:
         return Result(True, "connected")
-    return await _ask(trio.SocketStream(sock), check, check.host or str(address))
+    return await _ask(HttpConnection(trio.SocketStream(sock)), check, check.host or str(address))
 
 
 def _failed(error: OSError, address: Address) -> Result:
@@ -213,39 +210,25 @@ async def _part(stream: trio.SocketStream, timeout_s: float) -> None:
     out after a hundred. The endpoint has shown that it accepts, so nothing that happens here is an error."""
     try:
         with trio.move_on_after(min(GREETING_S, timeout_s / 4)):
-            await stream.receive_some(READ_BYTES)
+            await stream.receive_some(CHECK_READ_BYTES)
         await stream.send_eof()
         with trio.move_on_after(min(PARTING_S, timeout_s / 2)):
             read_bytes = 0
-            while read_bytes < MAX_ANSWER_BYTES and (data := await stream.receive_some(READ_BYTES)):
+            while read_bytes < MAX_CHECK_ANSWER_BYTES and (data := await stream.receive_some(CHECK_READ_BYTES)):
                 read_bytes += len(data)
     except (OSError, trio.BrokenResourceError):
         return
 
 
-async def _ask(stream: trio.abc.Stream, check: HealthCheck, host: str) -> Result:
-    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+async def _ask(http: HttpConnection, check: HealthCheck, host: str) -> Result:
     fields = [("Host", host), ("User-Agent", "tierlb-health-check"), ("Accept", "*/*"), ("Connection", "close")]
-    request = http.send(h11.Request(method="GET", target=check.path or "/", headers=fields))
-    await stream.send_all((request or b"") + (http.send(h11.EndOfMessage()) or b""))
-    status, answer_bytes = 0, 0
-    while not isinstance(event := http.next_event(), h11.EndOfMessage):
-        if isinstance(event, h11.Response):
-            status = event.status_code
-        elif event is h11.NEED_DATA:
-            if answer_bytes > MAX_ANSWER_BYTES:
-                break
-            data = bytes(await stream.receive_some(READ_BYTES))
-            answer_bytes += len(data)
-            http.receive_data(data)
-        elif not isinstance(event, (h11.InformationalResponse, h11.Data)):
-            break
-    return _judged(status, check)
+    head = await http.ask("GET", check.path or "/", fields)
+    while http.received_bytes <= MAX_CHECK_ANSWER_BYTES and await http.chunk():
+        pass
+    return _judged(head.status, check)
 
 
 def _judged(status: int, check: HealthCheck) -> Result:
-    if not status:
-        return Result(False, "gave no answer")
     if any(first <= status <= last for first, last in check.statuses):
         return Result(True, f"answered {status}")
     expected = ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in check.statuses)

@@ -4,8 +4,8 @@
 slope and offset of each host's cost (`balance.cost`), both anew every tick, with a report, and after an error.
 """
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 from tierlb.balance.availability import Availability, choosable, choosable_by_level, why_none
 from tierlb.balance.capacity import stated_parts
@@ -14,14 +14,9 @@ from tierlb.balance.counted_host import capacities_of, refresh_costs
 from tierlb.balance.draws import relative
 from tierlb.balance.guidance import guide
 from tierlb.balance.load_aware import LoadAware
-from tierlb.dataplane.upstream import recovery as recovery
+from tierlb.dataplane.upstream.host import NO_CAP, Dependent, Host
 from tierlb.model.load import Guidance
 from tierlb.model.snapshot import Destination
-
-if TYPE_CHECKING:
-    from tierlb.dataplane.upstream.split import Split
-
-from tierlb.dataplane.upstream.host import NO_CAP, Host
 
 AT_ONCE_S = 0.002
 AT_ONCE_S_PER_HOST = 0.0001
@@ -46,24 +41,26 @@ class Choice(Protocol):
     def choose(self, tried: Iterable[Host] = (), key: int = 0, long: bool = False) -> Host | None: ...
 
 
-class HostSet:
+class HostSet(Dependent):
     """The hosts of one destination and how to choose among them. `sound`: some are available without the panic
-    rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is somebody to
-    choose from, and none of them has a cap. `split`: what it is a share of, if of any."""
+    rule. `by_statements`: endpoints' own statements of capacity count in their weights. `_free`: there is a host to
+    choose, and none of them has a cap. `shares`: where an item of this host set may go, the targets of all shares of
+    its split; `_other` finds another of these shares that has a host which was not tried."""
 
     __slots__ = (
         "_free",
         "_guidance",
         "_guided_at",
         "_levels",
+        "_other",
         "_settled_at",
         "available",
         "by_statements",
         "chooser",
         "destination",
         "hosts",
+        "shares",
         "sound",
-        "split",
     )
 
     def __init__(
@@ -81,7 +78,8 @@ class HostSet:
         self.chooser = chooser
         self.available = hosts
         self.sound = False
-        self.split: Split | None = None
+        self.shares: tuple[tuple[str, ...], ...] = (destination.targets,)
+        self._other: Callable[[Collection[Host]], HostSet | None] | None = None
         self._free = False
         levels = [host.spec.level for host in hosts]
         self._levels = levels if any(levels) else None
@@ -108,14 +106,18 @@ class HostSet:
         """Whether `choose` would find one that was not `tried`."""
         return bool(self._left(tried))
 
+    def join(self, shares: tuple[tuple[str, ...], ...], other: "Callable[[Collection[Host]], HostSet | None]") -> None:
+        """It is one of these shares of a split."""
+        self.shares, self._other = shares, other
+
     @property
-    def shares(self) -> tuple[tuple[str, ...], ...]:
-        """Where an item of this host set may go: the targets of all shares of its split."""
-        return (self.destination.targets,) if self.split is None else self.split.shares
+    def is_share(self) -> bool:
+        """Whether a split draws it."""
+        return self._other is not None
 
     def of_other_share(self, tried: Collection[Host]) -> "HostSet | None":
         """The host set of another share of the same split that has a host which was not `tried`, if there is any."""
-        return None if self.split is None else self.split.other(tried)
+        return None if self._other is None else self._other(tried)
 
     def why_none(self) -> str:
         """Why `choose` finds nobody, in words."""
@@ -133,7 +135,7 @@ class HostSet:
         self._settled_at = now
         estimates = [host.estimate for host in self.hosts]
         if self.by_statements:
-            self._weigh(stated_parts([estimate.stated(now) for estimate in estimates]))
+            self._weigh(stated_parts([estimate.stated.value(now) for estimate in estimates]))
         parts = relative([host.weight for host in self.hosts])
         usable = [host.availability is Availability.AVAILABLE for host in self.hosts]
         refresh_costs(self.hosts, now, capacities_of(self.hosts, now), parts, usable)
@@ -142,8 +144,7 @@ class HostSet:
     def _weigh(self, parts: list[float] | None) -> None:
         """What endpoints say of their capacities counts in their weights."""
         for host, part in zip(self.hosts, parts or [1.0] * len(self.hosts), strict=True):
-            host.stated_part = part
-            host.weight = host.wanted_weight * part
+            host.weigh(part)
 
     def guidance(self, host: Host, now: float) -> Guidance | None:
         """What to tell one of the hosts of the others, None if it is not heard; worked out once for all."""

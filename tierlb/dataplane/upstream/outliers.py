@@ -9,31 +9,31 @@ An ejected endpoint returns when its time is over, on probation: one more error 
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import attrs
 
 from tierlb.balance.availability import Availability
+from tierlb.balance.counted_host import CountedHost
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.load_estimate import LoadEstimate
 from tierlb.balance.outlier import (
     CLIENTS_STAY,
     FADE_S,
-    Counts,
+    AnswerCounts,
     Fault,
-    Recent,
+    RecentAnswers,
     Runs,
-    ejection_s,
     excess,
     is_sign,
     is_sign_alone,
     lasting_excess,
     low_success_rates,
     may_eject,
+    outlier_ejection_s,
 )
-from tierlb.model.snapshot import Snapshot
+from tierlb.dataplane.upstream.condition import HostEvent
+from tierlb.model.snapshot import HostSpec, Snapshot
 from tierlb.model.topology import Kind, OutlierDetection, Policy
-
-if TYPE_CHECKING:
-    from tierlb.dataplane.upstream.host import Host
 
 SURVEY_S = 0.02
 """Counting over the whole pool is not done more often than this at the beginning of runs, and no more often to judge
@@ -58,14 +58,35 @@ class Standing:
     times: int = 0
     calm_at: float = 0.0
     reason: str = ""
-    before: Counts = Counts()
-    last: Counts = Counts()
-    surveyed: Counts = Counts()
-    recent: Recent = attrs.field(factory=Recent)
+    before: AnswerCounts = AnswerCounts()
+    last: AnswerCounts = AnswerCounts()
+    surveyed: AnswerCounts = AnswerCounts()
+    recent: RecentAnswers = attrs.field(factory=RecentAnswers)
 
     @property
     def ejected(self) -> bool:
         return self.until > 0
+
+
+class JudgedHost(CountedHost):
+    """A host whose errors are compared with its siblings'. `errors` counts items that are over and were errors."""
+
+    __slots__ = ("availability", "errors", "spec", "standing")
+
+    def __init__(self, spec: HostSpec, estimate: LoadEstimate, kinds: Kinds) -> None:
+        super().__init__(estimate, kinds)
+        self.spec = spec
+        self.errors = 0
+        self.standing = Standing()
+        self.availability = Availability.AVAILABLE
+
+    def assess(self, event: HostEvent | None = None) -> None:
+        """Work out its availability again, for this reason."""
+        raise NotImplementedError
+
+    def restore(self, now: float) -> None:
+        """It may be sent to again, and begins slowly."""
+        raise NotImplementedError
 
 
 class Outliers:
@@ -90,14 +111,14 @@ class Outliers:
     def __init__(self, detection: OutlierDetection | None, now: float) -> None:
         self.detection = detection
         self._clients_stay = False
-        self._hosts: tuple[Host, ...] = ()
-        self._ejected: list[Host] = []
-        self._before = self._last = self._surveyed = Counts()
-        self._recent = Recent()
+        self._hosts: tuple[JudgedHost, ...] = ()
+        self._ejected: list[JudgedHost] = []
+        self._before = self._last = self._surveyed = AnswerCounts()
+        self._recent = RecentAnswers()
         self._surveyed_at = self._judged_at = self._muted_until = 0.0
         self._next_at = now + (detection.interval_s if detection is not None else 0.0)
 
-    def replace(self, hosts: Iterable["Host"], balance: Policy) -> None:
+    def replace(self, hosts: Iterable[JudgedHost], balance: Policy) -> None:
         """These are the hosts now, chosen by this policy; what is known of those that stay is kept."""
         self._clients_stay = balance in CLIENTS_STAY
         self._hosts = tuple(hosts)
@@ -106,7 +127,7 @@ class Outliers:
         self._last = _sum(host.standing.last for host in self._hosts)
         self._surveyed_at = 0.0
 
-    def erred(self, host: "Host", fault: Fault, now: float) -> float:
+    def erred(self, host: JudgedHost, fault: Fault, now: float) -> float:
         """An item that is counted as done failed at this host. Returns what part (0..1) of it counts against the
         host as load, for its siblings may fail as well."""
         if fault is Fault.OVERLOADED:
@@ -138,18 +159,20 @@ class Outliers:
     def _forgive(self, now: float) -> None:
         """An error penalty is no more than what its errors count for now: at the first of them no sibling had any."""
         for host in self._hosts:
-            if host.estimate.penalty.value(now):
+            if host.estimate.penalties.errors.value(now):
                 self._survey(now, SURVEY_S)
                 own, others = self._recently(host)
-                host.estimate.penalty.limit(now, lasting_excess(own, others) * own.faults * host.estimate.slots)
+                host.estimate.penalties.errors.limit(
+                    now, lasting_excess(own, others) * own.faults * host.estimate.slots.value
+                )
 
-    def _recently(self, host: "Host") -> tuple[Recent, Recent]:
+    def _recently(self, host: JudgedHost) -> tuple[RecentAnswers, RecentAnswers]:
         """What it had lately, and its siblings."""
         recent, grown = host.standing.recent, _counts(host) - host.standing.surveyed
-        own = Recent(recent.done + grown.done, recent.faults + grown.faults)
-        return own, Recent(self._recent.done - recent.done, self._recent.faults - recent.faults)
+        own = RecentAnswers(recent.done + grown.done, recent.faults + grown.faults)
+        return own, RecentAnswers(self._recent.done - recent.done, self._recent.faults - recent.faults)
 
-    def _judge(self, host: "Host", detection: OutlierDetection, now: float) -> None:
+    def _judge(self, host: JudgedHost, detection: OutlierDetection, now: float) -> None:
         """Eject it if it has erred so often in a row that its siblings and chance do not explain it."""
         standing, errors = host.standing, detection.consecutive_errors
         runs, gateway_errors = standing.runs, detection.consecutive_gateway_errors or errors
@@ -190,7 +213,7 @@ class Outliers:
             self._ejected.remove(host)
             host.standing.until = 0.0
             host.standing.times -= 1
-            host.assess("restored")
+            host.assess(HostEvent.RESTORED)
         if moved:
             self._muted_until = now + MUTED_S
         return bool(moved)
@@ -208,7 +231,7 @@ class Outliers:
         if passed_s < at_most_every_s:
             return
         self._surveyed_at = now
-        kept, recent = math.exp(-max(0.0, passed_s) / FADE_S), Recent()
+        kept, recent = math.exp(-max(0.0, passed_s) / FADE_S), RecentAnswers()
         for host in self._hosts:
             standing, counts = host.standing, _counts(host)
             standing.recent.add(counts - standing.surveyed, kept)
@@ -235,7 +258,7 @@ class Outliers:
                 standing.calm_at = now + detection.base_ejection_s
         self._before, self._last = self._last, _sum(host.standing.last for host in self._hosts)
 
-    def _eject(self, host: "Host", detection: OutlierDetection, now: float, reason: str) -> None:
+    def _eject(self, host: JudgedHost, detection: OutlierDetection, now: float, reason: str) -> None:
         wanted = [other.availability for other in self._hosts if other.availability.usable_at_last]
         out = sum(availability is not Availability.AVAILABLE for availability in wanted)
         standing, here = host.standing, host.availability is Availability.AVAILABLE
@@ -243,65 +266,64 @@ class Outliers:
             standing.runs.look_again_at(standing.runs.length + detection.consecutive_errors)
             return
         standing.ejected_at = now
-        standing.until = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.until = now + outlier_ejection_s(detection.base_ejection_s, standing.times)
         standing.times += 1
         standing.reason = reason
         self._ejected.append(host)
-        host.assess("ejected")
+        host.assess(HostEvent.EJECTED)
 
-    def _return(self, host: "Host", detection: OutlierDetection, now: float) -> None:
+    def _return(self, host: JudgedHost, detection: OutlierDetection, now: float) -> None:
         standing = host.standing
         self._ejected.remove(host)
         standing.until = 0.0
-        standing.calm_at = now + ejection_s(detection.base_ejection_s, standing.times)
+        standing.calm_at = now + outlier_ejection_s(detection.base_ejection_s, standing.times)
         self._survey(now, SURVEY_S)
         standing.runs.begins_beside(self._surveyed - standing.surveyed)
         standing.runs.on_probation(_good(host), detection.consecutive_errors)
-        host.estimate.joined = now
-        host.assess("restored")
+        host.restore(now)
 
 
-def watched(
-    before: Mapping[str, Outliers], hosts: Iterable["Host"], snapshot: Snapshot, now: float
+def outliers_of(
+    before: Mapping[str, Outliers], hosts: Iterable[JudgedHost], snapshot: Snapshot, now: float
 ) -> dict[str, Outliers]:
     """By pool or tier, for a snapshot; what is known of one that stays as it is goes on. An l4 node sees no answers.
     Nodes are not ejected for theirs."""
     detections = {pool.name: pool.outlier for pool in snapshot.pools}
-    by_pool: dict[str, list[Host]] = {}
+    by_pool: dict[str, list[JudgedHost]] = {}
     for host in hosts:
         if snapshot.kind is Kind.L7:
             by_pool.setdefault(host.spec.target, []).append(host)
     after = {}
-    for pool, hosts in by_pool.items():
+    for pool, siblings in by_pool.items():
         known, detection = before.get(pool), detections.get(pool, OutlierDetection())
-        if hosts[0].spec.child:
+        if siblings[0].spec.child:
             detection = None
         if detection is None:
-            release(hosts)
+            release(siblings)
         after[pool] = known if known is not None and known.detection == detection else Outliers(detection, now)
-        after[pool].replace(hosts, snapshot.balance)
+        after[pool].replace(siblings, snapshot.balance)
     return after
 
 
-def release(hosts: Iterable["Host"]) -> None:
+def release(hosts: Iterable[JudgedHost]) -> None:
     """Detection is off from now on: whoever is ejected returns."""
     for host in hosts:
         if host.standing.ejected:
             host.standing.until = 0.0
-            host.assess("restored")
+            host.assess(HostEvent.RESTORED)
 
 
-def _good(host: "Host") -> int:
+def _good(host: JudgedHost) -> int:
     return host.done - host.errors
 
 
-def _counts(host: "Host") -> Counts:
-    return Counts(host.done, host.standing.runs.faults)
+def _counts(host: JudgedHost) -> AnswerCounts:
+    return AnswerCounts(host.done, host.standing.runs.faults)
 
 
-def _sum(counts: Iterable[Counts]) -> Counts:
+def _sum(counts: Iterable[AnswerCounts]) -> AnswerCounts:
     done = faults = 0
     for each in counts:
         done += each.done
         faults += each.faults
-    return Counts(done, faults)
+    return AnswerCounts(done, faults)

@@ -1,26 +1,30 @@
-"""All upstream hosts of a node, across snapshots: who comes, stays and leaves, and what children report.
+"""All upstream hosts of a node, across snapshots: which come, stay and leave, and what children report.
 
 `HostRegistry` keeps one `Host` per host name and address, builds the host sets of each snapshot, and has all hosts
 learn from what happened in every tick.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from tierlb.balance.availability import Availability
 from tierlb.balance.choosers import Chooser, make_chooser
+from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import learn_together
-from tierlb.balance.kinds import Kinds, Work
-from tierlb.balance.load_estimate import LoadEstimate
-from tierlb.dataplane.upstream import recovery as recovery
-from tierlb.dataplane.upstream.host import AWAITED_S, Host
+from tierlb.balance.kinds import Kinds
+from tierlb.balance.load_estimate import HostTraits, LoadEstimate
+from tierlb.balance.received_reports import ReceivedReports
+from tierlb.dataplane.upstream.condition import HostEvent
+from tierlb.dataplane.upstream.host import Host, HostContext, load_of
 from tierlb.dataplane.upstream.host_set import HostSet
-from tierlb.dataplane.upstream.outliers import Outliers, watched
+from tierlb.dataplane.upstream.outliers import outliers_of
+from tierlb.dataplane.upstream.recovery import Recovery
+from tierlb.dataplane.upstream.shared_work import SharedWork
 from tierlb.model.load import Echo, Guidance, HostLoad, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec, Snapshot
-from tierlb.model.topology import HealthCheck, Kind, Policy, Timeouts
+from tierlb.model.topology import Kind, Policy
 from tierlb.net.reactor import Reactor
 from tierlb.net.self_connect import local_ports
 from tierlb.net.shortage import Shortages
@@ -34,9 +38,9 @@ at the other each change moves keys."""
 
 @attrs.define
 class RequestsBelow:
-    """Requests that this node's children, which count them, had from it: what an l4 node knows of requests.
+    """Requests that this node's children, which count them, got from it: what an l4 node knows of requests.
 
-    `counted` is false where nobody below counts requests. `arrivals` only grows. `parked`: of those in flight.
+    `counted` is false where no child counts requests. `arrivals` only grows. `parked`: of those in flight.
     """
 
     counted: bool = False
@@ -54,9 +58,45 @@ class RequestsBelow:
         self.parked = max(0, self.parked + echo.parked - before.parked)
 
     def lose(self, last: Echo) -> None:
-        """What was in flight at a child that is not heard any more."""
+        """What was in flight at a child that reports no more."""
         self.in_flight = max(0, self.in_flight - last.in_flight)
         self.parked = max(0, self.parked - last.parked)
+
+
+@attrs.define
+class RecentShares:
+    """Each host's part of the items of the last second. `_given` is how many it had been given when that began."""
+
+    _at: float = 0.0
+    _given: dict[Host, int] = attrs.field(factory=dict)
+    _parts: dict[Host, float] = attrs.field(factory=dict)
+
+    def begin(self, host: Host) -> None:
+        """Its count is another one from now on: the child's, which reported for the first time."""
+        self._given[host] = _given_to(host)
+
+    def tick(self, now: float, hosts: Iterable[Host]) -> None:
+        """Work them out anew once a second."""
+        if now - self._at < SHARE_S:
+            return
+        self._at = now
+        given = {host: _given_to(host) for host in hosts}
+        more = {host: max(0, count - self._given.get(host, 0)) for host, count in given.items()}
+        total = sum(more.values())
+        self._given = given
+        self._parts = {host: count / total for host, count in more.items()} if total else {}
+
+    def of(self, host: Host) -> float:
+        """From 0 to 1."""
+        return self._parts.get(host, 0.0)
+
+
+def _given_to(host: Host) -> int:
+    """Items that it was given in all: requests, as far as it reports that it counts them."""
+    received = host.estimate.received
+    if host.estimate.traits.by_connection and received.latest is not None:
+        return received.echo.arrivals
+    return host.done + host.in_flight
 
 
 class HostRegistry:
@@ -66,210 +106,166 @@ class HostRegistry:
         self,
         reactor: Reactor,
         rng: random.Random,
-        on_change: Callable[[str, Host], None],
+        on_change: Callable[[HostEvent, Host], object],
         shortages: Shortages | None = None,
         before_tick: Callable[[float], object] = lambda now: None,
     ) -> None:
-        self._before_tick = before_tick
-        self.shortages = shortages or Shortages()
-        self.local_ports = local_ports()
-        self.connect_s = Timeouts().connect
-        self.checks: dict[str, HealthCheck] = {}
-        self.outliers: dict[str, Outliers] = {}
-        self.kinds = Kinds()
-        self._work: dict[tuple[str, ...], Work] = {}
-        self._siblings: list[list[Host]] = []
-        self._ticked_at = reactor.now
-        self.recovery: recovery.Recovery | None = None
-        self.reactor = reactor
+        recovery = Recovery(reactor, self._report_error)
+        self.context = HostContext(
+            reactor, shortages or Shortages(), recovery, on_change, reactor.report, self._any_reports
+        )
         self.rng = rng
-        self.on_change = on_change
-        self.on_error: Callable[[Exception], object] = reactor.report
         self.host_sets: list[HostSet] = []
+        self.requests_below = RequestsBelow()
+        self.work = SharedWork()
+        self._before_tick = before_tick
         self._kind = Kind.L7
         self._hosts: dict[tuple[str, str], Host] = {}
         self._by_name: dict[str, list[Host]] = {}
-        self._shares_at = 0.0
-        self.requests_below = RequestsBelow()
-        self.work_left_s: dict[str, float] = {}
-        """Work of hosts that have left, by target: it stays part of the target's cumulative count."""
+        self._sets_of: dict[Host, tuple[HostSet, ...]] = {}
+        self._shares = RecentShares()
+        self._ticked_at = reactor.now
 
-    def rebuild_host_sets(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[HostSet]:
-        """Host sets for a new snapshot, parallel to `destinations`; hosts that are in none of them retire."""
-        self._kind = snapshot.kind
-        self.local_ports = local_ports()
-        self.connect_s = snapshot.timeouts.connect
-        self.checks = {pool.name: pool.health for pool in snapshot.pools if pool.health is not None}
-        kept: dict[tuple[str, str], Host] = {}
-        now = self.reactor.now
-        host_sets = []
-        for destination in destinations:
-            chosen = tuple(self._keep(spec, kept) for spec in destination.hosts)
-            chooser: Chooser[Host] = make_chooser(snapshot.balance, self.rng)
-            by_statements = snapshot.balance not in KNOW_CAPACITY
-            host_sets.append(HostSet(destination, chosen, chooser, now, by_statements=by_statements))
-        for key, host in self._hosts.items():
-            if key not in kept:
-                host.retire()
-                self._lose(host)
-                target = host.spec.target
-                self.work_left_s[target] = self.work_left_s.get(target, 0.0) + host.estimate.work_done_s
-        self._hosts, self.host_sets = kept, host_sets
-        by_target: dict[tuple[str, ...], list[Host]] = {}
-        for host in kept.values():
-            by_target.setdefault(self._doing(host.spec, host_sets), []).append(host)
-        self._siblings = list(by_target.values())
-        targets = {host.spec.target for host in kept.values()}
-        self.work_left_s = {target: work_s for target, work_s in self.work_left_s.items() if target in targets}
-        self._share_work(by_target)
-        self._by_name = {}
-        for host in kept.values():
-            self._by_name.setdefault(host.name, []).append(host)
-        for host in kept.values():
-            host.host_sets = [host_set for host_set in host_sets if host in host_set.hosts]
-        self.outliers = watched(self.outliers, kept.values(), snapshot, now)
-        return host_sets
-
-    def _doing(self, spec: HostSpec, host_sets: Iterable["HostSet"]) -> tuple[str, ...]:
-        """What hosts that do the same work have in common: endpoints of a pool their target, and nodes that this one
-        gives connections to all that these may go to, since each of them serves any."""
-        if self._kind is Kind.L4:
-            for host_set in host_sets:
-                if spec.target in host_set.destination.targets:
-                    return host_set.destination.targets
-        return (spec.target,)
-
-    def _share_work(self, siblings: Mapping[tuple[str, ...], Sequence[Host]]) -> None:
-        """What is known of the work of hosts is known of all that do the same, and of no others: where those that did
-        the same are parted, one part begins anew."""
-        work = {key: self._work[key] for key in siblings if key in self._work}
-        for key, hosts in siblings.items():
-            if key not in work:
-                known = hosts[0].estimate.work
-                work[key] = Work() if any(known is each for each in work.values()) else known
-        self._work = work
-        for key, hosts in siblings.items():
-            for spec in hosts:
-                spec.estimate.work = self._work[key]
-
-    def estimate_of(self, spec: HostSpec) -> LoadEstimate:
-        """What is known of a host that has just come: nothing."""
-        connections = self._kind is Kind.L4
-        return LoadEstimate(
-            reports=spec.reports,
-            parents=spec.parents,
-            joined=self.reactor.now,
-            by_connection=connections and spec.reports,
-            equal=connections,
-            endpoint=not spec.child,
-        )
-
-    def _keep(self, spec: HostSpec, kept: dict[tuple[str, str], Host]) -> Host:
-        key = (spec.name, str(spec.address))
-        host = kept.get(key) or self._hosts.get(key) or self._newcomer(spec)
-        host.host_sets = []
-        host.take(spec)
-        kept[key] = host
-        return host
-
-    def _newcomer(self, spec: HostSpec) -> Host:
-        """At the start nobody was heard, and to wait for one would give everything to another."""
-        return Host(spec, self, self.reactor.now + AWAITED_S if self.awaits(spec) else 0.0)
-
-    def awaits(self, spec: HostSpec) -> bool:
-        """Whether a node that is there (again) is to say a word first: others have."""
-        return spec.child and any(other.estimate.connected for other in self._hosts.values())
-
-    def tick(self, now: float) -> None:
-        """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
-        leaves the others as they are."""
-        dt_s, self._ticked_at = now - self._ticked_at, now
-        self._try(self.shortages.tick, now)
-        self._try(self._before_tick, now)
-        for outliers in self.outliers.values():
-            self._try(outliers.tick, now)
-        for host in self._hosts.values():
-            self._try(host.learn, now)
-        self._try(self.kinds.learn, now)
-        for siblings in self._siblings:
-            self._try(learn_together, siblings, dt_s)
-        for host_set in self.host_sets:
-            self._try(host_set.settle_in_turn, now)
-        if now - self._shares_at >= SHARE_S:
-            self._shares_at = now
-            self._share_out()
-
-    def _try(self, part: Callable[..., object], *given: object) -> None:
-        try:
-            part(*given)
-        except Exception as error:
-            self.on_error(error)
-
-    def _share_out(self) -> None:
-        """Each host's part of the items of the last second."""
-        given = {c: c.given() - c.started for c in self._hosts.values()}
-        total = sum(count for count in given.values() if count > 0)
-        for host, count in given.items():
-            host.recent_share = max(0, count) / total if total else 0.0
-            host.started = host.given()
-
-    def named(self, name: str) -> list[Host]:
-        """The hosts of one host (two while it changes its address)."""
-        return self._by_name.get(name, [])
-
-    def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
-        """A child reported. Who is no host is passed over.
-
-        What a parent would act on at once makes new lines at once, anything else with the next tick: to draw a
-        hundred lines for each of four hundred reports a second would be most of what reports cost.
-        """
-        now = self.reactor.now
-        for host in self.named(name):
-            estimate = host.estimate
-            known, connected, barren = estimate.heard, estimate.connected, estimate.barren
-            left = known is not None and known.draining
-            if self._kind is Kind.L4:
-                self.requests_below.take(estimate.echo, echo, first=known is None)
-            estimate.hear(now, load, echo)
-            if known is None:
-                host.started = host.given()
-            host.awaited_until = 0.0
-            if left != load.draining:
-                host.assess("drains" if load.draining else "returned")
-            elif estimate.barren is not barren:
-                host.says_ready(not estimate.barren)
-            elif not connected or host.availability is Availability.SILENT:
-                host.assess()
-            if known is None or not connected or is_news(known, load):
-                for host_set in host.host_sets:
-                    host_set.settle_at_once(now)
-
-    def guidance(self, name: str, now: float) -> Guidance | None:
-        """What a child is to know of its siblings; None for who is no host."""
-        for host in self.named(name):
-            for host_set in host.host_sets:
-                return host_set.guidance(host, now)
-        return None
-
-    def note_lost(self, name: str) -> None:
-        """A child's control socket is gone; its data path may well work."""
-        for host in self.named(name):
-            self._lose(host)
-
-    def _lose(self, host: Host) -> None:
-        """Nobody tells any more how many requests are in flight below it."""
-        self.requests_below.lose(host.estimate.lose())
-
-    def close(self) -> None:
-        """The node ends."""
-        for host in self._hosts.values():
-            host.retire()
-        self._hosts, self._by_name = {}, {}
+    @property
+    def kinds(self) -> Kinds:
+        return self.context.kinds
 
     @property
     def hosts(self) -> Iterable[Host]:
         return self._hosts.values()
 
+    def rebuild_host_sets(self, destinations: Iterable[Destination], snapshot: Snapshot) -> list[HostSet]:
+        """Host sets for a new snapshot, parallel to `destinations`; hosts that are in none of them retire."""
+        context, now = self.context, self.context.reactor.now
+        self._kind = snapshot.kind
+        context.local_ports = local_ports()
+        context.recovery.configure(snapshot)
+        kept: dict[tuple[str, str], Host] = {}
+        host_sets = []
+        for destination in destinations:
+            hosts = tuple(self._keep(spec, kept) for spec in destination.hosts)
+            chooser: Chooser[Host] = make_chooser(snapshot.balance, self.rng)
+            by_statements = snapshot.balance not in KNOW_CAPACITY
+            host_sets.append(HostSet(destination, hosts, chooser, now, by_statements=by_statements))
+        for key, host in self._hosts.items():
+            if key not in kept:
+                host.retire()
+                self._lose(host)
+                self.work.leave(host)
+        self._hosts, self.host_sets = kept, host_sets
+        self.work.regroup(kept.values(), host_sets, snapshot.kind)
+        self._sets_of = {
+            host: tuple(host_set for host_set in host_sets if host in host_set.hosts) for host in kept.values()
+        }
+        self._by_name = {}
+        for host, sets in self._sets_of.items():
+            host.dependents = sets
+            self._by_name.setdefault(host.name, []).append(host)
+        context.outliers = outliers_of(context.outliers, kept.values(), snapshot, now)
+        return host_sets
+
+    def _keep(self, spec: HostSpec, kept: dict[tuple[str, str], Host]) -> Host:
+        key = (spec.name, str(spec.address))
+        host = kept.get(key) or self._hosts.get(key) or Host(spec, self.context, self._estimate_of(spec))
+        host.dependents = ()
+        host.take(spec)
+        kept[key] = host
+        return host
+
+    def _estimate_of(self, spec: HostSpec) -> LoadEstimate:
+        """What is known of a host that has just come: nothing."""
+        connections = self._kind is Kind.L4
+        traits = HostTraits(
+            reports=spec.reports,
+            endpoint=not spec.child,
+            by_connection=connections and spec.reports,
+            equal=connections,
+        )
+        return LoadEstimate(traits, ReceivedReports(ParentShare(spec.parents)), self.context.reactor.now)
+
+    def _any_reports(self) -> bool:
+        return any(host.estimate.received.connected for host in self._hosts.values())
+
+    def tick(self, now: float) -> None:
+        """Learn from what happened and work out all costs anew; every `balance.load_estimate.TICK_S`. A part that fails
+        leaves the others as they are."""
+        dt_s, self._ticked_at = now - self._ticked_at, now
+        self._try(self.context.shortages.tick, now)
+        self._try(self._before_tick, now)
+        for outliers in self.context.outliers.values():
+            self._try(outliers.tick, now)
+        for host in self.hosts:
+            self._try(host.learn, now)
+        self._try(self.kinds.learn, now)
+        for siblings in self.work.siblings:
+            self._try(learn_together, siblings, dt_s)
+        for host_set in self.host_sets:
+            self._try(host_set.settle_in_turn, now)
+        self._try(self._shares.tick, now, self.hosts)
+
+    def _try(self, part: Callable[..., object], *given: object) -> None:
+        try:
+            part(*given)
+        except Exception as error:
+            self._report_error(error)
+
+    def _report_error(self, error: Exception) -> None:
+        self.context.on_error(error)
+
+    def named(self, name: str) -> list[Host]:
+        """The hosts of this name (two while one changes its address)."""
+        return self._by_name.get(name, [])
+
+    def note_report(self, name: str, load: SubtreeLoad, echo: Echo) -> None:
+        """A child reported. One that is no host is passed over.
+
+        What a parent would act on at once leads to new costs at once, anything else with the next tick: to work out a
+        hundred costs for each of four hundred reports a second would be most of what reports cost.
+        """
+        now = self.context.reactor.now
+        for host in self.named(name):
+            received = host.estimate.received
+            known, connected, barren = received.latest, received.connected, received.no_leaf_ready
+            if self._kind is Kind.L4:
+                self.requests_below.take(received.echo, echo, first=known is None)
+            host.estimate.receive(now, load, echo)
+            if known is None:
+                self._shares.begin(host)
+            host.condition.awaited_until = 0.0
+            if load.draining is not (known is not None and known.draining):
+                host.assess(HostEvent.DRAIN_STARTED if load.draining else HostEvent.DRAIN_ENDED)
+            elif received.no_leaf_ready and not barren:
+                host.assess(HostEvent.UNHEALTHY)
+            elif barren and not received.no_leaf_ready:
+                host.restore(now)
+            elif not connected or host.availability is Availability.SILENT:
+                host.assess()
+            if known is None or not connected or is_news(known, load):
+                host.settle_at_once(now)
+
+    def guidance(self, name: str, now: float) -> Guidance | None:
+        """What a child needs to know of its siblings; None for one that is no host."""
+        for host in self.named(name):
+            for host_set in self._sets_of[host]:
+                return host_set.guidance(host, now)
+        return None
+
+    def note_lost(self, name: str) -> None:
+        """A child's control connection is gone; its data path may well work."""
+        for host in self.named(name):
+            self._lose(host)
+
+    def _lose(self, host: Host) -> None:
+        """How many requests are in flight below it is not reported any more."""
+        self.requests_below.lose(host.estimate.received.lose())
+
+    def close(self) -> None:
+        """The node ends."""
+        for host in self.hosts:
+            host.retire()
+        self._hosts, self._by_name, self._sets_of = {}, {}, {}
+
     def loads(self) -> tuple[HostLoad, ...]:
-        now = self.reactor.now
-        return tuple(host.load(now) for host in self._hosts.values())
+        """The rows of this node's report."""
+        now = self.context.reactor.now
+        return tuple(load_of(host, now, self._shares.of(host)) for host in self.hosts)

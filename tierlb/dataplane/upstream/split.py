@@ -23,16 +23,12 @@ class Split:
 
     def __init__(self, host_sets: Sequence[HostSet], rng: random.Random) -> None:
         self._host_sets = host_sets
+        shares = tuple(host_set.destination.targets for host_set in host_sets)
         for host_set in host_sets:
-            host_set.split = self
+            host_set.join(shares, self.other)
         self._weights = [host_set.destination.weight for host_set in host_sets]
         self._draws = Draws(self._weights)
         self._random = rng.random
-
-    @property
-    def shares(self) -> tuple[tuple[str, ...], ...]:
-        """The targets of each."""
-        return tuple(host_set.destination.targets for host_set in self._host_sets)
 
     def pick(self) -> HostSet:
         """The host set for the next item."""

@@ -1,4 +1,5 @@
-"""The endpoints that are started on this machine, by pool; only those that accept connections get traffic."""
+"""The endpoints that are started on this machine, as the controller publishes them: only those that accept connections
+get traffic."""
 
 from collections.abc import Container
 
@@ -10,7 +11,7 @@ from tierlb.model.address import Address
 
 
 @attrs.define
-class LocalEndpoints:
+class PublishedEndpoints:
     """Every change is signalled, because nodes below which endpoints come and go get new snapshots."""
 
     _signals: Signals

@@ -1,8 +1,17 @@
+from typing import Annotated, Any, ClassVar
+
+import attrs
+import jsonschema
 import pytest
 
+from tierlb.model.topology import Admin
+from tierlb.topology import forms
 from tierlb.topology.problems import path_text
+from tierlb.topology.reading import TypedReading, read_typed
+from tierlb.topology.schema import DEFINITIONS, Describer
+from tierlb.topology.shapes import FileShape
 from tierlb.topology.source import read_source
-from tierlb.topology.structure import Reading, structure
+from tierlb.topology.typed import ExactlyOne
 
 TIER = '{kind: l7, listen: "*:80", to: app}'
 BASE = f"""
@@ -14,8 +23,8 @@ pools:
 """
 
 
-def reading_of(text: str) -> Reading:
-    return structure(read_source(text).data)
+def reading_of(text: str) -> TypedReading:
+    return read_typed(FileShape, read_source(text).data)
 
 
 def faults_of(text: str) -> list[str]:
@@ -26,8 +35,8 @@ def test_a_right_file_is_structured_without_a_fault() -> None:
     reading = reading_of(BASE)
     assert reading.faults == ()
     assert reading.damaged == frozenset()
-    assert reading.shape is not None
-    assert reading.shape.tiers["web"].to == "app"
+    assert reading.value is not None
+    assert reading.value.tiers["web"].to == "app"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def test_keys_of_later_versions_are_not_accepted_yet() -> None:
         ("{agents: false}", "agents: 'false' has no meaning here: write true, or leave the key out"),
         ("{agents: true, health: http}", "health: 'http' is not known: write tcp or {path: PATH}"),
         ("{agents: true, health: {pth: /}}", "health.pth: unknown key (did you mean 'path'?)"),
-        ("{agents: true, health: {status: [200, 2xx]}}", "health.status[1]: '2xx' is no status"),
+        ("{agents: true, health: {status: [200, 2xx]}}", "health.status[1]: '2xx' is not a status"),
         ("{agents: true, agent_check: ':80'}", "agent_check: ':80' is not a whole number"),
     ],
 )
@@ -148,15 +157,108 @@ def test_all_faults_come_in_one_pass() -> None:
 
 
 def test_what_is_right_is_structured_beside_what_is_not() -> None:
-    reading = reading_of(BASE.replace("*:80", "80").replace("shop", "A Shop"))
-    assert reading.shape is not None
-    assert reading.shape.tiers["web"].to == "app"
-    assert reading.damaged == {("tiers", "web", "listen"), ("cluster",)}
+    reading = reading_of(BASE.replace("*:80", "80").replace("[127", "[x, 127"))
+    assert reading.value is not None
+    assert reading.value.tiers["web"].to == "app"
+    assert reading.damaged == {("tiers", "web", "listen"), ("pools", "app", "endpoints")}
     assert not reading.intact(("tiers", "web"))
-    assert reading.intact(("pools", "app"))
+    assert not reading.intact(("pools", "app"))
+    assert reading.intact(("cluster",))
 
 
 def test_a_file_without_right_tiers_has_no_shape_but_its_faults() -> None:
     reading = reading_of("cluster: x\ntiers: 3\n")
-    assert reading.shape is None
+    assert reading.value is None
     assert [fault.path for fault in reading.faults] == [("tiers",)]
+
+
+@attrs.frozen
+class Cat:
+    """It says miaow."""
+
+    TAG: ClassVar = ("animal", "cat")
+    lives: Annotated[int, forms.whole(1, 9)]
+
+
+@attrs.frozen
+class Dog:
+    TAG: ClassVar = ("animal", "dog")
+    names: dict[Annotated[str, forms.json_text(1, 5)], forms.Switch]
+
+
+@attrs.frozen
+class House:
+    RULES: ClassVar = (ExactlyOne(("street", "at")),)
+    rent: forms.Weight
+    street: Annotated[str, forms.json_text(0, 99, one_line=False)] | None = None
+    at: tuple[forms.HeaderCount, forms.HeaderCount] | None = None
+    pet: Cat | Dog | None = None
+    state: Admin = Admin.READY
+
+
+RIGHT_JSON = [
+    ({"rent": 1, "street": ""}, House(1.0, "")),
+    ({"rent": 1.5, "at": [1, 2.0], "state": "drain"}, House(1.5, at=(1, 2), state=Admin.DRAIN)),
+    ({"rent": 1, "street": "\u00e9\n", "pet": {"animal": "cat", "lives": 9}}, House(1.0, "\u00e9\n", pet=Cat(9))),
+    (
+        {"rent": 1, "street": "a", "pet": {"animal": "dog", "names": {"rex": True}}},
+        House(1.0, "a", pet=Dog({"rex": True})),
+    ),
+]
+WRONG_JSON: list[tuple[Any, list[str]]] = [
+    ([], [": must be a mapping with the keys rent, street, at, pet, state, not a list"]),
+    ({}, [": the key 'rent' is missing"]),
+    ({"rent": True, "street": ""}, ["rent: 'true' is not a weight"]),
+    ({"rent": "1", "street": ""}, ["rent: '1' is not a weight"]),
+    ({"rent": None, "street": ""}, ["rent: has no value: write a single value"]),
+    ({"rent": float("inf"), "street": ""}, ["rent: 'inf' is not a weight"]),
+    ({"rent": 10**400, "street": ""}, ["rent: "]),
+    ({"rent": 1, "street": None}, ["street: has no value"]),
+    ({"rent": 1, "street": 5}, ["street: write a text"]),
+    ({"rent": 1, "street": "\ud800"}, ["street: half of a surrogate pair is not a text"]),
+    ({"rent": 1}, [": needs one of the keys street, at"]),
+    ({"rent": 1, "street": "", "at": [1, 2]}, ["at: cannot stand beside 'street'"]),
+    ({"rent": 1, "at": [1]}, ["at: must be a list of 2, not of 1"]),
+    ({"rent": 1, "at": [1, 2.5]}, ["at[1]: '2.5' is not a whole number"]),
+    ({"rent": 1, "street": "", "state": "gone"}, ["state: 'gone' is not known: write ready, drain or maintenance"]),
+    ({"rent": 1, "street": "", "state": ["ready"]}, ["state: must be a single value, not a list"]),
+    ({"rent": 1, "street": "", "pet": {"animal": "cow"}}, ["pet.animal: write one of cat, dog"]),
+    ({"rent": 1, "street": "", "pet": {"animal": ["cat"]}}, ["pet.animal: write one of cat, dog"]),
+    ({"rent": 1, "street": "", "pet": "cat"}, ["pet: must be a mapping, not a single value"]),
+    ({"rent": 1, "street": "", "pet": {"animal": "cat", "lives": 10}}, ["pet.lives: '10' is out of range"]),
+    ({"rent": 1, "street": "", "pet": {"animal": "dog", "names": {}}}, ["pet.names: is empty"]),
+    (
+        {"rent": 1, "street": "", "pet": {"animal": "dog", "names": {"a\nb": 1}}},
+        ["pet.names.'a\\nb': write one line, without control", "pet.names.'a\\nb': '1' is neither true nor false"],
+    ),
+    ({"rent": 1, "street": "", "Garden": 1}, ["Garden: unknown key"]),
+]
+
+
+@pytest.mark.parametrize(("data", "house"), RIGHT_JSON)
+def test_json_is_read_as_the_schema_allows(data: Any, house: House) -> None:
+    assert is_valid(data)
+    assert read_typed(House, data) == TypedReading(house)
+
+
+@pytest.mark.parametrize(("data", "said"), WRONG_JSON)
+def test_every_fault_of_json_is_named(data: Any, said: list[str]) -> None:
+    reading = read_typed(House, data)
+    found = [f"{path_text(fault.path)}: {fault.message}" for fault in reading.faults]
+    for text, start in zip(found, said, strict=True):
+        assert text.startswith(start)
+
+
+BEYOND_SCHEMAS = ("'inf'", "surrogate")
+SCHEMAS_KNOW = [data for data, said in WRONG_JSON if not any(word in said[0] for word in BEYOND_SCHEMAS)]
+
+
+@pytest.mark.parametrize("data", SCHEMAS_KNOW)
+def test_what_is_refused_the_schema_does_not_allow(data: Any) -> None:
+    assert not is_valid(data)
+
+
+def is_valid(data: Any) -> bool:
+    describer = Describer(DEFINITIONS, {})
+    schema = {**describer.schema(House), "$defs": describer.definitions}
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(data))

@@ -1,0 +1,129 @@
+"""Who a client is, by its address, by a parent, and by what a trusted peer says."""
+
+import pytest
+import trio
+
+from tests.dataplane.conftest import (
+    CLIENT,
+    DATA_KEY,
+    INNER,
+    Lab,
+    l4_parent,
+    l7_parent,
+)
+from tests.dataplane.l7.conversations import introduced
+from tierlb.model.load import Echo
+from tierlb.model.snapshot import Rule
+from tierlb.model.topology import Match, Respond, Timeouts
+from tierlb.wire.proxy_protocol import encode_local
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HELLO = (Rule(Match(), Respond(200, "hello\n")),)
+STRANGERS = {
+    "no header": GET,
+    "the header in text": b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET,
+    "another version": l7_parent()[:12] + b"\x11" + GET,
+    "no key": encode_local() + GET,
+    "a wrong key": l7_parent(key=b"guessed") + GET,
+    "a wrong key at l4": l4_parent(key=b"guessed") + GET,
+    "the right key cut short": l4_parent(key=DATA_KEY[:-1]) + GET,
+}
+LOOPBACK = ("127.0.0.0/8",)
+CLAIMS = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n"
+    b"X-Forwarded-Host: shop\r\nX-Request-Id: given\r\nForwarded: for=192.0.2.3\r\n\r\n"
+)
+
+
+async def test_the_client_is_who_an_l4_parent_says(lab: Lab) -> None:
+    client, endpoint = await lab.converses(listener=INNER)
+    await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == [CLIENT[0]]
+
+
+async def test_a_trusted_client_of_an_l4_parent_is_believed(lab: Lab) -> None:
+    client, endpoint = await lab.converses(listener=INNER, trusted_peers=("192.0.2.0/24",))
+    await client.says(l4_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["6.6.6.6, 192.0.2.7"]
+
+
+async def test_a_proxy_header_may_come_in_pieces(lab: Lab) -> None:
+    client, endpoint = await lab.converses(listener=INNER)
+    for byte in l4_parent(("2001:db8::7", 1234)) + GET:
+        await client.says(bytes([byte]))
+        await trio.lowlevel.checkpoint()
+    assert (await (await endpoint.accepts()).hears_head())["x-forwarded-for"] == "2001:db8::7"
+
+
+async def test_an_l7_parent_is_believed_about_its_client(lab: Lab) -> None:
+    client, endpoint = await lab.converses(listener=INNER)
+    await client.says(l7_parent() + b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["192.0.2.7, 127.0.0.1"]
+
+
+@pytest.mark.parametrize("start", STRANGERS.values(), ids=STRANGERS)
+async def test_who_does_not_show_that_it_is_a_parent_is_turned_away_unanswered_and_counted(
+    lab: Lab, start: bytes
+) -> None:
+    client, endpoint = await lab.converses(listener=INNER)
+    await client.says(start)
+    await client.hears_no_word()
+    await endpoint.is_left_alone()
+    load = lab.plane.load()
+    assert (load.rejected, load.items, load.connections) == (1, 0, 0)
+    assert lab.log.count("connection_refused") == 1
+
+
+async def test_a_proxy_header_that_does_not_come_is_not_waited_for_long(lab: Lab) -> None:
+    client, _ = await lab.converses(listener=INNER, timeouts=Timeouts(head=0.1))
+    await client.says(l4_parent()[:10])
+    await client.hears_end()
+
+
+async def test_what_comes_from_a_parent_is_counted_as_its(lab: Lab) -> None:
+    client, _ = await introduced(lab, l4_parent(name="edge-1"))
+    other = await lab.connects()
+    await other.says(l7_parent(name="web-9") + GET)
+    await lab.until(lambda: lab.plane.load().in_flight == 1)
+    assert lab.plane.echo("edge-1") == Echo(0, 1, 1)
+    assert lab.plane.echo("web-9") == Echo(1, 1, 1)
+    assert lab.plane.echo("edge-2") == Echo()
+    subtree = lab.plane.subtree()
+    assert (subtree.in_flight, subtree.arrivals, subtree.done, subtree.connections) == (1, 2, 1, 2)
+    await client.leaves()
+    await lab.until(lambda: lab.plane.load().connections == 1)
+    assert lab.plane.echo("edge-1") == Echo(0, 1, 0)
+
+
+async def test_who_comes_without_a_parent_is_no_parents(lab: Lab) -> None:
+    client, _ = await lab.converses(rules=HELLO)
+    await client.asks(GET)
+    assert lab.plane.subtree().arrivals == 1
+    assert lab.plane.echo("") == Echo()
+
+
+async def test_claims_of_a_stranger_are_replaced(lab: Lab) -> None:
+    client, endpoint = await lab.converses()
+    await client.says(CLAIMS)
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["127.0.0.1"]
+    assert request.all("x-forwarded-proto") == ["http"]
+    assert request.all("x-forwarded-host") == ["a"]
+    assert request["x-request-id"] != "given"
+    assert "forwarded" not in request
+
+
+@pytest.mark.parametrize(("options", "first"), [({"trusted_peers": LOOPBACK}, b""), ({"listener": INNER}, l7_parent())])
+async def test_claims_of_a_trusted_peer_are_kept_and_completed(
+    lab: Lab, options: dict[str, object], first: bytes
+) -> None:
+    client, endpoint = await lab.converses(**options)
+    await client.says(first + CLAIMS)
+    request = await (await endpoint.accepts()).hears_head()
+    assert request.all("x-forwarded-for") == ["192.0.2.1, 192.0.2.2, 127.0.0.1"]
+    assert request.all("x-forwarded-proto") == ["https"]
+    assert request.all("x-forwarded-host") == ["shop"]
+    assert request.all("x-request-id") == ["given"]

@@ -1,0 +1,78 @@
+"""Who sent the requests of one client connection, and whether what it says of itself is believed.
+
+A client that connects by itself is known by its address. A connection from a parent begins with a PROXY header: an l4
+parent names the client's address, and an l7 parent tells of the clients in the requests themselves.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+import attrs
+
+from tierlb.dataplane.kinship import Kinship, way_of
+from tierlb.telemetry.tally import Tallies, Tally
+from tierlb.wire.proxy_protocol import EXPLAINED, BadProxyHeader, parse_v2
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ClientIdentity:
+    """Not changed after it was made. `address` is the client's. `forwarded_for` is what follows `X-Forwarded-For: ` in
+    a request that goes upstream, up to the number of the request. `trusted`: its X-Forwarded-* fields and request ids
+    are believed. `tally`: where its items are counted. `processes` are those of the cluster through which the
+    connection came, the nearest first, and `explained` are their lines on how they chose (`dataplane.explanation`)."""
+
+    __slots__ = ("address", "explained", "forwarded_for", "processes", "tally", "trusted")
+
+    def __init__(
+        self,
+        address: str,
+        tally: Tally,
+        id_prefix: bytes,
+        *,
+        trusted: bool,
+        processes: tuple[str, ...] = (),
+        explained: tuple[bytes, ...] = (),
+    ) -> None:
+        self.address = address.encode()
+        self.forwarded_for = b"%b\r\nX-Request-Id: %b" % (self.address, id_prefix)
+        self.trusted = trusted
+        self.tally = tally
+        self.processes = processes
+        self.explained = explained
+
+
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address lies in one of these networks."""
+    if not networks:
+        return False
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in networks)
+
+
+@attrs.frozen
+class Introduction:
+    """What a parent's PROXY header says. `length`: its bytes. `client`: the address of the client that an l4 parent
+    speaks for, None from an l7 parent."""
+
+    length: int
+    client: str | None
+    tally: Tally
+    processes: tuple[str, ...]
+    explained: tuple[bytes, ...]
+
+
+def read_introduction(buffer: bytes, kin: Kinship, tallies: Tallies) -> Introduction | None:
+    """Read the PROXY header with which a parent's connection begins; None while it is not complete. Raises
+    BadProxyHeader, also for a header of somebody else."""
+    header = parse_v2(buffer)
+    if header is None:
+        return None
+    parent = kin.parent(header)
+    if parent is None:
+        raise BadProxyHeader("it does not know the key of this cluster")
+    if header.source is None:
+        return Introduction(header.length, None, tallies.of(parent), (), ())
+    lines = header.tlvs.get(EXPLAINED)
+    explained = tuple(lines.split(b"\n")) if lines else ()
+    return Introduction(header.length, header.source[0], tallies.of(parent), way_of(parent, header), explained)

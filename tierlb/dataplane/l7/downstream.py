@@ -1,0 +1,91 @@
+"""What an exchange needs of whatever framed its request: today one connection of HTTP/1 (`http1`).
+
+The exchange hands over a response as values, a head, pieces of the body and the end, and knows nothing of framing. In
+the other direction the downstream takes the request's body apart and hands on plain pieces (`RequestHalf.take`). So a
+stream of HTTP/2 can be a downstream as well.
+
+Backpressure goes both ways. `pause` and `resume` stop and continue the reading of the request's body. A downstream that
+`is_behind` could not write what it was given, and calls `Exchange.on_downstream_drained` when it has.
+"""
+
+import socket
+
+from tierlb.dataplane.l7.client_identity import ClientIdentity
+from tierlb.dataplane.l7.reply import Reply
+from tierlb.wire.http_head import Header
+
+
+class Downstream:
+    """The side of an exchange that a client is on. `identity`: who the client is. `has_left`: it ended its side after
+    having waited (`abort`)."""
+
+    __slots__ = ("has_left", "identity")
+
+    has_left: bool
+    identity: ClientIdentity
+
+    def serves(self, exchange: object) -> bool:
+        """Whether this exchange is still wanted."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Read no more of the request's body until `resume`, if some of it is still to come."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+    def expect(self, seconds: float) -> None:
+        """The client is to send more of the body, or to read on if it `is_behind`, within so many seconds: NEVER while
+        it owes nothing. When a body is late, `RequestHalf.gets_more_time` decides."""
+        raise NotImplementedError
+
+    # The response.
+
+    def pass_interim(self, reply: Reply) -> None:
+        """A 1xx response."""
+        raise NotImplementedError
+
+    def pass_whole(self, reply: Reply, body: bytes) -> None:
+        """The whole of the final response. The exchange is over."""
+        raise NotImplementedError
+
+    def pass_head(self, reply: Reply) -> None:
+        """The head of the final response."""
+        raise NotImplementedError
+
+    def pass_body(self, piece: bytes) -> None:
+        """A further piece of the body."""
+        raise NotImplementedError
+
+    def pass_end(self, piece: bytes, trailers: tuple[Header, ...]) -> None:
+        """The last piece of the body, which may be empty. The exchange is over."""
+        raise NotImplementedError
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has yet to read what was passed on."""
+        raise NotImplementedError
+
+    # Other ends of the exchange.
+
+    def answer_error(self, status: int, reason: str, *, retry_after: bool, extra: bytes) -> None:
+        """This node answers in the host's place. `extra` holds further complete header lines."""
+        raise NotImplementedError
+
+    def refuse(self, status: int, reason: str, extra: bytes = b"") -> None:
+        """The request cannot be understood or allowed."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """The response that has begun breaks off, so that the client does not take what it has for all of it."""
+        raise NotImplementedError
+
+    def crash(self, error: Exception) -> None:
+        """The exchange ended by an internal error."""
+        raise NotImplementedError
+
+    def detach(self) -> tuple[socket.socket, bytes, bytes, float]:
+        """Give the socket away for a tunnel: it, the bytes that were not sent yet, those that came behind the request,
+        and when the connection began. The request and the connection count on until the tunnel ends."""
+        raise NotImplementedError

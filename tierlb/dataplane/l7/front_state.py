@@ -1,0 +1,49 @@
+"""What the connections and exchanges of one l7 front share. The front itself (`front`) adds the connections."""
+
+from typing import Any
+
+from tierlb.balance.retry_budget import RetryBudget
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.explanation import Explaining
+from tierlb.dataplane.hold import Hold
+from tierlb.dataplane.l7.config import FrontConfig
+from tierlb.dataplane.l7.relocation import Relocation
+from tierlb.dataplane.l7.request_id import RequestIds
+from tierlb.dataplane.l7.tunnels import Tunnels
+from tierlb.dataplane.upstream.registry import HostRegistry
+from tierlb.net.reactor import Reactor
+from tierlb.telemetry.sketch import Sketch
+
+
+class ExchangeContext:
+    """What only exchanges share: `hold` for requests that wait for the first host of a destination, the budget of
+    retries, the ids of requests, and the tunnels that came of some."""
+
+    __slots__ = ("hold", "ids", "retry_budget", "tunnels")
+
+    def __init__(self, hold: Hold, tunnels: Tunnels) -> None:
+        self.hold = hold
+        self.tunnels = tunnels
+        self.ids = RequestIds()
+        self.retry_budget = RetryBudget()
+
+
+class FrontState:
+    """`config` is set before the first connection comes, and swapped with each snapshot. `load_field` is a complete
+    header line that tells of this node's load, or empty. `full`: the node holds as many connections as it may, so
+    responses end their connections."""
+
+    config: FrontConfig
+
+    def __init__(self, name: str, reactor: Reactor, log: Any, registry: HostRegistry, relocation: Relocation) -> None:
+        self.name = name
+        self.reactor = reactor
+        self.log = log
+        self.registry = registry
+        self.relocation = relocation
+        self.counters = Counters()
+        self.latencies = Sketch()
+        self.explaining = Explaining()
+        self.load_field = b""
+        self.full = False
+        self.exchanges = ExchangeContext(Hold(reactor, log), Tunnels(reactor, self.counters))

@@ -1,0 +1,88 @@
+"""A client's connection over HTTP/1 from one request to the next: kept for another one, or ended politely.
+
+Ending politely means *lingering*: our side is shut, and what the client is still sending is thrown away for a while.
+Closing with unread bytes would make the kernel reset the connection, and the answer may be lost with it (RFC 9112
+§9.6).
+"""
+
+import socket
+
+from tierlb.dataplane.l7.front_state import FrontState
+from tierlb.dataplane.l7.lifetime import Lifetime
+from tierlb.net.bulk import READ_BYTES
+from tierlb.net.stream import Stream
+
+LINGER_S = 2.0
+PIPELINED_BYTES = 64 * 1024
+"""Of requests that wait for their turn. While there are more, nothing is read."""
+
+
+class KeptStream(Stream):
+    """`buffer`: bytes of requests that wait for their turn."""
+
+    __slots__ = ("buffer", "front", "lifetime", "lingering")
+
+    def __init__(self, front: FrontState, sock: socket.socket) -> None:
+        super().__init__(front.reactor, sock)
+        self.front = front
+        self.buffer = b""
+        self.lingering = False
+        self.lifetime = Lifetime(front.reactor.now, draining=front.config.draining)
+
+    def pump(self) -> None:
+        """Begin the requests that are complete."""
+        raise NotImplementedError
+
+    def next_request(self) -> None:
+        """Wait for the next request, or take it if it is here."""
+        self.read_bytes = READ_BYTES
+        config, now = self.front.config, self.reactor.now
+        if config.draining:
+            self.deadline = at = max(now, self.lifetime.expires) + config.grace_s
+        else:
+            self.deadline = at = now + config.timeouts.idle
+        if at < self.filed:
+            self.reactor.wheel.file(self)
+        if self.paused and len(self.buffer) <= PIPELINED_BYTES:
+            self.resume()
+        if self.buffer:
+            self.pump()
+
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether further requests are welcome and possible; those that came before the client's end still count."""
+        lasts = self.reactor.now < self.lifetime.expires and not self.front.full
+        return lasts and (not self.eof or bool(self.buffer))
+
+    def go_on(self, *, keep_alive: bool, unread: bool) -> None:
+        """A response was handed over. `unread`: the client may still be sending its request."""
+        if keep_alive:
+            self.next_request()
+        else:
+            self.finish(linger=unread or bool(self.buffer))
+
+    def finish(self, *, linger: bool) -> None:
+        """Close once everything is written; `linger` first if the client may still be sending."""
+        if self.backlog is None and (self.eof or not linger):
+            self.close()
+            return
+        self.lingering = True
+        self.buffer = b""
+        self.arm(LINGER_S if self.backlog is None else self.front.config.timeouts.stream)
+        self.resume()
+        if self.backlog is None:
+            self.shutdown_write()
+
+    def linger_on(self) -> None:
+        """All is written; the client may still be sending."""
+        if self.eof:
+            self.close()
+        else:
+            self.arm(LINGER_S)
+            self.shutdown_write()
+
+    def take_buffer(self) -> bytes:
+        """What came and was not looked at."""
+        taken, self.buffer = self.unread + self.buffer, b""
+        self.unread = b""
+        return taken

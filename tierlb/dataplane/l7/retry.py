@@ -1,0 +1,284 @@
+"""How a request gets to a host, and when it is tried again.
+
+* A connect that failed has cost nothing, so any request may go to another host, up to `CONNECTS` connects in all.
+* A request that was sent may have been acted on. It is sent once more, and only if it is idempotent, has no body, and
+  not one byte of a response came (RFC 9110 §9.2.2), within the retry budget. That covers the race in which a host
+  closes a kept connection just as a request is put on it.
+* A request whose client left is not sent again.
+
+Elsewhere is another host of the same share of a split, and another share where this one has no other host. A
+destination that had no host so far is waited for (`dataplane.hold`).
+"""
+
+import errno
+from collections.abc import Iterable
+
+from tierlb.balance.outlier import Fault
+from tierlb.balance.ticket import Ticket
+from tierlb.dataplane.l7.downstream import Downstream
+from tierlb.dataplane.l7.front_state import FrontState
+from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.pooled import Carried, PooledConnection
+from tierlb.dataplane.l7.request_id import printable_id
+from tierlb.dataplane.l7.states import AWAITED
+from tierlb.dataplane.upstream.host import Host
+from tierlb.dataplane.upstream.host_set import Choice, HostSet
+from tierlb.net import peer_liveness
+from tierlb.net.shortage import is_own
+
+CONNECTS = 3
+
+
+class Tried:
+    """What was tried for one request: hosts that are not tried again, how many connects, and whether the request was
+    repeated after it had been sent. Not changed after it was made."""
+
+    __slots__ = ("connects", "hosts", "repeated")
+
+    def __init__(self, hosts: tuple[Host, ...], connects: int, *, repeated: bool) -> None:
+        self.hosts = hosts
+        self.connects = connects
+        self.repeated = repeated
+
+
+NOTHING_TRIED = Tried((), 0, repeated=False)
+
+
+def find_same_destination(host_sets: Iterable[HostSet], before: Choice) -> HostSet | None:
+    """The host set of the current snapshot that sends where this one of an earlier snapshot did. One whose split leads
+    elsewhere too is the last choice, since it belongs to another rule."""
+    targets, shares = before.destination.targets, before.shares
+    same = [host_set for host_set in host_sets if host_set.destination.targets == targets]
+    return min(same, key=lambda host_set: (host_set.shares != shares, host_set.is_share), default=None)
+
+
+class Attempts(Carried):
+    """The attempts of one request, one after the other, each with a ticket of its own.
+
+    `came` is when the request did. `ends`: when the host's time is over, as long as no response has begun. `id_number`
+    is that of the id which the host was sent, if this node made it up.
+    """
+
+    __slots__ = (
+        "came",
+        "choice",
+        "connection",
+        "downstream",
+        "ends",
+        "front",
+        "id_number",
+        "plan",
+        "ticket",
+        "tried",
+    )
+
+    front: FrontState
+    downstream: Downstream
+    plan: Plan
+    choice: Choice
+    came: float
+    ends: float
+    ticket: Ticket[Host] | None
+    connection: PooledConnection | None
+    tried: Tried
+    id_number: int
+
+    def start(self) -> None:
+        """Choose a host and send the request, on a kept connection if there is one."""
+        front, plan, tried = self.front, self.plan, self.tried
+        hashing, kind = front.config.hashing, plan.kind
+        key = 0 if hashing is None else hashing.key(plan, self.downstream.identity)
+        long = front.registry.kinds.long[kind.number]
+        host = self.choice.choose(tried.hosts, key, long)
+        if host is None:
+            self._hold_or_refuse()
+            return
+        self.ticket = host.begin(front.reactor.now, self.downstream.identity.tally, kind, long=long)
+        idle = host.idle
+        while idle and not tried.repeated:
+            connection = idle.pop()
+            if connection.is_clean() if plan.repeatable else connection.is_alive():
+                connection.exchange = self
+                self.connection = connection
+                self.on_connected()
+                return
+            connection.close()
+        self._connect(host)
+
+    def _connect(self, host: Host) -> None:
+        front, tried = self.front, self.tried
+        self.tried = Tried(tried.hosts, tried.connects + 1, repeated=tried.repeated)
+        connection = PooledConnection.open(front.reactor, host, front.config.timeouts.connect)
+        if isinstance(connection, int):
+            self.on_connect_failed(connection)
+            return
+        connection.exchange = self
+        self.connection = connection
+        if self.plan.body_bytes != 0:
+            self.downstream.pause()
+
+    def on_connect_failed(self, code: int) -> None:
+        ticket, tried = self.ticket, self.tried
+        assert ticket is not None
+        host = ticket.host
+        self.connection = None
+        ticket.give_back(self.front.reactor.now)
+        host.reach.dial_failed(code)
+        self.tried = tried = Tried((*tried.hosts, host), tried.connects, repeated=tried.repeated)
+        if tried.connects < CONNECTS and (self.choice.has_other(tried.hosts) or self._take_other_share()):
+            self.start()
+        elif is_own(code):
+            self.refuse(503, "this node is short of resources", retry_after=True)
+        elif code == errno.ETIMEDOUT:
+            self.refuse(504, "connecting to the endpoint took too long", host.name)
+        else:
+            name = f"{host.name} ({errno.errorcode.get(code, code)})"
+            self.refuse(502, "the endpoint cannot be reached", name)
+
+    # Sending again.
+
+    def repeat(self, *, silent: bool) -> bool:
+        """The connection broke before a response. Send the request again if that is allowed; whether it is. A host
+        that is `silent` has not just closed a connection that lay idle."""
+        front, connection, ticket = self.front, self.connection, self.ticket
+        assert connection is not None
+        assert ticket is not None
+        now = front.reactor.now
+        if (
+            not self.plan.repeatable
+            or self.tried.repeated
+            or self.downstream.has_left
+            or connection.response.state is not AWAITED
+            or not front.exchanges.retry_budget.spend(now, front.counters.items)
+        ):
+            return False
+        blamed = silent or connection.uses == 1  # else it may be the race in which a kept connection is closed
+        if blamed:
+            ticket.failed(now, Fault.GATEWAY)
+        else:
+            ticket.give_back(now)
+        hosts = self._avoid(ticket.host, blamed=blamed)
+        self.tried = Tried(hosts, self.tried.connects, repeated=True)
+        self.connection = connection.exchange = None
+        connection.close()
+        self.start()
+        return True
+
+    def _avoid(self, host: Host, *, blamed: bool) -> tuple[Host, ...]:
+        """The hosts that the repeated request is not sent to. It goes elsewhere if another host is available, since
+        this one may have died and the request is not repeated twice. A host that may just have closed an idle
+        connection is no reason to leave its share, nor the place that a hash gives."""
+        tried = (*self.tried.hosts, host)
+        if any(each not in tried for each in self.choice.available):
+            return tried if blamed or self.front.config.hashing is None else self.tried.hosts
+        if blamed and (other := self.choice.of_other_share(tried)) is not None and other.sound:
+            self._take(other, tried)
+            return tried
+        return self.tried.hosts
+
+    def _take_other_share(self) -> bool:
+        """Go to another share of the split, if one has a host that was not tried."""
+        other = self.choice.of_other_share(self.tried.hosts)
+        if other is not None:
+            self._take(other, self.tried.hosts)
+        return other is not None
+
+    def _take(self, host_set: HostSet, tried: tuple[Host, ...]) -> None:
+        """Choose from this one from now on."""
+        self.choice = host_set
+
+    # Where there is no host.
+
+    def _hold_or_refuse(self) -> None:
+        """Wait for the first host of a destination that is starting, with the body unread."""
+        destination, hold = self.choice.destination, self.front.exchanges.hold
+        if self.tried.hosts or not hold.applies(destination, self.came):
+            self.refuse(503, f"nobody is there to answer: {self.choice.why_none()}", retry_after=True)
+            return
+        if self.plan.body_bytes != 0:
+            self.downstream.pause()
+        hold.add(destination, self.came, self._try_again)
+
+    def _try_again(self) -> None:
+        """After it was held. The hosts that there are now are those of another snapshot's host set."""
+        if not self.downstream.serves(self):
+            return
+        try:
+            host_set = find_same_destination(self.front.registry.host_sets, self.choice)
+            if host_set is not None:
+                self._take(host_set, self.tried.hosts)
+            if self.plan.body_bytes != 0:
+                self.downstream.resume()
+            self.start()
+        except Exception as error:
+            self.failed(error)
+
+    def note_sent(self) -> float:
+        """All of the request was sent, so the host owes a response from now on."""
+        assert self.ticket is not None
+        self.ticket.sent = now = self.front.reactor.now
+        return now
+
+    def await_host(self, connection: PooledConnection, seconds: float) -> None:
+        """The host has so long from now on, if it is there."""
+        self.ends = self.front.reactor.now + seconds
+        connection.arm(min(seconds, peer_liveness.LOOK_S))
+
+    # Ends.
+
+    def release(self, keep: bool) -> None:
+        """Have done with the connection: keep it for other requests, if it is good for that, or close it."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        connection.exchange = None
+        try:
+            if keep and not connection.eof:
+                connection.keep()
+            else:
+                connection.close()
+        except Exception:
+            connection.close()
+            raise
+
+    def abandon(self) -> None:
+        """No response is wanted any more, or none can be had. For that the host is not to blame."""
+        if self.ticket is not None:
+            self.ticket.give_back(self.front.reactor.now)
+        self.release(False)
+
+    def failed(self, error: Exception) -> None:
+        """An internal error: nothing is kept, and the client is let go."""
+        try:
+            self.abandon()
+        except Exception as second:
+            self.front.reactor.report(second)
+        self.downstream.crash(error)
+
+    def refuse_request(self, status: int, reason: str) -> None:
+        """The request cannot be understood or allowed."""
+        self.front.counters.rejected += 1
+        self.abandon()
+        self.downstream.refuse(status, reason)
+
+    def refuse(self, status: int, reason: str, detail: str = "", *, retry_after: bool = False) -> None:
+        """Answer in the host's place. `detail`, the host's name and an errno, is for the log and for those who may have
+        requests explained: clients get the reason and the request's id."""
+        front, request_id = self.front, self._request_id()
+        front.counters.errors += 1
+        self.abandon()
+        if detail:  # without one the client is told everything, and a shortage is logged once per burst
+            front.log.warning("request_failed", id=request_id, status=status, reason=reason, host=detail)
+        text, extra = f"{reason}\nrequest id: {request_id}", self.explained(status, reason, detail)
+        self.downstream.answer_error(status, text, retry_after=retry_after, extra=extra)
+
+    def explained(self, status: int, reason: str, detail: str) -> bytes:
+        """Header lines on how hosts were chosen, for an answer of this node (`explained.ExplainedExchange`)."""
+        return b""
+
+    def _request_id(self) -> str:
+        """As it was sent to the host, or would be."""
+        if self.plan.has_id:
+            return printable_id(self.plan.head.get(b"x-request-id") or b"")
+        ids = self.front.exchanges.ids
+        return ids.text(self.id_number or ids.next())

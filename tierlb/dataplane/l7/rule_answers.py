@@ -1,0 +1,44 @@
+"""Answers that this node gives itself because a rule says so, or because there is none for a request."""
+
+from tierlb.dataplane.explanation import answered, response_fields
+from tierlb.dataplane.l7.client_identity import ClientIdentity
+from tierlb.dataplane.l7.front_state import FrontState
+from tierlb.dataplane.l7.max_forwards import FinalRecipient
+from tierlb.dataplane.l7.plan import Plan
+from tierlb.dataplane.l7.redirect import location
+from tierlb.dataplane.l7.reply import own_answer
+from tierlb.model.topology import Redirect, Respond
+
+TEXT = "text/plain; charset=utf-8"
+
+
+def rule_answer(
+    front: FrontState,
+    identity: ClientIdentity,
+    plan: Plan,
+    action: Respond | Redirect | FinalRecipient | None,
+    *,
+    keep_alive: bool,
+) -> bytes:
+    """The whole response, as HTTP/1."""
+    extra = front.load_field
+    if isinstance(action, FinalRecipient):
+        action = action.answer(plan.head)
+    if action is None:
+        status, body, kind = 404, f"{front.name}: no route matches this request\n", None
+    elif isinstance(action, Redirect):
+        status, body, kind = action.status, "", None
+        extra += b"Location: " + location(action, plan.head, trusted=identity.trusted) + b"\r\n"
+    else:
+        status, body, kind = action.status, action.body, action.content_type
+    if plan.nonce is not None and front.explaining.covers(plan.nonce, front.reactor.now):
+        extra += response_fields((*identity.explained, answered(front.name, status)))
+    return own_answer(
+        status,
+        body.encode(),
+        keep_alive=keep_alive,
+        minor=plan.head.minor,
+        is_head=plan.is_head,
+        content_type=kind or TEXT,
+        extra=extra,
+    )

@@ -1,0 +1,79 @@
+"""Tunnels: connections whose protocol was switched by a 101 response. From there on two sockets are simply joined.
+
+A tunnel keeps the ticket of the request that it came of. Its time says nothing about how fast requests are answered.
+"""
+
+import attrs
+
+from tierlb.balance.ticket import Ticket
+from tierlb.dataplane.counters import Counters
+from tierlb.dataplane.l7.downstream import Downstream
+from tierlb.dataplane.l7.lifetime import count_end
+from tierlb.dataplane.l7.pooled import PooledConnection
+from tierlb.dataplane.l7.reply import Reply
+from tierlb.dataplane.pipe import Pipe
+from tierlb.dataplane.upstream.host import Host
+from tierlb.net.reactor import Reactor
+from tierlb.telemetry.tally import Tally
+
+
+@attrs.frozen(eq=False)
+class Tunnel:
+    """`began`: when the client's connection did."""
+
+    ticket: Ticket[Host]
+    tally: Tally
+    began: float
+
+
+class Tunnels:
+    """The tunnels of one node, by their pipes."""
+
+    def __init__(self, reactor: Reactor, counters: Counters) -> None:
+        self.pipes: dict[Pipe, Tunnel] = {}
+        self._reactor = reactor
+        self._counters = counters
+
+    def join(
+        self, downstream: Downstream, connection: PooledConnection, ticket: Ticket[Host], reply: Reply, idle_s: float
+    ) -> None:
+        """Join both sides behind this 101 response, which is passed on with whatever either side sent meanwhile."""
+        tally, protocol = downstream.identity.tally, reply.upgrade or b""
+        to_host = b"".join(connection.backlog or ())
+        sock, unsent, ahead, began = downstream.detach()
+        try:
+            pipe = Pipe(self._reactor, sock, connection.detach(), idle_s, self._over)
+        except Exception:
+            sock.close()
+            connection.sock.close()
+            self._count_end(tally, began, done=False)
+            raise
+        ticket.stay_parked()
+        self.pipes[pipe] = Tunnel(ticket, tally, began)
+        head = b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (unsent, reply.lines, protocol)
+        try:
+            pipe.start(to_client=head + connection.response.rest, to_upstream=to_host + ahead)
+        except Exception:
+            pipe.finish(broken=True)
+            raise
+
+    def cut(self, host: Host | None = None) -> int:
+        """End all, or those to one host; how many those were."""
+        cut = [pipe for pipe, tunnel in self.pipes.items() if host is None or tunnel.ticket.host is host]
+        for pipe in cut:
+            pipe.finish(broken=True)
+        return len(cut)
+
+    def _over(self, pipe: Pipe, broken: bool) -> None:
+        tunnel = self.pipes.pop(pipe)
+        counters = self._counters
+        counters.bytes_in += pipe.client.carried
+        counters.bytes_out += pipe.upstream.carried
+        counters.piped_bytes += pipe.client.carried + pipe.upstream.carried
+        self._count_end(tunnel.tally, tunnel.began, done=True)
+        if tunnel.ticket.done(self._reactor.now):
+            counters.waited += 1
+
+    def _count_end(self, tally: Tally, began: float, *, done: bool) -> None:
+        count_end(self._counters, tally, self._reactor.now - began)
+        tally.end(done=done)

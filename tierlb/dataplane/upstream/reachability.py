@@ -1,0 +1,130 @@
+"""Whether one host can be connected to: connects that fail eject it, and it is asked before clients' traffic returns.
+
+`balance.ejection` has the rule, `recovery` asks. Where this machine lacks a port or a descriptor, nothing is concluded
+about the host, and it is asked again a little later.
+"""
+
+import errno
+from collections.abc import Callable
+
+from tierlb.balance.ejection import Ejection
+from tierlb.dataplane.upstream.condition import HostEvent
+from tierlb.dataplane.upstream.recovery import ConnectQuestion, HealthQuestion, Recovery
+from tierlb.model.snapshot import HostSpec
+from tierlb.net.reactor import Reactor
+from tierlb.net.self_connect import local_ports
+from tierlb.net.shortage import Shortages, is_own
+from tierlb.net.wheel import NEVER
+
+ASK_AGAIN_S = 1.0
+"""After a question that could not be asked. A shortage ends when connections end, which takes seconds rather than
+milliseconds."""
+
+
+class ConnectContext:
+    """What all hosts of a node share for their connects. `local_ports`: from which of them the kernel takes those of
+    connections, so that one to such a port on this machine may reach itself."""
+
+    __slots__ = ("local_ports", "reactor", "recovery", "shortages")
+
+    def __init__(self, reactor: Reactor, shortages: Shortages, recovery: Recovery) -> None:
+        self.reactor = reactor
+        self.shortages = shortages
+        self.recovery = recovery
+        self.local_ports = local_ports()
+
+
+class Reachability:
+    """`failures` counts connects that failed. `on_change` is called when the host is ejected or restored."""
+
+    __slots__ = (
+        "_context",
+        "_on_change",
+        "_spec",
+        "closed",
+        "deadline",
+        "ejection",
+        "failures",
+        "filed",
+        "question",
+    )
+
+    def __init__(self, context: ConnectContext, spec: HostSpec, on_change: Callable[[HostEvent], None]) -> None:
+        self._context = context
+        self._spec = spec
+        self._on_change = on_change
+        self.closed = False
+        self.deadline = self.filed = NEVER
+        self.ejection = Ejection()
+        self.failures = 0
+        self.question: ConnectQuestion | HealthQuestion | None = None
+
+    @property
+    def port_at_risk(self) -> int:
+        """The host's port if a connect may be answered by itself there, else 0."""
+        first, last = self._context.local_ports
+        port = self._spec.address.port
+        return port if first <= port <= last else 0
+
+    def connected(self) -> None:
+        """A connect succeeded, or the host's answer was good."""
+        was_ejected = self.ejection.ejected
+        self.ejection.succeeded()
+        if was_ejected:
+            self._on_change(HostEvent.RESTORED)
+
+    def connect_failed(self, *, refused: bool) -> None:
+        """A connect failed, for which the host is to blame; ejects it when that is due."""
+        self.failures += 1
+        reactor = self._context.reactor
+        if self.ejection.failed(reactor.now, refused=refused) and not self.closed:
+            self.deadline = self.ejection.until
+            reactor.wheel.file(self)
+            self._on_change(HostEvent.EJECTED)
+
+    def dial_failed(self, code: int) -> None:
+        """A connect failed with this errno. For what this machine lacks the host is not to blame."""
+        if is_own(code):
+            self._context.shortages.note(code, self._context.reactor.now, self._spec.address)
+        else:
+            self.connect_failed(refused=code == errno.ECONNREFUSED)
+
+    def on_deadline(self) -> None:
+        """The ejection is over, or a question that could not be asked is due again."""
+        if not self.ejection.ejected or self.question is not None:
+            return
+        spec = self._spec
+        asked = self._context.recovery.ask(spec.target, spec.address, self.port_at_risk, self._answered)
+        if isinstance(asked, (ConnectQuestion, HealthQuestion)):
+            self.question = asked
+        else:
+            self._answered(asked)
+
+    def abort(self) -> None:
+        """Asking it failed by an error of ours. Without another question it would be left out for good."""
+        self._ask_later()
+
+    def _answered(self, code: int | None) -> None:
+        self.question = None
+        if self.closed:
+            return
+        if code == 0:
+            self.connected()
+            return
+        if code is not None:
+            self.dial_failed(code)
+        if code is None or is_own(code):
+            self._ask_later()
+
+    def _ask_later(self) -> None:
+        if not self.closed:
+            self.deadline = self._context.reactor.now + ASK_AGAIN_S
+            self._context.reactor.wheel.file(self)
+
+    def close(self) -> None:
+        """The host is gone: it is asked no more."""
+        self.closed = True
+        self._context.reactor.wheel.forget(self)
+        if self.question is not None:
+            self.question.close()
+            self.question = None

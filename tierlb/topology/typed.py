@@ -1,0 +1,206 @@
+"""What typed data is made of, for the topology file and the bodies of the admin API alike.
+
+A type is an attrs class (a mapping), a tuple (a list), a dict (a mapping by name), a union, an enum, or
+`Annotated[python type, Form]` for a single value. `reading` makes values of such types from plain data, `schema`
+describes them as JSON Schema. So what is read and what is described cannot differ.
+
+A class may have more conditions: `RULES` are conditions between keys, and `TAG` is a key with a fixed value, by
+which a union tells its classes apart.
+"""
+
+import enum
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
+from tierlb.topology.problems import suggestion
+from tierlb.topology.units import shown
+
+Schema = dict[str, Any]
+
+
+@attrs.frozen
+class Scalar:
+    """A single value as written. A quoted one is text whatever it looks like."""
+
+    text: str
+    quoted: bool = False
+
+
+@attrs.frozen(eq=False)
+class Form:
+    """How one kind of single value is read, what JSON Schema says of it, and how the file writes it.
+
+    `read` raises ValueError with a sentence that says what to write.
+    """
+
+    read: Callable[[Scalar], Any]
+    schema: Schema
+    accepts_null: bool = False
+    write: Callable[[Any], str] = str
+
+
+@attrs.frozen
+class ExactlyOne:
+    """Of these keys a mapping has one, no more and no less."""
+
+    keys: tuple[str, ...]
+
+    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
+        """The key that is wrong (None: the mapping itself) and what is wrong with it."""
+        if not any(key in given for key in self.keys):
+            yield None, f"needs one of the keys {', '.join(self.keys)}"
+        yield from AtMostOne(self.keys).faults(given)
+
+    def schema(self) -> Schema:
+        """The same for JSON Schema."""
+        return {"oneOf": [{"required": [key]} for key in self.keys]}
+
+
+@attrs.frozen
+class AtMostOne:
+    """Of these keys a mapping has one or none."""
+
+    keys: tuple[str, ...]
+
+    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
+        """As those of ExactlyOne."""
+        first, *others = [key for key in self.keys if key in given] or [""]
+        yield from ((key, f"cannot stand beside {first!r}: keep one of them") for key in others)
+
+    def schema(self) -> Schema:
+        """The same for JSON Schema."""
+        return {"not": {"required": list(self.keys)}}
+
+
+@attrs.frozen
+class Needs:
+    """Each of these keys has no effect without another one."""
+
+    pairs: dict[str, str]
+
+    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
+        """As those of ExactlyOne."""
+        for key, needed in self.pairs.items():
+            if key in given and needed not in given:
+                yield key, f"has no effect without {needed!r}: write both or none"
+
+    def schema(self) -> Schema:
+        """The same for JSON Schema."""
+        return {"dependentRequired": {key: [needed] for key, needed in self.pairs.items()}}
+
+
+@attrs.frozen
+class Given:
+    """What JSON Schema demands of a mapping that has a key. The reader leaves this to the rules of the whole file."""
+
+    demands: dict[str, Schema]
+
+    def faults(self, given: list[str]) -> Iterator[tuple[str | None, str]]:
+        """None: values decide, and not the keys alone."""
+        yield from ()
+
+    def schema(self) -> Schema:
+        """The demands."""
+        return {"dependentSchemas": self.demands}
+
+
+KeyRule = ExactlyOne | AtMostOne | Needs | Given
+
+
+@attrs.frozen
+class Key:
+    """One key of a mapping: its type, and the attrs field behind it, whose metadata may name the key (JSON_KEY)."""
+
+    name: str
+    kind: Any
+    field: Any
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the mapping must have it."""
+        return self.field.default is attrs.NOTHING
+
+    @property
+    def model_field(self) -> str:
+        """The name of the model's field that the key sets."""
+        return self.field.metadata.get("field") or self.name
+
+
+def keys_of(cls: Any) -> dict[str, Key]:
+    """The keys of a mapping by their names; private fields are none."""
+    return _keys_of(cls)
+
+
+@cache
+def _keys_of(cls: Any) -> dict[str, Key]:
+    hints = get_type_hints(cls, include_extras=True)
+    fields = (field for field in attrs.fields(cls) if not field.name.startswith("_"))
+    keys = (Key(field.metadata.get(JSON_KEY, field.name), hints[field.name], field) for field in fields)
+    return {key.name: key for key in keys}
+
+
+def rules_of(cls: type) -> tuple[KeyRule, ...]:
+    """The conditions between the keys of a mapping."""
+    return getattr(cls, "RULES", ())
+
+
+def tag_of(cls: type) -> tuple[str, str] | None:
+    """The key that tells the classes of a union apart, and the value that means this class."""
+    return getattr(cls, "TAG", None)
+
+
+def form_of(kind: Any) -> Form | None:
+    """The form of a type that stands for a single value, None for all others."""
+    if get_origin(kind) is Annotated:
+        form = kind.__metadata__[0]
+        return form if isinstance(form, Form) else None
+    return _enum_form(kind) if isinstance(kind, type) and issubclass(kind, enum.Enum) else None
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether the type is an attrs class that stands for a mapping."""
+    return form_of(kind) is None and attrs.has(kind)
+
+
+def is_union(kind: Any) -> bool:
+    """Whether the type is one of several, or may be None."""
+    return get_origin(kind) in (types.UnionType, Union)
+
+
+def choices_of(kind: Any) -> list[Any]:
+    """The types of a union but for None; of another type that itself."""
+    return [part for part in get_args(kind) if part is not type(None)] if is_union(kind) else [kind]
+
+
+def plain(value: Any, bytes_as: Callable[[bytes], Any] = bytes.hex) -> Any:
+    """What `json.dumps` takes: addresses and enums as text, attrs values as mappings of their public keys."""
+    if isinstance(value, Address):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return bytes_as(value)
+    if attrs.has(type(value)):
+        return {name: plain(getattr(value, key.field.name), bytes_as) for name, key in keys_of(type(value)).items()}
+    if isinstance(value, Mapping):
+        return {key: plain(item, bytes_as) for key, item in value.items()}
+    return [plain(item, bytes_as) for item in value] if isinstance(value, tuple | list) else value
+
+
+@cache
+def _enum_form(choices: type[enum.Enum]) -> Form:
+    words = [str(choice.value) for choice in choices]
+
+    def read(scalar: Scalar) -> enum.Enum:
+        if scalar.text not in words:
+            listed = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise ValueError(f"{shown(scalar.text)} is not known: write {listed}{suggestion(scalar.text, words)}")
+        return choices(scalar.text)
+
+    return Form(read, {"enum": words}, write=lambda choice: str(choice.value))

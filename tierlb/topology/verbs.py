@@ -1,0 +1,181 @@
+"""The verbs that change a running cluster, as values: one class for the command line, the admin API and `edit`.
+
+As JSON a verb is its class's keys and the key `verb`, which names it. What depends on the active topology (whether
+there is such a tier) is checked when the verb is carried out.
+"""
+
+import enum
+from typing import Annotated, Any, ClassVar
+
+import attrs
+
+from tierlb.model.address import Address, parse_address
+from tierlb.model.topology import Admin, Kind, Policy
+from tierlb.topology import forms
+from tierlb.topology.typed import ExactlyOne, Scalar, form_of, keys_of
+from tierlb.topology.units import shown
+
+GivenName = Annotated[str, forms.json_text(1, 100)]
+"""A name as a client sends it, right or not."""
+
+
+class EditError(ValueError):
+    """The edit does not apply to this file; the message says what to do."""
+
+
+def read_value(kind: Any, text: str, subject: str = "") -> Any:
+    """Read a value as the file's loader does. Raises EditError, with the subject before the sentence."""
+    form = form_of(kind)
+    assert form is not None
+    try:
+        return form.read(Scalar(text))
+    except ValueError as error:
+        raise EditError(f"{subject}{error}") from None
+
+
+def _kind(value: Kind | str) -> Kind:
+    return read_value(Kind, value) if isinstance(value, str) else value
+
+
+def _policy(value: Policy | str) -> Policy:
+    return read_value(Policy, value) if isinstance(value, str) else value
+
+
+@attrs.frozen
+class AddTier:
+    """A new tier: between a tier and what it sends to, above a tier or pool, or below a tier."""
+
+    TAG: ClassVar = ("verb", "tier-add")
+    RULES: ClassVar = (ExactlyOne(("between", "above", "below")),)
+    name: GivenName
+    kind: Kind = attrs.field(converter=_kind)
+    between: tuple[GivenName, GivenName] | None = None
+    above: GivenName | None = None
+    """All that send to this tier or pool send to the new tier then."""
+    below: GivenName | None = None
+    """This tier sends to the new tier then."""
+    replicas: forms.Replicas = 1
+    policy: Policy | None = attrs.field(default=None, converter=attrs.converters.optional(_policy))
+
+    @property
+    def command(self) -> str:
+        """As it is typed, in short."""
+        return f"tier add {self.name}"
+
+
+@attrs.frozen
+class RemoveTier:
+    """What sent to the tier sends to what it sent to."""
+
+    TAG: ClassVar = ("verb", "tier-remove")
+    name: GivenName
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        return f"tier remove {self.name}"
+
+
+@attrs.frozen
+class Scale:
+    """The number of nodes of tiers, and of processes of pools with `run`."""
+
+    TAG: ClassVar = ("verb", "scale")
+    replicas: dict[GivenName, forms.Replicas]
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        return f"scale {' '.join(f'{name}={number}' for name, number in self.replicas.items())}"
+
+
+@attrs.frozen
+class SetPolicy:
+    """How the nodes of a tier choose among hosts."""
+
+    TAG: ClassVar = ("verb", "policy")
+    tier: GivenName
+    policy: Policy = attrs.field(converter=_policy)
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        return f"policy {self.tier}={self.policy.value}"
+
+
+@attrs.frozen
+class SetEndpoint:
+    """What is wanted of one endpoint that the file lists or DNS finds: `endpoint` is POOL/HOST:PORT."""
+
+    TAG: ClassVar = ("verb", "endpoint")
+    RULES: ClassVar = (ExactlyOne(("admin", "weight")),)
+    endpoint: GivenName
+    admin: Admin | None = None
+    weight: forms.Weight | None = None
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        if self.admin is not None:
+            return f"{self.admin.value} {self.endpoint}"
+        return f"weight {self.endpoint} {self.weight:g}"
+
+    def place(self) -> tuple[str, Address]:
+        """The pool and the address. Raises EditError."""
+        pool, _, address = self.endpoint.partition("/")
+        try:
+            return pool, parse_address(address)
+        except ValueError as error:
+            said = f"{shown(self.endpoint)}: {error}: write POOL/HOST:PORT, such as app/127.0.0.1:9001"
+            raise EditError(said) from None
+
+
+@attrs.frozen
+class SetNode:
+    """What is wanted of one node or agent, by its name."""
+
+    TAG: ClassVar = ("verb", "node")
+    node: GivenName
+    admin: Admin
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        return f"{self.admin.value} {self.node}"
+
+
+Edit = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint
+"""The verbs that change the text of the topology file."""
+Verb = AddTier | RemoveTier | Scale | SetPolicy | SetEndpoint | SetNode
+
+
+def verb_json(verb: Verb) -> dict[str, Any]:
+    """The verb as the admin API takes it; what is not given is left out."""
+    key, word = verb.TAG
+    given = {name: getattr(verb, name) for name in keys_of(type(verb))}
+    plain = {name: value.value if isinstance(value, enum.Enum) else value for name, value in given.items()}
+    return {key: word, **{name: value for name, value in plain.items() if value is not None}}
+
+
+def parse_scale(*words: str) -> Scale:
+    """Read `web=5`, once or more. Raises EditError."""
+    replicas: dict[str, int] = {}
+    for word in words:
+        name, number = _pair(word, "web=5")
+        if name in replicas:
+            raise EditError(f"{shown(name)} is given twice: write it once")
+        replicas[name] = read_value(forms.Replicas, number, f"{name}: ")
+    return Scale(replicas)
+
+
+def parse_policy(word: str) -> SetPolicy:
+    """Read `web=round-robin`. Raises EditError."""
+    tier, policy = _pair(word, "web=round-robin")
+    return SetPolicy(tier, read_value(Policy, policy, f"{tier}: "))
+
+
+def _pair(word: str, example: str) -> tuple[str, str]:
+    name, _, value = (part.strip() for part in word.partition("="))
+    if not name or not value:
+        raise EditError(f"{shown(word)} is not complete: write NAME=VALUE, such as {example}")
+    return name, value
