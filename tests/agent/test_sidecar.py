@@ -100,7 +100,7 @@ async def test_an_app_that_is_gone_is_not_ready_and_the_log_says_it_once(sidecar
     sidecar.url = await again.start(nursery)
     await sidecar.read()
     assert sidecar.subtree().ready_leaves == 1
-    assert [event for event, _ in log.events] == ["the app cannot be read", "the app can be read again"]
+    assert [event for event, _ in log.events] == ["app_read_failed", "app_read_restored"]
 
 
 @pytest.mark.parametrize("change", [{"hangs": True}, {"status": 503}, {"figures": {"in_flight": -1}}])
@@ -223,13 +223,13 @@ async def test_the_drain_time_is_the_longest_it_waits(tree, sidecar, nursery):
 
 
 async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatch, nursery):
-    works = Leaf.hear
+    works = Leaf.note_answer
 
     def fail(self, now, figures):
-        monkeypatch.setattr(Leaf, "hear", works)
+        monkeypatch.setattr(Leaf, "note_answer", works)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Leaf, "hear", fail)
+    monkeypatch.setattr(Leaf, "note_answer", fail)
     nursery.start_soon(sidecar.run)
     await until(lambda: sidecar.subtree().in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}
@@ -237,13 +237,13 @@ async def test_a_round_that_fails_is_followed_by_others(sidecar, app, monkeypatc
 
 
 async def test_an_agent_whose_first_round_fails_reports_all_the_same(tree, sidecar, app, monkeypatch, nursery):
-    works = Leaf.hear
+    works = Leaf.note_answer
 
     def fail(self, now, figures):
-        monkeypatch.setattr(Leaf, "hear", works)
+        monkeypatch.setattr(Leaf, "note_answer", works)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Leaf, "hear", fail)
+    monkeypatch.setattr(Leaf, "note_answer", fail)
     nursery.start_soon(partial(run_agent, sidecar, tree.uplink(sidecar), drain_time_s=0.2))
     await until(lambda: tree.said() and tree.said()[-1].in_flight == 3)
     assert sidecar.errors.counts == {"reading of the app": 1}

@@ -18,7 +18,7 @@ import trio
 from tests.etcd import USER, Relay, Server, running_etcd
 from tests.processes import Process, running
 from tierlb.channel.log import Log
-from tierlb.controller.election import DENIED_AGAIN_S, Election, Leader, Leadership, leader_of
+from tierlb.controller.election import DENIED_AGAIN_S, Election, LastingProblem, Leader, Leadership, leader_of
 from tierlb.controller.etcd import Etcd, open_etcd
 from tierlb.controller.etcd_access import Denied
 from tierlb.model.topology import SharedStore
@@ -451,3 +451,10 @@ async def test_who_waits_and_is_locked_out_asks_no_more_often_than_who_comes(log
     for times in (etcd.asked[1:], etcd.watched):
         assert len(times) > 20
         assert all(later - before >= DENIED_AGAIN_S for before, later in itertools.pairwise(times))
+
+
+def test_a_problem_is_logged_at_once_and_once_a_minute_until_it_is_over() -> None:
+    problem = LastingProblem()
+    assert [problem.note("no route", now) for now in (0.0, 1.0, 59.0, 60.0, 61.0)] == [True, False, False, True, False]
+    problem.clear()
+    assert (problem.text, problem.note("no route", 62.0), problem.text) == ("", True, "no route")

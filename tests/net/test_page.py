@@ -176,7 +176,7 @@ async def test_one_that_does_not_read_its_page_is_cut_off(port, monkeypatch):
 
 
 async def test_one_that_stays_after_its_page_is_left(port, monkeypatch):
-    monkeypatch.setattr(page_module, "GOODBYE_S", 0.05)
+    monkeypatch.setattr(page_module, "LAST_READ_S", 0.05)
     with trio.fail_after(DEADLINE_S):
         async with await trio.open_tcp_stream(*port.address.sockaddr) as stream:
             await stream.send_all(GET)

@@ -23,7 +23,7 @@ DEFAULT_PATH = "/.tierlb/load"
 ORCA_FIELD = "endpoint-load-metrics"
 FRESH_S = 0.1
 """For so long the same ORCA value is sent, so that making it costs little and a parent's memory of it helps."""
-RATE_WINDOW_S = 1.0
+REPORTER_WINDOW_S = 1.0
 RECENT = 50
 """The mean response time is that of about so many last responses."""
 
@@ -111,7 +111,7 @@ class OrcaField:
             now = self._counts.figures()
             self._value = orca_text(self._before, now)
             self._made_s = now_s
-            if now["uptime_s"] - self._between["uptime_s"] >= RATE_WINDOW_S:
+            if now["uptime_s"] - self._between["uptime_s"] >= REPORTER_WINDOW_S:
                 self._before, self._between = self._between, now
         return self._value
 

@@ -28,7 +28,7 @@ from tierlb.topology.uses import Use
 from tierlb.wire.credentials import SCHEME
 from tierlb.wire.frames import is_calling_place
 
-TOKEN_BYTES = 32
+ADMIN_TOKEN_BYTES = 32
 
 
 @attrs.frozen
@@ -52,19 +52,19 @@ def run_controller(options: ControllerOptions) -> None:
     if lack := engine.lack(topology):
         raise click.UsageError(f"{options.file}: {lack}")
     _demand_fit(options, topology)
-    at = _address("--listen", options.listen)
-    admin_at = _address("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
+    at = _address_of("--listen", options.listen)
+    admin_at = _address_of("--admin-listen", options.admin_listen) if options.admin_listen else topology.admin
     raise_limit()
     try:
         text = options.file.read_text(encoding="utf-8-sig")
-        problem = _run(options, topology, engine, text, at, admin_at)
+        problem = _run_process(options, topology, engine, text, at, admin_at)
     except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     if problem:
         raise click.ClickException(problem)
 
 
-def _run(
+def _run_process(
     options: ControllerOptions, topology: Topology, engine: ProcessEngine, text: str, at: Address, admin_at: Address
 ) -> str:
     """Why it ended, "" after a signal. Raises PortTaken and TlsProblem."""
@@ -72,7 +72,7 @@ def _run(
     admission = Admission(_secret(options.token_file))
     warn_if_exposed(log, options.token_file, options.admin_token_file)
     given = options.admin_token_file
-    admin_token = token_or_exit(given) if given else secrets.token_urlsafe(TOKEN_BYTES)
+    admin_token = token_or_exit(given) if given else secrets.token_urlsafe(ADMIN_TOKEN_BYTES)
     settings = ControllerSettings(
         at,
         options.state or usual_directory(topology.cluster),
@@ -121,7 +121,7 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _address(option: str, text: str) -> Address:
+def _address_of(option: str, text: str) -> Address:
     try:
         return parse_address(text)
     except ValueError as error:

@@ -78,6 +78,25 @@ class _Term:
 
 
 @attrs.define
+class LastingProblem:
+    """A problem that is logged at once, and then once a minute until it is over. `text` is "" while there is none."""
+
+    text: str = ""
+    _logged_s: float = attrs.field(default=-math.inf, init=False)
+
+    def note(self, text: str, now: float) -> bool:
+        """Whether it is to be logged now."""
+        self.text, is_due = text, now >= self._logged_s + LOG_PROBLEM_EVERY_S
+        if is_due:
+            self._logged_s = now
+        return is_due
+
+    def clear(self) -> None:
+        """It is over."""
+        self.text, self._logged_s = "", -math.inf
+
+
+@attrs.define
 class Election:
     """One candidate. `key` is the one that all of them would put, `url` where this one is found when it is active."""
 
@@ -92,8 +111,7 @@ class Election:
     _vacant: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_at: int = attrs.field(default=0, init=False)
     _had_access: bool = attrs.field(default=False, init=False)
-    _problem: str = attrs.field(default="", init=False)
-    _logged_s: float = attrs.field(default=-math.inf, init=False)
+    _problem: LastingProblem = attrs.field(factory=LastingProblem, init=False)
 
     def current(self) -> Leader | None:
         """The active controller, as far as this one knows."""
@@ -101,7 +119,7 @@ class Election:
 
     def problem(self) -> str:
         """Why this controller does not know; "" if it does."""
-        return self._problem
+        return self._problem.text
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Leadership]:
@@ -135,7 +153,7 @@ class Election:
                 self._log_problem(problem)
                 await trio.sleep(_again_s(problem))
                 continue
-            self._note_success()
+            self._problem.clear()
             if term is not None:
                 self._leader = Leader(self.name, self.url)
                 self.log.info("election_won", controller=self.name)
@@ -195,7 +213,7 @@ class Election:
                 self._log_problem(problem)
                 pause_s = max(pause_s, _again_s(problem))
             else:
-                self._note_success()
+                self._problem.clear()
                 self._note(next(iter(outcome.found[0]), None), outcome.at)
 
     def _note(self, item: KeyValue | None, at: int) -> None:
@@ -237,14 +255,8 @@ class Election:
             await self.etcd.revoke(lease)
 
     def _log_problem(self, problem: StoreError) -> None:
-        """Log it at once, and once a minute until it is over."""
-        self._problem = str(problem)
-        if trio.current_time() >= self._logged_s + LOG_PROBLEM_EVERY_S:
-            self._logged_s = trio.current_time()
+        if self._problem.note(str(problem), trio.current_time()):
             self.log.warning("leader_lookup_failed", controller=self.name, reason=str(problem))
-
-    def _note_success(self) -> None:
-        self._problem, self._logged_s = "", -math.inf
 
 
 def leader_of(item: KeyValue) -> Leader:

@@ -89,7 +89,7 @@ class EtcdCalls:
     ) -> str:
         """Why it ended."""
         with trio.move_on_after(answer_s) as scope:
-            async with self._http.asking(member, *_request("watch", body, token)) as (_, http):
+            async with self._http.asking(member, *_gateway_request("watch", body, token)) as (_, http):
                 scope.deadline = float("inf")
                 while (line := await http.line(MAX_WATCH_LINE_BYTES)) is not None:
                     if why := _pass_on(line, on_event):
@@ -100,7 +100,7 @@ class EtcdCalls:
     async def _send(self, member: str, call: str, body: Plain, token: str, within_s: float) -> EtcdAnswer:
         try:
             with trio.fail_after(within_s):
-                return await self._http.post(member, *_request(call, body, token))
+                return await self._http.post(member, *_gateway_request(call, body, token))
         except (NotSent, *NO_ANSWER) as error:
             why = problem_text(error)
             if isinstance(error, NotSent) or is_handshake(error):
@@ -143,7 +143,7 @@ class EtcdCalls:
         return True
 
 
-def _request(call: str, body: Plain, token: str) -> tuple[str, dict[str, str], bytes]:
+def _gateway_request(call: str, body: Plain, token: str) -> tuple[str, dict[str, str], bytes]:
     """Path, fields and content."""
     fields = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
     return f"/v3/{call}", fields, json.dumps(body).encode()
