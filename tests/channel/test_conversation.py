@@ -106,6 +106,6 @@ async def test_a_parent_that_does_not_read_is_given_up(converse, autojump_clock)
 
 async def test_what_runs_beside_it_ends_with_it(plane, autojump_clock):
     reports = ReportSchedule(plane, random.Random(1), WatchRelay())
-    conversation = Conversation(ScriptedChannel([]), ChildSession(HELLO), "", reports)
+    conversation = Conversation(ScriptedChannel([]), ChildSession(HELLO), "", reports, lambda parent, frame: ())
     with trio.fail_after(5):
         assert await conversation.run(trio.sleep_forever) == "gone"

@@ -152,7 +152,7 @@ async def test_a_parent_that_does_not_know_the_token_gets_nothing(parents, make_
 async def test_after_an_error_all_parents_are_joined_again(make_parent, plane, log, nursery, monkeypatch):
     monkeypatch.setattr("tierlb.net.keep_going.PAUSE_S", 0.01)
     reports = ReportSchedule(plane, random.Random(1), WatchRelay(), interval_s=0.05)
-    parents = Parents(HELLO, reports, log, InternalErrors(log), random.Random(2))
+    parents = Parents(HELLO, reports, log, InternalErrors(log), random.Random(2), lambda parent, frame: ())
     nursery.start_soon(reports.run)
     nursery.start_soon(keep_going, parents.errors, "parents", parents.run)
     first, second = await make_parent("edge-1"), await make_parent("edge-2")

@@ -128,7 +128,6 @@ class ControllerLink:
         if self.server is not None:
             hello = self.server.hello_of(hello, channel.local_host)
         session = ChildSession(hello)
-        conversation = Conversation(channel, session, CONTROLLER_AS_PARENT, self.reports)
 
         def follow(parent: str, frame: Frame) -> Sequence[Effect]:
             match frame:
@@ -146,7 +145,7 @@ class ControllerLink:
             self._announced.set()
             await trio.sleep_forever()
 
-        conversation.follow = follow
+        conversation = Conversation(channel, session, CONTROLLER_AS_PARENT, self.reports, follow)
         return await conversation.run(announce_leaving)
 
     def _serve(self, snapshot: Snapshot) -> Ack | Refuse:

@@ -23,11 +23,6 @@ Follow = Callable[[str, Frame], Sequence[Effect]]
 """Called with the name of the parent and a frame that it sent; returns what the session sends in answer."""
 
 
-def follow_nothing(parent: str, frame: Frame) -> Sequence[Effect]:
-    """For a child that only reports."""
-    return ()
-
-
 @attrs.define(eq=False)
 class Conversation:
     """One connection to a parent. `parent` is its name as far as it is known; the welcome may name it."""
@@ -36,7 +31,7 @@ class Conversation:
     session: ChildSession
     parent: str
     reports: ReportSchedule
-    follow: Follow = follow_nothing
+    follow: Follow
     welcomed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, *more: Callable[[], Awaitable[None]]) -> str:

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from tierlb.channel.backoff import Backoff
-from tierlb.channel.conversation import Conversation, Follow, follow_nothing
+from tierlb.channel.conversation import Conversation, Follow
 from tierlb.channel.log import Log
 from tierlb.channel.report_schedule import ReportSchedule
 from tierlb.net.keep_going import keep_going
@@ -43,7 +43,7 @@ class Parents:
     log: Log
     errors: InternalErrors
     rng: random.Random
-    follow: Follow = follow_nothing
+    follow: Follow
     tls: ssl.SSLContext | None = None
     ask: Resolve = resolve
     _links: dict[ParentAddress, trio.CancelScope] = attrs.field(factory=dict, init=False)

@@ -146,8 +146,8 @@ class _NoAnswerError(Exception):
     """The parent ended the connection during the upgrade."""
 
 
-class _OpeningStream(trio.abc.Stream):
-    """A stream whose end raises _NoAnswerError until the upgrade is over."""
+class _OpeningStream:
+    """What trio-websocket uses of a stream. Until the upgrade is over, the end of the stream raises _NoAnswerError."""
 
     def __init__(self, stream: ControlStream) -> None:
         self._stream = stream
@@ -159,9 +159,6 @@ class _OpeningStream(trio.abc.Stream):
         except trio.BrokenResourceError:
             self._note_end("")
             raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data = b""
