@@ -38,7 +38,8 @@ BARRIER = "control connection"
 
 
 class ChildHandler(Protocol):
-    """What a parent does with one child that has joined. An error in it costs that child its connection."""
+    """What a parent does with one child that has joined. An error in `welcomed` or `receive` costs that child its
+    connection."""
 
     def welcomed(self, now: float) -> None:
         """From now on it can be sent frames."""

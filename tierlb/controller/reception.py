@@ -19,6 +19,7 @@ import trio
 
 from tierlb.channel.log import Log
 from tierlb.channel.parent_end import BARRIER, ChildConnection, ParentEnd
+from tierlb.channel.takeover import REPLACED
 from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link, NodeRecord
 from tierlb.controller.parents import with_tickets
@@ -32,7 +33,6 @@ from tierlb.wire.control import ChildFrame
 from tierlb.wire.frames import Configure, Hello, ParentAddress, ReportTo
 
 STARTING = "this controller is starting"
-REPLACED = "another connection or process of this node took over"
 NODE_SEND_TIMEOUT_S = 10.0
 """A node that takes nothing for so long is stuck: a healthy one reads a snapshot in milliseconds."""
 CONTROL_BATCH_GAP_S = 0.005

@@ -17,7 +17,7 @@ from tierlb.balance.guidance import SentGuidance
 from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
 from tierlb.channel.parent_end import ChildConnection
-from tierlb.channel.takeover import takeover_problem
+from tierlb.channel.takeover import REPLACED, takeover_problem
 from tierlb.channel.watching import WatchRelay
 from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -100,7 +100,7 @@ class Children:
         self._replaced = {name: each for name, each in self._replaced.items() if now < each[1] or name in self._joined}
         if live.hello.boot_id != hello.boot_id:
             self._replaced[live.name] = live.hello.boot_id, now + REPLACED_STAYS_OUT_S
-        live.connection.close("another connection of this node took over")
+        live.connection.close(REPLACED)
 
 
 @attrs.define(eq=False)
