@@ -28,11 +28,11 @@ from tierlb.cli.log import LazyLog
 from tierlb.cli.node import COLLECT_AFTER_ALLOCATIONS
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, SubtreeLoad
 from tierlb.model.snapshot import Destination, HostSpec, Rule, Send, Snapshot
 from tierlb.model.topology import Kind, Match
 from tierlb.net.websocket import connect
-from tierlb.node.children import REPORT_INTERVAL_S, Children
+from tierlb.node.children import Children
 from tierlb.wire.control import ChildSession, Transmit
 from tierlb.wire.credentials import Principal, Role, issued
 from tierlb.wire.frames import Hello

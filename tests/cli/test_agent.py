@@ -128,7 +128,7 @@ async def test_an_app_joins_by_its_agent_gets_traffic_and_leaves_without_losing_
                 asking.cancel_scope.cancel()
             await site.until_app_answers({"b"})
             assert "nobody" not in answers
-            assert "agent-a" not in site.controller.records
+            assert "agent-a" not in site.controller.registry.records
     finally:
         for process in processes.values():
             process.kill()

@@ -29,7 +29,7 @@ async def main(file: Path, port: int) -> None:
         handler = partial(serve_child, controller)
         await nursery.start(serve, handler, controller.admission.admit, Address("127.0.0.1", port))
         while await trio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(as_json(await controller.observe())), flush=True)
+            print(json.dumps(as_json(await controller.observer.observe())), flush=True)
         nursery.cancel_scope.cancel()
 
 

@@ -42,7 +42,7 @@ async def test_a_credential_for_something_else_makes_no_record(url, controller):
         async with connect(url, AGENT_TOKEN) as channel:
             await channel.send(encode_frame(HELLO))
             assert "this token is for all agents, not for node web-1" in await close_reason(channel)
-    assert controller.records["web-1"].hello is None
+    assert controller.registry.records["web-1"].hello is None
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(controller, nursery, log, monkeypatch):
@@ -60,7 +60,7 @@ async def test_a_connection_on_which_the_program_fails_ends_no_other(controller,
             async with connect(f"ws://{address}", "secret") as another:
                 await another.send(encode_frame(Hello(1, "web-2", "web", "two", 8)))
                 assert await receive(another) == Welcome(0.02)
-            record = controller.records["web-1"]
+            record = controller.registry.records["web-1"]
             assert record.link is not None
     assert controller.errors.counts == {"control connection": 1}
 
@@ -116,7 +116,7 @@ async def test_a_misbehaving_child_does_not_disturb_its_siblings(url, controller
             await bad.send(b"garbage")
             assert await close_reason(bad)
             assert isinstance(await receive(good), Configure)
-            assert controller.records["web-1"].link is not None
+            assert controller.registry.records["web-1"].link is not None
 
 
 async def test_the_second_connection_of_a_node_takes_over(url, controller):
@@ -129,7 +129,7 @@ async def test_the_second_connection_of_a_node_takes_over(url, controller):
                 assert await receive(second) == Welcome(0.02)
                 assert "took over" in await close_reason(first)
                 assert isinstance(await receive(second), Configure)
-                assert controller.records["web-1"].link is not None
+                assert controller.registry.records["web-1"].link is not None
 
 
 async def test_the_record_knows_when_its_socket_is_gone(url, controller):
@@ -137,9 +137,9 @@ async def test_the_record_knows_when_its_socket_is_gone(url, controller):
         async with connect(url, "secret") as channel:
             await channel.send(encode_frame(HELLO))
             await receive(channel)
-        while controller.records["web-1"].link is not None:
-            await controller.wait_progress()
-    assert controller.records["web-1"].hello == HELLO
+        while controller.registry.records["web-1"].link is not None:
+            await controller.signals.wait_progress()
+    assert controller.registry.records["web-1"].hello == HELLO
 
 
 async def next_of(channel, kind):
@@ -164,7 +164,7 @@ async def test_a_watch_is_sent(url, controller):
         async with connect(url, "secret") as channel:
             await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
-            controller.watch(5.0, "n0nce")
+            controller.observer.watch(5.0, "n0nce")
             assert await next_of(channel, Watch) == Watch(5.0, "n0nce")
 
 
@@ -174,9 +174,9 @@ async def test_a_report_is_noted(url, controller):
             await channel.send(encode_frame(HELLO))
             await next_of(channel, ReportTo)
             await channel.send(encode_frame(Report(SubtreeLoad(capacity=7.0), Echo())))
-            while controller.cluster_view.of("web-1").subtree() is None:  # noqa: ASYNC110 (a real socket)
+            while controller.registry.records["web-1"].reports.subtree() is None:  # noqa: ASYNC110 (a real socket)
                 await trio.sleep(0.005)
-    assert controller.cluster_view.of("web-1").subtree().capacity == 7.0
+    assert controller.registry.records["web-1"].reports.subtree().capacity == 7.0
 
 
 async def test_a_child_that_floods_is_closed(url):

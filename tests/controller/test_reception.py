@@ -47,7 +47,7 @@ async def test_an_active_controller_takes_nodes_in_until_its_turn_is_over(port, 
             reception.close(lambda: "another one took over")
             with pytest.raises(Disconnected, match="another one took over"):
                 await hear_all(channel)
-    assert controller.records["web-1"].link is None
+    assert controller.registry.records["web-1"].link is None
 
 
 def test_whoever_asks_plainly_learns_whether_it_may_be_joined(controller):

@@ -193,13 +193,13 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
                     handler = partial(serve_child, controller)
                     url = f"ws://{await nursery.start(serve, handler, admit, LOCAL, None, None, door)}"
                     await rave(url, sent, chunks)
-                    controller.status()
-                    controller.missing()
+                    controller.observer.status()
+                    controller.readiness.missing()
                     async with connect(url, "secret") as honest:
                         await honest.send(encode_frame(Hello(1, "web-2", "web", "one", 7)))
                         configure = await hear(honest, Configure)
                         await honest.send(encode_frame(Ack(configure.snapshot.revision, (AT,))))
-                        while controller.records["web-2"].served != configure.snapshot.revision:  # noqa: ASYNC110
+                        while controller.registry.records["web-2"].assignment.served != configure.snapshot.revision:  # noqa: ASYNC110
                             await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
             assert controller.errors.counts == {}, log.events

@@ -19,6 +19,7 @@ from tests.control_plane import KeptLog
 from tests.joining import identity_of
 from tierlb.controller.controller import Controller
 from tierlb.controller.link import serve_child
+from tierlb.controller.parents import with_tickets
 from tierlb.dataplane.account import Account
 from tierlb.dataplane.plane import Plane, Refused
 from tierlb.model.address import Address, parse_address
@@ -91,8 +92,8 @@ async def tree(nursery: trio.Nursery) -> Tree:
         await nursery.start(plane.run)
         await nursery.start(tree.nodes[name].run)
     with trio.fail_after(DEADLINE_S):
-        while controller.missing():
-            await controller.wait_progress()
+        while controller.readiness.missing():
+            await controller.signals.wait_progress()
     return tree
 
 
@@ -101,7 +102,8 @@ async def test_a_child_whose_reports_are_cut_off_keeps_a_fair_part_of_the_traffi
 ) -> None:
     """Its own word, that it is slow, counts no longer; that it is silent does not make it the best of all either."""
     traffic, reports = tree.traffic, tree.nodes["one-1"].uplink.parents
-    parents = tree.controller.with_tickets(tree.controller.records["one-1"])
+    registry = tree.controller.registry
+    parents = with_tickets(registry, tree.controller.admission, registry.records["one-1"])
     tree.endpoints["first"].takes_s = 0.2
     assert parents
 

@@ -79,13 +79,13 @@ async def until(controller, condition):
     with trio.fail_after(DEADLINE_S):
         while not condition():
             with trio.move_on_after(0.01):
-                await controller.wait_progress()
+                await controller.signals.wait_progress()
 
 
 async def test_a_node_serves_what_its_parent_wants_and_says_where(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
-    record = parent.controller.records
-    await until(parent.controller, lambda: record["web-1"].served)
+    record = parent.controller.registry.records
+    await until(parent.controller, lambda: record["web-1"].assignment.served)
     assert record["web-1"].addresses == plane.addresses
     assert [snapshot.revision for snapshot in plane.applied] == [1]
 
@@ -135,8 +135,8 @@ async def test_a_node_that_listens_everywhere_says_by_which_address_the_controll
     node.placement = Placement(host="0.0.0.0", control_name="web:7946")
     plane.addresses = (Address("0.0.0.0", 4001),)
     nursery.start_soon(node.run)
-    record = parent.controller.records
-    await until(parent.controller, lambda: record["web-1"].served)
+    record = parent.controller.registry.records
+    await until(parent.controller, lambda: record["web-1"].assignment.served)
     assert record["web-1"].addresses == (Address("127.0.0.1", 4001),)
     assert record["web-1"].hello.control == "web:7946"
 
@@ -172,7 +172,7 @@ async def test_a_node_is_ready_when_traffic_finds_something_below(make_node, pla
 async def test_a_node_that_leaves_is_ready_no_more(parent, make_node, nursery, plane):
     node = make_node(parent.url)
     nursery.start_soon(node.run)
-    await until(parent.controller, lambda: parent.controller.records["web-1"].served)
+    await until(parent.controller, lambda: parent.controller.registry.records["web-1"].assignment.served)
     assert node.unready() == ""
     with trio.fail_after(DEADLINE_S):
         await node.leave()
@@ -198,10 +198,10 @@ async def test_a_node_says_where_it_serves_to_its_parents_if_it_has_any(make_nod
 async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.records["web-1"].served == 1)
+    await until(controller, lambda: controller.registry.records["web-1"].assignment.served == 1)
     endpoint = Address("127.0.0.1", 20001)
-    controller.note_endpoint("demo", EndpointStatus(endpoint, State.SERVING, 9))
-    await until(controller, lambda: controller.records["web-1"].served == 2)
+    controller.endpoints.note("demo", EndpointStatus(endpoint, State.SERVING, 9))
+    await until(controller, lambda: controller.registry.records["web-1"].assignment.served == 2)
     (destination,) = plane.applied[-1].rules[0].action.destinations
     assert [host.address for host in destination.hosts] == [endpoint]
 
@@ -209,28 +209,28 @@ async def test_a_change_reaches_the_node(parent, make_node, nursery, plane):
 async def test_without_parents_a_node_reports_to_the_controller(parent, make_node, nursery, plane):
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.cluster_view.of("web-1").subtree() is not None)
-    assert controller.cluster_view.of("web-1").subtree() == plane.subtree_load
+    await until(controller, lambda: controller.registry.records["web-1"].reports.subtree() is not None)
+    assert controller.registry.records["web-1"].reports.subtree() == plane.subtree_load
 
 
 async def test_a_refused_snapshot_is_told_with_its_reason(parent, make_node, nursery, plane):
     plane.reason = "port 80 is taken"
     nursery.start_soon(make_node(parent.url).run)
     controller = parent.controller
-    await until(controller, lambda: controller.records["web-1"].refusal)
-    assert controller.records["web-1"].refusal == "port 80 is taken"
-    assert controller.records["web-1"].served == 0
+    await until(controller, lambda: controller.registry.records["web-1"].assignment.refusal)
+    assert controller.registry.records["web-1"].assignment.refusal == "port 80 is taken"
+    assert controller.registry.records["web-1"].assignment.served == 0
 
 
 async def test_a_lost_parent_is_found_again_and_traffic_is_not_touched(parent, make_node, nursery, plane):
     controller = parent.controller
     nursery.start_soon(make_node(parent.url).run)
-    await until(controller, lambda: controller.records["web-1"].served)
+    await until(controller, lambda: controller.registry.records["web-1"].assignment.served)
     parent.scope.cancel()
-    await until(controller, lambda: controller.records["web-1"].link is None)
+    await until(controller, lambda: controller.registry.records["web-1"].link is None)
     await parent.start()
-    await until(controller, lambda: controller.records["web-1"].link is not None)
-    await until(controller, lambda: controller.missing()[1].startswith("web-2"))
+    await until(controller, lambda: controller.registry.records["web-1"].link is not None)
+    await until(controller, lambda: controller.readiness.missing()[1].startswith("web-2"))
     assert len(plane.applied) == 1
 
 
@@ -240,7 +240,7 @@ async def test_a_wrong_token_is_refused(parent, make_node, nursery, log):
     event, fields = log.events[0]
     assert event == "controller lost"
     assert "refused the connection with status 401" in fields["reason"]
-    assert parent.controller.records["web-1"].hello is None
+    assert parent.controller.registry.records["web-1"].hello is None
 
 
 async def test_sigterm_drains_after_the_parent_was_told(parent, make_node, nursery, plane):
@@ -252,9 +252,9 @@ async def test_sigterm_drains_after_the_parent_was_told(parent, make_node, nurse
         ended.set()
 
     nursery.start_soon(run)
-    await until(controller, lambda: controller.records["web-1"].served)
+    await until(controller, lambda: controller.registry.records["web-1"].assignment.served)
     os.kill(os.getpid(), signal.SIGTERM)
-    await until(controller, lambda: controller.records["web-1"].draining)
+    await until(controller, lambda: controller.registry.records["web-1"].draining)
     assert not plane.draining.is_set()
     with trio.fail_after(DEADLINE_S):
         await ended.wait()
@@ -302,7 +302,8 @@ async def test_children_report_to_their_parents_and_heed_them(parent, tree):
 async def test_reports_and_guidance_go_on_without_the_controller(parent, tree):
     planes, _ = tree
     parent.scope.cancel()
-    await until(parent.controller, lambda: all(record.link is None for record in parent.controller.records.values()))
+    records = parent.controller.registry.records
+    await until(parent.controller, lambda: all(record.link is None for record in records.values()))
     planes["edge-1"].reports.clear()
     planes["web-1"].heeded.clear()
     await until(parent.controller, lambda: len(planes["edge-1"].reports) > 8 and planes["web-1"].heeded)
@@ -311,7 +312,7 @@ async def test_reports_and_guidance_go_on_without_the_controller(parent, tree):
 
 async def test_a_look_at_the_controller_brings_rows_of_the_whole_tree(parent, tree):
     with trio.fail_after(DEADLINE_S):
-        status = await parent.controller.observe()
+        status = await parent.controller.observer.observe()
     for name, node in (("edge-1", status.tiers["edge"].nodes[0]), ("web-2", status.tiers["web"].nodes[1])):
         assert (node.name, node.items_per_s) == (name, 0.0)
         assert node.load == tree[0][name].load()
@@ -319,13 +320,13 @@ async def test_a_look_at_the_controller_brings_rows_of_the_whole_tree(parent, tr
 
 async def test_a_nonce_reaches_every_plane_once(parent, tree):
     planes, _ = tree
-    parent.controller.watch(5.0, "n0nce")
+    parent.controller.observer.watch(5.0, "n0nce")
     await until(parent.controller, lambda: all(fake.explained for fake in planes.values()))
     assert [fake.explained for fake in planes.values()] == [["n0nce"]] * 3
 
 
 async def test_a_nodes_metrics_are_at_the_address_that_the_status_gives(parent, tree):
-    status = parent.controller.status()
+    status = parent.controller.observer.status()
     for node in (*status.tiers["edge"].nodes, *status.tiers["web"].nodes):
         async with httpx.AsyncClient(trust_env=False) as http:
             response = await http.get(f"http://{node.control}/metrics", timeout=DEADLINE_S)
@@ -361,7 +362,7 @@ def tls(tmp_path):
 
 
 async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined, log, nursery, tls):
-    controller = Controller(attrs.evolve(topology, tls=tls), log, 0.02)
+    controller = Controller(attrs.evolve(topology, tls=tls), log, report_interval_s=0.02)
     nursery.start_soon(controller.run)
     listen, handler = Address("127.0.0.1", 0), partial(serve_child, controller)
     address = await nursery.start(serve, handler, controller.admission.admit, listen, server_context(tls))
@@ -370,7 +371,7 @@ async def test_with_tls_the_whole_tree_speaks_it(topology, make_plane, declined,
         identity = identity_of(controller.admission, name, f"wss://{address}", pid=os.getpid())
         await nursery.start(Node(identity, fake, declined, log, random.Random(1), tls).run)
     await until(controller, lambda: planes["edge-1"].reports and planes["web-1"].heeded)
-    assert controller.records["web-1"].parents[0].url.startswith("wss://")
+    assert controller.registry.records["web-1"].assignment.parents[0].url.startswith("wss://")
 
 
 # Without a controller.
@@ -446,7 +447,7 @@ async def test_a_controller_that_comes_back_configures_it_as_usual(parent, make_
     nursery.start_soon(make_keeping(parent.url).run)
     await until_true(lambda: plane.applied)
     await parent.start()
-    records = parent.controller.records
+    records = parent.controller.registry.records
     await until(parent.controller, lambda: records["web-1"].inner is not None)
     assert records["web-1"].inner == plane.addresses[0]
 
@@ -486,13 +487,13 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nothing(
     (tmp_path / "web-1").write_text("a file where the directory should be")
     node = make_keeping(parent.url)
     nursery.start_soon(node.run)
-    await until(parent.controller, lambda: parent.controller.records["web-1"].served)
+    await until(parent.controller, lambda: parent.controller.registry.records["web-1"].assignment.served)
     await until_true(lambda: "what is served cannot be kept" in [name for name, _ in log.events])
     for _ in range(3):
         node._changed.set()
         await trio.sleep(0.05)
     assert [name for name, _ in log.events].count("what is served cannot be kept") == 1
-    assert parent.controller.records["web-1"].link is not None
+    assert parent.controller.registry.records["web-1"].link is not None
 
 
 async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_one_served(
@@ -503,13 +504,13 @@ async def test_a_snapshot_on_which_the_data_plane_fails_is_refused_and_the_next_
     node = make_node(parent.url)
     nursery.start_soon(node.run)
     with trio.fail_after(DEADLINE_S):
-        while not controller.records["web-1"].refusal:  # noqa: ASYNC110 (real sockets)
+        while not controller.registry.records["web-1"].assignment.refusal:  # noqa: ASYNC110 (real sockets)
             await trio.sleep(0.005)
-        assert "internal error of the node" in controller.records["web-1"].refusal
+        assert "internal error of the node" in controller.registry.records["web-1"].assignment.refusal
         assert node.errors.counts == {"snapshot": 1}
         monkeypatch.setattr(plane, "apply", works)
-        controller.note_endpoint("demo", EndpointStatus(Address("127.0.0.1", 9999), State.SERVING, 9))
-        while controller.records["web-1"].state is not State.SERVING:  # noqa: ASYNC110
+        controller.endpoints.note("demo", EndpointStatus(Address("127.0.0.1", 9999), State.SERVING, 9))
+        while controller.registry.records["web-1"].state is not State.SERVING:  # noqa: ASYNC110
             await trio.sleep(0.005)
 
 

@@ -73,7 +73,7 @@ class AdminApp:
         except RequestRefused:
             raise
         except REFUSALS as problem:
-            status, refusal = refusal_of(problem, self.changes.progress)
+            status, refusal = refusal_of(problem, self.changes.runner.progress)
             return json_answer(refusal, status)
         except Exception as error:
             self.changes.controller.errors.note("admin request", error, path=operation.path)

@@ -1,13 +1,8 @@
-"""Who may join, as what, and in whose place.
+"""Who may join, and as what; `takeover.py` has in whose place.
 
 The controller verifies credentials with the cluster's secret (`Admission`), a node those of its children with its own
 reception key (`by_ticket`); wire/credentials.py has how they are derived. What a connection then says of itself in its
 hello has to be what its credential is for (`mismatch`).
-
-A newer process of a name takes the place of an older one, for one that restarted may be here before its old connection
-is known to be dead. But a connection from another address takes no place that a live connection holds
-(`may_replace`), unless the supervisor has just started that process: what several share, such as the token of a pool,
-does not let one of them speak for another. A machine that was replaced by another one is found dead within six seconds.
 
 An agent's traffic goes where it says, so that has to be where it is (`address_problem`). It reports of itself alone
 (`agent_rows`).
@@ -129,13 +124,6 @@ def bound(principal: Principal, hello: Hello) -> Principal:
     """The principal, bound to the name that it joins under. Not to its process: whoever has a credential for a name can
     narrow it to any process, so that would prove nothing to a parent."""
     return Principal(principal.role, hello.tier, hello.node)
-
-
-def may_replace(held: str, came: str, *, vouched: bool = False) -> str:
-    """Why a connection from the address `came` must not take the place of a live one from `held`; "" if it may."""
-    if came == held or vouched:
-        return ""
-    return f"{held} has this name and is connected: stop it there first, or give this one another --name"
 
 
 def address_problem(data: str, host: str, networks: Sequence[str], pool: str) -> str:

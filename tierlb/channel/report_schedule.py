@@ -16,8 +16,8 @@ import attrs
 import trio
 
 from tierlb.channel.watching import Rows, Watching
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
-from tierlb.telemetry.pace import INTERVAL_S, LEAST_GAP_S, Pace
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.telemetry.pace import LEAST_GAP_S, Pace
 from tierlb.wire.frames import MAX_ROWS
 
 SIGN_OF_LIFE_S = 10.0
@@ -60,7 +60,7 @@ class ReportSchedule:
     rng: random.Random
     watching: Watching
     rows: Rows
-    interval_s: float = INTERVAL_S
+    interval_s: float = REPORT_INTERVAL_S
     leaving: bool = False
     """Said as draining, before the data plane begins to: nobody is to send anything new by then."""
     _outlets: list[Outlet] = attrs.field(factory=list, init=False)

@@ -11,8 +11,10 @@ import attrs
 import trio
 
 from tierlb.channel.log import Log
-from tierlb.controller.controller import Controller, Unwelcome
+from tierlb.controller.controller import Controller
 from tierlb.controller.node_record import Link, NodeRecord
+from tierlb.controller.parents import with_tickets
+from tierlb.controller.registry import Unwelcome
 from tierlb.net.door import Door
 from tierlb.net.websocket import Channel, Disconnected, converse
 from tierlb.telemetry.internal_errors import InternalErrors
@@ -48,7 +50,7 @@ async def serve_child(controller: Controller, channel: Channel) -> None:
         if not conversation.record.draining and not conversation.link.replaced:
             controller.log.warning("node disconnected", node=conversation.record.name, reason=reason)
     finally:
-        controller.lost(conversation.record, conversation.link)
+        controller.registry.lost(conversation.record, conversation.link)
 
 
 @attrs.define
@@ -87,12 +89,13 @@ class _Conversation:
         """What is wanted of the node and has not been said on this connection."""
         assert self.record is not None
         effects: list[Effect] = []
-        if self.record.wanted is not None and self.record.wanted.revision != self.configured:
-            self.configured = self.record.wanted.revision
-            effects += self.session.configure(self.record.wanted)
-        if self.record.parents is not None and self.record.parents != self.placed:
-            self.placed = self.record.parents
-            effects += self.session.report_to(self.controller.with_tickets(self.record))
+        if self.record.assignment.wanted is not None and self.record.assignment.wanted.revision != self.configured:
+            self.configured = self.record.assignment.wanted.revision
+            effects += self.session.configure(self.record.assignment.wanted)
+        if self.record.assignment.parents is not None and self.record.assignment.parents != self.placed:
+            self.placed = self.record.assignment.parents
+            controller = self.controller
+            effects += self.session.report_to(with_tickets(controller.registry, controller.admission, self.record))
         while self.link.watches:
             watch = self.link.watches.popleft()
             effects += self.session.watch(watch.ttl_s, watch.explain)
@@ -113,7 +116,7 @@ class _Conversation:
     async def _join(self, hello: Hello) -> None:
         assert self.channel.caller is not None
         try:
-            self.controller.check(hello, self.channel.caller.principal)
+            self.controller.registry.check(hello, self.channel.caller.principal)
             self.record = self.controller.join(hello, self.link)
         except Unwelcome as problem:
             await self._leave(str(problem))

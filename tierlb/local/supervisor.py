@@ -108,7 +108,7 @@ class Supervisor:
             return problem
         admission = self.controller.admission
         admission.only_started = True
-        self.controller.starting = True
+        self.controller.overview.starting = True
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
@@ -209,26 +209,26 @@ class Supervisor:
 
     async def _wait_serving(self) -> str:
         async with trio.open_nursery() as nursery:
-            log = partial(log_slow_start, self.controller, self.log)
+            log = partial(log_slow_start, self.controller.readiness, self.log)
             nursery.start_soon(alone, self.controller.errors, "slow start", log)
             problem = await self._wait_whole()
             nursery.cancel_scope.cancel()
-        self.controller.starting = bool(problem)
+        self.controller.overview.starting = bool(problem)
         return problem
 
     async def _wait_whole(self) -> str:
         with trio.move_on_after(self.start_deadline_s):
-            while self.controller.missing():
+            while self.controller.readiness.missing():
                 if problem := self._permanent_problem():
                     return problem
-                await self.controller.wait_progress()
+                await self.controller.signals.wait_progress()
             return ""
-        missing = (*self.controller.missing(), *self.manager.problems())
+        missing = (*self.controller.readiness.missing(), *self.manager.problems())
         return "\n  ".join((f"the cluster does not serve after {self.start_deadline_s:g} s:", *missing))
 
     def _permanent_problem(self) -> str:
         """A problem that waiting does not solve."""
-        return self.controller.refused()
+        return self.controller.readiness.refused()
 
     async def _stop(self) -> None:
         """Stop tier after tier with short gaps, then the pools once no node is left.

@@ -22,11 +22,12 @@ import attrs
 import trio
 
 from tierlb.balance.guidance import SentGuidance
-from tierlb.channel.admission import agent_rows, may_replace, mismatch
+from tierlb.channel.admission import agent_rows, mismatch
 from tierlb.channel.log import Log
+from tierlb.channel.takeover import takeover_problem
 from tierlb.channel.watching import Rows, Watching
 from tierlb.model.address import Address
-from tierlb.model.load import Echo, Guidance, NodeRow, SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, Echo, Guidance, NodeRow, SubtreeLoad
 from tierlb.net.keep_going import keep_going
 from tierlb.net.page import Pages
 from tierlb.net.websocket import Admit
@@ -36,7 +37,6 @@ from tierlb.wire.control import Close, Effect, ParentSession, Transmit
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Hello, Leaving, Report, Watch
 
-REPORT_INTERVAL_S = 0.25
 HELLO_TIMEOUT_S = 5.0
 FORMER_S = 15.0
 """After that a process that was asked to end has done so; one that is still there is no former one."""
@@ -109,10 +109,14 @@ class Children:
             return
         former, now = self._present.get(hello.node), trio.current_time()
         former_boot, until = self._former.get(hello.node, ("", 0.0))
-        if former_boot == hello.boot_id and (former is not None or now < until):
-            child.line.close("another process of this node took over from this one")
-            return
-        if former is not None and (problem := may_replace(former.line.caller.host, child.line.caller.host)):
+        problem = takeover_problem(
+            hello.node,
+            hello.boot_id,
+            child.line.caller.host,
+            live_host=former.line.caller.host if former is not None else None,
+            replaced_boot_id=former_boot if former is not None or now < until else "",
+        )
+        if problem:
             child.line.close(problem)
             return
         self._present[hello.node] = child
