@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.control_plane import FakePlane, KeptLog, tier
 from tests.joining import AGENT_TOKEN, NODE_TOKEN, admit
 from tierlb.controller.controller import Controller
-from tierlb.controller.engine import Engine
+from tierlb.controller.engine import ProcessEngine
 from tierlb.controller.link import control_door, serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Echo, Guidance, HostLoad, NodeLoad, NodeRow, SubtreeLoad
@@ -184,7 +184,7 @@ def test_whatever_a_node_says_a_controller_configures_the_others(sent, chunks):
         log = KeptLog()
         web = tier("web", Kind.L7, "apps", replicas=2, listen=Address("127.0.0.1", 8080))
         topology = Topology("shop", {"web": web}, {"apps": Pool("apps", agents=True)})
-        for engine in (None, Engine("")):
+        for engine in (None, ProcessEngine("")):
             controller = Controller(topology, log, engine=engine)
             with trio.fail_after(DEADLINE_S):
                 async with trio.open_nursery() as nursery:
