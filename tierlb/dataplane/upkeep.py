@@ -221,8 +221,10 @@ class Upkeep:
                 await trio.sleep(LISTEN_AGAIN_S)
 
     def _checked(self, host: Host, healthy: bool, reason: str) -> None:
-        note = self._log.info if healthy else self._log.warning
-        note("health_checks_passed" if healthy else "health_checks_failed", host=host.name, reason=reason)
+        if healthy:
+            self._log.info("health_checks_passed", host=host.name, reason=reason)
+        else:
+            self._log.warning("health_checks_failed", host=host.name, reason=reason)
         host.checked(healthy)
 
     def agent_says(self, host: Any, says: AgentReply) -> None:
