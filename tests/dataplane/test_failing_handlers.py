@@ -17,7 +17,17 @@ from tests.dataplane.conftest import INNER, Lab, l4, l4_parent, l7
 from tierlb.dataplane import pipe
 from tierlb.dataplane.l4 import introduction, relay
 from tierlb.dataplane.l4.context import L4Context
-from tierlb.dataplane.l7 import client, exchange, http1, kept_stream, pooled, request_half, retry, tunnels
+from tierlb.dataplane.l7 import (
+    client,
+    exchange,
+    http1,
+    http1_requests,
+    kept_stream,
+    pooled,
+    request_half,
+    retry,
+    tunnels,
+)
 from tierlb.model.topology import Timeouts
 from tierlb.net import reactor, wheel
 
@@ -250,6 +260,7 @@ L7 = in_order(
             for each in methods(
                 client.ClientConnection,
                 kept_stream.KeptStream,
+                http1_requests.Http1Requests,
                 http1.Http1Downstream,
                 retry.Attempts,
                 exchange.Exchange,

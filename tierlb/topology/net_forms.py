@@ -156,7 +156,7 @@ Listen = Annotated[Address, Form(lambda scalar: parse_address(scalar.text), ADDR
 FixedListen = Annotated[Address, Form(_fixed_listen, ADDRESS_SCHEMA)]
 """Clients are configured to call it, so port 0 is refused."""
 Endpoint = Annotated[Address, Form(_endpoint_address, ADDRESS_SCHEMA)]
-Network = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
+CidrNetwork = Annotated[str, Form(_ip_network, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"})]
 Port = Annotated[int, whole(1, 65_535)]
 HostName = Annotated[str, Form(_host_name, _any_case_schema(HOST_PATTERN))]
 HostField = Annotated[str, Form(_host_field, _any_case_schema(HOST_FIELD))]

@@ -168,7 +168,7 @@ class TierShape:
     routes: tuple[RouteShape, ...] | None = optional("the first that matches a request decides", l7_only=True)
     orca: Orca | None = optional("add the node's load to each response, as text, json or bin", l7_only=True)
     agent_check: net.FixedListen | None = optional("HOST:PORT where the node answers HAProxy's agent-check")
-    trusted_peers: tuple[net.Network, ...] | None = optional(
+    trusted_peers: tuple[net.CidrNetwork, ...] | None = optional(
         "networks whose X-Forwarded-* fields are kept", l7_only=True
     )
     paths: Paths | None = optional(
@@ -244,7 +244,7 @@ class HealthShape:
 
 @attrs.frozen(kw_only=True)
 class AgentsShape:
-    networks: tuple[net.Network, ...] = required(
+    networks: tuple[net.CidrNetwork, ...] = required(
         "where applications may be, besides the address that their agent joins from, such as 10.0.0.0/8"
     )
 

@@ -89,7 +89,7 @@ class L7Front(FrontState):
     def move(self, now: float) -> None:
         """Choose connections to end, if that is due."""
         if self.relocation.is_choice_due(now, len(self.clients)):
-            movable = [client.downstream for client in self.clients if client.lifetime.movable]
+            movable = [client.downstream.candidate() for client in self.clients if client.lifetime.movable]
             self.relocation.choose(now, movable)
 
     def accept(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
