@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 import trio
+import trio.testing
 import trustme
 from click import ClickException
 
@@ -16,6 +17,7 @@ from tierlb.channel.durable import StoreError
 from tierlb.cli.client import AdminAccess, exchange
 from tierlb.controller.observer import Observer
 from tierlb.model.topology import AdminTls
+from tierlb.net.self_connect import LINGER_ZERO
 from tierlb.net.tls import admin_context
 
 SCALE = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
@@ -90,6 +92,25 @@ async def test_an_error_of_one_request_is_answered_counted_and_the_end_of_no_oth
     assert (answer.status_code, answer.json()["kind"]) == (500, "internal")
     assert (await shop.get("/v1/topology")).status_code == 200
     assert shop.changes.controller.errors.counts == {"admin request": 1}
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_the_program(shop, nursery, how):
+    bound = socket.create_server(("127.0.0.1", 0))
+    head = f"POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    fields = "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with trio.fail_after(30):
+        await nursery.start(serve_admin, bound, shop.changes.controller, shop.changes, TOKEN)
+        async with await trio.open_tcp_stream("127.0.0.1", bound.getsockname()[1]) as stream:
+            await stream.send_all((head + fields).encode())
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            if how == "end":
+                await stream.send_eof()
+                assert b" 400 " in await stream.receive_some()
+            else:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert shop.changes.controller.errors.counts == {}
 
 
 async def test_a_connection_on_which_the_program_fails_ends_no_other(shop, nursery, monkeypatch):

@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from tierlb.channel.durable import StoreError
-from tierlb.controller.admin_states import AdminState, SetAdmin
+from tierlb.controller.admin_states import AdminState
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.kept_file import KeptFile
@@ -18,6 +18,7 @@ from tierlb.model.topology import Admin, Policy
 from tierlb.topology.allot import node_names
 from tierlb.topology.edit import AddTier
 from tierlb.topology.load import load_text
+from tierlb.topology.verbs import SetNode
 from tierlb.wire.frames import Ack, Hello, Refuse, Report
 
 TEXT = """\
@@ -31,7 +32,7 @@ pools:
 EMPTY, READY = SubtreeLoad(leaves=1), SubtreeLoad(leaves=1, ready_leaves=1)
 MID = AddTier("mid", "l7", between=("edge", "web"), replicas=2)
 ANN = Request("ann")
-DRAIN_9 = SetAdmin("web-9", Admin.DRAIN)
+DRAIN_9 = SetNode("web-9", Admin.DRAIN)
 DRAINED = (AdminState("web", "web-1", Admin.DRAIN),)
 START_S = 0.3
 STOP_S = 0.2
@@ -167,7 +168,7 @@ class Site:
         return progress.outcome
 
     async def want(self, name, state):
-        progress = await self.changes.edit(SetAdmin(name, state), ANN, f"{state.value} {name}")
+        progress = await self.changes.edit(SetNode(name, state), ANN, f"{state.value} {name}")
         assert await self.over(progress) == "done"
 
     async def is_as(self, text):

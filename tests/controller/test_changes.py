@@ -5,7 +5,6 @@ import trio
 
 from tests.controller.played import ANN, DRAIN_9, DRAINED, MID, TEXT, Full, texts
 from tierlb.channel.durable import StoreError
-from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.change_runner import ChangeUnderWay
 from tierlb.controller.changes import SERVED_WITHIN_S, Request
 from tierlb.controller.history import Conflict, UnknownRevision
@@ -13,6 +12,7 @@ from tierlb.controller.proposals import NothingToDo, NotPossible
 from tierlb.model.topology import Admin
 from tierlb.topology.edit import EditError, RemoveTier, Scale, SetPolicy
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.verbs import SetNode
 
 
 async def test_a_change_of_words_alone_is_a_revision_and_done_at_once(site, autojump_clock):
@@ -59,7 +59,7 @@ async def test_what_is_refused_changes_nothing(site, request_it, error, said, au
 UNSTORED = [
     lambda changes: changes.edit(MID, ANN, "tier add mid"),
     lambda changes: changes.apply(TEXT + "#", ANN),
-    lambda changes: changes.edit(SetAdmin("web-1", Admin.DRAIN), ANN, "drain web-1"),
+    lambda changes: changes.edit(SetNode("web-1", Admin.DRAIN), ANN, "drain web-1"),
 ]
 
 
@@ -86,7 +86,7 @@ async def test_an_old_revision_is_applied_anew(site, autojump_clock):
 
 
 async def test_a_drain_is_a_revision_that_later_changes_keep(site, autojump_clock):
-    progress = await site.changes.edit(SetAdmin("web-1", Admin.DRAIN), Request("bob", "old disk"), "drain web-1")
+    progress = await site.changes.edit(SetNode("web-1", Admin.DRAIN), Request("bob", "old disk"), "drain web-1")
     assert await site.over(progress) == "done"
     assert texts(progress) == [
         "web-1: ready → drain: it gets nothing new; what is under way has up to 30s, then what is left is cut"
@@ -131,7 +131,7 @@ async def test_a_node_that_comes_later_under_the_name_of_a_drained_one_is_ready(
 
 async def test_a_node_that_does_not_answer_can_be_drained_and_holds_up_no_change(site, autojump_clock):
     site.machines.habits["web-2"] = "mute"
-    progress = await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "drain web-2")
+    progress = await site.changes.edit(SetNode("web-2", Admin.DRAIN), ANN, "drain web-2")
     began = trio.current_time()
     assert await site.over(progress) == "done"
     assert trio.current_time() - began == pytest.approx(SERVED_WITHIN_S, abs=1)
@@ -158,5 +158,5 @@ async def test_while_a_change_is_being_stored_no_restart_begins(site, nursery, a
 async def test_while_a_change_is_under_way_nothing_is_drained(site, autojump_clock):
     progress = await site.changes.edit(MID, ANN, "tier add mid")
     with pytest.raises(ChangeUnderWay, match="tier add mid"):
-        await site.changes.edit(SetAdmin("web-1", Admin.DRAIN), ANN, "drain web-1")
+        await site.changes.edit(SetNode("web-1", Admin.DRAIN), ANN, "drain web-1")
     assert await site.over(progress) == "done"

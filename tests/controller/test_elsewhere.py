@@ -6,7 +6,6 @@ import trio
 
 from tests.controller.played import ANN, MID, TEXT, PromptStore
 from tierlb.channel.durable import StoreError
-from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes, Request
 from tierlb.controller.controller import Controller
 from tierlb.controller.elsewhere import RETIRED_AFTER_S, Elsewhere
@@ -19,6 +18,7 @@ from tierlb.model.load import Echo, SubtreeLoad
 from tierlb.model.topology import Admin
 from tierlb.topology.edit import RemoveTier, Scale
 from tierlb.topology.load import load_text
+from tierlb.topology.verbs import SetNode
 from tierlb.wire.frames import Ack, Hello, Report
 
 READY = SubtreeLoad(leaves=1, ready_leaves=1)
@@ -199,7 +199,7 @@ async def test_it_begins_with_what_is_stored_whatever_its_file_says(site, tmp_pa
 
 
 async def test_nodes_of_any_name_stay_drained_under_another_controller(site, tmp_path, log, nursery, autojump_clock):
-    assert await over(await site.changes.edit(SetAdmin("web-b", Admin.DRAIN), ANN, "drain web-b")) == "done"
+    assert await over(await site.changes.edit(SetNode("web-b", Admin.DRAIN), ANN, "drain web-b")) == "done"
     assert await over(await site.changes.edit(Scale({"web": 1}), ANN, "scale web=1")) == "done"
     other = await taken_over(site, tmp_path, log, nursery, ["edge-a", "web-a", "web-b"])
     await trio.sleep(10)

@@ -1,12 +1,13 @@
 import pytest
 
 from tests.controller.played import ANN, MID, TEXT
-from tierlb.controller.admin_states import AdminState, SetAdmin
+from tierlb.controller.admin_states import AdminState
 from tierlb.controller.proposals import NothingToDo, NotPossible, tiers_out
 from tierlb.model.topology import Admin
 from tierlb.topology.edit import Scale
 from tierlb.topology.load import load_text
 from tierlb.topology.problems import TopologyError
+from tierlb.topology.verbs import SetNode
 from tierlb.wire.frames import Leaving
 
 TLS = "security: {tls: {certificate: tls/cert.pem, key: tls/key.pem, ca: tls/ca.pem}}\n"
@@ -61,9 +62,9 @@ async def test_the_last_one_that_serves_stays(site, state, autojump_clock):
     await site.want("web-1", state)
     for name in ("web-2", "edge-1"):
         with pytest.raises(NotPossible, match=f"{name} is the last one of .* that serves: scale"):
-            await site.changes.edit(SetAdmin(name, state), ANN, "x")
+            await site.changes.edit(SetNode(name, state), ANN, "x")
     with pytest.raises(NothingToDo):
-        await site.changes.edit(SetAdmin("web-1", state), ANN, "x")
+        await site.changes.edit(SetNode("web-1", state), ANN, "x")
     await site.want("web-1", Admin.READY)
     await site.want("web-2", state)
     assert site.changes.controller.node_admin.states == {"web-2": state}
@@ -73,7 +74,7 @@ async def test_one_that_drains_by_itself_is_no_peer(site, autojump_clock):
     record = site.changes.controller.registry.records["web-1"]
     site.changes.controller.receive(record, Leaving())
     with pytest.raises(NotPossible, match="web-2 is the last one"):
-        await site.changes.edit(SetAdmin("web-2", Admin.DRAIN), ANN, "x")
+        await site.changes.edit(SetNode("web-2", Admin.DRAIN), ANN, "x")
 
 
 @pytest.mark.parametrize(

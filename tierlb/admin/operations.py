@@ -17,7 +17,6 @@ import trio
 from tierlb.admin.answers import json_answer, text_answer
 from tierlb.admin.bodies import ApplyBody, ChangeBody, EditBody, PlanBody, RestartBody, RollbackBody
 from tierlb.admin.refusals import RequestRefused
-from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.changes import Changes
 from tierlb.controller.history import HistoryRow, Revision
 from tierlb.controller.progress import Progress
@@ -26,7 +25,7 @@ from tierlb.controller.status import ClusterStatus, as_json
 from tierlb.net.http_server import HttpAnswer
 from tierlb.topology.plan import Plan
 from tierlb.topology.units import shown
-from tierlb.topology.verbs import Edit, SetNode, Verb
+from tierlb.topology.verbs import SetNode, command_of
 
 EXPLAIN_S = 10.0
 LEARN_S = 0.1
@@ -170,7 +169,7 @@ class Views:
 
     async def revision(self, call: Call, _: None) -> HttpAnswer:
         """One revision with its text."""
-        return json_answer(self.changes.history.get(_number(call)))
+        return json_answer(self.changes.history.get(_path_number(call)))
 
     async def progress(self, _: Call, __: None) -> HttpAnswer:
         """How far the change under way is, or how the latest one ended."""
@@ -178,7 +177,7 @@ class Views:
 
     async def progress_of(self, call: Call, _: None) -> HttpAnswer:
         """How far one change is, by its number; the latest ones are kept."""
-        number = _number(call)
+        number = _path_number(call)
         for change in self.changes.runner.recent:
             if change.number == number:
                 return json_answer(change)
@@ -202,7 +201,7 @@ class Orders:
         """What a topology file, or an edit of the active one, would start, stop, move and mean for connections."""
         edit = body.edit
         if edit is not None:
-            return json_answer(self._rehearse(lambda: self.changes.proposals.edited(_edit(edit)), None))
+            return json_answer(self._rehearse(lambda: self.changes.proposals.edited(edit), None))
         return json_answer(self._rehearse(partial(self.changes.proposals.with_text, body.text or ""), None))
 
     async def apply(self, _: Call, body: ApplyBody) -> HttpAnswer:
@@ -212,8 +211,8 @@ class Orders:
 
     async def edit(self, _: Call, body: EditBody) -> HttpAnswer:
         """Change the active revision by a verb: its text, or what is wanted of a node or agent."""
-        edit, what = _edit(body.edit), body.edit.command
-        why = f"{what}: {body.why}" if body.why and isinstance(body.edit, SetNode) else body.why or what
+        edit, what = body.edit, command_of(body.edit)
+        why = f"{what}: {body.why}" if body.why and isinstance(edit, SetNode) else body.why or what
         request = attrs.evolve(body.request, why=why)  # nothing else in the history names the node
         return await self._begin(
             body, partial(self.changes.proposals.edited, edit), partial(self.changes.edit, edit, request, what)
@@ -248,12 +247,7 @@ class Orders:
         return plan
 
 
-def _edit(verb: Verb) -> Edit | SetAdmin:
-    """What `Changes` takes: a verb on a node edits what a revision has beside its text."""
-    return SetAdmin(verb.node, verb.admin) if isinstance(verb, SetNode) else verb
-
-
-def _number(call: Call) -> int:
+def _path_number(call: Call) -> int:
     text = call.number
     if not re.fullmatch("[0-9]{1,9}", text):
         raise RequestRefused(404, "unknown", f"{shown(text)} is not a number")

@@ -29,14 +29,6 @@ MOST_STATES = 1000
 takes revisions of 1.5 MB at most."""
 
 
-@attrs.frozen
-class SetAdmin:
-    """The verbs drain, maintenance and ready of one node or agent."""
-
-    name: str
-    state: Admin
-
-
 def with_state(states: AdminStates, group: str, name: str, state: Admin) -> AdminStates:
     """The same but for this one; ready is what a node is without an entry."""
     others = [each for each in states if each.name != name]

@@ -17,7 +17,6 @@ import attrs
 import trio
 
 from tierlb.channel.log import Log
-from tierlb.controller.admin_states import SetAdmin
 from tierlb.controller.change_runner import ChangeRunner, ChangeUnderWay
 from tierlb.controller.controller import Controller
 from tierlb.controller.history import History, Rollout
@@ -32,7 +31,7 @@ from tierlb.controller.stages import lacking
 from tierlb.controller.store import Store
 from tierlb.model.topology import Topology
 from tierlb.topology.stages import transition
-from tierlb.topology.verbs import Edit
+from tierlb.topology.verbs import Verb
 
 DEADLINE_S = 60.0
 SERVED_WITHIN_S = 5.0
@@ -104,7 +103,7 @@ class Changes:
         StoreError, and then nothing has changed."""
         return await self._accept(lambda: self.proposals.with_text(text), request, what)
 
-    async def edit(self, edit: Edit | SetAdmin, request: Request, what: str) -> Progress:
+    async def edit(self, edit: Verb, request: Request, what: str) -> Progress:
         """A verb. Raises EditError too."""
         return await self._accept(lambda: self.proposals.edited(edit), request, what)
 

@@ -9,7 +9,6 @@ import attrs
 from tierlb.controller.admin_states import (
     MOST_STATES,
     AdminStates,
-    SetAdmin,
     changes_between,
     meanwhile,
     states_kept,
@@ -23,7 +22,7 @@ from tierlb.topology.allot import node_names
 from tierlb.topology.edit import edited
 from tierlb.topology.load import load_text
 from tierlb.topology.plan import Plan, describe
-from tierlb.topology.verbs import Edit
+from tierlb.topology.verbs import SetNode, Verb
 
 
 class NotPossible(ValueError):  # noqa: N818 (a verdict on the request)
@@ -61,9 +60,9 @@ class Proposals:
         states = self.state.history.admin_states
         return Proposal(text, self.states_kept(states, self.load(text)) if states else ())
 
-    def edited(self, edit: Edit | SetAdmin) -> Proposal:
+    def edited(self, edit: Verb) -> Proposal:
         """What a verb would make of the active revision. Raises EditError, TopologyError and NotPossible."""
-        if isinstance(edit, SetAdmin):
+        if isinstance(edit, SetNode):
             return Proposal(self.state.text, self._with_state(edit))
         return self.with_text(edited(self.state.text, edit, self.name))
 
@@ -119,23 +118,23 @@ class Proposals:
                 return f"of {tier} only nodes that are drained would be left: `tierlb ready {node}` first"
         return ""
 
-    def _with_state(self, edit: SetAdmin) -> AdminStates:
+    def _with_state(self, edit: SetNode) -> AdminStates:
         """Raises NotPossible. A node that is not there can only be made ready, which ends its admin state."""
-        states, name, records = self.state.history.admin_states, edit.name, self.controller.registry.records
+        states, name, records = self.state.history.admin_states, edit.node, self.controller.registry.records
         record = records.get(name)
-        if edit.state is Admin.READY and any(each.name == name for each in states):
-            return with_state(states, "", name, edit.state)
+        if edit.admin is Admin.READY and any(each.name == name for each in states):
+            return with_state(states, "", name, edit.admin)
         if record is None or record.leaving:
             raise NotPossible(f"there is no node or agent {name}: see `tierlb status`")
         out, tier = self.controller.node_admin.states, record.tier
         serving = (each for each in records.values() if each.state is State.SERVING and each.tier == tier)
-        if edit.state is not Admin.READY and [each.name for each in serving if each.name not in out] == [name]:
+        if edit.admin is not Admin.READY and [each.name for each in serving if each.name not in out] == [name]:
             raise NotPossible(f"{name} is the last one of {tier} that serves: scale {tier} first")
         if len(states) >= MOST_STATES:
             gone = [each.name for each in states if each.name not in records][:3]
             named = f"those that are gone, as {', '.join(gone)}" if gone else "some"
             raise NotPossible(f"{len(states)} nodes and agents are drained or in maintenance: make {named} ready first")
-        return with_state(states, tier, name, edit.state)
+        return with_state(states, tier, name, edit.admin)
 
 
 def tiers_out(topology: Topology, states: AdminStates) -> dict[str, str]:

@@ -170,7 +170,7 @@ class ClientConnection(KeptStream):
         front, downstream = self.front, self.downstream
         config, relocation = front.config, front.relocation
         try:
-            found = read_introduction(self.buffer, config.kin, front.counters.tallies)
+            found = read_introduction(self.buffer, config.identity, front.counters.tallies)
         except BadProxyHeader as error:
             front.counters.rejected += 1
             front.log.warning("connection_refused", reason=f"no PROXY header as a parent sends it: {error.reason}")
