@@ -9,7 +9,7 @@ import functools
 import pytest
 
 from tierlb.model.topology import Policy
-from tierlb.simulate.rules import Rule
+from tierlb.simulate.rules import ComparedRule
 from tierlb.simulate.run import run
 from tierlb.simulate.standard import Settling, clients, even_tier, evenness, settling, slow_subtree
 
@@ -26,7 +26,7 @@ answers, are sure of less, and send it up to 0.3 %, which no tail shows."""
 
 
 @functools.cache
-def slow_for_a_while(parents: int, delay_s: float, rule: Policy | Rule = Policy.LOAD_AWARE) -> Settling:
+def slow_for_a_while(parents: int, delay_s: float, rule: Policy | ComparedRule = Policy.LOAD_AWARE) -> Settling:
     slowdown = slow_subtree(parents, delay_s, rule=rule, after_s=AFTER_S)
     return settling(slowdown, run(slowdown.scenario), at_most=NEXT_TO_NOTHING)
 
@@ -47,7 +47,7 @@ def test_a_slow_subtree_is_left_within_a_second_however_late_its_reports_are(
 
 
 def test_weights_by_headroom_do_worse() -> None:
-    ours, theirs = (slow_for_a_while(1, SOON_S, rule).p99_ms for rule in (Policy.LOAD_AWARE, Rule.HEADROOM))
+    ours, theirs = (slow_for_a_while(1, SOON_S, rule).p99_ms for rule in (Policy.LOAD_AWARE, ComparedRule.HEADROOM))
     assert all(mine * 1.1 < other for mine, other in zip(ours, theirs, strict=True))
     assert theirs[1] > 1.25 * ours[1]
 

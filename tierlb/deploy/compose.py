@@ -1,13 +1,13 @@
 """A topology as a compose file: one service per tier, one per pool with `run`, and the controller.
 
-Who may reach whom is the networks. Each tier and pool has a network `to-NAME` without a way out, in which it is with
-those that send to it, and no service has a network that it does not need. The controller is in those of whoever joins
-it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in its own network,
-so the local address of that connection is the one by which its parents reach it. Who publishes a port or sends to
-endpoints elsewhere has a network `out-NAME` besides, alone.
+Networks decide which services reach each other. Each tier and pool has a network `to-NAME` without a way out, shared
+with those that send to it, and no service is in a network that it does not need. The controller is in the networks of
+all that join it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in
+its own network, so that the local address of that connection is the one by which its parents reach it. A service that
+publishes a port or sends to endpoints elsewhere also has a network `out-NAME`, alone.
 
-The result keeps to what docker-compose 1.29 and the Compose Specification both have. Left out: several hosts (that is
-Kubernetes, or `tierlb node` by hand), and endpoints that are not started by `run`, which are not compose's to start.
+The result uses only what both docker-compose 1.29 and the Compose Specification have. Left out: several machines (use
+Kubernetes, or `tierlb node` by hand), and endpoints without `run`, which compose does not start.
 """
 
 import hashlib
@@ -46,36 +46,37 @@ Document = dict[str, Any]
 
 CONTROLLER_SERVICE = "controller"
 JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
-"""The join token is the cluster's secret, from which those of nodes and agents follow: for the controller alone."""
+"""The join token is the cluster's secret, from which those of nodes and agents follow: it is for the controller alone.
+"""
 NODE_TOKEN, AGENT_TOKEN = "node-token-", "agent-token-"
-"""What the tokens of tiers and of pools with agents begin with."""
+"""Prefixes of the tokens of tiers and of pools with agents."""
 TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
 STORE = "store-"
-"""What the secrets of the store begin with."""
+"""Prefix of the secrets of the store."""
 SECRETS_PATH = "/run/secrets"
 FOLDER = posixpath.dirname(MOUNTED_TOPOLOGY)
-"""Of the topology file, where the controller looks for the files that it names."""
+"""The directory of the topology file, where the controller looks for the files that it names."""
 CONTROLLER_STOP_S = 15
-"""It drains nothing; this is for an engine that is busy."""
+"""The controller drains nothing; this allows for a busy engine."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
-"""A check costs about 30 ms of processor time, nearly all of it the engine's."""
+"""A check costs about 30 ms of CPU time, nearly all of it the engine's."""
 WAY_OUT = "out-"
 COMPOSE_CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"
-"""Of what a container was made from, to tell those that are to be made anew. Networks and numbers can be changed while
-it runs."""
+"""Hash of the container's definition, to recognise containers that have to be recreated. Networks and replicas are not
+included: they can be changed while it runs."""
 CHANGEABLE = ("scale", "depends_on", "networks")
 HARDENED: Document = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 CONTAINER_SECURITY: Document = {"user": f"{UID}:{UID}", "read_only": True, "tmpfs": ["/tmp"], **HARDENED}  # noqa: S108
-"""For tierlb's own image. Others may need a user and files of their own."""
+"""For tierlb's own image. Other images may need another user and writable files."""
 NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""The system's resolver takes these for IPv4 addresses (inet_aton)."""
+"""Names that the system's resolver takes for IPv4 addresses (inet_aton)."""
 UNITS = (("g", 2**30), ("m", 2**20), ("k", 2**10), ("b", 1))
 
 
 @attrs.frozen
 class TlsFiles:
-    """Where the topology file says that they are, seen from its folder."""
+    """The TLS files as named in the topology file, relative to its directory."""
 
     certificate: str
     key: str
@@ -84,8 +85,9 @@ class TlsFiles:
 
 @attrs.frozen
 class Rendering:
-    """`image` has tierlb. `tls`: needed if the topology has `security.tls`. `source`: the topology file, if it is not
-    the one beside the compose file, for the next rendering. `store`: as `container.store_files` has them."""
+    """What is rendered. `image` has tierlb. `tls`: required if the topology has `security.tls`. `source`: the topology
+    file for the next rendering, if it is not the one beside the compose file. `store`: as from `container.store_files`.
+    """
 
     topology: Topology
     image: str
@@ -95,8 +97,8 @@ class Rendering:
 
 
 def store_secrets(rendering: Rendering) -> dict[str, str]:
-    """Those of the store, by the names of their files in `rendering.store`. A file that the topology file names twice
-    is there once."""
+    """The secrets of the store, by the names of their files in `rendering.store`. A file that the topology file names
+    twice is included once."""
     taken = set(_places(rendering.tls)) if rendering.tls else set()
     found = {}
     for key in rendering.store:
@@ -107,14 +109,14 @@ def store_secrets(rendering: Rendering) -> dict[str, str]:
 
 
 def role_tokens(topology: Topology) -> dict[str, Principal]:
-    """The tokens that follow from the join token, each with whom it is for, by the names of their secrets."""
+    """The tokens that follow from the join token, each with its principal, by the names of their secrets."""
     nodes = {f"{NODE_TOKEN}{name}": Principal(Role.NODE, name) for name in topology.tiers}
     agents = {f"{AGENT_TOKEN}{pool.name}": pool.name for pool in topology.pools.values() if pool.agents}
     return nodes | {secret: Principal(Role.AGENT, name) for secret, name in agents.items()}
 
 
 def faults(topology: Topology) -> tuple[str, ...]:
-    """What keeps the cluster from being rendered, each with its place in the file and what to do."""
+    """What prevents the rendering, each with its place in the file and what to do."""
     return tuple(fault for each in (_name_faults(topology), _listen_faults(topology)) for fault in each)
 
 
@@ -124,7 +126,7 @@ def compose_warnings(topology: Topology) -> tuple[str, ...]:
 
 
 def compose_document(rendering: Rendering) -> Document:
-    """The compose file as plain data. `faults` are to be empty."""
+    """The compose file as plain data. There must be no `faults`."""
     topology = rendering.topology
     members = networks(topology)
     services = {CONTROLLER_SERVICE: _controller_service(rendering)}
@@ -149,7 +151,7 @@ def text(rendering: Rendering) -> str:
 
 
 def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Each network's services, and under which names besides their own they are there."""
+    """The services of each network, with their aliases there."""
     found: dict[str, dict[str, tuple[str, ...]]] = {_way_out(CONTROLLER_SERVICE): {CONTROLLER_SERVICE: ()}}
     for tier in topology.tiers.values():
         found[f"to-{tier.name}"] = {
@@ -158,7 +160,7 @@ def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
             **_sender_services(topology, tier.name),
         }
     for pool in topology.pools.values():
-        if pool.agents:  # whoever runs them attaches them
+        if pool.agents:  # their operator attaches them
             found[f"to-{pool.name}"] = {
                 CONTROLLER_SERVICE: (_alias(pool.name),),
                 **_sender_services(topology, pool.name),
@@ -172,7 +174,7 @@ def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def published(tier: Tier) -> tuple[Address, ...]:
-    """Where the tier is reached from outside."""
+    """The addresses at which the tier is reached from outside."""
     return tuple(address for address in (tier.listen, tier.agent_check) if address is not None)
 
 
@@ -299,13 +301,14 @@ def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
 def _common_service(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Document:
     return {
         "labels": {COMPOSE_CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
-        "init": True,  # who is process 1 does not hear SIGTERM before it has said what to do then
+        "init": True,  # process 1 ignores SIGTERM until it has installed a handler
         "restart": "unless-stopped",
     }
 
 
 def _conditions(topology: Topology, tier: Tier) -> Document:
-    """Who has to be there before the tier is started. Whose readiness is up to others is not waited for."""
+    """The services that have to be up before the tier is started. Services whose readiness depends on others are not
+    waited for."""
     waits = {CONTROLLER_SERVICE: True}
     for target in tier.targets:
         if target in topology.tiers:
@@ -316,7 +319,7 @@ def _conditions(topology: Topology, tier: Tier) -> Document:
 
 
 def _comes_up_by_itself(topology: Topology, name: str) -> bool:
-    """Whether it will be ready if all that compose starts is: a node is, that has one ready endpoint below it."""
+    """Whether the service becomes ready if all that compose starts is: a node does if one endpoint below it does."""
     if name in topology.pools:
         return topology.pools[name].run is not None
     targets = topology.tiers[name].targets
@@ -365,7 +368,7 @@ def _compose_secret(name: str) -> str:
 
 
 def _places(tls: TlsFiles) -> tuple[str, ...]:
-    """Where the controller, which reads the topology file, looks for them."""
+    """The paths at which the controller, which reads the topology file, looks for them."""
     return tuple(_escaped(file_place(name)) for name in attrs.astuple(tls))
 
 
@@ -400,5 +403,5 @@ def _command_words(words: Iterable[str]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Compose would put the value of a variable there."""
+    """Escape `$`: compose would substitute a variable."""
     return text.replace("$", "$$")

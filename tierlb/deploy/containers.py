@@ -1,10 +1,10 @@
-"""What has to be done to the containers that run so that they become what a compose file says, without a cut.
+"""The steps that bring running containers to the state of a compose file without cutting connections.
 
-Compose itself makes a container anew as soon as its networks differ, which cuts its connections. Here networks are
-connected to containers that run, and what has to be made anew is started beside what is there, which ends when the
-new one is ready. So it goes in two steps: `growth` first, `decline` when nothing is sent any more to what is to go.
+Compose itself recreates a container as soon as its networks differ, which cuts its connections. Here networks are
+connected to running containers, and a container that has to be recreated gets a successor beside it and ends when that
+is ready. So there are two steps: `growth` first, `decline` when nothing is sent any more to what has to go.
 
-Pure: containers and networks as values, actions as values. Carried out by docker.py.
+Pure: containers and networks are values, and so are actions. Carried out by docker.py.
 """
 
 import sys
@@ -18,13 +18,13 @@ from tierlb.deploy.container import NODE_DATA_PORT, POOL_PORT
 
 DATA_PORTS = frozenset({NODE_DATA_PORT, POOL_PORT})
 TCP_ESTABLISHED = "01"
-"""As /proc/net/tcp has it."""
+"""The state in /proc/net/tcp."""
 
 
 @attrs.frozen
 class Container:
-    """One that exists. `networks`: its address in each. `published`: addresses of the host. `ready`: it runs, and its
-    health check says so if it has one."""
+    """An existing container. `networks`: its address in each. `published`: addresses of the machine. `ready`: it runs,
+    and its health check succeeds if it has one."""
 
     id: str
     service: str
@@ -38,8 +38,8 @@ class Container:
 
 @attrs.frozen
 class Scene:
-    """All rendered containers and networks of a compose project, the latter by the names that the compose file has for
-    them. What else its owner has put there is left alone."""
+    """All rendered containers and networks of a compose project; networks have their names in the compose file.
+    Anything else in the project is left alone."""
 
     project: str
     containers: tuple[Container, ...]
@@ -52,7 +52,7 @@ class Scene:
 
 @attrs.frozen
 class ContainerLink:
-    """A container and a network, in which it has these names besides that of its service."""
+    """A container in a network, with its aliases there besides the name of its service."""
 
     network: str
     container: str
@@ -61,8 +61,8 @@ class ContainerLink:
 
 @attrs.frozen
 class Growth:
-    """Networks to make (and whether each has no way out), to connect, and how many containers services have then,
-    those that are to go included."""
+    """Networks to create (and whether each has no way out), networks to connect, and the new number of containers by
+    service, including those that have to go."""
 
     networks: dict[str, bool]
     links: tuple[ContainerLink, ...]
@@ -79,7 +79,7 @@ class Decline:
 
 
 def conflicts(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Why the containers cannot be led there without a cut."""
+    """Why the containers cannot be changed that way without cutting connections."""
     return tuple(
         conflict
         for name, spec in document["services"].items()
@@ -88,13 +88,13 @@ def conflicts(document: Document, scene: Scene) -> tuple[str, ...]:
 
 
 def outdated(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Services whose containers are left as they were made, for to make them anew would cut their connections."""
+    """Services whose containers stay as they are, because recreating them would cut their connections."""
     services = document["services"]
     return tuple(name for name, spec in services.items() if _stays(name, spec) and any(_stale(spec, scene.of(name))))
 
 
 def growth(document: Document, scene: Scene) -> Growth:
-    """What is to come."""
+    """What has to be added."""
     networks = {
         name: bool(spec.get("internal")) for name, spec in document["networks"].items() if name not in scene.networks
     }
@@ -109,7 +109,7 @@ def growth(document: Document, scene: Scene) -> Growth:
 
 
 def decline(document: Document, scene: Scene) -> Decline:
-    """What is to go, once what has come is ready."""
+    """What has to go once everything that was added is ready."""
     services = document["services"]
     surplus = tuple(
         each for name in _topology_services(scene) for each in _surplus(name, services.get(name), scene.of(name))
@@ -125,7 +125,7 @@ def decline(document: Document, scene: Scene) -> Decline:
 
 
 def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Services of which something is to go, and that have not enough containers that are ready without it."""
+    """Services that lose containers and do not have enough ready ones without them."""
     going = {each.id for each in decline(document, scene).containers}
     return tuple(
         name
@@ -136,7 +136,7 @@ def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
 
 
 def in_use(table: str, address: str) -> int:
-    """How many connections carry data at this address, by the text of /proc/net/tcp."""
+    """How many connections exist at this address, from the text of /proc/net/tcp."""
     return sum(
         _label_text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
         for local_host, local_port, remote_port in _established(table)
@@ -174,7 +174,7 @@ def _container_number(name: str, spec: Document, there: tuple[Container, ...]) -
 
 
 def _surplus(name: str, spec: Document | None, there: tuple[Container, ...]) -> Iterator[Container]:
-    """Those of an old definition, then those that came last."""
+    """The containers to end: those of an old definition, then the newest."""
     if spec is None:
         yield from there
         return
@@ -189,7 +189,7 @@ def _stale(spec: Document, there: tuple[Container, ...]) -> tuple[Container, ...
 
 
 def _stays(name: str, spec: Document) -> bool:
-    """Whether there can be no second container beside the first one."""
+    """Whether the service cannot have a second container beside the first one."""
     return name == CONTROLLER_SERVICE or bool(spec.get("ports"))
 
 

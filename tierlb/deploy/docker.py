@@ -1,10 +1,10 @@
-"""A compose project that runs: what is there, and carrying out what containers.py decides.
+"""A running compose project: its state, and the execution of what containers.py decides.
 
-Both command lines are used as they are, docker's and compose's (the plugin, or docker-compose 1.29): they know where
-the engine is and who may use it. Containers are started by compose, from its file, and never made anew by it; networks
-are connected, and containers ended, by docker, for compose would do that in one go with what must not happen.
+Both command lines are used, docker's and compose's (the plugin, or docker-compose 1.29): they know where the engine is
+and have permission to use it. Compose starts containers from its file, and never recreates any; docker connects
+networks and ends containers, because compose would also do what must not happen.
 
-Everything waits, for seconds at most; nothing of it happens while anybody's traffic waits for it.
+All calls block, for seconds at most; no traffic waits for them.
 """
 
 import json
@@ -23,12 +23,12 @@ from tierlb.deploy.containers import Container, ContainerLink, Decline, Growth, 
 from tierlb.topology.units import LONGEST_DURATION_S
 
 COMMAND_S = 120.0
-"""To start a few dozen containers takes a busy machine some seconds."""
+"""Starting a few dozen containers takes a busy machine some seconds."""
 STOP_MOST_S = LONGEST_DURATION_S + COMMAND_S
-"""The engine kills what has not ended in the time of its service, which is a drain time at most."""
+"""The engine kills containers after the stop time of their service, which is a drain time at most."""
 ENGINE_READY_S = 60.0
 FINISH_S = 10.0
-"""As long as a node that is asked to end waits for what it has begun."""
+"""The time that a node which is asked to end waits for work in progress."""
 ENGINE_POLL_S = 0.5
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 NUMBER_LABEL, NETWORK_LABEL = "com.docker.compose.container-number", "com.docker.compose.network"
@@ -39,12 +39,12 @@ MOST_ERROR_CHARS = 600
 
 
 class EngineError(Exception):
-    """The engine did not do it; the text says what, why and what to do."""
+    """The engine failed; the text says what, why and what to do."""
 
 
 @attrs.frozen
 class ComposeEngine:
-    """One project. `compose`: its command; `tell` hears what is done."""
+    """One project. `compose`: its command. `tell`: called with a line for each step."""
 
     directory: Path
     compose: tuple[str, ...]
@@ -54,7 +54,7 @@ class ComposeEngine:
     finish_s: float = FINISH_S
 
     def scene(self) -> Scene:
-        """What is there now. Raises EngineError, as all that follows."""
+        """The current state. Raises EngineError, as do all other methods."""
         networks = self._networks()
         ids = self._listed("ps", "-a", "--no-trunc", "--filter", f"label={ONCE_LABEL}=False", label=DEFINITION_LABEL)
         found = _inspected("container", ids)
@@ -63,11 +63,11 @@ class ComposeEngine:
         )
 
     def grow(self, document: Document) -> None:
-        """Start and connect what the document has and is not there."""
+        """Start and connect what the document has and does not exist yet."""
         self._grow(growth(document, self.scene()), document)
 
     def shrink(self, document: Document) -> None:
-        """End and disconnect what the document has not, when its successors are ready."""
+        """End and disconnect what the document does not have, when its successors are ready."""
         for waiting in _stop_rounds(self.ready_s):
             if not (late := awaited(document, self.scene())):
                 break
@@ -98,7 +98,7 @@ class ComposeEngine:
         if plan.containers:
             ids = [each.id for each in plan.containers]
             self.tell(f"ending {', '.join(_called(each) for each in plan.containers)}")
-            _run_compose("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the time that its service was given
+            _run_compose("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the stop time of its service
             _run_compose("docker", "rm", "--force", "--volumes", *ids)
         kept = list(plan.links)
         for waiting in _stop_rounds(self.finish_s):
@@ -111,7 +111,7 @@ class ComposeEngine:
             self._remove(network)
 
     def _disconnected(self, link: ContainerLink) -> bool:
-        """Whether it is now, which is when no data passes there any more."""
+        """Whether the container is disconnected now, which happens once no data passes there any more."""
         scene = self.scene()
         container = next((each for each in scene.containers if each.id == link.container), None)
         if container is None:
@@ -128,7 +128,7 @@ class ComposeEngine:
             self.tell(f"the network {self._real(network)} is left: {error}")
 
     def _networks(self) -> dict[str, str]:
-        """By their names in the engine, those in the compose file."""
+        """The networks' names in the compose file, by those in the engine."""
         found = _inspected("network", self._listed("network", "ls", label=COMPOSE_CLUSTER_LABEL))
         return {each["Name"]: each["Labels"].get(NETWORK_LABEL, "") for each in found}
 
@@ -189,7 +189,7 @@ def _called(container: Container) -> str:
 
 
 def _stop_rounds(seconds: float) -> Iterator[bool]:
-    """True again and again, with a pause after each, and False at last."""
+    """True again and again, with a pause after each, and False at the end."""
     for _ in range(int(seconds / ENGINE_POLL_S)):
         yield True
         select.select((), (), (), ENGINE_POLL_S)
@@ -204,7 +204,7 @@ def _inspected(kind: str, names: Sequence[str]) -> list[Any]:
 
 
 def _run_compose(*command: str, cwd: Path | None = None, within_s: float = COMMAND_S) -> str:
-    """What it prints. Raises EngineError."""
+    """The output of the command. Raises EngineError."""
     env = {**os.environ, "COMPOSE_IGNORE_ORPHANS": "true"}
     try:
         done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=within_s, check=True)

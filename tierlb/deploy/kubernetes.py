@@ -1,12 +1,12 @@
-"""A topology as objects of Kubernetes: what `tierlb kubernetes` prints, to be applied as it is.
+"""A topology as Kubernetes objects: the output of `tierlb kubernetes`, to be applied as it is.
 
 A tier is a Deployment, or a DaemonSet where it listens at a port of each machine; a pool with `run` is a Deployment.
-The controller is a StatefulSet, for its pods must have names of their own: with a store there are two, one active and
-one that takes over, and nodes try one after the other. Each of them has a Service without an address, so that a name
-leads to every pod: children connect to all of their parents, and those need not be ready to be reported to.
+The controller is a StatefulSet, because its pods need names of their own: with a store there are two, one active and
+one that takes over, and nodes try one after the other. Each of them has a headless Service, so that a name resolves to
+every pod: children connect to all of their parents, which need not be ready for reports.
 
-l7 tiers are scaled by how busy their nodes are. The utilisation that they report to their parents is the larger of
-their own and of what is below them, and more nodes are no help where the endpoints are full.
+l7 tiers are scaled by the use of their nodes' CPU. The utilisation that they report to their parents is the larger of
+their own and of what is below them, and more nodes do not help where the endpoints are full.
 
 Left out: tokens and certificates, which do not belong into a file; a notice at the top says how to make the Secrets.
 """
@@ -42,26 +42,26 @@ from tierlb.deploy.yaml_text import documents
 from tierlb.model.topology import Pool, Run, Tier
 
 OLDEST = "1.30"
-"""From here on a container may be asked to sleep before it ends, whatever programs its image has."""
+"""The first version in which a container can sleep before it ends, whatever programs its image has."""
 METRIC = "tierlb_busy_ratio"
 BUSY = "600m"
-"""A node is full at 0.9 (telemetry/utilisation.py): two thirds of that leave room while new nodes start, and for one of
+"""A node is full at 0.9 (telemetry/utilisation.py). Two thirds of that leave room while new nodes start, and for one of
 three to fail."""
 ROLLOUT_CALM_S = 300
-"""Load that was lower for so long is lower: Kubernetes' own figure."""
+"""Load that was lower for so long counts as lower: the default of Kubernetes."""
 ROLLOUT_STEADY_S = 5
-"""A new node is known to its parents, and has its first share, before an old one is asked to end."""
+"""After this time a new node is known to its parents, and has its first share; then an old one is asked to end."""
 
 Object = dict[str, Any]
 
 
 def render(plan: ManifestPlan) -> str:
-    """Everything as one text in YAML. `kubernetes_names.problems` has found nothing wrong."""
+    """All objects as one text in YAML. `kubernetes_names.problems` has to be empty."""
     return notice(plan) + documents(objects(plan))
 
 
 def objects(plan: ManifestPlan) -> Iterator[Object]:
-    """All objects, those first that others need."""
+    """All objects, in the order of their dependencies."""
     for each in _objects(plan):
         if plan.options.namespace:
             each["metadata"] = {**each["metadata"], "namespace": plan.options.namespace}
@@ -69,7 +69,7 @@ def objects(plan: ManifestPlan) -> Iterator[Object]:
 
 
 def notice(plan: ManifestPlan) -> str:
-    """What is to be done before the objects are applied, as comments."""
+    """The steps before the objects are applied, as comments."""
     lines = [
         f"The cluster {plan.topology.cluster} for Kubernetes {OLDEST} or newer, written by `tierlb kubernetes`: change",
         "the topology file and write it again. Once, before it is applied:",
@@ -85,14 +85,14 @@ def notice(plan: ManifestPlan) -> str:
 
 
 def certified(plan: ManifestPlan) -> list[str]:
-    """The names by which nodes and agents call whom they report to: a certificate must be for them."""
+    """The names by which nodes and agents connect to their parents: a certificate must include them."""
     host = plan.name(CONTROLLER_NAME)
     parents = [plan.name(name) for name, tier in plan.topology.tiers.items() if plan.reporters(tier)]
     return [f"{host}-{number}.{host}" for number in range(plan.controllers)] + parents
 
 
 def kubernetes_warnings(plan: ManifestPlan) -> list[str]:
-    """What is legal and probably not meant."""
+    """What is valid and probably not intended."""
     found = []
     for pool in plan.topology.pools.values():
         local = [each for each in pool.endpoints if ipaddress.ip_address(each.host).is_loopback]
@@ -175,7 +175,7 @@ def _tier_manifests(plan: ManifestPlan, tier: Tier) -> Iterator[Object]:
 
 
 def _rolled(selector: Labels) -> Object:
-    """First a new pod, then an old one less."""
+    """Start a new pod before an old one ends."""
     return {
         "selector": {"matchLabels": selector},
         "revisionHistoryLimit": 3,
@@ -197,7 +197,7 @@ def _discovery(
 
 
 def _public_service(plan: ManifestPlan, tier: Tier, labels: Labels, selector: Labels) -> Object:
-    """Traffic stays on the machine where it arrives: so the nodes see their clients' addresses."""
+    """Traffic stays on the machine where it arrives, so that the nodes see their clients' addresses."""
     outside = ((PUBLIC, tier.listen), ("agent-check", tier.agent_check))
     spec = {
         "type": "LoadBalancer",
@@ -213,7 +213,7 @@ def _service_port(name: str, number: int) -> Object:
 
 
 def _disruption(plan: ManifestPlan, name: str, labels: Labels, selector: Labels) -> Object:
-    """One at a time; a pod that is not ready is no loss, and must not keep a machine from being emptied."""
+    """One at a time. A pod that is not ready does not count, so that it cannot keep a machine from being drained."""
     spec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -223,8 +223,8 @@ def _disruption(plan: ManifestPlan, name: str, labels: Labels, selector: Labels)
 
 
 def _scaler(plan: ManifestPlan, tier: Tier, labels: Labels) -> Object:
-    """Twice as many in a minute where load grows, a tenth less where it has been low for long: each change costs slow
-    starts, and drains."""
+    """At most twice as many in a minute where load grows, and a tenth less where it has been low for long: each change
+    costs slow starts, and drains."""
     name = plan.name(tier.name)
     busy = {"metric": {"name": METRIC}, "target": {"type": "AverageValue", "averageValue": BUSY}}
     spec = {
@@ -241,7 +241,7 @@ def _scaler(plan: ManifestPlan, tier: Tier, labels: Labels) -> Object:
 
 
 def _order_steps(percent: int, pods: int) -> Object:
-    """In a minute, whichever is more."""
+    """The steps within a minute, whichever is larger."""
     policies = [
         {"type": kind, "value": value, "periodSeconds": 60} for kind, value in (("Percent", percent), ("Pods", pods))
     ]

@@ -1,11 +1,11 @@
-"""What the Kubernetes objects of a cluster are called and how they are told apart: options, names, labels, selectors.
+"""Names of the Kubernetes objects of a cluster: options, names, labels, selectors.
 
-Every name is PREFIX-SOMETHING, the prefix being the cluster's name unless another is given. Names become DNS names, so
-those that cannot be are refused, with what to do: a name that was silently changed would be looked for in vain, and the
-controller finds the pools that Kubernetes starts by their very names.
+Every name is PREFIX-SOMETHING, where the prefix is the cluster's name unless another is given. Names become DNS names,
+so invalid ones are refused, with what to do: a name that was changed silently would not be found, and the controller
+finds the pools that Kubernetes starts by their exact names.
 
-Selectors hold two labels and nothing else: they cannot be changed after an object was made, and whatever else is
-labelled (`app.kubernetes.io/…`) is for people and their tools.
+Selectors hold two labels and nothing else, because they cannot be changed after an object was created; other labels
+(`app.kubernetes.io/…`) are for operators and their tools.
 """
 
 import enum
@@ -23,7 +23,7 @@ from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-"""RFC 1035 §2.3.1, which names of Services keep to: they may not begin with a digit."""
+"""RFC 1035 §2.3.1, which applies to names of Services: they may not begin with a digit."""
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_NAME_CHARS = 63
 MAX_STATEFUL_SET_CHARS = 52
@@ -35,13 +35,13 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 CONTROLLER_NAME = "controller"
 PUBLIC = "public"
 GROWTH = 4
-"""How many times the replicas of the file an l7 tier may grow to: room that is noticed, but not without bounds."""
+"""An l7 tier may grow to so many times its replicas in the file: noticeable room, but bounded."""
 
 Labels = dict[str, str]
 
 
 class NetworkEdge(enum.Enum):
-    """How tiers that listen meet clients: behind a load balancer of the platform, or at a port of each machine."""
+    """How clients reach tiers that listen: through a load balancer of the platform, or at a port of each machine."""
 
     LOAD_BALANCER = "load-balancer"
     DAEMON_SET = "daemonset"
@@ -49,7 +49,7 @@ class NetworkEdge(enum.Enum):
 
 @attrs.frozen
 class Options:
-    """What the file does not say. `most`: up to how many nodes tiers may grow, by name. `scraper`: the namespace whose
+    """Options that the file does not have. `most`: the largest number of nodes by tier. `scraper`: the namespace whose
     pods may read the nodes' metrics."""
 
     image: str = DEFAULT_IMAGE
@@ -62,7 +62,7 @@ class Options:
 
 @attrs.frozen
 class ManifestPlan:
-    """A topology, its file's text, and how it is to be rendered."""
+    """A topology, the text of its file, and the options of its rendering."""
 
     topology: Topology
     text: str
@@ -70,17 +70,17 @@ class ManifestPlan:
 
     @property
     def prefix(self) -> str:
-        """What every name begins with."""
+        """The start of every name."""
         return self.options.prefix or self.topology.cluster
 
     @property
     def controllers(self) -> int:
-        """One, or with a store that several can share a second one that takes over."""
+        """One, or two with a store that several can share."""
         return 1 if self.topology.store is None else 2
 
     @property
     def join_urls(self) -> str:
-        """Each controller by a name of its own, for only one of them is active."""
+        """The URLs of the controllers, each by a name of its own, because only one of them is active."""
         scheme = "ws" if self.topology.tls is None else "wss"
         host = self.name(CONTROLLER_NAME)
         return ",".join(f"{scheme}://{host}-{number}.{host}:{CONTROL_PORT}" for number in range(self.controllers))
@@ -90,11 +90,11 @@ class ManifestPlan:
         return "-".join((self.prefix, *parts))
 
     def token_secret(self, name: str) -> str:
-        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's own secret is in another."""
+        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's secret is in another."""
         return self.name(name, "token")
 
     def labels(self, component: str, selector: Labels) -> Labels:
-        """All labels of an object; `component` is what it is a part of, `selector` tells its pods apart."""
+        """All labels of an object; `component` is the part of the system, `selector` identifies its pods."""
         return {
             "app.kubernetes.io/name": "tierlb",
             "app.kubernetes.io/instance": self.prefix,
@@ -104,19 +104,19 @@ class ManifestPlan:
         }
 
     def tier_selector(self, name: str) -> Labels:
-        """Of all nodes of a tier."""
+        """Selector of all nodes of a tier."""
         return {KUBERNETES_CLUSTER_LABEL: self.prefix, TIER_LABEL: name}
 
     def pool_selector(self, name: str) -> Labels:
-        """Of the endpoints that run here, or of the pods whose agents join by themselves."""
+        """Selector of the endpoints that run here, or of the pods whose agents join by themselves."""
         return {KUBERNETES_CLUSTER_LABEL: self.prefix, POOL_LABEL: name}
 
     def controller_selector(self) -> Labels:
-        """Of the controllers."""
+        """Selector of the controllers."""
         return {KUBERNETES_CLUSTER_LABEL: self.prefix, COMPONENT_LABEL: CONTROLLER_NAME}
 
     def reporters(self, tier: Tier) -> list[Labels]:
-        """Of the pods below the tier that report to it: nodes, and applications with an agent."""
+        """Selectors of the pods that report to the tier: nodes, and applications with an agent."""
         pools = [self.topology.pools[name] for name in tier.targets if name in self.topology.pools]
         tiers = [self.tier_selector(name) for name in tier.targets if name in self.topology.tiers]
         return tiers + [self.pool_selector(pool.name) for pool in pools if pool.agents]
@@ -126,7 +126,7 @@ class ManifestPlan:
         return tier.listen is not None and self.options.edge is NetworkEdge.DAEMON_SET
 
     def most(self, tier: Tier) -> int:
-        """How many nodes the tier may have; no more than the file says where nothing scales it: l4 nodes hold long
+        """The largest number of nodes of the tier; the number in the file where nothing scales it: l4 nodes hold long
         connections, which a smaller number would cut, and a node that answers an agent-check is alone."""
         if tier.kind is Kind.L4 or tier.agent_check is not None or self.on_each_machine(tier):
             return tier.replicas
@@ -134,7 +134,7 @@ class ManifestPlan:
 
 
 def problems(plan: ManifestPlan) -> list[str]:
-    """Why it cannot be rendered, each with what to do."""
+    """Why the topology cannot be rendered, each with what to do."""
     groups = (_name_problems, _option_problems, _most_problems, _place_problems)
     return [*(problem for group in groups for problem in group(plan)), *port_problems(plan.topology)]
 
@@ -169,7 +169,7 @@ def _option_problems(plan: ManifestPlan) -> Iterator[str]:
 
 
 def _place_problems(plan: ManifestPlan) -> Iterator[str]:
-    """What the file says of numbers and addresses that pods cannot obey."""
+    """Numbers and addresses in the file that pods cannot have."""
     admin = plan.topology.admin
     host = ipaddress.ip_address(admin.host)
     if not (host.is_loopback or host.is_unspecified):

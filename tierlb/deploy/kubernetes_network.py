@@ -1,13 +1,13 @@
-"""Who may speak to whom in Kubernetes: each tier's pods are reached by those that send to it and those that report to
-it, and reach nobody else.
+"""Network policies in Kubernetes: each tier's pods accept connections from those that send to it and those that report
+to it, and connect to nothing else.
 
-Policies add up, and what none allows is refused; so whoever needs more adds a policy of their own. Outgoing traffic of
-pools is left alone: what an application needs is not known here. So is that of tiers that send to names in DNS, where a
-policy would have to know what they resolve to; endpoints that are listed by address are allowed by address and port.
+Policies add up, and what none allows is refused, so more is allowed by additional policies. Outgoing traffic of pools
+is not restricted, because the needs of an application are not known here. Nor is that of tiers that send to names in
+DNS, where a policy would have to know what they resolve to; endpoints that are listed by address are allowed by address
+and port.
 
-The controllers' admin port is open within their pods only, unless the file has it listen on all addresses: then all
-pods of the namespace may connect. Probes come from the machine that a
-pod is on, which no policy keeps out.
+The controllers' admin port is only reachable within their pods, unless the file has it listen on all addresses: then
+all pods of the namespace may connect. Probes come from the machine that a pod is on, which no policy blocks.
 """
 
 import ipaddress
@@ -19,14 +19,14 @@ from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, KUBERNETES_CLUSTER_L
 from tierlb.model.topology import Pool, Tier
 
 DNS_PORTS = (53, 5353)
-"""The second is where OpenShift's DNS listens, behind a Service at the first: policies see what is behind."""
+"""The second is the DNS port of OpenShift, behind a Service at the first: policies apply to the port behind."""
 
 NetworkRule = dict[str, Any]
 ANYTHING: NetworkRule = {}
 
 
 def policies(plan: ManifestPlan) -> Iterator[NetworkRule]:
-    """All policies, the one first that closes what no other opens."""
+    """All policies. The first one refuses what no other allows."""
     instance = {"app.kubernetes.io/name": "tierlb", "app.kubernetes.io/instance": plan.prefix}
     yield _network_policy(plan.name(), plan.labels("network", {}), _inwards(instance, []))
     yield _both_ways(plan, CONTROLLER_NAME, plan.controller_selector(), _to_controller(plan), _from_controller(plan))

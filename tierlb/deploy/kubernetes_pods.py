@@ -1,13 +1,14 @@
 """The pods of a cluster in Kubernetes: nodes, controllers and the endpoints of pools with `run`.
 
-Containers of tierlb have nothing that they do not need: no root, no capability, no writable file system but the state
-directory, no key to Kubernetes' API. An image that the file names runs as the image says, without ways to more rights.
+Containers of tierlb have no more rights than they need: no root, no capability, no writable file system but the state
+directory, no key to Kubernetes' API. An image that the file names runs as the image defines, without ways to more
+rights.
 
-Memory is limited to what is asked for, so that a machine never promises more than it has. Processor time is asked for
-and not limited: a limit stops a process for the rest of each tenth of a second, which is what a request waits for then,
-and a node is one thread, which cannot take more than one core.
+Memory is limited to what is requested, so that a machine never promises more than it has. CPU is requested and not
+limited: a limit stops a process for the rest of each tenth of a second, in which requests wait, and a node is one
+thread, which cannot use more than one core.
 
-Left out: a liveness probe of endpoints. Whoever is slow because there is much to do would be killed for it.
+Left out: a liveness probe of endpoints. It would kill endpoints that are slow because of load.
 """
 
 import os.path
@@ -42,22 +43,22 @@ from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.source import read_source
 
 ENDING_S = 30
-"""For a controller, which drains nothing, on a machine that is busy."""
+"""For a controller, which drains nothing, on a busy machine."""
 EDGE_LINGER_S = 15
-"""Load balancers before the edge go on sending until they have seen it fail, two or three times five seconds."""
+"""Load balancers before the edge go on sending until their checks fail, two or three times five seconds."""
 POOL_LINGER_S = 40
-"""Nothing tells a DNS name's readers that an endpoint leaves: clusters keep answers for up to 30 s, and nodes ask every
-two."""
+"""A name's readers are not notified when an endpoint leaves: clusters keep DNS answers for up to 30 s, and nodes query
+every two."""
 START_S = 60
 SCRATCH = "64Mi"
 CLAIM = "1Gi"
-"""Of which a history takes a thousandth; few providers have smaller volumes."""
+"""A history takes a thousandth of it; few providers have smaller volumes."""
 CONTROLLER_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
-"""Twice what it takes when it starts. Pods that ask for nothing are the first to go where memory is short."""
+"""Twice the use at the start. Pods without requests are evicted first where memory is short."""
 TLS_DIRECTORY = "/run/secrets/tierlb-tls"
 TLS_KEYS = ("certificate", "key", "ca")
 TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
-"""As cert-manager calls them."""
+"""The names that cert-manager uses."""
 
 Spec = dict[str, Any]
 
@@ -72,7 +73,7 @@ UNPRIVILEGED_UID: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": 
 
 @attrs.frozen
 class Mount:
-    """A volume, what it holds (nothing here if the pod's owner claims it), and where the container sees it or single
+    """A volume, its content (nothing here if the pod's owner claims it), and where the container sees it or single
     files of it."""
 
     name: str
@@ -102,8 +103,8 @@ def node_pod(plan: ManifestPlan, tier: Tier) -> Spec:
 
 
 def controller_pod(plan: ManifestPlan, digest: str) -> Spec:
-    """The pod template of the controllers, who start anew when the file's digest is another. On loopback the admin API
-    is for `kubectl port-forward`, which comes from within the pod, and for nothing else."""
+    """The pod template of the controllers, which restart when the file's digest changes. On loopback the admin API is
+    reached by `kubectl port-forward`, which comes from within the pod, and by nothing else."""
     admin = plan.topology.admin
     state = VOLUME_STATE if plan.topology.store is None else None
     command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)
@@ -125,8 +126,8 @@ def controller_pod(plan: ManifestPlan, digest: str) -> Spec:
 
 
 def endpoint_pod(plan: ManifestPlan, pool: Pool, run: Run) -> Spec:
-    """The pod template of a pool's endpoints. They are ready when they accept connections: how they do is for the nodes
-    to judge, who keep some of them in use where all do badly."""
+    """The pod template of a pool's endpoints. They are ready when they accept connections; their health is judged by
+    the nodes, which keep some of them in use where all are bad."""
     mounts = [_scratch("tmp", "/tmp")] if run.image is None else []  # noqa: S108 (of the container, which is its own)
     container = _pod_container(plan, "endpoint", pool_command(run), mounts, run.resources)
     container["ports"] = [_port("items", POOL_PORT)]
@@ -142,7 +143,7 @@ def endpoint_pod(plan: ManifestPlan, pool: Pool, run: Run) -> Spec:
 
 
 def state_claims(plan: ManifestPlan) -> list[Spec]:
-    """The volume that one controller keeps its history in; two have a store for it."""
+    """The volume for the history of a single controller; two have a store for it."""
     if plan.controllers > 1:
         return []
     storage = {"requests": {"storage": CLAIM}}
@@ -150,7 +151,7 @@ def state_claims(plan: ManifestPlan) -> list[Spec]:
 
 
 def bytes_quantity(count: int) -> str:
-    """In the largest unit that says it exactly."""
+    """The number in the largest unit that is exact."""
     for exponent, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
         if count % (1 << exponent) == 0:
             return f"{count >> exponent}{unit}"
@@ -158,7 +159,7 @@ def bytes_quantity(count: int) -> str:
 
 
 def cpu_quantity(cores: float) -> str:
-    """Kubernetes knows thousandths."""
+    """Kubernetes counts thousandths of a core."""
     thousandths = max(1, round(cores * 1000))
     return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
@@ -219,7 +220,7 @@ def _quantities(resources: Resources) -> Spec:
 
 
 def _lingering(container: Spec, linger_s: int) -> Spec:
-    """Serve on for a while before the signal to end, where somebody sends who is not told."""
+    """Serve for a while before the signal to end, where senders are not notified."""
     if linger_s:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": linger_s}}}
     return container
@@ -237,7 +238,7 @@ def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
 
 
 def _low_ports(tier: Tier) -> Spec:
-    """Whoever is not root may only listen above 1024, unless the pod's kernel is told otherwise."""
+    """Only root may listen below 1024, unless the pod's kernel is configured otherwise."""
     ports = [address.port for address in (tier.listen, tier.agent_check) if address is not None]
     if not any(port < 1024 for port in ports):
         return {}
@@ -246,8 +247,8 @@ def _low_ports(tier: Tier) -> Spec:
 
 
 def _tierlb_probes(port: int, ready: str, tls_files: list[str]) -> Spec:
-    """With TLS a certificate is demanded before anything is answered. Kubernetes has none to show, so a program in the
-    container asks."""
+    """With TLS a client certificate is required before any answer. Kubernetes has none, so a program in the container
+    makes the check."""
 
     def asks(page: str) -> Spec:
         if tls_files:
@@ -258,7 +259,7 @@ def _tierlb_probes(port: int, ready: str, tls_files: list[str]) -> Spec:
 
 
 def _probes(starts: Spec, is_ready: Spec, lives: Spec | None = None) -> Spec:
-    """Patient where the answer ends the process: a thread that is busy for a second is no reason to kill it."""
+    """Patient where a failure kills the process: a thread that is busy for a second is no reason."""
     probes: Spec = {
         "startupProbe": {**starts, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": START_S},
         "readinessProbe": {**is_ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
@@ -298,7 +299,7 @@ def _controller_state(plan: ManifestPlan) -> Mount:
 
 
 def _topology_files(plan: ManifestPlan) -> list[Mount]:
-    """The file, and those that it names, at the places where it names them."""
+    """The file and those that it names, at the paths by which it names them."""
     file = {"mountPath": MOUNTED_TOPOLOGY, "subPath": os.path.basename(MOUNTED_TOPOLOGY), "readOnly": True}
     mounts = [Mount("topology", {"configMap": {"name": plan.name("topology")}}, (file,))]
     tls = dict(zip(_tls_paths(plan), TLS_FILES, strict=False))
@@ -311,7 +312,7 @@ def _topology_files(plan: ManifestPlan) -> list[Mount]:
 
 
 def store_keys(plan: ManifestPlan) -> list[str]:
-    """What the Secret of the store has to hold."""
+    """The keys of the Secret of the store."""
     return [path["subPath"] for mount in _topology_files(plan) if mount.name == "store" for path in mount.paths]
 
 
@@ -320,7 +321,8 @@ def _mounted_file(path: str, key: str) -> Spec:
 
 
 def _tls_paths(plan: ManifestPlan) -> list[str]:
-    """Where a controller that reads the file in a container looks for certificate, key and authority, if for any."""
+    """The paths at which a controller that reads the file in a container looks for certificate, key and authority, if
+    any."""
     if plan.topology.tls is None:
         return []
     tls: Any = read_source(plan.text).data
