@@ -97,14 +97,14 @@ class Cluster:
                 continue
             count += 1
             began = time.perf_counter()
-            for effect in pair.parent.configure(record.assignment.wanted):
+            for effect in pair.parent.send(Configure(record.assignment.wanted)):
                 assert isinstance(effect, Transmit)
                 pair.sent_bytes += len(effect.data)
                 pair.frames += 1
                 for received in pair.child.receive(effect.data):
                     assert isinstance(received, Configure), received
                     bound = tuple(pair.address for _ in received.snapshot.listeners)
-                    for answer in pair.child.ack(received.snapshot.revision, bound):
+                    for answer in pair.child.send(Ack(received.snapshot.revision, bound)):
                         self._answer(name, pair, answer)
             pair.seconds += time.perf_counter() - began
         return count

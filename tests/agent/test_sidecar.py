@@ -11,20 +11,18 @@ import attrs
 import pytest
 import trio
 
-from tests.control_plane import FakePlane, KeptLog, tier
+from tests.control_plane import FakePlane, KeptLog, controller_port, node_of, tier
 from tests.joining import identity_of
 from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import READ_EVERY_S, Sidecar, make_meter, run_agent
-from tierlb.channel.uplink import Identity, Uplink
+from tierlb.channel.controller_link import Identity
+from tierlb.channel.uplink import Uplink
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import serve_child
 from tierlb.model.address import Address
 from tierlb.model.load import Guidance
 from tierlb.model.topology import Kind, Pool, Topology
-from tierlb.net.websocket import serve
-from tierlb.node.process import Node
 from tierlb.wire.credentials import Principal, Role
 
 DEADLINE_S = 30.0
@@ -176,9 +174,9 @@ async def tree(log, nursery):
     topology = Topology("shop", {"web": web}, {"app": Pool("app", agents=True)})
     controller = Controller(topology, log)
     nursery.start_soon(controller.run)
-    address = await nursery.start(serve, partial(serve_child, controller), controller.admission.admit, LOCAL)
+    address = await controller_port(nursery, controller, controller.admission.admit)
     tree = Tree(controller, FakePlane("web-1"), f"ws://{address}")
-    node = Node(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log, random.Random(1))
+    node = node_of(identity_of(controller.admission, "web-1", tree.url), tree.plane, RuntimeError, log)
     await nursery.start(node.run)
     await until(lambda: tree.plane.applied)
     return tree

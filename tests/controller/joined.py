@@ -9,7 +9,7 @@ from tierlb.controller.status import EndpointStatus, State
 from tierlb.model.address import Address
 from tierlb.model.load import NodeLoad, NodeRow, SubtreeLoad
 from tierlb.model.topology import Admin
-from tierlb.net.websocket import Caller
+from tierlb.net.websocket_upgrade import ProvenPeer
 from tierlb.wire.credentials import Principal, Role
 from tierlb.wire.frames import Ack, Hello
 
@@ -81,4 +81,4 @@ async def come(controller, node, tier, port, boot_id="one", control=""):
 
 
 def link_of(principal, host="10.0.0.7"):
-    return Link(caller=Caller(principal, host))
+    return Link(caller=ProvenPeer(principal, host))

@@ -12,6 +12,9 @@ connection is known to be dead. Two connections are refused:
 Left out: how long a replaced process is remembered.
 """
 
+REPLACED = "another connection or process of this node took over"
+"""The reason with which the connection of a replaced process is closed."""
+
 
 def takeover_problem(
     name: str, boot_id: str, host: str, *, live_host: str | None, replaced_boot_id: str = "", vouched: bool = False

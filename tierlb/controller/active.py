@@ -66,7 +66,9 @@ class ControllerParts:
     errors: InternalErrors
     admission: Admission
     admin: AdminApi
-    reception: Reception = attrs.field(factory=Reception)
+    reception: Reception = attrs.field(
+        default=attrs.Factory(lambda self: Reception(self.log, self.errors), takes_self=True), init=False
+    )
 
 
 @attrs.define

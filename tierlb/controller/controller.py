@@ -5,7 +5,7 @@ restart it knows nothing but the topology, and learns the rest from the nodes th
 
 Nodes report to their parents. The controller gets reports of the top tiers, and of others a sign of life.
 
-Left out: sockets (link.py), changes of the topology (changes.py) and processes (local/).
+Left out: sockets (reception.py), changes of the topology (changes.py) and processes (local/).
 """
 
 import trio

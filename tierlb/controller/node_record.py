@@ -1,7 +1,7 @@
 """What the controller knows of one node or agent, and its end of the connection to it.
 
 Left out: which nodes exist (registry.py), what is wanted of them (desired.py), and how the connection is driven
-(link.py).
+(reception.py).
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ from tierlb.controller.node_reports import NodeReports
 from tierlb.controller.status import State
 from tierlb.model.address import Address
 from tierlb.model.snapshot import Snapshot
-from tierlb.net.websocket import Caller
+from tierlb.net.websocket_upgrade import ProvenPeer
 from tierlb.wire.frames import Hello, ParentAddress, Watch
 
 MAX_WATCHES = 16
@@ -29,7 +29,7 @@ class Link:
 
     wake: trio.Event = attrs.field(factory=trio.Event)
     replaced: bool = False
-    caller: Caller | None = None
+    caller: ProvenPeer | None = None
     watches: deque[Watch] = attrs.field(factory=lambda: deque(maxlen=MAX_WATCHES))
 
     @property

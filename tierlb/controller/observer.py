@@ -49,7 +49,7 @@ class Observer:
     def watch(self, ttl_s: float, explain: str = "") -> None:
         """Have rows sent up the tree for so long; with a nonce, have requests that carry it explained."""
         watch = Watch(min(ttl_s, MAX_WATCH_S), explain)
-        if self._watching.heed(watch, trio.current_time()):
+        if self._watching.take(watch, trio.current_time()):
             for record in self._registry.records.values():
                 _send_watches(record, watch)
 

@@ -21,11 +21,9 @@ from tierlb.channel.durable import StoreError
 from tierlb.channel.join_credentials import JoinCredentials, admin_token_posted, posted
 from tierlb.channel.pages import ControllerPages
 from tierlb.controller.active import ActiveController, ControllerParts
-from tierlb.controller.link import control_door
 from tierlb.controller.turns import Turns
 from tierlb.model.address import Address
 from tierlb.net.tls import server_context
-from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.problems import TopologyError
 from tierlb.wire.credentials import Principal, Role
@@ -88,10 +86,8 @@ class ControllerProcess:
         """The URL under which others know it."""
         parts = self.parts
         pages = ControllerPages(parts.errors, self.losses, parts.reception.unready)
-        door = control_door(parts.errors, parts.log)
-        bound = await nursery.start(
-            serve, parts.reception.attend, parts.admission.admit, self.settings.listen, tls, pages.find, door
-        )
+        admit = parts.admission.admit
+        bound = await nursery.start(parts.reception.serve, self.settings.listen, admit, tls, pages.find)
         return f"{'ws' if tls is None else 'wss'}://{reachable(bound)}"
 
     def _post_credentials(self, stack: ExitStack, url: str) -> None:

@@ -9,7 +9,7 @@ a tier that the topology names joins under its own name. It leaves when its conn
 more than half of its tier is gone. Then this controller is more likely cut off itself, and the nodes that
 it cannot see serve as before. When they are back, those that are still missing get the whole time anew.
 
-Left out: what nodes should serve (desired.py), sockets (link.py) and processes (local/).
+Left out: what nodes should serve (desired.py), sockets (reception.py) and processes (local/).
 """
 
 from collections import Counter

@@ -19,7 +19,7 @@ from tierlb.model.topology import Topology
 from tierlb.topology.allot import reports_to
 
 RETURN_S = 5.0
-"""Nodes that are still there have reconnected within it: their longest back-off is 2 s (uplink.py)."""
+"""Nodes that are still there have reconnected within it: their longest back-off is 2 s (controller_link.py)."""
 RETURN_MORE_S = 3.0
 """After each node that returns: nodes find out at different times that a machine is gone."""
 RETURN_AT_MOST_S = 20.0
