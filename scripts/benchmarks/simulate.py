@@ -18,18 +18,18 @@ from scripts.benchmarks.results import brief, finish
 from scripts.benchmarks.table import SUBJECT, Sample, aligned, markdown, rows
 from scripts.benchmarks.virtual_mixes import EVERY, Cell, cells, worse
 from tierlb.model.topology import Policy
-from tierlb.simulate.rules import Rule
+from tierlb.simulate.rules import ComparedRule
 from tierlb.simulate.run import run
 from tierlb.simulate.standard import clients, even_tier, evenness, settling, slow_subtree
 
 PARENTS = (1, 2, 8)
 DELAYS_S = (0.05, 2.0)
-RULES: tuple[Policy | Rule, ...] = (
+RULES: tuple[Policy | ComparedRule, ...] = (
     Policy.LOAD_AWARE,
-    Rule.SHORTEST_BY_REPORT,
-    Rule.TWO_BY_REPORT,
-    Rule.PERFECT,
-    Rule.HEADROOM,
+    ComparedRule.SHORTEST_BY_REPORT,
+    ComparedRule.TWO_BY_REPORT,
+    ComparedRule.PERFECT,
+    ComparedRule.HEADROOM,
 )
 
 
@@ -149,7 +149,7 @@ def _worst(times: Sequence[float | None]) -> str:
     return f"{max(known):.1f}" if len(known) == len(times) else "never"
 
 
-def _name(rule: Policy | Rule, parents: int, delay_s: float) -> str:
+def _name(rule: Policy | ComparedRule, parents: int, delay_s: float) -> str:
     return f"{rule.value}, {parents}, {delay_s:g} s"
 
 

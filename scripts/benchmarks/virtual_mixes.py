@@ -8,8 +8,8 @@ import click
 
 from scripts.benchmarks.table import SUBJECT, Row, Sample, digits, rows
 from tierlb.model.topology import Policy
-from tierlb.simulate.mixes import MIXES, ON_CONNECTIONS, TIERS, Figures, figures, kept, mixed
-from tierlb.simulate.rules import Rule
+from tierlb.simulate.mixes import MIXES, ON_CONNECTIONS, TIERS, MixFigures, figures, kept_mix, mixed
+from tierlb.simulate.rules import ComparedRule
 from tierlb.simulate.run import Scenario, run
 
 RATIO, RATIO_AFTER = 1.03, 0.9
@@ -19,13 +19,13 @@ KEPT = "kept-"
 """Begins the names of mixes on connections."""
 EVERY = (*MIXES, *(KEPT + name for name in ON_CONNECTIONS))
 
-PEERS: dict[str, Policy | Rule] = {
+PEERS: dict[str, Policy | ComparedRule] = {
     SUBJECT: Policy.LOAD_AWARE,
     Policy.LEAST_REQUESTS.value: Policy.LEAST_REQUESTS,
     Policy.TWO_CHOICES.value: Policy.TWO_CHOICES,
     Policy.ROUND_ROBIN.value: Policy.ROUND_ROBIN,
     Policy.PEAK_EWMA.value: Policy.PEAK_EWMA,
-    Rule.LEAST_TIME.value: Rule.LEAST_TIME,
+    ComparedRule.LEAST_TIME.value: ComparedRule.LEAST_TIME,
 }
 STEADY, FIRST, AFTER = "p99 ms", "p99 ms, first second", "p99 ms, after"
 LEAST, MOST, SLOW = "smallest share", "largest share", "share of the slow one"
@@ -50,13 +50,13 @@ class Cell:
     def on_connections(self) -> bool:
         return self.mix.startswith(KEPT)
 
-    def scenario(self, rule: Policy | Rule, seed: int) -> Scenario:
+    def scenario(self, rule: Policy | ComparedRule, seed: int) -> Scenario:
         make: Callable[..., Scenario] = (
-            kept if self.on_connections else functools.partial(mixed, one_route=self.one_route)
+            kept_mix if self.on_connections else functools.partial(mixed, one_route=self.one_route)
         )
         return make(self.mix.removeprefix(KEPT), self.tiers, self.delay_s, rule=rule, load=self.load, seed=seed)
 
-    def values(self, told: Figures) -> dict[str, float]:
+    def values(self, told: MixFigures) -> dict[str, float]:
         """By figure. Nothing becomes slow where connections are kept, and there nodes' shares count."""
         if self.on_connections:
             return {STEADY: told.p99_ms, LEAST: told.least_node, MOST: told.most_node}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.cli.conftest import words
-from tierlb.cli.choices import Choice, Rival, Way, as_plain, follow, page
+from tierlb.cli.choices import ChoiceTrace, ConsideredHost, TracedChoice, as_plain, trace_of, trace_table
 
 TIERS = {
     "edge": ("l4", ["web"], 2),
@@ -65,23 +65,23 @@ EDGE, WEB = line("edge-1", "web-2", "web-1"), line("web-2", ENDPOINT, OTHER)
     ],
 )
 def test_the_way_is_followed_from_the_entry_down(entry, lines, nodes, endpoint, missing, by):
-    way = follow(STATUS, entry, lines)
+    way = trace_of(STATUS, entry, lines)
     assert (nodes_of(way), way.endpoint, way.missing, way.by) == (nodes, endpoint, missing, by)
 
 
 def test_an_l4_node_below_l7_may_have_chosen_before_somebody_asked():
     deep = line("deep-1", ENDPOINT)
     first = [EDGE, line("web-2", "inner-1")]
-    assert nodes_of(follow(STATUS, "edge", [*first, line("inner-1", "deep-1"), deep])) == [
+    assert nodes_of(trace_of(STATUS, "edge", [*first, line("inner-1", "deep-1"), deep])) == [
         *("edge-1", "web-2", "inner-1", "deep-1")
     ]
-    way = follow(STATUS, "edge", [*first, deep])
+    way = trace_of(STATUS, "edge", [*first, deep])
     assert (nodes_of(way), way.endpoint, way.missing) == (["edge-1", "web-2", "deep-1"], ENDPOINT, None)
-    assert follow(STATUS, "edge", first).missing == "inner-1", "the l7 node behind has to speak"
-    way = follow(STATUS, "edge", [EDGE, line("web-2", "tcp-1")])
+    assert trace_of(STATUS, "edge", first).missing == "inner-1", "the l7 node behind has to speak"
+    way = trace_of(STATUS, "edge", [EDGE, line("web-2", "tcp-1")])
     assert (way.endpoint, way.missing, way.by) == (None, None, "tcp-1"), "nobody behind could"
-    assert follow(STATUS, "tcp", []).missing == "tier tcp"
-    way = follow(STATUS, "edge", [EDGE, line("web-2", "both-1")])
+    assert trace_of(STATUS, "tcp", []).missing == "tier tcp"
+    way = trace_of(STATUS, "edge", [EDGE, line("web-2", "both-1")])
     assert (way.endpoint, way.missing, way.by) == (None, None, "both-1"), "who is behind is not believed"
 
 
@@ -102,7 +102,7 @@ def test_an_l4_node_below_l7_may_have_chosen_before_somebody_asked():
     ],
 )
 def test_what_no_node_says_is_passed_over(bad):
-    way = follow(STATUS, "edge", [bad, EDGE, bad, WEB])
+    way = trace_of(STATUS, "edge", [bad, EDGE, bad, WEB])
     assert (nodes_of(way), way.missing) == (["edge-1", "web-2"], None)
 
 
@@ -134,7 +134,7 @@ anything = st.recursive(
     )
 )
 def test_whatever_is_said_can_be_shown(told):
-    way = follow(STATUS, "edge", [json.dumps(each) for each in told])
+    way = trace_of(STATUS, "edge", [json.dumps(each) for each in told])
     text = shown(way)
     assert all(character.isprintable() or character == "\n" for character in text)
     json.dumps(as_plain(way))
@@ -142,27 +142,27 @@ def test_whatever_is_said_can_be_shown(told):
 
 def shown(way, width=120):
     console = Console(width=width, file=io.StringIO())
-    console.print(page(way))
+    console.print(trace_table(way))
     return console.file.getvalue()
 
 
-OLD = Rival(ENDPOINT, 12345, capacity=2000.0, parked=40, capacity_age_s=300.0)
+OLD = ConsideredHost(ENDPOINT, 12345, capacity=2000.0, parked=40, capacity_age_s=300.0)
 CHOICES = (
-    Choice(
+    TracedChoice(
         *("edge-1", "edge", "l4", "load-aware", "web-2"),
         (
-            Rival("web-2", 3, 0.00123456, 1234.5, 0.25),
-            Rival("web-1", 9, 0.5, 1234.5, 3.0, "ejected"),
+            ConsideredHost("web-2", 3, 0.00123456, 1234.5, 0.25),
+            ConsideredHost("web-1", 9, 0.5, 1234.5, 3.0, "ejected"),
         ),
         more=4,
     ),
-    Choice("web-2", "web", "l7", "round-robin", OTHER, (Rival(OTHER, 0), OLD)),
-    Choice("web-2", "web", "l7", "round-robin", ENDPOINT, (Rival(ENDPOINT, 1),)),
+    TracedChoice("web-2", "web", "l7", "round-robin", OTHER, (ConsideredHost(OTHER, 0), OLD)),
+    TracedChoice("web-2", "web", "l7", "round-robin", ENDPOINT, (ConsideredHost(ENDPOINT, 1),)),
 )
 
 
 def test_the_table_marks_the_chosen_and_shows_what_the_choice_went_by():
-    headings, _, *rows = words(shown(Way(CHOICES, ENDPOINT)))
+    headings, _, *rows = words(shown(ChoiceTrace(CHOICES, ENDPOINT)))
     assert " ".join(headings) == "score in flight parked capacity report age availability"
     assert rows == [
         ["edge-1", "·", "edge", "l4", "·", "load-aware"],
@@ -178,16 +178,21 @@ def test_the_table_marks_the_chosen_and_shows_what_the_choice_went_by():
 
 
 def test_of_what_endpoints_of_connections_can_do_nothing_is_to_be_known():
-    choice = Choice(
-        "edge-1", "edge", "l4", "load-aware", ENDPOINT, (Rival(ENDPOINT, 1), Rival("app-1", 1, None, None, 0.5))
+    choice = TracedChoice(
+        "edge-1",
+        "edge",
+        "l4",
+        "load-aware",
+        ENDPOINT,
+        (ConsideredHost(ENDPOINT, 1), ConsideredHost("app-1", 1, None, None, 0.5)),
     )
-    *_, endpoint, agent = words(shown(Way((choice,), ENDPOINT)))
+    *_, endpoint, agent = words(shown(ChoiceTrace((choice,), ENDPOINT)))
     assert endpoint == ["▸", ENDPOINT, "1", "available"]
     assert agent == ["app-1", "1", "?", "0.50", "s", "available"]
 
 
 def test_each_choice_stands_deeper_than_the_one_above():
-    lines = shown(Way(CHOICES, ENDPOINT)).splitlines()
+    lines = shown(ChoiceTrace(CHOICES, ENDPOINT)).splitlines()
     indents = [len(text) - len(text.lstrip()) for text in lines if " · " in text]
     assert indents == [0, 2, 4]
 
@@ -195,9 +200,12 @@ def test_each_choice_stands_deeper_than_the_one_above():
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        (Way(CHOICES[:1], missing="web-2"), "web-2 did not say how it chose"),
-        (Way((Choice("web-1", "web", "l7", "", None, answered=404),)), "web-1 · web l7 · answered itself with 404"),
-        (Way((Choice("web-1", "web", "l7", "random", None),)), "web-1 · web l7 · random · found nobody"),
+        (ChoiceTrace(CHOICES[:1], missing="web-2"), "web-2 did not explain its choice"),
+        (
+            ChoiceTrace((TracedChoice("web-1", "web", "l7", "", None, answered=404),)),
+            "web-1 · web l7 · answered itself with 404",
+        ),
+        (ChoiceTrace((TracedChoice("web-1", "web", "l7", "random", None),)), "web-1 · web l7 · random · found no host"),
     ],
 )
 def test_ends_that_are_no_endpoint_are_told(way, said):
@@ -205,6 +213,6 @@ def test_ends_that_are_no_endpoint_are_told(way, said):
 
 
 def test_for_programs_it_is_all_there():
-    plain = json.loads(json.dumps(as_plain(Way(CHOICES, ENDPOINT))))
+    plain = json.loads(json.dumps(as_plain(ChoiceTrace(CHOICES, ENDPOINT))))
     assert (plain["endpoint"], plain["missing"]) == (ENDPOINT, None)
     assert plain["choices"][0]["members"][1] == attrs.asdict(CHOICES[0].hosts[1])

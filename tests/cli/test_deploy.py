@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import run
 from tests.deploy.fake_docker import FakeDocker
-from tierlb.deploy.compose import document
+from tierlb.deploy.compose import compose_document
 from tierlb.deploy.project import Project, lay_out, rendering
 from tierlb.topology.edit import AddTier, Scale, edited
 from tierlb.topology.load import load_text
@@ -35,7 +35,7 @@ def site(tmp_path, monkeypatch):
     topology = load_text(TEXT, "shop.yaml")
     lay_out(project, topology, TEXT)
     docker = FakeDocker(tmp_path / "bin")
-    docker.hold(document(rendering(project, topology, TEXT)))
+    docker.hold(compose_document(rendering(project, topology, TEXT)))
     monkeypatch.setenv("PATH", f"{docker.directory}:{os.environ['PATH']}")
     return directory, docker
 

@@ -68,7 +68,7 @@ def test_down_names_the_drain_time_and_waits_as_long_as_the_cluster_that_runs_ma
     files.save(Stored(History().accept(text, "ann", "", 0.0, None)), version)
     result = run("down", "--state", ".tierlb/shop")
     assert said in result.output
-    assert waited == [stop_all_s(load_text(text, "f")) + detach.MORE_S]
+    assert waited == [stop_all_s(load_text(text, "f")) + detach.DETACH_MARGIN_S]
     assert stop_all_s(load_text(SLOW, "f")) > 600.0
     files.close()
 

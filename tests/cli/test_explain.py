@@ -180,7 +180,7 @@ def test_a_tier_that_keeps_silent_is_named_below_what_is_known(ask, listener):
     result = ask("/x")
     assert result.exit_code == 1
     assert len(listener.requests) == explain.ATTEMPTS
-    assert "web-1 did not say how it chose" in result.stdout
+    assert "web-1 did not explain its choice" in result.stdout
     assert words(result.stdout)[-1] == ["200", "OK"]
     assert "answered 200, but web-1 did not explain its choice" in result.stderr
     assert "tierlb status" in result.stderr
@@ -257,7 +257,7 @@ def test_a_listener_that_is_not_there_is_an_error(ask):
 
 
 def test_a_listener_that_says_nothing_is_left(ask, listener, monkeypatch):
-    monkeypatch.setattr(explain, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(explain, "EXPLAIN_ANSWER_S", 0.05)
     silent = socket.create_server(("127.0.0.1", 0))
     with silent:
         result = ask(status=cluster(Address(*silent.getsockname())))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tierlb.cli.line_writer import MAX_BUFFER_BYTES, MAX_LINE_BYTES, LineWriter
+from tierlb.cli.line_writer import LONGEST_LINE_BYTES, MAX_BUFFER_BYTES, LineWriter
 from tierlb.telemetry.log_quota import LogLosses
 
 PATIENCE_S = 60.0
@@ -101,9 +101,9 @@ def test_a_non_blocking_descriptor_is_waited_for(pipe, losses):
 def test_a_line_is_bounded_and_any_text_can_be_one(pipe, losses):
     reader, fd = pipe
     writer = make(fd, losses)
-    writer.write("y" * (MAX_LINE_BYTES + 1))
+    writer.write("y" * (LONGEST_LINE_BYTES + 1))
     writer.write("\udcff")
-    assert read_lines(reader, b"udcff\n") == [b"y" * MAX_LINE_BYTES + b"...", b"\\udcff"]
+    assert read_lines(reader, b"udcff\n") == [b"y" * LONGEST_LINE_BYTES + b"...", b"\\udcff"]
 
 
 def test_without_a_descriptor_lines_are_counted_only(losses):

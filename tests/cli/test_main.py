@@ -9,7 +9,7 @@ import pytest
 import tierlb
 from tests.cli.conftest import GOOD, run
 from tierlb.demo import endpoint as demo_backend
-from tierlb.demo.endpoint import Station
+from tierlb.demo.endpoint import Workers
 from tierlb.model.topology import Orca
 
 
@@ -77,5 +77,5 @@ def test_each_option_of_the_demo_backend_reaches_it(monkeypatch):
     (name, host, port, drawn, orca), (*_, fixed, _) = started
     assert (name, host, port, orca) == ("one", "127.0.0.2", 9, Orca.JSON)
     assert (drawn.slots, drawn.service_s) == (3, 0.02)
-    assert drawn.draw_s() == Station(3, 0.02, False, random.Random(5)).draw_s()
+    assert drawn.draw_s() == Workers(3, 0.02, False, random.Random(5)).draw_s()
     assert (drawn.fixed, fixed.fixed, fixed.draw_s()) == (False, True, 0.02)

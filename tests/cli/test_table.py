@@ -6,25 +6,25 @@ from rich.console import Console
 
 from tests.cli.conftest import host, node, shop, words
 from tierlb.cli import status, top
-from tierlb.cli.rows import Group, Row, groups_of
+from tierlb.cli.rows import StatusGroup, StatusRow, groups_of
 from tierlb.cli.table import (
-    COLUMNS,
+    STATUS_COLUMNS,
     age_text,
     count_text,
-    duration_text,
     fitting,
     natural_width,
-    page,
     percent_text,
     rate_text,
+    short_duration,
     shortened,
+    status_table,
 )
 from tierlb.controller.status import TierStatus, as_json
 
 
-def drawn(told, width=100, height=None, order=top.ORDER):
+def drawn(told, width=100, height=None, order=top.TOP_ORDER):
     console = Console(width=width, file=io.StringIO())
-    console.print(page(told, order, width, height))
+    console.print(status_table(told, order, width, height))
     return console.file.getvalue()
 
 
@@ -47,14 +47,14 @@ def drawn(told, width=100, height=None, order=top.ORDER):
         (percent_text(0.004), "0.4 %"),
         (percent_text(0.62), "62 %"),
         (percent_text(1.0), "100 %"),
-        (duration_text(None), ""),
-        (duration_text(0.00085), "850 µs"),
-        (duration_text(0.00123), "1.2 ms"),
-        (duration_text(0.00994), "9.9 ms"),
-        (duration_text(0.00999), "10 ms"),
-        (duration_text(0.012), "12 ms"),
-        (duration_text(0.25), "0.25 s"),
-        (duration_text(9.999), "10 s"),
+        (short_duration(None), ""),
+        (short_duration(0.00085), "850 µs"),
+        (short_duration(0.00123), "1.2 ms"),
+        (short_duration(0.00994), "9.9 ms"),
+        (short_duration(0.00999), "10 ms"),
+        (short_duration(0.012), "12 ms"),
+        (short_duration(0.25), "0.25 s"),
+        (short_duration(9.999), "10 s"),
         (age_text(None), ""),
         (age_text(0.0874), "0.09 s"),
         (age_text(12.3), "12 s"),
@@ -82,7 +82,9 @@ def test_columns_move_together_and_then_the_least_important_goes(width, expected
 
 
 def group(name, *states):
-    return Group(Row(name), tuple(Row(f"{name}-{number}", state) for number, state in enumerate(states, start=1)))
+    return StatusGroup(
+        StatusRow(name), tuple(StatusRow(f"{name}-{number}", state) for number, state in enumerate(states, start=1))
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,21 +109,21 @@ def test_members_that_simply_serve_give_way_first(lines, expected):
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        (Row("web-1", capacity=1234.0), "1,234/s"),
-        (Row("web-1", capacity=1234.0, capacity_age_s=9.9), "1,234/s"),
-        (Row("web-1", capacity=1234.0, capacity_age_s=200.0), "1,234/s (3 min)"),
-        (Row("edge-1", capacity=5.0, by_connection=True, capacity_age_s=12.0), "5 conn/s (12 s)"),
-        (Row("web-1", capacity=1234.0, capacity_age_s=200.0, guessed=True), "~1,234/s (3 min)"),
-        (Row("web-1", unlearnt=True), "?"),
-        (Row("web-1"), ""),
+        (StatusRow("web-1", capacity=1234.0), "1,234/s"),
+        (StatusRow("web-1", capacity=1234.0, capacity_age_s=9.9), "1,234/s"),
+        (StatusRow("web-1", capacity=1234.0, capacity_age_s=200.0), "1,234/s (3 min)"),
+        (StatusRow("edge-1", capacity=5.0, by_connection=True, capacity_age_s=12.0), "5 conn/s (12 s)"),
+        (StatusRow("web-1", capacity=1234.0, capacity_age_s=200.0, guessed=True), "~1,234/s (3 min)"),
+        (StatusRow("web-1", unlearnt=True), "?"),
+        (StatusRow("web-1"), ""),
     ],
 )
 def test_a_capacity_that_was_learnt_long_ago_or_never_says_so(row, text):
-    assert COLUMNS["capacity"].text(row) == text
+    assert STATUS_COLUMNS["capacity"].text(row) == text
 
 
 def test_both_commands_rank_all_columns():
-    assert sorted(top.ORDER) == sorted(status.ORDER) == sorted(COLUMNS)
+    assert sorted(top.TOP_ORDER) == sorted(status.STATUS_ORDER) == sorted(STATUS_COLUMNS)
 
 
 def test_at_100_columns_there_is_everything_that_top_is_for():
@@ -139,7 +141,7 @@ def test_figures_end_below_the_end_of_their_heading():
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
-@pytest.mark.parametrize("order", [top.ORDER, status.ORDER])
+@pytest.mark.parametrize("order", [top.TOP_ORDER, status.STATUS_ORDER])
 def test_no_line_is_longer_than_the_terminal_is_wide(width, order):
     lines = drawn(as_json(shop()), width, order=order).splitlines()
     assert max(map(len, lines)) <= width
@@ -153,8 +155,8 @@ def test_no_more_lines_than_the_terminal_has(height):
 
 def test_the_natural_width_leaves_nothing_out():
     told = as_json(shop())
-    heading = drawn(told, natural_width(told, top.ORDER)).splitlines()[1]
-    assert all(column.heading in heading for column in COLUMNS.values())
+    heading = drawn(told, natural_width(told, top.TOP_ORDER)).splitlines()[1]
+    assert all(column.heading in heading for column in STATUS_COLUMNS.values())
 
 
 def test_many_phrases_are_cut_short():
@@ -184,7 +186,7 @@ def test_what_health_checks_find_stands_below_and_is_not_cut_where_there_is_room
     status = shop()
     web = (node("web-1", 7001, bad), node("web-2", 7002, bad))
     told = as_json(attrs.evolve(status, tiers={**status.tiers, "web": TierStatus("l7", None, ("app",), web)}))
-    lines = drawn(told, natural_width(told, top.ORDER)).splitlines()
+    lines = drawn(told, natural_width(told, top.TOP_ORDER)).splitlines()
     assert [line.rstrip() for line in lines[-2:]] == [
         "  waiting for edge: 1 of 2 nodes serve; edge-2 has not joined",
         f"  127.0.0.1:9001: {reason}".rstrip(),
@@ -198,16 +200,16 @@ def test_square_brackets_and_escapes_from_nodes_are_only_text():
 
 def test_what_is_out_of_the_ordinary_has_its_colour():
     by_name = {row.name: row for group in groups_of(as_json(shop())) for row in (group.total, *group.hosts)}
-    styles = {name: COLUMNS["state"].style(row) for name, row in by_name.items()}
+    styles = {name: STATUS_COLUMNS["state"].style(row) for name, row in by_name.items()}
     assert (styles["web-1"], styles["web-2"], styles["edge-2"]) == ("green", "red", "red")
     assert (styles["edge l4 → web"], styles["app pool"]) == ("yellow", "")
-    assert [COLUMNS["use"].style(Row("x", utilisation=use)) for use in (None, 0.5, 0.8, 1.2)] == [
+    assert [STATUS_COLUMNS["use"].style(StatusRow("x", utilisation=use)) for use in (None, 0.5, 0.8, 1.2)] == [
         "",
         "",
         "yellow",
         "red",
     ]
-    assert [COLUMNS["age"].style(Row("x", age_s=age)) for age in (None, 2.0, 60.0)] == ["", "", "red"]
+    assert [STATUS_COLUMNS["age"].style(StatusRow("x", age_s=age)) for age in (None, 2.0, 60.0)] == ["", "", "red"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from tests.cli.conftest import answer, run, shop, words
-from tierlb.cli.top import Look, look, screen
+from tierlb.cli.top import TopSettings, screen, top_loop
 from tierlb.controller.status import as_json
 
 DEADLINE_S = 60.0
@@ -34,29 +34,32 @@ def drawn(seen, now=0.0, height=40):
 
 def test_a_look_is_the_last_answer(serve):
     code, body = answer(shop())
-    assert look(serve((code, body)), Look(problem="none yet"), 5.0) == Look(json.loads(body), 5.0)
+    assert top_loop(serve((code, body)), TopSettings(problem="none yet"), 5.0) == TopSettings(json.loads(body), 5.0)
 
 
 def test_without_an_answer_what_was_known_stays():
-    before = Look(as_json(shop()), 5.0)
-    after = look(NOWHERE, before, 8.0)
+    before = TopSettings(as_json(shop()), 5.0)
+    after = top_loop(NOWHERE, before, 8.0)
     assert (after.status, after.taken_s) == (before.status, 5.0)
     assert "no cluster answers at http://127.0.0.1:1" in after.problem
 
 
 def test_stale_figures_say_for_how_long():
-    text = drawn(Look(as_json(shop()), 5.0, "no cluster answers"), now=8.0)
+    text = drawn(TopSettings(as_json(shop()), 5.0, "no cluster answers"), now=8.0)
     assert text.startswith("no answer for 3.00 s, still trying: no cluster answers")
     assert ["shop", "serving", "revision", "7"] in words(text)
 
 
 def test_the_warning_takes_its_lines_from_the_table():
-    assert len(drawn(Look(as_json(shop()), 5.0, "no cluster answers " * 12), 8.0, height=10).splitlines()) <= 10
+    assert len(drawn(TopSettings(as_json(shop()), 5.0, "no cluster answers " * 12), 8.0, height=10).splitlines()) <= 10
 
 
 def test_before_the_first_answer_it_says_what_it_does():
-    assert drawn(Look()).strip() == "asking http://x"
-    assert words(drawn(Look(problem="no cluster answers"))) == [["no", "cluster", "answers"], ["Still", "trying."]]
+    assert drawn(TopSettings()).strip() == "asking http://x"
+    assert words(drawn(TopSettings(problem="no cluster answers"))) == [
+        ["no", "cluster", "answers"],
+        ["Still", "trying."],
+    ]
 
 
 @pytest.mark.parametrize("options", [("--once",), ()])

@@ -21,9 +21,11 @@ PATIENCE_S = 20.0
 NAMED = re.compile(rb"HTTP/1\.1 404 .*?\r\n\r\n([\w.-]+): ", re.DOTALL)
 BACKEND = re.compile(rb"\r\nx-backend: *([^\r]*)\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n.*\r\n0\r\n\r\n\Z", re.IGNORECASE | re.DOTALL)
-UNTIL_S = 60.0
+UNTIL_S = 120.0
 """For what is waited for: machines are busy, and clients that are given a dead node wait for `PATIENCE_S`."""
 POLL_S = 0.02
+USED = 10
+"""Connections that tell that a node is in use: more than probes of one that is believed to be ill."""
 
 
 @attrs.define(eq=False)
@@ -111,6 +113,12 @@ class Traffic:
                 await trio.sleep(POLL_S)
             return
         raise AssertionError(f"not within {deadline_s:g} s: {what}; last reached: {self.reached(0.0, 60)}")
+
+    async def until_used(self, node: str, times: int = USED) -> None:
+        """Wait until so many of the fresh connections that begin from now on came to the node. How large its share is
+        depends on how busy the machine is, whether it is in use does not."""
+        since_s = trio.current_time()
+        await self.until(f"{times} fresh connections to {node}", lambda: self.reached(since_s)[node] >= times)
 
     async def until_share(self, node: str, least: float, most: float = 1.0, of: int = 60) -> None:
         """Wait until the node has that part of the fresh connections that begin from now on."""

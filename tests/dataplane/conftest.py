@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 
+from tests.sockets import send_now
 from tierlb.dataplane import hold
 from tierlb.dataplane.plane import Plane
 from tierlb.model.address import Address
@@ -27,7 +28,7 @@ from tierlb.wire.proxy_protocol import (
     EXPLAINED,
     PARENT,
     PROCESS,
-    WAY,
+    VIA,
     ProxyHeader,
     encode_local,
     encode_tlv,
@@ -35,7 +36,7 @@ from tierlb.wire.proxy_protocol import (
     parse_v2,
 )
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 DATA_KEY = b"the key of this cluster"
 AGENT_INTERVAL_S = 0.02
 QUIET_S = 0.03
@@ -105,6 +106,10 @@ class Voice:
         with trio.fail_after(DEADLINE_S):
             for piece in pieces:
                 await self.stream.send_all(piece)
+
+    def says_now(self, piece: bytes) -> None:
+        """And neither the node nor anybody else has its turn meanwhile."""
+        send_now(self.stream, piece)
 
     async def _more(self) -> bytes:
         with trio.fail_after(DEADLINE_S):
@@ -324,7 +329,7 @@ class Lab:
         options["descriptors"] = 1_000_000
         self.planes.append(Plane(f"node-{number}", self.log, seed=1, **options))
         (self.at, *_) = self.plane.apply(snapshot)
-        self.upkeep._agents.interval_s = AGENT_INTERVAL_S
+        self.upkeep.checks.agents.interval_s = AGENT_INTERVAL_S
         await self.nursery.start(self.plane.run)
         return self.at
 
@@ -390,7 +395,7 @@ def l4_parent(
 ) -> bytes:
     """What an l4 parent says first on a connection that it makes for a client."""
     tlvs = encode_tlv(PARENT, name.encode()) + encode_tlv(DATA_KEY_TLV, key) + encode_tlv(PROCESS, boot_id.encode())
-    for kind, value in ((EXPLAINED, explained), (WAY, way)):
+    for kind, value in ((EXPLAINED, explained), (VIA, way)):
         if value:
             tlvs += encode_tlv(kind, value)
     return encode_v2(source, ("2001:db8::1" if ":" in source[0] else "192.0.2.1", 80), tlvs)

@@ -224,11 +224,10 @@ async def test_a_kept_connection_on_which_a_request_has_come_does_not_give_way(l
     asking, idle = await lab.connects(), await lab.connects()
     for client in (asking, idle):
         assert (await client.asks(GET)).status == 200
-    asking.stream.socket._sock.send(GET)
-    assert lab.plane.serving.cap is not None
-    assert lab.plane.serving.cap.admit(lab.plane.reactor.look())
-    assert (await asking.hears_message()).status == 200
-    await idle.hears_end()
+    with socket.create_connection(lab.at.sockaddr):
+        asking.says_now(GET)
+        assert (await asking.hears_message()).status == 200
+        await idle.hears_end()
 
 
 async def test_while_all_are_busy_newcomers_get_503_at_once_and_answers_close(lab: Lab) -> None:
@@ -346,10 +345,10 @@ async def test_an_unused_connection_on_which_bytes_have_just_come_does_not_give_
     await lab.serves(l4(endpoint, limits=Limits(connections=1)))
     client = await lab.connects()
     voice = await endpoint.accepts()
-    assert lab.plane.serving.cap is not None
-    client.stream.socket._sock.send(b"asks")
-    assert not lab.plane.serving.cap.admit(lab.plane.reactor.look())
-    await voice.hears(b"asks")
+    with socket.create_connection(lab.at.sockaddr):
+        client.says_now(b"asks")
+        await voice.hears(b"asks")
+        await lab.until(lambda: lab.plane.load().turned_away == 1)
 
 
 async def test_clients_of_a_parent_are_turned_away_too(lab: Lab) -> None:

@@ -6,7 +6,7 @@ from tierlb.dataplane.parent_identity import ParentIdentity, process_of, process
 from tierlb.wire.proxy_protocol import (
     DATA_KEY_TLV,
     PARENT,
-    WAY,
+    VIA,
     ProxyHeader,
     encode_local,
     encode_tlv,
@@ -55,7 +55,7 @@ def test_a_child_can_tell_a_parents_processes_apart() -> None:
     [(b"", ("mid-1/b2",)), (b"edge-1/b1", ("mid-1/b2", "edge-1/b1")), (b"a/1\nb/2", ("mid-1/b2", "a/1", "b/2"))],
 )
 def test_the_way_begins_with_the_nearest_parent(above: bytes, way: tuple[str, ...]) -> None:
-    tlvs = ParentIdentity("mid-1", b"our key", "b2").credentials + encode_tlv(WAY, above)
+    tlvs = ParentIdentity("mid-1", b"our key", "b2").credentials + encode_tlv(VIA, above)
     assert processes_of("mid-1", heard(encode_local(tlvs))) == way
 
 

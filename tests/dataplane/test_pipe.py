@@ -19,7 +19,7 @@ from tierlb.net import peer_liveness
 from tierlb.net.bulk import MOST_BACKLOGS
 from tierlb.net.listeners import open_socket
 from tierlb.net.peer_liveness import GONE, LOOK_S
-from tierlb.net.reactor import READ, Reactor
+from tierlb.net.reactor import READ, WRITE, Reactor
 from tierlb.net.wheel import NEVER, TICK_S
 
 IDLE_S = 75.0
@@ -41,7 +41,7 @@ class Joined:
     def turn(self) -> None:
         """Let the reactor do what there is to do."""
         for _ in range(20):
-            self.reactor._stint()
+            self.reactor.stint()
         assert self.crashes == []
 
     def turns_until(self, holds: Callable[[], bool]) -> None:
@@ -125,7 +125,7 @@ def test_what_a_slow_reader_takes_moves_in_the_direction_to_it(joined: Joined, b
     for _ in range(1000):
         with contextlib.suppress(BlockingIOError):
             joined.upstream.recv(256 * 1024)
-        upstream._flush()
+        upstream.on_ready(WRITE)
         if not client.held and upstream.backlog is None:
             break
     assert (client.moved, upstream.moved) == (later, 0.0)
@@ -323,7 +323,7 @@ def test_a_pipe_is_cut_when_either_sides_host_is_gone(
     looks.found[getattr(joined.pipe, end).sock] = GONE
     joined.passes(LOOK_S + TICK_S)
     assert joined.ended == [True]
-    joined.reactor._bury()
+    joined.reactor.stint()
     other = joined.client if end == "upstream" else joined.upstream
     with pytest.raises(ConnectionResetError):
         other.recv(1)
@@ -463,7 +463,7 @@ def fill(pair: Joined) -> None:
 
 
 def test_bulk_goes_through_the_kernel_and_its_pipe_is_given_back(joined: Joined) -> None:
-    pipe_module._spare_pipes.clear()
+    pipe_module.spare_pipes.clear()
     fill(joined)
     assert joined.pipe.client.kernel is not None
     joined.upstream.setblocking(False)
@@ -476,11 +476,11 @@ def test_bulk_goes_through_the_kernel_and_its_pipe_is_given_back(joined: Joined)
             joined.turn()
             heard += joined.pipe.client.carried - before
     joined.turns_until(lambda: joined.pipe.client.kernel is None)
-    assert len(pipe_module._spare_pipes) == 1
+    assert len(pipe_module.spare_pipes) == 1
 
 
 def test_a_kernel_pipe_is_given_back_where_reads_became_small_meanwhile(joined: Joined) -> None:
-    pipe_module._spare_pipes.clear()
+    pipe_module.spare_pipes.clear()
     fill(joined)
     for _ in range(MOST_BACKLOGS + 1):
         joined.reactor.bulk.begin()
@@ -491,22 +491,22 @@ def test_a_kernel_pipe_is_given_back_where_reads_became_small_meanwhile(joined: 
             joined.turn()
     joined.client.send(b"a little more")
     joined.turns_until(lambda: joined.pipe.client.kernel is None)
-    assert len(pipe_module._spare_pipes) == 1
+    assert len(pipe_module.spare_pipes) == 1
 
 
 def test_a_kernel_pipe_with_bytes_in_it_is_not_given_to_others(joined: Joined) -> None:
-    pipe_module._spare_pipes.clear()
+    pipe_module.spare_pipes.clear()
     fill(joined)
     assert joined.pipe.client.held > 0
     joined.pipe.finish(broken=True)
-    assert pipe_module._spare_pipes == []
+    assert pipe_module.spare_pipes == []
 
 
 def test_without_kernel_pipes_bulk_is_copied(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_descriptors(flags: int) -> tuple[int, int]:
         raise OSError(24, "Too many open files")
 
-    pipe_module._spare_pipes.clear()
+    pipe_module.spare_pipes.clear()
     monkeypatch.setattr(pipe_module.os, "pipe2", out_of_descriptors)
     fill(joined)
     assert joined.pipe.client.kernel is None

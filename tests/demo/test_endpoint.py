@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from tierlb.demo.endpoint import BadQuery, Station, Wish, read_wish, run_backend
+from tierlb.demo.endpoint import BadQuery, Instructions, Workers, read_instructions, run_backend
 from tierlb.model.topology import Orca
 from tierlb.wire.orca import parse_orca
 
@@ -14,21 +14,21 @@ from tierlb.wire.orca import parse_orca
 @pytest.mark.parametrize(
     ("query", "wish"),
     [
-        ("", Wish()),
-        ("other=1", Wish()),
-        ("delay=50ms", Wish(delay_s=0.05)),
-        ("delay=1.5s", Wish(delay_s=1.5)),
-        ("status=503&bytes=0", Wish(status=503, size_bytes=0)),
+        ("", Instructions()),
+        ("other=1", Instructions()),
+        ("delay=50ms", Instructions(delay_s=0.05)),
+        ("delay=1.5s", Instructions(delay_s=1.5)),
+        ("status=503&bytes=0", Instructions(status=503, size_bytes=0)),
     ],
 )
 def test_a_query_is_a_wish(query, wish):
-    assert read_wish(query) == wish
+    assert read_instructions(query) == wish
 
 
 @pytest.mark.parametrize("query", ["delay=5", "delay=-1s", "status=99", "status=ok", "bytes=1e6", "bytes=-1"])
 def test_a_wish_that_cannot_be_is_refused(query):
     with pytest.raises(BadQuery, match="write"):
-        read_wish(query)
+        read_instructions(query)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def backend(nursery):
 
 
 async def test_a_get_says_who_answered_and_what_arrived(backend):
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         response = await backend.get("/a?b=c", headers={"x-seen": "yes"})
     seen = response.json()
     assert (seen["backend"], seen["pid"], seen["method"]) == ("demo-1", os.getpid(), "GET")
@@ -61,7 +61,7 @@ async def test_a_get_says_who_answered_and_what_arrived(backend):
     ],
 )
 async def test_it_answers_as_wished(backend, path, status, size):
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         response = await backend.get(path)
     assert response.status_code == status
     assert size is None or len(response.content) == size
@@ -72,14 +72,14 @@ async def test_a_post_comes_back_and_a_put_is_counted(backend):
         for _ in range(10):
             yield b"x" * 1000
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert (await backend.post("/", content=b"hello")).content == b"hello"
         assert len((await backend.post("/", content=parts())).content) == 10_000
         assert (await backend.put("/", content=parts())).json()["body_bytes"] == 10_000
 
 
 async def test_head_has_no_body_and_the_connection_goes_on(backend):
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         head = await backend.head("/")
         assert (head.status_code, head.content) == (200, b"")
         assert (await backend.get("/healthz")).text == "ok\n"
@@ -87,7 +87,7 @@ async def test_head_has_no_body_and_the_connection_goes_on(backend):
 
 async def test_a_client_that_waits_for_100_continue_is_told_to_go_on(backend):
     port = backend.base_url.port
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             head = b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
@@ -116,35 +116,35 @@ async def test_sigterm_lets_a_request_finish_and_closes_idle_connections():
 
 
 @pytest.mark.parametrize(
-    ("station", "requests", "expected_s"),
+    ("workers", "requests", "expected_s"),
     [
-        (Station(2, 0.010, fixed=True), 6, 0.030),
-        (Station(0, 0.010, fixed=True), 6, 0.010),
-        (Station(), 6, 0.0),
+        (Workers(2, 0.010, fixed=True), 6, 0.030),
+        (Workers(0, 0.010, fixed=True), 6, 0.010),
+        (Workers(), 6, 0.0),
     ],
 )
-async def test_who_finds_all_slots_taken_waits_in_turn(station, requests, expected_s, autojump_clock):
+async def test_who_finds_all_slots_taken_waits_in_turn(workers, requests, expected_s, autojump_clock):
     started_s = trio.current_time()
     async with trio.open_nursery() as nursery:
         for _ in range(requests):
-            nursery.start_soon(station.work)
+            nursery.start_soon(workers.work)
     assert trio.current_time() - started_s == pytest.approx(expected_s, abs=0.001)
 
 
 def test_times_are_exponential_and_the_same_for_a_seed():
-    drawn = [Station(1, 0.010, rng=random.Random(7)).draw_s() for _ in range(2)]
+    drawn = [Workers(1, 0.010, rng=random.Random(7)).draw_s() for _ in range(2)]
     assert drawn[0] == drawn[1]
-    station = Station(1, 0.010, rng=random.Random(7))
-    times = [station.draw_s() for _ in range(20_000)]
+    workers = Workers(1, 0.010, rng=random.Random(7))
+    times = [workers.draw_s() for _ in range(20_000)]
     assert sum(times) / len(times) == pytest.approx(0.010, rel=0.03)
     assert sum(time > 0.030 for time in times) / len(times) == pytest.approx(0.0498, rel=0.1)
 
 
 @pytest.mark.parametrize("form", Orca)
 async def test_it_says_its_load_in_each_response_and_at_its_own_path(form, nursery):
-    station = Station(3, 0.001, fixed=True)
-    port = await nursery.start(run_backend, "demo-1", "127.0.0.1", 0, station, form)
-    with trio.fail_after(5):
+    workers = Workers(3, 0.001, fixed=True)
+    port = await nursery.start(run_backend, "demo-1", "127.0.0.1", 0, workers, form)
+    with trio.fail_after(30):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             answers = [await http.get("/?status=500"), await http.get("/"), await http.get("/healthz")]
             figures = (await http.get("/.tierlb/load")).json()
@@ -154,5 +154,5 @@ async def test_it_says_its_load_in_each_response_and_at_its_own_path(form, nurse
 
 
 async def test_without_orca_there_is_no_such_field(backend):
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert "endpoint-load-metrics" not in (await backend.get("/")).headers

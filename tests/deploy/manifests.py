@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from tierlb.deploy.kubernetes import render
-from tierlb.deploy.kubernetes_names import Options, Plan, problems
+from tierlb.deploy.kubernetes_names import ManifestPlan, Options, problems
 from tierlb.topology.load import load_text
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,7 +46,7 @@ ON_EACH_MACHINE = EVERYTHING.replace("replicas: 2, to: web", "to: web")
 
 def plan_of(text=EVERYTHING, file="shop.yaml", **options):
     """As the command makes it."""
-    return Plan(load_text(text, str(file)), text, Options(**options))
+    return ManifestPlan(load_text(text, str(file)), text, Options(**options))
 
 
 def rendered(plan):

@@ -16,10 +16,10 @@ from tierlb.deploy.compose import (
     DEFINITION_LABEL,
     Rendering,
     TlsFiles,
-    document,
+    compose_document,
+    compose_warnings,
     faults,
     text,
-    warnings,
 )
 from tierlb.deploy.project import Project, lay_out
 from tierlb.model.topology import Forward, Kind
@@ -78,7 +78,7 @@ TOPOLOGIES.append(pytest.param(everything(), id="everything"))
 
 def rendered(topology, **more):
     assert faults(topology) == ()
-    return document(Rendering(topology, IMAGE, **more))
+    return compose_document(Rendering(topology, IMAGE, **more))
 
 
 def senders(topology, name):
@@ -326,9 +326,9 @@ def test_what_would_be_started_in_vain_is_warned_of(pool, told):
     topology = load_text(
         f"cluster: a\ntiers: {{web: {{kind: l7, listen: ':80', to: app}}}}\npools: {{app: {pool}}}", "a"
     )
-    (warning,) = warnings(topology)
+    (warning,) = compose_warnings(topology)
     assert warning.startswith(told)
-    assert warnings(everything()) == ()
+    assert compose_warnings(everything()) == ()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

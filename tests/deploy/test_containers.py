@@ -5,12 +5,12 @@ import sys
 import attrs
 import pytest
 
-from tierlb.deploy.compose import DEFINITION_LABEL, Rendering, document
+from tierlb.deploy.compose import DEFINITION_LABEL, Rendering, compose_document
 from tierlb.deploy.containers import (
     Container,
+    ContainerLink,
     Decline,
     Growth,
-    Link,
     Scene,
     awaited,
     conflicts,
@@ -34,7 +34,7 @@ MID = edited(TEXT, AddTier("mid", "l7", between=("edge", "web"), replicas=2))
 
 
 def file(text=TEXT, image="tierlb:1"):
-    return document(Rendering(load_text(text, "shop.yaml"), image))
+    return compose_document(Rendering(load_text(text, "shop.yaml"), image))
 
 
 def scene(text=TEXT, image="tierlb:1"):
@@ -91,21 +91,21 @@ def test_a_tier_put_in_is_connected_with_those_above_it_before_it_starts():
     come = growth(file(MID), scene())
     assert come.networks == {"to-mid": True}
     assert {*come.links} == {
-        Link("to-mid", "controller-1", ("controller", "controller-mid")),
-        Link("to-mid", "edge-1", ("edge",)),
+        ContainerLink("to-mid", "controller-1", ("controller", "controller-mid")),
+        ContainerLink("to-mid", "edge-1", ("edge",)),
     }
     assert come.numbers == {"mid": 2}
     gone = decline(file(MID), carried_out(scene(), file(MID), come))
-    assert gone == Decline((), (Link("to-web", "edge-1"),), ())
+    assert gone == Decline((), (ContainerLink("to-web", "edge-1"),), ())
 
 
 def test_a_tier_taken_out_stays_until_the_end_with_its_network():
     without = edited(MID, RemoveTier("mid"))
     come = growth(file(without), scene(MID))
-    assert come == Growth({}, (Link("to-web", "edge-1", ("edge",)),), {})
+    assert come == Growth({}, (ContainerLink("to-web", "edge-1", ("edge",)),), {})
     gone = decline(file(without), carried_out(scene(MID), file(without), come))
     assert names(gone.containers) == ["mid-1", "mid-2"]
-    assert {*gone.links} == {Link("to-mid", "edge-1"), Link("to-mid", "controller-1")}
+    assert {*gone.links} == {ContainerLink("to-mid", "edge-1"), ContainerLink("to-mid", "controller-1")}
     assert gone.networks == ("to-mid",)
 
 
@@ -168,7 +168,7 @@ ANEW = "is to publish 127.0.0.1:{}, for which its container would have to be mad
 )
 def test_a_port_that_changes_hands_is_a_conflict(text, told):
     topology = load_text(text.replace("replicas: 3,", ""), "shop.yaml")
-    assert [*conflicts(document(Rendering(topology, "tierlb:1")), scene())] == told
+    assert [*conflicts(compose_document(Rendering(topology, "tierlb:1")), scene())] == told
 
 
 def row(local, remote, state="01"):

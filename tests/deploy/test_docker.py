@@ -7,7 +7,7 @@ import pytest
 
 from tests.deploy.fake_docker import FakeDocker
 from tests.deploy.test_containers import MID, TEXT, file, row
-from tierlb.deploy.docker import Engine, EngineError, find_engine
+from tierlb.deploy.docker import ComposeEngine, EngineError, find_engine
 from tierlb.topology.edit import RemoveTier, edited
 
 NEWER = TEXT.replace("demo-backend", "demo-backend --slots 9")
@@ -29,7 +29,7 @@ def engine(docker, tmp_path):
 def found(directory):
     said = []
     engine = find_engine(directory, said.append)
-    return Engine(directory, engine.compose, engine.project, said.append, ready_s=0.5, finish_s=0.5)
+    return ComposeEngine(directory, engine.compose, engine.project, said.append, ready_s=0.5, finish_s=0.5)
 
 
 def test_what_runs_is_found_and_where_all_is_there_nothing_is_done(docker, engine):
@@ -68,7 +68,7 @@ def test_a_network_in_which_data_passes_is_left(docker, engine):
     docker.hold(file(MID))
     docker.table("head\n" + row("172.18.0.2:41000", "172.18.0.9:7945"))
     said = []
-    busy = Engine(engine.directory, engine.compose, engine.project, said.append, finish_s=0.5)
+    busy = ComposeEngine(engine.directory, engine.compose, engine.project, said.append, finish_s=0.5)
     busy.shrink(file(edited(MID, RemoveTier("mid"))))
     assert "network disconnect shop_to-mid edge-1" not in docker.told()
     assert "network rm shop_to-mid" not in docker.told()

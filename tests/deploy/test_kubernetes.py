@@ -24,8 +24,8 @@ from tests.deploy.manifests import (
 )
 from tests.deploy.test_container import parsed
 from tierlb.deploy.container import AGENT_TOKEN_FILE
-from tierlb.deploy.kubernetes import METRIC, OLDEST, certified, render, warnings
-from tierlb.deploy.kubernetes_names import Edge
+from tierlb.deploy.kubernetes import METRIC, OLDEST, certified, kubernetes_warnings, render
+from tierlb.deploy.kubernetes_names import NetworkEdge
 from tierlb.telemetry.exposition import GAUGES
 from tierlb.topology.load import load_text
 from tierlb.topology.tree import draw
@@ -37,7 +37,7 @@ PLANS = {
     **{path.stem: plan_of(path.read_text(), path) for path in EXAMPLES},
     "everything": plan_of(),
     "everything-elsewhere": plan_of(
-        ON_EACH_MACHINE, edge=Edge.DAEMON_SET, namespace="apart", prefix="mine", image="here/tierlb:2"
+        ON_EACH_MACHINE, edge=NetworkEdge.DAEMON_SET, namespace="apart", prefix="mine", image="here/tierlb:2"
     ),
     "nothing-grows": plan_of(most={"web": 3, "far": 2}),
 }
@@ -159,7 +159,7 @@ def test_tiers_that_listen_are_served_outside_and_see_their_clients():
 
 
 def test_on_each_machine_they_have_a_port_of_the_machine_instead():
-    objects = rendered(plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET))
+    objects = rendered(plan_of(ON_EACH_MACHINE, edge=NetworkEdge.DAEMON_SET))
     assert set(of_kind(objects, "DaemonSet")) == {"shop-edge", "shop-direct"}
     ports = {port["name"]: port.get("hostPort") for port in container(pods(objects)["shop-edge"])["ports"]}
     assert ports == {"control": None, "public": 443}
@@ -310,7 +310,7 @@ def test_a_certificate_is_for_whoever_is_reported_to():
 )
 def test_what_is_probably_not_meant_is_told(pool, told):
     text = f'cluster: small\ntiers: {{web: {{kind: l7, listen: ":8080", to: app}}}}\npools: {{app: {{{pool}}}}}\n'
-    found = warnings(plan_of(text))
+    found = kubernetes_warnings(plan_of(text))
     assert len(found) == len(told)
     assert all(warning.startswith(begin) for warning, begin in zip(found, told, strict=True))
 

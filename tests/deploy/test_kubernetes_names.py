@@ -3,7 +3,7 @@
 import pytest
 
 from tests.deploy.manifests import EVERYTHING, ON_EACH_MACHINE, plan_of
-from tierlb.deploy.kubernetes_names import Edge, problems
+from tierlb.deploy.kubernetes_names import NetworkEdge, problems
 
 SHOP = """\
 cluster: {cluster}
@@ -53,11 +53,11 @@ def test_what_cannot_be_a_name_is_told(names, options, told):
 
 
 def test_a_daemon_set_has_no_number_of_its_own():
-    (problem,) = problems(plan_of(edge=Edge.DAEMON_SET))
+    (problem,) = problems(plan_of(edge=NetworkEdge.DAEMON_SET))
     assert problem.startswith(
         "tiers.edge.replicas: as a DaemonSet it has a node on each machine, not 2: leave this out"
     )
-    assert problems(plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET)) == problems(plan_of()) == []
+    assert problems(plan_of(ON_EACH_MACHINE, edge=NetworkEdge.DAEMON_SET)) == problems(plan_of()) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_each_controller_is_joined_by_a_name_of_its_own(store, urls):
 
 @pytest.mark.parametrize(
     ("options", "edge", "web", "direct"),
-    [({}, 2, 12, 1), ({"most": {"web": 20}}, 2, 20, 1), ({"edge": Edge.DAEMON_SET}, 2, 12, 1)],
+    [({}, 2, 12, 1), ({"most": {"web": 20}}, 2, 20, 1), ({"edge": NetworkEdge.DAEMON_SET}, 2, 12, 1)],
 )
 def test_l7_tiers_may_grow_and_no_others(options, edge, web, direct):
     plan = plan_of(**options)
@@ -109,7 +109,9 @@ cluster: small
 tiers: {web: {kind: l7, listen: "127.0.0.1:8080", to: app}}
 pools: {app: {run: {command: "serve {host} {port}"}}}
 """
-    grows = [plan.most(plan.topology.tiers["web"]) for plan in (plan_of(text), plan_of(text, edge=Edge.DAEMON_SET))]
+    grows = [
+        plan.most(plan.topology.tiers["web"]) for plan in (plan_of(text), plan_of(text, edge=NetworkEdge.DAEMON_SET))
+    ]
     assert grows == [4, 1]
 
 

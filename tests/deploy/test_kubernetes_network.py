@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from tests.deploy.manifests import EVERYTHING, EXAMPLES, ON_EACH_MACHINE, matches, of_kind, plan_of, pods, rendered
-from tierlb.deploy.kubernetes_names import Edge
+from tierlb.deploy.kubernetes_names import NetworkEdge
 from tierlb.deploy.kubernetes_network import policies
 
 PORTS = (53, 443, 2379, 2380, 7900, 7901, 7945, 7946, 8080, 8081, 9000, 9001, 9002, 9777, 9778, 9779, 5432)
@@ -149,7 +149,7 @@ def test_an_example_passes_what_it_sends_and_reports_and_nothing_else(example):
     check(plan_of(example.read_text(), example, prefix="shop"))
 
 
-@pytest.mark.parametrize("edge", Edge)
+@pytest.mark.parametrize("edge", NetworkEdge)
 def test_a_topology_with_everything_passes_what_it_sends_and_reports_and_nothing_else(edge):
     check(plan_of(ON_EACH_MACHINE, edge=edge))
 

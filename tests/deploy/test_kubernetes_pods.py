@@ -6,7 +6,7 @@ import pytest
 
 from tests.deploy.manifests import EVERYTHING, ON_EACH_MACHINE, container, plan_of, pods, rendered, with_tls
 from tierlb.balance.drain import STOP_MARGIN_S
-from tierlb.deploy.kubernetes_names import Edge
+from tierlb.deploy.kubernetes_names import NetworkEdge
 from tierlb.deploy.kubernetes_pods import ENDING_S, bytes_quantity, cpu_quantity, store_keys
 from tierlb.net.names import AGAIN_S
 
@@ -42,7 +42,7 @@ def test_all_pods_but_those_of_images_that_the_file_names_are_restricted():
 
 
 def test_a_port_of_each_machine_is_all_that_a_daemon_set_needs_more():
-    found = {name: restricted(pod) for name, pod in edges(ON_EACH_MACHINE, edge=Edge.DAEMON_SET).items()}
+    found = {name: restricted(pod) for name, pod in edges(ON_EACH_MACHINE, edge=NetworkEdge.DAEMON_SET).items()}
     assert {name for name, lacks in found.items() if "ports" in lacks} == {"shop-edge", "shop-direct"}
     assert found["shop-edge"] == {"ports"}
 
@@ -64,7 +64,7 @@ def test_nodes_see_the_token_of_their_tier_and_controllers_alone_the_secret_of_t
 
 
 def test_every_mount_has_its_volume_and_every_volume_is_mounted():
-    for plan in (plan_of(), plan_of(ON_EACH_MACHINE, edge=Edge.DAEMON_SET)):
+    for plan in (plan_of(), plan_of(ON_EACH_MACHINE, edge=NetworkEdge.DAEMON_SET)):
         for pod in pods(rendered(plan)).values():
             mounted = {mount["name"] for mount in container(pod).get("volumeMounts", [])}
             assert mounted == {volume["name"] for volume in pod["spec"].get("volumes", [])}

@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trustme
 
-from tierlb.deploy.compose import document
+from tierlb.deploy.compose import compose_document
 from tierlb.deploy.project import NotOurs, Project, lay_out, read_project, rendering
 from tierlb.topology.edit import AddTier, edited
 from tierlb.topology.load import load_file, load_text
@@ -164,7 +164,7 @@ def test_certificates_come_along_and_are_found_again_from_the_original_file(tmp_
     again = read_project(project.directory)
     assert again == project
     text = (project.directory / "topology.yaml").read_text()
-    assert document(rendering(again, load_text(text, str(again.topology_file)), text)) == document(
+    assert compose_document(rendering(again, load_text(text, str(again.topology_file)), text)) == compose_document(
         rendering(project, topology, TLS + TEXT)
     )
 
@@ -197,7 +197,7 @@ def test_the_files_of_a_store_come_along_and_each_once(tmp_path):
         assert {mode(path) for path in found.values()} == {0o444}
         again = read_project(project.directory)
         kept = (project.directory / "topology.yaml").read_text()
-        assert document(rendering(again, load_text(kept, str(again.topology_file)), kept)) == document(
+        assert compose_document(rendering(again, load_text(kept, str(again.topology_file)), kept)) == compose_document(
             rendering(project, load_file(tmp_path / "shop.yaml"), text)
         )
 

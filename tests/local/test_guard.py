@@ -70,7 +70,7 @@ async def main():
         nursery.start_soon(guard.keep, log, InternalErrors(log))
         for _ in range(2):
             log.started = trio.Event()
-            guard._process.kill()
+            os.kill(guard.pid, signal.SIGKILL)
             meanwhile = await start(guard)
             await log.started.wait()
         guard.remove(removed.pid)
@@ -151,29 +151,29 @@ async def test_the_end_of_a_group_that_the_guard_does_not_know_changes_nothing()
 async def test_a_guard_that_reads_nothing_holds_up_nobody():
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
-            os.kill(guard._process.pid, signal.SIGSTOP)
+            os.kill(guard.pid, signal.SIGSTOP)
             try:
                 for group in range(2**22, 2**22 + 20_000):
                     guard.enter(group)
                     guard.remove(group)
             finally:
-                guard._process.kill()
+                os.kill(guard.pid, signal.SIGKILL)
 
 
 async def test_a_guard_that_cannot_be_started_is_tried_again(nursery, monkeypatch):
-    log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], guard_module._start
+    log, lacking, works = KeptLog(), [OSError(errno.EAGAIN, "fork"), ValueError()], trio.lowlevel.open_process
     errors = InternalErrors(log)
 
-    async def start(reader):
+    async def start(*argv, **options):
         if lacking:
             raise lacking.pop()
-        return await works(reader)
+        return await works(*argv, **options)
 
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
-            monkeypatch.setattr(guard_module, "_start", start)
+            monkeypatch.setattr(trio.lowlevel, "open_process", start)
             nursery.start_soon(guard.keep, log, errors)
-            guard._process.kill()
+            os.kill(guard.pid, signal.SIGKILL)
             while "guard_started" not in [event for event, _ in log.events]:  # noqa: ASYNC110 (real processes)
                 await trio.sleep(0.005)
             nursery.cancel_scope.cancel()
@@ -228,28 +228,33 @@ async def test_a_guarded_process_is_what_it_was_to_be_and_holds_nothing_of_the_g
     assert said == b"a b-$c /dev/null\n"
 
 
+async def killed(guard):
+    os.kill(guard.pid, signal.SIGKILL)
+    while is_alive(guard.pid):
+        await trio.lowlevel.checkpoint()
+
+
 async def test_a_guard_that_was_killed_is_no_harm():
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
-            guard._process.kill()
-            await guard._process.wait()
+            await killed(guard)
             process = await start(guard, "true")
             assert await process.wait() == 0
             guard.remove(process.pid)
-            assert guard._process.returncode == -signal.SIGKILL
+            assert not is_alive(guard.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 async def test_an_orderly_end_does_not_wait_for_a_guard_that_works_no_more(number, monkeypatch):
     """And kills in its place."""
-    monkeypatch.setattr(guard_module, "END_S", 0.1)
+    monkeypatch.setattr(guard_module, "GUARD_END_S", 0.1)
     with trio.fail_after(DEADLINE_S):
         async with Guard() as guard:
-            os.kill(guard._process.pid, number)
+            os.kill(guard.pid, number)
             process = await start(guard, "sleep", "60")
             guard.enter(process.pid)
         assert await process.wait() == -signal.SIGKILL
-        assert await guard._process.wait() == -signal.SIGKILL
+        assert not is_alive(guard.pid)
 
 
 async def test_processes_begin_with_the_limit_of_open_files_that_they_are_given():

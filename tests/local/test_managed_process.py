@@ -100,7 +100,7 @@ async def test_one_that_ignores_sigterm_is_killed_at_its_deadline(seen, nursery)
             await trio.lowlevel.checkpoint()
         await child.stop(0.05)
     assert seen.exits == [pid]
-    assert ("killed at its deadline", {"process": "demo", "deadline_s": 0.05}) in seen.events
+    assert ("process_killed", {"process": "demo", "deadline_s": 0.05}) in seen.events
 
 
 async def test_what_a_process_started_itself_ends_with_it(seen, nursery):
@@ -219,7 +219,7 @@ async def test_what_lacks_for_a_start_is_waited_for(seen, nursery, error, monkey
     with trio.fail_after(DEADLINE_S):
         assert await starts.receive.receive() == child.pid
         await child.stop(5)
-    assert [event for event, _ in seen.events].count("cannot be started") == 2
+    assert [event for event, _ in seen.events].count("process_start_failed") == 2
 
 
 async def test_a_process_that_cannot_be_waited_for_is_looked_at(seen, nursery, monkeypatch):

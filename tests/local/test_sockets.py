@@ -1,5 +1,6 @@
 """The supervisor's listening sockets, and what nodes are told when they ask for them."""
 
+import contextlib
 import errno
 import os
 import random
@@ -8,7 +9,6 @@ import socket
 import pytest
 import trio
 
-from tierlb.local import sockets as sockets_module
 from tierlb.local.ports import FreePorts, PortTaken
 from tierlb.local.sockets import Sockets, pair
 from tierlb.model.address import Address
@@ -16,6 +16,7 @@ from tierlb.net.broker import Broker
 from tierlb.net.peer_liveness import LOOK_S
 
 USUAL_S = 7200
+DEADLINE_S = 30.0
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def node(sockets, nursery):
     broker = Broker(theirs)
 
     async def listen(address):
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE_S):
             return await trio.to_thread.run_sync(broker.listen, address)
 
     yield listen
@@ -75,22 +76,18 @@ async def test_a_kept_socket_is_as_good_as_one_that_a_node_opens(sockets, addres
     """Its queue is long, what is accepted there sends at once, and `::` leaves IPv4 to others. Whether clients on other
     hosts are still there, the kernel asks."""
     both = [addresses[0], Address("0.0.0.0", addresses[1].port), Address("::", addresses[1].port)]
-    for address in both:
-        sockets.open(address, "edge")
-        (await node(address)).close()
-    kept = sockets._open[addresses[0]]
-    clients = []
-    try:
-        while len(clients) < 300:
-            clients.append(socket.create_connection(addresses[0].sockaddr, timeout=1))
-        accepted, _ = kept.accept()
+    with contextlib.ExitStack() as ends:
+        kept = []
+        for address in both:
+            sockets.open(address, "edge")
+            kept.append(ends.enter_context(await node(address)))
+        for _ in range(300):
+            ends.enter_context(socket.create_connection(addresses[0].sockaddr, timeout=5))
+        accepted, _ = kept[0].accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        for address, asks in zip(both, (0, 1, 1), strict=True):
-            assert keepalive(sockets._open[address], address) == (asks, asks * LOOK_S or USUAL_S)
-    finally:
-        for client in clients:
-            client.close()
+        for sock, address, asks in zip(kept, both, (0, 1, 1), strict=True):
+            assert keepalive(sock, address) == (asks, asks * LOOK_S or USUAL_S)
 
 
 def keepalive(kept, address):
@@ -169,29 +166,42 @@ async def test_any_port_is_none_to_be_lent(sockets, node):
 async def test_nonsense_is_answered_too(sockets, nursery):
     ours, theirs = pair()
     nursery.start_soon(sockets.serve, ours, "edge")
-    with trio.fail_after(5), theirs:
+    with trio.fail_after(DEADLINE_S), theirs:
         for nonsense in (b"nonsense", b"\xff\xfe", b"x" * 512):
             theirs.send(nonsense)
             answer = await trio.to_thread.run_sync(theirs.recv, 1000)
             assert answer.startswith(nonsense)
 
 
-async def test_what_the_kernel_lacks_for_an_answer_costs_that_one_only(sockets, addresses, nursery, monkeypatch):
+class Lacking:
+    """The supervisor's end of a pair, over which the kernel sends no descriptor at first."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.recv = sock.recv
+        self.errors = [OSError(errno.ETOOMANYREFS, "Too many references")]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    async def sendmsg(self, *message):
+        if self.errors:
+            raise self.errors.pop()
+        return await self.sock.sendmsg(*message)
+
+
+async def test_what_the_kernel_lacks_for_an_answer_costs_that_one_only(sockets, addresses, nursery):
     """The node asks again."""
     ours, theirs = pair()
     sockets.open(addresses[0], "edge")
-    works, lacking = sockets_module._send, [OSError(errno.ETOOMANYREFS, "Too many references")]
-
-    async def send(sock, answer, descriptors):
-        if lacking:
-            raise lacking.pop()
-        await works(sock, answer, descriptors)
-
-    monkeypatch.setattr(sockets_module, "_send", send)
-    nursery.start_soon(sockets.serve, ours, "edge")
-    with trio.fail_after(5), theirs:
+    lacking = Lacking(ours)
+    nursery.start_soon(sockets.serve, lacking, "edge")
+    with trio.fail_after(DEADLINE_S), theirs:
         theirs.send(str(addresses[0]).encode())
-        while lacking:
+        while lacking.errors:
             await trio.lowlevel.checkpoint()
         broker = Broker(theirs)
         (await trio.to_thread.run_sync(broker.listen, addresses[0])).close()
@@ -202,7 +212,7 @@ async def test_a_node_that_ends_whenever_it_likes_harms_nobody(sockets, addresse
     """With answers unread its end resets the pair; with thousands of requests the answers find no room."""
     ours, theirs = pair()
     theirs.setblocking(False)
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE_S):
         sockets.open(addresses[0], "edge")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sockets.serve, ours, "edge")

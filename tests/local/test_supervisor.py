@@ -170,13 +170,13 @@ async def test_a_killed_supervisor_leaves_no_orphan_though_its_guard_was_killed_
 @pytest.mark.parametrize("up", ["sleep 60 {port}"], indirect=True, ids=["endpoints that never accept"])
 async def test_a_signal_while_starting_stops_what_was_started(up):
     with trio.fail_after(DEADLINE_S):
-        await up.read_until("node joined")
+        await up.read_until("node_joined")
         up.process.send_signal(signal.SIGTERM)
         while chunk := await up.process.stdout.receive_some():
             up.output += chunk.decode()
         assert await up.process.wait() == 0
     assert "is ready" not in up.output
-    assert json.loads(up.output.splitlines()[-1])["event"] == "stopped"
+    assert json.loads(up.output.splitlines()[-1])["event"] == "cluster_stopped"
 
 
 def tier(name, kind, *targets, **more):
@@ -247,7 +247,7 @@ async def test_it_serves_where_nobody_can_be_told_how_to_join(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert await supervise(DEMO, on_serving=stop, log=log, invite=blocked / "state") == ""
-    (told,) = [fields for event, fields in log.events if event == "nobody else is told how to join"]
+    (told,) = [fields for event, fields in log.events if event == "join_credentials_write_failed"]
     assert "Not a directory" in told["reason"]
 
 
@@ -281,8 +281,8 @@ async def test_a_second_ctrl_c_kills_what_will_not_stop():
     async def interrupt_twice(background):
         async def again():
             while (
-                "stopping",
-                {"signal": "SIGINT", "hint": "what is under way has up to 30s; again to end it now"},
+                "stop_requested",
+                {"signal": "SIGINT", "hint": "work in progress has up to 30s; repeat the signal to end it now"},
             ) not in log.events:
                 await trio.lowlevel.checkpoint()
             os.kill(os.getpid(), signal.SIGINT)
@@ -292,8 +292,8 @@ async def test_a_second_ctrl_c_kills_what_will_not_stop():
 
     command = shlex.join((sys.executable, "-c", STUBBORN, "{port}"))
     assert await supervise(command, on_serving=interrupt_twice, log=log) == ""
-    assert ("killing everything", {"signal": "SIGINT"}) in log.events
-    assert "killed at its deadline" not in [event for event, _ in log.events]
+    assert ("stop_forced", {"signal": "SIGINT"}) in log.events
+    assert "process_killed" not in [event for event, _ in log.events]
 
 
 async def test_a_command_that_does_not_exist_is_told_before_anything_starts():

@@ -51,10 +51,10 @@ def test_a_handler_hears_what_its_descriptor_is_ready_for(bench: Bench) -> None:
         bench.reactor.remove(near.fileno())
 
     bench.reactor.add(near.fileno(), READ, handler)
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert heard == []
     far.send(b"x")
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert heard == [READ]
 
 
@@ -69,7 +69,7 @@ def test_in_a_batch_it_is_known_where_something_happened_and_which_handlers_were
     for far in bench.sockets[1:4:2]:
         far.send(b"x")
     assert not bench.reactor.polled
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert seen[0][0]
     assert [len(unserved) for _, unserved in seen[:2]] == [1, 0]
     assert seen[0][1] < {sock.fileno() for sock in near}
@@ -85,7 +85,7 @@ def test_a_batch_that_may_have_left_descriptors_out_says_nothing_of_them(
     seen: list[bool] = []
     bench.reactor.add(near.fileno(), READ, lambda mask: seen.append(bench.reactor.polled))
     far.send(b"x")
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert not any(seen)
     assert seen
 
@@ -101,9 +101,9 @@ def test_a_mask_can_be_changed_and_a_descriptor_given_to_another_handler(bench: 
 
     bench.reactor.add(near.fileno(), 0, first.append)
     far.send(b"x")
-    bench.reactor._stint()
+    bench.reactor.stint()
     bench.reactor.replace(near.fileno(), READ | WRITE, take_over)
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert (first, second) == ([], [READ | WRITE])
 
 
@@ -128,7 +128,7 @@ def test_a_descriptor_number_used_again_in_a_batch_does_not_hear_of_its_previous
     make_handler(pairs[1][0], pairs[0][0])
     for _, far in pairs:
         far.send(b"x")
-    bench.reactor._stint()
+    bench.reactor.stint()
     assert heard == ["ready"]
     assert sorted(near.fileno() == -1 for near, _ in pairs) == [False, True]
 
@@ -165,7 +165,7 @@ def test_a_handler_that_fails_drops_its_connection_and_no_other(bench: Bench, tw
         good_far.send(word)
         if not bench.crashes:
             bad_far.send(b"x")
-        bench.reactor._stint()
+        bench.reactor.stint()
     assert heard == [b"one", b"two"]
     assert [str(error) for error in bench.crashes] == ["first", "second"][: 1 + twice]
     assert bad.fileno() == -1
@@ -177,7 +177,7 @@ def test_a_deadline_that_fails_drops_its_connection(bench: Bench) -> None:
     owner.deadline = bench.reactor.now + 0.1
     bench.reactor.wheel.file(owner)
     bench.reactor.wheel.advance(bench.reactor.now + 1)
-    bench.reactor._bury()
+    bench.reactor.stint()
     assert [str(error) for error in bench.crashes] == ["late"]
     assert far.recv(1) == b""
 
@@ -247,7 +247,7 @@ def test_a_stint_ends_while_there_is_still_work(bench: Bench, clock: Clock) -> N
         clock.now += 0.3 * STINT_S
 
     bench.reactor.add(near.fileno(), READ, handler)
-    assert bench.reactor._stint()
+    assert bench.reactor.stint()
     assert len(calls) == bench.reactor.events == 4, "the one in which its time is up is the last"
 
 
@@ -282,7 +282,7 @@ def test_a_poll_is_waiting_beyond_what_it_costs(
     bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch, polls: list[float], waited_s: float
 ) -> None:
     monkeypatch.setattr(bench.reactor, "_epoll", ScriptedPolls(clock, [POLL_S / 2, *polls]))
-    assert not bench.reactor._stint()
+    assert not bench.reactor.stint()
     assert bench.reactor.waited_s() == pytest.approx(waited_s, abs=1e-9)
 
 

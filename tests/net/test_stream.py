@@ -71,7 +71,7 @@ class Bench:
 
     def turn(self) -> None:
         for _ in range(5):
-            self.reactor._stint()
+            self.reactor.stint()
         assert self.crashes == []
 
     def reset(self) -> None:
@@ -91,7 +91,7 @@ class Bench:
         heard = 0
         while heard < count:
             heard += len(self.far.recv(min(count - heard, 1 << 20)))
-            self.reactor._stint()
+            self.reactor.stint()
         return heard
 
     def close(self) -> None:
@@ -288,7 +288,7 @@ def test_order_is_kept_through_the_backlog(bench: Bench) -> None:
 def test_reset_is_seen_as_one(bench: Bench) -> None:
     bench.stream.send(b"half")
     bench.stream.reset()
-    bench.reactor._bury()
+    bench.reactor.stint()
     with pytest.raises(ConnectionResetError):
         assert bench.far.recv(100) == b"half" and bench.far.recv(100)  # noqa: PT018 (either may be reset)
 
@@ -300,7 +300,7 @@ def test_a_closed_stream_takes_no_more(bench: Bench) -> None:
     bench.stream.send(b"x")
     bench.stream.pause()
     bench.stream.resume()
-    bench.reactor._bury()
+    bench.reactor.stint()
     assert bench.far.recv(1) == b""
     assert len(bench.reactor.wheel) == 0
     assert bench.stream.deadline is NEVER

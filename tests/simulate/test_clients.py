@@ -9,14 +9,16 @@ import pytest
 
 from tierlb.balance.guidance import Reason
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.clients import Client, Clients
+from tierlb.simulate.clients import Clients, SimulatedClient
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Host
-from tierlb.simulate.run import Run, Scenario
-from tierlb.simulate.tree import Shape, TierShape, Tree
+from tierlb.simulate.run import Scenario, SimulationRun
+from tierlb.simulate.tree import Shape, SimulatedTier, Tree
 
 SERVICE_S = 0.02
-SHAPE = Shape([TierShape(2, connections=True), TierShape(4, parents=2)], 8, slots=4, service=Service(SERVICE_S, 0))
+SHAPE = Shape(
+    [SimulatedTier(2, connections=True), SimulatedTier(4, parents=2)], 8, slots=4, service=Service(SERVICE_S, 0)
+)
 
 
 @pytest.mark.parametrize("zipf", [0.0, 0.5, 1.0])
@@ -43,7 +45,7 @@ class Bench:
         shape = attrs.evolve(SHAPE, service=Service(self.service_s, 0))
         self.tree = Tree(shape, self.agenda, rng)
         demand = shape.service.drawn_by(rng)
-        Client(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies, demand).begin()
+        SimulatedClient(self.agenda, rng, self.tree.levels[0], self.rate, self.clients, self.latencies, demand).begin()
 
     def connected(self) -> list[Host]:
         """Where it has its connection, as the node that placed it counts."""
@@ -138,7 +140,7 @@ class Once:
 
 def test_many_clients_offer_the_load_together_and_every_item_is_counted_below() -> None:
     scenario = Scenario(SHAPE, 0.3, 20.0, clients=Clients(100, life_s=5.0))
-    run = Run(scenario)
+    run = SimulationRun(scenario)
     outcome = run.outcome()
     assert len(outcome.latencies) == pytest.approx(0.3 * SHAPE.capacity * 20, rel=0.1)
     top, web = run.tree.levels

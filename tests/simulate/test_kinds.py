@@ -6,10 +6,10 @@ import statistics
 import attrs
 import pytest
 
-from tierlb.simulate.kinds import Kind, Slot, Span, short_rate
+from tierlb.simulate.kinds import ItemKind, Slot, Span, short_rate
 from tierlb.simulate.leaf import Service
 
-POLL = Kind("poll", Service(5.0))
+POLL = ItemKind("poll", Service(5.0))
 BLOCKING = attrs.evolve(POLL, slot=Slot.THROUGHOUT)
 
 
@@ -26,7 +26,7 @@ def test_a_span_is_uniform() -> None:
     [(Slot.NONE, 0.0), (Slot.HEAD, 0.5), (Slot.THROUGHOUT, 2.5)],
 )
 def test_a_slot_is_held_for_a_part_of_the_whole(slot: Slot, held_s: float) -> None:
-    kind = Kind("model", Service(0.5), body=Service(2.0), sending=Service(1.0), slot=slot)
+    kind = ItemKind("model", Service(0.5), body=Service(2.0), sending=Service(1.0), slot=slot)
     assert kind.held_s == held_s
     assert kind.whole_s == 3.5
 
@@ -42,10 +42,10 @@ def test_without_a_body_the_head_is_the_end() -> None:
         ([attrs.evolve(POLL, standing=200)], 1600.0),
         ([attrs.evolve(BLOCKING, standing=8)], 1200.0),
         ([attrs.evolve(BLOCKING, per_short=0.006)], 400.0),
-        ([Kind("upload", Service(0.5), sending=Service(1.5), slot=Slot.HEAD, standing=16)], 1400.0),
+        ([ItemKind("upload", Service(0.5), sending=Service(1.5), slot=Slot.HEAD, standing=16)], 1400.0),
     ],
 )
-def test_the_load_is_of_what_the_short_ones_can_have(kinds: list[Kind], rate: float) -> None:
+def test_the_load_is_of_what_the_short_ones_can_have(kinds: list[ItemKind], rate: float) -> None:
     assert short_rate(0.5, 32, 0.01, kinds) == pytest.approx(rate)
 
 

@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.leaf import Leaf, Service
+from tierlb.simulate.leaf import Service, SimulatedLeaf
 
 
 @pytest.mark.parametrize("variation", [0, 0.3, 1, 2])
@@ -20,7 +20,7 @@ def test_service_times_have_the_mean_and_the_variation_that_was_asked(variation:
 def served(slots: int, arrivals: list[float], slow: float = 1.0) -> list[tuple[int, float]]:
     """(number, end) of items that take a second each."""
     agenda, ends = Agenda(), []
-    leaf = Leaf("leaf", agenda, slots)
+    leaf = SimulatedLeaf("leaf", agenda, slots)
     leaf.slow = slow
     for number, at in enumerate(arrivals):
         agenda.at(at, lambda n: leaf.serve(lambda item: ends.append((item, agenda.now)), n, 1.0), number)
@@ -49,7 +49,7 @@ def test_a_slow_leaf_takes_longer_for_each() -> None:
 def test_the_queue_is_as_long_as_theory_says() -> None:
     """M/M/1 at 70 %: ρ/(1 − ρ) in the mean."""
     agenda, rng = Agenda(), random.Random(1)
-    leaf, draw = Leaf("leaf", agenda, 1), Service(0.01).drawn_by(rng)
+    leaf, draw = SimulatedLeaf("leaf", agenda, 1), Service(0.01).drawn_by(rng)
     seen = []
 
     def arrive(_: object) -> None:
@@ -64,7 +64,7 @@ def test_the_queue_is_as_long_as_theory_says() -> None:
 
 def test_what_is_to_be_expected_counts_the_slots_and_the_speed() -> None:
     agenda = Agenda()
-    leaf, seen = Leaf("leaf", agenda, 2), []
+    leaf, seen = SimulatedLeaf("leaf", agenda, 2), []
     for _ in range(4):
         seen.append(leaf.expected)
         leaf.serve(lambda _: None, None, 1.0)
@@ -74,7 +74,7 @@ def test_what_is_to_be_expected_counts_the_slots_and_the_speed() -> None:
 
 
 def test_a_slot_is_held_until_it_is_released_and_then_goes_to_the_first_in_the_queue() -> None:
-    leaf, begun = Leaf("leaf", Agenda(), 1), []
+    leaf, begun = SimulatedLeaf("leaf", Agenda(), 1), []
     for number in range(3):
         leaf.occupy(begun.append, number)
     assert (begun, leaf.in_flight, leaf.arrivals) == ([0], 3, 0)

@@ -4,19 +4,19 @@ import pytest
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.mixes import (
-    END_S,
     FOUND_WITHIN_S,
+    MIX_END_S,
+    MIX_STEADY_S,
     MIXES,
     ON_CONNECTIONS,
     SLOW_AT_S,
-    STEADY_S,
     TIERS,
     figures,
-    kept,
+    kept_mix,
     mixed,
     relative_shares,
 )
-from tierlb.simulate.run import SAMPLE_S, Outcome, run
+from tierlb.simulate.run import SAMPLE_S, SimulationOutcome, run
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -32,7 +32,7 @@ def test_every_mix_can_be_played_at_each_load(name: str, tiers: int) -> None:
 
 @pytest.mark.parametrize("name", ON_CONNECTIONS)
 def test_mixes_on_connections_have_standing_clients_only(name: str) -> None:
-    scenario = kept(name, 2)
+    scenario = kept_mix(name, 2)
     assert scenario.clients is not None
     assert [tier.connections for tier in scenario.shape.tiers] == [True, False]
     assert all(kind.standing and not kind.per_short for kind in scenario.kinds)
@@ -42,7 +42,7 @@ def test_the_figures_are_of_the_time_before_the_first_second_and_the_rest() -> N
     def rows(first: float) -> list[list[int]]:
         """The first gets `first` of what the others get; a second after the last leaf became slow two get all."""
         counts = [[0] * 4]
-        for sample in range(round(END_S / SAMPLE_S)):
+        for sample in range(round(MIX_END_S / SAMPLE_S)):
             at_s = sample * SAMPLE_S + 0.01
             before = at_s < SLOW_AT_S
             found = [100, 100, 0, 0] if at_s > SLOW_AT_S + FOUND_WITHIN_S else [100, 100, 100, 100]
@@ -50,8 +50,8 @@ def test_the_figures_are_of_the_time_before_the_first_second_and_the_rest() -> N
             counts.append([old + new for old, new in zip(counts[-1], more, strict=True)])
         return counts
 
-    latencies = [(STEADY_S - 1, 9.0), (STEADY_S, 0.01), (SLOW_AT_S, 0.05), (SLOW_AT_S + 1, 0.02)]
-    told = figures(Outcome(latencies, [rows(0.8), rows(0.5)]))
+    latencies = [(MIX_STEADY_S - 1, 9.0), (MIX_STEADY_S, 0.01), (SLOW_AT_S, 0.05), (SLOW_AT_S + 1, 0.02)]
+    told = figures(SimulationOutcome(latencies, [rows(0.8), rows(0.5)]))
     assert (told.p99_ms, told.first_ms, told.after_ms) == pytest.approx((10, 50, 20))
     assert (told.least, told.most) == pytest.approx((4 / 7, 8 / 7))
     assert (told.least_node, told.most_node) == pytest.approx((0.8 * 4 / 3.8, 4 / 3.8))
@@ -68,4 +68,4 @@ def test_least_requests_keeps_the_tail_beside_polls_and_does_not_leave_a_slow_le
 
 def test_relative_shares_are_1_where_all_get_the_same() -> None:
     outcome = run(mixed("polls-40", rule=Policy.ROUND_ROBIN, load=0.1))
-    assert relative_shares(outcome, 0.0, END_S) == pytest.approx([1.0] * 8, abs=0.02)
+    assert relative_shares(outcome, 0.0, MIX_END_S) == pytest.approx([1.0] * 8, abs=0.02)

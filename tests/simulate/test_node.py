@@ -7,15 +7,15 @@ import pytest
 from tierlb.balance.ticket import PARKED_EARLY
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Kind, Source
+from tierlb.simulate.kinds import ItemKind, KindSource
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Item, Node
-from tierlb.simulate.run import Run, Scenario
-from tierlb.simulate.tree import Shape, TierShape, Tree
+from tierlb.simulate.run import Scenario, SimulationRun
+from tierlb.simulate.tree import Shape, SimulatedTier, Tree
 
 
 def tree_of(agenda: Agenda, cost_s: float = 0.0, report_delay_s: float = 0.0) -> Tree:
-    tiers = [TierShape(2), TierShape(2, parents=2, cost_s=cost_s)]
+    tiers = [SimulatedTier(2), SimulatedTier(2, parents=2, cost_s=cost_s)]
     shape = Shape(tiers, leaves=4, slots=1, service=Service(0.05, 0), report_delay_s=report_delay_s)
     return Tree(shape, agenda, random.Random(1))
 
@@ -95,7 +95,7 @@ def test_a_node_with_a_cost_is_a_queue_and_learns_its_own_capacity() -> None:
     """10 ms an item, 80 a second: busy four fifths of the time, good for 90 by its own account."""
     agenda, taken = Agenda(), []
     tree = Tree(
-        Shape([TierShape(1, cost_s=0.01)], leaves=8, slots=1, service=Service(0.05, 0)), agenda, random.Random(1)
+        Shape([SimulatedTier(1, cost_s=0.01)], leaves=8, slots=1, service=Service(0.05, 0)), agenda, random.Random(1)
     )
     [node] = tree.levels[0]
     feed(agenda, node, 80, taken)
@@ -109,21 +109,21 @@ def test_a_node_with_a_cost_is_a_queue_and_learns_its_own_capacity() -> None:
 
 def test_response_times_are_taken_to_the_end_by_peak_ewma_and_to_the_head_by_least_time() -> None:
     agenda = Agenda()
-    shape = Shape([TierShape(1)], leaves=1, service=Service(0.05, 0), rule=Policy.PEAK_EWMA)
+    shape = Shape([SimulatedTier(1)], leaves=1, service=Service(0.05, 0), rule=Policy.PEAK_EWMA)
     tree = Tree(shape, agenda, random.Random(1))
     [node] = tree.levels[0]
-    kind = Kind("stream", Service(0.2, 0), body=Service(0.8, 0))
-    node.accept(Item(0.0, node.tallies.outside, lambda _: None, Source(kind, random.Random(1))))
+    kind = ItemKind("stream", Service(0.2, 0), body=Service(0.8, 0))
+    node.accept(Item(0.0, node.tallies.outside, lambda _: None, KindSource(kind, random.Random(1))))
     agenda.run(1.01)
     [host] = node.hosts
     assert host.peak.cost == pytest.approx(1.0, rel=0.01)
     assert host.times_to_head.value == pytest.approx(0.2)
 
 
-def mixed_run(*kinds: Kind, seconds: float) -> Node:
+def mixed_run(*kinds: ItemKind, seconds: float) -> Node:
     """One node over two leaves with light short traffic and these kinds."""
-    shape = Shape([TierShape(1)], leaves=2, service=Service(0.02))
-    run = Run(Scenario(shape, 0.3, seconds, kinds=kinds))
+    shape = Shape([SimulatedTier(1)], leaves=2, service=Service(0.02))
+    run = SimulationRun(Scenario(shape, 0.3, seconds, kinds=kinds))
     run.agenda.run(seconds)
     [[node]] = run.tree.levels
     return node
@@ -134,7 +134,7 @@ def usual_s(node: Node, route: str, form: int = 0) -> float:
 
 
 def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() -> None:
-    node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
+    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=8, over_s=0.1), seconds=7.9)
     assert [host.parked for host in node.hosts] == [4, 4]
     assert [node.kinds.long[node.kinds.number(route)] for route in ("short", "poll")] == [False, True]
     assert sum(item.stage is PARKED_EARLY for host in node.hosts for item in host.parked_items) == 8
@@ -145,8 +145,8 @@ def test_what_waits_is_parked_and_its_kind_begins_parked_once_that_is_known() ->
 
 
 def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> None:
-    upload = Kind("upload", Service(0.1, 0), sending=Service(1.0, 0), standing=10)
-    stream = Kind("stream", Service(0.1, 0), body=Service(0.3, 0), standing=10, streamed=True)
+    upload = ItemKind("upload", Service(0.1, 0), sending=Service(1.0, 0), standing=10)
+    stream = ItemKind("stream", Service(0.1, 0), body=Service(0.3, 0), standing=10, streamed=True)
     node = mixed_run(upload, stream, seconds=8.0)
     assert usual_s(node, "stream") == 0
     of_short = usual_s(node, "short")
@@ -155,6 +155,6 @@ def test_the_time_of_an_answer_is_from_the_end_of_the_request_to_the_head() -> N
 
 
 def test_kinds_of_one_route_are_one() -> None:
-    node = mixed_run(Kind("poll", Service(2.0, 0), standing=8, route="short"), seconds=6.0)
+    node = mixed_run(ItemKind("poll", Service(2.0, 0), standing=8, route="short"), seconds=6.0)
     assert node.kinds.long[node.kinds.number("short")] is False
     assert sum(host.parked for host in node.hosts) == pytest.approx(8, abs=2)

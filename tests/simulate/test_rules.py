@@ -12,7 +12,7 @@ from tierlb.balance.load_estimate import HostTraits, LoadEstimate
 from tierlb.balance.received_reports import ReceivedReports
 from tierlb.model.load import SubtreeLoad
 from tierlb.model.topology import Policy
-from tierlb.simulate.rules import MEAN_OF, RecentMean, Rule, chooser_for
+from tierlb.simulate.rules import MEAN_OF, ComparedRule, RecentMean, chooser_for
 
 
 @attrs.define(eq=False)
@@ -54,25 +54,25 @@ HOSTS = [
 @pytest.mark.parametrize(
     ("rule", "chosen"),
     [
-        (Rule.PERFECT, {"large"}),
-        (Rule.SHORTEST_BY_REPORT, {"large"}),
-        (Rule.TWO_BY_REPORT, {"large", "idle by report"}),
+        (ComparedRule.PERFECT, {"large"}),
+        (ComparedRule.SHORTEST_BY_REPORT, {"large"}),
+        (ComparedRule.TWO_BY_REPORT, {"large", "idle by report"}),
     ],
 )
-def test_the_queue_counts_over_capacity(rule: Rule, chosen: set[str]) -> None:
+def test_the_queue_counts_over_capacity(rule: ComparedRule, chosen: set[str]) -> None:
     chooser = chooser_for(rule, random.Random(1))
     chooser.rebuild(HOSTS)
     assert {chooser.pick(0).name for _ in range(200)} == chosen
 
 
 def test_the_truth_and_the_report_are_told_apart() -> None:
-    for rule, name in ((Rule.PERFECT, "idle in truth"), (Rule.SHORTEST_BY_REPORT, "idle by report")):
+    for rule, name in ((ComparedRule.PERFECT, "idle in truth"), (ComparedRule.SHORTEST_BY_REPORT, "idle by report")):
         chooser = chooser_for(rule, random.Random(1))
         assert {chooser.among(HOSTS[:2], 0).name for _ in range(20)} == {name}
 
 
 def test_weights_by_headroom_follow_what_is_left() -> None:
-    chooser = chooser_for(Rule.HEADROOM, random.Random(1))
+    chooser = chooser_for(ComparedRule.HEADROOM, random.Random(1))
     chooser.rebuild(HOSTS)
     picks = [chooser.pick(0).name for _ in range(4000)]
     assert picks.count("idle in truth") / 4000 == pytest.approx(0.02 / 1.52, abs=0.01)
@@ -80,8 +80,8 @@ def test_weights_by_headroom_follow_what_is_left() -> None:
     assert picks.count("large") / 4000 == pytest.approx(1.0 / 1.52, abs=0.03)
 
 
-@pytest.mark.parametrize("rule", [Rule.SHORTEST_BY_REPORT, Rule.TWO_BY_REPORT, Rule.HEADROOM])
-def test_without_a_report_the_own_count_decides(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", [ComparedRule.SHORTEST_BY_REPORT, ComparedRule.TWO_BY_REPORT, ComparedRule.HEADROOM])
+def test_without_a_report_the_own_count_decides(rule: ComparedRule) -> None:
     chooser = chooser_for(rule, random.Random(1))
     chooser.rebuild([known("full", 0, None, own=1000), known("free", 0, None)])
     picks = [chooser.pick(0).name for _ in range(200)]
@@ -107,7 +107,7 @@ def test_least_time_multiplies_the_mean_by_what_would_be_in_flight_and_takes_tur
     slow, fast, unknown = (known(name, 0, None, own=own) for name, own in (("slow", 0), ("fast", 8), ("unknown", 5)))
     slow.times_to_head.add(0.1)
     fast.times_to_head.add(0.01)
-    chooser = chooser_for(Rule.LEAST_TIME, random.Random(1))
+    chooser = chooser_for(ComparedRule.LEAST_TIME, random.Random(1))
     chooser.rebuild([slow, fast])
     assert {chooser.pick(0).name for _ in range(20)} == {"fast"}
     fast.in_flight = 10
@@ -121,6 +121,6 @@ def test_least_time_multiplies_the_mean_by_what_would_be_in_flight_and_takes_tur
 def test_knowledge_of_slots_goes_by_what_is_to_be_expected() -> None:
     busy, free = known("busy", 0, None), known("free", 9, None, own=9)
     busy.below.expected = (1.0, 0.75)
-    chooser = chooser_for(Rule.SLOTS, random.Random(1))
+    chooser = chooser_for(ComparedRule.SLOTS, random.Random(1))
     chooser.rebuild([busy, free])
     assert {chooser.pick(0).name for _ in range(20)} == {"free"}

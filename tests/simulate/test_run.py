@@ -7,10 +7,12 @@ from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.measure import shares
-from tierlb.simulate.run import Change, Outcome, Scenario, run
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.run import LeafChange, Scenario, SimulationOutcome, run
+from tierlb.simulate.tree import Shape, SimulatedTier
 
-SMALL = Scenario(Shape([TierShape(2), TierShape(4, parents=2)], leaves=8, slots=2, service=Service(0.02)), 0.5, 4.0)
+SMALL = Scenario(
+    Shape([SimulatedTier(2), SimulatedTier(4, parents=2)], leaves=8, slots=2, service=Service(0.02)), 0.5, 4.0
+)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
@@ -38,7 +40,7 @@ def test_a_change_slows_the_leaves_it_names_down() -> None:
         SMALL,
         shape=attrs.evolve(SMALL.shape, rule=Policy.ROUND_ROBIN),
         load=0.05,
-        changes=[Change(2.0, range(8), 10.0), Change(3.0, range(8), 1.0)],
+        changes=[LeafChange(2.0, range(8), 10.0), LeafChange(3.0, range(8), 1.0)],
     )
     outcome = run(scenario)
     medians = [outcome.quantile_s(0.5, begin, begin + 0.9) for begin in (1, 2, 3)]
@@ -52,18 +54,18 @@ def test_round_robin_gives_every_leaf_the_same() -> None:
 
 
 def test_quantiles_are_of_the_items_that_arrived_within() -> None:
-    outcome = Outcome(latencies=[(0.5, 1.0), (1.5, 2.0), (1.9, 3.0), (2.0, 9.0)])
+    outcome = SimulationOutcome(latencies=[(0.5, 1.0), (1.5, 2.0), (1.9, 3.0), (2.0, 9.0)])
     assert outcome.quantile_s(1.0, 1.0, 2.0) == 3.0
 
 
 def test_what_was_not_served_counts_with_the_time_so_far() -> None:
-    scenario = attrs.evolve(SMALL, changes=[Change(2.0, range(8), 1e6)])
+    scenario = attrs.evolve(SMALL, changes=[LeafChange(2.0, range(8), 1e6)])
     outcome = run(scenario)
     assert len(outcome.latencies) + len(outcome.unserved) == outcome.offered
     assert outcome.quantile_s(1.0, 2.5, 3.0) == pytest.approx(1.5, abs=0.05)
     clients = attrs.evolve(
         scenario,
-        shape=attrs.evolve(SMALL.shape, tiers=[TierShape(1, connections=True), TierShape(4)]),
+        shape=attrs.evolve(SMALL.shape, tiers=[SimulatedTier(1, connections=True), SimulatedTier(4)]),
         clients=Clients(50),
     )
     assert run(clients).quantile_s(1.0, 2.5, 3.0) == pytest.approx(1.5, abs=0.05)

@@ -2,17 +2,17 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.rules import Rule
-from tierlb.simulate.run import SAMPLE_S, Change, Outcome, Scenario, run
+from tierlb.simulate.rules import ComparedRule
+from tierlb.simulate.run import SAMPLE_S, LeafChange, Scenario, SimulationOutcome, run
 from tierlb.simulate.standard import (
     SECOND,
-    SLOWER,
+    SUBTREE_SLOWDOWN,
     Slowdown,
     clients,
     even_tier,
@@ -20,23 +20,25 @@ from tierlb.simulate.standard import (
     right_from,
     settling,
     slow_subtree,
-    slowed,
+    slowed_scenario,
 )
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.tree import Shape, SimulatedTier
 
-SHAPE = Shape([TierShape(2), TierShape(4, parents=2)], leaves=8, slots=2, service=Service(0.01))
+SHAPE = Shape([SimulatedTier(2), SimulatedTier(4, parents=2)], leaves=8, slots=2, service=Service(0.01))
 SLOWDOWN = Slowdown(Scenario(SHAPE, 0.5, 6.0), child=0, at_s=2.0, until_s=4.0)
-FAIR, FLOODED = 1 / 4, 1 / (1 + 3 * SLOWER)
+FAIR, FLOODED = 1 / 4, 1 / (1 + 3 * SUBTREE_SLOWDOWN)
 """A child's share of its tier's capacity when all are alike, and when it is slow."""
 
 
-def outcome(series: list[list[float]], latencies: list[tuple[float, float]] = [], per_s: int = 10_000) -> Outcome:  # noqa: B006
+def outcome(
+    series: list[list[float]], latencies: Sequence[tuple[float, float]] = (), per_s: int = 10_000
+) -> SimulationOutcome:
     """One in which the last tier's shares were these, a list per moment."""
     counts = [[0] * len(series[0])]
     for shares in series:
         each = [round(share * per_s * SAMPLE_S) for share in shares]
         counts.append([before + more for before, more in zip(counts[-1], each, strict=True)])
-    return Outcome(latencies, [[[0]], counts, [[0]]])
+    return SimulationOutcome(list(latencies), [[[0]], counts, [[0]]])
 
 
 def of_first(share: Callable[[float], float]) -> list[list[float]]:
@@ -97,8 +99,8 @@ def test_right_is_what_lasts_a_second_and_to_the_end(series: list[float], expect
 
 def test_what_is_slow_for_a_while_is_all_below_the_first_node_of_the_last_tier() -> None:
     plain = Scenario(SHAPE, 0.5, 6.0, seed=7)
-    slowdown = slowed(plain, 2.0, 4.0)
-    assert slowdown.scenario.changes == [Change(2.0, range(2), SLOWER), Change(4.0, range(2), 1.0)]
+    slowdown = slowed_scenario(plain, 2.0, 4.0)
+    assert slowdown.scenario.changes == [LeafChange(2.0, range(2), SUBTREE_SLOWDOWN), LeafChange(4.0, range(2), 1.0)]
     assert (slowdown.child, slowdown.at_s, slowdown.until_s, slowdown.scenario.seed) == (0, 2.0, 4.0, 7)
 
 
@@ -120,12 +122,12 @@ def test_clients_are_placed_by_a_first_tier_that_sees_connections() -> None:
 
 
 def test_the_even_tier_is_loaded_to_four_fifths() -> None:
-    scenario = even_tier(8, 0.25, rule=Rule.PERFECT, duration_s=30.0)
+    scenario = even_tier(8, 0.25, rule=ComparedRule.PERFECT, duration_s=30.0)
     assert (scenario.load, scenario.duration_s, scenario.changes) == (0.8, 30.0, ())
-    assert (scenario.shape.tiers[-1].parents, scenario.shape.rule) == (8, Rule.PERFECT)
+    assert (scenario.shape.tiers[-1].parents, scenario.shape.rule) == (8, ComparedRule.PERFECT)
 
 
-EVEN = Scenario(Shape([TierShape(2), TierShape(16)], 32, service=Service(0.01)), 0.8, 60.0)
+EVEN = Scenario(Shape([SimulatedTier(2), SimulatedTier(16)], 32, service=Service(0.01)), 0.8, 60.0)
 
 
 def test_shares_that_never_vary_have_no_spread_and_no_swing() -> None:
@@ -153,7 +155,7 @@ def test_a_share_that_oscillates_swings_and_spreads_beyond_chance() -> None:
 
 
 def test_a_real_run_leaves_the_slow_child_and_comes_back_to_it() -> None:
-    slowdown = slowed(Scenario(SHAPE, 0.5, 14.0), 4.0, 7.0)
+    slowdown = slowed_scenario(Scenario(SHAPE, 0.5, 14.0), 4.0, 7.0)
     told = settling(slowdown, run(slowdown.scenario))
     assert told.slowed_s is not None
     assert told.slowed_s < 2.5

@@ -5,23 +5,25 @@ import pytest
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
-from tierlb.simulate.kinds import Kind, Slot
+from tierlb.simulate.kinds import ItemKind, Slot
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.run import Run, Scenario
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.run import Scenario, SimulationRun
+from tierlb.simulate.tree import Shape, SimulatedTier
 
-SHAPE = Shape([TierShape(2), TierShape(4, parents=2)], 8, slots=2, service=Service(0.02), rule=Policy.LEAST_REQUESTS)
-KEPT = attrs.evolve(SHAPE, tiers=[TierShape(2, connections=True), TierShape(4, parents=2)])
-POLL = Kind("poll", Service(1.0, 0), over_s=0.0)
+SHAPE = Shape(
+    [SimulatedTier(2), SimulatedTier(4, parents=2)], 8, slots=2, service=Service(0.02), rule=Policy.LEAST_REQUESTS
+)
+KEPT = attrs.evolve(SHAPE, tiers=[SimulatedTier(2, connections=True), SimulatedTier(4, parents=2)])
+POLL = ItemKind("poll", Service(1.0, 0), over_s=0.0)
 
 
-def ended(scenario: Scenario) -> Run:
-    run = Run(scenario)
+def ended(scenario: Scenario) -> SimulationRun:
+    run = SimulationRun(scenario)
     run.outcome()
     return run
 
 
-def placed(run: Run) -> list[int]:
+def placed(run: SimulationRun) -> list[int]:
     """Items in flight at each leaf, as the node above counts them."""
     counts = {host.below: host.in_flight for node in run.tree.levels[-1] for host in node.hosts}
     return [counts[leaf] for leaf in run.tree.leaves]
@@ -62,7 +64,7 @@ def test_every_node_on_the_way_counts_what_was_placed() -> None:
 
 
 def test_streams_come_beside_the_short_items_as_often_as_asked_and_the_load_holds() -> None:
-    kind = Kind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.1)
+    kind = ItemKind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.1)
     scenario = Scenario(SHAPE, 0.5, 60.0, kinds=[kind])
     run = ended(scenario)
     outcome = run.outcome()

@@ -8,7 +8,7 @@ import pytest
 from tierlb.simulate.agenda import Agenda
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.node import Host
-from tierlb.simulate.tree import Shape, TierShape, Tree, wiring
+from tierlb.simulate.tree import Shape, SimulatedTier, Tree, wiring
 
 
 def reports_and_parents(host: Host) -> tuple[bool, int]:
@@ -40,7 +40,9 @@ def test_every_parent_has_as_many_children_as_the_others(each: int) -> None:
 
 
 def test_a_tree_has_its_hosts_at_each_level_and_knows_their_parents() -> None:
-    shape = Shape([TierShape(2), TierShape(4, parents=2)], leaves=8, leaf_parents=1, slots=2, service=Service(0.1))
+    shape = Shape(
+        [SimulatedTier(2), SimulatedTier(4, parents=2)], leaves=8, leaf_parents=1, slots=2, service=Service(0.1)
+    )
     tree = Tree(shape, Agenda(), random.Random(1))
     top, web = tree.levels
     assert shape.capacity == 160

@@ -6,11 +6,11 @@ import attrs
 import pytest
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Kind, Slot, Source
-from tierlb.simulate.leaf import Leaf, Service
-from tierlb.simulate.visit import Visit
+from tierlb.simulate.kinds import ItemKind, KindSource, Slot
+from tierlb.simulate.leaf import Service, SimulatedLeaf
+from tierlb.simulate.visit import LeafVisit
 
-KIND = Kind("model", Service(1.0, 0), body=Service(4.0, 0), sending=Service(2.0, 0))
+KIND = ItemKind("model", Service(1.0, 0), body=Service(4.0, 0), sending=Service(2.0, 0))
 
 
 @attrs.define
@@ -18,16 +18,16 @@ class Bench:
     """A leaf of one slot, and what happened to whom when."""
 
     agenda: Agenda = attrs.field(factory=Agenda)
-    leaf: Leaf = attrs.field(init=False)
+    leaf: SimulatedLeaf = attrs.field(init=False)
     seen: list[tuple[str, str, float]] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.leaf = Leaf("leaf", self.agenda, 1)
+        self.leaf = SimulatedLeaf("leaf", self.agenda, 1)
 
-    def visit(self, kind: Kind, name: str = "long") -> None:
-        source = Source(kind, random.Random(1))
+    def visit(self, kind: ItemKind, name: str = "long") -> None:
+        source = KindSource(kind, random.Random(1))
         sent, headed, done = (self.noting(event) for event in ("sent", "headed", "done"))
-        Visit(self.agenda, self.leaf, source, name, sent, headed, done).begin()
+        LeafVisit(self.agenda, self.leaf, source, name, sent, headed, done).begin()
 
     def short(self, at_s: float) -> None:
         self.agenda.at(at_s, lambda _: self.leaf.serve(self.noting("done"), "short", 0.5))
@@ -78,7 +78,7 @@ def test_while_it_is_sent_it_holds_no_slot_and_then_it_queues() -> None:
         (attrs.evolve(KIND, stretched=False), 3.0, 7.0),
     ],
 )
-def test_a_slow_leaf_stretches_what_is_its_own_time(kind: Kind, headed_s: float, done_s: float) -> None:
+def test_a_slow_leaf_stretches_what_is_its_own_time(kind: ItemKind, headed_s: float, done_s: float) -> None:
     bench = Bench()
     bench.leaf.slow = 10.0
     bench.visit(kind)
@@ -87,5 +87,5 @@ def test_a_slow_leaf_stretches_what_is_its_own_time(kind: Kind, headed_s: float,
 
 def test_without_a_body_and_a_sending_it_has_one_phase() -> None:
     bench = Bench()
-    bench.visit(Kind("poll", Service(5.0, 0)))
+    bench.visit(ItemKind("poll", Service(5.0, 0)))
     assert bench.until_the_end() == [("long", "sent", 0.0), ("long", "headed", 5.0), ("long", "done", 5.0)]

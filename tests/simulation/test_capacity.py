@@ -10,7 +10,7 @@ import pytest
 
 from tierlb.model.load import SubtreeLoad
 from tierlb.simulate.mixes import mixed
-from tierlb.simulate.run import Run
+from tierlb.simulate.run import SimulationRun
 
 ALONE_S, LATER_S = 1.9, 13.9
 KNEE = 3200.0
@@ -20,7 +20,7 @@ NEAR = 0.2
 @functools.cache
 def told(name: str, load: float) -> tuple[SubtreeLoad, SubtreeLoad]:
     """Before the mix changes and twelve seconds later."""
-    run = Run(mixed(name, tiers=1, load=load, seed=1))
+    run = SimulationRun(mixed(name, tiers=1, load=load, seed=1))
     loads = []
     for at_s in (ALONE_S, LATER_S):
         run.agenda.run(at_s)

@@ -8,9 +8,9 @@ import pytest
 
 from tierlb.simulate.clients import Clients
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.mixes import kept
-from tierlb.simulate.run import Change, Outcome, Run, Scenario
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.mixes import kept_mix
+from tierlb.simulate.run import LeafChange, Scenario, SimulationOutcome, SimulationRun
+from tierlb.simulate.tree import Shape, SimulatedTier
 
 SLOW_S, WELL_S, END_S = 6.0, 16.0, 26.0
 NODES = 3
@@ -19,19 +19,19 @@ LATE_S = 2.0
 
 
 def slowed(seed: int, delay_s: float = 0.05, parents: int = 1) -> Scenario:
-    tiers = [TierShape(parents, connections=True), TierShape(NODES, parents)]
+    tiers = [SimulatedTier(parents, connections=True), SimulatedTier(NODES, parents)]
     shape = Shape(tiers, 3 * NODES, 1, 4, Service(0.01), report_delay_s=delay_s)
-    changes = (Change(SLOW_S, (0, 1, 2), 10.0), Change(WELL_S, (0, 1, 2), 1.0))
+    changes = (LeafChange(SLOW_S, (0, 1, 2), 10.0), LeafChange(WELL_S, (0, 1, 2), 1.0))
     return Scenario(shape, 0.42, END_S, changes, seed, Clients(CLIENTS))
 
 
-def p99_ms(outcome: Outcome, begin_s: float, end_s: float) -> float:
+def p99_ms(outcome: SimulationOutcome, begin_s: float, end_s: float) -> float:
     return 1000 * outcome.quantile_s(0.99, begin_s, end_s)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_slow_node_is_left_by_who_loses_most_there_and_gets_its_part_back(seed: int) -> None:
-    outcome = Run(slowed(seed)).outcome()
+    outcome = SimulationRun(slowed(seed)).outcome()
     assert p99_ms(outcome, SLOW_S, SLOW_S + 5) < 1200
     assert p99_ms(outcome, SLOW_S + 5, WELL_S) < 100
     assert p99_ms(outcome, WELL_S, END_S) < 100
@@ -39,7 +39,7 @@ def test_a_slow_node_is_left_by_who_loses_most_there_and_gets_its_part_back(seed
 
 
 def test_about_a_fifth_of_the_connections_at_most_moves_in_a_second() -> None:
-    run = Run(slowed(4))
+    run = SimulationRun(slowed(4))
     moved, before = [], 0
     for second in range(1, round(END_S)):
         run.agenda.run(float(second))
@@ -52,14 +52,14 @@ def test_about_a_fifth_of_the_connections_at_most_moves_in_a_second() -> None:
 
 
 def test_reports_two_seconds_late_and_several_parents_delay_the_way_back_only() -> None:
-    outcome = Run(slowed(5, LATE_S, parents=4)).outcome()
+    outcome = SimulationRun(slowed(5, LATE_S, parents=4)).outcome()
     assert p99_ms(outcome, SLOW_S + 4, SLOW_S + 8) < 400
     assert outcome.shares(END_S - 2, END_S, tier=1)[0] > 0.7 / NODES
 
 
 def test_two_long_polls_take_nothing_from_their_node() -> None:
     """Long polls of five seconds, both at a leaf of the first node."""
-    run = Run(kept("polls-2-on-1"))
+    run = SimulationRun(kept_mix("polls-2-on-1"))
     run.agenda.run(6.0)
     before = [host.capacity for host in run.tree.levels[0][0].hosts]
     outcome = run.outcome()

@@ -13,26 +13,26 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tierlb.model.topology import Policy
-from tierlb.simulate.kinds import Kind
+from tierlb.simulate.kinds import ItemKind
 from tierlb.simulate.leaf import Service
 from tierlb.simulate.mixes import (
     BLOCKING,
     DOWNLOAD,
     EVENTS,
+    LEAF_SLOTS,
     MODEL,
     POLL,
     ROUTE,
-    SLOTS,
     TIERS,
     UPLOAD,
-    Figures,
+    MixFigures,
     figures,
-    kept,
+    kept_mix,
     mixed,
     relative_shares,
 )
 from tierlb.simulate.run import Scenario, run
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.tree import Shape, SimulatedTier
 
 LATE_S = 2.0
 SOON_S = 0.05
@@ -59,7 +59,7 @@ WITH_SLOTS = ("two-routes", "llm-slots", "blocking", "blocking-on-1")
 @functools.cache
 def played(
     name: str, rule: Policy = Policy.LOAD_AWARE, tiers: int = 1, delay_s: float = SOON_S, *, one_route: bool = False
-) -> Figures:
+) -> MixFigures:
     return figures(run(mixed(name, tiers, delay_s, rule=rule, one_route=one_route)))
 
 
@@ -115,16 +115,16 @@ def test_a_leaf_all_of_whose_slots_are_blocked_gets_next_to_nothing() -> None:
 def test_a_node_with_polls_on_its_connections_keeps_its_share_of_the_others(
     name: str, parents: int, delay_s: float
 ) -> None:
-    told = figures(run(kept(name, parents, delay_s)))
+    told = figures(run(kept_mix(name, parents, delay_s)))
     assert told.least_node >= LEAST
     assert told.most_node <= MOST
-    assert told.p99_ms <= 1.05 * figures(run(kept(name, parents, delay_s, rule=Policy.LEAST_REQUESTS))).p99_ms
+    assert told.p99_ms <= 1.05 * figures(run(kept_mix(name, parents, delay_s, rule=Policy.LEAST_REQUESTS))).p99_ms
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_two_polls_take_a_node_no_short_items_away_where_there_are_few_clients(seed: int) -> None:
     """Eight clients over three nodes: equal shares cannot be had, but one client's worth is a third of a node's."""
-    outcome = run(kept("polls-2-on-1", load=0.1, count=8, zipf=0.0, seed=seed))
+    outcome = run(kept_mix("polls-2-on-1", load=0.1, count=8, zipf=0.0, seed=seed))
     assert relative_shares(outcome, 6.0, 14.0, -2)[0] >= HALF
     assert relative_shares(outcome, 14.0, 22.0, -2)[0] >= 0.3
 
@@ -135,14 +135,14 @@ LEAVES = 6
 BEGIN_S, WINDOW_S = 6.0, 10.0
 PARKED = (POLL, EVENTS, DOWNLOAD, UPLOAD, MODEL)
 TREES = {
-    1: [TierShape(1)],
-    2: [TierShape(2), TierShape(3, parents=2)],
-    3: [TierShape(1), TierShape(2), TierShape(3, parents=2)],
+    1: [SimulatedTier(1)],
+    2: [SimulatedTier(2), SimulatedTier(3, parents=2)],
+    3: [SimulatedTier(1), SimulatedTier(2), SimulatedTier(3, parents=2)],
 }
 
 
 @st.composite
-def standing(draw: st.DrawFn, kind: Kind) -> Kind:
+def standing(draw: st.DrawFn, kind: ItemKind) -> ItemKind:
     """Clients with items of the kind, anywhere."""
     leaves = draw(st.lists(st.integers(0, LEAVES - 1), max_size=4))
     return attrs.evolve(
@@ -159,8 +159,8 @@ KINDS = st.lists(st.sampled_from(PARKED), min_size=1, unique_by=lambda kind: kin
 )
 
 
-def scenario(tiers: int, delay_s: float, load: float, kinds: tuple[Kind, ...], seed: int) -> Scenario:
-    shape = Shape(TREES[tiers], LEAVES, 1, SLOTS, Service(0.02), report_delay_s=delay_s)
+def scenario(tiers: int, delay_s: float, load: float, kinds: tuple[ItemKind, ...], seed: int) -> Scenario:
+    shape = Shape(TREES[tiers], LEAVES, 1, LEAF_SLOTS, Service(0.02), report_delay_s=delay_s)
     return Scenario(shape, load, BEGIN_S + WINDOW_S, (), seed, kinds=kinds)
 
 
@@ -175,7 +175,7 @@ CIRCUMSTANCES = {
 @settings(max_examples=60, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(kinds=KINDS, slow_route=st.sampled_from([0.0, 0.005]), **CIRCUMSTANCES)
 def test_no_equal_leaf_falls_below_half_its_share_whatever_waits_where(
-    tiers: int, delay_s: float, load: float, kinds: tuple[Kind, ...], slow_route: float, seed: int
+    tiers: int, delay_s: float, load: float, kinds: tuple[ItemKind, ...], slow_route: float, seed: int
 ) -> None:
     if slow_route:
         kinds = (*kinds, attrs.evolve(ROUTE, per_short=slow_route))
@@ -184,7 +184,7 @@ def test_no_equal_leaf_falls_below_half_its_share_whatever_waits_where(
 
 
 @settings(max_examples=20, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
-@given(blocked=st.lists(st.integers(0, SLOTS // 2), min_size=LEAVES, max_size=LEAVES), **CIRCUMSTANCES)
+@given(blocked=st.lists(st.integers(0, LEAF_SLOTS // 2), min_size=LEAVES, max_size=LEAVES), **CIRCUMSTANCES)
 def test_no_leaf_falls_below_half_of_what_its_free_slots_are_worth(
     tiers: int, delay_s: float, load: float, blocked: list[int], seed: int
 ) -> None:
@@ -194,7 +194,7 @@ def test_no_leaf_falls_below_half_of_what_its_free_slots_are_worth(
         if count
     )
     outcome = run(scenario(tiers, delay_s, load, kinds, seed))
-    free = [SLOTS - count for count in blocked]
+    free = [LEAF_SLOTS - count for count in blocked]
     fair = [LEAVES * slots / sum(free) for slots in free]
     shares = relative_shares(outcome, BEGIN_S, BEGIN_S + WINDOW_S)
     assert all(share >= HALF * part for share, part in zip(shares, fair, strict=True))

@@ -9,7 +9,7 @@ from tierlb.telemetry.utilisation import (
     ITEM_MIX_S,
     LEAST_LOOP_BUSY,
     PLAIN_EFFORT,
-    TELLING_BUSY,
+    SURE_BUSY,
     USABLE,
     LoopUse,
     OwnCapacity,
@@ -63,7 +63,7 @@ def test_own_capacity_is_learnt_and_held_while_the_node_is_too_idle_to_tell() ->
 
 @pytest.mark.parametrize(
     ("busy", "served", "capacity"),
-    [(0.6, 150, 225), (TELLING_BUSY, 200, 360), (0.49, 200, 720), (0.2, 50, 720), (0.2, 200, 900), (0.05, 500, 720)],
+    [(0.6, 150, 225), (SURE_BUSY, 200, 360), (0.49, 200, 720), (0.2, 50, 720), (0.2, 200, 900), (0.05, 500, 720)],
     ids=["lower", "lower at half use", "too idle", "idle and dear", "idle and cheap", "idle"],
 )
 def test_a_loop_under_half_use_shows_only_what_it_can_do_at_least(busy: float, served: int, capacity: float) -> None:

@@ -59,7 +59,7 @@ def test_however_often_it_is_sampled_it_stays_small_and_is_never_too_short(steps
     for pause, growth in steps:
         now, figure = now + pause / 1000, figure + growth
         window.sample(now, figure)
-        assert len(window._samples) <= SAMPLES + 3
+        assert window.samples <= SAMPLES + 3
     window.sample(now + 1.01, figure)
     seconds, _ = window.growth() or (0.0, ())
     assert 1.0 <= seconds <= 1.01 + now

@@ -75,13 +75,13 @@ def test_a_reason_cannot_start_a_second_line():
     ],
 )
 def test_a_node_says_drain_when_it_drains_and_down_when_nothing_below_is_ready(load, line):
-    assert encode_reply(NodeReplies().say(1.0, load)) == line
+    assert encode_reply(NodeReplies().reply(1.0, load)) == line
 
 
 def weights(capacities, step_s=1.0):
     voice = NodeReplies()
     return [
-        voice.say(100.0 + index * step_s, SubtreeLoad(capacity=capacity, leaves=1, ready_leaves=1)).weight
+        voice.reply(100.0 + index * step_s, SubtreeLoad(capacity=capacity, leaves=1, ready_leaves=1)).weight
         for index, capacity in enumerate(capacities)
     ]
 

@@ -107,7 +107,7 @@ def test_who_logs_in_gets_a_token_that_a_field_of_http_can_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "is_stranger", "is_denial"),
+    ("text", "is_unauthenticated", "is_denied"),
     [
         ("etcdserver: user name is empty", True, True),
         ("etcdserver: invalid auth token", True, True),
@@ -120,10 +120,10 @@ def test_who_logs_in_gets_a_token_that_a_field_of_http_can_hold() -> None:
         ("etcdserver: request is too large", False, False),
     ],
 )
-def test_a_fault_says_whether_it_is_about_who_asks(text: str, is_stranger: bool, is_denial: bool) -> None:
+def test_a_fault_says_whether_it_is_about_who_asks(text: str, is_unauthenticated: bool, is_denied: bool) -> None:
     fault = EtcdFault(text, undecided=False)
-    assert (fault.is_stranger, fault.is_denial) == (is_stranger, is_denial)
-    assert fault.knows_no_users is ("not enabled" in text)
+    assert (fault.is_unauthenticated, fault.is_denied) == (is_unauthenticated, is_denied)
+    assert fault.is_auth_off is ("not enabled" in text)
 
 
 def test_a_lease_lasts_as_long_as_etcd_says_and_one_that_has_ended_for_no_time() -> None:

@@ -11,14 +11,14 @@ import attrs
 
 from tierlb.controller.changes import DEADLINE_S, Request
 from tierlb.topology.forms import Switch, decimal, json_text, whole
-from tierlb.topology.source import MAX_CHARS
-from tierlb.topology.typed import ExactlyOne
+from tierlb.topology.parts import MAX_CHARS
+from tierlb.topology.typed import exactly_one
 from tierlb.topology.verbs import GivenName, Verb
 
 MAX_WHY_CHARS = 500
 MAX_WHO_CHARS = 64
 UNNAMED = "somebody"
-"""What the history says of clients that do not name themselves."""
+"""The author in the history where a client names none."""
 LONGEST_DEADLINE_S = 3600.0
 
 Text = Annotated[str, json_text(0, MAX_CHARS + 1, one_line=False)]
@@ -33,7 +33,7 @@ Deadline = Annotated[float, decimal(1.0, LONGEST_DEADLINE_S, "a number of second
 class PlanBody:
     """A whole topology file, or an edit of the active one."""
 
-    RULES: ClassVar = (ExactlyOne(("text", "edit")),)
+    RULES: ClassVar = (exactly_one("text", "edit"),)
     EXAMPLE: ClassVar = {"edit": {"verb": "scale", "replicas": {"web": 3}}}
     text: Text | None = None
     edit: Verb | None = None
@@ -41,7 +41,7 @@ class PlanBody:
 
 @attrs.frozen(kw_only=True)
 class ChangeBody:
-    """What every change of the topology says of itself."""
+    """The keys of every change of the topology."""
 
     who: Who = UNNAMED
     why: Why = ""

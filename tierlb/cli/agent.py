@@ -1,4 +1,4 @@
-"""`tierlb agent`: the sidecar's process, from its arguments."""
+"""`tierlb agent`: the agent's process, from its arguments."""
 
 import os
 import random
@@ -15,7 +15,8 @@ from tierlb.agent.cpu import CgroupMeter, Gone, ProcessMeter
 from tierlb.agent.fetch import Url, parse_url
 from tierlb.agent.leaf import Leaf
 from tierlb.agent.sidecar import Sidecar, make_meter, run_agent
-from tierlb.channel.uplink import Identity, Uplink
+from tierlb.channel.controller_link import Identity
+from tierlb.channel.uplink import Uplink
 from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
@@ -58,7 +59,7 @@ def start_agent(options: AgentOptions) -> None:
         _url(options),
         _meter(options),
         _drain_time_s(options),
-        _identity(options, join_credentials.url, credential.text),
+        _agent_identity(options, join_credentials.url, credential.text),
     )
     log = LazyLog({"agent": options.name})
     if join_credentials.exposed:
@@ -72,13 +73,13 @@ def start_agent(options: AgentOptions) -> None:
     trio.run(run_agent, sidecar, uplink, drain_time_s)
 
 
-def _identity(options: AgentOptions, controllers: str, token: str) -> Identity:
+def _agent_identity(options: AgentOptions, controllers: str, token: str) -> Identity:
     try:
         data = str(parse_address(options.address))
     except ValueError as error:
         raise click.UsageError(f"--address: {error}") from error
     joins = (options.name, options.pool, controllers, token)
-    return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_tls(options.tls))
+    return Identity(*joins, secrets.token_hex(8), os.getpid(), data=data, tls=_agent_tls(options.tls))
 
 
 def _url(options: AgentOptions) -> Url | None:
@@ -106,7 +107,7 @@ def _drain_time_s(options: AgentOptions) -> float:
         raise click.UsageError(f"--drain-time: {error}") from error
 
 
-def _tls(files: tuple[str, str, str]) -> ssl.SSLContext | None:
+def _agent_tls(files: tuple[str, str, str]) -> ssl.SSLContext | None:
     if not any(files):
         return None
     if not all(files):

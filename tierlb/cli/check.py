@@ -1,4 +1,4 @@
-"""Reading a topology file for a command: every problem to stderr, then exit code 2; and `tierlb check` itself."""
+"""Reads a topology file for a command: every problem goes to stderr, then exit code 2. Also `tierlb check` itself."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def run_check(file: Path, as_json: bool) -> None:
 
 
 def warned_or_exit(file: Path, use: Use | None = None) -> Checked:
-    """What the file says for this command, as `load_or_exit` has it, after its warnings were printed to stderr."""
+    """The checked file for this command, as by `load_or_exit`, after its warnings were printed to stderr."""
     checked = _checked_or_exit(file, "nothing was started", use)
     for warning in checked.warnings:
         click.echo(str(warning), err=True)
@@ -37,7 +37,7 @@ def warned_or_exit(file: Path, use: Use | None = None) -> Checked:
 
 
 def load_or_exit(file: Path, then: str = "nothing was started") -> Topology:
-    """The topology in the file; where it has problems, prints them all, says what that means and exits with 2."""
+    """The topology in the file. If it has problems, prints them all and the consequence, and exits with 2."""
     return _checked_or_exit(file, then, None).topology
 
 

@@ -1,7 +1,7 @@
-"""Talking to a cluster's admin API: where it is, with which token, and what its refusals mean for a command.
+"""The client of a cluster's admin API: its address, its token, and what its refusals mean for a command.
 
-The token is read from the file that `tierlb up` leaves in its state directory, which is .tierlb/CLUSTER where it was
-started; whoever is elsewhere names the file. Which cluster it is, the API says itself.
+The token is read from the file that `tierlb up` writes to its state directory, which is .tierlb/CLUSTER where it was
+started; elsewhere the file has to be given. The name of the cluster comes from the API.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ Json = dict[str, Any]
 
 TIMEOUT_S = 5.0
 CHANGE_TIMEOUT_S = 30.0
-"""The largest files take some seconds to be read."""
+"""Reading the largest files takes some seconds."""
 CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-"""As in topology/forms.py: it becomes part of a path here."""
+"""As in topology/forms.py; checked because it becomes part of a path here."""
 WRONG_INPUT = frozenset({"topology", "edit", "request"})
-"""Kinds of refusals that stand for a bad file or wrong usage."""
+"""Kinds of refusals that mean a bad file or wrong usage."""
 
 
 class Declined(click.ClickException):
-    """The cluster refuses."""
+    """The cluster refused the request."""
 
     def __init__(self, refusal: Json, as_json: bool = False) -> None:
         super().__init__(printable(str(refusal["error"])))
         self.refusal, self.as_json = refusal, as_json
 
     def show(self, file: Any = None) -> None:
-        """The problems with their places, then the sentence; for programs what the API said."""
+        """Print the problems with their places, then the sentence; for programs the API's own answer."""
         if self.as_json:
             click.echo(json.dumps(self.refusal, indent=2))
             return
@@ -50,15 +50,16 @@ class Declined(click.ClickException):
 
 
 class BadInput(Declined):
-    """It refuses a bad file or wrong usage."""
+    """The cluster refused a bad file or wrong usage."""
 
     exit_code = 2
 
 
 @attrs.frozen
 class AdminAccess:
-    """Where an admin API is, and how it is asked. `ca`: the file of the authority that signed its certificate, if it is
-    none that the machine trusts; `token_file`: where its token is, if not in the usual place. As text it is the URL."""
+    """The address of an admin API and how it is called. `ca`: the file of the authority that signed its certificate, if
+    the machine does not trust it; `token_file`: the file of its token, if not in the usual place. As text it is the
+    URL."""
 
     url: str
     token_file: Path | None = None
@@ -73,7 +74,7 @@ Where = str | AdminAccess
 
 @attrs.frozen
 class Client:
-    """One cluster's admin API. `token_file`: where its token is, if not in the usual place."""
+    """The admin API of one cluster. `token_file`: the file of its token, if not in the usual place."""
 
     url: str
     token_file: Path | None = None
@@ -82,15 +83,15 @@ class Client:
 
     @property
     def access(self) -> AdminAccess:
-        """How it is asked."""
+        """How it is called."""
         return AdminAccess(self.url, self.token_file, self.ca)
 
     def get(self, path: str) -> Json:
-        """What is answered. Raises Declined, and a ClickException if nobody answers."""
+        """The answer. Raises Declined, and a ClickException if there is none."""
         return self._read(*exchange(self.access, "GET", path))[1]
 
     def post(self, path: str, body: Json) -> tuple[int, Json]:
-        """The status, 200 or 202, and what is answered. Raises Declined and ClickException."""
+        """The status, 200 or 202, and the answer. Raises Declined and ClickException."""
         fields = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
         content = json.dumps(body, ensure_ascii=False).encode()
         return self._read(*exchange(self.access, "POST", path, content, fields, CHANGE_TIMEOUT_S))
@@ -126,22 +127,22 @@ def exchange(
     fields: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[int, bytes]:
-    """One request, and the status and body of its answer; a ClickException says what to do when none comes. Where the
-    token is asked for and none was given, that of the cluster started from here is tried, on this machine."""
+    """Send one request; returns the status and body of its answer. A ClickException says what to do when there is none.
+    If a token is required and none was given, that of the cluster started from here is tried, on this machine."""
     access = where if isinstance(where, AdminAccess) else AdminAccess(where)
     sent = dict(fields or {})
     if access.token_file is not None:
         sent.setdefault("Authorization", f"Bearer {_given_token(access.token_file)}")
-    status, body = _ask(access, method, path, content, sent, timeout_s)
+    status, body = _request(access, method, path, content, sent, timeout_s)
     if status == http.client.UNAUTHORIZED and "Authorization" not in sent and (token := _token_from_here(access)):
-        return _ask(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
+        return _request(access, method, path, content, {**sent, "Authorization": f"Bearer {token}"}, timeout_s)
     return status, body
 
 
-def _ask(
+def _request(
     access: AdminAccess, method: str, path: str, content: bytes | None, fields: dict[str, str], timeout_s: float
 ) -> tuple[int, bytes]:
-    connection = _connection(access, timeout_s)
+    connection = _open_connection(access, timeout_s)
     try:
         connection.request(method, path, content, fields)
         response = connection.getresponse()
@@ -159,7 +160,7 @@ def _ask(
         connection.close()
 
 
-def _connection(access: AdminAccess, timeout_s: float) -> http.client.HTTPConnection:
+def _open_connection(access: AdminAccess, timeout_s: float) -> http.client.HTTPConnection:
     host, port = admin_place(access.url)
     if urlsplit(access.url).scheme != "https":
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
@@ -189,7 +190,7 @@ def _token_from_here(access: AdminAccess) -> str:
 
 
 def admin_place(where: Where) -> tuple[str, int]:
-    """Host and port in the URL; a UsageError says how to write it."""
+    """The host and port of the URL; a UsageError says how to write it."""
     url = str(where)
     try:
         parts = urlsplit(url)
@@ -211,5 +212,5 @@ def parsed(body: bytes) -> Json | None:
 
 
 def no_cluster(url: str) -> click.ClickException:
-    """Somebody else is there."""
+    """Another program answers at this address."""
     return click.ClickException(f"{url} answers, but not as a cluster does: give what `up` printed as admin")

@@ -1,4 +1,5 @@
-"""`tierlb compose FILE`: the cluster as a compose file, printed, or laid out in a directory ready to start."""
+"""`tierlb compose FILE`: the cluster as a compose file, printed, or written to a directory from which it can be
+started."""
 
 import os
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.deploy.compose import faults, text, warnings
+from tierlb.deploy.compose import compose_warnings, faults, text
 from tierlb.deploy.project import TOPOLOGY_FILE, NotOurs, Project, lay_out, rendering
 from tierlb.model.topology import Topology
 
@@ -16,7 +17,7 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
     """Exits with 2 if the topology cannot be run by compose, and 1 if it cannot be written."""
     topology = load_or_exit(file, "nothing was rendered")
     check_for_compose(file, topology)
-    for warning in warnings(topology):
+    for warning in compose_warnings(topology):
         click.echo(f"{file}: warning: {warning}", err=True)
     topology_text = file.read_text(encoding="utf-8-sig")
     if output is None:
@@ -36,7 +37,7 @@ def run_compose(file: Path, output: Path | None, image: str) -> None:
 
 
 def check_for_compose(file: Path, topology: Topology) -> None:
-    """Say what keeps it from being rendered, and exit with 2 if anything does."""
+    """Print the problems that prevent rendering, and exit with 2 if there are any."""
     problems = faults(topology)
     for problem in problems:
         click.echo(f"{file}: {problem}", err=True)

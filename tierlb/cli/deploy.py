@@ -19,9 +19,9 @@ from tierlb.admin.reading import read_typed_json
 from tierlb.admin.refusals import RequestRefused
 from tierlb.cli.client import Client
 from tierlb.cli.compose import check_for_compose
-from tierlb.deploy.compose import ADMIN_TOKEN, Document, document
+from tierlb.deploy.compose import ADMIN_TOKEN, Document, compose_document
 from tierlb.deploy.containers import conflicts, outdated
-from tierlb.deploy.docker import Engine, EngineError, find_engine
+from tierlb.deploy.docker import ComposeEngine, EngineError, find_engine
 from tierlb.deploy.project import COMPOSE_FILE, SECRETS, NotOurs, Project, lay_out, read_project, rendering
 from tierlb.model.topology import Topology
 from tierlb.topology.edit import edited
@@ -38,7 +38,7 @@ class Containers:
 
     client: Client
     project: Project
-    engine: Engine
+    engine: ComposeEngine
 
     def checked(self, path: str, body: Json) -> Json:
         """The request, for just the revision for which it was found to be possible; exits where it is not."""
@@ -95,7 +95,7 @@ class Containers:
         return load_text(text, str(self.project.topology_file)), text
 
     def _document(self, topology: Topology, text: str) -> Document:
-        return document(rendering(self.project, topology, text))
+        return compose_document(rendering(self.project, topology, text))
 
     def _laid_out(self, text: str) -> Document:
         topology, _ = self._load(text)

@@ -1,7 +1,7 @@
-"""`tierlb up --detach` and `tierlb down`: a cluster in the background, started, waited for, and ended.
+"""`tierlb up --detach` and `tierlb down`: a cluster in the background.
 
-The cluster is `tierlb up` once more, in a session of its own, with its log in the state directory. It says that it
-serves by writing where its admin API is into a pipe; if it ends first, the pipe ends with it.
+The cluster is another `tierlb up` in a session of its own, with its log in the state directory. Once it serves it
+writes the URL of its admin API into a pipe; if it ends before, the pipe ends with it.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ from tierlb.topology.uses import Use
 LOG_FILE = "log"
 TAIL_BYTES = 8192
 TAIL_LINES = 15
-MORE_S = 10.0
-"""For the supervisor itself, on a busy machine, before `down` gives up waiting."""
+DETACH_MARGIN_S = 10.0
+"""Time for the supervisor itself on a busy machine, before `down` gives up waiting."""
 
 
 def run_detached(file: Path, state: Path | None, watch: bool) -> None:
-    """Start the cluster and return once it serves; exits as the cluster does if it does not come to that."""
+    """Start the cluster and return once it serves; exits as the cluster does if it ends before."""
     directory = state or usual_directory(warned_or_exit(file, Use.UP).topology.cluster)
     try:
         make_directory(directory)
@@ -44,7 +44,7 @@ def run_detached(file: Path, state: Path | None, watch: bool) -> None:
         raise click.ClickException(f"{error} (option --state)") from error
     log = directory / LOG_FILE
     before = log.stat().st_size if log.exists() else 0
-    admin_url, process = _start(file, directory, watch, log)
+    admin_url, process = _start_detached(file, directory, watch, log)
     if not admin_url:
         click.echo(_tail(log, before), err=True)
         click.echo(f"{file}: the cluster ended before it served; all of its log is in {log}", err=True)
@@ -70,14 +70,14 @@ def run_down(file: Path | None, state: Path | None) -> None:
         "`tierlb down` again ends them now"
     )
     try:
-        pid = stop(directory, stop_all + MORE_S)
+        pid = stop(directory, stop_all + DETACH_MARGIN_S)
     except (NotStopped, StoreError) as problem:
         raise click.ClickException(str(problem)) from problem
     click.echo(f"{directory.name} is down (process {pid} has ended)")
 
 
 def _times_s(directory: Path) -> tuple[float, float]:
-    """How long what is under way has at the cluster whose state is there, and how long that may take to end."""
+    """The drain time of the cluster whose state is there, and how long its stop may take."""
     stored = peek(directory)
     current = stored.history.current if stored is not None else None
     if current is not None:
@@ -87,8 +87,8 @@ def _times_s(directory: Path) -> tuple[float, float]:
     return DRAIN_S, 2 * stop_s(DRAIN_S)
 
 
-def _start(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
-    """The URL of the cluster's admin API when it serves, or nothing, and its process."""
+def _start_detached(file: Path, directory: Path, watch: bool, log: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
+    """The URL of the cluster's admin API once it serves, or nothing, and its process."""
     ours, theirs = os.pipe()
     command = [sys.executable, "-m", "tierlb", "up", str(file), "--state", str(directory), "--ready-fd", str(theirs)]
     try:
@@ -121,7 +121,7 @@ def _tail(log: Path, before: int) -> str:
 
 
 def _only_one() -> Path:
-    """The one state directory here whose cluster runs."""
+    """The only state directory here whose cluster runs."""
     try:
         running = [path for path in sorted(Path(STATES).glob("*")) if holder(path) is not None]
     except StoreError as problem:

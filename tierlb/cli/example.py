@@ -1,10 +1,10 @@
 """Which file `tierlb up` runs: FILE itself, or a copy of it where FILE is one of the examples beside the sources.
 
 Verbs write their edits back to the file that the cluster runs from. The examples in `topology/` are tracked by git, and
-documents and tests refer to what they say, so `up` copies an example into the state directory and runs the copy. A copy
-that exists already is run as it is, because it may hold edits.
+documents and tests refer to their content, so `up` copies an example into the state directory and runs the copy. An
+existing copy is run as it is, because it may hold edits.
 
-Left out: files that an example names. Their paths would start at the copy; no example names a file.
+Left out: files that an example names. Their paths would be relative to the copy; no example names a file.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ EXAMPLES = Path(tierlb.__file__).resolve().parents[1] / "topology"
 
 @attrs.frozen
 class Source:
-    """The file that is run and kept in step. `example`: what it is a copy of; `edited`: it differs from that."""
+    """The file that is run and kept in step. `example`: the file it is a copy of; `edited`: it differs from that."""
 
     file: Path
     example: Path | None = None
@@ -34,7 +34,7 @@ class Source:
 
 
 def source_of(file: Path, state: Path) -> Source:
-    """What to run for this FILE, where `state` is the cluster's state directory. Raises StoreError."""
+    """The file to run for this FILE, where `state` is the cluster's state directory. Raises StoreError."""
     if file.resolve().parent != EXAMPLES:
         return Source(file)
     copy = state / file.name

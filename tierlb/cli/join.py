@@ -1,5 +1,5 @@
-"""Where `node` and `agent` learn where to join: from a directory that `tierlb up` or `tierlb controller` fills, or by a
-URL and a token in a file, on a descriptor or in the environment, which no child of theirs is to inherit."""
+"""Where `node` and `agent` find how to join: in a directory that `tierlb up` or `tierlb controller` fills, or by a URL
+and a token from a file, a descriptor or the environment. Their own children do not inherit the token."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def join_credentials_or_exit(
     token_fd: int | None = None,
     role: Role = Role.AGENT,
 ) -> JoinCredentials:
-    """Exits with 2 where the options do not go together, and with 1 where nobody invites."""
+    """Exits with 2 where the options do not go together, and with 1 where no join credentials are found."""
     token, exposed = os.environ.pop(TOKEN_VARIABLE, ""), FROM_ENVIRONMENT
     if token_file is not None and token_fd is not None:
         raise click.UsageError("give --token-file or --token-fd, not both")
@@ -49,7 +49,7 @@ def join_credentials_or_exit(
 
 
 def own_name(group: str, host_name: str) -> str:
-    """The name of a node or agent of this tier or pool that was given none: that of its host, which in a container or
-    pod is unlike all others."""
+    """The default name of a node or agent of this tier or pool: from the host name, which is unique in a container or
+    pod."""
     host = re.sub("[^a-z0-9-]", "-", host_name.lower())
     return host if host.startswith(f"{group}-") else f"{group}-{host}"

@@ -7,8 +7,8 @@ import attrs
 import click
 
 from tierlb.cli.check import load_or_exit
-from tierlb.deploy.kubernetes import render, warnings
-from tierlb.deploy.kubernetes_names import Edge, Options, Plan, problems
+from tierlb.deploy.kubernetes import kubernetes_warnings, render
+from tierlb.deploy.kubernetes_names import ManifestPlan, NetworkEdge, Options, problems
 from tierlb.topology.verbs import EditError, parse_scale
 
 
@@ -26,28 +26,28 @@ class KubernetesOptions:
 
 
 def run_kubernetes(file: Path, given: KubernetesOptions) -> None:
-    """Exits with 2 if Kubernetes cannot run the topology as it is asked to, and 1 if nothing can be written."""
+    """Exits with 2 if Kubernetes cannot run the topology in the requested way, and 1 if nothing can be written."""
     topology = load_or_exit(file, "nothing was rendered")
-    plan = Plan(topology, file.read_text(encoding="utf-8-sig"), _options(given))
+    plan = ManifestPlan(topology, file.read_text(encoding="utf-8-sig"), _rendering_options(given))
     found = problems(plan)
     for problem in found:
         click.echo(f"{file}: {problem}", err=True)
     if found:
         sys.exit(2)
-    for warning in warnings(plan):
+    for warning in kubernetes_warnings(plan):
         click.echo(f"{file}: warning: {warning}", err=True)
-    _write(render(plan), given.output)
+    _write_manifests(render(plan), given.output)
 
 
-def _options(given: KubernetesOptions) -> Options:
+def _rendering_options(given: KubernetesOptions) -> Options:
     try:
         most = parse_scale(*given.max_replicas).replicas
     except EditError as error:
         raise click.UsageError(f"--max-replicas: {error}") from error
-    return Options(given.image, given.namespace, given.prefix, Edge(given.edge), most, given.metrics_from)
+    return Options(given.image, given.namespace, given.prefix, NetworkEdge(given.edge), most, given.metrics_from)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write_manifests(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return

@@ -1,8 +1,8 @@
-"""Lines for a terminal, a pipe or a file that may take nothing for a while, or ever.
+"""Writes lines to a terminal, a pipe or a file that may block for a while, or for ever.
 
-The thread that serves traffic only appends to a bounded buffer. A thread of its own writes, and is the only one that
-waits for the reader or the disk. What finds no room in the buffer, or is refused by the disk, is dropped and counted,
-and a line says so once lines flow again.
+The thread that serves traffic only appends to a bounded buffer. A second thread writes, and only that one waits for the
+reader or the disk. Lines that find no room in the buffer, or that the disk refuses, are dropped and counted; the next
+line that is written says how many.
 
 A non-blocking descriptor would need no thread, but the mode belongs to the open file, which the shell and other
 processes share; and files on a stalled disk block in any mode.
@@ -19,15 +19,15 @@ from tierlb.telemetry.log_quota import LogLosses
 
 MAX_BUFFER_BYTES = 256 * 1024
 """Some two thousand lines. A pipe holds another 64 KiB."""
-MAX_LINE_BYTES = 32 * 1024
+LONGEST_LINE_BYTES = 32 * 1024
 BATCH_BYTES = 64 * 1024
-END_S = 0.5
+FLUSH_S = 0.5
 """How long the end of the process waits for lines to be written."""
 
 
 class LineWriter:
-    """Writes to the descriptor `fd`, which stays the caller's; none at all drops everything. `notice` makes the line
-    about so many dropped lines."""
+    """Writes to the descriptor `fd`, which belongs to the caller; without one everything is dropped. `notice` makes the
+    line about dropped lines."""
 
     def __init__(self, fd: int | None, losses: LogLosses, notice: Callable[[int], str]) -> None:
         self._fd = fd
@@ -41,10 +41,10 @@ class LineWriter:
         self._thread: threading.Thread | None = None
 
     def write(self, text: str) -> None:
-        """Take one line, without its end. Never waits and never raises."""
+        """Append one line, without its end. Never blocks and never raises."""
         data = text.encode(errors="backslashreplace")
-        if len(data) > MAX_LINE_BYTES:
-            data = data[:MAX_LINE_BYTES] + b"..."
+        if len(data) > LONGEST_LINE_BYTES:
+            data = data[:LONGEST_LINE_BYTES] + b"..."
         with self._changed:
             if self._fd is None or self._bytes + len(data) >= MAX_BUFFER_BYTES or not self._has_thread():
                 self._drop(1)
@@ -53,8 +53,8 @@ class LineWriter:
             self._bytes += len(data) + 1
             self._changed.notify_all()
 
-    def flush(self, within_s: float = END_S) -> bool:
-        """Wait until all was written, for so long at most; whether it was."""
+    def flush(self, within_s: float = FLUSH_S) -> bool:
+        """Wait until everything was written, for so long at most; whether it was."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._lines and not self._busy, within_s)
 
@@ -89,7 +89,7 @@ class LineWriter:
                 self._changed.notify_all()
 
     def _take(self) -> tuple[list[bytes], int]:
-        """The next lines; and how many are missing after them, once the buffer is empty."""
+        """The next lines, and how many are missing after them once the buffer is empty."""
         with self._changed:
             while not self._lines:
                 self._changed.wait()

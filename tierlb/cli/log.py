@@ -1,11 +1,11 @@
 """Events as lines on stderr: readable on a terminal, JSON elsewhere; one event, one line.
 
 No caller waits for the reader of the lines (line_writer.py), and no flood of one event fills the log
-(telemetry/log_quota.py). What goes wrong with a line is counted and does not reach the caller.
+(telemetry/log_quota.py). An error in a line is counted and does not reach the caller.
 
-structlog takes a tenth of a second of processor time to import, as it brings rich and asyncio along. A
-command that logs nothing does not pay for that: it is imported at the first event, or by `warm` before a node
-serves, so that no event has to wait for it while traffic flows.
+Importing structlog takes a tenth of a second of CPU time, because it imports rich and asyncio. Commands that log
+nothing avoid that: it is imported at the first event, or by `warm` before a node serves, so that no event has to wait
+for it during traffic.
 """
 
 import logging
@@ -36,24 +36,24 @@ class LazyLog:
     _logger: Any = attrs.field(default=None, init=False)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Something happened as it should."""
+        """Log a normal event."""
         self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Something failed that mends itself."""
+        """Log a failure from which the process recovers by itself."""
         self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Something failed that a person must mend."""
+        """Log a failure that needs the attention of an operator."""
         self._log("error", event, fields)
 
     def warm(self) -> Any:
-        """Import structlog now, and have an exception that ends the process logged as well: the interpreter would wait
-        for the reader of stderr."""
+        """Import structlog now, and log an exception that ends the process: otherwise the interpreter would wait for
+        the reader of stderr."""
         if self._logger is None:
             self._writer, self._logger = _make_logger(self.bound, self.losses)
             sys.excepthook = self._report_end
-            _hear_libraries(self)
+            _log_libraries(self)
         return self._logger
 
     def flush(self) -> bool:
@@ -72,7 +72,7 @@ class LazyLog:
 
 
 def say(text: str) -> None:
-    """Print for the person who started the process, without waiting for a terminal that takes nothing."""
+    """Print a message for the user who started the process, without waiting for a terminal that blocks."""
     fd = None if sys.stdout is None else STDOUT
     LineWriter(fd, LogLosses(), lambda lines: f"{lines} lines dropped").write(text)
 
@@ -98,14 +98,14 @@ def _make_logger(bound: dict[str, str], losses: LogLosses) -> tuple[LineWriter, 
 
     writer = LineWriter(fd, losses, notice)
     logger = structlog.wrap_logger(
-        _Lines(writer),
-        processors=[_within(LogQuota(losses)), level, stamp, *render],
+        _LogLines(writer),
+        processors=[_fitting(LogQuota(losses)), level, stamp, *render],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
     return writer, logger.bind(**bound)
 
 
-def _within(quota: LogQuota) -> Any:
+def _fitting(quota: LogQuota) -> Any:
     import structlog
 
     def process(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -120,12 +120,12 @@ def _within(quota: LogQuota) -> Any:
 
 
 def _without_control(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What others wrote moves no cursor and begins no line."""
+    """Remove control characters from text of other processes, so that it moves no cursor and begins no line."""
     return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-def _hear_libraries(log: LazyLog) -> None:
-    """Have what libraries log written by this log, and by no other of the process."""
+def _log_libraries(log: LazyLog) -> None:
+    """Route log records of libraries to this log only."""
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _OfLibraries)]:
         root.removeHandler(handler)
@@ -133,7 +133,7 @@ def _hear_libraries(log: LazyLog) -> None:
 
 
 class _OfLibraries(logging.Handler):
-    """What libraries log; without a handler Python would write it to stderr, and wait for the reader."""
+    """Takes log records of libraries. Without a handler Python would write them to stderr, and wait for the reader."""
 
     def __init__(self, log: LazyLog) -> None:
         super().__init__(logging.WARNING)
@@ -144,8 +144,8 @@ class _OfLibraries(logging.Handler):
         self._log.warning("library_warning", library=record.name, message=record.getMessage(), exc_info=error)
 
 
-class _Lines:
-    """What structlog writes to."""
+class _LogLines:
+    """The file object that structlog writes to."""
 
     def __init__(self, writer: LineWriter) -> None:
         self.info = self.warning = self.error = writer.write

@@ -11,8 +11,8 @@ import attrs
 import click
 import trio
 
+from tierlb.channel.controller_link import Identity
 from tierlb.channel.log import Log
-from tierlb.channel.uplink import Identity
 from tierlb.cli.join import join_credentials_or_exit, own_name
 from tierlb.cli.log import LazyLog
 from tierlb.cli.tokens import credential_or_exit, warn_of_root
@@ -22,13 +22,15 @@ from tierlb.model.topology import Tls
 from tierlb.net.broker import Broker
 from tierlb.net.descriptors import raise_limit
 from tierlb.net.tls import TlsProblem, client_context
-from tierlb.node.process import LOOPBACK, Node, Placement, run_node
+from tierlb.node.configuration import Configuration
+from tierlb.node.placement import LOOPBACK, Placement
+from tierlb.node.process import Node, run_node
 from tierlb.telemetry.internal_errors import InternalErrors
 from tierlb.wire.credentials import Principal, Role, parse_credential
 from tierlb.wire.frames import is_calling_place
 
 COLLECT_AFTER_ALLOCATIONS = 50_000
-"""Finished exchanges are freed by their reference counts; the collector is there for cycles after errors."""
+"""Finished exchanges are freed by their reference counts; the collector is only needed for cycles after errors."""
 
 
 @attrs.frozen
@@ -64,15 +66,16 @@ def start_node(options: NodeOptions) -> None:
     gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 100)
     errors = InternalErrors(log)
     plane = Plane(name, log, boot_id=identity.boot_id, broker=broker, errors=errors)
-    tls, rng = _tls(options.tls), random.Random()
-    node = Node(identity, plane, Refused, log, rng, tls, placement, state=options.state, errors=errors)
-    log.warm()  # a tenth of a second, which must not be missing later, when something happens under load
-    gc.freeze()  # what is here now stays: the collector need not walk over it again
+    tls, rng = _node_tls(options.tls), random.Random()
+    configuration = Configuration(plane, Refused, log, errors, placement)
+    node = Node(identity, plane, configuration, log, rng, tls, options.state)
+    log.warm()  # it takes a tenth of a second, which would delay traffic later
+    gc.freeze()  # these objects stay: the collector need not visit them again
     trio.run(run_node, node)
 
 
 def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
-    """Of a process of `tierlb up`, whose name and tier come from its supervisor."""
+    """The options of a process of `tierlb up`, whose name and tier come from its supervisor."""
     credential, reception = broker.introduction()
     given = parse_credential(credential)
     if given is None or not principal.covers(given.principal):
@@ -82,7 +85,7 @@ def _started_here(broker: Broker, principal: Principal, url: str) -> Identity:
 
 
 def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
-    """Of a node that `tierlb up` does not start."""
+    """The options of a node that `tierlb up` does not start."""
     join_credentials = join_credentials_or_exit(
         options.join, options.join_file, options.token_file, options.token_fd, principal.role
     )
@@ -97,7 +100,7 @@ def _joining(options: NodeOptions, principal: Principal, log: Log) -> Identity:
 
 
 def _of_the_tier(token: str, principal: Principal, control_name: str) -> tuple[bytes, ...]:
-    """The reception key by which any node of the tier is known to children that find it by a name of all."""
+    """The reception key of all nodes of the tier, for children that find this one by a name of all."""
     try:
         return (credential_or_exit(token, Principal(principal.role, principal.group))[0].reception,)
     except click.UsageError:
@@ -110,7 +113,7 @@ def _of_the_tier(token: str, principal: Principal, control_name: str) -> tuple[b
 
 
 def _placement(options: NodeOptions) -> Placement:
-    host = _host("--host", options.host)
+    host = _announced_host("--host", options.host)
     control = _listen("--control-listen", options.control_listen) if options.control_listen else None
     if options.control_name and not is_calling_place(options.control_name):
         raise click.UsageError(
@@ -120,12 +123,12 @@ def _placement(options: NodeOptions) -> Placement:
         host=host,
         control=control or Address(host or LOOPBACK, 0),
         data_port=options.data_port,
-        advertised=_host("--advertise", options.advertise),
+        advertised=_announced_host("--advertise", options.advertise),
         control_name=options.control_name,
     )
 
 
-def _host(option: str, text: str) -> str:
+def _announced_host(option: str, text: str) -> str:
     return _listen(option, f"[{text}]:0" if ":" in text else f"{text}:0").host if text else ""
 
 
@@ -136,7 +139,7 @@ def _listen(option: str, text: str) -> Address:
         raise click.UsageError(f"{option}: {error}") from error
 
 
-def _tls(files: tuple[str, str, str]) -> Tls | None:
+def _node_tls(files: tuple[str, str, str]) -> Tls | None:
     if not any(files):
         return None
     if not all(files):

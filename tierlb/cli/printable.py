@@ -1,6 +1,6 @@
-"""What others wrote, for a terminal."""
+"""Text of other processes, for a terminal."""
 
 
 def printable(text: str) -> str:
-    """Without anything that moves a cursor or changes a colour."""
+    """The text without anything that moves a cursor or changes a colour."""
     return "".join(character if character.isprintable() else "�" for character in text)

@@ -1,8 +1,8 @@
-"""The admin API's status as the rows that people look at: a group for each tier and pool, its total and its hosts.
+"""The admin API's status as rows for display: a group for each tier and pool, with its total and its hosts.
 
-Pure, and nothing of it is text yet but names and states (table.py). A figure that nobody told is None, never 0: zero is
-not a load. What a parent says of its hosts counts by the traffic that the parent has: a host's share is its
-part of all that its parents send together, to whichever tier or pool.
+Pure, and no text yet except names and states (table.py). An unknown figure is None, never 0: zero is not a load. The
+figures of a parent count in proportion to its traffic: a host's share is its part of all that its parents send
+together, to whichever tier or pool.
 """
 
 from base64 import b64decode
@@ -18,21 +18,20 @@ Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 STALE_S = 2.5
-"""Ten report intervals: what is older is not believed by parents either, and says nothing of now."""
+"""Ten report intervals: parents do not trust an older report either, and it says nothing about now."""
 AVAILABLE = "available"
-CONTROLLER = "the controller"
+CONTROLLER_ROW = "the controller"
 SERVING = "serving"
 WANTED = {"drain": "draining", "maintenance": "maintenance"}
-"""What to call a node that serves and of which an operator wants this."""
+"""The state of a node that serves and has this admin state."""
 
 
 @attrs.frozen
-class Row:
-    """One line. `by_connection`: its items are connections. `counts`: it takes part in the capacity of its group,
-    that is, it serves and not all of its parents keep away from it. `parked`: of those in flight. `capacity_age_s`: how
-    old what the capacity was learnt from is, `unlearnt`: nothing is known of it yet, `guessed`: it stands on a guess of
-    how many items endpoints work on at once. `problem`: what most of those who check an endpoint find, or what a node
-    lacks."""
+class StatusRow:
+    """One row. `by_connection`: its items are connections. `counts`: it is part of the capacity of its group, that is,
+    it serves and not all of its parents avoid it. `parked`: of those in flight. `capacity_age_s`: the age of what the
+    capacity was learnt from. `unlearnt`: the capacity is not known yet. `guessed`: it depends on a guess of the
+    endpoints' slots. `problem`: what most of the nodes that check an endpoint find, or what a node lacks."""
 
     name: str
     state: str = ""
@@ -61,17 +60,17 @@ class Row:
 
 
 @attrs.frozen
-class Group:
+class StatusGroup:
     """A tier or a pool: `total` is its headline."""
 
-    total: Row
-    hosts: tuple[Row, ...]
+    total: StatusRow
+    hosts: tuple[StatusRow, ...]
 
 
 @attrs.frozen
-class View:
-    """How a parent sees one host. `part` (0..1) is the host's of what that parent sends, `weight` the parent's of
-    what all parents send; `part` is None where the parent sends nothing."""
+class ParentView:
+    """The figures of one parent on one host. `part` (0..1) is the host's part of what that parent sends, `weight` the
+    parent's part of what all parents send; `part` is None where the parent sends nothing."""
 
     availability: str
     in_flight: int
@@ -88,22 +87,24 @@ class View:
     problem: str
 
 
-def groups_of(status: Json) -> tuple[Group, ...]:
+def groups_of(status: Json) -> tuple[StatusGroup, ...]:
     """Tiers, then pools, in the order of the topology file."""
     unit = {name: counts_connections(name, status["tiers"]) for name in status["tiers"]}
     parents = _live_nodes(status, unit)
-    tiers = (_tier(name, tier, unit[name], parents) for name, tier in status["tiers"].items())
-    pools = (_pool(name, pool, parents) for name, pool in status["pools"].items())
+    tiers = (_tier_group(name, tier, unit[name], parents) for name, tier in status["tiers"].items())
+    pools = (_pool_group(name, pool, parents) for name, pool in status["pools"].items())
     return (*tiers, *pools)
 
 
 def internal_errors(status: Json) -> dict[str, int]:
-    """How many errors of its own each process has caught since its start, the controller first; only of those that
-    had some."""
+    """How many internal errors each process has caught since its start, the controller first; only processes that had
+    some."""
     nodes = [node for tier in status["tiers"].values() for node in tier["nodes"]]
     nodes += [agent for pool in status["pools"].values() for agent in pool["agents"]]
     counts = {node["name"]: (node["load"] or {}).get("internal_errors", 0) for node in nodes}
-    return {name: count for name, count in {CONTROLLER: status.get("internal_errors", 0), **counts}.items() if count}
+    return {
+        name: count for name, count in {CONTROLLER_ROW: status.get("internal_errors", 0), **counts}.items() if count
+    }
 
 
 def counts_connections(name: str, tiers: Json) -> bool:
@@ -113,7 +114,7 @@ def counts_connections(name: str, tiers: Json) -> bool:
 
 
 def state_word(state: str, availabilities: Sequence[str]) -> str:
-    """What to call it: its own state, or what parents hold against it and how many of them do (`ejected 1/3`)."""
+    """The state to show: its own, or what parents hold against it and how many of them do (`ejected 1/3`)."""
     bad = Counter(word for word in availabilities if word != AVAILABLE)
     if state != SERVING or not bad:
         return state
@@ -122,8 +123,8 @@ def state_word(state: str, availabilities: Sequence[str]) -> str:
 
 
 def parts(hosts: Sequence[Json]) -> list[float | None]:
-    """How a parent splits its traffic among its hosts now: by the items of the last second, or, where there was none,
-    by what is in flight. None for each: it sends nothing."""
+    """How a parent splits its traffic among its hosts now: by the items of the last second, or, if there were none, by
+    what is in flight. None for each: it sends nothing."""
     for figures in ([host["share"] for host in hosts], [host["in_flight"] for host in hosts]):
         if (whole := sum(figures)) > 0:
             return [figure / whole for figure in figures]
@@ -131,7 +132,7 @@ def parts(hosts: Sequence[Json]) -> list[float | None]:
 
 
 def weights(parents: Sequence[Json]) -> list[float]:
-    """What part of their traffic taken together each parent has (sums to 1): by rate, or else by items in flight."""
+    """Each parent's part of their traffic together (sums to 1): by rate, or else by items in flight."""
     rates = [parent["items_per_s"] or 0.0 for parent in parents]
     held = [parent["load"]["in_flight"] for parent in parents]
     figures = next((some for some in (rates, held) if sum(some) > 0), [1.0] * len(parents))
@@ -139,7 +140,7 @@ def weights(parents: Sequence[Json]) -> list[float]:
 
 
 def _live_nodes(status: Json, unit: dict[str, bool]) -> list[Json]:
-    """Nodes whose rows say how things are now, with the unit of their items."""
+    """Nodes with current figures, with the unit of their items."""
     nodes = [{**node, "by_connection": unit[name]} for name, tier in status["tiers"].items() for node in tier["nodes"]]
     return [node for node in nodes if node["load"] is not None and _is_live(node)]
 
@@ -148,43 +149,43 @@ def _is_live(node: Json) -> bool:
     return node["report_age_s"] is None or node["report_age_s"] < STALE_S
 
 
-def _tier(name: str, tier: Json, by_connection: bool, parents: Sequence[Json]) -> Group:
-    seen = _views({node["name"] for node in tier["nodes"]}, parents)
+def _tier_group(name: str, tier: Json, by_connection: bool, parents: Sequence[Json]) -> StatusGroup:
+    seen = _parent_views({node["name"] for node in tier["nodes"]}, parents)
     timed = by_connection or tier["kind"] == "l7"
-    rows = tuple(_node(node, by_connection, timed, seen.get(node["name"], [])) for node in tier["nodes"])
+    rows = tuple(_node_row(node, by_connection, timed, seen.get(node["name"], [])) for node in tier["nodes"])
     to = f" → {', '.join(tier['to'])}" if tier["to"] else ""
-    return Group(_total(f"{name} {tier['kind']}{to}", tier["listen"] or "", rows), rows)
+    return StatusGroup(_total_row(f"{name} {tier['kind']}{to}", tier["listen"] or "", rows), rows)
 
 
-def _pool(name: str, pool: Json, parents: Sequence[Json]) -> Group:
+def _pool_group(name: str, pool: Json, parents: Sequence[Json]) -> StatusGroup:
     agents = {agent["name"]: agent for agent in pool["agents"]}
     keys = [endpoint["name"] or f"{name}/{endpoint['address']}" for endpoint in pool["endpoints"]]
-    seen = _views(set(keys), parents)
+    seen = _parent_views(set(keys), parents)
     rows = tuple(
-        _endpoint(endpoint, agents.get(endpoint["name"]), seen.get(key, []))
+        _endpoint_row(endpoint, agents.get(endpoint["name"]), seen.get(key, []))
         for key, endpoint in zip(keys, pool["endpoints"], strict=True)
     )
-    return Group(_total(f"{name} pool", "", rows), rows)
+    return StatusGroup(_total_row(f"{name} pool", "", rows), rows)
 
 
-def _views(names: set[str], parents: Sequence[Json]) -> dict[str, list[View]]:
-    """By host, how each of the parents sees it; parents are those that have any of these hosts."""
+def _parent_views(names: set[str], parents: Sequence[Json]) -> dict[str, list[ParentView]]:
+    """By host, the figures of each parent; parents are those that have any of these hosts."""
     involved = [parent for parent in parents if any(m["name"] in names for m in parent["load"]["members"])]
     splits = [parts(parent["load"]["members"]) for parent in involved]
     sending = [parent for parent, split in zip(involved, splits, strict=True) if any(split)]
     weight_of = {parent["name"]: weight for parent, weight in zip(sending, weights(sending), strict=True)}
-    seen: dict[str, list[View]] = {}
+    seen: dict[str, list[ParentView]] = {}
     for parent, split in zip(involved, splits, strict=True):
         for host, part in zip(parent["load"]["members"], split, strict=True):
             if host["name"] in names:
-                view = _view(parent, host, part, weight_of.get(parent["name"], 0.0))
+                view = _parent_view(parent, host, part, weight_of.get(parent["name"], 0.0))
                 seen.setdefault(host["name"], []).append(view)
     return seen
 
 
-def _view(parent: Json, host: Json, part: float | None, weight: float) -> View:
+def _parent_view(parent: Json, host: Json, part: float | None, weight: float) -> ParentView:
     rate = None if parent["items_per_s"] is None else parent["items_per_s"] * host["share"]
-    return View(
+    return ParentView(
         availability=host["availability"],
         in_flight=host["in_flight"],
         parked=host.get("parked", 0),
@@ -201,17 +202,17 @@ def _view(parent: Json, host: Json, part: float | None, weight: float) -> View:
     )
 
 
-def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -> Row:
-    """What it says of itself, and its share as its parents have it. `timed`: it times the items that it counts."""
+def _node_row(node: Json, by_connection: bool, timed: bool, views: Sequence[ParentView]) -> StatusRow:
+    """Its own figures, and its share by those of its parents. `timed`: it times the items that it counts."""
     load, live = node["load"] or {}, _is_live(node)
     subtree = node["subtree"] or {}
     state: str = node["state"]
     if state == SERVING:
         state = WANTED.get(node["admin"], state)
-    return Row(
+    return StatusRow(
         name=node["name"],
         state=state_word(state, [view.availability for view in views]),
-        counts=_counts(state, views),
+        counts=_in_capacity(state, views),
         pid=node["pid"],
         address=" ".join(node["addresses"]),
         connections=load.get("connections") if live else None,
@@ -224,7 +225,7 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
         unlearnt=live and subtree.get("capacity") == 0,
         guessed=_is_guess(subtree),
         utilisation=subtree.get("utilisation") if live else None,
-        latency=_sketch(node["latency"]) if live and timed else None,
+        latency=_latency_sketch(node["latency"]) if live and timed else None,
         age_s=node["report_age_s"],
         share=_share(views),
         errors=load.get("errors"),
@@ -233,32 +234,32 @@ def _node(node: Json, by_connection: bool, timed: bool, views: Sequence[View]) -
 
 
 def _is_guess(subtree: Json) -> bool:
-    """Whether a node has its capacity from endpoints, and does not know yet how many items these work on at once."""
+    """Whether a node's capacity comes from endpoints whose slots it does not know yet."""
     capacity = subtree.get("capacity")
     return bool(capacity and not subtree.get("slots") and capacity != subtree.get("own_capacity"))
 
 
-def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
-    """What its parents say of it, and what it reports itself if it has an agent."""
+def _endpoint_row(endpoint: Json, agent: Json | None, views: Sequence[ParentView]) -> StatusRow:
+    """The figures of its parents, and its own reports if it has an agent."""
     reported = (agent and agent["subtree"]) or {}
     ages = [view.age_s for view in views if view.age_s is not None]
-    capacity = reported.get("capacity") or _mean([view.capacity for view in views])
-    return Row(
+    capacity = reported.get("capacity") or _known_mean([view.capacity for view in views])
+    return StatusRow(
         name=endpoint["name"] or endpoint["address"],
         state=state_word(endpoint["state"], [view.availability for view in views]),
-        counts=_counts(endpoint["state"], views),
+        counts=_in_capacity(endpoint["state"], views),
         pid=endpoint["pid"],
         address=endpoint["address"] if endpoint["name"] else "",
         in_flight=sum(view.in_flight for view in views) if views else None,
         parked=sum(view.parked for view in views) if views else None,
-        rate=_sum(view.rate for view in views),
+        rate=_known_sum(view.rate for view in views),
         by_connection=bool(views) and all(view.by_connection for view in views),
         capacity=capacity,
         capacity_age_s=min((view.capacity_age_s for view in views if view.capacity_age_s is not None), default=None),
         unlearnt=not capacity and any(not view.by_connection for view in views),
         guessed=not reported.get("capacity") and any(view.guessed for view in views),
         utilisation=reported.get("utilisation") if agent and _is_live(agent) else None,
-        latency=_sketch(agent["latency"]) if agent and _is_live(agent) else None,
+        latency=_latency_sketch(agent["latency"]) if agent and _is_live(agent) else None,
         age_s=agent["report_age_s"] if agent else min(ages, default=None),
         share=_share(views),
         errors=sum(view.failed for view in views) if views else None,
@@ -267,54 +268,54 @@ def _endpoint(endpoint: Json, agent: Json | None, views: Sequence[View]) -> Row:
 
 
 def _most_common(problems: Iterable[str]) -> str:
-    """Several nodes may find different things: the one that most find."""
+    """The problem that most nodes find; several may find different ones."""
     found = Counter(filter(None, problems)).most_common(1)
     return found[0][0] if found else ""
 
 
-def _counts(state: str, views: Sequence[View]) -> bool:
+def _in_capacity(state: str, views: Sequence[ParentView]) -> bool:
     kept_away = bool(views) and all(view.availability != AVAILABLE for view in views)
     return state == SERVING and not kept_away
 
 
-def _share(views: Sequence[View]) -> float | None:
-    """Of all that the parents send; None while none of them sends anything, and for whom nobody sends to."""
-    return _sum(None if view.part is None else view.part * view.weight for view in views)
+def _share(views: Sequence[ParentView]) -> float | None:
+    """Its part of all that the parents send; None while none of them sends anything."""
+    return _known_sum(None if view.part is None else view.part * view.weight for view in views)
 
 
-def _total(name: str, address: str, rows: Sequence[Row]) -> Row:
+def _total_row(name: str, address: str, rows: Sequence[StatusRow]) -> StatusRow:
     able = [row for row in rows if row.counts]
-    return Row(
+    return StatusRow(
         name=name,
         state=f"{len(able)}/{len(rows)}",
         counts=bool(able),
         address=address,
-        connections=_sum(row.connections for row in rows),
-        in_flight=_sum(row.in_flight for row in rows),
-        parked=_sum(row.parked for row in rows),
-        rate=_sum(row.rate for row in rows),
+        connections=_known_sum(row.connections for row in rows),
+        in_flight=_known_sum(row.in_flight for row in rows),
+        parked=_known_sum(row.parked for row in rows),
+        rate=_known_sum(row.rate for row in rows),
         by_connection=any(row.by_connection for row in rows),
-        capacity=_sum(row.capacity for row in able),
+        capacity=_known_sum(row.capacity for row in able),
         capacity_age_s=min((row.capacity_age_s for row in able if row.capacity_age_s is not None), default=None),
         unlearnt=any(row.unlearnt for row in able),
         guessed=any(row.guessed for row in able),
         utilisation=_utilisation(able),
         latency=_merged(row.latency for row in rows),
-        share=_sum(row.share for row in rows),
-        errors=_sum(row.errors for row in rows),
+        share=_known_sum(row.share for row in rows),
+        errors=_known_sum(row.errors for row in rows),
     )
 
 
-def _utilisation(rows: Iterable[Row]) -> float | None:
-    """The mean, in which each counts by its capacity: what is used of all there is."""
+def _utilisation(rows: Iterable[StatusRow]) -> float | None:
+    """The mean weighted by capacity: how much of all capacity is used."""
     known = [(row.utilisation, row.capacity) for row in rows if row.utilisation is not None]
     whole = sum(capacity or 0.0 for _, capacity in known)
     if whole:
         return sum(utilisation * (capacity or 0.0) for utilisation, capacity in known) / whole
-    return _mean([utilisation for utilisation, _ in known])
+    return _known_mean([utilisation for utilisation, _ in known])
 
 
-def _sketch(latency: Json | None) -> Sketch | None:
+def _latency_sketch(latency: Json | None) -> Sketch | None:
     if latency is None:
         return None
     try:
@@ -331,11 +332,11 @@ def _merged(sketches: Iterable[Sketch | None]) -> Sketch | None:
     return merged if merged.count else None
 
 
-def _sum(values: Iterable[Number | None]) -> Number | None:
+def _known_sum(values: Iterable[Number | None]) -> Number | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _known_mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

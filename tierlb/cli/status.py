@@ -8,15 +8,15 @@ import click
 
 from tierlb.cli.client import Where, exchange, no_cluster, parsed
 
-ORDER = (
+STATUS_ORDER = (
     *("node", "state", "address", "pid", "rate", "in flight", "parked", "connections", "errors"),
     *("share", "use", "capacity", "p99", "p50", "age"),
 )
-"""The columns, the most important first: what runs where comes before how it does."""
+"""The columns, the most important first: what runs where comes before its figures."""
 ALWAYS = frozenset({"cluster", "revision", "serving", "waiting", "tiers", "pools"})
 
 
-def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = ORDER) -> None:
+def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = STATUS_ORDER) -> None:
     """Print the live tree once; all columns where the output is no terminal."""
     status = fetch_status(admin_url)
     if as_json:
@@ -24,21 +24,21 @@ def show_status(admin_url: Where, as_json: bool, order: Sequence[str] = ORDER) -
         return
     from rich.console import Console
 
-    from tierlb.cli.table import natural_width, page
+    from tierlb.cli.table import natural_width, status_table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=natural_width(status, order))
-    console.print(page(status, order, console.width))
+    console.print(status_table(status, order, console.width))
 
 
 def fetch_status(admin_url: Where) -> dict[str, Any]:
-    """What GET /v1/status answers; a ClickException says what to do when nothing does."""
+    """The answer to GET /v1/status; a ClickException says what to do when there is none."""
     return ask_admin(admin_url, "GET", "/v1/status", ALWAYS)
 
 
 def ask_admin(admin_url: Where, method: str, path: str, keys: frozenset[str]) -> dict[str, Any]:
-    """The mapping with these keys that the admin API answers; a ClickException says what to do when none comes."""
+    """The admin API's answer, a mapping with these keys; a ClickException says what to do when there is none."""
     status, body = exchange(admin_url, method, path)
     if status != 200:
         raise click.ClickException(f"{admin_url} answered {status}: {body[:200].decode(errors='replace')}")

@@ -1,8 +1,9 @@
-"""The status as a table, for `tierlb status` and `tierlb top`: what is shown, how figures are written, what gives way.
+"""The status as a table, for `tierlb status` and `tierlb top`: the columns, the format of figures, and what is left
+out.
 
-Columns keep a least width, so that nothing jumps while figures change. Where the terminal is narrow, columns are left
-out, the least important first, which is for the command to say; where it is low, hosts are, those that are in
-trouble last. Nothing that a node says of itself can do more to a terminal than be printed.
+Columns have a least width, so that nothing moves while figures change. On a narrow terminal columns are left out, the
+least important first, in the order that the command gives. On a low one hosts are left out, those with problems last.
+No text from a node can have an effect on the terminal.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from tierlb.cli.printable import printable
-from tierlb.cli.rows import SERVING, STALE_S, Group, Row, groups_of, internal_errors
+from tierlb.cli.rows import SERVING, STALE_S, StatusGroup, StatusRow, groups_of, internal_errors
 
 MOST_PHRASES = 5
 MOST_PROCESSES = 4
-"""Named in the line about internal errors."""
+"""The most processes that the line about internal errors names."""
 INDENT = "  "
 HEADLINES = 3
-"""What stands above the rows: the cluster, the headings, the rule."""
+"""The lines above the rows: the cluster, the headings, the rule."""
 WARM, HOT_CELL = 0.8, 0.95
-OLD_S = 10.0
-"""The age of what a capacity was learnt from is shown from here on."""
+OLD_REPORT_S = 10.0
+"""The age of a capacity is shown from here on."""
 UNKNOWN = "?"
 STATE_STYLES = {SERVING: "green", "starting": "yellow", "draining": "yellow", "maintenance": "yellow"}
 
@@ -37,14 +38,14 @@ class Column:
     """`least`: in characters; `style` is for its cells, by what the row says."""
 
     heading: str
-    text: Callable[[Row], str]
+    text: Callable[[StatusRow], str]
     least: int = 0
     justify: JustifyMethod = "right"
-    style: Callable[[Row], str] = lambda _: ""
+    style: Callable[[StatusRow], str] = lambda _: ""
 
 
-def page(status: dict[str, Any], order: Sequence[str], width: int, height: int | None = None) -> Lines:
-    """Everything, in so many characters and lines; `order` names the columns, the most important first."""
+def status_table(status: dict[str, Any], order: Sequence[str], width: int, height: int | None = None) -> Lines:
+    """The whole table in so many characters and lines; `order` names the columns, the most important first."""
     groups = groups_of(status)
     phrases = _first(_phrases(status, groups), MOST_PHRASES)
     if height is not None:
@@ -53,16 +54,16 @@ def page(status: dict[str, Any], order: Sequence[str], width: int, height: int |
 
 
 def natural_width(status: dict[str, Any], order: Sequence[str]) -> int:
-    """How wide the page is if nothing has to be left out."""
+    """The width of the table with all columns."""
     groups = groups_of(status)
-    rows = _rows(groups)
-    wide = sum(_width(COLUMNS[key], rows) + 2 for key in order)
+    rows = _group_rows(groups)
+    wide = sum(_width(STATUS_COLUMNS[key], rows) + 2 for key in order)
     return max(wide, *(cell_len(INDENT + phrase) for phrase in _phrases(status, groups)), 0)
 
 
-def shortened(groups: Sequence[Group], lines: int) -> tuple[Group, ...]:
-    """The same in no more lines, if there is one for each headline: hosts give way to the words `… 7 more`, those
-    that simply serve first. Small groups stay whole as long as they can."""
+def shortened(groups: Sequence[StatusGroup], lines: int) -> tuple[StatusGroup, ...]:
+    """The same groups in no more lines, with one for each headline at least. Hosts are replaced by `… 7 more`, those
+    that simply serve first. Small groups stay whole as long as possible."""
     if sum(1 + len(group.hosts) for group in groups) <= lines:
         return tuple(groups)
     spare, left, result = lines - len(groups), len(groups), {}
@@ -74,8 +75,8 @@ def shortened(groups: Sequence[Group], lines: int) -> tuple[Group, ...]:
 
 
 def fitting(columns: Sequence[tuple[str, int]], width: int) -> tuple[list[str], int]:
-    """Which of these columns, the most important first, each with its width, have room; and how far apart they stand.
-    The first two always do."""
+    """The columns that fit, the most important first, each with its width, and their distance. The first two are always
+    included."""
     chosen = list(columns)
     while len(chosen) > 2 and _total_width(chosen, 1) > width:
         chosen.pop()
@@ -97,7 +98,7 @@ def percent_text(value: float | None) -> str:
     return "" if value is None else f"{_short_number(100 * value)} %"
 
 
-def duration_text(value_s: float | None) -> str:
+def short_duration(value_s: float | None) -> str:
     """`850 µs`, `1.2 ms`, `12 ms`, `0.25 s`, `12 s`: two or three digits that matter."""
     if value_s is None:
         return ""
@@ -122,11 +123,11 @@ def age_text(value_s: float | None) -> str:
 def capacity_text(
     value: float | None, learnt_s: float | None, *, by_connection: bool = False, guessed: bool = False
 ) -> str:
-    """`1,234/s`, `1,234/s (5 min)` where it was learnt so long ago, `~1,234/s` where it stands on a guess, `?` where
+    """`1,234/s`; `1,234/s (5 min)` where it was learnt so long ago; `~1,234/s` where it depends on a guess; `?` where
     nothing was learnt."""
     if value is None:
         return UNKNOWN
-    old = f" ({age_text(learnt_s)})" if learnt_s is not None and learnt_s >= OLD_S else ""
+    old = f" ({age_text(learnt_s)})" if learnt_s is not None and learnt_s >= OLD_REPORT_S else ""
     return ("~" if guessed else "") + rate_text(value, by_connection) + old
 
 
@@ -134,31 +135,31 @@ def _short_number(value: float) -> str:
     return f"{value:,.1f}" if 0.05 <= value < 9.95 and value != int(value) else f"{value:,.0f}"
 
 
-def _state_style(row: Row) -> str:
+def _state_style(row: StatusRow) -> str:
     word = row.state.partition(" ")[0]
     if "/" in word:
         return "yellow" if word.partition("/")[0] != word.partition("/")[2] else ""
     return STATE_STYLES.get(word, "red")
 
 
-def _use_style(row: Row) -> str:
+def _use_style(row: StatusRow) -> str:
     if row.utilisation is None or row.utilisation < WARM:
         return ""
     return "red" if row.utilisation >= HOT_CELL else "yellow"
 
 
-def _age_style(row: Row) -> str:
+def _age_style(row: StatusRow) -> str:
     return "red" if row.age_s is not None and row.age_s >= STALE_S else ""
 
 
-def _capacity(row: Row) -> str:
-    """Nothing where nobody told anything, or none is ever learnt."""
+def _capacity(row: StatusRow) -> str:
+    """Empty where nothing was reported, or none is ever learnt."""
     if row.capacity is None and not row.unlearnt:
         return ""
     return capacity_text(row.capacity, row.capacity_age_s, by_connection=row.by_connection, guessed=row.guessed)
 
 
-COLUMNS = {
+STATUS_COLUMNS = {
     "node": Column("node", lambda row: row.name, justify="left"),
     "state": Column("state", lambda row: row.state, least=8, justify="left", style=_state_style),
     "pid": Column("pid", lambda row: "" if row.pid is None else str(row.pid), justify="left"),
@@ -169,13 +170,13 @@ COLUMNS = {
     "rate": Column("rate", lambda row: rate_text(row.rate, row.by_connection), least=9),
     "capacity": Column("capacity", _capacity, least=9),
     "use": Column("use", lambda row: percent_text(row.utilisation), least=5, style=_use_style),
-    "p50": Column("p50", lambda row: duration_text(row.quantile_s(0.5)), least=7),
-    "p99": Column("p99", lambda row: duration_text(row.quantile_s(0.99)), least=7),
+    "p50": Column("p50", lambda row: short_duration(row.quantile_s(0.5)), least=7),
+    "p99": Column("p99", lambda row: short_duration(row.quantile_s(0.99)), least=7),
     "age": Column("age", lambda row: age_text(row.age_s), least=6, style=_age_style),
     "share": Column("share", lambda row: percent_text(row.share), least=5),
     "errors": Column("errors", lambda row: count_text(row.errors)),
 }
-"""In the order in which they stand."""
+"""The columns in the order of display."""
 
 
 def _headline(status: dict[str, Any]) -> Text:
@@ -190,8 +191,8 @@ def _line(text: str, style: str) -> Text:
     return Text(INDENT + printable(text), style, no_wrap=True, overflow="ellipsis")
 
 
-def _phrases(status: dict[str, Any], groups: Sequence[Group]) -> list[str]:
-    """What stands below the table: what is not up, then what health checks find wrong, and where."""
+def _phrases(status: dict[str, Any], groups: Sequence[StatusGroup]) -> list[str]:
+    """The lines below the table: what is not up, then what health checks found, and where."""
     found = [f"{row.name}: {row.problem}" for group in groups for row in group.hosts if row.problem]
     return [*_internal_errors(status), *(f"waiting for {phrase}" for phrase in status["waiting"]), *found]
 
@@ -208,18 +209,18 @@ def _first(phrases: Sequence[str], most: int) -> list[str]:
     return [*phrases[: most - 1], f"… {len(phrases) - most + 1} more"]
 
 
-def _foremost(hosts: Sequence[Row], most: int) -> tuple[Row, ...]:
-    """So many lines of them, in their order; none if even `… more` has no place."""
+def _foremost(hosts: Sequence[StatusRow], most: int) -> tuple[StatusRow, ...]:
+    """So many lines of them, in their order; none if even `… more` does not fit."""
     if len(hosts) <= most:
         return tuple(hosts)
     if most == 0:
         return ()
     by_need = sorted(range(len(hosts)), key=lambda index: hosts[index].state == SERVING)
     kept = sorted(by_need[: most - 1])
-    return (*(hosts[index] for index in kept), Row(f"… {len(hosts) - len(kept)} more"))
+    return (*(hosts[index] for index in kept), StatusRow(f"… {len(hosts) - len(kept)} more"))
 
 
-def _rows(groups: Sequence[Group]) -> list[Row]:
+def _group_rows(groups: Sequence[StatusGroup]) -> list[StatusRow]:
     """All lines, hosts indented."""
     return [
         row
@@ -228,7 +229,7 @@ def _rows(groups: Sequence[Group]) -> list[Row]:
     ]
 
 
-def _width(column: Column, rows: Sequence[Row]) -> int:
+def _width(column: Column, rows: Sequence[StatusRow]) -> int:
     return max(column.least, cell_len(column.heading), *(cell_len(printable(column.text(row))) for row in rows), 0)
 
 
@@ -236,11 +237,11 @@ def _total_width(columns: Sequence[tuple[str, int]], gap: int) -> int:
     return sum(width for _, width in columns) + gap * (len(columns) - 1)
 
 
-def _table(groups: Sequence[Group], order: Sequence[str], width: int) -> Table:
-    rows = _rows(groups)
-    widths = {key: _width(COLUMNS[key], rows) for key in order}
+def _table(groups: Sequence[StatusGroup], order: Sequence[str], width: int) -> Table:
+    rows = _group_rows(groups)
+    widths = {key: _width(STATUS_COLUMNS[key], rows) for key in order}
     chosen, gap = fitting(list(widths.items()), width)
-    shown = [(column, widths[key]) for key, column in COLUMNS.items() if key in chosen]
+    shown = [(column, widths[key]) for key, column in STATUS_COLUMNS.items() if key in chosen]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     for column, least in shown:
         table.add_column(column.heading, justify=column.justify, no_wrap=True, overflow="ellipsis", min_width=least)

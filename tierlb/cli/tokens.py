@@ -1,9 +1,9 @@
-"""Tokens that are given to a command, and whether others may know them too.
+"""Tokens that are given to a command, and whether other users may know them too.
 
 A token comes from a file that only its owner can read, or from a descriptor. An environment is inherited by children,
-and shown by tools that inspect containers; a file with other modes is read by other users. Both work, with a warning
-that says what to do. Secrets of containers are excepted: an engine mounts them for one container, readable by all in
-it.
+and shown by tools that inspect containers; a file with other modes is readable for other users. Both work, with a
+warning that says what to do. Container secrets are excepted: an engine mounts them for one container, readable for all
+processes in it.
 """
 
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import click
 
-from tierlb.channel.join_credentials import MAX_BYTES, NoJoinCredentials, line_of, read_token
+from tierlb.channel.join_credentials import MAX_TOKEN_BYTES, NoJoinCredentials, line_of, read_token
 from tierlb.channel.log import Log
 from tierlb.node.process import TOKEN_VARIABLE
 from tierlb.wire.credentials import BadCredential, Credential, Principal, Role, issued, parse_credential, root_key
 
 CONTAINER_SECRETS = Path("/run/secrets")
-"""Where Docker, Podman and our own renderings mount them."""
-OTHERS = 0o077
-_told: set[Path] = set()
+"""Where Docker, Podman and our own renderings mount secrets."""
+OTHER_ROLES = 0o077
+_exposed_logged: set[Path] = set()
 FROM_ENVIRONMENT = f"it came in {TOKEN_VARIABLE}, which is inherited and shown: use --token-file or --token-fd"
 
 
@@ -35,39 +35,39 @@ def token_from_descriptor(descriptor: int) -> str:
     """A token that the parent process wrote to a pipe or a file that this one has open."""
     try:
         with open(descriptor, "rb") as stream:
-            return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_BYTES))
+            return line_of(Path(f"descriptor {descriptor}"), stream.read(MAX_TOKEN_BYTES))
     except (OSError, NoJoinCredentials) as problem:
         raise click.ClickException(f"--token-fd {descriptor}: {problem}") from problem
 
 
 def exposure(file: Path) -> str:
-    """Why others may know what is in a token file, and what to do; "" if they should not."""
+    """Why other users may know the content of a token file, and what to do; "" if they do not."""
     try:
         mode = file.stat().st_mode & 0o777
     except OSError:
         return ""
-    if not mode & OTHERS or not file.is_file() or CONTAINER_SECRETS in file.absolute().parents:
+    if not mode & OTHER_ROLES or not file.is_file() or CONTAINER_SECRETS in file.absolute().parents:
         return ""
     return f"{file} can be read by others (mode {mode:04o}): chmod 600 {file}"
 
 
 def warn_if_exposed(log: Log, *files: Path | None) -> None:
-    """Log it."""
+    """Log it for each of the files."""
     for file in files:
         if file is not None and (reason := exposure(file)):
             log.warning("token_exposed", reason=reason)
 
 
 def tell_if_exposed(file: Path | None) -> None:
-    """Say it to the person who runs a command, once for each file however many requests the command makes."""
-    if file is not None and file not in _told and (reason := exposure(file)):
-        _told.add(file)
+    """Print it for the user of a command, once for each file however many requests the command makes."""
+    if file is not None and file not in _exposed_logged and (reason := exposure(file)):
+        _exposed_logged.add(file)
         click.echo(f"warning: {reason}", err=True)
 
 
 def credential_or_exit(token: str, principal: Principal) -> tuple[Credential, bool]:
     """The credential for this principal that follows from a token, and whether that token is the cluster's secret
-    itself, from which all others follow; exits with 2 if it is for another one."""
+    itself, from which all others follow. Exits with 2 if it is for another principal."""
     try:
         given = parse_credential(token)
         return (issued(root_key(token), principal), True) if given is None else (given.narrowed(principal), False)
@@ -76,7 +76,7 @@ def credential_or_exit(token: str, principal: Principal) -> tuple[Credential, bo
 
 
 def warn_of_root(log: Log, principal: Principal) -> None:
-    """It works, and lets this process do anything."""
+    """Warn that the cluster's secret was given: it works, but allows this process to join as anything."""
     options = " ".join(
         f"--{name} {value}"
         for name, value in (
@@ -100,10 +100,10 @@ def print_token(role: str, tier: str, pool: str, name: str, source: Path, output
         raise click.UsageError(f"--name needs {'--tier' if role == Role.NODE.value else '--pool'}, where the name is")
     tell_if_exposed(source)
     credential, _ = credential_or_exit(token_or_exit(source), Principal(Role(role), group, name))
-    _write(credential.text, output)
+    _write_token(credential.text, output)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write_token(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text)
         return

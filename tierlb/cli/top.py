@@ -1,8 +1,8 @@
-"""`tierlb top`: the table of `tierlb status` in the whole terminal, anew all the time, until Ctrl-C or q.
+"""`tierlb top`: the table of `tierlb status` in the whole terminal, refreshed until Ctrl-C or q.
 
-It stands on the terminal's other screen, which is written over in place: nothing flickers, and what was there before
-is there again afterwards. When the admin API is gone, the last figures stay, dimmed, and it keeps asking, for traffic
-does not depend on the controller.
+It uses the terminal's alternate screen, which is overwritten in place: nothing flickers, and the former content is
+restored afterwards. When the admin API does not answer, the last figures stay, dimmed, and requests go on, because
+traffic does not depend on the controller.
 """
 
 import os
@@ -27,21 +27,21 @@ from rich.text import Text
 from tierlb.cli.client import Where, admin_place
 from tierlb.cli.printable import printable
 from tierlb.cli.status import fetch_status, show_status
-from tierlb.cli.table import age_text, page
+from tierlb.cli.table import age_text, status_table
 from tierlb.topology.units import parse_duration_s
 
-ORDER = (
+TOP_ORDER = (
     *("node", "state", "rate", "in flight", "use", "share", "p99", "capacity"),
     *("p50", "age", "errors", "parked", "connections", "address", "pid"),
 )
 """The columns, the most important first."""
 REDRAW_S = 0.5
-"""A terminal that changed its size is drawn anew that soon, however seldom the cluster is asked."""
+"""A terminal whose size changed is redrawn within this time, however long the interval is."""
 KEYS_BYTES = 64
 
 
 @attrs.frozen
-class Look:
+class TopSettings:
     """The last answer and when it came; the problem, if there was none since."""
 
     status: dict[str, Any] | None = None
@@ -50,7 +50,7 @@ class Look:
 
 
 def show_top(admin_url: Where, interval: str, once: bool, as_json: bool) -> None:
-    """Watch until told to stop; print once where that is wanted, or where there is no terminal to draw on."""
+    """Watch until Ctrl-C or q; print once on request, or where there is no terminal."""
     admin_place(admin_url)
     try:
         interval_s = parse_duration_s(interval)
@@ -58,34 +58,34 @@ def show_top(admin_url: Where, interval: str, once: bool, as_json: bool) -> None
         raise click.UsageError(f"--interval: {error}") from error
     console = Console()
     if once or as_json or not console.is_terminal or console.is_dumb_terminal:
-        show_status(admin_url, as_json, ORDER)
+        show_status(admin_url, as_json, TOP_ORDER)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         _watch(console, admin_url, interval_s)
 
 
-def look(admin_url: Where, last: Look, now: float) -> Look:
-    """Ask; if there is no answer, what was known before and why."""
+def top_loop(admin_url: Where, last: TopSettings, now: float) -> TopSettings:
+    """Ask once; without an answer, the former one and the reason."""
     try:
-        return Look(fetch_status(admin_url), now)
+        return TopSettings(fetch_status(admin_url), now)
     except click.ClickException as problem:
         return attrs.evolve(last, problem=printable(problem.message))
 
 
-def screen(seen: Look, admin_url: Where, now: float, width: int, height: int) -> RenderableType:
-    """What to draw in so many characters and lines."""
+def screen(seen: TopSettings, admin_url: Where, now: float, width: int, height: int) -> RenderableType:
+    """The content of the screen in so many characters and lines."""
     if seen.status is None:
         return Text(f"{seen.problem}\n\nStill trying.", "red") if seen.problem else Text(f"asking {admin_url}")
     if not seen.problem:
-        return page(seen.status, ORDER, width, height)
+        return status_table(seen.status, TOP_ORDER, width, height)
     warning = Text(f"no answer for {age_text(now - seen.taken_s)}, still trying: {seen.problem}", "red")
     lines = len(warning.wrap(Console(width=width), width))
-    return Lines(warning, Styled(page(seen.status, ORDER, width, height - lines), "dim"))
+    return Lines(warning, Styled(status_table(seen.status, TOP_ORDER, width, height - lines), "dim"))
 
 
 def _watch(console: Console, admin_url: Where, interval_s: float) -> None:
-    seen = Look()
+    seen = TopSettings()
 
     def draw() -> None:
         live.update(screen(seen, admin_url, monotonic(), console.width, console.height), refresh=True)
@@ -93,7 +93,7 @@ def _watch(console: Console, admin_url: Where, interval_s: float) -> None:
     with _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         draw()
         while True:
-            seen = look(admin_url, seen, monotonic())
+            seen = top_loop(admin_url, seen, monotonic())
             until_s = monotonic() + interval_s
             while (left_s := until_s - monotonic()) > 0:
                 draw()
@@ -103,7 +103,7 @@ def _watch(console: Console, admin_url: Where, interval_s: float) -> None:
 
 @contextmanager
 def _keys() -> Iterator[int | None]:
-    """The descriptor on which keys come one by one and are not shown, if there is a keyboard."""
+    """The descriptor of the keyboard, if there is one, with keys unbuffered and not shown."""
     if not sys.stdin.isatty():
         yield None
         return

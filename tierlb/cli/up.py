@@ -1,4 +1,4 @@
-"""`tierlb up FILE`: the cluster in the foreground, and what to say when it serves."""
+"""`tierlb up FILE`: the cluster in the foreground, and what it prints once it serves."""
 
 import getpass
 import ipaddress
@@ -22,6 +22,7 @@ from tierlb.cli.log import LazyLog, say
 from tierlb.controller.changes import Changes
 from tierlb.controller.controller import Controller
 from tierlb.controller.following import Following
+from tierlb.controller.startup import start_anew
 from tierlb.controller.store import FileStore
 from tierlb.local.ports import PortTaken, check_free, listen
 from tierlb.local.supervisor import Supervisor
@@ -32,14 +33,14 @@ from tierlb.net.tls import TlsProblem, admin_context
 from tierlb.topology.tree import draw
 from tierlb.topology.uses import Use
 
-TOKEN_BYTES = 32
+UP_TOKEN_BYTES = 32
 IPV4 = 4
 
 
 @attrs.frozen
 class UpOptions:
-    """`state`: where the controller keeps what must outlive it, if not in the usual place. `watch`: edits of the file
-    are applied. `ready_fd`: a pipe of whoever started this in the background and waits for the admin API's URL."""
+    """`state`: the directory of the controller, if not in the usual place. `watch`: edits of the file are applied.
+    `ready_fd`: a pipe to the process that started this one in the background and waits for the admin API's URL."""
 
     state: Path | None = None
     watch: bool = False
@@ -55,7 +56,7 @@ def run_up(file: Path, options: UpOptions) -> None:
 
 
 def source_or_exit(file: Path, state: Path | None) -> Source:
-    """What is run for FILE; exits with 2 for a bad file and 1 where a copy of an example cannot be made."""
+    """The file to run for FILE; exits with 2 for a bad file and 1 where a copy of an example cannot be made."""
     try:
         return source_of(file, state or usual_directory(load_or_exit(file).cluster))
     except StoreError as error:
@@ -73,14 +74,14 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         check_free(topology)
         admin_tls = admin_context(topology.admin_tls) if topology.admin_tls is not None else None
         admin = listen(topology.admin, "admin.listen")
-        if await changes.start(text, getpass.getuser()) != text:
+        if await start_anew(changes, text, getpass.getuser()) != text:
             topology = controller.topology
             check_free(topology)
     except (PortTaken, TlsProblem) as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:
         raise click.ClickException(f"{error} (option --state)") from error
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = secrets.token_urlsafe(UP_TOKEN_BYTES)
     descriptors = limit()  # of the processes that are started here; each node raises its own
     raise_limit()
     supervisor = Supervisor(topology, controller, log, random.Random(), invite=state, descriptors=descriptors)
@@ -93,7 +94,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
     async def on_starting(background: trio.Nursery) -> None:
         from tierlb.admin.app import serve_admin
 
-        await background.start(serve_admin, admin, controller, changes, token, admin_tls)
+        await background.start(serve_admin, admin, controller.observer, changes, token, admin_tls)
 
     async def on_serving(background: trio.Nursery) -> None:
         changes.machines = supervisor.manager
@@ -114,7 +115,7 @@ async def _up(topology: Topology, source: Source, text: str, options: UpOptions)
         await store.close()
     if problem:
         raise click.ClickException(problem)
-    log.info("stopped")
+    log.info("cluster_stopped")
 
 
 def admin_url(topology: Topology, port: int) -> str:
@@ -132,8 +133,8 @@ def admin_url(topology: Topology, port: int) -> str:
 def ready_block(
     topology: Topology, admin_url: str, end: str, state: Path | None = None, source: Source | None = None
 ) -> str:
-    """What a person needs once the cluster serves; `end`: how to end it, `state`: if it is not the usual one, `source`:
-    the file, which is named where it is not the one that the person gave."""
+    """The message once the cluster serves. `end`: how to end it; `state`: if not the usual one; `source`: the file,
+    which is named if it is not the one that was given."""
     public = [tier for tier in topology.tiers.values() if tier.listen is not None]
     lines = ["", f"{topology.cluster} is ready", ""]
     lines += [f"  {tier.name:<12} {tier.listen}" for tier in public]
@@ -171,6 +172,6 @@ def how_to_call() -> str:
 
 
 def _speaks_http(topology: Topology, name: str) -> bool:
-    """An l7 tier stands somewhere below, so what arrives here is HTTP."""
+    """Whether an l7 tier is at or below this one, so that the traffic is HTTP."""
     tier = topology.tiers.get(name)
     return tier is not None and (tier.kind is Kind.L7 or any(_speaks_http(topology, target) for target in tier.targets))

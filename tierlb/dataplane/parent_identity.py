@@ -9,7 +9,7 @@ import hmac
 import attrs
 
 from tierlb.model.snapshot import process_name
-from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, WAY, ProxyHeader, encode_tlv
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, VIA, ProxyHeader, encode_tlv
 
 
 @attrs.define
@@ -45,5 +45,5 @@ def process_of(parent: str, header: ProxyHeader) -> str:
 
 def processes_of(parent: str, header: ProxyHeader) -> tuple[str, ...]:
     """All processes that the connection passed above, the nearest parent's first."""
-    above = header.tlvs.get(WAY, b"").decode("latin-1")
+    above = header.tlvs.get(VIA, b"").decode("latin-1")
     return (process_of(parent, header), *(above.split("\n") if above else ()))

@@ -27,7 +27,8 @@ QUIET_S = 2.0
 UNUSED_S = 10.0
 """One on which nothing has moved yet counts as in use for so long: the default of timeouts.head."""
 
-_spare_pipes: list[tuple[int, int]] = []
+spare_pipes: list[tuple[int, int]] = []
+"""Kernel pipes of this process that no direction uses now."""
 
 
 class Pipe:
@@ -315,7 +316,7 @@ class End(Stream):
         if self.peer.backlog is not None:
             return False
         try:
-            self.kernel = _spare_pipes.pop() if _spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self.kernel = spare_pipes.pop() if spare_pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # out of descriptors: copying still works
             self.full_reads = 0
             return False
@@ -328,10 +329,10 @@ class End(Stream):
     def _return_kernel_pipe(self) -> None:
         if self.kernel is None:
             return
-        if self.held or len(_spare_pipes) >= SPARE_PIPES:
+        if self.held or len(spare_pipes) >= SPARE_PIPES:
             os.close(self.kernel[0])
             os.close(self.kernel[1])
         else:
-            _spare_pipes.append(self.kernel)
+            spare_pipes.append(self.kernel)
         self.kernel = None
         self.held = 0

@@ -1,10 +1,10 @@
 """A small HTTP/1.1 server to stand behind the balancer in demonstrations and tests.
 
-It says who answered and what arrived: a GET gets JSON with the backend's name and the request as seen here, a
-POST gets its own body back as it streams in, a PUT is swallowed and counted. `?delay=50ms` waits first,
-`?status=503` sets the status, `?bytes=1000000` streams that many bytes. `/healthz` answers ok. SIGTERM lets
-requests in progress finish. It can pretend to be limited (`Station`), and says its load as a real app with a reporter
-would: at `/.tierlb/load`, and as ORCA in each response.
+Its answers name the server and the request: a GET gets JSON with the endpoint's name and the request as seen here, a
+POST gets its own body back as it streams in, a PUT is read and counted. `?delay=50ms` waits first, `?status=503` sets
+the status, `?bytes=1000000` streams that many bytes. `/healthz` answers ok. SIGTERM lets requests in progress finish.
+It can limit itself to a number of workers (`Workers`), and reports its load as a real application with a reporter does:
+at `/.tierlb/load`, and as ORCA in each response.
 
 Written on trio and h11 alone so that it starts fast. Left out: everything a production server needs.
 """
@@ -28,11 +28,11 @@ from tierlb.agent.reporter import DEFAULT_PATH, ORCA_FIELD, Counts, OrcaField
 from tierlb.model.topology import Orca
 from tierlb.wire.orca import encode_orca, parse_orca
 
-READ_BYTES = 65536
+DEMO_READ_BYTES = 65536
 CHUNK = b"x" * 65536
 IDLE_TIMEOUT_S = 120.0
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (what is looked for)
-"""Says nothing of who it is; in a container its host name does."""
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (what is looked for)
+"""Addresses that do not identify a server; in a container the host name does."""
 STOP_DEADLINE_S = 5.0
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
@@ -42,7 +42,7 @@ class BadQuery(ValueError):  # noqa: N818 (the text is the response)
 
 
 @attrs.frozen
-class Wish:
+class Instructions:
     """How the client wants to be answered."""
 
     delay_s: float = 0.0
@@ -50,17 +50,17 @@ class Wish:
     size_bytes: int | None = None
 
 
-def read_wish(query: str) -> Wish:
-    """The wish in a query string; parameters it does not know are left alone. Raises BadQuery."""
+def read_instructions(query: str) -> Instructions:
+    """The instructions in a query string; unknown parameters are ignored. Raises BadQuery."""
     values = {name: texts[-1] for name, texts in parse_qs(query).items()}
-    wish = Wish()
+    instructions = Instructions()
     if text := values.get("delay"):
-        wish = attrs.evolve(wish, delay_s=read_seconds("delay", text))
+        instructions = attrs.evolve(instructions, delay_s=read_seconds("delay", text))
     if text := values.get("status"):
-        wish = attrs.evolve(wish, status=_whole("status", text, 200, 599))
+        instructions = attrs.evolve(instructions, status=_whole_number("status", text, 200, 599))
     if text := values.get("bytes"):
-        wish = attrs.evolve(wish, size_bytes=_whole("bytes", text, 0, 1 << 40))
-    return wish
+        instructions = attrs.evolve(instructions, size_bytes=_whole_number("bytes", text, 0, 1 << 40))
+    return instructions
 
 
 def read_seconds(name: str, text: str) -> float:
@@ -71,16 +71,16 @@ def read_seconds(name: str, text: str) -> float:
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
-def _whole(name: str, text: str, lowest: int, highest: int) -> int:
+def _whole_number(name: str, text: str, lowest: int, highest: int) -> int:
     if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
         raise BadQuery(f"{name}={text}: write a whole number from {lowest} to {highest}\n")
     return int(text)
 
 
 @attrs.define
-class Station:
-    """So many slots work, each on one request for `service_s` in the mean; who comes when all are taken waits in
-    turn. Without slots nobody waits."""
+class Workers:
+    """So many slots, each of which works on one request for `service_s` on average; further requests wait in turn. With
+    0 slots there is no limit."""
 
     slots: int = 0
     service_s: float = 0.0
@@ -92,7 +92,7 @@ class Station:
         self._free = trio.CapacityLimiter(self.slots or 1_000_000)
 
     def draw_s(self) -> float:
-        """How long the next request takes."""
+        """The service time of the next request."""
         return self.service_s if self.fixed or not self.service_s else self.rng.expovariate(1 / self.service_s)
 
     async def work(self) -> None:
@@ -103,11 +103,11 @@ class Station:
 
 @attrs.define
 class Backend:
-    """The server's name and port as its answers give them, and whether it is about to end."""
+    """`name` and `port` as the answers give them. `stopping`: the server is about to end."""
 
     name: str
     port: int = 0
-    station: Station = attrs.field(factory=Station)
+    workers: Workers = attrs.field(factory=Workers)
     orca: Orca | None = None
     counts: Counts = attrs.field(init=False)
     _orca_field: OrcaField = attrs.field(init=False)
@@ -115,18 +115,18 @@ class Backend:
     idle: set[trio.CancelScope] = attrs.field(factory=set)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = Counts(self.station.slots, trio.current_time)
+        self.counts = Counts(self.workers.slots, trio.current_time)
         self._orca_field = OrcaField(self.counts, trio.current_time)
 
     def load_fields(self) -> list[tuple[bytes, bytes]]:
-        """The response fields that say its load."""
+        """The response fields with its load."""
         if self.orca is None:
             return []
         text = self._orca_field.value().encode()
         return [(ORCA_FIELD.encode(), text if self.orca is Orca.TEXT else encode_orca(parse_orca(text), self.orca))]
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """One connection, until either side has had enough."""
+        """One connection, until either side closes it."""
         exchange = _Connection(self, stream)
         try:
             await exchange.run()
@@ -137,7 +137,7 @@ class Backend:
                 await stream.aclose()
 
     def stop(self) -> None:
-        """End waiting connections now and the others after their response."""
+        """End idle connections now and the others after their response."""
         self.stopping = True
         for scope in self.idle:
             scope.cancel()
@@ -176,13 +176,13 @@ class _Connection:
                 return event
             if self.http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            self.http.receive_data(await self.stream.receive_some(READ_BYTES))
+            self.http.receive_data(await self.stream.receive_some(DEMO_READ_BYTES))
 
     async def _answer(self, request: h11.Request) -> None:
         self.is_head = request.method == b"HEAD"
         target = urlsplit(request.target.decode("latin-1"))
         try:
-            wish = read_wish(target.query)
+            instructions = read_instructions(target.query)
         except BadQuery as problem:
             await self._read_body()
             await self._respond(400, "text/plain", str(problem).encode())
@@ -192,29 +192,29 @@ class _Connection:
             await self._respond(200, "application/json", json.dumps(self.backend.counts.figures()).encode() + b"\n")
         elif target.path == "/healthz":
             await self._read_body()
-            await trio.sleep(wish.delay_s)
-            await self._respond(wish.status, "text/plain", b"ok\n")
+            await trio.sleep(instructions.delay_s)
+            await self._respond(instructions.status, "text/plain", b"ok\n")
         else:
-            await self._work(request, wish)
+            await self._work(request, instructions)
 
-    async def _work(self, request: h11.Request, wish: Wish) -> None:
+    async def _work(self, request: h11.Request, instructions: Instructions) -> None:
         began_s = self.backend.counts.begin()
         try:
-            await self.backend.station.work()
-            await trio.sleep(wish.delay_s)
-            await self._fulfil(request, wish)
+            await self.backend.workers.work()
+            await trio.sleep(instructions.delay_s)
+            await self._fulfil(request, instructions)
         finally:
-            self.backend.counts.end(began_s, failed=wish.status >= 500)
+            self.backend.counts.end(began_s, failed=instructions.status >= 500)
 
-    async def _fulfil(self, request: h11.Request, wish: Wish) -> None:
+    async def _fulfil(self, request: h11.Request, instructions: Instructions) -> None:
         if request.method == b"POST":
-            await self._echo(request, wish)
+            await self._echo(request, instructions)
             return
         body_bytes = await self._read_body()
-        if wish.size_bytes is not None:
-            await self._stream(wish)
+        if instructions.size_bytes is not None:
+            await self._stream(instructions)
         else:
-            await self._respond(wish.status, "application/json", self._describe(request, body_bytes))
+            await self._respond(instructions.status, "application/json", self._describe(request, body_bytes))
 
     def _describe(self, request: h11.Request, body_bytes: int) -> bytes:
         seen = {
@@ -228,20 +228,20 @@ class _Connection:
         }
         return json.dumps(seen).encode() + b"\n"
 
-    async def _echo(self, request: h11.Request, wish: Wish) -> None:
+    async def _echo(self, request: h11.Request, instructions: Instructions) -> None:
         kept = {b"content-type", b"content-length"}
         headers = [(name, value) for name, value in request.headers if name in kept]
-        await self._send(self._head(wish.status, headers))
+        await self._send(self._head(instructions.status, headers))
         while isinstance(event := await self._next_event(), h11.Data):
-            if self._may_have_body(wish.status):
+            if self._may_have_body(instructions.status):
                 await self._send(h11.Data(data=bytes(event.data)))
         await self._send(h11.EndOfMessage())
 
-    async def _stream(self, wish: Wish) -> None:
-        left = wish.size_bytes or 0
+    async def _stream(self, instructions: Instructions) -> None:
+        left = instructions.size_bytes or 0
         length = (b"content-length", str(left).encode())
-        await self._send(self._head(wish.status, [(b"content-type", b"application/octet-stream"), length]))
-        while left and self._may_have_body(wish.status):
+        await self._send(self._head(instructions.status, [(b"content-type", b"application/octet-stream"), length]))
+        while left and self._may_have_body(instructions.status):
             part = CHUNK[:left]
             await self._send(h11.Data(data=part))
             left -= len(part)
@@ -258,7 +258,7 @@ class _Connection:
         own = [(b"x-backend", self.backend.name.encode()), *self.backend.load_fields()]
         if self.backend.stopping:
             own.append((b"connection", b"close"))
-        return h11.Response(status_code=status, headers=[*own, *headers], reason=_phrase(status))
+        return h11.Response(status_code=status, headers=[*own, *headers], reason=_reason_phrase(status))
 
     def _may_have_body(self, status: int) -> bool:
         """RFC 9110, 6.4.1: an answer to HEAD, a 204 and a 304 end with their head."""
@@ -280,16 +280,16 @@ async def run_backend(
     name: str,
     host: str,
     port: int,
-    station: Station | None = None,
+    workers: Workers | None = None,
     orca: Orca | None = None,
     *,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; gives the port when it accepts connections."""
+    """Serve until SIGTERM or SIGINT. The port is passed on once it accepts connections."""
     listeners = await trio.open_tcp_listeners(port, host=host)
     port = listeners[0].socket.getsockname()[1]
-    known = socket.gethostname() if host in EVERYWHERE else host
-    backend = Backend(name or f"{known}:{port}", port, station or Station(), orca)
+    known = socket.gethostname() if host in WILDCARDS else host
+    backend = Backend(name or f"{known}:{port}", port, workers or Workers(), orca)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
@@ -303,5 +303,5 @@ async def run_backend(
             backend.stop()
 
 
-def _phrase(status: int) -> str:
+def _reason_phrase(status: int) -> str:
     return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""

@@ -1,13 +1,13 @@
 """A topology as a compose file: one service per tier, one per pool with `run`, and the controller.
 
-Who may reach whom is the networks. Each tier and pool has a network `to-NAME` without a way out, in which it is with
-those that send to it, and no service has a network that it does not need. The controller is in those of whoever joins
-it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in its own network,
-so the local address of that connection is the one by which its parents reach it. Who publishes a port or sends to
-endpoints elsewhere has a network `out-NAME` besides, alone.
+Networks decide which services reach each other. Each tier and pool has a network `to-NAME` without a way out, shared
+with those that send to it, and no service is in a network that it does not need. The controller is in the networks of
+all that join it, in each under an alias of its own, `controller-NAME`: a node joins by the alias that exists only in
+its own network, so that the local address of that connection is the one by which its parents reach it. A service that
+publishes a port or sends to endpoints elsewhere also has a network `out-NAME`, alone.
 
-The result keeps to what docker-compose 1.29 and the Compose Specification both have. Left out: several hosts (that is
-Kubernetes, or `tierlb node` by hand), and endpoints that are not started by `run`, which are not compose's to start.
+The result uses only what both docker-compose 1.29 and the Compose Specification have. Left out: several machines (use
+Kubernetes, or `tierlb node` by hand), and endpoints without `run`, which compose does not start.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from tierlb.balance.stop_times import stop_whole_s
 from tierlb.deploy.container import (
     ADMIN_PORT,
     CONTROL_PORT,
+    MOUNTED_TOPOLOGY,
     NODE_CONTROL_PORT,
     POOL_PORT,
     PROBE,
     STATE_DIRECTORY,
-    TOPOLOGY_FILE,
     UID,
     controller_command,
     file_place,
@@ -44,38 +44,39 @@ from tierlb.wire.credentials import Principal, Role
 
 Document = dict[str, Any]
 
-CONTROLLER = "controller"
+CONTROLLER_SERVICE = "controller"
 JOIN_TOKEN, ADMIN_TOKEN = "join-token", "admin-token"
-"""The join token is the cluster's secret, from which those of nodes and agents follow: for the controller alone."""
+"""The join token is the cluster's secret, from which those of nodes and agents follow: it is for the controller alone.
+"""
 NODE_TOKEN, AGENT_TOKEN = "node-token-", "agent-token-"
-"""What the tokens of tiers and of pools with agents begin with."""
+"""Prefixes of the tokens of tiers and of pools with agents."""
 TLS_SECRETS = ("tls.crt", "tls.key", "ca.crt")
 STORE = "store-"
-"""What the secrets of the store begin with."""
+"""Prefix of the secrets of the store."""
 SECRETS_PATH = "/run/secrets"
-FOLDER = posixpath.dirname(TOPOLOGY_FILE)
-"""Of the topology file, where the controller looks for the files that it names."""
+FOLDER = posixpath.dirname(MOUNTED_TOPOLOGY)
+"""The directory of the topology file, where the controller looks for the files that it names."""
 CONTROLLER_STOP_S = 15
-"""It drains nothing; this is for an engine that is busy."""
+"""The controller drains nothing; this allows for a busy engine."""
 HEALTH_TIMES: Document = {"interval": "3s", "timeout": "5s", "retries": 3, "start_period": "30s"}
-"""A check costs about 30 ms of processor time, nearly all of it the engine's."""
+"""A check costs about 30 ms of CPU time, nearly all of it the engine's."""
 WAY_OUT = "out-"
-CLUSTER_LABEL = "tierlb.cluster"
+COMPOSE_CLUSTER_LABEL = "tierlb.cluster"
 DEFINITION_LABEL = "tierlb.definition"
-"""Of what a container was made from, to tell those that are to be made anew. Networks and numbers can be changed while
-it runs."""
+"""Hash of the container's definition, to recognise containers that have to be recreated. Networks and replicas are not
+included: they can be changed while it runs."""
 CHANGEABLE = ("scale", "depends_on", "networks")
 HARDENED: Document = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
-CONFINED: Document = {"user": f"{UID}:{UID}", "read_only": True, "tmpfs": ["/tmp"], **HARDENED}  # noqa: S108
-"""For tierlb's own image. Others may need a user and files of their own."""
+CONTAINER_SECURITY: Document = {"user": f"{UID}:{UID}", "read_only": True, "tmpfs": ["/tmp"], **HARDENED}  # noqa: S108
+"""For tierlb's own image. Other images may need another user and writable files."""
 NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""The system's resolver takes these for IPv4 addresses (inet_aton)."""
+"""Names that the system's resolver takes for IPv4 addresses (inet_aton)."""
 UNITS = (("g", 2**30), ("m", 2**20), ("k", 2**10), ("b", 1))
 
 
 @attrs.frozen
 class TlsFiles:
-    """Where the topology file says that they are, seen from its folder."""
+    """The TLS files as named in the topology file, relative to its directory."""
 
     certificate: str
     key: str
@@ -84,8 +85,9 @@ class TlsFiles:
 
 @attrs.frozen
 class Rendering:
-    """`image` has tierlb. `tls`: needed if the topology has `security.tls`. `source`: the topology file, if it is not
-    the one beside the compose file, for the next rendering. `store`: as `container.store_files` has them."""
+    """What is rendered. `image` has tierlb. `tls`: required if the topology has `security.tls`. `source`: the topology
+    file for the next rendering, if it is not the one beside the compose file. `store`: as from `container.store_files`.
+    """
 
     topology: Topology
     image: str
@@ -95,48 +97,48 @@ class Rendering:
 
 
 def store_secrets(rendering: Rendering) -> dict[str, str]:
-    """Those of the store, by the names of their files in `rendering.store`. A file that the topology file names twice
-    is there once."""
+    """The secrets of the store, by the names of their files in `rendering.store`. A file that the topology file names
+    twice is included once."""
     taken = set(_places(rendering.tls)) if rendering.tls else set()
     found = {}
     for key in rendering.store:
-        if _at(rendering, key) not in taken:
-            taken.add(_at(rendering, key))
+        if _at_address(rendering, key) not in taken:
+            taken.add(_at_address(rendering, key))
             found[key] = f"{STORE}{key}"
     return found
 
 
 def role_tokens(topology: Topology) -> dict[str, Principal]:
-    """The tokens that follow from the join token, each with whom it is for, by the names of their secrets."""
+    """The tokens that follow from the join token, each with its principal, by the names of their secrets."""
     nodes = {f"{NODE_TOKEN}{name}": Principal(Role.NODE, name) for name in topology.tiers}
     agents = {f"{AGENT_TOKEN}{pool.name}": pool.name for pool in topology.pools.values() if pool.agents}
     return nodes | {secret: Principal(Role.AGENT, name) for secret, name in agents.items()}
 
 
 def faults(topology: Topology) -> tuple[str, ...]:
-    """What keeps the cluster from being rendered, each with its place in the file and what to do."""
+    """What prevents the rendering, each with its place in the file and what to do."""
     return tuple(fault for each in (_name_faults(topology), _listen_faults(topology)) for fault in each)
 
 
-def warnings(topology: Topology) -> tuple[str, ...]:
+def compose_warnings(topology: Topology) -> tuple[str, ...]:
     """What is likely to fail in containers, or needs something that is not rendered."""
     return tuple(warning for pool in topology.pools.values() for warning in _pool_warnings(pool))
 
 
-def document(rendering: Rendering) -> Document:
-    """The compose file as plain data. `faults` are to be empty."""
+def compose_document(rendering: Rendering) -> Document:
+    """The compose file as plain data. There must be no `faults`."""
     topology = rendering.topology
     members = networks(topology)
-    services = {CONTROLLER: _controller(rendering)}
-    services |= {tier.name: _tier(rendering, tier) for tier in topology.tiers.values()}
-    services |= {pool.name: _pool(rendering, pool, pool.run) for pool in topology.pools.values() if pool.run}
+    services = {CONTROLLER_SERVICE: _controller_service(rendering)}
+    services |= {tier.name: _tier_services(rendering, tier) for tier in topology.tiers.values()}
+    services |= {pool.name: _pool_service(rendering, pool, pool.run) for pool in topology.pools.values() if pool.run}
     for service in services.values():
         service["labels"][DEFINITION_LABEL] = _definition(service)
     source = {"source": rendering.source} if rendering.source else {}
     return {
         "x-tierlb": {"cluster": topology.cluster, "image": rendering.image, **source},
         "services": {name: service | {"networks": _joined(members, name)} for name, service in services.items()},
-        "networks": {name: _network(topology, name) for name in members},
+        "networks": {name: _service_network(topology, name) for name in members},
         "volumes": {"state": {}},
         "secrets": {name: {"file": f"./secrets/{name}"} for name in _secrets(rendering)},
     }
@@ -145,19 +147,26 @@ def document(rendering: Rendering) -> Document:
 def text(rendering: Rendering) -> str:
     """The compose file."""
     comments = "".join(f"# {line}".rstrip() + "\n" for line in _header(rendering))
-    return f"{comments}\n{dump(document(rendering))}"
+    return f"{comments}\n{dump(compose_document(rendering))}"
 
 
 def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Each network's services, and under which names besides their own they are there."""
-    found: dict[str, dict[str, tuple[str, ...]]] = {_way_out(CONTROLLER): {CONTROLLER: ()}}
+    """The services of each network, with their aliases there."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {_way_out(CONTROLLER_SERVICE): {CONTROLLER_SERVICE: ()}}
     for tier in topology.tiers.values():
-        found[f"to-{tier.name}"] = {CONTROLLER: (_alias(tier.name),), tier.name: (), **_senders(topology, tier.name)}
+        found[f"to-{tier.name}"] = {
+            CONTROLLER_SERVICE: (_alias(tier.name),),
+            tier.name: (),
+            **_sender_services(topology, tier.name),
+        }
     for pool in topology.pools.values():
-        if pool.agents:  # whoever runs them attaches them
-            found[f"to-{pool.name}"] = {CONTROLLER: (_alias(pool.name),), **_senders(topology, pool.name)}
+        if pool.agents:  # their operator attaches them
+            found[f"to-{pool.name}"] = {
+                CONTROLLER_SERVICE: (_alias(pool.name),),
+                **_sender_services(topology, pool.name),
+            }
         elif pool.run is not None:
-            found[f"to-{pool.name}"] = {pool.name: (), **_senders(topology, pool.name)}
+            found[f"to-{pool.name}"] = {pool.name: (), **_sender_services(topology, pool.name)}
     for tier in topology.tiers.values():
         if published(tier) or any(_is_outside(topology, target) for target in tier.targets):
             found[_way_out(tier.name)] = {tier.name: ()}
@@ -165,7 +174,7 @@ def networks(topology: Topology) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def published(tier: Tier) -> tuple[Address, ...]:
-    """Where the tier is reached from outside."""
+    """The addresses at which the tier is reached from outside."""
     return tuple(address for address in (tier.listen, tier.agent_check) if address is not None)
 
 
@@ -191,7 +200,7 @@ def _name_faults(topology: Topology) -> Iterator[str]:
     aliases = {_alias(name) for name in [*topology.tiers, *topology.pools]}
     for place, names in (("tiers", topology.tiers), ("pools", topology.pools)):
         for name in names:
-            if name == CONTROLLER or name in aliases:
+            if name == CONTROLLER_SERVICE or name in aliases:
                 yield f"{place}.{name}: the controller has this name in the networks: choose another one"
             elif NUMBER_LIKE.fullmatch(name):
                 yield f"{place}.{name}: resolvers take this for an IP address: begin the name with a letter"
@@ -223,81 +232,84 @@ def _pool_warnings(pool: Pool) -> Iterator[str]:
             )
 
 
-def _network(topology: Topology, name: str) -> Document:
-    labels = {"labels": {CLUSTER_LABEL: topology.cluster}}
+def _service_network(topology: Topology, name: str) -> Document:
+    labels = {"labels": {COMPOSE_CLUSTER_LABEL: topology.cluster}}
     return labels if name.startswith(WAY_OUT) else {"internal": True, **labels}
 
 
-def _controller(rendering: Rendering) -> Document:
+def _controller_service(rendering: Rendering) -> Document:
     topology = rendering.topology
     state = STATE_DIRECTORY if topology.store is None else None
     command = controller_command(
-        "{pool}", token_file=_secret(JOIN_TOKEN), admin_token_file=_secret(ADMIN_TOKEN), state=state
+        "{pool}", token_file=_compose_secret(JOIN_TOKEN), admin_token_file=_compose_secret(ADMIN_TOKEN), state=state
     )
     tls = dict(zip(TLS_SECRETS, _places(rendering.tls), strict=True)) if rendering.tls else {}
-    files = tls | {secret: _at(rendering, key) for key, secret in store_secrets(rendering).items()}
+    files = tls | {secret: _at_address(rendering, key) for key, secret in store_secrets(rendering).items()}
     return {
         "image": rendering.image,
-        "command": _words(command[1:]),
+        "command": _command_words(command[1:]),
         "working_dir": FOLDER,
         "ports": [f"{topology.admin}:{ADMIN_PORT}"],
-        "volumes": [f"state:{STATE_DIRECTORY}", f"./topology.yaml:{TOPOLOGY_FILE}:ro"],
+        "volumes": [f"state:{STATE_DIRECTORY}", f"./topology.yaml:{MOUNTED_TOPOLOGY}:ro"],
         "secrets": [JOIN_TOKEN, ADMIN_TOKEN, *({"source": name, "target": files[name]} for name in files)],
         "healthcheck": _health(f"{CONTROL_PORT}/readyz", *tls.values()),
-        **_common(rendering, "controller", {}),
+        **_common_service(rendering, "controller", {}),
         "stop_grace_period": f"{CONTROLLER_STOP_S}s",
-        **CONFINED,
+        **CONTAINER_SECURITY,
     }
 
 
-def _tier(rendering: Rendering, tier: Tier) -> Document:
+def _tier_services(rendering: Rendering, tier: Tier) -> Document:
     topology = rendering.topology
     token = f"{NODE_TOKEN}{tier.name}"
-    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _secret(token), state=None)
+    command = node_command(tier.name, _join_url(rendering, tier.name), tier.name, _compose_secret(token), state=None)
     ports = {"ports": [f"{address}:{address.port}" for address in published(tier)]} if published(tier) else {}
     return {
         "image": rendering.image,
-        "command": _words([*command[1:], *(tls_options(SECRETS_PATH) if rendering.tls else ())]),
+        "command": _command_words([*command[1:], *(tls_options(SECRETS_PATH) if rendering.tls else ())]),
         **_scale(tier.replicas),
         **ports,
         "depends_on": _conditions(topology, tier),
         "secrets": [token, *(TLS_SECRETS if rendering.tls else ())],
-        "healthcheck": _health(f"{NODE_CONTROL_PORT}/readyz", *map(_secret, TLS_SECRETS if rendering.tls else ())),
-        **_common(rendering, "tier", {"tierlb.tier": tier.name}),
+        "healthcheck": _health(
+            f"{NODE_CONTROL_PORT}/readyz", *map(_compose_secret, TLS_SECRETS if rendering.tls else ())
+        ),
+        **_common_service(rendering, "tier", {"tierlb.tier": tier.name}),
         "stop_grace_period": f"{stop_whole_s(topology, tier.name)}s",
         **_limits(tier.resources),
-        **CONFINED,
+        **CONTAINER_SECURITY,
     }
 
 
-def _pool(rendering: Rendering, pool: Pool, run: Run) -> Document:
+def _pool_service(rendering: Rendering, pool: Pool, run: Run) -> Document:
     program, *words = pool_command(run)
     own = run.image is None
     check = {"healthcheck": _health(str(POOL_PORT))} if own else {}
     return {
         "image": run.image or rendering.image,
-        "entrypoint": _words([program]),
-        "command": _words(words),
+        "entrypoint": _command_words([program]),
+        "command": _command_words(words),
         **_scale(run.replicas),
         **check,
-        **_common(rendering, "pool", {"tierlb.pool": pool.name}),
+        **_common_service(rendering, "pool", {"tierlb.pool": pool.name}),
         "stop_grace_period": f"{stop_whole_s(rendering.topology, pool.name)}s",
         **_limits(run.resources),
-        **(CONFINED if own else HARDENED),
+        **(CONTAINER_SECURITY if own else HARDENED),
     }
 
 
-def _common(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Document:
+def _common_service(rendering: Rendering, kind: str, labels: Mapping[str, str]) -> Document:
     return {
-        "labels": {CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
-        "init": True,  # who is process 1 does not hear SIGTERM before it has said what to do then
+        "labels": {COMPOSE_CLUSTER_LABEL: rendering.topology.cluster, "tierlb.kind": kind, **labels},
+        "init": True,  # process 1 ignores SIGTERM until it has installed a handler
         "restart": "unless-stopped",
     }
 
 
 def _conditions(topology: Topology, tier: Tier) -> Document:
-    """Who has to be there before the tier is started. Whose readiness is up to others is not waited for."""
-    waits = {CONTROLLER: True}
+    """The services that have to be up before the tier is started. Services whose readiness depends on others are not
+    waited for."""
+    waits = {CONTROLLER_SERVICE: True}
     for target in tier.targets:
         if target in topology.tiers:
             waits[target] = _comes_up_by_itself(topology, target)
@@ -307,7 +319,7 @@ def _conditions(topology: Topology, tier: Tier) -> Document:
 
 
 def _comes_up_by_itself(topology: Topology, name: str) -> bool:
-    """Whether it will be ready if all that compose starts is: a node is, that has one ready endpoint below it."""
+    """Whether the service becomes ready if all that compose starts is: a node does if one endpoint below it does."""
     if name in topology.pools:
         return topology.pools[name].run is not None
     targets = topology.tiers[name].targets
@@ -324,7 +336,7 @@ def _joined(members: Mapping[str, Mapping[str, tuple[str, ...]]], service: str) 
     return {network: {"aliases": list(aliases)} if aliases else {} for network, aliases in inside.items()}
 
 
-def _senders(topology: Topology, name: str) -> dict[str, tuple[str, ...]]:
+def _sender_services(topology: Topology, name: str) -> dict[str, tuple[str, ...]]:
     return {tier.name: () for tier in topology.parents(name)}
 
 
@@ -335,7 +347,7 @@ def _is_outside(topology: Topology, name: str) -> bool:
 
 
 def _alias(name: str) -> str:
-    return f"{CONTROLLER}-{name}"
+    return f"{CONTROLLER_SERVICE}-{name}"
 
 
 def _join_url(rendering: Rendering, name: str) -> str:
@@ -351,16 +363,16 @@ def _secrets(rendering: Rendering) -> tuple[str, ...]:
     return (*tokens, *(TLS_SECRETS if rendering.tls else ()), *store_secrets(rendering).values())
 
 
-def _secret(name: str) -> str:
+def _compose_secret(name: str) -> str:
     return f"{SECRETS_PATH}/{name}"
 
 
 def _places(tls: TlsFiles) -> tuple[str, ...]:
-    """Where the controller, which reads the topology file, looks for them."""
+    """The paths at which the controller, which reads the topology file, looks for them."""
     return tuple(_escaped(file_place(name)) for name in attrs.astuple(tls))
 
 
-def _at(rendering: Rendering, key: str) -> str:
+def _at_address(rendering: Rendering, key: str) -> str:
     return _escaped(file_place(rendering.store[key]))
 
 
@@ -377,19 +389,19 @@ def _limits(resources: Resources) -> Document:
     if resources.cpus is not None:
         limits["cpus"] = resources.cpus
     if resources.memory_bytes is not None:
-        limits["mem_limit"] = _size(resources.memory_bytes)
+        limits["mem_limit"] = _memory_limit(resources.memory_bytes)
     return limits
 
 
-def _size(size_bytes: int) -> str:
+def _memory_limit(size_bytes: int) -> str:
     unit, scale = next((unit, scale) for unit, scale in UNITS if size_bytes % scale == 0)
     return f"{size_bytes // scale}{unit}"
 
 
-def _words(words: Iterable[str]) -> list[str]:
+def _command_words(words: Iterable[str]) -> list[str]:
     return [_escaped(word) for word in words]
 
 
 def _escaped(text: str) -> str:
-    """Compose would put the value of a variable there."""
+    """Escape `$`: compose would substitute a variable."""
     return text.replace("$", "$$")

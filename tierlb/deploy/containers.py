@@ -1,10 +1,10 @@
-"""What has to be done to the containers that run so that they become what a compose file says, without a cut.
+"""The steps that bring running containers to the state of a compose file without cutting connections.
 
-Compose itself makes a container anew as soon as its networks differ, which cuts its connections. Here networks are
-connected to containers that run, and what has to be made anew is started beside what is there, which ends when the
-new one is ready. So it goes in two steps: `growth` first, `decline` when nothing is sent any more to what is to go.
+Compose itself recreates a container as soon as its networks differ, which cuts its connections. Here networks are
+connected to running containers, and a container that has to be recreated gets a successor beside it and ends when that
+is ready. So there are two steps: `growth` first, `decline` when nothing is sent any more to what has to go.
 
-Pure: containers and networks as values, actions as values. Carried out by docker.py.
+Pure: containers and networks are values, and so are actions. Carried out by docker.py.
 """
 
 import sys
@@ -13,18 +13,18 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import CONTROLLER, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import CONTROLLER_SERVICE, DEFINITION_LABEL, Document
 from tierlb.deploy.container import NODE_DATA_PORT, POOL_PORT
 
 DATA_PORTS = frozenset({NODE_DATA_PORT, POOL_PORT})
-ESTABLISHED = "01"
-"""As /proc/net/tcp has it."""
+TCP_ESTABLISHED = "01"
+"""The state in /proc/net/tcp."""
 
 
 @attrs.frozen
 class Container:
-    """One that exists. `networks`: its address in each. `published`: addresses of the host. `ready`: it runs, and its
-    health check says so if it has one."""
+    """An existing container. `networks`: its address in each. `published`: addresses of the machine. `ready`: it runs,
+    and its health check succeeds if it has one."""
 
     id: str
     service: str
@@ -38,8 +38,8 @@ class Container:
 
 @attrs.frozen
 class Scene:
-    """All rendered containers and networks of a compose project, the latter by the names that the compose file has for
-    them. What else its owner has put there is left alone."""
+    """All rendered containers and networks of a compose project; networks have their names in the compose file.
+    Anything else in the project is left alone."""
 
     project: str
     containers: tuple[Container, ...]
@@ -51,8 +51,8 @@ class Scene:
 
 
 @attrs.frozen
-class Link:
-    """A container and a network, in which it has these names besides that of its service."""
+class ContainerLink:
+    """A container in a network, with its aliases there besides the name of its service."""
 
     network: str
     container: str
@@ -61,11 +61,11 @@ class Link:
 
 @attrs.frozen
 class Growth:
-    """Networks to make (and whether each has no way out), to connect, and how many containers services have then,
-    those that are to go included."""
+    """Networks to create (and whether each has no way out), networks to connect, and the new number of containers by
+    service, including those that have to go."""
 
     networks: dict[str, bool]
-    links: tuple[Link, ...]
+    links: tuple[ContainerLink, ...]
     numbers: dict[str, int]
 
 
@@ -74,12 +74,12 @@ class Decline:
     """Containers to end, networks to disconnect and to remove."""
 
     containers: tuple[Container, ...]
-    links: tuple[Link, ...]
+    links: tuple[ContainerLink, ...]
     networks: tuple[str, ...]
 
 
 def conflicts(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Why the containers cannot be led there without a cut."""
+    """Why the containers cannot be changed that way without cutting connections."""
     return tuple(
         conflict
         for name, spec in document["services"].items()
@@ -88,32 +88,34 @@ def conflicts(document: Document, scene: Scene) -> tuple[str, ...]:
 
 
 def outdated(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Services whose containers are left as they were made, for to make them anew would cut their connections."""
+    """Services whose containers stay as they are, because recreating them would cut their connections."""
     services = document["services"]
     return tuple(name for name, spec in services.items() if _stays(name, spec) and any(_stale(spec, scene.of(name))))
 
 
 def growth(document: Document, scene: Scene) -> Growth:
-    """What is to come."""
+    """What has to be added."""
     networks = {
         name: bool(spec.get("internal")) for name, spec in document["networks"].items() if name not in scene.networks
     }
     links = tuple(
-        Link(network, container.id, (container.service, *named.get("aliases", ())))
+        ContainerLink(network, container.id, (container.service, *named.get("aliases", ())))
         for container in scene.containers
         for network, named in document["services"].get(container.service, {}).get("networks", {}).items()
         if network not in container.networks
     )
-    numbers = {name: _number(name, spec, scene.of(name)) for name, spec in document["services"].items()}
+    numbers = {name: _container_number(name, spec, scene.of(name)) for name, spec in document["services"].items()}
     return Growth(networks, links, {name: number for name, number in numbers.items() if number})
 
 
 def decline(document: Document, scene: Scene) -> Decline:
-    """What is to go, once what has come is ready."""
+    """What has to go once everything that was added is ready."""
     services = document["services"]
-    surplus = tuple(each for name in _services(scene) for each in _surplus(name, services.get(name), scene.of(name)))
+    surplus = tuple(
+        each for name in _topology_services(scene) for each in _surplus(name, services.get(name), scene.of(name))
+    )
     links = tuple(
-        Link(network, container.id)
+        ContainerLink(network, container.id)
         for container in scene.containers
         if container not in surplus
         for network in container.networks
@@ -123,7 +125,7 @@ def decline(document: Document, scene: Scene) -> Decline:
 
 
 def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
-    """Services of which something is to go, and that have not enough containers that are ready without it."""
+    """Services that lose containers and do not have enough ready ones without them."""
     going = {each.id for each in decline(document, scene).containers}
     return tuple(
         name
@@ -134,9 +136,9 @@ def awaited(document: Document, scene: Scene) -> tuple[str, ...]:
 
 
 def in_use(table: str, address: str) -> int:
-    """How many connections carry data at this address, by the text of /proc/net/tcp."""
+    """How many connections exist at this address, from the text of /proc/net/tcp."""
     return sum(
-        _text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
+        _label_text(local_host) == address and bool(DATA_PORTS & {int(local_port, 16), int(remote_port, 16)})
         for local_host, local_port, remote_port in _established(table)
     )
 
@@ -144,26 +146,27 @@ def in_use(table: str, address: str) -> int:
 def _conflicts(name: str, wanted: frozenset[str], scene: Scene) -> Iterator[str]:
     there = scene.of(name)
     if any(wanted - each.published for each in there):
-        yield f"{name} is to publish {_listed(wanted)}, for which its container would have to be made anew"
+        yield f"{name} is to publish {_container_list(wanted)}, for which its container would have to be made anew"
     for each in scene.containers:
         if each.service != name and wanted & each.published:
-            yield f"{name} is to publish {_listed(wanted & each.published)}, which the container of {each.service} does"
+            ports = _container_list(wanted & each.published)
+            yield f"{name} is to publish {ports}, which the container of {each.service} does"
 
 
 def _established(table: str) -> Iterator[tuple[str, str, str]]:
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if len(fields) > 3 and fields[3] == ESTABLISHED:
+        if len(fields) > 3 and fields[3] == TCP_ESTABLISHED:
             (host, _, port), (_, _, remote_port) = fields[1].partition(":"), fields[2].partition(":")
             yield host, port, remote_port
 
 
-def _text(host: str) -> str:
+def _label_text(host: str) -> str:
     """An IPv4 address that the kernel printed as a number, which it reads in the machine's byte order."""
     return ".".join(map(str, int(host, 16).to_bytes(4, sys.byteorder)))
 
 
-def _number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
+def _container_number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
     """How many containers the service needs; 0 if it has them."""
     fresh = [each for each in there if _stays(name, spec) or each not in _stale(spec, there)]
     missing = spec.get("scale", 1) - len(fresh)
@@ -171,7 +174,7 @@ def _number(name: str, spec: Document, there: tuple[Container, ...]) -> int:
 
 
 def _surplus(name: str, spec: Document | None, there: tuple[Container, ...]) -> Iterator[Container]:
-    """Those of an old definition, then those that came last."""
+    """The containers to end: those of an old definition, then the newest."""
     if spec is None:
         yield from there
         return
@@ -186,17 +189,17 @@ def _stale(spec: Document, there: tuple[Container, ...]) -> tuple[Container, ...
 
 
 def _stays(name: str, spec: Document) -> bool:
-    """Whether there can be no second container beside the first one."""
-    return name == CONTROLLER or bool(spec.get("ports"))
+    """Whether the service cannot have a second container beside the first one."""
+    return name == CONTROLLER_SERVICE or bool(spec.get("ports"))
 
 
 def _published(spec: Mapping[str, Any]) -> Iterator[str]:
     return (port.rpartition(":")[0] for port in spec.get("ports", ()))
 
 
-def _services(scene: Scene) -> tuple[str, ...]:
+def _topology_services(scene: Scene) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.service for each in scene.containers))
 
 
-def _listed(addresses: frozenset[str]) -> str:
+def _container_list(addresses: frozenset[str]) -> str:
     return " and ".join(sorted(addresses))

@@ -1,10 +1,10 @@
-"""A compose project that runs: what is there, and carrying out what containers.py decides.
+"""A running compose project: its state, and the execution of what containers.py decides.
 
-Both command lines are used as they are, docker's and compose's (the plugin, or docker-compose 1.29): they know where
-the engine is and who may use it. Containers are started by compose, from its file, and never made anew by it; networks
-are connected, and containers ended, by docker, for compose would do that in one go with what must not happen.
+Both command lines are used, docker's and compose's (the plugin, or docker-compose 1.29): they know where the engine is
+and have permission to use it. Compose starts containers from its file, and never recreates any; docker connects
+networks and ends containers, because compose would also do what must not happen.
 
-Everything waits, for seconds at most; nothing of it happens while anybody's traffic waits for it.
+All calls block, for seconds at most; no traffic waits for them.
 """
 
 import json
@@ -17,56 +17,58 @@ from typing import Any
 
 import attrs
 
-from tierlb.deploy.compose import CLUSTER_LABEL, CONTROLLER, DEFINITION_LABEL, Document
+from tierlb.deploy.compose import COMPOSE_CLUSTER_LABEL, CONTROLLER_SERVICE, DEFINITION_LABEL, Document
 from tierlb.deploy.container import PYTHON
-from tierlb.deploy.containers import Container, Decline, Growth, Link, Scene, awaited, decline, growth, in_use
+from tierlb.deploy.containers import Container, ContainerLink, Decline, Growth, Scene, awaited, decline, growth, in_use
 from tierlb.topology.units import LONGEST_DURATION_S
 
 COMMAND_S = 120.0
-"""To start a few dozen containers takes a busy machine some seconds."""
+"""Starting a few dozen containers takes a busy machine some seconds."""
 STOP_MOST_S = LONGEST_DURATION_S + COMMAND_S
-"""The engine kills what has not ended in the time of its service, which is a drain time at most."""
-READY_S = 60.0
+"""The engine kills containers after the stop time of their service, which is a drain time at most."""
+ENGINE_READY_S = 60.0
 FINISH_S = 10.0
-"""As long as a node that is asked to end waits for what it has begun."""
-LOOK_EVERY_S = 0.5
+"""The time that a node which is asked to end waits for work in progress."""
+ENGINE_POLL_S = 0.5
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 NUMBER_LABEL, NETWORK_LABEL = "com.docker.compose.container-number", "com.docker.compose.network"
 ONCE_LABEL = "com.docker.compose.oneoff"
 PLUGIN, STANDALONE = ("docker", "compose"), ("docker-compose",)
 TCP_TABLE = (*PYTHON, "-c", "print(open('/proc/net/tcp').read())")
-MOST_CHARS = 600
+MOST_ERROR_CHARS = 600
 
 
 class EngineError(Exception):
-    """The engine did not do it; the text says what, why and what to do."""
+    """The engine failed; the text says what, why and what to do."""
 
 
 @attrs.frozen
-class Engine:
-    """One project. `compose`: its command; `tell` hears what is done."""
+class ComposeEngine:
+    """One project. `compose`: its command. `tell`: called with a line for each step."""
 
     directory: Path
     compose: tuple[str, ...]
     project: str
     tell: Callable[[str], None]
-    ready_s: float = READY_S
+    ready_s: float = ENGINE_READY_S
     finish_s: float = FINISH_S
 
     def scene(self) -> Scene:
-        """What is there now. Raises EngineError, as all that follows."""
+        """The current state. Raises EngineError, as do all other methods."""
         networks = self._networks()
         ids = self._listed("ps", "-a", "--no-trunc", "--filter", f"label={ONCE_LABEL}=False", label=DEFINITION_LABEL)
         found = _inspected("container", ids)
-        return Scene(self.project, tuple(_container(each, networks) for each in found), frozenset(networks.values()))
+        return Scene(
+            self.project, tuple(_container_state(each, networks) for each in found), frozenset(networks.values())
+        )
 
     def grow(self, document: Document) -> None:
-        """Start and connect what the document has and is not there."""
+        """Start and connect what the document has and does not exist yet."""
         self._grow(growth(document, self.scene()), document)
 
     def shrink(self, document: Document) -> None:
-        """End and disconnect what the document has not, when its successors are ready."""
-        for waiting in _rounds(self.ready_s):
+        """End and disconnect what the document does not have, when its successors are ready."""
+        for waiting in _stop_rounds(self.ready_s):
             if not (late := awaited(document, self.scene())):
                 break
             if not waiting:
@@ -80,24 +82,26 @@ class Engine:
         for network, internal in plan.networks.items():
             labels = {**document["networks"][network]["labels"], PROJECT_LABEL: self.project, NETWORK_LABEL: network}
             options = [f"--label={name}={value}" for name, value in labels.items()]
-            _run("docker", "network", "create", *options, *(["--internal"] if internal else []), self._real(network))
+            _run_compose(
+                "docker", "network", "create", *options, *(["--internal"] if internal else []), self._real(network)
+            )
         for link in plan.links:
             aliases = [f"--alias={alias}" for alias in link.aliases]
-            _run("docker", "network", "connect", *aliases, self._real(link.network), link.container)
+            _run_compose("docker", "network", "connect", *aliases, self._real(link.network), link.container)
         if plan.numbers:
             self.tell(f"starting {', '.join(f'{name}: {number}' for name, number in plan.numbers.items())} in all")
             scales = [f"--scale={name}={number}" for name, number in plan.numbers.items()]
             up = ("up", "--detach", "--no-deps", "--no-recreate", *scales, *plan.numbers)
-            _run(*self.compose, *up, cwd=self.directory)
+            _run_compose(*self.compose, *up, cwd=self.directory)
 
     def _decline(self, plan: Decline) -> None:
         if plan.containers:
             ids = [each.id for each in plan.containers]
             self.tell(f"ending {', '.join(_called(each) for each in plan.containers)}")
-            _run("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the time that its service was given
-            _run("docker", "rm", "--force", "--volumes", *ids)
+            _run_compose("docker", "stop", *ids, within_s=STOP_MOST_S)  # each has the stop time of its service
+            _run_compose("docker", "rm", "--force", "--volumes", *ids)
         kept = list(plan.links)
-        for waiting in _rounds(self.finish_s):
+        for waiting in _stop_rounds(self.finish_s):
             kept = [link for link in kept if not self._disconnected(link)]
             if not (kept and waiting):
                 break
@@ -106,57 +110,57 @@ class Engine:
         for network in set(plan.networks) - {link.network for link in kept}:
             self._remove(network)
 
-    def _disconnected(self, link: Link) -> bool:
-        """Whether it is now, which is when no data passes there any more."""
+    def _disconnected(self, link: ContainerLink) -> bool:
+        """Whether the container is disconnected now, which happens once no data passes there any more."""
         scene = self.scene()
         container = next((each for each in scene.containers if each.id == link.container), None)
         if container is None:
             return True
-        if container.running and container.service != CONTROLLER and not _is_idle(container, link.network):
+        if container.running and container.service != CONTROLLER_SERVICE and not _is_idle(container, link.network):
             return False
-        _run("docker", "network", "disconnect", self._real(link.network), link.container)
+        _run_compose("docker", "network", "disconnect", self._real(link.network), link.container)
         return True
 
     def _remove(self, network: str) -> None:
         try:
-            _run("docker", "network", "rm", self._real(network))
+            _run_compose("docker", "network", "rm", self._real(network))
         except EngineError as error:
             self.tell(f"the network {self._real(network)} is left: {error}")
 
     def _networks(self) -> dict[str, str]:
-        """By their names in the engine, those in the compose file."""
-        found = _inspected("network", self._listed("network", "ls", label=CLUSTER_LABEL))
+        """The networks' names in the compose file, by those in the engine."""
+        found = _inspected("network", self._listed("network", "ls", label=COMPOSE_CLUSTER_LABEL))
         return {each["Name"]: each["Labels"].get(NETWORK_LABEL, "") for each in found}
 
     def _listed(self, *command: str, label: str) -> list[str]:
         mine = (f"--filter=label={PROJECT_LABEL}={self.project}", f"--filter=label={label}")
-        return _run("docker", *command, "--quiet", *mine).split()
+        return _run_compose("docker", *command, "--quiet", *mine).split()
 
     def _real(self, network: str) -> str:
         return f"{self.project}_{network}"
 
 
-def find_engine(directory: Path, tell: Callable[[str], None]) -> Engine:
+def find_engine(directory: Path, tell: Callable[[str], None]) -> ComposeEngine:
     """The project that was started from there. Raises EngineError."""
     compose = _compose()
-    controllers = _run(*compose, "ps", "--quiet", CONTROLLER, cwd=directory).split()
+    controllers = _run_compose(*compose, "ps", "--quiet", CONTROLLER_SERVICE, cwd=directory).split()
     if not controllers:
         raise EngineError(f"nothing runs from {directory}: start it there with `{' '.join(compose)} up -d`")
     labels = _inspected("container", controllers)[0]["Config"]["Labels"]
-    return Engine(directory, compose, labels[PROJECT_LABEL], tell)
+    return ComposeEngine(directory, compose, labels[PROJECT_LABEL], tell)
 
 
 def _compose() -> tuple[str, ...]:
     for command in (PLUGIN, STANDALONE):
         try:
-            _run(*command, "version")
+            _run_compose(*command, "version")
         except EngineError:
             continue
         return command
     raise EngineError("neither `docker compose` nor docker-compose can be run: install one of them")
 
 
-def _container(found: Any, networks: dict[str, str]) -> Container:
+def _container_state(found: Any, networks: dict[str, str]) -> Container:
     labels, state = found["Config"]["Labels"], found["State"]
     joined = found["NetworkSettings"]["Networks"]
     bindings = (binding for each in (found["HostConfig"]["PortBindings"] or {}).values() for binding in each or ())
@@ -168,44 +172,44 @@ def _container(found: Any, networks: dict[str, str]) -> Container:
         state["Running"],
         state["Running"] and state.get("Health", {"Status": "healthy"})["Status"] == "healthy",
         {networks[name]: joined[name]["IPAddress"] for name in joined if name in networks},
-        frozenset(_place(each["HostIp"], each["HostPort"]) for each in bindings),
+        frozenset(_service_place(each["HostIp"], each["HostPort"]) for each in bindings),
     )
 
 
-def _place(host: str, port: str) -> str:
+def _service_place(host: str, port: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_idle(container: Container, network: str) -> bool:
-    return not in_use(_run("docker", "exec", container.id, *TCP_TABLE), container.networks[network])
+    return not in_use(_run_compose("docker", "exec", container.id, *TCP_TABLE), container.networks[network])
 
 
 def _called(container: Container) -> str:
     return f"{container.service} {container.number} ({container.id[:12]})"
 
 
-def _rounds(seconds: float) -> Iterator[bool]:
-    """True again and again, with a pause after each, and False at last."""
-    for _ in range(int(seconds / LOOK_EVERY_S)):
+def _stop_rounds(seconds: float) -> Iterator[bool]:
+    """True again and again, with a pause after each, and False at the end."""
+    for _ in range(int(seconds / ENGINE_POLL_S)):
         yield True
-        select.select((), (), (), LOOK_EVERY_S)
+        select.select((), (), (), ENGINE_POLL_S)
     yield False
 
 
 def _inspected(kind: str, names: Sequence[str]) -> list[Any]:
     if not names:
         return []
-    found: list[Any] = json.loads(_run("docker", kind, "inspect", *names))
+    found: list[Any] = json.loads(_run_compose("docker", kind, "inspect", *names))
     return found
 
 
-def _run(*command: str, cwd: Path | None = None, within_s: float = COMMAND_S) -> str:
-    """What it prints. Raises EngineError."""
+def _run_compose(*command: str, cwd: Path | None = None, within_s: float = COMMAND_S) -> str:
+    """The output of the command. Raises EngineError."""
     env = {**os.environ, "COMPOSE_IGNORE_ORPHANS": "true"}
     try:
         done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=within_s, check=True)
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip()[-MOST_CHARS:]
+        said = (error.stderr or error.stdout).strip()[-MOST_ERROR_CHARS:]
         raise EngineError(f"`{' '.join(command[:4])} ...` failed: {said}") from error
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"`{' '.join(command[:4])} ...` is not done after {within_s:g} s: see the engine") from error

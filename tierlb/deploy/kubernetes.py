@@ -1,12 +1,12 @@
-"""A topology as objects of Kubernetes: what `tierlb kubernetes` prints, to be applied as it is.
+"""A topology as Kubernetes objects: the output of `tierlb kubernetes`, to be applied as it is.
 
 A tier is a Deployment, or a DaemonSet where it listens at a port of each machine; a pool with `run` is a Deployment.
-The controller is a StatefulSet, for its pods must have names of their own: with a store there are two, one active and
-one that takes over, and nodes try one after the other. Each of them has a Service without an address, so that a name
-leads to every pod: children connect to all of their parents, and those need not be ready to be reported to.
+The controller is a StatefulSet, because its pods need names of their own: with a store there are two, one active and
+one that takes over, and nodes try one after the other. Each of them has a headless Service, so that a name resolves to
+every pod: children connect to all of their parents, which need not be ready for reports.
 
-l7 tiers are scaled by how busy their nodes are. The utilisation that they report to their parents is the larger of
-their own and of what is below them, and more nodes are no help where the endpoints are full.
+l7 tiers are scaled by the use of their nodes' CPU. The utilisation that they report to their parents is the larger of
+their own and of what is below them, and more nodes do not help where the endpoints are full.
 
 Left out: tokens and certificates, which do not belong into a file; a notice at the top says how to make the Secrets.
 """
@@ -18,17 +18,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from tierlb.deploy.container import (
-    ADMIN_TOKEN_FILE,
     AGENT_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
+    MOUNTED_ADMIN_TOKEN,
+    MOUNTED_NODE_TOKEN,
+    MOUNTED_TOPOLOGY,
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
-    NODE_TOKEN_FILE,
     POOL_PORT,
-    TOPOLOGY_FILE,
 )
-from tierlb.deploy.kubernetes_names import CONTROLLER, PUBLIC, Labels, Plan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, PUBLIC, Labels, ManifestPlan
 from tierlb.deploy.kubernetes_network import policies
 from tierlb.deploy.kubernetes_pods import (
     TLS_FILES,
@@ -42,34 +42,34 @@ from tierlb.deploy.yaml_text import documents
 from tierlb.model.topology import Pool, Run, Tier
 
 OLDEST = "1.30"
-"""From here on a container may be asked to sleep before it ends, whatever programs its image has."""
+"""The first version in which a container can sleep before it ends, whatever programs its image has."""
 METRIC = "tierlb_busy_ratio"
 BUSY = "600m"
-"""A node is full at 0.9 (telemetry/utilisation.py): two thirds of that leave room while new nodes start, and for one of
+"""A node is full at 0.9 (telemetry/utilisation.py). Two thirds of that leave room while new nodes start, and for one of
 three to fail."""
-CALM_S = 300
-"""Load that was lower for so long is lower: Kubernetes' own figure."""
-STEADY_S = 5
-"""A new node is known to its parents, and has its first share, before an old one is asked to end."""
+ROLLOUT_CALM_S = 300
+"""Load that was lower for so long counts as lower: the default of Kubernetes."""
+ROLLOUT_STEADY_S = 5
+"""After this time a new node is known to its parents, and has its first share; then an old one is asked to end."""
 
 Object = dict[str, Any]
 
 
-def render(plan: Plan) -> str:
-    """Everything as one text in YAML. `kubernetes_names.problems` has found nothing wrong."""
+def render(plan: ManifestPlan) -> str:
+    """All objects as one text in YAML. `kubernetes_names.problems` has to be empty."""
     return notice(plan) + documents(objects(plan))
 
 
-def objects(plan: Plan) -> Iterator[Object]:
-    """All objects, those first that others need."""
+def objects(plan: ManifestPlan) -> Iterator[Object]:
+    """All objects, in the order of their dependencies."""
     for each in _objects(plan):
         if plan.options.namespace:
             each["metadata"] = {**each["metadata"], "namespace": plan.options.namespace}
         yield each
 
 
-def notice(plan: Plan) -> str:
-    """What is to be done before the objects are applied, as comments."""
+def notice(plan: ManifestPlan) -> str:
+    """The steps before the objects are applied, as comments."""
     lines = [
         f"The cluster {plan.topology.cluster} for Kubernetes {OLDEST} or newer, written by `tierlb kubernetes`: change",
         "the topology file and write it again. Once, before it is applied:",
@@ -78,21 +78,21 @@ def notice(plan: Plan) -> str:
         "",
         f"The API is at http://127.0.0.1:{plan.topology.admin.port} while this runs"
         f"{' (if that controller is the active one)' if plan.controllers > 1 else ''}:",
-        f"  kubectl{_namespace(plan)} port-forward pod/{plan.name(CONTROLLER, '0')} {plan.topology.admin.port}",
+        f"  kubectl{_namespace(plan)} port-forward pod/{plan.name(CONTROLLER_NAME, '0')} {plan.topology.admin.port}",
         *_agent_advice(plan),
     ]
     return "".join(f"# {line}\n" if line else "#\n" for line in lines)
 
 
-def certified(plan: Plan) -> list[str]:
-    """The names by which nodes and agents call whom they report to: a certificate must be for them."""
-    host = plan.name(CONTROLLER)
+def certified(plan: ManifestPlan) -> list[str]:
+    """The names by which nodes and agents connect to their parents: a certificate must include them."""
+    host = plan.name(CONTROLLER_NAME)
     parents = [plan.name(name) for name, tier in plan.topology.tiers.items() if plan.reporters(tier)]
     return [f"{host}-{number}.{host}" for number in range(plan.controllers)] + parents
 
 
-def warnings(plan: Plan) -> list[str]:
-    """What is legal and probably not meant."""
+def kubernetes_warnings(plan: ManifestPlan) -> list[str]:
+    """What is valid and probably not intended."""
     found = []
     for pool in plan.topology.pools.values():
         local = [each for each in pool.endpoints if ipaddress.ip_address(each.host).is_loopback]
@@ -103,23 +103,23 @@ def warnings(plan: Plan) -> list[str]:
     return found
 
 
-def _objects(plan: Plan) -> Iterator[Object]:
+def _objects(plan: ManifestPlan) -> Iterator[Object]:
     account = _object(plan, "v1", "ServiceAccount", plan.name(), plan.labels("account", {}))
     yield {**account, "automountServiceAccountToken": False}
-    topology = _object(plan, "v1", "ConfigMap", plan.name("topology"), plan.labels(CONTROLLER, {}))
-    yield {**topology, "data": {TOPOLOGY_FILE.rpartition("/")[2]: plan.text}}
+    topology = _object(plan, "v1", "ConfigMap", plan.name("topology"), plan.labels(CONTROLLER_NAME, {}))
+    yield {**topology, "data": {MOUNTED_TOPOLOGY.rpartition("/")[2]: plan.text}}
     yield from policies(plan)
-    yield from _controller(plan)
+    yield from _controller_manifests(plan)
     for pool in plan.topology.pools.values():
         if pool.run is not None:
             yield from _endpoints(plan, pool, pool.run)
     for tier in plan.topology.tiers.values():
-        yield from _tier(plan, tier)
+        yield from _tier_manifests(plan, tier)
 
 
-def _controller(plan: Plan) -> Iterator[Object]:
-    name, selector = plan.name(CONTROLLER), plan.controller_selector()
-    labels = plan.labels(CONTROLLER, {})
+def _controller_manifests(plan: ManifestPlan) -> Iterator[Object]:
+    name, selector = plan.name(CONTROLLER_NAME), plan.controller_selector()
+    labels = plan.labels(CONTROLLER_NAME, {})
     yield _discovery(plan, name, labels, selector, {"control": CONTROL_PORT}, ready_only=False)
     digest = hashlib.sha256(plan.text.encode()).hexdigest()
     spec = {
@@ -135,7 +135,7 @@ def _controller(plan: Plan) -> Iterator[Object]:
     yield _disruption(plan, name, labels, selector)
 
 
-def _endpoints(plan: Plan, pool: Pool, run: Run) -> Iterator[Object]:
+def _endpoints(plan: ManifestPlan, pool: Pool, run: Run) -> Iterator[Object]:
     name, selector = plan.name(pool.name), plan.pool_selector(pool.name)
     labels = plan.labels("pool", selector)
     yield _discovery(plan, name, labels, selector, {"items": POOL_PORT}, ready_only=True)
@@ -150,7 +150,7 @@ def _endpoints(plan: Plan, pool: Pool, run: Run) -> Iterator[Object]:
     yield _disruption(plan, name, labels, selector)
 
 
-def _tier(plan: Plan, tier: Tier) -> Iterator[Object]:
+def _tier_manifests(plan: ManifestPlan, tier: Tier) -> Iterator[Object]:
     name, selector = plan.name(tier.name), plan.tier_selector(tier.name)
     labels = plan.labels("tier", selector)
     ports = {"control": NODE_CONTROL_PORT}
@@ -159,11 +159,11 @@ def _tier(plan: Plan, tier: Tier) -> Iterator[Object]:
     yield _discovery(plan, name, labels, selector, ports, ready_only=False)
     template = node_pod(plan, tier)
     if plan.on_each_machine(tier):
-        spec = {"selector": {"matchLabels": selector}, "minReadySeconds": STEADY_S, "template": template}
+        spec = {"selector": {"matchLabels": selector}, "minReadySeconds": ROLLOUT_STEADY_S, "template": template}
         yield _object(plan, "apps/v1", "DaemonSet", name, labels, spec)
         return
     if tier.listen is not None:
-        yield _public(plan, tier, labels, selector)
+        yield _public_service(plan, tier, labels, selector)
     # who scales a Deployment must be the only one to say its replicas: each `kubectl apply` would set them back
     is_scaled = plan.most(tier) > tier.replicas
     replicas = {} if is_scaled else {"replicas": tier.replicas}
@@ -175,17 +175,17 @@ def _tier(plan: Plan, tier: Tier) -> Iterator[Object]:
 
 
 def _rolled(selector: Labels) -> Object:
-    """First a new pod, then an old one less."""
+    """Start a new pod before an old one ends."""
     return {
         "selector": {"matchLabels": selector},
         "revisionHistoryLimit": 3,
-        "minReadySeconds": STEADY_S,
+        "minReadySeconds": ROLLOUT_STEADY_S,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
     }
 
 
 def _discovery(
-    plan: Plan, name: str, labels: Labels, selector: Labels, ports: dict[str, int], *, ready_only: bool
+    plan: ManifestPlan, name: str, labels: Labels, selector: Labels, ports: dict[str, int], *, ready_only: bool
 ) -> Object:
     spec = {
         "clusterIP": "None",
@@ -196,8 +196,8 @@ def _discovery(
     return _object(plan, "v1", "Service", name, labels, spec)
 
 
-def _public(plan: Plan, tier: Tier, labels: Labels, selector: Labels) -> Object:
-    """Traffic stays on the machine where it arrives: so the nodes see their clients' addresses."""
+def _public_service(plan: ManifestPlan, tier: Tier, labels: Labels, selector: Labels) -> Object:
+    """Traffic stays on the machine where it arrives, so that the nodes see their clients' addresses."""
     outside = ((PUBLIC, tier.listen), ("agent-check", tier.agent_check))
     spec = {
         "type": "LoadBalancer",
@@ -212,8 +212,8 @@ def _service_port(name: str, number: int) -> Object:
     return {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
 
 
-def _disruption(plan: Plan, name: str, labels: Labels, selector: Labels) -> Object:
-    """One at a time; a pod that is not ready is no loss, and must not keep a machine from being emptied."""
+def _disruption(plan: ManifestPlan, name: str, labels: Labels, selector: Labels) -> Object:
+    """One at a time. A pod that is not ready does not count, so that it cannot keep a machine from being drained."""
     spec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -222,9 +222,9 @@ def _disruption(plan: Plan, name: str, labels: Labels, selector: Labels) -> Obje
     return _object(plan, "policy/v1", "PodDisruptionBudget", name, labels, spec)
 
 
-def _scaler(plan: Plan, tier: Tier, labels: Labels) -> Object:
-    """Twice as many in a minute where load grows, a tenth less where it has been low for long: each change costs slow
-    starts, and drains."""
+def _scaler(plan: ManifestPlan, tier: Tier, labels: Labels) -> Object:
+    """At most twice as many in a minute where load grows, and a tenth less where it has been low for long: each change
+    costs slow starts, and drains."""
     name = plan.name(tier.name)
     busy = {"metric": {"name": METRIC}, "target": {"type": "AverageValue", "averageValue": BUSY}}
     spec = {
@@ -233,30 +233,32 @@ def _scaler(plan: Plan, tier: Tier, labels: Labels) -> Object:
         "maxReplicas": plan.most(tier),
         "metrics": [{"type": "Pods", "pods": busy}],
         "behavior": {
-            "scaleUp": {"stabilizationWindowSeconds": 0, **_steps(percent=100, pods=2)},
-            "scaleDown": {"stabilizationWindowSeconds": CALM_S, **_steps(percent=10, pods=1)},
+            "scaleUp": {"stabilizationWindowSeconds": 0, **_order_steps(percent=100, pods=2)},
+            "scaleDown": {"stabilizationWindowSeconds": ROLLOUT_CALM_S, **_order_steps(percent=10, pods=1)},
         },
     }
     return _object(plan, "autoscaling/v2", "HorizontalPodAutoscaler", name, labels, spec)
 
 
-def _steps(percent: int, pods: int) -> Object:
-    """In a minute, whichever is more."""
+def _order_steps(percent: int, pods: int) -> Object:
+    """The steps within a minute, whichever is larger."""
     policies = [
         {"type": kind, "value": value, "periodSeconds": 60} for kind, value in (("Percent", percent), ("Pods", pods))
     ]
     return {"selectPolicy": "Max", "policies": policies}
 
 
-def _object(plan: Plan, version: str, kind: str, name: str, labels: Labels, spec: Object | None = None) -> Object:
+def _object(
+    plan: ManifestPlan, version: str, kind: str, name: str, labels: Labels, spec: Object | None = None
+) -> Object:
     head: Object = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}}
     return head if spec is None else {**head, "spec": spec}
 
 
-def _secret_advice(plan: Plan) -> list[str]:
+def _secret_advice(plan: ManifestPlan) -> list[str]:
     make = f"  kubectl{_namespace(plan)} create secret generic"
     join, admin, node, agent = map(
-        os.path.basename, (JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE, NODE_TOKEN_FILE, AGENT_TOKEN_FILE)
+        os.path.basename, (JOIN_TOKEN_FILE, MOUNTED_ADMIN_TOKEN, MOUNTED_NODE_TOKEN, AGENT_TOKEN_FILE)
     )
     advice = [
         f"  (umask 077; openssl rand -hex 32 >{join})   # the cluster's secret: for the controllers alone",
@@ -276,7 +278,7 @@ def _secret_advice(plan: Plan) -> list[str]:
     return advice
 
 
-def _agent_advice(plan: Plan) -> list[str]:
+def _agent_advice(plan: ManifestPlan) -> list[str]:
     pools = [pool.name for pool in plan.topology.pools.values() if pool.agents]
     if not pools:
         return []
@@ -290,5 +292,5 @@ def _agent_advice(plan: Plan) -> list[str]:
     ]
 
 
-def _namespace(plan: Plan) -> str:
+def _namespace(plan: ManifestPlan) -> str:
     return f" -n {plan.options.namespace}" if plan.options.namespace else ""

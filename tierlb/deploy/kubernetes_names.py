@@ -1,11 +1,11 @@
-"""What the Kubernetes objects of a cluster are called and how they are told apart: options, names, labels, selectors.
+"""Names of the Kubernetes objects of a cluster: options, names, labels, selectors.
 
-Every name is PREFIX-SOMETHING, the prefix being the cluster's name unless another is given. Names become DNS names, so
-those that cannot be are refused, with what to do: a name that was silently changed would be looked for in vain, and the
-controller finds the pools that Kubernetes starts by their very names.
+Every name is PREFIX-SOMETHING, where the prefix is the cluster's name unless another is given. Names become DNS names,
+so invalid ones are refused, with what to do: a name that was changed silently would not be found, and the controller
+finds the pools that Kubernetes starts by their exact names.
 
-Selectors hold two labels and nothing else: they cannot be changed after an object was made, and whatever else is
-labelled (`app.kubernetes.io/…`) is for people and their tools.
+Selectors hold two labels and nothing else, because they cannot be changed after an object was created; other labels
+(`app.kubernetes.io/…`) are for operators and their tools.
 """
 
 import enum
@@ -16,32 +16,32 @@ from types import MappingProxyType
 
 import attrs
 
-from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, IMAGE, port_problems
+from tierlb.deploy.container import ADMIN_PORT, CONTROL_PORT, DEFAULT_IMAGE, port_problems
 from tierlb.model.topology import Kind, Tier, Topology
 from tierlb.topology.net_forms import IMAGE_PATTERN as IMAGE_FORM
 from tierlb.topology.problems import suggestion
 from tierlb.topology.units import shown
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-"""RFC 1035 §2.3.1, which names of Services keep to: they may not begin with a digit."""
+"""RFC 1035 §2.3.1, which applies to names of Services: they may not begin with a digit."""
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_NAME_CHARS = 63
 MAX_STATEFUL_SET_CHARS = 52
 """Its pods are labelled with its name and ten characters of a hash."""
-CLUSTER_LABEL = "tierlb.io/cluster"
+KUBERNETES_CLUSTER_LABEL = "tierlb.io/cluster"
 TIER_LABEL = "tierlb.io/tier"
 POOL_LABEL = "tierlb.io/pool"
 COMPONENT_LABEL = "app.kubernetes.io/component"
-CONTROLLER = "controller"
+CONTROLLER_NAME = "controller"
 PUBLIC = "public"
 GROWTH = 4
-"""How many times the replicas of the file an l7 tier may grow to: room that is noticed, but not without bounds."""
+"""An l7 tier may grow to so many times its replicas in the file: noticeable room, but bounded."""
 
 Labels = dict[str, str]
 
 
-class Edge(enum.Enum):
-    """How tiers that listen meet clients: behind a load balancer of the platform, or at a port of each machine."""
+class NetworkEdge(enum.Enum):
+    """How clients reach tiers that listen: through a load balancer of the platform, or at a port of each machine."""
 
     LOAD_BALANCER = "load-balancer"
     DAEMON_SET = "daemonset"
@@ -49,20 +49,20 @@ class Edge(enum.Enum):
 
 @attrs.frozen
 class Options:
-    """What the file does not say. `most`: up to how many nodes tiers may grow, by name. `scraper`: the namespace whose
+    """Options that the file does not have. `most`: the largest number of nodes by tier. `scraper`: the namespace whose
     pods may read the nodes' metrics."""
 
-    image: str = IMAGE
+    image: str = DEFAULT_IMAGE
     namespace: str = ""
     prefix: str = ""
-    edge: Edge = Edge.LOAD_BALANCER
+    edge: NetworkEdge = NetworkEdge.LOAD_BALANCER
     most: Mapping[str, int] = MappingProxyType({})
     scraper: str = "monitoring"
 
 
 @attrs.frozen
-class Plan:
-    """A topology, its file's text, and how it is to be rendered."""
+class ManifestPlan:
+    """A topology, the text of its file, and the options of its rendering."""
 
     topology: Topology
     text: str
@@ -70,19 +70,19 @@ class Plan:
 
     @property
     def prefix(self) -> str:
-        """What every name begins with."""
+        """The start of every name."""
         return self.options.prefix or self.topology.cluster
 
     @property
     def controllers(self) -> int:
-        """One, or with a store that several can share a second one that takes over."""
+        """One, or two with a store that several can share."""
         return 1 if self.topology.store is None else 2
 
     @property
     def join_urls(self) -> str:
-        """Each controller by a name of its own, for only one of them is active."""
+        """The URLs of the controllers, each by a name of its own, because only one of them is active."""
         scheme = "ws" if self.topology.tls is None else "wss"
-        host = self.name(CONTROLLER)
+        host = self.name(CONTROLLER_NAME)
         return ",".join(f"{scheme}://{host}-{number}.{host}:{CONTROL_PORT}" for number in range(self.controllers))
 
     def name(self, *parts: str) -> str:
@@ -90,65 +90,65 @@ class Plan:
         return "-".join((self.prefix, *parts))
 
     def token_secret(self, name: str) -> str:
-        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's own secret is in another."""
+        """The Secret with the token of a tier's nodes or a pool's agents; the cluster's secret is in another."""
         return self.name(name, "token")
 
     def labels(self, component: str, selector: Labels) -> Labels:
-        """All labels of an object; `component` is what it is a part of, `selector` tells its pods apart."""
+        """All labels of an object; `component` is the part of the system, `selector` identifies its pods."""
         return {
             "app.kubernetes.io/name": "tierlb",
             "app.kubernetes.io/instance": self.prefix,
             COMPONENT_LABEL: component,
-            CLUSTER_LABEL: self.prefix,
+            KUBERNETES_CLUSTER_LABEL: self.prefix,
             **selector,
         }
 
     def tier_selector(self, name: str) -> Labels:
-        """Of all nodes of a tier."""
-        return {CLUSTER_LABEL: self.prefix, TIER_LABEL: name}
+        """Selector of all nodes of a tier."""
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, TIER_LABEL: name}
 
     def pool_selector(self, name: str) -> Labels:
-        """Of the endpoints that run here, or of the pods whose agents join by themselves."""
-        return {CLUSTER_LABEL: self.prefix, POOL_LABEL: name}
+        """Selector of the endpoints that run here, or of the pods whose agents join by themselves."""
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, POOL_LABEL: name}
 
     def controller_selector(self) -> Labels:
-        """Of the controllers."""
-        return {CLUSTER_LABEL: self.prefix, COMPONENT_LABEL: CONTROLLER}
+        """Selector of the controllers."""
+        return {KUBERNETES_CLUSTER_LABEL: self.prefix, COMPONENT_LABEL: CONTROLLER_NAME}
 
     def reporters(self, tier: Tier) -> list[Labels]:
-        """Of the pods below the tier that report to it: nodes, and applications with an agent."""
+        """Selectors of the pods that report to the tier: nodes, and applications with an agent."""
         pools = [self.topology.pools[name] for name in tier.targets if name in self.topology.pools]
         tiers = [self.tier_selector(name) for name in tier.targets if name in self.topology.tiers]
         return tiers + [self.pool_selector(pool.name) for pool in pools if pool.agents]
 
     def on_each_machine(self, tier: Tier) -> bool:
         """Whether it is a DaemonSet."""
-        return tier.listen is not None and self.options.edge is Edge.DAEMON_SET
+        return tier.listen is not None and self.options.edge is NetworkEdge.DAEMON_SET
 
     def most(self, tier: Tier) -> int:
-        """How many nodes the tier may have; no more than the file says where nothing scales it: l4 nodes hold long
+        """The largest number of nodes of the tier; the number in the file where nothing scales it: l4 nodes hold long
         connections, which a smaller number would cut, and a node that answers an agent-check is alone."""
         if tier.kind is Kind.L4 or tier.agent_check is not None or self.on_each_machine(tier):
             return tier.replicas
         return self.options.most.get(tier.name, GROWTH * tier.replicas)
 
 
-def problems(plan: Plan) -> list[str]:
-    """Why it cannot be rendered, each with what to do."""
+def problems(plan: ManifestPlan) -> list[str]:
+    """Why the topology cannot be rendered, each with what to do."""
     groups = (_name_problems, _option_problems, _most_problems, _place_problems)
     return [*(problem for group in groups for problem in group(plan)), *port_problems(plan.topology)]
 
 
-def _name_problems(plan: Plan) -> Iterator[str]:
+def _name_problems(plan: ManifestPlan) -> Iterator[str]:
     if not LABEL.fullmatch(plan.prefix):
         yield (
             f"{shown(plan.prefix)} cannot begin names in Kubernetes, which want a letter, then a-z, 0-9 and - (not "
             "last): give another with --prefix"
         )
-    if len(plan.name(CONTROLLER)) > MAX_STATEFUL_SET_CHARS:
+    if len(plan.name(CONTROLLER_NAME)) > MAX_STATEFUL_SET_CHARS:
         yield f"the prefix {plan.prefix} is too long: give a shorter one with --prefix"
     listening = [name for name, tier in plan.topology.tiers.items() if tier.listen is not None]
-    taken = {CONTROLLER, *(f"{name}-{PUBLIC}" for name in listening)}
+    taken = {CONTROLLER_NAME, *(f"{name}-{PUBLIC}" for name in listening)}
     for key, names in (("tiers", plan.topology.tiers), ("pools", plan.topology.pools)):
         for name in names:
             longest = plan.name(name, PUBLIC) if name in listening else plan.name(name)
@@ -160,7 +160,7 @@ def _name_problems(plan: Plan) -> Iterator[str]:
                 yield f"{key}.{name}: {longest} is longer than {MAX_NAME_CHARS} characters: give a shorter --prefix"
 
 
-def _option_problems(plan: Plan) -> Iterator[str]:
+def _option_problems(plan: ManifestPlan) -> Iterator[str]:
     for option, name in (("--namespace", plan.options.namespace), ("--metrics-from", plan.options.scraper)):
         if name and not NAMESPACE.fullmatch(name):
             yield f"{option}: {shown(name)} is no namespace: write at most 63 of a-z, 0-9 and - (not first or last)"
@@ -168,8 +168,8 @@ def _option_problems(plan: Plan) -> Iterator[str]:
         yield f"--image: {shown(plan.options.image)} is not a container image: write one such as tierlb:1.2"
 
 
-def _place_problems(plan: Plan) -> Iterator[str]:
-    """What the file says of numbers and addresses that pods cannot obey."""
+def _place_problems(plan: ManifestPlan) -> Iterator[str]:
+    """Numbers and addresses in the file that pods cannot have."""
     admin = plan.topology.admin
     host = ipaddress.ip_address(admin.host)
     if not (host.is_loopback or host.is_unspecified):
@@ -187,7 +187,7 @@ def _place_problems(plan: Plan) -> Iterator[str]:
             )
 
 
-def _most_problems(plan: Plan) -> Iterator[str]:
+def _most_problems(plan: ManifestPlan) -> Iterator[str]:
     for name, number in plan.options.most.items():
         tier = plan.topology.tiers.get(name)
         if tier is None:

@@ -1,13 +1,13 @@
-"""Who may speak to whom in Kubernetes: each tier's pods are reached by those that send to it and those that report to
-it, and reach nobody else.
+"""Network policies in Kubernetes: each tier's pods accept connections from those that send to it and those that report
+to it, and connect to nothing else.
 
-Policies add up, and what none allows is refused; so whoever needs more adds a policy of their own. Outgoing traffic of
-pools is left alone: what an application needs is not known here. So is that of tiers that send to names in DNS, where a
-policy would have to know what they resolve to; endpoints that are listed by address are allowed by address and port.
+Policies add up, and what none allows is refused, so more is allowed by additional policies. Outgoing traffic of pools
+is not restricted, because the needs of an application are not known here. Nor is that of tiers that send to names in
+DNS, where a policy would have to know what they resolve to; endpoints that are listed by address are allowed by address
+and port.
 
-The controllers' admin port is open within their pods only, unless the file has it listen on all addresses: then all
-pods of the namespace may connect. Probes come from the machine that a
-pod is on, which no policy keeps out.
+The controllers' admin port is only reachable within their pods, unless the file has it listen on all addresses: then
+all pods of the namespace may connect. Probes come from the machine that a pod is on, which no policy blocks.
 """
 
 import ipaddress
@@ -15,59 +15,61 @@ from collections.abc import Iterator
 from typing import Any
 
 from tierlb.deploy.container import CONTROL_PORT, NODE_CONTROL_PORT, NODE_DATA_PORT, POOL_PORT
-from tierlb.deploy.kubernetes_names import CLUSTER_LABEL, CONTROLLER, TIER_LABEL, Labels, Plan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, KUBERNETES_CLUSTER_LABEL, TIER_LABEL, Labels, ManifestPlan
 from tierlb.model.topology import Pool, Tier
 
 DNS_PORTS = (53, 5353)
-"""The second is where OpenShift's DNS listens, behind a Service at the first: policies see what is behind."""
+"""The second is the DNS port of OpenShift, behind a Service at the first: policies apply to the port behind."""
 
-Rule = dict[str, Any]
-ANYTHING: Rule = {}
+NetworkRule = dict[str, Any]
+ANYTHING: NetworkRule = {}
 
 
-def policies(plan: Plan) -> Iterator[Rule]:
-    """All policies, the one first that closes what no other opens."""
+def policies(plan: ManifestPlan) -> Iterator[NetworkRule]:
+    """All policies. The first one refuses what no other allows."""
     instance = {"app.kubernetes.io/name": "tierlb", "app.kubernetes.io/instance": plan.prefix}
-    yield _policy(plan.name(), plan.labels("network", {}), _inwards(instance, []))
-    yield _both_ways(plan, CONTROLLER, plan.controller_selector(), _to_controller(plan), _from_controller(plan))
+    yield _network_policy(plan.name(), plan.labels("network", {}), _inwards(instance, []))
+    yield _both_ways(plan, CONTROLLER_NAME, plan.controller_selector(), _to_controller(plan), _from_controller(plan))
     for tier in plan.topology.tiers.values():
         yield _both_ways(plan, tier.name, plan.tier_selector(tier.name), _to_tier(plan, tier), _from_tier(plan, tier))
     for pool in plan.topology.pools.values():
         if pool.run is not None:
             selector = plan.pool_selector(pool.name)
             spec = _inwards(selector, _to_pool(plan, pool))
-            yield _policy(plan.name(pool.name), plan.labels("network", selector), spec)
+            yield _network_policy(plan.name(pool.name), plan.labels("network", selector), spec)
 
 
-def _both_ways(plan: Plan, name: str, selector: Labels, ingress: list[Rule], egress: list[Rule]) -> Rule:
+def _both_ways(
+    plan: ManifestPlan, name: str, selector: Labels, ingress: list[NetworkRule], egress: list[NetworkRule]
+) -> NetworkRule:
     spec = {**_inwards(selector, ingress), "policyTypes": ["Ingress", "Egress"], "egress": egress}
     labels = plan.labels("network", {key: value for key, value in selector.items() if key == TIER_LABEL})
-    return _policy(plan.name(name), labels, spec)
+    return _network_policy(plan.name(name), labels, spec)
 
 
-def _inwards(selector: Labels, ingress: list[Rule]) -> Rule:
+def _inwards(selector: Labels, ingress: list[NetworkRule]) -> NetworkRule:
     return {"podSelector": {"matchLabels": selector}, "policyTypes": ["Ingress"], "ingress": ingress}
 
 
-def _policy(name: str, labels: Labels, spec: Rule) -> Rule:
+def _network_policy(name: str, labels: Labels, spec: NetworkRule) -> NetworkRule:
     metadata = {"name": name, "labels": labels}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
-def _to_controller(plan: Plan) -> list[Rule]:
+def _to_controller(plan: ManifestPlan) -> list[NetworkRule]:
     """All nodes join, and so do the agents of pools."""
     nodes = {
-        "matchLabels": {CLUSTER_LABEL: plan.prefix},
+        "matchLabels": {KUBERNETES_CLUSTER_LABEL: plan.prefix},
         "matchExpressions": [{"key": TIER_LABEL, "operator": "Exists"}],
     }
     agents = [_pods(plan.pool_selector(pool.name)) for pool in plan.topology.pools.values() if pool.agents]
-    rules: list[Rule] = [{"from": [{"podSelector": nodes}, *agents], "ports": [_tcp(CONTROL_PORT)]}]
+    rules: list[NetworkRule] = [{"from": [{"podSelector": nodes}, *agents], "ports": [_tcp(CONTROL_PORT)]}]
     if ipaddress.ip_address(plan.topology.admin.host).is_unspecified:
         rules.append({"from": [{"podSelector": {}}], "ports": [_tcp(plan.topology.admin.port)]})
     return rules
 
 
-def _from_controller(plan: Plan) -> list[Rule]:
+def _from_controller(plan: ManifestPlan) -> list[NetworkRule]:
     rules = [_dns()]
     if plan.topology.store is not None:
         ports = sorted({int(member.rpartition(":")[2]) for member in plan.topology.store.members})
@@ -75,21 +77,21 @@ def _from_controller(plan: Plan) -> list[Rule]:
     return rules
 
 
-def _to_tier(plan: Plan, tier: Tier) -> list[Rule]:
-    rules: list[Rule] = []
+def _to_tier(plan: ManifestPlan, tier: Tier) -> list[NetworkRule]:
+    rules: list[NetworkRule] = []
     public = [address.port for address in (tier.listen, tier.agent_check) if address is not None]
     if public:
         rules.append({"ports": [_tcp(port) for port in public]})
-    if senders := _senders(plan, tier.name):
+    if senders := _sender_pods(plan, tier.name):
         rules.append({"from": senders, "ports": [_tcp(NODE_DATA_PORT)]})
     scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": plan.options.scraper}}}
     rules.append({"from": [*map(_pods, plan.reporters(tier)), scraper], "ports": [_tcp(NODE_CONTROL_PORT)]})
     return rules
 
 
-def _from_tier(plan: Plan, tier: Tier) -> list[Rule]:
+def _from_tier(plan: ManifestPlan, tier: Tier) -> list[NetworkRule]:
     rules = [_dns(), {"to": [_pods(plan.controller_selector())], "ports": [_tcp(CONTROL_PORT)]}]
-    if senders := _senders(plan, tier.name):
+    if senders := _sender_pods(plan, tier.name):
         rules.append({"to": senders, "ports": [_tcp(NODE_CONTROL_PORT)]})
     for target in tier.targets:
         if target in plan.topology.tiers:
@@ -99,7 +101,7 @@ def _from_tier(plan: Plan, tier: Tier) -> list[Rule]:
     return rules
 
 
-def _to_endpoints(plan: Plan, pool: Pool) -> Iterator[Rule]:
+def _to_endpoints(plan: ManifestPlan, pool: Pool) -> Iterator[NetworkRule]:
     check = [_tcp(pool.agent_check_port)] if pool.agent_check_port is not None else []
     if pool.dns is not None:
         yield ANYTHING
@@ -119,24 +121,24 @@ def _by_host(pool: Pool) -> dict[str, list[int]]:
     return hosts
 
 
-def _to_pool(plan: Plan, pool: Pool) -> list[Rule]:
+def _to_pool(plan: ManifestPlan, pool: Pool) -> list[NetworkRule]:
     ports = [_tcp(POOL_PORT)]
     if pool.agent_check_port is not None:
         ports.append(_tcp(pool.agent_check_port))
-    return [{"from": _senders(plan, pool.name), "ports": ports}]
+    return [{"from": _sender_pods(plan, pool.name), "ports": ports}]
 
 
-def _senders(plan: Plan, name: str) -> list[Rule]:
+def _sender_pods(plan: ManifestPlan, name: str) -> list[NetworkRule]:
     return [_pods(plan.tier_selector(parent.name)) for parent in plan.topology.parents(name)]
 
 
-def _dns() -> Rule:
+def _dns() -> NetworkRule:
     return {"ports": [{"protocol": protocol, "port": port} for protocol in ("UDP", "TCP") for port in DNS_PORTS]}
 
 
-def _pods(labels: Labels) -> Rule:
+def _pods(labels: Labels) -> NetworkRule:
     return {"podSelector": {"matchLabels": labels}}
 
 
-def _tcp(port: int) -> Rule:
+def _tcp(port: int) -> NetworkRule:
     return {"protocol": "TCP", "port": port}

@@ -1,13 +1,14 @@
 """The pods of a cluster in Kubernetes: nodes, controllers and the endpoints of pools with `run`.
 
-Containers of tierlb have nothing that they do not need: no root, no capability, no writable file system but the state
-directory, no key to Kubernetes' API. An image that the file names runs as the image says, without ways to more rights.
+Containers of tierlb have no more rights than they need: no root, no capability, no writable file system but the state
+directory, no key to Kubernetes' API. An image that the file names runs as the image defines, without ways to more
+rights.
 
-Memory is limited to what is asked for, so that a machine never promises more than it has. Processor time is asked for
-and not limited: a limit stops a process for the rest of each tenth of a second, which is what a request waits for then,
-and a node is one thread, which cannot take more than one core.
+Memory is limited to what is requested, so that a machine never promises more than it has. CPU is requested and not
+limited: a limit stops a process for the rest of each tenth of a second, in which requests wait, and a node is one
+thread, which cannot use more than one core.
 
-Left out: a liveness probe of endpoints. Whoever is slow because there is much to do would be killed for it.
+Left out: a liveness probe of endpoints. It would kill endpoints that are slow because of load.
 """
 
 import os.path
@@ -17,19 +18,19 @@ import attrs
 
 from tierlb.balance.stop_times import stop_whole_s
 from tierlb.deploy.container import (
-    ADMIN_TOKEN_FILE,
     CONTROL_PORT,
     JOIN_TOKEN_FILE,
+    MOUNTED_ADMIN_TOKEN,
+    MOUNTED_NODE_TOKEN,
+    MOUNTED_TOPOLOGY,
     NODE_CONTROL_PORT,
     NODE_DATA_PORT,
-    NODE_TOKEN_FILE,
     POOL_PORT,
     PROBE,
     STATE_DIRECTORY,
-    TOPOLOGY_FILE,
     UID,
     VOLUME_STATE,
-    Command,
+    ContainerCommand,
     controller_command,
     file_place,
     node_command,
@@ -37,27 +38,27 @@ from tierlb.deploy.container import (
     store_files,
     tls_options,
 )
-from tierlb.deploy.kubernetes_names import CONTROLLER, Labels, Plan
+from tierlb.deploy.kubernetes_names import CONTROLLER_NAME, Labels, ManifestPlan
 from tierlb.model.topology import Pool, Resources, Run, Tier
 from tierlb.topology.source import read_source
 
 ENDING_S = 30
-"""For a controller, which drains nothing, on a machine that is busy."""
+"""For a controller, which drains nothing, on a busy machine."""
 EDGE_LINGER_S = 15
-"""Load balancers before the edge go on sending until they have seen it fail, two or three times five seconds."""
+"""Load balancers before the edge go on sending until their checks fail, two or three times five seconds."""
 POOL_LINGER_S = 40
-"""Nothing tells a DNS name's readers that an endpoint leaves: clusters keep answers for up to 30 s, and nodes ask every
-two."""
+"""A name's readers are not notified when an endpoint leaves: clusters keep DNS answers for up to 30 s, and nodes query
+every two."""
 START_S = 60
 SCRATCH = "64Mi"
 CLAIM = "1Gi"
-"""Of which a history takes a thousandth; few providers have smaller volumes."""
+"""A history takes a thousandth of it; few providers have smaller volumes."""
 CONTROLLER_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
-"""Twice what it takes when it starts. Pods that ask for nothing are the first to go where memory is short."""
+"""Twice the use at the start. Pods without requests are evicted first where memory is short."""
 TLS_DIRECTORY = "/run/secrets/tierlb-tls"
 TLS_KEYS = ("certificate", "key", "ca")
 TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
-"""As cert-manager calls them."""
+"""The names that cert-manager uses."""
 
 Spec = dict[str, Any]
 
@@ -66,13 +67,13 @@ LOCKED: Spec = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-CONFINED: Spec = {"seccompProfile": {"type": "RuntimeDefault"}}
-NOBODY: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, **CONFINED}
+POD_SECURITY: Spec = {"seccompProfile": {"type": "RuntimeDefault"}}
+UNPRIVILEGED_UID: Spec = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, **POD_SECURITY}
 
 
 @attrs.frozen
 class Mount:
-    """A volume, what it holds (nothing here if the pod's owner claims it), and where the container sees it or single
+    """A volume, its content (nothing here if the pod's owner claims it), and where the container sees it or single
     files of it."""
 
     name: str
@@ -80,16 +81,16 @@ class Mount:
     paths: tuple[Spec, ...]
 
 
-def node_pod(plan: Plan, tier: Tier) -> Spec:
+def node_pod(plan: ManifestPlan, tier: Tier) -> Spec:
     """The pod template of a tier."""
     topology = plan.topology
     command = node_command(tier.name, plan.join_urls, plan.name(tier.name), state=VOLUME_STATE)
-    mounts = [_tokens(plan.token_secret(tier.name), NODE_TOKEN_FILE), _scratch("state", STATE_DIRECTORY)]
+    mounts = [_tokens(plan.token_secret(tier.name), MOUNTED_NODE_TOKEN), _scratch("state", STATE_DIRECTORY)]
     tls_files = [f"{TLS_DIRECTORY}/{name}" for name in TLS_FILES] if topology.tls is not None else []
     if tls_files:
         command += tls_options(TLS_DIRECTORY)
-        mounts.append(_tls_files(plan, {"mountPath": TLS_DIRECTORY, "readOnly": True}))
-    container = _container(plan, "node", command, mounts, tier.resources)
+        mounts.append(_mounted_tls_files(plan, {"mountPath": TLS_DIRECTORY, "readOnly": True}))
+    container = _pod_container(plan, "node", command, mounts, tier.resources)
     container["ports"] = _node_ports(plan, tier)
     container |= _tierlb_probes(NODE_CONTROL_PORT, "readyz", tls_files)
     linger_s = EDGE_LINGER_S if tier.listen is not None else 0
@@ -101,17 +102,17 @@ def node_pod(plan: Plan, tier: Tier) -> Spec:
     }
 
 
-def controller_pod(plan: Plan, digest: str) -> Spec:
-    """The pod template of the controllers, who start anew when the file's digest is another. On loopback the admin API
-    is for `kubectl port-forward`, which comes from within the pod, and for nothing else."""
+def controller_pod(plan: ManifestPlan, digest: str) -> Spec:
+    """The pod template of the controllers, which restart when the file's digest changes. On loopback the admin API is
+    reached by `kubectl port-forward`, which comes from within the pod, and by nothing else."""
     admin = plan.topology.admin
     state = VOLUME_STATE if plan.topology.store is None else None
     command = controller_command(plan.name("{pool}"), admin_host=admin.host, admin_port=admin.port, state=state)
-    tokens = _tokens(plan.name("tokens"), JOIN_TOKEN_FILE, ADMIN_TOKEN_FILE)
+    tokens = _tokens(plan.name("tokens"), JOIN_TOKEN_FILE, MOUNTED_ADMIN_TOKEN)
     mounts = [tokens, *_topology_files(plan), _controller_state(plan)]
-    container = _container(plan, CONTROLLER, command, mounts, Resources())
+    container = _pod_container(plan, CONTROLLER_NAME, command, mounts, Resources())
     # a text that comes by the API, or from the history, names its files from here
-    container["workingDir"] = os.path.dirname(TOPOLOGY_FILE)
+    container["workingDir"] = os.path.dirname(MOUNTED_TOPOLOGY)
     container["resources"] = {"requests": CONTROLLER_REQUESTS}
     container["ports"] = [_port("control", CONTROL_PORT), _port("admin", admin.port)]
     # one that stands by counts as ready: else neither an update nor an eviction would ever go on
@@ -119,16 +120,16 @@ def controller_pod(plan: Plan, digest: str) -> Spec:
     selector = plan.controller_selector()
     annotations = {"tierlb.io/topology-sha256": digest}
     return {
-        "metadata": {"labels": plan.labels(CONTROLLER, selector), "annotations": annotations},
+        "metadata": {"labels": plan.labels(CONTROLLER_NAME, selector), "annotations": annotations},
         "spec": _pod(plan, selector, container, mounts, ENDING_S),
     }
 
 
-def endpoint_pod(plan: Plan, pool: Pool, run: Run) -> Spec:
-    """The pod template of a pool's endpoints. They are ready when they accept connections: how they do is for the nodes
-    to judge, who keep some of them in use where all do badly."""
+def endpoint_pod(plan: ManifestPlan, pool: Pool, run: Run) -> Spec:
+    """The pod template of a pool's endpoints. They are ready when they accept connections; their health is judged by
+    the nodes, which keep some of them in use where all are bad."""
     mounts = [_scratch("tmp", "/tmp")] if run.image is None else []  # noqa: S108 (of the container, which is its own)
-    container = _container(plan, "endpoint", pool_command(run), mounts, run.resources)
+    container = _pod_container(plan, "endpoint", pool_command(run), mounts, run.resources)
     container["ports"] = [_port("items", POOL_PORT)]
     accepts = {"tcpSocket": {"port": "items"}}
     container |= _probes(accepts, accepts)
@@ -137,12 +138,12 @@ def endpoint_pod(plan: Plan, pool: Pool, run: Run) -> Spec:
     spec = _pod(plan, selector, _lingering(container, POOL_LINGER_S), mounts, ending_s, POOL_LINGER_S)
     if run.image is not None:
         container |= {"image": run.image, "securityContext": {"allowPrivilegeEscalation": False}}
-        spec["securityContext"] = CONFINED
+        spec["securityContext"] = POD_SECURITY
     return {"metadata": {"labels": plan.labels("pool", selector)}, "spec": spec}
 
 
-def state_claims(plan: Plan) -> list[Spec]:
-    """The volume that one controller keeps its history in; two have a store for it."""
+def state_claims(plan: ManifestPlan) -> list[Spec]:
+    """The volume for the history of a single controller; two have a store for it."""
     if plan.controllers > 1:
         return []
     storage = {"requests": {"storage": CLAIM}}
@@ -150,7 +151,7 @@ def state_claims(plan: Plan) -> list[Spec]:
 
 
 def bytes_quantity(count: int) -> str:
-    """In the largest unit that says it exactly."""
+    """The number in the largest unit that is exact."""
     for exponent, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
         if count % (1 << exponent) == 0:
             return f"{count >> exponent}{unit}"
@@ -158,18 +159,20 @@ def bytes_quantity(count: int) -> str:
 
 
 def cpu_quantity(cores: float) -> str:
-    """Kubernetes knows thousandths."""
+    """Kubernetes counts thousandths of a core."""
     thousandths = max(1, round(cores * 1000))
     return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
-def _pod(plan: Plan, selector: Labels, container: Spec, mounts: list[Mount], ending_s: int, linger_s: int = 0) -> Spec:
+def _pod(
+    plan: ManifestPlan, selector: Labels, container: Spec, mounts: list[Mount], ending_s: int, linger_s: int = 0
+) -> Spec:
     spec: Spec = {
         "serviceAccountName": plan.prefix,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": linger_s + ending_s,
-        "securityContext": NOBODY,
+        "securityContext": UNPRIVILEGED_UID,
         "topologySpreadConstraints": [
             _spread(where, selector) for where in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ],
@@ -188,7 +191,9 @@ def _spread(where: str, selector: Labels) -> Spec:
     }
 
 
-def _container(plan: Plan, name: str, command: Command, mounts: list[Mount], resources: Resources) -> Spec:
+def _pod_container(
+    plan: ManifestPlan, name: str, command: ContainerCommand, mounts: list[Mount], resources: Resources
+) -> Spec:
     container: Spec = {
         "name": name,
         "image": plan.options.image,
@@ -215,13 +220,13 @@ def _quantities(resources: Resources) -> Spec:
 
 
 def _lingering(container: Spec, linger_s: int) -> Spec:
-    """Serve on for a while before the signal to end, where somebody sends who is not told."""
+    """Serve for a while before the signal to end, where senders are not notified."""
     if linger_s:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": linger_s}}}
     return container
 
 
-def _node_ports(plan: Plan, tier: Tier) -> list[Spec]:
+def _node_ports(plan: ManifestPlan, tier: Tier) -> list[Spec]:
     ports = [_port("control", NODE_CONTROL_PORT)]
     if plan.topology.parents(tier.name):
         ports.append(_port("data", NODE_DATA_PORT))
@@ -233,17 +238,17 @@ def _node_ports(plan: Plan, tier: Tier) -> list[Spec]:
 
 
 def _low_ports(tier: Tier) -> Spec:
-    """Whoever is not root may only listen above 1024, unless the pod's kernel is told otherwise."""
+    """Only root may listen below 1024, unless the pod's kernel is configured otherwise."""
     ports = [address.port for address in (tier.listen, tier.agent_check) if address is not None]
     if not any(port < 1024 for port in ports):
         return {}
     sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": str(min(ports))}
-    return {"securityContext": {**NOBODY, "sysctls": [sysctl]}}
+    return {"securityContext": {**UNPRIVILEGED_UID, "sysctls": [sysctl]}}
 
 
 def _tierlb_probes(port: int, ready: str, tls_files: list[str]) -> Spec:
-    """With TLS a certificate is demanded before anything is answered. Kubernetes has none to show, so a program in the
-    container asks."""
+    """With TLS a client certificate is required before any answer. Kubernetes has none, so a program in the container
+    makes the check."""
 
     def asks(page: str) -> Spec:
         if tls_files:
@@ -254,7 +259,7 @@ def _tierlb_probes(port: int, ready: str, tls_files: list[str]) -> Spec:
 
 
 def _probes(starts: Spec, is_ready: Spec, lives: Spec | None = None) -> Spec:
-    """Patient where the answer ends the process: a thread that is busy for a second is no reason to kill it."""
+    """Patient where a failure kills the process: a thread that is busy for a second is no reason."""
     probes: Spec = {
         "startupProbe": {**starts, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": START_S},
         "readinessProbe": {**is_ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
@@ -268,7 +273,7 @@ def _port(name: str, number: int) -> Spec:
     return {"name": name, "containerPort": number, "protocol": "TCP"}
 
 
-def _scraped(plan: Plan) -> Labels:
+def _scraped(plan: ManifestPlan) -> Labels:
     scheme = "http" if plan.topology.tls is None else "https"
     return {
         "prometheus.io/scrape": "true",
@@ -288,35 +293,36 @@ def _scratch(name: str, path: str) -> Mount:
     return Mount(name, {"emptyDir": {"sizeLimit": SCRATCH}}, ({"mountPath": path},))
 
 
-def _controller_state(plan: Plan) -> Mount:
+def _controller_state(plan: ManifestPlan) -> Mount:
     claimed = Mount("state", {}, ({"mountPath": STATE_DIRECTORY},))
     return claimed if plan.controllers == 1 else _scratch("state", STATE_DIRECTORY)
 
 
-def _topology_files(plan: Plan) -> list[Mount]:
-    """The file, and those that it names, at the places where it names them."""
-    file = {"mountPath": TOPOLOGY_FILE, "subPath": os.path.basename(TOPOLOGY_FILE), "readOnly": True}
+def _topology_files(plan: ManifestPlan) -> list[Mount]:
+    """The file and those that it names, at the paths by which it names them."""
+    file = {"mountPath": MOUNTED_TOPOLOGY, "subPath": os.path.basename(MOUNTED_TOPOLOGY), "readOnly": True}
     mounts = [Mount("topology", {"configMap": {"name": plan.name("topology")}}, (file,))]
     tls = dict(zip(_tls_paths(plan), TLS_FILES, strict=False))
     if tls:
-        mounts.append(_tls_files(plan, *map(_file, tls, tls.values())))
+        mounts.append(_mounted_tls_files(plan, *map(_mounted_file, tls, tls.values())))
     store = {file_place(name): key for key, name in store_files(plan.text).items()}
-    if paths := [_file(path, key) for path, key in store.items() if path not in tls]:
+    if paths := [_mounted_file(path, key) for path, key in store.items() if path not in tls]:
         mounts.append(Mount("store", {"secret": {"secretName": plan.name("store")}}, tuple(paths)))
     return mounts
 
 
-def store_keys(plan: Plan) -> list[str]:
-    """What the Secret of the store has to hold."""
+def store_keys(plan: ManifestPlan) -> list[str]:
+    """The keys of the Secret of the store."""
     return [path["subPath"] for mount in _topology_files(plan) if mount.name == "store" for path in mount.paths]
 
 
-def _file(path: str, key: str) -> Spec:
+def _mounted_file(path: str, key: str) -> Spec:
     return {"mountPath": path, "subPath": key, "readOnly": True}
 
 
-def _tls_paths(plan: Plan) -> list[str]:
-    """Where a controller that reads the file in a container looks for certificate, key and authority, if for any."""
+def _tls_paths(plan: ManifestPlan) -> list[str]:
+    """The paths at which a controller that reads the file in a container looks for certificate, key and authority, if
+    any."""
     if plan.topology.tls is None:
         return []
     tls: Any = read_source(plan.text).data
@@ -325,5 +331,5 @@ def _tls_paths(plan: Plan) -> list[str]:
     return [file_place(tls[key].text) for key in TLS_KEYS]
 
 
-def _tls_files(plan: Plan, *paths: Spec) -> Mount:
+def _mounted_tls_files(plan: ManifestPlan, *paths: Spec) -> Mount:
     return Mount("tls", {"secret": {"secretName": plan.name("tls")}}, paths)

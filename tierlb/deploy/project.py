@@ -1,10 +1,10 @@
 """A directory from which compose runs a cluster: compose.yaml, the topology it was rendered from, and the secrets.
 
 It is written as a whole, and again with each change of the topology. The join token, which is the cluster's secret, and
-the admin token are made once and then left alone, since those who run know them; the tokens of tiers and of pools with
-agents follow from the join token, so a tier that is put in later has one at once. Secrets are mounted as the files that
-they are, for a user of the container that the host does not know; so the files are readable for all, and only their
-owner may enter the directory they are in.
+the admin token are generated once and then kept, because running processes know them. The tokens of tiers and of pools
+with agents follow from the join token, so that a tier that is added later has one at once. Secrets are mounted as files
+for a user of the container that does not exist on the machine, so the files are readable for all, and only their owner
+may enter their directory.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ from tierlb.deploy.compose import (
 )
 from tierlb.deploy.container import STORE_FILES, store_files
 from tierlb.model.topology import Topology
-from tierlb.topology.source import Data, UnreadableError, read_source
+from tierlb.topology.parts import UnreadableError
+from tierlb.topology.source import Data, read_source
 from tierlb.topology.typed import Scalar
 from tierlb.wire.credentials import issued, root_key
 
@@ -47,7 +48,7 @@ class NotOurs(Exception):  # noqa: N818 (the text is what the user is told)
 
 @attrs.frozen
 class Project:
-    """`source`: the topology file as seen from the directory, for the files that it names are looked for beside it."""
+    """`source`: the topology file relative to the directory, because the files that it names are beside it."""
 
     directory: Path
     cluster: str
@@ -56,19 +57,19 @@ class Project:
 
     @property
     def topology_file(self) -> Path:
-        """Under which the topology is to be loaded."""
+        """The path under which the topology is loaded."""
         return self.directory / self.source
 
 
 def rendering(project: Project, topology: Topology, topology_text: str) -> Rendering:
-    """What is to be rendered for a topology and the text it was read from."""
-    tls = _tls_files(topology_text) if topology.tls else None
+    """The rendering of a topology and the text it was read from."""
+    tls = _project_tls_files(topology_text) if topology.tls else None
     source = project.source if project.source != TOPOLOGY_FILE else ""
     return Rendering(topology, project.image, tls, source, store_files(topology_text))
 
 
 def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
-    """Write all of it. Raises OSError, and NotOurs if something else is there."""
+    """Write the whole directory. Raises OSError, and NotOurs if something else is there."""
     directory = project.directory
     if (directory / COMPOSE_FILE).exists() and read_project(directory).cluster != project.cluster:
         raise NotOurs(f"{directory} holds the cluster {read_project(directory).cluster}: choose another directory")
@@ -81,10 +82,10 @@ def lay_out(project: Project, topology: Topology, topology_text: str) -> None:
 
 
 def read_project(directory: Path) -> Project:
-    """What `lay_out` wrote there. Raises NotOurs."""
+    """Read what `lay_out` wrote. Raises NotOurs."""
     file = directory / COMPOSE_FILE
     try:
-        said = _at(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
+        said = _project_path(read_source(file.read_text(encoding="utf-8")).data, "x-tierlb")
     except (OSError, ValueError, UnreadableError) as error:
         raise NotOurs(f"{file} cannot be read: {error}. `tierlb compose FILE --output {directory}` writes it") from None
     words = {key: value.text for key, value in said.items() if isinstance(value, Scalar)} if said else {}
@@ -93,14 +94,14 @@ def read_project(directory: Path) -> Project:
     return Project(directory, words["cluster"], words["image"], words.get("source", TOPOLOGY_FILE))
 
 
-def _tls_files(topology_text: str) -> TlsFiles:
-    """The names as they are written."""
-    named = _at(read_source(topology_text).data, "security", "tls")
+def _project_tls_files(topology_text: str) -> TlsFiles:
+    """The file names as written in the file."""
+    named = _project_path(read_source(topology_text).data, "security", "tls")
     return TlsFiles(*(named[key].text for key in ("certificate", "key", "ca")))
 
 
-def _at(data: Data, *keys: str) -> dict[str, Any]:
-    """The mapping there; an empty one if there is none."""
+def _project_path(data: Data, *keys: str) -> dict[str, Any]:
+    """The mapping at this path; an empty one if there is none."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else {}
@@ -112,7 +113,7 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
     for name in (JOIN_TOKEN, ADMIN_TOKEN):
         if not _is_there(directory / name):
             _replace(directory / name, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), READABLE)
-    root = root_key(_secret(directory / JOIN_TOKEN))
+    root = root_key(_project_secret(directory / JOIN_TOKEN))
     for name, principal in role_tokens(rendering.topology).items():
         _replace(directory / name, f"{issued(root, principal).text}\n".encode(), READABLE)
     for name, content in files.items():
@@ -120,14 +121,14 @@ def _lay_out_secrets(directory: Path, rendering: Rendering) -> None:
 
 
 def _is_there(file: Path) -> bool:
-    """Whether a token is kept there already. Raises OSError for one that another user may have put there."""
+    """Whether a token exists already. Raises OSError for one that another user may have put there."""
     try:
         return bool(read_private(file))
     except FileNotFoundError:
         return False
 
 
-def _secret(file: Path) -> str:
+def _project_secret(file: Path) -> str:
     """The cluster's secret as its controller reads it. Raises OSError, and NotOurs if there is none in the file."""
     try:
         return line_of(file, read_private(file))
@@ -136,7 +137,7 @@ def _secret(file: Path) -> str:
 
 
 def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
-    """Those that the topology names, each with the secret that it becomes."""
+    """The files that the topology names, each with the name of its secret."""
     topology = rendering.topology
     if topology.tls is not None:
         yield from zip(TLS_SECRETS, attrs.astuple(topology.tls), strict=True)
@@ -146,8 +147,7 @@ def _named_files(rendering: Rendering) -> Iterator[tuple[str, str]]:
 
 
 def _replace(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """The file is the old one or the new one at any moment. Those that run in containers have it mounted: they keep the
-    one that they were started with."""
+    """Replace the file atomically. Running containers have it mounted: they keep the old one."""
     new = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()

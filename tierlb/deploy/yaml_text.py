@@ -1,11 +1,11 @@
-"""Plain data as YAML that people like to read, in two forms, both with a text of several lines as it is.
+"""Plain data as readable YAML, in two forms; both keep a text of several lines as it is.
 
-`dump` is compact: what is short stands on one line, what is long in a block. `documents` has one thing on each line, as
-in all manifests of Kubernetes, for they are compared by line.
+`dump` is compact: short values are on one line, long ones in a block. `documents` has one value on each line, as is
+usual for Kubernetes manifests, which are compared by line.
 
-Whatever is not plainly a word is written in JSON's quotes, which all YAML readers take the same way. So it does not
-matter that docker-compose 1.29 reads YAML 1.1, where `on` is true and 22:22 a number, and its successors read YAML 1.2.
-A text is written as it is if it comes back from that just as it was.
+Everything that is not plainly a word is written in JSON's quotes, which all YAML readers take the same way. So it does
+not matter that docker-compose 1.29 reads YAML 1.1, where `on` is true and 22:22 a number, and its successors YAML 1.2.
+A text is written as it is if reading it gives back the same text.
 
 Left out: comments within, and everything that is not a mapping, list, text, number, truth value or None. ruamel.yaml
 could write both forms only with a style set at each node, and quotes by rules of its own.
@@ -18,18 +18,18 @@ from typing import Any
 
 YAML_WIDTH = 100
 SPREAD = 0
-"""The width at which nothing but what is empty stands on one line."""
-PLAIN = re.compile(r"(?:\./|/|--?)?[a-zA-Z][a-zA-Z0-9_./-]*|[1-9][0-9]*[smhgk]")
+"""The width with which only empty values are on one line."""
+PLAIN_SCALAR = re.compile(r"(?:\./|/|--?)?[a-zA-Z][a-zA-Z0-9_./-]*|[1-9][0-9]*[smhgk]")
 TAKEN = re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE)
 """Words that are not text in YAML 1.1 or 1.2."""
 UNPRINTABLE = re.compile("[^ -~\xa0-\u2027\u202a-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""What JSON may have as it is and YAML may not (YAML 1.2.2 §5.1), or takes for the end of a line."""
+"""Characters that JSON allows and YAML does not (YAML 1.2.2 §5.1), or takes for the end of a line."""
 LINES = re.compile(r"[!-~\u00a1-\u2027\u202a-\ud7ff][\t\n -~\u00a1-\u2027\u202a-\ud7ff]*\n(?<!\n\n)")
-"""What a block gives back: no other line ends, no blanks to guess an indentation from, one line end at the end."""
+"""Texts that a block preserves: no other line ends, no blanks to guess an indentation from, one line end at the end."""
 
 
 def dump(data: Mapping[str, Any]) -> str:
-    """The text of one document. In the outer two levels, entries of several lines are set apart by empty ones."""
+    """The text of one document. In the outer two levels, entries of several lines are separated by empty lines."""
     return "".join(f"{line}\n" for line in _block(data, YAML_WIDTH, apart=2))
 
 
@@ -50,8 +50,8 @@ def _block(data: Mapping[str, Any], width: int, apart: int = 0) -> Iterator[str]
 
 
 def _value(value: Any, width: int, apart: int = 0) -> Iterator[str]:
-    """What follows a key on its line, then the lines below."""
-    short = _short(value, width)
+    """The rest of a key's line, then the lines below."""
+    short = _flow_text(value, width)
     if short is not None:
         yield short
     elif isinstance(value, str):
@@ -68,11 +68,11 @@ def _long(value: Any, width: int, apart: int = 0) -> Iterator[str]:
     elif width == SPREAD or any(map(_is_deep, value)):
         yield from _items(value, width)
     else:
-        yield from _filled(value, width)
+        yield from _filled_lines(value, width)
 
 
-def _filled(words: Iterable[Any], width: int) -> Iterator[str]:
-    """A list without depth, as many of it on each line as there is room for."""
+def _filled_lines(words: Iterable[Any], width: int) -> Iterator[str]:
+    """A flat list, as many values on each line as fit."""
     line = "["
     for word in words:
         text = f"{_scalar(word)}, "
@@ -96,7 +96,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"  {line}" if line else "" for line in lines)
 
 
-def _short(value: Any, width: int) -> str | None:
+def _flow_text(value: Any, width: int) -> str | None:
     """The value on one line, unless it is deep or long."""
     if isinstance(value, Mapping):
         parts = [f"{_scalar(key)}: {_scalar(item)}" for key, item in value.items() if not _is_deep(item)]
@@ -112,7 +112,7 @@ def _short(value: Any, width: int) -> str | None:
 def _scalar(value: Any) -> str:
     if value is None:
         return "null"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and not TAKEN.fullmatch(value):
+    if isinstance(value, str) and PLAIN_SCALAR.fullmatch(value) and not TAKEN.fullmatch(value):
         return value
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and "." not in text:

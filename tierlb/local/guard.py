@@ -1,17 +1,17 @@
-"""Nothing outlives the supervisor, not even when it is killed with SIGKILL.
+"""Ends all processes of a cluster when the supervisor dies, even by SIGKILL.
 
-A shell that does nothing reads the supervisor's process groups from a pipe; when the pipe ends without the
-groups having been crossed off, the supervisor died and the shell kills what is left. PR_SET_PDEATHSIG would
-be shorter, but the kernel ties it to the *thread* that forked, and trio forks from worker threads that end
-when idle.
+A shell reads the supervisor's process groups from a pipe. When the pipe ends before the groups were removed, the
+supervisor died, and the shell kills what is left. PR_SET_PDEATHSIG would be shorter, but the kernel ties it to the
+*thread* that forked, and trio forks from worker threads that end when idle.
 
-Each process enters itself, before it becomes what it is to be: it starts as a line of shell whose standard input is the
-guard's pipe. So there is no moment in which it runs and the guard does not know; one that is killed before has not
-begun.
+Each process enters itself before it becomes what it is to be: it starts as a line of shell whose standard input is the
+guard's pipe. So at no moment does a process run without the guard knowing it; one that is killed before that has not
+started anything.
 
-The guard itself may be killed, by the kernel for want of memory or by hand. Then another one is started, which reads on
-from the same pipe: the supervisor has both of its ends, so no line is lost meanwhile, and enters anew all groups that
-the former one had read. A supervisor that is killed before that leaves its processes running.
+The guard itself may be killed, by the kernel for lack of memory or by hand. Another one is then started, which
+continues to read from the same pipe. The supervisor has both ends of the pipe, so that no line is lost meanwhile, and
+enters again all groups that the former guard had read. Processes survive only if the supervisor is killed in that
+moment.
 """
 
 import contextlib
@@ -42,30 +42,31 @@ for group in $alive; do kill -KILL "-$group"; done
 
 
 ENTER = """(trap '' PIPE; echo "+ $$" >&0) 2>/dev/null; exec "$@" </dev/null"""
-"""A pipe that is full or has no reader is no reason not to start."""
+"""A pipe that is full or has no reader does not prevent the start."""
 
-END_S = 5.0
-"""From the end of its pipe to that of the guard, which takes milliseconds; one that was stopped would never end."""
+GUARD_END_S = 5.0
+"""How long the guard may take to end after its pipe, which is milliseconds; one that was stopped (SIGSTOP) never does.
+"""
 
 
 @attrs.define
 class Guard:
     """Async context: what was started by `command`, with `pipe` as standard input, and was not removed is killed when
-    this process ends in whatever way. `descriptors` is the soft limit of open files that processes begin with, where
+    this process ends for any reason. `descriptors` is the soft limit of open files that processes start with, where
     this one has raised its own: programs that use select() fail with a high one. `keep` runs beside."""
 
     descriptors: int | None = None
     _process: trio.Process | None = attrs.field(default=None, init=False)
     _ends: tuple[int, int] | None = attrs.field(default=None, init=False)
-    """Of the pipe: where the guard reads, and where it is written to, which never waits."""
+    """The ends of the pipe: the one that the guard reads, and the one that is written to without blocking."""
     _groups: set[int] = attrs.field(factory=set, init=False)
-    """Those that run, as far as this process knows."""
+    """The groups that run, as far as this process knows."""
 
     async def __aenter__(self) -> "Guard":
         self._ends = reader, writer = os.pipe()
         os.set_blocking(writer, False)
         try:
-            self._process = await _start(reader)
+            self._process = await _start_guard(reader)
         except BaseException:
             self._close()
             raise
@@ -76,14 +77,16 @@ class Guard:
     ) -> None:
         assert self._process is not None
         self._close()
-        with trio.move_on_after(END_S, shield=True):
+        with trio.move_on_after(GUARD_END_S, shield=True):
             await self._process.wait()
         if self._process.returncode != 0:
             self._kill_groups()
             self._process.kill()
+            with trio.move_on_after(GUARD_END_S, shield=True):
+                await self._process.wait()
 
     async def keep(self, log: Log, errors: InternalErrors) -> None:
-        """Start another guard whenever it has ended, until cancelled."""
+        """Start another guard whenever one has ended, until cancelled."""
         backoff, began_s = Backoff(), trio.current_time()
         while True:
             assert self._process is not None
@@ -97,18 +100,24 @@ class Guard:
             log.info("guard_started", pid=self._process.pid, groups=len(self._groups))
 
     @property
+    def pid(self) -> int:
+        """The guard's process now."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def pipe(self) -> int:
-        """What a guarded process needs as its standard input, until it runs; then it has none."""
+        """The standard input of a guarded process until it runs its program; then it has none."""
         assert self._ends is not None
         return self._ends[1]
 
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """What to run in the place of `argv`, in a session of its own."""
+        """The command to run instead of `argv`, in a session of its own."""
         lower = "" if self.descriptors is None else f"ulimit -S -n {self.descriptors} 2>/dev/null; "
         return ("/bin/sh", "-c", lower + ENTER, "sh", *argv)
 
     def enter(self, group: int) -> None:
-        """The group runs. It has entered itself, but perhaps with a guard that has been killed since."""
+        """The group runs. It entered itself, but perhaps with a guard that has been killed since."""
         self._groups.add(group)
         self._write(f"+ {group}\n")
 
@@ -119,7 +128,7 @@ class Guard:
 
     async def _start_again(self) -> None:
         assert self._ends is not None
-        self._process = await _start(self._ends[0])
+        self._process = await _start_guard(self._ends[0])
         for group in sorted(self._groups):
             await trio.lowlevel.wait_writable(self.pipe)
             if group in self._groups:
@@ -127,11 +136,11 @@ class Guard:
 
     def _write(self, line: str) -> None:
         if self._ends is not None:
-            with contextlib.suppress(BlockingIOError):  # the guard was stopped, and its pipe is full
+            with contextlib.suppress(BlockingIOError):  # the guard was stopped (SIGSTOP), and its pipe is full
                 os.write(self._ends[1], line.encode())
 
     def _kill_groups(self) -> None:
-        """In the place of a guard that was killed, or stopped."""
+        """Do what a guard that was killed, or stopped, cannot do."""
         for group in self._groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
@@ -142,7 +151,7 @@ class Guard:
             os.close(end)
 
 
-async def _start(reader: int) -> trio.Process:
+async def _start_guard(reader: int) -> trio.Process:
     return await trio.lowlevel.open_process(
         ["/bin/sh", "-c", SCRIPT], stdin=reader, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -1,7 +1,7 @@
-"""One supervised process: started, restarted with back-off when it ends, stopped when asked.
+"""One supervised process: started, restarted with back-off when it ends, and stopped on request.
 
-Each is the leader of its own session, so a terminal's Ctrl-C reaches only the supervisor, and the leader of a
-process group, so that what it started itself ends with it.
+Each is the leader of its own session, so that Ctrl-C in a terminal reaches only the supervisor, and the leader of a
+process group, so that the processes it starts end with it.
 """
 
 import contextlib
@@ -25,39 +25,39 @@ from tierlb.net.broker import DESCRIPTOR_VARIABLE
 from tierlb.telemetry.internal_errors import InternalErrors
 
 T = TypeVar("T")
-LOOK_EVERY_S = 0.2
+POLL_EXIT_EVERY_S = 0.2
 
 
-async def _watch_nothing(pid: int) -> None:
-    """A process whose being alive is all there is to know."""
+async def _no_watch(pid: int) -> None:
+    """For a process about which nothing but its being alive is of interest."""
 
 
-def _say_nothing() -> bytes:
-    """A process that knows all it needs."""
+def _no_introduction() -> bytes:
+    """For a process that needs no introduction."""
     return b""
 
 
-def _note_nothing(pid: int) -> None:
-    """Nobody needs to know."""
+def _ignore_exit(pid: int) -> None:
+    """For a process whose end has no consequences."""
 
 
 @attrs.define
 class ManagedProcess:
-    """`watch` runs beside each process and is cancelled at its end; then `on_exit` gets its pid. With `sockets`
-    the process inherits a socket pair, on which it can ask for the public listening sockets of its `tier`; what
-    `introduce` returns is the first that it finds there. What fails beside the process, or around it, is noted in
-    `errors` and ends neither this nor other processes."""
+    """`watch` runs beside each process and is cancelled at its end; then `on_exit` gets its pid. With `sockets` the
+    process inherits a socket pair, over which it can request the public listening sockets of its `tier`; the first
+    message there is what `introduce` returns. Failures beside or around the process are noted in `errors` and end
+    neither this nor other processes."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = attrs.field(repr=False)
     log: Log
     guard: Guard
-    watch: Callable[[int], Awaitable[None]] = _watch_nothing
-    on_exit: Callable[[int], None] = _note_nothing
+    watch: Callable[[int], Awaitable[None]] = _no_watch
+    on_exit: Callable[[int], None] = _ignore_exit
     sockets: Sockets | None = None
     tier: str = ""
-    introduce: Callable[[], bytes] = _say_nothing
+    introduce: Callable[[], bytes] = _no_introduction
     errors: InternalErrors = attrs.field(default=attrs.Factory(lambda self: InternalErrors(self.log), takes_self=True))
     backoff: Backoff = attrs.field(factory=Backoff)
     problem: str = attrs.field(default="", init=False)
@@ -68,7 +68,7 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """The pid of the process that runs now."""
         return self._pid
 
     async def run(self) -> None:
@@ -84,17 +84,17 @@ class ManagedProcess:
             self._ended.set()
 
     async def wait_ended(self) -> None:
-        """Return when it was stopped and its process is gone."""
+        """Return when it was stopped and its process has ended."""
         await self._ended.wait()
 
     async def stop(self, deadline_s: float) -> None:
-        """Ask it to end; kill it when the deadline has passed. Returns when it is gone."""
+        """Send SIGTERM, and SIGKILL when the deadline has passed. Returns when the process has ended."""
         self._stop.set()
         self._signal(signal.SIGTERM)
         with trio.move_on_after(deadline_s):
             await self._ended.wait()
             return
-        self.log.warning("killed at its deadline", process=self.name, deadline_s=deadline_s)
+        self.log.warning("process_killed", process=self.name, deadline_s=deadline_s)
         self._signal(signal.SIGKILL)
         await self._ended.wait()
 
@@ -102,9 +102,9 @@ class ManagedProcess:
         try:
             process, ours = await self._start()
         except (OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
-            self.crashes += 1  # besides errors of the kernel: no thread to start it from, no memory for it
+            self.crashes += 1  # besides kernel errors: no thread to start it from, no memory
             self.problem = f"{self.name} cannot be started: {error}"
-            self.log.error("cannot be started", process=self.name, reason=str(error))
+            self.log.error("process_start_failed", process=self.name, reason=str(error))
             return
         self._pid = process.pid
         self.guard.enter(process.pid)
@@ -161,12 +161,12 @@ class ManagedProcess:
             await run(argument)
 
     async def _wait_gone(self, process: trio.Process) -> None:
-        """Without a descriptor or a thread to wait with, look now and then."""
+        """Poll if there is no descriptor or thread to wait with."""
         try:
             await process.wait()
         except (OSError, RuntimeError):
-            while process.poll() is None:  # noqa: ASYNC110 (nothing else tells)
-                await trio.sleep(LOOK_EVERY_S)
+            while process.poll() is None:  # noqa: ASYNC110 (the only way left)
+                await trio.sleep(POLL_EXIT_EVERY_S)
 
     def _note_end(self, process: trio.Process) -> None:
         if self._stop.is_set():
@@ -175,7 +175,7 @@ class ManagedProcess:
         code = process.returncode or 0
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
         self.problem = f"{self.name} ended with {how}"
-        self.log.warning("ended, starting it again", process=self.name, pid=process.pid, how=how)
+        self.log.warning("process_ended", process=self.name, pid=process.pid, how=how, action="starting it again")
 
     def _signal(self, number: signal.Signals) -> None:
         if self._pid is None:

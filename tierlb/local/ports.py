@@ -1,7 +1,7 @@
-"""Ports on this machine: which the topology asks for and whether they are free, and some for local endpoints.
+"""Ports on this machine: whether those that the topology names are free, and free ones for local endpoints.
 
-Ports for endpoints come from below the kernel's ephemeral range, so that neither an outgoing connection nor a
-node's own `port 0` can take one while its process is being restarted.
+Ports for endpoints are below the kernel's ephemeral range, so that neither an outgoing connection nor a node's own
+`port 0` can take one while its process is being restarted.
 """
 
 import random
@@ -16,17 +16,17 @@ from tierlb.model.topology import Topology
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_FROM = 32768
-"""Linux' default, used where /proc does not say."""
+"""The default of Linux, used where /proc is not readable."""
 LOWEST_PORT = 20000
-BACKLOG = 128
+CHECK_BACKLOG = 128
 
 
 class PortTaken(OSError):  # noqa: N818 (the text is the whole message)
-    """A port that is needed cannot be had; the text says for what, why and what to do."""
+    """A required port is taken; the text says for what, why, and what to do."""
 
 
 def check_free(topology: Topology) -> None:
-    """Raise PortTaken for the first public address of a tier that cannot be listened on."""
+    """Raise PortTaken for the first public address of a tier that is not free."""
     for tier in topology.tiers.values():
         if tier.listen is not None:
             listen(tier.listen, f"tiers.{tier.name}.listen").close()
@@ -36,7 +36,7 @@ def listen(address: Address, purpose: str) -> socket.socket:
     """A listening socket, or PortTaken."""
     sock = bind(address, purpose)
     try:
-        start_listening(sock, address, purpose, BACKLOG)
+        start_listening(sock, address, purpose, CHECK_BACKLOG)
     except BaseException:
         sock.close()
         raise
@@ -44,15 +44,15 @@ def listen(address: Address, purpose: str) -> socket.socket:
 
 
 def start_listening(sock: socket.socket, address: Address, purpose: str, backlog: int) -> None:
-    """Once a socket is bound. Raises PortTaken where another process, that had bound it too, listens there by now."""
+    """Listen on a bound socket. Raises PortTaken where another process listens there by now."""
     try:
         sock.listen(backlog)
     except OSError as error:
-        raise PortTaken(_advice(address, purpose, error)) from error
+        raise PortTaken(_taken_text(address, purpose, error)) from error
 
 
 def bind(address: Address, purpose: str) -> socket.socket:
-    """A socket that is bound there and refuses connections so far, or PortTaken."""
+    """A bound socket that still refuses connections, or PortTaken."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -62,7 +62,7 @@ def bind(address: Address, purpose: str) -> socket.socket:
         sock.bind(address.sockaddr)
     except OSError as error:
         sock.close()
-        raise PortTaken(_advice(address, purpose, error)) from error
+        raise PortTaken(_taken_text(address, purpose, error)) from error
     return sock
 
 
@@ -74,7 +74,7 @@ class FreePorts:
     _given: set[int] = attrs.field(factory=set, init=False)
 
     def take(self) -> int:
-        """A port that nothing listens on now and that was not given before."""
+        """A free port that was not given before."""
         for port in self._candidates():
             if port not in self._given and _is_free(port):
                 self._given.add(port)
@@ -88,7 +88,7 @@ class FreePorts:
         yield from range(LOWEST_PORT, start)
 
 
-def _advice(address: Address, purpose: str, error: OSError) -> str:
+def _taken_text(address: Address, purpose: str, error: OSError) -> str:
     return (
         f"{purpose}: cannot listen on {address}: {error.strerror}. "
         f"See who has it with `ss -ltnp 'sport = :{address.port}'` and stop that, "

@@ -1,10 +1,10 @@
-"""The public listening sockets of a cluster on this machine, kept for as long as any tier listens there.
+"""The public listening sockets of a cluster on this machine, open for as long as any tier listens there.
 
-A node is lent the sockets of its own tier's addresses, as the topologies of the change under way name them, and no
-others: a node process under an attacker's control cannot have other ports opened by a supervisor that may be root.
+A node gets the sockets of its own tier's addresses, as named by the topologies of the current change, and no others: a
+node process under an attacker's control cannot have a supervisor that may be root open other ports.
 
-A socket is bound from the start, so that a taken port is noticed then, and listens as soon as the first node borrows
-it. Before that connections are refused: in the queue they would wait for a node that may never come up.
+A socket is bound from the start, so that a taken port is noticed at once. It listens only when the first node borrows
+it. Until then connections are refused, because in the queue they would wait for a node that may never start.
 
 See net/broker.py for why nodes do not open them themselves.
 """
@@ -25,22 +25,23 @@ from tierlb.net.descriptors import EXHAUSTED
 from tierlb.net.listeners import BACKLOG, bequeath
 
 LACKING = EXHAUSTED | {errno.ETOOMANYREFS}
-"""The kernel lets a user have only so many descriptors under way between processes."""
-AGAIN_S = 0.1
+"""Includes the kernel's limit on descriptors in transit between processes."""
+RETRY_RECEIVE_S = 0.1
 SEND_S = 2.0
-"""A node that has not read earlier answers for so long does not wait for this one any more (net/broker.py)."""
+"""A node that has not read earlier answers for so long no longer waits for this one (net/broker.py)."""
 
 
 @attrs.define
 class Sockets:
-    """Binds each address once; `keep` closes those that are needed no more."""
+    """Binds each address once; `keep` closes those that are no longer needed."""
 
     _open: dict[Address, socket.socket] = attrs.field(factory=dict, init=False)
     _tiers: dict[Address, set[str]] = attrs.field(factory=dict, init=False)
-    """Those that may borrow each address. Two may during a change that moves an address from one to the other."""
+    """The tiers that may borrow each address. There are two during a change that moves an address from one to the
+    other."""
 
     def open(self, address: Address, tier: str) -> None:
-        """Have it bound for the nodes of a tier. Raises PortTaken, which says for what and what to do."""
+        """Bind the address for the nodes of a tier. Raises PortTaken."""
         if address.port and address not in self._open:
             sock = bind(address, f"tiers.{tier}.listen")
             try:
@@ -52,22 +53,22 @@ class Sockets:
         self._tiers.setdefault(address, set()).add(tier)
 
     def keep(self, addresses: Mapping[Address, str]) -> None:
-        """Close all others; each of these is one tier's from now on."""
+        """Close all other addresses; each of these belongs to one tier from now on."""
         for address in [address for address in self._open if address not in addresses]:
             self._open.pop(address).close()
         self._tiers = {address: {tier} for address, tier in addresses.items()}
 
     async def serve(self, sock: trio.socket.SocketType, tier: str) -> None:
-        """Answer one node of the tier until its end of the pair is closed. What this process or the kernel lacks for
-        one answer is no end of it: the node asks again."""
-        with sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):  # it ended with an answer unread
-            while request := await _next(sock):
+        """Answer one node of the tier until its end of the pair is closed. If this process or the kernel lacks
+        something for one answer, the node asks again."""
+        with sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the node ended with an answer unread
+            while request := await _next_request(sock):
                 answer, descriptors = self._answer(tier, request)
                 with trio.move_on_after(SEND_S), _failing():
                     await _send(sock, (request + b" " + answer)[:MAX_BYTES], descriptors)
 
     def close(self) -> None:
-        """The cluster ends."""
+        """Close all sockets at the end of the cluster."""
         self.keep({})
 
     def _answer(self, tier: str, request: bytes) -> tuple[bytes, list[int]]:
@@ -84,16 +85,16 @@ class Sockets:
         return b"a public address needs a port", []
 
 
-async def _next(sock: trio.socket.SocketType) -> bytes:
+async def _next_request(sock: trio.socket.SocketType) -> bytes:
     while True:
         with _failing():
             return await sock.recv(MAX_BYTES)
-        await trio.sleep(AGAIN_S)
+        await trio.sleep(RETRY_RECEIVE_S)
 
 
 @contextlib.contextmanager
 def _failing() -> Iterator[None]:
-    """Let errors pass unnoticed that say nothing of the peer."""
+    """Ignore errors that do not concern the peer."""
     try:
         yield
     except OSError as error:

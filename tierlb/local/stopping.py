@@ -1,8 +1,8 @@
-"""Ending a cluster that another process runs: found by its state directory, asked by a signal, and waited for.
+"""Stops a cluster that another process runs: found by its state directory, asked by a signal, and waited for.
 
-Which process it is, the lock in the directory says: the kernel holds it for as long as that process lives, so the
-number in it cannot be that of another. A descriptor of the process (pidfd_open(2)) makes sure that the signal reaches
-the very process that was looked at. Nothing is ever killed: a controller that is asked to end stops all it started.
+The lock in the directory identifies the process: the kernel holds it for as long as that process lives, so the pid in
+it cannot be that of another one. A descriptor of the process (pidfd_open(2)) makes sure that the signal reaches the
+process that was checked. Nothing is killed: a controller that is asked to end stops everything it started.
 """
 
 import os
@@ -18,7 +18,7 @@ class NotStopped(Exception):  # noqa: N818 (the text is what the user is told)
 
 
 def stop(directory: Path, wait_s: float) -> int:
-    """Ask the cluster of this state directory to end, and wait until it has; its pid. What is asked for again is to end
+    """Ask the cluster of this state directory to end, wait until it has, and return its pid. A second request ends it
     at once. Raises NotStopped, StoreError."""
     pid = holder(directory)
     if pid is None:
@@ -26,11 +26,11 @@ def stop(directory: Path, wait_s: float) -> int:
     try:
         process = os.pidfd_open(pid)
     except OSError as error:
-        raise NotStopped(f"process {pid}, which has {directory}, cannot be seen: {error.strerror}") from error
+        raise NotStopped(f"process {pid}, which has {directory}, cannot be opened: {error.strerror}") from error
     try:
         if holder(directory) != pid or not _is_tierlb(pid):
             raise NotStopped(f"process {pid}, which has {directory}, is no tierlb: nothing was stopped")
-        _ask(process, pid)
+        _send_term(process, pid)
         if not _ends(process, wait_s):
             raise NotStopped(f"process {pid} was asked to end and still runs after {wait_s:g} s: see its log")
     finally:
@@ -46,7 +46,7 @@ def _is_tierlb(pid: int) -> bool:
     return any(argument.removesuffix(b"/__main__.py").rpartition(b"/")[2] == b"tierlb" for argument in arguments)
 
 
-def _ask(process: int, pid: int) -> None:
+def _send_term(process: int, pid: int) -> None:
     try:
         signal.pidfd_send_signal(process, signal.SIGTERM)
     except ProcessLookupError:

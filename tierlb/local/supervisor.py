@@ -1,12 +1,11 @@
-"""A whole cluster on this machine: controller here, every node and local endpoint a supervised process.
+"""A whole cluster on this machine: the controller in this process, every node and local endpoint a supervised process.
 
-Everything starts at once; nodes and endpoints find their place in whatever order they come up, for the
-controller gives each what exists by then. The tree serves when every node has acked the configuration that
-names all its hosts. Stopping goes the way of the traffic: edges first, each tier after all its parents, the
-pools last, so that nothing is cut while something may still send to it. Whoever else may join, such as agents, is told
-how by the files with join credentials.
+Everything starts at once, in any order: the controller gives each node what exists so far. The tree serves when every
+node has acknowledged the snapshot that names all its hosts. The cluster stops in the direction of the traffic: edges
+first, each tier after all its parents, the pools last, so that nothing is cut while something may still send to it.
+Agents and other processes find how to join in the files with join credentials.
 
-Left out: the admin API, which the caller starts in `on_starting`, for this layer does not know it.
+Left out: the admin API, which is above this layer; the caller starts it in `on_starting`.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ from tierlb.channel.log import Log
 from tierlb.channel.pages import ControllerPages
 from tierlb.channel.private import remove_tree
 from tierlb.controller.controller import Controller
-from tierlb.controller.link import control_door, serve_child
+from tierlb.controller.reception import Reception
 from tierlb.controller.waiting import log_slow_start
 from tierlb.local.guard import Guard
 from tierlb.local.launcher import Launcher
@@ -39,7 +38,6 @@ from tierlb.model.address import Address
 from tierlb.model.topology import Topology
 from tierlb.net.keep_going import alone, keep_going
 from tierlb.net.tls import TlsProblem, server_context
-from tierlb.net.websocket import serve
 from tierlb.telemetry.log_quota import LogLosses
 from tierlb.topology.units import duration_text
 from tierlb.wire.agent_check import AGENT_NOTICE_S
@@ -47,7 +45,8 @@ from tierlb.wire.credentials import Principal, Role
 
 START_DEADLINE_S = 30.0
 STOP_GAP_S = 0.2
-"""Between asking a tier and the one below: longer than a node's notice to its parents, and it no longer accepts."""
+"""The time between the stop of a tier and that of the next: longer than a node needs to notify its parents, after which
+it no longer accepts connections."""
 CONTROL_LISTEN = Address("127.0.0.1", 0)
 NODES = "nodes"
 
@@ -68,7 +67,7 @@ def stop_order(topology: Topology) -> tuple[tuple[str, ...], ...]:
 
 
 def terminal_is_gone() -> bool:
-    """Whether this process had a terminal that was closed: then Ctrl-C cannot end it."""
+    """Whether this process had a terminal that was closed, so that Ctrl-C cannot end it."""
     poll = select.poll()
     for descriptor in range(3):
         poll.register(descriptor, 0)
@@ -76,7 +75,7 @@ def terminal_is_gone() -> bool:
 
 
 def _is_character_device(descriptor: int) -> bool:
-    """A terminal is one, also when it is gone; a pipe whose other end was closed is none."""
+    """A terminal is a character device even after it was closed; a pipe whose other end was closed is none."""
     return stat.S_ISCHR(os.fstat(descriptor).st_mode)
 
 
@@ -84,9 +83,9 @@ def _is_character_device(descriptor: int) -> bool:
 class Supervisor:
     """Runs one topology's cluster. `run` returns what went wrong, or an empty text after an orderly stop.
 
-    `invite`: the directory in which others find how to join, and where each node keeps what it serves. `descriptors`:
-    the soft limit of open files that processes begin with. `on_hangup`: what SIGHUP asks for; without it, and where it
-    comes because the terminal is gone, it stops the cluster. `losses`: of the log.
+    `invite`: the directory with the join credentials for others, and with the directory of each node. `descriptors`:
+    the soft limit of open files that processes start with. `on_hangup`: the action on SIGHUP; without it, and where
+    SIGHUP comes because the terminal is gone, it stops the cluster. `losses`: of the log.
     """
 
     topology: Topology
@@ -102,13 +101,13 @@ class Supervisor:
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, on_serving: OnServing, on_starting: OnServing | None = None) -> str:
-        """Start everything, call `on_serving` once the tree serves, stop when a signal asks for it. `on_starting` is
-        called before anything is started."""
+        """Start everything, call `on_serving` once the tree serves, stop at a signal. `on_starting` is called before
+        anything is started."""
         if problem := unknown_command(self.topology) or self._bad_tls():
             return problem
         admission = self.controller.admission
         admission.only_started = True
-        self.controller.starting = True
+        self.controller.overview.starting = True
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with Guard(self.descriptors) as guard, trio.open_nursery() as background:
                 background.start_soon(self.controller.run)
@@ -116,13 +115,12 @@ class Supervisor:
                 background.start_soon(keep_going, self.controller.errors, "guard", keep)
                 if on_starting is not None:
                     await on_starting(background)
-                handler = partial(serve_child, self.controller)
                 tls = self.topology.tls
                 context = server_context(tls) if tls is not None else None
-                door = control_door(self.controller.errors, self.log)
-                pages = ControllerPages(self.controller.errors, self.losses, str).find
-                admit = admission.admit
-                control = await background.start(serve, handler, admit, CONTROL_LISTEN, context, pages, door)
+                reception = Reception(self.log, self.controller.errors)
+                reception.open(self.controller)
+                pages = ControllerPages(self.controller.errors, self.losses, reception.unready).find
+                control = await background.start(reception.serve, CONTROL_LISTEN, admission.admit, context, pages)
                 for_agents = admission.credential(Principal(Role.AGENT))
                 join_credentials = JoinCredentials(f"{'ws' if tls is None else 'wss'}://{control}", for_agents)
                 with self._inviting(join_credentials):
@@ -131,7 +129,7 @@ class Supervisor:
         return problem
 
     def stop(self) -> None:
-        """Stop as the first signal does: orderly."""
+        """Stop in an orderly way, as at the first signal."""
         self._stop_asked.set()
 
     @contextlib.contextmanager
@@ -142,7 +140,7 @@ class Supervisor:
                 try:
                     stack.enter_context(posted(self.invite, join_credentials))
                 except OSError as error:
-                    self.log.warning("nobody else is told how to join", directory=str(self.invite), reason=str(error))
+                    self.log.warning("join_credentials_write_failed", directory=str(self.invite), reason=str(error))
             yield
 
     async def _run_fleet(
@@ -155,7 +153,7 @@ class Supervisor:
     ) -> str:
         problem = ""
         async with trio.open_nursery() as nursery:
-            background.start_soon(self._heed, signals, nursery.cancel_scope)
+            background.start_soon(self._handle_signals, signals, nursery.cancel_scope)
             launcher = Launcher(nursery, guard, self.log, self.controller.errors)
             endpoints = LocalEndpoints(self.controller, launcher, FreePorts(self.rng))
             state = await self._fresh_state()
@@ -171,24 +169,24 @@ class Supervisor:
         return problem
 
     async def _fresh_state(self) -> Path | None:
-        """Where nodes keep what they serve. What those of an earlier run kept is of no use: nothing of that runs."""
+        """The directory of the nodes' snapshot caches. Those of an earlier run are removed."""
         if self.invite is None:
             return None
         await trio.to_thread.run_sync(remove_tree, self.invite / NODES)
         return self.invite / NODES
 
-    async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         async for number in signals:
             if number == signal.SIGHUP and self.on_hangup is not None and not terminal_is_gone():
                 self.on_hangup()
                 continue
             if self._stop_asked.is_set():
-                self.log.warning("killing everything", signal=signal.Signals(number).name)
+                self.log.warning("stop_forced", signal=signal.Signals(number).name)
                 everything.cancel()
                 return
             name, time = signal.Signals(number).name, duration_text(longest_drain_s(self.controller.topology))
-            hint = f"what is under way has up to {time}; again to end it now"
-            self.log.info("stopping", signal=name, hint=hint)
+            hint = f"work in progress has up to {time}; repeat the signal to end it now"
+            self.log.info("stop_requested", signal=name, hint=hint)
             self._stop_asked.set()
 
     async def _serve(self, background: trio.Nursery, on_serving: OnServing) -> str:
@@ -209,33 +207,33 @@ class Supervisor:
 
     async def _wait_serving(self) -> str:
         async with trio.open_nursery() as nursery:
-            told = partial(log_slow_start, self.controller, self.log)
-            nursery.start_soon(alone, self.controller.errors, "slow start", told)
+            log = partial(log_slow_start, self.controller.readiness, self.log)
+            nursery.start_soon(alone, self.controller.errors, "slow start", log)
             problem = await self._wait_whole()
             nursery.cancel_scope.cancel()
-        self.controller.starting = bool(problem)
+        self.controller.overview.starting = bool(problem)
         return problem
 
     async def _wait_whole(self) -> str:
         with trio.move_on_after(self.start_deadline_s):
-            while self.controller.missing():
-                if problem := self._hopeless():
+            while self.controller.readiness.missing():
+                if problem := self._permanent_problem():
                     return problem
-                await self.controller.wait_progress()
+                await self.controller.signals.wait_progress()
             return ""
-        missing = (*self.controller.missing(), *self.manager.problems())
+        missing = (*self.controller.readiness.missing(), *self.manager.problems())
         return "\n  ".join((f"the cluster does not serve after {self.start_deadline_s:g} s:", *missing))
 
-    def _hopeless(self) -> str:
-        """What waiting will not mend."""
-        return self.controller.refused()
+    def _permanent_problem(self) -> str:
+        """A problem that waiting does not solve."""
+        return self.controller.readiness.refused()
 
     async def _stop(self) -> None:
-        """Ask tier after tier, a moment apart, then the pools once no node is left.
+        """Stop tier after tier with short gaps, then the pools once no node is left.
 
-        A tier is not waited for before the next is asked: an edge relays connections for as long as they last, and it
-        is the l7 tier below that closes those without a request under way. One that tells HAProxy how it is serves on
-        until HAProxy has asked, and needs the tiers below for as long.
+        A tier does not wait for the one above to end: an edge relays connections for as long as they last, and the l7
+        tier below closes those without a request in progress. A tier that answers HAProxy's agent-check serves until
+        HAProxy has asked, and needs the tiers below for as long.
         """
         topology = self.controller.topology
         *tiers, pools = stop_order(topology)

@@ -1,1 +1,1 @@
-"""The frozen vocabulary that every other part shares; it imports none of them."""
+"""Frozen values that all other parts share; they import none of them."""

@@ -1,4 +1,4 @@
-"""Where something listens: a host and a TCP port, as `host:port` or `[v6]:port`."""
+"""Addresses: a host and a TCP port, as `host:port` or `[v6]:port`."""
 
 import ipaddress
 
@@ -17,7 +17,7 @@ class Address:
 
     @property
     def sockaddr(self) -> tuple[str, int]:
-        """The pair that `bind` and `connect` take."""
+        """The pair for `bind` and `connect`."""
         return (self.host, self.port)
 
 

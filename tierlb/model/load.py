@@ -1,7 +1,7 @@
-"""What is counted and what is said of it: a node's own counters, its hosts, and a subtree's load.
+"""Loads: a node's own counters, those of its hosts, and the load of a subtree.
 
-Counters are cumulative since the node's start, so that a lost report costs nothing. An *item* is a request
-wherever an l7 tier is at or below the node, a connection otherwise.
+Counters are cumulative since the node's start, so that a lost report does no harm. An *item* is a request wherever an
+l7 tier is at or below the node, and a connection otherwise.
 """
 
 import attrs
@@ -11,19 +11,18 @@ REPORT_INTERVAL_S = 0.25
 JSON_KEY = "json_key"
 """In a field's metadata: its key in JSON documents, where that is not its name."""
 KindTimes = tuple[int, int, float]
-"""A kind of items by its key, how many were answered, and the seconds to the answers' heads in all; cumulative."""
+"""The key of a kind of items, how many were answered, and the seconds to the answers' heads in all; cumulative."""
 
 
 @attrs.frozen
 class HostLoad:
     """One host as this node sees it.
 
-    `availability` is a word for people: available, ejected, unhealthy, silent, awaited, draining,
-    maintenance or weight 0.
-    `capacity` is in items per second as used for choosing (0: not known yet), `share` the part (0..1) of this node's
-    recent items that it was given, `report_age_s` None for hosts that send no reports. `problem`: what the last
-    health check of an unhealthy endpoint found. `parked`: how many of those in flight are no queue there, tunnels
-    included (balance/parking.py). `capacity_age_s`: how old what the capacity was learnt from is (None: not known yet).
+    `availability` is one of available, ejected, unhealthy, silent, awaited, draining, maintenance or weight 0.
+    `capacity` is in items per second as used for choosing (0: unknown). `share` is the part (0..1) of this node's
+    recent items that the host got. `report_age_s` is None for hosts without reports. `problem`: the result of the last
+    health check of an unhealthy endpoint. `parked`: how many of those in flight are no queue there, tunnels included
+    (balance/parking.py). `capacity_age_s`: the age of what the capacity was learnt from (None: unknown).
     """
 
     name: str
@@ -43,14 +42,14 @@ class HostLoad:
 class NodeLoad:
     """A node's own counters.
 
-    `items` are requests at an l7 node and connections at an l4 node; `errors` those that this node answered
-    with 5xx of its own or cut; `rejected` those refused as malformed, over a cap, or from an address that is no
-    parent's. `busy` is the share of wall time (0..1) the event loop did not wait, over the last second or so.
-    `turned_away` are the rejected that came when the node was full, `gave_way` idle connections closed for new
-    ones, `shortages` what the node lacks now, in sentences for an operator;
-    `short_connects` counts connects to hosts that failed for want of something on this machine; `tunnels` are the
-    upgraded connections among those in flight. `internal_errors` are those of the process that a barrier caught.
-    `parked` are the items in flight that wait for something else than their host, tunnels included.
+    `items` are requests at an l7 node and connections at an l4 node. `errors` are those that this node answered with
+    5xx of its own or cut. `rejected` were refused as malformed, over a cap, or from an address that is no parent's.
+    `busy` is the share of wall time (0..1) in which the event loop did not wait, over the last second or so.
+    `turned_away` are the rejected that came when the node was full, `gave_way` idle connections that were closed for
+    new ones. `shortages` names what the node lacks now, in sentences for an operator. `short_connects` counts connects
+    to hosts that failed because this machine lacked something. `tunnels` are the upgraded connections among those in
+    flight. `internal_errors` are those of the process that a barrier caught. `parked` are the items in flight that wait
+    for something other than their host, tunnels included.
     """
 
     connections: int
@@ -73,18 +72,18 @@ class NodeLoad:
 
 @attrs.frozen
 class SubtreeLoad:
-    """What a child says of itself and everything below it, to every parent alike (BALANCING.md §4).
+    """The report of a child on itself and everything below it, the same to every parent (BALANCING.md §4).
 
-    `capacity` (items per second at full use) is 0 while nothing is known: zero is not a load. `utilisation` is the
-    larger of its own and that of what is below; `hottest` the largest of any node below, for alarms only. `in_flight`,
-    `arrivals`, `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the recent mean time
-    of an item that was not parked, to the head of its answer, `connection_s` the mean life of a client connection (0:
-    none ended yet). `age_s` says how old the oldest part of what is aggregated is at the time of sending. `down` names
-    pools of which no endpoint is available, as this node and those below it observe them. `parked`: how many of the
-    items in flight are no queue, since they wait for something else than a host (balance/parking.py).
-    `capacity_age_s`: how old the newest of what the capacity was learnt from is. `slots`: how many items are worked on
-    at a time below, where the traffic goes now (0: not known). `overdue`: how late items are that wait, as a sum of
-    ratios (balance/slowness.py). `kinds`: what the node's answers took (balance/kind_counts.py).
+    `capacity` (items per second at full use) is 0 while unknown: zero is no load. `utilisation` is the larger of its
+    own and that of what is below; `hottest` the largest of any node below, for alarms only. `in_flight`, `arrivals`,
+    `done`, `errors` and `rejected` are the node's own counts of items. `response_s` is the recent mean time of an item
+    that was not parked, to the head of its answer. `connection_s` is the mean life of a client connection (0: none
+    ended yet). `age_s` is the age of the oldest figure that was aggregated, at the time of sending. `down` names pools
+    without an available endpoint, as this node and those below it observe them. `parked`: how many of the items in
+    flight are no queue, because they wait for something other than a host (balance/parking.py). `capacity_age_s`: the
+    age of the newest figure behind the capacity. `slots`: how many items are worked on at a time below, with the
+    current distribution of traffic (0: unknown). `overdue`: how late items are that wait, as a sum of ratios
+    (balance/slowness.py). `kinds`: the times of the node's answers (balance/kind_counts.py).
     """
 
     capacity: float = 0.0
@@ -118,7 +117,7 @@ class SubtreeLoad:
 
 @attrs.frozen
 class Echo:
-    """The part of a child's counts that came from the one parent it reports to."""
+    """The part of a child's counts that came from the parent to which it reports."""
 
     in_flight: int = 0
     arrivals: int = 0
@@ -133,12 +132,11 @@ class Echo:
 
 @attrs.frozen
 class Guidance:
-    """What a parent tells one of its children: the utilisation that it and its siblings have in the mean (weighted by
-    capacity), and whether all of them are hot. `response_s`: what requests as this child has them take at its siblings
-    (0: not known, or it is not to act on it). `margin`: how far above the target (a factor) a child may be without
-    doing anything about it. `give_per_s`: how many connections it is to close in a second so that a sibling gets some;
-    `probe`: of these such as ask little, for that sibling may still be slow.
-    """
+    """Guidance from a parent to one of its children. `target`: the mean utilisation of it and its siblings, weighted by
+    capacity. `all_hot`: whether all of them are hot. `response_s`: what this child's requests take at its siblings (0:
+    unknown, or the child is not to act on it). `margin`: the factor above the target up to which a child does nothing.
+    `give_per_s`: how many connections it is to close per second so that a sibling gets some; `probe`: only connections
+    with few requests, because that sibling may still be slow."""
 
     target: float
     all_hot: bool = False
@@ -150,7 +148,7 @@ class Guidance:
 
 @attrs.frozen
 class NodeRow:
-    """The detail of one node, sent up only while somebody watches. `latency` is an encoded telemetry sketch of the
+    """The detail of one node, sent up only while a client watches. `latency` is an encoded telemetry sketch of the
     node's items in the last ten seconds or so."""
 
     node: str

@@ -1,15 +1,16 @@
-"""What one node needs to serve: an immutable, numbered value that is swapped whole.
+"""The configuration of one node: an immutable, numbered value that is swapped whole.
 
 A snapshot is made by the controller from the desired topology and from the addresses that nodes announced.
-`Destination.hosts` are addresses that exist now; a destination may be empty while its tier is starting (what comes
-for it is held for a moment, `dataplane.hold`; then every request gets 503 and every connection is closed). Hosts of
-pools that are looked up in DNS are not in it: the node finds them by itself, so that they come and go without a
+`Destination.hosts` are addresses that exist now. A destination may be empty while its tier is starting: its items are
+held for a moment (`dataplane.hold`), and then every request gets 503 and every connection is closed. Hosts of pools
+that are looked up in DNS are not included: the node finds them by itself, so that they come and go without a
 controller.
 """
 
 import attrs
 
 from tierlb.model.address import Address
+from tierlb.model.load import JSON_KEY
 from tierlb.model.topology import (
     DRAIN_S,
     Admin,
@@ -33,11 +34,11 @@ from tierlb.model.topology import (
 class HostSpec:
     """A child node or an endpoint that this node may send to.
 
-    `name` is stable across restarts (`web-2`, `app/127.0.0.1:9001`); `target` is the tier or pool it belongs to.
-    `child`: a node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection.
-    `leads_out`: a child that joins connections, some of them to endpoints, so what comes from it may be an endpoint's
-    word. `reports`: it sends load reports (nodes and agents do). `parents`: how many nodes send to it, this one
-    included. `level`: it is sent to while no host of a lower level is available (priorities of SRV records).
+    `name` is stable across restarts (`web-2`, `app/127.0.0.1:9001`). `target` is its tier or pool. `child`: it is a
+    node of this cluster, whose inner port takes a PROXY v2 header at the start of each connection. `leads_out`: a child
+    that joins connections, some of them to endpoints, so that its data may come from an endpoint. `reports`: it sends
+    load reports (nodes and agents do). `parents`: how many nodes send to it, this one included. `level`: it is used
+    while no host of a lower level is available (priorities of SRV records).
     """
 
     name: str
@@ -54,9 +55,9 @@ class HostSpec:
 
 @attrs.frozen
 class PoolSettings:
-    """What a node needs to know of a pool besides its hosts.
+    """The settings of a pool besides its hosts.
 
-    `dns`: where it finds those, for which `parents` is what it is for hosts, and `overrides` counts.
+    `dns`: where the node finds them. `parents` then applies to each of them, and `overrides` are used.
     """
 
     name: str
@@ -70,7 +71,7 @@ class PoolSettings:
 
 @attrs.frozen(order=True)
 class Found:
-    """An endpoint that a name in DNS leads to. `level`: 0, or more for one in reserve (`HostSpec.level`)."""
+    """An endpoint that was found in DNS. `level`: 0, or more for one in reserve (`HostSpec.level`)."""
 
     address: Address
     weight: float = 1.0
@@ -79,11 +80,11 @@ class Found:
 
 @attrs.frozen
 class Destination:
-    """Hosts that are chosen from together, with the weight of this part in its action's split."""
+    """Hosts among which a chooser chooses, with the weight of this part in its action's split."""
 
     weight: float
     targets: tuple[str, ...]
-    hosts: tuple[HostSpec, ...]
+    hosts: tuple[HostSpec, ...] = attrs.field(metadata={JSON_KEY: "members"})
 
 
 @attrs.frozen
@@ -102,17 +103,17 @@ class Rule:
 
 
 def process_name(node: str, boot_id: str) -> str:
-    """A process of a node, of which there are two while one takes over from the other."""
+    """The name of one process of a node. A node has two while one takes over from the other."""
     return f"{node}/{boot_id}"
 
 
 @attrs.frozen
 class Listener:
-    """A socket the node opens.
+    """A socket that the node opens.
 
     With `accept_from` (CIDR networks) connections from elsewhere are closed at once. `inner`: the peers are parents,
-    each connection must open with a PROXY v2 header that names the parent and proves that it belongs to the
-    cluster. A `shared` port (SO_REUSEPORT) is opened by several nodes of one host.
+    and each connection must start with a PROXY v2 header that names the parent and proves that it belongs to the
+    cluster. A `shared` port (SO_REUSEPORT) is opened by several nodes of one machine.
     """
 
     address: Address
@@ -123,12 +124,12 @@ class Listener:
 
 @attrs.frozen
 class Snapshot:
-    """One node's configuration. `revision` tells the snapshots of one controller apart, for the control channel alone;
-    `accepted` is the revision of the history that it carries out, the one number that people are shown.
+    """One node's configuration. `revision` distinguishes the snapshots of one controller, for the control channel
+    alone; `accepted` is the revision of the history that it carries out, which is the number that operators see.
 
-    `parents` are the processes (`process_name`) through which connections may come to it, at l4 also those above its
-    parents: a connection that came through one that is none any more is closed politely. `admin`: what is wanted of
-    this node itself; in drain it closes all kept connections so, and cuts what is left after `drain_s`.
+    `parents` are the processes (`process_name`) through which connections may come, at l4 also those above its parents:
+    a connection through a process that is no longer among them is closed after its response. `admin`: the admin state
+    of this node itself. In drain it closes all kept connections in the same way, and cuts what is left after `drain_s`.
     """
 
     revision: int
@@ -147,7 +148,7 @@ class Snapshot:
     limits: Limits = Limits()
     parents: tuple[str, ...] = ()
     data_key: str = attrs.field(default="", repr=False)
-    """What this node and those next to it show each other on the data path; "" leaves what there was."""
+    """The secret that this node and its neighbours show each other on the data path; "" keeps the one before."""
     admin: Admin = Admin.READY
     accepted: int = 0
     paths: Paths = Paths.NORMALISED

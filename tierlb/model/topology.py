@@ -1,8 +1,8 @@
-"""What the topology file says, once it has been read and found right.
+"""The topology file as values, after it was read and checked.
 
-These are the values of the *desired* cluster: names, shapes and limits. They hold no port that was
-allocated, no process and no health. `topology/` makes them from text and is the only maker; everything
-after it may rely on them (every name resolves, there is no cycle, every duration is positive).
+These are the values of the *desired* cluster: names, shapes and limits. They contain no allocated port, no process and
+no health. Only `topology/` makes them, from text; everything after it may rely on them (every name resolves, there is
+no cycle, every duration is positive).
 """
 
 import enum
@@ -12,7 +12,7 @@ import attrs
 from tierlb.model.address import Address
 
 DRAIN_S = 30.0
-"""The drain time of a tier that names none: long enough for nearly all answers, and what container engines grant."""
+"""The default drain time: long enough for nearly all answers, and what container engines grant."""
 
 
 class Kind(enum.Enum):
@@ -23,7 +23,7 @@ class Kind(enum.Enum):
 
 
 class Policy(enum.Enum):
-    """How a node chooses among the members of a destination."""
+    """How a node chooses among the hosts of a destination."""
 
     LOAD_AWARE = "load-aware"
     ROUND_ROBIN = "round-robin"
@@ -36,9 +36,9 @@ class Policy(enum.Enum):
 
 
 class Admin(enum.Enum):
-    """What an operator wants of a member; apart from what is observed of it (its health).
+    """The admin state of a node or endpoint: what an operator wants, apart from its observed health.
 
-    READY: gets its share. DRAIN: nothing new, what runs finishes. MAINTENANCE: nothing at all, not even checks.
+    READY: it gets its share. DRAIN: nothing new, what runs finishes. MAINTENANCE: nothing at all, not even checks.
     """
 
     READY = "ready"
@@ -55,10 +55,10 @@ class Orca(enum.Enum):
 
 
 class Paths(enum.Enum):
-    """What becomes of a request's path before routes are looked up, and is forwarded.
+    """How a request's path is treated before routes are looked up and it is forwarded.
 
-    NORMALISED: its normal form; one that servers read in different ways is refused where a route could be passed by
-    with it. AS_SENT: nothing is changed and nothing refused.
+    NORMALISED: it is brought into normal form; a path that servers read in different ways is refused where it could
+    bypass a route. AS_SENT: nothing is changed and nothing refused.
     """
 
     NORMALISED = "normalised"
@@ -66,7 +66,7 @@ class Paths(enum.Enum):
 
 
 class ClientAbort(enum.Enum):
-    """What becomes of a request whose client left while it waited: CANCEL it at the endpoint, or FINISH it."""
+    """What happens to a request whose client disconnected while it waited: CANCEL it at the endpoint, or FINISH it."""
 
     CANCEL = "cancel"
     FINISH = "finish"
@@ -75,7 +75,7 @@ class ClientAbort(enum.Enum):
 @attrs.frozen
 class HealthCheck:
     """How a pool's endpoints are checked: GET `path` must answer with one of `statuses` (inclusive ranges); without a
-    path a TCP connect is enough. `healthy` and `unhealthy`: so many results in a row change an endpoint's health."""
+    path a TCP connect is enough. `healthy` and `unhealthy`: how many results in a row change an endpoint's health."""
 
     path: str | None = None
     host: str | None = None
@@ -88,11 +88,12 @@ class HealthCheck:
 
 @attrs.frozen
 class OutlierDetection:
-    """When an endpoint whose answers fail is left out for a while; by names of Envoy's outlier detection.
+    """When an endpoint whose answers fail is ejected; the names are those of Envoy's outlier detection.
 
     `consecutive_errors`: 5xx answers, resets, cut or late answers in a row; `consecutive_gateway_errors`: the same
     without the answers (None: no threshold of their own). `success_rate`: compare those of five or more endpoints once
-    in `interval_s`. `base_ejection_s` doubles with each ejection; `max_ejected` (0..1) of a pool may be out at once.
+    in `interval_s`. `base_ejection_s` doubles with each ejection; the part `max_ejected` (0..1) of a pool may be out at
+    once.
     """
 
     consecutive_errors: int = 5
@@ -105,7 +106,7 @@ class OutlierDetection:
 
 @attrs.frozen
 class Tls:
-    """Files in PEM form for the control channel. Both ends show `certificate` and demand one that `ca` signed."""
+    """PEM files for the control channel. Both ends present `certificate` and require one that `ca` signed."""
 
     certificate: str
     key: str
@@ -114,7 +115,7 @@ class Tls:
 
 @attrs.frozen
 class AdminTls:
-    """Files in PEM form for the admin API, which shows the certificate and asks for none."""
+    """PEM files for the admin API, which presents the certificate and requires none."""
 
     certificate: str
     key: str
@@ -122,9 +123,10 @@ class AdminTls:
 
 @attrs.frozen
 class SharedStore:
-    """The etcd that several controllers keep the file in while the cluster runs. `url`: etcd:// or, with TLS, etcds://,
-    then HOST:PORT[,HOST:PORT…][/PREFIX]. `ca`: who signed its certificate (None: whom the machine trusts);
-    `certificate` and `key` are shown to it, `user` is who logs in. What a file name is given for is read from there."""
+    """The etcd in which several controllers keep the file while the cluster runs. `url`: etcd:// or, with TLS,
+    etcds://, then HOST:PORT[,HOST:PORT…][/PREFIX]. `ca`: the signer of its certificate (None: those that the machine
+    trusts). `certificate` and `key` are presented to it, `user` logs in. Values that are file names are read from
+    there."""
 
     url: str
     ca: str | None = None
@@ -140,14 +142,14 @@ class SharedStore:
 
     @property
     def files(self) -> dict[str, str]:
-        """Those that are named, by their keys in the topology file."""
+        """The file names that are given, by their keys in the topology file."""
         named = {key: getattr(self, key) for key in ("ca", "certificate", "key", "password_file")}
         return {key: name for key, name in named.items() if name is not None}
 
 
 @attrs.frozen
 class Share:
-    """One part of a weighted split: `weight` parts of the items go to the members of all `targets` together."""
+    """One part of a weighted split: `weight` parts of the items go to the hosts of all `targets` together."""
 
     weight: float
     targets: tuple[str, ...]
@@ -155,7 +157,7 @@ class Share:
 
 @attrs.frozen
 class Forward:
-    """Send on to tiers or pools. One share unless the file gives a weighted split."""
+    """Forward to tiers or pools. One share unless the file gives a weighted split."""
 
     shares: tuple[Share, ...]
 
@@ -210,8 +212,8 @@ class Route:
 class Timeouts:
     """How long each phase may last, in seconds. `head` and `response` are for l7 tiers only.
 
-    head: first byte of a request head to its last · idle: a kept-alive connection between requests (l7), no byte
-    either way (l4) · connect: to a member · response: request sent to response head · stream: no byte of a body.
+    head: first byte of a request head to its last · idle: a kept-alive connection between requests (l7), no byte either
+    way (l4) · connect: to a host · response: request sent to response head · stream: no byte of a body.
     """
 
     head: float = 10.0
@@ -223,8 +225,8 @@ class Timeouts:
 
 @attrs.frozen
 class Limits:
-    """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length. A request body has
-    to bring `body_rate` bytes a second; 0 means any rate."""
+    """Caps per node. All but `connections` are for l7 tiers only; `body` None means any length. A request body must
+    arrive with `body_rate` bytes a second at least; 0 means any rate."""
 
     connections: int = 10_000
     head: int = 32 * 1024
@@ -253,17 +255,17 @@ class Tier:
     replicas: int = 1
     balance: Policy = Policy.LOAD_AWARE
     hash_header: str | None = None
-    """For maglev: the header field (lower case) that is hashed; None hashes the client's address."""
+    """For maglev: the header field (lower case) to hash; None hashes the client's address."""
     orca: Orca | None = None
     """Add this node's own load to every response, for a parent that reads ORCA."""
     agent_check: Address | None = None
-    """Answer HAProxy's agent-check here."""
+    """The address at which the node answers HAProxy's agent-check."""
     trusted_peers: tuple[str, ...] = ()
     """Networks in CIDR form whose X-Forwarded-* and request id are kept; parents always are."""
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     drain_s: float = DRAIN_S
-    """How long what is under way may go on at a node that is drained, replaced or stopped."""
+    """How long work in progress may last at a node that is drained, replaced or stopped."""
     resources: Resources = Resources()
     paths: Paths = Paths.NORMALISED
     client_abort: ClientAbort = ClientAbort.CANCEL
@@ -292,7 +294,7 @@ class Run:
 
 @attrs.frozen
 class Override:
-    """What an operator wants of one endpoint, whatever else is known of it. `weight`: None leaves it as it is."""
+    """The settings of an operator for one endpoint. `weight`: None leaves it unchanged."""
 
     address: Address
     weight: float | None = None
@@ -301,13 +303,13 @@ class Override:
 
 @attrs.frozen
 class Pool:
-    """A named group of interchangeable endpoints: listed, started by `run`, joining by themselves (`agents`), or found
+    """A named group of interchangeable endpoints: listed, started by `run`, joined by themselves (`agents`), or found
     in DNS, by a host name with a port or by the name of SRV records (`dns`).
 
-    `weights` are parallel to `endpoints` (empty: all equal) and count under every policy; 0: nothing is sent there.
-    `overrides`: endpoints that are wanted otherwise than as they are listed, or found in DNS. `agent_check_port`: each
-    endpoint's host answers HAProxy's agent-check there. `networks` (CIDR): where applications of agents may be, besides
-    the address that the agent joins from. `outlier`: None where it is off.
+    `weights` are parallel to `endpoints` (empty: all equal) and apply to every policy; 0: nothing is sent there.
+    `overrides`: the settings of operators for endpoints that are listed or found in DNS. `agent_check_port`: each
+    endpoint's machine answers HAProxy's agent-check there. `networks` (CIDR): where applications of agents may be,
+    besides the address that the agent joins from. `outlier`: None where it is off.
     """
 
     name: str
@@ -325,7 +327,7 @@ class Pool:
 
 @attrs.frozen
 class Topology:
-    """The whole file. Mappings keep the file's order. `store`: what keeps it while the cluster runs; None: a
+    """The whole file. Mappings keep the file's order. `store`: where it is kept while the cluster runs; None: a
     directory of the controller's machine."""
 
     cluster: str
@@ -333,7 +335,7 @@ class Topology:
     pools: dict[str, Pool]
     admin: Address = Address("127.0.0.1", 7900)
     admin_hosts: tuple[str, ...] = ()
-    """Under which the admin API is called from elsewhere: names in lower case, and addresses."""
+    """The hosts under which the admin API is called from elsewhere: names in lower case, and addresses."""
     admin_tls: AdminTls | None = None
     tls: Tls | None = None
     store: SharedStore | None = None

@@ -86,8 +86,8 @@ def give_back() -> None:
     """Return to the system what nothing uses: cycles of objects, and by malloc_trim(3) of glibc what is between others.
     Other C libraries do that by themselves, or not at all."""
     gc.collect()
-    if _malloc_trim is not None:
-        _malloc_trim(0)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -127,7 +127,7 @@ class Reactor:
             nursery.start_soon(self._tick)
             try:
                 while True:
-                    if self._stint():
+                    if self.stint():
                         await trio.lowlevel.checkpoint()
                     else:
                         self._asleep_since = time.monotonic()
@@ -147,12 +147,14 @@ class Reactor:
                 await trio.lowlevel.checkpoint()
             self._bury()
 
-    def _stint(self) -> bool:
-        """Serve ready descriptors for up to STINT_S; true when it stopped with work left."""
+    def stint(self) -> bool:
+        """Serve ready descriptors for up to STINT_S, without a visit to trio; true when it stopped with work left."""
         try:
             return self._serve()
         finally:
             self.polled = False
+            if self._closing:
+                self._bury()
 
     def _serve(self) -> bool:
         poll, handler_of, monotonic = self._epoll.poll, self._handlers.get, time.monotonic

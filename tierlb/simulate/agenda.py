@@ -1,14 +1,14 @@
-"""Virtual time: what happens next, and when.
+"""Virtual time: the queue of events.
 
-A heap of actions by time. Those of the same moment happen in the order in which they were put down, so a run depends on
-its seed and on nothing else.
+A heap of actions by time. Those of the same moment are executed in the order in which they were added, so that a run
+depends on its seed and on nothing else.
 """
 
 import heapq
 from collections.abc import Callable
 from typing import Any
 
-Action = Callable[[Any], None]
+AgendaAction = Callable[[Any], None]
 
 
 class Agenda:
@@ -19,15 +19,15 @@ class Agenda:
     def __init__(self) -> None:
         self.now = 0.0
         self._number = 0
-        self._heap: list[tuple[float, int, Action, Any]] = []
+        self._heap: list[tuple[float, int, AgendaAction, Any]] = []
 
-    def at(self, when: float, action: Action, argument: Any = None) -> None:
-        """Call `action(argument)` when it is `when`; at once, after what is due already, if that is past."""
+    def at(self, when: float, action: AgendaAction, argument: Any = None) -> None:
+        """Call `action(argument)` at the time `when`; at once, after what is due already, if that is past."""
         self._number = number = self._number + 1
         heapq.heappush(self._heap, (when, number, action, argument))
 
     def run(self, until: float) -> None:
-        """Do what is due up to and including `until`, which is then the time."""
+        """Execute everything up to and including `until`, which is then the time."""
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until:
             when, _, action, argument = pop(heap)

@@ -1,9 +1,9 @@
 """Clients that keep a connection: the first tier chooses once per connection, not per item.
 
-Each client has a schedule of its own (a Poisson stream) and one item under way at a time; what falls due meanwhile
-waits, and its time counts from when it was due. One with items of another kind asks again as soon as it has its answer.
-A node that its parents' guidance makes close connections does so as a response ends, those first that ask most if it
-is slow; the client then comes back through the first tier with its next item.
+Each client has a schedule of its own (a Poisson stream) and one item in progress at a time. Items that fall due
+meanwhile wait, and their time counts from when they were due. A client with items of another kind sends the next one as
+soon as it has its answer. A node whose parents' guidance makes it close connections does so as a response ends, those
+with most requests first if it is slow; the client then reconnects through the first tier with its next item.
 """
 
 import random
@@ -14,18 +14,18 @@ import attrs
 
 from tierlb.balance.ticket import ConnectionTicket
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Draw, Source
-from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.kinds import Draw, KindSource
+from tierlb.simulate.leaf import SimulatedLeaf
 from tierlb.simulate.node import Host, Item, Node, way_to
 
-SETTLING_S = 0.2
-"""As in dataplane.l7.client."""
+CLIENT_SETTLING_S = 0.2
+"""The same as in dataplane.l7.client."""
 
 
 @attrs.frozen
 class Clients:
-    """`zipf`: the n-th busiest client sends n^−zipf as much as the busiest. `life_s`: how long a connection lasts in
-    the mean if nobody closes it earlier (exponential; None: for ever). `close`: whether nodes heed guidance."""
+    """`zipf`: the n-th busiest client sends n^−zipf as much as the busiest. `life_s`: the mean life of a connection
+    that no node closes earlier (exponential; None: unlimited). `close`: whether nodes act on guidance."""
 
     count: int
     zipf: float = 0.5
@@ -33,15 +33,15 @@ class Clients:
     close: bool = True
 
     def rates(self, total: float) -> list[float]:
-        """Items per second of each, which add up to `total`."""
+        """Items per second of each client; they add up to `total`."""
         parts = [rank**-self.zipf for rank in range(1, self.count + 1)]
         return [total * part / sum(parts) for part in parts]
 
 
-class Client:
-    """One of them. `rate`: items per second; 0: one after the other. `work` draws what short items need, or is the
-    source of another kind. `leaf`: where the first one goes, and the others too if its kind stays; None: as the nodes
-    choose. `asked`: items on this connection, `moves`: it is to close with the next answer."""
+class SimulatedClient:
+    """One client. `rate`: items per second; 0: one after the other. `work` draws the service time of short items, or is
+    the source of another kind. `leaf`: the leaf of the first item, and of the others too if its kind stays; None: as
+    the nodes choose. `asked`: items on this connection. `moves`: it is to close with the next answer."""
 
     __slots__ = (
         "_agenda",
@@ -73,8 +73,8 @@ class Client:
         rate: float,
         clients: Clients,
         latencies: list[tuple[float, float]],
-        work: Draw | Source,
-        leaf: Leaf | None = None,
+        work: Draw | KindSource,
+        leaf: SimulatedLeaf | None = None,
     ) -> None:
         self._agenda = agenda
         self._rng = rng
@@ -98,10 +98,10 @@ class Client:
         """Items per second of the time in which this connection did not wait."""
         now = self._agenda.now
         waits_s = now - self._sent_at if self._under_way else 0.0
-        return self.asked / (now - self._connected_at - self._waited_s - waits_s + SETTLING_S)
+        return self.asked / (now - self._connected_at - self._waited_s - waits_s + CLIENT_SETTLING_S)
 
     def begin(self, after_s: float = 0.0) -> None:
-        """Its first item falls due so much later, and after what its schedule has before that."""
+        """Start: the first item falls due so much later, plus the first interval of its schedule."""
         wait_s = self._rng.expovariate(self._rate) if self._rate else 0.0
         self._agenda.at(self._agenda.now + after_s + wait_s, self._fall_due)
 
@@ -117,7 +117,7 @@ class Client:
         node = host.below
         assert isinstance(node, Node)
         self._under_way = True
-        work = self._work if isinstance(self._work, Source) else self._work()
+        work = self._work if isinstance(self._work, KindSource) else self._work()
         self._asked_at = self._due.popleft()
         self.asked += 1
         self._sent_at = self._agenda.now
@@ -125,7 +125,7 @@ class Client:
         node.accept(Item(self._asked_at, host.tally, self._served, work, self._way))
 
     def _connect(self) -> ConnectionTicket[Host]:
-        """Through any node of the first tier."""
+        """Connect through a random node of the first tier."""
         life_s, now = self._clients.life_s, self._agenda.now
         node = self._rng.choice(self._top)
         if self._leaf is None:
@@ -140,7 +140,7 @@ class Client:
         return ticket
 
     def unserved(self) -> list[float]:
-        """When its items fell due that have no answer yet."""
+        """When its items without an answer fell due."""
         return [*((self._asked_at,) if self._under_way else ()), *self._due]
 
     def _served(self, item: Item) -> None:
@@ -154,7 +154,7 @@ class Client:
         node.waiting.pop(self, None)
         if now >= self._ends_at or (self._clients.close and (self.moves or node.closing.take(now))):
             self._leave(ticket, node)
-        if isinstance(self._work, Source) and not self._work.kind.stays:
+        if isinstance(self._work, KindSource) and not self._work.kind.stays:
             self._leaf, self._way = None, ()
         if not self._rate:
             self._agenda.at(now, self._fall_due)

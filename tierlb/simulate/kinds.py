@@ -1,8 +1,8 @@
-"""Kinds of items: what an item of each kind does at its leaf, and how many clients ask for it.
+"""Kinds of items: what an item of each kind does at its leaf, and how many clients request it.
 
-An item goes through up to three phases: the client sends it (`sending`), the leaf works until the head of the answer
-(`head`), and the answer goes on (`body`). The short items of a scenario are no `Kind`: they take a slot of the leaf for
-one service time and their answer has no further body.
+An item has up to three phases: the client sends it (`sending`), the leaf works until the head of the answer (`head`),
+and the answer goes on (`body`). The short items of a scenario are no `ItemKind`: they take a slot of the leaf for one
+service time and their answer has no further body.
 """
 
 import enum
@@ -52,8 +52,8 @@ class Slot(enum.Enum):
 
 
 @attrs.frozen
-class Kind:
-    """`standing` clients have one item of this kind under way at all times; `per_short` further items arrive for each
+class ItemKind:
+    """`standing` clients have one item of this kind in progress at all times; `per_short` further items arrive for each
     short one, in a Poisson stream."""
 
     name: str
@@ -67,10 +67,10 @@ class Kind:
     begin_s: float = 0.0
     """When standing clients begin."""
     over_s: float = 1.0
-    """They begin at random moments within this time."""
+    """Their start is spread at random over this time."""
     leaves: Sequence[int] = ()
-    """Positions of the leaves that the standing clients' first items go to, one after the other; empty: as the nodes
-    choose."""
+    """Positions of the leaves for the standing clients' first items, one after the other; empty: as the nodes choose.
+    """
     stays: bool = False
     """Their later items go to the same leaf too."""
     stretched: bool = True
@@ -81,7 +81,7 @@ class Kind:
     """The body takes as long as the client takes to read it."""
 
     route: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True))
-    """What nodes know of it before it is answered."""
+    """The route, which nodes know before the item is answered."""
 
     @property
     def held_s(self) -> float:
@@ -95,22 +95,22 @@ class Kind:
         return sum(times.mean_s for times in (self.sending, self.head, self.body) if times is not None)
 
 
-class Source:
+class KindSource:
     """A kind with its random source."""
 
     __slots__ = ("body", "head", "kind", "sending")
 
-    def __init__(self, kind: Kind, rng: random.Random) -> None:
+    def __init__(self, kind: ItemKind, rng: random.Random) -> None:
         self.kind = kind
         self.head = kind.head.drawn_by(rng)
         self.body = kind.body.drawn_by(rng) if kind.body is not None else None
         self.sending = kind.sending.drawn_by(rng) if kind.sending is not None else None
 
 
-def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[Kind]) -> float:
-    """Short items per second that occupy the part `load` of all slots, together with the items that come with them.
+def short_rate(load: float, slots: int, mean_s: float, kinds: Sequence[ItemKind]) -> float:
+    """Short items per second that occupy the part `load` of all slots, together with the items that accompany them.
 
-    The slots that standing clients hold in the mean are not counted. Raises ValueError if they hold all of them.
+    The slots that standing clients hold on average are not counted. Raises ValueError if they hold all of them.
     """
     held = sum(kind.standing * kind.held_s / kind.whole_s for kind in kinds)
     if held >= slots:

@@ -13,8 +13,8 @@ from tierlb.simulate.agenda import Agenda
 
 @attrs.frozen
 class Service:
-    """How long an item takes once it has a slot. `variation` is the standard deviation over the mean: 0 always the
-    same, 1 exponential, anything else log-normal (above 1: many short ones and a long tail)."""
+    """The time of an item once it has a slot. `variation` is the standard deviation over the mean: 0 constant, 1
+    exponential, anything else log-normal (above 1: many short ones and a long tail)."""
 
     mean_s: float = 0.01
     variation: float = 1.0
@@ -31,7 +31,7 @@ class Service:
         return lambda: rng.lognormvariate(centre, width)
 
 
-class Leaf:
+class SimulatedLeaf:
     """`slow` stretches the service of items that begin from now on. `arrivals` counts the short items."""
 
     __slots__ = ("_agenda", "_waiting", "arrivals", "busy", "name", "slots", "slow")
@@ -52,8 +52,8 @@ class Leaf:
 
     @property
     def expected(self) -> tuple[float, float]:
-        """When the next item would be done, relative to a service time of a leaf that is not slow; then the part of
-        the slots that is in use or asked for."""
+        """When the next item would be done, relative to a service time of a leaf that is not slow; then the part of the
+        slots that is in use or queued for."""
         used = (self.in_flight + 1) / self.slots
         return self.slow * max(1.0, used), used
 
@@ -71,7 +71,7 @@ class Leaf:
             self._waiting.append((begin, argument))
 
     def release(self) -> None:
-        """A slot is free: the first in the queue gets it."""
+        """Free a slot, which the first in the queue gets."""
         if self._waiting:
             begin, argument = self._waiting.popleft()
             begin(argument)

@@ -1,10 +1,10 @@
-"""What a run showed: quantiles by window, shares over time, how fast they settle, and whether they swing."""
+"""Figures of a run: quantiles by window, shares over time, how fast they settle, and whether they oscillate."""
 
 import itertools
 import math
 from collections.abc import Sequence
 
-Series = Sequence[float]
+ShareSeries = Sequence[float]
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -21,7 +21,7 @@ def shares(counts: Sequence[Sequence[int]]) -> list[list[float]]:
     ]
 
 
-def autocorrelation(series: Series, lag: int) -> float:
+def autocorrelation(series: ShareSeries, lag: int) -> float:
     """-1..1; 0 for a series that does not vary or is too short."""
     mean = math.fsum(series) / len(series) if series else 0.0
     off = [value - mean for value in series]
@@ -31,6 +31,6 @@ def autocorrelation(series: Series, lag: int) -> float:
     return math.fsum(one * other for one, other in zip(off, off[lag:], strict=False)) / variance
 
 
-def swings(series: Series, lags: Sequence[int]) -> float:
+def swings(series: ShareSeries, lags: Sequence[int]) -> float:
     """The largest autocorrelation at any of the lags: near 1 for a series that oscillates or drifts."""
     return max((autocorrelation(series, lag) for lag in lags), default=0.0)

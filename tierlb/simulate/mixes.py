@@ -1,9 +1,9 @@
-"""Named mixes of short items with others that wait, stream or block, and the figures taken from them.
+"""Named mixes of short items with others that wait, stream or block, and their figures.
 
-Each mix is played over one to three tiers, or over kept connections, in one course: the long items begin at second 2,
-are there from second 6 to `SLOW_AT_S`, and then the last leaf becomes ten times slower. A good rule keeps the tail of
-the short items where it would be without the long ones, gives equal leaves equal shares as long as long items hold no
-slots, and leaves the slow one within a second.
+Each mix is played over one to three tiers, or over kept connections, in one course: the long items start at second 2,
+are complete from second 6 to `SLOW_AT_S`, and then the last leaf becomes ten times slower. A good rule keeps the tail
+of the short items where it would be without the long ones, gives equal leaves equal shares as long as long items hold
+no slots, and avoids the slow one within a second.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ import attrs
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.clients import Clients
-from tierlb.simulate.kinds import SHORT_ROUTE, Kind, Slot, Span
+from tierlb.simulate.kinds import SHORT_ROUTE, ItemKind, Slot, Span
 from tierlb.simulate.leaf import Service
-from tierlb.simulate.rules import Rule
-from tierlb.simulate.run import Change, Outcome, Scenario
-from tierlb.simulate.tree import Shape, TierShape
+from tierlb.simulate.rules import ComparedRule
+from tierlb.simulate.run import LeafChange, Scenario, SimulationOutcome
+from tierlb.simulate.tree import Shape, SimulatedTier
 
-BEGIN_S, STEADY_S, SLOW_AT_S, END_S = 2.0, 6.0, 14.0, 22.0
+BEGIN_S, MIX_STEADY_S, SLOW_AT_S, MIX_END_S = 2.0, 6.0, 14.0, 22.0
 FOUND_WITHIN_S = 1.0
-SLOWER = 10.0
-SLOTS = 4
+MIX_SLOWDOWN = 10.0
+LEAF_SLOTS = 4
 
 SHORT = Service(0.01)
-POLL = Kind("poll", Service(5.0, 0.2), begin_s=BEGIN_S, stretched=False)
-EVENTS = Kind("events", Service(0.005), body=Service(30.0), begin_s=BEGIN_S, stretched=False, streamed=True)
-DOWNLOAD = Kind("download", SHORT, body=Span(10, 30), slot=Slot.HEAD, begin_s=BEGIN_S, reading=True)
-UPLOAD = Kind("upload", SHORT, sending=Span(5, 15), slot=Slot.HEAD, begin_s=BEGIN_S)
-ROUTE = Kind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.02, begin_s=BEGIN_S)
-MODEL = Kind("model", Span(0.05, 0.5), body=Span(2, 30), begin_s=BEGIN_S, streamed=True)
+POLL = ItemKind("poll", Service(5.0, 0.2), begin_s=BEGIN_S, stretched=False)
+EVENTS = ItemKind("events", Service(0.005), body=Service(30.0), begin_s=BEGIN_S, stretched=False, streamed=True)
+DOWNLOAD = ItemKind("download", SHORT, body=Span(10, 30), slot=Slot.HEAD, begin_s=BEGIN_S, reading=True)
+UPLOAD = ItemKind("upload", SHORT, sending=Span(5, 15), slot=Slot.HEAD, begin_s=BEGIN_S)
+ROUTE = ItemKind("route", Service(0.2), slot=Slot.THROUGHOUT, per_short=0.02, begin_s=BEGIN_S)
+MODEL = ItemKind("model", Span(0.05, 0.5), body=Span(2, 30), begin_s=BEGIN_S, streamed=True)
 BLOCKING = attrs.evolve(POLL, name="blocking", route="blocking", slot=Slot.THROUGHOUT)
 
 
@@ -37,11 +37,11 @@ BLOCKING = attrs.evolve(POLL, name="blocking", route="blocking", slot=Slot.THROU
 class Mix:
     """Short items of `service` and others."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ItemKind, ...]
     service: Service = SHORT
 
 
-def standing(kind: Kind, count: int, *leaves: int) -> Mix:
+def standing(kind: ItemKind, count: int, *leaves: int) -> Mix:
     """So many clients with items of this kind, the first ones at these leaves."""
     return Mix((attrs.evolve(kind, standing=count, leaves=leaves),))
 
@@ -61,7 +61,7 @@ MIXES: Mapping[str, Mix] = {
     "llm": standing(MODEL, 40),
     "llm-slots": standing(attrs.evolve(MODEL, slot=Slot.THROUGHOUT), 8),
     "blocking": standing(BLOCKING, 8),
-    "blocking-on-1": standing(attrs.evolve(BLOCKING, stays=True), SLOTS, 0),
+    "blocking-on-1": standing(attrs.evolve(BLOCKING, stays=True), LEAF_SLOTS, 0),
     "everything": Mix(
         (
             attrs.evolve(POLL, standing=20),
@@ -81,12 +81,12 @@ ON_CONNECTIONS: Mapping[str, Mix] = {
     "llm": standing(MODEL, 12),
 }
 
-TIERS: Mapping[int, tuple[list[TierShape], int]] = {
-    1: ([TierShape(1)], 8),
-    2: ([TierShape(2), TierShape(4, parents=2)], 12),
-    3: ([TierShape(2), TierShape(3, parents=2), TierShape(4, parents=3)], 12),
+TIERS: Mapping[int, tuple[list[SimulatedTier], int]] = {
+    1: ([SimulatedTier(1)], 8),
+    2: ([SimulatedTier(2), SimulatedTier(4, parents=2)], 12),
+    3: ([SimulatedTier(2), SimulatedTier(3, parents=2), SimulatedTier(4, parents=3)], 12),
 }
-"""By number of tiers: what they are, and how many leaves are below the last."""
+"""The tiers by their number, and how many leaves are below the last."""
 
 
 def mixed(
@@ -94,40 +94,40 @@ def mixed(
     tiers: int = 1,
     delay_s: float = 0.05,
     *,
-    rule: Policy | Rule = Policy.LOAD_AWARE,
+    rule: Policy | ComparedRule = Policy.LOAD_AWARE,
     load: float = 0.6,
     seed: int = 1,
     one_route: bool = False,
 ) -> Scenario:
-    """A mix of `MIXES` with each request placed by itself. `one_route`: no node can tell the kinds apart before they
-    are answered. Raises KeyError for a name that is none."""
+    """A mix of `MIXES` with each request placed by itself. `one_route`: no node can distinguish the kinds before they
+    are answered. Raises KeyError for an unknown name."""
     mix, (above, leaves) = MIXES[name], TIERS[tiers]
     kinds = [attrs.evolve(kind, route=SHORT_ROUTE) for kind in mix.kinds] if one_route else mix.kinds
-    shape = Shape(above, leaves, 1, SLOTS, mix.service, rule, delay_s)
-    return Scenario(shape, load, END_S, [Change(SLOW_AT_S, [leaves - 1], SLOWER)], seed, kinds=kinds)
+    shape = Shape(above, leaves, 1, LEAF_SLOTS, mix.service, rule, delay_s)
+    return Scenario(shape, load, MIX_END_S, [LeafChange(SLOW_AT_S, [leaves - 1], MIX_SLOWDOWN)], seed, kinds=kinds)
 
 
-def kept(
+def kept_mix(
     name: str,
     parents: int = 1,
     delay_s: float = 0.05,
     *,
-    rule: Policy | Rule = Policy.LOAD_AWARE,
+    rule: Policy | ComparedRule = Policy.LOAD_AWARE,
     load: float = 0.4,
     seed: int = 1,
     count: int = 600,
     zipf: float = 0.5,
 ) -> Scenario:
-    """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes
-    of a first tier place over three nodes with three leaves each. All is well throughout."""
+    """A mix of `ON_CONNECTIONS`: so many clients with short items and those of the mix keep connections, which nodes of
+    a first tier place over three nodes with three leaves each. No leaf becomes slow."""
     mix = ON_CONNECTIONS[name]
-    above = [TierShape(parents, connections=True), TierShape(3, parents)]
-    shape = Shape(above, 9, 1, SLOTS, mix.service, rule, delay_s)
-    return Scenario(shape, load, END_S, (), seed, Clients(count, zipf), mix.kinds)
+    above = [SimulatedTier(parents, connections=True), SimulatedTier(3, parents)]
+    shape = Shape(above, 9, 1, LEAF_SLOTS, mix.service, rule, delay_s)
+    return Scenario(shape, load, MIX_END_S, (), seed, Clients(count, zipf), mix.kinds)
 
 
 @attrs.frozen
-class Figures:
+class MixFigures:
     """p99 in ms of the short items: before, in the first second after a leaf became slow, and after that. Shares of
     the short items are relative to an equal one: the smallest and the largest of a leaf and of a node of the last tier
     before, and that of the slow leaf after."""
@@ -142,23 +142,23 @@ class Figures:
     slow: float
 
 
-def figures(outcome: Outcome) -> Figures:
-    """Of a scenario made here."""
+def figures(outcome: SimulationOutcome) -> MixFigures:
+    """The figures of a scenario of this module."""
     found_s = SLOW_AT_S + FOUND_WITHIN_S
-    leaves, nodes = (relative_shares(outcome, STEADY_S, SLOW_AT_S, tier) for tier in (-1, -2))
-    return Figures(
-        1000 * outcome.quantile_s(0.99, STEADY_S, SLOW_AT_S),
+    leaves, nodes = (relative_shares(outcome, MIX_STEADY_S, SLOW_AT_S, tier) for tier in (-1, -2))
+    return MixFigures(
+        1000 * outcome.quantile_s(0.99, MIX_STEADY_S, SLOW_AT_S),
         1000 * outcome.quantile_s(0.99, SLOW_AT_S, found_s),
-        1000 * outcome.quantile_s(0.99, found_s, END_S),
+        1000 * outcome.quantile_s(0.99, found_s, MIX_END_S),
         min(leaves),
         max(leaves),
         min(nodes),
         max(nodes),
-        relative_shares(outcome, found_s, END_S)[-1],
+        relative_shares(outcome, found_s, MIX_END_S)[-1],
     )
 
 
-def relative_shares(outcome: Outcome, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
-    """The shares of short items within, by an equal one."""
+def relative_shares(outcome: SimulationOutcome, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
+    """The shares of short items in this time, relative to an equal one."""
     shares = outcome.shares(begin_s, end_s, tier)
     return [share * len(shares) for share in shares]

@@ -28,10 +28,10 @@ from tierlb.dataplane.account import child_of
 from tierlb.model.load import Echo, Guidance, SubtreeLoad
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import SHORT_ROUTE, Source
-from tierlb.simulate.leaf import Leaf
-from tierlb.simulate.rules import RecentMean, Rule, chooser_for
-from tierlb.simulate.visit import Visit
+from tierlb.simulate.kinds import SHORT_ROUTE, KindSource
+from tierlb.simulate.leaf import SimulatedLeaf
+from tierlb.simulate.rules import ComparedRule, RecentMean, chooser_for
+from tierlb.simulate.visit import LeafVisit
 from tierlb.telemetry.aggregate import NodeCounters, RecentRates, TargetFigures, WorkRates, aggregate
 from tierlb.telemetry.pace import Pace
 from tierlb.telemetry.tally import Tallies, Tally
@@ -54,7 +54,9 @@ class Host(CountedHost):
 
     __slots__ = ("below", "name", "parent", "peak", "share", "tally", "times_to_head", "told", "weight")
 
-    def __init__(self, parent: "Node", below: "Node | Leaf", parents: int, *, connections: bool = False) -> None:
+    def __init__(
+        self, parent: "Node", below: "Node | SimulatedLeaf", parents: int, *, connections: bool = False
+    ) -> None:
         reports = isinstance(below, Node)
         super().__init__(
             LoadEstimate(
@@ -94,7 +96,7 @@ class Item:
     began: float
     entry: Tally
     served: Callable[["Item"], None]
-    work: float | Source
+    work: float | KindSource
     way: Sequence[Host] = ()
     path: list[Ticket[Host]] = attrs.field(factory=list)
 
@@ -116,7 +118,7 @@ class Node:
         name: str,
         agenda: Agenda,
         rng: random.Random,
-        rule: Policy | Rule = Policy.LOAD_AWARE,
+        rule: Policy | ComparedRule = Policy.LOAD_AWARE,
         cost_s: float = 0.0,
         report_delay_s: float = 0.0,
         *,
@@ -152,7 +154,7 @@ class Node:
         self._use = LoopUse()
         self._own = OwnCapacity()
 
-    def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | Leaf", int]]) -> None:
+    def start(self, parents: Sequence["Node"], children: Sequence[tuple["Node | SimulatedLeaf", int]]) -> None:
         """Join the tree: the hosts with their numbers of parents. Top-down: a node's parents start before it."""
         self.hosts = [Host(self, *child, connections=self.connections) for child in children]
         for parent in parents:
@@ -172,7 +174,7 @@ class Node:
 
     def take(self, item: Item) -> None:
         """An item has come; whoever gave it has counted it in this node's tally."""
-        self.long_ones += isinstance(item.work, Source)
+        self.long_ones += isinstance(item.work, KindSource)
         if self._cost_s:
             self._free_at = max(self._free_at, self.agenda.now) + self._cost_s
             self._work_s += self._cost_s
@@ -182,7 +184,7 @@ class Node:
 
     def _pass_on(self, item: Item) -> None:
         now = self.agenda.now
-        source = item.work if isinstance(item.work, Source) else None
+        source = item.work if isinstance(item.work, KindSource) else None
         kind = self.kinds.place(SHORT_ROUTE if source is None else source.kind.route)
         long = self.kinds.long[kind.number]
         host = item.way[len(item.path)] if item.way else self._pick(long=long)
@@ -195,8 +197,8 @@ class Node:
         below = host.below
         if isinstance(below, Node):
             below.take(item)
-        elif isinstance(item.work, Source):
-            Visit(self.agenda, below, item.work, item, item_sent, item_headed, item_done).begin()
+        elif isinstance(item.work, KindSource):
+            LeafVisit(self.agenda, below, item.work, item, item_sent, item_headed, item_done).begin()
         else:
             below.serve(item_done, item, item.work)
 
@@ -328,7 +330,7 @@ class Node:
         self.guidances[said[0]] = said[1]
 
 
-def way_to(node: Node, leaf: Leaf) -> list[Host]:
+def way_to(node: Node, leaf: SimulatedLeaf) -> list[Host]:
     """The hosts between the node and the leaf, from the top down; empty if the leaf is not below it."""
     for host in node.hosts:
         if host.below is leaf:
@@ -346,7 +348,7 @@ def item_sent(item: Item) -> None:
 
 def item_headed(item: Item) -> None:
     """The answer's head has come, and its body follows."""
-    streamed = isinstance(item.work, Source) and item.work.kind.streamed
+    streamed = isinstance(item.work, KindSource) and item.work.kind.streamed
     for ticket in item.path:
         host, now = ticket.host, ticket.host.parent.agenda.now
         host.times_to_head.add(now - ticket.began)
@@ -355,7 +357,7 @@ def item_headed(item: Item) -> None:
 
 def item_done(item: Item) -> None:
     """The leaf has served it; all nodes on the way learn that at once."""
-    if not isinstance(item.work, Source):
+    if not isinstance(item.work, KindSource):
         item_headed(item)
     item.entry.end(done=True)
     for ticket in item.path:

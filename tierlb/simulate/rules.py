@@ -1,8 +1,8 @@
-"""The rules a simulated node can choose by: the product's policies, and others to measure them against.
+"""The rules by which a simulated node can choose: the product's policies, and others for comparison.
 
-`Rule` names what the evidence compares: choosing by the last report alone, by perfect knowledge of queues or of slots,
-by weights that follow the headroom a report tells, and as Traefik's `leasttime` does. They read what a simulation can
-see and a node cannot, or what a node had better not trust alone, so they are here and not among the policies.
+`ComparedRule` names the rules of the evidence: choosing by the last report alone, by perfect knowledge of queues or of
+slots, by weights from the reported headroom, and as Traefik's `leasttime` does. They read what a simulation can see and
+a node cannot, or what a node should not rely on alone, so they are not among the policies.
 """
 
 import enum
@@ -20,11 +20,11 @@ from tierlb.model.topology import Policy
 
 LEAST_HEADROOM = 0.02
 MEAN_OF = 100
-"""Response times that Traefik's `leasttime` takes the mean of."""
+"""The number of response times in the mean of Traefik's `leasttime`."""
 
 
-class Rule(enum.Enum):
-    """What a policy is measured against."""
+class ComparedRule(enum.Enum):
+    """A rule to which policies are compared."""
 
     SHORTEST_BY_REPORT = "shortest by report"
     TWO_BY_REPORT = "two choices by report"
@@ -54,7 +54,7 @@ class RecentMean:
 
 
 class Below(Protocol):
-    """What a host really is."""
+    """The true state of a host."""
 
     @property
     def in_flight(self) -> int: ...
@@ -62,7 +62,7 @@ class Below(Protocol):
     def expected(self) -> tuple[float, float]: ...
 
 
-class Known(Host, Protocol):
+class SimulationHost(Host, Protocol):
     """A host of a simulation."""
 
     @property
@@ -73,127 +73,127 @@ class Known(Host, Protocol):
     def times_to_head(self) -> RecentMean: ...
 
 
-K = TypeVar("K", bound=Known)
+RuleHost = TypeVar("RuleHost", bound=SimulationHost)
 
 
-def chooser_for(rule: Policy | Rule, rng: random.Random) -> Chooser[K]:
+def chooser_for(rule: Policy | ComparedRule, rng: random.Random) -> Chooser[RuleHost]:
     match rule:
-        case Rule.SHORTEST_BY_REPORT:
+        case ComparedRule.SHORTEST_BY_REPORT:
             return ByReport(rng, two=False)
-        case Rule.TWO_BY_REPORT:
+        case ComparedRule.TWO_BY_REPORT:
             return ByReport(rng, two=True)
-        case Rule.PERFECT:
-            return ByTruth(rng, true_score)
-        case Rule.SLOTS:
+        case ComparedRule.PERFECT:
+            return ByTruth(rng, true_cost)
+        case ComparedRule.SLOTS:
             return ByTruth(rng, expected)
-        case Rule.HEADROOM:
+        case ComparedRule.HEADROOM:
             return ByHeadroom(rng)
-        case Rule.LEAST_TIME:
+        case ComparedRule.LEAST_TIME:
             return LeastTime(rng)
         case _:
             return make_chooser(rule, rng)
 
 
-class ByReport(Chooser[K]):
-    """The least items in flight by the last report, over capacity; where nothing was reported, by the own count."""
+class ByReport(Chooser[RuleHost]):
+    """The fewest items in flight by the last report, relative to capacity; without a report, by the own count."""
 
     def __init__(self, rng: random.Random, *, two: bool) -> None:
         self._rng = rng
         self._two = two
-        self._hosts: Sequence[K] = ()
+        self._hosts: Sequence[RuleHost] = ()
 
-    def rebuild(self, hosts: Sequence[K]) -> None:
+    def rebuild(self, hosts: Sequence[RuleHost]) -> None:
         self._hosts = hosts
 
-    def pick(self, key: int) -> K:
+    def pick(self, key: int) -> RuleHost:
         return self.among(self._hosts, key)
 
-    def among(self, hosts: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[RuleHost], key: int) -> RuleHost:
         if self._two and len(hosts) > 1:
             hosts = [hosts[index] for index in two_of(len(hosts), self._rng.random())]
         start = int(self._rng.random() * len(hosts))
-        return min([*hosts[start:], *hosts[:start]], key=reported_score)
+        return min([*hosts[start:], *hosts[:start]], key=reported_cost)
 
 
-def reported_score(host: Known) -> float:
-    heard = host.estimate.received.latest
-    return ((host.in_flight if heard is None else heard.in_flight) + 1) / host.capacity
+def reported_cost(host: SimulationHost) -> float:
+    latest = host.estimate.received.latest
+    return ((host.in_flight if latest is None else latest.in_flight) + 1) / host.capacity
 
 
-class ByTruth(Chooser[K]):
-    """The lowest score by what no node can see; anyone among equals."""
+class ByTruth(Chooser[RuleHost]):
+    """The lowest cost by what no node can see; random among equal ones."""
 
-    def __init__(self, rng: random.Random, score: Callable[[Known], Any]) -> None:
+    def __init__(self, rng: random.Random, cost: Callable[[SimulationHost], Any]) -> None:
         self._rng = rng
-        self._score = score
-        self._hosts: Sequence[K] = ()
+        self._cost = cost
+        self._hosts: Sequence[RuleHost] = ()
 
-    def rebuild(self, hosts: Sequence[K]) -> None:
+    def rebuild(self, hosts: Sequence[RuleHost]) -> None:
         self._hosts = hosts
 
-    def pick(self, key: int) -> K:
+    def pick(self, key: int) -> RuleHost:
         return self.among(self._hosts, key)
 
-    def among(self, hosts: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[RuleHost], key: int) -> RuleHost:
         start = int(self._rng.random() * len(hosts))
-        return min([*hosts[start:], *hosts[:start]], key=self._score)
+        return min([*hosts[start:], *hosts[:start]], key=self._cost)
 
 
-def true_score(host: Known) -> float:
-    """The items that really are in flight there, over the capacity that was learnt."""
+def true_cost(host: SimulationHost) -> float:
+    """The items that really are in flight there, relative to the learnt capacity."""
     return (host.below.in_flight + 1) / host.capacity
 
 
-def expected(host: Known) -> tuple[float, float]:
+def expected(host: SimulationHost) -> tuple[float, float]:
     """When the item will be done there, by the slots and the speed of the leaves, if all in the queue are alike."""
     return host.below.expected
 
 
-class ByHeadroom(Chooser[K]):
-    """At random, weighted by the capacity that the last report says is unused; least in flight where none came."""
+class ByHeadroom(Chooser[RuleHost]):
+    """Random, weighted by the unused capacity in the last report; fewest in flight without one."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._hosts: Sequence[K] = ()
+        self._hosts: Sequence[RuleHost] = ()
         self._ends: list[float] = []
 
-    def rebuild(self, hosts: Sequence[K]) -> None:
+    def rebuild(self, hosts: Sequence[RuleHost]) -> None:
         self._hosts = hosts
         self._ends = list(accumulate(map(headroom, hosts)))
 
-    def pick(self, key: int) -> K:
+    def pick(self, key: int) -> RuleHost:
         ends = self._ends
         return self._hosts[min(bisect_right(ends, self._rng.random() * ends[-1]), len(ends) - 1)]
 
-    def among(self, hosts: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[RuleHost], key: int) -> RuleHost:
         return max(hosts, key=headroom)
 
 
-def headroom(host: Known) -> float:
-    heard = host.estimate.received.latest
-    used = 1 - 1 / (host.in_flight + 1) if heard is None else heard.utilisation
+def headroom(host: SimulationHost) -> float:
+    latest = host.estimate.received.latest
+    used = 1 - 1 / (host.in_flight + 1) if latest is None else latest.utilisation
     return host.capacity * max(LEAST_HEADROOM, 1 - used)
 
 
-class LeastTime(Chooser[K]):
+class LeastTime(Chooser[RuleHost]):
     """Traefik 3.7, `leasttime`: the lowest product of the recent mean time to the answer's head and the items that
     would be in flight; in turn among equals."""
 
     def __init__(self, rng: random.Random) -> None:
         self._turn = rng.randrange(1 << 16)
-        self._hosts: Sequence[K] = ()
+        self._hosts: Sequence[RuleHost] = ()
 
-    def rebuild(self, hosts: Sequence[K]) -> None:
+    def rebuild(self, hosts: Sequence[RuleHost]) -> None:
         self._hosts = hosts
 
-    def pick(self, key: int) -> K:
+    def pick(self, key: int) -> RuleHost:
         return self.among(self._hosts, key)
 
-    def among(self, hosts: Sequence[K], key: int) -> K:
+    def among(self, hosts: Sequence[RuleHost], key: int) -> RuleHost:
         self._turn += 1
         start = self._turn % len(hosts)
-        return min([*hosts[start:], *hosts[:start]], key=time_score)
+        return min([*hosts[start:], *hosts[:start]], key=time_cost)
 
 
-def time_score(host: Known) -> float:
+def time_cost(host: SimulationHost) -> float:
     return host.times_to_head.value * (host.in_flight + 1)

@@ -1,7 +1,7 @@
 """One scenario from its seed to its figures: open-loop Poisson arrivals, changes at set times.
 
-What each short item needs is drawn as it arrives: it is the same whatever rule chooses. With `kinds` items differ, and
-the load is a part of what the short ones could use of the slots.
+The service time of each short item is drawn as it arrives, so that it is the same whatever rule chooses. With `kinds`
+items differ, and the load is a part of the slots that short ones could use.
 """
 
 import random
@@ -11,19 +11,19 @@ from itertools import chain
 import attrs
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.clients import Client, Clients
-from tierlb.simulate.kinds import Kind, short_rate
+from tierlb.simulate.clients import Clients, SimulatedClient
+from tierlb.simulate.kinds import ItemKind, short_rate
 from tierlb.simulate.measure import quantile
 from tierlb.simulate.node import Item
 from tierlb.simulate.traffic import Traffic
 from tierlb.simulate.tree import Shape, Tree
 
 SAMPLE_S = 0.1
-"""How often arrivals are noted."""
+"""The interval at which arrivals are noted."""
 
 
 @attrs.frozen
-class Change:
+class LeafChange:
     """From `at_s` on the leaves at these positions take `slow` times as long per item."""
 
     at_s: float
@@ -34,16 +34,16 @@ class Change:
 @attrs.frozen
 class Scenario:
     """`load` is the part of the capacity that is offered, evenly over the nodes of the top tier. With `clients` it
-    comes from them, over connections that they keep. `kinds`: what there is besides the short items; with `clients`
-    these have no `per_short`."""
+    comes from them, over connections that they keep. `kinds`: the items besides the short ones; with `clients` these
+    have no `per_short`."""
 
     shape: Shape
     load: float
     duration_s: float
-    changes: Sequence[Change] = ()
+    changes: Sequence[LeafChange] = ()
     seed: int = 1
     clients: Clients | None = None
-    kinds: Sequence[Kind] = ()
+    kinds: Sequence[ItemKind] = ()
 
     @property
     def rate(self) -> float:
@@ -53,7 +53,7 @@ class Scenario:
 
 
 @attrs.define
-class Outcome:
+class SimulationOutcome:
     """`latencies` are (time of arrival, time taken) of served short items, `unserved` (time of arrival, time so far) of
     those that were not served at the end, `others` the same as `latencies` by kind of the other items.
     `arrivals` holds one list of cumulative counts of short items per moment (every `SAMPLE_S`) for each tier, and one
@@ -67,11 +67,11 @@ class Outcome:
     unserved: list[tuple[float, float]] = attrs.field(factory=list)
 
     def quantile_s(self, q: float, begin_s: float, end_s: float) -> float:
-        """Of the items that arrived within. One that was not served has taken as long as it was under way."""
+        """The quantile of the items that arrived in this time. One that was not served counts with the time so far."""
         return quantile([took for at, took in chain(self.latencies, self.unserved) if begin_s <= at < end_s], q)
 
     def shares(self, begin_s: float, end_s: float, tier: int = -1) -> list[float]:
-        """The parts of the short items that each node of the tier (-1: each leaf) got within."""
+        """The parts of the short items that each node of the tier (-1: each leaf) got in this time."""
         rows = self.arrivals[tier]
         grown = [new - old for old, new in zip(rows[_row(begin_s)], rows[_row(end_s)], strict=True)]
         return [each / max(1, sum(grown)) for each in grown]
@@ -81,13 +81,13 @@ def _row(at_s: float) -> int:
     return round(at_s / SAMPLE_S)
 
 
-def run(scenario: Scenario) -> Outcome:
+def run(scenario: Scenario) -> SimulationOutcome:
     """The same scenario always gives the same outcome."""
-    return Run(scenario).outcome()
+    return SimulationRun(scenario).outcome()
 
 
-class Run:
-    """The parts of a run, for those who want to look inside while it lasts."""
+class SimulationRun:
+    """A run in parts, to look inside while it lasts."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -95,10 +95,10 @@ class Run:
         self._rng = random.Random(scenario.seed)
         self.tree = Tree(scenario.shape, self.agenda, random.Random(self._rng.random()))
         self._rate = scenario.rate
-        self._seen = Outcome()
-        self._clients: list[Client] = []
+        self._seen = SimulationOutcome()
+        self._clients: list[SimulatedClient] = []
         self._under_way: dict[int, float] = {}
-        """When short items arrived that are not served yet; each is kept alive by what will serve it."""
+        """The arrival times of short items that are not served yet. Each is kept alive by its future event."""
         self._seen.arrivals = [[] for _ in range(len(self.tree.levels) + 1)]
         for change in scenario.changes:
             self.agenda.at(change.at_s, self._change, change)
@@ -110,7 +110,7 @@ class Run:
         self._begin_kinds()
         self.agenda.at(0.0, self._look, 0)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SimulationOutcome:
         self.agenda.run(self.scenario.duration_s)
         now = self.agenda.now
         began = chain(self._under_way.values(), *(client.unserved() for client in self._clients))
@@ -129,7 +129,7 @@ class Run:
 
     def _begin_clients(self, clients: Clients) -> None:
         for rate in clients.rates(self._rate):
-            client = Client(
+            client = SimulatedClient(
                 self.agenda, self._rng, self.tree.levels[0], rate, clients, self._seen.latencies, self._demand
             )
             client.begin()
@@ -147,7 +147,7 @@ class Run:
         del self._under_way[id(item)]
         self._seen.latencies.append((item.began, self.agenda.now - item.began))
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: LeafChange) -> None:
         for position in change.leaves:
             self.tree.leaves[position].slow = change.slow
 

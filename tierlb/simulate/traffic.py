@@ -1,16 +1,16 @@
-"""Traffic besides the short items: Poisson streams of longer ones, and clients that ask again at once.
+"""Traffic besides the short items: Poisson streams of longer ones, and clients that send the next one at once.
 
-A standing client of a scenario with kept connections has one of its own; elsewhere each of its items comes through any
-node of the top tier.
+A standing client of a scenario with kept connections has one of its own; elsewhere each of its items comes through a
+random node of the top tier.
 """
 
 import random
 from collections.abc import Sequence
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.clients import Client, Clients
-from tierlb.simulate.kinds import Kind, Source
-from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.clients import Clients, SimulatedClient
+from tierlb.simulate.kinds import ItemKind, KindSource
+from tierlb.simulate.leaf import SimulatedLeaf
 from tierlb.simulate.node import Host, Item, Node, way_to
 from tierlb.simulate.tree import Tree
 
@@ -18,7 +18,7 @@ Latencies = list[tuple[float, float]]
 
 
 class Traffic:
-    """Begins the kinds of a scenario."""
+    """Starts the kinds of a scenario."""
 
     def __init__(self, agenda: Agenda, rng: random.Random, tree: Tree, clients: Clients | None) -> None:
         self._agenda = agenda
@@ -26,26 +26,32 @@ class Traffic:
         self._tree = tree
         self._clients = clients
 
-    def begin(self, kind: Kind, rate: float, latencies: Latencies) -> None:
-        """`rate`: its further items per second. What was served is added to `latencies`."""
+    def begin(self, kind: ItemKind, rate: float, latencies: Latencies) -> None:
+        """Start a kind. `rate`: its further items per second. Served items are added to `latencies`."""
         agenda, rng, top = self._agenda, self._rng, self._tree.levels[0]
-        source = Source(kind, rng)
+        source = KindSource(kind, rng)
         if rate:
-            Stream(agenda, rng, top, source, rate, latencies).begin(kind.begin_s)
+            KindStream(agenda, rng, top, source, rate, latencies).begin(kind.begin_s)
         for number in range(kind.standing):
             leaf = self._tree.leaves[kind.leaves[number % len(kind.leaves)]] if kind.leaves else None
             begin_s = kind.begin_s + rng.uniform(0, kind.over_s)
             if self._clients is None:
-                Standing(agenda, rng, top, source, leaf, latencies).begin(begin_s)
+                StandingClient(agenda, rng, top, source, leaf, latencies).begin(begin_s)
             else:
-                Client(agenda, rng, top, 0.0, self._clients, latencies, source, leaf).begin(begin_s)
+                SimulatedClient(agenda, rng, top, 0.0, self._clients, latencies, source, leaf).begin(begin_s)
 
 
-class Stream:
+class KindStream:
     """Items of one kind, at random moments."""
 
     def __init__(
-        self, agenda: Agenda, rng: random.Random, top: Sequence[Node], source: Source, rate: float, latencies: Latencies
+        self,
+        agenda: Agenda,
+        rng: random.Random,
+        top: Sequence[Node],
+        source: KindSource,
+        rate: float,
+        latencies: Latencies,
     ) -> None:
         self._agenda = agenda
         self._rng = rng
@@ -69,17 +75,17 @@ class Stream:
         self._latencies.append((item.began, self._agenda.now - item.began))
 
 
-class Standing:
-    """A client that has one item under way at all times. `leaf`: where the first one goes, and the others too if the
-    kind stays; None: as the nodes choose."""
+class StandingClient:
+    """A client that has one item in progress at all times. `leaf`: the leaf of the first one, and of the others too if
+    the kind stays; None: as the nodes choose."""
 
     def __init__(
         self,
         agenda: Agenda,
         rng: random.Random,
         top: Sequence[Node],
-        source: Source,
-        leaf: Leaf | None,
+        source: KindSource,
+        leaf: SimulatedLeaf | None,
         latencies: Latencies,
     ) -> None:
         self._agenda = agenda

@@ -1,7 +1,7 @@
-"""Tiers of nodes over leaves, wired as a topology would have it, with one random source for everything.
+"""Tiers of nodes over leaves, connected as a topology would connect them, with one random source for everything.
 
-Child i of n below m parents belongs to parent ⌊i·m/n⌋ and, with several parents each, to those that follow it:
-so with one parent each the leaves form subtrees, and with many the tiers are meshed.
+Child i of n below m parents belongs to parent ⌊i·m/n⌋ and, with several parents each, to those that follow it: with one
+parent each the leaves form subtrees, and with many the tiers are meshed.
 """
 
 import random
@@ -11,13 +11,13 @@ import attrs
 
 from tierlb.model.topology import Policy
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.leaf import Leaf, Service
+from tierlb.simulate.leaf import Service, SimulatedLeaf
 from tierlb.simulate.node import Node
-from tierlb.simulate.rules import Rule
+from tierlb.simulate.rules import ComparedRule
 
 
 @attrs.frozen
-class TierShape:
+class SimulatedTier:
     """`parents`: how many nodes of the tier above send to each node of this one. `cost_s`: an item's cost at a node.
     `connections`: the tier hands out connections (the top tier only)."""
 
@@ -31,12 +31,12 @@ class TierShape:
 class Shape:
     """A tree: tiers of nodes from the top, and the leaves below the last. `slots` is a leaf's concurrency."""
 
-    tiers: Sequence[TierShape]
+    tiers: Sequence[SimulatedTier]
     leaves: int
     leaf_parents: int = 1
     slots: int = 4
     service: Service = Service()
-    rule: Policy | Rule = Policy.LOAD_AWARE
+    rule: Policy | ComparedRule = Policy.LOAD_AWARE
     report_delay_s: float = 0.0
 
     @property
@@ -49,7 +49,7 @@ class Tree:
     """`levels[0]` is the top tier."""
 
     def __init__(self, shape: Shape, agenda: Agenda, rng: random.Random) -> None:
-        self.leaves = [Leaf(f"leaf-{number}", agenda, shape.slots) for number in range(shape.leaves)]
+        self.leaves = [SimulatedLeaf(f"leaf-{number}", agenda, shape.slots) for number in range(shape.leaves)]
         self.levels = [
             [
                 Node(
@@ -72,7 +72,9 @@ class Tree:
         parents_of: list[list[int]] = [[] for _ in self.levels[0]]
         widths = [*((tier.nodes, tier.parents) for tier in shape.tiers[1:]), (shape.leaves, shape.leaf_parents)]
         for depth, level in enumerate(self.levels):
-            hosts: Sequence[Node | Leaf] = self.levels[depth + 1] if depth + 1 < len(self.levels) else self.leaves
+            hosts: Sequence[Node | SimulatedLeaf] = (
+                self.levels[depth + 1] if depth + 1 < len(self.levels) else self.leaves
+            )
             wires = wiring(len(level), *widths[depth])
             for number, node in enumerate(level):
                 children = [(hosts[i], len(ups)) for i, ups in enumerate(wires) if number in ups]

@@ -4,20 +4,27 @@ from collections.abc import Callable
 from typing import Any
 
 from tierlb.simulate.agenda import Agenda
-from tierlb.simulate.kinds import Slot, Source
-from tierlb.simulate.leaf import Leaf
+from tierlb.simulate.kinds import KindSource, Slot
+from tierlb.simulate.leaf import SimulatedLeaf
 
-Event = Callable[[Any], None]
+VisitEvent = Callable[[Any], None]
 
 
-class Visit:
+class LeafVisit:
     """`sent(item)` is called when the client has sent the item, `headed(item)` with the head of the answer, and
     `done(item)` at its end, which without a body is at the same moment."""
 
     __slots__ = ("_agenda", "_done", "_headed", "_item", "_leaf", "_sent", "_source")
 
     def __init__(
-        self, agenda: Agenda, leaf: Leaf, source: Source, item: Any, sent: Event, headed: Event, done: Event
+        self,
+        agenda: Agenda,
+        leaf: SimulatedLeaf,
+        source: KindSource,
+        item: Any,
+        sent: VisitEvent,
+        headed: VisitEvent,
+        done: VisitEvent,
     ) -> None:
         self._agenda = agenda
         self._leaf = leaf

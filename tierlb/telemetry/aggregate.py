@@ -1,9 +1,9 @@
-"""From a node's own counts and its children's reports to what it says of its subtree (BALANCING.md §4).
+"""From a node's own counts and its children's reports to the report of its subtree (BALANCING.md §4).
 
-Counts are the node's own, so a figure is one hop old at any depth. Only capacity, leaves and age are made of what is
-below. A child, or a whole target, whose capacity is not known is left out, never taken as zero: a child counts like
-its known siblings, a target does not limit. A target without a ready child does not limit either, because a
-capacity of zero could not be told from one that is not known; it shows in `ready_leaves` and in errors.
+Counts are the node's own, so that a figure is one hop old at any depth. Only capacity, leaves and age include what is
+below. A child, or a whole target, of unknown capacity is left out and never counted as zero: a child counts like its
+known siblings, a target is no limit. A target without a ready child is no limit either, because a capacity of zero
+could not be distinguished from an unknown one; it shows in `ready_leaves` and in errors.
 """
 
 import math
@@ -15,20 +15,21 @@ from tierlb.model.load import KindTimes, SubtreeLoad
 from tierlb.telemetry.window import RATE_WINDOW_S, Window
 
 SUBTREE_MIX_S = 5.0
-"""Memory of the traffic mix: long enough that a few items do not swing a capacity, short beside a deployment."""
+"""The memory of the traffic mix: long enough that a few items do not change a capacity, short beside a deployment."""
 MIX_PRIOR = 1.0
-"""Items that each target is taken to have got before the first, so that an idle node divides by equal shares."""
+"""Items that each target is assumed to have got before the first, so that an idle node divides by equal shares."""
 MOST_UTILISATION = 1e6
-"""What is said at most: a child may say a capacity next to nothing, and a quotient by that is no figure."""
+"""The largest reported utilisation: a child may report a capacity close to zero, and a quotient by that is no useful
+figure."""
 MOST_DOWN = 16
-"""Names in a report, which is sent several times a second; a name has at most 40 characters."""
+"""The most names in a report, which is sent several times a second; a name has at most 40 characters."""
 RISING_S = 0.25
-"""A slowdown is looked for in the answers of so long, and rates are averaged over a second."""
+"""A slowdown is detected in the answers of this time; rates are averaged over a second."""
 RISING_FROM = 8
-"""Fewer answers in that time tell nothing.
-Chance makes the mean of 8 exponential times three times what it should be once in 20 000."""
+"""Fewer answers in that time show nothing. By chance the mean of 8 exponential times is three times too high once in
+20,000."""
 LEAST_HOT_SHARE = 1e-6
-"""A target that gets less of the traffic than this is no limit, and division by it no figure."""
+"""A target that gets a smaller part of the traffic is no limit: it is divided by."""
 
 
 @attrs.frozen
@@ -36,8 +37,8 @@ class NodeCounters:
     """A node's own counts at one moment. Cumulative but for `in_flight`, `connections` and `parked`.
 
     `waited` items of those done were parked. `timed` items that were not took `timed_s` in all. Of these, `judged` are
-    of known kinds: they usually take `usual_s`, and `ratios` is the sum of the one by the other. `closed` connections
-    that ended had lasted for `connected_s` in all.
+    of known kinds: they usually take `usual_s`, and `ratios` is the sum of their times by these. `closed` client
+    connections ended, which had lasted for `connected_s` in all.
     """
 
     in_flight: int = 0
@@ -59,10 +60,10 @@ class NodeCounters:
 
 @attrs.frozen
 class RecentRate:
-    """What the counters did lately. The rates are 0 until there is a whole window; the two mean times (response,
-    life of a connection) hold their last value while nothing ends, and are 0 before the first end. Items that were
-    parked are in neither. `rising_s`: what the answers of the last quarter second show the mean response to become,
-    where that is longer and they are enough, so that a slowdown shows at once."""
+    """Rates of the counters. They are 0 until there is a whole window. The two mean times (response, life of a
+    connection) keep their last value while nothing ends, and are 0 before the first end. Parked items are in neither.
+    `rising_s`: the mean response time of the last quarter second, where that is longer and there are enough answers, so
+    that a slowdown shows at once."""
 
     done_per_s: float = 0.0
     response_s: float = 0.0
@@ -73,12 +74,12 @@ class RecentRate:
 
 @attrs.frozen
 class HostFigures:
-    """One host of a target as the node sees it now. `capacity` None or 0: not known.
+    """One host of a target as the node sees it now. `capacity` None or 0: unknown.
 
-    An endpoint that sends no reports is one leaf, with no age. `age_s` is the age its last report told plus the time
-    since, `capacity_age_s` how old the newest of what its capacity was learnt from is (None: nothing was learnt).
-    `slots`: how many items it works on at a time (0: not known), `slowness` how slow it is beside its siblings,
-    `answers` how many it gave lately. `overdue`: how late items are that wait there, as a sum of ratios.
+    An endpoint without reports is one leaf and has no age. `age_s` is the age of the figures in its last report,
+    `capacity_age_s` that of the newest figure behind its capacity (None: nothing was learnt). `slots`: how many items
+    it works on at a time (0: unknown). `slowness`: relative to its siblings. `answers`: how many it gave lately.
+    `overdue`: how late items are that wait there, as a sum of ratios.
     """
 
     capacity: float | None
@@ -96,8 +97,8 @@ class HostFigures:
 
 @attrs.frozen
 class TargetFigures:
-    """A group of children that get a common `share` (0..1) of the node's traffic. `items_per_s`: the work that was done
-    there in the last second, in the items in which the children's capacities are; None where only items are counted."""
+    """The hosts of one target, which get a common `share` (0..1) of the node's traffic. `items_per_s`: the work done
+    there in the last second, in the same items as their capacities; None where only items are counted."""
 
     share: float
     children: Sequence[HostFigures]
@@ -132,7 +133,8 @@ class RecentRates:
         return self.value
 
     def _latest_ratio(self) -> float:
-        """By like requests: a few long ones would make the mean of a quarter second many times that of a second."""
+        """Compared with like requests: a few long ones would make the mean of a quarter second many times that of a
+        second."""
         growth = self._latest.growth()
         count, ratios = growth[1] if growth else (0.0, 0.0)
         return ratios / count if count >= RISING_FROM else 0.0
@@ -147,7 +149,7 @@ class WorkRates:
         self._windows: dict[str, Window] = {}
 
     def sample(self, now: float, done_s: Mapping[str, float]) -> None:
-        """`done_s`: by target, cumulative, also when hosts leave."""
+        """`done_s`: cumulative by target, including hosts that have left."""
         self._windows = {name: self._windows.get(name) or Window() for name in done_s}
         for name, seconds in done_s.items():
             self._windows[name].sample(now, seconds)
@@ -194,8 +196,8 @@ def aggregate(
     down: tuple[str, ...] = (),
     kinds: tuple[KindTimes, ...] = (),
 ) -> SubtreeLoad:
-    """What the node says to all of its parents. `busy` is its event loop's share 0..1, `own_capacity` 0 if unknown,
-    `own_age_s` how old what that was learnt from is."""
+    """The report of the node to all of its parents. `busy` is the share (0..1) of its event loop, `own_capacity` 0 if
+    unknown, `own_age_s` the age of what that was learnt from."""
     capacity = subtree_capacity(own_capacity, targets)
     uses = (_use(target, recent.done_per_s) for target in targets)
     utilisation = max(busy, _ratio(recent.done_per_s, own_capacity), *uses)
@@ -229,7 +231,7 @@ def aggregate(
 
 
 def _use(target: TargetFigures, done_per_s: float) -> float:
-    """Its share of the rate, by what its children can do: both of one window, and in the same items."""
+    """Its share of the rate relative to the capacity of its hosts: both of one window, and in the same items."""
     rate = done_per_s * target.share if target.items_per_s is None else target.items_per_s
     return _ratio(rate, target_capacity(target.children))
 
@@ -239,21 +241,21 @@ def _ratio(rate: float, capacity: float) -> float:
 
 
 def subtree_capacity(own_capacity: float, targets: Iterable[TargetFigures]) -> float:
-    """The smallest of what is known: the node itself, and each target's capacity over its share of the traffic."""
+    """The smallest known capacity: that of the node itself, and each target's capacity by its share of the traffic."""
     limits = [target_capacity(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in (own_capacity, *limits) if limit > 0), default=0.0)
 
 
 def subtree_slots(targets: Iterable[TargetFigures]) -> float:
-    """How many items are worked on at a time, as the traffic is mixed now; 0 where it is not known."""
+    """How many items are worked on at a time, in the current traffic mix; 0: unknown."""
     limits = [target_slots(target.children) / target.share for target in targets if target.share > LEAST_HOT_SHARE]
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
 def target_slots(children: Iterable[HostFigures]) -> float:
-    """The slots of ready children, as if all were as fast as they are in the mean of the recent answers: by those a
-    parent finds how slow they are. Slots of a slow child that is avoided count for little. Leaves of which they are not
-    known count as the others."""
+    """The slots of ready children, as if all were as fast as the mean of the recent answers, because a parent derives
+    their slowness from these. Slots of a slow child that is avoided count for little. Leaves of unknown slots count as
+    the others."""
     ready = [child for child in children if child.ready]
     known = [child for child in ready if child.slots > 0]
     leaves = sum(child.ready_leaves for child in known)
@@ -267,16 +269,16 @@ def target_slots(children: Iterable[HostFigures]) -> float:
 
 
 def target_capacity(children: Iterable[HostFigures]) -> float:
-    """The sum over ready children, one that is not known counting as the mean of those that are; 0 if none is."""
+    """The sum over ready children, where an unknown one counts as the mean of the known; 0 if none is known."""
     ready = [child.capacity or 0.0 for child in children if child.ready]
     known = [capacity for capacity in ready if capacity > 0]
     return sum(known) * len(ready) / len(known) if known else 0.0
 
 
 def pools_down(own: Mapping[str, bool], below: Mapping[str, Sequence[Iterable[str]]]) -> tuple[str, ...]:
-    """The pools of which nothing is available, at most MOST_DOWN names in their order. `own`: by pool that the node
-    sends to, whether it has an available endpoint there. `below`: by tier, what each of its nodes reports as down.
-    Where one of them has a way to an endpoint, there is one."""
+    """The pools without an available endpoint, at most MOST_DOWN names in their order. `own`: for each pool that the
+    node sends to, whether it has an available endpoint there. `below`: by tier, the pools that each of its nodes
+    reports as down. A pool is not down while any of these nodes reaches an endpoint of it."""
     found = {pool for pool, available in own.items() if not available}
     for reports in below.values():
         if reports:

@@ -1,9 +1,9 @@
 """Counts and sketches of nodes as Prometheus text.
 
-The client library writes the format; the metrics are made when somebody asks, from values that are kept anyway, so
-nothing is counted twice. The histogram's buckets are every seventeenth bound of the sketch (each about twice the one
-before), so their counts are exact; its sum is within the sketch's accuracy. The library is imported when the first
-page is asked for, as it costs start-up time that most processes never need back.
+The client library writes the format. The metrics are made for each request of the page, from values that are kept
+anyway, so that nothing is counted twice. The histogram's buckets are every seventeenth bound of the sketch (each about
+twice the one before), so that their counts are exact; its sum is within the sketch's accuracy. The library is imported
+for the first page only, because it costs start-up time that most processes never need.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,10 +1,11 @@
-"""Errors of this program that a barrier caught: counted by place, and logged with a traceback without a flood of lines.
+"""Errors of this program that were caught by a barrier: counted by place, and logged with a traceback at a bounded
+rate.
 
-A barrier stands around whatever can fail by itself: a handler, a tick, a session, a page. The exception ends that item
-and nothing else. A failure that repeats is logged at its first, tenth, hundredth … occurrence, so that a bug in a
-handler that runs a thousand times a second costs a few lines.
+A barrier surrounds whatever can fail by itself: a handler, a tick, a session, a page. The exception ends that item and
+nothing else. A failure that repeats is logged at its first, tenth, hundredth … occurrence, so that a bug in a handler
+that runs a thousand times a second costs a few lines.
 
-Left out: what happens to the item, which the code beside the barrier knows.
+Left out: what happens to the item, which the code beside the barrier decides.
 """
 
 from collections import Counter
@@ -14,14 +15,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 MAX_SITES = 256
-"""Places of failure that have log lines of their own. Those that come later are only counted."""
+"""Places of failure with log lines of their own. Further ones are only counted."""
 
 
 class ErrorLog(Protocol):
-    """Where the lines go."""
+    """The log for these errors."""
 
     def error(self, event: str, **fields: Any) -> Any:
-        """Something failed that a person must mend."""
+        """Log an event that needs the attention of an operator."""
 
 
 class InternalErrors:
@@ -33,7 +34,7 @@ class InternalErrors:
         self._sites: Counter[object] = Counter()
 
     def note(self, where: str, error: BaseException, **fields: Any) -> None:
-        """Count the error, and log it unless lines about the same failure are enough."""
+        """Count the error, and log it unless the same failure was logged enough."""
         self.counts[where] += 1
         site = (where, type(error), _raised_at(error.__traceback__))
         if site not in self._sites and len(self._sites) >= MAX_SITES:
@@ -44,13 +45,13 @@ class InternalErrors:
             self._log.error("internal_error", where=where, times=times, **fields, exc_info=error)
 
     def barrier(self, where: str, **fields: Any) -> AbstractContextManager[None]:
-        """Let no error of the block out. Cancellation and the end of the process pass."""
+        """Catch every error of the block. Cancellation and the end of the process pass."""
         return barrier(lambda error: self.note(where, error, **fields))
 
 
 @contextmanager
 def barrier(on_error: Callable[[Exception], object]) -> Iterator[None]:
-    """Call this with an error of the block instead of letting it out."""
+    """Pass an error of the block to `on_error` instead of raising it."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,10 +1,10 @@
-"""Which log lines are written when one event happens very often, and how many lines did not make it.
+"""Which log lines are written when one event happens very often, and how many lines were not written.
 
 Any client that can open a connection can cause log lines. Each kind of event has a token bucket, so that a flood costs
-a few lines a second, and the line that is written next says how many were left out. Events of different kinds do not
-take each other's places.
+a few lines a second, and the next line that is written says how many were left out. Events of different kinds do not
+displace each other.
 
-Pure: the caller gives the time.
+Pure: the caller passes the time.
 """
 
 from collections import Counter
@@ -12,17 +12,18 @@ from collections import Counter
 import attrs
 
 BURST = 100.0
-"""Lines of one event at once: the nodes of a large cluster join within a second, and each is worth its line."""
+"""Lines of one event at once: the nodes of a large cluster join within a second, and each deserves its line."""
 LINES_PER_S = 5.0
 MAX_EVENTS = 256
-"""Names of events are constants of this program, about a hundred. One that is made of data shares the last bucket."""
+"""The most kinds of events. Their names are constants of this program, about a hundred. A name that is made of data
+shares the last bucket."""
 OTHER_EVENTS = "other"
 
 
 @attrs.define
 class LogLosses:
-    """Lines that were not written: `dropped` because nothing read them or no disk took them, `suppressed` by event
-    because there were too many of the kind."""
+    """Lines that were not written: `dropped` because no reader or disk took them, `suppressed` by event because there
+    were too many of the kind."""
 
     dropped: int = 0
     suppressed: Counter[str] = attrs.field(factory=Counter)
@@ -43,7 +44,7 @@ class LogQuota:
     _buckets: dict[str, _Bucket] = attrs.field(factory=dict, init=False)
 
     def admit(self, event: str, now: float) -> int | None:
-        """None if the line is to be left out; else how many of its kind were left out since the last one."""
+        """None if the line is to be left out; otherwise how many of its kind were left out since the last one."""
         if event not in self._buckets and len(self._buckets) >= MAX_EVENTS:
             event = OTHER_EVENTS
         bucket = self._buckets.get(event)

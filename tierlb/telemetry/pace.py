@@ -1,26 +1,25 @@
-"""When the next report is due: regularly, and at once when something changed that a parent would act on.
+"""When the next report is due: regularly, and at once after a change on which a parent acts.
 
-Regular reports are 250 ms ± 10 % apart, so that the children of one parent do not fall into step. A change of
-capacity by more than 10 %, a node that begins to drain, leaves that come or go are told at once, but never sooner than
-50 ms after the last report: a child cannot flood its parents by wavering.
+Regular reports are 250 ms ± 10 % apart, so that the children of one parent do not report in step. A change of capacity
+by more than 10 %, the start of a drain, and leaves that come or go are reported at once, but no sooner than 50 ms after
+the last report: a child whose state flaps cannot flood its parents.
 """
 
 import random
 
-from tierlb.model.load import SubtreeLoad
+from tierlb.model.load import REPORT_INTERVAL_S, SubtreeLoad
 
-INTERVAL_S = 0.25
 REPORT_JITTER = 0.1
 LEAST_GAP_S = 0.05
 CAPACITY_CHANGE = 0.1
 
 
 class Pace:
-    """One per parent, or one for all that get the same report at the same time."""
+    """One per parent, or one for all parents that get the same report at the same time."""
 
     __slots__ = ("_interval_s", "_last", "_rng", "_sent_at", "_this_s")
 
-    def __init__(self, rng: random.Random, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, rng: random.Random, interval_s: float = REPORT_INTERVAL_S) -> None:
         self._rng = rng
         self._interval_s = interval_s
         self._sent_at: float | None = None
@@ -30,7 +29,7 @@ class Pace:
     def wait_s(self, now: float, load: SubtreeLoad) -> float:
         """How long a report of `load` has to wait; 0 when it is due. The first is due at once.
 
-        The load may change while one waits: look again every `LEAST_GAP_S`.
+        The load may change during the wait: call it again every `LEAST_GAP_S`.
         """
         if self._sent_at is None:
             return 0.0
@@ -45,7 +44,7 @@ class Pace:
 
 
 def is_news(before: SubtreeLoad, after: SubtreeLoad) -> bool:
-    """Whether a parent should know at once."""
+    """Whether the change is to be reported at once."""
     if before.draining != after.draining or before.ready_leaves != after.ready_leaves or before.down != after.down:
         return True
     return abs(after.capacity - before.capacity) > CAPACITY_CHANGE * before.capacity

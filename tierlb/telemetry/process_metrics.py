@@ -1,4 +1,4 @@
-"""Figures of the process itself, whether it is a node's or a controller's, as Prometheus metrics."""
+"""Prometheus metrics of the process itself, be it a node or a controller."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -28,7 +28,7 @@ class HasProcessFigures(Protocol):
 
 @attrs.frozen
 class ProcessFigures:
-    """Of a process that is no node."""
+    """The figures of a process that is no node."""
 
     node: str
     internal_errors: Mapping[str, int]

@@ -1,15 +1,14 @@
 """Quantiles of durations in constant memory, with a known error, that merge exactly.
 
-DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019): bucket i counts the values in (γ^(i−1), γ^i], so every quantile is
-within `ACCURACY` of the true one, and merging is adding counts. Durations between 1 µs and 1000 s are all that occurs
-here, so the buckets are a fixed list; what lies outside goes to the first or the last. That makes `add` one
-bisection in C, with no logarithm, no growth, and clamping for free: a third of what the PyPI package `ddsketch` takes,
-which also needs protobuf to be sent.
+DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019): bucket i counts the values in (γ^(i−1), γ^i], so that every quantile
+is within `ACCURACY` of the true one, and merging is adding counts. Durations here are between 1 µs and 1000 s, so the
+buckets are a fixed list; values outside go to the first or the last. That makes `add` one bisection in C, without
+logarithm or growth: a third of the time of the PyPI package `ddsketch`, which also needs protobuf for sending.
 
-A hot path writes it out: `counts[bisect_left(BOUNDS_S, value_s)] += 1`. The list `counts` is never replaced, so it may
-be bound once.
+A hot path writes it inline: `counts[bisect_left(BOUNDS_S, value_s)] += 1`. The list `counts` is never replaced, so that
+a reference to it stays valid.
 
-Left out: a sum beside the counts (one more write per value). Mean and sum come from the buckets, within
+Left out: a sum beside the counts (one more write per value). Mean and sum are derived from the buckets, within
 `ACCURACY` as well.
 """
 
@@ -25,7 +24,7 @@ BOUNDS_S = tuple(LEAST_S * GAMMA**index for index in range(math.ceil(math.log(MO
 """Upper bounds of all buckets but the last, which has none."""
 SKETCH_BUCKETS = len(BOUNDS_S) + 1
 MIDDLES_S = (LEAST_S, *(2 * bound / (GAMMA + 1) for bound in BOUNDS_S[1:]), MOST_S)
-"""What a bucket's values are taken for: within ACCURACY of each of them."""
+"""The value that stands for a bucket: within ACCURACY of each of its values."""
 
 SKETCH_FORMAT = 1
 LONGEST_VARINT = 9
@@ -79,7 +78,7 @@ class Sketch:
         return MIDDLES_S[bisect_left(cumulative, rank + 1)]
 
     def encode(self) -> bytes:
-        """A format byte, then for each bucket that holds something: how many empty ones precede it, and its count."""
+        """A format byte, then for each bucket that is not empty the number of empty ones before it, and its count."""
         out = bytearray((SKETCH_FORMAT,))
         previous = -1
         for index, count in enumerate(self.counts):
@@ -91,7 +90,7 @@ class Sketch:
 
 
 def decode_sketch(data: bytes) -> Sketch:
-    """What `encode` made. Raises ValueError that says what is wrong with `data`."""
+    """The inverse of `encode`. Raises ValueError that says what is wrong with `data`."""
     if len(data) > MOST_ENCODED_BYTES:
         raise ValueError(f"a sketch has at most {MOST_ENCODED_BYTES} bytes, this has {len(data)}")
     if not data or data[0] != SKETCH_FORMAT:
@@ -129,10 +128,10 @@ def _take_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 class RecentSketch:
-    """What was added to `total` within the last 5 to 10 s.
+    """The values that were added to `total` within the last 5 to 10 s.
 
-    The hot path only knows `total`, which lasts for the node's life; here are two earlier states of it, taken 5 s
-    apart, and the recent part is the difference.
+    The hot path only writes `total`, which lasts for the node's life. Two earlier states of it, taken 5 s apart, are
+    kept here, and the recent part is the difference.
     """
 
     __slots__ = ("_later", "_older", "_turned", "total")
@@ -143,7 +142,7 @@ class RecentSketch:
         self._turned = now
 
     def turn(self, now: float) -> None:
-        """Forget what is too old; to be called about every second, or before `value`."""
+        """Drop what is too old; to be called about every second, or before `value`."""
         if now - self._turned < HALF_S:
             return
         nothing_recent = now - self._turned >= 2 * HALF_S

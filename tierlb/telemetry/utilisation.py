@@ -1,19 +1,19 @@
 """How busy the node's own event loop is, and how much the node could do if it never waited.
 
-Busy is the share of wall time not spent waiting for events. A node that served 300 items in a second at 60 % busy
-would do 500 at full use; the last tenth is not counted on, because the tail grows before the loop is full
-(BALANCING.md §4). What was never tried may be promised: a bound of 1.5 times the largest rate ever served
-made a node that had been 13 % busy once count half of what its idle siblings did.
+Busy is the share of wall time not spent waiting for events. A node that served 300 items in a second at 60 % busy would
+do 500 at full use. The last tenth does not count, because the tail grows before the loop is full (BALANCING.md §4). The
+result may exceed anything ever served: with a bound of 1.5 times the largest rate ever served, a node that had been 13
+% busy once counted half of its idle siblings.
 
-A loop that is little used pays for each item what many share when it is busy (a poll, a pass through the scheduler),
-several times as much per item. So a loop under half use shows what it can do at least, and lowers nothing.
+A loop with low use spends several times as much per item, because each item pays for what many share when it is busy (a
+poll, a pass through the scheduler). So a loop under half use only shows a lower bound.
 
-Items are not all that a loop works on. Tunnels, streams and large bodies keep it busy while few items are over, and
-300 items/s beside downloads that take half of its time do not mean that it could do no more than 600. So the capacity
-is learnt in *effort* (events, and bytes beyond those of small messages) and divided by what an item takes of that. This
-is learnt while nothing is parked. While something is, all effort over all items is only a bound from above: it may
-lower what is known of an item, and where nothing is known yet it is believed only if it is as little as plain
-requests take. Otherwise the capacity is unknown.
+Items are not the only work of a loop. Tunnels, streams and large bodies keep it busy while few items end, and 300
+items/s beside downloads that take half of its time do not mean that it could do no more than 600. So the capacity is
+learnt in *effort* (events, and bytes beyond those of small messages) and divided by the effort per item. The effort per
+item is learnt while nothing is parked. While something is, all effort over all items is only an upper bound: it may
+lower the known effort per item, and where nothing is known yet it is used only if it is as low as that of plain
+requests. Otherwise the capacity is unknown.
 """
 
 import math
@@ -23,16 +23,16 @@ from tierlb.telemetry.window import RATE_WINDOW_S, Window
 USABLE = 0.9
 LEAST_LOOP_BUSY = 0.1
 """Below it, fixed work (timers, reports) is too large a part of the busy time to divide by."""
-TELLING_BUSY = 0.5
-"""Below it, what follows is a lower bound."""
+SURE_BUSY = 0.5
+"""Below it, the result is a lower bound."""
 BYTES_PER_EFFORT = 128 * 1024
-"""Reading and writing so many in large pieces takes about as long as one event of a small message."""
+"""Reading and writing so many bytes in large pieces takes about as long as one event of a small message."""
 PLAIN_EFFORT = 6.0
-"""A request on kept connections takes two events, one with connections of its own four or five."""
+"""The events of a plain request: two on kept connections, four or five with connections of its own."""
 ITEM_MIX_S = 10.0
 MIX_ITEMS = 200
-"""Memory of what an item takes: the longer of the two, so that neither a second of large bodies nor a few items decide.
-"""
+"""The memory of the effort per item: the longer of the two, so that neither a second of large bodies nor a few items
+decide."""
 
 
 class LoopUse:
@@ -69,12 +69,12 @@ class OwnCapacity:
         return self._effort_per_s / self._per_item if self._per_item else 0.0
 
     def age_s(self, now: float) -> float | None:
-        """How old what it was learnt from is."""
+        """The age of what it was learnt from."""
         return now - self._learnt_at if self.capacity else None
 
     def sample(self, now: float, waited_s: float, done: int, effort: float, *, parked: bool = False) -> float:
-        """`waited_s`, `done` (without items that were parked) and `effort` are cumulative; `parked`: items are parked
-        now. The estimate holds while the node is too idle to tell better."""
+        """`waited_s`, `done` (without items that were parked) and `effort` are cumulative; `parked`: whether items are
+        parked now. The estimate holds while the node is too idle for a better one."""
         self._window.sample(now, waited_s, done, effort)
         if parked:
             self._alone_from = now
@@ -87,13 +87,13 @@ class OwnCapacity:
             if busy >= LEAST_LOOP_BUSY and spent > 0:
                 shown = own_capacity(spent / seconds, busy)
                 self._learnt_at = now
-                self._effort_per_s = shown if busy >= TELLING_BUSY else max(shown, self._effort_per_s)
+                self._effort_per_s = shown if busy >= SURE_BUSY else max(shown, self._effort_per_s)
         self._at = now
         return self.capacity
 
     def _learn_item(self, effort: float, passed_s: float, per_s: float, *, alone: bool) -> None:
-        """An item took so much effort in the mean of the last window, of which `passed_s` are new; at most so much
-        unless items were `alone`."""
+        """The mean effort of an item in the last window, of which `passed_s` are new; an upper bound unless no item was
+        parked (`alone`)."""
         known = self._per_item
         if not alone:
             if effort <= (known or PLAIN_EFFORT):
@@ -104,7 +104,7 @@ class OwnCapacity:
 
 
 def effort(events: int, moved_bytes: int) -> float:
-    """In events of small messages."""
+    """The effort in events of small messages."""
     return events + moved_bytes / BYTES_PER_EFFORT
 
 
@@ -113,5 +113,5 @@ def busy_share(seconds: float, waited_s: float) -> float:
 
 
 def own_capacity(rate: float, busy: float) -> float:
-    """From items per second and busy share over the same stretch of time."""
+    """From items per second and busy share of the same window."""
     return USABLE * rate / busy

@@ -1,14 +1,14 @@
-"""How much cumulative figures grew in the last second or so: two figures from one window can be divided by each other.
+"""The growth of cumulative figures in the last second or so.
 
-A ratio of two rates (served per second over busy share) is only right if both come from the same stretch of time
-(BALANCING.md §1), so a window takes all its figures in one sample.
+A ratio of two rates (items per second by busy share) is only right if both come from the same period (BALANCING.md §1),
+so a window takes all its figures in one sample.
 """
 
 from collections import deque
 
 RATE_WINDOW_S = 1.0
 SAMPLES = 20
-"""Per window; more frequent samples replace the last one."""
+"""Samples per window; more frequent ones replace the last one."""
 
 
 class Window:
@@ -21,8 +21,13 @@ class Window:
         self._closest_s = span_s / SAMPLES
         self._samples: deque[tuple[float, tuple[float, ...]]] = deque()
 
+    @property
+    def samples(self) -> int:
+        """How many are kept."""
+        return len(self._samples)
+
     def sample(self, now: float, *figures: float) -> None:
-        """Note the figures as they are at `now`; always as many of them and in the same order."""
+        """Note the figures at `now`; always the same number of them in the same order."""
         samples = self._samples
         if len(samples) > 1 and samples[-1][0] - samples[-2][0] < self._closest_s:
             samples.pop()

@@ -1,4 +1,4 @@
-"""Who may join as what: credentials that are derived from one secret, each bound to what it is for.
+"""Credentials for joining the cluster: derived from one secret, each bound to its purpose.
 
 The secret stays where the controller runs. From it follows a key for each role, from that one for each tier or pool,
 then for each name, then for each process: every step is an HMAC of what it binds to (as in Macaroons, Birgisson et al.,
@@ -12,7 +12,8 @@ A node cannot verify what was derived from a secret that it does not have. So th
 for each of its parents: a credential whose root is the parent's *reception key*, which follows from the parent's own
 credential. A parent accepts tickets for itself and can make none for others.
 
-Left out: the transport, which hides credentials only with TLS, and expiry: a credential is as good as its secret.
+Left out: the transport, which hides credentials only with TLS, and expiry: a credential is valid for as long as its
+secret.
 """
 
 import base64
@@ -25,20 +26,20 @@ from urllib.parse import quote, unquote
 import attrs
 
 SCHEME = "tierlb1"
-"""Another number for another derivation."""
+"""A different derivation gets another number."""
 CREDENTIAL_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 """32 bytes in base64 without padding (RFC 4648 §5)."""
 MAX_CHARACTERS = 2048
-"""Of a credential: names are at most a few hundred characters long."""
+"""The longest credential: names are at most a few hundred characters long."""
 DATA_KEY_BYTES = 16
 
 
 class BadCredential(ValueError):  # noqa: N818 (the text is for the user)
-    """It is none, or not one for this purpose; the text says why, and never holds a key."""
+    """The text is no credential, or not one for this purpose. The message says why, and never holds a key."""
 
 
 class Role(enum.Enum):
-    """What a process may join as. The admin API has a token of its own, which is not derived."""
+    """The role of a process that joins. The admin API has a token of its own, which is not derived."""
 
     NODE = "node"
     AGENT = "agent"
@@ -46,8 +47,8 @@ class Role(enum.Enum):
 
 @attrs.frozen
 class Principal:
-    """Who is meant: all of a role, or all of a tier or pool (`group`), or one name in it, or one process of that name
-    (its boot id). What is empty is not bound, and nothing after it either."""
+    """All of a role, or all of a tier or pool (`group`), or one name in it, or one process of that name (its boot id).
+    An empty field is not bound, nor is any after it."""
 
     role: Role
     group: str = ""
@@ -56,12 +57,12 @@ class Principal:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """What it is bound to, the widest first."""
+        """The fields that are bound, the widest first."""
         parts = (self.role.value, self.group, self.name, self.process)
         return parts[: parts.index("")] if "" in parts else parts
 
     def covers(self, other: "Principal") -> bool:
-        """Whether the other one is bound to the same, or to more."""
+        """Whether the other one is bound to the same or to more."""
         return other.path[: len(self.path)] == self.path
 
     def __str__(self) -> str:
@@ -82,17 +83,17 @@ class Credential:
 
     @property
     def text(self) -> str:
-        """As it stands in files and travels: one line of ASCII."""
+        """The form in files and messages: one line of ASCII."""
         key = base64.urlsafe_b64encode(self.key).decode().rstrip("=")
         return "/".join((SCHEME, *(quote(part, safe="") for part in self.principal.path), key))
 
     @property
     def reception(self) -> bytes:
-        """The root of the tickets that are for this principal."""
+        """The root of the tickets for this principal."""
         return _step(self.key, "reception")
 
     def narrowed(self, principal: Principal) -> "Credential":
-        """One that is bound to more. Raises BadCredential where it would be bound to something else."""
+        """A credential that is bound to more. Raises BadCredential where it would be bound to something else."""
         if not self.principal.covers(principal):
             raise BadCredential(f"this token is for {self.principal}, not for {principal}")
         return Credential(principal, _follow(self.key, principal.path[len(self.principal.path) :]))
@@ -120,7 +121,7 @@ def proven(root: bytes, text: str) -> Principal | None:
 
 
 def parse_credential(text: str) -> Credential | None:
-    """What stands in a token file; None: it is a secret, not derived from one. Raises BadCredential."""
+    """The credential in a token file; None: the text is a secret and not derived from one. Raises BadCredential."""
     scheme, *parts = text.split("/")
     if scheme != SCHEME:
         return None
@@ -133,7 +134,8 @@ def parse_credential(text: str) -> Credential | None:
 
 
 def data_key(root: bytes) -> bytes:
-    """What nodes of one cluster show each other on the data path. The controller tells it to nodes, never to agents."""
+    """The key that nodes of one cluster show each other on the data path. The controller sends it to nodes, never to
+    agents."""
     return _step(root, "data path")[:DATA_KEY_BYTES].hex().encode()
 
 

@@ -1,11 +1,12 @@
-"""Calls of etcd's v3 API and what it answers, in the JSON form that its gateway speaks.
+"""Requests to etcd's v3 API and its answers, in the JSON form of its gateway.
 
 Source: etcd's rpc.proto in protobuf's JSON mapping: bytes are in base64, 64-bit numbers in quotes, and a field that is
-zero is left out. An answer that comes as a stream is one JSON value a line, each wrapped as `result` or `error`.
+zero is left out. A streamed answer is one JSON value a line, each wrapped as `result` or `error`.
 
-Every reader takes parsed JSON from anybody who may listen there and raises ValueError if it is not of this form.
+Every reader takes parsed JSON from any server that may listen there, and raises ValueError if it does not have this
+form.
 
-Left out: all calls that nobody here makes, such as those for members and maintenance.
+Left out: calls that are not used here, such as those for members and maintenance.
 """
 
 import json
@@ -19,9 +20,9 @@ import attrs
 
 AUTH_TOKEN = re.compile(r"[!-~]{1,8192}")
 UNDECIDED_CODES = frozenset({1, 2, 4, 13, 14})
-"""gRPC's cancelled, unknown, deadline exceeded, internal, unavailable: it may have been done nevertheless."""
+"""gRPC's cancelled, unknown, deadline exceeded, internal, unavailable: the operation may have been carried out."""
 UNAUTHENTICATED = ("user name is empty", "invalid auth token", "auth store is old")
-"""It is not known who asks, or not any more. By etcd's words, for a watch that is refused tells nothing else."""
+"""The caller is not logged in, or no longer. Recognised by etcd's words, because a refused watch says nothing else."""
 DENIAL = (*UNAUTHENTICATED, "permission denied", "authentication failed", "CommonName of client")
 
 Plain = dict[str, Any]
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class KeyValue:
-    """A key that is there; `created` and `changed` are the revisions of etcd in which that happened."""
+    """A key that exists; `created` and `changed` are the revisions of etcd in which that happened."""
 
     key: str
     value: bytes = attrs.field(repr=False)
@@ -40,7 +41,7 @@ class KeyValue:
 
 @attrs.frozen
 class Created:
-    """Demands that the key was created in this revision of etcd (0: that it is not there)."""
+    """Requires that the key was created in this revision of etcd (0: that it does not exist)."""
 
     key: str
     revision: int
@@ -51,7 +52,7 @@ class Created:
 
 @attrs.frozen
 class Changed:
-    """Demands that the key was last changed in this revision of etcd (0: that it is not there)."""
+    """Requires that the key was last changed in this revision of etcd (0: that it does not exist)."""
 
     key: str
     revision: int
@@ -62,7 +63,7 @@ class Changed:
 
 @attrs.frozen
 class Get:
-    """The key, or with `below` all that begin with it, as they were in the revision `at` of etcd (0: as they are)."""
+    """Read the key, or with `below` all that begin with it, as of the revision `at` of etcd (0: the current one)."""
 
     key: str
     below: bool = False
@@ -75,7 +76,7 @@ class Get:
 
 @attrs.frozen
 class Put:
-    """With a lease (0: none) the key goes when the lease does."""
+    """Write the key. With a lease (0: none) the key is deleted when the lease ends."""
 
     key: str
     value: bytes = attrs.field(repr=False)
@@ -100,8 +101,8 @@ TxnOperation = Get | Put | Delete
 
 @attrs.frozen
 class TxnResult:
-    """`agreed`: whether the demands were met; `at`: the revision of etcd after it; `found`: for each operation that was
-    carried out, in their order, the keys that it got."""
+    """`agreed`: whether the requirements were met; `at`: the revision of etcd after it; `found`: for each operation
+    that was carried out, in order, the keys that it read."""
 
     agreed: bool
     at: int
@@ -110,7 +111,7 @@ class TxnResult:
 
 @attrs.frozen
 class Lease:
-    """Keys put with it go when nobody renews it for this long, which may be longer than what was asked for."""
+    """Keys written with it are deleted when it is not renewed for this long, which may be longer than requested."""
 
     number: int
     ttl_s: int
@@ -126,29 +127,29 @@ class WatchEvent:
 
 @attrs.frozen
 class EtcdFault:
-    """Why there is no answer; `undecided`: what was asked for may have been done, or may yet be."""
+    """Why there is no answer. `undecided`: the operation may have been carried out, or may be later."""
 
     text: str
     undecided: bool
 
     @property
-    def is_stranger(self) -> bool:
-        """Whether nothing was done because who asks has to log in, perhaps again."""
+    def is_unauthenticated(self) -> bool:
+        """Whether nothing was done because the caller has to log in, perhaps again."""
         return any(words in self.text for words in UNAUTHENTICATED)
 
     @property
-    def is_denial(self) -> bool:
-        """Whether nothing was done because of who asks."""
+    def is_denied(self) -> bool:
+        """Whether nothing was done because of the caller's permissions."""
         return any(words in self.text for words in DENIAL)
 
     @property
-    def knows_no_users(self) -> bool:
-        """Whether nobody has to log in."""
+    def is_auth_off(self) -> bool:
+        """Whether etcd requires no login."""
         return "authentication is not enabled" in self.text
 
 
 def transaction(demands: Sequence[Demand], then: Sequence[TxnOperation], otherwise: Sequence[TxnOperation]) -> Plain:
-    """In one step `then` if all demands are met, else `otherwise`."""
+    """In one step `then` if all requirements are met, else `otherwise`."""
     return {
         "compare": [demand.plain() for demand in demands],
         "success": [operation.plain() for operation in then],
@@ -157,7 +158,7 @@ def transaction(demands: Sequence[Demand], then: Sequence[TxnOperation], otherwi
 
 
 def authenticate(user: str, password: str) -> Plain:
-    """To be known by a token from then on."""
+    """Log in, for a token that is sent from then on."""
     return {"name": user, "password": password}
 
 
@@ -166,17 +167,17 @@ def grant(ttl_s: int) -> Plain:
 
 
 def of_lease(number: int) -> Plain:
-    """To renew or revoke it."""
+    """Renew or revoke this lease."""
     return {"ID": str(number)}
 
 
 def watch(key: str, since: int) -> Plain:
-    """Every change from that revision on."""
+    """Watch every change from that revision on."""
     return {"create_request": {"key": _coded(key), "start_revision": str(since)}}
 
 
-def _strictly(read: Callable[[Any], T]) -> Callable[[Any], T]:
-    """What is missing or of another kind is a ValueError."""
+def _strict(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Turn a missing field, or one of another type, into a ValueError."""
 
     @wraps(read)
     def checked(plain: Any) -> T:
@@ -188,39 +189,39 @@ def _strictly(read: Callable[[Any], T]) -> Callable[[Any], T]:
     return checked
 
 
-@_strictly
+@_strict
 def read_outcome(plain: Any) -> TxnResult:
     ranges = (response.get("response_range", {}) for response in plain.get("responses", ()))
     found = tuple(tuple(map(_item, answer.get("kvs", ()))) for answer in ranges)
     return TxnResult(plain.get("succeeded", False) is True, int(plain["header"]["revision"]), found)
 
 
-@_strictly
+@_strict
 def read_auth_token(plain: Any) -> str:
-    """What to send along with every request; a field of HTTP can hold it."""
+    """The token to send with every request; it fits into an HTTP field."""
     token = plain["token"]
     if not AUTH_TOKEN.fullmatch(token):
         raise ValueError("not a token of etcd")
     return str(token)
 
 
-@_strictly
+@_strict
 def read_lease(plain: Any) -> Lease:
     return Lease(int(plain["ID"]), int(plain["TTL"]))
 
 
-@_strictly
+@_strict
 def read_renewal(plain: Any) -> int:
-    """The seconds that it holds for; 0 if there is no such lease any more."""
+    """The remaining seconds of the lease; 0 if it no longer exists."""
     return int(plain["result"].get("TTL", 0))
 
 
-@_strictly
+@_strict
 def read_revocation(plain: Any) -> None:
     int(plain["header"]["revision"])
 
 
-@_strictly
+@_strict
 def read_events(plain: Any) -> tuple[WatchEvent, ...] | EtcdFault:
     """One line of a watch."""
     if "error" in plain:
@@ -233,7 +234,7 @@ def read_events(plain: Any) -> tuple[WatchEvent, ...] | EtcdFault:
 
 
 def read_json(content: bytes | str) -> Any:
-    """None if it is something else."""
+    """The JSON value; None for other content."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -241,15 +242,15 @@ def read_json(content: bytes | str) -> Any:
 
 
 def read_fault(status: int, content: bytes) -> EtcdFault | None:
-    """What is wrong, if something is, with an answer that has this status of HTTP."""
+    """The fault in an answer with this HTTP status, if there is one."""
     plain = read_json(content)
-    said = plain.get("error", plain) if isinstance(plain, Mapping) else None
-    said = said if isinstance(said, Mapping) else plain
+    error = plain.get("error", plain) if isinstance(plain, Mapping) else None
+    error = error if isinstance(error, Mapping) else plain
     if status == 200 and isinstance(plain, Mapping) and "error" not in plain:
         return None
-    if not isinstance(said, Mapping) or "message" not in said:
+    if not isinstance(error, Mapping) or "message" not in error:
         return EtcdFault(f"status {status}, {content[:100].decode('ascii', 'replace').strip()!r}", status >= 500)
-    return EtcdFault(str(said["message"]), said.get("code", said.get("grpc_code")) in UNDECIDED_CODES)
+    return EtcdFault(str(error["message"]), error.get("code", error.get("grpc_code")) in UNDECIDED_CODES)
 
 
 def _coded(key: str) -> str:
@@ -257,7 +258,7 @@ def _coded(key: str) -> str:
 
 
 def _after(prefix: str) -> str:
-    """The first key that does not begin with it."""
+    """The first key after all that begin with the prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 

@@ -1,16 +1,16 @@
-"""The frames of the control channel as values, and as the bytes that carry them.
+"""The frames of the control channel as values and as bytes.
 
-A frame is one msgpack array: a tag, then its fields in a fixed order. The order is the compatibility rule:
-fields are only ever appended, so a reader takes the ones it knows and ignores what follows them; a field
-that is missing or of the wrong type is a ProtocolError. Snapshots and loads travel as mappings by field name,
-under the same rule (unknown keys are ignored). Nothing is coerced: "5" is not a number, and no number is negative,
-infinite or absurdly large, for every one of them is a count, a duration, a rate or a share.
+A frame is one msgpack array: a tag, then its fields in a fixed order. The order is the compatibility rule: fields are
+only ever appended, so that a reader takes the ones it knows and ignores the rest. A field that is missing or of the
+wrong type is a ProtocolError. Snapshots and loads are mappings by field name, under the same rule (unknown keys are
+ignored). Nothing is coerced: "5" is not a number, and no number is negative, infinite or absurdly large, because each
+is a count, a duration, a rate or a share.
 
-A report is the frame that is sent all the time, several times a second by every child to every parent. Its numbers lie
-flat in the array and are packed and checked by hand: some 135 bytes and 16 for each kind of requests, and 3 µs instead
-of 30 through cattrs.
+A report is the most frequent frame, sent several times a second by every child to every parent. Its numbers are flat in
+the array and are packed and checked by hand: some 135 bytes and 16 for each kind of requests, and 3 µs instead of 30
+through cattrs.
 
-Left out: who may send what and when, which is `control.py`.
+Left out: which frames are allowed when (`control.py`).
 """
 
 import re
@@ -20,19 +20,19 @@ from typing import Any
 import attrs
 import cattrs
 import msgpack  # type: ignore[import-untyped]
-from cattrs.gen import make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from tierlb.model.address import Address, parse_address
-from tierlb.model.load import Echo, Guidance, KindTimes, NodeRow, SubtreeLoad
-from tierlb.model.snapshot import Send, Snapshot
+from tierlb.model.load import JSON_KEY, Echo, Guidance, KindTimes, NodeLoad, NodeRow, SubtreeLoad
+from tierlb.model.snapshot import Destination, Send, Snapshot
 from tierlb.model.topology import Redirect, Respond
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "tierlb.v1"
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_CHILD_FRAME_BYTES = 1024 * 1024
-"""Half a thousand rows with hosts; a plain report has some 140 bytes."""
+"""Five hundred rows with hosts; a plain report has some 140 bytes."""
 MAX_TEXT_CHARACTERS = 4096
 MAX_COUNT = 2**63 - 1
 MAX_NUMBER = 1e12
@@ -41,12 +41,12 @@ MAX_ROWS = 512
 """Rows in one report; a row has about 1 KB."""
 MAX_PARENTS = 1024
 MAX_PARENT_FIELDS = 8
-"""Three, and what later versions may append."""
+"""Three today; later versions may append some."""
 MAX_DOWN = 64
 MAX_KINDS = 64
-"""Nine, and what later versions may say."""
+"""Nine today; later versions may send more."""
 MAX_NAME_CHARACTERS = 40
-"""Of a tier or pool; see topology.forms."""
+"""The longest name of a tier or pool; see topology.forms."""
 MAX_WATCH_S = 60.0
 MAX_NONCE_CHARACTERS = 64
 MAX_PORT = 65535
@@ -59,11 +59,11 @@ class ProtocolError(Exception):
 
 @attrs.frozen
 class Hello:
-    """Child to parent, first of all: who I am. `boot_id` differs between two runs of one node.
+    """Child to parent, the first frame: the identity of the child. `boot_id` differs between two runs of one node.
 
     `control` is where this node's own children connect, HOST:PORT in which the host may be a name of all nodes of its
-    tier; `data` the address that items are to be sent to: of an agent, whose `tier` is the name of a pool, and of a
-    node that serves already; "" where there is none.
+    tier. `data` is the address for items: of an agent, whose `tier` is the name of a pool, and of a node that serves
+    already; "" where there is none.
     """
 
     version: int
@@ -77,8 +77,8 @@ class Hello:
 
 @attrs.frozen
 class Welcome:
-    """Parent to child: the hello was accepted, report this often. `parent` is who says so ("": the controller), which a
-    child that found it by a name of several cannot know."""
+    """Parent to child: the hello was accepted; report at this interval. `parent` is the name of the parent ("": the
+    controller), which a child that found it by a name of several does not know."""
 
     report_interval_s: float
     parent: str = ""
@@ -86,14 +86,14 @@ class Welcome:
 
 @attrs.frozen
 class Configure:
-    """Parent to child: serve this snapshot; answered with Ack or Refuse, in order."""
+    """Parent to child: serve this snapshot. The answer is Ack or Refuse, in order."""
 
     snapshot: Snapshot
 
 
 @attrs.frozen
 class Ack:
-    """Child to parent: I serve the snapshot with this `revision`, at these addresses, parallel to its listeners."""
+    """Child to parent: the snapshot with this `revision` is served, at these addresses, parallel to its listeners."""
 
     revision: int
     addresses: tuple[Address, ...]
@@ -101,7 +101,7 @@ class Ack:
 
 @attrs.frozen
 class Refuse:
-    """Child to parent: I cannot serve the snapshot with this `revision` and go on with what I had."""
+    """Child to parent: the snapshot with this `revision` cannot be served; the one before stays in use."""
 
     revision: int
     reason: str
@@ -109,9 +109,10 @@ class Refuse:
 
 @attrs.frozen
 class Report:
-    """Child to parent, at each interval: the same `subtree` to all parents, what came from this one as `echo`.
+    """Child to parent, at each interval: the same `subtree` to all parents, and the part that came from this one as
+    `echo`.
 
-    `rows` (the child's own and those of nodes below it) are attached only while somebody watches.
+    `rows` (of the child and of nodes below it) are attached only while a client watches.
     """
 
     subtree: SubtreeLoad
@@ -130,8 +131,8 @@ class Watch:
 
 @attrs.frozen
 class ParentAddress:
-    """A node to report to: its name and the URL of its control socket. If the URL's host is a name, it stands for all
-    nodes that it resolves to. `ticket`: the credential to show there."""
+    """A parent to report to: its name and the URL of its control socket. If the URL's host is a name, it stands for all
+    nodes that it resolves to. `ticket`: the credential to present there."""
 
     name: str
     url: str
@@ -140,14 +141,15 @@ class ParentAddress:
 
 @attrs.frozen
 class ReportTo:
-    """Controller to child: your parents now, instead of those named before; without any, report to me."""
+    """Controller to child: its parents from now on, instead of those named before. Without any it reports to the
+    controller."""
 
     parents: tuple[ParentAddress, ...]
 
 
 @attrs.frozen
 class Leaving:
-    """Child to parent: I am about to leave, send me nothing new."""
+    """Child to parent: it is about to leave and accepts nothing new."""
 
 
 Frame = Hello | Welcome | Configure | Ack | Refuse | Report | Leaving | Guidance | Watch | ReportTo
@@ -183,7 +185,7 @@ def decode_frame(data: bytes, limit_bytes: int = MAX_FRAME_BYTES) -> Frame:
 
 
 def is_calling_place(text: str) -> bool:
-    """Whether it is HOST:PORT with a host name, not an IP address."""
+    """Whether the text is HOST:PORT with a host name, not an IP address."""
     host, _, port = text.rpartition(":")
     if not re.fullmatch(HOST_NAME, host) or not re.search("[a-zA-Z]", host):
         return False
@@ -198,7 +200,8 @@ def _read_field(tag: str, name: str, read: Reader, value: Any) -> Any:
 
 
 def _encode_report(report: Report) -> bytes:
-    """Numbers are cut to their bounds: a parent would close this connection for what nodes below have said."""
+    """Numbers are limited to their bounds: a parent would otherwise close this connection because of what nodes below
+    reported."""
     s, e = report.subtree, report.echo
     numbers: list[Any] = [
         s.capacity,
@@ -231,7 +234,7 @@ def _encode_report(report: Report) -> bytes:
 
 
 def _within(value: Any, most: float) -> Any:
-    """The nearest number from 0 to `most`; 0 for what is none."""
+    """The nearest number from 0 to `most`; 0 for other values."""
     return value if 0 <= value <= most else most if value > most else type(value)(0)
 
 
@@ -264,8 +267,8 @@ def _read_later(fields: list[Any]) -> list[Any]:
 
 
 def _is_ordinary(numbers: list[Any]) -> bool:
-    """Whether all of a report's numbers are of the very types and well within bounds; what is not is looked at closely.
-    A NaN makes the sum one, which is in no range."""
+    """Whether all numbers of a report have the exact types and are well within bounds; otherwise they are checked one
+    by one. A NaN makes the sum one, which is in no range."""
     return tuple(map(type, numbers)) == _TYPES and min(numbers) >= 0 and 0 <= sum(numbers) <= MAX_NUMBER
 
 
@@ -385,7 +388,7 @@ def _is_kinds(kind: object) -> bool:
 
 
 def _kind(value: object) -> KindTimes:
-    """Further fields of an entry are of a later version."""
+    """Fields that a later version appends to an entry are ignored."""
     if not isinstance(value, list) or len(value) < len(("key", "count", "seconds")):
         raise ValueError("holds a kind that is not a key, a count and seconds")
     key, count, seconds = value[:3]
@@ -421,14 +424,24 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, read)
     converter.register_structure_hook_func(_is_kinds, lambda value, _: _kinds(value))
     converter.register_unstructure_hook(Address, str)
+    for renamed in (NodeLoad, Destination):
+        _keep_keys(converter, renamed)
     converter.register_unstructure_hook(NodeRow, _row_writer(converter))
     converter.register_unstructure_hook(ParentAddress, attrs.astuple)
     configure_tagged_union(Send | Respond | Redirect, converter, tag_name="do", tag_generator=_action_tag)
     return converter
 
 
+def _keep_keys(converter: cattrs.Converter, kind: type) -> None:
+    """Fields whose key in JSON is not their name have the same key here."""
+    fields = {field.name: field.metadata[JSON_KEY] for field in attrs.fields(kind) if JSON_KEY in field.metadata}
+    names = {name: override(rename=key) for name, key in fields.items()}
+    converter.register_structure_hook(kind, make_dict_structure_fn(kind, converter, **names))  # type: ignore[arg-type]
+    converter.register_unstructure_hook(kind, make_dict_unstructure_fn(kind, converter, **names))  # type: ignore[arg-type]
+
+
 def _row_writer(converter: cattrs.Converter) -> Callable[[NodeRow], dict[str, Any]]:
-    """Rows with their numbers within bounds, as in reports."""
+    """Rows with their numbers limited to their bounds, as in reports."""
 
     def write(row: NodeRow) -> dict[str, Any]:
         return _all_within(plain(row))  # type: ignore[no-any-return]
@@ -473,8 +486,8 @@ _LATER: tuple[tuple[str, Reader, Any], ...] = (
     ("subtree.overdue", _number, 0.0),
     ("subtree.kinds", _kinds, ()),
 )
-"""What came to reports later and stands behind the rows, in this order: name, reader, and the value where it is
-missing. To be appended to, as SubtreeLoad and Echo are."""
+"""Fields that later versions added to reports, behind the rows, in this order: name, reader, and the value where it is
+missing. New ones are appended, as SubtreeLoad and Echo grow."""
 _LATER_TYPES = tuple(type(default) for _, _, default in _LATER[1:-1])
 _APPENDED = {"down", "parked", "capacity_age_s", "slots", "overdue", "kinds"}
 _NUMBERS = [field for field in attrs.fields(SubtreeLoad) if field.name not in _APPENDED]
@@ -486,7 +499,7 @@ _REPORT: tuple[tuple[str, type, float], ...] = tuple(
     for part, fields in (("subtree", _NUMBERS), ("echo", _OWN_NUMBERS))
     for field in fields
 )
-"""The report's first numbers in their order: name, type, largest."""
+"""The first numbers of a report in their order: name, type, largest."""
 
 _TYPES = tuple(kind for _, kind, _ in _REPORT)
 

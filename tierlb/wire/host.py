@@ -1,11 +1,11 @@
-"""The value of a Host field: whether it is one, and the name that routes compare (RFC 9110 §7.2, RFC 3986 §3.2.2).
+"""The value of a Host field: whether it is valid, and the name that routes compare (RFC 9110 §7.2, RFC 3986 §3.2.2).
 
-A registered name may hold sub-delimiters and escapes, and a dot at its end that only says that the name is complete.
-A port may be empty. The whole value is empty where the target has no authority; then there is no name.
+A registered name may hold sub-delimiters and escapes, and a dot at its end that only marks it as complete. A port may
+be empty. The whole value is empty where the target has no authority; then there is no name.
 
-Refused although a generic URI allows them: IPvFuture, which no address has ever been; zone identifiers, which mean
-something to their own host only (RFC 6874); and escapes of what separates the parts of a URL, because a server that
-decodes first would read another host.
+Refused although a generic URI allows them: IPvFuture, which no address has ever used; zone identifiers, which are
+meaningful on their own machine only (RFC 6874); and escapes of the delimiters of a URL, because a server that decodes
+first would read another host.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 MAX_HOST_BYTES = 512
-"""DNS has names of at most 253 bytes, each of which may be escaped in parts."""
+"""DNS names have at most 253 bytes, each of which may be escaped."""
 
 _ORDINARY_HOST = re.compile(rb"([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::([0-9]{0,5}))?").fullmatch
 _REGISTERED = re.compile(rb"((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?").fullmatch
@@ -22,8 +22,8 @@ _NOT_IN_NAME = re.compile(rb"[\x00-\x20\x7f/\\?#@:%\[\]]").search
 
 
 def host_name(value: bytes) -> bytes | None:
-    """What routes compare: lower case, escapes decoded, without the port and a dot at the end; an IPv6 address in
-    brackets in its shortest form. Empty for an empty value, None for one that is no host and port."""
+    """The name that routes compare: lower case, escapes decoded, without the port and a dot at the end; an IPv6 address
+    in brackets in its shortest form. Empty for an empty value, None for an invalid one."""
     found = _ORDINARY_HOST(value)
     if found is not None and len(value) <= MAX_HOST_BYTES:
         return found[1] if _is_port(found[2]) else None

@@ -1,10 +1,9 @@
-"""Chunked bodies (RFC 9112 §7.1), decoded as they arrive and encoded anew.
+"""Chunked bodies (RFC 9112 §7.1): decoded as they arrive, and encoded again.
 
-Chunk framing is the second place where proxies are made to disagree, so the decoder knows one spelling: CRLF
-and nothing else ends a line, a size is 1 to 16 hexadecimal digits, and extensions must follow the grammar (with the
-blanks that it allows, BWS). No recipient may rely on extensions, so they are never passed on. What it must hold
-back (one unfinished line) is bounded, as is what it reads over: the size of a body says nothing about the memory
-it takes.
+Chunk framing is the second way to make proxies disagree, so the decoder accepts one spelling: only CRLF ends a line, a
+size is 1 to 16 hexadecimal digits, and extensions must follow the grammar (with the blanks that it allows, BWS). No
+recipient may rely on extensions, so they are never passed on. What has to be held back (one unfinished line) is
+bounded, as is what is skipped: the size of a body says nothing about the memory it takes.
 
 Left out: content codings, and bodies framed by length or by the end of the connection, which need no decoder.
 """
@@ -17,24 +16,25 @@ from tierlb.wire.identity import is_identity
 
 CHUNK_LINE_LIMIT_BYTES = 1024
 EXTENSIONS_LIMIT_BYTES = 16 * 1024
-"""Of one message, beyond one byte for each byte of the body in those chunks: more is a way to make a proxy read for
-nothing. Servers that write sizes of fixed width send a few blanks with every chunk, however long the body is."""
+"""The most bytes of extensions in one message, beyond one byte for each byte of the body in those chunks: more would
+make a proxy read for nothing. Servers that write sizes of fixed width send a few blanks with every chunk, however long
+the body is."""
 TRAILERS_LIMIT_BYTES = 16 * 1024
 TRAILERS_LIMIT = 64
 SIZE_LIMIT = 2**63 - 1
 CHUNKS_A_CALL = 256
 """The chunks that one call of `feed` reads: about 0.2 ms, in which other connections wait."""
 SLOW_CHUNK = 8
-"""A chunk that is not plain (an extension, blanks, cut in two) takes as long as so many that are."""
+"""A chunk that is not plain (an extension, blanks, cut in two) takes as long as so many plain ones."""
 STRETCH_CHUNKS = 8192
 LEAST_AVERAGE_BYTES = 16
 LEAST_STRETCH_S = 8.0
-"""A stretch of chunks that hold less than this on average, and came faster than 1024 a second, is refused: reading
-them costs more than sending them. Events and log lines are longer, and what is typed or told a token at a time is
+"""A stretch of chunks that hold less than this on average, and came faster than 1024 a second, is refused: reading them
+costs more than sending them. Events and log lines are longer, and text that is typed or generated token by token is
 slower. HTTP libraries write chunks of some KiB."""
 
 _PLAIN_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?=\r\n)")
-_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever follows
+_NEVER_A_LINE = re.compile(rb"[^\t\r -~\x80-\xff]|\r.", re.DOTALL)  # whatever comes after it
 _EXTENSION_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
@@ -119,8 +119,9 @@ class ChunkedDecoder:
         return tuple((field.name, field.value) for field in kept)
 
     def feed(self, data: bytes, now: float = 0.0) -> tuple[list[bytes], bytes]:
-        """Take the next bytes: the pieces of body in them, and the bytes that were not taken. When `done`, those follow
-        the message; else there were more chunks than one call reads, and they come first in the next call.
+        """Take the next bytes. Returns the pieces of body in them, and the bytes that were not taken. When `done`,
+        those follow the message; otherwise there were more chunks than one call reads, and they come first in the next
+        call.
 
         A piece is the very `data` where that lies within one chunk. `now` is in seconds by any clock. Raises BadBody.
         """
@@ -158,7 +159,7 @@ class ChunkedDecoder:
         self._chunks = self._chunk_bytes = 0
 
     def _read_plain(self, data: bytes, position: int, pieces: list[bytes]) -> int:
-        """Read the chunks that are whole and have nothing but a size; the position of what is something else."""
+        """Read the chunks that are complete and have nothing but a size; returns the position of anything else."""
         count = 0
         room = CHUNKS_A_CALL - self._work
         while count < room:
@@ -210,7 +211,7 @@ class ChunkedDecoder:
         return end + 2
 
     def _check_extensions(self, data: bytes, start: int, end: int) -> None:
-        """What stands between a chunk's size and the end of its line."""
+        """Check the bytes between a chunk's size and the end of its line."""
         if not _EXTENSIONS.fullmatch(data, start, end):
             has_extension = data[start:end].lstrip(b" \t").startswith(b";")
             raise BadBody(

@@ -1,18 +1,18 @@
 """HTTP/1.1 heads: bytes to values, refusing everything that two parsers could read in two ways.
 
-Request smuggling needs two implementations that disagree about where a message ends or whom it is for. So
-this reader follows the grammar of RFC 9112 and RFC 9110 and gives up every tolerance they allow: lines end
-with CRLF and nothing else, names are tokens, there is one Host, at most one framing field, and one coding
-(`chunked`). What it accepts, h11 and llhttp read the same way; the tests hold it to that.
+Request smuggling needs two implementations that disagree about where a message ends or which host it is for. So this
+reader follows the grammar of RFC 9112 and RFC 9110 and uses none of the tolerances they allow: only CRLF ends a line,
+names are tokens, there is one Host, at most one framing field, and one coding (`chunked`). What it accepts, h11 and
+llhttp read the same way; the tests compare them.
 
-It is written by hand because llhttp calls back for every field and knows fewer rules: bytes are split into
-lines by the interpreter's C code, and what was seen before is one look-up in a bounded memo that only holds what
-was found valid. There are two: of single lines, and of the whole block after a request line, because a client
-sends the same block again and again and only the request line changes.
+It is written by hand because llhttp calls back for every field and has fewer rules. Bytes are split into lines by the
+interpreter's C code, and bytes that were seen before are one look-up in a bounded memo of valid ones. There are two
+memos: of single lines, and of the whole block after a request line, because a client sends the same block again and
+again and only the request line changes.
 
-Left out on purpose: obs-fold, leading empty lines, CONNECT, h2c (a tunnel past every route), transfer codings
-other than chunked. Whether a message has a body also depends on what it answers (HEAD, 1xx, 204, 304); the
-caller knows that, a head does not.
+Left out on purpose: obs-fold, leading empty lines, CONNECT, h2c (a tunnel past every route), transfer codings other
+than chunked. Whether a message has a body also depends on the request it answers (HEAD, 1xx, 204, 304), which only the
+caller knows.
 """
 
 import re
@@ -33,7 +33,7 @@ MEMO_LINE_BYTES = 256
 LINES_BUDGET_BYTES = 1024 * 1024
 BLOCKS_BUDGET_BYTES = 1024 * 1024
 SMALL_BUDGET_BYTES = 128 * 1024
-"""Of hosts, status lines and Connection fields each: a few hundred of the usual ones."""
+"""The budget of hosts, status lines and Connection fields each: a few hundred of the usual ones."""
 
 HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
@@ -51,7 +51,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 BLOCK_BYTES = 1000
 FIELD_BYTES = 330
-"""What the objects take beside their characters (CPython 3.11: a tuple of five and four bytes objects)."""
+"""The memory of the objects besides their characters (CPython 3.11: a tuple of five and four bytes objects)."""
 
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
 _OF_THIS_HOP = HOP_BY_HOP | _MEANINGFUL | {b"x-request-id"}
@@ -72,9 +72,9 @@ class BadHead(ValueError):  # noqa: N818 (a verdict on the input, as in "raise B
 
 
 class HeaderField(NamedTuple):
-    """One field: name as sent, value stripped of blanks, name in lower case, and `name: value` for sending.
+    """One field: name as sent, value without surrounding blanks, name in lower case, and `name: value` for sending.
 
-    `special` marks the fields that a proxy reads, writes or withholds itself; all others just pass.
+    `special` marks the fields that a proxy reads, writes or withholds itself; all others pass.
     """
 
     name: bytes
@@ -104,10 +104,10 @@ class _Lookup:
 
 @attrs.define(slots=False, eq=False)
 class Block(_Lookup):
-    """What the field lines of a request say, whatever its request line is; shared by all heads that have it.
+    """The field lines of a request, without the request line; shared by all heads that have the same lines.
 
-    `passing` belongs to the data plane: what it sends on of these fields, None before it was worked out. So that is
-    kept as long as the block is, and no longer.
+    `passing` belongs to the data plane: what it forwards of these fields, None before that was computed. It is kept for
+    as long as the block is.
     """
 
     minor: int
@@ -125,19 +125,19 @@ class Block(_Lookup):
 
     @property
     def kept_bytes(self) -> int:
-        """What it takes to keep it: its fields, each of them four strings, and what is sent on."""
+        """The memory it takes: its fields, each of them four strings, and what is forwarded."""
         return BLOCK_BYTES + sum(FIELD_BYTES + 5 * len(field.line) for field in self.fields)
 
 
 # Without slots attrs fills the instance's dict in one go: half the cost of a frozen instance with slots.
 @attrs.frozen(slots=False)
 class RequestHead:
-    """A request head found valid.
+    """A valid request head.
 
-    `target` is in origin-form or `*`. `fields` keep names as sent, order and all, except that the one Host
-    equals `host`, also where the target was in absolute-form. `host` is empty where that field is, and for HTTP/1.0
-    without one; `host_name` is what routes compare (wire/host.py). `upgrade` is set where Connection names it too.
-    `takes_trailers`: TE says so. `dropped` are lower-case names that end at this hop.
+    `target` is in origin-form or `*`. `fields` keep names as sent, order and all, except that the one Host equals
+    `host`, also where the target was in absolute-form. `host` is empty where that field is, and for HTTP/1.0 without
+    one; `host_name` is what routes compare (wire/host.py). `upgrade` is set where Connection names it too.
+    `takes_trailers`: from TE. `dropped` are lower-case names that end at this hop.
     """
 
     method: bytes
@@ -172,7 +172,7 @@ class RequestHead:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client means to stay connected, from its version and Connection."""
+        """Whether the client keeps the connection open, from its version and Connection."""
         return self.block.keep_alive
 
     @property
@@ -194,7 +194,7 @@ class RequestHead:
 
 @attrs.frozen(slots=False)
 class ResponseHead(_Lookup):
-    """A response head found valid; without length or chunked, the body ends with the connection."""
+    """A valid response head. Without length or chunked, the body ends with the connection."""
 
     status: int
     reason: bytes
@@ -230,7 +230,7 @@ _blocks: tuple[Memo[Block], Memo[Block]] = (Memo(BLOCKS_BUDGET_BYTES), Memo(BLOC
 
 
 def _read_block(rest: bytes, minor: int, max_headers: int) -> Block:
-    """The block in the bytes after the request line; remembered if it comes again."""
+    """The block in the bytes after the request line, from the memo if it was seen before."""
     if rest.count(b"\r\n") - 1 > max_headers:
         raise BadHead(431, f"more than {max_headers} header fields")
     fields, meaning = _fields(_lines(b"\r\n" + rest)[1:])
@@ -291,19 +291,19 @@ def is_token(text: bytes) -> bool:
     return bool(text) and not text.translate(None, _HEAD_TOKEN)
 
 
-class _FieldLines(dict[bytes, HeaderField]):
-    """Reads a line that is not known; a hit stays one look-up without a Python call."""
+class FieldLines(dict[bytes, HeaderField]):
+    """Reads a line that is not in the memo; a hit is one look-up without a Python call."""
 
     def __missing__(self, line: bytes) -> HeaderField:
         field = read_field(line)
         if len(line) <= MEMO_LINE_BYTES and field.lower not in _SECRET:
-            _known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
+            known_lines.offer(line, field, FIELD_BYTES + 4 * len(line))
         return field
 
 
-_known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, _FieldLines())
-"""Valid field lines and what they say."""
-_field = _known_lines.kept.__getitem__
+known_lines: Memo[HeaderField] = Memo(LINES_BUDGET_BYTES, FieldLines())
+"""Valid field lines and their fields."""
+_field = known_lines.kept.__getitem__
 
 
 def _lines(head: bytes) -> list[bytes]:
@@ -382,7 +382,7 @@ def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
 
 
 def _other_form(method: bytes, target: bytes, block: Block) -> tuple[bytes, Block]:
-    """`*` stays; absolute-form becomes origin-form, and its authority replaces Host (RFC 9112 §3.2.2)."""
+    """`*` is unchanged; absolute-form becomes origin-form, and its authority replaces Host (RFC 9112 §3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
         return target, block
     match = _ABSOLUTE.fullmatch(target)

@@ -1,13 +1,13 @@
-"""The path of a request in normal form, and the other readings that servers make of it.
+"""The path of a request in normal form, and the other ways in which servers may read it.
 
 `/%61dmin`, `//admin`, `/./admin` and `/x/../admin` all name `/admin`, and servers resolve them before they choose a
-file or a handler. So a proxy that compares paths as they were sent can be passed by. Here a path is brought into the
+file or a handler. So a proxy that compares paths as they were sent can be bypassed. Here a path is brought into the
 normal form of RFC 3986 §6.2.2 (escapes in upper case, unreserved characters decoded, dot segments removed) with
 duplicate slashes merged, as nginx and Apache do. That form is forwarded, and routes are matched on its `key`.
 
-Some spellings mean different things to different servers: an encoded slash, a backslash, a segment `..;a=b`, an
-escape of an escape. No normal form settles those. `readings` lists what such a path may turn into, so that the caller
-can refuse it where the readings would fall under different routes.
+Some spellings mean different things to different servers: an encoded slash, a backslash, a segment `..;a=b`, an escape
+of an escape. No normal form resolves those. `readings` lists what such a path may become, so that the caller can refuse
+it where the readings would match different routes.
 
 Left out: case, because paths are case-sensitive (RFC 3986 §6.2.2.1), and the query.
 """
@@ -19,10 +19,10 @@ from urllib.parse import unquote_to_bytes
 
 READINGS_LIMIT_BYTES = 1024
 MOST_TEXTS = 32
-"""A path that may have several readings is refused when longer, or when it may have more: to look at them all would
-take longer than 2 ms, in which other connections wait."""
+"""A path that may have several readings is refused when longer, or when it may have more of them: checking all of them
+would take longer than 2 ms, in which other connections wait."""
 DECODINGS = 3
-"""How often escapes of escapes are followed. Servers decode once, and once more by mistake or in a proxy between."""
+"""How often escapes of escapes are decoded. Servers decode once, and once more by mistake or in a proxy between."""
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
 _DELIMITERS = frozenset(b"/\\%;?#")
@@ -36,7 +36,7 @@ _COMPARED = {
     digits: b"%" + digits if byte in _DELIMITERS or byte < 0x20 or byte == 0x7F else bytes((byte,))
     for digits, byte in _ESCAPES.items()
 }
-"""What becomes of each escape, by its two digits: in the normal form, and in what is compared."""
+"""Each escape, by its two digits: in the normal form, and in the key."""
 _PLAIN = re.compile(rb"(?>(?:/%b)*)/?(?:\?|\Z)" % _SEGMENT).match
 _SLASHES = re.compile(rb"/{2,}")
 _DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)").search
@@ -54,7 +54,7 @@ class BadPath(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
 
 
 def is_plain(target: bytes) -> bool:
-    """Whether the path in a target is in normal form and its own key. Cheap; false where that takes a closer look."""
+    """Whether the path in a target is in normal form and its own key. Cheap; false where a full check is needed."""
     return _PLAIN(target) is not None
 
 
@@ -69,17 +69,17 @@ def normal(path: bytes) -> bytes:
 
 
 def key(path: bytes) -> bytes:
-    """What a path in normal form is compared by: without parameters of segments, and with every escape decoded that no
-    server takes for a delimiter."""
+    """The key by which a path in normal form is compared: without parameters of segments, and with every escape decoded
+    that no server takes for a delimiter."""
     if b";" in path:
         path = b"/".join(map(_without_parameters, path.split(b"/")))
     return _rewritten(path, _COMPARED) if b"%" in path else path
 
 
 def readings(path: bytes) -> set[bytes]:
-    """Keys of whatever else a server may take a path in normal form for; empty for nearly every path.
+    """The keys of all other readings of a path in normal form; empty for nearly every path.
 
-    Raises BadPath where they cannot all be told.
+    Raises BadPath where they cannot all be listed.
     """
     own = key(path)
     opened = _rewritten(path, _COMPARED)

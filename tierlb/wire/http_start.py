@@ -1,7 +1,7 @@
-"""Whether what has come so far can still become a head, so that whatever else speaks is answered at once instead of at
-the end of a timeout: TLS, SSH, HTTP/2, HTTP/0.9, lines that end with LF alone.
+"""Whether the bytes so far can be the start of a head, so that other protocols are answered at once and not after a
+timeout: TLS, SSH, HTTP/2, HTTP/0.9, lines that end with LF alone.
 
-A head is looked at in pieces, each byte once; whole heads are judged by http_head.py.
+Each byte is checked once, as it arrives; complete heads are checked by http_head.py.
 """
 
 import re
@@ -25,7 +25,9 @@ _SPEAKERS = (
 def check_request_start(buffer: bytes, seen: int) -> None:
     """Raise BadHead if a request cannot begin like this. The first `seen` bytes were looked at before."""
     if not seen and buffer.startswith((b"\x16\x03", b"\x80")):
-        raise BadHead(400, "this port speaks HTTP without TLS, and what came is TLS: use http:// instead of https://")
+        raise BadHead(
+            400, "this port speaks HTTP without TLS, and the client speaks TLS: use http:// instead of https://"
+        )
     found = _NEVER.search(buffer, max(0, seen - 1))
     if found is not None:
         raise BadHead(400, _why_never(found[0]))
@@ -41,7 +43,7 @@ def _check_method_start(buffer: bytes, seen: int) -> None:
         return
     end = buffer.find(b" ", seen)
     if end == 0 or _NO_METHOD.search(buffer, seen, end if end > 0 else len(buffer)):
-        raise BadHead(400, "what came does not begin with a method")
+        raise BadHead(400, "the request does not begin with a method")
 
 
 def why_no_response(data: bytes, seen: int) -> str | None:

@@ -1,10 +1,10 @@
-"""Fields in which proxies say who a client is and what it asked for: believed from a trusted peer only.
+"""Fields with which proxies pass on the identity of a client and its original request: used from trusted peers only.
 
-From any other peer they are dropped, because applications take them for the word of the proxy in front. That holds for
-`X-Original-URL` and `X-Rewrite-URL` as well, from which some frameworks take the path, past any rule for paths.
+From any other peer they are dropped, because applications would believe them to come from the proxy. That includes
+`X-Original-URL` and `X-Rewrite-URL`, from which some frameworks take the path, past any rule for paths.
 
 Left out: fields of one provider (`CF-Connecting-IP`, `True-Client-IP`), which applications read on purpose and which
-the provider itself guards.
+the provider itself protects.
 """
 
 PREFIXES = (b"x-forwarded", b"x-original-")

@@ -1,10 +1,10 @@
-"""The one bounded memory for what depends on nothing but the bytes of a peer that it was worked out from.
+"""The bounded memory for everything that is computed from nothing but the bytes of a peer.
 
-A key is only kept when it comes a second time: traffic that never repeats itself leaves 16 bits behind, not its
-bytes, and cannot push out what does repeat (the doorkeeper of Einziger, Friedman and Manes, "TinyLFU", 2017).
-The memory has a budget in bytes, because a peer chooses how large its keys are and what is worked out from them. When
-the budget is used up it starts afresh; whatever is in use is back after two more uses. No order of use is kept,
-so a hit is one dictionary look-up, and callers may do it themselves on `kept`.
+A key is only kept when it is seen a second time: traffic without repetition leaves 16 bits behind, not its bytes, and
+cannot displace what does repeat (the doorkeeper of Einziger, Friedman and Manes, "TinyLFU", 2017). The memory has a
+budget in bytes, because a peer determines the size of its keys and of what is computed from them. When the budget is
+used up the memory is cleared; what is in use is back after two more uses. No order of use is kept, so that a hit is one
+dictionary look-up, and callers may do it themselves on `kept`.
 
 Nothing else in the data plane may be keyed by what a peer sends: no `lru_cache`, no dict that only grows.
 """
@@ -15,16 +15,16 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 SEEN_ONCE = 4096
-"""Keys seen once that are remembered, by two bytes each: 8 KiB a memo."""
+"""The number of slots for keys that were seen once, of two bytes each: 8 KiB a memo."""
 LONGEST_KEY_BYTES = 2048
 ENTRY_BYTES = 200
-"""What an entry takes beside its key's bytes and its value: its part of the dictionary and the key object."""
+"""The memory of an entry besides its key's bytes and its value: its part of the dictionary and the key object."""
 
 
 class Memo(Generic[V]):
-    """Values by the bytes that they were worked out from; longer keys than LONGEST_KEY_BYTES are never kept.
+    """Values by the bytes from which they were computed; keys longer than LONGEST_KEY_BYTES are never kept.
 
-    `kept` may be a dict of the caller's own class, to which nothing was added.
+    `kept` may be an empty dict of the caller's own class.
     """
 
     __slots__ = ("_budget_bytes", "_left_bytes", "_once", "kept")
@@ -36,12 +36,12 @@ class Memo(Generic[V]):
         self._once = array("H", bytes(2 * SEEN_ONCE))
 
     def offer(self, key: bytes, value: V, value_bytes: int) -> None:
-        """Say that `value`, which takes about so much memory, was worked out from `key`, which is not kept."""
+        """`value`, which takes about so much memory, was computed from `key`, which is not kept."""
         if self.comes_again(key):
             self.keep(key, value, value_bytes)
 
     def comes_again(self, key: bytes) -> bool:
-        """Whether this key, which is not kept, is worth keeping: it was seen lately. It has been seen from now on."""
+        """Whether this key, which is not kept, was seen lately and is worth keeping. It counts as seen from now on."""
         if len(key) > LONGEST_KEY_BYTES:
             return False
         mark = hash(key)
@@ -53,12 +53,12 @@ class Memo(Generic[V]):
         return False
 
     def forget(self) -> None:
-        """Nothing that is kept holds any more."""
+        """Clear the memory."""
         self.kept.clear()
         self._left_bytes = self._budget_bytes
 
     def keep(self, key: bytes, value: V, value_bytes: int) -> None:
-        """For a key that comes again. What does not fit into the budget is not kept."""
+        """Keep the value of a key that came again, if it fits into the budget."""
         cost = ENTRY_BYTES + len(key) + value_bytes
         if cost > self._left_bytes:
             self.forget()

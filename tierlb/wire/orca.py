@@ -1,17 +1,17 @@
-"""ORCA: what a backend says of its load in a response field, in the three forms that are spoken.
+"""ORCA: the load of an endpoint in a response field, in its three formats.
 
 `endpoint-load-metrics` holds `TEXT cpu_utilization=0.3, eps=1`, `JSON {...}` or `BIN <base64 of the protobuf message
 xds.data.orca.v3.OrcaLoadReport>`; gRPC's `endpoint-load-metrics-bin` holds the base64 alone. Sources: Envoy's
 source/common/orca/orca_parser.cc, cncf/xds's orca_load_report.proto, gRPC proposals A51, A58 and A64.
 
-What is said to be zero counts as not said: protobuf cannot tell the two apart, and an endpoint that serves this very
-response is not idle. One wrong number makes the whole report wrong, as at Envoy; names that are unknown are errors
-in TEXT and JSON (as at Envoy) and skipped in BIN (as protobuf demands). Named metrics and request costs are the
-application's own affair: they need only be finite.
+A value of zero counts as missing: protobuf cannot distinguish the two, and an endpoint that serves this very response
+is not idle. One wrong number makes the whole report wrong, as in Envoy; unknown names are errors in TEXT and JSON (as
+in Envoy) and skipped in BIN (as protobuf requires). Named metrics and request costs belong to the application: they
+need only be finite.
 
 The message is read and written here: it is one message of doubles and maps, and importing the protobuf runtime would
-cost every node 50 ms and 7 MiB for it. Left out: groups (deprecated, refused), out-of-band reports, and what to make
-of the figures.
+cost every node 50 ms and 7 MiB. Left out: groups (deprecated, refused), out-of-band reports, and the use of the
+figures.
 """
 
 import base64
@@ -36,9 +36,9 @@ MAX_VALUE_BYTES = 4096
 MAX_METRICS = 64
 MAX_METRIC_CHARACTERS = 128
 HUGE = 1e12
-"""Nothing utilises itself that much, nor serves so many requests: such a number is a mistake or a lie."""
+"""No utilisation or request rate is that high: such a number is a mistake or malicious."""
 SLOTS_METRIC = "slots"
-"""The named metric by which a backend says how many requests it works on at the same time."""
+"""The named metric with the number of requests that an endpoint works on at the same time."""
 
 _TEXT, _JSON, _BIN = b"TEXT ", b"JSON ", b"BIN "
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -51,7 +51,7 @@ class BadOrca(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
 
 @attrs.frozen
 class OrcaReport:
-    """One report. 0 means that nothing was said; utilisations are fractions and may exceed 1."""
+    """One report. 0 means missing; utilisations are fractions and may exceed 1."""
 
     cpu: float = 0.0
     memory: float = 0.0
@@ -64,14 +64,14 @@ class OrcaReport:
 
     @property
     def busy(self) -> float:
-        """The utilisation to go by: the application's own figure where there is one, else the processor's (A58)."""
+        """The utilisation that counts: the application's own figure where there is one, else the processor's (A58)."""
         return self.application or self.cpu
 
     @property
     def slots(self) -> int:
-        """How many requests it works on at a time, by its named metric (0: not said)."""
-        said = self.named.get(SLOTS_METRIC, 0.0)
-        return int(said) if 1.0 <= said <= 1e6 else 0
+        """How many requests it works on at a time, by its named metric (0: missing)."""
+        slots = self.named.get(SLOTS_METRIC, 0.0)
+        return int(slots) if 1.0 <= slots <= 1e6 else 0
 
 
 _LOADS = {
@@ -106,11 +106,11 @@ def parse_bin(value: bytes) -> OrcaReport:
 
 
 def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
-    """What a node says of its subtree, with its recent rates of items done and of errors.
+    """The report of a node on its subtree, with its recent rates of items done and of errors.
 
-    Readers weigh by the rate over the utilisation (A58, Envoy's client_side_weighted_round_robin), so the utilisation
-    is said such that this gives the capacity. Items that are parked are left out everywhere. Four digits: more would
-    only make each value a new one.
+    Readers weight by the rate over the utilisation (A58, Envoy's client_side_weighted_round_robin), so the utilisation
+    is such that this gives the capacity. Parked items are left out everywhere. Four digits: more would only make each
+    value a new one.
     """
     busy = rps / load.capacity if load.capacity > 0 else load.utilisation
     application, rate, errors = (float(f"{min(figure, HUGE):.4g}") for figure in (busy, rps, eps))
@@ -119,9 +119,9 @@ def node_report(load: SubtreeLoad, rps: float, eps: float) -> OrcaReport:
 
 
 def encode_orca(report: OrcaReport, form: Orca) -> bytes:
-    """The value of `endpoint-load-metrics` that says `report`, exactly.
+    """The value of `endpoint-load-metrics` for `report`, exactly.
 
-    Raises ValueError in TEXT for what it has no form for: request costs, and names that are more than letters,
+    Raises ValueError in TEXT for what that format cannot hold: request costs, and names that are more than letters,
     digits and `_ . / -`.
     """
     match form:
@@ -135,12 +135,12 @@ def encode_orca(report: OrcaReport, form: Orca) -> bytes:
 
 ORCA_BUDGET_BYTES = 512 * 1024
 REPORT_BYTES = 1000
-"""What a report takes beside its named figures, which take more than the characters that say them."""
+"""The memory of a report besides its named figures, which take more than their characters."""
 
 
 @attrs.define
 class OrcaBook:
-    """Reads reports off responses; what repeats is read once. `bad` counts those that could not be read."""
+    """Reads reports from responses; repeated values are read once. `bad` counts those that could not be read."""
 
     bad: int = 0
     _memo: Memo[OrcaReport | None] = attrs.field(factory=lambda: Memo(ORCA_BUDGET_BYTES))
@@ -172,29 +172,29 @@ def _try_parse(value: bytes) -> OrcaReport | None:
 
 
 def _parse_text(body: bytes) -> OrcaReport:
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     rest = []
     for part in body.split(b","):
         name, _, number = part.lstrip().partition(b"=")
         attribute = _ATTRIBUTES.get(name)
-        if attribute is None or attribute in said:
+        if attribute is None or attribute in fields:
             rest.append(part)
         else:
-            said[attribute] = _load(_number(number), name)
-    return _with_rest(said, rest) if rest else OrcaReport(**said)
+            fields[attribute] = _load(_number(number), name)
+    return _with_rest(fields, rest) if rest else OrcaReport(**fields)
 
 
-def _with_rest(said: dict[str, Any], parts: list[bytes]) -> OrcaReport:
-    """Add what takes longer to read: names with blanks or a colon, named metrics, and what is wrong."""
+def _with_rest(fields: dict[str, Any], parts: list[bytes]) -> OrcaReport:
+    """Add the parts that are slower to read: names with blanks or a colon, named metrics, and errors."""
     if len(parts) > MAX_METRICS:
         raise BadOrca(f"more than {MAX_METRICS} metrics")
     for part in parts:
         name, number = _split(part)
         if name in _ATTRIBUTES:
-            _note(said, _ATTRIBUTES[name], _load(_number(number), name), name)
+            _note(fields, _ATTRIBUTES[name], _load(_number(number), name), name)
         elif name or number:
-            _note_in_map(said, name, _number(number))
-    return OrcaReport(**said)
+            _note_in_map(fields, name, _number(number))
+    return OrcaReport(**fields)
 
 
 def _split(part: bytes) -> tuple[bytes, bytes]:
@@ -204,19 +204,19 @@ def _split(part: bytes) -> tuple[bytes, bytes]:
     return name.strip(), number
 
 
-def _note_in_map(said: dict[str, Any], name: bytes, value: float) -> None:
+def _note_in_map(fields: dict[str, Any], name: bytes, value: float) -> None:
     prefix, _, key = name.partition(b".")
     attribute = _PREFIXES.get(prefix)
     if attribute is None:
         raise BadOrca(f"no metric is called {_shown(name)}")
     text = _name(key)
-    _note(said.setdefault(attribute, {}), text, _entry(attribute, value, text), name)
+    _note(fields.setdefault(attribute, {}), text, _entry(attribute, value, text), name)
 
 
-def _note(said: dict[str, float], key: str, value: float, name: bytes) -> None:
-    if key in said:
+def _note(fields: dict[str, float], key: str, value: float, name: bytes) -> None:
+    if key in fields:
         raise BadOrca(f"{_shown(name)} twice")
-    said[key] = value
+    fields[key] = value
 
 
 def _number(text: bytes) -> float:
@@ -224,7 +224,7 @@ def _number(text: bytes) -> float:
         value = float(text)
     except ValueError:
         raise BadOrca(f"{_shown(text)} is not a number") from None
-    if b"_" in text:  # which Python would let pass
+    if b"_" in text:  # which Python would accept
         raise BadOrca(f"{_shown(text)} is not a number")
     return value
 
@@ -259,25 +259,25 @@ def parse_json(body: bytes) -> OrcaReport:
         raise error if isinstance(error, BadOrca) else BadOrca("not JSON") from None
     if not isinstance(document, dict):
         raise BadOrca("the JSON is not an object")
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in document.items():
         if value is not None:  # which stands for the default
-            _note_json(said, str(_CAMEL.get(key, key)), value)
-    return _with_old_rate(said)
+            _note_json(fields, str(_CAMEL.get(key, key)), value)
+    return _with_old_rate(fields)
 
 
-def _note_json(said: dict[str, Any], name: str, value: Any) -> None:
+def _note_json(fields: dict[str, Any], name: str, value: Any) -> None:
     attribute = _LOADS.get(name, _MAPS.get(name))
     if attribute is None and name != "rps":
         raise BadOrca(f"no metric is called {name[:40]!r}")
     key = attribute or "rps_whole"
-    if key in said:
+    if key in fields:
         raise BadOrca(f"{name} twice")
     if name not in _MAPS:
-        said[key] = _load(_json_number(value), name)
+        fields[key] = _load(_json_number(value), name)
     elif isinstance(value, dict) and len(value) <= MAX_METRICS:
         named = ((_name(each.encode("utf-8", "surrogatepass")), number) for each, number in value.items())
-        said[key] = {each: _entry(key, _json_number(number), each) for each, number in named}
+        fields[key] = {each: _entry(key, _json_number(number), each) for each, number in named}
     else:
         raise BadOrca(f"{name} is not a map of at most {MAX_METRICS} numbers")
 
@@ -326,20 +326,20 @@ def _parse_base64(text: bytes) -> OrcaReport:
 
 
 def _read_message(message: bytes) -> OrcaReport:
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for number, kind, value in _fields(message):
         if kind == _FIXED64 and number in _DOUBLES:
             name = _DOUBLES[number]
-            said[name] = _load(_DOUBLE.unpack(value)[0], name)
+            fields[name] = _load(_DOUBLE.unpack(value)[0], name)
         elif kind == _VARINT and number == _RPS_WHOLE:
-            said["rps_whole"] = _load(float(value), "rps")
+            fields["rps_whole"] = _load(float(value), "rps")
         elif kind == _BYTES and number in _ENTRIES:
             attribute = _ENTRIES[number]
             key, metric = _read_entry(value)
-            said.setdefault(attribute, {})[key] = _entry(attribute, metric, key)
-    if sum(len(said.get(attribute, ())) for attribute in _ENTRIES.values()) > MAX_METRICS:
+            fields.setdefault(attribute, {})[key] = _entry(attribute, metric, key)
+    if sum(len(fields.get(attribute, ())) for attribute in _ENTRIES.values()) > MAX_METRICS:
         raise BadOrca(f"more than {MAX_METRICS} metrics")
-    return _with_old_rate(said)
+    return _with_old_rate(fields)
 
 
 def _read_entry(message: bytes) -> tuple[str, float]:
@@ -447,11 +447,11 @@ def _name(key: bytes) -> str:
     raise BadOrca("a metric's name is empty or too long")
 
 
-def _with_old_rate(said: dict[str, Any]) -> OrcaReport:
+def _with_old_rate(fields: dict[str, Any]) -> OrcaReport:
     """`rps`, deprecated and whole, counts where there is no `rps_fractional`."""
-    whole = said.pop("rps_whole", 0.0)
-    said["rps"] = said.get("rps") or whole
-    return OrcaReport(**said)
+    whole = fields.pop("rps_whole", 0.0)
+    fields["rps"] = fields.get("rps") or whole
+    return OrcaReport(**fields)
 
 
 def _plain(name: object) -> str:

@@ -1,15 +1,15 @@
-"""PROXY protocol version 2: who the client is, said once at the start of a connection.
+"""PROXY protocol version 2: the client's address, sent once at the start of a connection.
 
-The format is HAProxy's (proxy-protocol.txt). An l4 parent writes the header, an l7 child reads it before the
-first byte of HTTP. Only TCP over IPv4 and IPv6 is spoken, and LOCAL, which a parent's own probe uses: then
-the addresses of the connection itself count.
+The format is HAProxy's (proxy-protocol.txt). An l4 parent writes the header, an l7 child reads it before the first byte
+of HTTP. Only TCP over IPv4 and IPv6 is supported, and LOCAL, which a parent's own probe uses: then the addresses of the
+connection itself count.
 
-Behind the addresses may stand TLVs. The types that the protocol leaves to applications (0xE0 to 0xEF) carry, between
-nodes of a cluster, the parent's name, the key that proves that it belongs to the cluster, and at times how the
-parent chose; all others are skipped.
+The addresses may be followed by TLVs. The types for applications (0xE0 to 0xEF) carry, between nodes of a cluster, the
+parent's name, the key that proves that it belongs to the cluster, and at times how the parent chose; all others are
+skipped.
 
-The reader refuses at the first byte that cannot be part of a header, so that a stray HTTP client is closed at
-once instead of waiting for a header to complete. Left out: version 1.
+The reader refuses at the first byte that cannot be part of a header, so that a stray HTTP client is closed at once
+instead of waiting for a header to complete. Left out: version 1.
 """
 
 import ipaddress
@@ -25,8 +25,8 @@ SocketEndpoint: TypeAlias = tuple[str, int]
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 MAX_ADDRESS_BLOCK_BYTES = 4096
-"""What may follow the fixed part. An ordinary header has a tenth of it and fits the smallest segment, as the protocol
-intends; one that explains a choice is longer."""
+"""The most that may follow the fixed part. An ordinary header has a tenth of it and fits the smallest segment, as the
+protocol intends; one that explains a choice is longer."""
 
 PARENT = 0xE0
 """TLV: the sending node's name."""
@@ -34,13 +34,13 @@ DATA_KEY_TLV = 0xE1
 """TLV: the cluster's data key."""
 PROCESS = 0xE3
 """TLV: the boot id of the sending node's process."""
-WAY = 0xE4
-"""TLV: the processes above the sending node through which the connection came, a line each."""
+VIA = 0xE4
+"""TLV: the processes above the sending node through which the connection came, one per line."""
 EXPLAINED = 0xE2
 """TLV: how the sending node chose, as text."""
 
 KNOWN_HEADERS_BYTES = 128 * 1024
-"""Of addresses that were packed: some 500."""
+"""The budget for packed addresses: some 500."""
 
 _FIXED_BYTES = 16
 MAX_HEADER_BYTES = _FIXED_BYTES + MAX_ADDRESS_BLOCK_BYTES
@@ -53,7 +53,7 @@ _BLOCKS = {_UNSPEC: struct.Struct("!"), _TCP4: struct.Struct("!4s4sHH"), _TCP6: 
 
 
 class BadProxyHeader(ValueError):  # noqa: N818 (a verdict on the input, like BadHead)
-    """The connection does not start with a header that is spoken here, and why."""
+    """The connection does not start with a supported header, and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -62,7 +62,7 @@ class BadProxyHeader(ValueError):  # noqa: N818 (a verdict on the input, like Ba
 
 @attrs.frozen
 class ProxyHeader:
-    """A whole header. Both ends are None for LOCAL and UNSPEC; `length` is how many bytes to consume."""
+    """A complete header. Both ends are None for LOCAL and UNSPEC; `length` is how many bytes to consume."""
 
     source: SocketEndpoint | None
     destination: SocketEndpoint | None
@@ -126,7 +126,7 @@ def _tlvs(data: bytes) -> dict[int, bytes]:
 
 
 def _check_fixed(fixed: bytes) -> None:
-    """Judge as much of the fixed part as is there."""
+    """Check as much of the fixed part as has arrived."""
     if not SIGNATURE.startswith(fixed[:12]):
         raise BadProxyHeader("no PROXY protocol signature")
     if len(fixed) > 12 and fixed[12] not in (_LOCAL, _PROXY):

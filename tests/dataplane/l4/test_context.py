@@ -8,7 +8,7 @@ import pytest
 from tests.dataplane.conftest import Lab, l4
 from tierlb.dataplane.l4.context import MOST_EXPLAINED_BYTES, Caller, L4Context
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
 ADDRESS = ("192.0.2.7", 4711)
 LINE = b"x" * 1000 + b"\n"
@@ -22,10 +22,10 @@ def caller(explained: bytes = b"", processes: bytes = b"") -> Caller:
 
 TLVS = [
     (caller(), b""),
-    (caller(processes=b"edge-1/b1\ntop-1/b0"), encode_tlv(WAY, b"edge-1/b1\ntop-1/b0")),
+    (caller(processes=b"edge-1/b1\ntop-1/b0"), encode_tlv(VIA, b"edge-1/b1\ntop-1/b0")),
     (caller(explained=b"line\n"), encode_tlv(EXPLAINED, b"line")),
     (caller(explained=LINE * 9), encode_tlv(EXPLAINED, (LINE * (MOST_EXPLAINED_BYTES // len(LINE)))[:-1])),
-    (caller(b"line\n", b"a/1"), encode_tlv(WAY, b"a/1") + encode_tlv(EXPLAINED, b"line")),
+    (caller(b"line\n", b"a/1"), encode_tlv(VIA, b"a/1") + encode_tlv(EXPLAINED, b"line")),
 ]
 
 

@@ -6,7 +6,7 @@ import trio
 from tests.dataplane.conftest import CLIENT, DATA_KEY, INNER, FakeEndpoint, Lab, Voice, below, l4, l4_parent, l7_parent
 from tierlb.dataplane.l4 import introduction
 from tierlb.model.load import Echo
-from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, WAY, encode_local
+from tierlb.wire.proxy_protocol import DATA_KEY_TLV, PARENT, PROCESS, VIA, encode_local
 
 HEADER = l4_parent(name="edge-1")
 
@@ -31,7 +31,7 @@ async def test_two_l4_tiers_pass_the_client_on(lab: Lab) -> None:
     header = await voice.hears_proxy_header()
     assert header.source == client.name
     speaks_for_itself = {PARENT: b"node-1", DATA_KEY_TLV: DATA_KEY, PROCESS: b"boot-1"}
-    assert header.tlvs == {**speaks_for_itself, WAY: b"node-2/boot-2"}
+    assert header.tlvs == {**speaks_for_itself, VIA: b"node-2/boot-2"}
     assert lab.planes[0].echo("node-2") == Echo(1, 1, 1)
     await voice.hears(b"hello")
     await voice.says(b"welcome")
@@ -44,7 +44,7 @@ async def test_the_way_through_all_parents_above_is_passed_on(lab: Lab) -> None:
     client, endpoint = await introduced(lab)
     await client.says(l4_parent(name="mid-1", boot_id="b2", way=b"edge-1/b1\ntop-1/b0"))
     header = await (await endpoint.accepts()).hears_proxy_header()
-    assert header.tlvs[WAY] == b"mid-1/b2\nedge-1/b1\ntop-1/b0"
+    assert header.tlvs[VIA] == b"mid-1/b2\nedge-1/b1\ntop-1/b0"
 
 
 async def test_what_follows_the_header_is_relayed(lab: Lab) -> None:

@@ -313,7 +313,7 @@ async def test_who_pipelines_many_requests_waits_for_others_after_a_few(lab: Lab
     clients = [await lab.connects() for _ in range(3)]
     await lab.until(lambda: len(lab.front.clients) == 3)
     for number, client in enumerate(clients):
-        client.stream.socket._sock.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 5 * HEADS_A_TURN)
+        client.says_now(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 5 * HEADS_A_TURN)
     for client in clients:
         for _ in range(5 * HEADS_A_TURN):
             assert (await client.hears_message()).body == b"hello\n"
@@ -340,7 +340,7 @@ async def test_a_large_head_counts_as_several(lab: Lab, order: list[bytes]) -> N
     clients = [await lab.connects() for _ in range(2)]
     await lab.until(lambda: len(lab.front.clients) == 2)
     for number, client in enumerate(clients):
-        client.stream.socket._sock.send(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (number, b"x" * 4096) * 3)
+        client.says_now(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (number, b"x" * 4096) * 3)
     await lab.until(lambda: len(order) == 6)
     assert max(len(list(run)) for _, run in itertools.groupby(order)) == 2
 
@@ -349,8 +349,8 @@ async def test_the_end_after_many_pipelined_requests_waits_for_their_answers(lab
     await lab.serves(l7(rules=HELLO))
     client = await lab.connects()
     await lab.until(lambda: len(lab.front.clients) == 1)
-    client.stream.socket._sock.send(GET * 6 * HEADS_A_TURN)
-    client.stream.socket._sock.shutdown(socket.SHUT_WR)  # both before the node looks
+    client.says_now(GET * 6 * HEADS_A_TURN)
+    client.stream.socket.shutdown(socket.SHUT_WR)  # both before the node looks
     for _ in range(6 * HEADS_A_TURN):
         assert (await client.hears_message()).body == b"hello\n"
     await client.hears_end()
@@ -360,7 +360,7 @@ async def test_nothing_is_answered_for_a_pipelining_client_that_is_gone(lab: Lab
     await lab.serves(l7(rules=HELLO))
     client = await lab.connects()
     await lab.until(lambda: len(lab.front.clients) == 1)
-    client.stream.socket._sock.send(GET * 100 * HEADS_A_TURN)
+    client.says_now(GET * 100 * HEADS_A_TURN)
     client.resets()
     await lab.until(lambda: not lab.front.clients)
     assert len(order) < 100 * HEADS_A_TURN

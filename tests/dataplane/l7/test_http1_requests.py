@@ -43,7 +43,7 @@ async def test_others_are_served_between_the_turns_of_a_body_in_many_chunks(lab:
     for each in lab.front.clients:
         notes_turns(each, order)
     for each in clients:
-        each.stream.socket._sock.send(ONES * 4 * CHUNKS_A_CALL)
+        each.says_now(ONES * 4 * CHUNKS_A_CALL)
     for voice in voices:
         assert (await voice.hears_up_to(b"x" * 9)).startswith(b"100\r\n")
     await lab.until(lambda: len(order) == 8)

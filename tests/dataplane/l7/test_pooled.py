@@ -32,7 +32,7 @@ async def kept(lab: Lab) -> tuple[Voice, Voice]:
 
 
 def idle_count(lab: Lab) -> int:
-    return sum(len(host.idle) for host in lab.front.registry._hosts.values())
+    return sum(len(host.idle) for host in lab.front.registry.hosts)
 
 
 async def test_a_kept_connection_that_the_member_closes_leaves_the_pool(lab: Lab) -> None:
@@ -129,7 +129,7 @@ async def test_no_more_connections_are_kept_than_the_cap(lab: Lab, monkeypatch: 
 async def test_a_request_that_must_not_be_repeated_looks_before_it_uses_a_connection(lab: Lab) -> None:
     """The request and the endpoint's close are there in one batch, the request first."""
     client, voice = await kept(lab)
-    client.stream.socket._sock.send(POST)
+    client.says_now(POST)
     voice.stream.socket.shutdown(socket.SHUT_WR)
     again = await lab.endpoints[0].accepts()
     await again.hears_head()
@@ -162,8 +162,8 @@ async def test_what_waits_in_a_kept_connection_answers_no_request(
     a poll reports."""
     client, voice = await kept(lab)
     monkeypatch.setattr("tierlb.net.reactor.BATCH_EVENTS", batch_events)
-    client.stream.socket._sock.send(request_head)
-    voice.stream.socket._sock.send(STALE)
+    client.says_now(request_head)
+    voice.says_now(STALE)
     other = await lab.endpoints[0].accepts()
     await other.hears_head()
     await other.says(OK)
@@ -194,7 +194,7 @@ async def test_what_waits_behind_an_answer_that_fills_a_read_answers_no_request(
     await client.says(GET + GET)
     voice = await endpoint.accepts()
     await voice.hears_head()
-    voice.stream.socket._sock.send(of_size(head, body, READ_BYTES) + STALE)
+    voice.says_now(of_size(head, body, READ_BYTES) + STALE)
     assert (await client.hears_message()).body == b"x" * 9000
     other = await endpoint.accepts()
     await other.hears_head()
@@ -260,7 +260,7 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
     connection.sock = Full(real)
     said = 40 * 1024  # more than one read
     await voice.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (said if whole else said + 1) + b"x" * said)
-    await lab.until(lambda: upstream.paused and not unsent(voice.stream.socket._sock))
+    await lab.until(lambda: upstream.paused and not unsent(voice.stream.socket.fileno()))
     assert not upstream.is_unread(), "some of it waits in the kernel"
     voice.resets()
     await lab.until(lambda: upstream.mask == -1)
@@ -275,10 +275,10 @@ async def test_what_a_member_sent_before_it_reset_reaches_a_client_that_reads_sl
     assert lab.host(endpoint).in_flight == 0
 
 
-def unsent(sock: socket.socket) -> int:
+def unsent(fd: int) -> int:
     """The bytes in the kernel that the other end has not acknowledged."""
     counted = array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, counted)
+    fcntl.ioctl(fd, termios.TIOCOUTQ, counted)
     return counted[0]
 
 

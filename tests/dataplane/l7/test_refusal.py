@@ -29,7 +29,7 @@ class Bench:
 
     def turn(self) -> None:
         for _ in range(3):
-            self.reactor._stint()
+            self.reactor.stint()
         assert self.crashes == []
 
 
@@ -71,7 +71,6 @@ def test_one_whose_client_stays_is_closed_after_a_moment(bench: Bench) -> None:
     bench.refusals.refuse(sock)
     bench.reactor.wheel.advance(bench.reactor.now + refusal.LINGER_S + 1)
     bench.turn()
-    bench.reactor._bury()
     assert sock.fileno() == -1
 
 
@@ -79,7 +78,7 @@ def test_the_oldest_makes_room_for_the_next(bench: Bench) -> None:
     socks = [bench.connects() for _ in range(MOST_LINGERING + 3)]
     for sock in socks:
         bench.refusals.refuse(sock)
-    bench.reactor._bury()
+    bench.reactor.stint()
     assert [sock.fileno() == -1 for sock in socks] == [True] * 3 + [False] * MOST_LINGERING
 
 

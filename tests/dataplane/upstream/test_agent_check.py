@@ -233,7 +233,7 @@ class Node:
     voice: NodeReplies = attrs.field(factory=NodeReplies)
 
     def say(self):
-        return encode_reply(self.voice.say(trio.current_time(), self.load))
+        return encode_reply(self.voice.reply(trio.current_time(), self.load))
 
     async def answer(self, stream):
         with contextlib.suppress(trio.BrokenResourceError):

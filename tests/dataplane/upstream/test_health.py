@@ -26,7 +26,7 @@ from tierlb.dataplane.upstream.health import (
 from tierlb.model.address import Address
 from tierlb.model.topology import HealthCheck
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HTTP = HealthCheck(path="/up?deep=1", timeout_s=2.0)
 HASTY = HealthCheck(path="/up", timeout_s=0.1)

@@ -10,6 +10,7 @@ import trio.testing
 
 from tests.dataplane.conftest import FakeEndpoint, Lab
 from tests.dataplane.registries import Harness
+from tests.sockets import plain
 from tierlb.balance import ejection
 from tierlb.balance.ejection import FIRST_EJECTION_S
 from tierlb.dataplane.upstream import recovery
@@ -55,7 +56,8 @@ async def full_backlog(lab: Lab) -> tuple[FakeEndpoint, list[Any]]:
     full = await lab.endpoint(backlog=0)
     stuffing = [trio.socket.socket() for _ in range(4)]
     for sock in stuffing:
-        sock._sock.connect_ex(full.address.sockaddr)
+        with plain(sock) as same:
+            same.connect_ex(full.address.sockaddr)
     return full, stuffing
 
 

@@ -23,7 +23,7 @@ from tierlb.net.reactor import Reactor
 from tierlb.net.stream import Stream
 from tierlb.telemetry.sketch import Sketch
 from tierlb.telemetry.tally import Tally
-from tierlb.wire.proxy_protocol import EXPLAINED, WAY, encode_tlv
+from tierlb.wire.proxy_protocol import EXPLAINED, VIA, encode_tlv
 
 MOST_EXPLAINED_BYTES = 3500
 """Of the explanation, so that it fits into a PROXY header with everything else."""
@@ -46,7 +46,7 @@ class Caller:
 
     def tlvs(self) -> bytes:
         """What a child is to know of it; as much of the explanation as a header holds."""
-        processes = encode_tlv(WAY, self.processes) if self.processes else b""
+        processes = encode_tlv(VIA, self.processes) if self.processes else b""
         if not self.explained:
             return processes
         return processes + encode_tlv(EXPLAINED, self.explained[:MOST_EXPLAINED_BYTES].rpartition(b"\n")[0])
