@@ -14,7 +14,15 @@ import attrs
 from tierlb.balance.choosers import Chooser
 from tierlb.balance.cost import ParentShare
 from tierlb.balance.counted_host import CountedHost, capacities_of, learn_together, refresh_costs
-from tierlb.balance.guidance import Busy, CloseBudget, SentGuidance, closing_rate_per_s, combine, guide, why_close
+from tierlb.balance.guidance import (
+    CloseBudget,
+    SentGuidance,
+    WaitingConnection,
+    closing_rate_per_s,
+    combine,
+    guide,
+    why_close,
+)
 from tierlb.balance.kinds import Kinds
 from tierlb.balance.learnt_speed import LearntSpeed
 from tierlb.balance.load_aware import LoadAware
@@ -42,7 +50,7 @@ LONG_AGO = -60.0
 """When hosts joined: slow start is over."""
 
 
-class Movable(Busy, Protocol):
+class Movable(WaitingConnection, Protocol):
     """A client of a kept connection. `moves`: it is to close with the answer it waits for."""
 
     moves: bool
