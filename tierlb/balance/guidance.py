@@ -1,4 +1,4 @@
-"""Guidance: what a parent tells its children about each other, and which connections a hot child closes.
+"""Guidance: what a parent sends its children about each other, and which connections a hot child closes.
 
 Weights steer new connections only. A child that is hotter than its siblings therefore closes kept connections after
 their responses, so that their clients reconnect through the parent and are placed elsewhere (BALANCING.md §6:

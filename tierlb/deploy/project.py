@@ -41,7 +41,7 @@ PROJECT_TOKEN_BYTES = 32
 PRIVATE, READABLE = 0o700, 0o444
 
 
-class NotOurs(Exception):  # noqa: N818 (the text is what the user is told)
+class NotOurs(Exception):  # noqa: N818 (the text is the message for the user)
     """The directory holds no rendered cluster, or another one; the text says what to do."""
 
 
